@@ -1,1 +1,21 @@
-//! x
+//! The protocol between hashcluster's controller, workers and clients.
+//!
+//! Messages travel as frames over Unix stream sockets; `docs/protocol.md` describes every byte so
+//! that a peer can be written in another language.
+//!
+//! Invariants: no I/O, no clock, no async and no `unsafe` in this crate; whatever a peer sends is
+//! compared with a limit of [`limits`] before memory is reserved for it.
+//!
+//! Not here: sockets and descriptors (`ipc-socket`), who is given what (`hashcluster-controller`).
+
+mod algorithm;
+mod blob;
+pub mod codec;
+pub mod endpoint;
+pub mod frame;
+pub mod handshake;
+pub mod limits;
+pub mod message;
+
+pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use blob::Blob;

@@ -1,0 +1,196 @@
+//! Length-prefixed frames: `[len: u32 little-endian][body: len bytes]`.
+//!
+//! [`Decoder`] takes bytes in pieces of any size and yields whole bodies. It does no I/O, reads no
+//! clock, and compares `len` with [`BODY_LEN_MAX`] before it reserves memory for the body.
+//!
+//! Invariants:
+//! - after an error the decoder stays failed: a stream cannot be re-synchronised;
+//! - the same bytes give the same bodies however they were split;
+//! - a body is never empty: every message has at least a tag.
+//!
+//! Not here: what a body means (`message`), who may send it (`handshake`).
+
+use crate::limits::BODY_LEN_MAX;
+use std::fmt;
+
+/// Length of the prefix of a frame in bytes.
+pub const PREFIX_LEN: usize = 4;
+
+/// Why a stream of frames cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameError {
+    /// A prefix of 0.
+    Empty,
+    /// A prefix above [`BODY_LEN_MAX`].
+    Oversize {
+        /// What the prefix said, in bytes.
+        body_len: u32,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("frame of length 0"),
+            Self::Oversize { body_len } => {
+                write!(f, "frame of {body_len} bytes, at most {BODY_LEN_MAX} are taken")
+            }
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Cuts a byte stream into bodies.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    bytes: Vec<u8>,
+    /// Bytes of `bytes` that earlier bodies took.
+    taken: usize,
+    /// Bytes of the stream before `bytes[0]`.
+    discarded: u64,
+    failed: Option<FrameError>,
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends what was read from the stream.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        if self.taken == self.bytes.len() {
+            self.discarded += self.taken as u64;
+            self.bytes.clear();
+            self.taken = 0;
+        } else if self.taken > BODY_LEN_MAX {
+            self.discarded += self.taken as u64;
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole body, or `None` until more bytes are pushed.
+    ///
+    /// # Errors
+    /// A prefix that breaks a limit; the same error again on every later call.
+    pub fn next_body(&mut self) -> Result<Option<&[u8]>, FrameError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let Some(prefix) = self.bytes[self.taken..].first_chunk::<PREFIX_LEN>() else {
+            return Ok(None);
+        };
+        let body_len = match check_prefix(*prefix) {
+            Ok(body_len) => body_len,
+            Err(error) => {
+                self.failed = Some(error);
+                self.bytes = Vec::new();
+                self.taken = 0;
+                return Err(error);
+            }
+        };
+        let start = self.taken + PREFIX_LEN;
+        let end = start + body_len;
+        if self.bytes.len() < end {
+            return Ok(None);
+        }
+        self.taken = end;
+        Ok(Some(&self.bytes[start..end]))
+    }
+
+    /// How many bytes of the stream the bodies handed out so far have used, prefixes included.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.discarded + self.taken as u64
+    }
+
+    /// How many bytes are held that belong to no body yet.
+    #[must_use]
+    pub fn pending_len(&self) -> usize {
+        self.bytes.len() - self.taken
+    }
+}
+
+fn check_prefix(prefix: [u8; PREFIX_LEN]) -> Result<usize, FrameError> {
+    let body_len = u32::from_le_bytes(prefix);
+    match usize::try_from(body_len) {
+        Ok(0) => Err(FrameError::Empty),
+        Ok(len) if len <= BODY_LEN_MAX => Ok(len),
+        _ => Err(FrameError::Oversize { body_len }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(body: &[u8]) -> Vec<u8> {
+        let mut bytes = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    fn bodies(decoder: &mut Decoder) -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| decoder.next_body().unwrap().map(<[u8]>::to_vec)).collect()
+    }
+
+    #[test]
+    fn the_same_bytes_give_the_same_bodies_however_they_are_split() {
+        let want = [vec![1], vec![2; 300], vec![3; 5]];
+        let stream: Vec<u8> = want.iter().flat_map(|body| frame(body)).collect();
+        for cut in 0..=stream.len() {
+            let mut decoder = Decoder::new();
+            decoder.push(&stream[..cut]);
+            let mut got = bodies(&mut decoder);
+            decoder.push(&stream[cut..]);
+            got.extend(bodies(&mut decoder));
+            assert_eq!(got, want, "cut at {cut}");
+            assert_eq!(decoder.position(), stream.len() as u64);
+            assert_eq!(decoder.pending_len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_bad_length_fails_for_ever_and_holds_no_memory() {
+        for (prefix, want) in [
+            ([0; 4], FrameError::Empty),
+            ([0xff; 4], FrameError::Oversize { body_len: u32::MAX }),
+            ([1, 0, 16, 0], FrameError::Oversize { body_len: (1 << 20) + 1 }),
+        ] {
+            let mut decoder = Decoder::new();
+            decoder.push(&prefix);
+            assert_eq!(decoder.next_body(), Err(want));
+            decoder.push(&frame(b"later"));
+            assert_eq!(decoder.next_body(), Err(want), "a failed stream stays failed");
+            assert_eq!(decoder.pending_len(), 0);
+        }
+    }
+
+    #[test]
+    fn the_longest_body_is_taken() {
+        let mut decoder = Decoder::new();
+        decoder.push(&frame(&vec![7; BODY_LEN_MAX]));
+        assert_eq!(decoder.next_body().unwrap().map(<[u8]>::len), Some(BODY_LEN_MAX));
+    }
+
+    #[test]
+    fn memory_stays_near_one_body_over_a_long_stream() {
+        let mut decoder = Decoder::new();
+        let body = frame(&[9; 1000]);
+        for _ in 0..10_000 {
+            decoder.push(&body);
+            decoder.push(&body[..1]);
+            assert!(decoder.next_body().unwrap().is_some());
+            decoder.push(&body[1..]);
+            assert!(decoder.next_body().unwrap().is_some());
+        }
+        assert!(decoder.bytes.capacity() < 4 * BODY_LEN_MAX);
+    }
+}

@@ -1,0 +1,71 @@
+//! Every bound on what a peer may send, in one place. `docs/protocol.md` repeats them for people.
+
+use std::time::Duration;
+
+/// Longest body of a frame, in bytes.
+pub const BODY_LEN_MAX: usize = 1 << 20;
+
+/// Most memory that decoding one body may claim, in bytes: integers count in full here, though
+/// small ones travel as one byte.
+pub const DECODE_CLAIM_MAX: usize = 4 * BODY_LEN_MAX;
+
+/// Most descriptors that ride on one frame: Linux' `SCM_MAX_FD`.
+pub const FRAME_DESCRIPTORS_MAX: usize = 253;
+
+/// Most inline messages in one frame.
+pub const FRAME_MESSAGES_MAX: usize = 8192;
+
+/// Most inline bytes in one frame; leaves room for the lengths beside them.
+pub const INLINE_LEN_MAX: usize = 512 << 10;
+
+/// Most items in one batch of files.
+pub const BATCH_FILES_MAX: usize = FRAME_DESCRIPTORS_MAX;
+
+/// Most chaining values in one merge, and so most parts of one file.
+pub const MERGE_VALUES_MAX: usize = 8192;
+
+/// Length of a BLAKE3 chaining value in bytes (BLAKE3 paper, section 2.4).
+pub const CHAINING_VALUE_LEN: usize = 32;
+
+/// Length of a BLAKE3 chunk in bytes (BLAKE3 paper, section 2.1).
+pub const CHUNK_LEN: u64 = 1024;
+
+/// Longest saved state of a hash in the middle of a stream, in bytes.
+pub const STATE_LEN_MAX: usize = 512;
+
+/// A stream's segment, unless it is the last, is a multiple of this many bytes: the longest block
+/// of SHA-2 (SHA-512, FIPS 180-4 section 1).
+pub const SEGMENT_ALIGN: usize = 128;
+
+/// Longest name of a worker, backend, version or image, in bytes.
+pub const NAME_LEN_MAX: usize = 64;
+
+/// Most algorithms, and so most chosen backends, that a worker names.
+pub const BACKENDS_MAX: usize = 32;
+
+/// Longest sentence of a refusal, in bytes.
+pub const REASON_LEN_MAX: usize = 512;
+
+/// Most jobs that one client connection may have open.
+pub const CLIENT_JOBS_MAX: usize = 64;
+
+/// Highest weight of a job; the lowest is 1.
+pub const WEIGHT_MAX: u8 = 100;
+
+/// Most threads that a worker may report.
+pub const WORKER_THREADS_MAX: u16 = 4096;
+
+/// Most batches that a worker may be ready for at once.
+pub const CREDIT_MAX: u16 = 4096;
+
+/// Most workers and most jobs that one status reply lists; the reply counts the rest.
+pub const STATUS_ROWS_MAX: usize = 2048;
+
+/// A peer that has not said `Hello` by then is closed.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A worker gives a sign of life at least this often.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A worker that has been silent for so long loses its leases.
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);

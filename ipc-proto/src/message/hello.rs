@@ -1,0 +1,209 @@
+//! The first frames of a connection.
+//!
+//! [`Preamble`] is the start of every [`Hello`] in every version, for ever, so that a peer of any
+//! age can be told in clear words that there is no common version. The rest of a `Hello` is
+//! encoded as the lowest version of its own range defines it.
+
+use super::{LimitExceeded, Message, at_most, within};
+use crate::Algorithm;
+use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, WORKER_THREADS_MAX};
+use serde::{Deserialize, Serialize};
+
+/// The first bytes of every connection.
+pub const MAGIC: [u8; 4] = *b"HCL\x01";
+
+/// The oldest protocol version that this code speaks.
+pub const VERSION_MIN: u16 = 1;
+
+/// The newest protocol version that this code speaks.
+pub const VERSION_MAX: u16 = 1;
+
+/// The protocol versions that a peer speaks, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The oldest.
+    pub min: u16,
+    /// The newest.
+    pub max: u16,
+}
+
+impl Versions {
+    /// What this code speaks.
+    pub const OURS: Self = Self { min: VERSION_MIN, max: VERSION_MAX };
+
+    /// The newest version that both speak.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u16> {
+        let newest = self.max.min(other.max);
+        (newest >= self.min.max(other.min)).then_some(newest)
+    }
+}
+
+/// The part of a `Hello` that never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preamble {
+    /// [`MAGIC`].
+    pub magic: [u8; 4],
+    /// What the peer speaks.
+    pub versions: Versions,
+}
+
+/// What a client or worker says first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MAGIC`].
+    pub magic: [u8; 4],
+    /// What the peer speaks.
+    pub versions: Versions,
+    /// What the peer is.
+    pub role: Role,
+}
+
+impl Hello {
+    /// A `Hello` of this code's versions.
+    #[must_use]
+    pub const fn new(role: Role) -> Self {
+        Self { magic: MAGIC, versions: Versions::OURS, role }
+    }
+}
+
+/// What a peer is, and what it can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Opens jobs or asks for the status.
+    Client(ClientIntro),
+    /// Computes.
+    Worker(WorkerIntro),
+}
+
+/// What a client tells about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientIntro {
+    /// Version of its software, such as `0.1.0`.
+    pub software: String,
+}
+
+/// What a worker tells about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerIntro {
+    /// Name that stays the same when it reconnects or restarts; unique among living workers.
+    pub name: String,
+    /// Version of its software.
+    pub software: String,
+    /// Digest of the image it runs from, empty outside an image.
+    pub image: String,
+    /// Process id, as the worker sees it.
+    pub pid: u32,
+    /// Hashing threads.
+    pub threads: u16,
+    /// Memory that it may use, in bytes.
+    pub memory_bytes: u64,
+    /// The backend that it chose for each algorithm that it serves.
+    pub backends: Vec<Backend>,
+    /// How data can reach it.
+    pub planes: Planes,
+}
+
+/// Which kernel set serves an algorithm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// The kernel set, such as `portable`.
+    pub backend: String,
+}
+
+/// The data planes that a peer can use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planes {
+    /// Passed file descriptors.
+    pub descriptors: bool,
+    /// Bytes inside messages.
+    pub inline: bool,
+}
+
+impl Message for Preamble {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        Ok(())
+    }
+}
+
+impl Message for Hello {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        match &self.role {
+            Role::Client(intro) => at_most("software", intro.software.len(), NAME_LEN_MAX),
+            Role::Worker(intro) => intro.check(),
+        }
+    }
+}
+
+impl WorkerIntro {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        within("name", self.name.len(), 1, NAME_LEN_MAX)?;
+        at_most("software", self.software.len(), NAME_LEN_MAX)?;
+        at_most("image", self.image.len(), NAME_LEN_MAX)?;
+        within("threads", usize::from(self.threads), 1, usize::from(WORKER_THREADS_MAX))?;
+        within("backends", self.backends.len(), 1, BACKENDS_MAX)?;
+        self.backends.iter().try_for_each(|b| at_most("backend", b.backend.len(), NAME_LEN_MAX))
+    }
+}
+
+/// What the controller answers to a [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HelloReply {
+    /// The connection is open; it speaks `version` from here on.
+    Welcome(Welcome),
+    /// The connection is closed after this.
+    Refused {
+        /// Why, for a program.
+        reason: RefuseReason,
+        /// Why, for a person.
+        text: String,
+        /// What the controller speaks.
+        versions: Versions,
+    },
+}
+
+/// An accepted connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version that both speak from here on.
+    pub version: u16,
+    /// Version of the controller's software.
+    pub software: String,
+    /// Digest of the image that the controller runs from, empty outside an image.
+    pub image: String,
+    /// How data can reach the controller.
+    pub planes: Planes,
+}
+
+/// Why a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RefuseReason {
+    /// The first bytes are not [`MAGIC`], or the rest is malformed.
+    NotOurs,
+    /// No common version.
+    Version,
+    /// The peer's uid and gid are not allowed.
+    Forbidden,
+    /// The role does not belong on this socket.
+    WrongSocket,
+    /// A living worker has this name.
+    NameTaken,
+    /// A limit on connections is reached.
+    Busy,
+    /// No `Hello` in time.
+    Timeout,
+}
+
+impl Message for HelloReply {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        match self {
+            Self::Welcome(welcome) => {
+                at_most("software", welcome.software.len(), NAME_LEN_MAX)?;
+                at_most("image", welcome.image.len(), NAME_LEN_MAX)
+            }
+            Self::Refused { text, .. } => at_most("text", text.len(), REASON_LEN_MAX),
+        }
+    }
+}

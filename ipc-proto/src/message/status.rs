@@ -1,0 +1,165 @@
+//! What `hashctl status` shows, as the controller sees it.
+
+use super::{LimitExceeded, at_most};
+use crate::Algorithm;
+use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, STATUS_ROWS_MAX};
+use serde::{Deserialize, Serialize};
+
+use super::Backend;
+
+/// A picture of the cluster at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the controller's software.
+    pub software: String,
+    /// Digest of the image it runs from, empty outside an image.
+    pub image: String,
+    /// Process id of the controller.
+    pub pid: u32,
+    /// Time since it started, in milliseconds.
+    pub uptime_ms: u64,
+    /// Connected workers, by name; at most [`STATUS_ROWS_MAX`].
+    pub workers: Vec<WorkerStatus>,
+    /// Connected workers that are not listed.
+    pub workers_unlisted: u32,
+    /// Open jobs, oldest first; at most [`STATUS_ROWS_MAX`].
+    pub jobs: Vec<JobStatus>,
+    /// Open jobs that are not listed.
+    pub jobs_unlisted: u32,
+    /// The bounds, and what of them is in use.
+    pub limits: LimitStatus,
+    /// What has happened since the start.
+    pub counters: Counters,
+}
+
+/// Whether a worker is given work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkerHealth {
+    /// It is.
+    #[default]
+    Ready,
+    /// It is not: it gave a wrong answer or failed too often.
+    Quarantined,
+}
+
+/// One worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its name.
+    pub name: String,
+    /// Version of its software.
+    pub software: String,
+    /// Process id, as the worker sees it.
+    pub pid: u32,
+    /// Whether it is given work.
+    pub health: WorkerHealth,
+    /// Hashing threads.
+    pub threads: u16,
+    /// The backend of each algorithm.
+    pub backends: Vec<Backend>,
+    /// Batches that it is ready for.
+    pub credits: u32,
+    /// Batches that it holds.
+    pub leases: u32,
+    /// Time since it connected, in milliseconds.
+    pub uptime_ms: u64,
+    /// Items resolved since it connected.
+    pub items: u64,
+    /// Bytes hashed since it connected.
+    pub bytes: u64,
+    /// Items a second, over the last seconds.
+    pub items_per_s: u64,
+    /// Bytes a second, over the last seconds.
+    pub bytes_per_s: u64,
+    /// Leases lost by any worker of this name: to a lost connection or a deadline.
+    pub attempts_lost: u64,
+}
+
+/// One open job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// The controller's number for it.
+    pub id: u64,
+    /// Who opened it.
+    pub uid: u32,
+    /// Process id of the client, 0 if unknown.
+    pub pid: u32,
+    /// What it computes.
+    pub algorithm: Algorithm,
+    /// Its weight.
+    pub weight: u8,
+    /// Time since it was opened, in milliseconds.
+    pub age_ms: u64,
+    /// Items received.
+    pub items: u64,
+    /// Items resolved.
+    pub resolved: u64,
+    /// Items resolved without a digest.
+    pub failed: u64,
+    /// Batches that workers hold.
+    pub leases: u32,
+    /// Whether the client said that there are no more items.
+    pub finished: bool,
+}
+
+/// The bounds of the controller, each with what is in use of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitStatus {
+    /// Client connections.
+    pub clients: u32,
+    /// Most client connections.
+    pub clients_max: u32,
+    /// Most worker connections.
+    pub workers_max: u32,
+    /// Most open jobs.
+    pub jobs_max: u32,
+    /// Unresolved items.
+    pub items: u64,
+    /// Most unresolved items.
+    pub items_max: u64,
+    /// Unresolved inline bytes.
+    pub bytes: u64,
+    /// Most unresolved inline bytes.
+    pub bytes_max: u64,
+}
+
+/// What has happened since the controller started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Jobs opened.
+    pub jobs: u64,
+    /// Jobs cancelled, or dropped because their client left.
+    pub jobs_cancelled: u64,
+    /// Items resolved.
+    pub items: u64,
+    /// Items resolved without a digest.
+    pub items_failed: u64,
+    /// Bytes hashed.
+    pub bytes: u64,
+    /// Batches leased.
+    pub leases: u64,
+    /// Leases lost to a lost connection or a deadline.
+    pub attempts_lost: u64,
+    /// Answers dropped because their lease had passed on.
+    pub answers_stale: u64,
+    /// Peers refused in the handshake.
+    pub peers_refused: u64,
+    /// Peers closed for breaking the protocol.
+    pub peers_faulty: u64,
+    /// Workers quarantined.
+    pub workers_quarantined: u64,
+}
+
+impl Status {
+    pub(super) fn check(&self) -> Result<(), LimitExceeded> {
+        at_most("software", self.software.len(), NAME_LEN_MAX)?;
+        at_most("image", self.image.len(), NAME_LEN_MAX)?;
+        at_most("workers", self.workers.len(), STATUS_ROWS_MAX)?;
+        at_most("jobs", self.jobs.len(), STATUS_ROWS_MAX)?;
+        self.workers.iter().try_for_each(|worker| {
+            at_most("name", worker.name.len(), NAME_LEN_MAX)?;
+            at_most("software", worker.software.len(), NAME_LEN_MAX)?;
+            at_most("backends", worker.backends.len(), BACKENDS_MAX)
+        })
+    }
+}

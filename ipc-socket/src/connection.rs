@@ -1,0 +1,227 @@
+//! A blocking peer: connects, says `Hello`, then sends and receives messages.
+
+use crate::inbox::{Inbox, InboxError, Scratch};
+use crate::sys;
+use ipc_proto::codec::{self, CodecError};
+use ipc_proto::limits::HELLO_TIMEOUT;
+use ipc_proto::message::{Hello, HelloReply, Message, RefuseReason, Role, Welcome};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// How often, and how far apart, a frame whose descriptors do not fit the kernel's count of
+/// descriptors on their way is tried again.
+const TOO_MANY_REFS_RETRIES: u32 = 2_000;
+const TOO_MANY_REFS_PAUSE: Duration = Duration::from_millis(5);
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The socket cannot be reached, or the peer went away.
+    Io(io::Error),
+    /// The controller refused.
+    Refused {
+        /// Why, for a program.
+        reason: RefuseReason,
+        /// Why, for a person.
+        text: String,
+    },
+    /// What answered does not speak the protocol.
+    Protocol(InboxError),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Refused { text, .. } => write!(f, "refused: {text}"),
+            Self::Protocol(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Why no message came.
+#[derive(Debug)]
+pub enum ReceiveError {
+    /// The peer closed the connection.
+    Closed,
+    /// The time limit set on the socket passed.
+    TimedOut,
+    /// The system's error.
+    Io(io::Error),
+    /// The peer broke the protocol.
+    Protocol(InboxError),
+}
+
+impl fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the connection was closed"),
+            Self::TimedOut => f.write_str("timed out"),
+            Self::Io(error) => error.fmt(f),
+            Self::Protocol(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReceiveError {}
+
+/// The sending half; senders in several threads take turns by a lock of their own.
+#[derive(Debug)]
+pub struct Sender {
+    stream: UnixStream,
+    frame: Vec<u8>,
+}
+
+/// The receiving half.
+#[derive(Debug)]
+pub struct Receiver {
+    stream: UnixStream,
+    inbox: Inbox,
+    scratch: Scratch,
+}
+
+/// An open connection to a controller.
+#[derive(Debug)]
+pub struct Connection {
+    /// Sends.
+    pub sender: Sender,
+    /// Receives.
+    pub receiver: Receiver,
+    /// What the controller said of itself.
+    pub welcome: Welcome,
+}
+
+impl Connection {
+    /// Connects to the controller's socket at `path` and says `Hello`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn open(path: &Path, role: Role) -> Result<Self, ConnectError> {
+        let stream = UnixStream::connect(path).map_err(ConnectError::Io)?;
+        stream.set_read_timeout(Some(2 * HELLO_TIMEOUT)).map_err(ConnectError::Io)?;
+        let twin = stream.try_clone().map_err(ConnectError::Io)?;
+        let mut sender = Sender { stream: twin, frame: Vec::new() };
+        let mut receiver = Receiver { stream, inbox: Inbox::new(), scratch: Scratch::default() };
+        // A controller that is full refuses before it reads, so a failed send still has an answer.
+        let sent = sender.send(&Hello::new(role), &[]);
+        let welcome = match receiver.receive::<HelloReply>() {
+            Ok((HelloReply::Welcome(welcome), _)) => welcome,
+            Ok((HelloReply::Refused { reason, text, .. }, _)) => {
+                return Err(ConnectError::Refused { reason, text });
+            }
+            Err(ReceiveError::Protocol(error)) => return Err(ConnectError::Protocol(error)),
+            Err(ReceiveError::Io(error)) => return Err(ConnectError::Io(error)),
+            Err(ReceiveError::TimedOut) => {
+                return Err(ConnectError::Io(io::ErrorKind::TimedOut.into()));
+            }
+            Err(ReceiveError::Closed) => {
+                let error = sent.err().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
+                return Err(ConnectError::Io(error));
+            }
+        };
+        receiver.set_timeout(None).map_err(ConnectError::Io)?;
+        Ok(Self { sender, receiver, welcome })
+    }
+}
+
+impl Sender {
+    /// Sends one message whole, with its descriptors.
+    ///
+    /// # Errors
+    /// As sendmsg(2), or `InvalidInput` for a message that is too long.
+    pub fn send<M: Message>(
+        &mut self,
+        message: &M,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        debug_assert_eq!(message.descriptors_len(), descriptors.len());
+        self.frame.clear();
+        codec::encode_frame(message, &mut self.frame)
+            .map_err(|error: CodecError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let mut sent = send_patiently(self.stream.as_fd(), &self.frame, descriptors)?;
+        while sent < self.frame.len() {
+            sent += sys::send(self.stream.as_fd(), &self.frame[sent..], &[])?;
+        }
+        Ok(())
+    }
+
+    /// Closes the connection in both directions, which ends a blocked receive as well.
+    pub fn close(&self) {
+        // The peer may have closed first; then there is nothing left to do.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+fn send_patiently(
+    socket: BorrowedFd<'_>,
+    frame: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    let mut retries = 0;
+    loop {
+        match sys::send(socket, frame, descriptors) {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ETOOMANYREFS)
+                    && retries < TOO_MANY_REFS_RETRIES =>
+            {
+                retries += 1;
+                thread::sleep(TOO_MANY_REFS_PAUSE);
+            }
+            result => return result,
+        }
+    }
+}
+
+impl Receiver {
+    /// The next message, with its descriptors.
+    ///
+    /// # Errors
+    /// See [`ReceiveError`]; after [`ReceiveError::TimedOut`] it can be called again.
+    pub fn receive<M: Message>(&mut self) -> Result<(M, Vec<OwnedFd>), ReceiveError> {
+        loop {
+            if let Some(message) = self.next_ready()? {
+                return Ok(message);
+            }
+            match self.inbox.receive(self.stream.as_fd(), &mut self.scratch) {
+                Ok(received) if received.bytes_len == 0 => return Err(ReceiveError::Closed),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ReceiveError::TimedOut);
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(ReceiveError::Closed);
+                }
+                Err(error) => return Err(ReceiveError::Io(error)),
+            }
+        }
+    }
+
+    /// A message that has arrived already, without asking the socket.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Protocol`].
+    pub fn next_ready<M: Message>(&mut self) -> Result<Option<(M, Vec<OwnedFd>)>, ReceiveError> {
+        self.inbox.next_message().map_err(ReceiveError::Protocol)
+    }
+
+    /// Bounds each wait for bytes from now on; `None` waits for ever.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(timeout)
+    }
+}
+
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,191 @@
+//! Pairs messages with the descriptors that ride on them.
+//!
+//! Linux delivers the descriptors of a frame no later than its first byte, possibly in one
+//! `recvmsg` with the end of the frame before it. So descriptors queue in order of arrival, each
+//! with the position of the stream that was reached then, and a message takes as many as it
+//! declares. Invariants: descriptors that no message can claim any more are an error at once, and
+//! at most [`PENDING_MAX`] wait.
+
+use ipc_proto::codec::{self, CodecError};
+use ipc_proto::frame::{Decoder, FrameError};
+use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
+use ipc_proto::message::Message;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::sys::{self, Received};
+
+/// Most descriptors that wait for their message: those of a frame that is not whole yet, and of
+/// one more that is.
+const PENDING_MAX: usize = 2 * FRAME_DESCRIPTORS_MAX;
+
+/// Bytes asked of the socket at once: a frame of most sizes, and the default socket buffer.
+const RECEIVE_LEN: usize = 256 << 10;
+
+/// Memory for one `recvmsg` at a time; connections that are read in turns share one.
+pub struct Scratch {
+    bytes: Box<[u8]>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").finish_non_exhaustive()
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { bytes: vec![0; RECEIVE_LEN].into(), descriptors: Vec::new() }
+    }
+}
+
+/// Why nothing more can be taken from a peer. Its fault, unless [`InboxError::Truncated`].
+#[derive(Debug)]
+pub enum InboxError {
+    /// A frame breaks its limits.
+    Frame(FrameError),
+    /// A body is no message.
+    Codec(CodecError),
+    /// A message came without all of its descriptors.
+    DescriptorsMissing {
+        /// How many it declares.
+        want: usize,
+        /// How many there are.
+        got: usize,
+    },
+    /// Descriptors came that no message claims.
+    DescriptorsUnclaimed {
+        /// How many.
+        count: usize,
+    },
+    /// Descriptors were lost because this process may hold no more.
+    Truncated,
+}
+
+impl fmt::Display for InboxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Frame(error) => error.fmt(f),
+            Self::Codec(error) => error.fmt(f),
+            Self::DescriptorsMissing { want, got } => {
+                write!(f, "message with {got} descriptors instead of {want}")
+            }
+            Self::DescriptorsUnclaimed { count } => {
+                write!(f, "{count} descriptors that no message claims")
+            }
+            Self::Truncated => f.write_str("descriptors lost: too many open files"),
+        }
+    }
+}
+
+impl std::error::Error for InboxError {}
+
+/// What has arrived on one connection and is not handed out yet.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    decoder: Decoder,
+    pending: VecDeque<Pending>,
+    /// Bytes of the stream received so far.
+    received: u64,
+    truncated: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    descriptor: OwnedFd,
+    /// Position of the stream after the `recvmsg` that brought it: its frame starts before.
+    before: u64,
+}
+
+impl Inbox {
+    /// An inbox at the start of a stream.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Receives once from `socket`.
+    ///
+    /// # Errors
+    /// As recvmsg(2).
+    pub fn receive(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        scratch: &mut Scratch,
+    ) -> io::Result<Received> {
+        let received = sys::recv(socket, &mut scratch.bytes, &mut scratch.descriptors)?;
+        self.decoder.push(&scratch.bytes[..received.bytes_len]);
+        self.received += received.bytes_len as u64;
+        let before = self.received;
+        let arrived = scratch.descriptors.drain(..);
+        self.pending.extend(arrived.map(|descriptor| Pending { descriptor, before }));
+        self.truncated |= received.truncated;
+        Ok(received)
+    }
+
+    /// The body of the next whole frame, which carries no descriptors: the handshake's.
+    ///
+    /// # Errors
+    /// See [`InboxError`]; the connection is of no more use.
+    pub fn next_body(&mut self) -> Result<Option<Vec<u8>>, InboxError> {
+        self.refuse_excess()?;
+        let body = self.decoder.next_body().map_err(InboxError::Frame)?.map(<[u8]>::to_vec);
+        self.refuse_unclaimed()?;
+        Ok(body)
+    }
+
+    /// The next whole message, with its descriptors.
+    ///
+    /// # Errors
+    /// See [`InboxError`]; the connection is of no more use.
+    pub fn next_message<M: Message>(&mut self) -> Result<Option<(M, Vec<OwnedFd>)>, InboxError> {
+        self.refuse_excess()?;
+        let Some(body) = self.decoder.next_body().map_err(InboxError::Frame)? else {
+            return self.refuse_unclaimed().map(|()| None);
+        };
+        let message: M = codec::decode(body).map_err(InboxError::Codec)?;
+        let want = message.descriptors_len();
+        if self.pending.len() < want {
+            return Err(InboxError::DescriptorsMissing { want, got: self.pending.len() });
+        }
+        let descriptors = self.pending.drain(..want).map(|pending| pending.descriptor).collect();
+        self.refuse_unclaimed()?;
+        Ok(Some((message, descriptors)))
+    }
+
+    /// How many bytes wait for the rest of their frame.
+    #[must_use]
+    pub fn pending_len(&self) -> usize {
+        self.decoder.pending_len()
+    }
+
+    /// Whether the stream ended inside a frame, or with descriptors left over.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.decoder.pending_len() > 0 || !self.pending.is_empty()
+    }
+
+    fn refuse_excess(&self) -> Result<(), InboxError> {
+        if self.truncated {
+            return Err(InboxError::Truncated);
+        }
+        if self.pending.len() > PENDING_MAX {
+            return Err(InboxError::DescriptorsUnclaimed { count: self.pending.len() });
+        }
+        Ok(())
+    }
+
+    /// A descriptor whose frame starts before the position up to which frames were handed out
+    /// belonged to one of them, and was not claimed.
+    fn refuse_unclaimed(&self) -> Result<(), InboxError> {
+        let position = self.decoder.position();
+        let count = self.pending.iter().take_while(|pending| pending.before <= position).count();
+        if count > 0 {
+            return Err(InboxError::DescriptorsUnclaimed { count });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+#![expect(unsafe_code, reason = "control messages are built and read through the CMSG macros")]
+//! One `sendmsg` and one `recvmsg`, with descriptors (unix(7), `SCM_RIGHTS`), and the peer's
+//! credentials. Both calls retry when a signal interrupts them.
+
+use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
+use nix::sys::socket::{getsockopt, sockopt};
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+const FD_LEN: usize = mem::size_of::<RawFd>();
+
+/// Room for one control message with the most descriptors, aligned as `cmsghdr` wants it.
+#[repr(C)]
+union Control {
+    _align: libc::cmsghdr,
+    bytes: [u8; CONTROL_LEN],
+}
+
+/// `CMSG_SPACE` of the most descriptors: a header and the descriptors, each padded to a word.
+const CONTROL_LEN: usize = mem::size_of::<libc::cmsghdr>()
+    + (FRAME_DESCRIPTORS_MAX * FD_LEN).next_multiple_of(mem::size_of::<usize>());
+
+/// What one [`recv`] brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Bytes read; 0 at the end of the stream.
+    pub bytes_len: usize,
+    /// Whether descriptors were lost on the way, because this process may hold no more.
+    pub truncated: bool,
+}
+
+/// Who is at the other end, as the kernel saw it when the connection was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Process id; 0 if it has none here.
+    pub pid: u32,
+}
+
+/// Sends a prefix of `bytes`, with all of `descriptors` on its first byte, and says how long it
+/// was. Raises no `SIGPIPE`.
+///
+/// # Errors
+/// As sendmsg(2). `ETOOMANYREFS` means that too many descriptors of this user are on their way;
+/// it passes as they are received.
+///
+/// # Panics
+/// If there are no bytes, or more descriptors than [`FRAME_DESCRIPTORS_MAX`].
+pub fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    assert!(!bytes.is_empty(), "descriptors need a byte to ride on");
+    assert!(descriptors.len() <= FRAME_DESCRIPTORS_MAX, "more descriptors than a frame takes");
+    let mut control = Control { bytes: [0; CONTROL_LEN] };
+    let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: `msghdr` is plain data for which all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut iov;
+    header.msg_iovlen = 1;
+    if !descriptors.is_empty() {
+        let data_len = u32::try_from(descriptors.len() * FD_LEN).expect("at most 253 descriptors");
+        header.msg_control = (&raw mut control).cast();
+        // SAFETY: arithmetic on a length only.
+        header.msg_controllen = unsafe { libc::CMSG_SPACE(data_len) } as usize;
+        // SAFETY: `msg_control` points to `CONTROL_LEN` aligned bytes, at least one header long,
+        // so the first header is there, and its data has room for `descriptors`.
+        unsafe {
+            let first = libc::CMSG_FIRSTHDR(&raw const header);
+            (*first).cmsg_level = libc::SOL_SOCKET;
+            (*first).cmsg_type = libc::SCM_RIGHTS;
+            (*first).cmsg_len = libc::CMSG_LEN(data_len) as usize;
+            let data = libc::CMSG_DATA(first).cast::<RawFd>();
+            for (i, descriptor) in descriptors.iter().enumerate() {
+                ptr::write_unaligned(data.add(i), descriptor.as_raw_fd());
+            }
+        }
+    }
+    retry(|| {
+        // SAFETY: `header` points to `iov` and `control`, both alive and as long as it says.
+        unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) }
+    })
+}
+
+/// Receives bytes into `bytes` and appends the descriptors that came with them.
+///
+/// # Errors
+/// As recvmsg(2).
+pub fn recv(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<Received> {
+    let mut control = Control { bytes: [0; CONTROL_LEN] };
+    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: `msghdr` is plain data for which all zeroes is a valid value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = &raw mut iov;
+    header.msg_iovlen = 1;
+    header.msg_control = (&raw mut control).cast();
+    header.msg_controllen = CONTROL_LEN;
+    let bytes_len = retry(|| {
+        // SAFETY: `header` points to `iov` and `control`, both alive and as long as it says.
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) }
+    })?;
+    // SAFETY: the kernel filled `header` and the control messages it speaks of.
+    unsafe { take_descriptors(&header, descriptors) };
+    Ok(Received { bytes_len, truncated: header.msg_flags & libc::MSG_CTRUNC != 0 })
+}
+
+/// Takes ownership of every descriptor in the control messages, also of a truncated one: the
+/// kernel's `cmsg_len` covers exactly the descriptors that it installed.
+///
+/// # Safety
+/// `header` must come from a `recvmsg` that succeeded, its control buffer untouched since.
+unsafe fn take_descriptors(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>) {
+    // SAFETY: the kernel wrote a sequence of control messages that the CMSG macros walk.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !message.is_null() {
+        // SAFETY: not null, so it points to a whole header inside the control buffer.
+        let head = unsafe { &*message };
+        if head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: the data follows its header inside the control buffer.
+            let data = unsafe { libc::CMSG_DATA(message) }.cast::<RawFd>();
+            let header_len = data as usize - message as usize;
+            for i in 0..(head.cmsg_len.saturating_sub(header_len)) / FD_LEN {
+                // SAFETY: `cmsg_len` covers this element, and nobody else knows the descriptor
+                // that the kernel just installed for us.
+                descriptors.push(unsafe { OwnedFd::from_raw_fd(ptr::read_unaligned(data.add(i))) });
+            }
+        }
+        // SAFETY: as for the first one.
+        message = unsafe { libc::CMSG_NXTHDR(header, message) };
+    }
+}
+
+/// Who is at the other end of `socket`.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    let credentials = getsockopt(&socket, sockopt::PeerCredentials)?;
+    Ok(Peer {
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+        pid: u32::try_from(credentials.pid()).unwrap_or(0),
+    })
+}
+
+fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(len) = usize::try_from(call()) {
+            return Ok(len);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
