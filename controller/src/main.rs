@@ -1,2 +1,95 @@
-//! TODO
-fn main() {}
+//! Parses the command line, runs the controller, maps its end to an exit status.
+
+use clap::Parser;
+use hashcluster_controller::driver::{self, Settings, access::Access};
+use ipc_proto::endpoint;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Hands hash tasks of clients to workers.
+///
+/// Stops on SIGTERM or SIGINT; its workers and clients then find its sockets gone, and workers
+/// come back when they are there again.
+#[derive(Debug, Parser)]
+#[command(version, name = "hashcluster-controller")]
+struct Args {
+    /// Directory of the sockets; made with mode 0700 if it is missing
+    /// [default: /run/hashcluster if it exists, else $XDG_RUNTIME_DIR/hashcluster].
+    #[arg(long, value_name = "DIR", env = "HASHCLUSTER_RUNTIME_DIR")]
+    runtime_dir: Option<PathBuf>,
+
+    /// Socket for clients, instead of client.sock in the runtime directory.
+    #[arg(long, value_name = "ENDPOINT", value_parser = endpoint::parse)]
+    client_socket: Option<PathBuf>,
+
+    /// Socket for workers, instead of worker.sock in the runtime directory.
+    #[arg(long, value_name = "ENDPOINT", value_parser = endpoint::parse)]
+    worker_socket: Option<PathBuf>,
+
+    /// Lets this user connect, besides the own user and root; may be repeated.
+    #[arg(long, value_name = "UID")]
+    allow_uid: Vec<u32>,
+
+    /// Lets this group connect (the effective group of a peer); may be repeated.
+    #[arg(long, value_name = "GID")]
+    allow_gid: Vec<u32>,
+
+    /// Writes a line to this descriptor once both sockets listen.
+    #[arg(long, value_name = "N")]
+    ready_fd: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let settings = match settings(&args) {
+        Ok(settings) => settings,
+        Err(text) => return fail(&text),
+    };
+    match driver::run(&settings, || announce(args.ready_fd)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn settings(args: &Args) -> Result<Settings, String> {
+    let system_dir_exists = Path::new(endpoint::SYSTEM_RUNTIME_DIR).is_dir();
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let dir = endpoint::runtime_dir(args.runtime_dir.clone(), system_dir_exists, xdg);
+    let socket = |asked: &Option<PathBuf>, name| {
+        let path = asked.clone().unwrap_or_else(|| dir.join(name));
+        match endpoint::check(&path) {
+            Ok(()) => Ok(path),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        }
+    };
+    Ok(Settings {
+        client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
+        worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,
+        access: Access {
+            own_uid: nix::unistd::geteuid().as_raw(),
+            uids: args.allow_uid.clone(),
+            gids: args.allow_gid.clone(),
+        },
+    })
+}
+
+/// Tells whoever started us that both sockets listen.
+fn announce(ready_fd: Option<u32>) {
+    let Some(number) = ready_fd else { return };
+    let path = format!("/proc/self/fd/{number}");
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(b"ready\n"));
+    if let Err(error) = written {
+        // The service is up; only whoever waits for the line does not learn it.
+        let _ = writeln!(std::io::stderr(), "hashcluster-controller: --ready-fd {number}: {error}");
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
+    // There is nobody left to tell if standard error is gone.
+    let _ = writeln!(std::io::stderr(), "hashcluster-controller: {text}");
+    ExitCode::FAILURE
+}

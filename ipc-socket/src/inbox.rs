@@ -42,6 +42,15 @@ impl Default for Scratch {
     }
 }
 
+impl Scratch {
+    /// How many bytes one [`Inbox::receive`] asks for.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
 /// Why nothing more can be taken from a peer. Its fault, unless [`InboxError::Truncated`].
 #[derive(Debug)]
 pub enum InboxError {

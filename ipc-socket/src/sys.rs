@@ -27,6 +27,8 @@ const CONTROL_LEN: usize = mem::size_of::<libc::cmsghdr>()
 pub struct Received {
     /// Bytes read; 0 at the end of the stream.
     pub bytes_len: usize,
+    /// Descriptors received.
+    pub descriptors_len: usize,
     /// Whether descriptors were lost on the way, because this process may hold no more.
     pub truncated: bool,
 }
@@ -109,9 +111,14 @@ pub fn recv(
         // SAFETY: `header` points to `iov` and `control`, both alive and as long as it says.
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) }
     })?;
+    let descriptors_before = descriptors.len();
     // SAFETY: the kernel filled `header` and the control messages it speaks of.
     unsafe { take_descriptors(&header, descriptors) };
-    Ok(Received { bytes_len, truncated: header.msg_flags & libc::MSG_CTRUNC != 0 })
+    Ok(Received {
+        bytes_len,
+        descriptors_len: descriptors.len() - descriptors_before,
+        truncated: header.msg_flags & libc::MSG_CTRUNC != 0,
+    })
 }
 
 /// Takes ownership of every descriptor in the control messages, also of a truncated one: the

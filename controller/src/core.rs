@@ -1,0 +1,287 @@
+//! What the controller knows and decides, without I/O: [`Core::step`] takes one event and returns
+//! the actions that follow from it.
+//!
+//! Invariants, which the simulation checks on random histories:
+//! - every item of a living job is resolved exactly once;
+//! - an answer counts only for a lease that its sender holds at that moment;
+//! - what is held is bounded by [`Limits`], whatever peers send;
+//! - the same events at the same times give the same actions: no clock, no randomness, no
+//!   iteration in an order that is not sorted.
+//!
+//! `F` is a file's descriptor, opaque here. Not here: sockets, timers, credentials (`driver`).
+
+mod batch;
+mod clients;
+mod dispatch;
+mod fair;
+mod fault;
+mod fleet;
+mod job;
+mod ledger;
+pub mod limits;
+mod workers;
+
+pub use fault::Fault;
+pub use limits::Limits;
+
+use fair::FairQueue;
+use fleet::Fleet;
+use ipc_proto::limits::STATUS_ROWS_MAX;
+use ipc_proto::message::{
+    ClientReply, ClientRequest, Counters, JobId, LeaseId, LimitStatus, Status, Window, WorkerIntro,
+    WorkerReply, WorkerRequest,
+};
+use job::Job;
+use ledger::Ledger;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A client connection; never used again after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// A worker connection; never used again after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerId(pub u64);
+
+/// A job, among those of all clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct JobKey(u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<F> {
+    /// A client completed its handshake.
+    ClientJoined {
+        /// Its connection.
+        client: ClientId,
+        /// Who it runs as.
+        uid: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// A client's connection ended.
+    ClientLeft(ClientId),
+    /// A client sent a message.
+    ClientSaid(ClientId, ClientRequest, Vec<F>),
+    /// A worker completed its handshake; its name is free.
+    WorkerJoined(WorkerId, WorkerIntro),
+    /// A worker's connection ended.
+    WorkerLeft(WorkerId),
+    /// A worker sent a message.
+    WorkerSaid(WorkerId, WorkerReply),
+    /// Time passed; at least every [`Core::TICK`].
+    Tick,
+}
+
+/// What to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<F> {
+    /// Send a message.
+    ToClient(ClientId, ClientReply),
+    /// Send a message with descriptors.
+    ToWorker(WorkerId, WorkerRequest, Vec<F>),
+    /// Close the connection; the core has forgotten it.
+    CloseClient(ClientId, Fault),
+    /// Close the connection; the core has forgotten it.
+    CloseWorker(WorkerId, Fault),
+    /// Tell the operator: a worker is given no more work, because of this.
+    Quarantined(WorkerId, Fault),
+}
+
+#[derive(Debug)]
+struct Client {
+    uid: u32,
+    pid: u32,
+    jobs: BTreeMap<JobId, JobKey>,
+}
+
+#[derive(Debug)]
+struct Lease<F> {
+    job: JobKey,
+    worker: WorkerId,
+    batch: batch::Batch<F>,
+    deadline: Duration,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    workers: usize,
+    deadline: Duration,
+}
+
+/// The controller's state.
+#[derive(Debug)]
+pub struct Core<F> {
+    limits: Limits,
+    counters: Counters,
+    clients: BTreeMap<ClientId, Client>,
+    jobs: BTreeMap<JobKey, Job<F>>,
+    fleet: Fleet,
+    leases: BTreeMap<LeaseId, Lease<F>>,
+    fair: FairQueue,
+    ledger: Ledger,
+    waiters: BTreeMap<ClientId, Waiter>,
+    jobs_of_users: BTreeMap<u32, u32>,
+    next_job: u64,
+    next_lease: u64,
+    unresolved: u64,
+    inline_bytes: u64,
+    actions: Vec<Action<F>>,
+}
+
+impl<F: Clone> Core<F> {
+    /// The longest time between two events: deadlines are seen with this precision.
+    pub const TICK: Duration = Duration::from_millis(250);
+
+    /// A controller that knows nobody.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            counters: Counters::default(),
+            clients: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            fleet: Fleet::default(),
+            leases: BTreeMap::new(),
+            fair: FairQueue::default(),
+            ledger: Ledger::new(&limits),
+            waiters: BTreeMap::new(),
+            jobs_of_users: BTreeMap::new(),
+            next_job: 0,
+            next_lease: 0,
+            unresolved: 0,
+            inline_bytes: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes in one event.
+    ///
+    /// `now` is the time since some fixed moment and never goes back.
+    pub fn step(&mut self, now: Duration, event: Event<F>) -> Vec<Action<F>> {
+        match event {
+            Event::ClientJoined { client, uid, pid } => {
+                self.clients.insert(client, Client { uid, pid, jobs: BTreeMap::new() });
+            }
+            Event::ClientLeft(client) => self.client_left(client),
+            Event::ClientSaid(client, request, descriptors) => {
+                if let Err(fault) = self.client_said(now, client, request, descriptors) {
+                    self.client_left(client);
+                    self.counters.peers_faulty += 1;
+                    self.actions.push(Action::CloseClient(client, fault));
+                }
+            }
+            Event::WorkerJoined(worker, intro) => self.fleet.join(now, worker, intro),
+            Event::WorkerLeft(worker) => self.worker_left(worker),
+            Event::WorkerSaid(worker, reply) => {
+                self.fleet.seen(now, worker);
+                if let Err(fault) = self.worker_said(worker, reply) {
+                    self.close_worker(worker, fault);
+                }
+            }
+            Event::Tick => self.tick(now),
+        }
+        self.dispatch(now);
+        self.answer_waiters(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Whether a living worker has this name.
+    #[must_use]
+    pub fn is_name_taken(&self, name: &str) -> bool {
+        self.fleet.is_named(name)
+    }
+
+    /// The name of a connected worker.
+    #[must_use]
+    pub fn worker_name(&self, worker: WorkerId) -> Option<&str> {
+        self.fleet.get(worker).map(|worker| &*worker.name)
+    }
+
+    /// Whether anything depends on [`Event::Tick`].
+    #[must_use]
+    pub fn needs_ticks(&self) -> bool {
+        self.fleet.len() > 0 || !self.waiters.is_empty()
+    }
+
+    /// Counts a peer that was refused in the handshake.
+    pub fn count_refused(&mut self) {
+        self.counters.peers_refused += 1;
+    }
+
+    /// Counts a peer that was closed for breaking the protocol below the level of messages.
+    pub fn count_faulty(&mut self) {
+        self.counters.peers_faulty += 1;
+    }
+
+    /// A picture of everything; what the core cannot know (software, pid, uptime) is left empty.
+    #[must_use]
+    pub fn status(&self, now: Duration, rows_max: usize) -> Status {
+        let rows_max = rows_max.min(STATUS_ROWS_MAX);
+        let unlisted = |len: usize| u32::try_from(len.saturating_sub(rows_max)).unwrap_or(u32::MAX);
+        Status {
+            workers: self.fleet.status(now, rows_max),
+            workers_unlisted: unlisted(self.fleet.len()),
+            jobs: self.jobs.values().take(rows_max).map(|job| job.status(now)).collect(),
+            jobs_unlisted: unlisted(self.jobs.len()),
+            limits: LimitStatus {
+                clients: u32::try_from(self.clients.len()).unwrap_or(u32::MAX),
+                clients_max: self.limits.clients_max,
+                workers_max: self.limits.workers_max,
+                jobs_max: self.limits.jobs_max,
+                items: self.unresolved,
+                items_max: self.limits.items_max,
+                bytes: self.inline_bytes,
+                bytes_max: self.limits.bytes_max,
+            },
+            counters: self.counters,
+            ..Status::default()
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
+        for worker in self.fleet.silent(now) {
+            self.close_worker(worker, Fault::Silent);
+        }
+        let overdue = |lease: &Lease<F>| lease.deadline <= now;
+        let overdue: Vec<LeaseId> =
+            self.leases.iter().filter(|(_, lease)| overdue(lease)).map(|(&id, _)| id).collect();
+        for id in overdue {
+            self.lease_overdue(id);
+        }
+        self.fleet.tick(now);
+    }
+
+    fn answer_waiters(&mut self, now: Duration) {
+        if self.waiters.is_empty() {
+            return;
+        }
+        let ready = self.fleet.ready_len();
+        let workers = u32::try_from(ready).unwrap_or(u32::MAX);
+        let actions = &mut self.actions;
+        self.waiters.retain(|&client, waiter| {
+            let enough = ready >= waiter.workers;
+            let is_over = enough || waiter.deadline <= now;
+            if is_over {
+                actions.push(Action::ToClient(client, ClientReply::Ready { workers, enough }));
+            }
+            !is_over
+        });
+    }
+
+    /// Tells clients of the windows that became free.
+    fn open_windows(&mut self, windows: Vec<(JobKey, Window)>) {
+        for (key, window) in windows {
+            if let Some(job) = self.jobs.get_mut(&key) {
+                job.window = window;
+                let (client, job) = (job.order.client, job.order.id);
+                self.actions.push(Action::ToClient(client, ClientReply::Window { job, window }));
+            }
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,272 @@
+//! The unit of dispatch: many small items, one part of a large one, or one step of a stream.
+//!
+//! A batch owns what its items need until they are resolved, so that a lost lease can be given to
+//! another worker. A batch that was lost is cut into smaller ones: an item that kills its workers
+//! is alone by its third attempt and takes no other with it.
+
+use super::limits::{FILE_COST, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST};
+use ipc_proto::limits::{CHAINING_VALUE_LEN, STATE_LEN_MAX};
+use ipc_proto::message::{Piece, Run, Stamp, Work};
+use ipc_proto::{Algorithm, Blob};
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+
+/// A whole file.
+#[derive(Clone, Debug)]
+pub(super) struct File<F> {
+    pub(super) index: u64,
+    pub(super) stamp: Stamp,
+    pub(super) descriptor: F,
+}
+
+/// What is to be computed.
+#[derive(Clone, Debug)]
+pub(super) enum Load<F> {
+    Files(Vec<File<F>>),
+    Messages { first: u64, lens: Vec<u32>, data: Blob },
+    Part { file: File<F>, number: usize, offset: u64, len: u64 },
+    Merge { index: u64, values: Blob },
+    Piece { index: u64, piece: Piece },
+}
+
+/// What happened to a batch so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    /// How often it was leased.
+    pub(super) leased: u32,
+    /// How often it was lost while a worker was probably busy with it.
+    lost: u32,
+    /// The distinct workers that lost it.
+    lost_on: Vec<Rc<str>>,
+}
+
+impl History {
+    /// Whether `worker` lost it before.
+    pub(super) fn avoids(&self, worker: &Rc<str>) -> bool {
+        self.lost_on.contains(worker)
+    }
+
+    fn lose(&mut self, worker: &Rc<str>) {
+        self.lost += 1;
+        if !self.avoids(worker) {
+            self.lost_on.push(Rc::clone(worker));
+        }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.lost_on.len() >= LOST_WORKERS_MAX || self.lost >= LOST_MAX
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Batch<F> {
+    pub(super) load: Load<F>,
+    pub(super) history: History,
+}
+
+/// What becomes of a batch that a worker lost.
+#[derive(Debug)]
+pub(super) enum AfterLoss<F> {
+    /// Try again.
+    Retry(Vec<Batch<F>>),
+    /// Its only item fails after so many attempts.
+    Fail(Batch<F>, u32),
+}
+
+impl<F: Clone> Batch<F> {
+    pub(super) fn new(load: Load<F>) -> Self {
+        Self { load, history: History::default() }
+    }
+
+    pub(super) fn items_len(&self) -> usize {
+        match &self.load {
+            Load::Files(files) => files.len(),
+            Load::Messages { lens, .. } => lens.len(),
+            Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => 1,
+        }
+    }
+
+    /// Bytes that are read or absorbed.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.load {
+            Load::Files(files) => files.iter().map(|file| file.stamp.size).sum(),
+            Load::Messages { data, .. } => data.len() as u64,
+            Load::Part { len, .. } => *len,
+            Load::Merge { values, .. } => values.len() as u64,
+            Load::Piece { piece, .. } => piece.len() as u64,
+        }
+    }
+
+    /// Work in it, in bytes hashed: what is fixed about an item counts as bytes.
+    pub(super) fn cost(&self) -> u64 {
+        let items_len = self.items_len() as u64;
+        let fixed = match &self.load {
+            Load::Files(_) | Load::Part { .. } => FILE_COST,
+            Load::Messages { .. } | Load::Merge { .. } | Load::Piece { .. } => MESSAGE_COST,
+        };
+        self.bytes().saturating_add(fixed * items_len)
+    }
+
+    /// What to send to a worker, and the descriptors that ride along.
+    pub(super) fn work(&self) -> (Work, Vec<F>) {
+        match &self.load {
+            Load::Files(files) => (
+                Work::Files { files: files.iter().map(|file| file.stamp).collect() },
+                files.iter().map(|file| file.descriptor.clone()).collect(),
+            ),
+            Load::Messages { lens, data, .. } => {
+                (Work::Messages { lens: lens.clone(), data: data.clone() }, Vec::new())
+            }
+            Load::Part { file, offset, len, .. } => (
+                Work::Part { file: file.stamp, offset: *offset, len: *len },
+                vec![file.descriptor.clone()],
+            ),
+            Load::Merge { values, .. } => {
+                (Work::Piece(Piece::Merge { values: values.clone(), root: true }), Vec::new())
+            }
+            Load::Piece { piece, .. } => (Work::Piece(piece.clone()), Vec::new()),
+        }
+    }
+
+    /// The lengths that the output of one of its items can have, in bytes.
+    pub(super) fn output_len(&self, algorithm: Algorithm) -> RangeInclusive<usize> {
+        let exactly = |len| len..=len;
+        match &self.load {
+            Load::Part { .. } | Load::Piece { piece: Piece::Subtree { .. }, .. } => {
+                exactly(CHAINING_VALUE_LEN)
+            }
+            Load::Piece { piece: Piece::Segment { last: false, .. }, .. } => 1..=STATE_LEN_MAX,
+            Load::Piece {
+                piece: Piece::Merge { .. } | Piece::Segment { last: true, .. }, ..
+            }
+            | Load::Files(_)
+            | Load::Messages { .. }
+            | Load::Merge { .. } => exactly(algorithm.digest_len()),
+        }
+    }
+
+    /// Which items it resolves, in order.
+    pub(super) fn runs(&self) -> Vec<Run> {
+        match &self.load {
+            Load::Files(files) => runs_of(files.iter().map(|file| file.index)),
+            Load::Messages { first, lens, .. } => {
+                let len = u32::try_from(lens.len()).expect("a frame's messages are counted");
+                vec![Run { first: *first, len }]
+            }
+            Load::Part { file, .. } => vec![Run { first: file.index, len: 1 }],
+            Load::Merge { index, .. } | Load::Piece { index, .. } => {
+                vec![Run { first: *index, len: 1 }]
+            }
+        }
+    }
+
+    /// Judges the batch after `worker`, which was probably busy with it, was lost.
+    pub(super) fn after_loss(mut self, worker: &Rc<str>) -> AfterLoss<F> {
+        self.history.lose(worker);
+        let items_len = self.items_len();
+        if items_len == 1 {
+            return if self.history.is_exhausted() {
+                let attempts = self.history.lost;
+                AfterLoss::Fail(self, attempts)
+            } else {
+                AfterLoss::Retry(vec![self])
+            };
+        }
+        let piece_len = if self.history.lost == 1 { items_len.isqrt() } else { 1 };
+        AfterLoss::Retry(self.cut(piece_len))
+    }
+
+    fn cut(self, piece_len: usize) -> Vec<Self> {
+        let history = self.history;
+        let loads: Vec<Load<F>> = match self.load {
+            Load::Files(files) => {
+                files.chunks(piece_len).map(|chunk| Load::Files(chunk.to_vec())).collect()
+            }
+            Load::Messages { first, lens, data } => cut_messages(first, &lens, &data, piece_len),
+            single @ (Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. }) => vec![single],
+        };
+        loads.into_iter().map(|load| Self { load, history: history.clone() }).collect()
+    }
+}
+
+fn cut_messages<F>(mut first: u64, lens: &[u32], data: &[u8], piece_len: usize) -> Vec<Load<F>> {
+    let mut rest = data;
+    lens.chunks(piece_len)
+        .map(|lens| {
+            let bytes_len = lens.iter().map(|&len| len as usize).sum();
+            let (bytes, after) = rest.split_at(bytes_len);
+            rest = after;
+            let load = Load::Messages { first, lens: lens.to_vec(), data: Blob::from(bytes) };
+            first += lens.len() as u64;
+            load
+        })
+        .collect()
+}
+
+fn runs_of(indexes: impl Iterator<Item = u64>) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for index in indexes {
+        match runs.last_mut() {
+            Some(run) if run.first + u64::from(run.len) == index => run.len += 1,
+            _ => runs.push(Run { first: index, len: 1 }),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(len: u64) -> Batch<()> {
+        let file = |index| File { index, stamp: Stamp::default(), descriptor: () };
+        Batch::new(Load::Files((0..len).map(file).collect()))
+    }
+
+    fn retried(batch: Batch<()>, worker: &str) -> Vec<Batch<()>> {
+        match batch.after_loss(&Rc::from(worker)) {
+            AfterLoss::Retry(batches) => batches,
+            AfterLoss::Fail(..) => panic!("it must be tried again"),
+        }
+    }
+
+    #[test]
+    fn an_item_that_kills_its_workers_is_alone_by_its_third_attempt() {
+        for items_len in [1, 2, 16, 253] {
+            let second = retried(files(items_len), "w1");
+            assert_eq!(second.iter().map(Batch::items_len).sum::<usize>() as u64, items_len);
+            let third = retried(second.into_iter().next().unwrap(), "w2");
+            assert!(third.iter().all(|batch| batch.items_len() == 1));
+            let last = third.into_iter().next().unwrap().after_loss(&Rc::from("w3"));
+            assert!(matches!(last, AfterLoss::Fail(batch, 3) if batch.items_len() == 1));
+        }
+    }
+
+    #[test]
+    fn the_same_worker_dying_again_is_no_proof_against_an_item_until_the_bound() {
+        let mut batch = files(1);
+        for _ in 1..LOST_MAX {
+            batch = retried(batch, "w1").pop().unwrap();
+        }
+        assert!(matches!(batch.after_loss(&Rc::from("w1")), AfterLoss::Fail(_, LOST_MAX)));
+    }
+
+    #[test]
+    fn messages_are_cut_with_their_bytes() {
+        let lens = vec![1, 0, 3, 2];
+        let data = Blob::from(vec![10, 20, 21, 22, 30, 31]);
+        let batch = Batch::<()>::new(Load::Messages { first: 7, lens, data });
+        let cut: Vec<_> = batch.cut(2).into_iter().map(|batch| batch.load).collect();
+        let [a, b] = cut.as_slice() else { panic!("two halves") };
+        assert!(matches!(a, Load::Messages { first: 7, lens, data }
+            if lens == &[1, 0] && data.0 == [10]));
+        assert!(matches!(b, Load::Messages { first: 9, lens, data }
+            if lens == &[3, 2] && data.0 == [20, 21, 22, 30, 31]));
+    }
+
+    #[test]
+    fn neighbouring_indexes_make_one_run() {
+        let want = [Run { first: 3, len: 3 }, Run { first: 9, len: 1 }, Run { first: 7, len: 2 }];
+        assert_eq!(runs_of([3, 4, 5, 9, 7, 8].into_iter()), want);
+    }
+}

@@ -1,0 +1,211 @@
+//! What clients ask for: jobs opened, filled, finished, cancelled.
+
+use super::batch::{File, Load};
+use super::fault::Fault;
+use super::job::{Job, Order};
+use super::{Action, ClientId, Core, JobKey, Waiter};
+use ipc_proto::Algorithm;
+use ipc_proto::limits::CLIENT_JOBS_MAX;
+use ipc_proto::message::{ClientReply, ClientRequest, JobId, RejectReason, WorkerRequest};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+impl<F: Clone> Core<F> {
+    pub(super) fn client_said(
+        &mut self,
+        now: Duration,
+        client: ClientId,
+        request: ClientRequest,
+        descriptors: Vec<F>,
+    ) -> Result<(), Fault> {
+        match request {
+            ClientRequest::Open { job, algorithm, weight } => {
+                self.open_job(now, client, job, algorithm, weight)
+            }
+            ClientRequest::Files { job, first, files } => {
+                let key = self.admit(client, job, first, files.len(), 0)?;
+                let job = self.jobs.get_mut(&key).expect("admitted to an open job");
+                for ((stamp, descriptor), index) in files.into_iter().zip(descriptors).zip(first..)
+                {
+                    job.push_file(File { index, stamp, descriptor });
+                }
+                self.enqueue(key);
+                Ok(())
+            }
+            ClientRequest::Messages { job, first, lens, data } => {
+                let key = self.admit(client, job, first, lens.len(), data.len() as u64)?;
+                self.push_inline(key, Load::Messages { first, lens, data });
+                Ok(())
+            }
+            ClientRequest::Piece { job, index, piece } => {
+                let key = self.admit(client, job, index, 1, piece.len() as u64)?;
+                self.push_inline(key, Load::Piece { index, piece });
+                Ok(())
+            }
+            ClientRequest::Finish { job } => {
+                let key = self.job_of(client, job)?;
+                self.jobs.get_mut(&key).expect("a client's jobs are open").finished = true;
+                self.close_if_done(key);
+                Ok(())
+            }
+            ClientRequest::Cancel { job } => {
+                let key = self.job_of(client, job)?;
+                let unresolved = self.drop_job(key);
+                self.counters.jobs_cancelled += 1;
+                self.actions
+                    .push(Action::ToClient(client, ClientReply::Cancelled { job, unresolved }));
+                Ok(())
+            }
+            ClientRequest::Status => {
+                let status = self.status(now, usize::MAX);
+                self.actions.push(Action::ToClient(client, ClientReply::Status(Box::new(status))));
+                Ok(())
+            }
+            ClientRequest::WaitReady { workers, timeout_ms } => {
+                let workers = usize::try_from(workers).unwrap_or(usize::MAX);
+                let deadline = now + Duration::from_millis(timeout_ms.into());
+                self.waiters.insert(client, Waiter { workers, deadline });
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn client_left(&mut self, client: ClientId) {
+        self.waiters.remove(&client);
+        let Some(client) = self.clients.remove(&client) else { return };
+        for key in client.jobs.into_values() {
+            self.drop_job(key);
+            self.counters.jobs_cancelled += 1;
+        }
+    }
+
+    fn open_job(
+        &mut self,
+        now: Duration,
+        client: ClientId,
+        id: JobId,
+        algorithm: Algorithm,
+        weight: u8,
+    ) -> Result<(), Fault> {
+        let jobs_max = usize::try_from(self.limits.jobs_max).unwrap_or(usize::MAX);
+        let Some(known) = self.clients.get_mut(&client) else { return Err(Fault::UnknownJob(id)) };
+        if known.jobs.contains_key(&id) {
+            return Err(Fault::JobInUse(id));
+        }
+        if known.jobs.len() >= CLIENT_JOBS_MAX || self.jobs.len() >= jobs_max {
+            let text = format!(
+                "too many open jobs: at most {CLIENT_JOBS_MAX} a connection and {jobs_max} in all"
+            );
+            let reply = ClientReply::Rejected { job: id, reason: RejectReason::TooManyJobs, text };
+            self.actions.push(Action::ToClient(client, reply));
+            return Ok(());
+        }
+        let key = JobKey(self.next_job);
+        self.next_job += 1;
+        known.jobs.insert(id, key);
+        let (uid, pid) = (known.uid, known.pid);
+        *self.jobs_of_users.entry(uid).or_default() += 1;
+        let window = self.ledger.open(key, uid);
+        let order = Order { key, client, id, uid, pid, algorithm, weight, opened: now };
+        self.jobs.insert(key, Job::new(order, window));
+        self.counters.jobs += 1;
+        let workers = u32::try_from(self.fleet.ready_len()).unwrap_or(u32::MAX);
+        self.actions
+            .push(Action::ToClient(client, ClientReply::Opened { job: id, window, workers }));
+        Ok(())
+    }
+
+    fn job_of(&self, client: ClientId, id: JobId) -> Result<JobKey, Fault> {
+        let known = self.clients.get(&client).and_then(|client| client.jobs.get(&id));
+        known.copied().ok_or(Fault::UnknownJob(id))
+    }
+
+    /// Whether items fit the job that they are for: its next index, its end, its window.
+    fn admit(
+        &mut self,
+        client: ClientId,
+        id: JobId,
+        first: u64,
+        items_len: usize,
+        inline_bytes: u64,
+    ) -> Result<JobKey, Fault> {
+        let key = self.job_of(client, id)?;
+        let job = self.jobs.get(&key).expect("a client's jobs are open");
+        if job.finished {
+            return Err(Fault::ItemAfterFinish(id));
+        }
+        if first != job.received {
+            return Err(Fault::WrongIndex { want: job.received, got: first });
+        }
+        let items_len = items_len as u64;
+        if job.unresolved() + items_len > u64::from(job.window.items)
+            || job.inline_bytes + inline_bytes > job.window.bytes
+        {
+            return Err(Fault::WindowExceeded(id));
+        }
+        self.unresolved += items_len;
+        self.inline_bytes += inline_bytes;
+        Ok(key)
+    }
+
+    fn push_inline(&mut self, key: JobKey, load: Load<F>) {
+        self.jobs.get_mut(&key).expect("admitted to an open job").push_inline(load);
+        self.enqueue(key);
+    }
+
+    pub(super) fn enqueue(&mut self, key: JobKey) {
+        if let Some(job) = self.jobs.get(&key)
+            && job.has_work()
+        {
+            self.fair.enter(job.order.uid, key);
+        }
+    }
+
+    /// Closes the job if its last item is resolved.
+    pub(super) fn close_if_done(&mut self, key: JobKey) {
+        let Some(job) = self.jobs.get(&key).filter(|job| job.is_done()) else { return };
+        let client = job.order.client;
+        let reply =
+            ClientReply::Finished { job: job.order.id, items: job.received, failed: job.failed };
+        self.drop_job(key);
+        self.actions.push(Action::ToClient(client, reply));
+    }
+
+    /// Forgets a job and takes back its leases; how many items it leaves unresolved.
+    fn drop_job(&mut self, key: JobKey) -> u64 {
+        let Some(job) = self.jobs.remove(&key) else { return 0 };
+        let uid = job.order.uid;
+        self.fair.leave(uid, key);
+        if let Some(client) = self.clients.get_mut(&job.order.client) {
+            client.jobs.remove(&job.order.id);
+        }
+        if let Some(jobs) = self.jobs_of_users.get_mut(&uid) {
+            *jobs -= 1;
+            if *jobs == 0 {
+                self.jobs_of_users.remove(&uid);
+                self.fair.forget(uid);
+            }
+        }
+        let unresolved = job.unresolved();
+        self.unresolved -= unresolved;
+        self.inline_bytes -= job.inline_bytes;
+        self.revoke(&job);
+        let opened = self.ledger.close(key, uid, job.window);
+        self.open_windows(opened);
+        unresolved
+    }
+
+    fn revoke(&mut self, job: &Job<F>) {
+        let mut by_worker: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for &id in &job.leases {
+            if let Some(lease) = self.leases.remove(&id) {
+                self.fleet.release(lease.worker, id);
+                by_worker.entry(lease.worker).or_default().push(id);
+            }
+        }
+        for (worker, leases) in by_worker {
+            let request = WorkerRequest::Revoke { leases };
+            self.actions.push(Action::ToWorker(worker, request, Vec::new()));
+        }
+    }
+}

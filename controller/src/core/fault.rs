@@ -1,0 +1,53 @@
+//! What a peer did that it may not do.
+
+use ipc_proto::message::{JobId, LeaseId};
+use std::fmt;
+
+/// Why a peer is closed or quarantined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It opened a job under a number that is in use.
+    JobInUse(JobId),
+    /// It spoke of a job that is not open.
+    UnknownJob(JobId),
+    /// It sent items after it had said that there are no more.
+    ItemAfterFinish(JobId),
+    /// It left out an index, or used one again.
+    WrongIndex {
+        /// The index that comes next.
+        want: u64,
+        /// The one it used.
+        got: u64,
+    },
+    /// It sent more than its window allows.
+    WindowExceeded(JobId),
+    /// It gave itself more credit than a worker may have.
+    CreditExceeded,
+    /// It was silent past its heartbeat.
+    Silent,
+    /// It answered a lease that it never held.
+    ForeignLease(LeaseId),
+    /// Its answer does not fit what it was asked.
+    WrongAnswer(LeaseId),
+    /// It let leases pass their deadline again and again.
+    Overdue,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JobInUse(job) => write!(f, "job {} is open already", job.0),
+            Self::UnknownJob(job) => write!(f, "job {} is not open", job.0),
+            Self::ItemAfterFinish(job) => write!(f, "items after the end of job {}", job.0),
+            Self::WrongIndex { want, got } => write!(f, "item {got} instead of {want}"),
+            Self::WindowExceeded(job) => write!(f, "more items of job {} than its window", job.0),
+            Self::CreditExceeded => f.write_str("more credit than a worker may have"),
+            Self::Silent => f.write_str("no sign of life"),
+            Self::ForeignLease(lease) => write!(f, "answered lease {} of another", lease.0),
+            Self::WrongAnswer(lease) => write!(f, "answer to lease {} has the wrong form", lease.0),
+            Self::Overdue => f.write_str("leases passed their deadline again and again"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}

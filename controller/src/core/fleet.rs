@@ -1,0 +1,362 @@
+//! The workers: what they can do, what they are ready for, how fast they are and how well.
+//!
+//! A worker is *ready* when it has credit, is not quarantined, and a thread of it would soon have
+//! nothing to do. Ready workers are kept in order of load, for each set of algorithms, so that the
+//! least loaded one is found in O(log n). What is lost is counted by name: a worker that comes
+//! back after a crash is the same worker.
+
+use super::batch::History;
+use super::limits::{NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
+use super::{LeaseId, WorkerId};
+use ipc_proto::Algorithm;
+use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
+use ipc_proto::message::{WorkerHealth, WorkerIntro, WorkerStatus};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A set of algorithms, one bit each.
+pub(super) type Skills = u8;
+
+/// Where a ready worker stands: leases a thread (scaled), last assignment, id.
+type LoadKey = (u32, u64, WorkerId);
+
+const LOAD_SCALE: u32 = 64;
+
+/// Share of a new measurement in the estimate of a worker's speed: one in so many.
+const SPEED_SMOOTHING: u64 = 4;
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) name: Rc<str>,
+    intro: WorkerIntro,
+    skills: Skills,
+    credits: u32,
+    /// In order of assignment: the first ones are being worked on.
+    leases: BTreeMap<LeaseId, u64>,
+    outstanding_cost: u64,
+    /// Cost that one thread does in a second.
+    speed: u64,
+    greeted: bool,
+    quarantined: bool,
+    overdue: u32,
+    joined: Duration,
+    last_seen: Duration,
+    last_assigned: u64,
+    ready: Option<LoadKey>,
+    meter: Meter,
+}
+
+/// What a worker resolved, and how fast of late.
+#[derive(Debug, Default)]
+struct Meter {
+    items: u64,
+    bytes: u64,
+    items_before: u64,
+    bytes_before: u64,
+    since: Duration,
+    items_per_s: u64,
+    bytes_per_s: u64,
+}
+
+impl Meter {
+    const PERIOD: Duration = Duration::from_secs(2);
+
+    fn tick(&mut self, now: Duration) {
+        let period = now.saturating_sub(self.since);
+        if period < Self::PERIOD {
+            return;
+        }
+        let per_s = |count: u64| {
+            u64::try_from(u128::from(count) * 1000 / period.as_millis().max(1)).unwrap_or(u64::MAX)
+        };
+        self.items_per_s = per_s(self.items - self.items_before);
+        self.bytes_per_s = per_s(self.bytes - self.bytes_before);
+        (self.items_before, self.bytes_before, self.since) = (self.items, self.bytes, now);
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Fleet {
+    workers: BTreeMap<WorkerId, Worker>,
+    names: BTreeMap<Rc<str>, WorkerId>,
+    lost_by_name: BTreeMap<Rc<str>, u64>,
+    ready: BTreeMap<Skills, BTreeSet<LoadKey>>,
+    skilled: BTreeMap<Skills, u32>,
+    threads: u64,
+    assigned: u64,
+}
+
+pub(super) fn skill(algorithm: Algorithm) -> Skills {
+    1 << Algorithm::ALL.iter().position(|&a| a == algorithm).expect("ALL lists every algorithm")
+}
+
+impl Fleet {
+    pub(super) fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Threads of all workers that are given work.
+    pub(super) fn threads(&self) -> u64 {
+        self.threads
+    }
+
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    pub(super) fn get(&self, id: WorkerId) -> Option<&Worker> {
+        self.workers.get(&id)
+    }
+
+    /// Workers that said hello, gave credit and are not quarantined.
+    pub(super) fn ready_len(&self) -> usize {
+        self.workers.values().filter(|worker| worker.greeted && !worker.quarantined).count()
+    }
+
+    /// Whether any worker that is given work can do `algorithm`.
+    pub(super) fn can_do(&self, algorithm: Algorithm) -> bool {
+        let skill = skill(algorithm);
+        self.skilled.keys().any(|skills| skills & skill != 0)
+    }
+
+    /// Whether every algorithm has a worker.
+    pub(super) fn can_do_all(&self) -> bool {
+        let all = Algorithm::ALL.into_iter().fold(0, |skills, a| skills | skill(a));
+        self.skilled.keys().fold(0, |skills, s| skills | s) == all
+    }
+
+    pub(super) fn join(&mut self, now: Duration, id: WorkerId, intro: WorkerIntro) {
+        let name: Rc<str> = Rc::from(intro.name.as_str());
+        let skills = intro.backends.iter().fold(0, |skills, b| skills | skill(b.algorithm));
+        self.names.insert(Rc::clone(&name), id);
+        self.threads += u64::from(intro.threads);
+        *self.skilled.entry(skills).or_default() += 1;
+        let meter = Meter { since: now, ..Meter::default() };
+        let worker = Worker {
+            name,
+            intro,
+            skills,
+            credits: 0,
+            leases: BTreeMap::new(),
+            outstanding_cost: 0,
+            speed: SPEED_GUESS,
+            greeted: false,
+            quarantined: false,
+            overdue: 0,
+            joined: now,
+            last_seen: now,
+            last_assigned: 0,
+            ready: None,
+            meter,
+        };
+        self.workers.insert(id, worker);
+    }
+
+    /// Removes a worker; its leases in order of assignment, and how many of them it was busy with.
+    pub(super) fn leave(&mut self, id: WorkerId) -> Option<(Rc<str>, Vec<LeaseId>, usize)> {
+        self.unready(id);
+        let worker = self.workers.remove(&id)?;
+        if !worker.quarantined {
+            self.retire(worker.skills, worker.intro.threads);
+        }
+        self.names.remove(&worker.name);
+        let busy_len = usize::from(worker.intro.threads).min(worker.leases.len());
+        Some((worker.name, worker.leases.into_keys().collect(), busy_len))
+    }
+
+    pub(super) fn seen(&mut self, now: Duration, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.last_seen = now;
+        }
+    }
+
+    /// Workers that have been silent for too long.
+    pub(super) fn silent(&self, now: Duration) -> Vec<WorkerId> {
+        let is_silent = |worker: &Worker| now.saturating_sub(worker.last_seen) >= HEARTBEAT_TIMEOUT;
+        self.workers.iter().filter(|(_, worker)| is_silent(worker)).map(|(&id, _)| id).collect()
+    }
+
+    /// Adds credit; `false` if that is more than a worker may have.
+    pub(super) fn credit(&mut self, id: WorkerId, batches: u16) -> bool {
+        let Some(worker) = self.workers.get_mut(&id) else { return true };
+        worker.credits += u32::from(batches);
+        worker.greeted = true;
+        let within = worker.credits <= u32::from(CREDIT_MAX);
+        self.update(id);
+        within
+    }
+
+    /// The least loaded ready worker that can do `algorithm`, and did not lose the batch before
+    /// if there is another.
+    pub(super) fn pick(&self, algorithm: Algorithm, history: Option<&History>) -> Option<WorkerId> {
+        let skill = skill(algorithm);
+        let sets = || self.ready.iter().filter(|(skills, _)| *skills & skill != 0);
+        let least = sets().filter_map(|(_, set)| set.first()).min()?;
+        let Some(history) = history else { return Some(least.2) };
+        let untried = |key: &&LoadKey| {
+            self.workers.get(&key.2).is_some_and(|worker| !history.avoids(&worker.name))
+        };
+        let other = sets().filter_map(|(_, set)| set.iter().find(untried)).min();
+        Some(other.unwrap_or(least).2)
+    }
+
+    /// Whether any worker is ready for anything.
+    pub(super) fn any_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(super) fn assign(&mut self, id: WorkerId, lease: LeaseId, cost: u64) {
+        self.assigned += 1;
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.credits = worker.credits.saturating_sub(1);
+            worker.leases.insert(lease, cost);
+            worker.outstanding_cost += cost;
+            worker.last_assigned = self.assigned;
+            self.update(id);
+        }
+    }
+
+    /// Takes a lease from a worker, whatever became of it.
+    pub(super) fn release(&mut self, id: WorkerId, lease: LeaseId) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && let Some(cost) = worker.leases.remove(&lease)
+        {
+            worker.outstanding_cost -= cost;
+            self.update(id);
+        }
+    }
+
+    /// A lease of `cost` was answered after `busy_us` of one thread's time.
+    pub(super) fn measure(
+        &mut self,
+        id: WorkerId,
+        cost: u64,
+        items: u64,
+        bytes: u64,
+        busy_us: u64,
+    ) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            let speed = u128::from(cost) * 1_000_000 / u128::from(busy_us.max(1));
+            // A claim beyond all hardware must not make one batch swallow the queue.
+            let speed = u64::try_from(speed).unwrap_or(u64::MAX).clamp(1 << 20, 1 << 36);
+            worker.speed = worker.speed - worker.speed / SPEED_SMOOTHING + speed / SPEED_SMOOTHING;
+            worker.overdue = 0;
+            worker.meter.items += items;
+            worker.meter.bytes += bytes;
+        }
+    }
+
+    /// A lease was lost by the worker of this name.
+    pub(super) fn count_lost(&mut self, name: &Rc<str>) {
+        if self.lost_by_name.len() < NAMES_MAX || self.lost_by_name.contains_key(name) {
+            *self.lost_by_name.entry(Rc::clone(name)).or_default() += 1;
+        }
+    }
+
+    /// A lease passed its deadline; whether the worker has to be quarantined for it.
+    pub(super) fn overdue(&mut self, id: WorkerId) -> bool {
+        self.workers.get_mut(&id).is_some_and(|worker| {
+            worker.overdue += 1;
+            worker.overdue >= OVERDUE_MAX
+        })
+    }
+
+    /// Gives a worker no more work; whether that is new.
+    pub(super) fn quarantine(&mut self, id: WorkerId) -> bool {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.quarantined) else {
+            return false;
+        };
+        worker.quarantined = true;
+        let (skills, threads) = (worker.skills, worker.intro.threads);
+        self.retire(skills, threads);
+        self.update(id);
+        true
+    }
+
+    pub(super) fn tick(&mut self, now: Duration) {
+        for worker in self.workers.values_mut() {
+            worker.meter.tick(now);
+        }
+    }
+
+    /// One row for each worker, by name.
+    pub(super) fn status(&self, now: Duration, rows_max: usize) -> Vec<WorkerStatus> {
+        let rows = self.names.values().filter_map(|id| self.workers.get(id));
+        rows.take(rows_max).map(|worker| self.row(worker, now)).collect()
+    }
+
+    fn row(&self, worker: &Worker, now: Duration) -> WorkerStatus {
+        WorkerStatus {
+            name: worker.intro.name.clone(),
+            software: worker.intro.software.clone(),
+            pid: worker.intro.pid,
+            health: match worker.quarantined {
+                true => WorkerHealth::Quarantined,
+                false => WorkerHealth::Ready,
+            },
+            threads: worker.intro.threads,
+            backends: worker.intro.backends.clone(),
+            credits: worker.credits,
+            leases: u32::try_from(worker.leases.len()).unwrap_or(u32::MAX),
+            uptime_ms: super::millis(now.saturating_sub(worker.joined)),
+            items: worker.meter.items,
+            bytes: worker.meter.bytes,
+            items_per_s: worker.meter.items_per_s,
+            bytes_per_s: worker.meter.bytes_per_s,
+            attempts_lost: self.lost_by_name.get(&worker.name).copied().unwrap_or(0),
+        }
+    }
+
+    fn retire(&mut self, skills: Skills, threads: u16) {
+        self.threads -= u64::from(threads);
+        if let Some(count) = self.skilled.get_mut(&skills) {
+            *count -= 1;
+            if *count == 0 {
+                self.skilled.remove(&skills);
+            }
+        }
+    }
+
+    fn unready(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id)
+            && let Some(key) = worker.ready.take()
+            && let Some(set) = self.ready.get_mut(&worker.skills)
+        {
+            set.remove(&key);
+            if set.is_empty() {
+                self.ready.remove(&worker.skills);
+            }
+        }
+    }
+
+    fn update(&mut self, id: WorkerId) {
+        self.unready(id);
+        if let Some(worker) = self.workers.get_mut(&id)
+            && worker.is_ready()
+        {
+            let key = (worker.load(), worker.last_assigned, id);
+            worker.ready = Some(key);
+            self.ready.entry(worker.skills).or_default().insert(key);
+        }
+    }
+}
+
+impl Worker {
+    /// Cost that one thread of it does in `time`.
+    pub(super) fn cost_in(&self, time: Duration) -> u64 {
+        u64::try_from(u128::from(self.speed) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
+    }
+
+    fn is_ready(&self) -> bool {
+        let threads = u64::from(self.intro.threads);
+        let has_idle_thread = (self.leases.len() as u64) < threads;
+        let has_room = self.outstanding_cost < threads * self.cost_in(PREFETCH_TIME);
+        self.credits > 0 && !self.quarantined && (has_idle_thread || has_room)
+    }
+
+    fn load(&self) -> u32 {
+        let leases = u32::try_from(self.leases.len()).unwrap_or(u32::MAX / LOAD_SCALE);
+        leases * LOAD_SCALE / u32::from(self.intro.threads)
+    }
+}

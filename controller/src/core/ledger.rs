@@ -1,0 +1,139 @@
+//! Windows: how much each job may have unresolved, so that the sum never passes the limits.
+//!
+//! A new job is promised half of what is free, up to a cap, and keeps it until it ends; a user's
+//! jobs together get at most three quarters of everything. A job that can be promised nothing
+//! useful waits, in order, until another one ends. Invariants: the promises add up to at most the
+//! limits, and a promise is never taken back.
+
+use super::JobKey;
+use super::limits::{JOB_BYTES_MAX, JOB_BYTES_MIN, JOB_ITEMS_MAX, Limits};
+use ipc_proto::message::Window;
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Promised {
+    items: u64,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger {
+    items_max: u64,
+    bytes_max: u64,
+    total: Promised,
+    users: BTreeMap<u32, Promised>,
+    waiting: BTreeMap<JobKey, u32>,
+}
+
+impl Ledger {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            items_max: limits.items_max,
+            bytes_max: limits.bytes_max,
+            total: Promised::default(),
+            users: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// The window of a new job; without items if it has to wait.
+    pub(super) fn open(&mut self, job: JobKey, uid: u32) -> Window {
+        // Who came first is served first.
+        let window = if self.waiting.is_empty() { self.promise(uid) } else { None };
+        window.unwrap_or_else(|| {
+            self.waiting.insert(job, uid);
+            Window::default()
+        })
+    }
+
+    /// `job` ended; the windows of waiting jobs that this makes room for.
+    pub(super) fn close(&mut self, job: JobKey, uid: u32, window: Window) -> Vec<(JobKey, Window)> {
+        self.waiting.remove(&job);
+        let user = self.users.entry(uid).or_default();
+        for promised in [user, &mut self.total] {
+            promised.items -= u64::from(window.items);
+            promised.bytes -= window.bytes;
+        }
+        if self.users.get(&uid).is_some_and(|user| user.items == 0) {
+            self.users.remove(&uid);
+        }
+        let mut opened = Vec::new();
+        let waiting: Vec<_> = self.waiting.iter().map(|(&job, &uid)| (job, uid)).collect();
+        for (job, uid) in waiting {
+            if let Some(window) = self.promise(uid) {
+                self.waiting.remove(&job);
+                opened.push((job, window));
+            }
+        }
+        opened
+    }
+
+    fn promise(&mut self, uid: u32) -> Option<Window> {
+        let user = self.users.get(&uid).copied().unwrap_or_default();
+        let half_free = |max: u64, total: u64, user: u64| {
+            ((max - total).div_ceil(2)).min((max - max / 4).saturating_sub(user))
+        };
+        let items = half_free(self.items_max, self.total.items, user.items);
+        let items = u32::try_from(items).unwrap_or(u32::MAX).min(JOB_ITEMS_MAX);
+        let bytes = half_free(self.bytes_max, self.total.bytes, user.bytes).min(JOB_BYTES_MAX);
+        if items == 0 || bytes < JOB_BYTES_MIN.min(self.bytes_max / 2) {
+            return None;
+        }
+        let user = self.users.entry(uid).or_default();
+        for promised in [user, &mut self.total] {
+            promised.items += u64::from(items);
+            promised.bytes += bytes;
+        }
+        Some(Window { items, bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(items_max: u64) -> Ledger {
+        Ledger::new(&Limits { items_max, ..Limits::default() })
+    }
+
+    #[test]
+    fn promises_never_pass_the_limits_and_every_job_gets_its_turn() {
+        let mut ledger = ledger(100);
+        let mut windows: BTreeMap<JobKey, Window> = BTreeMap::new();
+        for i in 0..50 {
+            windows.insert(JobKey(i), ledger.open(JobKey(i), u32::try_from(i % 3).unwrap()));
+            assert!(windows.values().map(|w| w.items).sum::<u32>() <= 100);
+        }
+        assert!(windows.values().any(|window| window.items == 0), "some have to wait");
+        let mut served = 0;
+        while let Some((&job, &window)) = windows.iter().find(|(_, window)| window.items > 0) {
+            windows.remove(&job);
+            let uid = u32::try_from(job.0 % 3).unwrap();
+            for (job, window) in ledger.close(job, uid, window) {
+                windows.insert(job, window);
+            }
+            assert!(windows.values().map(|w| w.items).sum::<u32>() <= 100);
+            served += 1;
+        }
+        assert_eq!(served, 50);
+        assert_eq!(ledger.total.items + ledger.total.bytes, 0);
+    }
+
+    #[test]
+    fn one_user_leaves_a_quarter_to_the_others() {
+        let mut ledger = ledger(100);
+        let mine: u32 = (0..20).map(|i| ledger.open(JobKey(i), 7).items).sum();
+        assert_eq!(mine, 75);
+        assert!(ledger.promise(8).is_some(), "another user has room");
+    }
+
+    #[test]
+    fn a_waiting_job_that_is_closed_is_forgotten() {
+        let mut ledger = ledger(1);
+        let window = ledger.open(JobKey(1), 7);
+        assert_eq!(window.items, 1);
+        assert_eq!(ledger.open(JobKey(2), 8), Window::default());
+        assert_eq!(ledger.close(JobKey(2), 8, Window::default()), []);
+        assert_eq!(ledger.close(JobKey(1), 7, window), []);
+    }
+}

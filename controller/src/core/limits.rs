@@ -1,0 +1,93 @@
+//! The bounds and the tuning of the core. What a peer may send is in `ipc_proto::limits`.
+
+use std::time::Duration;
+
+/// What opening, looking at and closing a file costs, in bytes hashed in the same time.
+pub(super) const FILE_COST: u64 = 16 << 10;
+
+/// What is fixed about a message, in bytes hashed in the same time.
+pub(super) const MESSAGE_COST: u64 = 256;
+
+/// A file from this length on is dispatched alone, largest first; shorter ones are batched in
+/// their order. In bytes.
+pub(super) const LARGE_LEN: u64 = 4 << 20;
+
+/// A BLAKE3 file from this length on is split into parts. In bytes.
+pub(super) const SPLIT_LEN: u64 = 8 << 20;
+
+/// Shortest part, in bytes: a power of two.
+pub(super) const PART_LEN_MIN: u64 = 4 << 20;
+
+/// Parts that a large file has for each thread of the fleet, so that the last ones to finish
+/// finish together.
+pub(super) const PARTS_PER_THREAD: u64 = 8;
+
+/// How long a batch should keep one thread busy.
+pub(super) const BATCH_TIME: Duration = Duration::from_millis(100);
+
+/// A batch is not made shorter than this for the sake of sharing the queue out.
+pub(super) const BATCH_TIME_MIN: Duration = Duration::from_millis(4);
+
+/// How much work a thread may have waiting behind the batch that it is busy with.
+pub(super) const PREFETCH_TIME: Duration = Duration::from_millis(25);
+
+/// Speed of a thread that has not been measured, in bytes a second.
+pub(super) const SPEED_GUESS: u64 = 500_000_000;
+
+/// After being lost on so many distinct workers an item fails.
+pub(super) const LOST_WORKERS_MAX: usize = 3;
+
+/// After being lost so often an item fails, however few workers there are.
+pub(super) const LOST_MAX: u32 = 16;
+
+/// A lease lasts this long, and longer for its bytes.
+pub(super) const LEASE_TIME: Duration = Duration::from_secs(60);
+
+/// The slowest reading that a lease allows for, in bytes a second.
+pub(super) const LEASE_SPEED_MIN: u64 = 4_000_000;
+
+/// Leases that a worker may lose to their deadline, none done between, before it is quarantined.
+pub(super) const OVERDUE_MAX: u32 = 3;
+
+/// Jobs that are looked at for work that a ready worker can do, before the rest have to wait for
+/// the next event.
+pub(super) const JOBS_SKIPPED_MAX: usize = 64;
+
+/// The worker names whose losses are remembered after they have left.
+pub(super) const NAMES_MAX: usize = 8192;
+
+/// Largest window of one job.
+pub(super) const JOB_ITEMS_MAX: u32 = 4096;
+
+/// Largest window of one job in inline bytes.
+pub(super) const JOB_BYTES_MAX: u64 = 8 << 20;
+
+/// Smallest window that is of use, in inline bytes: a job waits until it can have it.
+pub(super) const JOB_BYTES_MIN: u64 = 1 << 20;
+
+/// How much may be held at once, by everybody together. Reaching one slows the sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Client connections.
+    pub clients_max: u32,
+    /// Worker connections.
+    pub workers_max: u32,
+    /// Open jobs.
+    pub jobs_max: u32,
+    /// Unresolved items, and so descriptors.
+    pub items_max: u64,
+    /// Unresolved inline bytes.
+    pub bytes_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients_max: 1024,
+            workers_max: 4096,
+            jobs_max: 4096,
+            items_max: 65_536,
+            bytes_max: 64 << 20,
+        }
+    }
+}

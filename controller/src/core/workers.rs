@@ -1,0 +1,226 @@
+//! What workers answer, and what becomes of leases whose worker is lost, late or lying.
+
+use super::batch::{AfterLoss, Batch, Load};
+use super::fault::Fault;
+use super::{Action, Core, JobKey, Lease, WorkerId};
+use ipc_proto::Blob;
+use ipc_proto::message::{ClientReply, Failure, Failures, LeaseId, WorkerReply, WorkerRequest};
+use std::rc::Rc;
+
+/// What a worker says that it computed.
+struct Answer {
+    outputs: Blob,
+    failures: Failures,
+    busy_us: u64,
+}
+
+impl<F: Clone> Core<F> {
+    pub(super) fn worker_said(
+        &mut self,
+        worker: WorkerId,
+        reply: WorkerReply,
+    ) -> Result<(), Fault> {
+        match reply {
+            WorkerReply::Heartbeat => {
+                self.actions.push(Action::ToWorker(worker, WorkerRequest::Heartbeat, Vec::new()));
+                Ok(())
+            }
+            WorkerReply::Credit { batches } => self.credit(worker, batches),
+            WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures } => {
+                self.done(worker, lease, attempt, Answer { outputs, failures, busy_us })?;
+                self.credit(worker, credit)
+            }
+        }
+    }
+
+    fn credit(&mut self, worker: WorkerId, batches: u16) -> Result<(), Fault> {
+        self.fleet.credit(worker, batches).then_some(()).ok_or(Fault::CreditExceeded)
+    }
+
+    fn done(
+        &mut self,
+        worker: WorkerId,
+        id: LeaseId,
+        attempt: u32,
+        answer: Answer,
+    ) -> Result<(), Fault> {
+        let Some(lease) = self.leases.get(&id) else {
+            if id.0 >= self.next_lease {
+                return Err(Fault::ForeignLease(id));
+            }
+            // Revoked, or passed on, while the answer was on its way.
+            self.counters.answers_stale += 1;
+            return Ok(());
+        };
+        if lease.worker != worker {
+            return Err(Fault::ForeignLease(id));
+        }
+        if lease.batch.history.leased != attempt {
+            self.counters.answers_stale += 1;
+            return Ok(());
+        }
+        let Some(job) = self.jobs.get(&lease.job) else { unreachable!("a lease's job is open") };
+        if !fits(&lease.batch, job.order.algorithm, &answer) {
+            self.quarantine(worker, Fault::WrongAnswer(id));
+            return Ok(());
+        }
+        let lease = self.take_lease(id).expect("it was just there");
+        let (cost, bytes) = (lease.batch.cost(), lease.batch.bytes());
+        let items_len = lease.batch.items_len() as u64;
+        self.fleet.measure(worker, cost, items_len, bytes, answer.busy_us);
+        self.counters.bytes += bytes;
+        self.resolve(lease.job, &lease.batch, answer);
+        Ok(())
+    }
+
+    /// Passes the results of a batch on to its client, unless they are only a part of one.
+    fn resolve(&mut self, key: JobKey, batch: &Batch<F>, answer: Answer) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        if job.is_abandoned(batch) {
+            return;
+        }
+        if let (Load::Part { file, number, .. }, true) = (&batch.load, answer.failures.is_empty()) {
+            if let Some(merge) = job.part_done(file.index, *number, &answer.outputs) {
+                job.push_retry(merge);
+                self.enqueue(key);
+            }
+            return;
+        }
+        let (client, id) = (job.order.client, job.order.id);
+        let items_len = batch.items_len() as u64;
+        let failed = answer.failures.len() as u64;
+        let inline_before = job.inline_bytes;
+        job.resolve(batch, failed);
+        self.inline_bytes -= inline_before - job.inline_bytes;
+        self.unresolved -= items_len;
+        self.counters.items += items_len;
+        self.counters.items_failed += failed;
+        if !job.has_work() {
+            self.fair.leave(job.order.uid, key);
+        }
+        let reply = ClientReply::Results {
+            job: id,
+            runs: batch.runs(),
+            outputs: answer.outputs,
+            failures: answer.failures,
+        };
+        self.actions.push(Action::ToClient(client, reply));
+        self.close_if_done(key);
+    }
+
+    pub(super) fn close_worker(&mut self, worker: WorkerId, fault: Fault) {
+        self.worker_left(worker);
+        self.counters.peers_faulty += 1;
+        self.actions.push(Action::CloseWorker(worker, fault));
+    }
+
+    pub(super) fn worker_left(&mut self, worker: WorkerId) {
+        let Some((name, leases, busy_len)) = self.fleet.leave(worker) else { return };
+        for (i, id) in leases.into_iter().enumerate() {
+            let lease = self.take_lease(id).expect("the fleet and the core hold the same leases");
+            self.fleet.count_lost(&name);
+            self.counters.attempts_lost += 1;
+            if i < busy_len {
+                self.lost(lease, &name);
+            } else {
+                self.requeue(lease);
+            }
+        }
+    }
+
+    pub(super) fn lease_overdue(&mut self, id: LeaseId) {
+        let Some(lease) = self.take_lease(id) else { return };
+        let worker = lease.worker;
+        let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
+        let revoke = WorkerRequest::Revoke { leases: vec![id] };
+        self.actions.push(Action::ToWorker(worker, revoke, Vec::new()));
+        self.counters.attempts_lost += 1;
+        let Some(name) = name else { return self.requeue(lease) };
+        self.fleet.count_lost(&name);
+        self.lost(lease, &name);
+        if self.fleet.overdue(worker) {
+            self.quarantine(worker, Fault::Overdue);
+        }
+    }
+
+    /// Gives `worker` no more work, and what it holds to others.
+    fn quarantine(&mut self, worker: WorkerId, fault: Fault) {
+        if !self.fleet.quarantine(worker) {
+            return;
+        }
+        self.counters.workers_quarantined += 1;
+        self.actions.push(Action::Quarantined(worker, fault));
+        let held: Vec<LeaseId> = self
+            .leases
+            .iter()
+            .filter(|(_, lease)| lease.worker == worker)
+            .map(|(&id, _)| id)
+            .collect();
+        for &id in &held {
+            let lease = self.take_lease(id).expect("it was just listed");
+            self.requeue(lease);
+        }
+        if !held.is_empty() {
+            let request = WorkerRequest::Revoke { leases: held };
+            self.actions.push(Action::ToWorker(worker, request, Vec::new()));
+        }
+    }
+
+    fn take_lease(&mut self, id: LeaseId) -> Option<Lease<F>> {
+        let lease = self.leases.remove(&id)?;
+        self.fleet.release(lease.worker, id);
+        if let Some(job) = self.jobs.get_mut(&lease.job) {
+            job.leases.remove(&id);
+        }
+        Some(lease)
+    }
+
+    /// Puts a batch back that nobody was busy with.
+    fn requeue(&mut self, lease: Lease<F>) {
+        if let Some(job) = self.jobs.get_mut(&lease.job) {
+            job.push_retry(lease.batch);
+            self.enqueue(lease.job);
+        }
+    }
+
+    /// Puts a batch back that the worker called `name` was busy with when it was lost.
+    fn lost(&mut self, lease: Lease<F>, name: &Rc<str>) {
+        match lease.batch.after_loss(name) {
+            AfterLoss::Retry(batches) => {
+                if let Some(job) = self.jobs.get_mut(&lease.job) {
+                    batches.into_iter().for_each(|batch| job.push_retry(batch));
+                    self.enqueue(lease.job);
+                }
+            }
+            AfterLoss::Fail(batch, attempts) => {
+                self.fail(lease.job, &batch, Failure::WorkersLost { attempts });
+            }
+        }
+    }
+
+    /// Resolves every item of `batch` without a digest.
+    pub(super) fn fail(&mut self, job: JobKey, batch: &Batch<F>, failure: Failure) {
+        let items_len = u32::try_from(batch.items_len()).expect("a batch fits a frame");
+        let failures = (0..items_len).map(|position| (position, failure)).collect();
+        self.resolve(job, batch, Answer { outputs: Blob::default(), failures, busy_us: 0 });
+    }
+}
+
+/// Whether an answer has one outcome for every item, and outputs of the right length.
+fn fits<F: Clone>(batch: &Batch<F>, algorithm: ipc_proto::Algorithm, answer: &Answer) -> bool {
+    let items_len = batch.items_len();
+    let position_fits = |&(position, failure): &(u32, Failure)| {
+        usize::try_from(position).is_ok_and(|position| position < items_len)
+            && !matches!(failure, Failure::WorkersLost { .. })
+    };
+    if answer.failures.len() > items_len || !answer.failures.iter().all(position_fits) {
+        return false;
+    }
+    match items_len - answer.failures.len() {
+        0 => answer.outputs.is_empty(),
+        digests_len => {
+            answer.outputs.len().is_multiple_of(digests_len)
+                && batch.output_len(algorithm).contains(&(answer.outputs.len() / digests_len))
+        }
+    }
+}

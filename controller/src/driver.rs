@@ -1,0 +1,101 @@
+//! Everything that the core may not do: sockets, descriptors, credentials, timers and signals.
+//!
+//! One thread. Every connection is a task that reads, hands each message to the core, and carries
+//! out the actions at once, mostly by a direct send on another connection's socket: a message
+//! wakes one process, not one task after another. No borrow of the shared state is held across an
+//! `await`.
+
+pub mod access;
+pub mod budget;
+mod clock;
+mod connection;
+mod hub;
+mod listen;
+mod log;
+mod outbox;
+mod port;
+
+pub use listen::BindError;
+
+use access::Access;
+use clock::Clock;
+use connection::Side;
+use hub::Hub;
+use listen::Listener;
+use log::Log;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+
+/// How a controller is run.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where clients connect.
+    pub client_socket: PathBuf,
+    /// Where workers connect.
+    pub worker_socket: PathBuf,
+    /// Who may.
+    pub access: Access,
+}
+
+/// Why a controller could not run.
+#[derive(Debug)]
+pub enum RunError {
+    /// A socket cannot be had.
+    Bind(BindError),
+    /// The limits of this process cannot be read, or leave too little room.
+    Budget(io::Error),
+    /// The event loop cannot be set up.
+    Runtime(io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(error) => error.fmt(f),
+            Self::Budget(error) => write!(f, "limit of open files: {error}"),
+            Self::Runtime(error) => write!(f, "event loop: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs a controller until `SIGTERM` or `SIGINT`; calls `ready` once both sockets listen.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
+    let limits = budget::limits().map_err(RunError::Budget)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    LocalSet::new().block_on(&runtime, async {
+        let is_private = settings.access.is_own_only();
+        let bind = |path| Listener::bind(path, is_private).map_err(RunError::Bind);
+        let clients = bind(&settings.client_socket)?;
+        let workers = bind(&settings.worker_socket)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Runtime)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Runtime)?;
+        let log = Log::new();
+        log.line(&format!("listens on {} and {}", clients.path(), workers.path()));
+        let hub = Rc::new(Hub::new(limits, Clock::start(), log, settings.access.clone()));
+        tokio::task::spawn_local(Rc::clone(&hub).tick());
+        let (clients_max, workers_max) = (limits.clients_max, limits.workers_max);
+        let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);
+        let serve_workers = workers.serve(Rc::clone(&hub), Side::Worker, workers_max);
+        ready();
+        tokio::select! {
+            () = serve_clients => {}
+            () = serve_workers => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        hub.log.line("stops");
+        Ok(())
+    })
+}

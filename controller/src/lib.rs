@@ -1,0 +1,6 @@
+//! The controller of a hashcluster: hands out hash tasks, and forgets none.
+//!
+//! [`core`] decides and does no I/O; [`driver`] does sockets, timers, credentials and signals.
+
+pub mod core;
+pub mod driver;
