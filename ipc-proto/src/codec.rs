@@ -91,6 +91,10 @@ pub(crate) fn decode_prefix<M: Message>(body: &[u8]) -> Result<M, CodecError> {
 }
 
 fn malformed(error: &DecodeError) -> CodecError {
+    // Our own words, without the encoder's name for them around.
+    if let DecodeError::OtherString(text) = error {
+        return CodecError::Malformed(text.clone());
+    }
     CodecError::Malformed(error.to_string())
 }
 

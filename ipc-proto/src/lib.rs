@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod frame;
 pub mod handshake;
 pub mod limits;
+mod list;
 pub mod message;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};

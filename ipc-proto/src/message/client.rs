@@ -4,7 +4,7 @@ use super::work::check_failures;
 use super::worker::check_messages;
 use super::{Failures, LimitExceeded, Message, Piece, Stamp, Status, at_most, within};
 use crate::limits::{FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX, REASON_LEN_MAX, WEIGHT_MAX};
-use crate::{Algorithm, Blob};
+use crate::{Algorithm, Blob, list};
 use serde::{Deserialize, Serialize};
 
 /// A job of one connection; the client chooses it and may use it again after the job's end.
@@ -48,6 +48,7 @@ pub enum ClientRequest {
         /// Index of the first item.
         first: u64,
         /// What the client saw when it opened each file.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_DESCRIPTORS_MAX>")]
         files: Vec<Stamp>,
     },
     /// Items that are whole messages.
@@ -57,6 +58,7 @@ pub enum ClientRequest {
         /// Index of the first item.
         first: u64,
         /// Length of each in bytes.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
         lens: Vec<u32>,
         /// Their bytes, back to back.
         data: Blob,
@@ -115,10 +117,12 @@ pub enum ClientReply {
         /// The job.
         job: JobId,
         /// Which items, in the order of the outputs.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
         runs: Vec<Run>,
         /// Outputs of the items that did not fail, back to back, all of one length.
         outputs: Blob,
         /// The items that failed, by position among the items of `runs`.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
         failures: Failures,
     },
     /// Every item of a finished job is resolved; the job is closed.

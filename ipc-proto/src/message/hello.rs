@@ -5,8 +5,8 @@
 //! encoded as the lowest version of its own range defines it.
 
 use super::{LimitExceeded, Message, at_most, within};
-use crate::Algorithm;
 use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, WORKER_THREADS_MAX};
+use crate::{Algorithm, list};
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of every connection.
@@ -99,6 +99,7 @@ pub struct WorkerIntro {
     /// Memory that it may use, in bytes.
     pub memory_bytes: u64,
     /// The backend that it chose for each algorithm that it serves.
+    #[serde(deserialize_with = "list::at_most::<_, _, BACKENDS_MAX>")]
     pub backends: Vec<Backend>,
     /// How data can reach it.
     pub planes: Planes,

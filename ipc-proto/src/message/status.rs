@@ -1,8 +1,8 @@
 //! What `hashctl status` shows, as the controller sees it.
 
 use super::{LimitExceeded, at_most};
-use crate::Algorithm;
 use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, STATUS_ROWS_MAX};
+use crate::{Algorithm, list};
 use serde::{Deserialize, Serialize};
 
 use super::Backend;
@@ -19,10 +19,12 @@ pub struct Status {
     /// Time since it started, in milliseconds.
     pub uptime_ms: u64,
     /// Connected workers, by name; at most [`STATUS_ROWS_MAX`].
+    #[serde(deserialize_with = "list::at_most::<_, _, STATUS_ROWS_MAX>")]
     pub workers: Vec<WorkerStatus>,
     /// Connected workers that are not listed.
     pub workers_unlisted: u32,
     /// Open jobs, oldest first; at most [`STATUS_ROWS_MAX`].
+    #[serde(deserialize_with = "list::at_most::<_, _, STATUS_ROWS_MAX>")]
     pub jobs: Vec<JobStatus>,
     /// Open jobs that are not listed.
     pub jobs_unlisted: u32,
@@ -56,6 +58,7 @@ pub struct WorkerStatus {
     /// Hashing threads.
     pub threads: u16,
     /// The backend of each algorithm.
+    #[serde(deserialize_with = "list::at_most::<_, _, BACKENDS_MAX>")]
     pub backends: Vec<Backend>,
     /// Batches that it is ready for.
     pub credits: u32,
@@ -159,7 +162,11 @@ impl Status {
         self.workers.iter().try_for_each(|worker| {
             at_most("name", worker.name.len(), NAME_LEN_MAX)?;
             at_most("software", worker.software.len(), NAME_LEN_MAX)?;
-            at_most("backends", worker.backends.len(), BACKENDS_MAX)
+            at_most("backends", worker.backends.len(), BACKENDS_MAX)?;
+            worker
+                .backends
+                .iter()
+                .try_for_each(|b| at_most("backend", b.backend.len(), NAME_LEN_MAX))
         })
     }
 }

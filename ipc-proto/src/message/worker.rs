@@ -3,8 +3,11 @@
 use super::work::check_failures;
 use super::{Failures, LimitExceeded, Message, Piece, Stamp, at_most, exactly, sum_of, within};
 use crate::limits::{BATCH_FILES_MAX, CHUNK_LEN, CREDIT_MAX, FRAME_MESSAGES_MAX, INLINE_LEN_MAX};
-use crate::{Algorithm, Blob};
+use crate::{Algorithm, Blob, list};
 use serde::{Deserialize, Serialize};
+
+/// Most leases in one `Revoke`: all that a worker can hold.
+const REVOKE_MAX: usize = CREDIT_MAX as usize;
 
 /// A batch in a worker's hands; never used again after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +30,7 @@ pub enum WorkerRequest {
     /// These leases are void: do not start them, and do not answer.
     Revoke {
         /// The leases.
+        #[serde(deserialize_with = "list::at_most::<_, _, REVOKE_MAX>")]
         leases: Vec<LeaseId>,
     },
     /// Answers a worker's heartbeat.
@@ -41,11 +45,13 @@ pub enum Work {
     /// Whole files, one descriptor each, in the order of the stamps.
     Files {
         /// What the client saw when it opened each.
+        #[serde(deserialize_with = "list::at_most::<_, _, BATCH_FILES_MAX>")]
         files: Vec<Stamp>,
     },
     /// Whole messages, back to back in `data`.
     Messages {
         /// Length of each in bytes.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
         lens: Vec<u32>,
         /// Their bytes.
         data: Blob,
@@ -134,6 +140,7 @@ pub enum WorkerReply {
         /// a part or piece.
         outputs: Blob,
         /// The items that failed.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
         failures: Failures,
     },
     /// Still here.
@@ -144,7 +151,7 @@ impl Message for WorkerRequest {
     fn check(&self) -> Result<(), LimitExceeded> {
         match self {
             Self::Assign { work, .. } => work.check(),
-            Self::Revoke { leases } => at_most("leases", leases.len(), usize::from(CREDIT_MAX)),
+            Self::Revoke { leases } => at_most("leases", leases.len(), REVOKE_MAX),
             Self::Heartbeat | Self::Shutdown => Ok(()),
         }
     }

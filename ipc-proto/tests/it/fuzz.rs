@@ -1,0 +1,112 @@
+//! The fuzz targets over the committed seeds and over seeded random inputs, so that every run of
+//! the tests is a short run of the fuzzers.
+
+use crate::golden::golden;
+use crate::random::Rng;
+use crate::targets;
+use ipc_proto::frame::PREFIX_LEN;
+use ipc_proto::limits::BODY_LEN_MAX;
+use std::fs;
+use std::panic;
+use std::path::Path;
+
+const RUNS: u64 = 4_000;
+
+#[track_caller]
+fn check(target: fn(&[u8]), inputs: impl Iterator<Item = (String, Vec<u8>)>) {
+    for (label, input) in inputs {
+        if panic::catch_unwind(|| target(&input)).is_err() {
+            panic!("{label} breaks the target, see the panic above: {input:02x?}");
+        }
+    }
+}
+
+/// The committed inputs of a target: a starting point for the fuzzer, and what it once found.
+fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
+    let entries = fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let seeds: Vec<_> = entries
+        .map(|entry| {
+            let path = entry.expect("a directory entry").path();
+            (path.display().to_string(), fs::read(&path).expect("a seed"))
+        })
+        .collect();
+    assert!(!seeds.is_empty(), "no seeds in {}", dir.display());
+    seeds
+}
+
+/// Some bytes of `bytes` changed, cut out, doubled or followed by others.
+fn mutate(rng: &mut Rng, mut bytes: Vec<u8>) -> Vec<u8> {
+    for _ in 0..=rng.below(4) {
+        let at = rng.below(bytes.len() + 1);
+        let byte = rng.next().to_le_bytes()[0];
+        match rng.below(6) {
+            0 if at < bytes.len() => bytes[at] = byte,
+            1 if at < bytes.len() => bytes[at] ^= 1 << (byte % 8),
+            2 if at < bytes.len() => drop(bytes.remove(at)),
+            3 => bytes.insert(at, byte),
+            4 => {
+                // A length of some width.
+                let width = [(251, 2), (252, 4), (253, 8)][rng.below(3)];
+                let length = rng.next() >> rng.below(64);
+                let wide = [&[width.0][..], &length.to_le_bytes()[..width.1]].concat();
+                bytes.splice(at..at, wide);
+            }
+            _ => bytes.truncate(at.max(1)),
+        }
+    }
+    bytes
+}
+
+fn random_body(rng: &mut Rng) -> Vec<u8> {
+    let golden = golden();
+    match rng.below(3) {
+        0 => rng.message().body(),
+        _ => golden[rng.below(golden.len())].1[PREFIX_LEN..].to_vec(),
+    }
+}
+
+fn random_stream(rng: &mut Rng) -> Vec<u8> {
+    let mut stream = vec![rng.next().to_le_bytes()[0]];
+    for _ in 0..rng.below(6) {
+        stream.extend(rng.message().frame());
+    }
+    if rng.below(3) == 0 { mutate(rng, stream) } else { stream }
+}
+
+fn seeded(input: fn(&mut Rng) -> Vec<u8>) -> impl Iterator<Item = (String, Vec<u8>)> {
+    (0..RUNS).map(move |seed| (format!("seed {seed}"), input(&mut Rng::new(seed))))
+}
+
+#[test]
+fn a_stream_is_read_the_same_however_it_is_split() {
+    check(targets::frames, seeds("frames").into_iter().chain(seeded(random_stream)));
+}
+
+#[test]
+fn the_longest_frames_are_read_the_same_however_they_are_split() {
+    let body = vec![7; BODY_LEN_MAX];
+    let prefix = u32::try_from(BODY_LEN_MAX).unwrap().to_le_bytes();
+    let stream = [&[255], &prefix[..], &body, &prefix, &body, &prefix, &body[..99]].concat();
+    check(targets::frames, [("three frames of 1 MiB".to_owned(), stream)].into_iter());
+}
+
+#[test]
+fn a_mutated_body_keeps_its_limits_or_is_refused() {
+    let mutated = |rng: &mut Rng| {
+        let body = random_body(rng);
+        mutate(rng, body)
+    };
+    check(targets::messages, seeds("messages").into_iter().chain(seeded(mutated)));
+}
+
+#[test]
+fn a_mutated_hello_is_accepted_as_it_is_or_refused_in_words() {
+    let mutated = |rng: &mut Rng| {
+        let golden = golden();
+        let hellos: Vec<_> = golden.iter().filter(|(label, _)| label.contains("hello")).collect();
+        let body = hellos[rng.below(hellos.len())].1[PREFIX_LEN..].to_vec();
+        mutate(rng, body)
+    };
+    check(targets::handshake, seeds("handshake").into_iter().chain(seeded(mutated)));
+}

@@ -1,0 +1,447 @@
+//! Every limit: its own value is taken, one more is refused, as is one less than a minimum.
+
+use crate::samples::Any;
+use ipc_proto::codec::{self, CodecError};
+use ipc_proto::frame::PREFIX_LEN;
+use ipc_proto::limits::{
+    BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX,
+    INLINE_LEN_MAX, MERGE_VALUES_MAX, NAME_LEN_MAX, REASON_LEN_MAX, STATE_LEN_MAX, STATUS_ROWS_MAX,
+    WEIGHT_MAX, WORKER_THREADS_MAX,
+};
+use ipc_proto::message::{
+    Backend, ClientIntro, ClientReply, ClientRequest, Failure, Hello, HelloReply, JobId, JobStatus,
+    LeaseId, LimitExceeded, Message, Piece, Planes, RefuseReason, RejectReason, Role, Run, Stamp,
+    Status, Versions, Welcome, Window, Work, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
+};
+use ipc_proto::{Algorithm, Blob};
+use serde::{Deserialize, Serialize};
+
+const JOB: JobId = JobId(1);
+
+/// Sends what [`Message::check`] would keep us from sending.
+#[derive(Serialize, Deserialize)]
+struct Unchecked<M>(M);
+
+impl<M: Serialize + for<'de> Deserialize<'de>> Message for Unchecked<M> {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        Ok(())
+    }
+}
+
+fn body_of<M: Message>(message: M) -> Vec<u8> {
+    let mut frame = Vec::new();
+    codec::encode_frame(&Unchecked(message), &mut frame).expect("a body of at most 1 MiB");
+    frame.split_off(PREFIX_LEN)
+}
+
+/// What a peer that is sent this message, unchecked, makes of it.
+fn arrives(message: Any) -> Result<Any, CodecError> {
+    let kind = message.kind();
+    kind.decode(&match message {
+        Any::Hello(message) => body_of(message),
+        Any::HelloReply(message) => body_of(message),
+        Any::ClientRequest(message) => body_of(message),
+        Any::ClientReply(message) => body_of(message),
+        Any::WorkerRequest(message) => body_of(message),
+        Any::WorkerReply(message) => body_of(message),
+    })
+}
+
+#[track_caller]
+fn check_taken(message: Any, why: &str) {
+    assert_eq!(message.check(), Ok(()), "{why}");
+    assert_eq!(arrives(message.clone()).ok(), Some(message), "{why}");
+}
+
+#[track_caller]
+fn check_refused(message: Any, why: &str) {
+    let limit = message.check().expect_err(why);
+    match arrives(message) {
+        Err(CodecError::Limit(got)) => assert_eq!(got, limit, "{why}"),
+        // A list is refused by its length, before it is read.
+        Err(CodecError::Malformed(text)) => {
+            let LimitExceeded { value, limit, .. } = limit;
+            assert_eq!(
+                text,
+                format!("invalid length {value}, expected a list of at most {limit}"),
+                "{why}"
+            );
+        }
+        other => panic!("{why}: {other:?}"),
+    }
+}
+
+/// The values from `min` to `max` are taken, their neighbours refused.
+#[track_caller]
+fn check<M: Into<Any>>(field: &str, min: usize, max: usize, message: impl Fn(usize) -> M) {
+    for taken in [min, max] {
+        check_taken(message(taken).into(), &format!("{field} of {taken}"));
+    }
+    check_refused(message(max + 1).into(), &format!("{field} of {}", max + 1));
+    if let Some(below) = min.checked_sub(1) {
+        check_refused(message(below).into(), &format!("{field} of {below}"));
+    }
+}
+
+fn text(len: usize) -> String {
+    "x".repeat(len)
+}
+
+fn zeros(len: usize) -> Blob {
+    Blob(vec![0; len])
+}
+
+fn u16_of(value: usize) -> u16 {
+    u16::try_from(value).expect("16 bits")
+}
+
+fn u32_of(value: usize) -> u32 {
+    u32::try_from(value).expect("32 bits")
+}
+
+fn backend(len: usize) -> Backend {
+    Backend { algorithm: Algorithm::Blake3, backend: text(len) }
+}
+
+fn worker(change: impl FnOnce(&mut WorkerIntro)) -> Hello {
+    let mut intro = WorkerIntro {
+        name: text(1),
+        software: text(1),
+        image: text(0),
+        pid: 1,
+        threads: 1,
+        memory_bytes: 1,
+        backends: vec![backend(1)],
+        planes: Planes::default(),
+    };
+    change(&mut intro);
+    Hello::new(Role::Worker(intro))
+}
+
+#[test]
+fn a_hello_keeps_its_limits() {
+    check("software", 0, NAME_LEN_MAX, |n| {
+        Hello::new(Role::Client(ClientIntro { software: text(n) }))
+    });
+    check("name", 1, NAME_LEN_MAX, |n| worker(|w| w.name = text(n)));
+    check("software", 0, NAME_LEN_MAX, |n| worker(|w| w.software = text(n)));
+    check("image", 0, NAME_LEN_MAX, |n| worker(|w| w.image = text(n)));
+    check("threads", 1, WORKER_THREADS_MAX.into(), |n| worker(|w| w.threads = u16_of(n)));
+    check("backends", 1, BACKENDS_MAX, |n| worker(|w| w.backends = vec![backend(1); n]));
+    check("backend", 0, NAME_LEN_MAX, |n| worker(|w| w.backends = vec![backend(n)]));
+}
+
+#[test]
+fn a_hello_reply_keeps_its_limits() {
+    let welcome = |software, image| {
+        HelloReply::Welcome(Welcome { version: 1, software, image, planes: Planes::default() })
+    };
+    check("software", 0, NAME_LEN_MAX, |n| welcome(text(n), text(0)));
+    check("image", 0, NAME_LEN_MAX, |n| welcome(text(0), text(n)));
+    check("text", 0, REASON_LEN_MAX, |n| HelloReply::Refused {
+        reason: RefuseReason::Busy,
+        text: text(n),
+        versions: Versions::OURS,
+    });
+}
+
+#[test]
+fn a_client_request_keeps_its_limits() {
+    check("weight", 1, WEIGHT_MAX.into(), |n| ClientRequest::Open {
+        job: JOB,
+        algorithm: Algorithm::Sha256,
+        weight: u8::try_from(n).expect("8 bits"),
+    });
+    check("files", 1, FRAME_DESCRIPTORS_MAX, |n| ClientRequest::Files {
+        job: JOB,
+        first: 0,
+        files: vec![Stamp::default(); n],
+    });
+    let messages = |lens, data| ClientRequest::Messages { job: JOB, first: 0, lens, data };
+    check("messages", 1, FRAME_MESSAGES_MAX, |n| messages(vec![0; n], zeros(0)));
+    check("inline bytes", 0, INLINE_LEN_MAX, |n| messages(vec![u32_of(n)], zeros(n)));
+    check("sum of lengths", 7, 7, |n| messages(vec![3, 4], zeros(n)));
+}
+
+#[test]
+fn the_longest_frame_of_messages_fits() {
+    let mut lens = vec![u32_of(INLINE_LEN_MAX / FRAME_MESSAGES_MAX); FRAME_MESSAGES_MAX];
+    lens[0] -= 1;
+    lens[1] += 1;
+    check_taken(
+        ClientRequest::Messages {
+            job: JobId(u32::MAX),
+            first: 1 << 60,
+            lens,
+            data: zeros(INLINE_LEN_MAX),
+        }
+        .into(),
+        "the most messages with the most bytes",
+    );
+}
+
+#[test]
+fn an_item_index_does_not_wrap() {
+    let messages = |first, n| {
+        Any::from(ClientRequest::Messages { job: JOB, first, lens: vec![0; n], data: zeros(0) })
+    };
+    let files = |first, n| {
+        Any::from(ClientRequest::Files { job: JOB, first, files: vec![Stamp::default(); n] })
+    };
+    let piece = |index| {
+        let piece = Piece::Segment { state: zeros(0), data: zeros(0), last: true };
+        Any::from(ClientRequest::Piece { job: JOB, index, piece })
+    };
+    check_taken(messages(u64::MAX - 2, 2), "the last messages");
+    check_refused(messages(u64::MAX - 1, 2), "messages past the end");
+    check_taken(files(u64::MAX - 2, 2), "the last files");
+    check_refused(files(u64::MAX - 1, 2), "files past the end");
+    check_taken(piece(u64::MAX - 1), "the last piece");
+    check_refused(piece(u64::MAX), "a piece past the end");
+}
+
+fn piece(piece: Piece) -> ClientRequest {
+    ClientRequest::Piece { job: JOB, index: 0, piece }
+}
+
+#[test]
+fn a_piece_keeps_its_limits() {
+    check("subtree", 1, INLINE_LEN_MAX, |n| piece(Piece::Subtree { offset: 0, data: zeros(n) }));
+    check("values", 2, MERGE_VALUES_MAX, |n| {
+        piece(Piece::Merge { values: zeros(32 * n), root: false })
+    });
+    check("values length", 64, 64, |n| piece(Piece::Merge { values: zeros(n), root: true }));
+    let segment =
+        |state, data, last| piece(Piece::Segment { state: zeros(state), data: zeros(data), last });
+    check("state", 0, STATE_LEN_MAX, |n| segment(n, 128, false));
+    check("last segment", 0, INLINE_LEN_MAX, |n| segment(0, n, true));
+    check("segment before the last", 256, 256, |n| segment(0, n, false));
+    check("longest segment", INLINE_LEN_MAX, INLINE_LEN_MAX, |n| segment(0, n, false));
+}
+
+#[test]
+fn a_subtree_starts_where_a_subtree_can() {
+    for (offset, data_len, taken) in [
+        (0, 1, true),
+        (1024, 1, true),
+        (1024, 1024, true),
+        (512, 1, false),
+        (1024, 1025, false),
+        (2048, 1025, true),
+        (4096, 5000, false),
+        (8192, 5000, true),
+        (u64::MAX - 1023, 1024, false),
+        (u64::MAX - 1023, 1023, true),
+        (u64::MAX - 2047, 1024, true),
+    ] {
+        let message = Any::from(piece(Piece::Subtree { offset, data: zeros(data_len) }));
+        let why = format!("{data_len} bytes at {offset}");
+        if taken { check_taken(message, &why) } else { check_refused(message, &why) }
+    }
+}
+
+#[test]
+fn a_part_is_a_whole_subtree_or_the_end_of_its_file() {
+    let file = |size, offset, len| {
+        let file = Stamp { size, ..Stamp::default() };
+        let work = Work::Part { file, offset, len };
+        let (lease, attempt, algorithm) = (LeaseId(1), 1, Algorithm::Blake3);
+        Any::from(WorkerRequest::Assign { lease, attempt, algorithm, work })
+    };
+    for (size, offset, len, taken) in [
+        (4096, 0, 2048, true),
+        (4096, 2048, 2048, true),
+        (4096, 0, 0, false),
+        (4096, 4096, 0, false),
+        (4096, 0, 4097, false),
+        (4096, 4096, 1, false),
+        (4096, 1024, 2048, false),
+        (4096, 0, 2047, false),
+        (4095, 2048, 2047, true),
+        (4095, 3072, 1023, true),
+        (4095, 2048, 1500, false),
+        (100, 0, 100, true),
+        (u64::MAX, u64::MAX, u64::MAX, false),
+        (u64::MAX, 1, u64::MAX, false),
+        (u64::MAX, 0, u64::MAX, true),
+        (u64::MAX, 1 << 63, 1 << 63, false),
+        (u64::MAX, 1 << 63, (1 << 63) - 1, true),
+    ] {
+        let why = format!("{len} bytes at {offset} of {size}");
+        let message = file(size, offset, len);
+        if taken { check_taken(message, &why) } else { check_refused(message, &why) }
+    }
+}
+
+#[test]
+fn a_client_reply_keeps_its_limits() {
+    let results =
+        |runs, failures| ClientReply::Results { job: JOB, runs, outputs: zeros(0), failures };
+    check("runs", 0, FRAME_MESSAGES_MAX, |n| results(vec![Run { first: 0, len: 1 }; n], vec![]));
+    check("items", 0, FRAME_MESSAGES_MAX, |n| {
+        results(vec![Run { first: 0, len: u32_of(n) }], vec![])
+    });
+    check("failure position", 0, 6, |n| {
+        results(vec![Run { first: 9, len: 7 }], vec![(u32_of(n), Failure::Changed)])
+    });
+    check("rejection", 0, REASON_LEN_MAX, |n| ClientReply::Rejected {
+        job: JOB,
+        reason: RejectReason::Quota,
+        text: text(n),
+    });
+    let endless = vec![Run { first: 0, len: u32::MAX }; FRAME_MESSAGES_MAX];
+    check_refused(results(endless, vec![]).into(), "runs whose sum is beyond 32 bits");
+}
+
+#[test]
+fn failures_come_in_ascending_order_and_once() {
+    for (positions, taken) in [(vec![0, 2], true), (vec![2, 0], false), (vec![1, 1], false)] {
+        let failures: Vec<_> = positions.iter().map(|&at| (at, Failure::Invalid)).collect();
+        let runs = vec![Run { first: 0, len: 3 }];
+        let message =
+            Any::from(ClientReply::Results { job: JOB, runs, outputs: zeros(0), failures });
+        let why = format!("positions {positions:?}");
+        if taken { check_taken(message, &why) } else { check_refused(message, &why) }
+    }
+}
+
+#[test]
+fn a_status_keeps_its_limits() {
+    fn status(change: impl FnOnce(&mut Status)) -> ClientReply {
+        let mut status = Status::default();
+        change(&mut status);
+        ClientReply::Status(Box::new(status))
+    }
+    fn row(change: impl FnOnce(&mut WorkerStatus)) -> ClientReply {
+        let mut worker = WorkerStatus::default();
+        change(&mut worker);
+        status(|s| s.workers = vec![worker])
+    }
+    let job = JobStatus {
+        id: 1,
+        uid: 2,
+        pid: 3,
+        algorithm: Algorithm::Sha256,
+        weight: 1,
+        age_ms: 4,
+        items: 5,
+        resolved: 6,
+        failed: 7,
+        leases: 8,
+        finished: false,
+    };
+    check("software", 0, NAME_LEN_MAX, |n| status(|s| s.software = text(n)));
+    check("image", 0, NAME_LEN_MAX, |n| status(|s| s.image = text(n)));
+    check("workers", 0, STATUS_ROWS_MAX, |n| {
+        status(|s| s.workers = vec![WorkerStatus::default(); n])
+    });
+    check("jobs", 0, STATUS_ROWS_MAX, |n| status(|s| s.jobs = vec![job.clone(); n]));
+    check("name", 0, NAME_LEN_MAX, |n| row(|w| w.name = text(n)));
+    check("software of a worker", 0, NAME_LEN_MAX, |n| row(|w| w.software = text(n)));
+    check("backends of a worker", 0, BACKENDS_MAX, |n| row(|w| w.backends = vec![backend(1); n]));
+    check("backend of a worker", 0, NAME_LEN_MAX, |n| row(|w| w.backends = vec![backend(n)]));
+}
+
+#[test]
+fn a_worker_request_keeps_its_limits() {
+    let assign = |work| WorkerRequest::Assign {
+        lease: LeaseId(1),
+        attempt: 1,
+        algorithm: Algorithm::Sha256,
+        work,
+    };
+    check("files", 1, FRAME_DESCRIPTORS_MAX, |n| {
+        assign(Work::Files { files: vec![Stamp::default(); n] })
+    });
+    check("messages", 1, FRAME_MESSAGES_MAX, |n| {
+        assign(Work::Messages { lens: vec![0; n], data: zeros(0) })
+    });
+    check("inline bytes", 0, INLINE_LEN_MAX, |n| {
+        assign(Work::Messages { lens: vec![u32_of(n)], data: zeros(n) })
+    });
+    check("subtree", 1, INLINE_LEN_MAX, |n| {
+        assign(Work::Piece(Piece::Subtree { offset: 0, data: zeros(n) }))
+    });
+    check("leases", 0, CREDIT_MAX.into(), |n| WorkerRequest::Revoke {
+        leases: vec![LeaseId(u64::MAX); n],
+    });
+}
+
+#[test]
+fn a_worker_reply_keeps_its_limits() {
+    let done = |credit, failures| WorkerReply::Done {
+        lease: LeaseId(1),
+        attempt: 1,
+        credit,
+        busy_us: 1,
+        outputs: zeros(0),
+        failures,
+    };
+    check("credit", 0, CREDIT_MAX.into(), |n| WorkerReply::Credit { batches: u16_of(n) });
+    check("credit of an answer", 0, CREDIT_MAX.into(), |n| done(u16_of(n), vec![]));
+    check("failure position", 0, FRAME_MESSAGES_MAX - 1, |n| {
+        done(1, vec![(u32_of(n), Failure::Changed)])
+    });
+}
+
+#[test]
+fn a_body_of_1_mib_is_sent_and_a_longer_one_leaves_the_buffer_as_it_was() {
+    let results = |outputs_len| ClientReply::Results {
+        job: JOB,
+        runs: vec![],
+        outputs: zeros(outputs_len),
+        failures: vec![],
+    };
+    // Tag, job, no runs, a length of five bytes, no failures.
+    let outputs_len = BODY_LEN_MAX - 9;
+    check_taken(results(outputs_len).into(), "the longest body");
+    let mut out = vec![7, 7];
+    codec::encode_frame(&results(outputs_len), &mut out).expect("the longest body");
+    assert_eq!(out.len(), 2 + PREFIX_LEN + BODY_LEN_MAX);
+    let mut out = vec![7, 7];
+    let error = codec::encode_frame(&results(outputs_len + 1), &mut out).unwrap_err();
+    assert!(matches!(error, CodecError::Oversize), "{error}");
+    assert_eq!(out, [7, 7]);
+}
+
+#[test]
+fn only_files_and_parts_carry_descriptors() {
+    for (_, message) in crate::samples::samples() {
+        let want = if let Any::ClientRequest(ClientRequest::Files { files, .. }) = &message {
+            files.len()
+        } else if let Any::WorkerRequest(WorkerRequest::Assign { work, .. }) = &message {
+            work.descriptors_len()
+        } else {
+            0
+        };
+        let got = match &message {
+            Any::Hello(message) => message.descriptors_len(),
+            Any::HelloReply(message) => message.descriptors_len(),
+            Any::ClientRequest(message) => message.descriptors_len(),
+            Any::ClientReply(message) => message.descriptors_len(),
+            Any::WorkerRequest(message) => message.descriptors_len(),
+            Any::WorkerReply(message) => message.descriptors_len(),
+        };
+        assert_eq!(got, want, "{message:?}");
+    }
+}
+
+#[test]
+fn a_batch_has_a_descriptor_for_each_file_and_one_for_a_part() {
+    let file = Stamp { size: 9, ..Stamp::default() };
+    let piece = Piece::Segment { state: zeros(0), data: zeros(0), last: true };
+    for (work, descriptors_len, items_len) in [
+        (Work::Files { files: vec![file; 3] }, 3, 3),
+        (Work::Messages { lens: vec![0; 4], data: zeros(0) }, 0, 4),
+        (Work::Part { file, offset: 0, len: 9 }, 1, 1),
+        (Work::Piece(piece), 0, 1),
+    ] {
+        assert_eq!((work.descriptors_len(), work.items_len()), (descriptors_len, items_len));
+    }
+}
+
+#[test]
+fn a_window_has_no_limit_of_its_own() {
+    let window = Window { items: u32::MAX, bytes: u64::MAX };
+    check_taken(ClientReply::Window { job: JOB, window }.into(), "the widest window");
+}

@@ -1,0 +1,12 @@
+//! The protocol from outside: the bytes of every message, its limits, and what rubbish gets.
+
+mod fuzz;
+mod golden;
+mod limits;
+mod memory;
+mod properties;
+mod protocol_doc;
+mod random;
+mod samples;
+mod targets;
+mod variants;

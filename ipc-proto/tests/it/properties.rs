@@ -1,0 +1,131 @@
+//! What holds for every message, and what is never one.
+
+use crate::golden::golden;
+use crate::random::Rng;
+use crate::samples::{Any, Kind, samples};
+use ipc_proto::codec::CodecError;
+use ipc_proto::frame::PREFIX_LEN;
+use ipc_proto::message::{ClientRequest, JobId};
+
+const SEEDS: u64 = 3_000;
+
+#[test]
+fn a_random_message_comes_back_as_it_was_sent() {
+    for seed in 0..SEEDS {
+        let message = Rng::new(seed).message();
+        assert_eq!(message.check(), Ok(()), "seed {seed}");
+        let body = message.body();
+        let got = message.kind().decode(&body).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert_eq!(got, message, "seed {seed}");
+        assert_eq!(got.body(), body, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_body_cut_anywhere_is_malformed() {
+    let random = (0..200).map(|seed| (format!("seed {seed}"), Rng::new(seed).message()));
+    for (label, message) in samples().into_iter().chain(random) {
+        let body = message.body();
+        // Of a long body the ends, and some places between.
+        let step = 1 + body.len() / 2_000;
+        for cut in (0..body.len()).step_by(step).chain(body.len().saturating_sub(40)..body.len()) {
+            let got = message.kind().decode(&body[..cut]);
+            assert!(matches!(got, Err(CodecError::Malformed(_))), "{label} cut at {cut}: {got:?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_after_a_message_are_refused() {
+    for (label, message) in samples() {
+        let mut body = message.body();
+        for unread_len in 1..=3 {
+            body.push(0);
+            let got = message.kind().decode(&body);
+            assert!(
+                matches!(got, Err(CodecError::Trailing { unread_len: n }) if n == unread_len),
+                "{label}: {got:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_message_is_read_only_as_its_own_kind_of_bytes() {
+    // One body may be a message of several types, as the types are known from the connection. What
+    // must not happen is a panic, or a message beyond its limits.
+    for (_, frame) in golden() {
+        for kind in Kind::ALL {
+            if let Ok(message) = kind.decode(&frame[PREFIX_LEN..]) {
+                assert_eq!(message.check(), Ok(()));
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn check_malformed(kind: Kind, body: &[u8], why: &str) {
+    let got = kind.decode(body);
+    assert!(matches!(got, Err(CodecError::Malformed(_))), "{why}: {got:?}");
+}
+
+#[test]
+fn an_unknown_tag_is_malformed() {
+    let hello = |tag| [b"HCL\x01".as_slice(), &[1, 1, tag, 0]].concat();
+    check_malformed(Kind::Hello, &hello(2), "role");
+    for (kind, known) in [
+        (Kind::HelloReply, 2),
+        (Kind::ClientRequest, 8),
+        (Kind::ClientReply, 8),
+        (Kind::WorkerRequest, 4),
+        (Kind::WorkerReply, 3),
+    ] {
+        for tag in known..=255 {
+            check_malformed(kind, &[tag; 64], "message");
+        }
+    }
+    for (kind, body, why) in [
+        (Kind::HelloReply, &[1, 7, 0, 1, 1][..], "reason of a refusal"),
+        (Kind::ClientRequest, &[0, 1, 6, 1], "algorithm"),
+        (Kind::ClientRequest, &[3, 1, 0, 3, 0, 0, 0], "piece"),
+        (Kind::ClientReply, &[2, 1, 1, 0, 1, 0, 1, 0, 6], "failure"),
+        (Kind::ClientReply, &[6, 1, 2], "bool"),
+        (Kind::ClientReply, &[7, 1, 2, 0], "reason of a rejection"),
+        (Kind::WorkerRequest, &[0, 1, 1, 0, 4, 0, 0], "work"),
+    ] {
+        check_malformed(kind, body, why);
+    }
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_malformed() {
+    check_malformed(Kind::HelloReply, &[1, 0, 2, 0xc3, 0x28, 1, 1], "text");
+}
+
+#[test]
+fn a_long_form_of_a_small_number_is_read_and_never_sent() {
+    let finish = Any::from(ClientRequest::Finish { job: JobId(1) });
+    for long in [
+        &[4, 1][..],
+        &[251, 4, 0, 1],
+        &[4, 251, 1, 0],
+        &[4, 252, 1, 0, 0, 0],
+        &[252, 4, 0, 0, 0, 252, 1, 0, 0, 0],
+    ] {
+        assert_eq!(Kind::ClientRequest.decode(long).unwrap(), finish, "{long:?}");
+    }
+    assert_eq!(finish.body(), [4, 1]);
+}
+
+#[test]
+fn a_number_wider_than_its_field_is_malformed() {
+    for body in [
+        &[4, 253, 1, 0, 0, 0, 0, 0, 0, 0][..],
+        &[4, 254, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[4, 255, 1],
+        &[253, 4, 0, 0, 0, 0, 0, 0, 0, 1],
+    ] {
+        check_malformed(Kind::ClientRequest, body, "number");
+    }
+    check_malformed(Kind::WorkerReply, &[0, 252, 1, 0, 0, 0], "16-bit number");
+}

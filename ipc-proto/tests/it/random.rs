@@ -1,0 +1,335 @@
+//! Random messages that keep their limits, from a seed.
+
+use crate::samples::{Any, Kind};
+use ipc_proto::limits::{FRAME_MESSAGES_MAX, SEGMENT_ALIGN, STATE_LEN_MAX};
+use ipc_proto::message::{
+    Backend, ClientIntro, ClientReply, ClientRequest, Counters, Failure, Failures, Hello,
+    HelloReply, JobId, JobStatus, LeaseId, LimitStatus, Piece, Planes, RefuseReason, RejectReason,
+    Role, Run, Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro,
+    WorkerReply, WorkerRequest, WorkerStatus,
+};
+use ipc_proto::{Algorithm, Blob};
+
+/// `splitmix64` (Steele, Lea and Flood, 2014).
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `0..end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).expect("less than a usize")
+    }
+
+    fn one_of<T: Clone>(&mut self, values: &[T]) -> T {
+        values[self.below(values.len())].clone()
+    }
+
+    fn flip(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    /// Any number, often next to a change of its width on the wire.
+    fn u64(&mut self) -> u64 {
+        let any = self.next();
+        self.one_of(&[
+            0,
+            1,
+            250,
+            251,
+            0xffff,
+            0x1_0000,
+            u64::from(u32::MAX),
+            1 << 32,
+            u64::MAX,
+            any,
+        ])
+    }
+
+    fn u32(&mut self) -> u32 {
+        u32::try_from(self.u64() & u64::from(u32::MAX)).expect("32 bits")
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::try_from(self.u64() & u64::from(u16::MAX)).expect("16 bits")
+    }
+
+    fn i64(&mut self) -> i64 {
+        self.u64().cast_signed()
+    }
+
+    fn blob(&mut self, len: usize) -> Blob {
+        Blob((0..len).map(|_| self.next().to_le_bytes()[0]).collect())
+    }
+
+    /// Text of `min` to `max` bytes, some of them not ASCII.
+    fn text(&mut self, min: usize, max: usize) -> String {
+        let mut text = String::new();
+        let len = min + self.below(max - min + 1);
+        while text.len() < len {
+            let next = if len - text.len() > 1 { self.one_of(&['a', '\n', 'é']) } else { 'z' };
+            text.push(next);
+        }
+        text
+    }
+
+    fn list<T>(&mut self, min: usize, max: usize, mut item: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        let len = min + self.below(max - min + 1);
+        (0..len).map(|_| item(self)).collect()
+    }
+
+    pub(crate) fn message(&mut self) -> Any {
+        match self.one_of(Kind::ALL) {
+            Kind::Hello => self.hello().into(),
+            Kind::HelloReply => self.hello_reply().into(),
+            Kind::ClientRequest => self.client_request().into(),
+            Kind::ClientReply => self.client_reply().into(),
+            Kind::WorkerRequest => self.worker_request().into(),
+            Kind::WorkerReply => self.worker_reply().into(),
+        }
+    }
+
+    fn hello(&mut self) -> Hello {
+        let role = if self.flip() {
+            Role::Client(ClientIntro { software: self.text(0, 64) })
+        } else {
+            Role::Worker(WorkerIntro {
+                name: self.text(1, 64),
+                software: self.text(0, 64),
+                image: self.text(0, 64),
+                pid: self.u32(),
+                threads: self.u16().clamp(1, 4096),
+                memory_bytes: self.u64(),
+                backends: self.list(1, 32, Self::backend),
+                planes: self.planes(),
+            })
+        };
+        Hello { versions: self.versions(), ..Hello::new(role) }
+    }
+
+    fn versions(&mut self) -> Versions {
+        Versions { min: self.u16(), max: self.u16() }
+    }
+
+    fn planes(&mut self) -> Planes {
+        Planes { descriptors: self.flip(), inline: self.flip() }
+    }
+
+    fn backend(&mut self) -> Backend {
+        Backend { algorithm: self.one_of(&Algorithm::ALL), backend: self.text(0, 64) }
+    }
+
+    fn hello_reply(&mut self) -> HelloReply {
+        if self.flip() {
+            return HelloReply::Welcome(Welcome {
+                version: self.u16(),
+                software: self.text(0, 64),
+                image: self.text(0, 64),
+                planes: self.planes(),
+            });
+        }
+        let reason = self.one_of(&[RefuseReason::NotOurs, RefuseReason::Busy]);
+        HelloReply::Refused { reason, text: self.text(0, 512), versions: self.versions() }
+    }
+
+    fn client_request(&mut self) -> ClientRequest {
+        let job = JobId(self.u32());
+        let first = self.u64().saturating_sub(FRAME_MESSAGES_MAX as u64);
+        match self.below(8) {
+            0 => {
+                let weight = u8::try_from(1 + self.below(100)).expect("at most 100");
+                ClientRequest::Open { job, algorithm: self.one_of(&Algorithm::ALL), weight }
+            }
+            1 => ClientRequest::Files { job, first, files: self.list(1, 253, Self::stamp) },
+            2 => {
+                let (lens, data) = self.messages();
+                ClientRequest::Messages { job, first, lens, data }
+            }
+            3 => ClientRequest::Piece { job, index: first, piece: self.piece() },
+            4 => ClientRequest::Finish { job },
+            5 => ClientRequest::Cancel { job },
+            6 => ClientRequest::Status,
+            _ => ClientRequest::WaitReady { workers: self.u32(), timeout_ms: self.u32() },
+        }
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        Stamp { size: self.u64(), mtime_ns: self.i64(), ctime_ns: self.i64() }
+    }
+
+    fn messages(&mut self) -> (Vec<u32>, Blob) {
+        let lens = self.list(1, 40, |rng| rng.u32() % 300);
+        let len: u32 = lens.iter().sum();
+        (lens, self.blob(usize::try_from(len).expect("a small length")))
+    }
+
+    fn piece(&mut self) -> Piece {
+        match self.below(3) {
+            0 => {
+                let data_len = 1 + self.below(5000);
+                let full_len = data_len.max(1024).next_power_of_two() as u64;
+                let offset = full_len * (self.u32() as u64);
+                Piece::Subtree { offset, data: self.blob(data_len) }
+            }
+            1 => {
+                let values_len = 2 + self.below(30);
+                Piece::Merge { values: self.blob(32 * values_len), root: self.flip() }
+            }
+            _ => {
+                let last = self.flip();
+                let blocks = self.below(20);
+                let data_len = SEGMENT_ALIGN * blocks + if last { self.below(127) } else { 0 };
+                let state_len = self.below(STATE_LEN_MAX + 1);
+                Piece::Segment { state: self.blob(state_len), data: self.blob(data_len), last }
+            }
+        }
+    }
+
+    fn client_reply(&mut self) -> ClientReply {
+        let job = JobId(self.u32());
+        let window = Window { items: self.u32(), bytes: self.u64() };
+        match self.below(8) {
+            0 => ClientReply::Opened { job, window, workers: self.u32() },
+            1 => ClientReply::Window { job, window },
+            2 => {
+                let runs = self.list(0, 40, |rng| Run { first: rng.u64(), len: rng.u32() % 100 });
+                let items_len: u32 = runs.iter().map(|run| run.len).sum();
+                let outputs_len = 32 * self.below(40);
+                let outputs = self.blob(outputs_len);
+                ClientReply::Results { job, runs, outputs, failures: self.failures(items_len) }
+            }
+            3 => ClientReply::Finished { job, items: self.u64(), failed: self.u64() },
+            4 => ClientReply::Cancelled { job, unresolved: self.u64() },
+            5 => ClientReply::Status(Box::new(self.status())),
+            6 => ClientReply::Ready { workers: self.u32(), enough: self.flip() },
+            _ => {
+                let reason = self.one_of(&[RejectReason::TooManyJobs, RejectReason::Quota]);
+                ClientReply::Rejected { job, reason, text: self.text(0, 512) }
+            }
+        }
+    }
+
+    /// Failures of some of `items_len` items.
+    fn failures(&mut self, items_len: u32) -> Failures {
+        (0..items_len)
+            .filter(|_| self.next().is_multiple_of(8))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|position| {
+                let errno = i32::try_from(self.i64() % 4096).expect("a small number");
+                let attempts = self.u32();
+                let failure = self.one_of(&[
+                    Failure::Changed,
+                    Failure::NotRegular,
+                    Failure::Io { errno },
+                    Failure::Invalid,
+                    Failure::Unsupported,
+                    Failure::WorkersLost { attempts },
+                ]);
+                (position, failure)
+            })
+            .collect()
+    }
+
+    fn status(&mut self) -> Status {
+        Status {
+            software: self.text(0, 64),
+            image: self.text(0, 64),
+            pid: self.u32(),
+            uptime_ms: self.u64(),
+            workers: self.list(0, 20, Self::worker_status),
+            workers_unlisted: self.u32(),
+            jobs: self.list(0, 20, Self::job_status),
+            jobs_unlisted: self.u32(),
+            limits: LimitStatus { items: self.u64(), ..LimitStatus::default() },
+            counters: Counters { leases: self.u64(), ..Counters::default() },
+        }
+    }
+
+    fn worker_status(&mut self) -> WorkerStatus {
+        WorkerStatus {
+            name: self.text(0, 64),
+            health: self.one_of(&[WorkerHealth::Ready, WorkerHealth::Quarantined]),
+            threads: self.u16(),
+            backends: self.list(0, 32, Self::backend),
+            bytes: self.u64(),
+            ..WorkerStatus::default()
+        }
+    }
+
+    fn job_status(&mut self) -> JobStatus {
+        JobStatus {
+            id: self.u64(),
+            uid: self.u32(),
+            pid: self.u32(),
+            algorithm: self.one_of(&Algorithm::ALL),
+            weight: self.next().to_le_bytes()[0],
+            age_ms: self.u64(),
+            items: self.u64(),
+            resolved: self.u64(),
+            failed: self.u64(),
+            leases: self.u32(),
+            finished: self.flip(),
+        }
+    }
+
+    fn worker_request(&mut self) -> WorkerRequest {
+        match self.below(4) {
+            0 => WorkerRequest::Assign {
+                lease: LeaseId(self.u64()),
+                attempt: self.u32(),
+                algorithm: self.one_of(&Algorithm::ALL),
+                work: self.work(),
+            },
+            1 => WorkerRequest::Revoke { leases: self.list(0, 300, |rng| LeaseId(rng.u64())) },
+            2 => WorkerRequest::Heartbeat,
+            _ => WorkerRequest::Shutdown,
+        }
+    }
+
+    fn work(&mut self) -> Work {
+        match self.below(4) {
+            0 => Work::Files { files: self.list(1, 253, Self::stamp) },
+            1 => {
+                let (lens, data) = self.messages();
+                Work::Messages { lens, data }
+            }
+            2 => {
+                let full_len = 1024 << self.below(20);
+                let offset = full_len * u64::from(self.u32() >> 8);
+                let len = if self.flip() { full_len } else { full_len - self.below(512) as u64 };
+                let beyond = if len == full_len { self.u64() >> 16 } else { 0 };
+                let file = Stamp { size: offset + len + beyond, ..self.stamp() };
+                Work::Part { file, offset, len }
+            }
+            _ => Work::Piece(self.piece()),
+        }
+    }
+
+    fn worker_reply(&mut self) -> WorkerReply {
+        match self.below(3) {
+            0 => WorkerReply::Credit { batches: self.u16().min(4096) },
+            1 => {
+                let outputs_len = 32 * self.below(40);
+                WorkerReply::Done {
+                    lease: LeaseId(self.u64()),
+                    attempt: self.u32(),
+                    credit: self.u16().min(4096),
+                    busy_us: self.u64(),
+                    outputs: self.blob(outputs_len),
+                    failures: self.failures(100),
+                }
+            }
+            _ => WorkerReply::Heartbeat,
+        }
+    }
+}

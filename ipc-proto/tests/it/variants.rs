@@ -1,0 +1,114 @@
+//! The variants of every enum on the wire, in wire order.
+//!
+//! Invariant: a variant that is missing here fails to compile, so no table that is built from
+//! these lists (golden bytes, `docs/protocol.md`) can forget one.
+
+use crate::samples::Any;
+use ipc_proto::Algorithm;
+use ipc_proto::message::{
+    ClientReply, ClientRequest, Failure, HelloReply, Piece, RefuseReason, RejectReason, Role, Work,
+    WorkerHealth, WorkerReply, WorkerRequest,
+};
+use std::collections::BTreeSet;
+
+/// An enum that travels.
+pub(crate) trait Variants {
+    /// Its name.
+    const ENUM: &'static str;
+    /// The names of its variants, in wire order.
+    const NAMES: &'static [&'static str];
+    /// The name of this value's variant.
+    fn variant(&self) -> &'static str;
+}
+
+macro_rules! variants {
+    ($($type:ident { $($variant:ident $(($($any:tt)*))? $({ $($rest:tt)* })?),+ $(,)? })+) => {
+        $(impl Variants for $type {
+            const ENUM: &'static str = stringify!($type);
+            const NAMES: &'static [&'static str] = &[$(stringify!($variant)),+];
+
+            fn variant(&self) -> &'static str {
+                match self {
+                    $(Self::$variant $(($($any)*))? $({ $($rest)* })? => stringify!($variant)),+
+                }
+            }
+        })+
+
+        /// Every enum that travels, with its variants.
+        pub(crate) const ENUMS: &[(&str, &[&str])] = &[$(($type::ENUM, $type::NAMES)),+];
+    };
+}
+
+variants! {
+    Algorithm { Sha224, Sha256, Sha384, Sha512, Sha512_256, Blake3 }
+    Role { Client(_), Worker(_) }
+    HelloReply { Welcome(_), Refused { .. } }
+    RefuseReason { NotOurs, Version, Forbidden, WrongSocket, NameTaken, Busy, Timeout }
+    ClientRequest {
+        Open { .. }, Files { .. }, Messages { .. }, Piece { .. }, Finish { .. }, Cancel { .. },
+        Status, WaitReady { .. },
+    }
+    ClientReply {
+        Opened { .. }, Window { .. }, Results { .. }, Finished { .. }, Cancelled { .. }, Status(_),
+        Ready { .. }, Rejected { .. },
+    }
+    RejectReason { TooManyJobs, Quota }
+    WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat, Shutdown }
+    WorkerReply { Credit { .. }, Done { .. }, Heartbeat }
+    Work { Files { .. }, Messages { .. }, Part { .. }, Piece(_) }
+    Piece { Subtree { .. }, Merge { .. }, Segment { .. } }
+    Failure { Changed, NotRegular, Io { .. }, Invalid, Unsupported, WorkersLost { .. } }
+    WorkerHealth { Ready, Quarantined }
+}
+
+/// The variants that a message holds, its own included, as `(enum, variant)`.
+pub(crate) fn variants_in(message: &Any) -> BTreeSet<(&'static str, &'static str)> {
+    let mut seen = Seen::default();
+    match message {
+        Any::Hello(hello) => seen.add(&hello.role),
+        Any::HelloReply(reply) => {
+            seen.add(reply);
+            if let HelloReply::Refused { reason, .. } = reply {
+                seen.add(reason);
+            }
+        }
+        Any::ClientRequest(request) => {
+            seen.add(request);
+            if let ClientRequest::Open { algorithm, .. } = request {
+                seen.add(algorithm);
+            }
+            if let ClientRequest::Piece { piece, .. } = request {
+                seen.add(piece);
+            }
+        }
+        Any::ClientReply(reply) => {
+            seen.add(reply);
+            if let ClientReply::Results { failures, .. } = reply {
+                failures.iter().for_each(|(_, failure)| seen.add(failure));
+            }
+            if let ClientReply::Status(status) = reply {
+                status.workers.iter().for_each(|worker| seen.add(&worker.health));
+            }
+            if let ClientReply::Rejected { reason, .. } = reply {
+                seen.add(reason);
+            }
+        }
+        Any::WorkerRequest(request) => {
+            seen.add(request);
+            if let WorkerRequest::Assign { work, .. } = request {
+                seen.add(work);
+            }
+        }
+        Any::WorkerReply(reply) => seen.add(reply),
+    }
+    seen.0
+}
+
+#[derive(Default)]
+struct Seen(BTreeSet<(&'static str, &'static str)>);
+
+impl Seen {
+    fn add<T: Variants>(&mut self, value: &T) {
+        self.0.insert((T::ENUM, value.variant()));
+    }
+}
