@@ -276,7 +276,11 @@ impl<F: Clone> Core<F> {
             if let Some(job) = self.jobs.get_mut(&key) {
                 job.window = window;
                 let (client, job) = (job.order.client, job.order.id);
-                self.actions.push(Action::ToClient(client, ClientReply::Window { job, window }));
+                // A client that is leaving loses its jobs one by one.
+                if self.clients.contains_key(&client) {
+                    let reply = ClientReply::Window { job, window };
+                    self.actions.push(Action::ToClient(client, reply));
+                }
             }
         }
     }

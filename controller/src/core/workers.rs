@@ -117,7 +117,8 @@ impl<F: Clone> Core<F> {
     pub(super) fn worker_left(&mut self, worker: WorkerId) {
         let Some((name, leases, busy_len)) = self.fleet.leave(worker) else { return };
         for (i, id) in leases.into_iter().enumerate() {
-            let lease = self.take_lease(id).expect("the fleet and the core hold the same leases");
+            // An item that fails here can end its job, and with it the job's other leases.
+            let Some(lease) = self.take_lease(id) else { continue };
             self.fleet.count_lost(&name);
             self.counters.attempts_lost += 1;
             if i < busy_len {

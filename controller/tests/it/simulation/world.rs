@@ -1,0 +1,591 @@
+//! The peers of the simulated core, and the judge.
+
+use super::model::{self, FileNumber, Random};
+use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, WorkerId};
+use ipc_proto::message::{
+    Backend, ClientReply, ClientRequest, Failure, JobId, LeaseId, Message, Planes, Stamp, Window,
+    Work, WorkerIntro, WorkerReply, WorkerRequest,
+};
+use ipc_proto::{Algorithm, Blob};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+const STEPS: u64 = 400;
+const WORKERS_MAX: u64 = 6;
+const CLIENTS_MAX: usize = 5;
+const ITEMS_MAX: u64 = 700;
+
+/// What happened over a run, so that a simulation in which nothing does cannot pass.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) resolved: u64,
+    pub(super) failed: u64,
+    pub(super) lost_items: u64,
+    pub(super) finished: u64,
+    pub(super) cancelled: u64,
+    pub(super) deaths: u64,
+    pub(super) hangs: u64,
+    pub(super) stale: u64,
+    pub(super) quarantined: u64,
+    pub(super) merges: u64,
+    pub(super) closed_clients: u64,
+    pub(super) waited_windows: u64,
+    pub(super) trace: Vec<String>,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
+            *sum += value;
+        }
+    }
+
+    pub(super) fn assert_everything_happened(&self) {
+        assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
+    }
+
+    fn counts(&self) -> [u64; 12] {
+        [
+            self.resolved,
+            self.failed,
+            self.lost_items,
+            self.finished,
+            self.cancelled,
+            self.deaths,
+            self.hangs,
+            self.stale,
+            self.quarantined,
+            self.merges,
+            self.closed_clients,
+            self.waited_windows,
+        ]
+    }
+
+    fn counts_mut(&mut self) -> [&mut u64; 12] {
+        [
+            &mut self.resolved,
+            &mut self.failed,
+            &mut self.lost_items,
+            &mut self.finished,
+            &mut self.cancelled,
+            &mut self.deaths,
+            &mut self.hangs,
+            &mut self.stale,
+            &mut self.quarantined,
+            &mut self.merges,
+            &mut self.closed_clients,
+            &mut self.waited_windows,
+        ]
+    }
+}
+
+#[derive(Debug)]
+struct Worker {
+    name: u64,
+    queue: VecDeque<(LeaseId, u32, Algorithm, Work, Vec<FileNumber>)>,
+    /// Answers already given, to be given again.
+    given: Vec<WorkerReply>,
+    hung: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Want {
+    Digest(Vec<u8>),
+    Failure,
+    /// Whatever length the step has.
+    Step,
+}
+
+#[derive(Debug)]
+struct Job {
+    algorithm: Algorithm,
+    window: Window,
+    left: u64,
+    sent: u64,
+    bytes_out: u64,
+    want: BTreeMap<u64, (Want, u64)>,
+    resolved: u64,
+    failed: u64,
+    finish_sent: bool,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    jobs: BTreeMap<u32, Job>,
+    next_job: u32,
+}
+
+pub(super) struct World {
+    seed: u64,
+    random: Random,
+    now: Duration,
+    core: Core<FileNumber>,
+    limits: Limits,
+    workers: BTreeMap<WorkerId, Worker>,
+    clients: BTreeMap<ClientId, Client>,
+    next_id: u64,
+    next_file: u64,
+    calm: bool,
+    traced: bool,
+    tally: Tally,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let limits = Limits {
+            items_max: 200 + random.below(2000),
+            bytes_max: (2 + random.below(6)) << 20,
+            ..Limits::default()
+        };
+        Self {
+            seed,
+            random,
+            now: Duration::ZERO,
+            core: Core::new(limits),
+            limits,
+            workers: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            next_id: 0,
+            next_file: seed * 1000,
+            calm: false,
+            traced: false,
+            tally: Tally::default(),
+        }
+    }
+
+    pub(super) fn traced(mut self) -> Self {
+        self.traced = true;
+        self
+    }
+
+    pub(super) fn run(mut self) -> Tally {
+        for _ in 0..STEPS {
+            self.disturb();
+            self.advance();
+        }
+        self.calm_down();
+        self.tally
+    }
+
+    /// Peace: two good workers, nobody opens or cancels; every living job must finish.
+    fn calm_down(&mut self) {
+        self.calm = true;
+        let workers: Vec<_> = self.workers.keys().copied().collect();
+        workers.into_iter().for_each(|worker| self.kill(worker));
+        self.join_worker(100);
+        self.join_worker(101);
+        for round in 0.. {
+            if self.clients.values().all(|client| client.jobs.is_empty()) {
+                break;
+            }
+            assert!(round < 30_000, "seed {}: jobs are stuck: {:?}", self.seed, self.clients);
+            if self.workers.len() < 2 {
+                self.join_worker(200 + round);
+            }
+            self.advance();
+        }
+        let status = self.core.status(self.now, 10);
+        let in_use = (status.limits.items, status.limits.bytes, status.jobs.len());
+        assert_eq!(in_use, (0, 0, 0), "seed {}: nothing is left behind", self.seed);
+        let leases: u32 = status.workers.iter().map(|worker| worker.leases).sum();
+        assert_eq!(leases, 0, "seed {}: no lease outlives its job", self.seed);
+        self.tally.stale += status.counters.answers_stale;
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn pick<K: Copy + Ord, V>(random: &mut Random, map: &BTreeMap<K, V>) -> Option<K> {
+        map.keys().nth(random.index(map.len().max(1))).copied()
+    }
+
+    fn disturb(&mut self) {
+        match self.random.below(100) {
+            0..6 if (self.workers.len() as u64) < WORKERS_MAX => {
+                let name = self.random.below(WORKERS_MAX);
+                self.join_worker(name);
+            }
+            6..9 => {
+                if let Some(worker) = Self::pick(&mut self.random, &self.workers) {
+                    self.kill(worker);
+                }
+            }
+            9..11 => {
+                if let Some(worker) = Self::pick(&mut self.random, &self.workers) {
+                    self.workers.get_mut(&worker).expect("picked").hung = true;
+                    self.tally.hangs += 1;
+                }
+            }
+            11..14 => self.answer_again(),
+            14 => self.answer_wrongly(),
+            15..25 if self.clients.len() < CLIENTS_MAX => {
+                let client = ClientId(self.new_id());
+                self.clients.insert(client, Client::default());
+                let uid = u32::try_from(self.random.below(3)).expect("small");
+                self.step(Event::ClientJoined { client, uid, pid: 1 });
+            }
+            25..40 => self.open_job(),
+            40..42 => self.cancel_job(),
+            42 => {
+                if let Some(client) = Self::pick(&mut self.random, &self.clients) {
+                    self.clients.remove(&client);
+                    self.step(Event::ClientLeft(client));
+                    self.tally.cancelled += 1;
+                }
+            }
+            43 => self.say_nonsense(),
+            _ => {}
+        }
+    }
+
+    /// A little time passes; everybody does some of what is next for them.
+    fn advance(&mut self) {
+        self.now += Duration::from_millis(1 + self.random.below(120));
+        for client in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.send_items(client);
+        }
+        for worker in self.workers.keys().copied().collect::<Vec<_>>() {
+            self.work(worker);
+        }
+        self.step(Event::Tick);
+    }
+
+    fn join_worker(&mut self, name: u64) {
+        let text = format!("w{name}");
+        if self.core.is_name_taken(&text) {
+            return;
+        }
+        let id = WorkerId(self.new_id());
+        let threads = u16::try_from(1 + self.random.below(4)).expect("small");
+        let backend = |algorithm| Backend { algorithm, backend: "model".to_owned() };
+        let intro = WorkerIntro {
+            name: text,
+            software: "0".to_owned(),
+            image: String::new(),
+            pid: 1,
+            threads,
+            memory_bytes: 1,
+            backends: Algorithm::ALL.map(backend).to_vec(),
+            planes: Planes { descriptors: true, inline: true },
+        };
+        let worker = Worker { name, queue: VecDeque::new(), given: Vec::new(), hung: false };
+        self.workers.insert(id, worker);
+        self.step(Event::WorkerJoined(id, intro));
+        self.step(Event::WorkerSaid(id, WorkerReply::Credit { batches: threads + 2 }));
+    }
+
+    fn kill(&mut self, worker: WorkerId) {
+        self.workers.remove(&worker);
+        self.tally.deaths += 1;
+        self.step(Event::WorkerLeft(worker));
+    }
+
+    fn work(&mut self, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.hung) else { return };
+        let Some((lease, attempt, algorithm, work, files)) = worker.queue.pop_front() else {
+            return self.step(Event::WorkerSaid(id, WorkerReply::Heartbeat));
+        };
+        if files.iter().any(|&file| model::is_poison(file)) {
+            let name = worker.name;
+            self.kill(id);
+            return self.join_worker(name);
+        }
+        let (outputs, failures) = model::compute(algorithm, &work, &files);
+        let reply = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 50, outputs, failures };
+        worker.given.push(reply.clone());
+        self.step(Event::WorkerSaid(id, reply));
+    }
+
+    fn answer_again(&mut self) {
+        let Some(id) = Self::pick(&mut self.random, &self.workers) else { return };
+        let Some(mut reply) = self.workers[&id].given.last().cloned() else { return };
+        if let WorkerReply::Done { attempt, credit, .. } = &mut reply {
+            *attempt -= u32::try_from(self.random.below(2)).expect("small").min(*attempt);
+            *credit = 0;
+        }
+        self.step(Event::WorkerSaid(id, reply));
+    }
+
+    fn answer_wrongly(&mut self) {
+        let Some(id) = Self::pick(&mut self.random, &self.workers) else { return };
+        let Some((lease, attempt, ..)) = self.workers[&id].queue.front().cloned() else { return };
+        let outputs = Blob(vec![0; 7]);
+        let failures = Vec::new();
+        let reply = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 0, outputs, failures };
+        self.step(Event::WorkerSaid(id, reply));
+    }
+
+    fn open_job(&mut self) {
+        let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
+        let algorithm = Algorithm::ALL[self.random.index(6)];
+        let left = 1 + self.random.below(ITEMS_MAX);
+        let client = self.clients.get_mut(&id).expect("picked");
+        let number = client.next_job;
+        client.next_job += 1;
+        let job = Job {
+            algorithm,
+            window: Window::default(),
+            left,
+            sent: 0,
+            bytes_out: 0,
+            want: BTreeMap::new(),
+            resolved: 0,
+            failed: 0,
+            finish_sent: false,
+        };
+        client.jobs.insert(number, job);
+        let weight = u8::try_from(1 + self.random.below(5)).expect("small");
+        self.step(Event::ClientSaid(
+            id,
+            ClientRequest::Open { job: JobId(number), algorithm, weight },
+            Vec::new(),
+        ));
+    }
+
+    fn cancel_job(&mut self) {
+        let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
+        let Some(number) = Self::pick(&mut self.random, &self.clients[&id].jobs) else { return };
+        self.step(Event::ClientSaid(id, ClientRequest::Cancel { job: JobId(number) }, Vec::new()));
+        let client = self.clients.get(&id).expect("cancelling closes nobody");
+        assert!(!client.jobs.contains_key(&number), "seed {}: cancelled at once", self.seed);
+    }
+
+    fn say_nonsense(&mut self) {
+        let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
+        let job = JobId(9999);
+        let request = match self.random.below(3) {
+            0 => ClientRequest::Finish { job },
+            1 => ClientRequest::Files { job, first: 0, files: vec![Stamp::default()] },
+            _ => ClientRequest::Cancel { job },
+        };
+        let files = vec![1; request.descriptors_len()];
+        self.step(Event::ClientSaid(id, request, files));
+        assert!(!self.clients.contains_key(&id), "seed {}: nonsense closes its peer", self.seed);
+    }
+
+    fn send_items(&mut self, id: ClientId) {
+        let numbers: Vec<u32> = self.clients[&id].jobs.keys().copied().collect();
+        for number in numbers {
+            let client = self.clients.get_mut(&id).expect("a living client");
+            let Some(job) = client.jobs.get_mut(&number) else { continue };
+            let room = u64::from(job.window.items).saturating_sub(job.want.len() as u64);
+            let len = room.min(job.left).min(1 + self.random.below(250));
+            if len > 0 {
+                let request = self.make_items(id, number, len);
+                if let Some((request, files)) = request {
+                    self.step(Event::ClientSaid(id, request, files));
+                }
+            } else if job.left == 0 && !job.finish_sent {
+                job.finish_sent = true;
+                let job = JobId(number);
+                self.step(Event::ClientSaid(id, ClientRequest::Finish { job }, Vec::new()));
+            }
+        }
+    }
+
+    fn make_items(
+        &mut self,
+        id: ClientId,
+        number: u32,
+        len: u64,
+    ) -> Option<(ClientRequest, Vec<FileNumber>)> {
+        let client = self.clients.get_mut(&id).expect("a living client");
+        let job = client.jobs.get_mut(&number).expect("a living job");
+        let first = job.sent;
+        let (random, algorithm) = (&mut self.random, job.algorithm);
+        if random.chance(20) {
+            let lens: Vec<u32> =
+                (0..len).map(|_| u32::try_from(random.below(300)).expect("small")).collect();
+            let data: Vec<u8> =
+                (0..lens.iter().sum::<u32>()).map(|_| (random.next() & 0xff) as u8).collect();
+            if job.bytes_out + data.len() as u64 > job.window.bytes {
+                return None;
+            }
+            let mut rest: &[u8] = &data;
+            for (index, &len) in (first..).zip(&lens) {
+                let (message, after) = rest.split_at(len as usize);
+                let digest = model::message_digest(algorithm, message);
+                job.want.insert(index, (Want::Digest(digest), len.into()));
+                rest = after;
+            }
+            job.bytes_out += data.len() as u64;
+            job.sent += len;
+            job.left -= len;
+            let request =
+                ClientRequest::Messages { job: JobId(number), first, lens, data: Blob(data) };
+            return Some((request, Vec::new()));
+        }
+        if random.chance(5) && algorithm != Algorithm::Blake3 {
+            let piece = ipc_proto::message::Piece::Segment {
+                state: Blob::default(),
+                data: Blob(vec![3; 256]),
+                last: random.chance(50),
+            };
+            job.want.insert(first, (Want::Step, 256));
+            job.bytes_out += 256;
+            job.sent += 1;
+            job.left -= 1;
+            return Some((
+                ClientRequest::Piece { job: JobId(number), index: first, piece },
+                vec![],
+            ));
+        }
+        let mut files = Vec::new();
+        let mut stamps = Vec::new();
+        for index in first..first + len {
+            let file = self.next_file;
+            self.next_file += 1;
+            let size = match random.below(40) {
+                0 => random.below(1 << 33),
+                1..4 => random.below(64 << 20),
+                _ => random.below(100_000),
+            };
+            let want = if model::is_unreadable(file) || model::is_poison(file) {
+                Want::Failure
+            } else {
+                Want::Digest(model::file_digest(algorithm, file))
+            };
+            job.want.insert(index, (want, 0));
+            files.push(file);
+            stamps.push(Stamp { size, mtime_ns: 1, ctime_ns: 2 });
+        }
+        job.sent += len;
+        job.left -= len;
+        Some((ClientRequest::Files { job: JobId(number), first, files: stamps }, files))
+    }
+
+    /// One event into the core, its actions to the peers, and a look at the bounds.
+    fn step(&mut self, event: Event<FileNumber>) {
+        if self.traced {
+            self.tally.trace.push(format!("{:?} <- {event:?}", self.now));
+        }
+        let actions = self.core.step(self.now, event);
+        let mut lost = BTreeSet::new();
+        for action in actions {
+            if self.traced {
+                self.tally.trace.push(format!("-> {action:?}"));
+            }
+            self.take_action(action, &mut lost);
+        }
+        let limits = self.core.status(self.now, 0).limits;
+        assert!(limits.items <= self.limits.items_max, "seed {}: items are bounded", self.seed);
+        assert!(limits.bytes <= self.limits.bytes_max, "seed {}: bytes are bounded", self.seed);
+        for worker in lost {
+            self.workers.remove(&worker);
+        }
+    }
+
+    fn take_action(&mut self, action: Action<FileNumber>, lost: &mut BTreeSet<WorkerId>) {
+        match action {
+            Action::ToClient(client, reply) => {
+                reply.check().expect("what is sent fits the protocol");
+                self.take_reply(client, reply);
+            }
+            Action::ToWorker(id, request, files) => {
+                request.check().expect("what is sent fits the protocol");
+                assert_eq!(request.descriptors_len(), files.len());
+                if let Some(worker) = self.workers.get_mut(&id) {
+                    Self::take_request(&mut self.tally, worker, request, files);
+                }
+            }
+            Action::CloseClient(client, _) => {
+                assert!(self.clients.remove(&client).is_some());
+                self.tally.closed_clients += 1;
+            }
+            Action::CloseWorker(worker, _) => {
+                lost.insert(worker);
+            }
+            Action::Quarantined(..) => self.tally.quarantined += 1,
+        }
+    }
+
+    fn take_request(
+        tally: &mut Tally,
+        worker: &mut Worker,
+        request: WorkerRequest,
+        files: Vec<FileNumber>,
+    ) {
+        match request {
+            WorkerRequest::Assign { lease, attempt, algorithm, work } => {
+                if matches!(work, Work::Piece(ipc_proto::message::Piece::Merge { .. })) {
+                    tally.merges += 1;
+                }
+                worker.queue.push_back((lease, attempt, algorithm, work, files));
+            }
+            WorkerRequest::Revoke { leases } => {
+                worker.queue.retain(|(lease, ..)| !leases.contains(lease));
+            }
+            WorkerRequest::Heartbeat | WorkerRequest::Shutdown => {}
+        }
+    }
+
+    fn take_reply(&mut self, id: ClientId, reply: ClientReply) {
+        let seed = self.seed;
+        let client = self.clients.get_mut(&id).expect("replies go to living clients");
+        match reply {
+            ClientReply::Opened { job, window, .. } => {
+                client.jobs.get_mut(&job.0).expect("opened").window = window;
+            }
+            ClientReply::Window { job, window } => {
+                let job = client.jobs.get_mut(&job.0).expect("opened");
+                assert_eq!(job.window, Window::default(), "seed {seed}: windows open once");
+                job.window = window;
+                self.tally.waited_windows += 1;
+            }
+            ClientReply::Results { job, runs, outputs, failures } => {
+                let job = client.jobs.get_mut(&job.0).expect("results are of living jobs");
+                let indexes = runs.iter().flat_map(|run| run.first..run.first + u64::from(run.len));
+                let indexes: Vec<u64> = indexes.collect();
+                let digests_len = indexes.len() - failures.len();
+                let output_len = outputs.len().checked_div(digests_len).unwrap_or(0);
+                let mut outputs = outputs.chunks(output_len.max(1));
+                let failures: BTreeMap<u32, Failure> = failures.into_iter().collect();
+                for (position, index) in (0..).zip(indexes) {
+                    let (want, bytes) = job
+                        .want
+                        .remove(&index)
+                        .unwrap_or_else(|| panic!("seed {seed}: item {index} came twice"));
+                    job.bytes_out -= bytes;
+                    job.resolved += 1;
+                    self.tally.resolved += 1;
+                    match (failures.get(&position), want) {
+                        (Some(Failure::WorkersLost { .. }), Want::Digest(_)) => {
+                            assert!(!self.calm || seed > 0);
+                            self.tally.lost_items += 1;
+                            job.failed += 1;
+                        }
+                        (Some(_), Want::Failure) => {
+                            self.tally.failed += 1;
+                            job.failed += 1;
+                        }
+                        (Some(Failure::WorkersLost { .. }), Want::Step) => job.failed += 1,
+                        (None, Want::Digest(want)) => {
+                            assert_eq!(outputs.next(), Some(&want[..]), "seed {seed}: {index}");
+                        }
+                        (None, Want::Step) => assert!(outputs.next().is_some()),
+                        (got, want) => panic!("seed {seed}: item {index}: {got:?}, not {want:?}"),
+                    }
+                }
+                assert_eq!(outputs.next(), None);
+            }
+            ClientReply::Finished { job, items, failed } => {
+                let job = client.jobs.remove(&job.0).expect("finished once");
+                assert!(job.want.is_empty() && job.left == 0, "seed {seed}: nothing is lost");
+                assert_eq!((items, failed), (job.resolved, job.failed), "seed {seed}");
+                self.tally.finished += 1;
+            }
+            ClientReply::Cancelled { job, unresolved } => {
+                let job = client.jobs.remove(&job.0).expect("cancelled once");
+                assert_eq!(unresolved, job.want.len() as u64, "seed {seed}");
+                self.tally.cancelled += 1;
+            }
+            ClientReply::Rejected { job, .. } => {
+                client.jobs.remove(&job.0);
+            }
+            ClientReply::Status(_) | ClientReply::Ready { .. } => {}
+        }
+    }
+}

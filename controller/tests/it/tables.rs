@@ -1,0 +1,348 @@
+//! Histories written by hand: what the core must do, step by step.
+
+use hashcluster_controller::core::{Action, ClientId, Core, Event, Fault, Limits, WorkerId};
+use ipc_proto::message::{
+    Backend, ClientReply, ClientRequest, Failure, Failures, JobId, LeaseId, Planes, Run, Stamp,
+    WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest,
+};
+use ipc_proto::{Algorithm, Blob};
+use std::time::Duration;
+
+const CLIENT: ClientId = ClientId(1);
+const JOB: JobId = JobId(5);
+
+struct Table {
+    core: Core<u64>,
+    now: Duration,
+    /// Everything the core wanted done and no test has looked at yet.
+    actions: Vec<Action<u64>>,
+}
+
+impl Table {
+    fn new(limits: Limits) -> Self {
+        let mut table = Self { core: Core::new(limits), now: Duration::ZERO, actions: Vec::new() };
+        table.step(Event::ClientJoined { client: CLIENT, uid: 7, pid: 70 });
+        table
+    }
+
+    fn step(&mut self, event: Event<u64>) {
+        self.actions.extend(self.core.step(self.now, event));
+    }
+
+    fn say(&mut self, request: ClientRequest, files: &[u64]) {
+        self.step(Event::ClientSaid(CLIENT, request, files.to_vec()));
+    }
+
+    fn open(&mut self) {
+        self.say(ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 }, &[]);
+    }
+
+    fn send_files(&mut self, first: u64, sizes: &[u64]) {
+        let stamp = |&size: &u64| Stamp { size, ..Stamp::default() };
+        let files = sizes.iter().map(stamp).collect();
+        let descriptors: Vec<u64> = (first..).take(sizes.len()).collect();
+        self.say(ClientRequest::Files { job: JOB, first, files }, &descriptors);
+    }
+
+    fn join(&mut self, worker: u64, credit: u16) {
+        let backend = |algorithm| Backend { algorithm, backend: "portable".to_owned() };
+        let intro = WorkerIntro {
+            name: format!("w{worker}"),
+            software: String::new(),
+            image: String::new(),
+            pid: 1,
+            threads: 1,
+            memory_bytes: 0,
+            backends: Algorithm::ALL.map(backend).to_vec(),
+            planes: Planes { descriptors: true, inline: true },
+        };
+        self.step(Event::WorkerJoined(WorkerId(worker), intro));
+        self.hear(worker, WorkerReply::Credit { batches: credit });
+    }
+
+    fn hear(&mut self, worker: u64, reply: WorkerReply) {
+        self.step(Event::WorkerSaid(WorkerId(worker), reply));
+    }
+
+    fn done(
+        &mut self,
+        worker: u64,
+        (lease, attempt): (LeaseId, u32),
+        digests: u8,
+        failures: Failures,
+    ) {
+        let outputs = Blob((0..digests).flat_map(|digest| [digest; 32]).collect());
+        self.hear(
+            worker,
+            WorkerReply::Done { lease, attempt, credit: 1, busy_us: 10, outputs, failures },
+        );
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.step(Event::Tick);
+    }
+
+    /// The batches assigned since the last look: worker, lease and attempt, descriptors.
+    fn assigned(&mut self) -> Vec<(u64, (LeaseId, u32), Vec<u64>)> {
+        let mut assigned = Vec::new();
+        self.actions.retain(|action| {
+            if let Action::ToWorker(worker, WorkerRequest::Assign { lease, attempt, .. }, files) =
+                action
+            {
+                assigned.push((worker.0, (*lease, *attempt), files.clone()));
+                return false;
+            }
+            true
+        });
+        assigned
+    }
+
+    /// What the client was told since the last look.
+    fn told(&mut self) -> Vec<ClientReply> {
+        let mut told = Vec::new();
+        self.actions.retain(|action| {
+            if let Action::ToClient(CLIENT, reply) = action {
+                told.push(reply.clone());
+                return false;
+            }
+            true
+        });
+        told
+    }
+
+    #[track_caller]
+    fn check_closed(&mut self, want: Fault) {
+        let closed = Action::CloseClient(CLIENT, want);
+        assert!(self.actions.contains(&closed), "{:?}", self.actions);
+        assert_eq!(self.core.status(self.now, 9).jobs, [], "its jobs are gone");
+    }
+}
+
+fn table() -> Table {
+    let mut table = Table::new(Limits::default());
+    table.open();
+    table.told();
+    table
+}
+
+fn results(run: Run, digest: u8, failures: Failures) -> ClientReply {
+    let digests_len = run.len as usize - failures.len();
+    let outputs = Blob((0..digests_len).flat_map(|_| [digest; 32]).collect());
+    ClientReply::Results { job: JOB, runs: vec![run], outputs, failures }
+}
+
+#[test]
+fn a_lost_connection_passes_its_lease_on_and_a_late_answer_is_dropped() {
+    let mut table = table();
+    table.join(1, 1);
+    table.send_files(0, &[10]);
+    let first = table.assigned();
+    assert_eq!(first, [(1, (LeaseId(0), 1), vec![0])]);
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    table.join(2, 1);
+    let second = table.assigned();
+    assert_eq!(second, [(2, (LeaseId(1), 2), vec![0])]);
+    table.join(1, 0);
+    table.done(1, first[0].1, 1, vec![]);
+    assert_eq!(table.told(), [], "the old attempt counts for nothing");
+    table.done(2, second[0].1, 1, vec![]);
+    assert_eq!(table.told(), [results(Run { first: 0, len: 1 }, 0, vec![])]);
+    let counters = table.core.status(table.now, 9).counters;
+    assert_eq!((counters.answers_stale, counters.attempts_lost, counters.items), (1, 1, 1));
+}
+
+#[test]
+fn a_silent_worker_loses_its_leases_at_the_heartbeat_deadline() {
+    let mut table = table();
+    table.join(1, 1);
+    table.send_files(0, &[10]);
+    table.wait(Duration::from_millis(4_999));
+    table.join(2, 1);
+    assert_eq!(table.assigned().len(), 1, "the first worker still holds it");
+    table.hear(2, WorkerReply::Heartbeat);
+    table.wait(Duration::from_millis(1));
+    assert_eq!(table.assigned(), [(2, (LeaseId(1), 2), vec![0])]);
+    assert!(table.actions.contains(&Action::CloseWorker(WorkerId(1), Fault::Silent)));
+}
+
+#[test]
+fn a_heartbeat_is_answered_and_keeps_a_worker() {
+    let mut table = table();
+    table.join(1, 1);
+    for _ in 0..10 {
+        table.wait(Duration::from_secs(4));
+        table.hear(1, WorkerReply::Heartbeat);
+    }
+    let beat = Action::ToWorker(WorkerId(1), WorkerRequest::Heartbeat, vec![]);
+    assert_eq!(table.actions.iter().filter(|&action| *action == beat).count(), 10);
+}
+
+#[test]
+fn after_three_distinct_workers_an_item_fails_and_the_job_goes_on() {
+    let mut table = table();
+    table.send_files(0, &[10, 20]);
+    let mut killed = 0;
+    for worker in 1..=4 {
+        table.join(worker, 1);
+        let (_, lease, files) = table.assigned().pop().expect("there is work");
+        if files.contains(&0) {
+            killed += 1;
+            table.step(Event::WorkerLeft(WorkerId(worker)));
+        } else {
+            table.done(worker, lease, 1, vec![]);
+        }
+    }
+    assert_eq!(killed, 3);
+    let lost = Failure::WorkersLost { attempts: 3 };
+    let [other, failed] = table.told().try_into().expect("each item is resolved once");
+    assert_eq!(other, results(Run { first: 1, len: 1 }, 0, vec![]));
+    assert_eq!(failed, results(Run { first: 0, len: 1 }, 0, vec![(0, lost)]));
+    table.say(ClientRequest::Finish { job: JOB }, &[]);
+    let finished = ClientReply::Finished { job: JOB, items: 2, failed: 1 };
+    assert_eq!(table.told().pop(), Some(finished));
+}
+
+#[test]
+fn a_lease_past_its_deadline_goes_to_another_worker_and_three_quarantine() {
+    let mut table = table();
+    table.join(1, 9);
+    table.send_files(0, &[10]);
+    table.assigned();
+    for round in 1..=3 {
+        for _ in 0..15 {
+            table.hear(1, WorkerReply::Heartbeat);
+            table.wait(Duration::from_secs(4));
+        }
+        let passed_on = table.assigned();
+        assert_eq!(passed_on.is_empty(), round == 3, "only one worker, until it is quarantined");
+    }
+    assert!(table.actions.contains(&Action::Quarantined(WorkerId(1), Fault::Overdue)));
+    let row = &table.core.status(table.now, 9).workers[0];
+    assert_eq!((row.health, row.leases, row.attempts_lost), (WorkerHealth::Quarantined, 0, 3));
+}
+
+#[test]
+fn a_worker_that_answers_in_a_wrong_form_gets_no_more_and_its_batches_pass_on() {
+    for (digests, failures) in [
+        (2, vec![]),
+        (0, vec![]),
+        (1, vec![(0, Failure::Changed)]),
+        (0, vec![(1, Failure::Changed)]),
+        (0, vec![(0, Failure::WorkersLost { attempts: 1 })]),
+    ] {
+        let mut table = table();
+        table.join(1, 2);
+        table.send_files(0, &[10]);
+        let lease = table.assigned()[0].1;
+        table.done(1, lease, digests, failures);
+        let fault = Fault::WrongAnswer(lease.0);
+        assert!(table.actions.contains(&Action::Quarantined(WorkerId(1), fault)));
+        assert_eq!(table.told(), [], "a wrong answer resolves nothing");
+        table.join(2, 1);
+        assert_eq!(table.assigned()[0].0, 2);
+    }
+}
+
+#[test]
+fn a_worker_that_answers_for_another_is_closed() {
+    let mut table = table();
+    table.join(1, 1);
+    table.send_files(0, &[10]);
+    let lease = table.assigned()[0].1;
+    table.join(2, 1);
+    table.done(2, lease, 1, vec![]);
+    let closed = |worker, lease| Action::CloseWorker(WorkerId(worker), Fault::ForeignLease(lease));
+    assert!(table.actions.contains(&closed(2, lease.0)));
+    table.done(1, (LeaseId(77), 1), 1, vec![]);
+    assert!(table.actions.contains(&closed(1, LeaseId(77))));
+    assert_eq!(table.told(), []);
+}
+
+#[test]
+fn credit_is_never_overdrawn() {
+    let mut table = table();
+    table.join(1, 2);
+    table.send_files(0, &[100 << 20, 101 << 20, 102 << 20, 103 << 20]);
+    let assigned = table.assigned();
+    assert_eq!(assigned.iter().map(|(_, _, files)| files[0]).collect::<Vec<_>>(), [3]);
+    table.done(1, assigned[0].1, 1, vec![]);
+    assert_eq!(table.assigned()[0].2, [2], "largest first");
+    table.hear(1, WorkerReply::Credit { batches: 4096 });
+    table.hear(1, WorkerReply::Credit { batches: 4096 });
+    assert!(table.actions.contains(&Action::CloseWorker(WorkerId(1), Fault::CreditExceeded)));
+}
+
+#[test]
+fn a_client_that_breaks_the_rules_is_closed_with_its_jobs() {
+    type Case = (fn(&mut Table), Fault);
+    let cases: [Case; 6] = [
+        (Table::open, Fault::JobInUse(JOB)),
+        (|t| t.send_files(1, &[1]), Fault::WrongIndex { want: 0, got: 1 }),
+        (|t| t.say(ClientRequest::Finish { job: JobId(9) }, &[]), Fault::UnknownJob(JobId(9))),
+        (|t| t.say(ClientRequest::Cancel { job: JobId(9) }, &[]), Fault::UnknownJob(JobId(9))),
+        (
+            |t| {
+                t.send_files(0, &[1]);
+                t.say(ClientRequest::Finish { job: JOB }, &[]);
+                t.send_files(1, &[1]);
+            },
+            Fault::ItemAfterFinish(JOB),
+        ),
+        (
+            |t| (0..=4096 / 253).for_each(|i| t.send_files(i * 253, &[1; 253])),
+            Fault::WindowExceeded(JOB),
+        ),
+    ];
+    for (act, want) in cases {
+        let mut table = table();
+        act(&mut table);
+        table.check_closed(want);
+    }
+}
+
+#[test]
+fn cancelling_revokes_what_is_leased_and_frees_everything() {
+    let mut table = table();
+    table.join(1, 1);
+    table.send_files(0, &[10, 20]);
+    let lease = table.assigned()[0].1;
+    table.say(ClientRequest::Cancel { job: JOB }, &[]);
+    assert_eq!(table.told(), [ClientReply::Cancelled { job: JOB, unresolved: 2 }]);
+    let revoke = WorkerRequest::Revoke { leases: vec![lease.0] };
+    assert!(table.actions.contains(&Action::ToWorker(WorkerId(1), revoke, vec![])));
+    table.done(1, lease, 2, vec![]);
+    assert_eq!(table.told(), [], "an answer that crossed the cancellation is dropped");
+    let status = table.core.status(table.now, 9);
+    assert_eq!((status.limits.items, status.jobs.len(), status.workers[0].leases), (0, 0, 0));
+}
+
+#[test]
+fn waiting_for_workers_ends_when_they_are_ready_or_the_time_is_over() {
+    let mut table = table();
+    let wait = ClientRequest::WaitReady { workers: 2, timeout_ms: 1000 };
+    table.say(wait.clone(), &[]);
+    table.join(1, 1);
+    assert_eq!(table.told(), []);
+    table.join(2, 1);
+    assert_eq!(table.told(), [ClientReply::Ready { workers: 2, enough: true }]);
+    table.step(Event::WorkerLeft(WorkerId(2)));
+    table.say(wait, &[]);
+    table.wait(Duration::from_millis(999));
+    assert_eq!(table.told(), []);
+    table.wait(Duration::from_millis(1));
+    assert_eq!(table.told(), [ClientReply::Ready { workers: 1, enough: false }]);
+}
+
+#[test]
+fn too_many_jobs_are_rejected_and_the_connection_stays() {
+    let mut table = Table::new(Limits { jobs_max: 2, ..Limits::default() });
+    for job in 0..3 {
+        let algorithm = Algorithm::Sha256;
+        table.say(ClientRequest::Open { job: JobId(job), algorithm, weight: 1 }, &[]);
+    }
+    let told = table.told();
+    assert!(matches!(told[1], ClientReply::Opened { .. }));
+    assert!(matches!(&told[2], ClientReply::Rejected { job: JobId(2), text, .. }
+        if text.contains("2 in all")));
+}
