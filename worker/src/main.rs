@@ -1,2 +1,140 @@
-//! TODO
-fn main() {}
+//! The worker's command line.
+
+use clap::Parser;
+use clap::builder::ValueParser;
+use hashcluster_worker::host::{Cores, Policy, Settings};
+use hashcluster_worker::pool::Pool;
+use hashcluster_worker::stop::Stop;
+use hashcluster_worker::{link, log, reconnect};
+use ipc_proto::endpoint::{self, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
+use ipc_proto::limits::{NAME_LEN_MAX, WORKER_THREADS_MAX};
+use nix::sys::signal::{SigSet, Signal};
+use std::env;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// How long leases may still be worked on after a signal.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Exit status for a wrong command line.
+const USAGE: u8 = 2;
+
+/// Computes digests for a hashcluster controller.
+///
+/// Everything to hash arrives over the controller's socket, as open descriptors or as bytes: this
+/// program opens no file. It connects again whenever the controller comes back.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Signals: SIGTERM or SIGINT takes no new work, finishes what is leased for up to 5 seconds, and exits \
+with 0; the controller gives the rest to another worker. A second one exits at once.
+Exit status: 0 after a signal or when the controller sent the worker away, 1 if the host or the \
+controller does not allow what was asked for, 2 for a wrong command line."
+)]
+struct Options {
+    /// Directory with the controller's sockets [default: $HASHCLUSTER_RUNTIME_DIR,
+    /// /run/hashcluster or $XDG_RUNTIME_DIR/hashcluster]
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+
+    /// Socket to connect to, instead of worker.sock in the runtime directory
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "runtime_dir", value_parser = endpoint::parse)]
+    connect: Option<PathBuf>,
+
+    /// Name of this worker, unique in its cluster [default: worker-PID]
+    #[arg(long, value_parser = ValueParser::new(parse_name))]
+    name: Option<String>,
+
+    /// Hashing threads [default: one per core]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKER_THREADS_MAX)))]
+    threads: Option<u16>,
+
+    /// Cores to run on, such as 0,2-3 [default: all that the process may use]
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<Cores>,
+
+    /// Nice value, -20 (first) to 19 (last)
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i8).range(-20..=19))]
+    nice: Option<i8>,
+
+    /// Scheduling policy: other, batch or fifo:PRIO with 1 to 99
+    #[arg(long, value_name = "POLICY")]
+    sched: Option<Policy>,
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > NAME_LEN_MAX || text.chars().any(char::is_control) {
+        return Err(format!("a name has 1 to {NAME_LEN_MAX} bytes and no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let socket = match socket(&options) {
+        Ok(socket) => socket,
+        Err(error) => {
+            log::line(format_args!("no socket in the runtime directory: {error}"));
+            return ExitCode::from(USAGE);
+        }
+    };
+    match work(&socket, options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::line(format_args!("{error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn socket(options: &Options) -> Result<PathBuf, EndpointError> {
+    if let Some(socket) = &options.connect {
+        return Ok(socket.clone());
+    }
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let asked = options.runtime_dir.clone().or_else(|| variable("HASHCLUSTER_RUNTIME_DIR"));
+    let system_dir_exists = Path::new(SYSTEM_RUNTIME_DIR).is_dir();
+    let dir = endpoint::runtime_dir(asked, system_dir_exists, variable("XDG_RUNTIME_DIR"));
+    let socket = dir.join(WORKER_SOCKET);
+    endpoint::check(&socket)?;
+    Ok(socket)
+}
+
+fn work(socket: &Path, options: Options) -> Result<(), Box<dyn Error>> {
+    let Options { name, threads, cpus: cores, nice, sched: policy, .. } = options;
+    let share = Settings { cores, nice, policy, threads }.apply()?;
+    let stop = Arc::new(Stop::default());
+    stop_on_signals(&stop)?;
+    let pool = Pool::start(share.threads, &share.pins)?;
+    let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
+    let intro = link::intro(name, share.threads);
+    reconnect::run(socket, &intro, &pool, share.credit, &stop)?;
+    Ok(())
+}
+
+/// Before any other thread is started: they inherit that the signals are blocked.
+fn stop_on_signals(stop: &Arc<Stop>) -> Result<(), Box<dyn Error>> {
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals.thread_block()?;
+    let stop = Arc::clone(stop);
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let wait = || signals.wait().expect("the set holds valid signals");
+        let signal = wait();
+        log::line(format_args!("stopping: {signal}"));
+        stop.request();
+        thread::spawn(|| {
+            thread::sleep(STOP_GRACE);
+            process::exit(0);
+        });
+        wait();
+        process::exit(0);
+    })?;
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Hashing, whatever does it: the dispatch to backends, and what only one family needs.
+//!
+//! A [`Backend`] is one set of kernels with a file of its own; it serves whole messages
+//! ([`Backend::hash_many`]) and messages that come in pieces ([`Stream`]). Steps whose output is not
+//! a digest yet are in [`Subtree`] and [`merge`] (BLAKE3) and [`segment`] (SHA-2).
+//!
+//! Invariants: the same input gives the same output from every backend; nothing here panics on a
+//! peer's input: what a step does not take is `None`.
+
+mod portable;
+mod segment;
+mod tree;
+
+pub use portable::Stream;
+pub use segment::segment;
+pub use tree::{ChainingValue, Subtree, merge};
+
+use ipc_proto::Algorithm;
+
+/// One set of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The `sha2` and `blake3` crates, one message at a time. They detect CPU features themselves.
+    Portable,
+}
+
+impl Backend {
+    /// The fastest backend for `algorithm` on this machine.
+    #[must_use]
+    pub const fn best_for(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha224
+            | Algorithm::Sha256
+            | Algorithm::Sha384
+            | Algorithm::Sha512
+            | Algorithm::Sha512_256
+            | Algorithm::Blake3 => Self::Portable,
+        }
+    }
+
+    /// The name that the controller and metrics show.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+        }
+    }
+
+    /// How many messages [`Backend::hash_many`] takes best at once.
+    #[must_use]
+    pub const fn lanes(self) -> usize {
+        match self {
+            Self::Portable => 1,
+        }
+    }
+
+    /// Appends the digest of each input to `out`, in order.
+    pub fn hash_many(self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
+        match self {
+            Self::Portable => portable::hash_many(algorithm, inputs, out),
+        }
+    }
+
+    /// Starts a message that comes in pieces.
+    #[must_use]
+    pub fn stream(self, algorithm: Algorithm) -> Stream {
+        match self {
+            Self::Portable => Stream::new(algorithm),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[track_caller]
+    fn check(algorithm: Algorithm, input: &[u8], want: &str) {
+        let backend = Backend::best_for(algorithm);
+        let mut whole = Vec::new();
+        backend.hash_many(algorithm, &[input], &mut whole);
+        assert_eq!(hex(&whole), want, "{algorithm} of {} bytes", input.len());
+        let mut stream = backend.stream(algorithm);
+        input.chunks(61).for_each(|piece| stream.update(piece));
+        let mut streamed = Vec::new();
+        stream.finish(&mut streamed);
+        assert_eq!(hex(&streamed), want, "{algorithm} of {} bytes in pieces", input.len());
+    }
+
+    /// FIPS 180-4's examples, as NIST publishes them with the standard, and the empty message of
+    /// its validation suite (`SHA*ShortMsg.rsp`, Len = 0).
+    #[test]
+    fn sha2_gives_the_published_digests() {
+        use Algorithm::{Sha224, Sha256, Sha384, Sha512, Sha512_256};
+        let two_blocks = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+        let two_long_blocks = b"abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmn\
+            hijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu";
+        for (algorithm, input, want) in [
+            (Sha224, &b""[..], "d14a028c2a3a2bc9476102bb288234c415a2b01f828ea62ac5b3e42f"),
+            (Sha224, b"abc", "23097d223405d8228642a477bda255b32aadbce4bda0b3f7e36c9da7"),
+            (Sha224, two_blocks, "75388b16512776cc5dba5da1fd890150b0c6455cb4f58b1952522525"),
+            (Sha256, b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            (Sha256, b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+            (
+                Sha256,
+                two_blocks,
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+            ),
+            (
+                Sha384,
+                b"",
+                "38b060a751ac96384cd9327eb1b1e36a21fdb71114be0743\
+                 4c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b",
+            ),
+            (
+                Sha384,
+                b"abc",
+                "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded163\
+                 1a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7",
+            ),
+            (
+                Sha384,
+                two_long_blocks,
+                "09330c33f71147e83d192fc782cd1b4753111b173b3b05d2\
+                 2fa08086e3b0f712fcc7c71a557e2db966c3e9fa91746039",
+            ),
+            (
+                Sha512,
+                b"",
+                "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce\
+                 47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e",
+            ),
+            (
+                Sha512,
+                b"abc",
+                "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
+                 2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
+            ),
+            (
+                Sha512,
+                two_long_blocks,
+                "8e959b75dae313da8cf4f72814fc143f8f7779c6eb9f7fa17299aeadb6889018\
+                 501d289e4900f7e4331b99dec4b5433ac7d329eeb6dd26545e96e55b874be909",
+            ),
+            (Sha512_256, b"", "c672b8d1ef56ed28ab87c3622c5114069bdd3ad7b8f9737498d0c01ecef0967a"),
+            (
+                Sha512_256,
+                b"abc",
+                "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23",
+            ),
+            (
+                Sha512_256,
+                two_long_blocks,
+                "3928e184fb8690f840da3988121d31be65cb9d3ef83ee6146feac861e19b563a",
+            ),
+        ] {
+            check(algorithm, input, want);
+        }
+        check(
+            Sha256,
+            &vec![b'a'; 1_000_000],
+            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+        );
+    }
+
+    /// The hash column of BLAKE3's `test_vectors.json`, first 32 bytes.
+    #[test]
+    fn blake3_gives_the_published_digests() {
+        for (len, want) in [
+            (0, "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"),
+            (1, "2d3adedff11b61f14c886e35afa036736dcd87a74d27b5c1510225d0f592e213"),
+            (1023, "10108970eeda3eb932baac1428c7a2163b0e924c9a9e25b35bba72b28f70bd11"),
+            (1024, "42214739f095a406f3fc83deb889744ac00df831c10daa55189b5d121c855af7"),
+            (1025, "d00278ae47eb27b34faecf67b4fe263f82d5412916c1ffd97c8cb7fb814b8444"),
+            (2048, "e776b6028c7cd22a4d0ba182a8bf62205d2ef576467e838ed6f2529b85fba24a"),
+            (2049, "5f4d72f40d7a5f82b15ca2b2e44b1de3c2ef86c426c95c1af0b6879522563030"),
+            (31744, "62b6960e1a44bcc1eb1a611a8d6235b6b4b78f32e7abc4fb4c6cdcce94895c47"),
+            (102_400, "bc3e3d41a1146b069abffad3c0d44860cf664390afce4d9661f7902e7943e085"),
+        ] {
+            let input: Vec<u8> = (0..=250).cycle().take(len).collect();
+            check(Algorithm::Blake3, &input, want);
+        }
+    }
+
+    #[test]
+    fn every_length_around_block_borders_is_the_same_whole_and_in_pieces() {
+        let data: Vec<u8> = (0..=250).cycle().take(2100).collect();
+        for algorithm in Algorithm::ALL {
+            let backend = Backend::best_for(algorithm);
+            let inputs: Vec<&[u8]> = (0..=300).chain(1000..=2100).map(|len| &data[..len]).collect();
+            let mut want = Vec::new();
+            backend.hash_many(algorithm, &inputs, &mut want);
+            assert_eq!(want.len(), inputs.len() * algorithm.digest_len());
+            let mut got = Vec::new();
+            for input in inputs {
+                let mut stream = backend.stream(algorithm);
+                let (head, tail) = input.split_at(input.len() / 3);
+                stream.update(head);
+                stream.update(tail);
+                stream.finish(&mut got);
+            }
+            assert_eq!(got, want, "{algorithm}");
+        }
+    }
+}

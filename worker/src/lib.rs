@@ -1,0 +1,23 @@
+//! Computes digests for a controller, over one Unix socket.
+//!
+//! From the outside in: [`link`] speaks with the controller, [`session`] knows which leases are
+//! held, [`pool`] has the hashing threads, [`task`] does one batch, [`source`] reads what was
+//! passed, [`hash`] hashes it.
+//!
+//! Invariants: nothing here opens a file by name: what is hashed arrives as a descriptor or as
+//! bytes; nothing maps a file, so that one that shrinks cannot kill the process; only `clock` reads
+//! a clock.
+
+mod clock;
+pub mod hash;
+pub mod host;
+mod leases;
+pub mod link;
+pub mod log;
+pub mod pool;
+pub mod reconnect;
+pub mod session;
+pub mod source;
+pub mod stop;
+mod sys;
+pub mod task;

@@ -1,0 +1,160 @@
+//! The hashing threads.
+//!
+//! Each has a [`Scratch`] of its own and, where asked, a core of its own. A job that panics takes
+//! the process down: a worker that goes on with fewer threads than it said would be worse.
+
+use crate::host;
+use crate::task::Scratch;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use ipc_proto::limits::CREDIT_MAX;
+use std::fmt;
+use std::io;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Most jobs that wait: all that one connection can have, and as many that a connection left
+/// behind when it broke.
+const QUEUE_MAX: usize = 2 * CREDIT_MAX as usize;
+
+/// What a thread does once.
+pub type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
+
+/// Threads that take jobs from one queue, oldest first.
+pub struct Pool {
+    jobs: Sender<Job>,
+    idle: Arc<AtomicUsize>,
+    threads: u16,
+}
+
+/// The queue holds as many jobs as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Pool {
+    /// Starts `threads` threads, each on the next of `cores`, or anywhere if there are none.
+    ///
+    /// # Errors
+    /// The system gives no more threads, or not that core.
+    pub fn start(threads: u16, cores: &[usize]) -> io::Result<Self> {
+        let (jobs, queue) = bounded(QUEUE_MAX);
+        let idle = Arc::new(AtomicUsize::new(0));
+        let (pinned, pins) = bounded(usize::from(threads));
+        let mut cores = cores.iter().copied().cycle();
+        for i in 0..threads {
+            let (queue, idle, pinned) = (queue.clone(), Arc::clone(&idle), pinned.clone());
+            let core = cores.next();
+            thread::Builder::new().name(format!("hash-{i}")).spawn(move || {
+                // The pool may have given up on a sibling: then nobody waits for this result.
+                let _ = pinned.send(core.map_or(Ok(()), |core| host::pin(&[core])));
+                drop(pinned);
+                work(&queue, &idle);
+            })?;
+        }
+        drop(pinned);
+        pins.iter().collect::<io::Result<()>>()?;
+        Ok(Self { jobs, idle, threads })
+    }
+
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// [`Full`], with the job dropped.
+    pub fn submit(&self, job: Job) -> Result<(), Full> {
+        self.jobs.try_send(job).map_err(|_| Full)
+    }
+
+    /// How many threads there are.
+    #[must_use]
+    pub fn threads(&self) -> u16 {
+        self.threads
+    }
+
+    /// How many threads wait for a job: a moment ago.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.idle.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+fn work(queue: &Receiver<Job>, idle: &AtomicUsize) {
+    let _abort = AbortOnPanic;
+    let mut scratch = Scratch::default();
+    loop {
+        idle.fetch_add(1, Ordering::Relaxed);
+        let job = queue.recv();
+        idle.fetch_sub(1, Ordering::Relaxed);
+        match job {
+            Ok(job) => job(&mut scratch),
+            Err(_) => return,
+        }
+    }
+}
+
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            process::abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam::channel::unbounded;
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn jobs_run_on_every_thread() {
+        let pool = Pool::start(3, &[]).unwrap();
+        let (done, results) = unbounded();
+        let together = Arc::new(Barrier::new(3));
+        for _ in 0..3 {
+            let (done, together) = (done.clone(), Arc::clone(&together));
+            let job = Box::new(move |_: &mut Scratch| {
+                together.wait();
+                done.send(thread::current().id()).unwrap();
+            });
+            pool.submit(job).unwrap();
+        }
+        let threads: HashSet<_> = (0..3).map(|_| results.recv_timeout(DEADLINE).unwrap()).collect();
+        assert_eq!(threads.len(), 3);
+    }
+
+    #[test]
+    fn a_queue_that_nobody_empties_is_full_at_its_limit() {
+        let pool = Pool::start(1, &[]).unwrap();
+        let (started, has_started) = bounded(0);
+        let (release, released) = bounded::<()>(0);
+        let job = Box::new(move |_: &mut Scratch| {
+            started.send(()).unwrap();
+            assert!(released.recv().is_err(), "released by a drop");
+        });
+        pool.submit(job).unwrap();
+        has_started.recv_timeout(DEADLINE).unwrap();
+        for i in 0..QUEUE_MAX {
+            assert_eq!(pool.submit(Box::new(|_| {})), Ok(()), "job {i}");
+        }
+        assert_eq!(pool.submit(Box::new(|_| {})), Err(Full));
+        drop(release);
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_is_an_error() {
+        assert!(Pool::start(2, &[1023]).is_err());
+    }
+}

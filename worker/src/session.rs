@@ -1,0 +1,121 @@
+//! What the threads of one connection share: its sending half and its leases.
+//!
+//! Any thread may answer; whoever cannot send shuts the socket down, which wakes the link thread.
+//! Invariant: an answer is on its way before its lease counts as settled, so that a drain loses
+//! none.
+
+use crate::clock::Stopwatch;
+use crate::leases::Leases;
+use crate::task::{self, Order, Output, Scratch};
+use ipc_proto::Blob;
+use ipc_proto::message::{LeaseId, WorkerReply};
+use ipc_socket::Sender;
+use std::fmt;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard};
+
+pub use crate::leases::Violation;
+
+/// An open connection, as far as sending goes.
+pub struct Session {
+    sender: Mutex<Sender>,
+    socket: UnixStream,
+    leases: Mutex<Leases>,
+}
+
+impl Session {
+    /// A session that sends through `sender` and closes by `socket`, which is the same one. The
+    /// controller is to be told of `credit`.
+    #[must_use]
+    pub fn new(sender: Sender, socket: UnixStream, credit: u16) -> Self {
+        let leases = Mutex::new(Leases::new(credit));
+        Self { sender: Mutex::new(sender), socket, leases }
+    }
+
+    /// Takes a lease into the books.
+    ///
+    /// # Errors
+    /// The controller's fault.
+    pub fn assign(&self, lease: LeaseId, attempt: u32, order: Order) -> Result<(), Violation> {
+        self.leases().assign(lease, attempt, order)
+    }
+
+    /// Works on an assigned lease, if it was not revoked meanwhile, and answers.
+    pub fn run(&self, lease: LeaseId, scratch: &mut Scratch) {
+        let Some(started) = self.leases().start(lease) else { return };
+        let stopwatch = Stopwatch::start();
+        let Output { outputs, failures } = task::run(started.order, scratch, &started.revoked);
+        let busy_us = stopwatch.elapsed_us();
+        let finished = self.leases().finish(lease);
+        let credit = finished.credit;
+        if finished.revoked {
+            self.give(credit);
+        } else {
+            let (attempt, outputs) = (started.attempt, Blob(outputs));
+            self.send(&WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures });
+        }
+        self.settle(1);
+    }
+
+    /// Drops leases that no thread works on, and lets those that are worked on end unanswered.
+    pub fn revoke(&self, leases: &[LeaseId]) {
+        let dropped = self.leases().revoke(leases);
+        self.give(dropped.credit);
+        self.settle(dropped.orders.len());
+    }
+
+    /// Gives no more credit, and closes the connection once every lease is answered.
+    pub fn drain(&self) {
+        if self.leases().drain() {
+            self.close();
+        }
+    }
+
+    /// Whether the connection was closed by a drain that is over.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.leases().is_drained()
+    }
+
+    /// Sends a message; a connection that does not take it is closed.
+    pub fn send(&self, message: &WorkerReply) {
+        let mut sender = self.sender.lock().expect("nothing panics while it sends");
+        if sender.send(message, &[]).is_err() {
+            self.close();
+        }
+    }
+
+    /// Ends the connection in both directions and everything that is done for it.
+    pub fn abandon(&self) {
+        self.close();
+        self.leases().abandon();
+    }
+
+    fn give(&self, batches: u16) {
+        if batches > 0 {
+            self.send(&WorkerReply::Credit { batches });
+        }
+    }
+
+    fn settle(&self, leases_len: usize) {
+        if self.leases().settle(leases_len) {
+            self.close();
+        }
+    }
+
+    fn close(&self) {
+        // It may be closed already; then there is nothing left to do.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().expect("nothing panics while it holds the leases")
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("leases", &self.leases).finish_non_exhaustive()
+    }
+}
