@@ -185,7 +185,7 @@ fn after_three_distinct_workers_an_item_fails_and_the_job_goes_on() {
     let mut killed = 0;
     for worker in 1..=4 {
         table.join(worker, 1);
-        let (_, lease, files) = table.assigned().pop().expect("there is work");
+        let (worker, lease, files) = table.assigned().pop().expect("there is work");
         if files.contains(&0) {
             killed += 1;
             table.step(Event::WorkerLeft(WorkerId(worker)));
