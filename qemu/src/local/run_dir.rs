@@ -1,0 +1,230 @@
+//! The run directory: sockets, lock, pidfile and logs of one cluster.
+//!
+//! Invariant: whoever has a [`RunDir`] holds its lock, and the directory is nobody else's: owned
+//! by us, mode 0700, no symlink.
+
+use super::pidfile;
+use ipc_proto::endpoint::{self, CLIENT_SOCKET, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
+use std::env;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Names the directory for `hashctl` and for us.
+pub(super) const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
+
+const LOCK: &str = "lock";
+const PIDFILE: &str = "supervisor.pid";
+const LOGS: &str = "log";
+
+#[derive(Debug)]
+pub(crate) enum RunDirError {
+    /// A step on the way to it failed.
+    Io { what: &'static str, path: PathBuf, error: io::Error },
+    /// It is something else, or a symlink.
+    NotDirectory { path: PathBuf },
+    /// It belongs to another user.
+    Foreign { path: PathBuf, owner: u32 },
+    /// Others may enter it.
+    Exposed { path: PathBuf, mode: u32 },
+    /// Its sockets' paths are none.
+    Socket { path: PathBuf, error: EndpointError },
+    /// Somebody has it.
+    Busy,
+}
+
+impl fmt::Display for RunDirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { what, path, error } => {
+                write!(f, "cannot {what} {}: {error}; name another with --run-dir", path.display())
+            }
+            Self::NotDirectory { path } => {
+                write!(f, "run directory {} is no directory, or a symlink", path.display())
+            }
+            Self::Foreign { path, owner } => {
+                write!(f, "run directory {} belongs to uid {owner}, not to us; ", path.display())?;
+                f.write_str("name another with --run-dir")
+            }
+            Self::Exposed { path, mode } => {
+                let path = path.display();
+                write!(f, "run directory {path} has mode {mode:04o}, others may enter it; ")?;
+                write!(f, "`chmod 700 {path}` after a look inside, or name another with --run-dir")
+            }
+            Self::Socket { path, error } => {
+                write!(f, "run directory {}: {error}; name a shorter one", path.display())?;
+                f.write_str(" with --run-dir")
+            }
+            Self::Busy => f.write_str("the run directory is in use"),
+        }
+    }
+}
+
+/// A run directory in our hands.
+#[derive(Debug)]
+pub(super) struct RunDir {
+    path: PathBuf,
+    is_private: bool,
+    /// Locked until it is closed, at the latest by our end.
+    _lock: File,
+}
+
+impl RunDir {
+    /// Takes the directory at `path`, and makes it if it is not there.
+    pub(super) fn claim(path: &Path) -> Result<Self, RunDirError> {
+        let path = &absolute(path)?;
+        for socket in [CLIENT_SOCKET, WORKER_SOCKET] {
+            endpoint::check(&path.join(socket))
+                .map_err(|error| RunDirError::Socket { path: path.clone(), error })?;
+        }
+        make(path).map_err(failed("make the run directory", path))?;
+        check(path)?;
+        let lock_path = path.join(LOCK);
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&lock_path)
+            .map_err(failed("open", &lock_path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RunDirError::Busy),
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
+        }
+        let run_dir = Self { path: path.clone(), is_private: false, _lock: lock };
+        make(&path.join(LOGS)).map_err(failed("make", &path.join(LOGS)))?;
+        let pidfile = path.join(PIDFILE);
+        pidfile::write(&pidfile).map_err(failed("write", &pidfile))?;
+        Ok(run_dir)
+    }
+
+    /// Makes a directory that no one else knows; [`Self::release`] removes it.
+    pub(super) fn private() -> Result<Self, RunDirError> {
+        let parent = user_runtime_dir().unwrap_or_else(|| PathBuf::from("/tmp"));
+        let path = nix::unistd::mkdtemp(&parent.join("hashcluster-XXXXXX"))
+            .map_err(|error| failed("make a run directory in", &parent)(error.into()))?;
+        let claimed = Self::claim(&path);
+        if claimed.is_err() {
+            // The error says more than a failed removal could.
+            let _ = fs::remove_dir_all(&path);
+        }
+        Ok(Self { is_private: true, ..claimed? })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn client_socket(&self) -> PathBuf {
+        self.path.join(CLIENT_SOCKET)
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.path.join(LOGS).join(format!("{name}.log"))
+    }
+
+    /// Removes what speaks of a running cluster; all of it, if the directory is private.
+    pub(super) fn release(self) -> Result<(), RunDirError> {
+        if self.is_private {
+            return fs::remove_dir_all(&self.path).map_err(failed("remove", &self.path));
+        }
+        for socket in [CLIENT_SOCKET, WORKER_SOCKET].map(|name| self.path.join(name)) {
+            let is_socket = |metadata: fs::Metadata| metadata.file_type().is_socket();
+            if fs::symlink_metadata(&socket).is_ok_and(is_socket) {
+                fs::remove_file(&socket).map_err(failed("remove", &socket))?;
+            }
+        }
+        let pidfile = self.path.join(PIDFILE);
+        fs::remove_file(&pidfile).map_err(failed("remove", &pidfile))
+    }
+}
+
+/// Where the pidfile of the run directory `path` is.
+pub(super) fn pidfile_of(path: &Path) -> PathBuf {
+    path.join(PIDFILE)
+}
+
+/// The run directory to use: what was asked for, else the one of this user.
+pub(super) fn or_default(asked: Option<&Path>) -> PathBuf {
+    let asked = asked.map(Path::to_owned);
+    let uid = nix::unistd::geteuid().as_raw();
+    choose(asked.or_else(runtime_dir_variable), uid, user_runtime_dir())
+}
+
+/// The run directory where `hashctl` looks when it is told nothing.
+pub(super) fn found_by_clients() -> PathBuf {
+    let xdg = env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    endpoint::runtime_dir(runtime_dir_variable(), Path::new(SYSTEM_RUNTIME_DIR).is_dir(), xdg)
+}
+
+fn runtime_dir_variable() -> Option<PathBuf> {
+    env::var_os(RUNTIME_DIR_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from)
+}
+
+fn user_runtime_dir() -> Option<PathBuf> {
+    let dir = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
+    (dir.is_absolute() && dir.is_dir()).then_some(dir)
+}
+
+/// Unlike a client, which takes the system's directory when it is there, a cluster takes it only
+/// for root: nobody else can make it.
+fn choose(asked: Option<PathBuf>, uid: u32, xdg: Option<PathBuf>) -> PathBuf {
+    match (asked, uid, xdg) {
+        (Some(dir), _, _) => dir,
+        (None, 0, _) => PathBuf::from(SYSTEM_RUNTIME_DIR),
+        (None, _, Some(xdg)) => xdg.join("hashcluster"),
+        (None, _, None) => PathBuf::from(format!("/tmp/hashcluster-{uid}")),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, RunDirError> {
+    std::path::absolute(path).map_err(failed("resolve", path))
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+fn check(path: &Path) -> Result<(), RunDirError> {
+    let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    let (path, owner, mode) = (path.to_owned(), metadata.uid(), metadata.mode() & 0o7777);
+    if !metadata.is_dir() {
+        return Err(RunDirError::NotDirectory { path });
+    }
+    if owner != nix::unistd::geteuid().as_raw() {
+        return Err(RunDirError::Foreign { path, owner });
+    }
+    if mode & 0o077 != 0 {
+        return Err(RunDirError::Exposed { path, mode });
+    }
+    Ok(())
+}
+
+fn failed(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RunDirError {
+    let path = path.to_owned();
+    move |error| RunDirError::Io { what, path: path.clone(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_run_directory_is_the_asked_one_or_the_users_own() {
+        let dir = |asked: Option<&str>, uid, xdg: Option<&str>| {
+            choose(asked.map(PathBuf::from), uid, xdg.map(PathBuf::from))
+        };
+        let xdg = Some("/run/user/7");
+        assert_eq!(dir(Some("/a"), 0, xdg), Path::new("/a"));
+        assert_eq!(dir(None, 0, xdg), Path::new("/run/hashcluster"));
+        assert_eq!(dir(None, 7, xdg), Path::new("/run/user/7/hashcluster"));
+        assert_eq!(dir(None, 7, None), Path::new("/tmp/hashcluster-7"));
+    }
+}

@@ -1,0 +1,23 @@
+//! Keeps a set of processes alive, from one thread that waits in poll(2).
+//!
+//! [`Supervisor`] starts [`Program`]s, reports what happens to them as [`Event`]s, restarts those
+//! that should live after a pause ([`backoff`]), and stops them in the order asked.
+//!
+//! Invariants:
+//! - every child was started by the thread that waits here, and is told by the kernel when that
+//!   thread ends, so that nothing outlives us, not even after a SIGKILL;
+//! - a process is signalled only through its pidfd, never through a number that may have passed on;
+//! - nothing sleeps: every wait ends at an event or a deadline.
+//!
+//! Not here: which programs make up a cluster (`local`).
+
+mod backoff;
+mod log;
+mod process;
+mod signals;
+mod supervisor;
+pub(crate) mod sys;
+
+pub(crate) use process::{Console, Program, describe};
+pub(crate) use signals::{Caught, Signals};
+pub(crate) use supervisor::{Event, ProgramId, Restart, Supervisor};

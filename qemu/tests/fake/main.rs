@@ -1,0 +1,181 @@
+//! Stands in for the controller, a worker or the command of `local run`, by the name that it is
+//! started under. It tells the test what happens to it, one line a datagram to `events` in the
+//! directory `FAKE_TEST`: `NAME start PID ARGS…`, `NAME SIGNAL` for a signal, `NAME leaves` before
+//! it exits; so lines of several fakes arrive in the order in which they were sent. It stays
+//! connected to `life` beside it, which tells how long it lived, killed or not. `FAKE` holds words
+//! that change what it does:
+//!
+//! - `NAME:die` writes to stderr and exits with 1 at once;
+//! - `NAME:deaf` goes on after a signal;
+//! - `NAME:mute` never says that it is ready.
+//!
+//! The controller counts who connects to `worker.sock` as ready workers.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "part of a test: it fails by panicking"
+)]
+
+use ipc_proto::message::{
+    ClientReply, ClientRequest, HelloReply, Message, Planes, Role, Status, Welcome, WorkerStatus,
+};
+use ipc_proto::message::{Hello, VERSION_MAX};
+use ipc_proto::{codec, endpoint};
+use ipc_socket::{Inbox, Scratch};
+use nix::sys::signal::{SigSet, Signal};
+use std::env;
+use std::io::Write;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::exit;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+
+fn main() {
+    let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    mask.thread_block().unwrap();
+    let args: Vec<String> = env::args().collect();
+    let program = PathBuf::from(&args[0]);
+    let program = program.file_name().unwrap().to_str().unwrap();
+    let name = match program {
+        "hashcluster-controller" => "controller".to_owned(),
+        "hashcluster-worker" => option(&args, "--name").unwrap(),
+        _ => "command".to_owned(),
+    };
+    let test = PathBuf::from(env::var("FAKE_TEST").unwrap());
+    let events = UnixDatagram::unbound().unwrap();
+    events.connect(test.join("events")).unwrap();
+    let tell = |what: &str| {
+        events.send(format!("{name} {what}").as_bytes()).unwrap();
+    };
+    let mut life = UnixStream::connect(test.join("life")).unwrap();
+    writeln!(life, "{name} gone {}", std::process::id()).unwrap();
+    tell(&format!("start {} {}", std::process::id(), args[1..].join(" ")));
+    if is_told(&name, "die") {
+        eprintln!("{name}: told to die");
+        exit(1);
+    }
+    match program {
+        "hashcluster-controller" => serve(&args, is_told(&name, "mute")),
+        "hashcluster-worker" => drop(thread::spawn(|| join(&env::args().collect::<Vec<_>>()))),
+        _ => {
+            let dir = env::var("HASHCLUSTER_RUNTIME_DIR").unwrap_or_default();
+            tell(&format!("dir {dir}"));
+        }
+    }
+    loop {
+        let signal = mask.wait().unwrap();
+        tell(signal.as_str());
+        if !is_told(&name, "deaf") {
+            tell("leaves");
+            exit(if name == "command" { 7 } else { 0 });
+        }
+    }
+}
+
+fn is_told(name: &str, what: &str) -> bool {
+    let told = env::var("FAKE").unwrap_or_default();
+    told.split(' ').any(|word| word == format!("{name}:{what}"))
+}
+
+fn option(args: &[String], name: &str) -> Option<String> {
+    args.iter().position(|arg| arg == name).and_then(|i| args.get(i + 1)).cloned()
+}
+
+fn socket(args: &[String], name: &str) -> PathBuf {
+    PathBuf::from(option(args, "--runtime-dir").unwrap()).join(name)
+}
+
+/// A worker: connected for as long as it lives.
+fn join(args: &[String]) {
+    let stream = UnixStream::connect(socket(args, endpoint::WORKER_SOCKET)).unwrap();
+    let mut byte = [0];
+    let _ = std::io::Read::read(&mut &stream, &mut byte);
+}
+
+type Ready = Arc<(Mutex<u32>, Condvar)>;
+
+fn serve(args: &[String], is_mute: bool) {
+    let [clients, workers] = [endpoint::CLIENT_SOCKET, endpoint::WORKER_SOCKET].map(|name| {
+        let path = socket(args, name);
+        let _ = std::fs::remove_file(&path);
+        UnixListener::bind(path).unwrap()
+    });
+    let ready = Ready::default();
+    let joined = ready.clone();
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for worker in workers.incoming() {
+            held.push(worker.unwrap());
+            *joined.0.lock().unwrap() += 1;
+            joined.1.notify_all();
+        }
+    });
+    thread::spawn(move || {
+        for client in clients.incoming() {
+            let ready = ready.clone();
+            thread::spawn(move || answer(client.unwrap(), &ready));
+        }
+    });
+    let ready_fd = option(args, "--ready-fd").unwrap().parse().unwrap();
+    if !is_mute {
+        #[expect(unsafe_code, reason = "a descriptor that is named by its number")]
+        // SAFETY: the supervisor opened it for us, and nothing else uses it.
+        let ready_fd = unsafe { OwnedFd::from_raw_fd(ready_fd) };
+        std::fs::File::from(ready_fd).write_all(b"ready\n").unwrap();
+    }
+}
+
+fn answer(mut client: UnixStream, ready: &Ready) {
+    let mut inbox = Inbox::new();
+    let Some(Hello { role: Role::Client(_), .. }) = receive(&client, &mut inbox) else { return };
+    let welcome = Welcome {
+        version: VERSION_MAX,
+        software: "fake".into(),
+        image: String::new(),
+        planes: Planes::default(),
+    };
+    send(&mut client, &HelloReply::Welcome(welcome));
+    while let Some(request) = receive(&client, &mut inbox) {
+        let reply = match request {
+            ClientRequest::WaitReady { workers: wanted, .. } => {
+                let joined = ready.0.lock().unwrap();
+                let joined = ready.1.wait_while(joined, |joined| *joined < wanted).unwrap();
+                ClientReply::Ready { workers: *joined, enough: true }
+            }
+            ClientRequest::Status => {
+                let worker = WorkerStatus { name: "w1".into(), ..WorkerStatus::default() };
+                let pid = std::process::id();
+                let workers = vec![worker];
+                ClientReply::Status(Box::new(Status { pid, workers, ..Status::default() }))
+            }
+            ClientRequest::Open { .. }
+            | ClientRequest::Files { .. }
+            | ClientRequest::Messages { .. }
+            | ClientRequest::Piece { .. }
+            | ClientRequest::Finish { .. }
+            | ClientRequest::Cancel { .. } => panic!("the supervisor opens no job"),
+        };
+        send(&mut client, &reply);
+    }
+}
+
+fn receive<M: Message>(client: &UnixStream, inbox: &mut Inbox) -> Option<M> {
+    let mut scratch = Scratch::default();
+    loop {
+        if let Some((message, _)) = inbox.next_message().unwrap() {
+            return Some(message);
+        }
+        if inbox.receive(client.as_fd(), &mut scratch).unwrap().bytes_len == 0 {
+            return None;
+        }
+    }
+}
+
+fn send<M: Message>(client: &mut UnixStream, message: &M) {
+    let mut frame = Vec::new();
+    codec::encode_frame(message, &mut frame).unwrap();
+    client.write_all(&frame).unwrap();
+}

@@ -1,0 +1,224 @@
+//! A directory for one test, the supervisor started in it, and what its children tell.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What takes longer than this has failed.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const BIN: &str = env!("CARGO_BIN_EXE_hashcluster-vm");
+
+/// Directories of one test, removed at its end.
+pub(crate) struct Bench {
+    dir: PathBuf,
+    /// Lines that fakes tell, in order; and, in no order with them, `NAME gone PID` when a fake's
+    /// process is no more.
+    events: Receiver<String>,
+    seen: Vec<String>,
+    told: String,
+}
+
+/// A supervisor that was started, and its output line by line.
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    stderr: Receiver<String>,
+    seen: Vec<String>,
+}
+
+/// A supervisor that has ended.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stderr: String,
+    pub(crate) stdout: String,
+}
+
+impl Bench {
+    /// `told` is what the fakes are told.
+    pub(crate) fn new(test: &str, told: &str) -> Self {
+        let dir = PathBuf::from(format!("/tmp/hcvm-{}-{test}", std::process::id()));
+        fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
+        let bin_dir = dir.join("bin");
+        fs::create_dir(&bin_dir).unwrap();
+        let fake = Path::new(BIN).with_file_name("examples").join("fake");
+        assert!(fake.exists(), "no {}: cargo test without --test builds it", fake.display());
+        for name in ["hashcluster-controller", "hashcluster-worker", "command"] {
+            symlink(&fake, bin_dir.join(name)).unwrap();
+        }
+        let told_socket = UnixDatagram::bind(dir.join("events")).unwrap();
+        let lives = UnixListener::bind(dir.join("life")).unwrap();
+        let (sender, events) = channel();
+        let ends = sender.clone();
+        thread::spawn(move || relay(&told_socket, &sender));
+        thread::spawn(move || {
+            for life in lives.incoming() {
+                let ends = ends.clone();
+                thread::spawn(move || outlive(life.unwrap(), &ends));
+            }
+        });
+        Self { dir, events, seen: Vec::new(), told: told.into() }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.path("run")
+    }
+
+    /// `hashcluster-vm local ARGS…`, in a process group of its own.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(BIN);
+        command.arg("local").args(args).process_group(0);
+        command.env_remove("HASHCLUSTER_RUNTIME_DIR");
+        command.env("FAKE_TEST", &self.dir).env("FAKE", &self.told);
+        command.env("XDG_RUNTIME_DIR", &self.dir).current_dir(&self.dir);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn start(&self, args: &[&str]) -> Started {
+        let mut child = self.command(args).spawn().unwrap();
+        let (sender, stderr) = channel();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        thread::spawn(move || lines.for_each(|line| drop(sender.send(line.unwrap()))));
+        Started { child, stderr, seen: Vec::new() }
+    }
+
+    /// Starts and waits for the end.
+    pub(crate) fn finish(&self, args: &[&str]) -> Ended {
+        self.start(args).end()
+    }
+
+    /// `local up` with `workers` and `more` options, until it says that all are ready.
+    pub(crate) fn up(&self, workers: &str, more: &[&str]) -> Started {
+        let mut args = vec!["up", "--run-dir", "run", "--bin-dir", "bin", "--workers", workers];
+        args.extend(more);
+        let mut started = self.start(&args);
+        started.wait_for("are ready in");
+        started.wait_for("stop  ");
+        started
+    }
+
+    /// The next event that starts with `start`; those before it stay to be waited for.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, start: &str) -> String {
+        take(&self.events, &mut self.seen, |line| line.starts_with(start), start)
+    }
+
+    /// The pid in the next `NAME start PID` of a fake.
+    #[track_caller]
+    pub(crate) fn pid_of(&mut self, name: &str) -> u32 {
+        let line = self.wait_for(&format!("{name} start "));
+        line.split(' ').nth(2).unwrap().parse().unwrap()
+    }
+
+    /// What was told up to and including the next line that starts with `start`, in order.
+    pub(crate) fn events_until(&mut self, start: &str) -> Vec<String> {
+        let mut lines = std::mem::take(&mut self.seen);
+        while !lines.iter().any(|line| line.starts_with(start)) {
+            lines.push(self.events.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+                panic!("no event {start:?} in {lines:#?}");
+            }));
+        }
+        lines.retain(|line| !line.contains(" gone "));
+        lines
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Started {
+    /// The next line of stderr that contains `text`.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        take(&self.stderr, &mut self.seen, |line| line.contains(text), text)
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        kill(signal, self.child.id());
+    }
+
+    /// Waits for the end of the process and of its output.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Ended {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.stderr.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(_) if left.is_zero() => {
+                    let _ = self.child.kill();
+                    panic!("did not end; stderr: {:#?}", self.seen);
+                }
+                Err(_) => break,
+            }
+        }
+        let mut stdout = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        let status = self.child.wait().unwrap();
+        Ended { status, stderr: self.seen.join("\n"), stdout }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // A failed test leaves nothing behind; after a wait this does nothing.
+        let _ = self.child.kill();
+    }
+}
+
+/// Sends `signal` to a process of this test.
+pub(crate) fn kill(signal: &str, pid: u32) {
+    let status = Command::new("/bin/kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
+    assert!(status.unwrap().success(), "kill -{signal} {pid}");
+}
+
+/// Passes on what fakes tell, until the test is over.
+fn relay(told: &UnixDatagram, sender: &Sender<String>) {
+    let mut line = [0; 1024];
+    while let Ok(len) = told.recv(&mut line) {
+        if sender.send(String::from_utf8_lossy(&line[..len]).into_owned()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on the one line of a fake's connection when the connection has ended.
+fn outlive(mut life: impl Read, sender: &Sender<String>) {
+    let mut text = String::new();
+    life.read_to_string(&mut text).unwrap();
+    let _ = sender.send(text.trim_end().to_owned());
+}
+
+#[track_caller]
+fn take(
+    lines: &Receiver<String>,
+    seen: &mut Vec<String>,
+    wanted: impl Fn(&str) -> bool,
+    what: &str,
+) -> String {
+    if let Some(i) = seen.iter().position(|line| wanted(line)) {
+        return seen.remove(i);
+    }
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) if wanted(&line) => return line,
+            Ok(line) => seen.push(line),
+            Err(_) => panic!("no {what:?} in {seen:#?}"),
+        }
+    }
+}

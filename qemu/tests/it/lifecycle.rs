@@ -1,0 +1,209 @@
+//! What a cluster does between its start and its end.
+
+use crate::harness::{Bench, kill};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+const RUN: [&str; 5] = ["run", "--bin-dir", "bin", "--workers", "2"];
+
+#[test]
+fn workers_start_after_the_controller_and_stop_before_it() {
+    let mut bench = Bench::new("order", "");
+    let up = bench.up("2", &[]);
+    up.signal("TERM");
+    let ended = up.end();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+    let events = bench.events_until("controller leaves");
+    let at = |start: &str| events.iter().position(|event| event.starts_with(start)).unwrap();
+    for worker in ["w1", "w2"] {
+        assert!(at("controller start") < at(&format!("{worker} start")), "{events:#?}");
+        assert!(at(&format!("{worker} leaves")) < at("controller SIGTERM"), "{events:#?}");
+    }
+    let run_dir = bench.run_dir().display().to_string();
+    let worker = &events[at("w2 start")];
+    let args = format!("--runtime-dir {run_dir} --name w2 --threads 1");
+    assert!(worker.ends_with(&args), "{worker}");
+}
+
+#[test]
+fn a_stopped_cluster_leaves_no_socket_and_no_pidfile() {
+    let bench = Bench::new("clean", "");
+    let up = bench.up("1", &[]);
+    let mode = |name| fs::metadata(bench.run_dir().join(name)).unwrap().permissions().mode();
+    assert_eq!(mode("") & 0o7777, 0o700);
+    assert_eq!(mode("log/controller.log") & 0o7777, 0o600);
+    up.signal("INT");
+    assert!(up.end().status.success());
+    let names = fs::read_dir(bench.run_dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    assert_eq!(names, ["lock", "log"]);
+}
+
+#[test]
+fn a_second_start_says_that_it_runs_already_and_harms_nothing() {
+    let mut bench = Bench::new("second", "");
+    let up = bench.up("1", &[]);
+    let second = bench.finish(&["up", "--run-dir", "run", "--bin-dir", "bin"]);
+    assert!(second.status.success());
+    let pid = up.child.id();
+    let says = format!("already runs in run (pid {pid})");
+    assert!(second.stderr.contains(&says), "{}", second.stderr);
+    let status = bench.finish(&["status", "--run-dir", "run"]);
+    assert!(status.status.success());
+    assert!(status.stdout.contains("workers: 1 w1"), "{}", status.stdout);
+    up.signal("TERM");
+    assert!(up.end().status.success());
+    let events = bench.events_until("controller leaves");
+    assert_eq!(events.len(), 6, "start, signal and leave of two: {events:#?}");
+}
+
+#[test]
+fn stop_ends_the_cluster_and_then_finds_nothing() {
+    let bench = Bench::new("stop", "");
+    let up = bench.up("2", &[]);
+    let stop = bench.finish(&["stop", "--run-dir", "run"]);
+    assert!(stop.status.success());
+    assert!(stop.stderr.contains("stopped workers and controller"), "{}", stop.stderr);
+    assert!(up.end().status.success());
+    let again = bench.finish(&["stop", "--run-dir", "run"]);
+    assert!(again.status.success());
+    assert!(again.stderr.contains("nothing runs in run"), "{}", again.stderr);
+    let status = bench.finish(&["status", "--run-dir", "run"]);
+    assert_eq!((status.status.code(), &*status.stdout), (Some(3), "not running in run\n"));
+}
+
+#[test]
+fn a_killed_worker_is_started_again_and_told_of_once() {
+    let mut bench = Bench::new("crash", "");
+    let mut up = bench.up("1", &[]);
+    let first = bench.pid_of("w1");
+    kill("KILL", first);
+    let told = up.wait_for("worker w1");
+    assert!(told.contains(&format!("(pid {first}) was killed by SIGKILL")), "{told}");
+    assert_ne!(bench.pid_of("w1"), first);
+    up.signal("TERM");
+    let ended = up.end();
+    assert_eq!(ended.stderr.matches("worker w1").count(), 0, "{}", ended.stderr);
+}
+
+#[test]
+fn a_killed_controller_is_started_again() {
+    let mut bench = Bench::new("controller", "");
+    let mut up = bench.up("1", &[]);
+    let first = bench.pid_of("controller");
+    kill("KILL", first);
+    up.wait_for("controller (pid");
+    assert_ne!(bench.pid_of("controller"), first);
+    up.signal("TERM");
+    assert!(up.end().status.success());
+}
+
+#[test]
+fn a_worker_that_does_not_stop_is_killed_and_named() {
+    let mut bench = Bench::new("deaf", "w2:deaf");
+    let up = bench.up("2", &["--stop-limit-ms", "50"]);
+    up.signal("TERM");
+    let ended = up.end();
+    assert!(ended.status.success());
+    let says = "the worker w2 did not stop when asked to, and was killed";
+    assert_eq!(ended.stderr.matches("was killed").count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains(says), "{}", ended.stderr);
+    bench.wait_for("w2 gone");
+    bench.wait_for("controller gone");
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_limit() {
+    let mut bench = Bench::new("impatient", "w1:deaf");
+    let up = bench.up("1", &["--stop-limit-ms", "600000"]);
+    up.signal("INT");
+    bench.wait_for("w1 SIGTERM");
+    up.signal("INT");
+    assert!(up.end().stderr.contains("worker w1 did not stop"));
+}
+
+#[test]
+fn a_killed_supervisor_leaves_nothing_behind() {
+    let mut bench = Bench::new("orphan", "w1:deaf controller:deaf");
+    let up = bench.up("2", &[]);
+    up.signal("KILL");
+    for name in ["controller", "w1", "w2"] {
+        bench.wait_for(&format!("{name} gone"));
+    }
+    drop(up);
+    let up = bench.up("1", &["--stop-limit-ms", "10"]);
+    up.signal("TERM");
+    assert!(up.end().status.success(), "the stale pidfile and sockets are in nobody's way");
+}
+
+#[test]
+fn run_gives_the_commands_status_and_removes_its_directory() {
+    let mut bench = Bench::new("run", "");
+    let script = "ls $HASHCLUSTER_RUNTIME_DIR; echo oops >&2; exit 42";
+    let ended = bench.finish(&[&RUN[..], &["--", "sh", "-c", script]].concat());
+    assert_eq!(ended.status.code(), Some(42));
+    assert_eq!(ended.stdout, "client.sock\nlock\nlog\nsupervisor.pid\nworker.sock\n");
+    assert_eq!(ended.stderr, "oops", "a run has nothing to say of itself");
+    bench.wait_for("controller gone");
+    let left = fs::read_dir(bench.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["bin", "events", "life"]);
+}
+
+#[test]
+fn run_passes_its_input_on() {
+    let bench = Bench::new("input", "");
+    let mut command = bench.command(&[&RUN[..], &["--", "cat"]].concat());
+    let input = bench.path("input");
+    fs::write(&input, "words\n").unwrap();
+    let output = command.stdin(fs::File::open(input).unwrap()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "words\n");
+    assert!(output.status.success());
+}
+
+#[test]
+fn an_interrupted_run_lets_its_command_decide_and_then_stops_the_cluster() {
+    let mut bench = Bench::new("interrupt", "");
+    let run = bench.start(&[&RUN[..], &["--", "bin/command"]].concat());
+    bench.wait_for("command dir ");
+    run.signal("INT");
+    bench.wait_for("command SIGINT");
+    assert_eq!(run.end().status.code(), Some(7), "the command's own status");
+    bench.wait_for("w1 gone");
+    bench.wait_for("controller gone");
+}
+
+#[test]
+fn ctrl_c_reaches_the_command_and_none_of_the_cluster() {
+    let mut bench = Bench::new("group", "");
+    let run = bench.start(&[&RUN[..], &["--", "bin/command"]].concat());
+    bench.wait_for("command dir ");
+    // What a terminal does, but for who sends it: a signal to the whole foreground group.
+    let group = format!("-{}", run.child.id());
+    let sent = std::process::Command::new("/bin/kill").args(["-INT", "--", &group]).status();
+    assert!(sent.unwrap().success());
+    assert_eq!(run.end().status.code(), Some(7));
+    let events = bench.events_until("controller leaves");
+    let hit: Vec<_> = events.iter().filter(|event| event.ends_with("SIGINT")).collect();
+    assert!(hit.iter().all(|event| event.starts_with("command")), "{events:#?}");
+}
+
+#[test]
+fn a_command_that_a_signal_killed_gives_the_status_of_a_shell() {
+    let bench = Bench::new("killed", "");
+    let ended = bench.finish(&[&RUN[..], &["--", "sh", "-c", "kill -TERM $$"]].concat());
+    assert_eq!(ended.status.code(), Some(128 + 15), "{}", ended.stderr);
+}
+
+#[test]
+fn two_runs_at_once_do_not_meet() {
+    let bench = Bench::new("twice", "");
+    let line = [&RUN[..], &["--", "sh", "-c", "echo $HASHCLUSTER_RUNTIME_DIR"]].concat();
+    let (first, second) = (bench.start(&line), bench.start(&line));
+    let (first, second) = (first.end(), second.end());
+    assert!(first.status.success() && second.status.success());
+    assert_ne!(first.stdout, second.stdout);
+}

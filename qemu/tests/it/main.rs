@@ -1,0 +1,7 @@
+//! The real supervisor with stand-ins for controller, workers and command (`tests/fake`).
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod harness;
+mod lifecycle;
+mod refusals;

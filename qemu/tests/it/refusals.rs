@@ -1,0 +1,105 @@
+//! What is not started, and what is said of it.
+
+use crate::harness::{Bench, Ended};
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::time::Instant;
+
+const UP: [&str; 7] = ["up", "--run-dir", "run", "--bin-dir", "bin", "--workers", "1"];
+
+#[track_caller]
+fn check(ended: &Ended, status: i32, parts: &[&str]) {
+    assert_eq!(ended.status.code(), Some(status), "{}", ended.stderr);
+    for part in parts {
+        assert!(ended.stderr.contains(part), "no {part:?} in {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_directory_that_others_may_enter_is_refused() {
+    let bench = Bench::new("mode", "");
+    fs::DirBuilder::new().mode(0o700).create(bench.run_dir()).unwrap();
+    fs::set_permissions(bench.run_dir(), PermissionsExt::from_mode(0o750)).unwrap();
+    check(&bench.finish(&UP), 3, &["has mode 0750", "chmod 700"]);
+    assert!(fs::read_dir(bench.run_dir()).unwrap().next().is_none(), "nothing was made in it");
+}
+
+#[test]
+fn a_symlink_to_somebodys_directory_is_refused() {
+    let bench = Bench::new("symlink", "");
+    symlink("/tmp", bench.run_dir()).unwrap();
+    check(&bench.finish(&UP), 3, &["is no directory, or a symlink"]);
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_refused() {
+    let bench = Bench::new("owner", "");
+    // Root's for an ordinary user; for root, whoever's it makes this one.
+    let (dir, owner) = if std::os::unix::fs::chown(bench.path("bin"), Some(1), None).is_ok() {
+        (bench.path("bin"), "belongs to uid 1")
+    } else {
+        ("/etc".into(), "belongs to uid 0")
+    };
+    check(&bench.finish(&["up", "--run-dir", dir.to_str().unwrap()]), 3, &[owner]);
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
+    let bench = Bench::new("long", "");
+    let name = "x".repeat(100);
+    check(&bench.finish(&["up", "--run-dir", &name]), 3, &["socket path of", "at most 107"]);
+    assert!(!bench.path(&name).exists());
+}
+
+#[test]
+fn a_missing_program_is_named_with_how_to_build_it() {
+    let bench = Bench::new("missing", "");
+    let ended = bench.finish(&["up", "--run-dir", "run", "--bin-dir", "nowhere"]);
+    check(&ended, 3, &["nowhere/hashcluster-controller", "cargo xtask build"]);
+}
+
+#[test]
+fn a_controller_that_dies_at_its_start_shows_its_last_words() {
+    let bench = Bench::new("badstart", "controller:die");
+    let parts = ["controller exited with status 1", "it wrote:", "    controller: told to die"];
+    check(&bench.finish(&UP), 3, &parts);
+    assert!(!bench.run_dir().join("supervisor.pid").exists());
+}
+
+#[test]
+fn a_worker_that_keeps_dying_at_its_start_ends_the_start() {
+    let bench = Bench::new("badworker", "w1:die");
+    let ended = bench.finish(&UP);
+    check(&ended, 3, &["worker w1 exited with status 1 before", "    w1: told to die"]);
+    assert_eq!(ended.stderr.matches("starting it again").count(), 2, "{}", ended.stderr);
+}
+
+#[test]
+fn an_interrupted_start_stops_what_it_had_started() {
+    let mut bench = Bench::new("cut", "controller:mute");
+    let up = bench.start(&UP);
+    bench.wait_for("controller start");
+    up.signal("TERM");
+    check(&up.end(), 4, &["interrupted by SIGTERM before the cluster was ready"]);
+    bench.wait_for("controller gone");
+}
+
+#[test]
+fn a_command_that_does_not_exist_stops_the_cluster_at_once() {
+    let mut bench = Bench::new("nocommand", "");
+    let started = Instant::now();
+    let ended = bench.finish(&["run", "--bin-dir", "bin", "--", "no-such-command"]);
+    check(&ended, 127, &["cannot run no-such-command"]);
+    bench.wait_for("controller gone");
+    assert!(started.elapsed().as_secs() < 10);
+}
+
+#[test]
+fn run_does_not_take_over_a_directory_in_use() {
+    let bench = Bench::new("occupied", "");
+    let up = bench.up("1", &[]);
+    let line = ["run", "--run-dir", "run", "--bin-dir", "bin", "--", "true"];
+    check(&bench.finish(&line), 1, &["a cluster already runs in run (pid"]);
+    up.signal("TERM");
+    assert!(up.end().status.success());
+}
