@@ -1,3 +1,9 @@
+#![expect(unsafe_code, reason = "the ready descriptor is named by its number")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "part of a test: it fails by panicking"
+)]
 //! Stands in for the controller, a worker or the command of `local run`, by the name that it is
 //! started under. It tells the test what happens to it, one line a datagram to `events` in the
 //! directory `FAKE_TEST`: `NAME start PID ARGS…`, `NAME SIGNAL` for a signal, `NAME leaves` before
@@ -10,12 +16,6 @@
 //! - `NAME:mute` never says that it is ready.
 //!
 //! The controller counts who connects to `worker.sock` as ready workers.
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "part of a test: it fails by panicking"
-)]
 
 use ipc_proto::message::{
     ClientReply, ClientRequest, HelloReply, Message, Planes, Role, Status, Welcome, WorkerStatus,
@@ -121,7 +121,6 @@ fn serve(args: &[String], is_mute: bool) {
     });
     let ready_fd = option(args, "--ready-fd").unwrap().parse().unwrap();
     if !is_mute {
-        #[expect(unsafe_code, reason = "a descriptor that is named by its number")]
         // SAFETY: the supervisor opened it for us, and nothing else uses it.
         let ready_fd = unsafe { OwnedFd::from_raw_fd(ready_fd) };
         std::fs::File::from(ready_fd).write_all(b"ready\n").unwrap();

@@ -1,5 +1,7 @@
 //! A directory for one test, the supervisor started in it, and what its children tell.
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -147,7 +149,7 @@ impl Started {
         take(&self.stderr, &mut self.seen, |line| line.contains(text), text)
     }
 
-    pub(crate) fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(signal, self.child.id());
     }
 
@@ -180,10 +182,9 @@ impl Drop for Started {
     }
 }
 
-/// Sends `signal` to a process of this test.
-pub(crate) fn kill(signal: &str, pid: u32) {
-    let status = Command::new("/bin/kill").arg(format!("-{signal}")).arg(pid.to_string()).status();
-    assert!(status.unwrap().success(), "kill -{signal} {pid}");
+/// Sends `signal` to a process of this test, which is not waited for before it.
+pub(crate) fn kill(signal: Signal, pid: u32) {
+    signal::kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
 }
 
 /// Passes on what fakes tell, until the test is over.

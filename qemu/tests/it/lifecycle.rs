@@ -1,6 +1,8 @@
 //! What a cluster does between its start and its end.
 
 use crate::harness::{Bench, kill};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -10,7 +12,7 @@ const RUN: [&str; 5] = ["run", "--bin-dir", "bin", "--workers", "2"];
 fn workers_start_after_the_controller_and_stop_before_it() {
     let mut bench = Bench::new("order", "");
     let up = bench.up("2", &[]);
-    up.signal("TERM");
+    up.signal(Signal::SIGTERM);
     let ended = up.end();
     assert!(ended.status.success(), "{}", ended.stderr);
     assert_eq!(ended.stdout, "");
@@ -33,7 +35,7 @@ fn a_stopped_cluster_leaves_no_socket_and_no_pidfile() {
     let mode = |name| fs::metadata(bench.run_dir().join(name)).unwrap().permissions().mode();
     assert_eq!(mode("") & 0o7777, 0o700);
     assert_eq!(mode("log/controller.log") & 0o7777, 0o600);
-    up.signal("INT");
+    up.signal(Signal::SIGINT);
     assert!(up.end().status.success());
     let names = fs::read_dir(bench.run_dir()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.collect();
@@ -53,7 +55,7 @@ fn a_second_start_says_that_it_runs_already_and_harms_nothing() {
     let status = bench.finish(&["status", "--run-dir", "run"]);
     assert!(status.status.success());
     assert!(status.stdout.contains("workers: 1 w1"), "{}", status.stdout);
-    up.signal("TERM");
+    up.signal(Signal::SIGTERM);
     assert!(up.end().status.success());
     let events = bench.events_until("controller leaves");
     assert_eq!(events.len(), 6, "start, signal and leave of two: {events:#?}");
@@ -79,11 +81,11 @@ fn a_killed_worker_is_started_again_and_told_of_once() {
     let mut bench = Bench::new("crash", "");
     let mut up = bench.up("1", &[]);
     let first = bench.pid_of("w1");
-    kill("KILL", first);
+    kill(Signal::SIGKILL, first);
     let told = up.wait_for("worker w1");
     assert!(told.contains(&format!("(pid {first}) was killed by SIGKILL")), "{told}");
     assert_ne!(bench.pid_of("w1"), first);
-    up.signal("TERM");
+    up.signal(Signal::SIGTERM);
     let ended = up.end();
     assert_eq!(ended.stderr.matches("worker w1").count(), 0, "{}", ended.stderr);
 }
@@ -93,10 +95,10 @@ fn a_killed_controller_is_started_again() {
     let mut bench = Bench::new("controller", "");
     let mut up = bench.up("1", &[]);
     let first = bench.pid_of("controller");
-    kill("KILL", first);
+    kill(Signal::SIGKILL, first);
     up.wait_for("controller (pid");
     assert_ne!(bench.pid_of("controller"), first);
-    up.signal("TERM");
+    up.signal(Signal::SIGTERM);
     assert!(up.end().status.success());
 }
 
@@ -104,7 +106,7 @@ fn a_killed_controller_is_started_again() {
 fn a_worker_that_does_not_stop_is_killed_and_named() {
     let mut bench = Bench::new("deaf", "w2:deaf");
     let up = bench.up("2", &["--stop-limit-ms", "50"]);
-    up.signal("TERM");
+    up.signal(Signal::SIGTERM);
     let ended = up.end();
     assert!(ended.status.success());
     let says = "the worker w2 did not stop when asked to, and was killed";
@@ -118,9 +120,9 @@ fn a_worker_that_does_not_stop_is_killed_and_named() {
 fn a_second_signal_does_not_wait_for_the_limit() {
     let mut bench = Bench::new("impatient", "w1:deaf");
     let up = bench.up("1", &["--stop-limit-ms", "600000"]);
-    up.signal("INT");
+    up.signal(Signal::SIGINT);
     bench.wait_for("w1 SIGTERM");
-    up.signal("INT");
+    up.signal(Signal::SIGINT);
     assert!(up.end().stderr.contains("worker w1 did not stop"));
 }
 
@@ -128,13 +130,13 @@ fn a_second_signal_does_not_wait_for_the_limit() {
 fn a_killed_supervisor_leaves_nothing_behind() {
     let mut bench = Bench::new("orphan", "w1:deaf controller:deaf");
     let up = bench.up("2", &[]);
-    up.signal("KILL");
+    up.signal(Signal::SIGKILL);
     for name in ["controller", "w1", "w2"] {
         bench.wait_for(&format!("{name} gone"));
     }
     drop(up);
     let up = bench.up("1", &["--stop-limit-ms", "10"]);
-    up.signal("TERM");
+    up.signal(Signal::SIGTERM);
     assert!(up.end().status.success(), "the stale pidfile and sockets are in nobody's way");
 }
 
@@ -169,7 +171,7 @@ fn an_interrupted_run_lets_its_command_decide_and_then_stops_the_cluster() {
     let mut bench = Bench::new("interrupt", "");
     let run = bench.start(&[&RUN[..], &["--", "bin/command"]].concat());
     bench.wait_for("command dir ");
-    run.signal("INT");
+    run.signal(Signal::SIGINT);
     bench.wait_for("command SIGINT");
     assert_eq!(run.end().status.code(), Some(7), "the command's own status");
     bench.wait_for("w1 gone");
@@ -182,9 +184,8 @@ fn ctrl_c_reaches_the_command_and_none_of_the_cluster() {
     let run = bench.start(&[&RUN[..], &["--", "bin/command"]].concat());
     bench.wait_for("command dir ");
     // What a terminal does, but for who sends it: a signal to the whole foreground group.
-    let group = format!("-{}", run.child.id());
-    let sent = std::process::Command::new("/bin/kill").args(["-INT", "--", &group]).status();
-    assert!(sent.unwrap().success());
+    let group = Pid::from_raw(run.child.id().try_into().unwrap());
+    killpg(group, Signal::SIGINT).unwrap();
     assert_eq!(run.end().status.code(), Some(7));
     let events = bench.events_until("controller leaves");
     let hit: Vec<_> = events.iter().filter(|event| event.ends_with("SIGINT")).collect();

@@ -1,6 +1,7 @@
 //! What is not started, and what is said of it.
 
 use crate::harness::{Bench, Ended};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::time::Instant;
@@ -79,7 +80,7 @@ fn an_interrupted_start_stops_what_it_had_started() {
     let mut bench = Bench::new("cut", "controller:mute");
     let up = bench.start(&UP);
     bench.wait_for("controller start");
-    up.signal("TERM");
+    up.signal(Signal::SIGTERM);
     check(&up.end(), 4, &["interrupted by SIGTERM before the cluster was ready"]);
     bench.wait_for("controller gone");
 }
@@ -100,6 +101,6 @@ fn run_does_not_take_over_a_directory_in_use() {
     let up = bench.up("1", &[]);
     let line = ["run", "--run-dir", "run", "--bin-dir", "bin", "--", "true"];
     check(&bench.finish(&line), 1, &["a cluster already runs in run (pid"]);
-    up.signal("TERM");
+    up.signal(Signal::SIGTERM);
     assert!(up.end().status.success());
 }
