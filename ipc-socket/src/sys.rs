@@ -1,6 +1,8 @@
 #![expect(unsafe_code, reason = "control messages are built and read through the CMSG macros")]
 //! One `sendmsg` and one `recvmsg`, with descriptors (unix(7), `SCM_RIGHTS`), and the peer's
 //! credentials. Both calls retry when a signal interrupts them.
+//!
+//! Lengths of control messages are `size_t` in glibc and `socklen_t` in musl: hence `as _`.
 
 use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -70,14 +72,14 @@ pub fn send(
         let data_len = u32::try_from(descriptors.len() * FD_LEN).expect("at most 253 descriptors");
         header.msg_control = (&raw mut control).cast();
         // SAFETY: arithmetic on a length only.
-        header.msg_controllen = unsafe { libc::CMSG_SPACE(data_len) } as usize;
+        header.msg_controllen = unsafe { libc::CMSG_SPACE(data_len) } as _;
         // SAFETY: `msg_control` points to `CONTROL_LEN` aligned bytes, at least one header long,
         // so the first header is there, and its data has room for `descriptors`.
         unsafe {
             let first = libc::CMSG_FIRSTHDR(&raw const header);
             (*first).cmsg_level = libc::SOL_SOCKET;
             (*first).cmsg_type = libc::SCM_RIGHTS;
-            (*first).cmsg_len = libc::CMSG_LEN(data_len) as usize;
+            (*first).cmsg_len = libc::CMSG_LEN(data_len) as _;
             let data = libc::CMSG_DATA(first).cast::<RawFd>();
             for (i, descriptor) in descriptors.iter().enumerate() {
                 ptr::write_unaligned(data.add(i), descriptor.as_raw_fd());
@@ -106,7 +108,7 @@ pub fn recv(
     header.msg_iov = &raw mut iov;
     header.msg_iovlen = 1;
     header.msg_control = (&raw mut control).cast();
-    header.msg_controllen = CONTROL_LEN;
+    header.msg_controllen = CONTROL_LEN as _;
     let bytes_len = retry(|| {
         // SAFETY: `header` points to `iov` and `control`, both alive and as long as it says.
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) }
@@ -136,7 +138,7 @@ unsafe fn take_descriptors(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>
             // SAFETY: the data follows its header inside the control buffer.
             let data = unsafe { libc::CMSG_DATA(message) }.cast::<RawFd>();
             let header_len = data as usize - message as usize;
-            for i in 0..(head.cmsg_len.saturating_sub(header_len)) / FD_LEN {
+            for i in 0..(head.cmsg_len as usize).saturating_sub(header_len) / FD_LEN {
                 // SAFETY: `cmsg_len` covers this element, and nobody else knows the descriptor
                 // that the kernel just installed for us.
                 descriptors.push(unsafe { OwnedFd::from_raw_fd(ptr::read_unaligned(data.add(i))) });

@@ -1,0 +1,8 @@
+//! Frames and descriptors over real sockets: what arrives, what is refused, and that nothing leaks.
+
+mod alone;
+mod descriptors;
+mod example;
+mod leaks;
+mod open;
+mod support;

@@ -1,0 +1,286 @@
+//! A blocking peer against controllers that answer, refuse, lie, and say nothing.
+
+use crate::support::{borrow, files, files_message, frame, inodes};
+use ipc_proto::Blob;
+use ipc_proto::frame::FrameError;
+use ipc_proto::limits::{BODY_LEN_MAX, HELLO_TIMEOUT};
+use ipc_proto::message::{
+    ClientIntro, ClientReply, ClientRequest, Hello, HelloReply, JobId, Planes, RefuseReason, Role,
+    Versions, Welcome,
+};
+use ipc_socket::{ConnectError, Connection, Inbox, InboxError, ReceiveError, Scratch};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How often a race is run.
+const RACES: usize = 200;
+
+fn role() -> Role {
+    Role::Client(ClientIntro { software: "test".to_owned() })
+}
+
+fn welcome() -> Welcome {
+    let planes = Planes { descriptors: true, inline: true };
+    Welcome { version: 1, software: "0.1.0".to_owned(), image: String::new(), planes }
+}
+
+fn refused() -> HelloReply {
+    let (reason, text) = (RefuseReason::Busy, "full".to_owned());
+    HelloReply::Refused { reason, text, versions: Versions::OURS }
+}
+
+/// A controller of one connection, in a thread.
+struct Controller<T> {
+    dir: TempDir,
+    thread: JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Controller<T> {
+    fn start(serve: impl FnOnce(UnixStream) -> T + Send + 'static) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let listener = UnixListener::bind(dir.path().join("socket")).expect("a socket");
+        let accept = move || serve(listener.accept().expect("a connection").0);
+        Self { dir, thread: thread::spawn(accept) }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    fn join(self) -> T {
+        self.thread.join().expect("the controller of the test")
+    }
+}
+
+/// The next message with its descriptors, on the controller's side.
+struct Reader {
+    stream: UnixStream,
+    inbox: Inbox,
+    scratch: Scratch,
+}
+
+impl Reader {
+    fn new(stream: UnixStream) -> Self {
+        Self { stream, inbox: Inbox::new(), scratch: Scratch::default() }
+    }
+
+    fn next<M: ipc_proto::message::Message>(&mut self) -> (M, Vec<OwnedFd>) {
+        loop {
+            if let Some(arrival) = self.inbox.next_message().expect("good messages") {
+                return arrival;
+            }
+            let received = self.inbox.receive(self.stream.as_fd(), &mut self.scratch);
+            assert_ne!(received.expect("bytes").bytes_len, 0, "the client left");
+        }
+    }
+}
+
+/// Opens a connection to a controller that sends `answer` to whatever comes, and closes.
+#[track_caller]
+fn open_answered(answer: &[u8]) -> ConnectError {
+    let answer = answer.to_vec();
+    let controller = Controller::start(move |mut stream| {
+        let hello = frame(&Hello::new(role()));
+        stream.read_exact(&mut vec![0; hello.len()]).expect("a hello");
+        stream.write_all(&answer).expect("the client listens");
+    });
+    let error = Connection::open(&controller.path(), role()).expect_err("no welcome");
+    controller.join();
+    error
+}
+
+#[test]
+fn a_welcome_opens_the_connection_and_messages_pass_both_ways() {
+    let controller = Controller::start(|stream| {
+        let mut reader = Reader::new(stream.try_clone().unwrap());
+        let (hello, _) = reader.next::<Hello>();
+        assert_eq!(hello, Hello::new(role()));
+        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
+        let (request, descriptors) = reader.next::<ClientRequest>();
+        (&stream).write_all(&frame(&ClientReply::Ready { workers: 3, enough: true })).unwrap();
+        (request, inodes(&descriptors))
+    });
+    let mut connection = Connection::open(&controller.path(), role()).unwrap();
+    assert_eq!(connection.welcome, welcome());
+    let (message, files) = (files_message(0, 3), files(3));
+    connection.sender.send(&message, &borrow(&files)).unwrap();
+    let (reply, descriptors) = connection.receiver.receive::<ClientReply>().unwrap();
+    assert_eq!(reply, ClientReply::Ready { workers: 3, enough: true });
+    assert!(descriptors.is_empty());
+    assert_eq!(controller.join(), (message, inodes(&files)));
+    let end = connection.receiver.receive::<ClientReply>();
+    assert!(matches!(end, Err(ReceiveError::Closed)), "{end:?}");
+}
+
+#[test]
+fn messages_longer_than_the_sockets_buffer_pass() {
+    let large = ClientRequest::Messages {
+        job: JobId(1),
+        first: 0,
+        lens: vec![512 << 10],
+        data: Blob(vec![5; 512 << 10]),
+    };
+    let want = large.clone();
+    let controller = Controller::start(move |stream| {
+        let mut reader = Reader::new(stream.try_clone().unwrap());
+        reader.next::<Hello>();
+        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
+        for _ in 0..4 {
+            assert_eq!(reader.next::<ClientRequest>().0, want);
+        }
+    });
+    let mut connection = Connection::open(&controller.path(), role()).unwrap();
+    for _ in 0..4 {
+        connection.sender.send(&large, &[]).unwrap();
+    }
+    controller.join();
+}
+
+#[test]
+fn a_message_that_fits_no_frame_is_an_error_before_anything_is_sent() {
+    let controller = Controller::start(|stream| {
+        let mut reader = Reader::new(stream.try_clone().unwrap());
+        reader.next::<Hello>();
+        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
+        reader.next::<ClientRequest>().0
+    });
+    let mut connection = Connection::open(&controller.path(), role()).unwrap();
+    let outputs = Blob(vec![0; BODY_LEN_MAX]);
+    let results = ClientReply::Results { job: JobId(1), runs: vec![], outputs, failures: vec![] };
+    let error = connection.sender.send(&results, &[]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    connection.sender.send(&ClientRequest::Status, &[]).unwrap();
+    assert_eq!(controller.join(), ClientRequest::Status);
+}
+
+#[test]
+fn a_time_limit_passes_and_the_connection_goes_on() {
+    let controller = Controller::start(|stream| {
+        let mut reader = Reader::new(stream.try_clone().unwrap());
+        reader.next::<Hello>();
+        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
+        reader.next::<ClientRequest>();
+        (&stream).write_all(&frame(&ClientReply::Ready { workers: 0, enough: false })).unwrap();
+    });
+    let mut connection = Connection::open(&controller.path(), role()).unwrap();
+    connection.receiver.set_timeout(Some(Duration::from_millis(20))).unwrap();
+    let nothing = connection.receiver.receive::<ClientReply>();
+    assert!(matches!(nothing, Err(ReceiveError::TimedOut)), "{nothing:?}");
+    connection.receiver.set_timeout(None).unwrap();
+    connection.sender.send(&ClientRequest::Status, &[]).unwrap();
+    connection.receiver.receive::<ClientReply>().unwrap();
+    controller.join();
+}
+
+#[test]
+fn close_ends_a_blocked_receive() {
+    let controller = Controller::start(|stream| {
+        let mut reader = Reader::new(stream.try_clone().unwrap());
+        reader.next::<Hello>();
+        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
+        (&stream).read_to_end(&mut Vec::new()).unwrap()
+    });
+    let connection = Connection::open(&controller.path(), role()).unwrap();
+    let mut receiver = connection.receiver;
+    let blocked = thread::spawn(move || receiver.receive::<ClientReply>().unwrap_err());
+    connection.sender.close();
+    let error = blocked.join().unwrap();
+    assert!(matches!(error, ReceiveError::Closed), "{error:?}");
+    assert_eq!(controller.join(), 0);
+}
+
+#[test]
+fn no_controller_is_an_error_of_the_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    for (want, why) in [
+        (ErrorKind::NotFound, "nothing there"),
+        (ErrorKind::ConnectionRefused, "the socket of a controller that is dead"),
+    ] {
+        let error = Connection::open(&path, role()).unwrap_err();
+        assert!(matches!(&error, ConnectError::Io(e) if e.kind() == want), "{why}: {error:?}");
+        drop(UnixListener::bind(&path));
+    }
+}
+
+#[test]
+fn a_refusal_is_told_in_the_controllers_words() {
+    let error = open_answered(&frame(&refused()));
+    assert_eq!(error.to_string(), "refused: full");
+    assert!(matches!(error, ConnectError::Refused { reason: RefuseReason::Busy, .. }));
+}
+
+#[test]
+fn a_refusal_by_a_controller_that_reads_nothing_is_told_as_well() {
+    for race in 0..RACES {
+        let controller = Controller::start(|mut stream| stream.write_all(&frame(&refused())));
+        let error = Connection::open(&controller.path(), role()).unwrap_err();
+        assert_eq!(error.to_string(), "refused: full", "race {race}");
+        controller.join().unwrap();
+    }
+}
+
+#[test]
+fn a_controller_that_closes_at_once_is_an_error_of_the_system() {
+    for race in 0..RACES {
+        let controller = Controller::start(drop);
+        let error = Connection::open(&controller.path(), role()).unwrap_err();
+        let gone = |kind| matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        assert!(matches!(&error, ConnectError::Io(e) if gone(e.kind())), "race {race}: {error:?}");
+        controller.join();
+    }
+}
+
+#[test]
+fn rubbish_is_a_protocol_error() {
+    let error = open_answered(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    assert!(
+        matches!(error, ConnectError::Protocol(InboxError::Frame(FrameError::Oversize { .. }))),
+        "{error:?}"
+    );
+    let error = open_answered(&[0; 4]);
+    assert!(
+        matches!(error, ConnectError::Protocol(InboxError::Frame(FrameError::Empty))),
+        "{error:?}"
+    );
+    let error = open_answered(&[3, 0, 0, 0, 9, 9, 9]);
+    assert!(matches!(error, ConnectError::Protocol(InboxError::Codec(_))), "{error:?}");
+}
+
+#[test]
+fn a_reply_cut_short_is_no_welcome() {
+    let reply = frame(&HelloReply::Welcome(welcome()));
+    let error = open_answered(&reply[..reply.len() - 1]);
+    assert!(
+        matches!(&error, ConnectError::Io(e) if e.kind() == ErrorKind::ConnectionReset),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_controller_that_never_answers_is_given_up() {
+    let controller = Controller::start(|mut stream| stream.read_to_end(&mut Vec::new()).unwrap());
+    let start = Instant::now();
+    let error = Connection::open(&controller.path(), role()).unwrap_err();
+    let waited = start.elapsed();
+    assert!(matches!(&error, ConnectError::Io(e) if e.kind() == ErrorKind::TimedOut), "{error:?}");
+    assert!((2 * HELLO_TIMEOUT..5 * HELLO_TIMEOUT).contains(&waited), "{waited:?}");
+    assert_eq!(controller.join(), frame(&Hello::new(role())).len());
+}
+
+#[test]
+fn the_peer_is_us() {
+    let controller = Controller::start(|stream| ipc_socket::peer(stream.as_fd()).unwrap());
+    let stream = UnixStream::connect(controller.path()).unwrap();
+    let (client, server) = (ipc_socket::peer(stream.as_fd()).unwrap(), controller.join());
+    assert_eq!(client, server);
+    assert_eq!(client.pid, process::id());
+    assert_eq!(client.uid, nix::unistd::geteuid().as_raw());
+    assert_eq!(client.gid, nix::unistd::getegid().as_raw());
+}
