@@ -1,2 +1,68 @@
-//! TODO
-fn main() {}
+//! `cargo xtask`: the commands of the project.
+//!
+//! No dependencies, so that it is built in a moment on a fresh machine. What it runs are the same
+//! commands that a person would type; each fails with one line that says which.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
+
+mod bench;
+mod elf;
+mod packages;
+mod release;
+mod steps;
+mod tools;
+
+use std::process::ExitCode;
+use tools::{Failure, cargo, run};
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  build           static release binaries; the last line of stdout names their directory
+  test            everything that CI asks: format, clippy, house rules, shellcheck, build, tests
+  lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck
+  sim [SEEDS]     the controller's simulation with so many seeds [default: 10000]
+  bench [GROUP]…  benches of the real binaries; what follows goes to the bench program";
+
+/// Seeds of a long simulation; a test run has fewer.
+const SIM_SEEDS: u64 = 10_000;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match args[..] {
+        ["build"] => release::build().map(|bin_dir| println!("{}", bin_dir.display())),
+        ["test"] => steps::test(),
+        ["lint"] => steps::lint(),
+        ["sim"] => sim(SIM_SEEDS),
+        ["sim", seeds] => match seeds.parse() {
+            Ok(seeds) => sim(seeds),
+            Err(_) => return usage(&format!("'{seeds}' is no number of seeds")),
+        },
+        ["bench", ref groups @ ..] => bench::bench(groups),
+        ["-h" | "--help" | "help"] => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        [] => return usage("no command given"),
+        [unknown, ..] => return usage(&format!("unknown command or arguments: {unknown}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn usage(what: &str) -> ExitCode {
+    eprintln!("xtask: {what}\n{USAGE}");
+    ExitCode::from(2)
+}
+
+fn sim(seeds: u64) -> Result<(), Failure> {
+    let test = ["test", "--release", "-p", "hashcluster-controller"];
+    let filter = ["simulation", "--", "--nocapture"];
+    run(cargo(&test).args(filter).env("HASHCLUSTER_SIM_SEEDS", seeds.to_string()))
+}

@@ -1,0 +1,82 @@
+//! Programs of the host that tests and benches need, and the Debian packages that bring them.
+
+use crate::tools::{Failure, has_program, run};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+/// A program, and the packages to install when it is missing.
+pub(crate) type Need = (&'static str, &'static [&'static str]);
+
+/// What `cargo xtask test` needs beside cargo. An oracle that is missing fails a test.
+pub(crate) const FOR_TESTS: &[Need] = &[
+    ("cc", &["gcc", "libc6-dev"]),
+    ("git", &["git"]),
+    ("shellcheck", &["shellcheck"]),
+    ("sha256sum", &["coreutils"]),
+    ("b3sum", &["b3sum"]),
+];
+
+/// What `cargo xtask bench` measures against.
+pub(crate) const FOR_BENCHES: &[Need] = &[
+    ("cc", &["gcc", "libc6-dev"]),
+    ("sha256sum", &["coreutils"]),
+    ("b3sum", &["b3sum"]),
+    ("openssl", &["openssl"]),
+    ("rhash", &["rhash"]),
+    ("redis-server", &["redis-server"]),
+];
+
+/// Installs what is missing of `needs` if we may, else says how to.
+pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
+    let missing: Vec<&Need> = needs.iter().filter(|(program, _)| !has_program(program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = packages_of(&missing);
+    if !(is_root() && has_program("apt-get")) {
+        let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+        let packages = packages.join(" ");
+        return Err(Failure::Packages {
+            missing: programs.join(", "),
+            install: format!("sudo apt-get update && sudo apt-get install -y {packages}"),
+        });
+    }
+    run(apt_get().arg("update"))?;
+    run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(&packages))?;
+    match missing.iter().find(|(program, _)| !has_program(program)) {
+        None => Ok(()),
+        Some((program, _)) => Err(Failure::Wrong(format!("{program} is still not in PATH"))),
+    }
+}
+
+fn packages_of(needs: &[&Need]) -> Vec<&'static str> {
+    needs.iter().flat_map(|(_, packages)| packages.iter().copied()).collect()
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.arg("-q").env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// A process' own entry belongs to its effective user (proc_pid(5)).
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_installed() {
+        assert!(ensure(&[("sh", &["no-such-package"])]).is_ok());
+    }
+
+    #[test]
+    fn every_missing_program_brings_all_its_packages() {
+        let needs = [&FOR_TESTS[0], &FOR_TESTS[1]];
+        assert_eq!(packages_of(&needs), ["gcc", "libc6-dev", "git"]);
+    }
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask build`: the release binaries, fully static and stripped.
+//!
+//! The target is named although it is the host: then `RUSTFLAGS` do not apply to procedural
+//! macros, which cannot be static.
+
+use crate::elf;
+use crate::tools::{Failure, cargo, judge, output};
+use std::env;
+use std::fs;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+/// Packages that have one binary each, of the same name.
+const PACKAGES: [&str; 4] =
+    ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"];
+
+const STATIC: &str = "-C target-feature=+crt-static";
+
+/// Builds what is not up to date, and gives the directory where the binaries are.
+pub(crate) fn build() -> Result<PathBuf, Failure> {
+    let mut command = cargo(&["build", "--release", "--target", &host()?]);
+    command.args(PACKAGES.iter().flat_map(|package| ["-p", package]));
+    command.arg("--message-format=json-render-diagnostics");
+    let flags = env::var("RUSTFLAGS").map_or(STATIC.into(), |flags| format!("{flags} {STATIC}"));
+    command.env("RUSTFLAGS", flags);
+    let messages = build_quietly(&mut command)?;
+    let binaries: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
+    for package in PACKAGES {
+        let is_it = |path: &&PathBuf| path.file_name().is_some_and(|name| name == package);
+        match binaries.iter().find(is_it) {
+            Some(path) => check(path)?,
+            None => return Err(Failure::Wrong(format!("the build gave no binary {package}"))),
+        }
+    }
+    Ok(binaries[0].parent().expect("a file is in a directory").to_owned())
+}
+
+fn host() -> Result<String, Failure> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let about = output(Command::new(rustc).arg("-vV"))?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| Failure::Wrong("rustc -vV names no host".into()))
+}
+
+/// Runs cargo and passes on what it says, but for the line that says that nothing was to be done.
+/// Gives what it writes to stdout.
+fn build_quietly(command: &mut Command) -> Result<String, Failure> {
+    let color = if io::stderr().is_terminal() { "always" } else { "auto" };
+    command.env("CARGO_TERM_COLOR", color).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return judge(command, Err(error)).map(|()| String::new()),
+    };
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let speaker = thread::spawn(move || {
+        let lines = stderr.into_iter().flat_map(|pipe| BufReader::new(pipe).lines());
+        for line in lines.map_while(Result::ok).filter(|line| !line.contains("Finished")) {
+            eprintln!("{line}");
+        }
+    });
+    let mut messages = String::new();
+    let read = stdout.map_or(Ok(0), |mut pipe| pipe.read_to_string(&mut messages));
+    let status = read.and_then(|_| child.wait());
+    speaker.join().expect("the thread only copies lines");
+    judge(command, status).map(|()| messages)
+}
+
+/// The path in a message of cargo that tells of an executable.
+fn executable(message: &str) -> Option<PathBuf> {
+    let (_, rest) = message.split_once(r#""executable":""#)?;
+    let (path, _) = rest.split_once('"')?;
+    Some(PathBuf::from(path))
+}
+
+fn check(path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    let file = fs::read(path).map_err(|error| Failure::Wrong(format!("{shown}: {error}")))?;
+    let what = match elf::traits(&file) {
+        None => "is no binary",
+        Some(traits) if !traits.is_static => "is not static: it asks for a dynamic loader",
+        Some(traits) if !traits.is_stripped => "is not stripped: it has a symbol table",
+        Some(_) => return Ok(()),
+    };
+    Err(Failure::Wrong(format!("{shown} {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_messages_of_executables_name_one() {
+        let of = |text: &str| executable(text);
+        let artifact =
+            r#"{"reason":"compiler-artifact","executable":"/t/release/hashctl","fresh":true}"#;
+        assert_eq!(of(artifact), Some(PathBuf::from("/t/release/hashctl")));
+        assert_eq!(of(r#"{"reason":"compiler-artifact","executable":null}"#), None);
+        assert_eq!(of(r#"{"reason":"build-finished","success":true}"#), None);
+    }
+}

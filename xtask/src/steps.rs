@@ -1,0 +1,123 @@
+//! `cargo xtask test` and `cargo xtask lint`: steps in order, each timed, up to the first that
+//! fails.
+
+use crate::packages;
+use crate::release;
+use crate::tools::{Failure, cargo, has_program, output, root, run};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Everything that CI asks.
+pub(crate) fn test() -> Result<(), Failure> {
+    let mut steps = Steps::default();
+    steps.step("host packages", || packages::ensure(packages::FOR_TESTS))?;
+    steps.lints()?;
+    let bin_dir = steps.step("static release binaries", release::build)?;
+    steps.step("tests", || {
+        // The house rules are xtask's tests, and have run already.
+        let mut tests = cargo(&["test", "--workspace", "--exclude", "xtask"]);
+        run(tests.env("HASHCLUSTER_BIN_DIR", &bin_dir))
+    })?;
+    steps.summary();
+    Ok(())
+}
+
+/// What needs nothing to run but the checks themselves.
+pub(crate) fn lint() -> Result<(), Failure> {
+    let mut steps = Steps::default();
+    steps.step("host packages", || packages::ensure(packages::FOR_TESTS))?;
+    steps.lints()?;
+    steps.summary();
+    Ok(())
+}
+
+#[derive(Default)]
+struct Steps {
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Steps {
+    fn step<T>(
+        &mut self,
+        name: &'static str,
+        what: impl FnOnce() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        println!("\n==> {name}");
+        let start = Instant::now();
+        let result = what().map_err(|cause| Failure::Step { name, cause: Box::new(cause) })?;
+        self.done.push((name, start.elapsed()));
+        Ok(result)
+    }
+
+    fn lints(&mut self) -> Result<(), Failure> {
+        self.step("cargo fmt", || {
+            has_component("cargo-fmt", "rustfmt")?;
+            run(&mut cargo(&["fmt", "--all", "--check"]))
+        })?;
+        self.step("cargo clippy", || {
+            has_component("cargo-clippy", "clippy")?;
+            run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        })?;
+        self.step("house rules", || run(&mut cargo(&["test", "-p", "xtask"])))?;
+        self.step("shellcheck", shellcheck)
+    }
+
+    fn summary(&self) {
+        println!("\n==> summary");
+        for (name, time) in &self.done {
+            println!("{:>8.1} s  {name}", time.as_secs_f64());
+        }
+        let total: Duration = self.done.iter().map(|(_, time)| *time).sum();
+        println!("{:>8.1} s  all {} steps passed", total.as_secs_f64(), self.done.len());
+    }
+}
+
+fn has_component(program: &str, component: &str) -> Result<(), Failure> {
+    if has_program(program) {
+        return Ok(());
+    }
+    let how = format!("{program} is missing; `rustup component add {component}` installs it");
+    Err(Failure::Wrong(how))
+}
+
+fn shellcheck() -> Result<(), Failure> {
+    let scripts = scripts()?;
+    if scripts.is_empty() {
+        return Err(Failure::Wrong("no tracked shell script found".into()));
+    }
+    run(Command::new("shellcheck").arg("-x").args(&scripts).current_dir(root()))
+}
+
+/// Tracked files that a shell runs, by their first line.
+fn scripts() -> Result<Vec<PathBuf>, Failure> {
+    let tracked = output(Command::new("git").args(["ls-files", "-z"]).current_dir(root()))?;
+    let files = tracked.split_terminator('\0').map(PathBuf::from);
+    Ok(files
+        .filter(|path| fs::read(root().join(path)).is_ok_and(|text| is_script(&text)))
+        .collect())
+}
+
+fn is_script(text: &[u8]) -> bool {
+    let first = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    first.starts_with(b"#!") && (first.ends_with(b"bash") || first.ends_with(b"/sh"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_known_by_its_first_line() {
+        for (text, want) in [
+            ("#!/usr/bin/env bash\n", true),
+            ("#!/bin/sh\nx", true),
+            ("#!/usr/bin/env python3\n", false),
+            ("#![expect(x)]\nbash", false),
+            ("", false),
+        ] {
+            assert_eq!(is_script(text.as_bytes()), want, "{text:?}");
+        }
+    }
+}

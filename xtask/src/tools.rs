@@ -1,0 +1,99 @@
+//! Commands that are run, and how their failure is told.
+
+use std::env;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+
+/// Why a command of xtask stopped.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A program gave another status than 0.
+    Status { command: String, status: ExitStatus },
+    /// A program could not be run.
+    NotRun { command: String, error: io::Error },
+    /// Host packages are missing, and only root can install them.
+    Packages { missing: String, install: String },
+    /// What was built or found is not as it should be.
+    Wrong(String),
+    /// A step of a longer command.
+    Step { name: &'static str, cause: Box<Failure> },
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Packages { .. } => ExitCode::from(3),
+            Self::Step { cause, .. } => cause.exit_code(),
+            Self::Status { .. } | Self::NotRun { .. } | Self::Wrong(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { command, status } => write!(f, "`{command}` failed: {status}"),
+            Self::NotRun { command, error } => write!(f, "cannot run `{command}`: {error}"),
+            Self::Packages { missing, install } => {
+                write!(f, "missing on this machine: {missing}\n    install with: {install}")
+            }
+            Self::Wrong(what) => f.write_str(what),
+            Self::Step { name, cause } => write!(f, "step '{name}': {cause}"),
+        }
+    }
+}
+
+/// The directory of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask is a folder of the workspace").to_owned()
+}
+
+/// The cargo that runs us, in the workspace.
+pub(crate) fn cargo(args: &[&str]) -> Command {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(args).current_dir(root());
+    command
+}
+
+/// Runs `command` to its end.
+pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
+    let status = command.status();
+    judge(command, status)
+}
+
+pub(crate) fn judge(command: &Command, status: io::Result<ExitStatus>) -> Result<(), Failure> {
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::Status { command: line(command), status }),
+        Err(error) => Err(Failure::NotRun { command: line(command), error }),
+    }
+}
+
+/// What `command` writes to stdout.
+pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
+    match command.stderr(Stdio::inherit()).output() {
+        Ok(output) => {
+            judge(command, Ok(output.status))?;
+            let text = String::from_utf8(output.stdout);
+            text.map_err(|_| Failure::Wrong(format!("`{}` wrote no text", line(command))))
+        }
+        Err(error) => Err(Failure::NotRun { command: line(command), error }),
+    }
+}
+
+/// Whether a program of this name is in `PATH`.
+pub(crate) fn has_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|dir| dir.join(name).is_file())
+}
+
+fn line(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let program = program.file_name().unwrap_or(program.as_os_str());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
