@@ -10,6 +10,9 @@
 //! - every read names its offset: a shared file position does not matter and does not move;
 //! - no read goes more than one byte beyond the size of a stamp.
 //!
+//! What stays unseen: a single write call that began before the first fstat and still goes on after
+//! the last one, because its stamp is set when it begins.
+//!
 //! Not here: a file system that never answers (FUSE). Its files are regular, and only the lease's
 //! deadline at the controller helps.
 
@@ -188,4 +191,144 @@ fn refused(file: BorrowedFd<'_>, errno: Errno) -> Failure {
 
 fn failure(errno: Errno) -> Failure {
     Failure::Io { errno: errno as i32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+    use std::os::unix::net::UnixStream;
+    use std::time::SystemTime;
+    use tempfile::tempfile;
+
+    static GOING: AtomicBool = AtomicBool::new(false);
+
+    fn file(bytes: &[u8]) -> (File, Stamp) {
+        let mut file = tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        // Long ago: some kernels' clock for stamps is too coarse to see a change right after.
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let stamp = stamp_of(file.as_fd()).unwrap();
+        (file, stamp)
+    }
+
+    #[test]
+    fn a_small_file_is_read_whole_wherever_its_position_is() {
+        let mut buffer = [0xff; 5000];
+        for len in [0, 1, 4095, 4096, 4097, 4999] {
+            let bytes = vec![7; len];
+            let (file, stamp) = file(&bytes);
+            assert_eq!(read_whole(file.as_fd(), stamp, &mut buffer), Ok(Whole::Read { len }));
+            assert_eq!(buffer[..len], bytes);
+        }
+    }
+
+    #[test]
+    fn a_small_file_that_is_not_as_stamped_is_told_from_one_that_is() {
+        let (file, stamp) = file(b"four");
+        let mut buffer = [0; 100];
+        let mut check = |stamp| {
+            let now = stamp_of(file.as_fd()).unwrap();
+            let read = read_whole(file.as_fd(), stamp, &mut buffer);
+            assert_eq!(read, Ok(Whole::Unequal { now }), "{stamp:?}");
+        };
+        check(Stamp { size: 3, ..stamp });
+        check(Stamp { size: 5, ..stamp });
+        check(Stamp { size: 0, ..stamp });
+        check(Stamp { mtime_ns: stamp.mtime_ns - 1, ..stamp });
+        check(Stamp { ctime_ns: stamp.ctime_ns + 1, ..stamp });
+        file.set_len(2).unwrap();
+        check(stamp);
+    }
+
+    #[test]
+    fn a_file_that_grows_shrinks_or_is_written_while_it_is_read_is_not_good() {
+        type Change = fn(&File);
+        let changes: [(&str, Change); 3] = [
+            ("grows", |file| file.set_len(1_000_000).unwrap()),
+            ("shrinks", |file| file.set_len(300_000).unwrap()),
+            ("is written", |file| file.write_all_at(b"x", 5).unwrap()),
+        ];
+        for (what, change) in changes {
+            let (file, before) = file(&vec![1; 600_000]);
+            let mut buffer = vec![0; BUFFER_LEN];
+            let mut pieces = 0;
+            let result = read_stream(file.as_fd(), before, &mut buffer, &GOING, |_| {
+                pieces += 1;
+                if pieces == 1 {
+                    change(&file);
+                }
+            });
+            assert_eq!(result, Ok(Err(stamp_of(file.as_fd()).unwrap())), "it {what}");
+            let after = stamp_of(file.as_fd()).unwrap();
+            assert_ne!(after, before);
+            let result = read_stream(file.as_fd(), after, &mut buffer, &GOING, |_| {});
+            assert_eq!(result, Ok(Ok(())), "then it holds still");
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_a_stamp_says_and_one_byte() {
+        let (file, stamp) = file(&[1; 100]);
+        let mut len = 0;
+        let before = Stamp { size: 10, ..stamp };
+        let result =
+            read_stream(file.as_fd(), before, &mut [0; 64], &GOING, |bytes| len += bytes.len());
+        assert_eq!((result, len), (Ok(Err(stamp)), 11));
+    }
+
+    #[test]
+    fn a_part_is_exactly_its_bytes_of_an_unchanged_file() {
+        let bytes: Vec<u8> = (0..=250).cycle().take(10_000).collect();
+        let (file, stamp) = file(&bytes);
+        let read = |stamp, offset, len| {
+            let mut got = Vec::new();
+            let mut buffer = [0; 1000];
+            read_part(file.as_fd(), stamp, offset, len, &mut buffer, &GOING, |bytes| {
+                got.extend_from_slice(bytes);
+            })
+            .map(|()| got)
+        };
+        assert_eq!(read(stamp, 2048, 3000), Ok(bytes[2048..5048].to_vec()));
+        assert_eq!(read(stamp, 9000, 1000), Ok(bytes[9000..].to_vec()));
+        assert_eq!(read(stamp, 9000, 1001), Err(Failure::Changed), "the file ends too early");
+        let other = Stamp { mtime_ns: 1, ..stamp };
+        assert_eq!(read(other, 0, 1024), Err(Failure::Changed));
+    }
+
+    #[test]
+    fn a_revoked_read_ends() {
+        let (file, stamp) = file(b"");
+        file.set_len(1 << 40).unwrap();
+        let stamp = Stamp { size: 1 << 40, ..stamp };
+        let revoked = AtomicBool::new(false);
+        let result = read_stream(file.as_fd(), stamp, &mut [0; 4096], &revoked, |_| {
+            revoked.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(result, Err(failure(Errno::ECANCELED)));
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_without_waiting() {
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        let (pipe, _writer) = std::io::pipe().unwrap();
+        let zeroes = File::open("/dev/zero").unwrap();
+        let dir = File::open("/").unwrap();
+        let mut buffer = [0; 100];
+        let stamp = Stamp { size: 50, mtime_ns: 0, ctime_ns: 0 };
+        for (file, want) in [
+            (socket.as_fd(), Failure::NotRegular),
+            (pipe.as_fd(), Failure::NotRegular),
+            (zeroes.as_fd(), Failure::NotRegular),
+            (dir.as_fd(), failure(Errno::EISDIR)),
+        ] {
+            assert_eq!(read_whole(file, stamp, &mut buffer), Err(want));
+            assert_eq!(stamp_of(file), Err(want));
+            let part = read_part(file, stamp, 0, 1, &mut buffer, &GOING, |_| {});
+            assert_eq!(part, Err(want));
+        }
+    }
 }

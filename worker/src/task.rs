@@ -247,3 +247,193 @@ impl Batch<'_> {
         Err(Failure::Changed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_proto::Blob;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use tempfile::tempfile;
+
+    static GOING: AtomicBool = AtomicBool::new(false);
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..=250).cycle().skip(len % 251).take(len).collect()
+    }
+
+    fn file(bytes: &[u8]) -> (Stamp, File) {
+        let file = tempfile().unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        (source::stamp_of(file.as_fd()).unwrap(), file)
+    }
+
+    fn digests<'a>(algorithm: Algorithm, inputs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let inputs: Vec<_> = inputs.into_iter().collect();
+        Backend::Portable.hash_many(algorithm, &inputs, &mut out);
+        out
+    }
+
+    fn order(algorithm: Algorithm, work: Work, files: Vec<File>) -> Order {
+        let descriptors = files.into_iter().map(OwnedFd::from).collect();
+        Order { algorithm, work, descriptors }
+    }
+
+    fn output(algorithm: Algorithm, work: Work, files: Vec<File>) -> Output {
+        run(order(algorithm, work, files), &mut Scratch::default(), &GOING)
+    }
+
+    fn files(algorithm: Algorithm, files: Vec<(Stamp, File)>) -> Output {
+        let (files, descriptors) = files.into_iter().unzip();
+        output(algorithm, Work::Files { files }, descriptors)
+    }
+
+    #[track_caller]
+    fn check_piece(algorithm: Algorithm, piece: Piece, want: Option<&[u8]>) {
+        let output = output(algorithm, Work::Piece(piece), Vec::new());
+        match want {
+            Some(want) => assert_eq!((&output.outputs[..], output.failures), (want, vec![])),
+            None => {
+                let failures = vec![(0, Failure::Invalid)];
+                assert_eq!(output, Output { outputs: Vec::new(), failures });
+            }
+        }
+    }
+
+    const LENS: [usize; 12] =
+        [0, 1, 4096, 65_536, 100_000, 131_071, 131_072, 131_073, 262_144, 262_145, 5, 1_048_577];
+
+    #[test]
+    fn files_of_every_size_keep_their_order() {
+        let contents = LENS.map(pattern);
+        for algorithm in Algorithm::ALL {
+            let output = files(algorithm, contents.iter().map(|bytes| file(bytes)).collect());
+            let want = digests(algorithm, contents.iter().map(Vec::as_slice));
+            assert_eq!(output, Output { outputs: want, failures: vec![] }, "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn grouped_files_keep_their_order_whatever_the_group() {
+        let contents = LENS.map(pattern);
+        let want = digests(Algorithm::Sha256, contents.iter().map(Vec::as_slice));
+        for group_max in 1..=GROUP_MAX {
+            let mut output = Output::default();
+            let mut batch = Batch {
+                backend: Backend::Portable,
+                algorithm: Algorithm::Sha256,
+                buffer: &mut Scratch::default().0,
+                group: Group::new(group_max),
+                revoked: &GOING,
+                output: &mut output,
+            };
+            batch.run(contents.iter().map(|bytes| file(bytes)).map(|(s, f)| (s, f.into())));
+            assert_eq!(output.outputs, want, "groups of {group_max}");
+        }
+    }
+
+    #[test]
+    fn a_failed_file_leaves_the_others_their_digests() {
+        let null = File::open("/dev/null").unwrap();
+        let batch = vec![file(b"one"), (Stamp::default(), null), file(b"three")];
+        let output = files(Algorithm::Blake3, batch);
+        assert_eq!(output.failures, vec![(1, Failure::NotRegular)]);
+        assert_eq!(output.outputs, digests(Algorithm::Blake3, [&b"one"[..], b"three"]));
+    }
+
+    #[test]
+    fn a_file_that_changed_before_it_was_read_gets_the_digest_of_what_it_is_now() {
+        for len in [10, 300_000] {
+            let (stamp, changed) = file(&pattern(len));
+            let now = pattern(len + 1);
+            changed.write_all_at(&now, 0).unwrap();
+            let output = files(Algorithm::Sha256, vec![(stamp, changed)]);
+            let want = digests(Algorithm::Sha256, [&now[..]]);
+            assert_eq!(output, Output { outputs: want, failures: vec![] }, "{len} bytes");
+        }
+    }
+
+    /// Files of procfs say that they are empty, and are not.
+    #[test]
+    fn a_file_that_is_never_as_its_stamp_says_has_no_digest() {
+        let version = File::open("/proc/version").unwrap();
+        let stamp = source::stamp_of(version.as_fd()).unwrap();
+        assert_eq!(stamp.size, 0);
+        let output = files(Algorithm::Sha256, vec![(stamp, version)]);
+        let failures = vec![(0, Failure::Changed)];
+        assert_eq!(output, Output { outputs: vec![], failures });
+    }
+
+    #[test]
+    fn messages_are_cut_at_their_lengths() {
+        let messages = [&b""[..], b"a", b"", b"bcd", &[7; 500]];
+        let lens = messages.map(|message| u32::try_from(message.len()).unwrap()).into();
+        let work = Work::Messages { lens, data: messages.concat().into() };
+        let output = output(Algorithm::Sha512, work, Vec::new());
+        assert_eq!(output.outputs, digests(Algorithm::Sha512, messages));
+    }
+
+    #[test]
+    fn parts_of_a_file_merge_to_its_hash() {
+        let bytes = pattern(1_000_000);
+        let part_len = 256 << 10;
+        let mut values = Vec::new();
+        for (i, part) in bytes.chunks(part_len).enumerate() {
+            let (stamp, file) = file(&bytes);
+            let (offset, len) = ((i * part_len) as u64, part.len() as u64);
+            let work = Work::Part { file: stamp, offset, len };
+            let output = output(Algorithm::Blake3, work, vec![file]);
+            assert_eq!((output.outputs.len(), output.failures), (32, vec![]));
+            values.extend(output.outputs);
+        }
+        let merge = Piece::Merge { values: values.into(), root: true };
+        check_piece(Algorithm::Blake3, merge, Some(blake3::hash(&bytes).as_bytes()));
+    }
+
+    #[test]
+    fn a_part_of_a_changed_file_has_no_value() {
+        let (stamp, part) = file(&[1; 4096]);
+        part.set_len(4095).unwrap();
+        let work = Work::Part { file: stamp, offset: 2048, len: 2048 };
+        let output = output(Algorithm::Blake3, work, vec![part]);
+        assert_eq!(output.failures, vec![(0, Failure::Changed)]);
+    }
+
+    #[test]
+    fn a_part_or_piece_of_another_algorithm_is_invalid() {
+        let (stamp, part) = file(&[1; 4096]);
+        let work = Work::Part { file: stamp, offset: 0, len: 1024 };
+        let output = output(Algorithm::Sha256, work, vec![part]);
+        assert_eq!(output.failures, vec![(0, Failure::Invalid)]);
+        let data = Blob(vec![0; 64]);
+        let subtree = Piece::Subtree { offset: 0, data: data.clone() };
+        let merge = Piece::Merge { values: data.clone(), root: true };
+        let segment = Piece::Segment { state: Blob::default(), data, last: true };
+        check_piece(Algorithm::Sha256, subtree, None);
+        check_piece(Algorithm::Sha256, merge, None);
+        check_piece(Algorithm::Blake3, segment, None);
+    }
+
+    #[test]
+    fn a_shape_or_state_that_the_libraries_do_not_take_is_invalid() {
+        let blob = |len| Blob(vec![0xff; len]);
+        for (offset, len) in [(1, 10), (1024, 2000), (0, 0), (u64::MAX - 1, 10)] {
+            check_piece(Algorithm::Blake3, Piece::Subtree { offset, data: blob(len) }, None);
+        }
+        for len in [0, 32, 33] {
+            check_piece(Algorithm::Blake3, Piece::Merge { values: blob(len), root: false }, None);
+        }
+        for len in [1, 104, 208] {
+            let segment = Piece::Segment { state: blob(len), data: blob(128), last: true };
+            check_piece(Algorithm::Sha256, segment.clone(), None);
+            check_piece(Algorithm::Sha512, segment, None);
+        }
+    }
+
+    #[test]
+    fn many_empty_messages_are_not_free() {
+        let work = Work::Messages { lens: vec![0; 8192], data: Blob::default() };
+        assert_eq!(order(Algorithm::Sha256, work, vec![]).cost_len(), Some(8192 * 64));
+    }
+}

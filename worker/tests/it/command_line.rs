@@ -1,0 +1,114 @@
+//! Options: what they do, and what a wrong one gets.
+
+use crate::controller::{Controller, Worker};
+use nix::unistd::{Uid, geteuid};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+const WORKER: &str = env!("CARGO_BIN_EXE_hashcluster-worker");
+
+/// `nobody` on every Linux.
+const NOBODY: u32 = 65534;
+
+fn run(options: &[&str]) -> Output {
+    Command::new(WORKER).args(options).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_wrong_option_is_a_usage_error() {
+    for (options, text) in [
+        (&["--threads", "0"][..], "--threads"),
+        (&["--threads", "4097"], "--threads"),
+        (&["--cpus", "3-1"], "write cores as 0,2-3"),
+        (&["--nice", "20"], "--nice"),
+        (&["--sched", "fifo"], "fifo:PRIO"),
+        (&["--sched", "fifo:100"], "fifo:PRIO"),
+        (&["--name", ""], "1 to 64 bytes"),
+        (&["--name", "a\nb"], "no control characters"),
+        (&["--connect", "@abstract"], "abstract sockets"),
+        (&["--connect", "unix:/a", "--runtime-dir", "/b"], "cannot be used with"),
+        (&["file"], "unexpected argument"),
+    ] {
+        let output = run(options);
+        assert_eq!(output.status.code(), Some(2), "{options:?}");
+        assert!(stderr(&output).contains(text), "{options:?}: {}", stderr(&output));
+    }
+    let deep = format!("/{}", "x".repeat(120));
+    let output = run(&["--runtime-dir", &deep]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("at most 107"), "{}", stderr(&output));
+}
+
+#[test]
+fn help_and_version_say_what_they_should() {
+    let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
+    for text in ["--runtime-dir", "--connect", "--sched", "SIGTERM", "Exit status"] {
+        assert!(help.contains(text), "{text}");
+    }
+    let version = String::from_utf8(run(&["--version"]).stdout).unwrap();
+    assert_eq!(version, format!("hashcluster-worker {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn cores_that_the_process_may_not_use_are_one_line_and_1() {
+    let output = run(&["--cpus", "1023"]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = stderr(&output);
+    assert!(line.starts_with("hashcluster-worker: cannot run on cores 1023: "), "{line}");
+    assert_eq!(line.lines().count(), 1);
+}
+
+/// Root may do everything, so root becomes somebody else first.
+#[test]
+fn a_priority_that_is_not_permitted_is_one_line_and_1() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = dir.path().join("worker");
+    fs::copy(WORKER, &copy).unwrap();
+    for (options, text) in [
+        (["--sched", "fifo:99"], "cannot set the scheduling policy to fifo:99: "),
+        (["--nice", "-20"], "cannot set the nice value to -20: "),
+    ] {
+        let mut command = Command::new(&copy);
+        if geteuid().is_root() {
+            command.uid(Uid::from_raw(NOBODY).as_raw());
+        }
+        let output = command.args(options).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        let line = stderr(&output);
+        assert!(line.contains(text) && line.contains("CAP_SYS_NICE"), "{line}");
+        assert_eq!(line.lines().count(), 1);
+    }
+}
+
+/// Fields 18 and later of /proc/PID/task/TID/stat, of the thread called `name`.
+fn thread_stat(worker: &Worker, name: &str) -> Vec<String> {
+    let tasks = format!("/proc/{}/task", worker.pid());
+    for task in fs::read_dir(tasks).unwrap() {
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let (head, tail) = stat.rsplit_once(") ").unwrap();
+        if head.ends_with(&format!("({name}")) {
+            return tail.split_whitespace().map(str::to_owned).collect();
+        }
+    }
+    panic!("no thread called {name}");
+}
+
+#[test]
+fn hashing_threads_get_the_cores_and_priority_that_were_asked_for() {
+    let controller = Controller::new();
+    let options = ["--cpus", "0", "--threads", "2", "--nice", "7", "--sched", "batch"];
+    let worker = Worker::start(&controller, &options);
+    controller.welcome();
+    for name in ["hash-0", "hash-1"] {
+        let stat = thread_stat(&worker, name);
+        // After pid and name, proc(5) counts from 3: 19 is nice, 39 the core, 41 the policy.
+        assert_eq!((&*stat[16], &*stat[36], &*stat[38]), ("7", "0", "3"), "{name}");
+    }
+}

@@ -1,0 +1,254 @@
+//! Connecting, staying connected, and what a controller cannot do to a worker.
+
+use crate::controller::{Controller, DEADLINE, NAME, Peer, Worker, endless, file, stamp, welcome};
+use ipc_proto::codec;
+use ipc_proto::handshake::Refusal;
+use ipc_proto::limits::{BODY_LEN_MAX, HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
+use ipc_proto::message::{LeaseId, Planes, RefuseReason, Work, WorkerReply, WorkerRequest};
+use ipc_proto::{Algorithm, Blob};
+use nix::sys::signal::{Signal, kill};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+fn check_works(peer: &mut Peer) {
+    let source = file(b"abc");
+    let lease = peer.assign_files(Algorithm::Blake3, &[(stamp(&source), &source)]);
+    assert_eq!(peer.done(lease), (blake3::hash(b"abc").as_bytes().to_vec(), vec![]));
+}
+
+#[test]
+fn a_worker_says_what_it_is() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &["--threads", "3"]);
+    let intro = controller.accept().hello();
+    assert_eq!(intro.name, NAME);
+    assert_eq!(intro.software, env!("CARGO_PKG_VERSION"));
+    assert_eq!(i32::try_from(intro.pid).unwrap(), worker.pid().as_raw());
+    assert_eq!(intro.threads, 3);
+    assert!(intro.memory_bytes > 1 << 24, "{} bytes", intro.memory_bytes);
+    assert_eq!(intro.planes, Planes { descriptors: true, inline: true });
+    let served: Vec<_> = intro.backends.iter().map(|backend| backend.algorithm).collect();
+    assert_eq!(served, Algorithm::ALL);
+    assert!(intro.backends.iter().all(|backend| !backend.backend.is_empty()));
+}
+
+#[test]
+fn a_worker_waits_for_a_controller_that_is_not_there_yet_and_says_so_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let worker = Worker::start_in(dir.path(), &[]);
+    worker.says("no connection to the controller");
+    let controller = Controller::in_dir(dir);
+    let (mut peer, _) = controller.welcome();
+    worker.says("connected to the controller");
+    check_works(&mut peer);
+    worker.says_no_more();
+}
+
+#[test]
+fn a_worker_comes_back_after_its_controller_died_and_drops_the_old_work() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, credit) = controller.welcome();
+    worker.says("connected");
+    let before = worker.open_descriptors();
+    for _ in 0..credit {
+        let days = endless();
+        peer.assign_files(Algorithm::Sha256, &[(stamp(&days), &days)]);
+    }
+    let Controller { dir, .. } = controller;
+    drop(peer);
+    worker.says("lost the controller");
+    let controller = Controller::in_dir(dir);
+    let (mut peer, again) = controller.welcome();
+    assert_eq!(again, credit);
+    check_works(&mut peer);
+    assert_eq!(worker.open_descriptors(), before);
+}
+
+#[test]
+fn a_name_that_is_still_taken_is_asked_for_again() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &[]);
+    for _ in 0..3 {
+        let mut peer = controller.accept();
+        peer.hello();
+        let refusal = Refusal::new(RefuseReason::NameTaken, "a living worker has this name");
+        peer.send(&refusal.into_reply(), &[]);
+    }
+    let (mut peer, _) = controller.welcome();
+    worker.says("a living worker has this name");
+    worker.says("connected");
+    check_works(&mut peer);
+}
+
+#[test]
+fn a_final_refusal_ends_the_worker_with_one_line() {
+    for (reason, text) in [
+        (RefuseReason::Forbidden, "uid 1234 is not allowed"),
+        (RefuseReason::Version, "no common protocol version"),
+    ] {
+        let controller = Controller::new();
+        let mut worker = Worker::start(&controller, &[]);
+        let mut peer = controller.accept();
+        peer.hello();
+        peer.send(&Refusal::new(reason, text).into_reply(), &[]);
+        assert_eq!(worker.exit().code(), Some(1));
+        worker.says_after(
+            "the controller at ",
+            &format!("refuses this worker: {text}; "),
+            "refused",
+        );
+        worker.says_no_more();
+    }
+}
+
+#[test]
+fn heartbeats_go_on_while_every_thread_is_busy() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    let days = endless();
+    peer.assign_files(Algorithm::Sha256, &[(stamp(&days), &days)]);
+    let start = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(peer.any_reply(), Some(WorkerReply::Heartbeat));
+        peer.send(&WorkerRequest::Heartbeat, &[]);
+    }
+    assert!(start.elapsed() < 3 * HEARTBEAT_INTERVAL + HEARTBEAT_TIMEOUT);
+}
+
+#[test]
+fn a_silent_controller_is_left_and_asked_again() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &[]);
+    let (mut peer, _) = controller.welcome();
+    worker.says("connected");
+    let start = Instant::now();
+    while peer.any_reply().is_some() {
+        assert!(start.elapsed() < DEADLINE);
+    }
+    assert!(start.elapsed() + HEARTBEAT_INTERVAL > HEARTBEAT_TIMEOUT, "not before its time");
+    worker.says("no sign of life in 5 seconds");
+    let (mut peer, _) = controller.welcome();
+    check_works(&mut peer);
+}
+
+#[test]
+fn a_killed_worker_is_seen_at_once() {
+    let controller = Controller::new();
+    let mut worker = Worker::start(&controller, &[]);
+    let (mut peer, _) = controller.welcome();
+    worker.kill();
+    peer.closed();
+}
+
+#[test]
+fn a_signal_ends_a_worker_that_has_no_controller() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut worker = Worker::start_in(dir.path(), &[]);
+    worker.says("no connection");
+    kill(worker.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(worker.exit().code(), Some(0));
+}
+
+/// A frame around `body`.
+fn frame(body: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(body.len()).unwrap().to_le_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// An `Assign` of lease 1 to `algorithm` (its wire number), with `work` as encoded.
+fn assign(algorithm: u8, work: &[u8]) -> Vec<u8> {
+    frame(&[&[0, 1, 1, algorithm], work].concat())
+}
+
+#[test]
+fn whatever_a_controller_sends_malformed_costs_it_the_connection_only() {
+    const BLAKE3: u8 = 5;
+    let mut whole = Vec::new();
+    let work = Work::Messages { lens: vec![3], data: Blob(b"abc".to_vec()) };
+    let request =
+        WorkerRequest::Assign { lease: LeaseId(1), attempt: 1, algorithm: Algorithm::Sha256, work };
+    codec::encode_frame(&request, &mut whole).unwrap();
+    let body = &whole[4..];
+    let oversize = u32::try_from(BODY_LEN_MAX + 1).unwrap().to_le_bytes();
+    let mut cases = vec![
+        ("an empty frame", vec![0; 4], "frame of length 0"),
+        ("the longest length", vec![0xff; 4], "frame of 4294967295 bytes"),
+        ("a length just too long", oversize.to_vec(), "frame of 1048577 bytes"),
+        ("an unknown message", frame(&[9]), "malformed"),
+        ("an unknown algorithm", assign(9, &[1, 0, 0]), "malformed"),
+        ("unknown work", assign(BLAKE3, &[9]), "malformed"),
+        ("a trailing byte", frame(&[body, &[0]].concat()), "1 bytes after the message"),
+        ("a length that lies", assign(BLAKE3, &[1, 1, 3, 253, 0, 0, 0, 0, 0, 0, 0, 255]), ""),
+        ("no messages", assign(0, &[1, 0, 0]), "messages is 0"),
+        ("lengths of other bytes", assign(0, &[1, 1, 4, 3, 1, 2, 3]), "sum of lengths"),
+        ("no files", assign(0, &[0, 0]), "files is 0"),
+        ("a file without its descriptor", assign(0, &[0, 1, 0, 0, 0]), "with 0 descriptors"),
+        ("an empty part", assign(BLAKE3, &[2, 100, 0, 0, 0, 0]), "empty part is 1"),
+        ("a part beyond its file", assign(BLAKE3, &[2, 100, 0, 0, 0, 101]), "part end"),
+        ("a part between chunks", assign(BLAKE3, &[2, 100, 0, 0, 50, 50]), "part offset is 50"),
+        ("an empty subtree", assign(BLAKE3, &[3, 0, 0, 0]), "subtree length is 0"),
+        ("a subtree between chunks", assign(BLAKE3, &[3, 0, 7, 1, 1]), "subtree offset is 7"),
+        ("a merge of nothing", assign(BLAKE3, &[3, 1, 0, 1]), "values is 0"),
+        ("a ragged merge", assign(BLAKE3, &[&[3, 1, 33][..], &[7; 33], &[1]].concat()), "values"),
+        ("a ragged segment", assign(0, &[3, 2, 0, 1, 7, 0]), "segment length modulo 128"),
+    ];
+    for cut in 0..body.len() {
+        cases.push(("a cut message", frame(&body[..cut]), ""));
+    }
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &[]);
+    for (what, bytes, text) in cases {
+        let (mut peer, _) = controller.welcome();
+        worker.says("connected");
+        // A sign of life first: a controller that was good once is asked again soon.
+        peer.send(&WorkerRequest::Heartbeat, &[]);
+        peer.send_raw(&bytes, &[]);
+        peer.closed();
+        let line = format!("lost the controller at {}", controller.dir.path().display());
+        worker.says_after(&line, text, what);
+    }
+    let (mut peer, _) = controller.welcome();
+    check_works(&mut peer);
+}
+
+#[test]
+fn descriptors_that_no_message_claims_cost_the_connection_and_do_not_stay_open() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &[]);
+    let source = file(b"x");
+    let (mut peer, _) = controller.welcome();
+    worker.says("connected");
+    let before = worker.open_descriptors();
+    for _ in 0..3 {
+        let mut bytes = Vec::new();
+        codec::encode_frame(&WorkerRequest::Heartbeat, &mut bytes).unwrap();
+        peer.send_raw(&bytes, &[source.as_fd(); 253]);
+        peer.closed();
+        worker.says("descriptors that no message claims");
+        peer = controller.welcome().0;
+        worker.says("connected");
+        assert_eq!(worker.open_descriptors(), before);
+    }
+}
+
+#[test]
+fn a_malformed_welcome_is_no_connection() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &[]);
+    let mut peer = controller.accept();
+    peer.hello();
+    peer.send_raw(&frame(&[7; 20]), &[]);
+    peer.closed();
+    worker.says("no connection to the controller");
+    let mut peer = controller.accept();
+    peer.hello();
+    drop(peer);
+    let mut peer = controller.accept();
+    peer.hello();
+    peer.send(&welcome(), &[]);
+    assert!(matches!(peer.reply(), WorkerReply::Credit { .. }));
+    check_works(&mut peer);
+}

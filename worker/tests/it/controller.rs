@@ -1,0 +1,321 @@
+//! A controller whose every byte the test chooses, and a worker process that belongs to it.
+
+use ipc_proto::codec;
+use ipc_proto::message::{
+    Failures, Hello, HelloReply, LeaseId, Message, Planes, Role, Stamp, VERSION_MAX, Welcome, Work,
+    WorkerIntro, WorkerReply, WorkerRequest,
+};
+use ipc_proto::{Algorithm, handshake};
+use ipc_socket::{Inbox, Scratch, send};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::fstat;
+use nix::sys::time::TimeVal;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long anything may take before a test fails.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) const NAME: &str = "under-test";
+
+/// The place where a controller listens.
+pub(crate) struct Controller {
+    pub(crate) dir: TempDir,
+    listener: UnixListener,
+}
+
+impl Controller {
+    pub(crate) fn new() -> Self {
+        Self::in_dir(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn in_dir(dir: TempDir) -> Self {
+        let path = dir.path().join("worker.sock");
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(path).unwrap();
+        let deadline = TimeVal::new(DEADLINE.as_secs().try_into().unwrap(), 0);
+        setsockopt(&listener, sockopt::ReceiveTimeout, &deadline).unwrap();
+        Self { dir, listener }
+    }
+
+    /// The next connection, before a word was said on it.
+    pub(crate) fn accept(&self) -> Peer {
+        let (stream, _) = self.listener.accept().expect("a worker connects in time");
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        Peer { stream, inbox: Inbox::new(), scratch: Scratch::default(), leases: 0 }
+    }
+
+    /// The next connection, welcomed, with the credit that it gave.
+    pub(crate) fn welcome(&self) -> (Peer, u16) {
+        let mut peer = self.accept();
+        peer.hello();
+        peer.send(&welcome(), &[]);
+        let batches = peer.credit();
+        (peer, batches)
+    }
+}
+
+pub(crate) fn welcome() -> HelloReply {
+    HelloReply::Welcome(Welcome {
+        version: VERSION_MAX,
+        software: "test".to_owned(),
+        image: String::new(),
+        planes: Planes { descriptors: true, inline: true },
+    })
+}
+
+/// What a worker says of a batch.
+pub(crate) struct Answer {
+    pub(crate) lease: LeaseId,
+    pub(crate) credit: u16,
+    pub(crate) outputs: Vec<u8>,
+    pub(crate) failures: Failures,
+}
+
+/// One connection of a worker.
+pub(crate) struct Peer {
+    stream: UnixStream,
+    inbox: Inbox,
+    scratch: Scratch,
+    leases: u64,
+}
+
+impl Peer {
+    pub(crate) fn hello(&mut self) -> WorkerIntro {
+        loop {
+            if let Some(body) = self.inbox.next_body().unwrap() {
+                match handshake::accept(&body).unwrap().role {
+                    Role::Worker(intro) => {
+                        codec::decode::<Hello>(&body).unwrap();
+                        return intro;
+                    }
+                    Role::Client(_) => panic!("a worker says that it is a client"),
+                }
+            }
+            assert!(self.receive(), "closed before a hello");
+        }
+    }
+
+    pub(crate) fn send<M: Message>(&mut self, message: &M, descriptors: &[BorrowedFd<'_>]) {
+        let mut frame = Vec::new();
+        codec::encode_frame(message, &mut frame).unwrap();
+        self.send_raw(&frame, descriptors);
+    }
+
+    pub(crate) fn send_raw(&mut self, mut bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        let mut riding = descriptors;
+        while !bytes.is_empty() {
+            let sent = send(self.stream.as_fd(), bytes, riding).unwrap();
+            bytes = &bytes[sent..];
+            riding = &[];
+        }
+    }
+
+    /// Assigns a batch and gives its lease.
+    pub(crate) fn assign(
+        &mut self,
+        algorithm: Algorithm,
+        work: Work,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> LeaseId {
+        self.leases += 1;
+        let lease = LeaseId(self.leases);
+        let request = WorkerRequest::Assign { lease, attempt: 1, algorithm, work };
+        self.send(&request, descriptors);
+        lease
+    }
+
+    pub(crate) fn assign_files(
+        &mut self,
+        algorithm: Algorithm,
+        files: &[(Stamp, &File)],
+    ) -> LeaseId {
+        let descriptors: Vec<_> = files.iter().map(|(_, file)| file.as_fd()).collect();
+        let files = files.iter().map(|&(stamp, _)| stamp).collect();
+        self.assign(algorithm, Work::Files { files }, &descriptors)
+    }
+
+    /// The next message that is no heartbeat.
+    pub(crate) fn reply(&mut self) -> WorkerReply {
+        loop {
+            match self.any_reply() {
+                Some(WorkerReply::Heartbeat) => self.send(&WorkerRequest::Heartbeat, &[]),
+                Some(reply) => return reply,
+                None => panic!("the worker closed the connection"),
+            }
+        }
+    }
+
+    /// The next message, or `None` at the end of the stream.
+    pub(crate) fn any_reply(&mut self) -> Option<WorkerReply> {
+        loop {
+            if let Some((reply, _)) = self.inbox.next_message().unwrap() {
+                return Some(reply);
+            }
+            if !self.receive() {
+                return None;
+            }
+        }
+    }
+
+    /// The outcome of a batch, which must be the next answer and give one credit.
+    #[track_caller]
+    pub(crate) fn done(&mut self, want: LeaseId) -> (Vec<u8>, Failures) {
+        let answer = self.answer();
+        assert_eq!((answer.lease, answer.credit), (want, 1));
+        (answer.outputs, answer.failures)
+    }
+
+    /// The next message, which must be the outcome of a batch.
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> Answer {
+        let reply = self.reply();
+        let WorkerReply::Done { lease, attempt: 1, credit, outputs, failures, .. } = reply else {
+            panic!("a batch is done, not {reply:?}");
+        };
+        Answer { lease, credit, outputs: outputs.0, failures }
+    }
+
+    /// The next message, which must give credit.
+    #[track_caller]
+    pub(crate) fn credit(&mut self) -> u16 {
+        let reply = self.reply();
+        let WorkerReply::Credit { batches } = reply else { panic!("credit, not {reply:?}") };
+        batches
+    }
+
+    /// Waits until the worker closes the connection.
+    pub(crate) fn closed(&mut self) {
+        let start = Instant::now();
+        while self.any_reply().is_some() {
+            assert!(start.elapsed() < DEADLINE, "still open");
+        }
+    }
+
+    fn receive(&mut self) -> bool {
+        match self.inbox.receive(self.stream.as_fd(), &mut self.scratch) {
+            Ok(received) => received.bytes_len > 0,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("nothing came in time: {error}"),
+        }
+    }
+}
+
+/// A worker process, killed when the test is over.
+pub(crate) struct Worker {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Worker {
+    pub(crate) fn start(controller: &Controller, options: &[&str]) -> Self {
+        Self::start_in(controller.dir.path(), options)
+    }
+
+    pub(crate) fn start_in(dir: &Path, options: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hashcluster-worker"));
+        command.arg("--runtime-dir").arg(dir).args(["--name", NAME]).args(options);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Self { child, lines }
+    }
+
+    pub(crate) fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap())
+    }
+
+    /// The next line that the worker logs must contain `text`.
+    #[track_caller]
+    pub(crate) fn says(&self, text: &str) {
+        let line = self.lines.recv_timeout(DEADLINE).expect("a line in time");
+        assert!(line.contains(text), "'{text}' is not in '{line}'");
+    }
+
+    /// The next line must start with `start`, behind the program's name, and contain `text`.
+    #[track_caller]
+    pub(crate) fn says_after(&self, start: &str, text: &str, what: &str) {
+        let line = self.lines.recv_timeout(DEADLINE).expect("a line in time");
+        let said = line.strip_prefix("hashcluster-worker: ").expect("the program's name");
+        assert!(said.starts_with(start) && said.contains(text), "{what}: {line}");
+    }
+
+    /// Nothing that was not asked for was logged, and nothing will be.
+    #[track_caller]
+    pub(crate) fn says_no_more(self) {
+        let Self { lines, .. } = &self;
+        let more: Vec<_> = lines.try_iter().collect();
+        assert!(more.is_empty(), "{more:?}");
+    }
+
+    /// How it exits, by itself.
+    #[track_caller]
+    pub(crate) fn exit(&mut self) -> ExitStatus {
+        let pid = self.pid();
+        let (sender, done) = channel::<()>();
+        let watchdog = thread::spawn(move || {
+            if done.recv_timeout(DEADLINE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+            }
+        });
+        let status = self.child.wait().unwrap();
+        drop(sender);
+        watchdog.join().unwrap();
+        status
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn open_descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn stamp(file: &File) -> Stamp {
+    let stat = fstat(file).unwrap();
+    Stamp {
+        size: stat.st_size.try_into().unwrap(),
+        mtime_ns: stat.st_mtime * 1_000_000_000 + stat.st_mtime_nsec,
+        ctime_ns: stat.st_ctime * 1_000_000_000 + stat.st_ctime_nsec,
+    }
+}
+
+pub(crate) fn file(bytes: &[u8]) -> File {
+    use std::os::unix::fs::FileExt;
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    file
+}
+
+/// A file that takes days to hash and no space.
+pub(crate) fn endless() -> File {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(1 << 43).unwrap();
+    file
+}
+
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
+    (0..=250).cycle().skip(len % 251).take(len).collect()
+}

@@ -1,0 +1,167 @@
+//! Files that come as descriptors: their digests, and what happens to what is no good file.
+
+use crate::controller::{Controller, Worker, file, pattern, stamp};
+use hashcluster_worker::hash::Backend;
+use ipc_proto::Algorithm;
+use ipc_proto::limits::BATCH_FILES_MAX;
+use ipc_proto::message::{Failure, Stamp, Work};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+
+fn digests(algorithm: Algorithm, inputs: &[Vec<u8>]) -> Vec<u8> {
+    let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
+    let mut out = Vec::new();
+    Backend::Portable.hash_many(algorithm, &inputs, &mut out);
+    out
+}
+
+#[test]
+fn files_of_every_size_get_their_digests_in_order() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &["--threads", "2"]);
+    let (mut peer, _) = controller.welcome();
+    let lens = [0, 1, 55, 56, 57, 63, 64, 65, 4096, 131_071, 131_072, 131_073, 3_000_001];
+    let contents = lens.map(pattern);
+    let files = contents.each_ref().map(|bytes| file(bytes));
+    for algorithm in Algorithm::ALL {
+        let batch: Vec<_> = files.iter().map(|file| (stamp(file), file)).collect();
+        let lease = peer.assign_files(algorithm, &batch);
+        assert_eq!(peer.done(lease), (digests(algorithm, &contents), vec![]), "{algorithm}");
+    }
+}
+
+#[test]
+fn a_file_in_memory_and_a_moved_position_do_not_matter() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &[]);
+    let (mut peer, _) = controller.welcome();
+    let mut memory = File::from(memfd_create("test", MFdFlags::empty()).unwrap());
+    memory.write_all_at(b"in memory", 0).unwrap();
+    memory.seek(SeekFrom::End(0)).unwrap();
+    let lease = peer.assign_files(Algorithm::Sha256, &[(stamp(&memory), &memory)]);
+    let want = digests(Algorithm::Sha256, &[b"in memory".to_vec()]);
+    assert_eq!(peer.done(lease), (want, vec![]));
+    assert_eq!(memory.stream_position().unwrap(), 9, "the position is the client's");
+}
+
+#[test]
+fn what_is_no_regular_file_fails_alone_and_holds_nobody_up() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    let fifo_path = controller.dir.path().join("fifo");
+    mkfifo(&fifo_path, Mode::S_IRWXU).unwrap();
+    let fifo = OpenOptions::new().read(true).write(true).open(fifo_path).unwrap();
+    let zeroes = File::open("/dev/zero").unwrap();
+    let dir = File::open(controller.dir.path()).unwrap();
+    let socket = File::from(std::os::fd::OwnedFd::from(UnixStream::pair().unwrap().0));
+    let write_only =
+        OpenOptions::new().write(true).create_new(true).open(controller.dir.path().join("w"));
+    let write_only = write_only.unwrap();
+    write_only.write_all_at(b"secret", 0).unwrap();
+    let good = file(b"good");
+    for size in [0, 100, u64::MAX] {
+        let claim = Stamp { size, ..Stamp::default() };
+        let batch = [
+            (claim, &fifo),
+            (stamp(&good), &good),
+            (claim, &zeroes),
+            (claim, &dir),
+            (claim, &socket),
+            (claim, &write_only),
+            (stamp(&good), &good),
+        ];
+        let lease = peer.assign_files(Algorithm::Sha256, &batch);
+        let want = vec![
+            (0, Failure::NotRegular),
+            (2, Failure::NotRegular),
+            (3, Failure::Io { errno: libc::EISDIR }),
+            (4, Failure::NotRegular),
+            (5, Failure::Io { errno: libc::EBADF }),
+        ];
+        let good = b"good".to_vec();
+        let digests = digests(Algorithm::Sha256, &[good.clone(), good]);
+        assert_eq!(peer.done(lease), (digests, want), "claimed to have {size} bytes");
+    }
+}
+
+#[test]
+fn a_file_cut_short_or_rewritten_after_its_stamp_gets_the_digest_of_what_is_there() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &[]);
+    let (mut peer, _) = controller.welcome();
+    for len in [5_usize, 100_000, 2_000_000] {
+        let (cut, grown) = (file(&pattern(len)), file(&pattern(len)));
+        let stamps = [stamp(&cut), stamp(&grown)];
+        cut.set_len(1).unwrap();
+        grown.write_all_at(&pattern(len + 9), 0).unwrap();
+        let lease = peer.assign_files(Algorithm::Blake3, &[(stamps[0], &cut), (stamps[1], &grown)]);
+        let want = digests(Algorithm::Blake3, &[pattern(len)[..1].to_vec(), pattern(len + 9)]);
+        assert_eq!(peer.done(lease), (want, vec![]), "{len} bytes");
+    }
+}
+
+/// Files of procfs say that they are empty, and are not: to the worker one more byte has come each
+/// time that it looks.
+#[test]
+fn a_file_that_never_holds_still_is_said_to_have_changed() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &[]);
+    let (mut peer, _) = controller.welcome();
+    let version = File::open("/proc/version").unwrap();
+    let lease = peer.assign_files(Algorithm::Sha256, &[(stamp(&version), &version)]);
+    assert_eq!(peer.done(lease), (vec![], vec![(0, Failure::Changed)]));
+}
+
+#[test]
+fn parts_of_a_file_give_their_chaining_values_only_while_it_is_as_stamped() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &["--threads", "2"]);
+    let (mut peer, _) = controller.welcome();
+    let bytes = pattern((2 << 20) + 4097);
+    let source = file(&bytes);
+    let (stamp_before, part_len) = (stamp(&source), 1 << 20);
+    let mut values = Vec::new();
+    for (i, part) in bytes.chunks(part_len).enumerate() {
+        let (offset, len) = ((i * part_len) as u64, part.len() as u64);
+        let work = Work::Part { file: stamp_before, offset, len };
+        let lease = peer.assign(Algorithm::Blake3, work, &[source.as_fd()]);
+        let (value, failures) = peer.done(lease);
+        assert_eq!((value.len(), failures), (32, vec![]));
+        values.extend(value);
+    }
+    assert_eq!(
+        hashcluster_worker::hash::merge(&values, true),
+        Some(*blake3::hash(&bytes).as_bytes())
+    );
+    source.set_len(5 << 20).unwrap();
+    let part = |file| Work::Part { file, offset: 0, len: 1 << 20 };
+    let lease = peer.assign(Algorithm::Blake3, part(stamp_before), &[source.as_fd()]);
+    assert_eq!(peer.done(lease), (vec![], vec![(0, Failure::Changed)]), "grown since");
+    let lease = peer.assign(Algorithm::Sha512, part(stamp(&source)), &[source.as_fd()]);
+    assert_eq!(peer.done(lease), (vec![], vec![(0, Failure::Invalid)]), "no parts in SHA-2");
+}
+
+#[test]
+fn descriptors_are_closed_when_their_batch_is_done() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, credit) = controller.welcome();
+    let source = file(b"x");
+    let before = worker.open_descriptors();
+    let batch = vec![(stamp(&source), &source); BATCH_FILES_MAX];
+    for _ in 0..4 {
+        let leases: Vec<_> =
+            (0..credit).map(|_| peer.assign_files(Algorithm::Sha256, &batch)).collect();
+        for lease in leases {
+            assert_eq!(peer.done(lease).0.len(), BATCH_FILES_MAX * 32);
+        }
+    }
+    assert_eq!(worker.open_descriptors(), before);
+}

@@ -1,0 +1,154 @@
+//! Credit, revoked leases, and leaving in order.
+
+use crate::controller::{Controller, Peer, Worker, endless, file, stamp};
+use ipc_proto::message::{LeaseId, Piece, Work, WorkerRequest};
+use ipc_proto::{Algorithm, Blob};
+use nix::sys::signal::{Signal, kill};
+use std::fs::File;
+
+fn short() -> Work {
+    Work::Piece(Piece::Segment { state: Blob::default(), data: Blob::default(), last: true })
+}
+
+/// Assigns a file that takes days, and waits until a thread has it: a short file behind it on the
+/// only thread could not be done, one before it could.
+fn occupy(peer: &mut Peer, endless: &File) -> LeaseId {
+    peer.assign_files(Algorithm::Sha256, &[(stamp(endless), endless)])
+}
+
+#[test]
+fn a_worker_is_ready_for_a_batch_a_thread_and_two_more() {
+    for threads in ["1", "3"] {
+        let controller = Controller::new();
+        let _worker = Worker::start(&controller, &["--threads", threads]);
+        let (_, credit) = controller.welcome();
+        assert_eq!(credit, threads.parse::<u16>().unwrap() + 2);
+    }
+}
+
+#[test]
+fn revoked_leases_are_not_answered_and_their_credit_comes_back() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    let before = worker.open_descriptors();
+    let (days, small) = (endless(), file(b"small"));
+    for _ in 0..3 {
+        let running = occupy(&mut peer, &days);
+        let queued: Vec<_> = (0..2)
+            .map(|_| peer.assign_files(Algorithm::Sha256, &[(stamp(&small), &small)]))
+            .collect();
+        let leases = vec![running, queued[0], queued[1], LeaseId(u64::MAX)];
+        peer.send(&WorkerRequest::Revoke { leases }, &[]);
+        let mut credit = 0;
+        while credit < 3 {
+            credit += peer.credit();
+        }
+        assert_eq!(credit, 3);
+        assert_eq!(worker.open_descriptors(), before);
+        let lease = peer.assign_files(Algorithm::Sha256, &[(stamp(&small), &small)]);
+        assert_eq!(peer.done(lease).0.len(), 32, "it works on");
+    }
+}
+
+#[test]
+fn a_short_batch_does_not_wait_for_a_long_one() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    occupy(&mut peer, &endless());
+    let lease = peer.assign(Algorithm::Sha256, short(), &[]);
+    assert_eq!(peer.done(lease).0.len(), 32);
+}
+
+#[test]
+fn batches_beyond_the_credit_or_twice_end_the_connection() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &["--threads", "1"]);
+    let days = endless();
+    let (mut peer, credit) = controller.welcome();
+    worker.says("connected");
+    for _ in 0..=credit {
+        occupy(&mut peer, &days);
+    }
+    peer.closed();
+    worker.says("a batch beyond the credit given");
+
+    let (mut peer, _) = controller.welcome();
+    worker.says("connected");
+    let lease = occupy(&mut peer, &days);
+    let twice =
+        WorkerRequest::Assign { lease, attempt: 2, algorithm: Algorithm::Sha256, work: short() };
+    peer.send(&twice, &[]);
+    peer.closed();
+    worker.says("lease 1 twice");
+
+    let (mut peer, again) = controller.welcome();
+    assert_eq!(again, credit, "a new connection starts afresh");
+    let lease = peer.assign(Algorithm::Sha256, short(), &[]);
+    assert_eq!(peer.done(lease).0.len(), 32);
+}
+
+#[test]
+fn a_shutdown_lets_leases_be_answered_and_then_the_worker_leaves() {
+    let controller = Controller::new();
+    let mut worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    let source = file(&vec![1; 20_000_000]);
+    let leases: Vec<_> = (0..2)
+        .map(|_| peer.assign_files(Algorithm::Sha512, &[(stamp(&source), &source)]))
+        .collect();
+    peer.send(&WorkerRequest::Shutdown, &[]);
+    for want in leases {
+        let answer = peer.answer();
+        assert_eq!((answer.lease, answer.outputs.len()), (want, 64));
+    }
+    peer.closed();
+    assert_eq!(worker.exit().code(), Some(0));
+}
+
+#[test]
+fn an_idle_worker_leaves_at_once_when_sent_away() {
+    let controller = Controller::new();
+    let mut worker = Worker::start(&controller, &[]);
+    let (mut peer, _) = controller.welcome();
+    peer.send(&WorkerRequest::Shutdown, &[]);
+    peer.closed();
+    assert_eq!(worker.exit().code(), Some(0));
+}
+
+#[test]
+fn a_signal_lets_leases_be_answered_without_new_credit() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let controller = Controller::new();
+        let mut worker = Worker::start(&controller, &["--threads", "1"]);
+        let (mut peer, _) = controller.welcome();
+        worker.says("connected");
+        let source = file(&vec![1; 100_000_000]);
+        let lease = peer.assign_files(Algorithm::Sha512, &[(stamp(&source), &source)]);
+        // The link thread has read the batch before this one.
+        let marker = peer.assign(Algorithm::Sha256, short(), &[]);
+        peer.done(marker);
+        kill(worker.pid(), signal).unwrap();
+        worker.says("stopping");
+        let answer = peer.answer();
+        assert_eq!((answer.lease, answer.credit, answer.outputs.len()), (lease, 0, 64));
+        peer.closed();
+        assert_eq!(worker.exit().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_leases() {
+    let controller = Controller::new();
+    let mut worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    worker.says("connected");
+    occupy(&mut peer, &endless());
+    let marker = peer.assign(Algorithm::Sha256, short(), &[]);
+    peer.done(marker);
+    kill(worker.pid(), Signal::SIGTERM).unwrap();
+    worker.says("stopping");
+    kill(worker.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(worker.exit().code(), Some(0));
+}

@@ -1,0 +1,10 @@
+//! The real worker against a controller that the test plays.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod command_line;
+mod connection;
+mod controller;
+mod files;
+mod leases;
+mod pieces;
