@@ -14,7 +14,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 /// Pause before descriptors are sent again that the kernel had no room for.
@@ -57,7 +56,10 @@ pub(super) async fn serve(hub: Rc<Hub>, stream: UnixStream, side: Side) {
         }
         Err(error) => return hub.log.line(&format!("peer without credentials: {error}")),
     };
-    let port = Rc::new(Port::new(stream));
+    let port = match Port::new(stream) {
+        Ok(port) => Rc::new(port),
+        Err(error) => return hub.log.line(&format!("connection of uid {}: {error}", peer.uid)),
+    };
     let mut inbox = Inbox::new();
     match tokio::time::timeout(HELLO_TIMEOUT, hello(&hub, &port, &mut inbox, side)).await {
         Ok(Ok(role)) => talk(&hub, &port, inbox, role, peer).await,
@@ -68,7 +70,7 @@ pub(super) async fn serve(hub: Rc<Hub>, stream: UnixStream, side: Side) {
 }
 
 /// Tells a peer why it is refused; it is closed when `stream` is dropped.
-pub(super) fn refuse(hub: &Hub, stream: &UnixStream, refusal: Refusal) {
+pub(super) fn refuse(hub: &Hub, stream: &impl AsFd, refusal: Refusal) {
     hub.core.borrow_mut().count_refused();
     hub.log.line(&format!("peer refused: {refusal}"));
     let mut frame = Vec::new();
@@ -78,7 +80,7 @@ pub(super) fn refuse(hub: &Hub, stream: &UnixStream, refusal: Refusal) {
 }
 
 fn refuse_port(hub: &Hub, port: &Port, refusal: Refusal) {
-    refuse(hub, &port.socket, refusal);
+    refuse(hub, port.stream(), refusal);
 }
 
 /// Waits for the peer's `Hello`. `Err(None)` means that it left without a word.
@@ -208,48 +210,30 @@ async fn wait(hub: &Hub, port: &Port, inbox: &mut Inbox) -> Result<(), End> {
 
 /// Receives once.
 async fn receive(hub: &Hub, port: &Port, inbox: &mut Inbox) -> Result<(), End> {
-    let mut received = None;
-    while received.is_none() {
-        port.socket.readable().await.map_err(End::Io)?;
-        let tried = port.socket.try_io(Interest::READABLE, || {
-            let scratch = &mut *hub.scratch.borrow_mut();
-            let got = inbox.receive(port.socket.as_fd(), scratch)?;
-            received = Some(got.bytes_len);
-            // A short read emptied the socket, unless descriptors ended it early; saying so spares
-            // a call that would only learn the same.
-            let is_short = got.bytes_len < scratch.len() && got.descriptors_len == 0;
-            if is_short { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match tried {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                return Err(End::Closed);
-            }
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(End::Io(error)),
-            Ok(()) | Err(_) => {}
-        }
-    }
-    match received {
-        Some(0) if inbox.is_cut() => Err(End::Cut),
-        Some(0) => Err(End::Closed),
-        _ => Ok(()),
+    let received = port.receive(|socket| {
+        let scratch = &mut *hub.scratch.borrow_mut();
+        let received = inbox.receive(socket, scratch)?;
+        // A short read emptied the socket, unless descriptors ended it early.
+        let is_all = received.bytes_len < scratch.len() && received.descriptors_len == 0;
+        Ok((received.bytes_len, is_all))
+    });
+    match received.await {
+        Ok(0) if inbox.is_cut() => Err(End::Cut),
+        Ok(0) => Err(End::Closed),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(End::Closed),
+        Err(error) => Err(End::Io(error)),
     }
 }
 
-/// Sends once the socket takes more.
+/// Sends what waits to be sent, once the socket takes more.
 async fn send(port: &Port) -> Result<(), End> {
-    port.socket.writable().await.map_err(End::Io)?;
-    let mut flushed = Flushed::Full;
-    let tried = port.socket.try_io(Interest::WRITABLE, || {
-        flushed = port.flush()?;
-        if flushed == Flushed::Full { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-    });
-    match tried {
+    match port.flush() {
+        Ok(Flushed::Empty) => {}
+        Ok(Flushed::Full) => port.writable().await.map_err(End::Io)?,
+        Ok(Flushed::Later) => tokio::time::sleep(DESCRIPTORS_PAUSE).await,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(End::Closed),
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(End::Io(error)),
-        Ok(()) | Err(_) => {}
-    }
-    if flushed == Flushed::Later {
-        tokio::time::sleep(DESCRIPTORS_PAUSE).await;
+        Err(error) => return Err(End::Io(error)),
     }
     Ok(())
 }

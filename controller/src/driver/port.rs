@@ -1,32 +1,77 @@
 //! One peer's socket with what waits to be sent on it.
+//!
+//! The event loop watches the socket for reading only. Watching for writing as well would wake the
+//! controller whenever a peer takes what was sent to it, which doubles the wake-ups of a task on
+//! its way; so that is done through a second descriptor, and only while a socket is full.
 
 use super::outbox::{Flushed, Outbox};
 use ipc_proto::codec::CodecError;
 use ipc_proto::message::Message;
-use nix::sys::socket::{Shutdown, shutdown};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use tokio::net::UnixStream;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 #[derive(Debug)]
 pub(super) struct Port {
-    pub(super) socket: UnixStream,
+    socket: AsyncFd<UnixStream>,
     outbox: RefCell<Outbox>,
     /// Wakes the connection's task: there is something to send, or the connection is closed.
     pub(super) changed: Notify,
     closed: Cell<bool>,
 }
 
+/// How soon a full socket is tried again that could not be watched for writing.
+const WRITE_PAUSE: Duration = Duration::from_millis(5);
+
 impl Port {
-    pub(super) fn new(socket: UnixStream) -> Self {
-        Self {
-            socket,
-            outbox: RefCell::default(),
-            changed: Notify::new(),
-            closed: Cell::new(false),
+    /// Takes a socket that was accepted.
+    pub(super) fn new(stream: tokio::net::UnixStream) -> io::Result<Self> {
+        let socket = watch(stream.into_std()?, Interest::READABLE)?;
+        let closed = Cell::new(false);
+        Ok(Self { socket, outbox: RefCell::default(), changed: Notify::new(), closed })
+    }
+
+    pub(super) fn stream(&self) -> &UnixStream {
+        self.socket.get_ref()
+    }
+
+    /// Calls `receive` once there is something to receive; it gives `true` if that was all there
+    /// was.
+    pub(super) async fn receive<T>(
+        &self,
+        mut receive: impl FnMut(BorrowedFd<'_>) -> io::Result<(T, bool)>,
+    ) -> io::Result<T> {
+        loop {
+            let mut guard = self.socket.readable().await?;
+            match receive(self.stream().as_fd()) {
+                Ok((received, is_all)) => {
+                    if is_all {
+                        guard.clear_ready();
+                    }
+                    return Ok(received);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until the socket takes more.
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        match self.stream().try_clone().and_then(|twin| watch(twin, Interest::WRITABLE)) {
+            Ok(twin) => twin.writable().await.map(drop),
+            // No descriptor to spare: look again soon.
+            Err(_) => {
+                tokio::time::sleep(WRITE_PAUSE).await;
+                Ok(())
+            }
         }
     }
 
@@ -47,7 +92,7 @@ impl Port {
     }
 
     pub(super) fn flush(&self) -> io::Result<Flushed> {
-        self.outbox.borrow_mut().flush(self.socket.as_fd())
+        self.outbox.borrow_mut().flush(self.stream().as_fd())
     }
 
     pub(super) fn has_unsent(&self) -> bool {
@@ -66,6 +111,14 @@ impl Port {
         self.closed.set(true);
         self.changed.notify_one();
         // The peer may have gone first; then there is nothing to shut down.
-        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let _ = self.stream().shutdown(Shutdown::Both);
     }
+}
+
+#[expect(
+    deprecated,
+    reason = "what replaces it is an unsafe function, whose condition a UnixStream always meets"
+)]
+fn watch(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    AsyncFd::with_interest(stream, interest)
 }

@@ -1,0 +1,248 @@
+//! A controller with workers in a directory of their own.
+
+use ipc_proto::endpoint::CLIENT_SOCKET;
+use ipc_proto::message::{ClientReply, ClientRequest, Status};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::env;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// How long workers may take to be ready, in milliseconds.
+const READY_TIMEOUT_MS: u32 = 20_000;
+
+/// The path of one of our binaries: in `$HASHCLUSTER_BIN_DIR`, else where cargo put ours.
+///
+/// # Panics
+/// If it was not built.
+#[must_use]
+pub fn bin(name: &str) -> PathBuf {
+    let dir = env::var_os("HASHCLUSTER_BIN_DIR").map_or_else(
+        || {
+            let own = env::current_exe().expect("a running program has a path");
+            own.ancestors()
+                .find(|dir| dir.join(name).is_file())
+                .unwrap_or_else(|| panic!("{name} is not built; run cargo xtask build"))
+                .to_owned()
+        },
+        PathBuf::from,
+    );
+    let path = dir.join(name);
+    assert!(path.is_file(), "{} is not built; run cargo xtask build", path.display());
+    path
+}
+
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Worker processes.
+    pub workers: usize,
+    /// Threads of each.
+    pub threads: usize,
+    /// The controller's limit of open files, if it is to have one.
+    pub controller_files: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { workers: 2, threads: 1, controller_files: None }
+    }
+}
+
+/// A running cluster; stopped when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    dir: TempDir,
+    options: Options,
+    /// The controller's process.
+    pub controller: Child,
+    /// The workers' processes, by number.
+    pub workers: Vec<Child>,
+}
+
+impl Cluster {
+    /// Starts everything and waits until all workers are ready.
+    ///
+    /// # Panics
+    /// If anything does not start.
+    #[must_use]
+    pub fn start(options: Options) -> Self {
+        let dir = tempfile::Builder::new().prefix("hc").tempdir().expect("a temporary directory");
+        let controller = start_controller(dir.path(), options.controller_files);
+        let mut cluster = Self { dir, options, controller, workers: Vec::new() };
+        for number in 0..options.workers {
+            let worker = cluster.spawn_worker(number);
+            cluster.workers.push(worker);
+        }
+        cluster.wait_ready(options.workers);
+        cluster
+    }
+
+    /// The runtime directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The clients' socket.
+    #[must_use]
+    pub fn client_socket(&self) -> PathBuf {
+        self.dir().join(CLIENT_SOCKET)
+    }
+
+    /// `hashctl`, told where the cluster is.
+    #[must_use]
+    pub fn hashctl(&self) -> Command {
+        let mut command = Command::new(bin("hashctl"));
+        command.env("HASHCLUSTER_RUNTIME_DIR", self.dir()).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts worker `number`, which need not be ready when this returns.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn spawn_worker(&self, number: usize) -> Child {
+        Command::new(bin("hashcluster-worker"))
+            .arg("--runtime-dir")
+            .arg(self.dir())
+            .args(["--name", &format!("w{number}"), "--threads", &self.options.threads.to_string()])
+            .stdin(Stdio::null())
+            .stderr(log_file(self.dir(), &format!("w{number}.log")))
+            .spawn()
+            .expect("the worker starts")
+    }
+
+    /// Kills worker `number` with `SIGKILL` and starts it again.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn replace_worker(&mut self, number: usize) {
+        let fresh = self.spawn_worker(number);
+        let mut old = std::mem::replace(&mut self.workers[number], fresh);
+        old.kill().expect("our own child");
+        old.wait().expect("our own child");
+    }
+
+    /// Waits until so many workers are ready.
+    ///
+    /// # Panics
+    /// If they are not in time.
+    pub fn wait_ready(&self, workers: usize) {
+        let workers = u32::try_from(workers).expect("a small number");
+        let timeout_ms = READY_TIMEOUT_MS;
+        let reply = self.ask(&ClientRequest::WaitReady { workers, timeout_ms });
+        let is_ready = matches!(reply, ClientReply::Ready { enough: true, .. });
+        assert!(is_ready, "workers are not ready: {reply:?}\n{}", self.logs());
+    }
+
+    /// What the controller sees.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self.ask(&ClientRequest::Status) {
+            ClientReply::Status(status) => *status,
+            reply => panic!("not a status: {reply:?}"),
+        }
+    }
+
+    fn ask(&self, request: &ClientRequest) -> ClientReply {
+        let mut client = crate::client(&self.client_socket());
+        client.sender.send(request, &[]).expect("the controller is there");
+        client.receiver.receive().expect("the controller answers").0
+    }
+
+    /// Everything the processes wrote.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for entry in self.dir().read_dir().into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "log") {
+                let log = std::fs::read(entry.path()).unwrap_or_default();
+                text.push_str(&String::from_utf8_lossy(&log));
+            }
+        }
+        text
+    }
+
+    /// The process ids of the controller and the workers.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
+        std::iter::once(&self.controller).chain(&self.workers).map(Child::id).collect()
+    }
+
+    /// Stops the controller in order and says whether it ended well.
+    ///
+    /// # Panics
+    /// If it is not ours any more.
+    pub fn terminate_controller(&mut self) -> bool {
+        signal(&self.controller, Signal::SIGTERM);
+        self.controller.wait().expect("our own child").success()
+    }
+
+    /// Starts another controller in the place of one that ended.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn restart_controller(&mut self) {
+        self.controller = start_controller(self.dir(), self.options.controller_files);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln_logs(&self.logs());
+        }
+        for child in self.workers.iter_mut().chain([&mut self.controller]) {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the processes' own words belong to a failed test")]
+fn eprintln_logs(logs: &str) {
+    eprintln!("--- logs of the cluster\n{logs}---");
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).expect("a process id");
+    kill(Pid::from_raw(pid), signal).expect("our own child");
+}
+
+fn start_controller(dir: &Path, files: Option<u64>) -> Child {
+    let (mut ready, ready_writer) = std::io::pipe().expect("a pipe");
+    let binary = bin("hashcluster-controller");
+    // The shell hands its own standard output on as descriptor 3 and sets the limit.
+    let limit = files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
+    let script = format!("{limit}exec \"$0\" --runtime-dir \"$1\" --ready-fd 3 3>&1 >/dev/null");
+    let mut child = Command::new("/bin/bash")
+        .args(["-c", &script])
+        .arg(binary)
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(ready_writer)
+        .stderr(log_file(dir, "controller.log"))
+        .spawn()
+        .expect("the controller starts");
+    let mut line = [0; 6];
+    if ready.read_exact(&mut line).is_err() {
+        let status = child.wait();
+        let log = std::fs::read_to_string(dir.join("controller.log")).unwrap_or_default();
+        panic!("the controller ended: {status:?}\n{log}");
+    }
+    child
+}
+
+fn log_file(dir: &Path, name: &str) -> Stdio {
+    let file = File::options().create(true).append(true).open(dir.join(name)).expect("a log file");
+    file.into()
+}

@@ -1,0 +1,38 @@
+//! Peers made by hand.
+
+use ipc_proto::Algorithm;
+use ipc_proto::message::{Backend, ClientIntro, Planes, Role, WorkerIntro};
+use ipc_socket::Connection;
+use std::path::Path;
+
+/// A client connection to the socket at `path`.
+///
+/// # Panics
+/// If there is none to be had.
+#[must_use]
+pub fn client(path: &Path) -> Connection {
+    Connection::open(path, client_role())
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What a client made by hand says of itself.
+#[must_use]
+pub fn client_role() -> Role {
+    Role::Client(ClientIntro { software: "test".to_owned() })
+}
+
+/// What a worker made by hand says of itself.
+#[must_use]
+pub fn worker_role(name: &str) -> Role {
+    let backend = |algorithm| Backend { algorithm, backend: "test".to_owned() };
+    Role::Worker(WorkerIntro {
+        name: name.to_owned(),
+        software: "test".to_owned(),
+        image: String::new(),
+        pid: 1,
+        threads: 1,
+        memory_bytes: 0,
+        backends: Algorithm::ALL.map(backend).to_vec(),
+        planes: Planes { descriptors: true, inline: true },
+    })
+}
