@@ -56,7 +56,7 @@ fn build_quietly(command: &mut Command) -> Result<String, Failure> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let speaker = thread::spawn(move || {
         let lines = stderr.into_iter().flat_map(|pipe| BufReader::new(pipe).lines());
-        for line in lines.map_while(Result::ok).filter(|line| !line.contains("Finished")) {
+        for line in lines.map_while(Result::ok).filter(|line| !is_done(line)) {
             eprintln!("{line}");
         }
     });
@@ -65,6 +65,10 @@ fn build_quietly(command: &mut Command) -> Result<String, Failure> {
     let status = read.and_then(|_| child.wait());
     speaker.join().expect("the thread only copies lines");
     judge(command, status).map(|()| messages)
+}
+
+fn is_done(line: &str) -> bool {
+    line.contains("Finished") && line.contains("target(s)")
 }
 
 /// The path in a message of cargo that tells of an executable.

@@ -1,0 +1,112 @@
+//! Rules about `Cargo.toml` files, read line by line: they are simple, and rules keep them so.
+
+use crate::tree::{read, refuse};
+
+/// The lines of the tables of `manifest` whose names `wanted` takes, without comments.
+fn lines(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut is_wanted = false;
+    let mut found = Vec::new();
+    for line in manifest.lines().map(str::trim) {
+        if let Some(table) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            is_wanted = wanted(table);
+        } else if is_wanted && !line.is_empty() && !line.starts_with('#') {
+            found.push(line.to_owned());
+        }
+    }
+    found
+}
+
+fn key(line: &str) -> &str {
+    line.split(['=', '.', ' ']).next().unwrap_or_default()
+}
+
+/// Names of the crates that `manifest` needs outside its tests.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let is_wanted = |table: &str| table.ends_with("dependencies") && !table.contains("dev-");
+    lines(manifest, is_wanted).iter().map(|line| key(line).to_owned()).collect()
+}
+
+fn members() -> Vec<String> {
+    let root = read("Cargo.toml");
+    let members = root.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    let members: Vec<String> = members
+        .trim_end_matches(']')
+        .split(',')
+        .map(|member| member.trim().trim_matches('"').to_owned())
+        .collect();
+    assert!(members.len() >= 8, "{members:?}");
+    members
+}
+
+#[test]
+fn every_crate_follows_the_workspace() {
+    let package = ["version", "edition", "rust-version", "license", "publish"];
+    let mut broken = Vec::new();
+    for member in members() {
+        let manifest = read(&format!("{member}/Cargo.toml"));
+        let mut has = |table: &str, line: &str| {
+            if !lines(&manifest, |name| name == table).iter().any(|found| found == line) {
+                broken.push(format!("{member}/Cargo.toml: no `{line}` in [{table}]"));
+            }
+        };
+        has("lints", "workspace = true");
+        package.iter().for_each(|key| has("package", &format!("{key}.workspace = true")));
+    }
+    refuse(&broken, "lints and the oldest Rust are decided once, in the workspace");
+}
+
+#[test]
+fn every_version_is_named_once_in_the_workspace() {
+    let mut broken = Vec::new();
+    for member in members() {
+        let manifest = read(&format!("{member}/Cargo.toml"));
+        for line in lines(&manifest, |table| table.ends_with("dependencies")) {
+            let line = line.replace(' ', "");
+            if !line.contains("workspace=true") && !line.contains("path=") {
+                broken.push(format!("{member}/Cargo.toml: {line}"));
+            }
+        }
+    }
+    refuse(&broken, "a dependency's version stands in [workspace.dependencies] only");
+}
+
+#[track_caller]
+fn check_without(member: &str, crates: &[&str], reason: &str) {
+    let needs = dependencies(&read(&format!("{member}/Cargo.toml")));
+    let found = needs.into_iter().filter(|name| crates.contains(&name.as_str()));
+    refuse(&found.collect::<Vec<_>>(), &format!("{member}: {reason}"));
+}
+
+#[test]
+fn the_controller_links_no_hash_kernel() {
+    let reason = "it hands out work and computes none, so it stays small and parses no data";
+    check_without("controller", &["sha2", "blake3", "hashcluster-worker"], reason);
+}
+
+#[test]
+fn the_protocol_does_no_io() {
+    let crates = ["tokio", "nix", "libc", "mio", "socket2", "ipc-socket"];
+    check_without("ipc-proto", &crates, "bytes in, bytes out: no I/O, no async, no system calls");
+}
+
+#[test]
+fn every_dependency_says_why_it_is_here() {
+    let decisions = read("docs/decisions/0002-dependencies.md");
+    let external = lines(&read("Cargo.toml"), |table| table == "workspace.dependencies");
+    let external = external.iter().filter(|line| !line.contains("path ="));
+    let names: Vec<&str> = external.map(|line| key(line)).collect();
+    assert!(names.contains(&"bincode"), "{names:?}");
+    let unnamed = names
+        .into_iter()
+        .filter(|name| !decisions.lines().any(|line| line.contains(&format!("`{name}`"))));
+    let reason = "a dependency gets a line with its `name` in docs/decisions/0002-dependencies.md: \
+                  why, its size, what else was looked at";
+    refuse(&unnamed.map(str::to_owned).collect::<Vec<_>>(), reason);
+}
+
+#[test]
+fn a_manifest_is_read_by_its_tables() {
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\n# why\na = \"1\"\nb.workspace = true\n\
+                    [target.'cfg(unix)'.dependencies]\nc={}\n[dev-dependencies]\nd = \"1\"\n";
+    assert_eq!(dependencies(manifest), ["a", "b", "c"]);
+}

@@ -1,0 +1,110 @@
+//! The tracked files, as the rules see them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A tracked text file.
+#[derive(Debug)]
+pub(crate) struct File {
+    /// Relative to the workspace, with `/`.
+    pub(crate) path: String,
+    pub(crate) text: String,
+}
+
+/// The directory of the workspace.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every tracked file that is text and is there.
+pub(crate) fn files() -> Vec<File> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
+    let listed = listed.expect("the rules read what git tracks; install git");
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let paths = String::from_utf8(listed.stdout).unwrap();
+    let read = |path: &str| {
+        let text = String::from_utf8(fs::read(root().join(path)).ok()?).ok()?;
+        Some(File { path: path.to_owned(), text })
+    };
+    let files: Vec<File> = paths.split_terminator('\0').filter_map(read).collect();
+    assert!(files.len() > 20, "only {} tracked files: not the workspace", files.len());
+    files
+}
+
+/// The tracked Rust files.
+pub(crate) fn rust_files() -> Vec<File> {
+    files().into_iter().filter(|file| file.path.ends_with(".rs")).collect()
+}
+
+/// The text of a file that has to be there.
+#[track_caller]
+pub(crate) fn read(path: &str) -> String {
+    match fs::read_to_string(root().join(path)) {
+        Ok(text) => text,
+        Err(error) => panic!("{path} has to exist: {error}"),
+    }
+}
+
+/// Fails with one line for each place that breaks a rule.
+#[track_caller]
+pub(crate) fn refuse(broken: &[String], reason: &str) {
+    assert!(broken.is_empty(), "{reason}\n  {}", broken.join("\n  "));
+}
+
+impl File {
+    /// The lines above the module of tests, which stands last in a file.
+    pub(crate) fn untested_lines(&self) -> impl Iterator<Item = &str> {
+        let lines: Vec<&str> = self.text.lines().collect();
+        let is_tests = |pair: &[&str]| {
+            pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{')
+        };
+        let len = lines.windows(2).position(is_tests).unwrap_or(lines.len());
+        lines.into_iter().take(len)
+    }
+
+    /// Numbered lines of code: neither comments nor tests.
+    pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.untested_lines().enumerate().map(|(i, line)| (i + 1, line));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// Where `what` says that a line of code breaks a rule.
+    pub(crate) fn broken(&self, what: impl Fn(&str) -> bool) -> Vec<String> {
+        let lines = self.code().filter(|(_, line)| what(line));
+        lines.map(|(number, line)| format!("{}:{number}: {}", self.path, line.trim())).collect()
+    }
+
+    pub(crate) fn is_in(&self, folders: &[&str]) -> bool {
+        folders.iter().any(|folder| self.path.starts_with(folder))
+    }
+
+    /// Whether it is only ever built for tests and benches.
+    pub(crate) fn is_test(&self) -> bool {
+        let in_folder = |folder: &str| self.path.contains(&format!("/{folder}/"));
+        in_folder("tests") || in_folder("benches") || self.is_in(&["system-tests/", "fuzz/"])
+    }
+}
+
+/// Whether `name` stands in `line` and does not continue a longer name to its left.
+pub(crate) fn names(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+#[test]
+fn a_name_inside_a_longer_one_does_not_count() {
+    assert!(names("use std::fs::File;", "fs::"));
+    assert!(names("fs::read(x)", "fs::"));
+    assert!(!names("use nix::sys::statfs::statfs;", "fs::"));
+}
+
+#[test]
+fn comments_and_tests_are_no_code() {
+    let text =
+        "#[cfg(test)]\nmod far;\n// b\n    /// c\nd\n#[cfg(test)]\nmod tests {\n}\n".to_owned();
+    let file = File { path: "x/src/y.rs".into(), text };
+    assert_eq!(file.code().collect::<Vec<_>>(), [(1, "#[cfg(test)]"), (2, "mod far;"), (5, "d")]);
+}
