@@ -45,12 +45,16 @@ pub(crate) struct Ended {
 impl Bench {
     /// `told` is what the fakes are told.
     pub(crate) fn new(test: &str, told: &str) -> Self {
+        let fake = Path::new(BIN).with_file_name("examples").join("fake");
+        assert!(
+            fake.exists(),
+            "no {}: `cargo test -p hashcluster-vm` builds it, --test it does not",
+            fake.display()
+        );
         let dir = PathBuf::from(format!("/tmp/hcvm-{}-{test}", std::process::id()));
         fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
         let bin_dir = dir.join("bin");
         fs::create_dir(&bin_dir).unwrap();
-        let fake = Path::new(BIN).with_file_name("examples").join("fake");
-        assert!(fake.exists(), "no {}: cargo test without --test builds it", fake.display());
         for name in ["hashcluster-controller", "hashcluster-worker", "command"] {
             symlink(&fake, bin_dir.join(name)).unwrap();
         }
