@@ -4,10 +4,11 @@
 //! another worker. A batch that was lost is cut into smaller ones: an item that kills its workers
 //! is alone by its third attempt and takes no other with it.
 
-use super::limits::{FILE_COST, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST};
+use super::limits::{FILE_COST, FILE_COST_MAX, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, STATE_LEN_MAX};
-use ipc_proto::message::{Piece, Run, Stamp, Work};
+use ipc_proto::message::{Failures, Piece, Run, Stamp, Work};
 use ipc_proto::{Algorithm, Blob};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 
@@ -89,7 +90,9 @@ impl<F: Clone> Batch<F> {
     /// Bytes that are read or absorbed.
     pub(super) fn bytes(&self) -> u64 {
         match &self.load {
-            Load::Files(files) => files.iter().map(|file| file.stamp.size).sum(),
+            Load::Files(files) => {
+                files.iter().fold(0, |sum, file| sum.saturating_add(file.stamp.size))
+            }
             Load::Messages { data, .. } => data.len() as u64,
             Load::Part { len, .. } => *len,
             Load::Merge { values, .. } => values.len() as u64,
@@ -99,12 +102,30 @@ impl<F: Clone> Batch<F> {
 
     /// Work in it, in bytes hashed: what is fixed about an item counts as bytes.
     pub(super) fn cost(&self) -> u64 {
-        let items_len = self.items_len() as u64;
-        let fixed = match &self.load {
-            Load::Files(_) | Load::Part { .. } => FILE_COST,
-            Load::Messages { .. } | Load::Merge { .. } | Load::Piece { .. } => MESSAGE_COST,
+        match &self.load {
+            Load::Files(files) => files.iter().map(|file| file_cost(file.stamp.size)).sum(),
+            Load::Part { len, .. } => file_cost(*len),
+            Load::Messages { .. } | Load::Merge { .. } | Load::Piece { .. } => {
+                self.bytes() + MESSAGE_COST * self.items_len() as u64
+            }
+        }
+    }
+
+    /// Bytes of the items that did not fail.
+    pub(super) fn bytes_done(&self, failures: &Failures) -> u64 {
+        if failures.is_empty() {
+            return self.bytes();
+        }
+        let failed: BTreeSet<u32> = failures.iter().map(|&(position, _)| position).collect();
+        let done = |lens: &mut dyn Iterator<Item = u64>| {
+            let done = (0..).zip(lens).filter(|(position, _)| !failed.contains(position));
+            done.fold(0, |sum: u64, (_, len)| sum.saturating_add(len))
         };
-        self.bytes().saturating_add(fixed * items_len)
+        match &self.load {
+            Load::Files(files) => done(&mut files.iter().map(|file| file.stamp.size)),
+            Load::Messages { lens, .. } => done(&mut lens.iter().map(|&len| u64::from(len))),
+            Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => 0,
+        }
     }
 
     /// What to send to a worker, and the descriptors that ride along.
@@ -189,6 +210,11 @@ impl<F: Clone> Batch<F> {
     }
 }
 
+/// What a file, or `len` bytes of one, costs.
+pub(super) fn file_cost(len: u64) -> u64 {
+    len.min(FILE_COST_MAX) + FILE_COST
+}
+
 fn cut_messages<F>(mut first: u64, lens: &[u32], data: &[u8], piece_len: usize) -> Vec<Load<F>> {
     let mut rest = data;
     lens.chunks(piece_len)
@@ -262,6 +288,18 @@ mod tests {
             if lens == &[1, 0] && data.0 == [10]));
         assert!(matches!(b, Load::Messages { first: 9, lens, data }
             if lens == &[3, 2] && data.0 == [20, 21, 22, 30, 31]));
+    }
+
+    #[test]
+    fn bytes_of_items_that_failed_do_not_count() {
+        let failed = vec![(1, ipc_proto::message::Failure::Changed)];
+        let file =
+            |size| File { index: 0, stamp: Stamp { size, ..Stamp::default() }, descriptor: () };
+        let batch = Batch::new(Load::Files([1, u64::MAX, 4].map(file).to_vec()));
+        assert_eq!((batch.bytes(), batch.bytes_done(&failed)), (u64::MAX, 5));
+        let data = Blob::from(vec![0; 7]);
+        let batch = Batch::<()>::new(Load::Messages { first: 0, lens: vec![3, 4], data });
+        assert_eq!((batch.bytes_done(&vec![]), batch.bytes_done(&failed)), (7, 3));
     }
 
     #[test]

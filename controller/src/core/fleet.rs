@@ -243,7 +243,7 @@ impl Fleet {
             worker.speed = worker.speed - worker.speed / SPEED_SMOOTHING + speed / SPEED_SMOOTHING;
             worker.overdue = 0;
             worker.meter.items += items;
-            worker.meter.bytes += bytes;
+            worker.meter.bytes = worker.meter.bytes.saturating_add(bytes);
         }
     }
 

@@ -7,8 +7,8 @@
 //!
 //! Invariant: every item received is in exactly one place: queued, split, leased, or resolved.
 
-use super::batch::{Batch, File, Load};
-use super::limits::{FILE_COST, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
+use super::batch::{Batch, File, Load, file_cost};
+use super::limits::{LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
 use super::{ClientId, JobKey, LeaseId};
 use ipc_proto::limits::{BATCH_FILES_MAX, CHAINING_VALUE_LEN, MERGE_VALUES_MAX};
 use ipc_proto::message::{JobId, JobStatus, Window};
@@ -131,7 +131,7 @@ impl<F: Clone> Job<F> {
 
     pub(super) fn push_file(&mut self, file: File<F>) {
         self.received += 1;
-        self.queue.cost = self.queue.cost.saturating_add(file_cost(&file));
+        self.queue.cost += file_cost(file.stamp.size);
         if file.stamp.size < LARGE_LEN {
             self.queue.small.push_back(file);
         } else {
@@ -183,7 +183,7 @@ impl<F: Clone> Job<F> {
                 Some(part_len) => (0, part_len),
                 None => {
                     let file = entry.remove().file;
-                    self.queue.cost -= file_cost(&file);
+                    self.queue.cost -= file_cost(size);
                     return Some(Batch::new(Load::Files(vec![file])));
                 }
             },
@@ -195,12 +195,12 @@ impl<F: Clone> Job<F> {
             let values = vec![0; parts_len * CHAINING_VALUE_LEN];
             self.splits.insert(file.index, Split { values, missing: parts_len });
         }
+        self.queue.cost -= file_cost(size - start);
         if start + len == size {
             entry.remove();
-            self.queue.cost -= len + FILE_COST;
         } else {
             entry.get_mut().cut = Some((start + len, part_len));
-            self.queue.cost -= len;
+            self.queue.cost += file_cost(size - start - len);
         }
         let number = usize::try_from(start / part_len).expect("at most 8192 parts");
         Some(Batch::new(Load::Part { file, number, offset: start, len }))
@@ -252,7 +252,7 @@ impl<F: Clone> Job<F> {
         self.splits.remove(&index);
         if let Some(large) = self.queue.large.remove(&(size, Reverse(index))) {
             let start = large.cut.map_or(0, |(start, _)| start);
-            self.queue.cost -= size - start + FILE_COST;
+            self.queue.cost -= file_cost(size - start);
         }
         let queued = std::mem::take(&mut self.queue.retry);
         self.queue.retry = queued.into_iter().filter(|batch| !self.is_abandoned(batch)).collect();
@@ -280,10 +280,10 @@ impl<F: Clone> Queue<F> {
     fn take_small(&mut self, aim: Aim) -> Option<Batch<F>> {
         let (mut len, mut cost) = (0, 0);
         for file in self.small.iter().take(BATCH_FILES_MAX) {
-            if len > 0 && cost + file_cost(file) > aim.cost {
+            if len > 0 && cost + file_cost(file.stamp.size) > aim.cost {
                 break;
             }
-            cost += file_cost(file);
+            cost += file_cost(file.stamp.size);
             len += 1;
         }
         if len == 0 {
@@ -292,10 +292,6 @@ impl<F: Clone> Queue<F> {
         self.cost -= cost;
         Some(Batch::new(Load::Files(self.small.drain(..len).collect())))
     }
-}
-
-fn file_cost<F>(file: &File<F>) -> u64 {
-    file.stamp.size.saturating_add(FILE_COST)
 }
 
 /// Length of the parts that a file of `size` bytes is split into, if it is worth it: a power of
@@ -376,7 +372,7 @@ mod tests {
 
     #[test]
     fn parts_cover_a_file_once_and_are_subtrees() {
-        for size in [SPLIT_LEN, SPLIT_LEN + 1, (1 << 30) - 1, 1 << 30, (1 << 40) + 5] {
+        for size in [u64::MAX, SPLIT_LEN, SPLIT_LEN + 1, (1 << 30) - 1, 1 << 30, (1 << 40) + 5] {
             for threads in [2, 3, 1000] {
                 let mut job = job(Algorithm::Blake3);
                 push(&mut job, &[size]);

@@ -8,6 +8,10 @@ pub(super) const FILE_COST: u64 = 16 << 10;
 /// What is fixed about a message, in bytes hashed in the same time.
 pub(super) const MESSAGE_COST: u64 = 256;
 
+/// What the bytes of one file count for at most: a client may claim any length, and the sum over
+/// everything that waits must fit.
+pub(super) const FILE_COST_MAX: u64 = 1 << 44;
+
 /// A file from this length on is dispatched alone, largest first; shorter ones are batched in
 /// their order. In bytes.
 pub(super) const LARGE_LEN: u64 = 4 << 20;

@@ -65,10 +65,10 @@ impl<F: Clone> Core<F> {
             return Ok(());
         }
         let lease = self.take_lease(id).expect("it was just there");
-        let (cost, bytes) = (lease.batch.cost(), lease.batch.bytes());
+        let (cost, bytes) = (lease.batch.cost(), lease.batch.bytes_done(&answer.failures));
         let items_len = lease.batch.items_len() as u64;
         self.fleet.measure(worker, cost, items_len, bytes, answer.busy_us);
-        self.counters.bytes += bytes;
+        self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         self.resolve(lease.job, &lease.batch, answer);
         Ok(())
     }

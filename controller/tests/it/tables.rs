@@ -346,3 +346,24 @@ fn too_many_jobs_are_rejected_and_the_connection_stays() {
     assert!(matches!(&told[2], ClientReply::Rejected { job: JobId(2), text, .. }
         if text.contains("2 in all")));
 }
+
+#[test]
+fn any_length_that_a_client_claims_is_only_a_claim() {
+    for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
+        let mut table = Table::new(Limits::default());
+        table.say(ClientRequest::Open { job: JOB, algorithm, weight: 100 }, &[]);
+        table.join(2, 9);
+        table.send_files(0, &[u64::MAX; 253]);
+        table.send_files(253, &[i64::MAX as u64, 0, 1 << 44]);
+        table.join(1, 99);
+        for _ in 0..300 {
+            for (worker, lease, _) in table.assigned() {
+                table.done(worker, lease, 0, vec![(0, Failure::Changed)]);
+            }
+        }
+        table.say(ClientRequest::Finish { job: JOB }, &[]);
+        let finished = ClientReply::Finished { job: JOB, items: 256, failed: 256 };
+        assert_eq!(table.told().pop(), Some(finished));
+        assert_eq!(table.core.status(table.now, 9).counters.bytes, 0);
+    }
+}
