@@ -3,6 +3,7 @@
 //!
 //! Usage: `bench [GROUP…]`, through `cargo xtask bench`.
 
+mod bystander;
 mod files;
 mod fleet;
 mod idle;
@@ -13,8 +14,9 @@ mod report;
 
 use report::Report;
 
-const GROUPS: [(&str, fn(&mut Report)); 6] = [
+const GROUPS: [(&str, fn(&mut Report)); 7] = [
     ("latency", latency::run),
+    ("bystander", bystander::run),
     ("inline", inline::run),
     ("files", files::run),
     ("large", large::run),
