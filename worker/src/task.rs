@@ -4,7 +4,7 @@
 //! descriptor is closed as soon as it is read; nothing that a peer can put into an order panics.
 
 use crate::hash::{self, Backend, Subtree};
-use crate::source::{self, BUFFER_LEN, READS_MAX, Whole};
+use crate::source::{self, BUFFER_LEN, Whole};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Failures, Piece, Stamp, Work};
 use std::fmt;
@@ -193,7 +193,7 @@ impl Batch<'_> {
     fn file(&mut self, file: BorrowedFd<'_>, stamp: Stamp) -> Result<(), Failure> {
         if stamp.size > SMALL_LEN_MAX {
             let before = source::stamp_of(file)?;
-            return self.stream(file, before, READS_MAX);
+            return self.stream(file, before);
         }
         let free_len = (self.buffer.len() - self.group.bytes_len) as u64;
         if free_len <= stamp.size {
@@ -210,7 +210,8 @@ impl Batch<'_> {
                 }
                 Ok(())
             }
-            Whole::Unequal { now } => self.stream(file, now, READS_MAX - 1),
+            // It may have changed while it waited: what counts is that it holds still from now on.
+            Whole::Unequal { now } => self.stream(file, now),
         }
     }
 
@@ -225,26 +226,15 @@ impl Batch<'_> {
         self.group.bytes_len = 0;
     }
 
-    /// Reads and hashes a file of any size, up to `reads_max` times until it holds still.
-    fn stream(
-        &mut self,
-        file: BorrowedFd<'_>,
-        mut before: Stamp,
-        reads_max: u32,
-    ) -> Result<(), Failure> {
+    /// Reads and hashes a file of any size, which has to stay as it was `before`.
+    fn stream(&mut self, file: BorrowedFd<'_>, before: Stamp) -> Result<(), Failure> {
         self.hash_group();
-        for _ in 0..reads_max {
-            let mut stream = self.backend.stream(self.algorithm);
-            let sink = |bytes: &[u8]| stream.update(bytes);
-            match source::read_stream(file, before, self.buffer, self.revoked, sink)? {
-                Ok(()) => {
-                    stream.finish(&mut self.output.outputs);
-                    return Ok(());
-                }
-                Err(now) => before = now,
-            }
-        }
-        Err(Failure::Changed)
+        let mut stream = self.backend.stream(self.algorithm);
+        let sink = |bytes: &[u8]| stream.update(bytes);
+        source::read_stream(file, before, self.buffer, self.revoked, sink)?
+            .map_err(|_| Failure::Changed)?;
+        stream.finish(&mut self.output.outputs);
+        Ok(())
     }
 }
 
