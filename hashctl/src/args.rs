@@ -1,0 +1,106 @@
+//! The arguments as they are typed. What they mean together is `config`'s.
+
+use clap::{Args as Group, Parser, Subcommand};
+use ipc_proto::Algorithm;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Hash, check and watch from the command line.
+#[derive(Debug, Parser)]
+#[command(name = "hashctl", version, about, disable_help_subcommand = true)]
+#[command(after_help = "Exit status: 0 all is well, 1 something has no digest or does not match, \
+2 usage, 3 no controller, 4 interrupted.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Global {
+    /// Directory with the controller's sockets [default: $HASHCLUSTER_RUNTIME_DIR, else
+    /// /run/hashcluster, else $XDG_RUNTIME_DIR/hashcluster]
+    #[arg(long, value_name = "DIR", global = true, conflicts_with = "connect")]
+    pub(crate) runtime_dir: Option<PathBuf>,
+    /// The controller's client socket: unix:PATH, or a path with a slash
+    #[arg(long, value_name = "ENDPOINT", global = true)]
+    pub(crate) connect: Option<String>,
+    /// Say what is done how, and which symbolic links are left out
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print digests, as sha256sum and b3sum do
+    Sum(Sum),
+    /// Check digests against manifests, as sha256sum -c does
+    Check(Check),
+    /// Show workers, jobs and limits
+    Status(Status),
+    /// Print the versions of hashctl and, if it runs, of the controller
+    Version,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Sum {
+    /// sha224, sha256, sha384, sha512, sha512-256 or blake3
+    #[arg(short, long, value_name = "ALGO", default_value = "sha256")]
+    pub(crate) algorithm: Algorithm,
+    /// Hash every file below a directory, in the order of names
+    #[arg(short, long)]
+    pub(crate) recursive: bool,
+    /// Print lines of the form ALGO (NAME) = DIGEST
+    #[arg(long)]
+    pub(crate) tag: bool,
+    /// End lines with a zero byte, and escape no names
+    #[arg(short, long)]
+    pub(crate) zero: bool,
+    /// Print one JSON object a line: path, algorithm, digest, size or error; and path_hex, the
+    /// bytes of a path that is not UTF-8
+    #[arg(long, conflicts_with_all = ["tag", "zero"])]
+    pub(crate) json: bool,
+    /// Files; - or nothing is standard input
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Check {
+    /// Algorithm of lines that do not name theirs [default: by the digest's length, sha256 for 64
+    /// digits]
+    #[arg(short, long, value_name = "ALGO")]
+    pub(crate) algorithm: Option<Algorithm>,
+    /// Don't print OK for each file that matches
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    /// Print nothing on standard output: the exit status tells
+    #[arg(long)]
+    pub(crate) status: bool,
+    /// Fail on lines that are improperly formatted
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Name each line that is improperly formatted
+    #[arg(short, long)]
+    pub(crate) warn: bool,
+    /// Neither fail on nor report files that are missing
+    #[arg(long)]
+    pub(crate) ignore_missing: bool,
+    /// Manifests of sha*sum, b3sum or BSD tools; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<OsString>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Status {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Wait until so many workers are ready, instead of showing anything
+    #[arg(long, value_name = "N", conflicts_with = "json")]
+    pub(crate) ready: Option<u32>,
+    /// How long to wait, in seconds
+    #[arg(long, value_name = "S", requires = "ready", default_value = "30")]
+    pub(crate) timeout_s: u32,
+}

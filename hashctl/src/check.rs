@@ -1,0 +1,266 @@
+//! `hashctl check`: files against the digests in manifests, reported as coreutils 9.1 does.
+//!
+//! Invariant: OK stands for a file that was read to its end and has the manifest's digest.
+
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::feed::{FeedError, Feeder, Label};
+use crate::manifest::{Claim, LINE_LEN_MAX, Line, Lines, Parsed, Parser};
+use crate::open::{Links, Opened, open_at};
+use crate::order::{Item, Mark, Verdict};
+use crate::output::{Out, checksum_name, escape};
+use crate::problem::Problem;
+use crate::quote::quote;
+use crate::run::{Printer, run};
+use crate::say::say;
+use ipc_proto::Algorithm;
+use nix::fcntl::AT_FDCWD;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// What standard input is called as a manifest.
+const STDIN_NAME: &[u8] = b"standard input";
+
+/// What counts, and what is said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) algorithm: Option<Algorithm>,
+    pub(crate) quiet: bool,
+    pub(crate) status: bool,
+    pub(crate) strict: bool,
+    pub(crate) warn: bool,
+    pub(crate) ignore_missing: bool,
+}
+
+/// Checks the files that `manifests` name.
+pub(crate) fn check(config: &Config, options: Options, manifests: Vec<OsString>) -> Exit {
+    let mut printer = Verdicts { options, counts: Counts::default(), is_ok: true };
+    let has_stdin = config.stdio.has_stdin;
+    run(config, &mut printer, move |feeder| {
+        manifests.into_iter().try_for_each(|manifest| {
+            feed(feeder, options.algorithm, &manifest.into_vec(), has_stdin)
+        })
+    })
+}
+
+fn feed(
+    feeder: &mut Feeder,
+    asked: Option<Algorithm>,
+    manifest: &[u8],
+    has_stdin: bool,
+) -> Result<(), FeedError> {
+    let unreadable = |feeder: &mut Feeder, name: &[u8], error: &io::Error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        feeder.known(mark_label(name), Verdict::Mark(Mark::Unreadable(errno)))
+    };
+    let (name, read) = if manifest == b"-" {
+        if !has_stdin {
+            return unreadable(feeder, STDIN_NAME, &io::Error::from_raw_os_error(libc::EBADF));
+        }
+        (STDIN_NAME, feed_lines(feeder, asked, STDIN_NAME, BufReader::new(io::stdin()))?)
+    } else {
+        match File::open(OsStr::from_bytes(manifest)) {
+            Ok(file) => (manifest, feed_lines(feeder, asked, manifest, BufReader::new(file))?),
+            Err(error) => return unreadable(feeder, manifest, &error),
+        }
+    };
+    match read {
+        Ok(()) => feeder.known(mark_label(name), Verdict::Mark(Mark::End)),
+        Err(error) => unreadable(feeder, name, &error),
+    }
+}
+
+fn mark_label(manifest: &[u8]) -> Label<'_> {
+    Label { name: manifest, algorithm: Algorithm::Sha256, want: b"" }
+}
+
+fn feed_lines(
+    feeder: &mut Feeder,
+    asked: Option<Algorithm>,
+    manifest: &[u8],
+    input: impl BufRead,
+) -> Result<io::Result<()>, FeedError> {
+    let mut parser = Parser::new(asked);
+    let mut lines = Lines::new(input);
+    for number in 1.. {
+        let parsed = match lines.next_line() {
+            Ok(Some(Line::Whole(line))) => parser.parse(line),
+            Ok(Some(Line::TooLong)) => {
+                let mark = Verdict::Mark(Mark::LongLine(number));
+                feeder.known(mark_label(manifest), mark)?;
+                continue;
+            }
+            Ok(None) => break,
+            Err(error) => return Ok(Err(error)),
+        };
+        let is_own_input = |claim: &Claim<'_>| manifest == STDIN_NAME && &*claim.name == b"-";
+        match parsed {
+            Parsed::Claim(claim) if !is_own_input(&claim) => feed_claim(feeder, claim)?,
+            Parsed::Claim(_) | Parsed::Bad => {
+                feeder.known(mark_label(manifest), Verdict::Mark(Mark::BadLine(number)))?;
+            }
+            Parsed::Nothing => {}
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn feed_claim(feeder: &mut Feeder, claim: Claim<'_>) -> Result<(), FeedError> {
+    let name = CString::new(claim.name).expect("a claim's name holds no zero byte");
+    let label = Label { name: name.to_bytes(), algorithm: claim.algorithm, want: &claim.digest };
+    if label.name == b"-" {
+        return feeder.stdin(label);
+    }
+    let problem = match open_at(AT_FDCWD, &name, Links::Follow) {
+        Ok(Opened::File(file, stamp)) => return feeder.file(label, file, stamp),
+        Ok(Opened::Directory(_)) => Problem::Directory,
+        Ok(Opened::Special(special)) => Problem::Special(special),
+        Err(errno) => Problem::Io(errno as i32),
+    };
+    feeder.known(label, Verdict::Problem(problem))
+}
+
+/// What one manifest gave.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    good_lines: u64,
+    bad_lines: u64,
+    unreadable: u64,
+    matches: u64,
+    mismatches: u64,
+}
+
+struct Verdicts {
+    options: Options,
+    counts: Counts,
+    is_ok: bool,
+}
+
+impl Printer for Verdicts {
+    fn print(&mut self, item: &Item<'_>, out: &mut Out) -> io::Result<()> {
+        match item.verdict {
+            Verdict::Mark(mark) => {
+                out.flush()?;
+                self.mark(item.name, mark);
+            }
+            Verdict::Digest => {
+                self.counts.good_lines += 1;
+                let is_match = item.digest == item.want;
+                let count =
+                    if is_match { &mut self.counts.matches } else { &mut self.counts.mismatches };
+                *count += 1;
+                match is_match {
+                    true if self.options.quiet => {}
+                    true => self.put(item.name, b"OK", out),
+                    false => self.put(item.name, b"FAILED", out),
+                }
+            }
+            Verdict::Problem(Problem::Io(libc::ENOENT)) if self.options.ignore_missing => {
+                self.counts.good_lines += 1;
+            }
+            Verdict::Problem(problem) => {
+                self.counts.good_lines += 1;
+                self.counts.unreadable += 1;
+                out.flush()?;
+                say(format_args!("{}: {problem}", quote(item.name)));
+                self.put(item.name, b"FAILED open or read", out);
+            }
+            Verdict::Waiting | Verdict::Skipped(_) => {}
+        }
+        out.flush_if_full()
+    }
+
+    fn is_ok(&self) -> bool {
+        self.is_ok
+    }
+}
+
+impl Verdicts {
+    /// One line about a file. Only a newline has its name escaped, as in coreutils.
+    fn put(&self, name: &[u8], verdict: &[u8], out: &mut Out) {
+        if self.options.status {
+            return;
+        }
+        let out = out.buffer();
+        if name.contains(&b'\n') {
+            out.push(b'\\');
+            escape(name, out);
+        } else {
+            out.extend_from_slice(name);
+        }
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(verdict);
+        out.push(b'\n');
+    }
+
+    fn mark(&mut self, manifest: &[u8], mark: Mark) {
+        let name = quote(manifest);
+        match mark {
+            Mark::BadLine(number) => {
+                self.counts.bad_lines += 1;
+                if self.options.warn {
+                    let checksum = checksum_name(self.options.algorithm);
+                    say(format_args!(
+                        "{name}: {number}: improperly formatted {checksum} checksum line"
+                    ));
+                }
+            }
+            Mark::LongLine(number) => {
+                self.counts.bad_lines += 1;
+                say(format_args!("{name}: {number}: line longer than {LINE_LEN_MAX} bytes"));
+            }
+            Mark::Unreadable(errno) => {
+                say(format_args!("{name}: {}", Problem::Io(errno)));
+                self.is_ok = false;
+                self.counts = Counts::default();
+            }
+            Mark::End => {
+                let counts = std::mem::take(&mut self.counts);
+                self.is_ok &= self.summary(&name, counts);
+            }
+        }
+    }
+
+    /// Says what was wrong with a manifest; whether nothing was.
+    fn summary(&self, name: &str, counts: Counts) -> bool {
+        let Options { status, strict, ignore_missing, .. } = self.options;
+        if counts.good_lines == 0 {
+            say(format_args!("{name}: no properly formatted checksum lines found"));
+            return false;
+        }
+        if !status {
+            for (count, one, many) in [
+                (
+                    counts.bad_lines,
+                    "line is improperly formatted",
+                    "lines are improperly formatted",
+                ),
+                (
+                    counts.unreadable,
+                    "listed file could not be read",
+                    "listed files could not be read",
+                ),
+                (
+                    counts.mismatches,
+                    "computed checksum did NOT match",
+                    "computed checksums did NOT match",
+                ),
+            ] {
+                match count {
+                    0 => {}
+                    1 => say(format_args!("WARNING: 1 {one}")),
+                    _ => say(format_args!("WARNING: {count} {many}")),
+                }
+            }
+            if ignore_missing && counts.matches == 0 {
+                say(format_args!("{name}: no file was verified"));
+            }
+        }
+        counts.matches > 0
+            && counts.mismatches == 0
+            && counts.unreadable == 0
+            && (!strict || counts.bad_lines == 0)
+    }
+}

@@ -1,0 +1,75 @@
+//! From arguments to an exit status.
+
+use crate::args::{Args, Command};
+use crate::config::Config;
+pub use crate::config::Stdio;
+use crate::exit::Exit;
+use crate::output::Format;
+use crate::say::{io_text, say};
+use crate::{check, status, sum};
+use clap::Parser;
+use clap::error::ErrorKind;
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+/// Does what `args` ask for. `stdio` says what was open before the standard library opened
+/// `/dev/null` in the place of what was not.
+pub fn run(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> ExitCode {
+    ExitCode::from(dispatch(args, stdio).code())
+}
+
+fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => return explain(&error, stdio),
+    };
+    let config = match Config::new(args.global, stdio) {
+        Ok(config) => config,
+        Err(error) => {
+            say(format_args!("the controller's socket: {error}"));
+            return Exit::Usage;
+        }
+    };
+    match args.command {
+        Command::Sum(args) => {
+            let format = Format { tag: args.tag, zero: args.zero, json: args.json };
+            let options =
+                sum::Options { algorithm: args.algorithm, recursive: args.recursive, format };
+            sum::sum(&config, options, args.paths)
+        }
+        Command::Check(args) => {
+            let options = check::Options {
+                algorithm: args.algorithm,
+                quiet: args.quiet,
+                status: args.status,
+                strict: args.strict,
+                warn: args.warn,
+                ignore_missing: args.ignore_missing,
+            };
+            check::check(&config, options, args.files)
+        }
+        Command::Status(args) => match args.ready {
+            Some(workers) => status::wait_ready(&config, workers, args.timeout_s),
+            None => status::status(&config, args.json),
+        },
+        Command::Version => status::version(&config),
+    }
+}
+
+/// Prints help where it was asked for, else what is wrong with the arguments.
+fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
+    let is_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let printed = match error.print() {
+        Ok(()) if is_asked && !stdio.has_stdout => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        printed => printed,
+    };
+    match printed {
+        _ if !is_asked => Exit::Usage,
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            say(format_args!("standard output: {}", io_text(&error)));
+            Exit::Failure
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! What was sent and is not resolved yet, of every open job: the windows, and whose result is whose.
+
+use super::ClientError;
+use ipc_proto::message::{Failure, JobId, Run, Window};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+/// Marks the tag of a piece whose output is kept for [`super::Job::wait`].
+pub(super) const TICKET_BIT: u64 = 1 << 63;
+
+/// What became of an item.
+pub(super) type Outcome = Result<Vec<u8>, Failure>;
+
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: BTreeMap<JobId, Page>,
+    tickets: BTreeMap<u64, Option<Outcome>>,
+    next_job: u32,
+    next_ticket: u64,
+    is_stopped: bool,
+}
+
+/// One job.
+#[derive(Debug, Default)]
+struct Page {
+    window: Window,
+    unresolved_items: u64,
+    unresolved_bytes: u64,
+    /// Index of the first of `items`.
+    base: u64,
+    items: VecDeque<Sent>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    tag: u64,
+    /// Inline bytes.
+    len: u32,
+    is_resolved: bool,
+}
+
+/// Items that may be sent: their indexes start at `first`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant {
+    pub(super) first: u64,
+    pub(super) len: usize,
+}
+
+impl Book {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    pub(super) fn add_job(&self) -> JobId {
+        let mut state = self.lock();
+        let job = JobId(state.next_job);
+        state.next_job += 1;
+        state.jobs.insert(job, Page::default());
+        job
+    }
+
+    pub(super) fn remove_job(&self, job: JobId) -> Result<(), ClientError> {
+        let mut state = self.lock();
+        let page =
+            state.jobs.remove(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
+        self.changed.notify_all();
+        match page.unresolved_items {
+            0 => Ok(()),
+            _ => Err(ClientError::Nonsense("a job ended before its items")),
+        }
+    }
+
+    /// Forgets a cancelled job.
+    pub(super) fn drop_job(&self, job: JobId) {
+        self.lock().jobs.remove(&job);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn open_jobs(&self) -> Vec<JobId> {
+        self.lock().jobs.keys().copied().collect()
+    }
+
+    pub(super) fn set_window(&self, job: JobId, window: Window) -> Result<(), ClientError> {
+        let mut state = self.lock();
+        let page =
+            state.jobs.get_mut(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
+        page.window = window;
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Whoever waits, or starts to, gets [`ClientError::Stopped`] from now on.
+    pub(super) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.lock().is_stopped
+    }
+
+    /// Waits until the job may have items at all.
+    pub(super) fn window(&self, job: JobId) -> Result<Window, ClientError> {
+        self.wait_for(job, |page| (page.window.items > 0).then_some(Ok(page.window)))
+    }
+
+    /// Waits until some of the items with these tags may be sent, and enters those. So as not to
+    /// send many small frames it waits for an eighth of the window where it can use that much.
+    pub(super) fn take_items(&self, job: JobId, tags: &[u64]) -> Result<Grant, ClientError> {
+        self.wait_for(job, |page| {
+            let window = u64::from(page.window.items);
+            let room = window.saturating_sub(page.unresolved_items);
+            let useful = (window / 8).clamp(1, tags.len() as u64);
+            (room >= useful).then(|| {
+                let len = usize::try_from(room).unwrap_or(usize::MAX).min(tags.len());
+                Ok(page.enter(tags[..len].iter().map(|&tag| (tag, 0))))
+            })
+        })
+    }
+
+    /// Waits until all of these items may be sent, and enters them.
+    pub(super) fn take_inline(
+        &self,
+        job: JobId,
+        tags: &[u64],
+        lens: &[u32],
+    ) -> Result<Grant, ClientError> {
+        let bytes = lens.iter().map(|&len| u64::from(len)).sum::<u64>();
+        let items = tags.len() as u64;
+        self.wait_for(job, |page| {
+            let window = page.window;
+            if window.items > 0 && (u64::from(window.items) < items || window.bytes < bytes) {
+                return Some(Err(ClientError::WindowTooSmall));
+            }
+            let fits = page.unresolved_items + items <= u64::from(window.items)
+                && page.unresolved_bytes + bytes <= window.bytes;
+            fits.then(|| Ok(page.enter(tags.iter().copied().zip(lens.iter().copied()))))
+        })
+    }
+
+    fn wait_for<T>(
+        &self,
+        job: JobId,
+        mut ready: impl FnMut(&mut Page) -> Option<Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let mut state = self.lock();
+        loop {
+            if state.is_stopped {
+                return Err(ClientError::Stopped);
+            }
+            let Some(page) = state.jobs.get_mut(&job) else { return Err(ClientError::Stopped) };
+            if let Some(result) = ready(page) {
+                return result;
+            }
+            state = self.changed.wait(state).expect("no holder panics");
+        }
+    }
+
+    /// The tags of the items in `runs`, which are resolved now.
+    pub(super) fn resolve(&self, job: JobId, runs: &[Run]) -> Result<Vec<u64>, ClientError> {
+        let mut state = self.lock();
+        let page =
+            state.jobs.get_mut(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
+        let mut tags = Vec::new();
+        for run in runs {
+            page.resolve(*run, &mut tags)?;
+        }
+        self.changed.notify_all();
+        Ok(tags)
+    }
+
+    pub(super) fn add_ticket(&self) -> u64 {
+        let mut state = self.lock();
+        let tag = TICKET_BIT | state.next_ticket;
+        state.next_ticket += 1;
+        state.tickets.insert(tag, None);
+        tag
+    }
+
+    pub(super) fn settle(&self, tag: u64, outcome: Outcome) {
+        if let Some(slot) = self.lock().tickets.get_mut(&tag) {
+            *slot = Some(outcome);
+        }
+        self.changed.notify_all();
+    }
+
+    pub(super) fn wait_ticket(&self, tag: u64) -> Result<Outcome, ClientError> {
+        let mut state = self.lock();
+        loop {
+            if let Some(Some(_)) = state.tickets.get(&tag) {
+                let outcome = state.tickets.remove(&tag).flatten();
+                return outcome.ok_or(ClientError::Stopped);
+            }
+            if state.is_stopped {
+                return Err(ClientError::Stopped);
+            }
+            state = self.changed.wait(state).expect("no holder panics");
+        }
+    }
+}
+
+impl Page {
+    fn enter(&mut self, items: impl ExactSizeIterator<Item = (u64, u32)>) -> Grant {
+        let grant = Grant { first: self.base + self.items.len() as u64, len: items.len() };
+        for (tag, len) in items {
+            self.unresolved_bytes += u64::from(len);
+            self.items.push_back(Sent { tag, len, is_resolved: false });
+        }
+        self.unresolved_items += grant.len as u64;
+        grant
+    }
+
+    fn resolve(&mut self, run: Run, tags: &mut Vec<u64>) -> Result<(), ClientError> {
+        let unknown = ClientError::Nonsense("a result that nothing waits for");
+        let Some(start) = run.first.checked_sub(self.base) else { return Err(unknown) };
+        let Ok(start) = usize::try_from(start) else { return Err(unknown) };
+        let Some(end) = start.checked_add(run.len as usize) else { return Err(unknown) };
+        if end > self.items.len() {
+            return Err(unknown);
+        }
+        for sent in self.items.range_mut(start..end) {
+            if sent.is_resolved {
+                return Err(ClientError::Nonsense("a second result of one item"));
+            }
+            sent.is_resolved = true;
+            self.unresolved_items -= 1;
+            self.unresolved_bytes -= u64::from(sent.len);
+            tags.push(sent.tag);
+        }
+        while self.items.front().is_some_and(|sent| sent.is_resolved) {
+            self.items.pop_front();
+            self.base += 1;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(window: Window) -> (Book, JobId) {
+        let book = Book::default();
+        let job = book.add_job();
+        book.set_window(job, window).unwrap();
+        (book, job)
+    }
+
+    #[test]
+    fn items_are_numbered_and_come_back_with_their_tags() {
+        let (book, job) = open(Window { items: 4, bytes: 0 });
+        let grant = book.take_items(job, &[70, 71, 72, 73, 74]).unwrap();
+        assert_eq!((grant.first, grant.len), (0, 4), "the window holds four");
+        assert_eq!(book.resolve(job, &[Run { first: 2, len: 2 }]).unwrap(), [72, 73]);
+        let grant = book.take_items(job, &[74]).unwrap();
+        assert_eq!((grant.first, grant.len), (4, 1));
+        let runs = [Run { first: 4, len: 1 }, Run { first: 0, len: 2 }];
+        assert_eq!(book.resolve(job, &runs).unwrap(), [74, 70, 71]);
+        book.remove_job(job).unwrap();
+    }
+
+    #[test]
+    fn a_result_twice_or_of_nothing_is_refused() {
+        let (book, job) = open(Window { items: 4, bytes: 0 });
+        book.take_items(job, &[1, 2, 3]).unwrap();
+        book.resolve(job, &[Run { first: 1, len: 1 }]).unwrap();
+        for run in [
+            Run { first: 1, len: 1 },
+            Run { first: 0, len: 3 },
+            Run { first: 3, len: 1 },
+            Run { first: u64::MAX, len: u32::MAX },
+        ] {
+            let (other, other_job) = open(Window { items: 4, bytes: 0 });
+            other.take_items(other_job, &[1, 2, 3]).unwrap();
+            other.resolve(other_job, &[Run { first: 1, len: 1 }]).unwrap();
+            assert!(other.resolve(other_job, &[run]).is_err(), "{run:?}");
+        }
+        assert!(book.resolve(JobId(9), &[]).is_err());
+        assert!(book.remove_job(job).is_err(), "two items have no result");
+    }
+
+    #[test]
+    fn inline_bytes_are_counted_until_they_are_resolved() {
+        let (book, job) = open(Window { items: 10, bytes: 100 });
+        assert!(matches!(book.take_inline(job, &[0], &[101]), Err(ClientError::WindowTooSmall)));
+        book.take_inline(job, &[0, 1], &[60, 40]).unwrap();
+        book.resolve(job, &[Run { first: 0, len: 1 }]).unwrap();
+        book.take_inline(job, &[2], &[60]).unwrap();
+        book.stop();
+        assert!(matches!(book.take_inline(job, &[3], &[1]), Err(ClientError::Stopped)));
+    }
+
+    #[test]
+    fn a_full_window_waits_for_a_result() {
+        let (book, job) = open(Window { items: 1, bytes: 0 });
+        book.take_items(job, &[5]).unwrap();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| book.take_items(job, &[6]).unwrap().first);
+            assert_eq!(book.resolve(job, &[Run { first: 0, len: 1 }]).unwrap(), [5]);
+            assert_eq!(waiter.join().unwrap(), 1);
+        });
+    }
+}

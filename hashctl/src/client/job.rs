@@ -1,0 +1,172 @@
+//! The sending half: opens jobs, sends their items, cancels.
+
+use super::ClientError;
+use super::book::{Book, Outcome};
+use ipc_proto::Algorithm;
+use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
+use ipc_proto::message::{ClientRequest, JobId, Piece, Stamp, Window};
+use ipc_socket::Sender;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex};
+
+/// Opens and cancels jobs.
+#[derive(Clone, Debug)]
+pub struct Submitter {
+    book: Arc<Book>,
+    sender: Arc<Mutex<Sender>>,
+}
+
+/// An open job. One thread sends its items.
+#[derive(Debug)]
+pub struct Job {
+    submitter: Submitter,
+    id: JobId,
+}
+
+/// A piece on its way, whose output is kept for [`Job::wait`].
+#[derive(Debug)]
+pub struct Ticket(u64);
+
+impl Submitter {
+    pub(super) fn new(book: Arc<Book>, sender: Arc<Mutex<Sender>>) -> Self {
+        Self { book, sender }
+    }
+
+    /// Opens a job, without waiting for the answer.
+    ///
+    /// # Errors
+    /// [`ClientError::Send`] and [`ClientError::Stopped`].
+    pub fn open(&self, algorithm: Algorithm, weight: u8) -> Result<Job, ClientError> {
+        let id = self.book.add_job();
+        self.send(&ClientRequest::Open { job: id, algorithm, weight }, &[])?;
+        Ok(Job { submitter: self.clone(), id })
+    }
+
+    /// How many jobs are open.
+    #[must_use]
+    pub fn jobs_len(&self) -> usize {
+        self.book.open_jobs().len()
+    }
+
+    /// Cancels every job. Nothing more is sent after this.
+    ///
+    /// # Errors
+    /// [`ClientError::Send`].
+    pub fn cancel(&self) -> Result<(), ClientError> {
+        self.book.stop();
+        let mut sender = self.sender.lock().expect("no holder panics");
+        for job in self.book.open_jobs() {
+            sender.send(&ClientRequest::Cancel { job }, &[]).map_err(ClientError::Send)?;
+        }
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        request: &ClientRequest,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ClientError> {
+        let mut sender = self.sender.lock().expect("no holder panics");
+        // Asked under the lock: after a `Cancel` no request may speak of its job.
+        if self.book.is_stopped() {
+            return Err(ClientError::Stopped);
+        }
+        sender.send(request, descriptors).map_err(ClientError::Send)
+    }
+}
+
+impl Job {
+    /// Its number on this connection.
+    #[must_use]
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Waits until the job may have items, and says how many.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`].
+    pub fn window(&self) -> Result<Window, ClientError> {
+        self.submitter.book.window(self.id)
+    }
+
+    /// Sends files, in as few frames as their number and the window allow.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Panics
+    /// If the slices are not of one length.
+    pub fn send_files<F: AsFd>(
+        &mut self,
+        stamps: &[Stamp],
+        files: &[F],
+        tags: &[u64],
+    ) -> Result<(), ClientError> {
+        assert!(stamps.len() == files.len() && files.len() == tags.len());
+        let mut start = 0;
+        while start < tags.len() {
+            let end = tags.len().min(start + FRAME_DESCRIPTORS_MAX);
+            let grant = self.submitter.book.take_items(self.id, &tags[start..end])?;
+            let end = start + grant.len;
+            let descriptors: Vec<_> = files[start..end].iter().map(AsFd::as_fd).collect();
+            let files = stamps[start..end].to_vec();
+            let request = ClientRequest::Files { job: self.id, first: grant.first, files };
+            self.submitter.send(&request, &descriptors)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Sends whole messages, back to back in `data`, in one frame.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn send_messages(
+        &mut self,
+        lens: Vec<u32>,
+        data: Vec<u8>,
+        tags: &[u64],
+    ) -> Result<(), ClientError> {
+        let first = self.submitter.book.take_inline(self.id, tags, &lens)?.first;
+        let request = ClientRequest::Messages { job: self.id, first, lens, data: data.into() };
+        self.submitter.send(&request, &[])
+    }
+
+    /// Sends one step of a streamed hash, whose result comes with `tag`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn send_piece(&mut self, piece: Piece, tag: u64) -> Result<(), ClientError> {
+        let len = u32::try_from(piece.len()).expect("a piece fits a frame");
+        let index = self.submitter.book.take_inline(self.id, &[tag], &[len])?.first;
+        self.submitter.send(&ClientRequest::Piece { job: self.id, index, piece }, &[])
+    }
+
+    /// Sends one step of a streamed hash whose output the next one needs.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn start_piece(&mut self, piece: Piece) -> Result<Ticket, ClientError> {
+        let tag = self.submitter.book.add_ticket();
+        self.send_piece(piece, tag)?;
+        Ok(Ticket(tag))
+    }
+
+    /// The output of a step, which another thread receives.
+    ///
+    /// # Errors
+    /// [`ClientError::Stopped`].
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is good for one output")]
+    pub fn wait(&self, ticket: Ticket) -> Result<Outcome, ClientError> {
+        self.submitter.book.wait_ticket(ticket.0)
+    }
+
+    /// Says that there are no more items.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn finish(self) -> Result<(), ClientError> {
+        self.submitter.send(&ClientRequest::Finish { job: self.id }, &[])
+    }
+}

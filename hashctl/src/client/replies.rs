@@ -1,0 +1,173 @@
+//! The receiving half: what the controller answers about jobs, checked against what was sent.
+
+use super::ClientError;
+use super::book::{Book, TICKET_BIT};
+use ipc_proto::Blob;
+use ipc_proto::message::{ClientReply, Failure, Failures, JobId, Run};
+use ipc_socket::{ReceiveError, Receiver};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Receives.
+#[derive(Debug)]
+pub struct Replies {
+    book: Arc<Book>,
+    receiver: Receiver,
+}
+
+/// What happened to a job.
+#[derive(Debug)]
+pub enum Event {
+    /// It is open.
+    Opened {
+        /// The job.
+        job: JobId,
+        /// Workers that are ready.
+        workers: u32,
+    },
+    /// It has another window; whoever waited for it goes on.
+    Window,
+    /// Items are resolved.
+    Results(Results),
+    /// Every item is resolved.
+    Finished {
+        /// The job.
+        job: JobId,
+    },
+    /// It was dropped.
+    Cancelled {
+        /// The job.
+        job: JobId,
+        /// Items without a result.
+        unresolved: u64,
+    },
+}
+
+/// What became of some items.
+#[derive(Debug)]
+pub struct Results {
+    tags: Vec<u64>,
+    outputs: Blob,
+    output_len: usize,
+    failures: Failures,
+}
+
+impl Results {
+    /// Each item's tag, and its output or why it has none.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, Result<&[u8], Failure>)> {
+        self.all().filter(|(tag, _)| tag & TICKET_BIT == 0)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u64, Result<&[u8], Failure>)> {
+        let mut failures = self.failures.iter().peekable();
+        let mut outputs = self.outputs.chunks_exact(self.output_len.max(1));
+        self.tags.iter().zip(0_u32..).map(move |(&tag, position)| {
+            match failures.next_if(|(failed, _)| *failed == position) {
+                Some(&(_, failure)) => (tag, Err(failure)),
+                None => (tag, Ok(outputs.next().expect("as many outputs as were checked"))),
+            }
+        })
+    }
+}
+
+impl Replies {
+    pub(super) fn new(book: Arc<Book>, receiver: Receiver) -> Self {
+        Self { book, receiver }
+    }
+
+    /// Waits for what happens next; `None` when the time limit passed.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; nothing more comes after it.
+    pub fn receive(&mut self) -> Result<Option<Event>, ClientError> {
+        match self.receiver.receive() {
+            Ok((reply, _)) => self.take(reply).map(Some),
+            Err(ReceiveError::TimedOut) => Ok(None),
+            Err(error) => Err(self.fail(ClientError::Receive(error))),
+        }
+    }
+
+    /// What has arrived already.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; nothing more comes after it.
+    pub fn next_ready(&mut self) -> Result<Option<Event>, ClientError> {
+        match self.receiver.next_ready() {
+            Ok(Some((reply, _))) => self.take(reply).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.fail(ClientError::Receive(error))),
+        }
+    }
+
+    /// Bounds each wait of [`Self::receive`].
+    ///
+    /// # Errors
+    /// [`ClientError::Send`], as setsockopt(2).
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<(), ClientError> {
+        self.receiver.set_timeout(timeout).map_err(ClientError::Send)
+    }
+
+    fn fail(&self, error: ClientError) -> ClientError {
+        self.book.stop();
+        error
+    }
+
+    fn take(&self, reply: ClientReply) -> Result<Event, ClientError> {
+        self.enter(reply).map_err(|error| self.fail(error))
+    }
+
+    fn enter(&self, reply: ClientReply) -> Result<Event, ClientError> {
+        match reply {
+            ClientReply::Opened { job, window, workers } => {
+                self.book.set_window(job, window)?;
+                Ok(Event::Opened { job, workers })
+            }
+            ClientReply::Window { job, window } => {
+                self.book.set_window(job, window)?;
+                Ok(Event::Window)
+            }
+            ClientReply::Results { job, runs, outputs, failures } => {
+                self.results(job, &runs, outputs, failures).map(Event::Results)
+            }
+            ClientReply::Finished { job, .. } => {
+                self.book.remove_job(job)?;
+                Ok(Event::Finished { job })
+            }
+            ClientReply::Cancelled { job, unresolved } => {
+                self.book.drop_job(job);
+                Ok(Event::Cancelled { job, unresolved })
+            }
+            ClientReply::Rejected { text, .. } => Err(ClientError::Rejected { text }),
+            ClientReply::Status(_) | ClientReply::Ready { .. } => {
+                Err(ClientError::Nonsense("an answer to no question"))
+            }
+        }
+    }
+
+    fn results(
+        &self,
+        job: JobId,
+        runs: &[Run],
+        outputs: Blob,
+        failures: Failures,
+    ) -> Result<Results, ClientError> {
+        let tags = self.book.resolve(job, runs)?;
+        let outputs_len = tags.len() - failures.len();
+        let output_len = outputs.len().checked_div(outputs_len).unwrap_or(0);
+        if output_len * outputs_len != outputs.len() || (outputs_len > 0 && output_len == 0) {
+            return Err(ClientError::Nonsense("outputs of no common length"));
+        }
+        let results = Results { tags, outputs, output_len, failures };
+        for (tag, outcome) in results.all().filter(|(tag, _)| tag & TICKET_BIT != 0) {
+            self.book.settle(tag, outcome.map(<[u8]>::to_vec));
+        }
+        Ok(results)
+    }
+}
+
+impl AsFd for Replies {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}

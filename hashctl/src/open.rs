@@ -1,0 +1,126 @@
+//! Opening a name without waiting for anything, and seeing what it is.
+
+use crate::problem::Special;
+use ipc_proto::message::Stamp;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What a name turned out to be.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// A regular file.
+    File(OwnedFd, Stamp),
+    /// A directory.
+    Directory(OwnedFd),
+    /// Anything else.
+    Special(Special),
+}
+
+/// What a name is, without having been opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Special(Special),
+}
+
+/// Whether a symbolic link is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Links {
+    Follow,
+    Refuse,
+}
+
+/// Opens `name` for reading. A FIFO, device or socket does not hold it up.
+///
+/// # Errors
+/// As openat(2) and fstat(2).
+pub(crate) fn open_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<Opened, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let refuse = if links == Links::Refuse { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+    let file = match openat(dir, name, flags | refuse, Mode::empty()) {
+        Ok(file) => file,
+        // A socket, a device without driver, or a link where none is followed.
+        Err(errno @ (Errno::ENXIO | Errno::ENODEV | Errno::ELOOP)) => {
+            return match kind_at(dir, name, links) {
+                Ok(Kind::Special(special)) => Ok(Opened::Special(special)),
+                _ => Err(errno),
+            };
+        }
+        Err(errno) => return Err(errno),
+    };
+    let stat = fstat(&file)?;
+    Ok(match kind(&stat) {
+        Kind::File => Opened::File(file, stamp(&stat)),
+        Kind::Directory => Opened::Directory(file),
+        Kind::Special(special) => Opened::Special(special),
+    })
+}
+
+/// What `name` is.
+///
+/// # Errors
+/// As fstatat(2).
+pub(crate) fn kind_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<Kind, Errno> {
+    let flags = match links {
+        Links::Follow => AtFlags::empty(),
+        Links::Refuse => AtFlags::AT_SYMLINK_NOFOLLOW,
+    };
+    fstatat(dir, name, flags).map(|stat| kind(&stat))
+}
+
+/// What an open file is and, if it is regular, looks like.
+///
+/// # Errors
+/// As fstat(2).
+pub(crate) fn look(file: &impl AsFd) -> Result<(Kind, Stamp), Errno> {
+    let stat = fstat(file)?;
+    Ok((kind(&stat), stamp(&stat)))
+}
+
+/// What an entry of a directory is, by its `d_type`, if the file system says.
+pub(crate) fn kind_of_dirent(d_type: u8) -> Option<Kind> {
+    Some(match d_type {
+        libc::DT_REG => Kind::File,
+        libc::DT_DIR => Kind::Directory,
+        libc::DT_LNK => Kind::Special(Special::Symlink),
+        libc::DT_FIFO => Kind::Special(Special::Fifo),
+        libc::DT_SOCK => Kind::Special(Special::Socket),
+        libc::DT_CHR => Kind::Special(Special::CharDevice),
+        libc::DT_BLK => Kind::Special(Special::BlockDevice),
+        _ => return None,
+    })
+}
+
+fn kind(stat: &FileStat) -> Kind {
+    let special = match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => return Kind::File,
+        SFlag::S_IFDIR => return Kind::Directory,
+        SFlag::S_IFLNK => Special::Symlink,
+        SFlag::S_IFIFO => Special::Fifo,
+        SFlag::S_IFSOCK => Special::Socket,
+        SFlag::S_IFCHR => Special::CharDevice,
+        SFlag::S_IFBLK => Special::BlockDevice,
+        _ => Special::Other,
+    };
+    Kind::Special(special)
+}
+
+fn stamp(stat: &FileStat) -> Stamp {
+    Stamp {
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+        ctime_ns: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+    }
+}
+
+/// Nanoseconds since 1970, modulo 2^64: only equality counts.
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
+}

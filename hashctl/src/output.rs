@@ -1,0 +1,248 @@
+//! Standard output: lines as coreutils' sha*sum and b3sum print them, or JSON, through one buffer.
+
+use crate::hex;
+use crate::order::Item;
+use crate::problem::Problem;
+use ipc_proto::Algorithm;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::io;
+use std::os::fd::AsFd;
+
+/// Bytes after which the buffer is written.
+const BUFFER_LEN: usize = 64 << 10;
+
+/// How digests are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Format {
+    /// `TAG (name) = digest` instead of `digest  name`.
+    pub tag: bool,
+    /// A zero byte ends a line, and names are not escaped.
+    pub zero: bool,
+    /// One JSON object a line.
+    pub json: bool,
+}
+
+/// The line of JSON for one file. The keys are stable.
+#[derive(Serialize)]
+struct Line<'a> {
+    path: Cow<'a, str>,
+    /// The path's bytes, when `path` cannot show them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<String>,
+    algorithm: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Format {
+    /// Appends the line of a file with its digest.
+    pub fn digest(self, item: &Item<'_>, out: &mut Vec<u8>) {
+        if self.json {
+            return line(item, Ok(item.digest), out);
+        }
+        let is_escaped = !self.zero && needs_escape(item.name);
+        if is_escaped {
+            out.push(b'\\');
+        }
+        let put_name = |out: &mut Vec<u8>| match is_escaped {
+            true => escape(item.name, out),
+            false => out.extend_from_slice(item.name),
+        };
+        if self.tag {
+            out.extend_from_slice(item.algorithm.tag().as_bytes());
+            out.extend_from_slice(b" (");
+            put_name(out);
+            out.extend_from_slice(b") = ");
+            hex::encode(item.digest, out);
+        } else {
+            hex::encode(item.digest, out);
+            out.extend_from_slice(b"  ");
+            put_name(out);
+        }
+        out.push(if self.zero { 0 } else { b'\n' });
+    }
+
+    /// Appends what stands for a file without digest: nothing, except in JSON.
+    pub fn problem(self, item: &Item<'_>, problem: Problem, out: &mut Vec<u8>) {
+        if self.json {
+            line(item, Err(problem), out);
+        }
+    }
+}
+
+fn line(item: &Item<'_>, outcome: Result<&[u8], Problem>, out: &mut Vec<u8>) {
+    let path = String::from_utf8_lossy(item.name);
+    let line = Line {
+        path_hex: matches!(path, Cow::Owned(_)).then(|| hex_text(item.name)),
+        path,
+        algorithm: item.algorithm.name(),
+        digest: outcome.ok().map(hex_text),
+        size: outcome.ok().map(|_| item.size),
+        error: outcome.err().map(|problem| problem.to_string()),
+    };
+    serde_json::to_writer(&mut *out, &line).expect("a vector takes everything");
+    out.push(b'\n');
+}
+
+fn hex_text(bytes: &[u8]) -> String {
+    let mut text = Vec::new();
+    hex::encode(bytes, &mut text);
+    String::from_utf8(text).expect("digits are ASCII")
+}
+
+/// Whether a name cannot stand in a line as it is.
+fn needs_escape(name: &[u8]) -> bool {
+    name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r'))
+}
+
+/// Appends `name` in the form that goes with a backslash at the start of its line.
+pub fn escape(name: &[u8], out: &mut Vec<u8>) {
+    for &byte in name {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            _ => out.push(byte),
+        }
+    }
+}
+
+/// How an algorithm is called in a message about a manifest.
+#[must_use]
+pub fn checksum_name(algorithm: Option<Algorithm>) -> &'static str {
+    algorithm.unwrap_or(Algorithm::Sha256).tag()
+}
+
+/// Standard output behind a buffer.
+#[derive(Debug)]
+pub struct Out {
+    buffer: Vec<u8>,
+    is_open: bool,
+}
+
+impl Out {
+    /// `is_open` says whether standard output was open when the program started: the standard
+    /// library puts `/dev/null` in the place of one that was not.
+    #[must_use]
+    pub fn new(is_open: bool) -> Self {
+        Self { buffer: Vec::with_capacity(2 * BUFFER_LEN), is_open }
+    }
+
+    /// Where to append.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Writes the buffer once it is full.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn flush_if_full(&mut self) -> io::Result<()> {
+        if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes the buffer.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        if !self.is_open {
+            return Err(Errno::EBADF.into());
+        }
+        let stdout = io::stdout();
+        let mut start = 0;
+        while start < self.buffer.len() {
+            match nix::unistd::write(&stdout, &self.buffer[start..]) {
+                Ok(len) => start += len,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    let mut wait = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+                    poll(&mut wait, PollTimeout::NONE)?;
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::Verdict;
+
+    #[track_caller]
+    fn check(format: Format, algorithm: Algorithm, name: &[u8], want: &[u8]) {
+        let digest = [0xab; 32];
+        let item = Item {
+            name,
+            want: b"",
+            size: 12,
+            algorithm,
+            verdict: Verdict::Digest,
+            digest: &digest,
+        };
+        let mut out = Vec::new();
+        format.digest(&item, &mut out);
+        let hex = "ab".repeat(32);
+        let want = String::from_utf8_lossy(want).replace("HEX", &hex);
+        assert_eq!(String::from_utf8_lossy(&out), want);
+    }
+
+    const PLAIN: Format = Format { tag: false, zero: false, json: false };
+    const TAG: Format = Format { tag: true, ..PLAIN };
+    const ZERO: Format = Format { zero: true, ..PLAIN };
+    const JSON: Format = Format { json: true, ..PLAIN };
+
+    #[test]
+    fn lines_are_those_of_coreutils() {
+        let sha256 = Algorithm::Sha256;
+        check(PLAIN, sha256, b" a b", b"HEX   a b\n");
+        check(PLAIN, sha256, b"a\nb\\c\rd", b"\\HEX  a\\nb\\\\c\\rd\n");
+        check(TAG, sha256, b"a)", b"SHA256 (a)) = HEX\n");
+        check(TAG, sha256, b"a\nb", b"\\SHA256 (a\\nb) = HEX\n");
+        check(ZERO, sha256, b"a\nb\\", b"HEX  a\nb\\\0");
+        check(TAG, Algorithm::Sha512_256, b"x", b"SHA512/256 (x) = HEX\n");
+        check(TAG, Algorithm::Blake3, b"x", b"BLAKE3 (x) = HEX\n");
+    }
+
+    #[test]
+    fn json_keeps_every_byte_of_a_name() {
+        let line =
+            b"{\"path\":\"a\\n\\\"b\",\"algorithm\":\"blake3\",\"digest\":\"HEX\",\"size\":12}\n";
+        check(JSON, Algorithm::Blake3, b"a\n\"b", line);
+        let line = "{\"path\":\"a\u{fffd}\",\"path_hex\":\"61ff\",\"algorithm\":\"sha256\",\
+                    \"digest\":\"HEX\",\"size\":12}\n";
+        check(JSON, Algorithm::Sha256, b"a\xff", line.as_bytes());
+    }
+
+    #[test]
+    fn a_file_without_digest_is_in_the_json_and_nowhere_else() {
+        let item = Item {
+            name: b"x",
+            want: b"",
+            size: 0,
+            algorithm: Algorithm::Sha256,
+            verdict: Verdict::Problem(Problem::Changed),
+            digest: b"",
+        };
+        let mut out = Vec::new();
+        PLAIN.problem(&item, Problem::Changed, &mut out);
+        assert!(out.is_empty());
+        JSON.problem(&item, Problem::Changed, &mut out);
+        let want =
+            "{\"path\":\"x\",\"algorithm\":\"sha256\",\"error\":\"changed while it was read\"}\n";
+        assert_eq!(String::from_utf8_lossy(&out), want);
+    }
+}

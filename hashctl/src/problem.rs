@@ -1,0 +1,79 @@
+//! Why a name has no digest, in data and in words.
+
+use crate::say::errno_text;
+use crate::walk::DEPTH_MAX;
+use ipc_proto::message::Failure;
+use std::fmt;
+
+/// What is neither a regular file nor a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A symbolic link, inside a tree.
+    Symlink,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for Special {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::CharDevice => "a character device",
+            Self::BlockDevice => "a block device",
+            Self::Symlink => "a symbolic link",
+            Self::Other => "not a regular file",
+        })
+    }
+}
+
+/// Why a name has no digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Opening or reading failed here, with this error number.
+    Io(i32),
+    /// A directory where a file was named.
+    Directory,
+    /// Named, and not a regular file.
+    Special(Special),
+    /// A directory below [`DEPTH_MAX`] others.
+    TooDeep,
+    /// The file changed while it was read here.
+    Changed,
+    /// The workers could not hash it.
+    Failure(Failure),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Io(errno) | Self::Failure(Failure::Io { errno }) => {
+                f.write_str(&errno_text(errno))
+            }
+            Self::Directory => f.write_str("Is a directory"),
+            Self::Special(special) => write!(f, "skipped: {special}"),
+            Self::TooDeep => {
+                write!(f, "skipped: more than {DEPTH_MAX} directories above it; name it by itself")
+            }
+            Self::Changed | Self::Failure(Failure::Changed) => {
+                f.write_str("changed while it was read")
+            }
+            Self::Failure(Failure::NotRegular) => f.write_str("skipped: not a regular file"),
+            Self::Failure(Failure::Invalid) => f.write_str("the worker did not take the input"),
+            Self::Failure(Failure::Unsupported) => {
+                f.write_str("no worker serves this algorithm; see hashctl status")
+            }
+            Self::Failure(Failure::WorkersLost { attempts }) => {
+                write!(f, "lost {attempts} workers while they read it; see hashctl status")
+            }
+        }
+    }
+}

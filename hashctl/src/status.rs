@@ -1,0 +1,167 @@
+//! `hashctl status` and `hashctl version`: what the controller says of itself and its workers.
+
+mod table;
+
+use crate::client::{Client, ClientError};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::output::Out;
+use crate::run::connect;
+use crate::say::{io_text, say};
+use ipc_proto::message::{JobStatus, Status, WorkerHealth, WorkerStatus};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::Duration;
+
+/// Prints the controller's status, as tables or as one JSON object.
+pub(crate) fn status(config: &Config, as_json: bool) -> Exit {
+    let status = match ask(config, |client| client.status()) {
+        Ok(status) => status,
+        Err(exit) => return exit,
+    };
+    let text = if as_json { format!("{}\n", to_json(&status)) } else { table::render(&status) };
+    print(config, &text)
+}
+
+/// Waits until so many workers are ready.
+pub(crate) fn wait_ready(config: &Config, workers: u32, timeout_s: u32) -> Exit {
+    let timeout = Duration::from_secs(timeout_s.into());
+    match ask(config, |client| client.wait_ready(workers, timeout)) {
+        Ok(readiness) if readiness.enough => Exit::Success,
+        Ok(readiness) => {
+            let ready = readiness.workers;
+            say(format_args!("{ready} of {workers} workers are ready after {timeout_s} s"));
+            Exit::Failure
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// Prints our version and, if there is a controller, its.
+pub(crate) fn version(config: &Config) -> Exit {
+    let socket = config.socket_text();
+    let controller = match Client::connect(&config.socket) {
+        Ok(client) => {
+            let welcome = client.welcome();
+            format!("{} at {socket}, protocol {}", welcome.software, welcome.version)
+        }
+        Err(ipc_socket::ConnectError::Io(error)) => {
+            format!("not reached at {socket} ({})", io_text(&error))
+        }
+        Err(error) => format!("not reached at {socket} ({error})"),
+    };
+    let controller = table::one_line(&controller);
+    let text = format!("hashctl {}\ncontroller {controller}\n", env!("CARGO_PKG_VERSION"));
+    print(config, &text)
+}
+
+fn ask<T>(
+    config: &Config,
+    question: impl FnOnce(&mut Client) -> Result<T, ClientError>,
+) -> Result<T, Exit> {
+    let mut client = connect(config)?;
+    question(&mut client).map_err(|error| {
+        say(format_args!("lost the controller at {}: {error}", config.socket_text()));
+        Exit::Unreachable
+    })
+}
+
+fn print(config: &Config, text: &str) -> Exit {
+    let mut out = Out::new(config.stdio.has_stdout);
+    let written = out.buffer().write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            say(format_args!("standard output: {}", io_text(&error)));
+            Exit::Failure
+        }
+    }
+}
+
+/// The status with stable keys: counts are numbers, sizes bytes, times milliseconds.
+fn to_json(status: &Status) -> Value {
+    let limits = &status.limits;
+    let counters = &status.counters;
+    json!({
+        "controller": {
+            "version": status.software,
+            "image": status.image,
+            "pid": status.pid,
+            "uptime_ms": status.uptime_ms,
+        },
+        "workers": status.workers.iter().map(worker_json).collect::<Vec<_>>(),
+        "workers_unlisted": status.workers_unlisted,
+        "jobs": status.jobs.iter().map(job_json).collect::<Vec<_>>(),
+        "jobs_unlisted": status.jobs_unlisted,
+        "limits": {
+            "clients": limits.clients,
+            "clients_max": limits.clients_max,
+            "workers_max": limits.workers_max,
+            "jobs_max": limits.jobs_max,
+            "items": limits.items,
+            "items_max": limits.items_max,
+            "bytes": limits.bytes,
+            "bytes_max": limits.bytes_max,
+        },
+        "counters": {
+            "jobs": counters.jobs,
+            "jobs_cancelled": counters.jobs_cancelled,
+            "items": counters.items,
+            "items_failed": counters.items_failed,
+            "bytes": counters.bytes,
+            "leases": counters.leases,
+            "attempts_lost": counters.attempts_lost,
+            "answers_stale": counters.answers_stale,
+            "peers_refused": counters.peers_refused,
+            "peers_faulty": counters.peers_faulty,
+            "workers_quarantined": counters.workers_quarantined,
+        },
+    })
+}
+
+fn worker_json(worker: &WorkerStatus) -> Value {
+    let backends: serde_json::Map<String, Value> = worker
+        .backends
+        .iter()
+        .map(|chosen| (chosen.algorithm.name().to_owned(), chosen.backend.clone().into()))
+        .collect();
+    json!({
+        "name": worker.name,
+        "version": worker.software,
+        "pid": worker.pid,
+        "health": health(worker.health),
+        "threads": worker.threads,
+        "backends": backends,
+        "credits": worker.credits,
+        "in_flight": worker.leases,
+        "uptime_ms": worker.uptime_ms,
+        "items": worker.items,
+        "bytes": worker.bytes,
+        "items_per_s": worker.items_per_s,
+        "bytes_per_s": worker.bytes_per_s,
+        "attempts_lost": worker.attempts_lost,
+    })
+}
+
+fn job_json(job: &JobStatus) -> Value {
+    json!({
+        "id": job.id,
+        "uid": job.uid,
+        "pid": job.pid,
+        "algorithm": job.algorithm.name(),
+        "weight": job.weight,
+        "age_ms": job.age_ms,
+        "items": job.items,
+        "resolved": job.resolved,
+        "failed": job.failed,
+        "in_flight": job.leases,
+        "finished": job.finished,
+    })
+}
+
+const fn health(health: WorkerHealth) -> &'static str {
+    match health {
+        WorkerHealth::Ready => "ready",
+        WorkerHealth::Quarantined => "quarantined",
+    }
+}

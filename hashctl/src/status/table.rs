@@ -1,0 +1,231 @@
+//! The status as text for a person.
+
+use super::health;
+use ipc_proto::message::{JobStatus, Status, WorkerStatus};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::time::Duration;
+
+const WORKER_HEAD: [&str; 9] = [
+    "WORKER",
+    "HEALTH",
+    "BACKEND",
+    "THREADS",
+    "CREDITS",
+    "IN FLIGHT",
+    "ITEMS/S",
+    "BYTES/S",
+    "LOST",
+];
+
+const JOB_HEAD: [&str; 9] =
+    ["JOB", "UID", "PID", "ALGORITHM", "AGE", "ITEMS", "RESOLVED", "FAILED", "IN FLIGHT"];
+
+/// Columns before this one hold words and are aligned to the left, the others numbers.
+const WORKER_WORDS: usize = 3;
+const JOB_WORDS: usize = 4;
+
+/// The whole status.
+pub(super) fn render(status: &Status) -> String {
+    let mut text = format!(
+        "controller {}, pid {}, up {}\n\n",
+        one_line(&status.software),
+        status.pid,
+        age(status.uptime_ms)
+    );
+    table(&mut text, WORKER_HEAD, WORKER_WORDS, status.workers.iter().map(worker_row));
+    unlisted(&mut text, status.workers_unlisted, "workers");
+    text.push('\n');
+    table(&mut text, JOB_HEAD, JOB_WORDS, status.jobs.iter().map(job_row));
+    unlisted(&mut text, status.jobs_unlisted, "jobs");
+    let limits = &status.limits;
+    let workers = status.workers.len() as u64 + u64::from(status.workers_unlisted);
+    let jobs = status.jobs.len() as u64 + u64::from(status.jobs_unlisted);
+    let counters = &status.counters;
+    put(
+        &mut text,
+        format_args!(
+            "\nin use: {} of {} clients, {workers} of {} workers, {jobs} of {} jobs, {} of {} items, \
+         {} of {} inline\n",
+            limits.clients,
+            limits.clients_max,
+            limits.workers_max,
+            limits.jobs_max,
+            limits.items,
+            limits.items_max,
+            bytes(limits.bytes),
+            bytes(limits.bytes_max),
+        ),
+    );
+    put(
+        &mut text,
+        format_args!(
+            "since start: {} jobs ({} cancelled), {} items ({} failed), {} hashed, {} batches leased, \
+         {} lost, {} stale answers\n",
+            counters.jobs,
+            counters.jobs_cancelled,
+            counters.items,
+            counters.items_failed,
+            bytes(counters.bytes),
+            counters.leases,
+            counters.attempts_lost,
+            counters.answers_stale,
+        ),
+    );
+    put(
+        &mut text,
+        format_args!(
+            "peers: {} refused, {} faulty; {} workers quarantined\n",
+            counters.peers_refused, counters.peers_faulty, counters.workers_quarantined,
+        ),
+    );
+    text
+}
+
+/// A peer's words without control characters.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
+    text.write_fmt(line).expect("a string takes everything");
+}
+
+fn worker_row(worker: &WorkerStatus) -> [String; 9] {
+    let backends: BTreeSet<&str> = worker.backends.iter().map(|b| &*b.backend).collect();
+    [
+        one_line(&worker.name),
+        health(worker.health).to_owned(),
+        one_line(&backends.into_iter().collect::<Vec<_>>().join(",")),
+        worker.threads.to_string(),
+        worker.credits.to_string(),
+        worker.leases.to_string(),
+        worker.items_per_s.to_string(),
+        bytes(worker.bytes_per_s),
+        worker.attempts_lost.to_string(),
+    ]
+}
+
+fn job_row(job: &JobStatus) -> [String; 9] {
+    [
+        job.id.to_string(),
+        job.uid.to_string(),
+        job.pid.to_string(),
+        job.algorithm.to_string(),
+        age(job.age_ms),
+        format!("{}{}", job.items, if job.finished { "" } else { "+" }),
+        job.resolved.to_string(),
+        job.failed.to_string(),
+        job.leases.to_string(),
+    ]
+}
+
+fn table<const N: usize>(
+    text: &mut String,
+    head: [&str; N],
+    words: usize,
+    rows: impl Iterator<Item = [String; N]>,
+) {
+    let rows: Vec<[String; N]> = [head.map(str::to_owned)].into_iter().chain(rows).collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for row in &rows {
+        let mut line = String::new();
+        for (i, (cell, width)) in row.iter().zip(widths).enumerate() {
+            if i > 0 {
+                line.push_str("  ");
+            }
+            if i < words {
+                put(&mut line, format_args!("{cell:<width$}"));
+            } else {
+                put(&mut line, format_args!("{cell:>width$}"));
+            }
+        }
+        put(text, format_args!("{}\n", line.trim_end()));
+    }
+}
+
+fn unlisted(text: &mut String, count: u32, what: &str) {
+    if count > 0 {
+        put(text, format_args!("and {count} more {what}\n"));
+    }
+}
+
+fn age(ms: u64) -> String {
+    let s = Duration::from_millis(ms).as_secs();
+    match (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+/// A size with three digits at least and a binary unit.
+fn bytes(len: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if len < 1024 {
+        return format!("{len} B");
+    }
+    let unit = usize::try_from(len.ilog2() / 10 - 1).expect("at most five");
+    let tenths = u128::from(len) * 10 / (1_u128 << (10 * (unit + 1)));
+    match tenths {
+        1000.. => format!("{} {}", tenths / 10, units[unit]),
+        _ => format!("{}.{} {}", tenths / 10, tenths % 10, units[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_proto::Algorithm;
+    use ipc_proto::message::Backend;
+
+    #[test]
+    fn sizes_and_ages_are_short() {
+        for (len, want) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (150 << 20, "150 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(bytes(len), want);
+        }
+        for (ms, want) in
+            [(999, "0 s"), (61_000, "1 min 1 s"), (7_200_000, "2 h 0 min"), (90_000_000, "1 d 1 h")]
+        {
+            assert_eq!(age(ms), want);
+        }
+    }
+
+    #[test]
+    fn workers_and_jobs_stand_in_columns_and_forge_no_lines() {
+        let worker = WorkerStatus {
+            name: "w\n1".to_owned(),
+            threads: 2,
+            backends: vec![Backend {
+                algorithm: Algorithm::Sha256,
+                backend: "portable".to_owned(),
+            }],
+            bytes_per_s: 3 << 20,
+            ..WorkerStatus::default()
+        };
+        let status = Status {
+            software: "0.1.0".to_owned(),
+            workers: vec![worker],
+            jobs_unlisted: 3,
+            ..Status::default()
+        };
+        let text = render(&status);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2].starts_with("WORKER  HEALTH  BACKEND   THREADS"), "{text}");
+        assert!(lines[3].starts_with("w 1     ready   portable        2"), "{text}");
+        assert!(lines[3].contains("3.0 MiB"), "{text}");
+        assert!(text.contains("\nand 3 more jobs\n"), "{text}");
+    }
+}
