@@ -5,7 +5,7 @@
 //! none.
 
 use crate::clock::Stopwatch;
-use crate::leases::Leases;
+use crate::leases::{Dropped, Leases};
 use crate::task::{self, Order, Output, Scratch};
 use ipc_proto::Blob;
 use ipc_proto::message::{LeaseId, WorkerReply};
@@ -60,9 +60,12 @@ impl Session {
 
     /// Drops leases that no thread works on, and lets those that are worked on end unanswered.
     pub fn revoke(&self, leases: &[LeaseId]) {
-        let dropped = self.leases().revoke(leases);
-        self.give(dropped.credit);
-        self.settle(dropped.orders.len());
+        let Dropped { orders, credit } = self.leases().revoke(leases);
+        let orders_len = orders.len();
+        // Their descriptors are closed before the controller may send others.
+        drop(orders);
+        self.give(credit);
+        self.settle(orders_len);
     }
 
     /// Gives no more credit, and closes the connection once every lease is answered.

@@ -24,11 +24,8 @@ use nix::sys::uio::pread;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Bytes that a thread reads at once.
-pub const BUFFER_LEN: usize = 256 << 10;
-
-/// How often a file is read before it is said to be changing.
-pub const READS_MAX: u32 = 2;
+/// Bytes that a thread reads at once. BLAKE3 gains from more (8 % from 256 KiB to 1 MiB).
+pub const BUFFER_LEN: usize = 1 << 20;
 
 /// How reading a small file ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +251,7 @@ mod tests {
         ];
         for (what, change) in changes {
             let (file, before) = file(&vec![1; 600_000]);
-            let mut buffer = vec![0; BUFFER_LEN];
+            let mut buffer = vec![0; 250_000];
             let mut pieces = 0;
             let result = read_stream(file.as_fd(), before, &mut buffer, &GOING, |_| {
                 pieces += 1;

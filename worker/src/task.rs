@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Files up to this size are read whole, several beside each other where a backend has lanes.
 const SMALL_LEN_MAX: u64 = 128 << 10;
 
+/// Alignment of a thread's buffer, in bytes.
+const PAGE_LEN: usize = 4096;
+
 /// Most files that are read before they are hashed together.
 const GROUP_MAX: usize = 16;
 
@@ -54,11 +57,26 @@ pub struct Output {
 }
 
 /// The memory that a thread works in, used again for every batch.
-pub struct Scratch(Box<[u8]>);
+///
+/// It starts at a page: the kernel copies from whole pages, and a target that starts a few bytes
+/// further into its page than the source, as large allocations of glibc do, makes each load wait for
+/// the store before it. That was 20 % of the time of a large BLAKE3 file.
+pub struct Scratch {
+    memory: Box<[u8]>,
+    start: usize,
+}
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self(vec![0; BUFFER_LEN].into())
+        let memory: Box<[u8]> = vec![0; BUFFER_LEN + PAGE_LEN].into();
+        let start = memory.as_ptr().align_offset(PAGE_LEN) % PAGE_LEN;
+        Self { memory, start }
+    }
+}
+
+impl Scratch {
+    fn buffer(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + BUFFER_LEN]
     }
 }
 
@@ -80,7 +98,7 @@ pub fn run(order: Order, scratch: &mut Scratch, revoked: &AtomicBool) -> Output 
             let mut batch = Batch {
                 backend,
                 algorithm,
-                buffer: &mut scratch.0,
+                buffer: scratch.buffer(),
                 group: Group::new(group_max),
                 revoked,
                 output: &mut output,
@@ -93,7 +111,7 @@ pub fn run(order: Order, scratch: &mut Scratch, revoked: &AtomicBool) -> Output 
         Work::Part { file, offset, len } => {
             let result = match descriptors.pop() {
                 Some(source) if algorithm == Algorithm::Blake3 => {
-                    part(source.as_fd(), file, offset, len, &mut scratch.0, revoked)
+                    part(source.as_fd(), file, offset, len, scratch.buffer(), revoked)
                 }
                 _ => Err(Failure::Invalid),
             };
@@ -295,6 +313,13 @@ mod tests {
         [0, 1, 4096, 65_536, 100_000, 131_071, 131_072, 131_073, 262_144, 262_145, 5, 1_048_577];
 
     #[test]
+    fn a_buffer_starts_at_a_page_and_is_as_long_as_said() {
+        let mut scratch = Scratch::default();
+        assert_eq!(scratch.buffer().as_ptr().addr() % PAGE_LEN, 0);
+        assert_eq!(scratch.buffer().len(), BUFFER_LEN);
+    }
+
+    #[test]
     fn files_of_every_size_keep_their_order() {
         let contents = LENS.map(pattern);
         for algorithm in Algorithm::ALL {
@@ -309,11 +334,11 @@ mod tests {
         let contents = LENS.map(pattern);
         let want = digests(Algorithm::Sha256, contents.iter().map(Vec::as_slice));
         for group_max in 1..=GROUP_MAX {
-            let mut output = Output::default();
+            let (mut output, mut scratch) = (Output::default(), Scratch::default());
             let mut batch = Batch {
                 backend: Backend::Portable,
                 algorithm: Algorithm::Sha256,
-                buffer: &mut Scratch::default().0,
+                buffer: scratch.buffer(),
                 group: Group::new(group_max),
                 revoked: &GOING,
                 output: &mut output,

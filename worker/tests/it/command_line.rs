@@ -70,7 +70,9 @@ fn a_priority_that_is_not_permitted_is_one_line_and_1() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.path().join("worker");
-    fs::copy(WORKER, &copy).unwrap();
+    // By another process: were the copy open for writing here, a child that another test forks at
+    // that moment would have it open as well, and it could not be executed ("text file busy").
+    assert!(Command::new("cp").arg(WORKER).arg(&copy).status().unwrap().success());
     for (options, text) in [
         (["--sched", "fifo:99"], "cannot set the scheduling policy to fifo:99: "),
         (["--nice", "-20"], "cannot set the nice value to -20: "),
