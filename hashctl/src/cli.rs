@@ -20,6 +20,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> ExitCode {
 }
 
 fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
+    let (args, more_paths) = hold_back(args.into_iter().collect());
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(error) => return explain(&error, stdio),
@@ -32,13 +33,15 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
         }
     };
     match args.command {
-        Command::Sum(args) => {
+        Command::Sum(mut args) => {
+            args.paths.extend(more_paths);
             let format = Format { tag: args.tag, zero: args.zero, json: args.json };
             let options =
                 sum::Options { algorithm: args.algorithm, recursive: args.recursive, format };
             sum::sum(&config, options, args.paths)
         }
-        Command::Check(args) => {
+        Command::Check(mut args) => {
+            args.files.extend(more_paths);
             let options = check::Options {
                 algorithm: args.algorithm,
                 quiet: args.quiet,
@@ -57,6 +60,19 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
     }
 }
 
+/// How many of the last arguments, all without a dash, are parsed: the first can be the value of an
+/// option or the command, the others can only be paths.
+const PARSED_MAX: usize = 8;
+
+/// Splits off paths at the end that need no parsing. With very many of them the parser would take
+/// as long as reading a part of the files.
+fn hold_back(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
+    let is_option = |arg: &OsString| matches!(arg.as_encoded_bytes(), [b'-', _, ..]);
+    let plain_from = args.iter().rposition(is_option).map_or(0, |last| last + 1);
+    let paths = args.split_off(args.len().min(plain_from + PARSED_MAX));
+    (args, paths)
+}
+
 /// Prints help where it was asked for, else what is wrong with the arguments.
 fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
     let is_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
@@ -71,5 +87,24 @@ fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
             say(format_args!("standard output: {}", io_text(&error)));
             Exit::Failure
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held_back(args: &str) -> String {
+        let (_, paths) = hold_back(args.split(' ').map(OsString::from).collect());
+        paths.iter().map(|path| path.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn only_paths_are_kept_from_the_parser() {
+        assert_eq!(held_back("hashctl sum a b c"), "");
+        assert_eq!(held_back("hashctl sum 3 4 5 6 7 8 9 10"), "9 10");
+        assert_eq!(held_back("hashctl sum a b c d e f g h -a 1 2 3 4 5 6 7 8 9 -"), "9 -");
+        assert_eq!(held_back("hashctl sum -- -x 1 2 3 4 5 6 7 8 9"), "9");
+        assert_eq!(held_back("hashctl sum 1 2 3 4 5 6 7 8 9 10 -z"), "");
     }
 }
