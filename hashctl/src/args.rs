@@ -73,16 +73,16 @@ pub(crate) struct Check {
     #[arg(short, long, value_name = "ALGO")]
     pub(crate) algorithm: Option<Algorithm>,
     /// Don't print OK for each file that matches
-    #[arg(long)]
+    #[arg(long, overrides_with_all = ["status", "warn"])]
     pub(crate) quiet: bool,
     /// Print nothing on standard output: the exit status tells
-    #[arg(long)]
+    #[arg(long, overrides_with_all = ["quiet", "warn"])]
     pub(crate) status: bool,
     /// Fail on lines that are improperly formatted
     #[arg(long)]
     pub(crate) strict: bool,
     /// Name each line that is improperly formatted
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with_all = ["quiet", "status"])]
     pub(crate) warn: bool,
     /// Neither fail on nor report files that are missing
     #[arg(long)]

@@ -15,9 +15,11 @@ use crate::run::{Printer, run};
 use crate::say::say;
 use ipc_proto::Algorithm;
 use nix::fcntl::AT_FDCWD;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What standard input is called as a manifest.
@@ -51,24 +53,21 @@ fn feed(
     manifest: &[u8],
     has_stdin: bool,
 ) -> Result<(), FeedError> {
-    let unreadable = |feeder: &mut Feeder, name: &[u8], error: &io::Error| {
-        let errno = error.raw_os_error().unwrap_or(libc::EIO);
-        feeder.known(mark_label(name), Verdict::Mark(Mark::Unreadable(errno)))
+    let (name, opened) = match manifest {
+        b"-" if has_stdin => (STDIN_NAME, io::stdin().as_fd().try_clone_to_owned().map(File::from)),
+        b"-" => (STDIN_NAME, Err(io::Error::from_raw_os_error(libc::EBADF))),
+        _ => (manifest, File::open(OsStr::from_bytes(manifest))),
     };
-    let (name, read) = if manifest == b"-" {
-        if !has_stdin {
-            return unreadable(feeder, STDIN_NAME, &io::Error::from_raw_os_error(libc::EBADF));
-        }
-        (STDIN_NAME, feed_lines(feeder, asked, STDIN_NAME, BufReader::new(io::stdin()))?)
-    } else {
-        match File::open(OsStr::from_bytes(manifest)) {
-            Ok(file) => (manifest, feed_lines(feeder, asked, manifest, BufReader::new(file))?),
-            Err(error) => return unreadable(feeder, manifest, &error),
-        }
+    let read = match opened {
+        Ok(file) => feed_lines(feeder, asked, name, &file)?,
+        Err(error) => Err(error),
     };
     match read {
         Ok(()) => feeder.known(mark_label(name), Verdict::Mark(Mark::End)),
-        Err(error) => unreadable(feeder, name, &error),
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            feeder.known(mark_label(name), Verdict::Mark(Mark::Unreadable(errno)))
+        }
     }
 }
 
@@ -80,11 +79,14 @@ fn feed_lines(
     feeder: &mut Feeder,
     asked: Option<Algorithm>,
     manifest: &[u8],
-    input: impl BufRead,
+    input: &File,
 ) -> Result<io::Result<()>, FeedError> {
     let mut parser = Parser::new(asked);
     let mut lines = Lines::new(input);
     for number in 1.. {
+        if lines.is_drained() && is_waiting(input) {
+            feeder.rest()?;
+        }
         let parsed = match lines.next_line() {
             Ok(Some(Line::Whole(line))) => parser.parse(line),
             Ok(Some(Line::TooLong)) => {
@@ -105,6 +107,12 @@ fn feed_lines(
         }
     }
     Ok(Ok(()))
+}
+
+/// Whether reading would have to wait, as for a pipe whose writer is slow.
+fn is_waiting(input: &File) -> bool {
+    let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO) == Ok(0)
 }
 
 fn feed_claim(feeder: &mut Feeder, claim: Claim<'_>) -> Result<(), FeedError> {

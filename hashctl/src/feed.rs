@@ -5,7 +5,10 @@
 //! carries; a batch that is older than [`AGE_MAX`] goes out as it is, so that slow opening does not
 //! leave workers without work.
 //!
-//! Invariant: an entry is handed over before its file is sent, so that no result comes unexpected.
+//! Invariants:
+//! - an entry is handed over before its file is sent, so that no result comes unexpected;
+//! - one job at a time takes items: who waits for the window of a second one while holding a first
+//!   can wait for ever, because windows are shares of what the user may have in all.
 
 use crate::client::{ClientError, Job, Submitter};
 use crate::handover::{Handover, Stopped};
@@ -121,6 +124,8 @@ pub(crate) struct Feeder {
     handover: Arc<Handover>,
     plane: Plane,
     has_stdin: bool,
+    /// The job that takes items.
+    job: Option<(Algorithm, Job)>,
     lanes: BTreeMap<Algorithm, Lane>,
     batch: Batch,
     batch_len: usize,
@@ -130,10 +135,9 @@ pub(crate) struct Feeder {
     next: u64,
 }
 
-/// One job, and what goes out to it with the batch.
-#[derive(Debug)]
+/// What goes out with the batch for one algorithm.
+#[derive(Debug, Default)]
 struct Lane {
-    job: Job,
     stamps: Vec<Stamp>,
     files: Vec<OwnedFd>,
     file_tags: Vec<u64>,
@@ -155,6 +159,7 @@ impl Feeder {
             handover,
             plane,
             has_stdin,
+            job: None,
             lanes: BTreeMap::new(),
             batch: Batch::default(),
             batch_len: BATCH_LEN_FIRST,
@@ -165,7 +170,7 @@ impl Feeder {
 
     /// Opens the job of `algorithm` before its first entry: what is known early is said early.
     pub(crate) fn expect(&mut self, algorithm: Algorithm) -> Result<(), FeedError> {
-        self.lane(algorithm).map(drop)
+        self.job(algorithm).map(drop)
     }
 
     /// A regular file.
@@ -178,7 +183,7 @@ impl Feeder {
         match self.plane {
             Plane::Descriptors => {
                 let number = self.enter(label, stamp.size, Verdict::Waiting);
-                let lane = self.lane(label.algorithm)?;
+                let lane = self.lanes.entry(label.algorithm).or_default();
                 lane.stamps.push(stamp);
                 lane.files.push(file);
                 lane.file_tags.push(number);
@@ -212,13 +217,14 @@ impl Feeder {
         })
     }
 
-    /// Sends everything that is waiting, and ends the jobs.
-    pub(crate) fn finish(mut self) -> Result<(), FeedError> {
+    /// Sends everything that is waiting, and ends the job: what comes next may take its time, and
+    /// others may need the window meanwhile.
+    pub(crate) fn rest(&mut self) -> Result<(), FeedError> {
         self.flush()?;
-        for lane in mem::take(&mut self.lanes).into_values() {
-            lane.job.finish()?;
+        match self.job.take() {
+            Some((_, job)) => Ok(job.finish()?),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Sends everything that is waiting.
@@ -229,9 +235,16 @@ impl Feeder {
         self.batch_len = (2 * self.batch_len).min(BATCH_LEN_MAX);
         let batch = mem::take(&mut self.batch);
         self.batch = self.handover.push(batch)?;
-        for lane in self.lanes.values_mut() {
-            lane.flush()?;
+        let mut lanes = mem::take(&mut self.lanes);
+        if let Some(open) = self.job.as_ref().map(|(algorithm, _)| *algorithm)
+            && let Some(lane) = lanes.get_mut(&open)
+        {
+            lane.flush(self.job(open)?)?;
         }
+        for (&algorithm, lane) in lanes.iter_mut().filter(|(_, lane)| !lane.is_empty()) {
+            lane.flush(self.job(algorithm)?)?;
+        }
+        self.lanes = lanes;
         Ok(())
     }
 
@@ -250,14 +263,18 @@ impl Feeder {
         if is_due { self.flush() } else { Ok(()) }
     }
 
-    fn lane(&mut self, algorithm: Algorithm) -> Result<&mut Lane, FeedError> {
-        use std::collections::btree_map::Entry;
-        match self.lanes.entry(algorithm) {
-            Entry::Occupied(lane) => Ok(lane.into_mut()),
-            Entry::Vacant(place) => {
-                Ok(place.insert(Lane::new(self.submitter.open(algorithm, WEIGHT)?)))
+    /// The job of `algorithm`; that of another one is ended first.
+    fn job(&mut self, algorithm: Algorithm) -> Result<&mut Job, FeedError> {
+        let job = match self.job.take() {
+            Some((open, job)) if open == algorithm => job,
+            other => {
+                if let Some((_, job)) = other {
+                    job.finish()?;
+                }
+                self.submitter.open(algorithm, WEIGHT)?
             }
-        }
+        };
+        Ok(&mut self.job.insert((algorithm, job)).1)
     }
 
     fn inline(&mut self, label: Label<'_>, file: &File, stamp: Stamp) -> Result<(), FeedError> {
@@ -272,7 +289,7 @@ impl Feeder {
         match read_small(file, stamp) {
             Ok(data) => {
                 let number = self.enter(label, stamp.size, Verdict::Waiting);
-                let lane = self.lane(label.algorithm)?;
+                let lane = self.lanes.entry(label.algorithm).or_default();
                 lane.lens.push(u32::try_from(data.len()).expect("a small file"));
                 lane.data.extend_from_slice(&data);
                 lane.message_tags.push(number);
@@ -290,10 +307,8 @@ impl Feeder {
         number: u64,
         agree: impl FnOnce(u64) -> Result<(), Problem>,
     ) -> Result<(), FeedError> {
-        self.lane(algorithm)?;
         self.flush()?;
-        let lane = self.lane(algorithm)?;
-        match stream::send(&mut lane.job, algorithm, input, number, agree) {
+        match stream::send(self.job(algorithm)?, algorithm, input, number, agree) {
             Ok(()) => Ok(()),
             Err(StreamError::Problem(problem)) => {
                 self.handover.late_problem(number, problem);
@@ -305,28 +320,20 @@ impl Feeder {
 }
 
 impl Lane {
-    fn new(job: Job) -> Self {
-        Self {
-            job,
-            stamps: Vec::new(),
-            files: Vec::new(),
-            file_tags: Vec::new(),
-            lens: Vec::new(),
-            data: Vec::new(),
-            message_tags: Vec::new(),
-        }
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.lens.is_empty()
     }
 
-    fn flush(&mut self) -> Result<(), ClientError> {
+    fn flush(&mut self, job: &mut Job) -> Result<(), ClientError> {
         if !self.files.is_empty() {
-            self.job.send_files(&self.stamps, &self.files, &self.file_tags)?;
+            job.send_files(&self.stamps, &self.files, &self.file_tags)?;
             self.stamps.clear();
             self.files.clear();
             self.file_tags.clear();
         }
         if !self.lens.is_empty() {
             let (lens, data) = (mem::take(&mut self.lens), mem::take(&mut self.data));
-            self.job.send_messages(lens, data, &self.message_tags)?;
+            job.send_messages(lens, data, &self.message_tags)?;
             self.message_tags.clear();
         }
         Ok(())

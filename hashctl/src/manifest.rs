@@ -7,10 +7,13 @@
 use crate::hex;
 use ipc_proto::Algorithm;
 use std::borrow::Cow;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, BufReader, Read};
 
 /// Longest line in bytes: a path of 4,096 bytes, each escaped, with tag and digest.
 pub const LINE_LEN_MAX: usize = 16 << 10;
+
+/// Bytes that are read at once.
+const READ_LEN: usize = 128 << 10;
 
 /// One line that says something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +157,7 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
 /// Cuts an input into lines.
 #[derive(Debug)]
 pub struct Lines<R> {
-    input: R,
+    input: BufReader<R>,
     line: Vec<u8>,
 }
 
@@ -167,10 +170,19 @@ pub enum Line<'a> {
     TooLong,
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: Read> Lines<R> {
     /// The lines of `input`.
     pub fn new(input: R) -> Self {
-        Self { input, line: Vec::new() }
+        Self::with_capacity(READ_LEN, input)
+    }
+
+    fn with_capacity(capacity: usize, input: R) -> Self {
+        Self { input: BufReader::with_capacity(capacity, input), line: Vec::new() }
+    }
+
+    /// Whether everything that was read is used up, so that the next line has to be read.
+    pub fn is_drained(&self) -> bool {
+        self.input.buffer().is_empty()
     }
 
     /// The next line, or `None` at the end.
@@ -305,7 +317,7 @@ mod tests {
         let long = "x".repeat(LINE_LEN_MAX);
         let text = format!("a\n\n{long}\n{long}x\nlast");
         for capacity in [1, 7, 8192] {
-            let mut lines = Lines::new(io::BufReader::with_capacity(capacity, text.as_bytes()));
+            let mut lines = Lines::with_capacity(capacity, text.as_bytes());
             let mut got = Vec::new();
             while let Some(line) = lines.next_line().unwrap() {
                 got.push(match line {

@@ -145,7 +145,7 @@ fn produce_all(
     mut feeder: Feeder,
     produce: impl FnOnce(&mut Feeder) -> Result<(), FeedError>,
 ) -> End {
-    match produce(&mut feeder).and_then(|()| feeder.finish()) {
+    match produce(&mut feeder).and_then(|()| feeder.rest()) {
         Ok(()) => End::Done,
         Err(FeedError::Stopped) => End::Stopped,
         Err(FeedError::Failed(text)) => End::Failed(text),
