@@ -328,7 +328,7 @@ impl Lane {
         if !self.files.is_empty() {
             job.send_files(&self.stamps, &self.files, &self.file_tags)?;
             self.stamps.clear();
-            self.files.clear();
+            ipc_socket::close_all(self.files.drain(..));
             self.file_tags.clear();
         }
         if !self.lens.is_empty() {

@@ -13,4 +13,4 @@ mod sys;
 
 pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 pub use inbox::{Inbox, InboxError, Scratch};
-pub use sys::{Peer, Received, peer, recv, send};
+pub use sys::{Peer, Received, close_all, peer, recv, send};

@@ -8,7 +8,7 @@ use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
 use nix::sys::socket::{getsockopt, sockopt};
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 const FD_LEN: usize = mem::size_of::<RawFd>();
@@ -147,6 +147,31 @@ unsafe fn take_descriptors(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>
         // SAFETY: as for the first one.
         message = unsafe { libc::CMSG_NXTHDR(header, message) };
     }
+}
+
+/// Fewer neighbours than this are closed one by one.
+const CLOSE_RUN_MIN: usize = 4;
+
+/// Closes descriptors, neighbouring numbers in one call (close_range(2)): with a frame's worth of
+/// files that takes half the time of closing each.
+pub fn close_all(descriptors: impl IntoIterator<Item = OwnedFd>) {
+    let mut numbers: Vec<RawFd> = descriptors.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    numbers.sort_unstable();
+    for run in numbers.chunk_by(|one, next| one + 1 == *next) {
+        if run.len() < CLOSE_RUN_MIN || !close_run(run[0], run[run.len() - 1]) {
+            for &number in run {
+                // SAFETY: the number came out of an `OwnedFd` above and has not been closed.
+                drop(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+    }
+}
+
+/// Closes `first` to `last`, all of which the caller owns; `false` if the system cannot.
+fn close_run(first: RawFd, last: RawFd) -> bool {
+    let no_flags: libc::c_uint = 0;
+    // SAFETY: takes no pointer; every descriptor in the range is the caller's to close.
+    unsafe { libc::syscall(libc::SYS_close_range, first, last, no_flags) == 0 }
 }
 
 /// Who is at the other end of `socket`.

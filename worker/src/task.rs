@@ -1,7 +1,7 @@
 //! Doing one batch: what an [`Order`] asks for, with the memory of one thread.
 //!
 //! Invariants: every item gets an output or a failure, outputs in the order of the items; a
-//! descriptor is closed as soon as it is read; nothing that a peer can put into an order panics.
+//! batch's descriptors are closed with its end; nothing that a peer can put into an order panics.
 
 use crate::hash::{self, Backend, Subtree};
 use crate::source::{self, BUFFER_LEN, Whole};
@@ -103,7 +103,8 @@ pub fn run(order: Order, scratch: &mut Scratch, revoked: &AtomicBool) -> Output 
                 revoked,
                 output: &mut output,
             };
-            batch.run(files.into_iter().zip(descriptors));
+            batch.run(&files, &descriptors);
+            ipc_socket::close_all(descriptors);
         }
         Work::Messages { lens, data } => {
             backend.hash_many(algorithm, &split(&lens, &data), &mut output.outputs);
@@ -196,8 +197,8 @@ impl Group {
 }
 
 impl Batch<'_> {
-    fn run(&mut self, files: impl Iterator<Item = (Stamp, OwnedFd)>) {
-        for (position, (stamp, file)) in (0..).zip(files) {
+    fn run(&mut self, stamps: &[Stamp], files: &[OwnedFd]) {
+        for (position, (&stamp, file)) in (0..).zip(stamps.iter().zip(files)) {
             if self.revoked.load(Ordering::Relaxed) {
                 return;
             }
@@ -343,7 +344,9 @@ mod tests {
                 revoked: &GOING,
                 output: &mut output,
             };
-            batch.run(contents.iter().map(|bytes| file(bytes)).map(|(s, f)| (s, f.into())));
+            let (stamps, files): (Vec<Stamp>, Vec<OwnedFd>) =
+                contents.iter().map(|bytes| file(bytes)).map(|(s, f)| (s, f.into())).unzip();
+            batch.run(&stamps, &files);
             assert_eq!(output.outputs, want, "groups of {group_max}");
         }
     }

@@ -184,7 +184,7 @@ fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Re
             Identity::Client(client) => {
                 let message = inbox.next_message::<ClientRequest>().map_err(End::Fault)?;
                 let Some((request, descriptors)) = message else { break };
-                let files = descriptors.into_iter().map(Rc::new).collect();
+                let files = descriptors.into_iter().map(|fd| hub.hold(fd)).collect();
                 hub.step(Event::ClientSaid(client, request, files));
             }
             Identity::Worker(worker) => {

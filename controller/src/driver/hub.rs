@@ -11,11 +11,34 @@ use ipc_proto::message::{ClientReply, Status};
 use ipc_socket::Scratch;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-/// A file that a client passed.
-pub(super) type File = Rc<OwnedFd>;
+/// A file that a client passed. The last one to let go of it leaves it in the bag.
+#[derive(Clone, Debug)]
+pub(super) struct File(Rc<Held>);
+
+/// Descriptors that nobody needs any more, closed together after each step.
+type Bag = Rc<RefCell<Vec<OwnedFd>>>;
+
+#[derive(Debug)]
+struct Held {
+    /// `None` only while it is dropped.
+    descriptor: Option<OwnedFd>,
+    bag: Bag,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.bag.borrow_mut().extend(self.descriptor.take());
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.descriptor.as_ref().expect("it is held until it is dropped").as_fd()
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -27,6 +50,7 @@ pub(super) struct Hub {
     clients: RefCell<HashMap<ClientId, Rc<Port>>>,
     workers: RefCell<HashMap<WorkerId, Rc<Port>>>,
     next_id: Cell<u64>,
+    bag: Bag,
 }
 
 impl Hub {
@@ -40,6 +64,7 @@ impl Hub {
             clients: RefCell::default(),
             workers: RefCell::default(),
             next_id: Cell::new(0),
+            bag: Bag::default(),
         }
     }
 
@@ -91,6 +116,13 @@ impl Hub {
         for port in touched {
             port.flush_or_wake();
         }
+        let unneeded = self.bag.take();
+        ipc_socket::close_all(unneeded);
+    }
+
+    /// Takes a descriptor that arrived.
+    pub(super) fn hold(&self, descriptor: OwnedFd) -> File {
+        File(Rc::new(Held { descriptor: Some(descriptor), bag: Rc::clone(&self.bag) }))
     }
 
     /// Carries out one action; the port that now has something to send.
@@ -162,6 +194,8 @@ impl Hub {
             if self.core.borrow().needs_ticks() {
                 self.step(Event::Tick);
             }
+            // What was dropped between steps, such as the unsent frames of a peer that left.
+            ipc_socket::close_all(self.bag.take());
         }
     }
 }

@@ -1,12 +1,12 @@
 //! What waits to be sent on one connection: bytes in order, descriptors on the first byte of
 //! their frame.
 
+use super::hub::File;
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::message::Message;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// A peer whose unsent bytes reach this is not read from until it has taken some.
 pub(super) const CHOKE_LEN: usize = 1 << 20;
@@ -16,7 +16,7 @@ pub(super) const CHOKE_LEN: usize = 1 << 20;
 struct Segment {
     bytes: Vec<u8>,
     sent: usize,
-    descriptors: Vec<Rc<OwnedFd>>,
+    descriptors: Vec<File>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Outbox {
     pub(super) fn push<M: Message>(
         &mut self,
         message: &M,
-        descriptors: Vec<Rc<OwnedFd>>,
+        descriptors: Vec<File>,
     ) -> Result<(), CodecError> {
         let joins = descriptors.is_empty()
             && self.segments.back().is_some_and(|segment| segment.bytes.len() < CHOKE_LEN);

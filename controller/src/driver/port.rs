@@ -4,15 +4,15 @@
 //! controller whenever a peer takes what was sent to it, which doubles the wake-ups of a task on
 //! its way; so that is done through a second descriptor, and only while a socket is full.
 
+use super::hub::File;
 use super::outbox::{Flushed, Outbox};
 use ipc_proto::codec::CodecError;
 use ipc_proto::message::Message;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -78,7 +78,7 @@ impl Port {
     pub(super) fn push<M: Message>(
         &self,
         message: &M,
-        descriptors: Vec<Rc<OwnedFd>>,
+        descriptors: Vec<File>,
     ) -> Result<(), CodecError> {
         self.outbox.borrow_mut().push(message, descriptors)
     }

@@ -171,3 +171,21 @@ fn descriptors_beyond_the_limit_of_open_files_are_reported_lost_and_the_others_c
         }
     });
 }
+
+#[test]
+fn closing_many_closes_exactly_those() {
+    alone("leaks::closing_many_closes_exactly_those", || {
+        let before = open_descriptors();
+        let mut doomed: Vec<_> = files(100).into_iter().map(std::os::fd::OwnedFd::from).collect();
+        let kept: Vec<_> = [70, 69, 40, 10, 3].map(|at| doomed.remove(at)).into();
+        doomed.reverse();
+        ipc_socket::close_all(doomed);
+        assert_eq!(open_descriptors(), before + kept.len());
+        for descriptor in &kept {
+            nix::sys::stat::fstat(descriptor).expect("it was not among them");
+        }
+        ipc_socket::close_all(kept);
+        ipc_socket::close_all(Vec::new());
+        assert_eq!(open_descriptors(), before);
+    });
+}
