@@ -166,8 +166,6 @@ pub enum ClientReply {
 pub enum RejectReason {
     /// Too many jobs are open, on this connection or altogether.
     TooManyJobs,
-    /// The user's share of the queue is in use.
-    Quota,
 }
 
 impl Message for ClientRequest {

@@ -286,7 +286,7 @@ fn a_client_reply_keeps_its_limits() {
     });
     check("rejection", 0, REASON_LEN_MAX, |n| ClientReply::Rejected {
         job: JOB,
-        reason: RejectReason::Quota,
+        reason: RejectReason::TooManyJobs,
         text: text(n),
     });
     let endless = vec![Run { first: 0, len: u32::MAX }; FRAME_MESSAGES_MAX];

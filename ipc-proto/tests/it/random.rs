@@ -212,7 +212,7 @@ impl Rng {
             5 => ClientReply::Status(Box::new(self.status())),
             6 => ClientReply::Ready { workers: self.u32(), enough: self.flip() },
             _ => {
-                let reason = self.one_of(&[RejectReason::TooManyJobs, RejectReason::Quota]);
+                let reason = RejectReason::TooManyJobs;
                 ClientReply::Rejected { job, reason, text: self.text(0, 512) }
             }
         }

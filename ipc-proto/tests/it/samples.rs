@@ -210,7 +210,6 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("cancelled", ClientReply::Cancelled { job, unresolved: 12 }),
         ("ready", ClientReply::Ready { workers: 2, enough: true }),
         ("rejected/too_many_jobs", rejected(RejectReason::TooManyJobs)),
-        ("rejected/quota", rejected(RejectReason::Quota)),
         ("status", ClientReply::Status(Box::new(status()))),
         ("status_empty", ClientReply::Status(Box::default())),
     ]

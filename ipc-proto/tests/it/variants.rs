@@ -52,7 +52,7 @@ variants! {
         Opened { .. }, Window { .. }, Results { .. }, Finished { .. }, Cancelled { .. }, Status(_),
         Ready { .. }, Rejected { .. },
     }
-    RejectReason { TooManyJobs, Quota }
+    RejectReason { TooManyJobs }
     WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat, Shutdown }
     WorkerReply { Credit { .. }, Done { .. }, Heartbeat }
     Work { Files { .. }, Messages { .. }, Part { .. }, Piece(_) }

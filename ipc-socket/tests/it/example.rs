@@ -111,10 +111,10 @@ fn the_example_client_tells_why_there_is_no_digest() {
     check_failed(&output, "refused (5): full");
     let output = run("abc", |peer| {
         peer.open();
-        let (reason, text) = (RejectReason::Quota, "wait".to_owned());
+        let (reason, text) = (RejectReason::TooManyJobs, "wait".to_owned());
         peer.say(&ClientReply::Rejected { job: JOB, reason, text });
     });
-    check_failed(&output, "rejected (1): wait");
+    check_failed(&output, "rejected (0): wait");
     let output = run("abc", |peer| {
         peer.open();
         let window = Window { items: 1, bytes: 3 };
