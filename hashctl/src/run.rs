@@ -111,6 +111,7 @@ pub(crate) fn run(
         marks: 0,
         said_waiting: false,
         is_produced: false,
+        lost: None,
     };
     let result = run.all(printer);
     run.handover.stop();
@@ -167,6 +168,8 @@ struct Run {
     said_waiting: bool,
     /// Whether the producer is done.
     is_produced: bool,
+    /// Why the connection ended, while nothing depended on it.
+    lost: Option<ClientError>,
 }
 
 impl Run {
@@ -202,8 +205,10 @@ impl Run {
         match self.handover.absorb(&mut self.order) {
             Some(End::Done) => self.is_produced = true,
             Some(End::Failed(text)) => return Err(Broken::Producer(text)),
-            // Why it was stopped comes from the connection, or from a signal.
-            Some(End::Stopped) | None => {}
+            // It needed the connection after all.
+            Some(End::Stopped) => return self.lost.take().map_or(Ok(()), |lost| Err(lost.into())),
+            // Otherwise why it was stopped comes from the connection, or from a signal.
+            None => {}
         }
         Ok(())
     }
@@ -211,19 +216,29 @@ impl Run {
     /// Waits for the controller, the producer or a signal, and receives if it was the first.
     fn wait(&mut self, timeout: PollTimeout) -> Result<(), Broken> {
         let mut fds = [
-            PollFd::new(self.replies.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.handover.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.replies.as_fd(), PollFlags::POLLIN),
         ];
+        let fds_len = if self.lost.is_some() { 1 } else { 2 };
         // It fails when a signal comes, or memory is short: look again.
-        let _ = poll(&mut fds, timeout);
-        let [has_replies, is_rung] = fds.map(|fd| fd.any() == Some(true));
+        let _ = poll(&mut fds[..fds_len], timeout);
+        let [is_rung, has_replies] = fds.map(|fd| fd.any() == Some(true));
         if is_rung {
             self.handover.quiet();
         }
-        if has_replies && let Some(event) = self.replies.receive()? {
-            self.take(event)?;
+        if !has_replies {
+            return Ok(());
         }
-        Ok(())
+        match self.replies.receive() {
+            Ok(Some(event)) => self.take(event),
+            Ok(None) => Ok(()),
+            // The controller may leave before the producer said that it is done.
+            Err(error) if self.submitter.jobs_len() == 0 => {
+                self.lost = Some(error);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn take(&mut self, event: Event) -> Result<(), Broken> {

@@ -1,0 +1,165 @@
+//! Signals.
+
+use crate::fake::{DESCRIPTORS, Fake, Peer};
+use crate::oracle::{digest, line};
+use crate::program::{finish, hashctl, run, shell, start};
+use ipc_proto::message::{ClientReply, ClientRequest, JobId, Run, Window};
+use ipc_proto::{Algorithm, Blob};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant};
+use tempfile::{TempDir, tempdir};
+
+const JOB: JobId = JobId(0);
+
+fn three_files() -> TempDir {
+    let dir = tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    dir
+}
+
+/// Takes three files, resolves the first and the last, and says so.
+fn take_three(peer: &mut Peer, taken: &Sender<()>) {
+    peer.welcome(DESCRIPTORS);
+    let Some((ClientRequest::Open { job: JOB, .. }, _)) = peer.next() else { panic!("an open") };
+    let window = Window { items: 100, bytes: 0 };
+    peer.send(&ClientReply::Opened { job: JOB, window, workers: 1 });
+    let Some((ClientRequest::Files { files, .. }, _)) = peer.next() else { panic!("files") };
+    assert_eq!(files.len(), 3);
+    let Some((ClientRequest::Finish { job: JOB }, _)) = peer.next() else { panic!("a finish") };
+    let runs = vec![Run { first: 0, len: 1 }, Run { first: 2, len: 1 }];
+    let [a, c] = [b"a", b"c"].map(|content| digest(Algorithm::Sha256, content));
+    let outputs = Blob::from([a, c].concat());
+    peer.send(&ClientReply::Results { job: JOB, runs, outputs, failures: vec![] });
+    taken.send(()).unwrap();
+}
+
+#[test]
+fn an_interrupt_cancels_the_job_and_prints_what_is_complete() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let (taken, is_taken) = mpsc::channel();
+        let fake = Fake::start(move |peer| {
+            take_three(peer, &taken);
+            let Some((ClientRequest::Cancel { job: JOB }, _)) = peer.next() else {
+                panic!("a cancel")
+            };
+            peer.send(&ClientReply::Cancelled { job: JOB, unresolved: 1 });
+            assert!(peer.next().is_none(), "then it leaves");
+        });
+        let dir = three_files();
+        let child =
+            start(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
+        is_taken.recv().unwrap();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        let ours = finish(child);
+        assert_eq!(ours.out(), line(Algorithm::Sha256, b"a", "a"), "up to the first gap");
+        assert_eq!((ours.code, &*ours.stderr), (4, "hashctl: interrupted\n"), "{signal}");
+        fake.join();
+    }
+}
+
+#[test]
+fn a_second_interrupt_does_not_wait_for_the_controller() {
+    let (taken, is_taken) = mpsc::channel();
+    let (cancelled, is_cancelled) = mpsc::channel();
+    let fake = Fake::start(move |peer| {
+        take_three(peer, &taken);
+        assert!(matches!(peer.next(), Some((ClientRequest::Cancel { .. }, _))));
+        cancelled.send(()).unwrap();
+        assert!(peer.next().is_none());
+    });
+    let dir = three_files();
+    let child = start(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    is_taken.recv().unwrap();
+    kill(pid, Signal::SIGINT).unwrap();
+    is_cancelled.recv().unwrap();
+    let begin = Instant::now();
+    kill(pid, Signal::SIGINT).unwrap();
+    assert_eq!(finish(child).code, 4);
+    assert!(begin.elapsed() < Duration::from_millis(1500), "{:?}", begin.elapsed());
+    fake.join();
+}
+
+#[test]
+fn a_controller_that_does_not_confirm_holds_nobody_up() {
+    let (taken, is_taken) = mpsc::channel();
+    let fake = Fake::start(move |peer| {
+        take_three(peer, &taken);
+        assert!(matches!(peer.next(), Some((ClientRequest::Cancel { .. }, _))));
+        assert!(peer.next().is_none());
+    });
+    let dir = three_files();
+    let child = start(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
+    is_taken.recv().unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let ours = finish(child);
+    assert_eq!((ours.code, &*ours.stderr), (4, "hashctl: interrupted\n"));
+    fake.join();
+}
+
+#[test]
+fn an_interrupt_ends_waiting_for_standard_input() {
+    let (opened, is_opened) = mpsc::channel();
+    let fake = Fake::start(move |peer| {
+        peer.welcome(DESCRIPTORS);
+        let Some((ClientRequest::Open { job, .. }, _)) = peer.next() else { panic!("an open") };
+        let window = Window { items: 100, bytes: 1 << 20 };
+        peer.send(&ClientReply::Opened { job, window, workers: 1 });
+        opened.send(()).unwrap();
+        assert!(matches!(peer.next(), Some((ClientRequest::Cancel { .. }, _))));
+        peer.send(&ClientReply::Cancelled { job, unresolved: 0 });
+    });
+    let child = start(hashctl(fake.socket()).arg("sum").stdin(std::process::Stdio::piped()));
+    is_opened.recv().unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let mut child = child;
+    let stdin = child.stdin.take();
+    let ours = finish(child);
+    assert_eq!((ours.code, &*ours.stderr), (4, "hashctl: interrupted\n"));
+    drop(stdin);
+    fake.join();
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_so() {
+    let (taken, is_taken) = mpsc::channel();
+    let (go, may_go) = mpsc::channel();
+    let fake = Fake::start(move |peer| {
+        take_three(peer, &taken);
+        may_go.recv().unwrap();
+        let (runs, failures) = (vec![Run { first: 1, len: 1 }], vec![]);
+        let outputs = Blob::from(digest(Algorithm::Sha256, b"b"));
+        peer.send(&ClientReply::Results { job: JOB, runs, outputs, failures });
+        peer.send(&ClientReply::Finished { job: JOB, items: 3, failed: 0 });
+    });
+    let dir = three_files();
+    let script = "trap '' INT; exec \"$0\" \"$@\"";
+    let mut command = shell(script, fake.socket(), &["sum", "a", "b", "c"]);
+    let child = start(command.current_dir(dir.path()));
+    is_taken.recv().unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    go.send(()).unwrap();
+    let ours = finish(child);
+    assert_eq!((ours.out().lines().count(), ours.code, &*ours.stderr), (3, 0, ""));
+    fake.join();
+}
+
+#[test]
+fn a_lost_controller_is_said_with_what_is_missing() {
+    let (taken, _is_taken) = mpsc::channel();
+    let fake = Fake::start(move |peer| take_three(peer, &taken));
+    let dir = three_files();
+    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
+    let want = format!(
+        "hashctl: lost the controller at {}; 2 of 3 files have no digest\n",
+        fake.socket().display()
+    );
+    assert_eq!((ours.code, &ours.stderr), (3, &want));
+    assert_eq!(ours.out(), line(Algorithm::Sha256, b"a", "a"));
+    fake.join();
+}

@@ -1,0 +1,15 @@
+//! The real binary against a controller that the test plays.
+#![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+mod check;
+mod engine;
+mod fake;
+mod interrupt;
+mod missing;
+mod oracle;
+mod program;
+mod status;
+mod stdio;
+mod streams;
+mod sum;
+mod window;

@@ -1,0 +1,156 @@
+use crate::fake::{DESCRIPTORS, Fake};
+use crate::program::{hashctl, run};
+use ipc_proto::Algorithm;
+use ipc_proto::message::{
+    Backend, ClientReply, ClientRequest, Counters, JobStatus, LimitStatus, Status, WorkerHealth,
+    WorkerStatus,
+};
+use serde_json::Value;
+use tempfile::tempdir;
+
+fn picture() -> Status {
+    let backend = Backend { algorithm: Algorithm::Blake3, backend: "portable".to_owned() };
+    Status {
+        software: "9.8.7".to_owned(),
+        pid: 42,
+        uptime_ms: 61_000,
+        workers: vec![WorkerStatus {
+            name: "w0".to_owned(),
+            health: WorkerHealth::Quarantined,
+            threads: 2,
+            backends: vec![backend],
+            credits: 3,
+            leases: 4,
+            items_per_s: 5,
+            bytes_per_s: 6 << 20,
+            attempts_lost: 7,
+            ..WorkerStatus::default()
+        }],
+        jobs: vec![JobStatus {
+            id: 11,
+            uid: 12,
+            pid: 13,
+            algorithm: Algorithm::Sha512,
+            weight: 1,
+            age_ms: 14_000,
+            items: 15,
+            resolved: 16,
+            failed: 17,
+            leases: 18,
+            finished: true,
+        }],
+        limits: LimitStatus { items_max: 65_536, bytes_max: 64 << 20, ..LimitStatus::default() },
+        counters: Counters { answers_stale: 19, ..Counters::default() },
+        ..Status::default()
+    }
+}
+
+fn fake() -> Fake<()> {
+    Fake::start(|peer| {
+        peer.welcome(DESCRIPTORS);
+        assert!(matches!(peer.next(), Some((ClientRequest::Status, _))));
+        peer.send(&ClientReply::Status(Box::new(picture())));
+    })
+}
+
+#[test]
+fn status_shows_workers_jobs_and_limits() {
+    let fake = fake();
+    let ours = run(hashctl(fake.socket()).arg("status"));
+    let text = ours.out();
+    assert_eq!((ours.code, &*ours.stderr), (0, ""));
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<Vec<String>> = text.lines().map(words).collect();
+    let has = |line: &str| assert!(lines.contains(&words(line)), "{line}\nis not in\n{text}");
+    has("controller 9.8.7, pid 42, up 1 min 1 s");
+    has("w0 quarantined portable 2 3 4 5 6.0 MiB 7");
+    has("11 12 13 sha512 14 s 15 16 17 18");
+    assert!(text.contains("0 of 65536 items") && text.contains("of 64.0 MiB inline"), "{text}");
+    assert!(text.contains("19 stale answers"), "{text}");
+}
+
+#[test]
+fn the_keys_of_json_are_a_promise() {
+    let fake = fake();
+    let ours = run(hashctl(fake.socket()).args(["status", "--json"]));
+    assert_eq!(ours.out().lines().count(), 1);
+    let json: Value = serde_json::from_slice(&ours.stdout).unwrap();
+    let keys =
+        |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        keys(&json),
+        "controller counters jobs jobs_unlisted limits workers workers_unlisted"
+    );
+    assert_eq!(keys(&json["controller"]), "image pid uptime_ms version");
+    assert_eq!(
+        keys(&json["workers"][0]),
+        "attempts_lost backends bytes bytes_per_s credits health in_flight items items_per_s name \
+         pid threads uptime_ms version"
+    );
+    assert_eq!(
+        keys(&json["jobs"][0]),
+        "age_ms algorithm failed finished id in_flight items pid resolved uid weight"
+    );
+    assert_eq!(
+        keys(&json["limits"]),
+        "bytes bytes_max clients clients_max items items_max jobs_max workers_max"
+    );
+    assert_eq!(
+        keys(&json["counters"]),
+        "answers_stale attempts_lost bytes items items_failed jobs jobs_cancelled leases \
+         peers_faulty peers_refused workers_quarantined"
+    );
+    assert_eq!(json["workers"][0]["backends"]["blake3"], "portable");
+    assert_eq!(json["workers"][0]["health"], "quarantined");
+    assert_eq!(json["workers"][0]["in_flight"], 4);
+}
+
+#[test]
+fn ready_asks_the_controller_and_its_status_tells() {
+    for (ready, code, stderr) in
+        [(3, 0, ""), (1, 1, "hashctl: 1 of 3 workers are ready after 7 s\n")]
+    {
+        let fake = Fake::start(move |peer| {
+            peer.welcome(DESCRIPTORS);
+            let Some((ClientRequest::WaitReady { workers: 3, timeout_ms: 7000 }, _)) = peer.next()
+            else {
+                panic!("a question")
+            };
+            peer.send(&ClientReply::Ready { workers: ready, enough: ready >= 3 });
+        });
+        let args = ["status", "--ready", "3", "--timeout-s", "7"];
+        let ours = run(hashctl(fake.socket()).args(args));
+        assert_eq!((ours.code, &*ours.stderr, &*ours.out()), (code, stderr, ""));
+    }
+}
+
+#[test]
+fn a_controller_that_leaves_without_an_answer_is_lost() {
+    let fake = Fake::start(|peer| {
+        peer.welcome(DESCRIPTORS);
+        assert!(peer.next().is_some());
+    });
+    let ours = run(hashctl(fake.socket()).arg("status"));
+    let socket = fake.socket().display();
+    let want = format!("hashctl: lost the controller at {socket}: the connection was closed\n");
+    assert_eq!((ours.code, ours.stderr), (3, want));
+}
+
+#[test]
+fn version_is_ours_and_the_controllers_if_it_runs() {
+    let ours_version = env!("CARGO_PKG_VERSION");
+    let fake = Fake::start(|peer| peer.welcome(DESCRIPTORS));
+    let ours = run(hashctl(fake.socket()).arg("version"));
+    let socket = fake.socket().display();
+    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 1\n");
+    assert_eq!((ours.out(), ours.code), (want, 0));
+
+    let dir = tempdir().unwrap();
+    let socket = dir.path().join("client.sock");
+    let ours = run(hashctl(&socket).arg("version"));
+    let want = format!(
+        "hashctl {ours_version}\ncontroller not reached at {} (No such file or directory)\n",
+        socket.display()
+    );
+    assert_eq!((ours.out(), ours.code, &*ours.stderr), (want, 0, ""));
+}

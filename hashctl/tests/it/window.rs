@@ -1,0 +1,189 @@
+//! Windows, order and bounds, with a controller that is told when to answer.
+
+use crate::engine::Engine;
+use crate::fake::{DESCRIPTORS, Fake, Peer, Polled};
+use crate::oracle::{digest, line};
+use crate::program::{finish, hashctl, run, start};
+use ipc_proto::message::{ClientReply, ClientRequest, JobId, Run, Window};
+use ipc_proto::{Algorithm, Blob};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::tempdir;
+
+/// So long nothing comes from a client that has to wait.
+const QUIET: Duration = Duration::from_millis(300);
+
+const JOB: JobId = JobId(0);
+
+fn open(peer: &mut Peer, items: u32, workers: u32) {
+    let Some((ClientRequest::Open { job: JOB, .. }, _)) = peer.next() else { panic!("an open") };
+    let window = Window { items, bytes: 1 << 20 };
+    peer.send(&ClientReply::Opened { job: JOB, window, workers });
+}
+
+fn resolve(peer: &Peer, first: u64, count: u32, content: &[u8]) {
+    let outputs = digest(Algorithm::Sha256, content).repeat(count as usize);
+    let runs = vec![Run { first, len: count }];
+    let (outputs, failures) = (Blob::from(outputs), vec![]);
+    peer.send(&ClientReply::Results { job: JOB, runs, outputs, failures });
+}
+
+fn finish_job(peer: &mut Peer, items: u64) {
+    let Some((ClientRequest::Finish { job: JOB }, _)) = peer.next() else { panic!("a finish") };
+    peer.send(&ClientReply::Finished { job: JOB, items, failed: 0 });
+}
+
+#[test]
+fn a_window_of_nothing_is_waited_for() {
+    let fake = Fake::start(|peer| {
+        peer.welcome(DESCRIPTORS);
+        open(peer, 0, 1);
+        assert!(matches!(peer.poll_next(QUIET), Polled::Quiet), "nothing may be sent");
+        let window = Window { items: 2, bytes: 1 << 20 };
+        peer.send(&ClientReply::Window { job: JOB, window });
+        let Some((ClientRequest::Files { first: 0, files, .. }, _)) = peer.next() else {
+            panic!("files")
+        };
+        assert_eq!(files.len(), 2, "as many as the window holds");
+        assert!(matches!(peer.poll_next(QUIET), Polled::Quiet), "the window is full");
+        resolve(peer, 1, 1, b"x");
+        let Some((ClientRequest::Files { first: 2, .. }, _)) = peer.next() else { panic!("more") };
+        resolve(peer, 0, 1, b"x");
+        resolve(peer, 2, 1, b"x");
+        finish_job(peer, 3);
+    });
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "f", "f", "f"]));
+    assert_eq!(ours.out(), line(Algorithm::Sha256, b"x", "f").repeat(3));
+    assert_eq!((ours.code, &*ours.stderr), (0, ""));
+    fake.join();
+}
+
+#[test]
+fn without_workers_the_person_is_told_once() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    let fake = Engine { workers: 0, ..Engine::default() }.start();
+    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "f", "f"]));
+    assert_eq!(ours.stderr, "hashctl: no worker is connected; waiting\n");
+    assert_eq!((ours.out(), ours.code), (line(Algorithm::Sha256, b"x", "f").repeat(2), 0));
+}
+
+#[test]
+fn output_starts_while_later_files_still_wait() {
+    let (go, wait) = mpsc::channel();
+    let fake = Fake::start(move |peer| {
+        peer.welcome(DESCRIPTORS);
+        open(peer, 4096, 1);
+        let mut received = 0;
+        while received < 500 {
+            let Some((ClientRequest::Files { first, files, .. }, _)) = peer.next() else {
+                panic!("files")
+            };
+            let len = u32::try_from(files.len()).unwrap();
+            assert!(first > 0 || len <= 16, "the first frame is small, not {len}");
+            received += u64::from(len);
+            if first == 0 {
+                resolve(peer, 0, len, b"x");
+                wait.recv().unwrap();
+            } else {
+                resolve(peer, first, len, b"x");
+            }
+        }
+        finish_job(peer, received);
+    });
+    let dir = tempdir().unwrap();
+    for i in 0..500 {
+        fs::write(dir.path().join(format!("{i:03}")), "x").unwrap();
+    }
+    let mut child = start(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "-r", "."]));
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    stdout.read_line(&mut first).unwrap();
+    assert_eq!(first, line(Algorithm::Sha256, b"x", "./000"));
+    go.send(()).unwrap();
+    assert_eq!(stdout.lines().count(), 499);
+    assert_eq!(finish(child).code, 0);
+    fake.join();
+}
+
+#[test]
+fn behind_a_slow_file_only_so_many_are_held() {
+    const ENTRIES_MAX: u64 = 65_536;
+    const LINES: u64 = 80_000;
+    let fake = Fake::start(|peer| {
+        peer.welcome(DESCRIPTORS);
+        open(peer, u32::MAX, 1);
+        let mut received = 0;
+        loop {
+            match peer.poll_next(QUIET) {
+                Polled::Request(ClientRequest::Files { files, first, .. }, _) => {
+                    received += files.len() as u64;
+                    if first > 0 {
+                        resolve(peer, first, u32::try_from(files.len()).unwrap(), b"x");
+                    } else {
+                        resolve(peer, 1, u32::try_from(files.len()).unwrap() - 1, b"x");
+                    }
+                }
+                Polled::Quiet => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!((ENTRIES_MAX..ENTRIES_MAX + 253).contains(&received), "{received} are held");
+        resolve(peer, 0, 1, b"x");
+        while received < LINES {
+            let Some((ClientRequest::Files { files, first, .. }, _)) = peer.next() else {
+                panic!("files")
+            };
+            received += files.len() as u64;
+            resolve(peer, first, u32::try_from(files.len()).unwrap(), b"x");
+        }
+        finish_job(peer, received);
+    });
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    let manifest = line(Algorithm::Sha256, b"x", "f").repeat(usize::try_from(LINES).unwrap());
+    fs::write(dir.path().join("m"), manifest).unwrap();
+    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["check", "m"]));
+    assert_eq!(ours.out(), "f: OK\n".repeat(usize::try_from(LINES).unwrap()));
+    assert_eq!((ours.code, &*ours.stderr), (0, ""));
+    fake.join();
+}
+
+#[test]
+fn a_result_that_makes_no_sense_is_never_printed() {
+    type Lie = fn(&Peer);
+    let lies: [(&str, Lie); 4] = [
+        ("twice", |peer| {
+            resolve(peer, 1, 1, b"x");
+            resolve(peer, 1, 1, b"x");
+        }),
+        ("of nothing", |peer| resolve(peer, 7, 1, b"x")),
+        ("too short", |peer| {
+            let (runs, outputs) = (vec![Run { first: 0, len: 1 }], Blob::from(vec![7; 20]));
+            peer.send(&ClientReply::Results { job: JOB, runs, outputs, failures: vec![] });
+        }),
+        ("too early an end", |peer| {
+            peer.send(&ClientReply::Finished { job: JOB, items: 2, failed: 0 });
+        }),
+    ];
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    for (what, lie) in lies {
+        let fake = Fake::start(move |peer| {
+            peer.welcome(DESCRIPTORS);
+            open(peer, 4096, 1);
+            assert!(peer.next().is_some());
+            lie(peer);
+            while peer.next().is_some() {}
+        });
+        let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "f", "f"]));
+        assert_eq!((ours.code, &*ours.out()), (3, ""), "{what}");
+        assert!(ours.stderr.contains("makes no sense"), "{what}: {}", ours.stderr);
+        assert!(ours.stderr.contains("; 2 of 2 files have no digest\n"), "{}", ours.stderr);
+        fake.join();
+    }
+}
