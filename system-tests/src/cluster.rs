@@ -146,10 +146,9 @@ impl Cluster {
     /// If it does not answer.
     #[must_use]
     pub fn status(&self) -> Status {
-        match self.ask(&ClientRequest::Status) {
-            ClientReply::Status(status) => *status,
-            reply => panic!("not a status: {reply:?}"),
-        }
+        let reply = self.ask(&ClientRequest::Status);
+        let ClientReply::Status(status) = reply else { panic!("not a status: {reply:?}") };
+        *status
     }
 
     fn ask(&self, request: &ClientRequest) -> ClientReply {

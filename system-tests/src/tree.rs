@@ -10,7 +10,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,7 +20,7 @@ impl Random {
 
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.next_u64() % bound
     }
 }
 
@@ -33,7 +33,7 @@ pub fn write_file(path: &Path, len: u64, seed: u64) {
     let mut random = Random(seed);
     let mut left = len;
     while left > 0 {
-        let bytes = random.next().to_le_bytes();
+        let bytes = random.next_u64().to_le_bytes();
         let take = left.min(8);
         file.write_all(&bytes[..usize::try_from(take).expect("at most 8")]).expect("room");
         left -= take;

@@ -93,11 +93,11 @@ impl Fleet {
         self.turn = (turn + 1) % self.workers.len();
         let worker = &mut self.workers[turn];
         let (lease, attempt) = loop {
-            match worker.receiver.receive::<WorkerRequest>().expect("the controller lives").0 {
-                WorkerRequest::Assign { lease, attempt, .. } => break (lease, attempt),
-                WorkerRequest::Heartbeat => {}
-                request => panic!("unexpected {request:?}"),
+            let (request, _) = worker.receiver.receive().expect("the controller lives");
+            if let WorkerRequest::Assign { lease, attempt, .. } = request {
+                break (lease, attempt);
             }
+            assert_eq!(request, WorkerRequest::Heartbeat);
         };
         let outputs = Blob(vec![0; 32]);
         let done =

@@ -47,20 +47,22 @@ fn one_job(cluster: &Cluster) {
         while sent < ITEMS && sent + window / 4 <= resolved + window && window > 0 {
             let len = (window / 4).min(ITEMS - sent);
             let lens = vec![ITEM_LEN; usize::try_from(len).expect("a window")];
-            let data = Blob(vec![sent as u8; lens.len() * 64]);
+            let data = Blob(vec![7; lens.len() * 64]);
             let request = ClientRequest::Messages { job: JOB, first: sent, lens, data };
             connection.sender.send(&request, &[]).expect("the controller lives");
             sent += len;
         }
-        match connection.receiver.receive().expect("the controller lives").0 {
-            ClientReply::Opened { window: opened, .. } => window = u64::from(opened.items),
-            ClientReply::Results { runs, outputs, failures, .. } => {
-                assert!(failures.is_empty());
-                let items: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
-                assert_eq!(outputs.len() as u64, 32 * items);
-                resolved += items;
-            }
-            reply => panic!("unexpected {reply:?}"),
+        let (reply, _) = connection.receiver.receive().expect("the controller lives");
+        if let ClientReply::Opened { window: opened, .. } = reply {
+            window = u64::from(opened.items);
+            continue;
         }
+        let ClientReply::Results { runs, outputs, failures, .. } = reply else {
+            panic!("unexpected {reply:?}");
+        };
+        assert!(failures.is_empty());
+        let items: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
+        assert_eq!(outputs.len() as u64, 32 * items);
+        resolved += items;
     }
 }

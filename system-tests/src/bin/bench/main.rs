@@ -1,4 +1,5 @@
 #![expect(clippy::print_stdout, reason = "a bench prints its results")]
+#![expect(clippy::cast_precision_loss, reason = "counts become figures for people")]
 //! Ratios, measured side by side and interleaved in one run; `docs/benchmarks.md` has the method.
 //!
 //! Usage: `bench [GROUP…]`, through `cargo xtask bench`.
@@ -14,7 +15,9 @@ mod report;
 
 use report::Report;
 
-const GROUPS: [(&str, fn(&mut Report)); 7] = [
+type Group = (&'static str, fn(&mut Report));
+
+const GROUPS: [Group; 7] = [
     ("latency", latency::run),
     ("bystander", bystander::run),
     ("inline", inline::run),

@@ -1,0 +1,9 @@
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![expect(clippy::print_stdout, reason = "random tests print their seed")]
+//! The real binaries against oracles, faults and hostile peers.
+
+mod ends;
+mod faults;
+mod limits;
+mod oracle;
+mod support;
