@@ -1,5 +1,6 @@
 //! One connection of a controller, message by message.
 
+use crate::program::DEADLINE;
 use ipc_proto::codec;
 use ipc_proto::handshake;
 use ipc_proto::limits::HELLO_TIMEOUT;
@@ -103,12 +104,10 @@ impl Peer {
 
     /// The next request; `None` when the client is gone.
     pub(crate) fn next(&mut self) -> Option<(ClientRequest, Vec<OwnedFd>)> {
-        loop {
-            match self.poll_next(Duration::from_secs(60)) {
-                Polled::Request(request, files) => return Some((request, files)),
-                Polled::Gone => return None,
-                Polled::Quiet => panic!("the client says nothing"),
-            }
+        match self.poll_next(DEADLINE) {
+            Polled::Request(request, files) => Some((request, files)),
+            Polled::Gone => None,
+            Polled::Quiet => panic!("the client says nothing"),
         }
     }
 
