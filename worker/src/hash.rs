@@ -4,37 +4,91 @@
 //! ([`Backend::hash_many`]) and messages that come in pieces ([`Stream`]). Steps whose output is not
 //! a digest yet are in [`Subtree`] and [`merge`] (BLAKE3) and [`segment`] (SHA-2).
 //!
+//! Which backends there are is found out once, by [`Backend::check`] or with the first use. Two
+//! variables change it: `HASHCLUSTER_DENY_CPU` (see [`cpu`]) and `HASHCLUSTER_REQUIRE_BACKENDS`,
+//! names of backends that there have to be, with commas between them.
+//!
 //! Invariants: the same input gives the same output from every backend; nothing here panics on a
 //! peer's input: what a step does not take is `None`.
 
+mod cpu;
+#[cfg(test)]
+mod equal;
+#[cfg(test)]
+mod guarded;
 mod portable;
 mod segment;
+#[cfg(target_arch = "x86_64")]
+mod sha_ni_x2;
 mod tree;
 
+pub use cpu::UnknownFeature;
 pub use portable::Stream;
 pub use segment::segment;
+#[cfg(target_arch = "x86_64")]
+pub use sha_ni_x2::ShaNi;
 pub use tree::{ChainingValue, Subtree, merge};
 
+use cpu::Cpu;
 use ipc_proto::Algorithm;
+use std::error::Error;
+use std::sync::OnceLock;
+use std::{env, fmt};
+
+/// Names of the backends that there have to be.
+const REQUIRE_BACKENDS: &str = "HASHCLUSTER_REQUIRE_BACKENDS";
 
 /// One set of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// The `sha2` and `blake3` crates, one message at a time. They detect CPU features themselves.
     Portable,
+    /// SHA-256 and SHA-224 by the SHA extensions, two messages at once.
+    #[cfg(target_arch = "x86_64")]
+    ShaNiX2(ShaNi),
 }
 
 impl Backend {
-    /// The fastest backend for `algorithm` on this machine.
+    /// Finds out which backends there are.
+    ///
+    /// # Errors
+    /// A variable says what cannot be. Everything else here panics then.
+    pub fn check() -> Result<(), BackendError> {
+        detected().as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    /// The backends of this machine, the fastest first.
+    ///
+    /// # Panics
+    /// If [`Backend::check`] fails.
     #[must_use]
-    pub const fn best_for(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Sha224
-            | Algorithm::Sha256
-            | Algorithm::Sha384
-            | Algorithm::Sha512
-            | Algorithm::Sha512_256
-            | Algorithm::Blake3 => Self::Portable,
+    pub fn available() -> &'static [Self] {
+        match detected() {
+            Ok(backends) => backends,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// The fastest backend for `algorithm` on this machine.
+    ///
+    /// # Panics
+    /// If [`Backend::check`] fails.
+    #[must_use]
+    pub fn best_for(algorithm: Algorithm) -> Self {
+        let mut backends = Self::available().iter();
+        *backends.find(|backend| backend.serves(algorithm)).expect("portable serves all")
+    }
+
+    /// Whether it has a kernel of its own for `algorithm`.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "portable serves all")
+    )]
+    const fn serves(self, algorithm: Algorithm) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNiX2(_) => sha_ni_x2::serves(algorithm),
         }
     }
 
@@ -43,6 +97,8 @@ impl Backend {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNiX2(_) => "sha_ni_x2",
         }
     }
 
@@ -51,13 +107,18 @@ impl Backend {
     pub const fn lanes(self) -> usize {
         match self {
             Self::Portable => 1,
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNiX2(_) => 8,
         }
     }
 
-    /// Appends the digest of each input to `out`, in order.
+    /// Appends the digest of each input to `out`, in order. An algorithm that it has no kernel for
+    /// is left to the portable one.
     pub fn hash_many(self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
         match self {
             Self::Portable => portable::hash_many(algorithm, inputs, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNiX2(proof) => sha_ni_x2::hash_many(proof, algorithm, inputs, out),
         }
     }
 
@@ -66,9 +127,72 @@ impl Backend {
     pub fn stream(self, algorithm: Algorithm) -> Stream {
         match self {
             Self::Portable => Stream::new(algorithm),
+            // One message alone is as fast in the crate.
+            #[cfg(target_arch = "x86_64")]
+            Self::ShaNiX2(_) => Stream::new(algorithm),
         }
     }
 }
+
+fn detected() -> &'static Result<Vec<Backend>, BackendError> {
+    static DETECTED: OnceLock<Result<Vec<Backend>, BackendError>> = OnceLock::new();
+    DETECTED.get_or_init(|| {
+        let variable = |name| env::var_os(name).unwrap_or_default().to_string_lossy().into_owned();
+        detect(&variable(cpu::DENY_CPU), &variable(REQUIRE_BACKENDS))
+    })
+}
+
+fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
+    let cpu = Cpu::detect(denied).map_err(BackendError::Denied)?;
+    let backends: Vec<_> = simd(&cpu).into_iter().flatten().chain([Backend::Portable]).collect();
+    let is_missing = |name: &&str| !backends.iter().any(|backend| backend.name() == *name);
+    match cpu::list(required).find(is_missing) {
+        Some(name) => Err(BackendError::Missing { name: name.to_owned(), backends }),
+        None => Ok(backends),
+    }
+}
+
+/// Where two serve the same algorithm, the faster one first.
+#[cfg(target_arch = "x86_64")]
+fn simd(cpu: &Cpu) -> [Option<Backend>; 1] {
+    [ShaNi::detect(cpu).map(Backend::ShaNiX2)]
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn simd(_: &Cpu) -> [Option<Backend>; 0] {
+    []
+}
+
+/// What the environment asks of this machine, and cannot have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendError {
+    /// `HASHCLUSTER_DENY_CPU` names what is no feature.
+    Denied(UnknownFeature),
+    /// `HASHCLUSTER_REQUIRE_BACKENDS` names what is not there.
+    Missing {
+        /// The name.
+        name: String,
+        /// What is there.
+        backends: Vec<Backend>,
+    },
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied(error) => error.fmt(f),
+            Self::Missing { name, backends } => {
+                write!(
+                    f,
+                    "{REQUIRE_BACKENDS} names {name:?}, which is not available here; these are:"
+                )?;
+                backends.iter().try_for_each(|backend| write!(f, " {}", backend.name()))
+            }
+        }
+    }
+}
+
+impl Error for BackendError {}
 
 #[cfg(test)]
 mod tests {
@@ -80,15 +204,40 @@ mod tests {
 
     #[track_caller]
     fn check(algorithm: Algorithm, input: &[u8], want: &str) {
-        let backend = Backend::best_for(algorithm);
-        let mut whole = Vec::new();
-        backend.hash_many(algorithm, &[input], &mut whole);
-        assert_eq!(hex(&whole), want, "{algorithm} of {} bytes", input.len());
-        let mut stream = backend.stream(algorithm);
-        input.chunks(61).for_each(|piece| stream.update(piece));
-        let mut streamed = Vec::new();
-        stream.finish(&mut streamed);
-        assert_eq!(hex(&streamed), want, "{algorithm} of {} bytes in pieces", input.len());
+        for &backend in Backend::available() {
+            let (len, name) = (input.len(), backend.name());
+            let mut whole = Vec::new();
+            backend.hash_many(algorithm, &[input], &mut whole);
+            assert_eq!(hex(&whole), want, "{algorithm} of {len} bytes by {name}");
+            let mut stream = backend.stream(algorithm);
+            input.chunks(61).for_each(|piece| stream.update(piece));
+            let mut streamed = Vec::new();
+            stream.finish(&mut streamed);
+            assert_eq!(hex(&streamed), want, "{algorithm} of {len} bytes by {name}, in pieces");
+        }
+    }
+
+    #[test]
+    fn a_required_backend_that_is_hidden_is_an_error() {
+        let all = detect("", "").unwrap();
+        assert_eq!(all.last(), Some(&Backend::Portable));
+        let names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
+        assert_eq!(detect("", &names.join(",")), Ok(all));
+        let error = detect("sha", "portable, sha_ni_x2").unwrap_err();
+        let text = error.to_string();
+        let start = "HASHCLUSTER_REQUIRE_BACKENDS names \"sha_ni_x2\", which is not available here";
+        assert!(text.starts_with(start) && text.contains(" portable"), "{text}");
+    }
+
+    #[test]
+    fn a_misspelt_feature_or_backend_is_an_error() {
+        for (denied, required, want) in [
+            ("sha1", "", "HASHCLUSTER_DENY_CPU names \"sha1\""),
+            ("", "portabel", "HASHCLUSTER_REQUIRE_BACKENDS names \"portabel\""),
+        ] {
+            let text = detect(denied, required).unwrap_err().to_string();
+            assert!(text.starts_with(want), "{text}");
+        }
     }
 
     /// FIPS 180-4's examples, as NIST publishes them with the standard, and the empty message of

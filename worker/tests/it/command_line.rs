@@ -56,6 +56,20 @@ fn help_and_version_say_what_they_should() {
 }
 
 #[test]
+fn a_variable_that_asks_for_what_is_not_there_keeps_a_worker_from_starting() {
+    for (variable, value) in
+        [("HASHCLUSTER_DENY_CPU", "sha1"), ("HASHCLUSTER_REQUIRE_BACKENDS", "portable,fast")]
+    {
+        let mut worker = Command::new(WORKER);
+        worker.args(["--connect", "/nowhere/worker.sock"]).env(variable, value);
+        let output = worker.output().unwrap();
+        assert!(!output.status.success(), "{variable}={value}");
+        let (text, name) = (stderr(&output), value.rsplit(',').next().unwrap());
+        assert!(text.contains(&format!("{variable} names {name:?}")), "{text}");
+    }
+}
+
+#[test]
 fn cores_that_the_process_may_not_use_are_one_line_and_1() {
     let output = run(&["--cpus", "1023"]);
     assert_eq!(output.status.code(), Some(1));

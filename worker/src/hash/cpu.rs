@@ -1,0 +1,129 @@
+//! Which instructions a backend may use: what the processor has, less what is hidden.
+//!
+//! `HASHCLUSTER_DENY_CPU` hides features, as a list such as `sha,avx512f`, so that what an older
+//! processor would run can be run on a newer one. It hides them from our backends: the crates behind
+//! the portable one look for themselves.
+
+use std::error::Error;
+use std::fmt;
+
+/// Names of the features to hide, with commas between them.
+pub(super) const DENY_CPU: &str = "HASHCLUSTER_DENY_CPU";
+
+macro_rules! features {
+    ($($feature:ident = $name:tt,)*) => {
+        /// What some backend needs.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Feature {
+            $($feature,)*
+        }
+
+        impl Feature {
+            const ALL: &[Self] = &[$(Self::$feature,)*];
+
+            const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$feature => $name,)*
+                }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            fn is_detected(self) -> bool {
+                match self {
+                    $(Self::$feature => is_x86_feature_detected!($name),)*
+                }
+            }
+
+            #[cfg(not(target_arch = "x86_64"))]
+            fn is_detected(self) -> bool {
+                false
+            }
+        }
+    };
+}
+
+features! {
+    Ssse3 = "ssse3",
+    Sse41 = "sse4.1",
+    Sha = "sha",
+    Avx2 = "avx2",
+    Avx512f = "avx512f",
+    Avx512bw = "avx512bw",
+    Avx512vl = "avx512vl",
+}
+
+/// What backends may use.
+#[derive(Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no backend asks there"))]
+pub(super) struct Cpu(Vec<Feature>);
+
+impl Cpu {
+    /// This processor, without the features in `denied`, which has the form of [`DENY_CPU`].
+    pub(super) fn detect(denied: &str) -> Result<Self, UnknownFeature> {
+        let hidden = list(denied).map(feature).collect::<Result<Vec<_>, _>>()?;
+        let seen = |feature: &Feature| feature.is_detected() && !hidden.contains(feature);
+        Ok(Self(Feature::ALL.iter().copied().filter(seen).collect()))
+    }
+
+    /// Whether it has all of `features`.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no backend asks there"))]
+    pub(super) fn has(&self, features: &[Feature]) -> bool {
+        features.iter().all(|feature| self.0.contains(feature))
+    }
+}
+
+fn feature(name: &str) -> Result<Feature, UnknownFeature> {
+    let named = Feature::ALL.iter().find(|feature| feature.name() == name);
+    named.copied().ok_or_else(|| UnknownFeature(name.to_owned()))
+}
+
+/// The names in a variable's value. Nothing between two commas is no name.
+pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// A name in [`DENY_CPU`] that is none of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownFeature(String);
+
+impl fmt::Display for UnknownFeature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{DENY_CPU} names {:?}, which no backend uses; known are", self.0)?;
+        Feature::ALL.iter().try_for_each(|feature| write!(f, " {}", feature.name()))
+    }
+}
+
+impl Error for UnknownFeature {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_feature_can_be_hidden_by_its_name() {
+        let all = Cpu::detect("").unwrap();
+        for &hidden in Feature::ALL {
+            let cpu = Cpu::detect(hidden.name()).unwrap();
+            for &feature in Feature::ALL {
+                let want = feature != hidden && all.has(&[feature]);
+                assert_eq!(cpu.has(&[feature]), want, "{feature:?} without {hidden:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn hiding_all_leaves_none() {
+        let names: Vec<_> = Feature::ALL.iter().map(|feature| feature.name()).collect();
+        let cpu = Cpu::detect(&format!(" {},,", names.join(" , "))).unwrap();
+        assert!(!Feature::ALL.iter().any(|&feature| cpu.has(&[feature])));
+        assert!(cpu.has(&[]));
+    }
+
+    #[test]
+    fn an_unknown_feature_is_an_error_that_names_the_known_ones() {
+        let error = Cpu::detect("sha,sse4_1").unwrap_err();
+        assert_eq!(error, UnknownFeature("sse4_1".to_owned()));
+        let text = error.to_string();
+        assert!(text.contains("\"sse4_1\"") && text.contains(" sse4.1 "), "{text}");
+    }
+}
