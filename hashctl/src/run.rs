@@ -90,10 +90,13 @@ pub(crate) fn run(
     };
     let (submitter, replies) = client.split();
     let is_interrupted = Arc::new(AtomicBool::new(false));
-    let (flag, bell) = (Arc::clone(&is_interrupted), Arc::clone(&handover));
+    let (flag, bell, canceller) =
+        (Arc::clone(&is_interrupted), Arc::clone(&handover), submitter.clone());
     signals.watch(move || {
         flag.store(true, Ordering::Release);
         bell.ring();
+        // Not left to the main thread, which may be stuck in writing.
+        cancel_aside(canceller);
     });
     let feeder =
         Feeder::new(submitter.clone(), Arc::clone(&handover), plane, config.stdio.has_stdin);
@@ -117,6 +120,10 @@ pub(crate) fn run(
     run.handover.stop();
     match result {
         Ok(()) => Exit::from_ok(printer.is_ok()),
+        // Whatever else came of it.
+        Err(_) if run.is_interrupted.load(Ordering::Acquire) => {
+            run.give_up(&Broken::Interrupted, config, printer)
+        }
         Err(broken) => run.give_up(&broken, config, printer),
     }
 }
@@ -178,18 +185,18 @@ impl Run {
         loop {
             self.take_ready()?;
             self.print_ready(printer)?;
-            if self.is_produced && self.submitter.jobs_len() == 0 {
-                break;
+            let is_over = self.is_produced && self.submitter.jobs_len() == 0;
+            if is_over && self.order.is_empty() {
+                return Ok(());
             }
             if self.is_interrupted.load(Ordering::Acquire) {
                 return Err(Broken::Interrupted);
             }
+            if is_over {
+                return Err(ClientError::Nonsense("the jobs ended before their items").into());
+            }
             self.wait(PollTimeout::NONE)?;
         }
-        if self.order.is_empty() {
-            return Ok(());
-        }
-        Err(ClientError::Nonsense("the jobs ended before their items").into())
     }
 
     /// Takes in everything that is there.
@@ -332,9 +339,7 @@ impl Run {
 
     /// Cancels the jobs, and waits a little for the controller to say so.
     fn cancel(&mut self) {
-        let submitter = self.submitter.clone();
-        // The producer may be stuck in sending; the connection's end cancels as well.
-        thread::spawn(move || submitter.cancel());
+        cancel_aside(self.submitter.clone());
         let deadline = Instant::now() + CANCEL_TIMEOUT;
         while self.submitter.jobs_len() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -352,6 +357,12 @@ impl Run {
             }
         }
     }
+}
+
+/// Cancels the jobs without waiting: the producer may be stuck in sending. The connection's end
+/// cancels as well.
+fn cancel_aside(submitter: Submitter) {
+    thread::spawn(move || submitter.cancel());
 }
 
 fn internal(what: &str, errno: nix::errno::Errno) -> Exit {

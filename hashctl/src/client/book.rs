@@ -24,6 +24,7 @@ struct State {
     next_job: u32,
     next_ticket: u64,
     is_stopped: bool,
+    is_cancelled: bool,
 }
 
 /// One job.
@@ -99,6 +100,12 @@ impl Book {
     pub(super) fn stop(&self) {
         self.lock().is_stopped = true;
         self.changed.notify_all();
+    }
+
+    /// As [`Self::stop`]; whether this is the first time.
+    pub(super) fn cancel(&self) -> bool {
+        self.stop();
+        !std::mem::replace(&mut self.lock().is_cancelled, true)
     }
 
     pub(super) fn is_stopped(&self) -> bool {

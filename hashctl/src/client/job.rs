@@ -48,12 +48,14 @@ impl Submitter {
         self.book.open_jobs().len()
     }
 
-    /// Cancels every job. Nothing more is sent after this.
+    /// Cancels every job. Nothing more is sent after this, also not a second cancellation.
     ///
     /// # Errors
     /// [`ClientError::Send`].
     pub fn cancel(&self) -> Result<(), ClientError> {
-        self.book.stop();
+        if !self.book.cancel() {
+            return Ok(());
+        }
         let mut sender = self.sender.lock().expect("no holder panics");
         for job in self.book.open_jobs() {
             sender.send(&ClientRequest::Cancel { job }, &[]).map_err(ClientError::Send)?;

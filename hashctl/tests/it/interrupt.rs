@@ -8,6 +8,7 @@ use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::io::Read;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
@@ -99,6 +100,47 @@ fn a_controller_that_does_not_confirm_holds_nobody_up() {
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     let ours = finish(child);
     assert_eq!((ours.code, &*ours.stderr), (4, "hashctl: interrupted\n"));
+    fake.join();
+}
+
+#[test]
+fn an_interrupt_cancels_even_when_nobody_reads_the_output() {
+    const FILES: u32 = 3000;
+    let (taken, is_taken) = mpsc::channel();
+    let fake = Fake::start(move |peer| {
+        peer.welcome(DESCRIPTORS);
+        let Some((ClientRequest::Open { job, .. }, _)) = peer.next() else { panic!("an open") };
+        let window = Window { items: FILES, bytes: 0 };
+        peer.send(&ClientReply::Opened { job, window, workers: 1 });
+        let mut received = 0;
+        while received < FILES {
+            let Some((ClientRequest::Files { files, .. }, _)) = peer.next() else {
+                panic!("files")
+            };
+            received += u32::try_from(files.len()).unwrap();
+        }
+        let Some((ClientRequest::Finish { .. }, _)) = peer.next() else { panic!("a finish") };
+        let runs = vec![Run { first: 0, len: FILES - 1 }];
+        let outputs = Blob::from(vec![7; 32 * (FILES as usize - 1)]);
+        peer.send(&ClientReply::Results { job, runs, outputs, failures: vec![] });
+        taken.send(()).unwrap();
+        let Some((ClientRequest::Cancel { .. }, _)) = peer.next() else { panic!("a cancel") };
+        peer.send(&ClientReply::Cancelled { job, unresolved: 1 });
+        assert!(peer.next().is_none(), "no second cancel");
+    });
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    let names = vec!["f"; FILES as usize];
+    let mut child = start(hashctl(fake.socket()).current_dir(dir.path()).arg("sum").args(names));
+    is_taken.recv().unwrap();
+    // The pipe holds 64 KiB of the output, and is not read yet.
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 1]).unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest.lines().count(), FILES as usize - 1, "what is complete");
+    assert_eq!(finish(child).code, 4);
     fake.join();
 }
 

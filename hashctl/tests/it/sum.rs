@@ -100,7 +100,7 @@ fn shuffled_results_are_printed_in_input_order() {
     }
     let want: String =
         names.iter().map(|name| line(Algorithm::Sha256, name.as_bytes(), name)).collect();
-    for items in [1, 7, 100, 4096] {
+    for items in [20, 100, 4096] {
         let window = Window { items, bytes: 0 };
         let fake = Engine { shuffle: Some(seed), window, ..Engine::default() }.start();
         let ours = run(hashctl(fake.socket()).current_dir(dir.path()).arg("sum").args(&names));
