@@ -159,7 +159,8 @@ impl Play {
                 self.close_if_done(peer, job);
             }
             ClientRequest::Cancel { job } => {
-                let unresolved = self.jobs.remove(&job).expect("an open job").unresolved;
+                // One that is not open has crossed its `Finished`.
+                let Some(Job { unresolved, .. }) = self.jobs.remove(&job) else { return };
                 self.answers.retain(|answer| answer.job != job);
                 self.report.cancelled += 1;
                 peer.send(&ClientReply::Cancelled { job, unresolved });
