@@ -82,7 +82,7 @@ pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
-/// A name in [`DENY_CPU`] that is none of ours.
+/// A name in `HASHCLUSTER_DENY_CPU` that is none of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownFeature(String);
 

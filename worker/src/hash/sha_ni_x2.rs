@@ -16,8 +16,9 @@ use std::arch::x86_64::{
     _mm_storeu_si128,
 };
 use std::cmp::Reverse;
+use std::hint::black_box;
 
-/// Proof that the SHA extensions were detected; only [`ShaNi::detect`] makes one.
+/// Proof that the SHA extensions were detected; only `detect` makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShaNi(());
 
@@ -65,49 +66,67 @@ pub(super) const fn serves(algorithm: Algorithm) -> bool {
     initial_state(algorithm).is_some()
 }
 
-pub(super) fn hash_many(proof: ShaNi, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
+pub(super) fn hash_many<'a>(
+    proof: ShaNi,
+    algorithm: Algorithm,
+    inputs: &[&'a [u8]],
+    out: &mut Vec<u8>,
+) {
     let Some(initial) = initial_state(algorithm) else {
         return portable::hash_many(algorithm, inputs, out);
     };
-    let (start, digest_len) = (out.len(), algorithm.digest_len());
-    out.resize(start + inputs.len() * digest_len, 0);
-    let digests = &mut out[start..];
+    let digest_len = algorithm.digest_len();
+    let before_len = out.len();
+    out.resize(before_len + inputs.len() * digest_len, 0);
+    let digests = &mut out[before_len..];
     let mut put = |lane: &Lane<'_>| {
-        digests[lane.index * digest_len..][..digest_len]
-            .copy_from_slice(&lane.digest()[..digest_len]);
+        let digest = &mut digests[lane.index * digest_len..][..digest_len];
+        digest.copy_from_slice(&lane.digest()[..digest_len]);
     };
     // The longest first, so that both lanes end at about the same time.
     let mut order: Vec<usize> = (0..inputs.len()).collect();
     order.sort_unstable_by_key(|&index| Reverse(inputs[index].len() / BLOCK_LEN));
-    let mut lanes = order.into_iter().map(|index| Lane::new(index, inputs[index], initial));
-    let Some(mut a) = lanes.next() else { return };
-    if let Some(mut b) = lanes.next() {
-        a = loop {
-            let blocks_len = a.ready().len().min(b.ready().len());
-            let blocks = [&a.ready()[..blocks_len], &b.ready()[..blocks_len]];
-            [a.state, b.state] = compress(proof, [a.state, b.state], blocks);
-            a.advance(blocks_len);
-            b.advance(blocks_len);
+    let mut order = order.into_iter();
+    let mut start = |lane: &mut Lane<'a>| {
+        order.next().map(|index| lane.start(index, inputs[index], initial)).is_some()
+    };
+    let (mut a, mut b) = (Lane::IDLE, Lane::IDLE);
+    if !start(&mut a) {
+        return;
+    }
+    let mut last = &mut a;
+    if start(&mut b) {
+        last = loop {
+            let (state_a, ready_a) = a.parts();
+            let (state_b, ready_b) = b.parts();
+            let len = ready_a.len().min(ready_b.len());
+            compress(proof, [state_a, state_b], [&ready_a[..len], &ready_b[..len]]);
+            a.advance(len);
+            b.advance(len);
             if a.is_done() {
                 put(&a);
-                let Some(next) = lanes.next() else { break b };
-                a = next;
+                if !start(&mut a) {
+                    break &mut b;
+                }
             }
             if b.is_done() {
                 put(&b);
-                let Some(next) = lanes.next() else { break a };
-                b = next;
+                if !start(&mut b) {
+                    break &mut a;
+                }
             }
         };
     }
-    while !a.is_done() {
-        [a.state] = compress(proof, [a.state], [a.ready()]);
-        a.advance(a.ready().len());
+    while !last.is_done() {
+        let (state, ready) = last.parts();
+        let len = ready.len();
+        compress(proof, [state], [ready]);
+        last.advance(len);
     }
-    put(&a);
+    put(last);
 }
 
-/// A message on its way.
+/// Where a message is on its way.
 struct Lane<'a> {
     /// Of the message.
     index: usize,
@@ -120,22 +139,32 @@ struct Lane<'a> {
 }
 
 impl<'a> Lane<'a> {
-    fn new(index: usize, message: &'a [u8], state: State) -> Self {
-        let (body, rest) =
+    const IDLE: Self = Self {
+        index: 0,
+        state: [[0; 4]; 2],
+        body: &[],
+        tail: [[0; BLOCK_LEN]; TAIL_BLOCKS],
+        tail_at: TAIL_BLOCKS,
+    };
+
+    fn start(&mut self, index: usize, message: &'a [u8], state: State) {
+        (self.index, self.state) = (index, state);
+        let rest;
+        (self.body, rest) =
             if message.len() <= SHORT_LEN_MAX { (&[][..], message) } else { message.as_chunks() };
-        let mut tail = [[0; BLOCK_LEN]; TAIL_BLOCKS];
-        let tail_at = usize::from(rest.len() + 1 + LENGTH_LEN <= BLOCK_LEN);
-        let padded = tail[tail_at..].as_flattened_mut();
+        self.tail = [[0; BLOCK_LEN]; TAIL_BLOCKS];
+        self.tail_at = usize::from(rest.len() + 1 + LENGTH_LEN <= BLOCK_LEN);
+        let padded = self.tail[self.tail_at..].as_flattened_mut();
         padded[..rest.len()].copy_from_slice(rest);
         padded[rest.len()] = 0x80;
         let bits_len = message.len() as u64 * 8;
         *padded.last_chunk_mut().expect("the tail has a block") = bits_len.to_be_bytes();
-        Self { index, state, body, tail, tail_at }
     }
 
-    /// Blocks that come next; none once the message is done.
-    fn ready(&self) -> &[Block] {
-        if self.body.is_empty() { &self.tail[self.tail_at..] } else { self.body }
+    /// The state, and the blocks that come next: none once the message is done.
+    fn parts(&mut self) -> (&mut State, &[Block]) {
+        let tail = &self.tail[self.tail_at..];
+        (&mut self.state, if self.body.is_empty() { tail } else { self.body })
     }
 
     fn advance(&mut self, blocks_len: usize) {
@@ -163,23 +192,23 @@ impl<'a> Lane<'a> {
 /// Absorbs the blocks of `LANES` messages, as many of each.
 fn compress<const LANES: usize>(
     _proof: ShaNi,
-    states: [State; LANES],
+    states: [&mut State; LANES],
     blocks: [&[Block]; LANES],
-) -> [State; LANES] {
+) {
     // SAFETY: a `ShaNi` exists only after `detect` saw every feature that is enabled below.
     unsafe { compress_impl(states, blocks) }
 }
 
 #[target_feature(enable = "sha,sse4.1,ssse3")]
-fn compress_impl<const LANES: usize>(
-    mut states: [State; LANES],
-    blocks: [&[Block]; LANES],
-) -> [State; LANES] {
+fn compress_impl<const LANES: usize>(mut states: [&mut State; LANES], blocks: [&[Block]; LANES]) {
     let big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
-    let mut hash = states.map(|[abef, cdgh]| [load(&abef), load(&cdgh)]);
+    let mut hash = states.each_ref().map(|[abef, cdgh]| [load(abef), load(cdgh)]);
     let blocks_len = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
     for i in 0..blocks_len {
+        // In memory: there are too few registers, and the compiler would choose to spill `hash`,
+        // which every round waits for.
         let before = hash;
+        let before = black_box(&before);
         let mut words = blocks.map(|blocks| {
             let (quads, _) = blocks[i].as_chunks::<16>();
             [0, 1, 2, 3].map(|quad| _mm_shuffle_epi8(load(&quads[quad]), big_endian))
@@ -189,18 +218,14 @@ fn compress_impl<const LANES: usize>(
             rounds::<LANES, true>(&mut hash, &mut words, constants);
         }
         rounds::<LANES, false>(&mut hash, &mut words, last);
-        for lane in 0..LANES {
-            for half in 0..2 {
-                hash[lane][half] = _mm_add_epi32(hash[lane][half], before[lane][half]);
-            }
+        for (hash, before) in hash.as_flattened_mut().iter_mut().zip(before.as_flattened()) {
+            *hash = _mm_add_epi32(*hash, *before);
         }
     }
-    for (state, hash) in states.iter_mut().zip(hash) {
-        for (words, register) in state.iter_mut().zip(hash) {
-            store(words, register);
-        }
+    for ([abef, cdgh], hash) in states.iter_mut().zip(hash) {
+        store(abef, hash[0]);
+        store(cdgh, hash[1]);
     }
-    states
 }
 
 /// Does 16 rounds and, to `EXTEND`, replaces `words` by the 16 that follow (FIPS 180-4, 6.2.2).
