@@ -6,4 +6,5 @@ mod ends;
 mod faults;
 mod limits;
 mod oracle;
+mod run_sh;
 mod support;

@@ -1,0 +1,94 @@
+//! The scripts, from a start to a stop, with the real binaries.
+
+use crate::support::{output, text, until};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use system_tests::bin;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn script(name: &str, dir: &Path) -> Command {
+    let mut command = Command::new(root().join(name));
+    command.env("HASHCLUSTER_RUNTIME_DIR", dir).current_dir(dir.parent().unwrap());
+    command
+}
+
+/// A cluster in the background, stopped with the test whatever becomes of it.
+struct Up(Child);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn one_command_hashes_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    for i in 0..500 {
+        fs::write(dir.path().join(format!("tree/f{i:03}")), format!("{i}")).unwrap();
+    }
+    let run = dir.path().join("run");
+    let sum = output(script("run.sh", &run).args(["--local", "2", "sum", "-r", "tree"]));
+    assert!(sum.status.success(), "{}", text(&sum.stderr));
+    let want = output(Command::new("bash").args(["-c", "sha256sum tree/*"]).current_dir(&dir));
+    assert_eq!(text(&sum.stdout), text(&want.stdout));
+    assert!(!run.exists(), "a run has a directory of its own, and removes it");
+}
+
+#[test]
+fn a_cluster_is_started_once_found_mended_and_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let log = dir.path().join("log");
+    let mut up = Up(script("run.sh", &run)
+        .args(["--local", "2"])
+        .stdout(File::create(&log).unwrap())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap());
+    let hashctl = |args: &[&str]| {
+        output(Command::new(bin("hashctl")).env("HASHCLUSTER_RUNTIME_DIR", &run).args(args))
+    };
+    until("two ready workers", || {
+        hashctl(&["status", "--ready", "2"]).status.success().then_some(())
+    });
+    let second = output(script("run.sh", &run).args(["--local", "2"]));
+    assert!(text(&second.stderr).contains("already runs"), "{}", text(&second.stderr));
+    let worker = |name: &str| {
+        let status: serde_json::Value =
+            serde_json::from_slice(&hashctl(&["status", "--json"]).stdout).unwrap();
+        let workers = status["workers"].as_array().unwrap().clone();
+        workers.iter().find(|w| w["name"] == name).map(|w| w["pid"].as_i64().unwrap())
+    };
+    let before = worker("w1").expect("the first worker is called w1");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(before).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("another process for w1", || worker("w1").filter(|&pid| pid != before));
+    let stop = output(&mut script("scripts/stop.sh", &run));
+    assert!(stop.status.success(), "{}", text(&stop.stderr));
+    assert!(up.0.wait().unwrap().success(), "{}", fs::read_to_string(&log).unwrap());
+    let left: Vec<_> = fs::read_dir(&run)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".sock") || name.ends_with("pid"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(hashctl(&["status"]).status.code(), Some(3));
+}
+
+#[test]
+fn the_example_client_talks_to_the_real_controller() {
+    let cluster = system_tests::Cluster::start(system_tests::Options::default());
+    let example = root().join("docs/examples/client.py");
+    let run = output(Command::new("python3").arg(example).arg(cluster.client_socket()).arg("abc"));
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert!(text(&run.stdout).contains(want), "{}", text(&run.stdout));
+}
