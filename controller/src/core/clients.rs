@@ -49,7 +49,8 @@ impl<F: Clone> Core<F> {
                 Ok(())
             }
             ClientRequest::Cancel { job } => {
-                let key = self.job_of(client, job)?;
+                // It may cross the job's own end; then there is nothing left to cancel or to say.
+                let Ok(key) = self.job_of(client, job) else { return Ok(()) };
                 let unresolved = self.drop_job(key);
                 self.counters.jobs_cancelled += 1;
                 self.actions

@@ -1,8 +1,9 @@
 //! Windows: how much each job may have unresolved, so that the sum never passes the limits.
 //!
-//! A new job is promised half of what is free, up to a cap, and keeps it until it ends; a user's
-//! jobs together get at most three quarters of everything. A job that can be promised nothing
-//! useful waits, in order, until another one ends. Invariants: the promises add up to at most the
+//! A new job is promised a quarter of what its user has free, up to a cap, and keeps it until it
+//! ends, so that even jobs that sit idle leave something to the next; a user's jobs together get at
+//! most three quarters of everything. A job that can be promised nothing useful waits, in order,
+//! until another one ends. Invariants: the promises add up to at most the
 //! limits, and a promise is never taken back.
 
 use super::JobKey;
@@ -70,15 +71,16 @@ impl Ledger {
 
     fn promise(&mut self, uid: u32) -> Option<Window> {
         let user = self.users.get(&uid).copied().unwrap_or_default();
-        let half_free = |max: u64, total: u64, user: u64| {
-            ((max - total).div_ceil(2)).min((max - max / 4).saturating_sub(user))
+        let free = |max: u64, total: u64, user: u64| {
+            (max - total).min((max - max / 4).saturating_sub(user))
         };
-        let items = half_free(self.items_max, self.total.items, user.items);
-        let items = u32::try_from(items).unwrap_or(u32::MAX).min(JOB_ITEMS_MAX);
-        let bytes = half_free(self.bytes_max, self.total.bytes, user.bytes).min(JOB_BYTES_MAX);
-        if items == 0 || bytes < JOB_BYTES_MIN.min(self.bytes_max / 2) {
+        let free_items = free(self.items_max, self.total.items, user.items);
+        let free_bytes = free(self.bytes_max, self.total.bytes, user.bytes);
+        if free_items == 0 || free_bytes < JOB_BYTES_MIN {
             return None;
         }
+        let items = u32::try_from(free_items.div_ceil(4)).unwrap_or(u32::MAX).min(JOB_ITEMS_MAX);
+        let bytes = (free_bytes / 4).clamp(JOB_BYTES_MIN, JOB_BYTES_MAX);
         let user = self.users.entry(uid).or_default();
         for promised in [user, &mut self.total] {
             promised.items += u64::from(items);
@@ -122,9 +124,17 @@ mod tests {
     #[test]
     fn one_user_leaves_a_quarter_to_the_others() {
         let mut ledger = ledger(100);
-        let mine: u32 = (0..20).map(|i| ledger.open(JobKey(i), 7).items).sum();
+        let mine: u32 = (0..40).map(|i| ledger.open(JobKey(i), 7).items).sum();
         assert_eq!(mine, 75);
         assert!(ledger.promise(8).is_some(), "another user has room");
+    }
+
+    #[test]
+    fn a_dozen_idle_jobs_leave_their_user_room_for_another() {
+        let mut ledger = ledger(1000);
+        let windows: Vec<u32> = (0..13).map(|i| ledger.open(JobKey(i), 7).items).collect();
+        assert!(windows.iter().all(|&items| items > 0), "{windows:?}");
+        assert!(windows[0] > 100, "and the first has a window of use: {windows:?}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The bounds and the tuning of the core. What a peer may send is in `ipc_proto::limits`.
 
+use ipc_proto::limits::INLINE_LEN_MAX;
 use std::time::Duration;
 
 /// What opening, looking at and closing a file costs, in bytes hashed in the same time.
@@ -66,8 +67,9 @@ pub(super) const JOB_ITEMS_MAX: u32 = 4096;
 /// Largest window of one job in inline bytes.
 pub(super) const JOB_BYTES_MAX: u64 = 8 << 20;
 
-/// Smallest window that is of use, in inline bytes: a job waits until it can have it.
-pub(super) const JOB_BYTES_MIN: u64 = 1 << 20;
+/// Smallest window that is of use, in inline bytes: one full frame. A job waits until it can have
+/// it.
+pub(super) const JOB_BYTES_MIN: u64 = INLINE_LEN_MAX as u64;
 
 /// How much may be held at once, by everybody together. Reaching one slows the sender.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +93,7 @@ impl Default for Limits {
             workers_max: 4096,
             jobs_max: 4096,
             items_max: 65_536,
-            bytes_max: 64 << 20,
+            bytes_max: 128 << 20,
         }
     }
 }

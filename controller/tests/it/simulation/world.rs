@@ -356,10 +356,10 @@ impl World {
     fn say_nonsense(&mut self) {
         let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
         let job = JobId(9999);
-        let request = match self.random.below(3) {
-            0 => ClientRequest::Finish { job },
-            1 => ClientRequest::Files { job, first: 0, files: vec![Stamp::default()] },
-            _ => ClientRequest::Cancel { job },
+        let request = if self.random.chance(50) {
+            ClientRequest::Finish { job }
+        } else {
+            ClientRequest::Files { job, first: 0, files: vec![Stamp::default()] }
         };
         let files = vec![1; request.descriptors_len()];
         self.step(Event::ClientSaid(id, request, files));
