@@ -1,7 +1,4 @@
-#![expect(
-    unsafe_code,
-    reason = "a function in .init_array, which runs before the standard library"
-)]
+#![expect(unsafe_code, reason = "a function in .init_array, which runs before main")]
 //! Which standard descriptors were open when the program started.
 //!
 //! The standard library opens `/dev/null` in the place of each that is not, before `main` runs: a

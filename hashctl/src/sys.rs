@@ -1,7 +1,4 @@
-#![expect(
-    unsafe_code,
-    reason = "getdents64, and asking for a signal's disposition, have no safe form"
-)]
+#![expect(unsafe_code, reason = "getdents64 and reading a signal's disposition have no safe form")]
 //! The system calls that no crate offers in a form that fits.
 
 use nix::errno::Errno;

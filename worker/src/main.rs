@@ -5,7 +5,7 @@ use clap::builder::ValueParser;
 use hashcluster_worker::host::{Cores, Policy, Settings};
 use hashcluster_worker::pool::Pool;
 use hashcluster_worker::stop::Stop;
-use hashcluster_worker::{link, log, reconnect};
+use hashcluster_worker::{hash, link, log, reconnect};
 use ipc_proto::endpoint::{self, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::limits::{NAME_LEN_MAX, WORKER_THREADS_MAX};
 use nix::sys::signal::{SigSet, Signal};
@@ -34,7 +34,9 @@ const USAGE: u8 = 2;
 Signals: SIGTERM or SIGINT takes no new work, finishes what is leased for up to 5 seconds, and exits \
 with 0; the controller gives the rest to another worker. A second one exits at once.
 Exit status: 0 after a signal or when the controller sent the worker away, 1 if the host or the \
-controller does not allow what was asked for, 2 for a wrong command line."
+controller does not allow what was asked for, 2 for a wrong command line.
+Environment: HASHCLUSTER_DENY_CPU=sha,avx2,… hides processor features, so that slower backends are \
+used; HASHCLUSTER_REQUIRE_BACKENDS=NAME,… refuses to start without these."
 )]
 struct Options {
     /// Directory with the controller's sockets [default: $HASHCLUSTER_RUNTIME_DIR,
@@ -108,6 +110,7 @@ fn socket(options: &Options) -> Result<PathBuf, EndpointError> {
 }
 
 fn work(socket: &Path, options: Options) -> Result<(), Box<dyn Error>> {
+    hash::Backend::check()?;
     let Options { name, threads, cpus: cores, nice, sched: policy, .. } = options;
     let share = Settings { cores, nice, policy, threads }.apply()?;
     let stop = Arc::new(Stop::default());
