@@ -13,6 +13,7 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("cc", &["gcc", "libc6-dev"]),
     ("git", &["git"]),
     ("shellcheck", &["shellcheck"]),
+    ("python3", &["python3"]),
     ("sha256sum", &["coreutils"]),
     ("b3sum", &["b3sum"]),
 ];
