@@ -11,6 +11,8 @@
 //! Invariants: the same input gives the same output from every backend; nothing here panics on a
 //! peer's input: what a step does not take is `None`.
 
+#[cfg(target_arch = "x86_64")]
+mod blake3_avx512_x16;
 mod cpu;
 #[cfg(test)]
 mod equal;
@@ -22,6 +24,8 @@ mod segment;
 mod sha_ni_x2;
 mod tree;
 
+#[cfg(target_arch = "x86_64")]
+pub use blake3_avx512_x16::Avx512;
 pub use cpu::UnknownFeature;
 pub use portable::Stream;
 pub use segment::segment;
@@ -46,6 +50,9 @@ pub enum Backend {
     /// SHA-256 and SHA-224 by the SHA extensions, two messages at once.
     #[cfg(target_arch = "x86_64")]
     ShaNiX2(ShaNi),
+    /// BLAKE3 of small messages by AVX-512, 16 chunks at once.
+    #[cfg(target_arch = "x86_64")]
+    Avx512X16(Avx512),
 }
 
 impl Backend {
@@ -89,6 +96,8 @@ impl Backend {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(_) => sha_ni_x2::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512X16(_) => blake3_avx512_x16::serves(algorithm),
         }
     }
 
@@ -99,6 +108,8 @@ impl Backend {
             Self::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(_) => "sha_ni_x2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512X16(_) => "avx512_x16",
         }
     }
 
@@ -110,6 +121,8 @@ impl Backend {
             // Among more messages, one of any length finds others that take as long.
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(_) => 16,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512X16(_) => blake3_avx512_x16::LANES,
         }
     }
 
@@ -120,6 +133,8 @@ impl Backend {
             Self::Portable => portable::hash_many(algorithm, inputs, out),
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(proof) => sha_ni_x2::hash_many(proof, algorithm, inputs, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512X16(proof) => blake3_avx512_x16::hash_many(proof, algorithm, inputs, out),
         }
     }
 
@@ -130,7 +145,7 @@ impl Backend {
             Self::Portable => Stream::new(algorithm),
             // One message alone is as fast in the crate.
             #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) => Stream::new(algorithm),
+            Self::ShaNiX2(_) | Self::Avx512X16(_) => Stream::new(algorithm),
         }
     }
 }
@@ -155,8 +170,8 @@ fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
 
 /// Where two serve the same algorithm, the faster one first.
 #[cfg(target_arch = "x86_64")]
-fn simd(cpu: &Cpu) -> [Option<Backend>; 1] {
-    [ShaNi::detect(cpu).map(Backend::ShaNiX2)]
+fn simd(cpu: &Cpu) -> [Option<Backend>; 2] {
+    [ShaNi::detect(cpu).map(Backend::ShaNiX2), Avx512::detect(cpu).map(Backend::Avx512X16)]
 }
 
 #[cfg(not(target_arch = "x86_64"))]
