@@ -2,8 +2,9 @@
 #![expect(clippy::print_stdout, reason = "random tests print their seed")]
 //! The real binaries against oracles, faults and hostile peers.
 
+mod big_file;
 mod ends;
-mod faults;
+mod kills;
 mod limits;
 mod oracle;
 mod run_sh;
