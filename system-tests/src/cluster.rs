@@ -2,25 +2,17 @@
 
 use ipc_proto::endpoint::CLIENT_SOCKET;
 use ipc_proto::message::{ClientReply, ClientRequest, Status};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::env;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// How long workers may take to be ready, in milliseconds.
 const READY_TIMEOUT_MS: u32 = 20_000;
-
-/// How long the controller may take for anything else: to start, to answer, to stop.
-const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The path of one of our binaries: in `$HASHCLUSTER_BIN_DIR`, else where cargo put ours.
 ///
@@ -130,10 +122,10 @@ impl Cluster {
     /// # Panics
     /// If it cannot be started.
     pub fn replace_worker(&mut self, number: usize) {
-        let old = &mut self.workers[number];
+        let fresh = self.spawn_worker(number);
+        let mut old = std::mem::replace(&mut self.workers[number], fresh);
         old.kill().expect("our own child");
         old.wait().expect("our own child");
-        self.workers[number] = self.spawn_worker(number);
     }
 
     /// Waits until so many workers are ready.
@@ -161,7 +153,6 @@ impl Cluster {
 
     fn ask(&self, request: &ClientRequest) -> ClientReply {
         let mut client = crate::client(&self.client_socket());
-        client.receiver.set_timeout(Some(CONTROLLER_TIMEOUT)).expect("a timeout can be set");
         client.sender.send(request, &[]).expect("the controller is there");
         client.receiver.receive().expect("the controller answers").0
     }
@@ -191,7 +182,7 @@ impl Cluster {
     /// If it is not ours any more.
     pub fn terminate_controller(&mut self) -> bool {
         signal(&self.controller, Signal::SIGTERM);
-        wait_for(&mut self.controller, CONTROLLER_TIMEOUT).success()
+        self.controller.wait().expect("our own child").success()
     }
 
     /// Starts another controller in the place of one that ended.
@@ -205,7 +196,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if std::thread::panicking() {
             eprintln_logs(&self.logs());
         }
         for child in self.workers.iter_mut().chain([&mut self.controller]) {
@@ -221,38 +212,9 @@ fn eprintln_logs(logs: &str) {
     eprintln!("--- logs of the cluster\n{logs}---");
 }
 
-/// Sends a signal to a child that was not waited for yet.
-///
-/// # Panics
-/// If it is not ours.
-pub fn signal(child: &Child, signal: Signal) {
+fn signal(child: &Child, signal: Signal) {
     let pid = i32::try_from(child.id()).expect("a process id");
     kill(Pid::from_raw(pid), signal).expect("our own child");
-}
-
-/// Waits until `child` ends.
-///
-/// # Panics
-/// If it does not in time.
-pub fn wait_for(child: &mut Child, timeout: Duration) -> ExitStatus {
-    let deadline = Instant::now() + timeout;
-    loop {
-        if let Some(status) = child.try_wait().expect("our own child") {
-            return status;
-        }
-        assert!(Instant::now() < deadline, "process {} runs on after {timeout:?}", child.id());
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Raises this process' limit of open files as far as it goes, for tests with very many peers.
-///
-/// # Panics
-/// If fewer than `files` are allowed.
-pub fn raise_open_files(files: u64) {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("getrlimit of our own");
-    assert!(hard >= files, "{files} open files are needed, {hard} are allowed: ulimit -Hn");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("up to the hard limit");
 }
 
 fn start_controller(dir: &Path, files: Option<u64>) -> Child {
@@ -270,11 +232,8 @@ fn start_controller(dir: &Path, files: Option<u64>) -> Child {
         .stderr(log_file(dir, "controller.log"))
         .spawn()
         .expect("the controller starts");
-    let timeout = PollTimeout::try_from(CONTROLLER_TIMEOUT).expect("less than a month");
-    let is_told = poll(&mut [PollFd::new(ready.as_fd(), PollFlags::POLLIN)], timeout) == Ok(1);
     let mut line = [0; 6];
-    if !is_told || ready.read_exact(&mut line).is_err() {
-        child.kill().expect("our own child");
+    if ready.read_exact(&mut line).is_err() {
         let status = child.wait();
         let log = std::fs::read_to_string(dir.join("controller.log")).unwrap_or_default();
         panic!("the controller ended: {status:?}\n{log}");

@@ -5,7 +5,7 @@ mod cpu;
 mod peer;
 mod tree;
 
-pub use cluster::{Cluster, Options, bin, raise_open_files, signal, wait_for};
+pub use cluster::{Cluster, Options, bin};
 pub use cpu::{Spent, cpu_time, run_timed};
 pub use peer::{client, client_role, worker_role};
 pub use tree::{Random, write_file, write_tree};

@@ -2,9 +2,8 @@
 #![expect(clippy::print_stdout, reason = "random tests print their seed")]
 //! The real binaries against oracles, faults and hostile peers.
 
-mod big_file;
 mod ends;
-mod kills;
+mod faults;
 mod limits;
 mod oracle;
 mod run_sh;
