@@ -239,10 +239,15 @@ mod tests {
         assert_eq!(all.last(), Some(&Backend::Portable));
         let names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
         assert_eq!(detect("", &names.join(",")), Ok(all));
-        let error = detect("sha", "portable, sha_ni_x2").unwrap_err();
-        let text = error.to_string();
-        let start = "HASHCLUSTER_REQUIRE_BACKENDS names \"sha_ni_x2\", which is not available here";
-        assert!(text.starts_with(start) && text.contains(" portable"), "{text}");
+        for (denied, name) in
+            [("sha", "sha_ni_x2"), ("avx512f", "avx512_x16"), ("avx512bw", "avx512_x16")]
+        {
+            let error = detect(denied, &format!("portable, {name}")).unwrap_err();
+            let text = error.to_string();
+            let start =
+                format!("HASHCLUSTER_REQUIRE_BACKENDS names {name:?}, which is not available here");
+            assert!(text.starts_with(&start) && text.contains(" portable"), "{text}");
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! BLAKE3 of many small messages by AVX-512, 16 chunks or parents at once, of the same message or of
-//! others.
+//! BLAKE3 of many small messages by AVX-512: 16 chunks or 16 parents at once, whichever messages
+//! they are of.
 //!
-//! A message of up to [`LEN_MAX`] bytes is a tree of chunks (paper, section 2.1). First all chunks
-//! of a window of messages are hashed, those with as many blocks beside each other; then the
-//! parents, level by level: neighbours are merged, and the last of an odd number goes up as it is,
-//! which gives the tree that the paper defines. Longer messages fill 16 lanes by themselves, which
-//! is what the portable backend does.
+//! A message is a tree of chunks (paper, section 2.1). First all chunks of a window of messages are
+//! hashed, those with as many blocks beside each other; then their parents, level by level:
+//! neighbours are merged, and the last of an odd number goes up as it is, which gives the tree that
+//! the paper defines.
+//!
+//! The portable backend is as fast where the chunks of one message fill its vectors, and faster where
+//! most lanes here would be idle: that is left to it. The limits below were measured (Zen 4).
 //!
 //! Not here: the compression, and all that is unsafe ([`kernel`]).
 
@@ -17,23 +19,30 @@ pub(super) use kernel::LANES;
 use super::portable;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use ipc_proto::Algorithm;
-use kernel::{BLOCK_LEN, Input, VALUE_LEN, Value, flags};
+use kernel::{BLOCK_LEN, Chunk, Lanes, VALUE_LEN, Value};
 use std::cmp::Reverse;
 
 /// Bytes of a chunk.
 const CHUNK_LEN: usize = 1024;
 
-/// Longest message that shares its lanes.
-const LEN_MAX: usize = 16 << 10;
+/// A message of this many chunks, or of a multiple, is hashed as fast by the portable backend.
+const CHUNKS_EVEN: usize = 8;
+
+/// So is one of this many chunks or more.
+const CHUNKS_MANY: usize = 32;
 
 /// Fewer messages are left to the portable backend.
 const INPUTS_MIN: usize = 3;
 
-/// Most messages that are on their way at once: what they need stays in the cache.
+/// Most messages on their way at once, and most chunks before the last of them: what they need stays
+/// in the cache.
 const WINDOW: usize = 256;
 
-/// The kernel takes as long for a block of every lane as the portable backend for so many blocks.
-const STEP_BLOCKS: usize = 3;
+/// What a block of every lane takes, in blocks of the portable backend.
+const STEP_BLOCKS: usize = 2;
+
+/// What the start and end of a batch take, in blocks of the portable backend.
+const BATCH_BLOCKS: usize = 3;
 
 pub(super) const fn serves(algorithm: Algorithm) -> bool {
     matches!(algorithm, Algorithm::Blake3)
@@ -44,132 +53,157 @@ pub(super) fn hash_many(proof: Avx512, algorithm: Algorithm, inputs: &[&[u8]], o
         return portable::hash_many(algorithm, inputs, out);
     }
     out.reserve(inputs.len() * VALUE_LEN);
-    let mut forest = Forest::default();
-    for window in inputs.chunks(WINDOW) {
-        forest.plant(window);
-        forest.hash_chunks(proof);
+    let mut forest = Forest::new(inputs.len().min(WINDOW));
+    let mut messages = inputs;
+    while !messages.is_empty() {
+        let (planted, rest) = messages.split_at(forest.plant(messages));
+        forest.hash_leaves(proof);
         while !forest.open.is_empty() {
             forest.merge_level(proof);
         }
-        forest.digests().for_each(|digest| out.extend_from_slice(digest));
+        out.extend_from_slice(forest.values[..planted.len()].as_flattened());
+        messages = rest;
     }
 }
 
+/// Whether the portable backend needs longer for `message` than its part of the lanes here takes.
+const fn is_worth_it(message: &[u8]) -> bool {
+    let chunks = message.len().div_ceil(CHUNK_LEN);
+    chunks == 0 || (chunks < CHUNKS_MANY && !chunks.is_multiple_of(CHUNKS_EVEN))
+}
+
 /// The trees of a window of messages.
-#[derive(Default)]
 struct Forest<'a> {
-    /// The values of each message that are not merged yet, from the place of its root on.
+    /// First the digest of each message, then the values of chunks and parents that are no roots.
     values: Vec<Value>,
-    /// Of each message, in order: where its root is, at the end, in the values.
-    roots: Vec<usize>,
-    chunks: Vec<Chunk<'a>>,
+    digests_max: usize,
+    leaves: Vec<Leaf<'a>>,
     /// Messages of which more than one value is left.
     open: Vec<Open>,
     pairs: Vec<Pair>,
 }
 
-struct Chunk<'a> {
-    input: Input<'a>,
-    /// Where its value goes.
+/// A chunk, and where its value goes.
+struct Leaf<'a> {
+    chunk: Chunk<'a>,
     to: usize,
 }
 
+/// Values of a message that are not merged yet.
 struct Open {
-    root: usize,
-    /// How many values are left.
+    message: usize,
+    first: usize,
     len: usize,
 }
 
-/// Two neighbours in the values.
+/// Two neighbours in the values, and where their parent's goes.
 struct Pair {
     from: usize,
-    to: usize,
     is_root: bool,
+    to: usize,
 }
 
 impl<'a> Forest<'a> {
-    fn plant(&mut self, messages: &[&'a [u8]]) {
-        self.values.clear();
-        self.roots.clear();
-        self.chunks.clear();
-        for &message in messages {
-            let root = self.values.len();
-            self.roots.push(root);
-            if message.len() > LEN_MAX {
-                self.values.push(*blake3::hash(message).as_bytes());
-            } else if message.len() <= CHUNK_LEN {
-                self.values.push([0; VALUE_LEN]);
-                self.chunks.push(Chunk::new(message, 0, true, root));
-            } else {
-                for (counter, bytes) in (0..).zip(message.chunks(CHUNK_LEN)) {
-                    self.chunks.push(Chunk::new(bytes, counter, false, self.values.len()));
-                    self.values.push([0; VALUE_LEN]);
-                }
-                self.open.push(Open { root, len: self.values.len() - root });
-            }
+    fn new(messages_max: usize) -> Self {
+        Self {
+            values: vec![[0; VALUE_LEN]; messages_max],
+            digests_max: messages_max,
+            leaves: Vec::with_capacity(messages_max),
+            open: Vec::new(),
+            pairs: Vec::new(),
         }
     }
 
-    fn hash_chunks(&mut self, proof: Avx512) {
-        self.chunks.sort_unstable_by_key(|chunk| Reverse(chunk.blocks()));
-        for chunks in self.chunks.chunks(LANES) {
-            let blocks: usize = chunks.iter().map(Chunk::blocks).sum();
-            if blocks < STEP_BLOCKS * chunks[0].blocks() {
-                chunks.iter().for_each(|chunk| self.values[chunk.to] = chunk.hash());
+    /// Takes messages as long as there is room, and says how many.
+    fn plant(&mut self, messages: &[&'a [u8]]) -> usize {
+        self.values.truncate(self.digests_max);
+        self.leaves.clear();
+        let mut planted = 0;
+        for &bytes in messages.iter().take(self.digests_max) {
+            if self.leaves.len() >= WINDOW {
+                break;
+            }
+            if !is_worth_it(bytes) {
+                self.values[planted] = *blake3::hash(bytes).as_bytes();
+            } else if bytes.len() <= CHUNK_LEN {
+                let chunk = Chunk { bytes, counter: 0, is_root: true };
+                self.leaves.push(Leaf { chunk, to: planted });
+            } else {
+                let first = self.values.len();
+                let leaf = |(counter, bytes)| {
+                    let chunk = Chunk { bytes, counter, is_root: false };
+                    Leaf { chunk, to: first + counter as usize }
+                };
+                self.leaves.extend((0..).zip(bytes.chunks(CHUNK_LEN)).map(leaf));
+                let len = bytes.len().div_ceil(CHUNK_LEN);
+                self.values.resize(first + len, [0; VALUE_LEN]);
+                self.open.push(Open { message: planted, first, len });
+            }
+            planted += 1;
+        }
+        planted
+    }
+
+    fn hash_leaves(&mut self, proof: Avx512) {
+        self.leaves.sort_unstable_by_key(|leaf| Reverse(leaf.blocks()));
+        let mut lanes = Lanes::IDLE;
+        for leaves in self.leaves.chunks(LANES) {
+            if is_narrow(leaves.iter().map(Leaf::blocks).sum(), leaves[0].blocks()) {
+                leaves.iter().for_each(|leaf| self.values[leaf.to] = leaf.hash());
                 continue;
             }
-            let values = kernel::hash(proof, chunks.iter().map(|chunk| chunk.input));
-            for (chunk, value) in chunks.iter().zip(values) {
-                self.values[chunk.to] = value;
+            let values = lanes.hash(proof, leaves.iter().map(|leaf| leaf.chunk));
+            for (leaf, value) in leaves.iter().zip(values) {
+                self.values[leaf.to] = value;
             }
         }
     }
 
     fn merge_level(&mut self, proof: Avx512) {
         self.pairs.clear();
-        for &Open { root, len } in &self.open {
-            let pair = |i| Pair { from: root + 2 * i, to: root + i, is_root: len == 2 };
+        for &Open { message, first, len } in &self.open {
+            let pair = |i| {
+                let is_root = len == 2;
+                Pair { from: first + 2 * i, is_root, to: if is_root { message } else { first + i } }
+            };
             self.pairs.extend((0..len / 2).map(pair));
         }
-        // A value goes where only pairs up to its own come from.
+        // No value goes where a later pair comes from.
         for pairs in self.pairs.chunks(LANES) {
-            if pairs.len() < STEP_BLOCKS {
+            if is_narrow(pairs.len(), 1) {
                 pairs.iter().for_each(|pair| self.values[pair.to] = pair.merge(&self.values));
                 continue;
             }
-            let values = kernel::hash(proof, pairs.iter().map(|pair| pair.input(&self.values)));
+            let values = kernel::merge(proof, pairs.iter().map(|pair| pair.block(&self.values)));
             for (pair, value) in pairs.iter().zip(values) {
                 self.values[pair.to] = value;
             }
         }
-        self.open.retain_mut(|Open { root, len }| {
+        self.open.retain_mut(|Open { first, len, .. }| {
             if *len % 2 == 1 {
-                self.values[*root + *len / 2] = self.values[*root + *len - 1];
+                self.values[*first + *len / 2] = self.values[*first + *len - 1];
             }
             *len = len.div_ceil(2);
             *len > 1
         });
     }
-
-    fn digests(&self) -> impl Iterator<Item = &Value> {
-        self.roots.iter().map(|&root| &self.values[root])
-    }
 }
 
-impl<'a> Chunk<'a> {
-    fn new(bytes: &'a [u8], counter: u32, is_root: bool, to: usize) -> Self {
-        let end = flags::CHUNK_END | if is_root { flags::ROOT } else { 0 };
-        Self { input: Input { bytes, counter, start: flags::CHUNK_START, end }, to }
-    }
+/// Whether the portable backend needs less for the `blocks` of a batch, the longest of which has
+/// `steps`.
+const fn is_narrow(blocks: usize, steps: usize) -> bool {
+    blocks < BATCH_BLOCKS + STEP_BLOCKS * steps
+}
 
+impl Leaf<'_> {
     fn blocks(&self) -> usize {
-        self.input.bytes.len().div_ceil(BLOCK_LEN).max(1)
+        self.chunk.bytes.len().div_ceil(BLOCK_LEN).max(1)
     }
 
     /// Alone, without the kernel.
     fn hash(&self) -> Value {
-        let Input { bytes, counter, end, .. } = self.input;
-        if end & flags::ROOT != 0 {
+        let Chunk { bytes, counter, is_root } = self.chunk;
+        if is_root {
             return *blake3::hash(bytes).as_bytes();
         }
         let mut hasher = blake3::Hasher::new();
@@ -180,10 +214,9 @@ impl<'a> Chunk<'a> {
 }
 
 impl Pair {
-    fn input<'a>(&self, values: &'a [Value]) -> Input<'a> {
-        let end = if self.is_root { flags::ROOT } else { 0 };
+    fn block<'a>(&self, values: &'a [Value]) -> (&'a [u8; BLOCK_LEN], bool) {
         let bytes = values[self.from..self.from + 2].as_flattened();
-        Input { bytes, counter: 0, start: flags::PARENT, end }
+        (bytes.try_into().expect("two values are a block"), self.is_root)
     }
 
     /// Alone, without the kernel.

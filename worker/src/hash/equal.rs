@@ -3,6 +3,7 @@
 use super::Backend;
 use super::guarded::Guarded;
 use ipc_proto::Algorithm;
+use std::hash::{BuildHasher, RandomState};
 
 /// Longest message that is tried with each length below it: some blocks of every algorithm, and
 /// chunks of BLAKE3.
@@ -83,6 +84,29 @@ fn messages_that_start_anywhere() {
     for start in 0..=64 {
         let inputs = [&data[start..], &data[start..][..130], &data[64 - start..][..1024]];
         check(&inputs, &format!("from {start} bytes on"));
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "a random test prints its seed")]
+fn random_sets_of_messages() {
+    let mut state = RandomState::new().hash_one(0) | 1;
+    println!("seed {state}");
+    let mut below = |limit: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % limit
+    };
+    let data = pattern(10 * LEN_MAX);
+    for set in 0..200 {
+        let len_max = 1 << below(16);
+        let message = |_| {
+            let len = below(len_max + 1);
+            &data[below(data.len() - len)..][..len]
+        };
+        let inputs: Vec<_> = (0..set % (3 * LANES_MAX)).map(message).collect();
+        check(&inputs, &format!("set {set}"));
     }
 }
 

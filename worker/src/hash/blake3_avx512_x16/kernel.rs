@@ -1,9 +1,6 @@
 #![expect(unsafe_code, reason = "instructions that not every processor has, and loads by pointer")]
-//! The compression of BLAKE3 (paper, section 2.2) for 16 inputs at once: each vector holds the same
-//! word of all of them.
-//!
-//! An input is a chunk, or the two chaining values below a parent. Which of the two, and whether it
-//! is the root, is for the flags to say.
+//! The compression of BLAKE3 (paper, section 2.2) for 16 chunks or parents at once: each vector holds
+//! the same word of all of them.
 //!
 //! Invariants: a lane reads only its input, whose last block is padded in a copy; a lane that is
 //! done keeps its value while the longer ones go on.
@@ -12,12 +9,14 @@ use super::super::cpu::{Cpu, Feature};
 use std::arch::x86_64::{
     __m512i, _mm256_storeu_si256, _mm512_add_epi32, _mm512_castsi512_si256,
     _mm512_cmpeq_epi32_mask, _mm512_cmpge_epu32_mask, _mm512_loadu_si512, _mm512_mask_mov_epi32,
-    _mm512_mask_or_epi32, _mm512_mask_xor_epi32, _mm512_maskz_loadu_epi8, _mm512_ror_epi32,
-    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512,
+    _mm512_mask_or_epi32, _mm512_mask_xor_epi32, _mm512_maskz_loadu_epi8, _mm512_max_epu32,
+    _mm512_ror_epi32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_epi32,
     _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     _mm512_xor_si512,
 };
 use std::array;
+use std::hint::black_box;
 
 /// Proof that AVX-512 was detected; only `detect` makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,71 +46,86 @@ type Block = [u8; BLOCK_LEN];
 pub(super) type Value = [u8; VALUE_LEN];
 
 /// Flags of a block (paper, table 3).
-pub(super) mod flags {
-    pub(in super::super) const CHUNK_START: u32 = 1;
-    pub(in super::super) const CHUNK_END: u32 = 1 << 1;
-    pub(in super::super) const PARENT: u32 = 1 << 2;
-    pub(in super::super) const ROOT: u32 = 1 << 3;
-}
-
-/// What a lane hashes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Input<'a> {
-    pub(super) bytes: &'a [u8],
-    /// The chunk's place in its message.
-    pub(super) counter: u32,
-    /// Flags of the first block.
-    pub(super) start: u32,
-    /// Flags of the last block, which may be the first one.
-    pub(super) end: u32,
-}
-
-/// Hashes up to 16 inputs. What the values of the other lanes are means nothing.
-pub(super) fn hash<'a>(
-    _proof: Avx512,
-    inputs: impl IntoIterator<Item = Input<'a>>,
-) -> [Value; LANES] {
-    let mut lanes = Lanes::IDLE;
-    inputs.into_iter().take(LANES).enumerate().for_each(|(lane, input)| lanes.set(lane, input));
-    // SAFETY: an `Avx512` exists only after `detect` saw every feature that is enabled below.
-    unsafe { hash_impl(&lanes) }
-}
+const CHUNK_START: u32 = 1;
+const CHUNK_END: u32 = 1 << 1;
+const PARENT: u32 = 1 << 2;
+const ROOT: u32 = 1 << 3;
 
 /// A word of each lane.
 type Words = [u32; LANES];
 
-struct Lanes<'a> {
+/// A chunk, or a shorter one at the end of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Its place in the message.
+    pub(super) counter: u32,
+    /// Whether it is the whole message.
+    pub(super) is_root: bool,
+}
+
+/// Chunks, and where their ends are padded.
+#[derive(Debug)]
+pub(super) struct Lanes<'a> {
     /// The whole blocks.
     bodies: [&'a [Block]; LANES],
     /// What comes after them.
     rests: [&'a [u8]; LANES],
-    /// The number of the last block.
-    lasts: Words,
-    last_lens: Words,
+    lens: Words,
     counters: Words,
-    starts: Words,
+    /// Flags of the last block.
     ends: Words,
+    /// The rests, where a block of them is needed.
+    tails: [Block; LANES],
 }
 
 impl<'a> Lanes<'a> {
-    const IDLE: Self = Self {
+    pub(super) const IDLE: Self = Self {
         bodies: [&[]; LANES],
         rests: [&[]; LANES],
-        lasts: [0; LANES],
-        last_lens: [0; LANES],
+        lens: [0; LANES],
         counters: [0; LANES],
-        starts: [0; LANES],
         ends: [0; LANES],
+        tails: [[0; BLOCK_LEN]; LANES],
     };
 
-    fn set(&mut self, lane: usize, Input { bytes, counter, start, end }: Input<'a>) {
-        let last = bytes.len().saturating_sub(1) / BLOCK_LEN;
-        let word = |len: usize| u32::try_from(len).expect("an input is no longer than a chunk");
-        (self.bodies[lane], self.rests[lane]) = bytes.as_chunks();
-        self.lasts[lane] = word(last);
-        self.last_lens[lane] = word(bytes.len() - last * BLOCK_LEN);
-        (self.counters[lane], self.starts[lane], self.ends[lane]) = (counter, start, end);
+    /// Hashes up to 16 chunks. The values of the other lanes mean nothing.
+    #[inline]
+    pub(super) fn hash(
+        &mut self,
+        _proof: Avx512,
+        chunks: impl IntoIterator<Item = Chunk<'a>>,
+    ) -> [Value; LANES] {
+        self.lens = [0; LANES];
+        for (lane, Chunk { bytes, counter, is_root }) in chunks.into_iter().take(LANES).enumerate()
+        {
+            (self.bodies[lane], self.rests[lane]) = bytes.as_chunks();
+            self.lens[lane] = u32::try_from(bytes.len()).expect("a chunk is short");
+            self.counters[lane] = counter;
+            self.ends[lane] = CHUNK_END | if is_root { ROOT } else { 0 };
+        }
+        // SAFETY: an `Avx512` exists only after `detect` saw every feature that is enabled below.
+        unsafe { hash_chunks(self) }
     }
+}
+
+/// Two chaining values, and whether their parent is the root.
+pub(super) type Pair<'a> = (&'a Block, bool);
+
+/// Merges up to 16 pairs. The values of the other lanes mean nothing.
+#[inline]
+pub(super) fn merge<'a>(
+    _proof: Avx512,
+    pairs: impl IntoIterator<Item = Pair<'a>>,
+) -> [Value; LANES] {
+    let mut blocks = [&[0; BLOCK_LEN]; LANES];
+    let mut flags = [PARENT; LANES];
+    for (lane, (block, is_root)) in pairs.into_iter().take(LANES).enumerate() {
+        blocks[lane] = block;
+        flags[lane] = PARENT | if is_root { ROOT } else { 0 };
+    }
+    // SAFETY: as above.
+    unsafe { hash_parents(&blocks, &flags) }
 }
 
 /// The words of the initial state, before the counter, length and flags.
@@ -149,39 +163,73 @@ const SCHEDULE: [[usize; 16]; ROUNDS] = {
 };
 
 #[target_feature(enable = "avx512f,avx512bw")]
-fn hash_impl(lanes: &Lanes<'_>) -> [Value; LANES] {
-    let mut tails = [[0; BLOCK_LEN]; LANES];
-    for (tail, rest) in tails.iter_mut().zip(lanes.rests) {
-        *tail = padded(rest);
+fn hash_chunks(lanes: &mut Lanes<'_>) -> [Value; LANES] {
+    let Lanes { bodies, rests, lens, counters, ends, tails } = lanes;
+    // Only where it is needed: a masked load from what is no page at all takes very long.
+    for ((tail, body), rest) in tails.iter_mut().zip(&*bodies).zip(rests) {
+        if body.is_empty() || !rest.is_empty() {
+            *tail = padded(rest);
+        }
     }
-    let [lasts, last_lens, counters, starts, ends] =
-        [&lanes.lasts, &lanes.last_lens, &lanes.counters, &lanes.starts, &lanes.ends]
-            .map(|words| load(words));
-    let iv = IV.map(|word| splat(word));
-    let mut value = iv;
-    let mut first_flags = starts;
-    for at in 0..=lanes.lasts.into_iter().max().unwrap_or(0) {
-        let blocks =
-            array::from_fn(|lane| lanes.bodies[lane].get(at as usize).unwrap_or(&tails[lane]));
+    let longest = lens.iter().max().map_or(0, |&len| len);
+    let [lens, counters, ends] = [lens, counters, ends].map(|words| load(words));
+    let [one, whole] = [1, 64].map(|word| splat(word));
+    let lasts = _mm512_srli_epi32::<6>(_mm512_sub_epi32(_mm512_max_epu32(lens, one), one));
+    let last_lens = _mm512_sub_epi32(lens, _mm512_slli_epi32::<6>(lasts));
+    let mut value = IV.map(|word| splat(word));
+    let mut flags = splat(CHUNK_START);
+    for at in 0..longest.div_ceil(64).max(1) {
+        let blocks = array::from_fn(|lane| bodies[lane].get(at as usize).unwrap_or(&tails[lane]));
         let now = splat(at);
         let is_last = _mm512_cmpeq_epi32_mask(lasts, now);
         let is_going = _mm512_cmpge_epu32_mask(lasts, now);
-        let lens = _mm512_mask_mov_epi32(splat(64), is_last, last_lens);
-        let flags = _mm512_mask_or_epi32(first_flags, is_last, first_flags, ends);
-        first_flags = _mm512_setzero_si512();
-        let [h0, h1, h2, h3, h4, h5, h6, h7] = value;
-        let mut state = [
-            [h0, h1, h2, h3],
-            [h4, h5, h6, h7],
-            [iv[0], iv[1], iv[2], iv[3]],
-            [counters, _mm512_setzero_si512(), lens, flags],
-        ];
-        rounds(&mut state, &transpose(blocks.map(|block| load(block))));
-        for (word, value) in value.iter_mut().enumerate() {
-            let [low, high] = [0, 2].map(|row| state[row + word / 4][word % 4]);
-            *value = _mm512_mask_xor_epi32(*value, is_going, low, high);
-        }
+        let lens = _mm512_mask_mov_epi32(whole, is_last, last_lens);
+        flags = _mm512_mask_or_epi32(flags, is_last, flags, ends);
+        compress(&mut value, is_going, &blocks, [counters, lens, flags]);
+        flags = _mm512_setzero_si512();
     }
+    values(value)
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+fn hash_parents(blocks: &[&Block; LANES], flags: &Words) -> [Value; LANES] {
+    let mut value = IV.map(|word| splat(word));
+    compress(&mut value, !0, blocks, [splat(0), splat(64), load(flags)]);
+    values(value)
+}
+
+/// Absorbs a block in the lanes of `mask`. The last three are the end of the state.
+///
+/// Never inline: with the value in memory, the state has the registers for itself.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn compress(
+    value: &mut [__m512i; 8],
+    mask: u16,
+    blocks: &[&Block; LANES],
+    [counters, lens, flags]: [__m512i; 3],
+) {
+    let words = transpose(blocks.map(|block| load(block)));
+    let [h0, h1, h2, h3, h4, h5, h6, h7] = *value;
+    let [iv0, iv1, iv2, iv3, ..] = IV.map(|word| splat(word));
+    let mut state = [
+        [h0, h1, h2, h3],
+        [h4, h5, h6, h7],
+        [iv0, iv1, iv2, iv3],
+        [counters, _mm512_setzero_si512(), lens, flags],
+    ];
+    rounds(&mut state, &words);
+    let [a, b, c, d] = state;
+    for i in 0..4 {
+        value[i] = _mm512_mask_xor_epi32(value[i], mask, a[i], c[i]);
+        value[i + 4] = _mm512_mask_xor_epi32(value[i + 4], mask, b[i], d[i]);
+    }
+}
+
+/// Takes the lanes apart.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn values(value: [__m512i; 8]) -> [Value; LANES] {
     let zero = _mm512_setzero_si512();
     let rows = transpose(array::from_fn(|word| *value.get(word).unwrap_or(&zero)));
     let mut values = [[0; VALUE_LEN]; LANES];
@@ -207,6 +255,8 @@ fn rounds(state: &mut [[__m512i; 4]; 4], words: &[__m512i; 16]) {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn round<const ROUND: usize>(state: &mut [[__m512i; 4]; 4], words: &[__m512i; 16]) {
     let schedule = &SCHEDULE[ROUND];
+    // In memory from round to round: there are too few registers for the state and all words.
+    let words = black_box(words);
     half::<0, 16, 12>(state, array::from_fn(|i| words[schedule[2 * i]]));
     half::<0, 8, 7>(state, array::from_fn(|i| words[schedule[2 * i + 1]]));
     half::<1, 16, 12>(state, array::from_fn(|i| words[schedule[8 + 2 * i]]));
@@ -280,6 +330,9 @@ const ODD: i32 = 0b11_01_11_01;
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn padded(rest: &[u8]) -> Block {
+    if rest.is_empty() {
+        return [0; BLOCK_LEN];
+    }
     let mask = (1 << (rest.len() % BLOCK_LEN)) - 1;
     let mut block = [0; BLOCK_LEN];
     // SAFETY: as many bytes as `rest` has are read, because the mask has no more ones, and 64 are
