@@ -55,12 +55,12 @@ fn a_hundred_kills_while_a_tree_is_hashed_lose_nothing_and_falsify_nothing() {
     let mut paths = write_tree(dir.path(), 6000, 3000);
     for i in 0..6 {
         let path = dir.path().join(format!("large{i}"));
-        write_file(&path, 48 << 20, i);
+        write_file(&path, 16 << 20, i);
         paths.push(path);
     }
     let want = output(Command::new("sha256sum").args(&paths)).stdout;
     let want = text(&want);
-    let mut cluster = Cluster::start(Options { workers: 3, ..Options::default() });
+    let mut cluster = Cluster::start(Options::default());
     let mut kills = 0;
     while kills < KILLS {
         let out = fs::File::create(dir.path().join("out")).unwrap();
@@ -71,7 +71,7 @@ fn a_hundred_kills_while_a_tree_is_hashed_lose_nothing_and_falsify_nothing() {
                 let moved = cluster.status().counters.leases > before + random.below(4);
                 (moved || run.try_wait().unwrap().is_some()).then_some(())
             });
-            let victim = usize::try_from(random.below(3)).unwrap();
+            let victim = usize::try_from(random.below(2)).unwrap();
             cluster.replace_worker(victim);
             kills += 1;
         }
