@@ -4,7 +4,10 @@
 //! cluster without VMs: a controller and its workers as processes of this host.
 
 mod args;
+mod exit;
 mod local;
+mod pidfile;
+mod run_dir;
 mod say;
 mod supervise;
 

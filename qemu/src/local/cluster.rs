@@ -2,7 +2,7 @@
 //! it says that it listens, then the workers, until the controller says that they are there.
 
 use super::error::Error;
-use super::run_dir::RunDir;
+use crate::run_dir::RunDir;
 use crate::say::{indented, say};
 use crate::supervise::{Console, Event, Program, ProgramId, Restart, Supervisor, describe};
 use ipc_proto::message::{ClientIntro, ClientReply, ClientRequest, Role};

@@ -2,8 +2,8 @@
 
 use super::cluster::connect;
 use super::error::Error;
-use super::pidfile::{self, Supervisor};
-use super::{exit, run_dir};
+use crate::pidfile::{self, Supervisor};
+use crate::{exit, run_dir};
 use crate::say::say;
 use crate::supervise::sys;
 use ipc_proto::endpoint::CLIENT_SOCKET;

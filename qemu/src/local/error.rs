@@ -1,7 +1,7 @@
 //! Why a command of local mode did not do what was asked.
 
-use super::exit;
-use super::run_dir::RunDirError;
+use crate::exit;
+use crate::run_dir::RunDirError;
 use ipc_socket::{ConnectError, ReceiveError};
 use nix::sys::signal::Signal;
 use std::fmt;

@@ -2,8 +2,8 @@
 
 use super::cluster::{Cluster, report};
 use super::error::{Error, of_pid};
-use super::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
-use super::{exit, pidfile};
+use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
+use crate::{exit, pidfile};
 use crate::args::StartOptions;
 use crate::say::{indented, say};
 use crate::supervise::{Caught, Console, Event, Program, ProgramId, Restart, Signals, Supervisor};

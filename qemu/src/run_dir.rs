@@ -3,7 +3,7 @@
 //! Invariant: whoever has a [`RunDir`] holds its lock, and the directory is nobody else's: owned
 //! by us, mode 0700, no symlink.
 
-use super::pidfile;
+use crate::pidfile;
 use ipc_proto::endpoint::{self, CLIENT_SOCKET, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use std::env;
 use std::fmt;
@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt}
 use std::path::{Path, PathBuf};
 
 /// Names the directory for `hashctl` and for us.
-pub(super) const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
+pub(crate) const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
 
 const LOCK: &str = "lock";
 const PIDFILE: &str = "supervisor.pid";
@@ -64,7 +64,7 @@ impl fmt::Display for RunDirError {
 
 /// A run directory in our hands.
 #[derive(Debug)]
-pub(super) struct RunDir {
+pub(crate) struct RunDir {
     path: PathBuf,
     is_private: bool,
     /// Locked until it is closed, at the latest by our end.
@@ -73,7 +73,7 @@ pub(super) struct RunDir {
 
 impl RunDir {
     /// Takes the directory at `path`, and makes it if it is not there.
-    pub(super) fn claim(path: &Path) -> Result<Self, RunDirError> {
+    pub(crate) fn claim(path: &Path) -> Result<Self, RunDirError> {
         let path = &absolute(path)?;
         for socket in [CLIENT_SOCKET, WORKER_SOCKET] {
             endpoint::check(&path.join(socket))
@@ -103,7 +103,7 @@ impl RunDir {
     }
 
     /// Makes a directory that no one else knows; [`Self::release`] removes it.
-    pub(super) fn private() -> Result<Self, RunDirError> {
+    pub(crate) fn private() -> Result<Self, RunDirError> {
         let parent = user_runtime_dir().unwrap_or_else(|| PathBuf::from("/tmp"));
         let path = nix::unistd::mkdtemp(&parent.join("hashcluster-XXXXXX"))
             .map_err(|error| failed("make a run directory in", &parent)(error.into()))?;
@@ -115,20 +115,20 @@ impl RunDir {
         Ok(Self { is_private: true, ..claimed? })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn client_socket(&self) -> PathBuf {
+    pub(crate) fn client_socket(&self) -> PathBuf {
         self.path.join(CLIENT_SOCKET)
     }
 
-    pub(super) fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.path.join(LOGS).join(format!("{name}.log"))
     }
 
     /// Removes what speaks of a running cluster; all of it, if the directory is private.
-    pub(super) fn release(self) -> Result<(), RunDirError> {
+    pub(crate) fn release(self) -> Result<(), RunDirError> {
         if self.is_private {
             return fs::remove_dir_all(&self.path).map_err(failed("remove", &self.path));
         }
@@ -144,19 +144,19 @@ impl RunDir {
 }
 
 /// Where the pidfile of the run directory `path` is.
-pub(super) fn pidfile_of(path: &Path) -> PathBuf {
+pub(crate) fn pidfile_of(path: &Path) -> PathBuf {
     path.join(PIDFILE)
 }
 
 /// The run directory to use: what was asked for, else the one of this user.
-pub(super) fn or_default(asked: Option<&Path>) -> PathBuf {
+pub(crate) fn or_default(asked: Option<&Path>) -> PathBuf {
     let asked = asked.map(Path::to_owned);
     let uid = nix::unistd::geteuid().as_raw();
     choose(asked.or_else(runtime_dir_variable), uid, user_runtime_dir())
 }
 
 /// The run directory where `hashctl` looks when it is told nothing.
-pub(super) fn found_by_clients() -> PathBuf {
+pub(crate) fn found_by_clients() -> PathBuf {
     let xdg = env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     endpoint::runtime_dir(runtime_dir_variable(), Path::new(SYSTEM_RUNTIME_DIR).is_dir(), xdg)
 }

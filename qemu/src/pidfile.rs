@@ -24,21 +24,21 @@ struct Identity {
 
 /// A process that runs, or has ended only just now.
 #[derive(Debug)]
-pub(super) struct Supervisor {
-    pub(super) pid: u32,
+pub(crate) struct Supervisor {
+    pub(crate) pid: u32,
     /// Readable once it has ended.
-    pub(super) pidfd: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
 }
 
 /// Writes that this process supervises.
-pub(super) fn write(path: &Path) -> io::Result<()> {
+pub(crate) fn write(path: &Path) -> io::Result<()> {
     let fresh = path.with_extension("new");
     fs::write(&fresh, format!("{}\n", Identity::of(std::process::id())?))?;
     fs::rename(&fresh, path)
 }
 
 /// The process that the pidfile at `path` names, if there is a file and that process runs.
-pub(super) fn find(path: &Path) -> io::Result<Option<Supervisor>> {
+pub(crate) fn find(path: &Path) -> io::Result<Option<Supervisor>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
