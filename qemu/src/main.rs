@@ -1,9 +1,11 @@
 //! `hashcluster-vm`: starts, watches and stops the processes of a cluster on its host.
 //!
 //! [`supervise`] keeps any set of processes alive and knows nothing of clusters; [`local`] is the
-//! cluster without VMs: a controller and its workers as processes of this host.
+//! cluster without VMs: a controller and its workers as processes of this host; [`deployment`] is what
+//! a cluster of VMs is to be.
 
 mod args;
+mod deployment;
 mod local;
 mod say;
 mod supervise;
