@@ -1,8 +1,29 @@
 //! What a cluster of VMs is to be: read from `ports.conf`, `cluster.toml` and the command line,
 //! and refused as a whole, with every error, before anything starts.
+//!
+//! [`Deployment::load`] reads; [`check_ports_free`] asks the host; [`config`] shows what was read.
+//! What files say is judged without I/O (`ports_conf`, `cluster_toml`, `merge`).
+//!
+//! Not here: anything that starts a VM.
 
+mod cluster_toml;
+mod config;
+mod datasets;
+mod fault;
+mod kind;
+mod load;
+mod merge;
+mod port_holder;
+mod ports_conf;
+mod ports_free;
 mod sched;
+mod shown;
+mod table;
 
+pub(crate) use config::config;
+pub(crate) use fault::LoadErrors;
+pub(crate) use load::LoadOptions;
+pub(crate) use ports_free::check_ports_free;
 pub(crate) use sched::{CpuSet, Sched};
 
 use std::path::PathBuf;

@@ -14,8 +14,17 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args::Mode::Local { command } = args::Args::parse().mode;
-    let result = match &command {
+    match args::Args::parse().mode {
+        args::Mode::Local { command } => local(&command),
+        args::Mode::Config { options } => deployment::config(&options).unwrap_or_else(|error| {
+            say::lines(&error);
+            error.exit_code()
+        }),
+    }
+}
+
+fn local(command: &args::LocalCommand) -> ExitCode {
+    let result = match command {
         args::LocalCommand::Up { options } => local::up(options),
         args::LocalCommand::Run { options, command } => local::run(options, command),
         args::LocalCommand::Stop { run_dir } => local::stop(run_dir.as_deref()),

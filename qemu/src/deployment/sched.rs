@@ -1,6 +1,8 @@
 //! Where and how processes run: CPUs of the host, policies of the scheduler.
 
 use std::fmt::Write;
+use std::fs;
+use std::io;
 
 /// CPU numbers are below this: more than any host that Linux runs on.
 const CPUS_MAX: u16 = 8_192;
@@ -13,6 +15,17 @@ pub(super) const FIFO_PRIORITY_MAX: u8 = 99;
 pub(crate) struct CpuSet(Vec<u16>);
 
 impl CpuSet {
+    /// The CPUs that this process may use, and so the processes that it starts.
+    ///
+    /// # Errors
+    /// `/proc` is not there, or not Linux's.
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        let status = fs::read_to_string("/proc/self/status")?;
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let none = || io::Error::other("no list of CPUs in /proc/self/status");
+        list.and_then(|list| Self::parse(list.trim())).ok_or_else(none)
+    }
+
     /// Reads a list such as `0,2-3`, as taskset(1) and the kernel write it.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut cpus = Vec::new();
@@ -114,6 +127,11 @@ mod tests {
             check(bad, None);
         }
         check(&["0-8191"; 4_000].join(","), None);
+    }
+
+    #[test]
+    fn this_process_has_a_cpu() {
+        assert!(!CpuSet::of_this_process().unwrap().0.is_empty());
     }
 
     #[test]
