@@ -19,6 +19,8 @@ mod ports_free;
 mod sched;
 mod shown;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use config::config;
 pub(crate) use fault::LoadErrors;
