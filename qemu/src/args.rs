@@ -23,6 +23,38 @@ pub(crate) enum Mode {
         #[command(subcommand)]
         command: LocalCommand,
     },
+    /// Read and check the description of a cluster of VMs and show it, or all that is wrong with it
+    Config {
+        #[command(flatten)]
+        options: ConfigOptions,
+    },
+}
+
+/// Where a cluster of VMs is described.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DeploymentOptions {
+    /// One VM a line, the controller first: its SSH port, then words such as mem=192M
+    #[arg(long, value_name = "FILE", default_value = "ports.conf")]
+    pub(crate) ports: PathBuf,
+    /// More settings, see docs/cluster-toml.md [default: cluster.toml beside the ports file, when
+    /// there is one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// A directory that the workers see, read-only; may be given more than once
+    #[arg(long = "dataset", value_name = "NAME=DIR")]
+    pub(crate) datasets: Vec<OsString>,
+    /// Of those directories, workers see copies as of the start
+    #[arg(long)]
+    pub(crate) snapshot: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ConfigOptions {
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentOptions,
+    /// Refuse ports that are in use, too: those of a running cluster are
+    #[arg(long)]
+    pub(crate) check_ports: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,8 +117,10 @@ mod tests {
     fn what_follows_the_dashes_belongs_to_the_command() {
         let line =
             ["hashcluster-vm", "local", "run", "--workers", "3", "--", "hashctl", "--run-dir"];
-        let Mode::Local { command } = Args::try_parse_from(line).unwrap().mode;
-        let LocalCommand::Run { options, command } = command else { panic!("not run") };
+        let mode = Args::try_parse_from(line).unwrap().mode;
+        let Mode::Local { command: LocalCommand::Run { options, command } } = mode else {
+            panic!("not run")
+        };
         assert_eq!(options.workers, Some(3));
         assert_eq!(command, ["hashctl", "--run-dir"]);
     }

@@ -9,6 +9,11 @@ pub(crate) fn say(text: impl fmt::Display) {
     write(&format!("hashcluster-vm: {text}\n"));
 }
 
+/// Says lines that begin with the name of a file, so that editors find the place.
+pub(crate) fn lines(text: impl fmt::Display) {
+    write(&format!("{text}\n"));
+}
+
 /// Says lines of a block that [`say`] began.
 pub(crate) fn indented(text: impl fmt::Display) {
     let lines: String = text.to_string().lines().map(|line| format!("    {line}\n")).collect();

@@ -1,0 +1,108 @@
+//! What a cluster of VMs is to be: read from `ports.conf`, `cluster.toml` and the command line,
+//! and refused as a whole, with every error, before anything starts.
+//!
+//! [`Deployment::load`] reads; [`check_ports_free`] asks the host; [`config`] shows what was read.
+//! What files say is judged without I/O (`ports_conf`, `cluster_toml`, `merge`).
+//!
+//! Not here: anything that starts a VM.
+
+mod cluster_toml;
+mod config;
+mod datasets;
+mod fault;
+mod kind;
+mod load;
+mod merge;
+mod port_holder;
+mod ports_conf;
+mod ports_free;
+mod sched;
+mod shown;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use config::config;
+pub(crate) use fault::LoadErrors;
+pub(crate) use load::LoadOptions;
+pub(crate) use ports_free::check_ports_free;
+pub(crate) use sched::{CpuSet, Sched};
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A cluster as it is to be: valid by itself, nothing of it started.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Deployment {
+    /// The controller, then one worker or more.
+    pub(crate) vms: Vec<Vm>,
+    pub(crate) datasets: Vec<Dataset>,
+    pub(crate) strategy: Strategy,
+    pub(crate) wait_for_healthy: bool,
+    pub(crate) startup_timeout: Duration,
+}
+
+/// How the workers start; the controller is always first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    Sequential,
+    Parallel,
+}
+
+/// One VM.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Vm {
+    /// A host name (RFC 1123), no other VM's.
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    /// Port of 127.0.0.1 that leads to the VM's SSH.
+    pub(crate) ssh_port: u16,
+    /// Port of 127.0.0.1 that leads to the VM's metrics.
+    pub(crate) metrics_port: u16,
+    pub(crate) memory_mib: u32,
+    pub(crate) cpus: u16,
+    /// The host's CPUs that QEMU may use; all if none.
+    pub(crate) cpuset: Option<CpuSet>,
+    /// The worker's threads; never a controller's.
+    pub(crate) threads: Option<u16>,
+    /// The worker's scheduling policy; never a controller's.
+    pub(crate) sched: Option<Sched>,
+    pub(crate) memlock_kib: Option<u64>,
+    pub(crate) health: Health,
+    /// Names of the datasets that the VM mounts; none for the controller.
+    pub(crate) datasets: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Controller,
+    Worker,
+}
+
+/// A directory of the host that workers see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dataset {
+    pub(crate) name: String,
+    /// Absolute, without symlinks.
+    pub(crate) dir: PathBuf,
+    /// Workers see a copy as of the start, not the directory as it changes.
+    pub(crate) snapshot: bool,
+}
+
+/// How often a VM is asked whether it is well, and when it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) check: Check,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    /// Failures in a row that are forgiven.
+    pub(crate) retries: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The controller answers, or knows the worker.
+    Protocol,
+    /// A command in the VM, over SSH, ends with status 0.
+    Command(String),
+}

@@ -1,0 +1,201 @@
+//! `cluster.toml`: settings of VMs, of the start, and datasets; what each means, with its limits,
+//! is told in docs/cluster-toml.md.
+//!
+//! Text in, settings and faults out. Unknown keys are refused everywhere.
+//!
+//! Not here: whether the VMs exist and which setting wins (`merge`).
+
+mod section;
+
+pub(super) use section::Lined;
+
+use super::fault::{Faults, Reason};
+use super::kind::{CPUS, Kind, MEMORY};
+use super::sched::{CpuSet, Sched};
+use super::shown::Shown;
+use super::{Check, Strategy};
+use ipc_proto::limits::WORKER_THREADS_MAX;
+use section::Section;
+use std::path::PathBuf;
+use std::time::Duration;
+use toml::de::DeTable;
+
+/// A worker's threads.
+const THREADS: Kind = Kind::Number { min: 1, max: WORKER_THREADS_MAX as u64 };
+
+/// What a VM's services may lock in memory.
+const MEMLOCK: Kind = Kind::Size { units: "KMG", min_kib: 64, max_kib: 64 << 20 };
+
+const INTERVAL_S: Kind = Kind::Number { min: 1, max: 3_600 };
+const TIMEOUT_S: Kind = Kind::Number { min: 1, max: 300 };
+const RETRIES: Kind = Kind::Number { min: 0, max: 100 };
+const STARTUP_TIMEOUT_S: Kind = Kind::Number { min: 1, max: 3_600 };
+
+/// What a file says; what it does not say is none.
+#[derive(Debug, Default)]
+pub(super) struct Config {
+    pub(super) defaults: Settings,
+    pub(super) vms: Vec<VmSettings>,
+    pub(super) start: Start,
+    pub(super) datasets: Vec<DatasetEntry>,
+}
+
+/// `[vm.NAME]`.
+#[derive(Debug)]
+pub(super) struct VmSettings {
+    pub(super) line: usize,
+    pub(super) name: String,
+    pub(super) settings: Settings,
+}
+
+/// `[defaults]`, or the keys of a `[vm.NAME]`.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) memory_mib: Option<u32>,
+    pub(super) cpus: Option<u16>,
+    pub(super) cpuset: Option<CpuSet>,
+    pub(super) threads: Option<Lined<u16>>,
+    pub(super) sched: Option<Lined<Sched>>,
+    pub(super) memlock_kib: Option<u64>,
+    pub(super) health: HealthSettings,
+}
+
+/// `health` of one of them.
+#[derive(Debug, Default)]
+pub(super) struct HealthSettings {
+    pub(super) check: Option<Check>,
+    pub(super) interval: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retries: Option<u32>,
+}
+
+/// `[start]`.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    pub(super) strategy: Option<Strategy>,
+    pub(super) wait_for_healthy: Option<bool>,
+    pub(super) startup_timeout: Option<Duration>,
+}
+
+/// `[datasets.NAME]`.
+#[derive(Debug)]
+pub(super) struct DatasetEntry {
+    pub(super) line: usize,
+    pub(super) name: String,
+    /// As written; none if it has a fault.
+    pub(super) dir: Option<PathBuf>,
+    pub(super) snapshot: bool,
+}
+
+/// Reads a whole file. VMs may run on `host_cpus`.
+pub(super) fn parse(bytes: &[u8], host_cpus: &CpuSet, faults: &mut Faults) -> Config {
+    let text = match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            faults.at(section::line_of(bytes, error.valid_up_to()), Reason::NotUtf8);
+            return Config::default();
+        }
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let line = error.span().map(|span| section::line_of(bytes, span.start));
+        // One line, whatever the parser puts into it.
+        faults.add(line, Reason::Syntax(error.message().replace(char::is_control, " ")));
+    }
+    if !errors.is_empty() {
+        return Config::default();
+    }
+    let mut file = Section::new(text, table.get_ref());
+    let mut config = Config::default();
+    if let Some(section) = file.table("defaults") {
+        config.defaults = settings(section, host_cpus, faults);
+    }
+    if let Some(section) = file.table("start") {
+        config.start = start(section, faults);
+    }
+    for (line, name, section) in file.tables("vm") {
+        let settings = settings(section, host_cpus, faults);
+        config.vms.push(VmSettings { line, name: name.to_owned(), settings });
+    }
+    for (line, name, section) in file.tables("datasets") {
+        if Kind::DatasetName.text(name).is_none() {
+            faults.at(line, Reason::BadDatasetName(Shown::quoted(name.as_bytes())));
+        }
+        config.datasets.push(dataset(line, name, section, faults));
+    }
+    file.finish(faults);
+    config
+}
+
+fn settings(mut section: Section<'_>, host_cpus: &CpuSet, faults: &mut Faults) -> Settings {
+    let memory = section.text("memory", MEMORY, |text| MEMORY.size_kib(text));
+    let cpus = section.number("cpus", CPUS);
+    let cpuset = section.text("cpuset", Kind::CpuSet, CpuSet::parse);
+    let threads = section.number("threads", THREADS);
+    let sched = section.text("sched", Kind::Sched, Sched::parse);
+    let memlock = section.text("memlock", MEMLOCK, |text| MEMLOCK.size_kib(text));
+    if let Some(Lined { line, value }) = &cpuset
+        && let Some(missing) = value.missing_in(host_cpus)
+    {
+        faults.at(*line, Reason::CpusMissing { missing, host: host_cpus.clone() });
+    }
+    let health = section.table("health").map(|section| health(section, faults));
+    section.finish(faults);
+    Settings {
+        memory_mib: memory.and_then(|kib| u32::try_from(kib.value >> 10).ok()),
+        cpus: cpus.map(|cpus| cpus.value),
+        cpuset: cpuset.map(|cpuset| cpuset.value),
+        threads,
+        sched,
+        memlock_kib: memlock.map(|kib| kib.value),
+        health: health.unwrap_or_default(),
+    }
+}
+
+fn health(mut section: Section<'_>, faults: &mut Faults) -> HealthSettings {
+    let protocol = Kind::OneOf(&["protocol"]);
+    let check = section.text("check", protocol, |text| protocol.text(text).map(|_| ()));
+    let command =
+        section.text("command", Kind::Command, |text| Kind::Command.text(text).map(str::to_owned));
+    if let (Some(check), Some(command)) = (&check, &command) {
+        faults.at(check.line.max(command.line), Reason::CheckAndCommand);
+    }
+    let seconds = |seconds: Lined<u64>| Duration::from_secs(seconds.value);
+    let settings = HealthSettings {
+        check: command
+            .map(|command| Check::Command(command.value))
+            .or(check.map(|_| Check::Protocol)),
+        interval: section.number("interval_s", INTERVAL_S).map(seconds),
+        timeout: section.number("timeout_s", TIMEOUT_S).map(seconds),
+        retries: section.number("retries", RETRIES).map(|retries| retries.value),
+    };
+    section.finish(faults);
+    settings
+}
+
+fn start(mut section: Section<'_>, faults: &mut Faults) -> Start {
+    let strategies = Kind::OneOf(&["sequential", "parallel"]);
+    let strategy = section.text("strategy", strategies, |text| match text {
+        "sequential" => Some(Strategy::Sequential),
+        "parallel" => Some(Strategy::Parallel),
+        _ => None,
+    });
+    let timeout = section.number("startup_timeout_s", STARTUP_TIMEOUT_S);
+    let start = Start {
+        strategy: strategy.map(|strategy| strategy.value),
+        wait_for_healthy: section.bool("wait_for_healthy").map(|wait| wait.value),
+        startup_timeout: timeout.map(|seconds| Duration::from_secs(seconds.value)),
+    };
+    section.finish(faults);
+    start
+}
+
+fn dataset(line: usize, name: &str, mut section: Section<'_>, faults: &mut Faults) -> DatasetEntry {
+    if !section.has("dir") {
+        faults.at(line, Reason::DatasetWithoutDir(Shown::quoted(name.as_bytes())));
+    }
+    let dir = section.text("dir", Kind::Dir, |text| Kind::Dir.text(text).map(PathBuf::from));
+    let snapshot = section.bool("snapshot").is_some_and(|snapshot| snapshot.value);
+    section.finish(faults);
+    DatasetEntry { line, name: name.to_owned(), dir: dir.map(|dir| dir.value), snapshot }
+}

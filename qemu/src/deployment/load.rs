@@ -1,0 +1,140 @@
+//! Reads the files of a deployment and looks at the directories of its datasets.
+
+use super::cluster_toml::{self, Config};
+use super::datasets::{self, Offer, Origin};
+use super::fault::{FILE_LEN_MAX, Faults, LoadErrors, Reason};
+use super::merge::{self, StartPlan};
+use super::ports_conf;
+use super::sched::CpuSet;
+use super::shown::shown_path;
+use super::{Dataset, Deployment};
+use crate::args::DeploymentOptions;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Looked for beside `ports.conf` where no file is named.
+const CONFIG_NAME: &str = "cluster.toml";
+
+/// Where a deployment is described.
+#[derive(Clone, Debug)]
+pub(crate) struct LoadOptions {
+    pub(crate) ports_file: PathBuf,
+    /// If none: `cluster.toml` beside the ports file, when there is one.
+    pub(crate) config_file: Option<PathBuf>,
+    /// Each `NAME=DIR`.
+    pub(crate) datasets: Vec<OsString>,
+    /// Of the datasets above, workers see copies.
+    pub(crate) snapshot: bool,
+    /// What VMs may be bound to: [`CpuSet::of_this_process`].
+    pub(crate) host_cpus: CpuSet,
+}
+
+impl LoadOptions {
+    /// What the command line says, on this host.
+    ///
+    /// # Errors
+    /// Those of [`CpuSet::of_this_process`].
+    pub(crate) fn new(asked: &DeploymentOptions) -> io::Result<Self> {
+        Ok(Self {
+            ports_file: asked.ports.clone(),
+            config_file: asked.config.clone(),
+            datasets: asked.datasets.clone(),
+            snapshot: asked.snapshot,
+            host_cpus: CpuSet::of_this_process()?,
+        })
+    }
+}
+
+impl Deployment {
+    /// Reads and checks everything; nothing is started, and no port is tried.
+    ///
+    /// # Errors
+    /// All that is wrong in the files, on the command line and with the datasets' directories.
+    pub(crate) fn load(options: &LoadOptions) -> Result<Self, LoadErrors> {
+        let mut ports = Faults::of_file(&options.ports_file);
+        let mut lines = match read(&options.ports_file) {
+            Ok(bytes) => ports_conf::parse(&bytes, &mut ports),
+            Err(reason) => {
+                ports.whole(reason);
+                Vec::new()
+            }
+        };
+        let config_file = config_file(options);
+        let mut config = Faults::of_file(&config_file);
+        let Config { defaults, vms: of_vms, start, datasets: entries } =
+            read_config(&config_file, options, &mut config);
+        // Without its lines, nothing can be said of the VMs.
+        if !lines.is_empty() {
+            merge::check_vms(&lines, &of_vms, &mut config);
+        }
+        let mut args = Faults::of("--dataset");
+        let base = config_file.parent().unwrap_or(Path::new(""));
+        let offers =
+            datasets::gather(entries, base, &options.datasets, options.snapshot, &mut args);
+        merge::share(&offers, &mut lines, [&mut ports, &mut config, &mut args]);
+        let datasets = offers.into_iter().filter_map(|offer| {
+            let faults = [&mut config, &mut args];
+            open(offer, faults)
+        });
+        let datasets = datasets.collect();
+        let StartPlan { strategy, wait_for_healthy, startup_timeout } = start.into();
+        let vms = merge::vms(&lines, &defaults, &of_vms);
+        let deployment = Self { vms, datasets, strategy, wait_for_healthy, startup_timeout };
+        LoadErrors::unless(deployment, [ports, config, args])
+    }
+}
+
+fn config_file(options: &LoadOptions) -> PathBuf {
+    let beside = || options.ports_file.with_file_name(CONFIG_NAME);
+    options.config_file.clone().unwrap_or_else(beside)
+}
+
+fn read_config(path: &Path, options: &LoadOptions, faults: &mut Faults) -> Config {
+    match read(path) {
+        Ok(bytes) => cluster_toml::parse(&bytes, &options.host_cpus, faults),
+        Err(Reason::Unreadable(error))
+            if error.kind() == io::ErrorKind::NotFound && options.config_file.is_none() =>
+        {
+            Config::default()
+        }
+        Err(reason) => {
+            faults.whole(reason);
+            Config::default()
+        }
+    }
+}
+
+/// A whole file, if it is not too long.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Reason> {
+    let file = File::open(path).map_err(Reason::Unreadable)?;
+    let mut bytes = Vec::new();
+    let len = file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(Reason::Unreadable)?;
+    if len as u64 > FILE_LEN_MAX {
+        return Err(Reason::TooLarge);
+    }
+    Ok(bytes)
+}
+
+/// The dataset with the directory that is there now.
+fn open(offer: Offer, [config, args]: [&mut Faults; 2]) -> Option<Dataset> {
+    let Offer { name, dir, snapshot, origin } = offer;
+    let dir = dir?;
+    let found = fs::canonicalize(&dir).and_then(|path| {
+        // Whether it can be listed, too.
+        fs::read_dir(&path)?;
+        Ok(path)
+    });
+    match (found, origin) {
+        (Ok(dir), _) => Some(Dataset { name, dir, snapshot }),
+        (Err(error), Origin::Config(line)) => {
+            config.at(line, Reason::Dir { dir: shown_path(&dir), error });
+            None
+        }
+        (Err(error), Origin::CommandLine) => {
+            args.whole(Reason::Dir { dir: shown_path(&dir), error });
+            None
+        }
+    }
+}

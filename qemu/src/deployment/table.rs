@@ -1,0 +1,74 @@
+//! A deployment as a table for a person.
+
+use super::kind::size;
+use super::shown::shown_path;
+use super::{Check, Deployment, Health, Role, Strategy, Vm};
+use std::fmt;
+
+const HEAD: [&str; 12] = [
+    "NAME", "ROLE", "SSH", "METRICS", "MEMORY", "CPUS", "CPUSET", "THREADS", "SCHED", "MEMLOCK",
+    "DATASETS", "HEALTH",
+];
+
+impl fmt::Display for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<[String; 12]> =
+            [HEAD.map(str::to_owned)].into_iter().chain(self.vms.iter().map(row)).collect();
+        let mut widths = [0; 12];
+        for row in &rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for row in &rows {
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        for dataset in &self.datasets {
+            let kind = if dataset.snapshot { "snapshot of" } else { "live" };
+            writeln!(f, "dataset {}: {kind} {}", dataset.name, shown_path(&dataset.dir))?;
+        }
+        let how = match self.strategy {
+            Strategy::Sequential => "one after the other",
+            Strategy::Parallel => "in parallel",
+        };
+        let until = if self.wait_for_healthy { "healthy" } else { "started, healthy or not," };
+        let limit = self.startup_timeout.as_secs();
+        writeln!(f, "start: the controller, then workers {how}; {until} within {limit} s")
+    }
+}
+
+fn row(vm: &Vm) -> [String; 12] {
+    let role = match vm.role {
+        Role::Controller => "controller",
+        Role::Worker => "worker",
+    };
+    [
+        vm.name.clone(),
+        role.to_owned(),
+        vm.ssh_port.to_string(),
+        vm.metrics_port.to_string(),
+        size(u64::from(vm.memory_mib) << 10),
+        vm.cpus.to_string(),
+        or_dash(vm.cpuset.as_ref().map(super::CpuSet::as_arg)),
+        or_dash(vm.threads.map(|threads| threads.to_string())),
+        or_dash(vm.sched.map(super::Sched::as_arg)),
+        or_dash(vm.memlock_kib.map(size)),
+        or_dash(Some(vm.datasets.join(",")).filter(|names| !names.is_empty())),
+        health(&vm.health),
+    ]
+}
+
+fn health(health: &Health) -> String {
+    let Health { check, interval, timeout, retries } = health;
+    let (interval, timeout) = (interval.as_secs(), timeout.as_secs());
+    let check = match check {
+        Check::Protocol => "protocol".to_owned(),
+        Check::Command(command) => format!("`{command}`"),
+    };
+    format!("{check} every {interval} s, limit {timeout} s, {retries} retries")
+}
+
+fn or_dash(cell: Option<String>) -> String {
+    cell.unwrap_or_else(|| "-".to_owned())
+}
