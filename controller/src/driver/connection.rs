@@ -7,14 +7,14 @@ use crate::core::{ClientId, Event, WorkerId};
 use ipc_proto::handshake::{self, Accepted, Refusal};
 use ipc_proto::limits::HELLO_TIMEOUT;
 use ipc_proto::message::{
-    ClientRequest, HelloReply, Planes, RefuseReason, Role, Welcome, WorkerIntro, WorkerReply,
+    ClientIntro, ClientRequest, HelloReply, Planes, RefuseReason, Role, Welcome, WorkerIntro,
+    WorkerReply,
 };
-use ipc_socket::{Inbox, InboxError, Peer};
+use ipc_socket::{Inbox, InboxError, Peer, Socket};
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::UnixStream;
 
 /// Pause before descriptors are sent again that the kernel had no room for.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
@@ -42,21 +42,23 @@ enum End {
     Cut,
     /// The peer broke the protocol.
     Fault(InboxError),
+    /// The peer used a plane that it was not offered.
+    NotOffered,
     /// The system's error.
     Io(io::Error),
 }
 
 /// Serves one peer until its connection ends.
-pub(super) async fn serve(hub: Rc<Hub>, stream: UnixStream, side: Side) {
-    let peer = match ipc_socket::peer(stream.as_fd()) {
-        Ok(peer) if hub.access.allows(peer) => peer,
+pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, side: Side) {
+    let peer = match peer(&hub, &socket) {
+        Ok(peer) if hub.settings.access.allows(peer) => peer,
         Ok(peer) => {
             let text = format!("uid {} is not allowed; see --allow-uid and --allow-gid", peer.uid);
-            return refuse(&hub, &stream, Refusal::new(RefuseReason::Forbidden, text));
+            return refuse(&hub, &socket, Refusal::new(RefuseReason::Forbidden, text));
         }
         Err(error) => return hub.log.line(&format!("peer without credentials: {error}")),
     };
-    let port = match Port::new(stream) {
+    let port = match Port::new(socket) {
         Ok(port) => Rc::new(port),
         Err(error) => return hub.log.line(&format!("connection of uid {}: {error}", peer.uid)),
     };
@@ -69,18 +71,26 @@ pub(super) async fn serve(hub: Rc<Hub>, stream: UnixStream, side: Side) {
     }
 }
 
-/// Tells a peer why it is refused; it is closed when `stream` is dropped.
-pub(super) fn refuse(hub: &Hub, stream: &impl AsFd, refusal: Refusal) {
+/// Who is at the other end. Behind vsock that is not known, and counts as the own user.
+fn peer(hub: &Hub, socket: &Socket) -> io::Result<Peer> {
+    if socket.is_local() {
+        return ipc_socket::peer(socket.as_fd());
+    }
+    Ok(Peer { uid: hub.settings.access.own_uid, gid: u32::MAX, pid: 0 })
+}
+
+/// Tells a peer why it is refused; it is closed when `socket` is dropped.
+pub(super) fn refuse(hub: &Hub, socket: &Socket, refusal: Refusal) {
     hub.core.borrow_mut().count_refused();
     hub.log.line(&format!("peer refused: {refusal}"));
     let mut frame = Vec::new();
     ipc_proto::codec::encode_frame(&refusal.into_reply(), &mut frame).expect("a refusal is short");
     // A peer that does not read its refusal only misses the reason.
-    let _ = ipc_socket::send(stream.as_fd(), &frame, &[]);
+    let _ = ipc_socket::send(socket.as_fd(), &frame, &[]);
 }
 
 fn refuse_port(hub: &Hub, port: &Port, refusal: Refusal) {
-    refuse(hub, port.stream(), refusal);
+    refuse(hub, port.socket(), refusal);
 }
 
 /// Waits for the peer's `Hello`. `Err(None)` means that it left without a word.
@@ -99,27 +109,30 @@ async fn hello(
         match receive(hub, port, inbox).await {
             Ok(()) => {}
             Err(End::Closed) => return Err(None),
-            Err(End::Cut | End::Fault(_) | End::Io(_)) => {
+            Err(End::Cut | End::Fault(_) | End::NotOffered | End::Io(_)) => {
                 return Err(Some(Refusal::new(RefuseReason::NotOurs, "cut off in its hello")));
             }
         }
     };
     let Accepted { version, role } = handshake::accept(&body)?;
-    check_role(hub, &role, side)?;
+    check_role(hub, &role, side, port.socket().is_local())?;
     let welcome = HelloReply::Welcome(Welcome {
         version,
         software: env!("CARGO_PKG_VERSION").to_owned(),
-        image: String::new(),
-        planes: Planes { descriptors: true, inline: true },
+        image: hub.settings.image.clone(),
+        planes: Planes { descriptors: hub.settings.offers_descriptors(), inline: true },
     });
     port.push(&welcome, Vec::new()).expect("a welcome is short");
     port.flush_or_wake();
     Ok(role)
 }
 
-fn check_role(hub: &Hub, role: &Role, side: Side) -> Result<(), Refusal> {
+fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), Refusal> {
     match (role, side) {
-        (Role::Client(_), Side::Client) => Ok(()),
+        (Role::Client(intro), Side::Client) => match &hub.settings.client_token {
+            Some(token) if !is_local && !token.is(&intro.token) => Err(wrong_token(intro)),
+            _ => Ok(()),
+        },
         (Role::Worker(WorkerIntro { name, .. }), Side::Worker) => {
             if hub.core.borrow().is_name_taken(name) {
                 let text = format!("a worker named {name} is connected already");
@@ -134,6 +147,15 @@ fn check_role(hub: &Hub, role: &Role, side: Side) -> Result<(), Refusal> {
             Err(Refusal::new(RefuseReason::WrongSocket, "this is the clients' socket"))
         }
     }
+}
+
+fn wrong_token(intro: &ClientIntro) -> Refusal {
+    let text = if intro.token.is_empty() {
+        "this controller wants a token; see hashctl --token-file"
+    } else {
+        "the token is not this controller's"
+    };
+    Refusal::new(RefuseReason::Forbidden, text)
 }
 
 async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Peer) {
@@ -160,9 +182,10 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Pe
         End::Closed => {}
         End::Cut => hub.log.line(&format!("{name} closed: cut off inside a frame")),
         End::Fault(error) => hub.log.line(&format!("{name} closed: {error}")),
+        End::NotOffered => hub.log.line(&format!("{name} closed: passed files, as nobody offered")),
         End::Io(error) => hub.log.line(&format!("{name} lost: {error}")),
     }
-    if matches!(end, End::Fault(_) | End::Cut) {
+    if matches!(end, End::Fault(_) | End::NotOffered | End::Cut) {
         hub.core.borrow_mut().count_faulty();
     }
     match identity {
@@ -184,6 +207,9 @@ fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Re
             Identity::Client(client) => {
                 let message = inbox.next_message::<ClientRequest>().map_err(End::Fault)?;
                 let Some((request, descriptors)) = message else { break };
+                if !descriptors.is_empty() && !hub.settings.offers_descriptors() {
+                    return Err(End::NotOffered);
+                }
                 let files = descriptors.into_iter().map(|fd| hub.hold(fd)).collect();
                 hub.step(Event::ClientSaid(client, request, files));
             }
