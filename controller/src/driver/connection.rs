@@ -263,3 +263,153 @@ async fn send(port: &Port) -> Result<(), End> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::access::Access;
+    use crate::driver::clock::Clock;
+    use crate::driver::log::Log;
+    use crate::driver::token::Token;
+    use crate::driver::{Settings, budget};
+    use ipc_proto::Blob;
+    use ipc_proto::codec::encode_frame;
+    use ipc_proto::endpoint::Endpoint;
+    use ipc_proto::message::{Hello, JobId, Message, Stamp};
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::fd::BorrowedFd;
+    use std::os::unix::net::UnixStream;
+    use tokio::task::LocalSet;
+
+    const TOKEN: &[u8] = b"secret";
+
+    fn settings(socket: Endpoint) -> Settings {
+        let own_uid = nix::unistd::geteuid().as_raw();
+        Settings {
+            client_socket: socket.clone(),
+            worker_socket: socket,
+            access: Access { own_uid, uids: vec![], gids: vec![] },
+            client_token: Some(Token::parse(TOKEN).unwrap()),
+            image: "sha256:00".to_owned(),
+        }
+    }
+
+    fn vsock() -> Settings {
+        settings(Endpoint::Vsock { cid: None, port: 5001 })
+    }
+
+    fn unix() -> Settings {
+        settings(Endpoint::Unix("/x".into()))
+    }
+
+    fn frame(message: &impl Message) -> Vec<u8> {
+        let mut frame = Vec::new();
+        encode_frame(message, &mut frame).unwrap();
+        frame
+    }
+
+    fn client(token: &[u8]) -> Hello {
+        let (software, token) = ("test".to_owned(), Blob::from(token));
+        Hello::new(Role::Client(ClientIntro { software, token }))
+    }
+
+    /// Serves one peer that says `hello`, then the frames of `rest` with their files, and leaves;
+    /// how it was answered, and how many peers broke the protocol.
+    fn serve_one(
+        settings: Settings,
+        is_far: bool,
+        hello: &Hello,
+        rest: &[(Vec<u8>, &[BorrowedFd<'_>])],
+    ) -> (HelloReply, u64) {
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        peer.write_all(&frame(hello)).unwrap();
+        for (frame, files) in rest {
+            ipc_socket::send(peer.as_fd(), frame, files).unwrap();
+        }
+        peer.shutdown(Shutdown::Write).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = if is_far { Socket::far(ours) } else { Socket::from(ours) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let faulty = LocalSet::new().block_on(&runtime, async {
+            let limits = budget::limits().unwrap();
+            let hub = Rc::new(Hub::new(limits, Clock::start(), Log::new(), settings));
+            serve(Rc::clone(&hub), socket, Side::Client).await;
+            hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty
+        });
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).unwrap();
+        let len = usize::try_from(u32::from_le_bytes(answer[..4].try_into().unwrap())).unwrap();
+        (ipc_proto::codec::decode(&answer[4..4 + len]).unwrap(), faulty)
+    }
+
+    fn answer(settings: Settings, is_far: bool, token: &[u8]) -> HelloReply {
+        serve_one(settings, is_far, &client(token), &[]).0
+    }
+
+    #[track_caller]
+    fn check_forbidden(reply: &HelloReply, want: &str) {
+        let HelloReply::Refused { reason: RefuseReason::Forbidden, text, .. } = reply else {
+            panic!("not refused: {reply:?}");
+        };
+        assert!(text.contains(want), "{text}");
+    }
+
+    #[test]
+    fn behind_vsock_only_who_knows_the_token_gets_in() {
+        assert!(matches!(answer(vsock(), true, TOKEN), HelloReply::Welcome(_)));
+        check_forbidden(&answer(vsock(), true, b""), "wants a token; see hashctl --token-file");
+        for guess in [&b"s"[..], b"secres", b"secret\n", b"secret\0"] {
+            check_forbidden(&answer(vsock(), true, guess), "is not this controller's");
+        }
+    }
+
+    #[test]
+    fn without_a_token_file_and_on_a_unix_socket_tokens_do_not_matter() {
+        let open = Settings { client_token: None, ..vsock() };
+        for token in [&b""[..], b"anything"] {
+            assert!(matches!(answer(open.clone(), true, token), HelloReply::Welcome(_)));
+            assert!(matches!(answer(unix(), false, token), HelloReply::Welcome(_)));
+        }
+    }
+
+    #[test]
+    fn a_uid_that_is_not_allowed_is_refused_whatever_it_knows() {
+        let mut settings = unix();
+        settings.access.own_uid = u32::MAX - 1;
+        if nix::unistd::geteuid().is_root() {
+            // Root is always allowed.
+            assert!(matches!(answer(settings, false, TOKEN), HelloReply::Welcome(_)));
+        } else {
+            check_forbidden(&answer(settings, false, TOKEN), "is not allowed");
+        }
+    }
+
+    #[test]
+    fn descriptors_are_offered_only_where_they_reach_the_workers() {
+        let mixed = Settings { worker_socket: vsock().worker_socket, ..unix() };
+        for (settings, is_far, want) in
+            [(unix(), false, true), (vsock(), true, false), (mixed, false, false)]
+        {
+            let reply = answer(settings.clone(), is_far, TOKEN);
+            let HelloReply::Welcome(welcome) = reply else { panic!("{reply:?}") };
+            assert_eq!((welcome.planes.descriptors, welcome.planes.inline), (want, true));
+            assert_eq!(welcome.image, "sha256:00");
+        }
+    }
+
+    #[test]
+    fn files_that_nobody_offered_to_take_close_the_connection() {
+        let mixed = Settings { worker_socket: vsock().worker_socket, ..unix() };
+        let job = JobId(1);
+        let algorithm = ipc_proto::Algorithm::Sha256;
+        let open = frame(&ClientRequest::Open { job, algorithm, weight: 1 });
+        let files = frame(&ClientRequest::Files { job, first: 0, files: vec![Stamp::default()] });
+        let file = File::open("/dev/null").unwrap();
+        let rest = [(open, &[][..]), (files, &[file.as_fd()])];
+        for (settings, want) in [(mixed, 1), (unix(), 0)] {
+            assert_eq!(serve_one(settings, false, &client(b""), &rest).1, want);
+        }
+    }
+}
