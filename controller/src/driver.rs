@@ -14,6 +14,7 @@ mod listen;
 mod log;
 mod outbox;
 mod port;
+pub mod token;
 
 pub use listen::BindError;
 
@@ -21,24 +22,36 @@ use access::Access;
 use clock::Clock;
 use connection::Side;
 use hub::Hub;
+use ipc_proto::endpoint::Endpoint;
 use listen::Listener;
 use log::Log;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::rc::Rc;
+use token::Token;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 /// How a controller is run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Where clients connect.
-    pub client_socket: PathBuf,
+    pub client_socket: Endpoint,
     /// Where workers connect.
-    pub worker_socket: PathBuf,
+    pub worker_socket: Endpoint,
     /// Who may.
     pub access: Access,
+    /// What clients on a vsock socket need besides, if anything.
+    pub client_token: Option<Token>,
+    /// Digest of the image that the controller runs from, empty outside an image.
+    pub image: String,
+}
+
+impl Settings {
+    /// Whether open files can pass from a client through the controller to a worker.
+    fn offers_descriptors(&self) -> bool {
+        self.client_socket.carries_descriptors() && self.worker_socket.carries_descriptors()
+    }
 }
 
 /// Why a controller could not run.
@@ -76,14 +89,17 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         .map_err(RunError::Runtime)?;
     LocalSet::new().block_on(&runtime, async {
         let is_private = settings.access.is_own_only();
-        let bind = |path| Listener::bind(path, is_private).map_err(RunError::Bind);
+        let bind = |endpoint| Listener::bind(endpoint, is_private).map_err(RunError::Bind);
         let clients = bind(&settings.client_socket)?;
         let workers = bind(&settings.worker_socket)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Runtime)?;
         let log = Log::new();
-        log.line(&format!("listens on {} and {}", clients.path(), workers.path()));
-        let hub = Rc::new(Hub::new(limits, Clock::start(), log, settings.access.clone()));
+        log.line(&format!("listens on {} and {}", clients.endpoint(), workers.endpoint()));
+        if !settings.client_socket.carries_descriptors() && settings.client_token.is_none() {
+            log.line("without --client-token-file every VM of this host can be a client");
+        }
+        let hub = Rc::new(Hub::new(limits, Clock::start(), log, settings.clone()));
         tokio::task::spawn_local(Rc::clone(&hub).tick());
         let (clients_max, workers_max) = (limits.clients_max, limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);

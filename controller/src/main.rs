@@ -1,9 +1,13 @@
 //! Parses the command line, runs the controller, maps its end to an exit status.
 
 use clap::Parser;
+use hashcluster_controller::driver::token::Token;
 use hashcluster_controller::driver::{self, Settings, access::Access};
-use ipc_proto::endpoint;
-use std::io::Write;
+use ipc_proto::endpoint::{self, Endpoint};
+use ipc_proto::image::{self, IMAGE_VARIABLE};
+use ipc_proto::token::FILE_LEN_MAX;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -19,13 +23,19 @@ struct Args {
     #[arg(long, value_name = "DIR", env = "HASHCLUSTER_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
 
-    /// Socket for clients, instead of client.sock in the runtime directory.
-    #[arg(long, value_name = "ENDPOINT", value_parser = endpoint::parse)]
-    client_socket: Option<PathBuf>,
+    /// Where clients connect, instead of client.sock in the runtime directory: unix:PATH, or in a VM
+    /// vsock:any:PORT.
+    #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::to_listen)]
+    client_socket: Option<Endpoint>,
 
-    /// Socket for workers, instead of worker.sock in the runtime directory.
-    #[arg(long, value_name = "ENDPOINT", value_parser = endpoint::parse)]
-    worker_socket: Option<PathBuf>,
+    /// Where workers connect, instead of worker.sock in the runtime directory.
+    #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::to_listen)]
+    worker_socket: Option<Endpoint>,
+
+    /// Lets in only those clients over vsock, where nobody has a uid, that know the token in this
+    /// file: 1 to 64 bytes, a newline at the end not counted.
+    #[arg(long, value_name = "FILE")]
+    client_token_file: Option<PathBuf>,
 
     /// Lets this user connect, besides the own user and root; may be repeated.
     #[arg(long, value_name = "UID")]
@@ -56,12 +66,10 @@ fn settings(args: &Args) -> Result<Settings, String> {
     let system_dir_exists = Path::new(endpoint::SYSTEM_RUNTIME_DIR).is_dir();
     let xdg = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let dir = endpoint::runtime_dir(args.runtime_dir.clone(), system_dir_exists, xdg);
-    let socket = |asked: &Option<PathBuf>, name| {
-        let path = asked.clone().unwrap_or_else(|| dir.join(name));
-        match endpoint::check(&path) {
-            Ok(()) => Ok(path),
-            Err(error) => Err(format!("{}: {error}", path.display())),
-        }
+    let socket = |asked: &Option<Endpoint>, name| match asked {
+        Some(endpoint) => Ok(endpoint.clone()),
+        None => Endpoint::unix(dir.join(name))
+            .map_err(|error| format!("{}: {error}", dir.join(name).display())),
     };
     Ok(Settings {
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
@@ -71,7 +79,18 @@ fn settings(args: &Args) -> Result<Settings, String> {
             uids: args.allow_uid.clone(),
             gids: args.allow_gid.clone(),
         },
+        client_token: args.client_token_file.as_deref().map(token).transpose()?,
+        image: image::parse(std::env::var_os(IMAGE_VARIABLE)).map_err(|error| error.to_string())?,
     })
+}
+
+fn token(path: &Path) -> Result<Token, String> {
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_LEN_MAX as u64).read_to_end(&mut content))
+        .map_err(|error| error.to_string())
+        .and_then(|_| Token::parse(&content).map_err(|error| error.to_string()))
+        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Tells whoever started us that both sockets listen.

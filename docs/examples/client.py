@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 
-MAGIC, VERSION, SHA256, JOB = b"HCL\x01", 1, 1, 1
+MAGIC, VERSION, SHA256, JOB = b"HCL\x01", 2, 1, 1
 OPEN, MESSAGES, FINISH = 0, 2, 4  # requests
 OPENED, WINDOW, RESULTS, FINISHED, REJECTED = 0, 1, 2, 3, 7  # replies
 WIDTHS = {251: "<H", 252: "<I", 253: "<Q"}  # the first byte of a number above 250
@@ -60,7 +60,8 @@ def receive(stream):
 def digest(path, message):
     with socket.socket(socket.AF_UNIX) as stream:
         stream.connect(path)
-        send(stream, MAGIC + number(VERSION) + number(VERSION) + number(0) + blob(b"client.py"))
+        intro = number(0) + blob(b"client.py") + blob(b"")  # a client, its version, no token
+        send(stream, MAGIC + number(VERSION) + number(VERSION) + intro)
         reply = receive(stream)
         if reply.number() != 0:
             reason, text = reply.number(), reply.blob()

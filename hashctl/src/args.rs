@@ -23,9 +23,13 @@ pub(crate) struct Global {
     /// /run/hashcluster, else $XDG_RUNTIME_DIR/hashcluster]
     #[arg(long, value_name = "DIR", global = true, conflicts_with = "connect")]
     pub(crate) runtime_dir: Option<PathBuf>,
-    /// The controller's client socket: unix:PATH, or a path with a slash
+    /// The controller's client socket: unix:PATH, or a path with a slash; of a controller in a VM
+    /// vsock-unix:PATH:PORT, or vsock:CID:PORT
     #[arg(long, value_name = "ENDPOINT", global = true)]
     pub(crate) connect: Option<String>,
+    /// What lets in clients of a controller in a VM [default: client.token in the runtime directory]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) token_file: Option<PathBuf>,
     /// Say what is done how, and which symbolic links are left out
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,

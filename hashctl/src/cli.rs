@@ -28,8 +28,8 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
     let config = match Config::new(args.global, stdio) {
         Ok(config) => config,
         Err(error) => {
-            say(format_args!("the controller's socket: {error}"));
-            return Exit::Usage;
+            say(format_args!("{error}"));
+            return error.exit();
         }
     };
     match args.command {

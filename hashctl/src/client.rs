@@ -19,11 +19,12 @@ pub use job::{Job, Submitter, Ticket};
 pub use replies::{Event, Replies, Results};
 
 use book::Book;
+use ipc_proto::Blob;
+use ipc_proto::endpoint::Endpoint;
 use ipc_proto::message::{ClientIntro, ClientReply, ClientRequest, Role, Status, Welcome};
 use ipc_socket::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -83,14 +84,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the controller's client socket at `path`.
+    /// Connects to the controller whose clients' socket is `endpoint`; `token` may be empty where
+    /// the kernel says who we are.
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub fn connect(path: &Path) -> Result<Self, ConnectError> {
+    pub fn connect(endpoint: &Endpoint, token: Blob) -> Result<Self, ConnectError> {
         let software = env!("CARGO_PKG_VERSION").to_owned();
-        let role = Role::Client(ClientIntro { software });
-        let Connection { sender, receiver, welcome } = Connection::open(path, role)?;
+        let role = Role::Client(ClientIntro { software, token });
+        let Connection { sender, receiver, welcome } = Connection::open(endpoint, role)?;
         Ok(Self { sender, receiver, welcome })
     }
 

@@ -1,10 +1,14 @@
-//! What the arguments and the environment mean: which socket, and what is open.
+//! What the arguments and the environment mean: which controller, and what is open.
 
 use crate::args::Global;
+use crate::discovery::{self, FileError, Place};
+use crate::exit::Exit;
 use crate::quote::quote;
-use ipc_proto::endpoint::{self, CLIENT_SOCKET, EndpointError, SYSTEM_RUNTIME_DIR};
+use ipc_proto::Blob;
+use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR};
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -23,30 +27,76 @@ pub struct Stdio {
 /// What every command needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) socket: PathBuf,
+    pub(crate) endpoint: Endpoint,
+    /// What lets us in; empty if nothing has to.
+    pub(crate) token: Blob,
     pub(crate) verbose: bool,
     pub(crate) stdio: Stdio,
 }
 
+/// Why nobody knows which controller is meant.
+#[derive(Debug)]
+pub(crate) enum ConfigError {
+    /// The argument, or the runtime directory, cannot lead to any.
+    Endpoint(EndpointError),
+    /// The file that an argument names is no token.
+    Token(FileError),
+    /// What stands in the runtime directory makes no sense.
+    Discovery(FileError),
+}
+
+impl ConfigError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Endpoint(_) | Self::Token(_) => Exit::Usage,
+            Self::Discovery(_) => Exit::Unreachable,
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Endpoint(error) => write!(f, "the controller's socket: {error}"),
+            Self::Token(error) | Self::Discovery(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
 impl Config {
-    pub(crate) fn new(global: Global, stdio: Stdio) -> Result<Self, EndpointError> {
+    pub(crate) fn new(global: Global, stdio: Stdio) -> Result<Self, ConfigError> {
         let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
-        let socket = match global.connect {
-            Some(text) => endpoint::parse(&text)?,
+        let mut place = match global.connect {
+            Some(text) => {
+                let endpoint = Endpoint::to_dial(&text).map_err(ConfigError::Endpoint)?;
+                Place { endpoint, token: Blob::default() }
+            }
             None => {
                 let asked =
                     global.runtime_dir.or_else(|| variable(RUNTIME_DIR_VARIABLE).map(Into::into));
                 let xdg = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
                 let exists = Path::new(SYSTEM_RUNTIME_DIR).is_dir();
-                endpoint::runtime_dir(asked, exists, xdg).join(CLIENT_SOCKET)
+                let dir = endpoint::runtime_dir(asked, exists, xdg);
+                discovery::find(&dir)?
             }
         };
-        endpoint::check(&socket)?;
-        Ok(Self { socket, verbose: global.verbose, stdio })
+        if let Some(path) = global.token_file {
+            place.token = discovery::read_token(&path).map_err(ConfigError::Token)?;
+        }
+        let Place { endpoint, token } = place;
+        Ok(Self { endpoint, token, verbose: global.verbose, stdio })
     }
 
-    /// The socket, as it appears in a message.
-    pub(crate) fn socket_text(&self) -> String {
-        quote(self.socket.as_os_str().as_bytes())
+    /// Where the controller is, as it appears in a message.
+    pub(crate) fn endpoint_text(&self) -> String {
+        match &self.endpoint {
+            Endpoint::Unix(path) => quote(path.as_os_str().as_bytes()),
+            Endpoint::VsockUnix { path, port } => {
+                format!("vsock-unix:{}:{port}", quote(path.as_os_str().as_bytes()))
+            }
+            endpoint @ Endpoint::Vsock { .. } => endpoint.to_string(),
+        }
     }
 }

@@ -13,6 +13,7 @@ pub mod check;
 pub mod cli;
 pub mod client;
 mod config;
+mod discovery;
 mod exit;
 mod feed;
 mod handover;

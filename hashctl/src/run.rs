@@ -77,7 +77,7 @@ pub(crate) fn run(
         say(format_args!(
             "controller {} at {}; files go {}",
             client.welcome().software,
-            config.socket_text(),
+            config.endpoint_text(),
             match plane {
                 Plane::Descriptors => "as open descriptors",
                 Plane::Inline => "inline, as bytes",
@@ -130,19 +130,25 @@ pub(crate) fn run(
 
 /// Connects to the controller, or says why that is impossible.
 pub(crate) fn connect(config: &Config) -> Result<Client, Exit> {
-    Client::connect(&config.socket).map_err(|error| {
-        let socket = config.socket_text();
+    Client::connect(&config.endpoint, config.token.clone()).map_err(|error| {
+        let place = config.endpoint_text();
+        let todo = if config.endpoint.carries_descriptors() {
+            "start one with ./run.sh --local, or name its socket with --connect"
+        } else {
+            "start its VM with ./run.sh, or name another with --connect"
+        };
         match error {
-            ConnectError::Io(error) => say(format_args!(
-                "no controller at {socket} ({}); start one with ./run.sh --local, or name its \
-                 socket with --connect",
-                io_text(&error)
-            )),
+            ConnectError::Io(error) => {
+                say(format_args!("no controller at {place} ({}); {todo}", io_text(&error)));
+            }
+            ConnectError::Wire(error) => {
+                say(format_args!("no controller at {place} ({error}); {todo}"));
+            }
             ConnectError::Refused { text, .. } => {
-                say(format_args!("the controller at {socket} refused: {text}"));
+                say(format_args!("the controller at {place} refused: {text}"));
             }
             ConnectError::Protocol(error) => {
-                say(format_args!("what listens at {socket} is no controller: {error}"));
+                say(format_args!("what listens at {place} is no controller: {error}"));
             }
         }
         Exit::Unreachable
@@ -331,7 +337,7 @@ impl Run {
         let pushed = self.order.pushed();
         say(format_args!(
             "{what} the controller at {}; {} of {} files have no digest",
-            config.socket_text(),
+            config.endpoint_text(),
             pushed - self.printed,
             pushed - self.marks,
         ));

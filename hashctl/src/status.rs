@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::output::Out;
 use crate::run::connect;
 use crate::say::{io_text, say};
-use ipc_proto::message::{JobStatus, Status, WorkerHealth, WorkerStatus};
+use ipc_proto::message::{JobStatus, Status, Welcome, WorkerHealth, WorkerStatus};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::time::Duration;
@@ -39,16 +39,18 @@ pub(crate) fn wait_ready(config: &Config, workers: u32, timeout_s: u32) -> Exit 
 
 /// Prints our version and, if there is a controller, its.
 pub(crate) fn version(config: &Config) -> Exit {
-    let socket = config.socket_text();
-    let controller = match Client::connect(&config.socket) {
+    let place = config.endpoint_text();
+    let controller = match Client::connect(&config.endpoint, config.token.clone()) {
         Ok(client) => {
             let welcome = client.welcome();
-            format!("{} at {socket}, protocol {}", welcome.software, welcome.version)
+            let Welcome { software, version, image, .. } = welcome;
+            let image = if image.is_empty() { String::new() } else { format!(", image {image}") };
+            format!("{software} at {place}, protocol {version}{image}")
         }
         Err(ipc_socket::ConnectError::Io(error)) => {
-            format!("not reached at {socket} ({})", io_text(&error))
+            format!("not reached at {place} ({})", io_text(&error))
         }
-        Err(error) => format!("not reached at {socket} ({error})"),
+        Err(error) => format!("not reached at {place} ({error})"),
     };
     let controller = table::one_line(&controller);
     let text = format!("hashctl {}\ncontroller {controller}\n", env!("CARGO_PKG_VERSION"));
@@ -61,7 +63,7 @@ fn ask<T>(
 ) -> Result<T, Exit> {
     let mut client = connect(config)?;
     question(&mut client).map_err(|error| {
-        say(format_args!("lost the controller at {}: {error}", config.socket_text()));
+        say(format_args!("lost the controller at {}: {error}", config.endpoint_text()));
         Exit::Unreachable
     })
 }

@@ -83,11 +83,12 @@ pub fn accept(body: &[u8]) -> Result<Accepted, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Blob;
     use crate::frame::PREFIX_LEN;
     use crate::message::ClientIntro;
 
     fn client() -> Role {
-        Role::Client(ClientIntro { software: "0.1.0".to_owned() })
+        Role::Client(ClientIntro { software: "0.1.0".to_owned(), token: Blob::default() })
     }
 
     fn body(hello: &Hello) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! The protocol between hashcluster's controller, workers and clients.
 //!
-//! Messages travel as frames over Unix stream sockets; `docs/protocol.md` describes every byte so
+//! Messages travel as frames over stream sockets, Unix and vsock; `docs/protocol.md` describes every byte so
 //! that a peer can be written in another language.
 //!
 //! Invariants: no I/O, no clock, no async and no `unsafe` in this crate; whatever a peer sends is
@@ -14,9 +14,11 @@ pub mod codec;
 pub mod endpoint;
 pub mod frame;
 pub mod handshake;
+pub mod image;
 pub mod limits;
 mod list;
 pub mod message;
+pub mod token;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use blob::Blob;

@@ -40,6 +40,9 @@ pub const SEGMENT_ALIGN: usize = 128;
 /// Longest name of a worker, backend, version or image, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
 
+/// Longest token of a client, in bytes.
+pub const TOKEN_LEN_MAX: usize = 64;
+
 /// Most algorithms, and so most chosen backends, that a worker names.
 pub const BACKENDS_MAX: usize = 32;
 
@@ -60,6 +63,9 @@ pub const CREDIT_MAX: u16 = 4096;
 
 /// Most workers and most jobs that one status reply lists; the reply counts the rest.
 pub const STATUS_ROWS_MAX: usize = 2048;
+
+/// A connection over vsock that is not made by then, first lines included, is given up.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A peer that has not said `Hello` by then is closed.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,15 +1,16 @@
 //! A blocking peer: connects, says `Hello`, then sends and receives messages.
 
+use crate::dial::{self, DialError, WireError};
 use crate::inbox::{Inbox, InboxError, Scratch};
+use crate::socket::Socket;
 use crate::sys;
 use ipc_proto::codec::{self, CodecError};
+use ipc_proto::endpoint::Endpoint;
 use ipc_proto::limits::HELLO_TIMEOUT;
 use ipc_proto::message::{Hello, HelloReply, Message, RefuseReason, Role, Welcome};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const TOO_MANY_REFS_PAUSE: Duration = Duration::from_millis(5);
 pub enum ConnectError {
     /// The socket cannot be reached, or the peer went away.
     Io(io::Error),
+    /// What leads to the controller's VM does not.
+    Wire(WireError),
     /// The controller refused.
     Refused {
         /// Why, for a program.
@@ -38,6 +41,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
+            Self::Wire(error) => error.fmt(f),
             Self::Refused { text, .. } => write!(f, "refused: {text}"),
             Self::Protocol(error) => error.fmt(f),
         }
@@ -45,6 +49,15 @@ impl fmt::Display for ConnectError {
 }
 
 impl std::error::Error for ConnectError {}
+
+impl From<DialError> for ConnectError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Io(error) => Self::Io(error),
+            DialError::Wire(error) => Self::Wire(error),
+        }
+    }
+}
 
 /// Why no message came.
 #[derive(Debug)]
@@ -75,14 +88,14 @@ impl std::error::Error for ReceiveError {}
 /// The sending half; senders in several threads take turns by a lock of their own.
 #[derive(Debug)]
 pub struct Sender {
-    stream: UnixStream,
+    socket: Socket,
     frame: Vec<u8>,
 }
 
 /// The receiving half.
 #[derive(Debug)]
 pub struct Receiver {
-    stream: UnixStream,
+    socket: Socket,
     inbox: Inbox,
     scratch: Scratch,
 }
@@ -94,24 +107,24 @@ pub struct Connection {
     pub sender: Sender,
     /// Receives.
     pub receiver: Receiver,
-    /// What the controller said of itself.
+    /// What the controller said of itself; it offers no plane that this connection has not.
     pub welcome: Welcome,
 }
 
 impl Connection {
-    /// Connects to the controller's socket at `path` and says `Hello`.
+    /// Connects to the controller at `endpoint` and says `Hello`.
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub fn open(path: &Path, role: Role) -> Result<Self, ConnectError> {
-        let stream = UnixStream::connect(path).map_err(ConnectError::Io)?;
-        stream.set_read_timeout(Some(2 * HELLO_TIMEOUT)).map_err(ConnectError::Io)?;
-        let twin = stream.try_clone().map_err(ConnectError::Io)?;
-        let mut sender = Sender { stream: twin, frame: Vec::new() };
-        let mut receiver = Receiver { stream, inbox: Inbox::new(), scratch: Scratch::default() };
+    pub fn open(endpoint: &Endpoint, role: Role) -> Result<Self, ConnectError> {
+        let socket = dial::dial(endpoint)?;
+        socket.set_read_timeout(Some(2 * HELLO_TIMEOUT)).map_err(ConnectError::Io)?;
+        let twin = socket.try_clone().map_err(ConnectError::Io)?;
+        let mut sender = Sender { socket: twin, frame: Vec::new() };
+        let mut receiver = Receiver { socket, inbox: Inbox::new(), scratch: Scratch::default() };
         // A controller that is full refuses before it reads, so a failed send still has an answer.
         let sent = sender.send(&Hello::new(role), &[]);
-        let welcome = match receiver.receive::<HelloReply>() {
+        let mut welcome = match receiver.receive::<HelloReply>() {
             Ok((HelloReply::Welcome(welcome), _)) => welcome,
             Ok((HelloReply::Refused { reason, text, .. }, _)) => {
                 return Err(ConnectError::Refused { reason, text });
@@ -127,6 +140,7 @@ impl Connection {
             }
         };
         receiver.set_timeout(None).map_err(ConnectError::Io)?;
+        welcome.planes.descriptors &= receiver.socket.is_local();
         Ok(Self { sender, receiver, welcome })
     }
 }
@@ -135,27 +149,31 @@ impl Sender {
     /// Sends one message whole, with its descriptors.
     ///
     /// # Errors
-    /// As sendmsg(2), or `InvalidInput` for a message that is too long.
+    /// As sendmsg(2), or `InvalidInput` for a message that is too long, or with descriptors on a
+    /// connection that carries none.
     pub fn send<M: Message>(
         &mut self,
         message: &M,
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         debug_assert_eq!(message.descriptors_len(), descriptors.len());
+        if !descriptors.is_empty() && !self.socket.is_local() {
+            let text = "descriptors do not pass over vsock";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         self.frame.clear();
         codec::encode_frame(message, &mut self.frame)
             .map_err(|error: CodecError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let mut sent = send_patiently(self.stream.as_fd(), &self.frame, descriptors)?;
+        let mut sent = send_patiently(self.socket.as_fd(), &self.frame, descriptors)?;
         while sent < self.frame.len() {
-            sent += sys::send(self.stream.as_fd(), &self.frame[sent..], &[])?;
+            sent += sys::send(self.socket.as_fd(), &self.frame[sent..], &[])?;
         }
         Ok(())
     }
 
     /// Closes the connection in both directions, which ends a blocked receive as well.
     pub fn close(&self) {
-        // The peer may have closed first; then there is nothing left to do.
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        self.socket.close();
     }
 }
 
@@ -189,7 +207,7 @@ impl Receiver {
             if let Some(message) = self.next_ready()? {
                 return Ok(message);
             }
-            match self.inbox.receive(self.stream.as_fd(), &mut self.scratch) {
+            match self.inbox.receive(self.socket.as_fd(), &mut self.scratch) {
                 Ok(received) if received.bytes_len == 0 => return Err(ReceiveError::Closed),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -211,17 +229,23 @@ impl Receiver {
         self.inbox.next_message().map_err(ReceiveError::Protocol)
     }
 
+    /// The connection's socket.
+    #[must_use]
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Bounds each wait for bytes from now on; `None` waits for ever.
     ///
     /// # Errors
     /// As setsockopt(2).
     pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.stream.set_read_timeout(timeout)
+        self.socket.set_read_timeout(timeout)
     }
 }
 
 impl AsFd for Receiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.socket.as_fd()
     }
 }

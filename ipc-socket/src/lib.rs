@@ -1,16 +1,22 @@
-//! Frames and descriptors over Unix stream sockets: the system calls beside `ipc-proto`.
+//! Frames and descriptors over Unix and vsock stream sockets: the system calls beside `ipc-proto`.
 //!
 //! [`sys`] sends and receives bytes with descriptors; [`Inbox`] turns what arrives into messages
-//! with the descriptors that belong to them; [`Connection`] is a blocking peer for programs that
-//! need no event loop.
+//! with the descriptors that belong to them; [`Socket`] and [`Listener`] are the two ends of an
+//! endpoint, and `dial` leads from one to the other; [`Connection`] is a blocking peer for programs
+//! that need no event loop.
 //!
 //! Invariants: a descriptor that arrives is owned and close-on-exec before anything else happens,
 //! so that no error leaks it; a message gets exactly the descriptors that it declares.
 
+mod clock;
 mod connection;
+mod dial;
 mod inbox;
+mod socket;
 mod sys;
 
 pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
+pub use dial::WireError;
 pub use inbox::{Inbox, InboxError, Scratch};
+pub use socket::{Listener, Socket};
 pub use sys::{Peer, Received, close_all, peer, recv, send};

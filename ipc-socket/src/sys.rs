@@ -1,11 +1,11 @@
 #![expect(unsafe_code, reason = "control messages are built and read through the CMSG macros")]
-//! One `sendmsg` and one `recvmsg`, with descriptors (unix(7), `SCM_RIGHTS`), and the peer's
-//! credentials. Both calls retry when a signal interrupts them.
+//! One `sendmsg` and one `recvmsg`, with descriptors (unix(7), `SCM_RIGHTS`), which retry when a
+//! signal interrupts them; and where descriptors and credentials of peers come from.
 //!
 //! Lengths of control messages are `size_t` in glibc and `socklen_t` in musl: hence `as _`.
 
 use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -185,6 +185,16 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
         gid: credentials.gid(),
         pid: u32::try_from(credentials.pid()).unwrap_or(0),
     })
+}
+
+/// Accepts a peer that waits at `listener`; its socket is close-on-exec and does not wait.
+///
+/// # Errors
+/// As accept(2).
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let accepted = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+    // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(accepted) })
 }
 
 fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {

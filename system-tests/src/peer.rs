@@ -1,7 +1,8 @@
 //! Peers made by hand.
 
-use ipc_proto::Algorithm;
+use ipc_proto::endpoint::Endpoint;
 use ipc_proto::message::{Backend, ClientIntro, Planes, Role, WorkerIntro};
+use ipc_proto::{Algorithm, Blob};
 use ipc_socket::Connection;
 use std::path::Path;
 
@@ -11,14 +12,14 @@ use std::path::Path;
 /// If there is none to be had.
 #[must_use]
 pub fn client(path: &Path) -> Connection {
-    Connection::open(path, client_role())
+    Connection::open(&Endpoint::Unix(path.to_owned()), client_role())
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// What a client made by hand says of itself.
 #[must_use]
 pub fn client_role() -> Role {
-    Role::Client(ClientIntro { software: "test".to_owned() })
+    Role::Client(ClientIntro { software: "test".to_owned(), token: Blob::default() })
 }
 
 /// What a worker made by hand says of itself.

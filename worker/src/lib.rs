@@ -1,4 +1,4 @@
-//! Computes digests for a controller, over one Unix socket.
+//! Computes digests for a controller, over one socket.
 //!
 //! From the outside in: [`link`] speaks with the controller, [`session`] knows which leases are
 //! held, [`pool`] has the hashing threads, [`task`] does one batch, [`source`] reads what was

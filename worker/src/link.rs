@@ -17,11 +17,10 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use ipc_proto::Algorithm;
 use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
 use ipc_proto::message::{self, LeaseId, Planes, WorkerIntro, WorkerReply, WorkerRequest};
-use ipc_socket::{Connection, ReceiveError};
+use ipc_socket::{Connection, ReceiveError, Socket};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::Arc;
 use std::thread;
@@ -85,9 +84,10 @@ impl From<Full> for Lost {
     }
 }
 
-/// What this worker says of itself.
+/// What this worker says of itself; `image` is what it runs from, and `descriptors` whether they can
+/// reach it.
 #[must_use]
-pub fn intro(name: String, threads: u16) -> WorkerIntro {
+pub fn intro(name: String, image: String, threads: u16, descriptors: bool) -> WorkerIntro {
     let backends = Algorithm::ALL.map(|algorithm| {
         let backend = Backend::best_for(algorithm).name().to_owned();
         message::Backend { algorithm, backend }
@@ -95,12 +95,12 @@ pub fn intro(name: String, threads: u16) -> WorkerIntro {
     WorkerIntro {
         name,
         software: env!("CARGO_PKG_VERSION").to_owned(),
-        image: String::new(),
+        image,
         pid: process::id(),
         threads,
         memory_bytes: host::memory_bytes(),
         backends: backends.into(),
-        planes: Planes { descriptors: true, inline: true },
+        planes: Planes { descriptors, inline: true },
     }
 }
 
@@ -136,8 +136,8 @@ pub fn serve(connection: Connection, pool: &Pool, credit: u16, stop: &Stop) -> E
 
 /// Bounds how long the controller may be silent or take nothing, and gives a second handle of the
 /// socket.
-fn prepare(receiver: &ipc_socket::Receiver) -> io::Result<UnixStream> {
-    let socket = UnixStream::from(receiver.as_fd().try_clone_to_owned()?);
+fn prepare(receiver: &ipc_socket::Receiver) -> io::Result<Socket> {
+    let socket = receiver.socket().try_clone()?;
     socket.set_read_timeout(Some(HEARTBEAT_TIMEOUT))?;
     socket.set_write_timeout(Some(HEARTBEAT_TIMEOUT))?;
     Ok(socket)

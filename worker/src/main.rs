@@ -6,7 +6,8 @@ use hashcluster_worker::host::{Cores, Policy, Settings};
 use hashcluster_worker::pool::Pool;
 use hashcluster_worker::stop::Stop;
 use hashcluster_worker::{hash, link, log, reconnect};
-use ipc_proto::endpoint::{self, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
+use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
+use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, WORKER_THREADS_MAX};
 use nix::sys::signal::{SigSet, Signal};
 use std::env;
@@ -36,7 +37,8 @@ with 0; the controller gives the rest to another worker. A second one exits at o
 Exit status: 0 after a signal or when the controller sent the worker away, 1 if the host or the \
 controller does not allow what was asked for, 2 for a wrong command line.
 Environment: HASHCLUSTER_DENY_CPU=sha,avx2,… hides processor features, so that slower backends are \
-used; HASHCLUSTER_REQUIRE_BACKENDS=NAME,… refuses to start without these."
+used; HASHCLUSTER_REQUIRE_BACKENDS=NAME,… refuses to start without these; HASHCLUSTER_IMAGE is the \
+digest of the image that the worker runs from."
 )]
 struct Options {
     /// Directory with the controller's sockets [default: $HASHCLUSTER_RUNTIME_DIR,
@@ -44,9 +46,11 @@ struct Options {
     #[arg(long, value_name = "DIR")]
     runtime_dir: Option<PathBuf>,
 
-    /// Socket to connect to, instead of worker.sock in the runtime directory
-    #[arg(long, value_name = "ENDPOINT", conflicts_with = "runtime_dir", value_parser = endpoint::parse)]
-    connect: Option<PathBuf>,
+    /// Where to connect, instead of worker.sock in the runtime directory: unix:PATH, or in a VM
+    /// vsock:2:PORT
+    #[arg(long, value_name = "ENDPOINT", conflicts_with = "runtime_dir",
+          value_parser = Endpoint::to_dial)]
+    connect: Option<Endpoint>,
 
     /// Name of this worker, unique in its cluster [default: worker-PID]
     #[arg(long, value_parser = ValueParser::new(parse_name))]
@@ -80,14 +84,14 @@ fn parse_name(text: &str) -> Result<String, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let socket = match socket(&options) {
-        Ok(socket) => socket,
+    let endpoint = match endpoint(&options) {
+        Ok(endpoint) => endpoint,
         Err(error) => {
             log::line(format_args!("no socket in the runtime directory: {error}"));
             return ExitCode::from(USAGE);
         }
     };
-    match work(&socket, options) {
+    match work(&endpoint, options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::line(format_args!("{error}"));
@@ -96,29 +100,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn socket(options: &Options) -> Result<PathBuf, EndpointError> {
-    if let Some(socket) = &options.connect {
-        return Ok(socket.clone());
+fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
+    if let Some(endpoint) = &options.connect {
+        return Ok(endpoint.clone());
     }
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let asked = options.runtime_dir.clone().or_else(|| variable("HASHCLUSTER_RUNTIME_DIR"));
     let system_dir_exists = Path::new(SYSTEM_RUNTIME_DIR).is_dir();
     let dir = endpoint::runtime_dir(asked, system_dir_exists, variable("XDG_RUNTIME_DIR"));
-    let socket = dir.join(WORKER_SOCKET);
-    endpoint::check(&socket)?;
-    Ok(socket)
+    Endpoint::unix(dir.join(WORKER_SOCKET))
 }
 
-fn work(socket: &Path, options: Options) -> Result<(), Box<dyn Error>> {
+fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     hash::Backend::check()?;
+    let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
     let Options { name, threads, cpus: cores, nice, sched: policy, .. } = options;
     let share = Settings { cores, nice, policy, threads }.apply()?;
     let stop = Arc::new(Stop::default());
     stop_on_signals(&stop)?;
     let pool = Pool::start(share.threads, &share.pins)?;
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
-    let intro = link::intro(name, share.threads);
-    reconnect::run(socket, &intro, &pool, share.credit, &stop)?;
+    let intro = link::intro(name, image, share.threads, endpoint.carries_descriptors());
+    reconnect::run(endpoint, &intro, &pool, share.credit, &stop)?;
     Ok(())
 }
 

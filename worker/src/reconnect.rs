@@ -4,11 +4,11 @@ use crate::link::{self, Ended};
 use crate::log;
 use crate::pool::Pool;
 use crate::stop::Stop;
+use ipc_proto::endpoint::Endpoint;
 use ipc_proto::message::{RefuseReason, Role, WorkerIntro};
 use ipc_socket::{ConnectError, Connection};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The pause after the first failure.
@@ -21,7 +21,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     /// Where.
-    pub socket: PathBuf,
+    pub endpoint: Endpoint,
     /// Why, for a program.
     pub reason: RefuseReason,
     /// Why, in the controller's words.
@@ -30,8 +30,8 @@ pub struct Rejected {
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { socket, reason, text } = self;
-        write!(f, "the controller at {} refuses this worker: {text}", socket.display())?;
+        let Self { endpoint, reason, text } = self;
+        write!(f, "the controller at {endpoint} refuses this worker: {text}")?;
         match reason {
             RefuseReason::Version => f.write_str("; install the same release on both sides"),
             RefuseReason::Forbidden => {
@@ -48,13 +48,13 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// Works for the controller behind `socket`, whenever it is there, until it or `stop` says that it
+/// Works for the controller at `endpoint`, whenever it is there, until it or `stop` says that it
 /// is enough.
 ///
 /// # Errors
 /// [`Rejected`].
 pub fn run(
-    socket: &Path,
+    endpoint: &Endpoint,
     intro: &WorkerIntro,
     pool: &Pool,
     credit: u16,
@@ -62,15 +62,14 @@ pub fn run(
 ) -> Result<(), Rejected> {
     let mut pause = Pause::default();
     let mut said = Said::default();
-    let at = socket.display();
     while !stop.is_requested() {
-        match Connection::open(socket, Role::Worker(intro.clone())) {
+        match Connection::open(endpoint, Role::Worker(intro.clone())) {
             Ok(connection) => {
-                said.line(format_args!("connected to the controller at {at}"));
+                said.line(format_args!("connected to the controller at {endpoint}"));
                 match link::serve(connection, pool, credit, stop) {
                     Ended::Left => break,
                     Ended::Lost { reason, proven } => {
-                        said.line(format_args!("lost the controller at {at}: {reason}"));
+                        said.line(format_args!("lost the controller at {endpoint}: {reason}"));
                         if proven {
                             pause = Pause::default();
                         }
@@ -78,10 +77,10 @@ pub fn run(
                 }
             }
             Err(ConnectError::Refused { reason, text }) if is_final(reason) => {
-                return Err(Rejected { socket: socket.to_owned(), reason, text });
+                return Err(Rejected { endpoint: endpoint.clone(), reason, text });
             }
             Err(error) => said.line(format_args!(
-                "no connection to the controller at {at}: {error}; trying until there is one"
+                "no connection to the controller at {endpoint}: {error}; trying until there is one"
             )),
         }
         if stop.wait(pause.next(RandomState::new().hash_one(0))) {
@@ -156,8 +155,9 @@ mod tests {
     #[test]
     fn a_rejection_says_what_to_do() {
         let rejected = |reason| {
-            let (socket, text) = (PathBuf::from("/run/x/worker.sock"), "uid 7".to_owned());
-            Rejected { socket, reason, text }.to_string()
+            let endpoint = Endpoint::Unix("/run/x/worker.sock".into());
+            let text = "uid 7".to_owned();
+            Rejected { endpoint, reason, text }.to_string()
         };
         assert_eq!(
             rejected(RefuseReason::Forbidden),

@@ -9,10 +9,8 @@ use crate::leases::{Dropped, Leases};
 use crate::task::{self, Order, Output, Scratch};
 use ipc_proto::Blob;
 use ipc_proto::message::{LeaseId, WorkerReply};
-use ipc_socket::Sender;
+use ipc_socket::{Sender, Socket};
 use std::fmt;
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard};
 
 pub use crate::leases::Violation;
@@ -20,7 +18,7 @@ pub use crate::leases::Violation;
 /// An open connection, as far as sending goes.
 pub struct Session {
     sender: Mutex<Sender>,
-    socket: UnixStream,
+    socket: Socket,
     leases: Mutex<Leases>,
 }
 
@@ -28,7 +26,7 @@ impl Session {
     /// A session that sends through `sender` and closes by `socket`, which is the same one. The
     /// controller is to be told of `credit`.
     #[must_use]
-    pub fn new(sender: Sender, socket: UnixStream, credit: u16) -> Self {
+    pub fn new(sender: Sender, socket: Socket, credit: u16) -> Self {
         let leases = Mutex::new(Leases::new(credit));
         Self { sender: Mutex::new(sender), socket, leases }
     }
@@ -108,8 +106,7 @@ impl Session {
     }
 
     fn close(&self) {
-        // It may be closed already; then there is nothing left to do.
-        let _ = self.socket.shutdown(Shutdown::Both);
+        self.socket.close();
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {

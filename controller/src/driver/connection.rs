@@ -7,14 +7,14 @@ use crate::core::{ClientId, Event, WorkerId};
 use ipc_proto::handshake::{self, Accepted, Refusal};
 use ipc_proto::limits::HELLO_TIMEOUT;
 use ipc_proto::message::{
-    ClientRequest, HelloReply, Planes, RefuseReason, Role, Welcome, WorkerIntro, WorkerReply,
+    ClientIntro, ClientRequest, HelloReply, Planes, RefuseReason, Role, Welcome, WorkerIntro,
+    WorkerReply,
 };
-use ipc_socket::{Inbox, InboxError, Peer};
+use ipc_socket::{Inbox, InboxError, Peer, Socket};
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::UnixStream;
 
 /// Pause before descriptors are sent again that the kernel had no room for.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
@@ -42,21 +42,23 @@ enum End {
     Cut,
     /// The peer broke the protocol.
     Fault(InboxError),
+    /// The peer used a plane that it was not offered.
+    NotOffered,
     /// The system's error.
     Io(io::Error),
 }
 
 /// Serves one peer until its connection ends.
-pub(super) async fn serve(hub: Rc<Hub>, stream: UnixStream, side: Side) {
-    let peer = match ipc_socket::peer(stream.as_fd()) {
-        Ok(peer) if hub.access.allows(peer) => peer,
+pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, side: Side) {
+    let peer = match peer(&hub, &socket) {
+        Ok(peer) if hub.settings.access.allows(peer) => peer,
         Ok(peer) => {
             let text = format!("uid {} is not allowed; see --allow-uid and --allow-gid", peer.uid);
-            return refuse(&hub, &stream, Refusal::new(RefuseReason::Forbidden, text));
+            return refuse(&hub, &socket, Refusal::new(RefuseReason::Forbidden, text));
         }
         Err(error) => return hub.log.line(&format!("peer without credentials: {error}")),
     };
-    let port = match Port::new(stream) {
+    let port = match Port::new(socket) {
         Ok(port) => Rc::new(port),
         Err(error) => return hub.log.line(&format!("connection of uid {}: {error}", peer.uid)),
     };
@@ -69,18 +71,26 @@ pub(super) async fn serve(hub: Rc<Hub>, stream: UnixStream, side: Side) {
     }
 }
 
-/// Tells a peer why it is refused; it is closed when `stream` is dropped.
-pub(super) fn refuse(hub: &Hub, stream: &impl AsFd, refusal: Refusal) {
+/// Who is at the other end. Behind vsock that is not known, and counts as the own user.
+fn peer(hub: &Hub, socket: &Socket) -> io::Result<Peer> {
+    if socket.is_local() {
+        return ipc_socket::peer(socket.as_fd());
+    }
+    Ok(Peer { uid: hub.settings.access.own_uid, gid: u32::MAX, pid: 0 })
+}
+
+/// Tells a peer why it is refused; it is closed when `socket` is dropped.
+pub(super) fn refuse(hub: &Hub, socket: &Socket, refusal: Refusal) {
     hub.core.borrow_mut().count_refused();
     hub.log.line(&format!("peer refused: {refusal}"));
     let mut frame = Vec::new();
     ipc_proto::codec::encode_frame(&refusal.into_reply(), &mut frame).expect("a refusal is short");
     // A peer that does not read its refusal only misses the reason.
-    let _ = ipc_socket::send(stream.as_fd(), &frame, &[]);
+    let _ = ipc_socket::send(socket.as_fd(), &frame, &[]);
 }
 
 fn refuse_port(hub: &Hub, port: &Port, refusal: Refusal) {
-    refuse(hub, port.stream(), refusal);
+    refuse(hub, port.socket(), refusal);
 }
 
 /// Waits for the peer's `Hello`. `Err(None)` means that it left without a word.
@@ -99,27 +109,30 @@ async fn hello(
         match receive(hub, port, inbox).await {
             Ok(()) => {}
             Err(End::Closed) => return Err(None),
-            Err(End::Cut | End::Fault(_) | End::Io(_)) => {
+            Err(End::Cut | End::Fault(_) | End::NotOffered | End::Io(_)) => {
                 return Err(Some(Refusal::new(RefuseReason::NotOurs, "cut off in its hello")));
             }
         }
     };
     let Accepted { version, role } = handshake::accept(&body)?;
-    check_role(hub, &role, side)?;
+    check_role(hub, &role, side, port.socket().is_local())?;
     let welcome = HelloReply::Welcome(Welcome {
         version,
         software: env!("CARGO_PKG_VERSION").to_owned(),
-        image: String::new(),
-        planes: Planes { descriptors: true, inline: true },
+        image: hub.settings.image.clone(),
+        planes: Planes { descriptors: hub.settings.offers_descriptors(), inline: true },
     });
     port.push(&welcome, Vec::new()).expect("a welcome is short");
     port.flush_or_wake();
     Ok(role)
 }
 
-fn check_role(hub: &Hub, role: &Role, side: Side) -> Result<(), Refusal> {
+fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), Refusal> {
     match (role, side) {
-        (Role::Client(_), Side::Client) => Ok(()),
+        (Role::Client(intro), Side::Client) => match &hub.settings.client_token {
+            Some(token) if !is_local && !token.is(&intro.token) => Err(wrong_token(intro)),
+            _ => Ok(()),
+        },
         (Role::Worker(WorkerIntro { name, .. }), Side::Worker) => {
             if hub.core.borrow().is_name_taken(name) {
                 let text = format!("a worker named {name} is connected already");
@@ -134,6 +147,15 @@ fn check_role(hub: &Hub, role: &Role, side: Side) -> Result<(), Refusal> {
             Err(Refusal::new(RefuseReason::WrongSocket, "this is the clients' socket"))
         }
     }
+}
+
+fn wrong_token(intro: &ClientIntro) -> Refusal {
+    let text = if intro.token.is_empty() {
+        "this controller wants a token; see hashctl --token-file"
+    } else {
+        "the token is not this controller's"
+    };
+    Refusal::new(RefuseReason::Forbidden, text)
 }
 
 async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Peer) {
@@ -160,9 +182,10 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Pe
         End::Closed => {}
         End::Cut => hub.log.line(&format!("{name} closed: cut off inside a frame")),
         End::Fault(error) => hub.log.line(&format!("{name} closed: {error}")),
+        End::NotOffered => hub.log.line(&format!("{name} closed: passed files, as nobody offered")),
         End::Io(error) => hub.log.line(&format!("{name} lost: {error}")),
     }
-    if matches!(end, End::Fault(_) | End::Cut) {
+    if matches!(end, End::Fault(_) | End::NotOffered | End::Cut) {
         hub.core.borrow_mut().count_faulty();
     }
     match identity {
@@ -184,6 +207,9 @@ fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Re
             Identity::Client(client) => {
                 let message = inbox.next_message::<ClientRequest>().map_err(End::Fault)?;
                 let Some((request, descriptors)) = message else { break };
+                if !descriptors.is_empty() && !hub.settings.offers_descriptors() {
+                    return Err(End::NotOffered);
+                }
                 let files = descriptors.into_iter().map(|fd| hub.hold(fd)).collect();
                 hub.step(Event::ClientSaid(client, request, files));
             }
@@ -236,4 +262,154 @@ async fn send(port: &Port) -> Result<(), End> {
         Err(error) => return Err(End::Io(error)),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::access::Access;
+    use crate::driver::clock::Clock;
+    use crate::driver::log::Log;
+    use crate::driver::token::Token;
+    use crate::driver::{Settings, budget};
+    use ipc_proto::Blob;
+    use ipc_proto::codec::encode_frame;
+    use ipc_proto::endpoint::Endpoint;
+    use ipc_proto::message::{Hello, JobId, Message, Stamp};
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::Shutdown;
+    use std::os::fd::BorrowedFd;
+    use std::os::unix::net::UnixStream;
+    use tokio::task::LocalSet;
+
+    const TOKEN: &[u8] = b"secret";
+
+    fn settings(socket: Endpoint) -> Settings {
+        let own_uid = nix::unistd::geteuid().as_raw();
+        Settings {
+            client_socket: socket.clone(),
+            worker_socket: socket,
+            access: Access { own_uid, uids: vec![], gids: vec![] },
+            client_token: Some(Token::parse(TOKEN).unwrap()),
+            image: "sha256:00".to_owned(),
+        }
+    }
+
+    fn vsock() -> Settings {
+        settings(Endpoint::Vsock { cid: None, port: 5001 })
+    }
+
+    fn unix() -> Settings {
+        settings(Endpoint::Unix("/x".into()))
+    }
+
+    fn frame(message: &impl Message) -> Vec<u8> {
+        let mut frame = Vec::new();
+        encode_frame(message, &mut frame).unwrap();
+        frame
+    }
+
+    fn client(token: &[u8]) -> Hello {
+        let (software, token) = ("test".to_owned(), Blob::from(token));
+        Hello::new(Role::Client(ClientIntro { software, token }))
+    }
+
+    /// Serves one peer that says `hello`, then the frames of `rest` with their files, and leaves;
+    /// how it was answered, and how many peers broke the protocol.
+    fn serve_one(
+        settings: Settings,
+        is_far: bool,
+        hello: &Hello,
+        rest: &[(Vec<u8>, &[BorrowedFd<'_>])],
+    ) -> (HelloReply, u64) {
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        peer.write_all(&frame(hello)).unwrap();
+        for (frame, files) in rest {
+            ipc_socket::send(peer.as_fd(), frame, files).unwrap();
+        }
+        peer.shutdown(Shutdown::Write).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let socket = if is_far { Socket::far(ours) } else { Socket::from(ours) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let faulty = LocalSet::new().block_on(&runtime, async {
+            let limits = budget::limits().unwrap();
+            let hub = Rc::new(Hub::new(limits, Clock::start(), Log::new(), settings));
+            serve(Rc::clone(&hub), socket, Side::Client).await;
+            hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty
+        });
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).unwrap();
+        let len = usize::try_from(u32::from_le_bytes(answer[..4].try_into().unwrap())).unwrap();
+        (ipc_proto::codec::decode(&answer[4..4 + len]).unwrap(), faulty)
+    }
+
+    fn answer(settings: Settings, is_far: bool, token: &[u8]) -> HelloReply {
+        serve_one(settings, is_far, &client(token), &[]).0
+    }
+
+    #[track_caller]
+    fn check_forbidden(reply: &HelloReply, want: &str) {
+        let HelloReply::Refused { reason: RefuseReason::Forbidden, text, .. } = reply else {
+            panic!("not refused: {reply:?}");
+        };
+        assert!(text.contains(want), "{text}");
+    }
+
+    #[test]
+    fn behind_vsock_only_who_knows_the_token_gets_in() {
+        assert!(matches!(answer(vsock(), true, TOKEN), HelloReply::Welcome(_)));
+        check_forbidden(&answer(vsock(), true, b""), "wants a token; see hashctl --token-file");
+        for guess in [&b"s"[..], b"secres", b"secret\n", b"secret\0"] {
+            check_forbidden(&answer(vsock(), true, guess), "is not this controller's");
+        }
+    }
+
+    #[test]
+    fn without_a_token_file_and_on_a_unix_socket_tokens_do_not_matter() {
+        let open = Settings { client_token: None, ..vsock() };
+        for token in [&b""[..], b"anything"] {
+            assert!(matches!(answer(open.clone(), true, token), HelloReply::Welcome(_)));
+            assert!(matches!(answer(unix(), false, token), HelloReply::Welcome(_)));
+        }
+    }
+
+    #[test]
+    fn a_uid_that_is_not_allowed_is_refused_whatever_it_knows() {
+        let mut settings = unix();
+        settings.access.own_uid = u32::MAX - 1;
+        if nix::unistd::geteuid().is_root() {
+            // Root is always allowed.
+            assert!(matches!(answer(settings, false, TOKEN), HelloReply::Welcome(_)));
+        } else {
+            check_forbidden(&answer(settings, false, TOKEN), "is not allowed");
+        }
+    }
+
+    #[test]
+    fn descriptors_are_offered_only_where_they_reach_the_workers() {
+        let mixed = Settings { worker_socket: vsock().worker_socket, ..unix() };
+        for (settings, is_far, want) in
+            [(unix(), false, true), (vsock(), true, false), (mixed, false, false)]
+        {
+            let reply = answer(settings.clone(), is_far, TOKEN);
+            let HelloReply::Welcome(welcome) = reply else { panic!("{reply:?}") };
+            assert_eq!((welcome.planes.descriptors, welcome.planes.inline), (want, true));
+            assert_eq!(welcome.image, "sha256:00");
+        }
+    }
+
+    #[test]
+    fn files_that_nobody_offered_to_take_close_the_connection() {
+        let mixed = Settings { worker_socket: vsock().worker_socket, ..unix() };
+        let job = JobId(1);
+        let algorithm = ipc_proto::Algorithm::Sha256;
+        let open = frame(&ClientRequest::Open { job, algorithm, weight: 1 });
+        let files = frame(&ClientRequest::Files { job, first: 0, files: vec![Stamp::default()] });
+        let file = File::open("/dev/null").unwrap();
+        let rest = [(open, &[][..]), (files, &[file.as_fd()])];
+        for (settings, want) in [(mixed, 1), (unix(), 0)] {
+            assert_eq!(serve_one(settings, false, &client(b""), &rest).1, want);
+        }
+    }
 }

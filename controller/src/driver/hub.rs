@@ -1,6 +1,6 @@
 //! The core with the ports that its actions go to.
 
-use super::access::Access;
+use super::Settings;
 use super::clock::Clock;
 use super::log::Log;
 use super::port::Port;
@@ -45,7 +45,7 @@ pub(super) struct Hub {
     pub(super) core: RefCell<Core<File>>,
     clock: Clock,
     pub(super) log: Log,
-    pub(super) access: Access,
+    pub(super) settings: Settings,
     pub(super) scratch: RefCell<Scratch>,
     clients: RefCell<HashMap<ClientId, Rc<Port>>>,
     workers: RefCell<HashMap<WorkerId, Rc<Port>>>,
@@ -54,12 +54,12 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(limits: Limits, clock: Clock, log: Log, access: Access) -> Self {
+    pub(super) fn new(limits: Limits, clock: Clock, log: Log, settings: Settings) -> Self {
         Self {
             core: RefCell::new(Core::new(limits)),
             clock,
             log,
-            access,
+            settings,
             scratch: RefCell::default(),
             clients: RefCell::default(),
             workers: RefCell::default(),
@@ -174,6 +174,7 @@ impl Hub {
         let mut rows_max = STATUS_ROWS_MAX;
         loop {
             status.software = env!("CARGO_PKG_VERSION").to_owned();
+            status.image = self.settings.image.clone();
             status.pid = std::process::id();
             status.uptime_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
             let reply = ClientReply::Status(Box::new(status));

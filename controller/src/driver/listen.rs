@@ -3,8 +3,11 @@
 
 use super::connection::{self, Side};
 use super::hub::Hub;
+use super::port::watch;
+use ipc_proto::endpoint::Endpoint;
 use ipc_proto::handshake::Refusal;
 use ipc_proto::message::RefuseReason;
+use ipc_socket::Socket;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
@@ -12,12 +15,13 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::UnixListener as StdListener;
-use std::path::{Display, Path, PathBuf};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 
 /// While there is no room, one peer each this long is told so; the others wait to be accepted.
@@ -30,23 +34,26 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub enum BindError {
     /// A living controller has it.
-    InUse(PathBuf),
+    InUse(Endpoint),
     /// Something else than a socket is in the way.
     NotASocket(PathBuf),
-    /// The system's error.
+    /// The system's error with a file.
     Io(PathBuf, io::Error),
+    /// The system's error with the socket itself.
+    Listen(Endpoint, io::Error),
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::InUse(path) => {
-                write!(f, "{}: another controller listens here; stop it first", path.display())
+            Self::InUse(endpoint) => {
+                write!(f, "{endpoint}: another controller listens here; stop it first")
             }
             Self::NotASocket(path) => {
                 write!(f, "{}: exists and is not a socket; remove it", path.display())
             }
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Listen(endpoint, error) => write!(f, "{endpoint}: {error}"),
         }
     }
 }
@@ -55,15 +62,102 @@ impl std::error::Error for BindError {}
 
 #[derive(Debug)]
 pub(super) struct Listener {
-    path: PathBuf,
-    listener: UnixListener,
-    _lock: Flock<File>,
+    endpoint: Endpoint,
+    listener: AsyncFd<ipc_socket::Listener>,
+    _place: Option<Place>,
 }
 
 impl Listener {
+    /// Listens at `endpoint`; nobody but its own user can open a Unix socket that `is_private`.
+    pub(super) fn bind(endpoint: &Endpoint, is_private: bool) -> Result<Self, BindError> {
+        let failed = |error: io::Error| {
+            if error.kind() == io::ErrorKind::AddrInUse {
+                return BindError::InUse(endpoint.clone());
+            }
+            BindError::Listen(endpoint.clone(), error)
+        };
+        let (listener, place) = match endpoint {
+            Endpoint::Unix(path) => {
+                let (listener, place) = Place::take(path, is_private)?;
+                (ipc_socket::Listener::unix(listener).map_err(failed)?, Some(place))
+            }
+            Endpoint::Vsock { cid, port } => {
+                (ipc_socket::Listener::vsock(*cid, *port).map_err(failed)?, None)
+            }
+            Endpoint::VsockUnix { .. } => return Err(failed(io::ErrorKind::Unsupported.into())),
+        };
+        let listener = watch(listener, Interest::READABLE).map_err(failed)?;
+        Ok(Self { endpoint: endpoint.clone(), listener, _place: place })
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Accepts peers, at most `peers_max` at a time.
+    pub(super) async fn serve(&self, hub: Rc<Hub>, side: Side, peers_max: u32) {
+        let room = Arc::new(Semaphore::new(usize::try_from(peers_max).unwrap_or(usize::MAX)));
+        loop {
+            let permit = tokio::select! {
+                biased;
+                permit = Arc::clone(&room).acquire_owned() => permit,
+                () = self.refuse_one(&hub, &room, peers_max) => continue,
+            };
+            let permit = permit.expect("the semaphore is never closed");
+            if let Some(socket) = self.accept(&hub).await {
+                let served = connection::serve(Rc::clone(&hub), socket, side);
+                tokio::task::spawn_local(async move {
+                    served.await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+
+    /// Tells one waiting peer that there is no room, unless there is some by now.
+    async fn refuse_one(&self, hub: &Hub, room: &Semaphore, peers_max: u32) {
+        tokio::time::sleep(BUSY_INTERVAL).await;
+        if room.available_permits() > 0 {
+            return;
+        }
+        if let Some(socket) = self.accept(hub).await {
+            let text = format!("the controller has its most connections, {peers_max}");
+            connection::refuse(hub, &socket, Refusal::new(RefuseReason::Busy, text));
+        }
+    }
+
+    async fn accept(&self, hub: &Hub) -> Option<Socket> {
+        match self.next().await {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                hub.log.line(&format!("{}: accept: {error}", self.endpoint));
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                None
+            }
+        }
+    }
+
+    async fn next(&self) -> io::Result<Socket> {
+        loop {
+            let mut guard = self.listener.readable().await?;
+            if let Ok(accepted) = guard.try_io(|listener| listener.get_ref().accept()) {
+                return accepted;
+            }
+        }
+    }
+}
+
+/// A path in the file system that is ours to listen at.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Place {
     /// Listens at `path`. A lock beside it tells a living controller from a dead one, which may
     /// have left its socket.
-    pub(super) fn bind(path: &Path, is_private: bool) -> Result<Self, BindError> {
+    fn take(path: &Path, is_private: bool) -> Result<(UnixListener, Self), BindError> {
         let failed = |error| BindError::Io(path.to_owned(), error);
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists())
         {
@@ -79,67 +173,19 @@ impl Listener {
             Err(error) => return Err(failed(error)),
         }
         let before = umask(Mode::from_bits_truncate(0o177));
-        let bound = StdListener::bind(path);
+        let bound = UnixListener::bind(path);
         umask(before);
         let listener = bound.map_err(failed)?;
+        let place = Self { path: path.to_owned(), _lock: lock };
         if !is_private {
             // Whoever is not allowed is refused by credentials, with a reason.
             fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
         }
-        listener.set_nonblocking(true).map_err(failed)?;
-        let listener = UnixListener::from_std(listener).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), listener, _lock: lock })
-    }
-
-    pub(super) fn path(&self) -> Display<'_> {
-        self.path.display()
-    }
-
-    /// Accepts peers, at most `peers_max` at a time.
-    pub(super) async fn serve(&self, hub: Rc<Hub>, side: Side, peers_max: u32) {
-        let room = Arc::new(Semaphore::new(usize::try_from(peers_max).unwrap_or(usize::MAX)));
-        loop {
-            let permit = tokio::select! {
-                biased;
-                permit = Arc::clone(&room).acquire_owned() => permit,
-                () = self.refuse_one(&hub, &room, peers_max) => continue,
-            };
-            let permit = permit.expect("the semaphore is never closed");
-            if let Some(stream) = self.accept(&hub).await {
-                let served = connection::serve(Rc::clone(&hub), stream, side);
-                tokio::task::spawn_local(async move {
-                    served.await;
-                    drop(permit);
-                });
-            }
-        }
-    }
-
-    /// Tells one waiting peer that there is no room, unless there is some by now.
-    async fn refuse_one(&self, hub: &Hub, room: &Semaphore, peers_max: u32) {
-        tokio::time::sleep(BUSY_INTERVAL).await;
-        if room.available_permits() > 0 {
-            return;
-        }
-        if let Some(stream) = self.accept(hub).await {
-            let text = format!("the controller has its most connections, {peers_max}");
-            connection::refuse(hub, &stream, Refusal::new(RefuseReason::Busy, text));
-        }
-    }
-
-    async fn accept(&self, hub: &Hub) -> Option<UnixStream> {
-        match self.listener.accept().await {
-            Ok((stream, _)) => Some(stream),
-            Err(error) => {
-                hub.log.line(&format!("{}: accept: {error}", self.path.display()));
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                None
-            }
-        }
+        Ok((listener, place))
     }
 }
 
-impl Drop for Listener {
+impl Drop for Place {
     fn drop(&mut self) {
         // The lock is still held, so this is our own socket; it may have been removed by hand.
         let _ = fs::remove_file(&self.path);
@@ -161,7 +207,7 @@ fn lock(path: &Path) -> Result<Flock<File>, BindError> {
         .map_err(failed)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
         if errno == Errno::EWOULDBLOCK {
-            BindError::InUse(path.to_owned())
+            BindError::InUse(Endpoint::Unix(path.to_owned()))
         } else {
             failed(errno.into())
         }

@@ -8,11 +8,10 @@ use super::hub::File;
 use super::outbox::{Flushed, Outbox};
 use ipc_proto::codec::CodecError;
 use ipc_proto::message::Message;
+use ipc_socket::Socket;
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -20,7 +19,7 @@ use tokio::sync::Notify;
 
 #[derive(Debug)]
 pub(super) struct Port {
-    socket: AsyncFd<UnixStream>,
+    socket: AsyncFd<Socket>,
     outbox: RefCell<Outbox>,
     /// Wakes the connection's task: there is something to send, or the connection is closed.
     pub(super) changed: Notify,
@@ -31,14 +30,14 @@ pub(super) struct Port {
 const WRITE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Port {
-    /// Takes a socket that was accepted.
-    pub(super) fn new(stream: tokio::net::UnixStream) -> io::Result<Self> {
-        let socket = watch(stream.into_std()?, Interest::READABLE)?;
+    /// Takes a socket that does not wait.
+    pub(super) fn new(socket: Socket) -> io::Result<Self> {
+        let socket = watch(socket, Interest::READABLE)?;
         let closed = Cell::new(false);
         Ok(Self { socket, outbox: RefCell::default(), changed: Notify::new(), closed })
     }
 
-    pub(super) fn stream(&self) -> &UnixStream {
+    pub(super) fn socket(&self) -> &Socket {
         self.socket.get_ref()
     }
 
@@ -50,7 +49,7 @@ impl Port {
     ) -> io::Result<T> {
         loop {
             let mut guard = self.socket.readable().await?;
-            match receive(self.stream().as_fd()) {
+            match receive(self.socket().as_fd()) {
                 Ok((received, is_all)) => {
                     if is_all {
                         guard.clear_ready();
@@ -65,7 +64,7 @@ impl Port {
 
     /// Waits until the socket takes more.
     pub(super) async fn writable(&self) -> io::Result<()> {
-        match self.stream().try_clone().and_then(|twin| watch(twin, Interest::WRITABLE)) {
+        match self.socket().try_clone().and_then(|twin| watch(twin, Interest::WRITABLE)) {
             Ok(twin) => twin.writable().await.map(drop),
             // No descriptor to spare: look again soon.
             Err(_) => {
@@ -92,7 +91,7 @@ impl Port {
     }
 
     pub(super) fn flush(&self) -> io::Result<Flushed> {
-        self.outbox.borrow_mut().flush(self.stream().as_fd())
+        self.outbox.borrow_mut().flush(self.socket().as_fd())
     }
 
     pub(super) fn has_unsent(&self) -> bool {
@@ -110,15 +109,14 @@ impl Port {
     pub(super) fn close(&self) {
         self.closed.set(true);
         self.changed.notify_one();
-        // The peer may have gone first; then there is nothing to shut down.
-        let _ = self.stream().shutdown(Shutdown::Both);
+        self.socket().close();
     }
 }
 
 #[expect(
     deprecated,
-    reason = "what replaces it is an unsafe function, whose condition a UnixStream always meets"
+    reason = "what replaces it is an unsafe function, whose condition every owner of one socket meets"
 )]
-fn watch(stream: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
-    AsyncFd::with_interest(stream, interest)
+pub(super) fn watch<T: AsRawFd>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    AsyncFd::with_interest(socket, interest)
 }

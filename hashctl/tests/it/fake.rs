@@ -5,10 +5,12 @@ use ipc_proto::codec;
 use ipc_proto::handshake;
 use ipc_proto::limits::HELLO_TIMEOUT;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, HelloReply, Message, Planes, RefuseReason, Versions, Welcome,
+    ClientIntro, ClientReply, ClientRequest, HelloReply, Message, Planes, RefuseReason, Role,
+    Versions, Welcome,
 };
 use ipc_socket::{Inbox, Scratch};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -57,12 +59,30 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn hello(&mut self) {
+    /// Plays the vsock device between the client and the controller.
+    pub(crate) fn lead_to(&mut self, port: u32) {
+        let want = format!("CONNECT {port}\n");
+        let mut line = vec![0; want.len()];
+        self.stream.read_exact(&mut line).unwrap();
+        assert_eq!(String::from_utf8(line).unwrap(), want);
+        self.stream.write_all(b"OK 1073741824\n").unwrap();
+    }
+
+    /// Says `bytes`, whatever they mean, and nothing more until the client leaves.
+    pub(crate) fn babble(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+        // A client that leaves early resets the connection.
+        let _ = self.stream.read_to_end(&mut Vec::new());
+    }
+
+    fn hello(&mut self) -> ClientIntro {
         self.stream.set_read_timeout(Some(HELLO_TIMEOUT)).unwrap();
         loop {
             if let Some(body) = self.inbox.next_body().unwrap() {
-                handshake::accept(&body).unwrap();
-                return;
+                match handshake::accept(&body).unwrap().role {
+                    Role::Client(intro) => return intro,
+                    Role::Worker(intro) => panic!("hashctl is no worker: {intro:?}"),
+                }
             }
             let received = self.inbox.receive(self.stream.as_fd(), &mut self.scratch).unwrap();
             assert!(received.bytes_len > 0, "a client says hello");
@@ -70,10 +90,16 @@ impl Peer {
     }
 
     pub(crate) fn welcome(&mut self, planes: Planes) {
-        self.hello();
+        self.welcome_from("", planes);
+    }
+
+    /// Welcomes the client in the name of a controller of this image, and gives its token.
+    pub(crate) fn welcome_from(&mut self, image: &str, planes: Planes) -> Vec<u8> {
+        let intro = self.hello();
         let (version, software) = (Versions::OURS.max, "9.8.7".to_owned());
-        let image = String::new();
+        let image = image.to_owned();
         self.put(&HelloReply::Welcome(Welcome { version, software, image, planes }));
+        intro.token.0
     }
 
     pub(crate) fn refuse(&mut self, text: &str) {

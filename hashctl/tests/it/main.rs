@@ -12,4 +12,5 @@ mod status;
 mod stdio;
 mod streams;
 mod sum;
+mod vsock;
 mod window;

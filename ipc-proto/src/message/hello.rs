@@ -5,18 +5,20 @@
 //! encoded as the lowest version of its own range defines it.
 
 use super::{LimitExceeded, Message, at_most, within};
-use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, WORKER_THREADS_MAX};
-use crate::{Algorithm, list};
+use crate::limits::{
+    BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX, WORKER_THREADS_MAX,
+};
+use crate::{Algorithm, Blob, list};
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of every connection.
 pub const MAGIC: [u8; 4] = *b"HCL\x01";
 
 /// The oldest protocol version that this code speaks.
-pub const VERSION_MIN: u16 = 1;
+pub const VERSION_MIN: u16 = 2;
 
 /// The newest protocol version that this code speaks.
-pub const VERSION_MAX: u16 = 1;
+pub const VERSION_MAX: u16 = 2;
 
 /// The protocol versions that a peer speaks, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,8 @@ pub enum Role {
 pub struct ClientIntro {
     /// Version of its software, such as `0.1.0`.
     pub software: String,
+    /// What lets it in where the kernel cannot say who it is; may be empty elsewhere.
+    pub token: Blob,
 }
 
 /// What a worker tells about itself.
@@ -132,9 +136,16 @@ impl Message for Preamble {
 impl Message for Hello {
     fn check(&self) -> Result<(), LimitExceeded> {
         match &self.role {
-            Role::Client(intro) => at_most("software", intro.software.len(), NAME_LEN_MAX),
+            Role::Client(intro) => intro.check(),
             Role::Worker(intro) => intro.check(),
         }
+    }
+}
+
+impl ClientIntro {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        at_most("software", self.software.len(), NAME_LEN_MAX)?;
+        at_most("token", self.token.len(), TOKEN_LEN_MAX)
     }
 }
 
@@ -185,7 +196,7 @@ pub enum RefuseReason {
     NotOurs,
     /// No common version.
     Version,
-    /// The peer's uid and gid are not allowed.
+    /// The peer's uid and gid are not allowed, or its token is not the right one.
     Forbidden,
     /// The role does not belong on this socket.
     WrongSocket,

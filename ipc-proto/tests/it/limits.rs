@@ -6,7 +6,7 @@ use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::limits::{
     BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX,
     INLINE_LEN_MAX, MERGE_VALUES_MAX, NAME_LEN_MAX, REASON_LEN_MAX, STATE_LEN_MAX, STATUS_ROWS_MAX,
-    WEIGHT_MAX, WORKER_THREADS_MAX,
+    TOKEN_LEN_MAX, WEIGHT_MAX, WORKER_THREADS_MAX,
 };
 use ipc_proto::message::{
     Backend, ClientIntro, ClientReply, ClientRequest, Failure, Hello, HelloReply, JobId, JobStatus,
@@ -120,9 +120,9 @@ fn worker(change: impl FnOnce(&mut WorkerIntro)) -> Hello {
 
 #[test]
 fn a_hello_keeps_its_limits() {
-    check("software", 0, NAME_LEN_MAX, |n| {
-        Hello::new(Role::Client(ClientIntro { software: text(n) }))
-    });
+    let client = |software, token| Hello::new(Role::Client(ClientIntro { software, token }));
+    check("software", 0, NAME_LEN_MAX, |n| client(text(n), Blob::default()));
+    check("token", 0, TOKEN_LEN_MAX, |n| client(text(0), Blob(vec![0; n])));
     check("name", 1, NAME_LEN_MAX, |n| worker(|w| w.name = text(n)));
     check("software", 0, NAME_LEN_MAX, |n| worker(|w| w.software = text(n)));
     check("image", 0, NAME_LEN_MAX, |n| worker(|w| w.image = text(n)));

@@ -100,7 +100,8 @@ impl Rng {
 
     fn hello(&mut self) -> Hello {
         let role = if self.flip() {
-            Role::Client(ClientIntro { software: self.text(0, 64) })
+            let len = usize::from(self.u16() % 65);
+            Role::Client(ClientIntro { software: self.text(0, 64), token: self.blob(len) })
         } else {
             Role::Worker(WorkerIntro {
                 name: self.text(1, 64),

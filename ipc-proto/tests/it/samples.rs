@@ -75,6 +75,7 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     for (label, message) in conversation() {
         add(&format!("example/{label}"), message);
     }
+    add("hello/client_with_token", Hello::new(client(Blob(vec![0, 0xff]))).into());
     add("hello/worker", Hello::new(Role::Worker(worker_intro())).into());
     for (label, reason) in [
         ("not_ours", RefuseReason::NotOurs),
@@ -118,7 +119,7 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     all
 }
 
-const VERSIONS: Versions = Versions { min: 1, max: 1 };
+const VERSIONS: Versions = Versions { min: 2, max: 2 };
 const STAMP: Stamp =
     Stamp { size: 4096, mtime_ns: 1_700_000_000_123_456_789, ctime_ns: -1_000_000_001 };
 
@@ -130,8 +131,8 @@ fn conversation() -> [(&'static str, Any); 8] {
     let runs = vec![Run { first: 0, len: 1 }];
     let outputs = Blob::from(&SHA256_ABC[..]);
     [
-        ("hello", Hello::new(Role::Client(ClientIntro { software: software.clone() })).into()),
-        ("welcome", HelloReply::Welcome(Welcome { version: 1, software, image, planes }).into()),
+        ("hello", Hello::new(client(Blob::default())).into()),
+        ("welcome", HelloReply::Welcome(Welcome { version: 2, software, image, planes }).into()),
         ("open", ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1 }.into()),
         ("opened", ClientReply::Opened { job, window, workers: 2 }.into()),
         (
@@ -143,6 +144,10 @@ fn conversation() -> [(&'static str, Any); 8] {
         ("results", ClientReply::Results { job, runs, outputs, failures: vec![] }.into()),
         ("finished", ClientReply::Finished { job, items: 1, failed: 0 }.into()),
     ]
+}
+
+fn client(token: Blob) -> Role {
+    Role::Client(ClientIntro { software: "0.1.0".to_owned(), token })
 }
 
 fn worker_intro() -> WorkerIntro {

@@ -6,3 +6,4 @@ mod example;
 mod leaks;
 mod open;
 mod support;
+mod wire;

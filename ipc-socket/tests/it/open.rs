@@ -2,6 +2,7 @@
 
 use crate::support::{borrow, files, files_message, frame, inodes};
 use ipc_proto::Blob;
+use ipc_proto::endpoint::Endpoint;
 use ipc_proto::frame::FrameError;
 use ipc_proto::limits::{BODY_LEN_MAX, HELLO_TIMEOUT};
 use ipc_proto::message::{
@@ -12,7 +13,6 @@ use ipc_socket::{ConnectError, Connection, Inbox, InboxError, ReceiveError, Scra
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::process;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -22,12 +22,12 @@ use tempfile::TempDir;
 const RACES: usize = 200;
 
 fn role() -> Role {
-    Role::Client(ClientIntro { software: "test".to_owned() })
+    Role::Client(ClientIntro { software: "test".to_owned(), token: Blob::default() })
 }
 
 fn welcome() -> Welcome {
     let planes = Planes { descriptors: true, inline: true };
-    Welcome { version: 1, software: "0.1.0".to_owned(), image: String::new(), planes }
+    Welcome { version: 2, software: "0.1.0".to_owned(), image: String::new(), planes }
 }
 
 fn refused() -> HelloReply {
@@ -49,8 +49,8 @@ impl<T: Send + 'static> Controller<T> {
         Self { dir, thread: thread::spawn(accept) }
     }
 
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("socket")
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::Unix(self.dir.path().join("socket"))
     }
 
     fn join(self) -> T {
@@ -90,7 +90,7 @@ fn open_answered(answer: &[u8]) -> ConnectError {
         stream.read_exact(&mut vec![0; hello.len()]).expect("a hello");
         stream.write_all(&answer).expect("the client listens");
     });
-    let error = Connection::open(&controller.path(), role()).expect_err("no welcome");
+    let error = Connection::open(&controller.endpoint(), role()).expect_err("no welcome");
     controller.join();
     error
 }
@@ -106,7 +106,7 @@ fn a_welcome_opens_the_connection_and_messages_pass_both_ways() {
         (&stream).write_all(&frame(&ClientReply::Ready { workers: 3, enough: true })).unwrap();
         (request, inodes(&descriptors))
     });
-    let mut connection = Connection::open(&controller.path(), role()).unwrap();
+    let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
     assert_eq!(connection.welcome, welcome());
     let (message, files) = (files_message(0, 3), files(3));
     connection.sender.send(&message, &borrow(&files)).unwrap();
@@ -135,7 +135,7 @@ fn messages_longer_than_the_sockets_buffer_pass() {
             assert_eq!(reader.next::<ClientRequest>().0, want);
         }
     });
-    let mut connection = Connection::open(&controller.path(), role()).unwrap();
+    let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
     for _ in 0..4 {
         connection.sender.send(&large, &[]).unwrap();
     }
@@ -150,7 +150,7 @@ fn a_message_that_fits_no_frame_is_an_error_before_anything_is_sent() {
         (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
         reader.next::<ClientRequest>().0
     });
-    let mut connection = Connection::open(&controller.path(), role()).unwrap();
+    let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
     let outputs = Blob(vec![0; BODY_LEN_MAX]);
     let results = ClientReply::Results { job: JobId(1), runs: vec![], outputs, failures: vec![] };
     let error = connection.sender.send(&results, &[]).unwrap_err();
@@ -168,7 +168,7 @@ fn a_time_limit_passes_and_the_connection_goes_on() {
         reader.next::<ClientRequest>();
         (&stream).write_all(&frame(&ClientReply::Ready { workers: 0, enough: false })).unwrap();
     });
-    let mut connection = Connection::open(&controller.path(), role()).unwrap();
+    let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
     connection.receiver.set_timeout(Some(Duration::from_millis(20))).unwrap();
     let nothing = connection.receiver.receive::<ClientReply>();
     assert!(matches!(nothing, Err(ReceiveError::TimedOut)), "{nothing:?}");
@@ -186,7 +186,7 @@ fn close_ends_a_blocked_receive() {
         (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
         (&stream).read_to_end(&mut Vec::new()).unwrap()
     });
-    let connection = Connection::open(&controller.path(), role()).unwrap();
+    let connection = Connection::open(&controller.endpoint(), role()).unwrap();
     let mut receiver = connection.receiver;
     let blocked = thread::spawn(move || receiver.receive::<ClientReply>().unwrap_err());
     connection.sender.close();
@@ -203,7 +203,7 @@ fn no_controller_is_an_error_of_the_system() {
         (ErrorKind::NotFound, "nothing there"),
         (ErrorKind::ConnectionRefused, "the socket of a controller that is dead"),
     ] {
-        let error = Connection::open(&path, role()).unwrap_err();
+        let error = Connection::open(&Endpoint::Unix(path.clone()), role()).unwrap_err();
         assert!(matches!(&error, ConnectError::Io(e) if e.kind() == want), "{why}: {error:?}");
         drop(UnixListener::bind(&path));
     }
@@ -220,7 +220,7 @@ fn a_refusal_is_told_in_the_controllers_words() {
 fn a_refusal_by_a_controller_that_reads_nothing_is_told_as_well() {
     for race in 0..RACES {
         let controller = Controller::start(|mut stream| stream.write_all(&frame(&refused())));
-        let error = Connection::open(&controller.path(), role()).unwrap_err();
+        let error = Connection::open(&controller.endpoint(), role()).unwrap_err();
         assert_eq!(error.to_string(), "refused: full", "race {race}");
         controller.join().unwrap();
     }
@@ -230,7 +230,7 @@ fn a_refusal_by_a_controller_that_reads_nothing_is_told_as_well() {
 fn a_controller_that_closes_at_once_is_an_error_of_the_system() {
     for race in 0..RACES {
         let controller = Controller::start(drop);
-        let error = Connection::open(&controller.path(), role()).unwrap_err();
+        let error = Connection::open(&controller.endpoint(), role()).unwrap_err();
         let gone = |kind| matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
         assert!(matches!(&error, ConnectError::Io(e) if gone(e.kind())), "race {race}: {error:?}");
         controller.join();
@@ -267,7 +267,7 @@ fn a_reply_cut_short_is_no_welcome() {
 fn a_controller_that_never_answers_is_given_up() {
     let controller = Controller::start(|mut stream| stream.read_to_end(&mut Vec::new()).unwrap());
     let start = Instant::now();
-    let error = Connection::open(&controller.path(), role()).unwrap_err();
+    let error = Connection::open(&controller.endpoint(), role()).unwrap_err();
     let waited = start.elapsed();
     assert!(matches!(&error, ConnectError::Io(e) if e.kind() == ErrorKind::TimedOut), "{error:?}");
     assert!((2 * HELLO_TIMEOUT..5 * HELLO_TIMEOUT).contains(&waited), "{waited:?}");
@@ -277,7 +277,7 @@ fn a_controller_that_never_answers_is_given_up() {
 #[test]
 fn the_peer_is_us() {
     let controller = Controller::start(|stream| ipc_socket::peer(stream.as_fd()).unwrap());
-    let stream = UnixStream::connect(controller.path()).unwrap();
+    let stream = UnixStream::connect(controller.dir.path().join("socket")).unwrap();
     let (client, server) = (ipc_socket::peer(stream.as_fd()).unwrap(), controller.join());
     assert_eq!(client, server);
     assert_eq!(client.pid, process::id());

@@ -5,6 +5,8 @@ use super::error::Error;
 use crate::run_dir::RunDir;
 use crate::say::{indented, say};
 use crate::supervise::{Console, Event, Program, ProgramId, Restart, Supervisor, describe};
+use ipc_proto::Blob;
+use ipc_proto::endpoint::Endpoint;
 use ipc_proto::message::{ClientIntro, ClientReply, ClientRequest, Role};
 use ipc_socket::Connection;
 use std::ffi::OsString;
@@ -180,8 +182,9 @@ impl Cluster {
 /// Connects to the controller at `socket` as a client.
 pub(super) fn connect(socket: &Path) -> Result<Connection, Error> {
     let software = env!("CARGO_PKG_VERSION").to_owned();
-    let role = Role::Client(ClientIntro { software });
-    let connection = Connection::open(socket, role).map_err(Error::Unreachable)?;
+    let role = Role::Client(ClientIntro { software, token: Blob::default() });
+    let endpoint = Endpoint::Unix(socket.to_owned());
+    let connection = Connection::open(&endpoint, role).map_err(Error::Unreachable)?;
     connection.receiver.set_timeout(Some(REPLY_LIMIT)).map_err(Error::io("set a time limit"))?;
     Ok(connection)
 }

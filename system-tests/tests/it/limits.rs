@@ -2,13 +2,14 @@
 
 use crate::support::{output, text, until};
 use ipc_proto::codec::encode_frame;
-use ipc_proto::endpoint::WORKER_SOCKET;
+use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
 use ipc_proto::message::{ClientReply, ClientRequest, Hello, JobId, WorkerReply, WorkerRequest};
 use ipc_proto::{Algorithm, Blob};
 use ipc_socket::Connection;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use system_tests::{Cluster, Options, client, client_role, cpu_time, worker_role};
 
@@ -89,8 +90,9 @@ fn a_peer_that_breaks_the_protocol_is_closed_counted_and_logged_and_nobody_else_
 fn the_wrong_socket_a_taken_name_and_silence_are_refused_in_words() {
     let cluster = Cluster::start(Options::default());
     let worker_socket = cluster.dir().join(WORKER_SOCKET);
-    let refusal =
-        |path: &std::path::Path, role| Connection::open(path, role).unwrap_err().to_string();
+    let refusal = |path: &Path, role| {
+        Connection::open(&Endpoint::Unix(path.to_owned()), role).unwrap_err().to_string()
+    };
     assert!(refusal(&worker_socket, client_role()).contains("workers' socket"));
     assert!(refusal(&cluster.client_socket(), worker_role("x")).contains("clients' socket"));
     assert!(refusal(&worker_socket, worker_role("w0")).contains("connected already"));
@@ -129,10 +131,10 @@ fn two_hundred_clients_on_a_controller_with_64_files_cost_little_and_leave_it_se
 #[test]
 fn a_thousand_workers_are_served_at_once() {
     let cluster = Cluster::start(Options { workers: 0, ..Options::default() });
-    let path = cluster.dir().join(WORKER_SOCKET);
+    let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
     let mut workers: Vec<Connection> = (0..1000)
         .map(|i| {
-            let mut worker = Connection::open(&path, worker_role(&format!("w{i:04}"))).unwrap();
+            let mut worker = Connection::open(&endpoint, worker_role(&format!("w{i:04}"))).unwrap();
             worker.sender.send(&WorkerReply::Credit { batches: 1 }, &[]).unwrap();
             worker
         })

@@ -8,3 +8,4 @@ mod limits;
 mod oracle;
 mod run_sh;
 mod support;
+mod vsock;

@@ -32,6 +32,8 @@ fn a_wrong_option_is_a_usage_error() {
         (&["--name", ""], "1 to 64 bytes"),
         (&["--name", "a\nb"], "no control characters"),
         (&["--connect", "@abstract"], "abstract sockets"),
+        (&["--connect", "vsock:any:5000"], "any CID is only for listening"),
+        (&["--connect", "vsock:2:x"], "is no number from 1 to"),
         (&["--connect", "unix:/a", "--runtime-dir", "/b"], "cannot be used with"),
         (&["file"], "unexpected argument"),
     ] {
@@ -39,6 +41,13 @@ fn a_wrong_option_is_a_usage_error() {
         assert_eq!(output.status.code(), Some(2), "{options:?}");
         assert!(stderr(&output).contains(text), "{options:?}: {}", stderr(&output));
     }
+    let image = |value: &str| {
+        let mut worker = Command::new(WORKER);
+        worker.args(["--connect", "/nowhere/worker.sock"]).env("HASHCLUSTER_IMAGE", value);
+        stderr(&worker.output().unwrap())
+    };
+    assert!(image(&"x".repeat(65)).contains("HASHCLUSTER_IMAGE is longer than 64 bytes"));
+    assert!(image("a b").contains("HASHCLUSTER_IMAGE is not printable"));
     let deep = format!("/{}", "x".repeat(120));
     let output = run(&["--runtime-dir", &deep]);
     assert_eq!(output.status.code(), Some(2));

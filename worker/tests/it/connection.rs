@@ -33,6 +33,41 @@ fn a_worker_says_what_it_is() {
 }
 
 #[test]
+fn a_worker_behind_vsock_says_what_it_is_and_works_on_bytes() {
+    let controller = Controller::new();
+    let _worker = Worker::start_behind_device(&controller, 5000, "sha256:00ff");
+    let mut peer = controller.accept();
+    peer.lead_to(5000);
+    let intro = peer.hello();
+    assert_eq!(intro.planes, Planes { descriptors: false, inline: true });
+    assert_eq!(intro.image, "sha256:00ff");
+    peer.send(&welcome(), &[]);
+    peer.credit();
+    let work = Work::Messages { lens: vec![3], data: Blob(b"abc".to_vec()) };
+    let lease = peer.assign(Algorithm::Blake3, work, &[]);
+    assert_eq!(peer.done(lease), (blake3::hash(b"abc").as_bytes().to_vec(), vec![]));
+}
+
+#[test]
+fn a_worker_dials_again_until_a_device_leads_to_its_controller() {
+    let controller = Controller::new();
+    let worker = Worker::start_behind_device(&controller, 5000, "");
+    // Nobody listens in the VM; then it boots, and does not answer.
+    drop(controller.accept());
+    worker.says("nobody in it listens on this port; trying until there is one");
+    let mute = controller.accept();
+    worker.says("the VM does not answer in 2 seconds; trying until there is one");
+    drop(mute);
+    let mut peer = controller.accept();
+    peer.lead_to(5000);
+    peer.hello();
+    peer.send(&welcome(), &[]);
+    worker.says("connected to the controller at vsock-unix:");
+    peer.credit();
+    worker.says_no_more();
+}
+
+#[test]
 fn a_worker_waits_for_a_controller_that_is_not_there_yet_and_says_so_once() {
     let dir = tempfile::tempdir().unwrap();
     let worker = Worker::start_in(dir.path(), &[]);

@@ -11,7 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::fstat;
 use nix::sys::time::TimeVal;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -90,6 +90,15 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Plays the vsock device between the worker and the controller.
+    pub(crate) fn lead_to(&mut self, port: u32) {
+        let want = format!("CONNECT {port}\n");
+        let mut line = vec![0; want.len()];
+        self.stream.read_exact(&mut line).unwrap();
+        assert_eq!(String::from_utf8(line).unwrap(), want);
+        self.stream.write_all(b"OK 1073741824\n").unwrap();
+    }
+
     pub(crate) fn hello(&mut self) -> WorkerIntro {
         loop {
             if let Some(body) = self.inbox.next_body().unwrap() {
@@ -224,6 +233,18 @@ impl Worker {
     pub(crate) fn start_in(dir: &Path, options: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hashcluster-worker"));
         command.arg("--runtime-dir").arg(dir).args(["--name", NAME]).args(options);
+        Self::spawn(&mut command)
+    }
+
+    /// A worker that reaches its controller through a vsock device.
+    pub(crate) fn start_behind_device(controller: &Controller, port: u32, image: &str) -> Self {
+        let device = controller.dir.path().join("worker.sock");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hashcluster-worker"));
+        command.arg("--connect").arg(format!("vsock-unix:{}:{port}", device.display()));
+        Self::spawn(command.args(["--name", NAME]).env("HASHCLUSTER_IMAGE", image))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, lines) = channel();

@@ -4,7 +4,7 @@
 //! side gains by several messages sharing a system call.
 
 use crate::report::{Report, Target, median, us};
-use ipc_proto::endpoint::WORKER_SOCKET;
+use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
 use ipc_proto::message::{ClientReply, ClientRequest, JobId, WorkerReply, WorkerRequest};
 use ipc_proto::{Algorithm, Blob};
 use ipc_socket::Connection;
@@ -51,11 +51,11 @@ pub(crate) fn run(report: &mut Report) {
 impl Fleet {
     fn start(len: usize) -> Self {
         let cluster = Cluster::start(Options { workers: 0, ..Options::default() });
-        let path = cluster.dir().join(WORKER_SOCKET);
+        let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
         let workers: Vec<Connection> = (0..len)
             .map(|i| {
                 let role = worker_role(&format!("w{i}"));
-                let mut worker = Connection::open(&path, role).expect("room for a worker");
+                let mut worker = Connection::open(&endpoint, role).expect("room for a worker");
                 let credit = WorkerReply::Credit { batches: 1 };
                 worker.sender.send(&credit, &[]).expect("the controller lives");
                 worker

@@ -1,0 +1,143 @@
+//! Stream sockets of both families, connected and listening.
+//!
+//! A connected one is held as the standard library's `UnixStream`, also when it is `AF_VSOCK`: what
+//! is asked of it here (shut down, time limits, a second handle) are calls on a descriptor that do
+//! not care for the family.
+
+use crate::sys;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, listen, socket,
+};
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+/// Stands for every context id, in place of one (vsock(7)).
+const CID_ANY: u32 = libc::VMADDR_CID_ANY;
+
+/// A connected stream socket.
+#[derive(Debug)]
+pub struct Socket {
+    stream: UnixStream,
+    is_local: bool,
+}
+
+impl Socket {
+    /// A socket that leads into a VM or out of one, whatever its family is at this end.
+    #[must_use]
+    pub fn far(stream: impl Into<OwnedFd>) -> Self {
+        Self { stream: UnixStream::from(stream.into()), is_local: false }
+    }
+
+    /// Whether the other end is a process of this host: only then descriptors can pass, and the
+    /// kernel knows who it is.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    /// A second handle of the same socket.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { stream: self.stream.try_clone()?, ..*self })
+    }
+
+    /// Bounds each wait for bytes from now on, over every handle; `None` waits for ever.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_read_timeout(timeout)
+    }
+
+    /// Bounds each wait for the peer to take bytes from now on, over every handle; `None` waits
+    /// for ever.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.stream.set_write_timeout(timeout)
+    }
+
+    /// Whether calls that would wait fail instead.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.stream.set_nonblocking(nonblocking)
+    }
+
+    /// Ends the connection in both directions; what closes only one of them is not understood by
+    /// every wire.
+    pub fn close(&self) {
+        // The peer may have closed first; then there is nothing left to do.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Self {
+        Self { stream, is_local: true }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+/// A listening stream socket whose `accept` does not wait.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+    is_unix: bool,
+}
+
+impl Listener {
+    /// Listens on a port of `cid`, one of this machine's; `None` for all that it has.
+    ///
+    /// # Errors
+    /// As socket(2), bind(2) and listen(2).
+    pub fn vsock(cid: Option<u32>, port: u32) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
+        bind(socket.as_raw_fd(), &VsockAddr::new(cid.unwrap_or(CID_ANY), port))?;
+        listen(&socket, Backlog::MAXCONN)?;
+        Ok(Self { socket, is_unix: false })
+    }
+
+    /// Takes a Unix socket that listens.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn unix(listener: UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { socket: listener.into(), is_unix: true })
+    }
+
+    /// Accepts a peer that waits; the new socket does not wait either.
+    ///
+    /// # Errors
+    /// As accept(2), `WouldBlock` if there is none.
+    pub fn accept(&self) -> io::Result<Socket> {
+        let stream = UnixStream::from(sys::accept(self.socket.as_fd())?);
+        Ok(Socket { stream, is_local: self.is_unix })
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
