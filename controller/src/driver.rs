@@ -39,6 +39,8 @@ pub struct Settings {
     pub worker_socket: PathBuf,
     /// Who may.
     pub access: Access,
+    /// Datasets in which clients may name files.
+    pub datasets: Vec<String>,
 }
 
 /// Why a controller could not run.
@@ -83,7 +85,7 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Runtime)?;
         let log = Log::new();
         log.line(&format!("listens on {} and {}", clients.path(), workers.path()));
-        let hub = Rc::new(Hub::new(limits, Clock::start(), log, settings.access.clone()));
+        let hub = Rc::new(Hub::new(limits, Clock::start(), log, settings));
         tokio::task::spawn_local(Rc::clone(&hub).tick());
         let (clients_max, workers_max) = (limits.clients_max, limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);

@@ -3,6 +3,8 @@
 use clap::Parser;
 use hashcluster_controller::driver::{self, Settings, access::Access};
 use ipc_proto::endpoint;
+use ipc_proto::limits::DATASETS_MAX;
+use ipc_proto::message::{LimitExceeded, check_dataset};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,6 +37,11 @@ struct Args {
     #[arg(long, value_name = "GID")]
     allow_gid: Vec<u32>,
 
+    /// Lets clients name files in this dataset, which workers have under the same name; may be
+    /// repeated, up to 16 times.
+    #[arg(long, value_name = "NAME", value_parser = dataset)]
+    dataset: Vec<String>,
+
     /// Writes a line to this descriptor once both sockets listen.
     #[arg(long, value_name = "N")]
     ready_fd: Option<u32>,
@@ -64,6 +71,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         }
     };
     Ok(Settings {
+        datasets: datasets(&args.dataset)?,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,
         access: Access {
@@ -72,6 +80,21 @@ fn settings(args: &Args) -> Result<Settings, String> {
             gids: args.allow_gid.clone(),
         },
     })
+}
+
+fn dataset(name: &str) -> Result<String, LimitExceeded> {
+    check_dataset(name).map(|()| name.to_owned())
+}
+
+fn datasets(names: &[String]) -> Result<Vec<String>, String> {
+    let is_second = |(i, name): &(usize, &String)| names[..*i].contains(name);
+    if let Some((_, name)) = names.iter().enumerate().find(is_second) {
+        return Err(format!("dataset {name} is named twice"));
+    }
+    if names.len() > DATASETS_MAX {
+        return Err(format!("{} datasets, at most {DATASETS_MAX} are possible", names.len()));
+    }
+    Ok(names.to_vec())
 }
 
 /// Tells whoever started us that both sockets listen.

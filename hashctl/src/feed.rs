@@ -60,7 +60,7 @@ pub(crate) enum Plane {
 
 impl Plane {
     /// The best one that the controller offers.
-    pub(crate) fn best(planes: Planes) -> Option<Self> {
+    pub(crate) fn best(planes: &Planes) -> Option<Self> {
         match planes {
             Planes { descriptors: true, .. } => Some(Self::Descriptors),
             Planes { inline: true, .. } => Some(Self::Inline),

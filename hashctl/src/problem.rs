@@ -71,6 +71,9 @@ impl fmt::Display for Problem {
             Self::Failure(Failure::Unsupported) => {
                 f.write_str("no worker serves this algorithm; see hashctl status")
             }
+            Self::Failure(Failure::UnknownDataset) => {
+                f.write_str("the controller does not know the dataset that it is in")
+            }
             Self::Failure(Failure::WorkersLost { attempts }) => {
                 write!(f, "lost {attempts} workers while they read it; see hashctl status")
             }

@@ -69,7 +69,7 @@ pub(crate) fn run(
         Ok(client) => client,
         Err(exit) => return exit,
     };
-    let Some(plane) = Plane::best(client.welcome().planes) else {
+    let Some(plane) = Plane::best(&client.welcome().planes) else {
         say(format_args!("the controller takes neither descriptors nor inline bytes"));
         return Exit::Unreachable;
     };

@@ -110,7 +110,7 @@ async fn hello(
         version,
         software: env!("CARGO_PKG_VERSION").to_owned(),
         image: String::new(),
-        planes: Planes { descriptors: true, inline: true },
+        planes: Planes { descriptors: true, inline: true, datasets: hub.datasets.clone() },
     });
     port.push(&welcome, Vec::new()).expect("a welcome is short");
     port.flush_or_wake();
@@ -145,6 +145,9 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Pe
         Role::Worker(intro) => {
             let name = format!("worker {}", intro.name);
             hub.log.line(&format!("{name} is here, with {} threads", intro.threads));
+            for dataset in intro.planes.datasets.iter().filter(|d| !hub.datasets.contains(d)) {
+                hub.log.line(&format!("{name} has dataset {dataset}, which no --dataset names"));
+            }
             (Identity::Worker(hub.add_worker(port, intro)), name)
         }
     };

@@ -1,5 +1,6 @@
 //! The core with the ports that its actions go to.
 
+use super::Settings;
 use super::access::Access;
 use super::clock::Clock;
 use super::log::Log;
@@ -46,6 +47,8 @@ pub(super) struct Hub {
     clock: Clock,
     pub(super) log: Log,
     pub(super) access: Access,
+    /// The datasets that the core knows.
+    pub(super) datasets: Vec<String>,
     pub(super) scratch: RefCell<Scratch>,
     clients: RefCell<HashMap<ClientId, Rc<Port>>>,
     workers: RefCell<HashMap<WorkerId, Rc<Port>>>,
@@ -54,12 +57,14 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(limits: Limits, clock: Clock, log: Log, access: Access) -> Self {
+    pub(super) fn new(limits: Limits, clock: Clock, log: Log, settings: &Settings) -> Self {
+        let datasets = settings.datasets.clone();
         Self {
-            core: RefCell::new(Core::new(limits)),
+            core: RefCell::new(Core::new(limits, datasets.clone())),
             clock,
             log,
-            access,
+            access: settings.access.clone(),
+            datasets,
             scratch: RefCell::default(),
             clients: RefCell::default(),
             workers: RefCell::default(),

@@ -20,7 +20,8 @@ struct Table {
 
 impl Table {
     fn new(limits: Limits) -> Self {
-        let mut table = Self { core: Core::new(limits), now: Duration::ZERO, actions: Vec::new() };
+        let mut table =
+            Self { core: Core::new(limits, vec![]), now: Duration::ZERO, actions: Vec::new() };
         table.step(Event::ClientJoined { client: CLIENT, uid: 7, pid: 70 });
         table
     }
@@ -54,7 +55,7 @@ impl Table {
             threads: 1,
             memory_bytes: 0,
             backends: Algorithm::ALL.map(backend).to_vec(),
-            planes: Planes { descriptors: true, inline: true },
+            planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
         };
         self.step(Event::WorkerJoined(WorkerId(worker), intro));
         self.hear(worker, WorkerReply::Credit { batches: credit });

@@ -142,7 +142,7 @@ fn version_is_ours_and_the_controllers_if_it_runs() {
     let fake = Fake::start(|peer| peer.welcome(DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
     let socket = fake.socket().display();
-    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 1\n");
+    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 2\n");
     assert_eq!((ours.out(), ours.code), (want, 0));
 
     let dir = tempdir().unwrap();

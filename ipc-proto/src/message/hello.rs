@@ -4,8 +4,9 @@
 //! age can be told in clear words that there is no common version. The rest of a `Hello` is
 //! encoded as the lowest version of its own range defines it.
 
+use super::named::check_datasets;
 use super::{LimitExceeded, Message, at_most, within};
-use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, WORKER_THREADS_MAX};
+use crate::limits::{BACKENDS_MAX, DATASETS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, WORKER_THREADS_MAX};
 use crate::{Algorithm, list};
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +14,10 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 4] = *b"HCL\x01";
 
 /// The oldest protocol version that this code speaks.
-pub const VERSION_MIN: u16 = 1;
+pub const VERSION_MIN: u16 = 2;
 
 /// The newest protocol version that this code speaks.
-pub const VERSION_MAX: u16 = 1;
+pub const VERSION_MAX: u16 = 2;
 
 /// The protocol versions that a peer speaks, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,12 +116,15 @@ pub struct Backend {
 }
 
 /// The data planes that a peer can use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planes {
     /// Passed file descriptors.
     pub descriptors: bool,
     /// Bytes inside messages.
     pub inline: bool,
+    /// Names in these datasets: those that a worker has, or that the controller knows.
+    #[serde(deserialize_with = "list::at_most::<_, _, DATASETS_MAX>")]
+    pub datasets: Vec<String>,
 }
 
 impl Message for Preamble {
@@ -145,7 +149,8 @@ impl WorkerIntro {
         at_most("image", self.image.len(), NAME_LEN_MAX)?;
         within("threads", usize::from(self.threads), 1, usize::from(WORKER_THREADS_MAX))?;
         within("backends", self.backends.len(), 1, BACKENDS_MAX)?;
-        self.backends.iter().try_for_each(|b| at_most("backend", b.backend.len(), NAME_LEN_MAX))
+        self.backends.iter().try_for_each(|b| at_most("backend", b.backend.len(), NAME_LEN_MAX))?;
+        check_datasets(&self.planes.datasets)
     }
 }
 
@@ -202,7 +207,8 @@ impl Message for HelloReply {
         match self {
             Self::Welcome(welcome) => {
                 at_most("software", welcome.software.len(), NAME_LEN_MAX)?;
-                at_most("image", welcome.image.len(), NAME_LEN_MAX)
+                at_most("image", welcome.image.len(), NAME_LEN_MAX)?;
+                check_datasets(&welcome.planes.datasets)
             }
             Self::Refused { text, .. } => at_most("text", text.len(), REASON_LEN_MAX),
         }

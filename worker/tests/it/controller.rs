@@ -69,7 +69,7 @@ pub(crate) fn welcome() -> HelloReply {
         version: VERSION_MAX,
         software: "test".to_owned(),
         image: String::new(),
-        planes: Planes { descriptors: true, inline: true },
+        planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
     })
 }
 
