@@ -1,5 +1,6 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
+use crate::plane::Choice;
 use clap::{Args as Group, Parser, Subcommand};
 use ipc_proto::Algorithm;
 use std::ffi::OsString;
@@ -26,6 +27,16 @@ pub(crate) struct Global {
     /// The controller's client socket: unix:PATH, or a path with a slash
     #[arg(long, value_name = "ENDPOINT", global = true)]
     pub(crate) connect: Option<String>,
+    /// How files reach the workers, for tests
+    #[arg(
+        long,
+        value_name = "PLANE",
+        global = true,
+        hide = true,
+        value_enum,
+        default_value = "auto"
+    )]
+    pub(crate) plane: Choice,
     /// Say what is done how, and which symbolic links are left out
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,

@@ -1,6 +1,7 @@
 //! What the arguments and the environment mean: which socket, and what is open.
 
 use crate::args::Global;
+use crate::plane::Choice;
 use crate::quote::quote;
 use ipc_proto::endpoint::{self, CLIENT_SOCKET, EndpointError, SYSTEM_RUNTIME_DIR};
 use std::env;
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// Names the runtime directory when no argument does.
 const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
+
+/// Links to the datasets, in the runtime directory.
+const DATASETS_DIR: &str = "datasets";
 
 /// Which of the standard descriptors were open when the program started.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +28,9 @@ pub struct Stdio {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) socket: PathBuf,
+    /// Where links to the datasets of this controller are, if that is known.
+    pub(crate) datasets: Option<PathBuf>,
+    pub(crate) plane: Choice,
     pub(crate) verbose: bool,
     pub(crate) stdio: Stdio,
 }
@@ -31,18 +38,20 @@ pub(crate) struct Config {
 impl Config {
     pub(crate) fn new(global: Global, stdio: Stdio) -> Result<Self, EndpointError> {
         let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
-        let socket = match global.connect {
-            Some(text) => endpoint::parse(&text)?,
+        let (socket, datasets) = match global.connect {
+            // Links beside another controller may lead elsewhere.
+            Some(text) => (endpoint::parse(&text)?, None),
             None => {
                 let asked =
                     global.runtime_dir.or_else(|| variable(RUNTIME_DIR_VARIABLE).map(Into::into));
                 let xdg = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
                 let exists = Path::new(SYSTEM_RUNTIME_DIR).is_dir();
-                endpoint::runtime_dir(asked, exists, xdg).join(CLIENT_SOCKET)
+                let dir = endpoint::runtime_dir(asked, exists, xdg);
+                (dir.join(CLIENT_SOCKET), Some(dir.join(DATASETS_DIR)))
             }
         };
         endpoint::check(&socket)?;
-        Ok(Self { socket, verbose: global.verbose, stdio })
+        Ok(Self { socket, datasets, plane: global.plane, verbose: global.verbose, stdio })
     }
 
     /// The socket, as it appears in a message.
