@@ -222,7 +222,11 @@ impl Worker {
     }
 
     pub(crate) fn start_in(dir: &Path, options: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hashcluster-worker"));
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_hashcluster-worker")), dir, options)
+    }
+
+    /// `command` is the worker, without options.
+    pub(crate) fn start_as(mut command: Command, dir: &Path, options: &[&str]) -> Self {
         command.arg("--runtime-dir").arg(dir).args(["--name", NAME]).args(options);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
