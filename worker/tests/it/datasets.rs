@@ -32,16 +32,16 @@ struct Setup {
 impl Setup {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("root")).unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
         let controller = Controller::new();
-        let dataset = format!("d={}", dir.path().join("root").display());
+        let dataset = format!("d={}", dir.path().join("d").display());
         let worker = Worker::start(&controller, &["--threads", "2", "--dataset", &dataset]);
         let (peer, _) = controller.welcome();
         Self { controller, _worker: worker, peer, dir }
     }
 
     fn path(&self, name: &[u8]) -> PathBuf {
-        self.dir.path().join("root").join(OsStr::from_bytes(name))
+        self.dir.path().join("d").join(OsStr::from_bytes(name))
     }
 
     fn write(&self, name: &[u8], bytes: &[u8]) -> Named {
@@ -272,7 +272,7 @@ fn frame_with(path: &[u8], stamp: Stamp) -> Vec<u8> {
 /// The check of the protocol comes before any file system: the worker hangs up.
 #[test]
 fn a_path_that_is_none_ends_the_connection() {
-    for path in [&b"../root/good"[..], b"/etc/passwd", b"a//b", b"./a", b"a/..", b"", b"a\0b"] {
+    for path in [&b"../d/good"[..], b"/etc/passwd", b"a//b", b"./a", b"a/..", b"", b"a\0b"] {
         let mut setup = Setup::new();
         let good = setup.write(b"good", b"good");
         setup.peer.send_raw(&frame_with(path, good.stamp), &[]);
