@@ -73,9 +73,9 @@ impl fmt::Display for Problem {
             }
             Self::Failure(Failure::NotRegular) => f.write_str("skipped: not a regular file"),
             Self::Failure(Failure::Invalid) => f.write_str("the worker did not take the input"),
-            Self::Failure(Failure::Unsupported) => {
-                f.write_str("no worker serves this algorithm, or takes files this way; see hashctl status")
-            }
+            Self::Failure(Failure::Unsupported) => f.write_str(
+                "no worker serves this algorithm, or takes files this way; see hashctl status",
+            ),
             Self::Failure(Failure::UnknownDataset) => {
                 f.write_str("the controller does not know the dataset that it is in")
             }
