@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Starts a cluster, or hashes with one that lives as long as the command.
+# Boots a cluster of VMs, or hashes with one that lives as long as the command.
 #
-# Usage: ./run.sh --local [N]                   start it, stay until Ctrl-C or scripts/stop.sh
-#        ./run.sh --local [N] COMMAND [ARG]…    start it, run hashctl COMMAND ARG…, stop it
-#        ./run.sh --help
+# Usage: ./run.sh [OPTION]…                      boot a VM per line of ports.conf, leave them running
+#        ./run.sh [OPTION]… COMMAND [ARG]…       boot them, run hashctl COMMAND ARG…, stop them
+#        ./run.sh --local [N] [COMMAND [ARG]…]   the same with N processes of this host as workers
 #
-# --local runs a controller and N workers (default: one per core) as processes of this host.
-# What is missing is built first. What hashctl prints is all of stdout, its exit status is ours.
+# What is missing is made first: host packages (as root; else it says which), programs, VM image.
+# With COMMAND, what hashctl prints is all of stdout, its exit status is ours, and the paths that it
+# names are shown to the VMs, read-only. A cluster that runs already is used, and left running.
 #
-# Examples: ./run.sh --local sum -r /usr/share/doc > manifest
+#   --ports FILE         the VMs, instead of ports.conf; --config FILE: instead of cluster.toml
+#   --dataset NAME=DIR   let the VMs see DIR, live and read-only; --snapshot: as it is at the start
+#   --image dev|yocto|DIR  what the VMs boot [default: the Yocto image if one was built, else dev]
+#   --accel auto|kvm|tcg   what runs them [default: auto, finds out whether KVM works here]
+#   --run-dir DIR        sockets and logs; --state-dir DIR: keys and the controller's disk
+#   --dry-run            print the command lines, start nothing
+#
+# Examples: ./run.sh sum -r /usr/share/doc > manifest
 #           ./run.sh --local check manifest
 set -euo pipefail
 
@@ -21,15 +29,8 @@ refuse() {
   exit 2
 }
 
-main() {
-  case ${1:-} in
-    --local) shift ;;
-    -h | --help) usage; exit 0 ;;
-    '') refuse 'VMs are not there yet; start a cluster of processes with ./run.sh --local' ;;
-    -*) refuse "unknown option $1; see ./run.sh --help" ;;
-    *) refuse "VMs are not there yet; use ./run.sh --local $1 …" ;;
-  esac
-  local workers=()
+run_local() {
+  local workers=() bin
   if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     workers=(--workers "$1")
     shift
@@ -38,12 +39,39 @@ main() {
     -h | --help) usage; exit 0 ;;
     -*) refuse "unknown option $1; options of hashctl follow its command, as in --local sum $1" ;;
   esac
-  local bin
   bin=$("$root/scripts/bin-dir.sh")
   if (($# == 0)); then
     exec "$bin/hashcluster-vm" local up "${workers[@]}"
   fi
   exec "$bin/hashcluster-vm" local run "${workers[@]}" -- "$bin/hashctl" "$@"
+}
+
+main() {
+  local ports=$root/ports.conf image='' options=() dry_run=() setup bin
+  while (($# > 0)); do
+    case $1 in
+      -h | --help) usage; exit 0 ;;
+      --local) shift; run_local "$@" ;;
+      --ports | --image) (($# > 1)) || refuse "$1 needs a value"
+        if [[ $1 == --ports ]]; then ports=$2; else image=$2; fi
+        shift 2 ;;
+      --config | --dataset | --accel | --run-dir | --state-dir) (($# > 1)) || refuse "$1 needs a value"
+        options+=("$1=$2")
+        shift 2 ;;
+      --snapshot) options+=("$1"); shift ;;
+      --dry-run) dry_run=(--dry-run); shift ;;
+      -*) refuse "unknown option $1; see ./run.sh --help" ;;
+      *) break ;;
+    esac
+  done
+  bin=$("$root/scripts/bin-dir.sh")
+  setup=$("$root/qemu/setup.sh" "${dry_run[@]}" ${image:+--image "$image"} "$bin")
+  mapfile -t -O "${#options[@]}" options <<<"$setup"
+  options+=("--ports=$ports" "${dry_run[@]}")
+  if (($# == 0)); then
+    exec "$bin/hashcluster-vm" up "${options[@]}"
+  fi
+  exec "$bin/hashcluster-vm" run "${options[@]}" -- "$bin/hashctl" "$@"
 }
 
 main "$@"

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Stops the cluster that ./run.sh --local started: workers first, then the controller.
-# Usage: scripts/stop.sh [--run-dir DIR]
+# Stops the cluster: the workers, then the controller, then the monitoring. A VM that does not
+# power off in time is killed, and that is said. With names, stops only these VMs.
+# Usage: scripts/stop.sh [--run-dir DIR] [NAME…]
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 
 case ${1:-} in
-  -h | --help) sed -n '2,3s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+  -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
 esac
 
-bin=$("$root/scripts/bin-dir.sh" --no-build)
-exec "$bin/hashcluster-vm" local stop "$@"
+"$root/scripts/vm.sh" stop "$@"
+if (($# == 0)) && [[ -x $root/monitoring/stop.sh ]]; then
+  "$root/monitoring/stop.sh"
+fi

@@ -19,6 +19,8 @@ mod fleet;
 mod job;
 mod ledger;
 pub mod limits;
+mod plane;
+mod queue;
 mod workers;
 
 pub use fault::Fault;
@@ -33,6 +35,7 @@ use ipc_proto::message::{
 };
 use job::Job;
 use ledger::Ledger;
+use plane::Datasets;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -114,6 +117,7 @@ struct Waiter {
 #[derive(Debug)]
 pub struct Core<F> {
     limits: Limits,
+    datasets: Datasets,
     counters: Counters,
     clients: BTreeMap<ClientId, Client>,
     jobs: BTreeMap<JobKey, Job<F>>,
@@ -134,11 +138,15 @@ impl<F: Clone> Core<F> {
     /// The longest time between two events: deadlines are seen with this precision.
     pub const TICK: Duration = Duration::from_millis(250);
 
-    /// A controller that knows nobody.
+    /// A controller that knows nobody. Files may be named in `datasets`.
+    ///
+    /// # Panics
+    /// If these are more than a peer may name.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, datasets: Vec<String>) -> Self {
         Self {
             limits,
+            datasets: Datasets::new(datasets),
             counters: Counters::default(),
             clients: BTreeMap::new(),
             jobs: BTreeMap::new(),
@@ -172,7 +180,10 @@ impl<F: Clone> Core<F> {
                     self.actions.push(Action::CloseClient(client, fault));
                 }
             }
-            Event::WorkerJoined(worker, intro) => self.fleet.join(now, worker, intro),
+            Event::WorkerJoined(worker, intro) => {
+                let planes = self.datasets.planes_of(&intro.planes);
+                self.fleet.join(now, worker, intro, planes);
+            }
             Event::WorkerLeft(worker) => self.worker_left(worker),
             Event::WorkerSaid(worker, reply) => {
                 self.fleet.seen(now, worker);

@@ -45,6 +45,8 @@ pub struct Settings {
     pub client_token: Option<Token>,
     /// Digest of the image that the controller runs from, empty outside an image.
     pub image: String,
+    /// Datasets in which clients may name files.
+    pub datasets: Vec<String>,
 }
 
 impl Settings {

@@ -5,6 +5,8 @@ use hashcluster_controller::driver::token::Token;
 use hashcluster_controller::driver::{self, Settings, access::Access};
 use ipc_proto::endpoint::{self, Endpoint};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
+use ipc_proto::limits::DATASETS_MAX;
+use ipc_proto::message::{LimitExceeded, check_dataset};
 use ipc_proto::token::FILE_LEN_MAX;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -45,6 +47,11 @@ struct Args {
     #[arg(long, value_name = "GID")]
     allow_gid: Vec<u32>,
 
+    /// Lets clients name files in this dataset, which workers have under the same name; may be
+    /// repeated, up to 16 times.
+    #[arg(long, value_name = "NAME", value_parser = dataset)]
+    dataset: Vec<String>,
+
     /// Writes a line to this descriptor once both sockets listen.
     #[arg(long, value_name = "N")]
     ready_fd: Option<u32>,
@@ -72,6 +79,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
             .map_err(|error| format!("{}: {error}", dir.join(name).display())),
     };
     Ok(Settings {
+        datasets: datasets(&args.dataset)?,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,
         access: Access {
@@ -91,6 +99,21 @@ fn token(path: &Path) -> Result<Token, String> {
         .map_err(|error| error.to_string())
         .and_then(|_| Token::parse(&content).map_err(|error| error.to_string()))
         .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn dataset(name: &str) -> Result<String, LimitExceeded> {
+    check_dataset(name).map(|()| name.to_owned())
+}
+
+fn datasets(names: &[String]) -> Result<Vec<String>, String> {
+    let is_second = |(i, name): &(usize, &String)| names[..*i].contains(name);
+    if let Some((_, name)) = names.iter().enumerate().find(is_second) {
+        return Err(format!("dataset {name} is named twice"));
+    }
+    if names.len() > DATASETS_MAX {
+        return Err(format!("{} datasets, at most {DATASETS_MAX} are possible", names.len()));
+    }
+    Ok(names.to_vec())
 }
 
 /// Tells whoever started us that both sockets listen.

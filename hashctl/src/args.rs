@@ -1,5 +1,6 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
+use crate::plane::Choice;
 use clap::{Args as Group, Parser, Subcommand};
 use ipc_proto::Algorithm;
 use std::ffi::OsString;
@@ -30,6 +31,16 @@ pub(crate) struct Global {
     /// What lets in clients of a controller in a VM [default: client.token in the runtime directory]
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
+    /// How files reach the workers, for tests
+    #[arg(
+        long,
+        value_name = "PLANE",
+        global = true,
+        hide = true,
+        value_enum,
+        default_value = "auto"
+    )]
+    pub(crate) plane: Choice,
     /// Say what is done how, and which symbolic links are left out
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,

@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::discovery::{self, FileError, Place};
 use crate::exit::Exit;
+use crate::plane::Choice;
 use crate::quote::quote;
 use ipc_proto::Blob;
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR};
@@ -14,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// Names the runtime directory when no argument does.
 const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
+
+/// Links to the datasets, in the runtime directory.
+const DATASETS_DIR: &str = "datasets";
 
 /// Which of the standard descriptors were open when the program started.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +34,9 @@ pub(crate) struct Config {
     pub(crate) endpoint: Endpoint,
     /// What lets us in; empty if nothing has to.
     pub(crate) token: Blob,
+    /// Where links to the datasets of this controller are, if that is known.
+    pub(crate) datasets: Option<PathBuf>,
+    pub(crate) plane: Choice,
     pub(crate) verbose: bool,
     pub(crate) stdio: Stdio,
 }
@@ -68,7 +75,9 @@ impl std::error::Error for ConfigError {}
 impl Config {
     pub(crate) fn new(global: Global, stdio: Stdio) -> Result<Self, ConfigError> {
         let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        let mut datasets = None;
         let mut place = match global.connect {
+            // Links beside another controller may lead elsewhere.
             Some(text) => {
                 let endpoint = Endpoint::to_dial(&text).map_err(ConfigError::Endpoint)?;
                 Place { endpoint, token: Blob::default() }
@@ -79,6 +88,7 @@ impl Config {
                 let xdg = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
                 let exists = Path::new(SYSTEM_RUNTIME_DIR).is_dir();
                 let dir = endpoint::runtime_dir(asked, exists, xdg);
+                datasets = Some(dir.join(DATASETS_DIR));
                 discovery::find(&dir)?
             }
         };
@@ -86,7 +96,8 @@ impl Config {
             place.token = discovery::read_token(&path).map_err(ConfigError::Token)?;
         }
         let Place { endpoint, token } = place;
-        Ok(Self { endpoint, token, verbose: global.verbose, stdio })
+        let (plane, verbose) = (global.plane, global.verbose);
+        Ok(Self { endpoint, token, datasets, plane, verbose, stdio })
     }
 
     /// Where the controller is, as it appears in a message.

@@ -11,14 +11,17 @@
 //!   can wait for ever, because windows are shares of what the user may have in all.
 
 use crate::client::{ClientError, Job, Submitter};
+use crate::datasets::Name;
 use crate::handover::{Handover, Stopped};
 use crate::open::{Kind, look};
 use crate::order::{Batch, Verdict};
+use crate::plane::{Plane, Route, Served};
 use crate::problem::Problem;
 use crate::stream::{self, StreamError};
 use ipc_proto::Algorithm;
+use ipc_proto::Blob;
 use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
-use ipc_proto::message::{Planes, Stamp};
+use ipc_proto::message::{Named, Stamp};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Whence, lseek};
@@ -48,26 +51,6 @@ const MESSAGES_LEN_MAX: usize = 256 << 10;
 
 /// Weight of our jobs among those of this user.
 const WEIGHT: u8 = 1;
-
-/// How the bytes of files reach the workers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plane {
-    /// As open descriptors.
-    Descriptors,
-    /// Inside messages.
-    Inline,
-}
-
-impl Plane {
-    /// The best one that the controller offers.
-    pub(crate) fn best(planes: Planes) -> Option<Self> {
-        match planes {
-            Planes { descriptors: true, .. } => Some(Self::Descriptors),
-            Planes { inline: true, .. } => Some(Self::Inline),
-            Planes { .. } => None,
-        }
-    }
-}
 
 /// Why nothing more can be fed.
 #[derive(Debug)]
@@ -122,7 +105,8 @@ pub(crate) struct Label<'a> {
 pub(crate) struct Feeder {
     submitter: Submitter,
     handover: Arc<Handover>,
-    plane: Plane,
+    route: Route,
+    served: Served,
     has_stdin: bool,
     /// The job that takes items.
     job: Option<(Algorithm, Job)>,
@@ -144,20 +128,29 @@ struct Lane {
     lens: Vec<u32>,
     data: Vec<u8>,
     message_tags: Vec<u64>,
+    names: BTreeMap<Arc<str>, Names>,
+}
+
+/// Files of one dataset.
+#[derive(Debug, Default)]
+struct Names {
+    files: Vec<Named>,
+    tags: Vec<u64>,
 }
 
 impl Feeder {
-    /// A feeder of `plane`; `has_stdin` says whether standard input was open at the start.
+    /// A feeder by `route`; `has_stdin` says whether standard input was open at the start.
     pub(crate) fn new(
         submitter: Submitter,
         handover: Arc<Handover>,
-        plane: Plane,
+        route: Route,
         has_stdin: bool,
     ) -> Self {
         Self {
             submitter,
             handover,
-            plane,
+            route,
+            served: Served::default(),
             has_stdin,
             job: None,
             lanes: BTreeMap::new(),
@@ -180,13 +173,25 @@ impl Feeder {
         file: OwnedFd,
         stamp: Stamp,
     ) -> Result<(), FeedError> {
-        match self.plane {
-            Plane::Descriptors => {
+        let Some(plane) = self.route.plane_of(&file) else {
+            return self.known(label, Verdict::Problem(Problem::NoDataset));
+        };
+        self.served.count(&plane);
+        match plane {
+            Plane::Descriptor => {
                 let number = self.enter(label, stamp.size, Verdict::Waiting);
                 let lane = self.lanes.entry(label.algorithm).or_default();
                 lane.stamps.push(stamp);
                 lane.files.push(file);
                 lane.file_tags.push(number);
+                self.flush_if_due()
+            }
+            Plane::Name(Name { dataset, path }) => {
+                let number = self.enter(label, stamp.size, Verdict::Waiting);
+                let lane = self.lanes.entry(label.algorithm).or_default();
+                let names = lane.names.entry(dataset).or_default();
+                names.files.push(Named { path: Blob(path), stamp });
+                names.tags.push(number);
                 self.flush_if_due()
             }
             Plane::Inline => self.inline(label, &File::from(file), stamp),
@@ -204,11 +209,12 @@ impl Feeder {
         if !self.has_stdin {
             return self.known(label, Verdict::Problem(Problem::Io(libc::EBADF)));
         }
-        if self.plane == Plane::Descriptors
+        if self.route.takes_descriptors()
             && let Some((file, stamp)) = stdin_file()
         {
             return self.file(label, file, stamp);
         }
+        self.served.count(&Plane::Inline);
         let number = self.enter(label, 0, Verdict::Waiting);
         let handover = Arc::clone(&self.handover);
         self.stream(label.algorithm, io::stdin().lock(), number, |total| {
@@ -225,6 +231,11 @@ impl Feeder {
             Some((_, job)) => Ok(job.finish()?),
             None => Ok(()),
         }
+    }
+
+    /// How many files went which way.
+    pub(crate) fn served(&self) -> &Served {
+        &self.served
     }
 
     /// Sends everything that is waiting.
@@ -321,7 +332,7 @@ impl Feeder {
 
 impl Lane {
     fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.lens.is_empty()
+        self.files.is_empty() && self.lens.is_empty() && self.names.is_empty()
     }
 
     fn flush(&mut self, job: &mut Job) -> Result<(), ClientError> {
@@ -335,6 +346,9 @@ impl Lane {
             let (lens, data) = (mem::take(&mut self.lens), mem::take(&mut self.data));
             job.send_messages(lens, data, &self.message_tags)?;
             self.message_tags.clear();
+        }
+        for (dataset, Names { files, tags }) in mem::take(&mut self.names) {
+            job.send_names(&dataset, &files, &tags)?;
         }
         Ok(())
     }

@@ -48,6 +48,8 @@ pub enum Problem {
     TooDeep,
     /// The file changed while it was read here.
     Changed,
+    /// No dataset has it, and no other way is allowed.
+    NoDataset,
     /// The workers could not hash it.
     Failure(Failure),
 }
@@ -66,10 +68,16 @@ impl fmt::Display for Problem {
             Self::Changed | Self::Failure(Failure::Changed) => {
                 f.write_str("changed while it was read")
             }
+            Self::NoDataset => {
+                f.write_str("in no dataset that this host and the controller have in common")
+            }
             Self::Failure(Failure::NotRegular) => f.write_str("skipped: not a regular file"),
             Self::Failure(Failure::Invalid) => f.write_str("the worker did not take the input"),
-            Self::Failure(Failure::Unsupported) => {
-                f.write_str("no worker serves this algorithm; see hashctl status")
+            Self::Failure(Failure::Unsupported) => f.write_str(
+                "no worker serves this algorithm, or takes files this way; see hashctl status",
+            ),
+            Self::Failure(Failure::UnknownDataset) => {
+                f.write_str("the controller does not know the dataset that it is in")
             }
             Self::Failure(Failure::WorkersLost { attempts }) => {
                 write!(f, "lost {attempts} workers while they read it; see hashctl status")

@@ -4,10 +4,11 @@
 use crate::client::{Client, ClientError, Event, Replies, Results, Submitter};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::feed::{FeedError, Feeder, Plane};
+use crate::feed::{FeedError, Feeder};
 use crate::handover::{End, Handover};
 use crate::order::{Batch, Item, Order, Verdict};
 use crate::output::Out;
+use crate::plane::Route;
 use crate::problem::Problem;
 use crate::say::{io_text, say};
 use crate::signals::Signals;
@@ -69,20 +70,17 @@ pub(crate) fn run(
         Ok(client) => client,
         Err(exit) => return exit,
     };
-    let Some(plane) = Plane::best(client.welcome().planes) else {
-        say(format_args!("the controller takes neither descriptors nor inline bytes"));
-        return Exit::Unreachable;
+    let planes = &client.welcome().planes;
+    let route = match Route::new(config.plane, planes, config.datasets.as_deref()) {
+        Ok(route) => route,
+        Err(error) => {
+            say(format_args!("{error}"));
+            return Exit::Unreachable;
+        }
     };
     if config.verbose {
-        say(format_args!(
-            "controller {} at {}; files go {}",
-            client.welcome().software,
-            config.endpoint_text(),
-            match plane {
-                Plane::Descriptors => "as open descriptors",
-                Plane::Inline => "inline, as bytes",
-            }
-        ));
+        let (software, endpoint) = (&client.welcome().software, config.endpoint_text());
+        say(format_args!("controller {software} at {endpoint}; files go {route}"));
     }
     let handover = match Handover::new() {
         Ok(handover) => Arc::new(handover),
@@ -99,9 +97,10 @@ pub(crate) fn run(
         cancel_aside(canceller);
     });
     let feeder =
-        Feeder::new(submitter.clone(), Arc::clone(&handover), plane, config.stdio.has_stdin);
+        Feeder::new(submitter.clone(), Arc::clone(&handover), route, config.stdio.has_stdin);
     let producer_end = Arc::clone(&handover);
-    thread::spawn(move || producer_end.end(produce_all(feeder, produce)));
+    let verbose = config.verbose;
+    thread::spawn(move || producer_end.end(produce_all(feeder, produce, verbose)));
     let mut run = Run {
         submitter,
         replies,
@@ -158,9 +157,15 @@ pub(crate) fn connect(config: &Config) -> Result<Client, Exit> {
 fn produce_all(
     mut feeder: Feeder,
     produce: impl FnOnce(&mut Feeder) -> Result<(), FeedError>,
+    verbose: bool,
 ) -> End {
     match produce(&mut feeder).and_then(|()| feeder.rest()) {
-        Ok(()) => End::Done,
+        Ok(()) => {
+            if verbose {
+                say(format_args!("sent {}", feeder.served()));
+            }
+            End::Done
+        }
         Err(FeedError::Stopped) => End::Stopped,
         Err(FeedError::Failed(text)) => End::Failed(text),
     }

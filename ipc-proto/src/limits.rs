@@ -21,6 +21,21 @@ pub const INLINE_LEN_MAX: usize = 512 << 10;
 /// Most items in one batch of files.
 pub const BATCH_FILES_MAX: usize = FRAME_DESCRIPTORS_MAX;
 
+/// Most datasets that a peer names.
+pub const DATASETS_MAX: usize = 16;
+
+/// Longest name of a dataset, in bytes.
+pub const DATASET_LEN_MAX: usize = 32;
+
+/// Most files that one frame names in a dataset, and so most items in a batch of them.
+pub const FRAME_NAMES_MAX: usize = 512;
+
+/// Most bytes of paths in one frame; leaves room for the stamps beside them.
+pub const NAMES_LEN_MAX: usize = 512 << 10;
+
+/// Longest path in a dataset, in bytes: Linux' `PATH_MAX` without its zero byte.
+pub const PATH_LEN_MAX: usize = 4095;
+
 /// Most chaining values in one merge, and so most parts of one file.
 pub const MERGE_VALUES_MAX: usize = 8192;
 

@@ -8,6 +8,7 @@
 
 mod client;
 mod hello;
+mod named;
 mod status;
 mod work;
 mod worker;
@@ -17,6 +18,7 @@ pub use hello::{
     Backend, ClientIntro, Hello, HelloReply, MAGIC, Planes, Preamble, RefuseReason, Role,
     VERSION_MAX, VERSION_MIN, Versions, Welcome, WorkerIntro,
 };
+pub use named::{Named, check_dataset};
 pub use status::{Counters, JobStatus, LimitStatus, Status, WorkerHealth, WorkerStatus};
 pub use work::{Failure, Failures, Piece, Stamp};
 pub use worker::{LeaseId, Work, WorkerReply, WorkerRequest};

@@ -23,11 +23,163 @@ pub(crate) enum Mode {
         #[command(subcommand)]
         command: LocalCommand,
     },
+    /// Start a cluster of VMs and leave it running
+    Up {
+        #[command(flatten)]
+        options: VmOptions,
+        /// The descriptor on which the supervisor says that it is ready: we are the supervisor
+        #[arg(long, value_name = "N", hide = true)]
+        ready_fd: Option<u32>,
+    },
+    /// Run COMMAND with the cluster of VMs that runs, or with one that lives as long as it
+    Run {
+        #[command(flatten)]
+        options: VmOptions,
+        /// Run with `HASHCLUSTER_RUNTIME_DIR` set; its exit status becomes ours
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Stop the cluster, or only the VMs that are named
+    Stop(Names),
+    /// Start VMs of a cluster that runs
+    Start(Names),
+    /// Restart VMs of a cluster that runs
+    Restart(Names),
+    /// Show the VMs of the cluster (exit status 3 if there is none)
+    Status {
+        /// The cluster's run directory
+        #[arg(long, value_name = "DIR")]
+        run_dir: Option<PathBuf>,
+    },
+    /// Put an image into the VMs of the running cluster, one after the other
+    Deploy {
+        /// The cluster's run directory
+        #[arg(long, value_name = "DIR")]
+        run_dir: Option<PathBuf>,
+        /// A directory with kernel, initrd and image.txt
+        image: PathBuf,
+    },
+    /// Run a command in a VM, or a shell, over SSH
+    Ssh {
+        /// The cluster's run directory
+        #[arg(long, value_name = "DIR")]
+        run_dir: Option<PathBuf>,
+        /// The VM
+        name: String,
+        /// What to run there
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
+    /// Show files to a program at one place, read-only, in a mount namespace of its own
+    #[command(hide = true)]
+    View(ViewOptions),
     /// Read and check the description of a cluster of VMs and show it, or all that is wrong with it
     Config {
         #[command(flatten)]
         options: ConfigOptions,
     },
+}
+
+/// VMs of a cluster.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Names {
+    /// The cluster's run directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Names of VMs, such as worker2 or controller
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+/// How a cluster of VMs is started.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VmOptions {
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentOptions,
+    /// Where sockets, logs and the pidfile go, mode 0700 [default: where hashctl looks, or for
+    /// `run` a fresh directory that is removed afterwards]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Where keys and the controller's disk stay [default: in a run directory that is named, else
+    /// /var/lib/hashcluster for root and ~/.local/state/hashcluster for others]
+    #[arg(long = "state-dir", value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// What the VMs boot: a directory with kernel, initrd and image.txt
+    #[arg(long, value_name = "DIR")]
+    pub(crate) image: PathBuf,
+    /// What runs the guests' instructions; auto boots a guest to find out
+    #[arg(long, value_enum, default_value_t = AccelChoice::Auto)]
+    pub(crate) accel: AccelChoice,
+    /// QEMU
+    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
+    pub(crate) qemu: PathBuf,
+    /// The vsock device
+    #[arg(long, value_name = "PROGRAM", default_value = "vhost-device-vsock")]
+    pub(crate) vsock: PathBuf,
+    /// The virtio-fs server
+    #[arg(long, value_name = "PROGRAM", default_value = "/usr/lib/qemu/virtiofsd")]
+    pub(crate) virtiofsd: PathBuf,
+    /// Whose options it takes
+    #[arg(long, value_enum, default_value_t = crate::vm::VirtiofsdKind::C)]
+    pub(crate) virtiofsd_kind: crate::vm::VirtiofsdKind,
+    /// Print the command lines, start nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+impl VmOptions {
+    /// Where state goes, if not in the run directory.
+    pub(crate) fn state_dir(&self) -> Option<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if self.state.is_some() || self.run_dir.is_some() {
+            return self.state.clone();
+        }
+        if variable(crate::run_dir::RUNTIME_DIR_VARIABLE).is_some() {
+            return None;
+        }
+        if nix::unistd::geteuid().is_root() {
+            return Some("/var/lib/hashcluster".into());
+        }
+        let state = variable("XDG_STATE_HOME").map(PathBuf::from);
+        let home = || Some(PathBuf::from(variable("HOME")?).join(".local/state"));
+        Some(state.or_else(home)?.join("hashcluster"))
+    }
+
+    /// Where things are kept that can be made again.
+    #[expect(clippy::unused_self, reason = "as long as no option names it")]
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(dir) = variable("HASHCLUSTER_CACHE") {
+            return dir.into();
+        }
+        let home =
+            || PathBuf::from(variable("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
+        variable("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("hashcluster")
+    }
+}
+
+/// What may run the guests' instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AccelChoice {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ViewOptions {
+    /// Working directory of the program
+    #[arg(long, value_name = "DIR")]
+    pub(crate) chdir: PathBuf,
+    /// The directory to show
+    #[arg(long, value_name = "DIR", conflicts_with = "members")]
+    pub(crate) directory: Option<PathBuf>,
+    /// A file or directory to show under its number; may be given more than once
+    #[arg(long = "member", value_name = "PATH")]
+    pub(crate) members: Vec<PathBuf>,
+    /// What to run
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
 }
 
 /// Where a cluster of VMs is described.

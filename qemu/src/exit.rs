@@ -1,7 +1,9 @@
-//! Exit statuses of this program beside 0 and clap's 2.
+//! Exit statuses of this program beside 0.
 
 /// Something that was asked for did not happen.
 pub(crate) const FAILED: u8 = 1;
+/// The command line or a file that it names is wrong, as clap says it.
+pub(crate) const USAGE: u8 = 2;
 /// There is no cluster, or it cannot be started.
 pub(crate) const NOT_RUNNING: u8 = 3;
 /// A signal came before the cluster was ready.

@@ -9,21 +9,57 @@ mod deployment;
 mod exit;
 mod local;
 mod pidfile;
+mod quote;
 mod run_dir;
 mod say;
 mod supervise;
+mod vm;
 
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match args::Args::parse().mode {
-        args::Mode::Local { command } => local(&command),
-        args::Mode::Config { options } => deployment::config(&options).unwrap_or_else(|error| {
-            say::lines(&error);
-            error.exit_code()
-        }),
-    }
+    use args::Mode;
+    let result = match &args::Args::parse().mode {
+        Mode::Local { command } => return local(command),
+        Mode::Config { options } => {
+            return deployment::config(options).unwrap_or_else(|error| {
+                say::lines(&error);
+                error.exit_code()
+            });
+        }
+        Mode::View(options) => {
+            say::say(format_args!("view: {}", vm::view(options)));
+            return ExitCode::from(exit::FAILED);
+        }
+        Mode::Stop(args::Names { run_dir, names }) if names.is_empty() => {
+            return local(&args::LocalCommand::Stop { run_dir: run_dir.clone() });
+        }
+        Mode::Up { options, ready_fd } => vm::up(options, *ready_fd),
+        Mode::Run { options, command } => vm::run(options, command),
+        Mode::Stop(args::Names { run_dir, names }) => {
+            vm::command(run_dir.as_deref(), "stop", names)
+        }
+        Mode::Start(args::Names { run_dir, names }) => {
+            vm::command(run_dir.as_deref(), "start", names)
+        }
+        Mode::Restart(args::Names { run_dir, names }) => {
+            vm::command(run_dir.as_deref(), "restart", names)
+        }
+        Mode::Status { run_dir } => vm::command(run_dir.as_deref(), "status", &[]),
+        Mode::Deploy { run_dir, image } => {
+            let image = std::path::absolute(image).unwrap_or_else(|_| image.clone());
+            vm::command(run_dir.as_deref(), "deploy", &[image.to_string_lossy().into_owned()])
+        }
+        Mode::Ssh { run_dir, name, command } => Err(vm::ssh(run_dir.as_deref(), name, command)),
+    };
+    result.unwrap_or_else(|error| {
+        match &error {
+            vm::Error::Deployment(errors) => say::lines(errors),
+            other => say::say(other),
+        }
+        error.exit_code()
+    })
 }
 
 fn local(command: &args::LocalCommand) -> ExitCode {

@@ -12,12 +12,15 @@
 //! Not here: which programs make up a cluster (`local`).
 
 mod backoff;
+mod daemon;
 mod log;
 mod process;
 mod signals;
 mod supervisor;
 pub(crate) mod sys;
 
+pub(crate) use daemon::become_daemon;
+pub(crate) use log::tail;
 pub(crate) use process::{Console, Program, describe};
 pub(crate) use signals::{Caught, Signals};
 pub(crate) use supervisor::{Event, ProgramId, Restart, Supervisor};

@@ -36,7 +36,7 @@ pub fn bin(name: &str) -> PathBuf {
 }
 
 /// What a cluster is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Worker processes.
     pub workers: usize,
@@ -44,11 +44,13 @@ pub struct Options {
     pub threads: usize,
     /// The controller's limit of open files, if it is to have one.
     pub controller_files: Option<u64>,
+    /// Datasets: their names, and the directories that the workers have under them.
+    pub datasets: Vec<(&'static str, PathBuf)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, threads: 1, controller_files: None }
+        Self { workers: 2, threads: 1, controller_files: None, datasets: Vec::new() }
     }
 }
 
@@ -71,13 +73,14 @@ impl Cluster {
     #[must_use]
     pub fn start(options: Options) -> Self {
         let dir = tempfile::Builder::new().prefix("hc").tempdir().expect("a temporary directory");
-        let controller = start_controller(dir.path(), options.controller_files);
+        let controller = start_controller(dir.path(), &options);
+        let workers = options.workers;
         let mut cluster = Self { dir, options, controller, workers: Vec::new() };
-        for number in 0..options.workers {
+        for number in 0..workers {
             let worker = cluster.spawn_worker(number);
             cluster.workers.push(worker);
         }
-        cluster.wait_ready(options.workers);
+        cluster.wait_ready(workers);
         cluster
     }
 
@@ -111,6 +114,9 @@ impl Cluster {
             .arg("--runtime-dir")
             .arg(self.dir())
             .args(["--name", &format!("w{number}"), "--threads", &self.options.threads.to_string()])
+            .args(self.options.datasets.iter().flat_map(|(name, dir)| {
+                ["--dataset".to_owned(), format!("{name}={}", dir.display())]
+            }))
             .stdin(Stdio::null())
             .stderr(log_file(self.dir(), &format!("w{number}.log")))
             .spawn()
@@ -190,7 +196,7 @@ impl Cluster {
     /// # Panics
     /// If it does not start.
     pub fn restart_controller(&mut self) {
-        self.controller = start_controller(self.dir(), self.options.controller_files);
+        self.controller = start_controller(self.dir(), &self.options);
     }
 }
 
@@ -217,16 +223,18 @@ fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(pid), signal).expect("our own child");
 }
 
-fn start_controller(dir: &Path, files: Option<u64>) -> Child {
+fn start_controller(dir: &Path, options: &Options) -> Child {
     let (mut ready, ready_writer) = std::io::pipe().expect("a pipe");
     let binary = bin("hashcluster-controller");
     // The shell hands its own standard output on as descriptor 3 and sets the limit.
-    let limit = files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
-    let script = format!("{limit}exec \"$0\" --runtime-dir \"$1\" --ready-fd 3 3>&1 >/dev/null");
+    let limit =
+        options.controller_files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
+    let script = format!("{limit}exec \"$0\" --ready-fd 3 --runtime-dir \"$@\" 3>&1 >/dev/null");
     let mut child = Command::new("/bin/bash")
         .args(["-c", &script])
         .arg(binary)
         .arg(dir)
+        .args(options.datasets.iter().flat_map(|(name, _)| ["--dataset", name]))
         .stdin(Stdio::null())
         .stdout(ready_writer)
         .stderr(log_file(dir, "controller.log"))

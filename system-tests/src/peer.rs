@@ -34,6 +34,6 @@ pub fn worker_role(name: &str) -> Role {
         threads: 1,
         memory_bytes: 0,
         backends: Algorithm::ALL.map(backend).to_vec(),
-        planes: Planes { descriptors: true, inline: true },
+        planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
     })
 }

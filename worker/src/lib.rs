@@ -2,13 +2,15 @@
 //!
 //! From the outside in: [`link`] speaks with the controller, [`session`] knows which leases are
 //! held, [`pool`] has the hashing threads, [`task`] does one batch, [`source`] reads what was
-//! passed, [`hash`] hashes it.
+//! passed, [`datasets`] what was named, [`hash`] hashes it.
 //!
-//! Invariants: nothing here opens a file by name: what is hashed arrives as a descriptor or as
-//! bytes; nothing maps a file, so that one that shrinks cannot kill the process; only `clock` reads
+//! Invariants: nothing here opens a file by name except below the root of a dataset; everything
+//! else that is hashed arrives as a descriptor or as bytes; nothing maps a file, so that one that shrinks cannot kill the process; only `clock` reads
 //! a clock.
 
+mod batch;
 mod clock;
+pub mod datasets;
 pub mod hash;
 pub mod host;
 mod leases;

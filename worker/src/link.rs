@@ -7,6 +7,7 @@
 //!
 //! Not here: connecting again (`reconnect`).
 
+use crate::datasets::Datasets;
 use crate::hash::Backend;
 use crate::host;
 use crate::pool::{Full, Pool};
@@ -87,7 +88,13 @@ impl From<Full> for Lost {
 /// What this worker says of itself; `image` is what it runs from, and `descriptors` whether they can
 /// reach it.
 #[must_use]
-pub fn intro(name: String, image: String, threads: u16, descriptors: bool) -> WorkerIntro {
+pub fn intro(
+    name: String,
+    image: String,
+    threads: u16,
+    descriptors: bool,
+    datasets: &Datasets,
+) -> WorkerIntro {
     let backends = Algorithm::ALL.map(|algorithm| {
         let backend = Backend::best_for(algorithm).name().to_owned();
         message::Backend { algorithm, backend }
@@ -100,18 +107,24 @@ pub fn intro(name: String, image: String, threads: u16, descriptors: bool) -> Wo
         threads,
         memory_bytes: host::memory_bytes(),
         backends: backends.into(),
-        planes: Planes { descriptors, inline: true },
+        planes: Planes { descriptors, inline: true, datasets: datasets.names() },
     }
 }
 
 /// Works for the controller at the other end until the connection ends or `stop` drains it.
 /// `credit` is how many batches the controller may assign before the first is answered.
 #[must_use]
-pub fn serve(connection: Connection, pool: &Pool, credit: u16, stop: &Stop) -> Ended {
+pub fn serve(
+    connection: Connection,
+    pool: &Pool,
+    credit: u16,
+    datasets: &Arc<Datasets>,
+    stop: &Stop,
+) -> Ended {
     let Connection { sender, receiver, .. } = connection;
     let mut link = match prepare(&receiver) {
         Ok(socket) => {
-            let session = Arc::new(Session::new(sender, socket, credit));
+            let session = Arc::new(Session::new(sender, socket, credit, Arc::clone(datasets)));
             let scratch = Scratch::default();
             Link { session, receiver, pool, scratch, proven: false, sent_away: false }
         }

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use clap::builder::ValueParser;
+use hashcluster_worker::datasets::{Datasets, Mount};
 use hashcluster_worker::host::{Cores, Policy, Settings};
 use hashcluster_worker::pool::Pool;
 use hashcluster_worker::stop::Stop;
@@ -26,8 +27,8 @@ const USAGE: u8 = 2;
 
 /// Computes digests for a hashcluster controller.
 ///
-/// Everything to hash arrives over the controller's socket, as open descriptors or as bytes: this
-/// program opens no file. It connects again whenever the controller comes back.
+/// Everything to hash arrives over the controller's socket, as open descriptors or as bytes, or is
+/// in a directory that --dataset names: this program opens no other file. It connects again whenever the controller comes back.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -55,6 +56,10 @@ struct Options {
     /// Name of this worker, unique in its cluster [default: worker-PID]
     #[arg(long, value_parser = ValueParser::new(parse_name))]
     name: Option<String>,
+
+    /// Opens files below this directory when clients name them in dataset NAME; may be repeated
+    #[arg(long, value_name = "NAME=DIR")]
+    dataset: Vec<Mount>,
 
     /// Hashing threads [default: one per core]
     #[arg(long, value_name = "N",
@@ -114,14 +119,16 @@ fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
 fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     hash::Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
-    let Options { name, threads, cpus: cores, nice, sched: policy, .. } = options;
+    let Options { name, dataset, threads, cpus: cores, nice, sched: policy, .. } = options;
+    let datasets = Arc::new(Datasets::open(dataset)?);
     let share = Settings { cores, nice, policy, threads }.apply()?;
     let stop = Arc::new(Stop::default());
     stop_on_signals(&stop)?;
     let pool = Pool::start(share.threads, &share.pins)?;
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
-    let intro = link::intro(name, image, share.threads, endpoint.carries_descriptors());
-    reconnect::run(endpoint, &intro, &pool, share.credit, &stop)?;
+    let descriptors = endpoint.carries_descriptors();
+    let intro = link::intro(name, image, share.threads, descriptors, &datasets);
+    reconnect::run(endpoint, &intro, &pool, share.credit, &datasets, &stop)?;
     Ok(())
 }
 

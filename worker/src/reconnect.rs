@@ -1,5 +1,6 @@
 //! Staying connected: one connection after the other, with growing pauses between failures.
 
+use crate::datasets::Datasets;
 use crate::link::{self, Ended};
 use crate::log;
 use crate::pool::Pool;
@@ -9,6 +10,7 @@ use ipc_proto::message::{RefuseReason, Role, WorkerIntro};
 use ipc_socket::{ConnectError, Connection};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The pause after the first failure.
@@ -58,6 +60,7 @@ pub fn run(
     intro: &WorkerIntro,
     pool: &Pool,
     credit: u16,
+    datasets: &Arc<Datasets>,
     stop: &Stop,
 ) -> Result<(), Rejected> {
     let mut pause = Pause::default();
@@ -66,7 +69,7 @@ pub fn run(
         match Connection::open(endpoint, Role::Worker(intro.clone())) {
             Ok(connection) => {
                 said.line(format_args!("connected to the controller at {endpoint}"));
-                match link::serve(connection, pool, credit, stop) {
+                match link::serve(connection, pool, credit, datasets, stop) {
                     Ended::Left => break,
                     Ended::Lost { reason, proven } => {
                         said.line(format_args!("lost the controller at {endpoint}: {reason}"));

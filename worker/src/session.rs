@@ -5,13 +5,14 @@
 //! none.
 
 use crate::clock::Stopwatch;
+use crate::datasets::Datasets;
 use crate::leases::{Dropped, Leases};
 use crate::task::{self, Order, Output, Scratch};
 use ipc_proto::Blob;
 use ipc_proto::message::{LeaseId, WorkerReply};
 use ipc_socket::{Sender, Socket};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use crate::leases::Violation;
 
@@ -20,15 +21,16 @@ pub struct Session {
     sender: Mutex<Sender>,
     socket: Socket,
     leases: Mutex<Leases>,
+    datasets: Arc<Datasets>,
 }
 
 impl Session {
     /// A session that sends through `sender` and closes by `socket`, which is the same one. The
-    /// controller is to be told of `credit`.
+    /// controller is to be told of `credit`, and was told of `datasets`.
     #[must_use]
-    pub fn new(sender: Sender, socket: Socket, credit: u16) -> Self {
+    pub fn new(sender: Sender, socket: Socket, credit: u16, datasets: Arc<Datasets>) -> Self {
         let leases = Mutex::new(Leases::new(credit));
-        Self { sender: Mutex::new(sender), socket, leases }
+        Self { sender: Mutex::new(sender), socket, leases, datasets }
     }
 
     /// Takes a lease into the books.
@@ -43,7 +45,8 @@ impl Session {
     pub fn run(&self, lease: LeaseId, scratch: &mut Scratch) {
         let Some(started) = self.leases().start(lease) else { return };
         let stopwatch = Stopwatch::start();
-        let Output { outputs, failures } = task::run(started.order, scratch, &started.revoked);
+        let Output { outputs, failures } =
+            task::run(started.order, &self.datasets, scratch, &started.revoked);
         let busy_us = stopwatch.elapsed_us();
         let finished = self.leases().finish(lease);
         let credit = finished.credit;

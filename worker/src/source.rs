@@ -81,7 +81,8 @@ pub fn read_stream(
     sink: impl FnMut(&[u8]),
 ) -> Result<Result<(), Stamp>, Failure> {
     let limit = before.size.saturating_add(1);
-    let read_len = read_range(file, 0, limit, buffer, revoked, sink)?;
+    let want = Want { offset: 0, len: limit };
+    let read_len = read_range(file, want, buffer, revoked, sink)?;
     let now = stamp_of(file)?;
     Ok(if read_len == before.size && now == before { Ok(()) } else { Err(now) })
 }
@@ -103,7 +104,7 @@ pub fn read_part(
     if stamp_of(file)? != stamp {
         return Err(Failure::Changed);
     }
-    let read_len = read_range(file, offset, len, buffer, revoked, sink)?;
+    let read_len = read_range(file, Want { offset, len }, buffer, revoked, sink)?;
     if read_len == len && stamp_of(file)? == stamp { Ok(()) } else { Err(Failure::Changed) }
 }
 
@@ -113,11 +114,7 @@ pub fn read_part(
 /// Why the item fails: [`Failure::NotRegular`], or `EISDIR` for a directory.
 pub fn stamp_of(file: BorrowedFd<'_>) -> Result<Stamp, Failure> {
     let stat = fstat(file).map_err(failure)?;
-    match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-        SFlag::S_IFREG => {}
-        SFlag::S_IFDIR => return Err(failure(Errno::EISDIR)),
-        _ => return Err(Failure::NotRegular),
-    }
+    regular(stat.st_mode)?;
     Ok(Stamp {
         size: u64::try_from(stat.st_size).unwrap_or(0),
         mtime_ns: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
@@ -125,13 +122,26 @@ pub fn stamp_of(file: BorrowedFd<'_>) -> Result<Stamp, Failure> {
     })
 }
 
+/// Whether a file of this mode is a regular one.
+pub(crate) fn regular(mode: u32) -> Result<(), Failure> {
+    match SFlag::from_bits_truncate(mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => Ok(()),
+        SFlag::S_IFDIR => Err(failure(Errno::EISDIR)),
+        _ => Err(Failure::NotRegular),
+    }
+}
+
 /// Nanoseconds since 1970, modulo 2^64: only equality counts.
-fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+pub(crate) fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds)
 }
 
 /// Reads until `buffer`, of which `len` bytes are there, is full or the file ends.
-fn fill(file: BorrowedFd<'_>, buffer: &mut [u8], mut len: usize) -> Result<usize, Failure> {
+pub(crate) fn fill(
+    file: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    mut len: usize,
+) -> Result<usize, Failure> {
     while len < buffer.len() {
         match read_at(file, &mut buffer[len..], len as u64)? {
             0 => break,
@@ -141,11 +151,17 @@ fn fill(file: BorrowedFd<'_>, buffer: &mut [u8], mut len: usize) -> Result<usize
     Ok(len)
 }
 
-/// Reads up to `len` bytes from `offset` on; gives how many came before the file ended.
-fn read_range(
+/// Bytes of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+/// Reads the bytes of `want`; gives how many came before the file ended.
+pub(crate) fn read_range(
     file: BorrowedFd<'_>,
-    offset: u64,
-    len: u64,
+    Want { offset, len }: Want,
     buffer: &mut [u8],
     revoked: &AtomicBool,
     mut sink: impl FnMut(&[u8]),
@@ -186,7 +202,7 @@ fn refused(file: BorrowedFd<'_>, errno: Errno) -> Failure {
     }
 }
 
-fn failure(errno: Errno) -> Failure {
+pub(crate) fn failure(errno: Errno) -> Failure {
     Failure::Io { errno: errno as i32 }
 }
 

@@ -1,6 +1,8 @@
 #![expect(unsafe_code, reason = "system calls that neither std nor nix has")]
 //! System calls that neither std nor nix has.
 
+use crate::source::nanoseconds;
+use ipc_proto::message::Stamp;
 use nix::errno::Errno;
 use std::io;
 use std::mem;
@@ -19,6 +21,33 @@ pub(crate) fn read_ready(
     let len =
         unsafe { libc::preadv2(file.as_raw_fd(), &raw const iov, 1, offset, libc::RWF_NOWAIT) };
     usize::try_from(len).map_err(|_| Errno::last())
+}
+
+/// What the system says of a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Status {
+    pub(crate) mode: u32,
+    pub(crate) stamp: Stamp,
+}
+
+/// What `file` is and looks like now: a file system that is shared from elsewhere does not answer
+/// from memory.
+pub(crate) fn fresh_status(file: BorrowedFd<'_>) -> Result<Status, Errno> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC;
+    let mask = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_MTIME | libc::STATX_CTIME;
+    // SAFETY: `statx` is plain integers, for which all zeroes is a valid value.
+    let mut statx: libc::statx = unsafe { mem::zeroed() };
+    let empty = c"".as_ptr();
+    // SAFETY: the path is an empty string with its zero byte, and `statx`, which the call fills, is
+    // ours alone.
+    let result = unsafe {
+        libc::syscall(libc::SYS_statx, file.as_raw_fd(), empty, flags, mask, &raw mut statx)
+    };
+    Errno::result(result)?;
+    let time = |time: libc::statx_timestamp| nanoseconds(time.tv_sec, time.tv_nsec.into());
+    let (mtime_ns, ctime_ns) = (time(statx.stx_mtime), time(statx.stx_ctime));
+    let stamp = Stamp { size: statx.stx_size, mtime_ns, ctime_ns };
+    Ok(Status { mode: statx.stx_mode.into(), stamp })
 }
 
 /// Sets the nice value of this thread and of those that it starts.

@@ -3,23 +3,18 @@
 //! Invariants: every item gets an output or a failure, outputs in the order of the items; a
 //! batch's descriptors are closed with its end; nothing that a peer can put into an order panics.
 
+use crate::batch::{Batch, GROUP_MAX, Group};
+use crate::datasets::Datasets;
 use crate::hash::{self, Backend, Subtree};
-use crate::source::{self, BUFFER_LEN, Whole};
+use crate::source::{self, BUFFER_LEN};
 use ipc_proto::Algorithm;
-use ipc_proto::message::{Failure, Failures, Piece, Stamp, Work};
+use ipc_proto::message::{Failure, Failures, Piece, Work};
 use std::fmt;
-use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Files up to this size are read whole, several beside each other where a backend has lanes.
-const SMALL_LEN_MAX: u64 = 128 << 10;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 
 /// Alignment of a thread's buffer, in bytes.
 const PAGE_LEN: usize = 4096;
-
-/// Most files that are read before they are hashed together.
-const GROUP_MAX: usize = 16;
 
 /// What the start and end of a message cost, in bytes hashed: for [`Order::cost_len`].
 const MESSAGE_COST_LEN: usize = 64;
@@ -42,7 +37,10 @@ impl Order {
         match &self.work {
             Work::Messages { lens, data } => Some(data.len() + lens.len() * MESSAGE_COST_LEN),
             Work::Piece(piece) => Some(piece.len() + MESSAGE_COST_LEN),
-            Work::Files { .. } | Work::Part { .. } => None,
+            Work::Files { .. }
+            | Work::Part { .. }
+            | Work::Names { .. }
+            | Work::NamedPart { .. } => None,
         }
     }
 }
@@ -54,6 +52,16 @@ pub struct Output {
     pub outputs: Vec<u8>,
     /// The items that failed.
     pub failures: Failures,
+}
+
+impl Output {
+    /// The outcome of a batch of one item.
+    fn push(&mut self, value: Result<hash::ChainingValue, Failure>) {
+        match value {
+            Ok(value) => self.outputs.extend_from_slice(&value),
+            Err(failure) => self.failures.push((0, failure)),
+        }
+    }
 }
 
 /// The memory that a thread works in, used again for every batch.
@@ -86,40 +94,46 @@ impl fmt::Debug for Scratch {
     }
 }
 
-/// Does `order`. Once `revoked` is true it may stop early, with an output that means nothing.
+/// Does `order`; names in it are of `datasets`. Once `revoked` is true it may stop early, with an
+/// output that means nothing.
 #[must_use]
-pub fn run(order: Order, scratch: &mut Scratch, revoked: &AtomicBool) -> Output {
+pub fn run(
+    order: Order,
+    datasets: &Datasets,
+    scratch: &mut Scratch,
+    revoked: &AtomicBool,
+) -> Output {
     let Order { algorithm, work, mut descriptors } = order;
     let backend = Backend::best_for(algorithm);
     let mut output = Output::default();
     match work {
         Work::Files { files } => {
-            let group_max = backend.lanes().min(GROUP_MAX);
-            let mut batch = Batch {
-                backend,
-                algorithm,
-                buffer: scratch.buffer(),
-                group: Group::new(group_max),
-                revoked,
-                output: &mut output,
-            };
-            batch.run(&files, &descriptors);
+            batch(algorithm, scratch, revoked, &mut output).run(&files, &descriptors);
             ipc_socket::close_all(descriptors);
+        }
+        Work::Names { dataset, files } => {
+            let mut batch = batch(algorithm, scratch, revoked, &mut output);
+            batch.run_named(datasets, &dataset, &files);
         }
         Work::Messages { lens, data } => {
             backend.hash_many(algorithm, &split(&lens, &data), &mut output.outputs);
         }
         Work::Part { file, offset, len } => {
-            let result = match descriptors.pop() {
-                Some(source) if algorithm == Algorithm::Blake3 => {
-                    part(source.as_fd(), file, offset, len, scratch.buffer(), revoked)
-                }
-                _ => Err(Failure::Invalid),
-            };
-            match result {
-                Ok(value) => output.outputs.extend_from_slice(&value),
-                Err(failure) => output.failures.push((0, failure)),
-            }
+            let value = descriptors.pop().ok_or(Failure::Invalid).and_then(|source| {
+                let range = (offset, len);
+                part(algorithm, range, |sink| {
+                    let source = source.as_fd();
+                    source::read_part(source, file, offset, len, scratch.buffer(), revoked, sink)
+                })
+            });
+            output.push(value);
+        }
+        Work::NamedPart { dataset, file, offset, len } => {
+            let value = part(algorithm, (offset, len), |sink| {
+                let found = datasets.find(&dataset, &file)?;
+                found.read_part(offset, len, scratch.buffer(), revoked, sink)
+            });
+            output.push(value);
         }
         Work::Piece(piece) => match step(algorithm, &piece) {
             Some(value) => output.outputs = value,
@@ -127,6 +141,17 @@ pub fn run(order: Order, scratch: &mut Scratch, revoked: &AtomicBool) -> Output 
         },
     }
     output
+}
+
+fn batch<'a>(
+    algorithm: Algorithm,
+    scratch: &'a mut Scratch,
+    revoked: &'a AtomicBool,
+    output: &'a mut Output,
+) -> Batch<'a> {
+    let backend = Backend::best_for(algorithm);
+    let group = Group::new(backend.lanes().min(GROUP_MAX));
+    Batch { backend, algorithm, buffer: scratch.buffer(), group, revoked, output }
 }
 
 /// The messages in `data`; those that it does not have are left out.
@@ -155,112 +180,26 @@ fn step(algorithm: Algorithm, piece: &Piece) -> Option<Vec<u8>> {
     }
 }
 
+/// The chaining value of a part, `len` bytes from `offset` on, that `read` gives to its sink.
 fn part(
-    file: BorrowedFd<'_>,
-    stamp: Stamp,
-    offset: u64,
-    len: u64,
-    buffer: &mut [u8],
-    revoked: &AtomicBool,
+    algorithm: Algorithm,
+    (offset, len): (u64, u64),
+    read: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>,
 ) -> Result<hash::ChainingValue, Failure> {
+    if algorithm != Algorithm::Blake3 {
+        return Err(Failure::Invalid);
+    }
     let mut subtree = Subtree::new(offset, len).ok_or(Failure::Invalid)?;
     let mut fits = Some(());
-    source::read_part(file, stamp, offset, len, buffer, revoked, |bytes| {
-        fits = fits.and_then(|()| subtree.update(bytes));
-    })?;
+    read(&mut |bytes| fits = fits.and_then(|()| subtree.update(bytes)))?;
     fits.and_then(|()| subtree.finish()).ok_or(Failure::Changed)
-}
-
-/// A batch of files on its way.
-struct Batch<'a> {
-    backend: Backend,
-    algorithm: Algorithm,
-    buffer: &'a mut [u8],
-    group: Group,
-    revoked: &'a AtomicBool,
-    output: &'a mut Output,
-}
-
-/// Files that are in the buffer and not hashed yet, back to back.
-struct Group {
-    spans: [Range<usize>; GROUP_MAX],
-    len: usize,
-    /// As many as a backend likes at once.
-    max: usize,
-    bytes_len: usize,
-}
-
-impl Group {
-    fn new(max: usize) -> Self {
-        Self { spans: [const { 0..0 }; GROUP_MAX], len: 0, max, bytes_len: 0 }
-    }
-}
-
-impl Batch<'_> {
-    fn run(&mut self, stamps: &[Stamp], files: &[OwnedFd]) {
-        for (position, (&stamp, file)) in (0..).zip(stamps.iter().zip(files)) {
-            if self.revoked.load(Ordering::Relaxed) {
-                return;
-            }
-            if let Err(failure) = self.file(file.as_fd(), stamp) {
-                self.output.failures.push((position, failure));
-            }
-        }
-        self.hash_group();
-    }
-
-    fn file(&mut self, file: BorrowedFd<'_>, stamp: Stamp) -> Result<(), Failure> {
-        if stamp.size > SMALL_LEN_MAX {
-            let before = source::stamp_of(file)?;
-            return self.stream(file, before);
-        }
-        let free_len = (self.buffer.len() - self.group.bytes_len) as u64;
-        if free_len <= stamp.size {
-            self.hash_group();
-        }
-        let start = self.group.bytes_len;
-        match source::read_whole(file, stamp, &mut self.buffer[start..])? {
-            Whole::Read { len } => {
-                self.group.spans[self.group.len] = start..start + len;
-                self.group.len += 1;
-                self.group.bytes_len += len;
-                if self.group.len == self.group.max {
-                    self.hash_group();
-                }
-                Ok(())
-            }
-            // It may have changed while it waited: what counts is that it holds still from now on.
-            Whole::Unequal { now } => self.stream(file, now),
-        }
-    }
-
-    fn hash_group(&mut self) {
-        let mut inputs = [&[][..]; GROUP_MAX];
-        let inputs = &mut inputs[..self.group.len];
-        for (input, span) in inputs.iter_mut().zip(&self.group.spans) {
-            *input = &self.buffer[span.clone()];
-        }
-        self.backend.hash_many(self.algorithm, inputs, &mut self.output.outputs);
-        self.group.len = 0;
-        self.group.bytes_len = 0;
-    }
-
-    /// Reads and hashes a file of any size, which has to stay as it was `before`.
-    fn stream(&mut self, file: BorrowedFd<'_>, before: Stamp) -> Result<(), Failure> {
-        self.hash_group();
-        let mut stream = self.backend.stream(self.algorithm);
-        let sink = |bytes: &[u8]| stream.update(bytes);
-        source::read_stream(file, before, self.buffer, self.revoked, sink)?
-            .map_err(|_| Failure::Changed)?;
-        stream.finish(&mut self.output.outputs);
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ipc_proto::Blob;
+    use ipc_proto::message::Stamp;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
     use tempfile::tempfile;
@@ -290,7 +229,7 @@ mod tests {
     }
 
     fn output(algorithm: Algorithm, work: Work, files: Vec<File>) -> Output {
-        run(order(algorithm, work, files), &mut Scratch::default(), &GOING)
+        run(order(algorithm, work, files), &Datasets::default(), &mut Scratch::default(), &GOING)
     }
 
     fn files(algorithm: Algorithm, files: Vec<(Stamp, File)>) -> Output {

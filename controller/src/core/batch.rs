@@ -5,8 +5,9 @@
 //! is alone by its third attempt and takes no other with it.
 
 use super::limits::{FILE_COST, FILE_COST_MAX, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST};
+use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, STATE_LEN_MAX};
-use ipc_proto::message::{Failures, Piece, Run, Stamp, Work};
+use ipc_proto::message::{Failures, Named, Piece, Run, Stamp, Work};
 use ipc_proto::{Algorithm, Blob};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -17,16 +18,57 @@ use std::rc::Rc;
 pub(super) struct File<F> {
     pub(super) index: u64,
     pub(super) stamp: Stamp,
-    pub(super) descriptor: F,
+    pub(super) source: Source<F>,
 }
 
-/// What is to be computed.
+/// Where its bytes are.
+#[derive(Clone, Debug)]
+pub(super) enum Source<F> {
+    Descriptor(F),
+    /// At this path in a dataset.
+    Name(DatasetId, Rc<[u8]>),
+}
+
+impl<F> Source<F> {
+    pub(super) fn plane(&self) -> Plane {
+        match self {
+            Self::Descriptor(_) => Plane::Descriptors,
+            Self::Name(dataset, _) => Plane::Dataset(*dataset),
+        }
+    }
+
+    /// Bytes that are held for it.
+    pub(super) fn path_len(&self) -> usize {
+        match self {
+            Self::Descriptor(_) => 0,
+            Self::Name(_, path) => path.len(),
+        }
+    }
+}
+
+impl<F> File<F> {
+    fn named(&self) -> Option<Named> {
+        match &self.source {
+            Source::Name(_, path) => Some(Named { path: Blob::from(&**path), stamp: self.stamp }),
+            Source::Descriptor(_) => None,
+        }
+    }
+
+    fn descriptor(&self) -> Option<&F> {
+        match &self.source {
+            Source::Descriptor(descriptor) => Some(descriptor),
+            Source::Name(..) => None,
+        }
+    }
+}
+
+/// What is to be computed. Files of one batch are on one plane.
 #[derive(Clone, Debug)]
 pub(super) enum Load<F> {
     Files(Vec<File<F>>),
     Messages { first: u64, lens: Vec<u32>, data: Blob },
     Part { file: File<F>, number: usize, offset: u64, len: u64 },
-    Merge { index: u64, values: Blob },
+    Merge { index: u64, values: Blob, path_len: usize },
     Piece { index: u64, piece: Piece },
 }
 
@@ -87,6 +129,29 @@ impl<F: Clone> Batch<F> {
         }
     }
 
+    /// What a worker needs for it.
+    pub(super) fn plane(&self) -> Plane {
+        match &self.load {
+            Load::Files(files) => {
+                files.first().map_or(Plane::Descriptors, |file| file.source.plane())
+            }
+            Load::Part { file, .. } => file.source.plane(),
+            Load::Messages { .. } | Load::Merge { .. } | Load::Piece { .. } => Plane::Inline,
+        }
+    }
+
+    /// Bytes of the job's window that its items take up.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let held_len = match &self.load {
+            Load::Files(files) => files.iter().map(|file| file.source.path_len()).sum(),
+            Load::Messages { data, .. } => data.len(),
+            Load::Part { file, .. } => file.source.path_len(),
+            Load::Merge { path_len, .. } => *path_len,
+            Load::Piece { piece, .. } => piece.len(),
+        };
+        held_len as u64
+    }
+
     /// Bytes that are read or absorbed.
     pub(super) fn bytes(&self) -> u64 {
         match &self.load {
@@ -129,19 +194,36 @@ impl<F: Clone> Batch<F> {
     }
 
     /// What to send to a worker, and the descriptors that ride along.
-    pub(super) fn work(&self) -> (Work, Vec<F>) {
+    pub(super) fn work(&self, datasets: &Datasets) -> (Work, Vec<F>) {
         match &self.load {
-            Load::Files(files) => (
-                Work::Files { files: files.iter().map(|file| file.stamp).collect() },
-                files.iter().map(|file| file.descriptor.clone()).collect(),
-            ),
+            Load::Files(files) => match self.plane() {
+                Plane::Dataset(id) => {
+                    let dataset = datasets.name(id).to_owned();
+                    let files = files.iter().filter_map(File::named).collect();
+                    (Work::Names { dataset, files }, Vec::new())
+                }
+                Plane::Inline | Plane::Descriptors => (
+                    Work::Files { files: files.iter().map(|file| file.stamp).collect() },
+                    files.iter().filter_map(File::descriptor).cloned().collect(),
+                ),
+            },
             Load::Messages { lens, data, .. } => {
                 (Work::Messages { lens: lens.clone(), data: data.clone() }, Vec::new())
             }
-            Load::Part { file, offset, len, .. } => (
-                Work::Part { file: file.stamp, offset: *offset, len: *len },
-                vec![file.descriptor.clone()],
-            ),
+            Load::Part { file, offset, len, .. } => {
+                let (offset, len) = (*offset, *len);
+                match &file.source {
+                    Source::Descriptor(descriptor) => {
+                        let work = Work::Part { file: file.stamp, offset, len };
+                        (work, vec![descriptor.clone()])
+                    }
+                    Source::Name(id, path) => {
+                        let dataset = datasets.name(*id).to_owned();
+                        let file = Named { path: Blob::from(&**path), stamp: file.stamp };
+                        (Work::NamedPart { dataset, file, offset, len }, Vec::new())
+                    }
+                }
+            }
             Load::Merge { values, .. } => {
                 (Work::Piece(Piece::Merge { values: values.clone(), root: true }), Vec::new())
             }
@@ -245,7 +327,7 @@ mod tests {
     use super::*;
 
     fn files(len: u64) -> Batch<()> {
-        let file = |index| File { index, stamp: Stamp::default(), descriptor: () };
+        let file = |index| File { index, stamp: Stamp::default(), source: Source::Descriptor(()) };
         Batch::new(Load::Files((0..len).map(file).collect()))
     }
 
@@ -293,8 +375,11 @@ mod tests {
     #[test]
     fn bytes_of_items_that_failed_do_not_count() {
         let failed = vec![(1, ipc_proto::message::Failure::Changed)];
-        let file =
-            |size| File { index: 0, stamp: Stamp { size, ..Stamp::default() }, descriptor: () };
+        let file = |size| File {
+            index: 0,
+            stamp: Stamp { size, ..Stamp::default() },
+            source: Source::Descriptor(()),
+        };
         let batch = Batch::new(Load::Files([1, u64::MAX, 4].map(file).to_vec()));
         assert_eq!((batch.bytes(), batch.bytes_done(&failed)), (u64::MAX, 5));
         let data = Blob::from(vec![0; 7]);

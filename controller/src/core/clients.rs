@@ -1,13 +1,16 @@
 //! What clients ask for: jobs opened, filled, finished, cancelled.
 
-use super::batch::{File, Load};
+use super::batch::{File, Load, Source};
 use super::fault::Fault;
 use super::job::{Job, Order};
 use super::{Action, ClientId, Core, JobKey, Waiter};
 use ipc_proto::Algorithm;
 use ipc_proto::limits::CLIENT_JOBS_MAX;
-use ipc_proto::message::{ClientReply, ClientRequest, JobId, RejectReason, WorkerRequest};
+use ipc_proto::message::{
+    ClientReply, ClientRequest, Failure, JobId, Named, RejectReason, Run, WorkerRequest,
+};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 impl<F: Clone> Core<F> {
@@ -27,10 +30,14 @@ impl<F: Clone> Core<F> {
                 let job = self.jobs.get_mut(&key).expect("admitted to an open job");
                 for ((stamp, descriptor), index) in files.into_iter().zip(descriptors).zip(first..)
                 {
-                    job.push_file(File { index, stamp, descriptor });
+                    let source = Source::Descriptor(descriptor);
+                    job.push_file(File { index, stamp, source });
                 }
                 self.enqueue(key);
                 Ok(())
+            }
+            ClientRequest::Names { job, first, dataset, files } => {
+                self.named(client, job, first, &dataset, &files)
             }
             ClientRequest::Messages { job, first, lens, data } => {
                 let key = self.admit(client, job, first, lens.len(), data.len() as u64)?;
@@ -116,6 +123,31 @@ impl<F: Clone> Core<F> {
         Ok(())
     }
 
+    fn named(
+        &mut self,
+        client: ClientId,
+        id: JobId,
+        first: u64,
+        dataset: &str,
+        files: &[Named],
+    ) -> Result<(), Fault> {
+        let Some(dataset) = self.datasets.find(dataset) else {
+            let key = self.admit(client, id, first, files.len(), 0)?;
+            let len = u32::try_from(files.len()).expect("a frame's names are counted");
+            self.turn_down(key, Run { first, len }, Failure::UnknownDataset);
+            return Ok(());
+        };
+        let paths_len = files.iter().map(|file| file.path.len() as u64).sum();
+        let key = self.admit(client, id, first, files.len(), paths_len)?;
+        let job = self.jobs.get_mut(&key).expect("admitted to an open job");
+        for (file, index) in files.iter().zip(first..) {
+            let source = Source::Name(dataset, Rc::from(&*file.path));
+            job.push_file(File { index, stamp: file.stamp, source });
+        }
+        self.enqueue(key);
+        Ok(())
+    }
+
     fn job_of(&self, client: ClientId, id: JobId) -> Result<JobKey, Fault> {
         let known = self.clients.get(&client).and_then(|client| client.jobs.get(&id));
         known.copied().ok_or(Fault::UnknownJob(id))
@@ -154,11 +186,15 @@ impl<F: Clone> Core<F> {
         self.enqueue(key);
     }
 
+    /// Brings the fair queue in line with what waits of a job.
     pub(super) fn enqueue(&mut self, key: JobKey) {
-        if let Some(job) = self.jobs.get(&key)
-            && job.has_work()
-        {
-            self.fair.enter(job.order.uid, key);
+        let Some(job) = self.jobs.get(&key) else { return };
+        for plane in job.planes() {
+            if job.has_work(plane) {
+                self.fair.enter(plane, job.order.uid, key);
+            } else {
+                self.fair.leave(plane, job.order.uid, key);
+            }
         }
     }
 
@@ -176,7 +212,7 @@ impl<F: Clone> Core<F> {
     fn drop_job(&mut self, key: JobKey) -> u64 {
         let Some(job) = self.jobs.remove(&key) else { return 0 };
         let uid = job.order.uid;
-        self.fair.leave(uid, key);
+        job.planes().for_each(|plane| self.fair.leave(plane, uid, key));
         if let Some(client) = self.clients.get_mut(&job.order.client) {
             client.jobs.remove(&job.order.id);
         }

@@ -1,45 +1,63 @@
 //! Who gets what next: while a worker is ready and a job has work, lease a batch.
 
 use super::batch::Batch;
-use super::job::Aim;
+use super::fleet::skill;
 use super::limits::{BATCH_TIME, BATCH_TIME_MIN, JOBS_SKIPPED_MAX, LEASE_SPEED_MIN, LEASE_TIME};
+use super::plane::Plane;
+use super::queue::Aim;
 use super::{Action, Core, JobKey, Lease, WorkerId};
+use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, LeaseId, WorkerRequest};
 use std::time::Duration;
+
+/// Who gets what next.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    job: JobKey,
+    plane: Plane,
+    worker: WorkerId,
+}
 
 impl<F: Clone> Core<F> {
     pub(super) fn dispatch(&mut self, now: Duration) {
         self.fail_the_impossible();
         while self.fleet.any_ready()
-            && let Some((key, worker)) = self.next_pair()
+            && let Some(pair) = self.next_pair()
         {
-            self.lease(now, key, worker);
+            self.lease(now, pair);
         }
     }
 
-    /// The job to serve next, with the worker to serve it.
-    fn next_pair(&self) -> Option<(JobKey, WorkerId)> {
-        self.fair.iter().take(JOBS_SKIPPED_MAX).find_map(|key| {
-            let job = self.jobs.get(&key)?;
-            let history = job.peek_retry().map(|batch| &batch.history);
-            Some((key, self.fleet.pick(job.order.algorithm, history)?))
-        })
+    /// The job to serve next, with the plane and the worker to serve it. Of every plane on which a
+    /// worker is ready the first job counts, and of those the one that stands first.
+    fn next_pair(&self) -> Option<Pair> {
+        let first_of = |plane| {
+            self.fair.iter(plane).take(JOBS_SKIPPED_MAX).find_map(|place| {
+                let job = self.jobs.get(&place.1.1)?;
+                let history = job.peek_retry(plane).map(|batch| &batch.history);
+                let worker = self.fleet.pick(plane, job.order.algorithm, history)?;
+                Some(((place, job.rank(plane)), Pair { job: job.order.key, plane, worker }))
+            })
+        };
+        let firsts = self.fleet.ready_planes().filter_map(first_of);
+        firsts.min_by_key(|(place, _)| *place).map(|(_, pair)| pair)
     }
 
-    fn lease(&mut self, now: Duration, key: JobKey, worker: WorkerId) {
-        let aim = self.aim(key, worker);
+    fn lease(&mut self, now: Duration, pair: Pair) {
+        let aim = self.aim(pair);
+        let Pair { job: key, plane, worker } = pair;
         let job = self.jobs.get_mut(&key).expect("the fair queue holds open jobs");
-        let mut batch = job.take(aim).expect("the fair queue holds jobs with work");
+        let mut batch = job.take(plane, aim).expect("the fair queue holds jobs with work");
         self.fair.charge(job.order.uid, key, job.order.weight, batch.cost());
-        if !job.has_work() {
-            self.fair.leave(job.order.uid, key);
+        if !job.has_work(plane) {
+            self.fair.leave(plane, job.order.uid, key);
         }
         let id = LeaseId(self.next_lease);
         self.next_lease += 1;
         job.leases.insert(id);
         batch.history.leased += 1;
         let algorithm = job.order.algorithm;
-        let (work, descriptors) = batch.work();
+        let (work, descriptors) = batch.work(&self.datasets);
         self.counters.leases += 1;
         self.fleet.assign(worker, id, batch.cost());
         let attempt = batch.history.leased;
@@ -51,9 +69,9 @@ impl<F: Clone> Core<F> {
 
     /// How large the next batch should be: some time of this worker's, and no more than leaves
     /// enough for the other threads.
-    fn aim(&self, key: JobKey, worker: WorkerId) -> Aim {
-        let threads = self.fleet.threads().max(1);
-        let queued = self.jobs.get(&key).map_or(0, |job| job.queued_cost());
+    fn aim(&self, Pair { job, plane, worker }: Pair) -> Aim {
+        let threads = self.fleet.threads(plane).max(1);
+        let queued = self.jobs.get(&job).map_or(0, |job| job.queued_cost(plane));
         let cost = self.fleet.get(worker).map_or(0, |worker| {
             let share = queued / (2 * threads);
             share.clamp(worker.cost_in(BATCH_TIME_MIN), worker.cost_in(BATCH_TIME))
@@ -63,16 +81,25 @@ impl<F: Clone> Core<F> {
 
     /// Fails what no connected worker can do: with workers there, waiting would be for ever.
     fn fail_the_impossible(&mut self) {
-        if self.fleet.threads() == 0 || self.fleet.can_do_all() {
+        if self.fleet.is_idle() {
             return;
         }
-        let stuck = |key: &JobKey| {
-            self.jobs.get(key).is_some_and(|job| !self.fleet.can_do(job.order.algorithm))
-        };
-        let stuck: Vec<JobKey> = self.fair.iter().take(JOBS_SKIPPED_MAX).filter(stuck).collect();
-        for key in stuck {
+        let mut stuck: Vec<(Plane, JobKey)> = Vec::new();
+        for plane in self.fair.planes() {
+            let possible = self.fleet.possible(plane);
+            if Algorithm::ALL.into_iter().all(|algorithm| possible & skill(algorithm) != 0) {
+                continue;
+            }
+            let is_stuck = |key: &JobKey| {
+                let job = self.jobs.get(key);
+                job.is_some_and(|job| possible & skill(job.order.algorithm) == 0)
+            };
+            let jobs = self.fair.iter(plane).take(JOBS_SKIPPED_MAX).map(|(_, (_, key))| key);
+            stuck.extend(jobs.filter(is_stuck).map(|key| (plane, key)));
+        }
+        for (plane, key) in stuck {
             let aim = Aim { cost: u64::MAX, threads: 1 };
-            while let Some(batch) = self.jobs.get_mut(&key).and_then(|job| job.take(aim)) {
+            while let Some(batch) = self.jobs.get_mut(&key).and_then(|job| job.take(plane, aim)) {
                 self.fail(key, &batch, Failure::Unsupported);
             }
         }

@@ -5,9 +5,14 @@
 //! was given, divided by its weight, and the one furthest behind is next. Whoever comes new, or
 //! back, starts at the present and gains nothing by having waited.
 //!
-//! Invariant: exactly the jobs that have work waiting are in the queue. Each call costs O(log n).
+//! There is one order for each plane, all by the same times: work on a plane whose workers are busy,
+//! or not there, is in nobody's way. It falls behind meanwhile, and catches up by [`LAG_MAX`] at most.
+//!
+//! Invariant: exactly the jobs that have work waiting on a plane are in its queue. Each call costs
+//! O(log n) for each plane.
 
 use super::JobKey;
+use super::plane::Plane;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Resolution of a division by the weight.
@@ -16,11 +21,14 @@ const SCALE: u64 = 128;
 /// Idle entities that a lane remembers before it drops those that are not ahead of the present.
 const IDLE_MAX: usize = 1024;
 
+/// Cost by which the past of who could not be served counts, at most.
+const LAG_MAX: u64 = 8 << 30;
+
 /// Entities ordered by virtual time.
 #[derive(Debug)]
 struct Lane<K> {
-    /// Those that have work waiting.
-    order: BTreeSet<(u64, K)>,
+    /// Those that have work waiting, on each plane.
+    orders: BTreeMap<Plane, BTreeSet<(u64, K)>>,
     /// Virtual times, also of those that wait for work: who leaves and comes back must not be
     /// served for nothing.
     times: BTreeMap<K, u64>,
@@ -29,46 +37,57 @@ struct Lane<K> {
 
 impl<K> Default for Lane<K> {
     fn default() -> Self {
-        Self { order: BTreeSet::new(), times: BTreeMap::new(), present: 0 }
+        Self { orders: BTreeMap::new(), times: BTreeMap::new(), present: 0 }
     }
 }
 
 impl<K: Copy + Ord> Lane<K> {
-    fn enter(&mut self, key: K) {
+    fn enter(&mut self, plane: Plane, key: K) {
         let present = self.present;
-        let time = self.times.entry(key).or_insert(present);
-        if !self.order.contains(&(*time, key)) {
-            *time = present.max(*time);
-            self.order.insert((*time, key));
-        }
+        let time = *self.times.entry(key).or_insert(present);
+        let is_waiting = self.orders.values().any(|order| order.contains(&(time, key)));
+        let time = if is_waiting { time } else { present.max(time) };
+        self.times.insert(key, time);
+        self.orders.entry(plane).or_default().insert((time, key));
     }
 
-    fn leave(&mut self, key: K) {
-        if let Some(&time) = self.times.get(&key) {
-            self.order.remove(&(time, key));
-        }
-        if self.times.len() > IDLE_MAX + 2 * self.order.len() {
-            let (order, present) = (&self.order, self.present);
-            self.times.retain(|&key, &mut time| time > present || order.contains(&(time, key)));
-        }
-    }
-
-    fn charge(&mut self, key: K, cost: u64) {
-        if let Some(time) = self.times.get_mut(&key)
-            && self.order.remove(&(*time, key))
+    fn leave(&mut self, plane: Plane, key: K) {
+        if let Some(&time) = self.times.get(&key)
+            && let Some(order) = self.orders.get_mut(&plane)
         {
-            self.present = self.present.max(*time);
-            *time = time.saturating_add(cost);
-            self.order.insert((*time, key));
+            order.remove(&(time, key));
+            if order.is_empty() {
+                self.orders.remove(&plane);
+            }
+        }
+        let waiting_len: usize = self.orders.values().map(BTreeSet::len).sum();
+        if self.times.len() > IDLE_MAX + 2 * waiting_len {
+            let (orders, present) = (&self.orders, self.present);
+            self.times.retain(|&key, &mut time| {
+                time > present || orders.values().any(|order| order.contains(&(time, key)))
+            });
         }
     }
 
-    fn is_empty(&self) -> bool {
-        self.order.is_empty()
+    fn charge(&mut self, key: K, cost: u64, lag_max: u64) {
+        let Some(time) = self.times.get_mut(&key) else { return };
+        let before = *time;
+        let start = before.max(self.present.saturating_sub(lag_max));
+        *time = start.saturating_add(cost);
+        self.present = self.present.max(start);
+        for order in self.orders.values_mut() {
+            if order.remove(&(before, key)) {
+                order.insert((*time, key));
+            }
+        }
     }
 
-    fn iter(&self) -> impl Iterator<Item = K> + '_ {
-        self.order.iter().map(|&(_, key)| key)
+    fn has(&self, plane: Plane) -> bool {
+        self.orders.contains_key(&plane)
+    }
+
+    fn iter(&self, plane: Plane) -> impl Iterator<Item = (u64, K)> + '_ {
+        self.orders.get(&plane).into_iter().flatten().copied()
     }
 }
 
@@ -79,40 +98,51 @@ pub(super) struct FairQueue {
     jobs: BTreeMap<u32, Lane<JobKey>>,
 }
 
+/// Where a job stands; less is sooner. Comparable between planes.
+pub(super) type Place = ((u64, u32), (u64, JobKey));
+
 impl FairQueue {
-    /// `job` of user `uid` has work waiting.
-    pub(super) fn enter(&mut self, uid: u32, job: JobKey) {
-        self.users.enter(uid);
-        self.jobs.entry(uid).or_default().enter(job);
+    /// `job` of user `uid` has work waiting on `plane`.
+    pub(super) fn enter(&mut self, plane: Plane, uid: u32, job: JobKey) {
+        self.users.enter(plane, uid);
+        self.jobs.entry(uid).or_default().enter(plane, job);
     }
 
-    /// `job` has none any more.
-    pub(super) fn leave(&mut self, uid: u32, job: JobKey) {
+    /// `job` has none there any more.
+    pub(super) fn leave(&mut self, plane: Plane, uid: u32, job: JobKey) {
         if let Some(jobs) = self.jobs.get_mut(&uid) {
-            jobs.leave(job);
-            if jobs.is_empty() {
-                self.users.leave(uid);
+            jobs.leave(plane, job);
+            if !jobs.has(plane) {
+                self.users.leave(plane, uid);
             }
         }
     }
 
     /// `uid` has no jobs any more.
     pub(super) fn forget(&mut self, uid: u32) {
-        self.users.leave(uid);
         self.jobs.remove(&uid);
     }
 
     /// `job` was given work of `cost`.
     pub(super) fn charge(&mut self, uid: u32, job: JobKey, weight: u8, cost: u64) {
-        self.users.charge(uid, cost);
+        self.users.charge(uid, cost, LAG_MAX);
         if let Some(jobs) = self.jobs.get_mut(&uid) {
-            jobs.charge(job, cost.saturating_mul(SCALE) / u64::from(weight.max(1)));
+            let cost = cost.saturating_mul(SCALE) / u64::from(weight.max(1));
+            jobs.charge(job, cost, LAG_MAX * SCALE);
         }
     }
 
-    /// All of them, the one to serve next first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = JobKey> + '_ {
-        self.users.iter().filter_map(|uid| self.jobs.get(&uid)).flat_map(Lane::iter)
+    /// The planes on which work is waiting.
+    pub(super) fn planes(&self) -> impl Iterator<Item = Plane> + '_ {
+        self.users.orders.keys().copied()
+    }
+
+    /// All jobs with work on `plane`, the one to serve next first.
+    pub(super) fn iter(&self, plane: Plane) -> impl Iterator<Item = Place> + '_ {
+        self.users.iter(plane).flat_map(move |user| {
+            let jobs = self.jobs.get(&user.1).into_iter();
+            jobs.flat_map(move |jobs| jobs.iter(plane)).map(move |job| (user, job))
+        })
     }
 }
 
@@ -120,13 +150,19 @@ impl FairQueue {
 mod tests {
     use super::*;
 
+    const P: Plane = Plane::Inline;
+
+    fn next(queue: &FairQueue) -> Option<JobKey> {
+        queue.iter(P).next().map(|(_, (_, key))| key)
+    }
+
     fn serve(queue: &mut FairQueue, rounds: usize, jobs: &[(u32, u64, u8)]) -> Vec<usize> {
         let mut served = vec![0; jobs.len()];
         for _ in 0..rounds {
-            let next = queue.iter().next().expect("there is work");
-            let at = jobs.iter().position(|&(_, key, _)| JobKey(key) == next).unwrap();
+            let first = next(queue).expect("there is work");
+            let at = jobs.iter().position(|&(_, key, _)| JobKey(key) == first).unwrap();
             served[at] += 1;
-            queue.charge(jobs[at].0, next, jobs[at].2, 1000);
+            queue.charge(jobs[at].0, first, jobs[at].2, 1000);
         }
         served
     }
@@ -134,7 +170,7 @@ mod tests {
     fn queue(jobs: &[(u32, u64, u8)]) -> FairQueue {
         let mut queue = FairQueue::default();
         for &(uid, key, _) in jobs {
-            queue.enter(uid, JobKey(key));
+            queue.enter(P, uid, JobKey(key));
         }
         queue
     }
@@ -156,7 +192,7 @@ mod tests {
         let jobs = [(7, 1, 1), (7, 2, 1)];
         let mut queue = queue(&jobs[..1]);
         serve(&mut queue, 1000, &jobs);
-        queue.enter(7, JobKey(2));
+        queue.enter(P, 7, JobKey(2));
         let served = serve(&mut queue, 100, &jobs);
         assert!(served[0].abs_diff(served[1]) <= 2, "{served:?}");
     }
@@ -167,12 +203,12 @@ mod tests {
         let mut queue = queue(&jobs);
         let mut served = [0, 0];
         for _ in 0..1000 {
-            queue.leave(7, JobKey(1));
-            queue.enter(7, JobKey(1));
-            let next = queue.iter().next().unwrap();
-            let at = jobs.iter().position(|&(_, key, _)| JobKey(key) == next).unwrap();
+            queue.leave(P, 7, JobKey(1));
+            queue.enter(P, 7, JobKey(1));
+            let first = next(&queue).unwrap();
+            let at = jobs.iter().position(|&(_, key, _)| JobKey(key) == first).unwrap();
             served[at] += 1;
-            queue.charge(jobs[at].0, next, 1, 1000);
+            queue.charge(jobs[at].0, first, 1, 1000);
         }
         assert_eq!(served, [500, 500]);
     }
@@ -180,9 +216,29 @@ mod tests {
     #[test]
     fn a_job_without_work_is_not_served() {
         let mut queue = queue(&[(7, 1, 1), (8, 2, 1)]);
-        queue.leave(7, JobKey(1));
-        assert_eq!(queue.iter().collect::<Vec<_>>(), [JobKey(2)]);
-        queue.leave(8, JobKey(2));
-        assert_eq!(queue.iter().next(), None);
+        queue.leave(P, 7, JobKey(1));
+        assert_eq!((next(&queue), queue.iter(P).count()), (Some(JobKey(2)), 1));
+        queue.leave(P, 8, JobKey(2));
+        assert_eq!(next(&queue), None);
+    }
+
+    #[test]
+    fn who_waits_for_a_plane_is_in_nobodys_way_and_its_past_counts_a_little_only() {
+        let jobs = [(7, 1, 1), (8, 2, 1)];
+        let mut queue = queue(&jobs[1..]);
+        queue.enter(Plane::Descriptors, 7, JobKey(1));
+        let cost = LAG_MAX / 100;
+        for _ in 0..1000 {
+            let first = next(&queue).unwrap();
+            assert_eq!(first, JobKey(2));
+            queue.charge(8, first, 1, cost);
+        }
+        queue.enter(P, 7, JobKey(1));
+        let mut ahead = 0;
+        while next(&queue) == Some(JobKey(1)) {
+            queue.charge(7, JobKey(1), 1, cost);
+            ahead += 1;
+        }
+        assert!((1..=102).contains(&ahead), "{ahead}");
     }
 }

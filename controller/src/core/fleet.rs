@@ -1,12 +1,13 @@
 //! The workers: what they can do, what they are ready for, how fast they are and how well.
 //!
 //! A worker is *ready* when it has credit, is not quarantined, and a thread of it would soon have
-//! nothing to do. Ready workers are kept in order of load, for each set of algorithms, so that the
-//! least loaded one is found in O(log n). What is lost is counted by name: a worker that comes
+//! nothing to do. Ready workers are kept in order of load, for each plane and set of algorithms, so
+//! that the least loaded one is found in O(log n). What is lost is counted by name: a worker that comes
 //! back after a crash is the same worker.
 
 use super::batch::History;
 use super::limits::{NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
+use super::plane::Plane;
 use super::{LeaseId, WorkerId};
 use ipc_proto::Algorithm;
 use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
@@ -31,6 +32,7 @@ pub(super) struct Worker {
     pub(super) name: Rc<str>,
     intro: WorkerIntro,
     skills: Skills,
+    planes: Vec<Plane>,
     credits: u32,
     /// In order of assignment: the first ones are being worked on.
     leases: BTreeMap<LeaseId, u64>,
@@ -81,10 +83,16 @@ pub(super) struct Fleet {
     workers: BTreeMap<WorkerId, Worker>,
     names: BTreeMap<Rc<str>, WorkerId>,
     lost_by_name: BTreeMap<Rc<str>, u64>,
-    ready: BTreeMap<Skills, BTreeSet<LoadKey>>,
-    skilled: BTreeMap<Skills, u32>,
-    threads: u64,
+    ready: BTreeMap<(Plane, Skills), BTreeSet<LoadKey>>,
+    able: BTreeMap<(Plane, Skills), Able>,
     assigned: u64,
+}
+
+/// Workers that are given work, ready or not.
+#[derive(Debug, Default)]
+struct Able {
+    workers: u32,
+    threads: u64,
 }
 
 pub(super) fn skill(algorithm: Algorithm) -> Skills {
@@ -96,9 +104,9 @@ impl Fleet {
         self.workers.len()
     }
 
-    /// Threads of all workers that are given work.
-    pub(super) fn threads(&self) -> u64 {
-        self.threads
+    /// Threads of all workers that are given work on `plane`.
+    pub(super) fn threads(&self, plane: Plane) -> u64 {
+        self.able.iter().filter(|((p, _), _)| *p == plane).map(|(_, able)| able.threads).sum()
     }
 
     pub(super) fn is_named(&self, name: &str) -> bool {
@@ -114,29 +122,56 @@ impl Fleet {
         self.workers.values().filter(|worker| worker.greeted && !worker.quarantined).count()
     }
 
-    /// Whether any worker that is given work can do `algorithm`.
-    pub(super) fn can_do(&self, algorithm: Algorithm) -> bool {
-        let skill = skill(algorithm);
-        self.skilled.keys().any(|skills| skills & skill != 0)
+    /// What workers that are given work can do, on `plane` or on any.
+    fn skills(&self, plane: Option<Plane>) -> Skills {
+        let able = self.able.keys().filter(|(p, _)| plane.is_none_or(|plane| *p == plane));
+        able.fold(0, |all, (_, skills)| all | skills)
     }
 
-    /// Whether every algorithm has a worker.
-    pub(super) fn can_do_all(&self) -> bool {
-        let all = Algorithm::ALL.into_iter().fold(0, |skills, a| skills | skill(a));
-        self.skilled.keys().fold(0, |skills, s| skills | s) == all
+    /// What may be asked for on `plane`: there, what no worker can do will not be done. A dataset
+    /// is waited for as long as somebody has the algorithm.
+    pub(super) fn possible(&self, plane: Plane) -> Skills {
+        match plane {
+            Plane::Inline | Plane::Descriptors => self.skills(Some(plane)),
+            Plane::Dataset(_) => self.skills(None),
+        }
     }
 
-    pub(super) fn join(&mut self, now: Duration, id: WorkerId, intro: WorkerIntro) {
+    /// Whether no worker is given work.
+    pub(super) fn is_idle(&self) -> bool {
+        self.able.is_empty()
+    }
+
+    /// The planes on which a worker is ready.
+    pub(super) fn ready_planes(&self) -> impl Iterator<Item = Plane> + '_ {
+        let mut last = None;
+        self.ready
+            .keys()
+            .filter_map(move |&(plane, _)| (last.replace(plane) != Some(plane)).then_some(plane))
+    }
+
+    /// Adds a worker, which has `planes`.
+    pub(super) fn join(
+        &mut self,
+        now: Duration,
+        id: WorkerId,
+        intro: WorkerIntro,
+        planes: Vec<Plane>,
+    ) {
         let name: Rc<str> = Rc::from(intro.name.as_str());
         let skills = intro.backends.iter().fold(0, |skills, b| skills | skill(b.algorithm));
         self.names.insert(Rc::clone(&name), id);
-        self.threads += u64::from(intro.threads);
-        *self.skilled.entry(skills).or_default() += 1;
+        for &plane in &planes {
+            let able = self.able.entry((plane, skills)).or_default();
+            able.workers += 1;
+            able.threads += u64::from(intro.threads);
+        }
         let meter = Meter { since: now, ..Meter::default() };
         let worker = Worker {
             name,
             intro,
             skills,
+            planes,
             credits: 0,
             leases: BTreeMap::new(),
             outstanding_cost: 0,
@@ -158,7 +193,7 @@ impl Fleet {
         self.unready(id);
         let worker = self.workers.remove(&id)?;
         if !worker.quarantined {
-            self.retire(worker.skills, worker.intro.threads);
+            self.retire(worker.skills, &worker.planes, worker.intro.threads);
         }
         self.names.remove(&worker.name);
         let busy_len = usize::from(worker.intro.threads).min(worker.leases.len());
@@ -187,11 +222,19 @@ impl Fleet {
         within
     }
 
-    /// The least loaded ready worker that can do `algorithm`, and did not lose the batch before
-    /// if there is another.
-    pub(super) fn pick(&self, algorithm: Algorithm, history: Option<&History>) -> Option<WorkerId> {
+    /// The least loaded ready worker on `plane` that can do `algorithm`, and did not lose the batch
+    /// before if there is another.
+    pub(super) fn pick(
+        &self,
+        plane: Plane,
+        algorithm: Algorithm,
+        history: Option<&History>,
+    ) -> Option<WorkerId> {
         let skill = skill(algorithm);
-        let sets = || self.ready.iter().filter(|(skills, _)| *skills & skill != 0);
+        let sets = || {
+            let of_plane = self.ready.range((plane, Skills::MIN)..=(plane, Skills::MAX));
+            of_plane.filter(|((_, skills), _)| *skills & skill != 0)
+        };
         let least = sets().filter_map(|(_, set)| set.first()).min()?;
         let Some(history) = history else { return Some(least.2) };
         let untried = |key: &&LoadKey| {
@@ -269,7 +312,8 @@ impl Fleet {
         };
         worker.quarantined = true;
         let (skills, threads) = (worker.skills, worker.intro.threads);
-        self.retire(skills, threads);
+        let planes = worker.planes.clone();
+        self.retire(skills, &planes, threads);
         self.update(id);
         true
     }
@@ -308,12 +352,14 @@ impl Fleet {
         }
     }
 
-    fn retire(&mut self, skills: Skills, threads: u16) {
-        self.threads -= u64::from(threads);
-        if let Some(count) = self.skilled.get_mut(&skills) {
-            *count -= 1;
-            if *count == 0 {
-                self.skilled.remove(&skills);
+    fn retire(&mut self, skills: Skills, planes: &[Plane], threads: u16) {
+        for &plane in planes {
+            if let Some(able) = self.able.get_mut(&(plane, skills)) {
+                able.workers -= 1;
+                able.threads -= u64::from(threads);
+                if able.workers == 0 {
+                    self.able.remove(&(plane, skills));
+                }
             }
         }
     }
@@ -321,11 +367,14 @@ impl Fleet {
     fn unready(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id)
             && let Some(key) = worker.ready.take()
-            && let Some(set) = self.ready.get_mut(&worker.skills)
         {
-            set.remove(&key);
-            if set.is_empty() {
-                self.ready.remove(&worker.skills);
+            for &plane in &worker.planes {
+                if let Some(set) = self.ready.get_mut(&(plane, worker.skills)) {
+                    set.remove(&key);
+                    if set.is_empty() {
+                        self.ready.remove(&(plane, worker.skills));
+                    }
+                }
             }
         }
     }
@@ -337,7 +386,9 @@ impl Fleet {
         {
             let key = (worker.load(), worker.last_assigned, id);
             worker.ready = Some(key);
-            self.ready.entry(worker.skills).or_default().insert(key);
+            for &plane in &worker.planes {
+                self.ready.entry((plane, worker.skills)).or_default().insert(key);
+            }
         }
     }
 }

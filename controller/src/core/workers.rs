@@ -4,7 +4,9 @@ use super::batch::{AfterLoss, Batch, Load};
 use super::fault::Fault;
 use super::{Action, Core, JobKey, Lease, WorkerId};
 use ipc_proto::Blob;
-use ipc_proto::message::{ClientReply, Failure, Failures, LeaseId, WorkerReply, WorkerRequest};
+use ipc_proto::message::{
+    ClientReply, Failure, Failures, LeaseId, Run, WorkerReply, WorkerRequest,
+};
 use std::rc::Rc;
 
 /// What a worker says that it computed.
@@ -12,6 +14,13 @@ struct Answer {
     outputs: Blob,
     failures: Failures,
     busy_us: u64,
+}
+
+impl Answer {
+    fn failed(items_len: u32, failure: Failure) -> Self {
+        let failures = (0..items_len).map(|position| (position, failure)).collect();
+        Self { outputs: Blob::default(), failures, busy_us: 0 }
+    }
 }
 
 impl<F: Clone> Core<F> {
@@ -86,26 +95,32 @@ impl<F: Clone> Core<F> {
             }
             return;
         }
-        let (client, id) = (job.order.client, job.order.id);
-        let items_len = batch.items_len() as u64;
+        self.inline_bytes -= job.let_go(batch);
+        self.enqueue(key);
+        self.report(key, batch.runs(), answer);
+    }
+
+    /// Resolves items.
+    fn report(&mut self, key: JobKey, runs: Vec<Run>, answer: Answer) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        let items_len = runs.iter().map(|run| u64::from(run.len)).sum::<u64>();
         let failed = answer.failures.len() as u64;
-        let inline_before = job.inline_bytes;
-        job.resolve(batch, failed);
-        self.inline_bytes -= inline_before - job.inline_bytes;
+        job.resolved += items_len;
+        job.failed += failed;
         self.unresolved -= items_len;
         self.counters.items += items_len;
         self.counters.items_failed += failed;
-        if !job.has_work() {
-            self.fair.leave(job.order.uid, key);
-        }
-        let reply = ClientReply::Results {
-            job: id,
-            runs: batch.runs(),
-            outputs: answer.outputs,
-            failures: answer.failures,
-        };
-        self.actions.push(Action::ToClient(client, reply));
+        let Answer { outputs, failures, .. } = answer;
+        let reply = ClientReply::Results { job: job.order.id, runs, outputs, failures };
+        self.actions.push(Action::ToClient(job.order.client, reply));
         self.close_if_done(key);
+    }
+
+    /// Resolves items that were just admitted, without looking at them.
+    pub(super) fn turn_down(&mut self, key: JobKey, run: Run, failure: Failure) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        job.received += u64::from(run.len);
+        self.report(key, vec![run], Answer::failed(run.len, failure));
     }
 
     pub(super) fn close_worker(&mut self, worker: WorkerId, fault: Fault) {
@@ -202,8 +217,7 @@ impl<F: Clone> Core<F> {
     /// Resolves every item of `batch` without a digest.
     pub(super) fn fail(&mut self, job: JobKey, batch: &Batch<F>, failure: Failure) {
         let items_len = u32::try_from(batch.items_len()).expect("a batch fits a frame");
-        let failures = (0..items_len).map(|position| (position, failure)).collect();
-        self.resolve(job, batch, Answer { outputs: Blob::default(), failures, busy_us: 0 });
+        self.resolve(job, batch, Answer::failed(items_len, failure));
     }
 }
 

@@ -120,7 +120,11 @@ async fn hello(
         version,
         software: env!("CARGO_PKG_VERSION").to_owned(),
         image: hub.settings.image.clone(),
-        planes: Planes { descriptors: hub.settings.offers_descriptors(), inline: true },
+        planes: Planes {
+            descriptors: hub.settings.offers_descriptors(),
+            inline: true,
+            datasets: hub.settings.datasets.clone(),
+        },
     });
     port.push(&welcome, Vec::new()).expect("a welcome is short");
     port.flush_or_wake();
@@ -167,6 +171,11 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Pe
         Role::Worker(intro) => {
             let name = format!("worker {}", intro.name);
             hub.log.line(&format!("{name} is here, with {} threads", intro.threads));
+            for dataset in
+                intro.planes.datasets.iter().filter(|d| !hub.settings.datasets.contains(d))
+            {
+                hub.log.line(&format!("{name} has dataset {dataset}, which no --dataset names"));
+            }
             (Identity::Worker(hub.add_worker(port, intro)), name)
         }
     };

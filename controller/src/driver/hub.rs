@@ -56,7 +56,7 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(limits: Limits, clock: Clock, log: Log, settings: Settings) -> Self {
         Self {
-            core: RefCell::new(Core::new(limits)),
+            core: RefCell::new(Core::new(limits, settings.datasets.clone())),
             clock,
             log,
             settings,

@@ -1,4 +1,5 @@
 //! The core against histories that nobody wrote by hand, and against tables.
 
+mod datasets;
 mod simulation;
 mod tables;

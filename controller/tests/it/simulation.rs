@@ -1,7 +1,8 @@
 //! A seeded simulation of the core among unreliable workers and impatient clients.
 //!
 //! Workers die, hang past their heartbeat, answer late, twice, with an old attempt, or wrongly;
-//! clients open jobs of every kind, cancel them, leave in the middle, or say nonsense. A model
+//! clients open jobs of every kind, cancel them, leave in the middle, or say nonsense. Some datasets
+//! are on some workers only, or on none, or unknown. A model
 //! computes what every item must give, and checks after every step that results are right, come
 //! exactly once, and stay inside the windows. The digest of "file n" is a function of n, and a
 //! merge gives it only if the parts cover the file once, in order.
@@ -9,8 +10,10 @@
 //! `HASHCLUSTER_SIM_SEEDS` sets how many seeds are run (500), `HASHCLUSTER_SIM_FIRST` the first.
 
 mod model;
+mod tally;
 mod world;
 
+use tally::Tally;
 use world::World;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -22,7 +25,7 @@ fn setting(name: &str, default: u64) -> u64 {
 fn simulation_resolves_every_item_exactly_once() {
     let first = setting("HASHCLUSTER_SIM_FIRST", 1);
     let seeds = setting("HASHCLUSTER_SIM_SEEDS", 500);
-    let mut total = world::Tally::default();
+    let mut total = Tally::default();
     for seed in first..first + seeds {
         total.add(&World::new(seed).run());
     }

@@ -8,28 +8,34 @@ use ipc_proto::message::{
 use ipc_proto::{Algorithm, Blob};
 use std::time::Duration;
 
-const CLIENT: ClientId = ClientId(1);
-const JOB: JobId = JobId(5);
+pub(crate) const CLIENT: ClientId = ClientId(1);
+pub(crate) const JOB: JobId = JobId(5);
 
-struct Table {
-    core: Core<u64>,
-    now: Duration,
+pub(crate) struct Table {
+    pub(crate) core: Core<u64>,
+    pub(crate) now: Duration,
     /// Everything the core wanted done and no test has looked at yet.
-    actions: Vec<Action<u64>>,
+    pub(crate) actions: Vec<Action<u64>>,
 }
 
 impl Table {
-    fn new(limits: Limits) -> Self {
-        let mut table = Self { core: Core::new(limits), now: Duration::ZERO, actions: Vec::new() };
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self::with_datasets(limits, &[])
+    }
+
+    pub(crate) fn with_datasets(limits: Limits, datasets: &[&str]) -> Self {
+        let datasets = datasets.iter().map(|&name| name.to_owned()).collect();
+        let (core, now) = (Core::new(limits, datasets), Duration::ZERO);
+        let mut table = Self { core, now, actions: Vec::new() };
         table.step(Event::ClientJoined { client: CLIENT, uid: 7, pid: 70 });
         table
     }
 
-    fn step(&mut self, event: Event<u64>) {
+    pub(crate) fn step(&mut self, event: Event<u64>) {
         self.actions.extend(self.core.step(self.now, event));
     }
 
-    fn say(&mut self, request: ClientRequest, files: &[u64]) {
+    pub(crate) fn say(&mut self, request: ClientRequest, files: &[u64]) {
         self.step(Event::ClientSaid(CLIENT, request, files.to_vec()));
     }
 
@@ -37,14 +43,19 @@ impl Table {
         self.say(ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 }, &[]);
     }
 
-    fn send_files(&mut self, first: u64, sizes: &[u64]) {
+    pub(crate) fn send_files(&mut self, first: u64, sizes: &[u64]) {
         let stamp = |&size: &u64| Stamp { size, ..Stamp::default() };
         let files = sizes.iter().map(stamp).collect();
         let descriptors: Vec<u64> = (first..).take(sizes.len()).collect();
         self.say(ClientRequest::Files { job: JOB, first, files }, &descriptors);
     }
 
-    fn join(&mut self, worker: u64, credit: u16) {
+    pub(crate) fn join(&mut self, worker: u64, credit: u16) {
+        let planes = Planes { descriptors: true, inline: true, datasets: Vec::new() };
+        self.join_with(worker, credit, planes);
+    }
+
+    pub(crate) fn join_with(&mut self, worker: u64, credit: u16, planes: Planes) {
         let backend = |algorithm| Backend { algorithm, backend: "portable".to_owned() };
         let intro = WorkerIntro {
             name: format!("w{worker}"),
@@ -54,17 +65,17 @@ impl Table {
             threads: 1,
             memory_bytes: 0,
             backends: Algorithm::ALL.map(backend).to_vec(),
-            planes: Planes { descriptors: true, inline: true },
+            planes,
         };
         self.step(Event::WorkerJoined(WorkerId(worker), intro));
         self.hear(worker, WorkerReply::Credit { batches: credit });
     }
 
-    fn hear(&mut self, worker: u64, reply: WorkerReply) {
+    pub(crate) fn hear(&mut self, worker: u64, reply: WorkerReply) {
         self.step(Event::WorkerSaid(WorkerId(worker), reply));
     }
 
-    fn done(
+    pub(crate) fn done(
         &mut self,
         worker: u64,
         (lease, attempt): (LeaseId, u32),
@@ -78,13 +89,13 @@ impl Table {
         );
     }
 
-    fn wait(&mut self, time: Duration) {
+    pub(crate) fn wait(&mut self, time: Duration) {
         self.now += time;
         self.step(Event::Tick);
     }
 
     /// The batches assigned since the last look: worker, lease and attempt, descriptors.
-    fn assigned(&mut self) -> Vec<(u64, (LeaseId, u32), Vec<u64>)> {
+    pub(crate) fn assigned(&mut self) -> Vec<(u64, (LeaseId, u32), Vec<u64>)> {
         let mut assigned = Vec::new();
         self.actions.retain(|action| {
             if let Action::ToWorker(worker, WorkerRequest::Assign { lease, attempt, .. }, files) =
@@ -99,7 +110,7 @@ impl Table {
     }
 
     /// What the client was told since the last look.
-    fn told(&mut self) -> Vec<ClientReply> {
+    pub(crate) fn told(&mut self) -> Vec<ClientReply> {
         let mut told = Vec::new();
         self.actions.retain(|action| {
             if let Action::ToClient(CLIENT, reply) = action {

@@ -117,17 +117,23 @@ impl Book {
         self.wait_for(job, |page| (page.window.items > 0).then_some(Ok(page.window)))
     }
 
-    /// Waits until some of the items with these tags may be sent, and enters those. So as not to
-    /// send many small frames it waits for an eighth of the window where it can use that much.
-    pub(super) fn take_items(&self, job: JobId, tags: &[u64]) -> Result<Grant, ClientError> {
+    /// Waits until some of these items, a tag and its inline bytes each, may be sent, and enters
+    /// those. So as not to send many small frames it waits for an eighth of the window where it can
+    /// use that much.
+    pub(super) fn take_items(
+        &self,
+        job: JobId,
+        items: &[(u64, u32)],
+    ) -> Result<Grant, ClientError> {
         self.wait_for(job, |page| {
-            let window = u64::from(page.window.items);
-            let room = window.saturating_sub(page.unresolved_items);
-            let useful = (window / 8).clamp(1, tags.len() as u64);
-            (room >= useful).then(|| {
-                let len = usize::try_from(room).unwrap_or(usize::MAX).min(tags.len());
-                Ok(page.enter(tags[..len].iter().map(|&tag| (tag, 0))))
-            })
+            let window = page.window;
+            if window.items > 0 && items.iter().any(|&(_, len)| u64::from(len) > window.bytes) {
+                return Some(Err(ClientError::WindowTooSmall));
+            }
+            let len = page.fitting(items);
+            let useful = (window.items as usize / 8).clamp(1, items.len());
+            let is_all = len > 0 && page.unresolved_items == 0;
+            (len >= useful || is_all).then(|| Ok(page.enter(items[..len].iter().copied())))
         })
     }
 
@@ -213,6 +219,19 @@ impl Book {
 }
 
 impl Page {
+    /// How many of `items`, from the first on, the window has room for.
+    fn fitting(&self, items: &[(u64, u32)]) -> usize {
+        let room = u64::from(self.window.items).saturating_sub(self.unresolved_items);
+        let mut free = self.window.bytes.saturating_sub(self.unresolved_bytes);
+        let items = items.iter().take(usize::try_from(room).unwrap_or(usize::MAX));
+        let fits = |&&(_, len): &&(u64, u32)| {
+            let left = free.checked_sub(len.into());
+            free = left.unwrap_or(free);
+            left.is_some()
+        };
+        items.take_while(fits).count()
+    }
+
     fn enter(&mut self, items: impl ExactSizeIterator<Item = (u64, u32)>) -> Grant {
         let grant = Grant { first: self.base + self.items.len() as u64, len: items.len() };
         for (tag, len) in items {
@@ -252,6 +271,10 @@ impl Page {
 mod tests {
     use super::*;
 
+    fn items(tags: &[u64]) -> Vec<(u64, u32)> {
+        tags.iter().map(|&tag| (tag, 0)).collect()
+    }
+
     fn open(window: Window) -> (Book, JobId) {
         let book = Book::default();
         let job = book.add_job();
@@ -262,10 +285,10 @@ mod tests {
     #[test]
     fn items_are_numbered_and_come_back_with_their_tags() {
         let (book, job) = open(Window { items: 4, bytes: 0 });
-        let grant = book.take_items(job, &[70, 71, 72, 73, 74]).unwrap();
+        let grant = book.take_items(job, &items(&[70, 71, 72, 73, 74])).unwrap();
         assert_eq!((grant.first, grant.len), (0, 4), "the window holds four");
         assert_eq!(book.resolve(job, &[Run { first: 2, len: 2 }]).unwrap(), [72, 73]);
-        let grant = book.take_items(job, &[74]).unwrap();
+        let grant = book.take_items(job, &items(&[74])).unwrap();
         assert_eq!((grant.first, grant.len), (4, 1));
         let runs = [Run { first: 4, len: 1 }, Run { first: 0, len: 2 }];
         assert_eq!(book.resolve(job, &runs).unwrap(), [74, 70, 71]);
@@ -275,7 +298,7 @@ mod tests {
     #[test]
     fn a_result_twice_or_of_nothing_is_refused() {
         let (book, job) = open(Window { items: 4, bytes: 0 });
-        book.take_items(job, &[1, 2, 3]).unwrap();
+        book.take_items(job, &items(&[1, 2, 3])).unwrap();
         book.resolve(job, &[Run { first: 1, len: 1 }]).unwrap();
         for run in [
             Run { first: 1, len: 1 },
@@ -284,7 +307,7 @@ mod tests {
             Run { first: u64::MAX, len: u32::MAX },
         ] {
             let (other, other_job) = open(Window { items: 4, bytes: 0 });
-            other.take_items(other_job, &[1, 2, 3]).unwrap();
+            other.take_items(other_job, &items(&[1, 2, 3])).unwrap();
             other.resolve(other_job, &[Run { first: 1, len: 1 }]).unwrap();
             assert!(other.resolve(other_job, &[run]).is_err(), "{run:?}");
         }
@@ -306,11 +329,29 @@ mod tests {
     #[test]
     fn a_full_window_waits_for_a_result() {
         let (book, job) = open(Window { items: 1, bytes: 0 });
-        book.take_items(job, &[5]).unwrap();
+        book.take_items(job, &items(&[5])).unwrap();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| book.take_items(job, &[6]).unwrap().first);
+            let waiter = scope.spawn(|| book.take_items(job, &items(&[6])).unwrap().first);
             assert_eq!(book.resolve(job, &[Run { first: 0, len: 1 }]).unwrap(), [5]);
             assert_eq!(waiter.join().unwrap(), 1);
         });
+    }
+
+    #[test]
+    fn named_items_count_against_both_windows() {
+        let (book, job) = open(Window { items: 10, bytes: 100 });
+        let names = [(1, 40), (2, 40), (3, 40)];
+        assert_eq!(book.take_items(job, &names).unwrap().len, 2);
+        book.resolve(job, &[Run { first: 0, len: 1 }]).unwrap();
+        assert_eq!(book.take_items(job, &names[2..]).unwrap().first, 2);
+        let too_long = book.take_items(job, &[(4, 101)]);
+        assert!(matches!(too_long, Err(ClientError::WindowTooSmall)));
+    }
+
+    #[test]
+    fn an_empty_window_takes_what_fits_however_little() {
+        let (book, job) = open(Window { items: 4096, bytes: 100 });
+        let names: Vec<(u64, u32)> = (0..500).map(|tag| (tag, 60)).collect();
+        assert_eq!(book.take_items(job, &names).unwrap().len, 1);
     }
 }

@@ -3,8 +3,8 @@
 use super::ClientError;
 use super::book::{Book, Outcome};
 use ipc_proto::Algorithm;
-use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
-use ipc_proto::message::{ClientRequest, JobId, Piece, Stamp, Window};
+use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX};
+use ipc_proto::message::{ClientRequest, JobId, Named, Piece, Stamp, Window};
 use ipc_socket::Sender;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
@@ -109,12 +109,52 @@ impl Job {
         let mut start = 0;
         while start < tags.len() {
             let end = tags.len().min(start + FRAME_DESCRIPTORS_MAX);
-            let grant = self.submitter.book.take_items(self.id, &tags[start..end])?;
+            let items: Vec<_> = tags[start..end].iter().map(|&tag| (tag, 0)).collect();
+            let grant = self.submitter.book.take_items(self.id, &items)?;
             let end = start + grant.len;
             let descriptors: Vec<_> = files[start..end].iter().map(AsFd::as_fd).collect();
             let files = stamps[start..end].to_vec();
             let request = ClientRequest::Files { job: self.id, first: grant.first, files };
             self.submitter.send(&request, &descriptors)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Sends files by their names in `dataset`, in as few frames as their number, their lengths and
+    /// the window allow.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    ///
+    /// # Panics
+    /// If the slices are not of one length.
+    pub fn send_names(
+        &mut self,
+        dataset: &str,
+        files: &[Named],
+        tags: &[u64],
+    ) -> Result<(), ClientError> {
+        assert_eq!(files.len(), tags.len());
+        let len_of = |file: &Named| u32::try_from(file.path.len()).expect("a path is short");
+        let items: Vec<_> = tags.iter().copied().zip(files.iter().map(len_of)).collect();
+        let mut start = 0;
+        while start < items.len() {
+            let mut room = NAMES_LEN_MAX;
+            let fits = |&&(_, len): &&(u64, u32)| match room.checked_sub(len as usize) {
+                Some(left) => {
+                    room = left;
+                    true
+                }
+                None => false,
+            };
+            let rest = &items[start..];
+            let frame_len = rest.iter().take(FRAME_NAMES_MAX).take_while(fits).count();
+            let grant = self.submitter.book.take_items(self.id, &rest[..frame_len])?;
+            let end = start + grant.len;
+            let (dataset, files) = (dataset.to_owned(), files[start..end].to_vec());
+            let (job, first) = (self.id, grant.first);
+            self.submitter.send(&ClientRequest::Names { job, first, dataset, files }, &[])?;
             start = end;
         }
         Ok(())

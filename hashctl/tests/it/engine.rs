@@ -5,26 +5,31 @@ use crate::oracle;
 use crate::program::DEADLINE;
 use ipc_proto::limits::CHUNK_LEN;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, JobId, Piece, Planes, Run, Stamp, Window,
+    ClientReply, ClientRequest, Failure, JobId, Named, Piece, Planes, Run, Stamp, Window,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What is answered is held back until so long nothing more comes.
 const QUIET: Duration = Duration::from_millis(20);
 
 /// How the controller behaves.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Engine {
     pub(crate) window: Window,
     pub(crate) workers: u32,
     pub(crate) planes: Planes,
     /// Answers in an order drawn from this seed, one item a message, as late as the window allows.
     pub(crate) shuffle: Option<u64>,
+    /// The root of every dataset.
+    pub(crate) root: PathBuf,
     /// What files of this content fail with.
     pub(crate) fail: fn(&[u8]) -> Option<Failure>,
 }
@@ -36,6 +41,7 @@ impl Default for Engine {
             workers: 2,
             planes: DESCRIPTORS,
             shuffle: None,
+            root: PathBuf::new(),
             fail: |_| None,
         }
     }
@@ -46,6 +52,7 @@ impl Default for Engine {
 pub(crate) struct Report {
     pub(crate) items: u64,
     pub(crate) files: u64,
+    pub(crate) names: u64,
     pub(crate) messages: u64,
     pub(crate) pieces: u64,
     pub(crate) frames: u64,
@@ -82,13 +89,14 @@ struct Play {
 impl Engine {
     pub(crate) fn start(self) -> Fake<Report> {
         Fake::start(move |peer| {
-            peer.welcome(self.planes);
+            peer.welcome(self.planes.clone());
             self.play(peer)
         })
     }
 
     /// Serves a client until it leaves.
     pub(crate) fn play(self, peer: &mut Peer) -> Report {
+        let shuffle = self.shuffle;
         let mut play = Play {
             engine: self,
             jobs: BTreeMap::new(),
@@ -97,7 +105,7 @@ impl Engine {
             report: Report::default(),
         };
         loop {
-            let timeout = match (play.answers.is_empty(), self.shuffle) {
+            let timeout = match (play.answers.is_empty(), shuffle) {
                 (true, _) => DEADLINE,
                 (false, Some(_)) => QUIET,
                 (false, None) => Duration::ZERO,
@@ -127,12 +135,21 @@ impl Play {
                 self.admit(job, first, stamps.len(), 0);
                 let algorithm = self.jobs[&job].algorithm;
                 for ((stamp, file), index) in stamps.iter().zip(files).zip(first..) {
-                    let data = content(file, *stamp);
-                    let outcome = match (self.engine.fail)(&data) {
-                        Some(failure) => Err(failure),
-                        None => Ok(oracle::digest(algorithm, &data)),
-                    };
+                    let outcome = self.hash(algorithm, &content(&file.into(), *stamp));
                     self.answers.push(Answer { job, index, len: 0, outcome });
+                }
+            }
+            ClientRequest::Names { job, first, dataset, files } => {
+                assert!(self.engine.planes.datasets.contains(&dataset), "{dataset}");
+                self.report.names += files.len() as u64;
+                let len_of = |file: &Named| file.path.len() as u64;
+                self.admit(job, first, files.len(), files.iter().map(len_of).sum());
+                let algorithm = self.jobs[&job].algorithm;
+                for (named, index) in files.iter().zip(first..) {
+                    let path = self.engine.root.join(OsStr::from_bytes(&named.path));
+                    let data = content(&File::open(path).unwrap(), named.stamp);
+                    let outcome = self.hash(algorithm, &data);
+                    self.answers.push(Answer { job, index, len: len_of(named), outcome });
                 }
             }
             ClientRequest::Messages { job, first, lens, data } => {
@@ -168,6 +185,13 @@ impl Play {
             other @ (ClientRequest::Status | ClientRequest::WaitReady { .. }) => {
                 panic!("{other:?}")
             }
+        }
+    }
+
+    fn hash(&self, algorithm: Algorithm, data: &[u8]) -> Result<Vec<u8>, Failure> {
+        match (self.engine.fail)(data) {
+            Some(failure) => Err(failure),
+            None => Ok(oracle::digest(algorithm, data)),
         }
     }
 
@@ -252,8 +276,7 @@ impl Play {
     }
 }
 
-fn content(file: OwnedFd, stamp: Stamp) -> Vec<u8> {
-    let file = File::from(file);
+fn content(file: &File, stamp: Stamp) -> Vec<u8> {
     assert_eq!(file.metadata().unwrap().len(), stamp.size, "the stamp is that of the file");
     let mut data = vec![0; usize::try_from(stamp.size).unwrap()];
     file.read_exact_at(&mut data, 0).unwrap();

@@ -18,8 +18,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tempfile::TempDir;
 
-pub(crate) const DESCRIPTORS: Planes = Planes { descriptors: true, inline: true };
-pub(crate) const INLINE: Planes = Planes { descriptors: false, inline: true };
+pub(crate) const DESCRIPTORS: Planes =
+    Planes { descriptors: true, inline: true, datasets: Vec::new() };
+pub(crate) const INLINE: Planes = Planes { descriptors: false, inline: true, datasets: Vec::new() };
 
 /// A controller for one client, played by a function in a thread of its own.
 pub(crate) struct Fake<T> {

@@ -6,6 +6,7 @@ mod engine;
 mod fake;
 mod interrupt;
 mod missing;
+mod names;
 mod oracle;
 mod program;
 mod status;

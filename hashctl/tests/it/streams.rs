@@ -8,8 +8,8 @@ use ipc_proto::message::Window;
 use std::fs::{self, File};
 use tempfile::tempdir;
 
-fn pipe(engine: Engine, algorithm: Algorithm, data: &[u8]) -> (Outcome, Report) {
-    let fake = engine.start();
+fn pipe(engine: &Engine, algorithm: Algorithm, data: &[u8]) -> (Outcome, Report) {
+    let fake = engine.clone().start();
     let mut command = hashctl(fake.socket());
     let outcome = run_with(command.args(["sum", "-a", algorithm.name()]), data.to_vec());
     (outcome, fake.join())
@@ -20,7 +20,7 @@ fn bytes(len: usize) -> Vec<u8> {
 }
 
 #[track_caller]
-fn check(engine: Engine, algorithm: Algorithm, len: usize) -> Report {
+fn check(engine: &Engine, algorithm: Algorithm, len: usize) -> Report {
     let data = bytes(len);
     let (ours, report) = pipe(engine, algorithm, &data);
     assert_eq!(ours.out(), line(algorithm, &data, "-"), "{algorithm}, {len} bytes");
@@ -33,7 +33,7 @@ fn a_stream_of_any_length_has_the_plain_digest() {
     const PART: usize = 512 << 10;
     for algorithm in Algorithm::ALL {
         for len in [0, 1, 127, PART - 1, PART, PART + 1, 2 * PART, 5 * PART + 77] {
-            check(Engine::default(), algorithm, len);
+            check(&Engine::default(), algorithm, len);
         }
     }
 }
@@ -44,10 +44,10 @@ fn a_long_stream_through_a_small_window_merges_level_by_level() {
     for bytes in [1024, 2047] {
         let engine = Engine { window: Window { items: 2, bytes }, ..Engine::default() };
         for parts in [32, 33, 1024, 1025, 1056, 1057, 2080] {
-            check(engine, Algorithm::Blake3, parts * 1024);
+            check(&engine, Algorithm::Blake3, parts * 1024);
         }
-        check(engine, Algorithm::Blake3, 1024 * 1024 + 1);
-        let report = check(engine, Algorithm::Sha512, 50_000);
+        check(&engine, Algorithm::Blake3, 1024 * 1024 + 1);
+        let report = check(&engine, Algorithm::Sha512, 50_000);
         assert!(report.unresolved_max <= 2);
     }
 }
@@ -59,14 +59,14 @@ fn a_shuffled_stream_is_put_together_in_order() {
         window: Window { items: 50, bytes: 32 << 10 },
         ..Engine::default()
     };
-    check(engine, Algorithm::Blake3, 2 << 20);
-    check(engine, Algorithm::Sha256, 200_000);
+    check(&engine, Algorithm::Blake3, 2 << 20);
+    check(&engine, Algorithm::Sha256, 200_000);
 }
 
 #[test]
 fn a_window_too_small_for_any_step_is_said_and_not_waited_for() {
     let engine = Engine { window: Window { items: 1, bytes: 100 }, ..Engine::default() };
-    let (ours, _) = pipe(engine, Algorithm::Sha256, &bytes(1000));
+    let (ours, _) = pipe(&engine, Algorithm::Sha256, &bytes(1000));
     assert_eq!((ours.code, &*ours.out()), (1, ""));
     assert!(ours.stderr.contains("window is too small"), "{}", ours.stderr);
 }

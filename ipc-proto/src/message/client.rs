@@ -1,9 +1,12 @@
 //! What passes between a client and the controller.
 
+use super::named::check_names;
 use super::work::check_failures;
 use super::worker::check_messages;
-use super::{Failures, LimitExceeded, Message, Piece, Stamp, Status, at_most, within};
-use crate::limits::{FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX, REASON_LEN_MAX, WEIGHT_MAX};
+use super::{Failures, LimitExceeded, Message, Named, Piece, Stamp, Status, at_most, within};
+use crate::limits::{
+    FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, REASON_LEN_MAX, WEIGHT_MAX,
+};
 use crate::{Algorithm, Blob, list};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +19,7 @@ pub struct JobId(pub u32);
 pub struct Window {
     /// Items.
     pub items: u32,
-    /// Inline bytes.
+    /// Inline bytes, and bytes of paths.
     pub bytes: u64,
 }
 
@@ -90,6 +93,18 @@ pub enum ClientRequest {
         workers: u32,
         /// How long to wait, in milliseconds.
         timeout_ms: u32,
+    },
+    /// Items that are whole files, which the workers find by name.
+    Names {
+        /// The job.
+        job: JobId,
+        /// Index of the first item.
+        first: u64,
+        /// The dataset that they are in.
+        dataset: String,
+        /// Their paths in it, and what the client saw when it opened each.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
+        files: Vec<Named>,
     },
 }
 
@@ -186,6 +201,10 @@ impl Message for ClientRequest {
                 check_indexes(*index, 1)?;
                 piece.check()
             }
+            Self::Names { first, dataset, files, .. } => {
+                check_names(dataset, files)?;
+                check_indexes(*first, files.len())
+            }
             Self::Finish { .. } | Self::Cancel { .. } | Self::Status | Self::WaitReady { .. } => {
                 Ok(())
             }
@@ -201,7 +220,8 @@ impl Message for ClientRequest {
             | Self::Finish { .. }
             | Self::Cancel { .. }
             | Self::Status
-            | Self::WaitReady { .. } => 0,
+            | Self::WaitReady { .. }
+            | Self::Names { .. } => 0,
         }
     }
 }

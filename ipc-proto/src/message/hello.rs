@@ -4,9 +4,10 @@
 //! age can be told in clear words that there is no common version. The rest of a `Hello` is
 //! encoded as the lowest version of its own range defines it.
 
+use super::named::check_datasets;
 use super::{LimitExceeded, Message, at_most, within};
 use crate::limits::{
-    BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX, WORKER_THREADS_MAX,
+    BACKENDS_MAX, DATASETS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX, WORKER_THREADS_MAX,
 };
 use crate::{Algorithm, Blob, list};
 use serde::{Deserialize, Serialize};
@@ -119,12 +120,15 @@ pub struct Backend {
 }
 
 /// The data planes that a peer can use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planes {
     /// Passed file descriptors.
     pub descriptors: bool,
     /// Bytes inside messages.
     pub inline: bool,
+    /// Names in these datasets: those that a worker has, or that the controller knows.
+    #[serde(deserialize_with = "list::at_most::<_, _, DATASETS_MAX>")]
+    pub datasets: Vec<String>,
 }
 
 impl Message for Preamble {
@@ -156,7 +160,8 @@ impl WorkerIntro {
         at_most("image", self.image.len(), NAME_LEN_MAX)?;
         within("threads", usize::from(self.threads), 1, usize::from(WORKER_THREADS_MAX))?;
         within("backends", self.backends.len(), 1, BACKENDS_MAX)?;
-        self.backends.iter().try_for_each(|b| at_most("backend", b.backend.len(), NAME_LEN_MAX))
+        self.backends.iter().try_for_each(|b| at_most("backend", b.backend.len(), NAME_LEN_MAX))?;
+        check_datasets(&self.planes.datasets)
     }
 }
 
@@ -213,7 +218,8 @@ impl Message for HelloReply {
         match self {
             Self::Welcome(welcome) => {
                 at_most("software", welcome.software.len(), NAME_LEN_MAX)?;
-                at_most("image", welcome.image.len(), NAME_LEN_MAX)
+                at_most("image", welcome.image.len(), NAME_LEN_MAX)?;
+                check_datasets(&welcome.planes.datasets)
             }
             Self::Refused { text, .. } => at_most("text", text.len(), REASON_LEN_MAX),
         }

@@ -114,6 +114,8 @@ pub enum Failure {
         /// How many tried.
         attempts: u32,
     },
+    /// The file was named in a dataset that the controller does not know.
+    UnknownDataset,
 }
 
 /// Failures by position among the items that one message speaks of, in ascending order.

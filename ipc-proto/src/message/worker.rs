@@ -1,8 +1,13 @@
 //! What passes between the controller and a worker.
 
+use super::named::{check_dataset, check_names};
 use super::work::check_failures;
-use super::{Failures, LimitExceeded, Message, Piece, Stamp, at_most, exactly, sum_of, within};
-use crate::limits::{BATCH_FILES_MAX, CHUNK_LEN, CREDIT_MAX, FRAME_MESSAGES_MAX, INLINE_LEN_MAX};
+use super::{
+    Failures, LimitExceeded, Message, Named, Piece, Stamp, at_most, exactly, sum_of, within,
+};
+use crate::limits::{
+    BATCH_FILES_MAX, CHUNK_LEN, CREDIT_MAX, FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, INLINE_LEN_MAX,
+};
 use crate::{Algorithm, Blob, list};
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +72,25 @@ pub enum Work {
     },
     /// A step of a streamed hash.
     Piece(Piece),
+    /// Whole files in a dataset of the worker's.
+    Names {
+        /// The dataset.
+        dataset: String,
+        /// Their paths in it, and what the client saw when it opened each.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
+        files: Vec<Named>,
+    },
+    /// As `Part`, of a file in a dataset of the worker's.
+    NamedPart {
+        /// The dataset.
+        dataset: String,
+        /// The file's path in it, and what the client saw when it opened the file.
+        file: Named,
+        /// Where the part starts, in bytes: a multiple of its full length.
+        offset: u64,
+        /// Length of the part: 1024·2^k bytes, or less where it ends the file.
+        len: u64,
+    },
 }
 
 impl Work {
@@ -76,7 +100,8 @@ impl Work {
         match self {
             Self::Files { files } => files.len(),
             Self::Messages { lens, .. } => lens.len(),
-            Self::Part { .. } | Self::Piece(_) => 1,
+            Self::Names { files, .. } => files.len(),
+            Self::Part { .. } | Self::Piece(_) | Self::NamedPart { .. } => 1,
         }
     }
 
@@ -86,7 +111,10 @@ impl Work {
         match self {
             Self::Files { files } => files.len(),
             Self::Part { .. } => 1,
-            Self::Messages { .. } | Self::Piece(_) => 0,
+            Self::Messages { .. }
+            | Self::Piece(_)
+            | Self::Names { .. }
+            | Self::NamedPart { .. } => 0,
         }
     }
 
@@ -96,6 +124,12 @@ impl Work {
             Self::Messages { lens, data } => check_messages(lens, data),
             Self::Part { file, offset, len } => check_part(file.size, *offset, *len),
             Self::Piece(piece) => piece.check(),
+            Self::Names { dataset, files } => check_names(dataset, files),
+            Self::NamedPart { dataset, file, offset, len } => {
+                check_dataset(dataset)?;
+                file.check()?;
+                check_part(file.stamp.size, *offset, *len)
+            }
         }
     }
 }

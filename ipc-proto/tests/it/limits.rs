@@ -1,12 +1,14 @@
 //! Every limit: its own value is taken, one more is refused, as is one less than a minimum.
 
+mod names;
+
 use crate::samples::Any;
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::limits::{
-    BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX,
-    INLINE_LEN_MAX, MERGE_VALUES_MAX, NAME_LEN_MAX, REASON_LEN_MAX, STATE_LEN_MAX, STATUS_ROWS_MAX,
-    TOKEN_LEN_MAX, WEIGHT_MAX, WORKER_THREADS_MAX,
+    BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, DATASET_LEN_MAX, DATASETS_MAX, FRAME_DESCRIPTORS_MAX,
+    FRAME_MESSAGES_MAX, INLINE_LEN_MAX, MERGE_VALUES_MAX, NAME_LEN_MAX, REASON_LEN_MAX,
+    STATE_LEN_MAX, STATUS_ROWS_MAX, TOKEN_LEN_MAX, WEIGHT_MAX, WORKER_THREADS_MAX,
 };
 use ipc_proto::message::{
     Backend, ClientIntro, ClientReply, ClientRequest, Failure, Hello, HelloReply, JobId, JobStatus,
@@ -14,6 +16,7 @@ use ipc_proto::message::{
     Status, Versions, Welcome, Window, Work, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
+use names::{datasets, named};
 use serde::{Deserialize, Serialize};
 
 const JOB: JobId = JobId(1);
@@ -129,13 +132,19 @@ fn a_hello_keeps_its_limits() {
     check("threads", 1, WORKER_THREADS_MAX.into(), |n| worker(|w| w.threads = u16_of(n)));
     check("backends", 1, BACKENDS_MAX, |n| worker(|w| w.backends = vec![backend(1); n]));
     check("backend", 0, NAME_LEN_MAX, |n| worker(|w| w.backends = vec![backend(n)]));
+    check("datasets", 0, DATASETS_MAX, |n| worker(|w| w.planes.datasets = datasets(n)));
+    check("dataset", 1, DATASET_LEN_MAX, |n| worker(|w| w.planes.datasets = vec![text(n)]));
 }
 
 #[test]
 fn a_hello_reply_keeps_its_limits() {
     let welcome = |software, image| {
-        HelloReply::Welcome(Welcome { version: 1, software, image, planes: Planes::default() })
+        HelloReply::Welcome(Welcome { version: 2, software, image, planes: Planes::default() })
     };
+    check("datasets", 0, DATASETS_MAX, |n| {
+        let planes = Planes { datasets: datasets(n), ..Planes::default() };
+        HelloReply::Welcome(Welcome { version: 2, software: text(0), image: text(0), planes })
+    });
     check("software", 0, NAME_LEN_MAX, |n| welcome(text(n), text(0)));
     check("image", 0, NAME_LEN_MAX, |n| welcome(text(0), text(n)));
     check("text", 0, REASON_LEN_MAX, |n| HelloReply::Refused {
@@ -192,6 +201,12 @@ fn an_item_index_does_not_wrap() {
         let piece = Piece::Segment { state: zeros(0), data: zeros(0), last: true };
         Any::from(ClientRequest::Piece { job: JOB, index, piece })
     };
+    let names = |first, n| {
+        let files = vec![named(b"a", Stamp::default()); n];
+        Any::from(ClientRequest::Names { job: JOB, first, dataset: text(1), files })
+    };
+    check_taken(names(u64::MAX - 2, 2), "the last names");
+    check_refused(names(u64::MAX - 1, 2), "names past the end");
     check_taken(messages(u64::MAX - 2, 2), "the last messages");
     check_refused(messages(u64::MAX - 1, 2), "messages past the end");
     check_taken(files(u64::MAX - 2, 2), "the last files");
@@ -240,13 +255,17 @@ fn a_subtree_starts_where_a_subtree_can() {
     }
 }
 
+fn assign(work: Work) -> WorkerRequest {
+    WorkerRequest::Assign { lease: LeaseId(1), attempt: 1, algorithm: Algorithm::Blake3, work }
+}
+
 #[test]
 fn a_part_is_a_whole_subtree_or_the_end_of_its_file() {
-    let file = |size, offset, len| {
+    let parts = |size, offset, len| {
         let file = Stamp { size, ..Stamp::default() };
-        let work = Work::Part { file, offset, len };
-        let (lease, attempt, algorithm) = (LeaseId(1), 1, Algorithm::Blake3);
-        Any::from(WorkerRequest::Assign { lease, attempt, algorithm, work })
+        let named = named(b"a", file);
+        let named_part = Work::NamedPart { dataset: text(1), file: named, offset, len };
+        [Any::from(assign(Work::Part { file, offset, len })), assign(named_part).into()]
     };
     for (size, offset, len, taken) in [
         (4096, 0, 2048, true),
@@ -268,8 +287,9 @@ fn a_part_is_a_whole_subtree_or_the_end_of_its_file() {
         (u64::MAX, 1 << 63, (1 << 63) - 1, true),
     ] {
         let why = format!("{len} bytes at {offset} of {size}");
-        let message = file(size, offset, len);
-        if taken { check_taken(message, &why) } else { check_refused(message, &why) }
+        for message in parts(size, offset, len) {
+            if taken { check_taken(message, &why) } else { check_refused(message, &why) }
+        }
     }
 }
 
@@ -344,12 +364,6 @@ fn a_status_keeps_its_limits() {
 
 #[test]
 fn a_worker_request_keeps_its_limits() {
-    let assign = |work| WorkerRequest::Assign {
-        lease: LeaseId(1),
-        attempt: 1,
-        algorithm: Algorithm::Sha256,
-        work,
-    };
     check("files", 1, FRAME_DESCRIPTORS_MAX, |n| {
         assign(Work::Files { files: vec![Stamp::default(); n] })
     });
@@ -435,6 +449,8 @@ fn a_batch_has_a_descriptor_for_each_file_and_one_for_a_part() {
         (Work::Messages { lens: vec![0; 4], data: zeros(0) }, 0, 4),
         (Work::Part { file, offset: 0, len: 9 }, 1, 1),
         (Work::Piece(piece), 0, 1),
+        (Work::Names { dataset: text(1), files: vec![named(b"a", file); 5] }, 0, 5),
+        (Work::NamedPart { dataset: text(1), file: named(b"a", file), offset: 0, len: 9 }, 0, 1),
     ] {
         assert_eq!((work.descriptors_len(), work.items_len()), (descriptors_len, items_len));
     }

@@ -5,8 +5,8 @@ use crate::golden::golden;
 use crate::samples::Kind;
 use ipc_proto::frame::{Decoder, PREFIX_LEN};
 use ipc_proto::limits::{
-    BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, DECODE_CLAIM_MAX, FRAME_DESCRIPTORS_MAX,
-    FRAME_MESSAGES_MAX, STATUS_ROWS_MAX,
+    BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, DATASETS_MAX, DECODE_CLAIM_MAX, FRAME_DESCRIPTORS_MAX,
+    FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, STATUS_ROWS_MAX,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -85,6 +85,8 @@ fn a_length_that_lies_is_refused_in_little_memory() {
     let lies = [1 << 12, 1 << 20, 4_000_000, 1 << 22, 1 << 32, 1 << 62, u64::MAX];
     let lists = [
         BACKENDS_MAX,
+        DATASETS_MAX,
+        FRAME_NAMES_MAX,
         FRAME_DESCRIPTORS_MAX,
         STATUS_ROWS_MAX,
         CREDIT_MAX.into(),

@@ -75,7 +75,7 @@ fn an_unknown_tag_is_malformed() {
     check_malformed(Kind::Hello, &hello(2), "role");
     for (kind, known) in [
         (Kind::HelloReply, 2),
-        (Kind::ClientRequest, 8),
+        (Kind::ClientRequest, 9),
         (Kind::ClientReply, 8),
         (Kind::WorkerRequest, 4),
         (Kind::WorkerReply, 3),
@@ -88,10 +88,10 @@ fn an_unknown_tag_is_malformed() {
         (Kind::HelloReply, &[1, 7, 0, 1, 1][..], "reason of a refusal"),
         (Kind::ClientRequest, &[0, 1, 6, 1], "algorithm"),
         (Kind::ClientRequest, &[3, 1, 0, 3, 0, 0, 0], "piece"),
-        (Kind::ClientReply, &[2, 1, 1, 0, 1, 0, 1, 0, 6], "failure"),
+        (Kind::ClientReply, &[2, 1, 1, 0, 1, 0, 1, 0, 7], "failure"),
         (Kind::ClientReply, &[6, 1, 2], "bool"),
         (Kind::ClientReply, &[7, 1, 2, 0], "reason of a rejection"),
-        (Kind::WorkerRequest, &[0, 1, 1, 0, 4, 0, 0], "work"),
+        (Kind::WorkerRequest, &[0, 1, 1, 0, 6, 0, 0], "work"),
     ] {
         check_malformed(kind, body, why);
     }

@@ -4,9 +4,9 @@ use crate::samples::{Any, Kind};
 use ipc_proto::limits::{FRAME_MESSAGES_MAX, SEGMENT_ALIGN, STATE_LEN_MAX};
 use ipc_proto::message::{
     Backend, ClientIntro, ClientReply, ClientRequest, Counters, Failure, Failures, Hello,
-    HelloReply, JobId, JobStatus, LeaseId, LimitStatus, Piece, Planes, RefuseReason, RejectReason,
-    Role, Run, Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro,
-    WorkerReply, WorkerRequest, WorkerStatus,
+    HelloReply, JobId, JobStatus, LeaseId, LimitStatus, Named, Piece, Planes, RefuseReason,
+    RejectReason, Role, Run, Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth,
+    WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
 
@@ -122,7 +122,10 @@ impl Rng {
     }
 
     fn planes(&mut self) -> Planes {
-        Planes { descriptors: self.flip(), inline: self.flip() }
+        let datasets_len = self.below(17);
+        let name = |i| format!("{}{i:x}", "_-z0".repeat(i / 2));
+        let datasets = (0..datasets_len).map(name).collect();
+        Planes { descriptors: self.flip(), inline: self.flip(), datasets }
     }
 
     fn backend(&mut self) -> Backend {
@@ -145,7 +148,7 @@ impl Rng {
     fn client_request(&mut self) -> ClientRequest {
         let job = JobId(self.u32());
         let first = self.u64().saturating_sub(FRAME_MESSAGES_MAX as u64);
-        match self.below(8) {
+        match self.below(9) {
             0 => {
                 let weight = u8::try_from(1 + self.below(100)).expect("at most 100");
                 ClientRequest::Open { job, algorithm: self.one_of(&Algorithm::ALL), weight }
@@ -159,8 +162,29 @@ impl Rng {
             4 => ClientRequest::Finish { job },
             5 => ClientRequest::Cancel { job },
             6 => ClientRequest::Status,
+            7 => {
+                let (dataset, files) = (self.dataset(), self.list(1, 100, Self::named));
+                ClientRequest::Names { job, first, dataset, files }
+            }
             _ => ClientRequest::WaitReady { workers: self.u32(), timeout_ms: self.u32() },
         }
+    }
+
+    fn dataset(&mut self) -> String {
+        let len = 1 + self.below(32);
+        (0..len).map(|_| self.one_of(&['a', 'z', '0', '9', '_', '-'])).collect()
+    }
+
+    /// Any bytes in components that are neither empty nor only dots.
+    fn named(&mut self) -> Named {
+        let components = self.list(1, 9, |rng| {
+            let name_len = rng.below(40);
+            let Blob(mut name) = rng.blob(name_len);
+            name.iter_mut().filter(|byte| matches!(byte, 0 | b'/')).for_each(|byte| *byte = b'\n');
+            name.push(b'x');
+            name
+        });
+        Named { path: Blob(components.join(&b'/')), stamp: self.stamp() }
     }
 
     fn stamp(&mut self) -> Stamp {
@@ -235,6 +259,7 @@ impl Rng {
                     Failure::Invalid,
                     Failure::Unsupported,
                     Failure::WorkersLost { attempts },
+                    Failure::UnknownDataset,
                 ]);
                 (position, failure)
             })
@@ -298,22 +323,32 @@ impl Rng {
     }
 
     fn work(&mut self) -> Work {
-        match self.below(4) {
+        match self.below(6) {
             0 => Work::Files { files: self.list(1, 253, Self::stamp) },
             1 => {
                 let (lens, data) = self.messages();
                 Work::Messages { lens, data }
             }
             2 => {
-                let full_len = 1024 << self.below(20);
-                let offset = full_len * u64::from(self.u32() >> 8);
-                let len = if self.flip() { full_len } else { full_len - self.below(512) as u64 };
-                let beyond = if len == full_len { self.u64() >> 16 } else { 0 };
-                let file = Stamp { size: offset + len + beyond, ..self.stamp() };
+                let (file, offset, len) = self.part();
                 Work::Part { file, offset, len }
             }
+            3 => {
+                let (stamp, offset, len) = self.part();
+                let file = Named { stamp, ..self.named() };
+                Work::NamedPart { dataset: self.dataset(), file, offset, len }
+            }
+            4 => Work::Names { dataset: self.dataset(), files: self.list(1, 100, Self::named) },
             _ => Work::Piece(self.piece()),
         }
+    }
+
+    fn part(&mut self) -> (Stamp, u64, u64) {
+        let full_len = 1024 << self.below(20);
+        let offset = full_len * u64::from(self.u32() >> 8);
+        let len = if self.flip() { full_len } else { full_len - self.below(512) as u64 };
+        let beyond = if len == full_len { self.u64() >> 16 } else { 0 };
+        (Stamp { size: offset + len + beyond, ..self.stamp() }, offset, len)
     }
 
     fn worker_reply(&mut self) -> WorkerReply {

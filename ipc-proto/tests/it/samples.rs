@@ -4,9 +4,9 @@ use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
     Backend, ClientIntro, ClientReply, ClientRequest, Counters, Failure, Hello, HelloReply, JobId,
-    JobStatus, LeaseId, LimitStatus, Message, Piece, Planes, RefuseReason, RejectReason, Role, Run,
-    Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro, WorkerReply,
-    WorkerRequest, WorkerStatus,
+    JobStatus, LeaseId, LimitStatus, Message, Named, Piece, Planes, RefuseReason, RejectReason,
+    Role, Run, Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro,
+    WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
 
@@ -125,7 +125,7 @@ const STAMP: Stamp =
 
 fn conversation() -> [(&'static str, Any); 8] {
     let job = JobId(1);
-    let planes = Planes { descriptors: true, inline: true };
+    let planes = Planes { descriptors: true, inline: true, datasets: vec![] };
     let (software, image) = ("0.1.0".to_owned(), String::new());
     let window = Window { items: 4096, bytes: 8 << 20 };
     let runs = vec![Run { first: 0, len: 1 }];
@@ -159,7 +159,11 @@ fn worker_intro() -> WorkerIntro {
         threads: 300,
         memory_bytes: 1 << 32,
         backends: vec![Backend { algorithm: Algorithm::Blake3, backend: "portable".to_owned() }],
-        planes: Planes { descriptors: true, inline: false },
+        planes: Planes {
+            descriptors: true,
+            inline: false,
+            datasets: vec!["d".to_owned(), "e-1_x".to_owned()],
+        },
     }
 }
 
@@ -194,6 +198,19 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
         ("cancel", ClientRequest::Cancel { job }),
         ("status", ClientRequest::Status),
         ("wait_ready", ClientRequest::WaitReady { workers: 2, timeout_ms: 30_000 }),
+        (
+            "names",
+            ClientRequest::Names { job, first: 251, dataset: "d".to_owned(), files: names() },
+        ),
+    ]
+}
+
+/// A path is bytes, not text.
+fn names() -> Vec<Named> {
+    let second = Stamp { size: 0, mtime_ns: 0, ctime_ns: -1 };
+    vec![
+        Named { path: Blob(b"a/-b\n\\\xff".to_vec()), stamp: STAMP },
+        Named { path: Blob(b"...".to_vec()), stamp: second },
     ]
 }
 
@@ -206,6 +223,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         (4, Failure::Invalid),
         (5, Failure::Unsupported),
         (300, Failure::WorkersLost { attempts: 3 }),
+        (301, Failure::UnknownDataset),
     ];
     let runs = vec![Run { first: 7, len: 6 }, Run { first: 70_000, len: 300 }];
     let rejected = |reason| ClientReply::Rejected { job, reason, text: "why".to_owned() };
@@ -231,6 +249,11 @@ fn works() -> Vec<(String, Work)> {
     all.push(("files".to_owned(), Work::Files { files: vec![STAMP] }));
     all.push(("messages".to_owned(), messages));
     all.push(("part".to_owned(), part));
+    let dataset = "d".to_owned();
+    all.push(("names".to_owned(), Work::Names { dataset: dataset.clone(), files: names() }));
+    let file = Named { path: Blob(b"large".to_vec()), stamp: Stamp { size: 1 << 30, ..STAMP } };
+    let part = Work::NamedPart { dataset, file, offset: 1 << 29, len: 16 << 20 };
+    all.push(("named_part".to_owned(), part));
     all
 }
 

@@ -46,7 +46,7 @@ variants! {
     RefuseReason { NotOurs, Version, Forbidden, WrongSocket, NameTaken, Busy, Timeout }
     ClientRequest {
         Open { .. }, Files { .. }, Messages { .. }, Piece { .. }, Finish { .. }, Cancel { .. },
-        Status, WaitReady { .. },
+        Status, WaitReady { .. }, Names { .. },
     }
     ClientReply {
         Opened { .. }, Window { .. }, Results { .. }, Finished { .. }, Cancelled { .. }, Status(_),
@@ -55,9 +55,13 @@ variants! {
     RejectReason { TooManyJobs }
     WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat, Shutdown }
     WorkerReply { Credit { .. }, Done { .. }, Heartbeat }
-    Work { Files { .. }, Messages { .. }, Part { .. }, Piece(_) }
+    Work {
+        Files { .. }, Messages { .. }, Part { .. }, Piece(_), Names { .. }, NamedPart { .. },
+    }
     Piece { Subtree { .. }, Merge { .. }, Segment { .. } }
-    Failure { Changed, NotRegular, Io { .. }, Invalid, Unsupported, WorkersLost { .. } }
+    Failure {
+        Changed, NotRegular, Io { .. }, Invalid, Unsupported, WorkersLost { .. }, UnknownDataset,
+    }
     WorkerHealth { Ready, Quarantined }
 }
 

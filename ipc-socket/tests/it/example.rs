@@ -41,7 +41,7 @@ impl Peer {
     fn open(&mut self) {
         let hello: Hello = self.next();
         let accepted = handshake::accept(&frame(&hello)[4..]).expect("a good hello");
-        let planes = Planes { descriptors: true, inline: true };
+        let planes = Planes { descriptors: true, inline: true, datasets: Vec::new() };
         let (software, image) = ("0.1.0".to_owned(), String::new());
         let version = accepted.version;
         self.say(&HelloReply::Welcome(Welcome { version, software, image, planes }));

@@ -26,7 +26,7 @@ fn role() -> Role {
 }
 
 fn welcome() -> Welcome {
-    let planes = Planes { descriptors: true, inline: true };
+    let planes = Planes { descriptors: true, inline: true, datasets: Vec::new() };
     Welcome { version: 2, software: "0.1.0".to_owned(), image: String::new(), planes }
 }
 

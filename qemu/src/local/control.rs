@@ -3,9 +3,9 @@
 use super::cluster::connect;
 use super::error::Error;
 use crate::pidfile::{self, Supervisor};
-use crate::{exit, run_dir};
 use crate::say::say;
 use crate::supervise::sys;
+use crate::{exit, run_dir};
 use ipc_proto::endpoint::CLIENT_SOCKET;
 use ipc_proto::message::{ClientReply, ClientRequest, Status};
 use nix::errno::Errno;

@@ -2,11 +2,11 @@
 
 use super::cluster::{Cluster, report};
 use super::error::{Error, of_pid};
-use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
-use crate::{exit, pidfile};
 use crate::args::StartOptions;
+use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::{indented, say};
 use crate::supervise::{Caught, Console, Event, Program, ProgramId, Restart, Signals, Supervisor};
+use crate::{exit, pidfile};
 use nix::sys::signal::Signal;
 use std::ffi::OsString;
 use std::num::NonZero;

@@ -13,7 +13,7 @@ const TAIL_LEN_MAX: u64 = 4096;
 const TAIL_LINES_MAX: usize = 10;
 
 /// Opens the log at `path` for appending, and says how long it is already.
-pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
+pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.len() > LOG_LEN_MAX => {
             fs::rename(path, path.with_extension("log.old"))?;
@@ -32,7 +32,7 @@ pub(super) fn open(path: &Path) -> io::Result<(File, u64)> {
 
 /// The last lines of the log at `path` from offset `start` on, fit for a terminal; empty if there
 /// are none.
-pub(super) fn tail(path: &Path, start: u64) -> String {
+pub(crate) fn tail(path: &Path, start: u64) -> String {
     let bytes = read_end(path, start).unwrap_or_default();
     tail_of(&bytes)
 }

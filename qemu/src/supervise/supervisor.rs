@@ -86,6 +86,17 @@ impl Supervisor {
         Ok(ProgramId(self.entries.len() - 1))
     }
 
+    /// Starts another program in place of one that has ended.
+    pub(crate) fn replace(&mut self, id: ProgramId, program: Program) -> io::Result<()> {
+        let process = Process::start(&program)?;
+        let entry = &mut self.entries[id.0];
+        debug_assert!(matches!(entry.state, State::Ended), "it has ended");
+        entry.log_start = process.log_start;
+        entry.state = State::Running(process);
+        entry.program = program;
+        Ok(())
+    }
+
     /// What a person calls the program.
     pub(crate) fn name(&self, id: ProgramId) -> &str {
         &self.entries[id.0].program.name
@@ -170,8 +181,17 @@ impl Supervisor {
         Ok(killed)
     }
 
-    fn is_running(&self, id: ProgramId) -> bool {
-        matches!(self.entries[id.0].state, State::Running(_))
+    /// Whether the program has a process.
+    pub(crate) fn is_running(&self, id: ProgramId) -> bool {
+        self.pid(id).is_some()
+    }
+
+    /// The program's process, if it has one.
+    pub(crate) fn pid(&self, id: ProgramId) -> Option<u32> {
+        match &self.entries[id.0].state {
+            State::Running(process) => Some(process.pid()),
+            State::Pausing { .. } | State::Ended => None,
+        }
     }
 
     fn start_due(&mut self, now: Instant) -> Option<Event> {

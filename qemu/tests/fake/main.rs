@@ -154,6 +154,7 @@ fn answer(mut client: UnixStream, ready: &Ready) {
             | ClientRequest::Files { .. }
             | ClientRequest::Messages { .. }
             | ClientRequest::Piece { .. }
+            | ClientRequest::Names { .. }
             | ClientRequest::Finish { .. }
             | ClientRequest::Cancel { .. } => panic!("the supervisor opens no job"),
         };

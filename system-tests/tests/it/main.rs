@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "random tests print their seed")]
 //! The real binaries against oracles, faults and hostile peers.
 
+mod datasets;
 mod ends;
 mod faults;
 mod limits;

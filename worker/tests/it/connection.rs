@@ -26,7 +26,7 @@ fn a_worker_says_what_it_is() {
     assert_eq!(i32::try_from(intro.pid).unwrap(), worker.pid().as_raw());
     assert_eq!(intro.threads, 3);
     assert!(intro.memory_bytes > 1 << 24, "{} bytes", intro.memory_bytes);
-    assert_eq!(intro.planes, Planes { descriptors: true, inline: true });
+    assert_eq!(intro.planes, Planes { descriptors: true, inline: true, datasets: Vec::new() });
     let served: Vec<_> = intro.backends.iter().map(|backend| backend.algorithm).collect();
     assert_eq!(served, Algorithm::ALL);
     assert!(intro.backends.iter().all(|backend| !backend.backend.is_empty()));
@@ -39,7 +39,7 @@ fn a_worker_behind_vsock_says_what_it_is_and_works_on_bytes() {
     let mut peer = controller.accept();
     peer.lead_to(5000);
     let intro = peer.hello();
-    assert_eq!(intro.planes, Planes { descriptors: false, inline: true });
+    assert_eq!(intro.planes, Planes { descriptors: false, inline: true, datasets: Vec::new() });
     assert_eq!(intro.image, "sha256:00ff");
     peer.send(&welcome(), &[]);
     peer.credit();

@@ -69,7 +69,7 @@ pub(crate) fn welcome() -> HelloReply {
         version: VERSION_MAX,
         software: "test".to_owned(),
         image: String::new(),
-        planes: Planes { descriptors: true, inline: true },
+        planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
     })
 }
 
@@ -231,7 +231,11 @@ impl Worker {
     }
 
     pub(crate) fn start_in(dir: &Path, options: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hashcluster-worker"));
+        Self::start_as(Command::new(env!("CARGO_BIN_EXE_hashcluster-worker")), dir, options)
+    }
+
+    /// `command` is the worker, without options.
+    pub(crate) fn start_as(mut command: Command, dir: &Path, options: &[&str]) -> Self {
         command.arg("--runtime-dir").arg(dir).args(["--name", NAME]).args(options);
         Self::spawn(&mut command)
     }

@@ -5,6 +5,7 @@
 mod command_line;
 mod connection;
 mod controller;
+mod datasets;
 mod files;
 mod leases;
 mod pieces;

@@ -47,13 +47,15 @@ fn clocks_are_read_only_in_clock_rs() {
 }
 
 #[test]
-fn the_worker_opens_no_file_by_name() {
-    let ways = ["File::open", "File::create", "OpenOptions", "openat", "read_dir", "fs::"];
+fn the_worker_opens_no_file_by_name_outside_its_datasets() {
+    let ways =
+        ["File::open", "File::create", "OpenOptions", "openat", "openat2", "read_dir", "fs::"];
     let files = rust_files().into_iter().filter(|file| file.is_in(&["worker/src/"]));
+    let files = files.filter(|file| file.path != "worker/src/datasets.rs");
     let opens = |line: &str| ways.iter().any(|way| names(line, way));
     let found = files.flat_map(|file| file.broken(opens));
-    let reason = "the worker hashes what it is handed: code that opens files by name is what an \
-                  attacker in it would look for";
+    let reason = "the worker hashes what it is handed, and what is below a dataset's root: other code \
+                  that opens files by name is what an attacker in it would look for";
     refuse(&found.collect::<Vec<_>>(), reason);
 }
 

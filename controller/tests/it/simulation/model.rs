@@ -1,6 +1,6 @@
 //! What workers compute in the simulation: no hash, but as hard to get right by accident.
 
-use ipc_proto::message::{Failure, Failures, Piece, Stamp, Work};
+use ipc_proto::message::{Failure, Failures, Named, Piece, Stamp, Work};
 use ipc_proto::{Algorithm, Blob};
 
 /// The descriptor of a simulated file: its number.
@@ -79,13 +79,41 @@ pub(super) fn is_poison(number: FileNumber) -> bool {
     number % 501 == 250
 }
 
+/// What file `number` is called in a dataset.
+pub(super) fn name_of(number: FileNumber, size: u64) -> Named {
+    let path = Blob(format!("dir/{number}").into_bytes());
+    Named { path, stamp: Stamp { size, mtime_ns: 1, ctime_ns: 2 } }
+}
+
+fn number_of(file: &Named) -> FileNumber {
+    let path = std::str::from_utf8(&file.path).expect("a name of ours");
+    path.strip_prefix("dir/").expect("a name of ours").parse().expect("a number")
+}
+
+/// The dataset that work needs.
+pub(super) fn dataset_of(work: &Work) -> Option<&str> {
+    match work {
+        Work::Names { dataset, .. } | Work::NamedPart { dataset, .. } => Some(dataset),
+        Work::Files { .. } | Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) => None,
+    }
+}
+
+/// The files that work is about; `passed` are the descriptors that came with it.
+pub(super) fn files_of(work: &Work, passed: Vec<FileNumber>) -> Vec<FileNumber> {
+    match work {
+        Work::Names { files, .. } => files.iter().map(number_of).collect(),
+        Work::NamedPart { file, .. } => vec![number_of(file)],
+        Work::Files { .. } | Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) => passed,
+    }
+}
+
 /// What a worker that does its best answers.
 pub(super) fn compute(algorithm: Algorithm, work: &Work, files: &[FileNumber]) -> (Blob, Failures) {
     let mut outputs = Vec::new();
     let mut failures = Vec::new();
     match work {
-        Work::Files { files: stamps } => {
-            assert_eq!(stamps.len(), files.len(), "a descriptor for every stamp");
+        Work::Files { .. } | Work::Names { .. } => {
+            assert_eq!(work.items_len(), files.len(), "a descriptor for every stamp");
             for (position, &number) in (0..).zip(files) {
                 if is_unreadable(number) {
                     failures.push((position, Failure::Io { errno: 5 }));
@@ -102,7 +130,8 @@ pub(super) fn compute(algorithm: Algorithm, work: &Work, files: &[FileNumber]) -
                 rest = after;
             }
         }
-        Work::Part { file: Stamp { size, .. }, offset, len } => {
+        Work::Part { file: Stamp { size, .. }, offset, len }
+        | Work::NamedPart { file: Named { stamp: Stamp { size, .. }, .. }, offset, len, .. } => {
             if is_unreadable(files[0]) {
                 failures.push((0, Failure::Changed));
             } else {

@@ -1,6 +1,7 @@
 //! The peers of the simulated core, and the judge.
 
 use super::model::{self, FileNumber, Random};
+use super::tally::Tally;
 use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, WorkerId};
 use ipc_proto::message::{
     Backend, ClientReply, ClientRequest, Failure, JobId, LeaseId, Message, Planes, Stamp, Window,
@@ -10,78 +11,18 @@ use ipc_proto::{Algorithm, Blob};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+/// What the controller knows.
+const DATASETS: [&str; 2] = ["everywhere", "rare"];
+
 const STEPS: u64 = 400;
 const WORKERS_MAX: u64 = 6;
 const CLIENTS_MAX: usize = 5;
 const ITEMS_MAX: u64 = 700;
 
-/// What happened over a run, so that a simulation in which nothing does cannot pass.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) resolved: u64,
-    pub(super) failed: u64,
-    pub(super) lost_items: u64,
-    pub(super) finished: u64,
-    pub(super) cancelled: u64,
-    pub(super) deaths: u64,
-    pub(super) hangs: u64,
-    pub(super) stale: u64,
-    pub(super) quarantined: u64,
-    pub(super) merges: u64,
-    pub(super) closed_clients: u64,
-    pub(super) waited_windows: u64,
-    pub(super) trace: Vec<String>,
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, other: &Self) {
-        for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
-            *sum += value;
-        }
-    }
-
-    pub(super) fn assert_everything_happened(&self) {
-        assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
-    }
-
-    fn counts(&self) -> [u64; 12] {
-        [
-            self.resolved,
-            self.failed,
-            self.lost_items,
-            self.finished,
-            self.cancelled,
-            self.deaths,
-            self.hangs,
-            self.stale,
-            self.quarantined,
-            self.merges,
-            self.closed_clients,
-            self.waited_windows,
-        ]
-    }
-
-    fn counts_mut(&mut self) -> [&mut u64; 12] {
-        [
-            &mut self.resolved,
-            &mut self.failed,
-            &mut self.lost_items,
-            &mut self.finished,
-            &mut self.cancelled,
-            &mut self.deaths,
-            &mut self.hangs,
-            &mut self.stale,
-            &mut self.quarantined,
-            &mut self.merges,
-            &mut self.closed_clients,
-            &mut self.waited_windows,
-        ]
-    }
-}
-
 #[derive(Debug)]
 struct Worker {
     name: u64,
+    datasets: Vec<String>,
     queue: VecDeque<(LeaseId, u32, Algorithm, Work, Vec<FileNumber>)>,
     /// Answers already given, to be given again.
     given: Vec<WorkerReply>,
@@ -92,6 +33,8 @@ struct Worker {
 enum Want {
     Digest(Vec<u8>),
     Failure,
+    /// There is no such dataset.
+    Unknown,
     /// Whatever length the step has.
     Step,
 }
@@ -142,7 +85,7 @@ impl World {
             seed,
             random,
             now: Duration::ZERO,
-            core: Core::new(limits),
+            core: Core::new(limits, DATASETS.map(str::to_owned).to_vec()),
             limits,
             workers: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -260,6 +203,10 @@ impl World {
         }
         let id = WorkerId(self.new_id());
         let threads = u16::try_from(1 + self.random.below(4)).expect("small");
+        let mut datasets = vec![DATASETS[0].to_owned(), "of no use".to_owned()];
+        if self.calm || self.random.chance(20) {
+            datasets.insert(0, DATASETS[1].to_owned());
+        }
         let backend = |algorithm| Backend { algorithm, backend: "model".to_owned() };
         let intro = WorkerIntro {
             name: text,
@@ -269,9 +216,10 @@ impl World {
             threads,
             memory_bytes: 1,
             backends: Algorithm::ALL.map(backend).to_vec(),
-            planes: Planes { descriptors: true, inline: true },
+            planes: Planes { descriptors: true, inline: true, datasets: datasets.clone() },
         };
-        let worker = Worker { name, queue: VecDeque::new(), given: Vec::new(), hung: false };
+        let queue = VecDeque::new();
+        let worker = Worker { name, datasets, queue, given: Vec::new(), hung: false };
         self.workers.insert(id, worker);
         self.step(Event::WorkerJoined(id, intro));
         self.step(Event::WorkerSaid(id, WorkerReply::Credit { batches: threads + 2 }));
@@ -433,8 +381,15 @@ impl World {
                 vec![],
             ));
         }
+        let dataset = match random.below(100) {
+            0..5 => Some("nowhere"),
+            5..20 => Some(DATASETS[1]),
+            20..50 => Some(DATASETS[0]),
+            _ => None,
+        };
         let mut files = Vec::new();
         let mut stamps = Vec::new();
+        let mut names = Vec::new();
         for index in first..first + len {
             let file = self.next_file;
             self.next_file += 1;
@@ -443,17 +398,34 @@ impl World {
                 1..4 => random.below(64 << 20),
                 _ => random.below(100_000),
             };
-            let want = if model::is_unreadable(file) || model::is_poison(file) {
+            let name = model::name_of(file, size);
+            let path_len = if dataset.is_some() { name.path.len() as u64 } else { 0 };
+            if job.bytes_out + path_len > job.window.bytes {
+                break;
+            }
+            let want = if dataset == Some("nowhere") {
+                Want::Unknown
+            } else if model::is_unreadable(file) || model::is_poison(file) {
                 Want::Failure
             } else {
                 Want::Digest(model::file_digest(algorithm, file))
             };
-            job.want.insert(index, (want, 0));
+            job.want.insert(index, (want, path_len));
+            job.bytes_out += path_len;
+            job.sent += 1;
+            job.left -= 1;
             files.push(file);
-            stamps.push(Stamp { size, mtime_ns: 1, ctime_ns: 2 });
+            stamps.push(name.stamp);
+            names.push(name);
         }
-        job.sent += len;
-        job.left -= len;
+        if names.is_empty() {
+            return None;
+        }
+        if let Some(dataset) = dataset {
+            let (job, dataset) = (JobId(number), dataset.to_owned());
+            let request = ClientRequest::Names { job, first, dataset, files: names };
+            return Some((request, vec![]));
+        }
         Some((ClientRequest::Files { job: JobId(number), first, files: stamps }, files))
     }
 
@@ -513,6 +485,12 @@ impl World {
                 if matches!(work, Work::Piece(ipc_proto::message::Piece::Merge { .. })) {
                     tally.merges += 1;
                 }
+                if let Some(dataset) = model::dataset_of(&work) {
+                    assert!(worker.datasets.iter().any(|name| name == dataset), "{dataset}");
+                    tally.named += work.items_len() as u64;
+                    tally.named_parts += u64::from(matches!(work, Work::NamedPart { .. }));
+                }
+                let files = model::files_of(&work, files);
                 worker.queue.push_back((lease, attempt, algorithm, work, files));
             }
             WorkerRequest::Revoke { leases } => {
@@ -555,6 +533,10 @@ impl World {
                         (Some(Failure::WorkersLost { .. }), Want::Digest(_)) => {
                             assert!(!self.calm || seed > 0);
                             self.tally.lost_items += 1;
+                            job.failed += 1;
+                        }
+                        (Some(Failure::UnknownDataset), Want::Unknown) => {
+                            self.tally.unknown_datasets += 1;
                             job.failed += 1;
                         }
                         (Some(_), Want::Failure) => {

@@ -1,0 +1,203 @@
+//! What waits of one job on one plane.
+//!
+//! Files from [`LARGE_LEN`] on go largest first so that the tail is short; the others are batched
+//! in their order. Both kinds get an equal share, so that neither holds up the other: results start
+//! to come at once, and the largest file starts early. What was lost before goes first of all.
+
+use super::batch::{Batch, File, Load, file_cost};
+use super::limits::{LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
+use super::plane::Plane;
+use ipc_proto::Algorithm;
+use ipc_proto::limits::{BATCH_FILES_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+
+#[derive(Debug)]
+pub(super) struct Queue<F> {
+    retry: VecDeque<Batch<F>>,
+    inline: VecDeque<Batch<F>>,
+    small: VecDeque<File<F>>,
+    large: BTreeMap<(u64, Reverse<u64>), Large<F>>,
+    /// Most files in one batch.
+    files_max: usize,
+    /// Cost of `small` and of what is left in `large`.
+    cost: u64,
+    /// Cost of everything that was taken.
+    given: u64,
+    given_small: u64,
+    given_large: u64,
+}
+
+#[derive(Debug)]
+struct Large<F> {
+    file: File<F>,
+    /// Where the next part starts and how long each is, once the file is being split.
+    cut: Option<(u64, u64)>,
+}
+
+/// What the next batch is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aim {
+    /// Cost that should be in it.
+    pub(super) cost: u64,
+    /// Threads that share the work.
+    pub(super) threads: u64,
+}
+
+impl<F: Clone> Queue<F> {
+    pub(super) fn new(plane: Plane) -> Self {
+        Self {
+            retry: VecDeque::new(),
+            inline: VecDeque::new(),
+            small: VecDeque::new(),
+            large: BTreeMap::new(),
+            files_max: match plane {
+                Plane::Inline | Plane::Descriptors => BATCH_FILES_MAX,
+                Plane::Dataset(_) => FRAME_NAMES_MAX,
+            },
+            cost: 0,
+            given: 0,
+            given_small: 0,
+            given_large: 0,
+        }
+    }
+
+    /// Whether a batch can be taken.
+    pub(super) fn has_work(&self) -> bool {
+        !(self.retry.is_empty()
+            && self.inline.is_empty()
+            && self.small.is_empty()
+            && self.large.is_empty())
+    }
+
+    /// Cost of the files that wait.
+    pub(super) fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// Where the queue stands among those of its job: less is sooner.
+    pub(super) fn rank(&self) -> (bool, u64) {
+        (self.retry.is_empty(), self.given)
+    }
+
+    pub(super) fn push_file(&mut self, file: File<F>) {
+        self.cost += file_cost(file.stamp.size);
+        if file.stamp.size < LARGE_LEN {
+            self.small.push_back(file);
+        } else {
+            let key = (file.stamp.size, Reverse(file.index));
+            self.large.insert(key, Large { file, cut: None });
+        }
+    }
+
+    pub(super) fn push_inline(&mut self, batch: Batch<F>) {
+        self.inline.push_back(batch);
+    }
+
+    pub(super) fn push_retry(&mut self, batch: Batch<F>) {
+        self.retry.push_back(batch);
+    }
+
+    /// The batch that goes out next if it was lost before.
+    pub(super) fn peek_retry(&self) -> Option<&Batch<F>> {
+        self.retry.front()
+    }
+
+    pub(super) fn take(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
+        let batch = self.next(algorithm, aim)?;
+        self.given = self.given.saturating_add(batch.cost());
+        Some(batch)
+    }
+
+    /// Forgets what waits of the large file `index`, and the lost batches that are `abandoned`.
+    pub(super) fn drop_file(
+        &mut self,
+        index: u64,
+        size: u64,
+        abandoned: impl Fn(&Batch<F>) -> bool,
+    ) {
+        if let Some(large) = self.large.remove(&(size, Reverse(index))) {
+            let start = large.cut.map_or(0, |(start, _)| start);
+            self.cost -= file_cost(size - start);
+        }
+        self.retry.retain(|batch| !abandoned(batch));
+    }
+
+    fn next(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
+        if let Some(batch) = self.retry.pop_front().or_else(|| self.inline.pop_front()) {
+            return Some(batch);
+        }
+        let large_is_next = self.small.is_empty() || self.given_large <= self.given_small;
+        if large_is_next && !self.large.is_empty() {
+            let batch = self.take_large(algorithm, aim)?;
+            self.given_large += batch.cost();
+            return Some(batch);
+        }
+        let batch = self.take_small(aim)?;
+        self.given_small += batch.cost();
+        Some(batch)
+    }
+
+    fn take_large(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
+        let mut entry = self.large.last_entry()?;
+        let size = entry.get().file.stamp.size;
+        let (start, part_len) = match entry.get().cut {
+            Some(cut) => cut,
+            None => match part_len(algorithm, size, aim) {
+                Some(part_len) => (0, part_len),
+                None => {
+                    let file = entry.remove().file;
+                    self.cost -= file_cost(size);
+                    return Some(Batch::new(Load::Files(vec![file])));
+                }
+            },
+        };
+        let len = part_len.min(size - start);
+        let file = entry.get().file.clone();
+        self.cost -= file_cost(size - start);
+        if start + len == size {
+            entry.remove();
+        } else {
+            entry.get_mut().cut = Some((start + len, part_len));
+            self.cost += file_cost(size - start - len);
+        }
+        let number = usize::try_from(start / part_len).expect("at most 8192 parts");
+        Some(Batch::new(Load::Part { file, number, offset: start, len }))
+    }
+
+    fn take_small(&mut self, aim: Aim) -> Option<Batch<F>> {
+        let (mut len, mut cost, mut paths_len) = (0, 0, 0);
+        for file in self.small.iter().take(self.files_max) {
+            let file_cost = file_cost(file.stamp.size);
+            paths_len += file.source.path_len();
+            if len > 0 && (cost + file_cost > aim.cost || paths_len > NAMES_LEN_MAX) {
+                break;
+            }
+            cost += file_cost;
+            len += 1;
+        }
+        if len == 0 {
+            return None;
+        }
+        self.cost -= cost;
+        Some(Batch::new(Load::Files(self.small.drain(..len).collect())))
+    }
+}
+
+/// Length of the parts that a file of `size` bytes is split into, if it is worth it: a power of
+/// two times the chunk, so that each part is a subtree (BLAKE3 paper, section 2.1), and never so
+/// short that the merge would be too large.
+fn part_len(algorithm: Algorithm, size: u64, aim: Aim) -> Option<u64> {
+    if algorithm != Algorithm::Blake3 || size < SPLIT_LEN || aim.threads < 2 {
+        return None;
+    }
+    let fair_len = size / (PARTS_PER_THREAD * aim.threads);
+    let longest = prev_power_of_two(aim.cost.max(PART_LEN_MIN));
+    let fewest = size.div_ceil(MERGE_VALUES_MAX as u64).checked_next_power_of_two()?;
+    let part_len = fair_len.checked_next_power_of_two()?.clamp(PART_LEN_MIN, longest).max(fewest);
+    (part_len < size).then_some(part_len)
+}
+
+fn prev_power_of_two(value: u64) -> u64 {
+    1 << value.max(1).ilog2()
+}

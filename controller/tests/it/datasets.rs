@@ -1,0 +1,262 @@
+//! Files that are named in datasets: who is given them, and who is not held up by them.
+
+use crate::tables::{CLIENT, JOB, Table};
+use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, WorkerId};
+use ipc_proto::message::{
+    ClientReply, ClientRequest, Failure, JobId, LeaseId, Named, Piece, Planes, Run, Stamp, Work,
+    WorkerReply, WorkerRequest,
+};
+use ipc_proto::{Algorithm, Blob};
+
+fn planes(descriptors: bool, datasets: &[&str]) -> Planes {
+    let datasets = datasets.iter().map(|&name| name.to_owned()).collect();
+    Planes { descriptors, inline: true, datasets }
+}
+
+fn file(path: &str, size: u64) -> Named {
+    Named { path: Blob::from(path.as_bytes()), stamp: Stamp { size, ..Stamp::default() } }
+}
+
+/// A controller that knows `a` and `b`, and a job.
+fn table(algorithm: Algorithm) -> Table {
+    let mut table = Table::with_datasets(Limits::default(), &["a", "b"]);
+    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1 }, &[]);
+    table.told();
+    table
+}
+
+fn name(table: &mut Table, job: JobId, first: u64, dataset: &str, files: Vec<Named>) {
+    table.say(ClientRequest::Names { job, first, dataset: dataset.to_owned(), files }, &[]);
+}
+
+/// What was assigned since the last look.
+fn works(table: &mut Table) -> Vec<(u64, (LeaseId, u32), Work)> {
+    let mut works = Vec::new();
+    table.actions.retain(|action| {
+        if let Action::ToWorker(
+            WorkerId(id),
+            WorkerRequest::Assign { lease, attempt, work, .. },
+            _,
+        ) = action
+        {
+            works.push((*id, (*lease, *attempt), work.clone()));
+            return false;
+        }
+        true
+    });
+    works
+}
+
+fn names(dataset: &str, files: &[Named]) -> Work {
+    Work::Names { dataset: dataset.to_owned(), files: files.to_vec() }
+}
+
+#[test]
+fn names_go_only_to_workers_that_have_the_dataset() {
+    let mut table = table(Algorithm::Sha256);
+    table.join_with(1, 9, planes(true, &["b"]));
+    let (x, y) = (file("x", 1), file("y/z", 2));
+    name(&mut table, JOB, 0, "a", vec![x.clone(), y.clone()]);
+    assert_eq!(works(&mut table), [], "nobody has it: they wait");
+    table.join_with(2, 9, planes(false, &["c", "a"]));
+    let assigned = works(&mut table);
+    let want = names("a", &[x, y]);
+    let [(2, (first, 1), work)] = &assigned[..] else { panic!("{assigned:?}") };
+    assert_eq!(work, &want);
+    table.step(Event::WorkerLeft(WorkerId(2)));
+    assert_eq!(works(&mut table), [], "they wait again");
+    table.join_with(3, 9, planes(false, &["a"]));
+    let again = works(&mut table);
+    let files_of = |work: &Work| {
+        let Work::Names { files, .. } = work else { panic!("{work:?}") };
+        files.clone()
+    };
+    assert!(again.iter().all(|(worker, (_, attempt), _)| (*worker, *attempt) == (3, 2)));
+    let files: Vec<Named> = again.iter().flat_map(|(.., work)| files_of(work)).collect();
+    assert_eq!(names("a", &files), want, "the second attempt, maybe in pieces");
+    table.done(2, (*first, 1), 2, vec![]);
+    assert_eq!(table.told(), [], "a late answer counts for nothing");
+    for (worker, lease, work) in &again {
+        table.done(*worker, *lease, u8::try_from(work.items_len()).unwrap(), vec![]);
+    }
+    table.say(ClientRequest::Finish { job: JOB }, &[]);
+    let finished = ClientReply::Finished { job: JOB, items: 2, failed: 0 };
+    assert_eq!(table.told().pop(), Some(finished));
+}
+
+#[test]
+fn descriptors_go_only_to_workers_that_take_them() {
+    let mut table = table(Algorithm::Sha256);
+    table.join_with(1, 9, planes(false, &["a"]));
+    table.join_with(2, 1, planes(true, &[]));
+    table.send_files(0, &[10, 10, 10]);
+    let assigned = table.assigned();
+    assert!(assigned.iter().all(|(worker, ..)| *worker == 2), "{assigned:?}");
+    table.step(Event::WorkerLeft(WorkerId(2)));
+    let failed = table.told().into_iter().map(|reply| {
+        let ClientReply::Results { failures, .. } = reply else { panic!("{reply:?}") };
+        assert!(failures.iter().all(|(_, failure)| *failure == Failure::Unsupported));
+        failures.len()
+    });
+    assert_eq!(failed.sum::<usize>(), 3, "with workers there, waiting would be for ever");
+}
+
+#[test]
+fn a_dataset_that_the_controller_does_not_know_fails_at_once_and_the_job_goes_on() {
+    let mut table = table(Algorithm::Sha256);
+    name(&mut table, JOB, 0, "c", vec![file("x", 1), file("y", 2)]);
+    let failures = vec![(0, Failure::UnknownDataset), (1, Failure::UnknownDataset)];
+    let (runs, outputs) = (vec![Run { first: 0, len: 2 }], Blob::default());
+    assert_eq!(table.told(), [ClientReply::Results { job: JOB, runs, outputs, failures }]);
+    table.join_with(1, 9, planes(false, &["a", "c"]));
+    name(&mut table, JOB, 2, "a", vec![file("z", 1)]);
+    let assigned = works(&mut table);
+    assert_eq!(assigned[0].2, names("a", &[file("z", 1)]));
+    table.done(1, assigned[0].1, 1, vec![]);
+    table.say(ClientRequest::Finish { job: JOB }, &[]);
+    let finished = ClientReply::Finished { job: JOB, items: 3, failed: 2 };
+    assert_eq!(table.told().pop(), Some(finished));
+    let limits = table.core.status(table.now, 9).limits;
+    assert_eq!((limits.items, limits.bytes), (0, 0));
+}
+
+#[test]
+fn work_that_waits_for_a_dataset_is_in_nobodys_way() {
+    let limits = Limits { items_max: 1 << 24, bytes_max: 1 << 34, ..Limits::default() };
+    let mut table = Table::with_datasets(limits, &["a", "b"]);
+    table.say(ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 }, &[]);
+    table.join_with(1, 4000, planes(true, &["b"]));
+    let open = |job| ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1 };
+    // More jobs than are looked at, of another user, before and after.
+    let other = ClientId(2);
+    table.step(Event::ClientJoined { client: other, uid: 8, pid: 80 });
+    for (job, dataset) in (0..64).map(|job| (JobId(job), "a")) {
+        table.step(Event::ClientSaid(other, open(job), vec![]));
+        let (dataset, files) = (dataset.to_owned(), vec![file("x", 1 << 30); 3]);
+        let request = ClientRequest::Names { job, first: 0, dataset, files };
+        table.step(Event::ClientSaid(other, request, vec![]));
+    }
+    for job in 10..40 {
+        table.say(open(JobId(job)), &[]);
+        name(&mut table, JobId(job), 0, "a", vec![file("x", 5); 10]);
+    }
+    assert_eq!(works(&mut table), []);
+    for (first, sizes) in [(0, [10; 100]), (100, [20; 100])] {
+        table.send_files(first, &sizes);
+    }
+    name(&mut table, JOB, 200, "b", vec![file("y", 5)]);
+    let data = Blob(vec![1, 2]);
+    table.say(ClientRequest::Messages { job: JOB, first: 201, lens: vec![2], data }, &[]);
+    table.say(ClientRequest::Finish { job: JOB }, &[]);
+    let mut told = Vec::new();
+    for _ in 0..500 {
+        for (worker, lease, work) in works(&mut table) {
+            let digests = u8::try_from(work.items_len()).unwrap();
+            table.done(worker, lease, digests, vec![]);
+        }
+        told.extend(table.told());
+    }
+    let finished = ClientReply::Finished { job: JOB, items: 202, failed: 0 };
+    assert_eq!(told.pop(), Some(finished), "everything else is done");
+    table.join_with(2, 1, planes(false, &["a"]));
+    assert_eq!(works(&mut table)[0].0, 2, "and what waited starts when its worker comes");
+}
+
+#[test]
+fn two_planes_of_one_job_are_served_in_turn() {
+    let mut table = table(Algorithm::Sha256);
+    name(&mut table, JOB, 0, "a", vec![file("x", 1 << 20); 200]);
+    name(&mut table, JOB, 200, "b", vec![file("y", 1 << 20); 200]);
+    table.join_with(1, 1, planes(false, &["a", "b"]));
+    let mut order = String::new();
+    for _ in 0..4 {
+        let (worker, lease, work) = works(&mut table).remove(0);
+        let Work::Names { dataset, files } = &work else { panic!("{work:?}") };
+        order.push_str(dataset);
+        table.done(worker, lease, u8::try_from(files.len()).unwrap(), vec![]);
+    }
+    assert!(order == "abab" || order == "abba", "{order}");
+}
+
+#[test]
+fn paths_count_against_the_byte_window_until_their_result() {
+    let window_bytes = 8 << 20;
+    let mut table = table(Algorithm::Sha256);
+    let path = "p".repeat(4095);
+    let files = vec![file(&path, 1); 128];
+    for first in 0..window_bytes / (128 * 4095) {
+        name(&mut table, JOB, first * 128, "a", files.clone());
+    }
+    let first = window_bytes / (128 * 4095) * 128;
+    let held = table.core.status(table.now, 9).limits.bytes;
+    assert_eq!(held, first * 4095);
+    table.join_with(1, 1, planes(false, &["a"]));
+    let (worker, lease, work) = works(&mut table).remove(0);
+    table.done(worker, lease, u8::try_from(work.items_len()).unwrap(), vec![]);
+    let less = table.core.status(table.now, 9).limits.bytes;
+    assert_eq!(held - less, 4095 * work.items_len() as u64, "a result frees its paths");
+    for i in 0..3 {
+        name(&mut table, JOB, first + 128 * i, "a", files.clone());
+    }
+    let closed = Action::CloseClient(CLIENT, Fault::WindowExceeded(JOB));
+    assert!(table.actions.contains(&closed), "sent beyond the window");
+    let limits = table.core.status(table.now, 9).limits;
+    assert_eq!((limits.items, limits.bytes), (0, 0), "and everything is let go");
+}
+
+#[test]
+fn a_batch_of_names_fits_its_frame() {
+    let mut table = table(Algorithm::Sha256);
+    let short: Vec<Named> = (0..1024).map(|i| file(&format!("{i}"), 0)).collect();
+    name(&mut table, JOB, 0, "a", short[..512].to_vec());
+    name(&mut table, JOB, 512, "a", short[512..].to_vec());
+    let long = vec![file(&"l".repeat(4095), 0); 128];
+    for first in [1024, 1152, 1280] {
+        name(&mut table, JOB, first, "a", long.clone());
+    }
+    table.join_with(1, 1, planes(false, &["a"]));
+    let mut lens = Vec::new();
+    while let Some((worker, lease, work)) = works(&mut table).pop() {
+        let lens_of = |files: &[Named]| files.iter().map(|file| file.path.len()).sum::<usize>();
+        let Work::Names { files, .. } = &work else { panic!("{work:?}") };
+        assert!(files.len() <= 512 && lens_of(files) <= 512 << 10);
+        lens.push(files.len());
+        let (outputs, (lease, attempt)) = (Blob(vec![1; 32 * files.len()]), lease);
+        let failures = vec![];
+        let done = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 1, outputs, failures };
+        table.hear(worker, done);
+    }
+    assert_eq!(lens.iter().sum::<usize>(), 1024 + 384);
+    assert!(lens.contains(&512) || lens.iter().any(|&len| len > 253), "{lens:?}");
+}
+
+#[test]
+fn a_large_named_file_is_split_over_the_workers_that_have_it() {
+    let mut table = table(Algorithm::Blake3);
+    let large = file("large", 40 << 20);
+    table.join_with(1, 9, planes(true, &[]));
+    table.join_with(2, 1, planes(false, &["a"]));
+    table.join_with(3, 1, planes(false, &["a", "b"]));
+    name(&mut table, JOB, 0, "a", vec![large.clone()]);
+    let (mut next, mut busy) = (0, [0, 0]);
+    let merge = loop {
+        let assigned = works(&mut table);
+        for (worker, (lease, attempt), work) in assigned {
+            if let Work::Piece(Piece::Merge { values, root: true }) = work {
+                assert_eq!(values.len(), 10 * 32);
+                assert_eq!(next, 40 << 20);
+                table.done(worker, (lease, attempt), 1, vec![]);
+                return assert!(busy.iter().all(|&parts| parts >= 4), "{busy:?}");
+            }
+            let Work::NamedPart { dataset, file, offset, len } = work else { panic!("{work:?}") };
+            assert_eq!((&*dataset, &file, offset, len), ("a", &large, next, 4 << 20));
+            next += len;
+            busy[usize::try_from(worker - 2).expect("worker 1 has no dataset")] += 1;
+            table.done(worker, (lease, attempt), 1, vec![]);
+        }
+        if next > 40 << 20 {
+            break next;
+        }
+    };
+    panic!("no merge after {merge} bytes");
+}

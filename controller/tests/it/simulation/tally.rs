@@ -1,0 +1,74 @@
+//! What happened in the simulation.
+
+/// What happened over a run, so that a simulation in which nothing does cannot pass.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) resolved: u64,
+    pub(super) failed: u64,
+    pub(super) lost_items: u64,
+    pub(super) finished: u64,
+    pub(super) cancelled: u64,
+    pub(super) deaths: u64,
+    pub(super) hangs: u64,
+    pub(super) stale: u64,
+    pub(super) quarantined: u64,
+    pub(super) merges: u64,
+    pub(super) closed_clients: u64,
+    pub(super) waited_windows: u64,
+    pub(super) named: u64,
+    pub(super) named_parts: u64,
+    pub(super) unknown_datasets: u64,
+    pub(super) trace: Vec<String>,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
+            *sum += value;
+        }
+    }
+
+    pub(super) fn assert_everything_happened(&self) {
+        assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
+    }
+
+    fn counts(&self) -> [u64; 15] {
+        [
+            self.resolved,
+            self.failed,
+            self.lost_items,
+            self.finished,
+            self.cancelled,
+            self.deaths,
+            self.hangs,
+            self.stale,
+            self.quarantined,
+            self.merges,
+            self.closed_clients,
+            self.waited_windows,
+            self.named,
+            self.named_parts,
+            self.unknown_datasets,
+        ]
+    }
+
+    fn counts_mut(&mut self) -> [&mut u64; 15] {
+        [
+            &mut self.resolved,
+            &mut self.failed,
+            &mut self.lost_items,
+            &mut self.finished,
+            &mut self.cancelled,
+            &mut self.deaths,
+            &mut self.hangs,
+            &mut self.stale,
+            &mut self.quarantined,
+            &mut self.merges,
+            &mut self.closed_clients,
+            &mut self.waited_windows,
+            &mut self.named,
+            &mut self.named_parts,
+            &mut self.unknown_datasets,
+        ]
+    }
+}

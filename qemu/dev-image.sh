@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Builds the development image of the VMs from Debian packages: kernel, initrd, image.txt.
+# Needs no root. What it downloads stays in the cache; equal inputs give equal bytes.
+#
+# Usage: qemu/dev-image.sh OUTDIR BINDIR
+#   OUTDIR  gets the three files; image.txt is there only beside the files it speaks of
+#   BINDIR  holds the static hashcluster-controller and hashcluster-worker
+#
+# The cache is $HASHCLUSTER_CACHE, else hashcluster in $XDG_CACHE_HOME or ~/.cache.
+# Exit status: 3 when something of this host is missing (stderr says what to do), else 1.
+set -euo pipefail
+export LC_ALL=C
+umask 022
+
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+cache=${HASHCLUSTER_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/hashcluster}/dev-image
+readonly here cache
+readonly PACKAGES=(busybox-static runit dropbear-bin libtomcrypt1 libtommath1 libgmp10 libcrypt1
+  zlib1g libc6)
+
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+
+die() {
+  printf 'dev-image.sh: %s\n' "$1" >&2
+  exit "${2:-1}"
+}
+
+require_host() {
+  local program
+  [[ $(uname -m) == x86_64 ]] || die "the image is for x86-64, this host is $(uname -m)" 3
+  for program in apt-get dpkg-deb; do
+    command -v "$program" >/dev/null ||
+      die "the development image is made of Debian packages, and $program is missing" 3
+  done
+  for program in cpio zstd depmod modprobe flock; do
+    command -v "$program" >/dev/null || die "$program is missing; run $here/host-packages.sh" 3
+  done
+}
+
+# As root, apt would hand its download to a user who cannot write here.
+apt_get() { apt-get -qq -o APT::Sandbox::User=root "$@"; }
+
+# Prints the package of the kernel, nothing where apt has no lists.
+kernel_package() {
+  apt-cache --no-all-versions show linux-image-cloud-amd64 2>/dev/null |
+    sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p' || true
+}
+
+# Sets `debs` to the file names of the newest packages, all of which are then in the cache. Fails
+# where apt cannot give them.
+newest() {
+  local kernel uris deb
+  kernel=$(kernel_package)
+  [[ -n $kernel ]] || return 1
+  uris=$(apt_get download --print-uris "$kernel" "${PACKAGES[@]}") || return 1
+  mapfile -t debs < <(cut -d ' ' -f 2 <<<"$uris")
+  for deb in "${debs[@]}"; do
+    [[ ! -s $cache/packages/$deb ]] || continue
+    printf 'dev-image.sh: downloading packages into %s\n' "$cache" >&2
+    mkdir -p "$tmp/packages" "$cache/packages"
+    (cd "$tmp/packages" && apt_get download "$kernel" "${PACKAGES[@]}" >&2) || return 1
+    mv "$tmp/packages"/*.deb "$cache/packages/"
+    return
+  done
+}
+
+# Sets `base` to the unpacked packages, made once of the newest ones, offline of the last ones.
+find_base() {
+  local debs key
+  if ! newest; then
+    [[ -r $cache/last ]] ||
+      die "apt cannot give linux-image-cloud-amd64 and others; on Debian: sudo apt-get update" 3
+    mapfile -t debs <"$cache/last"
+    printf 'dev-image.sh: apt has nothing newer to give; using the last packages\n' >&2
+  fi
+  key=$(cat "$here/dev-base.sh" "$here/debug-exit.sh" "$here/rootfs/etc/modules" - \
+    <<<"${debs[*]}" | sha256sum)
+  base=$cache/base-${key:0:16}
+  [[ ! -d $base ]] || return 0
+  "$here/dev-base.sh" "$tmp/base" "${debs[@]/#/$cache/packages/}"
+  rm -rf "$cache"/base-*
+  mv "$tmp/base" "$base"
+  printf '%s\n' "${debs[@]}" >"$cache/last"
+  drop_old_packages
+}
+
+drop_old_packages() {
+  local path
+  for path in "$cache/packages"/*.deb; do
+    grep -qxF "${path##*/}" "$cache/last" || rm -f "$path"
+  done
+}
+
+# Makes the initrd and image.txt in $tmp.
+pack() {
+  local root=$tmp/root bin=$1 digest
+  cp -a "$base/root" "$root"
+  cp -R "$here/rootfs/." "$root/"
+  cp "$bin/hashcluster-controller" "$bin/hashcluster-worker" "$root/usr/bin/"
+  cp "$base/debug-exit" "$root/usr/lib/hashcluster/"
+  # What git keeps of a mode is one bit; the builder's umask is in the rest.
+  chmod -R u=rwX,go=rX "$root"
+  chmod 0755 "$root"/usr/bin/hashcluster-* "$root/usr/lib/hashcluster/debug-exit"
+  chmod 0600 "$root/etc/shadow"
+  find "$root" -exec touch -h -d "@${SOURCE_DATE_EPOCH:-1}" {} +
+  (cd -- "$root" && find . -mindepth 1 -print0 | sort -z |
+    cpio -0 -o -H newc --owner=+0:+0 --reproducible --quiet) |
+    zstd -q -9 --single-thread >"$tmp/initrd"
+  digest=$(cat "$base/kernel" "$tmp/initrd" | sha256sum)
+  printf '%s\n' "digest sha256:${digest:0:40}" "kernel $(<"$base/version")" 'kind dev' \
+    >"$tmp/image.txt"
+}
+
+main() {
+  [[ ${1:-} != -h && ${1:-} != --help ]] || { usage; exit 0; }
+  (($# == 2)) || { usage >&2; exit 2; }
+  local out=$1 bin=$2 name base
+  for name in hashcluster-controller hashcluster-worker; do
+    [[ -x $bin/$name ]] || die "$bin/$name is missing; $here/../scripts/bin-dir.sh builds it"
+  done
+  PATH=$PATH:/usr/sbin:/sbin
+  require_host
+  mkdir -p "$cache" "$out"
+  # One builder at a time; the lock ends with this process.
+  exec 9>"$cache/lock"
+  flock 9
+  rm -rf "$cache"/.tmp.* "$out"/.dev-image.*
+  tmp=$(mktemp -d "$cache/.tmp.XXXXXX")
+  staged=$(mktemp -d "$out/.dev-image.XXXXXX")
+  trap 'rm -rf -- "$tmp" "$staged"' EXIT
+  find_base
+  pack "$bin"
+  cp "$base/kernel" "$tmp/initrd" "$tmp/image.txt" "$staged/"
+  rm -f "$out/image.txt"
+  mv "$staged/kernel" "$staged/initrd" "$out/"
+  mv "$staged/image.txt" "$out/"
+}
+
+main "$@"

@@ -1,0 +1,75 @@
+//! Finds out whether KVM runs guests here. `/dev/kvm` that opens proves nothing: there are hosts
+//! whose guests hang, and ones that only run a BIOS. So the kernel and initrd that are going to be
+//! used boot once, up to a sign of life of their `/init`.
+
+use super::image::Image;
+use super::plan::{Accel, KERNEL_ARGS};
+use crate::say::say;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What QEMU's `isa-debug-exit` makes of the guest's sign of life.
+const ALIVE: i32 = 33;
+
+/// What the guest's `/init` looks for.
+const PROBE_WORD: &str = "hashcluster.probe=1";
+
+/// How long a guest may take; the slowest good one seen took 3 s without KVM.
+const LIMIT_S: &str = "5";
+
+/// KVM if it works, else what works everywhere. The answer is kept in `cache` for this boot of the
+/// host, this QEMU and this image.
+pub(super) fn probe(qemu: &Path, image: &Image, cache: &Path) -> Accel {
+    if fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+        say("no access to /dev/kvm: VMs run without it (TCG), slower");
+        return Accel::Tcg;
+    }
+    let kept = cache_file(qemu, image, cache);
+    let known = kept.as_ref().and_then(|path| fs::read_to_string(path).ok());
+    let accel = match known.as_deref() {
+        Some("kvm") => Accel::Kvm,
+        Some("tcg") => Accel::Tcg,
+        _ => {
+            let accel = if boots(qemu, image) { Accel::Kvm } else { Accel::Tcg };
+            if let Some(path) = kept {
+                // Without it the next start asks again.
+                let _ = fs::create_dir_all(cache).and_then(|()| fs::write(path, accel.name()));
+            }
+            accel
+        }
+    };
+    if accel == Accel::Tcg {
+        say("/dev/kvm opens but runs no guest here: VMs run without it (TCG), slower");
+    }
+    accel
+}
+
+fn boots(qemu: &Path, image: &Image) -> bool {
+    let append = format!("{KERNEL_ARGS} {PROBE_WORD}");
+    let status = Command::new("timeout")
+        .args(["-k", "1", LIMIT_S])
+        .arg(qemu)
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-machine", "q35", "-accel", "kvm", "-cpu", Accel::Kvm.cpu(), "-m", "192M"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-append", &append])
+        .arg("-kernel")
+        .arg(image.kernel())
+        .arg("-initrd")
+        .arg(image.initrd())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.code() == Some(ALIVE))
+}
+
+fn cache_file(qemu: &Path, image: &Image, cache: &Path) -> Option<PathBuf> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let version = Command::new(qemu).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    let version = String::from_utf8_lossy(&version.stdout);
+    let version = plain(version.lines().next()?);
+    let name = format!("accel-{}-{:.40}-{}", plain(&boot), version, plain(&image.digest));
+    Some(cache.join(name))
+}

@@ -1,0 +1,130 @@
+//! Why a command about VMs did not do what was asked.
+
+use super::image::ImageError;
+use crate::deployment::LoadErrors;
+use crate::exit;
+use crate::run_dir::RunDirError;
+use nix::sys::signal::Signal;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(crate) enum Error {
+    /// The description of the cluster is wrong, or its ports are taken.
+    Deployment(LoadErrors),
+    /// The run directory cannot be used.
+    RunDir(RunDirError),
+    /// There is nothing to boot from.
+    Image(ImageError),
+    /// A step of the preparation failed.
+    Step { what: String, error: io::Error },
+    /// A program that prepares something failed.
+    Tool { what: String, how: String, output: String },
+    /// The host has less memory than the VMs may take.
+    Memory { wanted_mib: u64, available_mib: u64 },
+    /// A VM's process ended again and again before the cluster was ready.
+    Died { name: String, how: String, tail: String },
+    /// A VM was not healthy in time.
+    Late { name: String, limit: Duration, why: String, tail: String },
+    /// A signal came before the cluster was ready.
+    Interrupted(Signal),
+    /// No supervisor is there, or it does not answer.
+    NotRunning { run_dir: PathBuf },
+    /// No VM has this name.
+    NoSuchVm { name: String, names: String },
+    /// The supervisor says why.
+    Refused(String),
+}
+
+impl Error {
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Deployment(_) | Self::NoSuchVm { .. } => exit::USAGE,
+            Self::RunDir(_)
+            | Self::Image(_)
+            | Self::Tool { .. }
+            | Self::Memory { .. }
+            | Self::Died { .. }
+            | Self::Late { .. }
+            | Self::NotRunning { .. } => exit::NOT_RUNNING,
+            Self::Interrupted(_) => exit::INTERRUPTED,
+            Self::Step { .. } | Self::Refused(_) => exit::FAILED,
+        })
+    }
+
+    /// For `map_err`: `what` failed.
+    pub(super) fn step(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |error| Self::Step { what, error }
+    }
+
+    /// For `map_err`: writing `path` failed.
+    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        Self::step(format!("write {}", path.display()))
+    }
+}
+
+impl From<RunDirError> for Error {
+    fn from(error: RunDirError) -> Self {
+        Self::RunDir(error)
+    }
+}
+
+impl From<LoadErrors> for Error {
+    fn from(error: LoadErrors) -> Self {
+        Self::Deployment(error)
+    }
+}
+
+impl From<ImageError> for Error {
+    fn from(error: ImageError) -> Self {
+        Self::Image(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deployment(errors) => errors.fmt(f),
+            Self::RunDir(error) => error.fmt(f),
+            Self::Image(error) => error.fmt(f),
+            Self::Step { what, error } => write!(f, "cannot {what}: {error}"),
+            Self::Tool { what, how, output } => write!(f, "cannot {what}: {how}{}", Tail(output)),
+            Self::Memory { wanted_mib, available_mib } => {
+                write!(f, "the VMs may take {wanted_mib} MiB of memory, and {available_mib} MiB ")?;
+                f.write_str("are available; give them less (mem=…), or start fewer")
+            }
+            Self::Died { name, how, tail } => write!(f, "{name} {how}{}", Tail(tail)),
+            Self::Late { name, limit, why, tail } => {
+                let limit = limit.as_secs();
+                write!(f, "{name} was not healthy within {limit} s: {why}{}", Tail(tail))
+            }
+            Self::Interrupted(signal) => {
+                write!(f, "interrupted by {signal} before the cluster was ready")
+            }
+            Self::NotRunning { run_dir } => {
+                write!(f, "no cluster of VMs runs in {}; ./run.sh starts one", run_dir.display())
+            }
+            Self::NoSuchVm { name, names } => {
+                write!(f, "no VM is called {name}; there are {names}")
+            }
+            Self::Refused(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What a program wrote, below the line that speaks of it.
+struct Tail<'a>(&'a str);
+
+impl fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        f.write_str("; it wrote:")?;
+        self.0.lines().try_for_each(|line| write!(f, "\n    {line}"))
+    }
+}

@@ -1,0 +1,333 @@
+//! The command lines of a VM: its wire, its file servers, and QEMU. Pure: nothing is started here,
+//! and `--dry-run` prints exactly what would be.
+
+use super::image::Image;
+use super::layout::{CLIENT_PORT, Layout, WORKER_PORT};
+use super::share::{Root, Share};
+use crate::deployment::{Role, Vm};
+use crate::supervise::{Console, Program};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// Where the metrics are inside a VM.
+const METRICS_PORT: u16 = 9464;
+
+/// The first context id that a guest may have (vsock(7)).
+const FIRST_CID: usize = 3;
+
+/// Where `hashcluster-vm view` shows what a file server is to serve.
+pub(super) const VIEW: &str = "/mnt";
+
+pub(super) const KERNEL_ARGS: &str = "console=ttyS0 quiet panic=1";
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Accel {
+    Kvm,
+    Tcg,
+}
+
+impl Accel {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+
+    /// All that the accelerator can give, so that vector kernels are used.
+    pub(super) const fn cpu(self) -> &'static str {
+        match self {
+            Self::Kvm => "host",
+            Self::Tcg => "max",
+        }
+    }
+}
+
+/// Which implementation of the virtio-fs server there is: their options differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum VirtiofsdKind {
+    /// QEMU's own, up to 7.2
+    C,
+    /// The one that took its place
+    Rust,
+}
+
+/// The programs of the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Tools {
+    pub(crate) qemu: PathBuf,
+    pub(crate) vsock: PathBuf,
+    pub(crate) virtiofsd: PathBuf,
+    pub(crate) virtiofsd_kind: VirtiofsdKind,
+    /// This program, for [`super::view`].
+    pub(crate) own: PathBuf,
+}
+
+/// What all VMs of a cluster have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) layout: Layout,
+    pub(super) tools: Tools,
+    pub(super) accel: Accel,
+    pub(super) shares: Vec<Share>,
+}
+
+/// A daemon that has to listen before QEMU starts.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) program: Program,
+    pub(super) socket: PathBuf,
+}
+
+/// The processes of one VM.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) daemons: Vec<Daemon>,
+    pub(super) qemu: Program,
+}
+
+impl Frame {
+    /// The shares that `vm` mounts, with their numbers.
+    pub(super) fn shares_of<'a>(
+        &'a self,
+        vm: &'a Vm,
+    ) -> impl Iterator<Item = (usize, &'a Share)> + 'a {
+        let is_worker = vm.role == Role::Worker;
+        self.shares
+            .iter()
+            .enumerate()
+            .filter(move |(_, share)| is_worker && vm.datasets.contains(&share.name))
+    }
+
+    /// The processes of `vm`, which is number `index` of its cluster and boots from `image`.
+    pub(super) fn unit(&self, vm: &Vm, index: usize, image: &Image) -> Unit {
+        let mut daemons = vec![self.wire(vm, index)];
+        for (number, share) in self.shares_of(vm) {
+            if !matches!(share.root, Root::Snapshot(_)) {
+                daemons.push(self.file_server(vm, number, share));
+            }
+        }
+        Unit { daemons, qemu: self.qemu(vm, image) }
+    }
+
+    /// The arguments of the controller or worker inside `vm`, one a line.
+    pub(super) fn guest_args(&self, vm: &Vm) -> Vec<String> {
+        match vm.role {
+            Role::Controller => self.controller_args(),
+            Role::Worker => self.worker_args(vm),
+        }
+    }
+
+    fn controller_args(&self) -> Vec<String> {
+        let mut args = vec![
+            "--worker-socket".to_owned(),
+            format!("vsock:any:{WORKER_PORT}"),
+            "--client-socket".to_owned(),
+            format!("vsock:any:{CLIENT_PORT}"),
+            "--client-token-file".to_owned(),
+            "/run/hashcluster/client.token".to_owned(),
+        ];
+        for share in &self.shares {
+            args.extend(["--dataset".to_owned(), share.name.clone()]);
+        }
+        args
+    }
+
+    fn worker_args(&self, vm: &Vm) -> Vec<String> {
+        let mut args = vec![
+            "--name".to_owned(),
+            vm.name.clone(),
+            "--connect".to_owned(),
+            format!("vsock:2:{WORKER_PORT}"),
+        ];
+        if let Some(threads) = vm.threads {
+            args.extend(["--threads".to_owned(), threads.to_string()]);
+        }
+        if let Some(sched) = &vm.sched {
+            args.extend(["--sched".to_owned(), sched.as_arg()]);
+        }
+        for (_, share) in self.shares_of(vm) {
+            args.extend(["--dataset".to_owned(), format!("{0}=/data/{0}", share.name)]);
+        }
+        args
+    }
+
+    fn wire(&self, vm: &Vm, index: usize) -> Daemon {
+        let socket = self.layout.of_vm(&vm.name, "vhost");
+        let mut args = words(&["--guest-cid", &(FIRST_CID + index).to_string(), "--socket"]);
+        args.extend([socket.clone().into(), "--uds-path".into()]);
+        args.push(self.layout.of_vm(&vm.name, "vsock").into());
+        let name = format!("{} wire", vm.name);
+        let log = self.layout.log(&format!("{}.wire", vm.name));
+        let mut program = background(name, self.tools.vsock.clone(), args, log);
+        // Its warnings about epoll are harmless, and many.
+        program.env.push(("RUST_LOG", "error".into()));
+        Daemon { program, socket }
+    }
+
+    fn file_server(&self, vm: &Vm, number: usize, share: &Share) -> Daemon {
+        let id = Share::id(number);
+        let socket = self.layout.of_vm(&vm.name, &id);
+        let mut command: Vec<OsString> = Vec::new();
+        let sources = match &share.root {
+            Root::Members(members) => members.as_slice(),
+            Root::Directory(dir) | Root::Snapshot(dir) => std::slice::from_ref(dir),
+        };
+        let is_joined = matches!(share.root, Root::Members(_));
+        let needs_view = is_joined || self.tools.virtiofsd_kind == VirtiofsdKind::C;
+        if needs_view {
+            command.extend([self.tools.own.clone().into(), "view".into(), "--chdir".into()]);
+            command.push(self.layout.run().into());
+            for source in sources {
+                let option = if is_joined { "--member" } else { "--directory" };
+                command.extend([option.into(), source.into()]);
+            }
+            command.push("--".into());
+        }
+        let source = if needs_view { Path::new(VIEW) } else { sources[0].as_path() };
+        command.push(self.tools.virtiofsd.clone().into());
+        command.extend(self.virtiofsd_args(&socket, source));
+        let path = PathBuf::from(command.remove(0));
+        let log = self.layout.log(&format!("{}.{id}", vm.name));
+        let program = background(format!("{} dataset {}", vm.name, share.name), path, command, log);
+        Daemon { program, socket }
+    }
+
+    fn virtiofsd_args(&self, socket: &Path, source: &Path) -> Vec<OsString> {
+        match self.tools.virtiofsd_kind {
+            // Its view has moved /run away, but stands where the socket is to be.
+            VirtiofsdKind::C => vec![
+                "-f".into(),
+                joined("--socket-path=", Path::new(socket.file_name().expect("a socket's path"))),
+                "-o".into(),
+                joined("source=", source),
+                "-o".into(),
+                "sandbox=namespace,cache=auto,no_xattr,no_posix_lock,no_flock,log_level=warn"
+                    .into(),
+                "--rlimit-nofile=0".into(),
+            ],
+            VirtiofsdKind::Rust => vec![
+                joined("--socket-path=", socket),
+                joined("--shared-dir=", source),
+                "--sandbox=none".into(),
+                "--readonly".into(),
+                "--cache=auto".into(),
+                "--log-level=error".into(),
+                "--rlimit-nofile=0".into(),
+            ],
+        }
+    }
+
+    fn qemu(&self, vm: &Vm, image: &Image) -> Program {
+        let layout = &self.layout;
+        let file = |what: &str| layout.of_vm(&vm.name, what);
+        let (memory, accel) = (vm.memory_mib, self.accel);
+        let mut args = words(&[
+            "-name",
+            &vm.name,
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+            "-machine",
+            "q35,memory-backend=mem,usb=off,smbus=off,sata=off",
+            "-accel",
+            accel.name(),
+            "-cpu",
+            accel.cpu(),
+            "-smp",
+            &vm.cpus.to_string(),
+            "-m",
+            &format!("{memory}M"),
+            "-object",
+            &format!("memory-backend-memfd,id=mem,share=on,size={memory}M"),
+        ]);
+        let mut option = |name: &str, value: OsString| args.extend([name.into(), value]);
+        option("-kernel", image.kernel().into());
+        option("-initrd", image.initrd().into());
+        option("-append", KERNEL_ARGS.into());
+        option("-pidfile", file("pid").into());
+        option("-chardev", comma("file,id=console,append=on,path=", &layout.console(&vm.name)));
+        option("-serial", "chardev:console".into());
+        option("-chardev", comma("socket,id=qmp,server=on,wait=off,path=", &file("qmp")));
+        option("-mon", "chardev=qmp,mode=control".into());
+        let forward = |host: u16, guest| format!(",hostfwd=tcp:127.0.0.1:{host}-10.0.2.15:{guest}");
+        let ssh = forward(vm.ssh_port, 22);
+        let metrics = forward(vm.metrics_port, METRICS_PORT);
+        option("-netdev", format!("user,id=net,restrict=on{ssh}{metrics}").into());
+        option("-device", "virtio-net-pci,netdev=net,romfile=".into());
+        option("-device", "virtio-rng-pci".into());
+        option("-chardev", comma("socket,id=vsock,path=", &file("vhost")));
+        option("-device", "vhost-user-vsock-pci,chardev=vsock".into());
+        if vm.role == Role::Controller {
+            let disk = layout.state_disk(&vm.name);
+            option("-drive", comma("if=none,id=state,format=raw,file=", &disk));
+            option("-device", "virtio-blk-pci,drive=state,serial=state".into());
+        }
+        for (number, share) in self.shares_of(vm) {
+            let id = Share::id(number);
+            if let Root::Snapshot(_) = share.root {
+                let prefix = format!("if=none,id={id},format=raw,readonly=on,file=");
+                option("-drive", comma(&prefix, &layout.snapshot(number)));
+                option("-device", format!("virtio-blk-pci,drive={id},serial={id}").into());
+            } else {
+                option("-chardev", comma(&format!("socket,id={id},path="), &file(&id)));
+                option("-device", format!("vhost-user-fs-pci,chardev={id},tag={id}").into());
+            }
+        }
+        for key in setting_keys(vm) {
+            let name = format!("name=opt/hashcluster/{key},file=");
+            option("-fw_cfg", comma(&name, &layout.settings(&vm.name).join(key)));
+        }
+        let mut path = self.tools.qemu.clone();
+        if let Some(cpus) = &vm.cpuset {
+            let mut pinned = words(&["-c", &cpus.as_arg()]);
+            pinned.push(path.into());
+            pinned.append(&mut args);
+            (path, args) = (PathBuf::from("/usr/bin/taskset"), pinned);
+        }
+        background(format!("{} VM", vm.name), path, args, layout.log(&vm.name))
+    }
+}
+
+/// The keys of the firmware configuration that `vm` is given.
+pub(super) fn setting_keys(vm: &Vm) -> Vec<&'static str> {
+    let mut keys =
+        vec!["hostname", "role", "authorized_keys", "host_key", "image", "args", "datasets"];
+    if vm.role == Role::Controller {
+        keys.push("client_token");
+    }
+    if vm.memlock_kib.is_some() {
+        keys.push("memlock_kib");
+    }
+    keys
+}
+
+fn background(name: String, path: PathBuf, args: Vec<OsString>, log: PathBuf) -> Program {
+    let console = Console::Background { log };
+    Program { name, path, args, env: Vec::new(), console, announces_ready: false }
+}
+
+fn words(words: &[&str]) -> Vec<OsString> {
+    words.iter().map(OsString::from).collect()
+}
+
+fn joined(prefix: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(prefix);
+    text.push(path);
+    text
+}
+
+/// A path as the last part of an option of QEMU, in which a comma is written twice.
+pub(super) fn comma(prefix: &str, path: &Path) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut bytes = prefix.as_bytes().to_vec();
+    for &byte in OsStr::as_bytes(path.as_os_str()) {
+        bytes.extend(std::iter::repeat_n(byte, if byte == b',' { 2 } else { 1 }));
+    }
+    OsString::from_vec(bytes)
+}

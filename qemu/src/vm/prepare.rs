@@ -1,0 +1,291 @@
+//! Everything that has to be on the host before the first VM starts: keys, settings, disks,
+//! images of datasets, and what tells `hashctl` where the cluster is.
+//!
+//! Keys and the controller's disk are made once and kept; the rest is made anew. Nothing here runs
+//! a process that outlives its step.
+
+use super::error::Error;
+use super::image::Image;
+use super::layout::{CLIENT_PORT, Layout};
+use super::plan::{Frame, setting_keys};
+use super::share::{Root, Share};
+use crate::deployment::{Deployment, Role, Vm};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Size of the controller's disk. It is sparse: it takes what is written.
+const STATE_DISK_BYTES: u64 = 1 << 30;
+
+/// Random bytes of a client token, before they are written in hex.
+const TOKEN_BYTES: usize = 24;
+
+/// What QEMU and its daemons take beside a guest's memory.
+const OVERHEAD_MIB: u64 = 64;
+
+/// Makes whatever `deployment` needs in the frame's directories.
+pub(super) fn all(frame: &Frame, deployment: &Deployment, image: &Image) -> Result<(), Error> {
+    let layout = &frame.layout;
+    check_memory(deployment)?;
+    for dir in [layout.state().to_owned(), layout.state().join("ssh"), layout.run().join("images")]
+    {
+        private_dir(&dir)?;
+    }
+    ssh(layout, deployment)?;
+    let token = hex(&random(TOKEN_BYTES)?);
+    private_file(&layout.token_file(), format!("{token}\n").as_bytes())?;
+    for (number, share) in frame.shares.iter().enumerate() {
+        if let Root::Snapshot(dir) = &share.root {
+            say_snapshot(share, dir);
+            let mut command = Command::new("mkfs.erofs");
+            command.args(["--quiet", "--all-root"]).arg(layout.snapshot(number)).arg(dir);
+            tool(&format!("take a snapshot of {}", dir.display()), &mut command)?;
+        }
+    }
+    for vm in &deployment.vms {
+        settings(frame, vm, image, &token)?;
+        if vm.role == Role::Controller {
+            state_disk(layout, &vm.name)?;
+        }
+    }
+    discovery(frame, deployment)
+}
+
+fn say_snapshot(share: &Share, dir: &Path) {
+    crate::say::say(format_args!("dataset {}: taking a snapshot of {}", share.name, dir.display()));
+}
+
+/// What one VM reads at its boot; again before each boot, as the image may be another one.
+pub(super) fn settings(frame: &Frame, vm: &Vm, image: &Image, token: &str) -> Result<(), Error> {
+    let layout = &frame.layout;
+    let dir = layout.settings(&vm.name);
+    fs::create_dir_all(&dir).map_err(Error::write(&dir))?;
+    for key in setting_keys(vm) {
+        let value = match key {
+            "hostname" => vm.name.clone().into_bytes(),
+            "role" => role(vm).into(),
+            "authorized_keys" => read(&layout.ssh_key().with_extension("pub"))?,
+            "host_key" => read(&layout.host_key(&vm.name))?,
+            "image" => image.digest.clone().into_bytes(),
+            "args" => lines(frame.guest_args(vm)),
+            "datasets" => lines(frame.shares_of(vm).map(|(number, share)| {
+                format!("{} {} {}", share.name, share.kind(), Share::id(number))
+            })),
+            "client_token" => token.into(),
+            "memlock_kib" => vm.memlock_kib.unwrap_or_default().to_string().into_bytes(),
+            other => unreachable!("{other} is no key"),
+        };
+        private_file(&dir.join(key), &value)?;
+    }
+    Ok(())
+}
+
+const fn role(vm: &Vm) -> &'static str {
+    match vm.role {
+        Role::Controller => "controller",
+        Role::Worker => "worker",
+    }
+}
+
+fn lines(lines: impl IntoIterator<Item = String>) -> Vec<u8> {
+    lines.into_iter().map(|line| line + "\n").collect::<String>().into_bytes()
+}
+
+fn check_memory(deployment: &Deployment) -> Result<(), Error> {
+    let wanted_mib: u64 =
+        deployment.vms.iter().map(|vm| u64::from(vm.memory_mib) + OVERHEAD_MIB).sum();
+    let text = fs::read_to_string("/proc/meminfo").map_err(Error::step("read /proc/meminfo"))?;
+    let available_mib = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"))
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .map_or(u64::MAX, |kib| kib / 1024);
+    if wanted_mib > available_mib {
+        return Err(Error::Memory { wanted_mib, available_mib });
+    }
+    Ok(())
+}
+
+/// One key for the operator, one for each VM, the configuration that pins them.
+fn ssh(layout: &Layout, deployment: &Deployment) -> Result<(), Error> {
+    let key = layout.ssh_key();
+    if !key.exists() {
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "hashcluster", "-f"]).arg(&key);
+        tool("make the cluster's SSH key", &mut command)?;
+    }
+    let (mut known_hosts, mut config) = (String::new(), String::new());
+    for vm in &deployment.vms {
+        let host_key = layout.host_key(&vm.name);
+        if !host_key.exists() {
+            let mut command = Command::new("dropbearkey");
+            command.args(["-t", "ed25519", "-f"]).arg(&host_key);
+            tool(&format!("make the SSH host key of {}", vm.name), &mut command)?;
+        }
+        let mut command = Command::new("dropbearkey");
+        command.arg("-y").arg("-f").arg(&host_key);
+        let output = tool(&format!("read the SSH host key of {}", vm.name), &mut command)?;
+        let public = output.lines().find(|line| line.starts_with("ssh-ed25519 "));
+        let public = public.and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+        known_hosts += &format!("hashcluster-{} ssh-ed25519 {public}\n", vm.name);
+        config += &format!(
+            "Host {0}\n  HostName 127.0.0.1\n  Port {1}\n  HostKeyAlias hashcluster-{0}\n",
+            vm.name, vm.ssh_port
+        );
+    }
+    config += &format!(
+        "Host *\n  User root\n  IdentityFile {}\n  UserKnownHostsFile {}\n  IdentitiesOnly yes\n  \
+         BatchMode yes\n  PasswordAuthentication no\n  StrictHostKeyChecking yes\n  \
+         ConnectTimeout 10\n  LogLevel ERROR\n",
+        ssh_word(&key),
+        ssh_word(&layout.known_hosts())
+    );
+    private_file(&layout.known_hosts(), known_hosts.as_bytes())?;
+    private_file(&layout.ssh_config(), config.as_bytes())
+}
+
+/// A path as ssh_config(5) takes it.
+fn ssh_word(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
+}
+
+fn state_disk(layout: &Layout, name: &str) -> Result<(), Error> {
+    let disk = layout.state_disk(name);
+    if disk.exists() {
+        return Ok(());
+    }
+    let fresh = disk.with_extension("new");
+    private_file(&fresh, b"")?;
+    let file = OpenOptions::new().write(true).open(&fresh).map_err(Error::write(&fresh))?;
+    file.set_len(STATE_DISK_BYTES).map_err(Error::write(&fresh))?;
+    let mut command = Command::new("mkfs.ext4");
+    command.args(["-q", "-F", "-E", "root_owner=0:0", "-m", "1"]).arg(&fresh);
+    tool("make the controller's disk", &mut command)?;
+    fs::rename(&fresh, &disk).map_err(Error::write(&disk))
+}
+
+/// What `hashctl` finds in the runtime directory, and how a worker VM reaches the controller's.
+fn discovery(frame: &Frame, deployment: &Deployment) -> Result<(), Error> {
+    let layout = &frame.layout;
+    let controller = &deployment.vms[0].name;
+    let datasets = layout.datasets();
+    private_dir(&datasets)?;
+    for share in &frame.shares {
+        let path = datasets.join(&share.name);
+        match &share.root {
+            Root::Directory(dir) | Root::Snapshot(dir) => link(dir, &path)?,
+            Root::Members(members) => {
+                private_dir(&path)?;
+                for (number, member) in members.iter().enumerate() {
+                    link(member, &path.join(number.to_string()))?;
+                }
+            }
+        }
+    }
+    for vm in deployment.vms.iter().filter(|vm| vm.role == Role::Worker) {
+        let port = super::layout::WORKER_PORT;
+        let way = layout.of_vm(&vm.name, &format!("vsock_{port}"));
+        link(Path::new(&format!("{controller}.vsock")), &way)?;
+    }
+    let endpoint = format!("vsock-unix:{controller}.vsock:{CLIENT_PORT}\n");
+    private_file(&layout.endpoint_file(), endpoint.as_bytes())
+}
+
+fn link(target: &Path, path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::write(path)(error));
+        }
+        _ => symlink(target, path).map_err(Error::write(path)),
+    }
+}
+
+fn private_dir(path: &Path) -> Result<(), Error> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path).map_err(Error::write(path))
+}
+
+/// Replaces the file at `path` by one that only we can read.
+fn private_file(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let fresh = path.with_extension("part");
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&fresh, path));
+    written.map_err(Error::write(path))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(Error::step(format!("read {}", path.display())))
+}
+
+fn random(len: usize) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; len];
+    let filled = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    filled.map_err(Error::step("read /dev/urandom")).map(|()| bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Runs a program to its end; what it writes to stdout.
+fn tool(what: &str, command: &mut Command) -> Result<String, Error> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| {
+        let program = command.get_program().display();
+        Error::Step { what: format!("{what} with {program}"), error }
+    })?;
+    if !output.status.success() {
+        let how = format!(
+            "{} {}",
+            command.get_program().display(),
+            crate::supervise::describe(output.status)
+        );
+        let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Error::Tool { what: what.to_owned(), how, output });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Removes everything of [`all`] but the state, and the sockets and pidfiles of the VMs.
+pub(super) fn clean(layout: &Layout, vms: &[Vm]) -> io::Result<()> {
+    for path in layout.transient() {
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+    }
+    for vm in vms {
+        clean_vm(layout, &vm.name)?;
+        let way = layout.of_vm(&vm.name, &format!("vsock_{}", super::layout::WORKER_PORT));
+        remove(&way)?;
+    }
+    Ok(())
+}
+
+/// Removes the sockets and the pidfile that a VM's processes left.
+pub(super) fn clean_vm(layout: &Layout, name: &str) -> io::Result<()> {
+    let mut suffixes: Vec<String> = ["vhost", "vsock", "qmp", "pid"].map(str::to_owned).into();
+    suffixes.extend((0..ipc_proto::limits::DATASETS_MAX).map(Share::id));
+    suffixes.extend((0..ipc_proto::limits::DATASETS_MAX).map(|n| format!("{}.pid", Share::id(n))));
+    suffixes.iter().try_for_each(|suffix| remove(&layout.of_vm(name, suffix)))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,382 @@
+//! `vm up`, `vm run` and their kin: a cluster of VMs from its start to its end.
+//!
+//! `up` starts a supervisor in a session of its own and returns when the cluster is ready; until
+//! then the supervisor dies with whoever started it, so that a start that is broken off leaves
+//! nothing. `run` is a supervisor itself, for as long as its command.
+
+use super::accel;
+use super::control::{self, Request};
+use super::error::Error;
+use super::fleet::{Fleet, Woken};
+use super::image::Image;
+use super::layout::Layout;
+use super::operands;
+use super::plan::{Accel, Frame, Tools, Unit};
+use super::prepare;
+use super::share::{Root, Share};
+use super::watch::Watch;
+use crate::args::{AccelChoice, VmOptions};
+use crate::deployment::{Deployment, LoadOptions, Role, check_ports_free};
+use crate::exit;
+use crate::pidfile;
+use crate::quote;
+use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
+use crate::say::say;
+use crate::supervise::{Console, Event, Program, Restart, Signals, Supervisor, become_daemon};
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::Receiver;
+
+/// Name of the dataset that holds what `run` is given on its command line.
+const OPERANDS: &str = "paths";
+
+/// What is known before anything starts.
+struct Plan {
+    deployment: Deployment,
+    image: Image,
+    frame: Frame,
+}
+
+/// Starts a cluster, says where it is, and leaves it running.
+pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode, Error> {
+    if let Some(ready_fd) = ready_fd {
+        return supervise(options, ready_fd);
+    }
+    let run_path = run_path(options);
+    if options.dry_run {
+        return dry_run(&plan(options, &run_path, &[], true)?);
+    }
+    let control = Layout::new(&run_path, None).control_socket();
+    if is_supervised(&run_path) {
+        say(format_args!("already runs in {}; scripts/stop.sh stops it", run_path.display()));
+        return control::send(&control, &run_path, "status").map(|()| ExitCode::SUCCESS);
+    }
+    // What is wrong with the command line is said before anything else happens.
+    load(options)?;
+    let signals = Signals::block().map_err(Error::step("block signals"))?;
+    let mut supervisor = Supervisor::new(signals);
+    let program = Program {
+        name: "supervisor".to_owned(),
+        path: env::current_exe().map_err(Error::step("find this program"))?,
+        args: env::args_os().skip(1).collect(),
+        env: Vec::new(),
+        console: Console::Foreground,
+        announces_ready: true,
+    };
+    let id =
+        supervisor.start(program, Restart::Never).map_err(Error::step("start a supervisor"))?;
+    loop {
+        match supervisor.next(None, None).map_err(Error::step("wait"))? {
+            Event::Ready(_) => break,
+            Event::Signal(caught) => supervisor.signal(id, caught.signal),
+            Event::Exited { status, .. } => {
+                let code = status.code().and_then(|code| u8::try_from(code).ok());
+                return Ok(ExitCode::from(code.unwrap_or(exit::FAILED)));
+            }
+            Event::NotStarted { .. } | Event::Readable | Event::Deadline => {}
+        }
+    }
+    if run_dir::found_by_clients() != run_path {
+        say(format_args!("first  export {RUNTIME_DIR_VARIABLE}={}", quote::path(&run_path)));
+    }
+    control::send(&control, &run_path, "status").map(|()| ExitCode::SUCCESS)
+}
+
+/// The supervisor of [`up`], in a process of its own.
+fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
+    let signals = Signals::block().map_err(Error::step("block signals"))?;
+    // Ctrl-C goes to whoever started us, who passes it on.
+    nix::unistd::setsid().map_err(|error| Error::step("leave the terminal")(error.into()))?;
+    let run_path = run_path(options);
+    let run_dir = match RunDir::claim(&run_path) {
+        Err(RunDirError::Busy) => {
+            return Err(Error::Refused(format!(
+                "another start or stop is under way in {}",
+                run_path.display()
+            )));
+        }
+        claimed => claimed?,
+    };
+    hold(options, &[], signals, run_dir, |session| {
+        let log = session.fleet.frame.layout.log("supervisor");
+        become_daemon(&log).map_err(Error::step("move the messages to a log"))?;
+        announce(ready_fd).map_err(Error::step("say that the cluster is ready"))?;
+        session.stay()?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Runs `command` with a cluster: the one that runs in the run directory, or one of its own.
+pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode, Error> {
+    let operands = operands::of(command);
+    if options.dry_run {
+        return dry_run(&plan(options, &run_path(options), &operands, true)?);
+    }
+    let run_path = run_path(options);
+    if is_supervised(&run_path) {
+        say(format_args!("uses the cluster in {}", run_path.display()));
+        let (program, args) = command.split_first().expect("clap asks for a COMMAND");
+        let mut command = std::process::Command::new(program);
+        command.args(args).env(RUNTIME_DIR_VARIABLE, &run_path);
+        let error = std::os::unix::process::CommandExt::exec(&mut command);
+        return Err(Error::step(format!("run {}", program.display()))(error));
+    }
+    load(options)?;
+    let signals = Signals::block().map_err(Error::step("block signals"))?;
+    let run_dir = match &options.run_dir {
+        Some(path) => RunDir::claim(path)?,
+        None => RunDir::private()?,
+    };
+    hold(options, &operands, signals, run_dir, |session| session.run_command(command))
+}
+
+/// Prepares, boots, does `work`, and stops everything, whatever happened; the first error counts.
+fn hold(
+    options: &VmOptions,
+    operands: &[PathBuf],
+    signals: Signals,
+    run_dir: RunDir,
+    work: impl FnOnce(&mut Session) -> Result<ExitCode, Error>,
+) -> Result<ExitCode, Error> {
+    let plan = plan(options, run_dir.path(), operands, false);
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => {
+            run_dir.release()?;
+            return Err(error);
+        }
+    };
+    let (layout, vms) = (plan.frame.layout.clone(), plan.deployment.vms.clone());
+    let result = prepare::clean(&layout, &vms)
+        .map_err(Error::step("remove what an earlier cluster left"))
+        .and_then(|()| Session::open(plan, options, signals))
+        .and_then(|mut session| {
+            let result = session.fleet.start().and_then(|()| work(&mut session));
+            let stopped = session.fleet.stop_all();
+            result.and_then(|code| stopped.map(|()| code))
+        });
+    let cleaned = prepare::clean(&layout, &vms).map_err(Error::step("remove the cluster's files"));
+    let released = run_dir.release();
+    let code = result?;
+    cleaned?;
+    released?;
+    Ok(code)
+}
+
+/// A cluster that starts or runs.
+struct Session {
+    fleet: Fleet,
+    requests: Receiver<Request>,
+}
+
+impl Session {
+    fn open(mut plan: Plan, options: &VmOptions, signals: Signals) -> Result<Self, Error> {
+        let layout = &plan.frame.layout;
+        plan.image = plan
+            .image
+            .copy_to(&layout.image(&plan.image.digest))
+            .map_err(Error::step("copy the VM image"))?;
+        prepare::all(&plan.frame, &plan.deployment, &plan.image)?;
+        plan.frame.accel = match options.accel {
+            AccelChoice::Kvm => Accel::Kvm,
+            AccelChoice::Tcg => Accel::Tcg,
+            AccelChoice::Auto => {
+                accel::probe(&plan.frame.tools.qemu, &plan.image, &options.cache_dir())
+            }
+        };
+        let watch =
+            Watch::start(layout, &plan.deployment).map_err(Error::step("start a thread"))?;
+        let requests = watch
+            .waker()
+            .and_then(|waker| control::listen(&layout.control_socket(), waker))
+            .map_err(Error::step("listen for commands"))?;
+        let supervisor = Supervisor::new(signals);
+        let fleet = Fleet::new(plan.frame, plan.deployment, &plan.image, supervisor, watch);
+        Ok(Self { fleet, requests })
+    }
+
+    /// Keeps the cluster alive until a signal.
+    fn stay(&mut self) -> Result<(), Error> {
+        loop {
+            if let Woken::Signal(signal) = self.fleet.next(None)? {
+                say(format_args!("{signal}: stopping the workers, then the controller"));
+                return Ok(());
+            }
+            self.serve();
+        }
+    }
+
+    fn serve(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            request.serve(&mut self.fleet);
+        }
+    }
+
+    /// Keeps the cluster alive until `command` has ended.
+    fn run_command(&mut self, command: &[OsString]) -> Result<ExitCode, Error> {
+        say(format_args!("ready; running {}", Path::new(&command[0]).display()));
+        let (path, args) = command.split_first().expect("clap asks for a COMMAND");
+        let program = Program {
+            name: path.to_string_lossy().into_owned(),
+            path: path.into(),
+            args: args.to_vec(),
+            env: vec![(RUNTIME_DIR_VARIABLE, self.fleet.frame.layout.run().into())],
+            console: Console::Foreground,
+            announces_ready: false,
+        };
+        let started = self.fleet.supervisor.start(program, Restart::Never);
+        let id = started.map_err(Error::step(format!("run {}", path.display())))?;
+        loop {
+            match self.fleet.next(None)? {
+                Woken::Other(Event::Exited { id: ended, status, .. }) if ended == id => {
+                    let code = status.code().or_else(|| status.signal().map(|n| exit::KILLED + n));
+                    let code = code.and_then(|code| u8::try_from(code).ok());
+                    return Ok(ExitCode::from(code.unwrap_or(exit::FAILED)));
+                }
+                // A terminal's Ctrl-C has reached the command already; a second one does no harm.
+                Woken::Signal(signal) => self.fleet.supervisor.signal(id, signal),
+                Woken::Other(_) | Woken::Again => {}
+            }
+            self.serve();
+        }
+    }
+}
+
+/// Sends a command about VMs to the supervisor.
+pub(crate) fn command(
+    asked: Option<&Path>,
+    word: &str,
+    names: &[String],
+) -> Result<ExitCode, Error> {
+    let run_path = run_dir::or_default(asked);
+    let control = Layout::new(&run_path, None).control_socket();
+    let line = [&[word.to_owned()], names].concat().join(" ");
+    control::send(&control, &run_path, &line).map(|()| ExitCode::SUCCESS)
+}
+
+/// Becomes `ssh` to a VM.
+pub(crate) fn ssh(asked: Option<&Path>, name: &str, args: &[OsString]) -> Error {
+    let run_path = run_dir::or_default(asked);
+    let config = Layout::new(&run_path, None).ssh_config();
+    if !config.exists() {
+        return Error::NotRunning { run_dir: run_path };
+    }
+    let mut command = std::process::Command::new("ssh");
+    command.arg("-F").arg(config).arg("--").arg(name).args(args);
+    Error::step("run ssh")(std::os::unix::process::CommandExt::exec(&mut command))
+}
+
+fn run_path(options: &VmOptions) -> PathBuf {
+    let path = run_dir::or_default(options.run_dir.as_deref());
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn is_supervised(run_path: &Path) -> bool {
+    matches!(pidfile::find(&run_dir::pidfile_of(run_path)), Ok(Some(_)))
+}
+
+fn load(options: &VmOptions) -> Result<Deployment, Error> {
+    let load_options = LoadOptions::new(&options.deployment);
+    Ok(Deployment::load(&load_options.map_err(Error::step("look at the host's CPUs"))?)?)
+}
+
+fn plan(
+    options: &VmOptions,
+    run_path: &Path,
+    operands: &[PathBuf],
+    is_dry: bool,
+) -> Result<Plan, Error> {
+    let mut deployment = load(options)?;
+    let mut shares: Vec<Share> = deployment.datasets.iter().map(share).collect();
+    if !operands.is_empty() && !deployment.datasets.iter().any(|d| d.name == OPERANDS) {
+        shares.push(Share { name: OPERANDS.to_owned(), root: Root::Members(operands.to_vec()) });
+        for vm in deployment.vms.iter_mut().filter(|vm| vm.role == Role::Worker) {
+            vm.datasets.push(OPERANDS.to_owned());
+        }
+    }
+    if !is_dry {
+        check_ports_free(&options.deployment.ports, &deployment.vms)?;
+    }
+    let image = match Image::open(&options.image) {
+        Err(_) if is_dry => Image::unseen(&options.image),
+        opened => opened?,
+    };
+    let tools = Tools {
+        qemu: resolve(&options.qemu, is_dry)?,
+        vsock: resolve(&options.vsock, is_dry)?,
+        virtiofsd: match shares.is_empty() {
+            true => options.virtiofsd.clone(),
+            false => resolve(&options.virtiofsd, is_dry)?,
+        },
+        virtiofsd_kind: options.virtiofsd_kind,
+        own: env::current_exe().map_err(Error::step("find this program"))?,
+    };
+    let state = options.state_dir();
+    let layout = Layout::new(run_path, state.as_deref());
+    let accel = match options.accel {
+        AccelChoice::Kvm => Accel::Kvm,
+        AccelChoice::Auto | AccelChoice::Tcg => Accel::Tcg,
+    };
+    Ok(Plan { deployment, image, frame: Frame { layout, tools, accel, shares } })
+}
+
+fn share(dataset: &crate::deployment::Dataset) -> Share {
+    let root = match dataset.snapshot {
+        true => Root::Snapshot(dataset.dir.clone()),
+        false => Root::Directory(dataset.dir.clone()),
+    };
+    Share { name: dataset.name.clone(), root }
+}
+
+/// The program at `path`, or of that name in `$PATH`.
+fn resolve(path: &Path, is_dry: bool) -> Result<PathBuf, Error> {
+    let is_program =
+        |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
+    let found = if path.components().count() > 1 {
+        std::path::absolute(path).ok().filter(|path| is_program(path))
+    } else {
+        let dirs = env::var_os("PATH").unwrap_or_default();
+        env::split_paths(&dirs).map(|dir| dir.join(path)).find(|path| is_program(path))
+    };
+    match found {
+        Some(found) => Ok(found),
+        None if is_dry => Ok(path.to_owned()),
+        None => Err(Error::Tool {
+            what: format!("find {}", path.display()),
+            how: "it is not installed; qemu/host-packages.sh says how".to_owned(),
+            output: String::new(),
+        }),
+    }
+}
+
+/// Prints what would be run, one command a line.
+fn dry_run(plan: &Plan) -> Result<ExitCode, Error> {
+    let mut text = String::new();
+    for (i, vm) in plan.deployment.vms.iter().enumerate() {
+        let Unit { daemons, qemu } = plan.frame.unit(vm, i, &plan.image);
+        text += &format!("# {}\n", vm.name);
+        for program in daemons.iter().map(|daemon| &daemon.program).chain([&qemu]) {
+            text += &command_line(program);
+            text.push('\n');
+        }
+    }
+    io::stdout().lock().write_all(text.as_bytes()).map_err(Error::step("write to stdout"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn command_line(program: &Program) -> String {
+    let env = program.env.iter().map(|(key, value)| format!("{key}={}", quote::shell(value)));
+    let words = std::iter::once(program.path.as_os_str())
+        .chain(program.args.iter().map(OsString::as_os_str))
+        .map(|word: &OsStr| quote::shell(word));
+    env.chain(words).collect::<Vec<String>>().join(" ")
+}
+
+fn announce(fd: u32) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}"))?;
+    file.write_all(b"ready\n")
+}

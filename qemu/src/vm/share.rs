@@ -1,0 +1,36 @@
+//! What a dataset consists of on the host, and how a VM gets to see it.
+
+use std::path::PathBuf;
+
+/// A dataset of a cluster that is about to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) name: String,
+    pub(crate) root: Root,
+}
+
+/// Where its content is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// A directory, live.
+    Directory(PathBuf),
+    /// Files and directories from several places, live, named by their numbers.
+    Members(Vec<PathBuf>),
+    /// A directory as it is when the cluster starts.
+    Snapshot(PathBuf),
+}
+
+impl Share {
+    /// The tag or serial number by which a VM knows share number `index`.
+    pub(super) fn id(index: usize) -> String {
+        format!("ds{index}")
+    }
+
+    /// The guest's word for how it is mounted.
+    pub(super) const fn kind(&self) -> &'static str {
+        match self.root {
+            Root::Directory(_) | Root::Members(_) => "virtiofs",
+            Root::Snapshot(_) => "erofs",
+        }
+    }
+}

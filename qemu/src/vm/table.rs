@@ -1,0 +1,60 @@
+//! What a person is shown of a cluster: a line a VM.
+
+use super::fleet::Fleet;
+use super::machine::{Machine, Phase};
+use crate::deployment::Role;
+use crate::quote;
+use std::fmt::Write;
+
+/// The table, with a line of headings.
+pub(super) fn table(fleet: &Fleet) -> String {
+    let config = quote::path(&fleet.frame.layout.ssh_config());
+    let mut rows =
+        vec![["VM", "ROLE", "STATE", "UP", "MEMORY", "IMAGE", "METRICS", "SSH"].map(str::to_owned)];
+    for (i, machine) in fleet.machines.iter().enumerate() {
+        let vm = &machine.vm;
+        let role = match vm.role {
+            Role::Controller => "controller",
+            Role::Worker => "worker",
+        };
+        let memory = fleet.resident_mib(i).map_or_else(|| "-".to_owned(), |mib| format!("{mib}M"));
+        rows.push([
+            vm.name.clone(),
+            role.to_owned(),
+            state(machine),
+            format!("{}s", machine.since.elapsed().as_secs()),
+            memory,
+            machine.image.digest.chars().take(19).collect(),
+            format!("127.0.0.1:{}", vm.metrics_port),
+            format!("ssh -F {config} {}", vm.name),
+        ]);
+    }
+    aligned(&rows)
+}
+
+fn state(machine: &Machine) -> String {
+    match machine.phase {
+        Phase::Down => "stopped",
+        Phase::Daemons { .. } | Phase::Booting => "booting",
+        Phase::Healthy if machine.failures > 0 => "unhealthy",
+        Phase::Healthy => "healthy",
+        Phase::Ending { .. } => "stopping",
+        Phase::Resting { .. } => "restarting",
+    }
+    .to_owned()
+}
+
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "{cell:<width$}  ", width = width(column));
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Brings what was built last into the running fleet: one worker after the other is drained, booted
+# from the new image and checked healthy, the controller last. If one does not become healthy, all
+# go back to the image that they ran before, and the exit status is 1.
+# Usage: scripts/deploy.sh [--run-dir DIR] [--image dev|yocto|DIR]
+set -euo pipefail
+
+root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
+
+usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}"; }
+
+main() {
+  local image=() run_dir=() bin setup
+  while (($# > 0)); do
+    case $1 in
+      -h | --help) usage; exit 0 ;;
+      --run-dir) run_dir=(--run-dir "${2:?needs a directory}"); shift ;;
+      --image) image=(--image "${2:?needs a value}"); shift ;;
+      *) usage >&2; exit 2 ;;
+    esac
+    shift
+  done
+  bin=$("$root/scripts/bin-dir.sh")
+  setup=$("$root/qemu/setup.sh" "${image[@]}" "$bin")
+  setup=${setup%%$'\n'*}
+  exec "$bin/hashcluster-vm" deploy "${run_dir[@]}" "${setup#--image=}"
+}
+
+main "$@"

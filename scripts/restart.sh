@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Restarts VMs of a cluster that runs, one after the other, each drained and checked healthy. Its
+# work goes to the other workers meanwhile.
+# Usage: scripts/restart.sh [--run-dir DIR] NAME…
+set -euo pipefail
+
+root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
+
+case ${1:-} in
+  -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+  '') sed -n '4s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+esac
+
+exec "$root/scripts/vm.sh" restart "$@"

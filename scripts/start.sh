@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Starts the cluster: the monitoring if there is one, the controller, then the workers; takes the
+# options of ./run.sh. With names, starts these VMs of a cluster that runs. What runs already is
+# left as it is.
+# Usage: scripts/start.sh [OPTION OF run.sh]…
+#        scripts/start.sh [--run-dir DIR] NAME…
+set -euo pipefail
+
+root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
+
+is_named() {
+  local previous=''
+  for word in "$@"; do
+    [[ $word == -* || $previous == --* && $previous != --snapshot && $previous != --dry-run ]] || return 0
+    previous=$word
+  done
+  return 1
+}
+
+case ${1:-} in
+  -h | --help) sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+esac
+
+if is_named "$@"; then
+  exec "$root/scripts/vm.sh" start "$@"
+fi
+if [[ -x $root/monitoring/start.sh ]]; then
+  "$root/monitoring/start.sh"
+fi
+exec "$root/run.sh" "$@"
