@@ -17,9 +17,6 @@ cache=${HASHCLUSTER_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/hashc
 readonly here cache
 readonly PACKAGES=(busybox-static runit dropbear-bin libtomcrypt1 libtommath1 libgmp10 libcrypt1
   zlib1g libc6)
-readonly PROGRAMS=(busybox runsv runsvdir sv chpst dropbear)
-readonly LIBRARIES=(libc.so.6 libcrypt.so.1 libgmp.so.10 libtomcrypt.so.1 libtommath.so.1 libz.so.1)
-readonly LIB_DIR=usr/lib/x86_64-linux-gnu
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
@@ -31,107 +28,68 @@ die() {
 require_host() {
   local program
   [[ $(uname -m) == x86_64 ]] || die "the image is for x86-64, this host is $(uname -m)" 3
-  command -v apt-get dpkg-deb >/dev/null ||
-    die 'this host has no apt-get: the development image is made of Debian packages' 3
+  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+    die 'the development image is made of Debian packages, and this host has no apt-get' 3
   for program in cpio zstd depmod modprobe flock; do
     command -v "$program" >/dev/null || die "$program is missing; run $here/host-packages.sh" 3
   done
 }
 
-# Sets `debs` to the file names of the packages' newest versions; without apt's lists to those of
-# the last build.
-list_packages() {
-  local kernel uris
-  kernel=$(apt-cache --no-all-versions show linux-image-cloud-amd64 2>/dev/null |
-    sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p') || true
-  if [[ -n $kernel ]] && uris=$(apt_get download --print-uris "$kernel" "${PACKAGES[@]}"); then
-    mapfile -t debs < <(cut -d ' ' -f 2 <<<"$uris")
-    wanted=("$kernel" "${PACKAGES[@]}")
-  elif [[ -r $cache/last ]]; then
-    mapfile -t debs <"$cache/last"
-    wanted=()
-  else
-    die "apt knows no package linux-image-cloud-amd64; on Debian: sudo apt-get update" 3
-  fi
-}
-
 # As root, apt would hand its download to a user who cannot write here.
 apt_get() { apt-get -qq -o APT::Sandbox::User=root "$@"; }
 
-download() {
-  local deb
-  mkdir -p "$cache/packages"
+# Prints the package of the kernel, nothing where apt has no lists.
+kernel_package() {
+  apt-cache --no-all-versions show linux-image-cloud-amd64 2>/dev/null |
+    sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p' || true
+}
+
+# Sets `debs` to the file names of the newest packages, all of which are then in the cache. Fails
+# where apt cannot give them.
+newest() {
+  local kernel uris deb
+  kernel=$(kernel_package)
+  [[ -n $kernel ]] || return 1
+  uris=$(apt_get download --print-uris "$kernel" "${PACKAGES[@]}") || return 1
+  mapfile -t debs < <(cut -d ' ' -f 2 <<<"$uris")
   for deb in "${debs[@]}"; do
-    [[ -s $cache/packages/$deb ]] && continue
-    ((${#wanted[@]} > 0)) || die "$cache lacks $deb, and apt has no lists; sudo apt-get update" 3
-    echo "dev-image.sh: downloading ${#wanted[@]} packages into $cache" >&2
-    mkdir "$tmp/packages"
-    (cd "$tmp/packages" && apt_get download "${wanted[@]}") >&2 ||
-      die 'the download failed; sudo apt-get update' 3
+    [[ ! -s $cache/packages/$deb ]] || continue
+    printf 'dev-image.sh: downloading packages into %s\n' "$cache" >&2
+    mkdir -p "$tmp/packages" "$cache/packages"
+    (cd "$tmp/packages" && apt_get download "$kernel" "${PACKAGES[@]}" >&2) || return 1
     mv "$tmp/packages"/*.deb "$cache/packages/"
+    return
   done
 }
 
-# Makes $1 from the packages: root/ (programs, libraries, modules) and the kernel.
-make_base() {
-  local deb all=$tmp/all root=$1/root name version
-  download
-  for deb in "${debs[@]}"; do
-    dpkg-deb -x "$cache/packages/$deb" "$all"
-  done
-  mkdir -p "$root/usr/bin" "$root/usr/lib64" "$root/$LIB_DIR"
-  ln -s bin "$root/usr/sbin"
-  for name in bin sbin lib lib64; do
-    ln -s "usr/$name" "$root/$name"
-  done
-  for name in "${PROGRAMS[@]}"; do
-    cp "$(find "$all" -path "*bin/$name" -type f)" "$root/usr/bin/"
-  done
-  for name in "${LIBRARIES[@]}"; do
-    cp -L "$(find "$all" -path "*lib/x86_64-linux-gnu/$name")" "$root/$LIB_DIR/"
-  done
-  cp -L "$all/lib64/ld-linux-x86-64.so.2" "$root/usr/lib64/"
-  for name in $("$root/usr/bin/busybox" --list); do
-    [[ -e $root/usr/bin/$name ]] || ln -s busybox "$root/usr/bin/$name"
-  done
-  version=$(basename -- "$all"/lib/modules/*)
-  copy_modules "$all" "$root" "$version"
-  "$here/debug-exit.sh" >"$1/debug-exit"
-  cp "$all/boot/vmlinuz-$version" "$1/kernel"
-  printf '%s\n' "$version" >"$1/version"
-}
-
-# The modules of etc/modules with what they need. No stripping: that would break signatures.
-copy_modules() {
-  local all=$1 root=$2 version=$3 name
-  depmod -b "$all" "$version"
-  sed '/^#/d' "$here/rootfs/etc/modules" | while read -r name; do
-    modprobe -S "$version" -d "$all" --show-depends "$name" ||
-      die "the kernel has no module $name"
-  done | sed -n "s|^insmod $all/lib/||p" | sort -u | while read -r name; do
-    mkdir -p "$root/usr/lib/${name%/*}"
-    cp "$all/lib/$name" "$root/usr/lib/$name"
-  done
-  cp "$all/lib/modules/$version/modules.builtin" "$root/usr/lib/modules/$version/"
-  depmod -b "$root" "$version" 2>/dev/null
-  find "$root/usr/lib/modules" -name 'modules.*' ! -name modules.dep ! -name modules.builtin -delete
-}
-
-# The base of these packages, made once.
+# Sets `base` to the unpacked packages, made once of the newest ones, offline of the last ones.
 find_base() {
-  local key
-  key=$(cat "$here/dev-image.sh" "$here/debug-exit.sh" "$here/rootfs/etc/modules" - \
+  local debs key
+  if ! newest; then
+    [[ -r $cache/last ]] ||
+      die "apt cannot give linux-image-cloud-amd64 and others; on Debian: sudo apt-get update" 3
+    mapfile -t debs <"$cache/last"
+    printf 'dev-image.sh: apt has nothing newer to give; using the last packages\n' >&2
+  fi
+  key=$(cat "$here/dev-base.sh" "$here/debug-exit.sh" "$here/rootfs/etc/modules" - \
     <<<"${debs[*]}" | sha256sum)
   base=$cache/base-${key:0:16}
-  if [[ ! -d $base ]]; then
-    make_base "$tmp/base"
-    rm -rf "$cache"/base-*
-    mv "$tmp/base" "$base"
-    printf '%s\n' "${debs[@]}" >"$cache/last"
-    find "$cache/packages" -name '*.deb' | grep -vFf "$cache/last" | xargs -r -d '\n' rm -f
-  fi
+  [[ ! -d $base ]] || return 0
+  "$here/dev-base.sh" "$tmp/base" "${debs[@]/#/$cache/packages/}"
+  rm -rf "$cache"/base-*
+  mv "$tmp/base" "$base"
+  printf '%s\n' "${debs[@]}" >"$cache/last"
+  drop_old_packages
 }
 
+drop_old_packages() {
+  local path
+  for path in "$cache/packages"/*.deb; do
+    grep -qxF "${path##*/}" "$cache/last" || rm -f "$path"
+  done
+}
+
+# Makes the initrd and image.txt in $tmp.
 pack() {
   local root=$tmp/root bin=$1 digest
   cp -a "$base/root" "$root"
@@ -154,7 +112,7 @@ pack() {
 main() {
   [[ ${1:-} != -h && ${1:-} != --help ]] || { usage; exit 0; }
   (($# == 2)) || { usage >&2; exit 2; }
-  local out=$1 bin=$2 name debs wanted base
+  local out=$1 bin=$2 name base
   for name in hashcluster-controller hashcluster-worker; do
     [[ -x $bin/$name ]] || die "$bin/$name is missing; $here/../scripts/bin-dir.sh builds it"
   done
@@ -164,15 +122,16 @@ main() {
   # One builder at a time; the lock ends with this process.
   exec 9>"$cache/lock"
   flock 9
-  tmp=$(mktemp -d "$out/.dev-image.XXXXXX")
-  trap 'rm -rf -- "$tmp"' EXIT
-  list_packages
+  rm -rf "$cache"/.tmp.* "$out"/.dev-image.*
+  tmp=$(mktemp -d "$cache/.tmp.XXXXXX")
+  staged=$(mktemp -d "$out/.dev-image.XXXXXX")
+  trap 'rm -rf -- "$tmp" "$staged"' EXIT
   find_base
   pack "$bin"
+  cp "$base/kernel" "$tmp/initrd" "$tmp/image.txt" "$staged/"
   rm -f "$out/image.txt"
-  cp "$base/kernel" "$tmp/kernel"
-  mv "$tmp/kernel" "$tmp/initrd" "$out/"
-  mv "$tmp/image.txt" "$out/"
+  mv "$staged/kernel" "$staged/initrd" "$out/"
+  mv "$staged/image.txt" "$out/"
 }
 
 main "$@"

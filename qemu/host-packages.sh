@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Makes sure that this host has the programs that VMs need. Silent when all is there.
+#
+# Usage: qemu/host-packages.sh
+#   As root on Debian it installs what is missing, else it prints the command that does.
+# Exit status: 3 when something is missing and was not installed.
+set -euo pipefail
+
+# PROGRAM PACKAGE
+readonly NEEDS='
+qemu-system-x86_64 qemu-system-x86
+mkfs.erofs erofs-utils
+mkfs.ext4 e2fsprogs
+cpio cpio
+zstd zstd
+depmod kmod
+modprobe kmod
+dropbearkey dropbear-bin
+ssh openssh-client
+ssh-keygen openssh-client
+unshare util-linux
+flock util-linux
+mount mount
+'
+
+usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+
+say() { printf 'host-packages.sh: %s\n' "$@" >&2; }
+
+has_virtiofsd() {
+  local path
+  for path in /usr/libexec/virtiofsd /usr/lib/virtiofsd /usr/lib/qemu/virtiofsd; do
+    [[ ! -x $path ]] || return 0
+  done
+  # Where the release has no package, tools.sh builds it from these.
+  [[ -e /usr/include/cap-ng.h && -e /usr/include/seccomp.h ]]
+}
+
+# Debian 12 has QEMU's own in qemu-system-common, newer releases a package of that name.
+virtiofsd_packages() {
+  if apt-cache show virtiofsd >/dev/null 2>&1; then
+    echo virtiofsd
+  elif [[ $(apt-cache policy qemu-system-common 2>/dev/null) == *'Candidate: 1:7.'* ]]; then
+    echo qemu-system-common
+  else
+    printf '%s\n' libcap-ng-dev libseccomp-dev
+  fi
+}
+
+# Sets `missing` (programs) and `packages`.
+find_missing() {
+  local program package
+  missing=() packages=()
+  while read -r program package; do
+    if [[ -n $program ]] && ! command -v "$program" >/dev/null; then
+      missing+=("$program")
+      packages+=("$package")
+    fi
+  done <<<"$NEEDS"
+  if ! has_virtiofsd; then
+    missing+=(virtiofsd)
+    mapfile -t -O "${#packages[@]}" packages < <(virtiofsd_packages)
+  fi
+  mapfile -t packages < <(((${#packages[@]} == 0)) || printf '%s\n' "${packages[@]}" | sort -u)
+}
+
+main() {
+  case ${1:-} in
+    '') ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+  PATH=$PATH:/usr/sbin:/sbin
+  find_missing
+  ((${#missing[@]} > 0)) || exit 0
+  if ! command -v apt-get >/dev/null; then
+    say "missing: ${missing[*]}" "Debian's packages of them are ${packages[*]}"
+    exit 3
+  fi
+  if ((EUID != 0)); then
+    say "missing: ${missing[*]}; install them with" \
+      "    sudo apt-get update && sudo apt-get install -y --no-install-recommends ${packages[*]}"
+    exit 3
+  fi
+  say "installing ${packages[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -q update >&2
+  # With its lists read, apt knows which package brings virtiofsd.
+  find_missing
+  apt-get -q install -y --no-install-recommends "${packages[@]}" >&2
+  find_missing
+  if ((${#missing[@]} > 0)); then
+    say "still missing: ${missing[*]}"
+    exit 3
+  fi
+}
+
+main "$@"
