@@ -28,8 +28,10 @@ die() {
 require_host() {
   local program
   [[ $(uname -m) == x86_64 ]] || die "the image is for x86-64, this host is $(uname -m)" 3
-  command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
-    die 'the development image is made of Debian packages, and this host has no apt-get' 3
+  for program in apt-get dpkg-deb; do
+    command -v "$program" >/dev/null ||
+      die "the development image is made of Debian packages, and $program is missing" 3
+  done
   for program in cpio zstd depmod modprobe flock; do
     command -v "$program" >/dev/null || die "$program is missing; run $here/host-packages.sh" 3
   done
