@@ -70,6 +70,14 @@ pub(crate) enum Mode {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
+    /// Print where the console log of a VM is
+    Console {
+        /// The cluster's run directory
+        #[arg(long, value_name = "DIR")]
+        run_dir: Option<PathBuf>,
+        /// The VM
+        name: String,
+    },
     /// Show files to a program at one place, read-only, in a mount namespace of its own
     #[command(hide = true)]
     View(ViewOptions),

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
             let image = std::path::absolute(image).unwrap_or_else(|_| image.clone());
             vm::command(run_dir.as_deref(), "deploy", &[image.to_string_lossy().into_owned()])
         }
+        Mode::Console { run_dir, name } => vm::console(run_dir.as_deref(), name),
         Mode::Ssh { run_dir, name, command } => Err(vm::ssh(run_dir.as_deref(), name, command)),
     };
     result.unwrap_or_else(|error| {

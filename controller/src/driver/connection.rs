@@ -297,6 +297,7 @@ mod tests {
     fn settings(socket: Endpoint) -> Settings {
         let own_uid = nix::unistd::geteuid().as_raw();
         Settings {
+            datasets: Vec::new(),
             client_socket: socket.clone(),
             worker_socket: socket,
             access: Access { own_uid, uids: vec![], gids: vec![] },

@@ -258,6 +258,13 @@ pub(crate) fn command(
     control::send(&control, &run_path, &line).map(|()| ExitCode::SUCCESS)
 }
 
+/// Prints where the console log of a VM is, whether it runs or not.
+pub(crate) fn console(asked: Option<&Path>, name: &str) -> Result<ExitCode, Error> {
+    let path = Layout::new(&run_dir::or_default(asked), None).console(name);
+    writeln!(io::stdout().lock(), "{}", path.display()).map_err(Error::step("write to stdout"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Becomes `ssh` to a VM.
 pub(crate) fn ssh(asked: Option<&Path>, name: &str, args: &[OsString]) -> Error {
     let run_path = run_dir::or_default(asked);

@@ -80,12 +80,6 @@ impl Watch {
         let _ = self.wake.read(&mut [0; 64]);
     }
 
-    /// What the controller last said of itself.
-    pub(super) fn status(&self) -> Result<Status, String> {
-        let seen = self.seen.lock().expect("no holder panics");
-        seen.status.clone().ok_or_else(|| seen.error.clone())
-    }
-
     /// Whether the VM is well; `None` while nobody knows.
     pub(super) fn judge(
         &self,
