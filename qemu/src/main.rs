@@ -55,9 +55,10 @@ fn main() -> ExitCode {
         Mode::Ssh { run_dir, name, command } => Err(vm::ssh(run_dir.as_deref(), name, command)),
     };
     result.unwrap_or_else(|error| {
-        match &error {
-            vm::Error::Deployment(errors) => say::lines(errors),
-            other => say::say(other),
+        if let vm::Error::Deployment(errors) = &error {
+            say::lines(errors);
+        } else {
+            say::say(&error);
         }
         error.exit_code()
     })

@@ -30,7 +30,7 @@ fn welcome() -> Vec<u8> {
         version: Versions::OURS.max,
         software: "0.1.0".to_owned(),
         image: String::new(),
-        planes: Planes { descriptors: true, inline: true },
+        planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
     }))
 }
 
@@ -118,7 +118,10 @@ fn no_descriptors_are_offered_or_sent_over_a_device() {
         read(&mut stream, &frame(&ClientRequest::Status));
     });
     let mut connection = device.open().unwrap();
-    assert_eq!(connection.welcome.planes, Planes { descriptors: false, inline: true });
+    assert_eq!(
+        connection.welcome.planes,
+        Planes { descriptors: false, inline: true, datasets: Vec::new() }
+    );
     let files = files(2);
     let error = connection.sender.send(&files_message(0, 2), &borrow(&files)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);

@@ -324,10 +324,7 @@ impl Fleet {
             return;
         }
         let qemu = machine.qemu_id().filter(|&id| self.supervisor.is_running(id));
-        if let Some(qemu) = qemu
-            && now < kill_at
-        {
-            let _ = qemu;
+        if qemu.is_some() && now < kill_at {
             return;
         }
         let was_said = killed || again;
@@ -352,10 +349,12 @@ impl Fleet {
 
     fn late(&self, i: usize) -> Error {
         let machine = &self.machines[i];
-        let why = match machine.phase {
-            Phase::Daemons { .. } => "its daemons do not listen".to_owned(),
-            _ if machine.why.is_empty() => "nobody could ask it".to_owned(),
-            _ => machine.why.clone(),
+        let why = if matches!(machine.phase, Phase::Daemons { .. }) {
+            "its daemons do not listen".to_owned()
+        } else if machine.why.is_empty() {
+            "nobody could ask it".to_owned()
+        } else {
+            machine.why.clone()
         };
         let limit = self.deployment.startup_timeout;
         Error::Late { name: machine.vm.name.clone(), limit, why, tail: self.all_tails(i) }

@@ -77,11 +77,12 @@ fn root_of(name: &Path) -> Option<PathBuf> {
         return name.parent().map(Path::to_owned);
     }
     let mut components = name.components().filter(|part| *part != Component::CurDir);
-    match components.next()? {
+    let first = components.next()?;
+    if first == Component::ParentDir {
         // Its directory may hold much else; the file alone is enough.
-        Component::ParentDir => Some(name.to_owned()),
-        first => Some(PathBuf::from(first.as_os_str())),
+        return Some(name.to_owned());
     }
+    Some(PathBuf::from(first.as_os_str()))
 }
 
 #[cfg(test)]

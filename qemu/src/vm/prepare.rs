@@ -194,12 +194,7 @@ fn discovery(frame: &Frame, deployment: &Deployment) -> Result<(), Error> {
 }
 
 fn link(target: &Path, path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::write(path)(error));
-        }
-        _ => symlink(target, path).map_err(Error::write(path)),
-    }
+    remove(path).and_then(|()| symlink(target, path)).map_err(Error::write(path))
 }
 
 fn private_dir(path: &Path) -> Result<(), Error> {
