@@ -1,0 +1,154 @@
+//! The inside of a VM, and who can reach it.
+
+use crate::site::{Site, until};
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// `ssh` with our options only, to a VM.
+fn ssh(site: &Site, port: u16, known_hosts: &Path, options: &[&str]) -> crate::site::Ended {
+    let mut command = site.command(Path::new("ssh"));
+    command.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]);
+    command.arg("-o").arg(format!("UserKnownHostsFile={}", known_hosts.display()));
+    command.args(["-o", "HostKeyAlias=hashcluster-worker1"]).args(options);
+    command.args(["-p", &port.to_string(), "root@127.0.0.1", "true"]);
+    site.finish(command)
+}
+
+#[test]
+fn a_vm_is_what_its_settings_say_and_lets_in_nobody_else() {
+    let site = Site::up(2);
+    only_the_pinned_key_and_no_password_opens_a_vm(&site);
+    nothing_but_ssh_and_metrics_is_reachable(&site);
+    a_first_boot_has_read_everything(&site);
+    the_root_is_in_memory_and_has_room(&site);
+    a_restart_keeps_the_address_and_the_key(&site);
+}
+
+fn only_the_pinned_key_and_no_password_opens_a_vm(site: &Site) {
+    let (port, known) = (site.ports[2], site.run("state/ssh/known_hosts"));
+    let key = format!("IdentityFile={}", site.run("state/ssh/id_ed25519").display());
+    let with_key = ["-o", &key, "-o", "IdentitiesOnly=yes"];
+    assert!(ssh(site, port, &known, &with_key).status.success());
+    let no_key = ["-o", "PubkeyAuthentication=no"];
+    let password = ["-o", "PubkeyAuthentication=no", "-o", "PreferredAuthentications=password"];
+    for options in [&no_key[..], &password] {
+        let ended = ssh(site, port, &known, options);
+        assert!(ended.stderr.contains("Permission denied (publickey)"), "{}", ended.stderr);
+    }
+    // The controller's key is not the worker's.
+    let ended = ssh(site, site.ports[0], &known, &with_key);
+    assert!(ended.stderr.contains("Host key verification failed"), "{}", ended.stderr);
+    for line in site.ssh("worker1", "cat /etc/shadow").lines() {
+        assert_eq!(line.split(':').nth(1), Some("*"), "{line}");
+    }
+}
+
+/// Ports of TCP and UDP on which processes of the cluster listen, with their addresses in hex.
+fn listening(site: &Site) -> BTreeSet<(String, u16)> {
+    let mut inodes = BTreeSet::new();
+    for (pid, _) in site.processes("") {
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            if let Ok(target) = fs::read_link(entry.path()) {
+                inodes.insert(target.to_string_lossy().into_owned());
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        let text = fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+        for words in text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+            let listens = words[3] == "0A" || table.starts_with("udp");
+            if listens && inodes.contains(&format!("socket:[{}]", words[9])) {
+                let (address, port) = words[1].split_once(':').unwrap();
+                found.insert((address.to_owned(), u16::from_str_radix(port, 16).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+fn nothing_but_ssh_and_metrics_is_reachable(site: &Site) {
+    let loopback = "0100007F".to_owned();
+    let want = site.ports.iter().map(|&port| (loopback.clone(), port)).collect();
+    assert_eq!(listening(site), want);
+    for name in ["controller", "worker1"] {
+        let tables = site.ssh(name, "netstat -ltun | sed 1,2d");
+        let sockets: Vec<&str> =
+            tables.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+        assert_eq!(sockets, ["10.0.2.15:22"], "{name}");
+    }
+    // Nor does a VM reach its host, where others listen.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = site.ssh("worker1", &format!("nc -w 2 10.0.2.2 {port} </dev/null; echo $?"));
+    assert_eq!(answer, "1\n", "the host's port answered");
+    // And the controller has nothing to say to who has no token.
+    let endpoint = format!("vsock-unix:{}:5001", site.run("controller.vsock").display());
+    let mut command = site.hashctl(&["version", "--connect", &endpoint]);
+    command.env("HASHCLUSTER_RUNTIME_DIR", site.path("tmp"));
+    let ended = site.finish(command);
+    assert_eq!(ended.status.code(), Some(3), "{}", ended.stdout);
+    assert!((ended.stdout + &ended.stderr).contains("token"), "{}", ended.stderr);
+}
+
+fn a_first_boot_has_read_everything(site: &Site) {
+    for name in ["controller", "worker1"] {
+        let line = "hostname; ip -o -4 addr show eth0; cat /sys/class/net/eth0/operstate; \
+                    cat /proc/cmdline; date +%s";
+        let answer = site.ssh(name, line);
+        let lines: Vec<&str> = answer.lines().collect();
+        assert_eq!(lines[0], name);
+        assert!(lines[1].contains("inet 10.0.2.15/24"), "{answer}");
+        assert_eq!(lines[2], "up");
+        assert_eq!(lines[3], "console=ttyS0 quiet panic=1", "the world can read it");
+        let clock: u64 = lines[4].parse().unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!(now.abs_diff(clock) <= 3, "{name} is at {clock}, we are at {now}");
+        // Names that the VM needs are known without a name server.
+        site.ssh(name, &format!("ping -c 1 -w 5 {name} && ping -c 1 -w 5 localhost"));
+        let services = site.ssh(name, "sv status /run/service/*");
+        assert_eq!(services.matches("run: ").count(), services.lines().count(), "{services}");
+        assert_eq!(services.lines().filter(|line| line.starts_with("run: ")).count(), 4);
+        // Nothing has yet said why it waits for random numbers.
+        assert_eq!(site.ssh(name, "cat /sys/class/misc/hw_random/rng_current"), "virtio_rng.0\n");
+    }
+    let digest =
+        fs::read_to_string(crate::site::set_up_value("--image").join("image.txt")).unwrap();
+    let digest = digest.lines().find_map(|line| line.strip_prefix("digest ")).unwrap();
+    let version = site.finish(site.hashctl(&["version"]));
+    assert!(version.stdout.contains(digest), "{}", version.stdout);
+}
+
+fn the_root_is_in_memory_and_has_room(site: &Site) {
+    for name in ["controller", "worker1"] {
+        let root = site.ssh(name, "awk '$2 == \"/\" { print $1, $3, $4 }' /proc/mounts");
+        let last = root.lines().last().unwrap();
+        assert!(
+            last.starts_with("rootfs rootfs ro") || last.starts_with("none rootfs ro"),
+            "{root}"
+        );
+        assert!(!site.ssh(name, "touch /x 2>&1; true").is_empty(), "the root can be written to");
+        let free = site.ssh(name, "awk '/^MemAvailable/ { print $2 }' /proc/meminfo");
+        let free: u64 = free.trim().parse().unwrap();
+        assert!(free > 64 << 10, "{name} has {free} KiB left");
+        // What fills a file system in memory does not take the VM with it.
+        let full = "dd if=/dev/zero of=/tmp/fill bs=1M 2>&1; rm /tmp/fill; echo alive";
+        let full = site.ssh(name, full);
+        assert!(full.contains("No space left") && full.ends_with("alive\n"), "{full}");
+    }
+    let disks = |name| site.ssh(name, "ls /sys/block | grep -c ^vd; true");
+    assert_eq!((disks("controller"), disks("worker1")), ("1\n".to_owned(), "0\n".to_owned()));
+}
+
+fn a_restart_keeps_the_address_and_the_key(site: &Site) {
+    let before = site.qemu_pid("worker1");
+    let restart = site.finish(site.script("restart.sh", &["worker1"]));
+    assert!(restart.status.success(), "{}", restart.stderr);
+    assert_ne!(before, site.qemu_pid("worker1"));
+    // The same configuration and pinned key as before.
+    assert_eq!(site.ssh("worker1", "hostname"), "worker1\n");
+    until("a ready worker", || site.worker("worker1", "uptime_ms"));
+}

@@ -1,0 +1,131 @@
+//! Starts that are repeated, doubled, broken off, or those of an ordinary user.
+
+use crate::site::{Site, set_up, until};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+#[test]
+fn a_second_start_changes_nothing() {
+    let site = Site::up(2);
+    let before = [site.qemu_pid("controller"), site.qemu_pid("worker1")];
+    let again = site.finish(site.run_sh(&[]));
+    assert!(again.status.success(), "{}", again.stderr);
+    assert!(again.stderr.contains("already runs"), "{}", again.stderr);
+    assert!(again.stdout.contains("worker1"), "{}", again.stdout);
+    assert_eq!(before, [site.qemu_pid("controller"), site.qemu_pid("worker1")]);
+    let start = site.finish(site.script("start.sh", &["--ports", "ports.conf"]));
+    assert!(start.status.success(), "{}", start.stderr);
+    // A command finds the cluster, and leaves it.
+    let sum = site.finish(site.run_sh(&["sum", "ports.conf"]));
+    assert!(sum.status.success() && sum.stdout.ends_with("  ports.conf\n"), "{}", sum.stderr);
+    assert_eq!(before, [site.qemu_pid("controller"), site.qemu_pid("worker1")]);
+    for (name, mode) in [("", 0o700), ("state/ssh/id_ed25519", 0o600), ("client.token", 0o600)] {
+        let found = fs::metadata(site.run(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}");
+    }
+    for _ in 0..2 {
+        let stop = site.finish(site.script("stop.sh", &[]));
+        assert!(stop.status.success(), "{}", stop.stderr);
+        site.assert_clean();
+    }
+}
+
+#[test]
+fn two_starts_do_not_fight() {
+    let site = Site::new(2);
+    let mut first = site.start(site.run_sh(&[]));
+    assert!(first.says("controller: booting"), "{}", first.stderr());
+    let second = site.finish(site.run_sh(&[]));
+    assert!(!second.status.success(), "{}", second.stdout);
+    assert!(second.stderr.contains("another start or stop is under way"), "{}", second.stderr);
+    let first = first.end();
+    assert!(first.status.success(), "{}", first.stderr);
+}
+
+#[test]
+fn ctrl_c_at_any_moment_of_a_start_leaves_nothing() {
+    let site = Site::new(2);
+    set_up();
+    let moments: [&dyn Fn() -> bool; 5] = [
+        &|| site.path("run").exists(),
+        &|| site.run("controller.vhost").exists(),
+        &|| site.run("controller.pid").exists(),
+        &|| site.run("worker1.vhost").exists(),
+        &|| site.run("worker1.pid").exists(),
+    ];
+    for (i, has_come) in moments.iter().enumerate() {
+        for command in [&["sum", "ports.conf"][..], &[]] {
+            let mut run = site.start(site.run_sh(command));
+            until("the moment", || (has_come() || !run.is_running()).then_some(()));
+            run.interrupt();
+            let run = run.end();
+            assert!(!run.status.success(), "{i} {command:?}: {}", run.stderr);
+            assert!(
+                run.stderr.contains("interrupted by SIGINT"),
+                "{i} {command:?}: {}",
+                run.stderr
+            );
+            site.assert_clean();
+        }
+    }
+    // Nor is anything in the way of the next one.
+    let sum = site.finish(site.run_sh(&["sum", "ports.conf"]));
+    assert!(sum.status.success(), "{}", sum.stderr);
+}
+
+#[test]
+fn a_user_who_is_not_root_boots_and_hashes_files_in_place() {
+    let site = Site::new(2);
+    let uid =
+        if nix::unistd::geteuid().is_root() { 54_321 } else { nix::unistd::geteuid().as_raw() };
+    // All that it needs, where every user may read it.
+    let mut options = Vec::new();
+    fs::set_permissions(&site.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(site.path("bin")).unwrap();
+    for program in ["hashcluster-vm", "hashctl"] {
+        fs::copy(system_tests::bin(program), site.path("bin").join(program)).unwrap();
+    }
+    for option in set_up() {
+        let (name, value) = option.split_once('=').unwrap();
+        let copy = site.path("bin").join(name.trim_start_matches('-'));
+        match Path::new(value) {
+            dir if dir.is_dir() => {
+                fs::create_dir(&copy).unwrap();
+                for file in ["kernel", "initrd", "image.txt"] {
+                    fs::copy(dir.join(file), copy.join(file)).unwrap();
+                }
+            }
+            program if program.is_file() => drop(fs::copy(program, &copy).unwrap()),
+            _ => {
+                options.push(option.clone());
+                continue;
+            }
+        }
+        options.push(format!("{name}={}", copy.display()));
+    }
+    fs::create_dir(site.path("home")).unwrap();
+    std::os::unix::fs::chown(site.path("home"), Some(uid), Some(uid)).unwrap();
+    fs::write(site.path("home/file"), "abc").unwrap();
+    fs::write(site.path("home/secret"), "of another").unwrap();
+    std::os::unix::fs::chown(site.path("home/file"), Some(uid), Some(uid)).unwrap();
+    fs::set_permissions(site.path("home/file"), fs::Permissions::from_mode(0o400)).unwrap();
+
+    let mut command = site.command(Path::new("setpriv"));
+    if nix::unistd::geteuid().is_root() {
+        let uid = uid.to_string();
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+    }
+    command.arg(site.path("bin/hashcluster-vm")).args(["run", "--ports", "ports.conf"]);
+    command.args(["--run-dir", "home/run"]).args(options).arg("--");
+    command.arg(site.path("bin/hashctl")).args(["sum", "-v", "home/file"]);
+    command.env("HOME", site.path("home")).env_remove("HASHCLUSTER_CACHE");
+    let sum = site.finish(command);
+    assert!(sum.status.success(), "{}", sum.stderr);
+    let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  home/file\n";
+    assert_eq!(sum.stdout, want);
+    assert!(sum.stderr.contains("1 file by name in dataset paths"), "{}", sum.stderr);
+    let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(site.path("home/run")).unwrap());
+    assert_eq!(owner, uid);
+    assert!(site.processes("").is_empty());
+}
