@@ -108,8 +108,9 @@ pub(crate) struct VmOptions {
     /// `run` a fresh directory that is removed afterwards]
     #[arg(long, value_name = "DIR")]
     pub(crate) run_dir: Option<PathBuf>,
-    /// Where keys and the controller's disk stay [default: in a run directory that is named, else
-    /// /var/lib/hashcluster for root and ~/.local/state/hashcluster for others]
+    /// Where keys and the controller's disk stay [default: in the run directory if it is named or
+    /// as short-lived as the command of `run`, else /var/lib/hashcluster for root and
+    /// ~/.local/state/hashcluster for others]
     #[arg(long = "state-dir", value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
     /// What the VMs boot: a directory with kernel, initrd and image.txt

@@ -89,8 +89,7 @@ impl Request {
     /// not become healthy with it takes the fleet back to what it ran before.
     fn deploy(&mut self, fleet: &mut Fleet, dir: &Path) -> Result<(), Error> {
         let fresh = Image::open(dir)?;
-        let fresh = fresh.copy_to(&fleet.frame.layout.image(&fresh.digest));
-        let fresh = fresh.map_err(Error::step("copy the image"))?;
+        let fresh = fresh.copy_to(&fleet.frame.layout.image(&fresh.digest))?;
         let order: Vec<usize> = (1..fleet.machines.len()).chain([0]).collect();
         let mut done: Vec<(usize, Image)> = Vec::new();
         for i in order {

@@ -1,5 +1,6 @@
 //! A VM image: a directory with `kernel`, `initrd` and `image.txt`, whoever built it.
 
+use super::error::Error;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -90,11 +91,16 @@ impl Image {
     }
 
     /// Copies it to `dir`, where nobody else changes it.
-    pub(super) fn copy_to(&self, dir: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Step`] names the file that cannot be written.
+    pub(super) fn copy_to(&self, dir: &Path) -> Result<Self, Error> {
+        // The last of the files says that all are there.
         if !dir.join("image.txt").exists() {
-            fs::create_dir_all(dir)?;
+            fs::create_dir_all(dir).map_err(Error::write(dir))?;
             for name in ["kernel", "initrd", "image.txt"] {
-                fs::copy(self.dir.join(name), dir.join(name))?;
+                let path = dir.join(name);
+                fs::copy(self.dir.join(name), &path).map_err(Error::write(&path))?;
             }
         }
         Ok(Self { dir: dir.to_owned(), ..self.clone() })

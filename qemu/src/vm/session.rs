@@ -48,7 +48,7 @@ pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode,
     }
     let run_path = run_path(options);
     if options.dry_run {
-        return dry_run(&plan(options, &run_path, &[], true)?);
+        return dry_run(&plan(options, &run_path, options.state_dir().as_deref(), &[], true)?);
     }
     let control = Layout::new(&run_path, None).control_socket();
     if is_supervised(&run_path) {
@@ -101,7 +101,8 @@ fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
         }
         claimed => claimed?,
     };
-    hold(options, &[], signals, run_dir, |session| {
+    let state = options.state_dir();
+    hold(options, state.as_deref(), &[], signals, run_dir, |session| {
         let log = session.fleet.frame.layout.log("supervisor");
         become_daemon(&log).map_err(Error::step("move the messages to a log"))?;
         announce(ready_fd).map_err(Error::step("say that the cluster is ready"))?;
@@ -113,8 +114,10 @@ fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
 /// Runs `command` with a cluster: the one that runs in the run directory, or one of its own.
 pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode, Error> {
     let operands = operands::of(command);
+    // What lives as long as its command has no state to keep, unless it is told where.
+    let state = options.state.as_deref();
     if options.dry_run {
-        return dry_run(&plan(options, &run_path(options), &operands, true)?);
+        return dry_run(&plan(options, &run_path(options), state, &operands, true)?);
     }
     let run_path = run_path(options);
     if is_supervised(&run_path) {
@@ -131,18 +134,19 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
         Some(path) => RunDir::claim(path)?,
         None => RunDir::private()?,
     };
-    hold(options, &operands, signals, run_dir, |session| session.run_command(command))
+    hold(options, state, &operands, signals, run_dir, |session| session.run_command(command))
 }
 
 /// Prepares, boots, does `work`, and stops everything, whatever happened; the first error counts.
 fn hold(
     options: &VmOptions,
+    state: Option<&Path>,
     operands: &[PathBuf],
     signals: Signals,
     run_dir: RunDir,
     work: impl FnOnce(&mut Session) -> Result<ExitCode, Error>,
 ) -> Result<ExitCode, Error> {
-    let plan = plan(options, run_dir.path(), operands, false);
+    let plan = plan(options, run_dir.path(), state, operands, false);
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => {
@@ -176,10 +180,7 @@ struct Session {
 impl Session {
     fn open(mut plan: Plan, options: &VmOptions, signals: Signals) -> Result<Self, Error> {
         let layout = &plan.frame.layout;
-        plan.image = plan
-            .image
-            .copy_to(&layout.image(&plan.image.digest))
-            .map_err(Error::step("copy the VM image"))?;
+        plan.image = plan.image.copy_to(&layout.image(&plan.image.digest))?;
         prepare::all(&plan.frame, &plan.deployment, &plan.image)?;
         plan.frame.accel = match options.accel {
             AccelChoice::Kvm => Accel::Kvm,
@@ -294,6 +295,7 @@ fn load(options: &VmOptions) -> Result<Deployment, Error> {
 fn plan(
     options: &VmOptions,
     run_path: &Path,
+    state: Option<&Path>,
     operands: &[PathBuf],
     is_dry: bool,
 ) -> Result<Plan, Error> {
@@ -322,7 +324,9 @@ fn plan(
         virtiofsd_kind: options.virtiofsd_kind,
         own: env::current_exe().map_err(Error::step("find this program"))?,
     };
-    let state = options.state_dir();
+    // The supervisor has another working directory.
+    let state = state.map(std::path::absolute).transpose();
+    let state = state.map_err(Error::step("find the state directory"))?;
     let layout = Layout::new(run_path, state.as_deref());
     let accel = match options.accel {
         AccelChoice::Kvm => Accel::Kvm,

@@ -24,7 +24,7 @@ fn a_port_that_is_taken() {
     let taken = TcpListener::bind(("127.0.0.1", site.ports[2])).unwrap();
     let ended = site.finish(site.run_sh(&[]));
     assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
-    let want = format!("ports.conf:2: SSH port {} is in use", site.ports[2]);
+    let want = format!("ports.conf:2: port {} is in use", site.ports[2]);
     assert!(ended.stderr.contains(&want), "{}", ended.stderr);
     assert!(!ended.stderr.contains("booting"), "{}", ended.stderr);
     drop(taken);
@@ -104,7 +104,7 @@ fn a_vm_that_never_becomes_healthy() {
         "cluster.toml",
         "[start]\nstartup_timeout_s = 20\n[vm.worker2]\nhealth = { command = \"false\" }\n",
     );
-    let words = ["worker2 was not healthy within 20 s: its check", "console", "is up after"];
+    let words = ["worker2 was not healthy within 20 s: its check", "is up after"];
     assert_refused(&site, site.run_sh(&[]), 3, &words);
 }
 

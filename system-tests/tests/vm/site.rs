@@ -36,6 +36,8 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
+    /// What it printed, byte for byte, and as text.
+    pub(crate) printed: Vec<u8>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -207,7 +209,8 @@ impl Running {
     #[track_caller]
     pub(crate) fn end(mut self) -> Ended {
         let status = until("the end of a command", || self.child.try_wait().unwrap());
-        Ended { status, stdout: text_of(&self.stdout), stderr: text_of(&self.stderr) }
+        let printed = fs::read(&self.stdout).unwrap();
+        Ended { status, printed, stdout: self.stdout(), stderr: self.stderr() }
     }
 
     pub(crate) fn stdout(&self) -> String {
