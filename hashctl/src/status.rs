@@ -9,9 +9,14 @@ use crate::output::Out;
 use crate::run::connect;
 use crate::say::{io_text, say};
 use ipc_proto::message::{JobStatus, Status, Welcome, WorkerHealth, WorkerStatus};
+use ipc_socket::ConnectError;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two attempts to reach a controller that is waited for.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Prints the controller's status, as tables or as one JSON object.
 pub(crate) fn status(config: &Config, as_json: bool) -> Exit {
@@ -23,17 +28,31 @@ pub(crate) fn status(config: &Config, as_json: bool) -> Exit {
     print(config, &text)
 }
 
-/// Waits until so many workers are ready.
+/// Waits until so many workers are ready, and before that for a controller that is not there yet.
 pub(crate) fn wait_ready(config: &Config, workers: u32, timeout_s: u32) -> Exit {
-    let timeout = Duration::from_secs(timeout_s.into());
-    match ask(config, |client| client.wait_ready(workers, timeout)) {
+    let deadline = Instant::now() + Duration::from_secs(timeout_s.into());
+    let mut client = loop {
+        match Client::connect(&config.endpoint, config.token.clone()) {
+            Ok(client) => break client,
+            Err(ConnectError::Io(_) | ConnectError::Wire(_)) if Instant::now() < deadline => {
+                thread::sleep(RECONNECT_PAUSE);
+            }
+            // The last attempt says what is wrong.
+            Err(_) => match connect(config) {
+                Ok(client) => break client,
+                Err(exit) => return exit,
+            },
+        }
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    match client.wait_ready(workers, left) {
         Ok(readiness) if readiness.enough => Exit::Success,
         Ok(readiness) => {
             let ready = readiness.workers;
             say(format_args!("{ready} of {workers} workers are ready after {timeout_s} s"));
             Exit::Failure
         }
-        Err(exit) => exit,
+        Err(error) => lost(config, &error),
     }
 }
 
@@ -47,7 +66,7 @@ pub(crate) fn version(config: &Config) -> Exit {
             let image = if image.is_empty() { String::new() } else { format!(", image {image}") };
             format!("{software} at {place}, protocol {version}{image}")
         }
-        Err(ipc_socket::ConnectError::Io(error)) => {
+        Err(ConnectError::Io(error)) => {
             format!("not reached at {place} ({})", io_text(&error))
         }
         Err(error) => format!("not reached at {place} ({error})"),
@@ -62,10 +81,12 @@ fn ask<T>(
     question: impl FnOnce(&mut Client) -> Result<T, ClientError>,
 ) -> Result<T, Exit> {
     let mut client = connect(config)?;
-    question(&mut client).map_err(|error| {
-        say(format_args!("lost the controller at {}: {error}", config.endpoint_text()));
-        Exit::Unreachable
-    })
+    question(&mut client).map_err(|error| lost(config, &error))
+}
+
+fn lost(config: &Config, error: &ClientError) -> Exit {
+    say(format_args!("lost the controller at {}: {error}", config.endpoint_text()));
+    Exit::Unreachable
 }
 
 fn print(config: &Config, text: &str) -> Exit {

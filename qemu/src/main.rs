@@ -33,7 +33,11 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::FAILED);
         }
         Mode::Stop(args::Names { run_dir, names }) if names.is_empty() => {
-            return local(&args::LocalCommand::Stop { run_dir: run_dir.clone() });
+            let stopped = local(&args::LocalCommand::Stop { run_dir: run_dir.clone() });
+            if stopped != ExitCode::SUCCESS {
+                return stopped;
+            }
+            vm::sweep(run_dir.as_deref()).map(|()| ExitCode::SUCCESS)
         }
         Mode::Up { options, ready_fd } => vm::up(options, *ready_fd),
         Mode::Run { options, command } => vm::run(options, command),
@@ -49,7 +53,13 @@ fn main() -> ExitCode {
         Mode::Status { run_dir } => vm::command(run_dir.as_deref(), "status", &[]),
         Mode::Deploy { run_dir, image } => {
             let image = std::path::absolute(image).unwrap_or_else(|_| image.clone());
-            vm::command(run_dir.as_deref(), "deploy", &[image.to_string_lossy().into_owned()])
+            match image.to_str().filter(|text| !text.contains('\n')) {
+                Some(image) => vm::command(run_dir.as_deref(), "deploy", &[image.to_owned()]),
+                None => Err(vm::Error::Refused(format!(
+                    "{} is no path for an image: it has to be one line of UTF-8",
+                    image.display()
+                ))),
+            }
         }
         Mode::Console { run_dir, name } => vm::console(run_dir.as_deref(), name),
         Mode::Ssh { run_dir, name, command } => Err(vm::ssh(run_dir.as_deref(), name, command)),

@@ -87,6 +87,10 @@ impl fmt::Display for Identity {
 /// Name and start time from the text of `/proc/PID/stat`. The name may hold anything, also `) `.
 fn parse_stat(stat: &str) -> Option<(&str, u64)> {
     let (head, tail) = stat.rsplit_once(") ")?;
+    // Zombies have ended; nobody has taken leave of them yet.
+    if tail.starts_with(['Z', 'X']) {
+        return None;
+    }
     let (_, comm) = head.split_once('(')?;
     // The tail starts with field 3.
     let start_ticks = tail.split(' ').nth(22 - 3)?.parse().ok()?;
@@ -103,6 +107,7 @@ mod tests {
         for comm in ["sh", "a b", "x) R 1 (y", ""] {
             assert_eq!(parse_stat(&format!("7 ({comm}) {tail}\n")), Some((comm, 87654)), "{comm}");
         }
+        assert_eq!(parse_stat(&format!("7 (sh) {}", tail.replace('S', "Z"))), None);
         assert_eq!(parse_stat("7 (sh) S 1 7"), None);
         assert_eq!(parse_stat(""), None);
     }

@@ -19,6 +19,10 @@ const LOCK: &str = "lock";
 const PIDFILE: &str = "supervisor.pid";
 const LOGS: &str = "log";
 
+/// How the name of a private directory begins; so many random characters follow.
+const PRIVATE: &str = "hashcluster-";
+const PRIVATE_SUFFIX_LEN: usize = 6;
+
 #[derive(Debug)]
 pub(crate) enum RunDirError {
     /// A step on the way to it failed.
@@ -96,6 +100,8 @@ impl RunDir {
             Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
         }
         let run_dir = Self { path: path.clone(), is_private: false, _lock: lock };
+        // Of somebody who was killed: they would lead clients astray.
+        run_dir.remove_sockets()?;
         make(&path.join(LOGS)).map_err(failed("make", &path.join(LOGS)))?;
         let pidfile = path.join(PIDFILE);
         pidfile::write(&pidfile).map_err(failed("write", &pidfile))?;
@@ -104,9 +110,14 @@ impl RunDir {
 
     /// Makes a directory that no one else knows; [`Self::release`] removes it.
     pub(crate) fn private() -> Result<Self, RunDirError> {
-        let parent = user_runtime_dir().unwrap_or_else(|| PathBuf::from("/tmp"));
-        let path = nix::unistd::mkdtemp(&parent.join("hashcluster-XXXXXX"))
-            .map_err(|error| failed("make a run directory in", &parent)(error.into()))?;
+        Self::private_in(&user_runtime_dir().unwrap_or_else(|| PathBuf::from("/tmp")))
+    }
+
+    /// The same, in `parent`, where others that nobody holds any more are removed.
+    pub(crate) fn private_in(parent: &Path) -> Result<Self, RunDirError> {
+        sweep_private(parent);
+        let path = nix::unistd::mkdtemp(&parent.join(format!("{PRIVATE}XXXXXX")))
+            .map_err(|error| failed("make a run directory in", parent)(error.into()))?;
         let claimed = Self::claim(&path);
         if claimed.is_err() {
             // The error says more than a failed removal could.
@@ -132,14 +143,37 @@ impl RunDir {
         if self.is_private {
             return fs::remove_dir_all(&self.path).map_err(failed("remove", &self.path));
         }
+        self.remove_sockets()?;
+        let pidfile = self.path.join(PIDFILE);
+        fs::remove_file(&pidfile).map_err(failed("remove", &pidfile))
+    }
+
+    fn remove_sockets(&self) -> Result<(), RunDirError> {
         for socket in [CLIENT_SOCKET, WORKER_SOCKET].map(|name| self.path.join(name)) {
             let is_socket = |metadata: fs::Metadata| metadata.file_type().is_socket();
             if fs::symlink_metadata(&socket).is_ok_and(is_socket) {
                 fs::remove_file(&socket).map_err(failed("remove", &socket))?;
             }
         }
-        let pidfile = self.path.join(PIDFILE);
-        fs::remove_file(&pidfile).map_err(failed("remove", &pidfile))
+        Ok(())
+    }
+}
+
+/// Removes private directories of ours in `parent` whose holders were killed: nobody has their
+/// locks. What cannot be removed stays.
+fn sweep_private(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let suffix = name.to_str().and_then(|name| name.strip_prefix(PRIVATE));
+        let is_private = suffix.is_some_and(|suffix| suffix.len() == PRIVATE_SUFFIX_LEN);
+        if !is_private || check(&entry.path()).is_err() {
+            continue;
+        }
+        // One that has no lock yet is just being made.
+        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
+        if lock.try_lock().is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

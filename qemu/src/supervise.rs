@@ -13,7 +13,7 @@
 
 mod backoff;
 mod daemon;
-mod log;
+pub(crate) mod log;
 mod process;
 mod signals;
 mod supervisor;

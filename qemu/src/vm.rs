@@ -24,5 +24,5 @@ mod watch;
 
 pub(crate) use error::Error;
 pub(crate) use plan::VirtiofsdKind;
-pub(crate) use session::{command, console, run, ssh, up};
+pub(crate) use session::{command, console, run, ssh, sweep, up};
 pub(crate) use view::run as view;

@@ -123,9 +123,14 @@ fn unit_kib(unit: char) -> u64 {
     }
 }
 
+/// Names that mean something else already: ourselves, in the VM and among the files of the run
+/// directory.
+const HOSTS_TAKEN: [&str; 2] = ["localhost", "supervisor"];
+
 fn is_host(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (1..=HOST_LEN_MAX).contains(&text.len())
+        && !HOSTS_TAKEN.contains(&text)
         && text.bytes().all(inner)
         && !text.starts_with('-')
         && !text.ends_with('-')

@@ -3,14 +3,15 @@
 use super::cluster::connect;
 use super::error::Error;
 use crate::pidfile::{self, Supervisor};
-use crate::say::say;
-use crate::supervise::sys;
+use crate::say::{indented, say};
+use crate::supervise::{sys, tail};
 use crate::{exit, run_dir};
 use ipc_proto::endpoint::CLIENT_SOCKET;
 use ipc_proto::message::{ClientReply, ClientRequest, Status};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -18,9 +19,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long a stop is waited for: more than the default limits of its steps add up to.
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// Asks the supervisor to stop everything and waits until it has.
+/// Asks the supervisor, of processes or of VMs, to stop everything and waits until it has.
 pub(crate) fn stop(asked: Option<&Path>) -> Result<ExitCode, Error> {
     let path = run_dir::or_default(asked);
     let Some(supervisor) = find(&path)? else {
@@ -34,8 +35,15 @@ pub(crate) fn stop(asked: Option<&Path>) -> Result<ExitCode, Error> {
         Err(error) => return Err(Error::Io { what: "signal the supervisor", error }),
     }
     let pid = supervisor.pid;
+    let log = path.join("log").join("supervisor.log");
+    let log_start = fs::metadata(&log).map_or(0, |metadata| metadata.len());
     if !has_ended_by(&supervisor, Instant::now() + STOP_LIMIT)? {
         return Err(Error::NotStopped { pid, limit: STOP_LIMIT });
+    }
+    // What had to be killed, for example, if it is not said elsewhere.
+    let said = tail(&log, log_start);
+    if !said.is_empty() {
+        indented(said);
     }
     say(format_args!("stopped workers and controller in {} (pid {pid})", path.display()));
     Ok(ExitCode::SUCCESS)

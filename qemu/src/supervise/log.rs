@@ -10,7 +10,7 @@ const LOG_LEN_MAX: u64 = 1 << 20;
 
 /// What is shown of a log at most.
 const TAIL_LEN_MAX: u64 = 4096;
-const TAIL_LINES_MAX: usize = 10;
+const TAIL_LINES_MAX: usize = 20;
 
 /// Opens the log at `path` for appending, and says how long it is already.
 pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
@@ -60,9 +60,9 @@ mod tests {
 
     #[test]
     fn a_tail_is_the_last_lines_without_control_characters() {
-        let many: String = (0..20).map(|i| format!("line {i}\n")).collect();
+        let many: String = (0..30).map(|i| format!("line {i}\n")).collect();
         assert_eq!(tail_of(many.as_bytes()).lines().count(), TAIL_LINES_MAX);
-        assert!(tail_of(many.as_bytes()).ends_with("line 19"));
+        assert!(tail_of(many.as_bytes()).ends_with("line 29"));
         assert_eq!(tail_of(b"\x1b[2Jred\n\xff"), "?[2Jred\n\u{fffd}");
         assert_eq!(tail_of(b""), "");
     }

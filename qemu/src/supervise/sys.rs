@@ -6,6 +6,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::getppid;
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -27,6 +28,19 @@ pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: just returned by the kernel, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes over descriptor `number`, which whoever started us opened for us; children do not get it.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub(crate) fn adopt(number: u32) -> io::Result<File> {
+    let number = RawFd::try_from(number).map_err(|_| io::Error::from(Errno::EBADF))?;
+    // SAFETY: only borrowed for the call, which says whether it is a descriptor at all.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: it is open, and it was opened for whoever takes its number from the command line.
+    Ok(unsafe { File::from_raw_fd(number) })
 }
 
 /// Sends `signal` to the process of `pidfd` (pidfd_send_signal(2)).

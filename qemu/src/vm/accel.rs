@@ -2,9 +2,13 @@
 //! whose guests hang, and ones that only run a BIOS. So the kernel and initrd that are going to be
 //! used boot once, up to a sign of life of their `/init`.
 
+use super::error::Error;
 use super::image::Image;
+use super::layout::Layout;
 use super::plan::{Accel, KERNEL_ARGS};
+use super::prepare;
 use crate::say::say;
+use crate::supervise::Supervisor;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,10 +24,16 @@ const LIMIT_S: &str = "5";
 
 /// KVM if it works, else what works everywhere. The answer is kept in `cache` for this boot of the
 /// host, this QEMU and this image.
-pub(super) fn probe(qemu: &Path, image: &Image, cache: &Path) -> Accel {
+pub(super) fn probe(
+    qemu: &Path,
+    image: &Image,
+    cache: &Path,
+    layout: &Layout,
+    supervisor: &mut Supervisor,
+) -> Result<Accel, Error> {
     if fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
         say("no access to /dev/kvm: VMs run without it (TCG), slower");
-        return Accel::Tcg;
+        return Ok(Accel::Tcg);
     }
     let kept = cache_file(qemu, image, cache);
     let known = kept.as_ref().and_then(|path| fs::read_to_string(path).ok());
@@ -31,7 +41,9 @@ pub(super) fn probe(qemu: &Path, image: &Image, cache: &Path) -> Accel {
         Some("kvm") => Accel::Kvm,
         Some("tcg") => Accel::Tcg,
         _ => {
-            let accel = if boots(qemu, image) { Accel::Kvm } else { Accel::Tcg };
+            let probe = probe_command(qemu, image);
+            let (status, _) = prepare::long(layout, supervisor, &probe)?;
+            let accel = if status.code() == Some(ALIVE) { Accel::Kvm } else { Accel::Tcg };
             if let Some(path) = kept {
                 // Without it the next start asks again.
                 let _ = fs::create_dir_all(cache).and_then(|()| fs::write(path, accel.name()));
@@ -42,12 +54,13 @@ pub(super) fn probe(qemu: &Path, image: &Image, cache: &Path) -> Accel {
     if accel == Accel::Tcg {
         say("/dev/kvm opens but runs no guest here: VMs run without it (TCG), slower");
     }
-    accel
+    Ok(accel)
 }
 
-fn boots(qemu: &Path, image: &Image) -> bool {
+fn probe_command(qemu: &Path, image: &Image) -> Command {
     let append = format!("{KERNEL_ARGS} {PROBE_WORD}");
-    let status = Command::new("timeout")
+    let mut command = Command::new("timeout");
+    command
         .args(["-k", "1", LIMIT_S])
         .arg(qemu)
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
@@ -56,12 +69,8 @@ fn boots(qemu: &Path, image: &Image) -> bool {
         .arg("-kernel")
         .arg(image.kernel())
         .arg("-initrd")
-        .arg(image.initrd())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    status.is_ok_and(|status| status.code() == Some(ALIVE))
+        .arg(image.initrd());
+    command
 }
 
 fn cache_file(qemu: &Path, image: &Image, cache: &Path) -> Option<PathBuf> {

@@ -5,8 +5,10 @@
 use super::error::Error;
 use super::fleet::Fleet;
 use super::image::Image;
+use super::prepare;
 use super::table::table;
 use crate::say::say;
+use crate::{pidfile, run_dir};
 use std::io::{self, BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -26,6 +28,20 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3600);
 /// Commands that wait at most.
 const QUEUE_MAX: usize = 16;
 
+/// How long a supervisor that has just started may take until it listens.
+const LISTEN_LIMIT: Duration = Duration::from_secs(5);
+
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Commands as they arrive.
+pub(super) struct Requests(mpsc::Receiver<Request>);
+
+impl Requests {
+    pub(super) fn receive(&self) -> Option<Request> {
+        self.0.try_recv().ok()
+    }
+}
+
 /// A command, and who waits for its answer.
 pub(super) struct Request {
     line: String,
@@ -33,18 +49,23 @@ pub(super) struct Request {
 }
 
 /// Listens at `path` in a thread that wakes the supervisor for each command.
-pub(super) fn listen(path: &Path, mut waker: PipeWriter) -> io::Result<mpsc::Receiver<Request>> {
+pub(super) fn listen(path: &Path, mut waker: PipeWriter) -> io::Result<Requests> {
     let listener = UnixListener::bind(path)?;
     let (sender, receiver) = mpsc::sync_channel(QUEUE_MAX);
     thread::Builder::new().name("control".to_owned()).spawn(move || {
-        for stream in listener.incoming().flatten() {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                // Too few descriptors, for example: others may give some back.
+                thread::sleep(RETRY_PAUSE);
+                continue;
+            };
             let Ok(line) = read_line(&stream) else { continue };
             if sender.send(Request { line, stream }).is_err() || waker.write_all(b"c").is_err() {
                 return;
             }
         }
     })?;
-    Ok(receiver)
+    Ok(Requests(receiver))
 }
 
 fn read_line(stream: &UnixStream) -> io::Result<String> {
@@ -56,15 +77,22 @@ fn read_line(stream: &UnixStream) -> io::Result<String> {
 }
 
 impl Request {
-    /// Does what is asked and answers.
+    /// Answers, if that takes no time; else gives the request back.
+    pub(super) fn answer_at_once(mut self, fleet: &Fleet) -> Option<Self> {
+        if self.line != "status" {
+            return Some(self);
+        }
+        self.tell(table(fleet).trim_end());
+        self.tell("ok");
+        None
+    }
+
+    /// Does what is asked and answers. A cluster that is still starting serves nobody.
     pub(super) fn serve(mut self, fleet: &mut Fleet) {
         let line = std::mem::take(&mut self.line);
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
         let result = match word {
-            "status" => {
-                self.tell(table(fleet).trim_end());
-                Ok(())
-            }
+            "ready" => Ok(()),
             "stop" => each(fleet, rest, |fleet, i| fleet.stop(&[i])),
             "start" => each(fleet, rest, start),
             "restart" => each(fleet, rest, |fleet, i| {
@@ -90,6 +118,12 @@ impl Request {
     fn deploy(&mut self, fleet: &mut Fleet, dir: &Path) -> Result<(), Error> {
         let fresh = Image::open(dir)?;
         let fresh = fresh.copy_to(&fleet.frame.layout.image(&fresh.digest))?;
+        let result = self.renew_all(fleet, &fresh);
+        prepare::drop_images(&fleet.frame.layout, &fleet.machines);
+        result
+    }
+
+    fn renew_all(&mut self, fleet: &mut Fleet, fresh: &Image) -> Result<(), Error> {
         let order: Vec<usize> = (1..fleet.machines.len()).chain([0]).collect();
         let mut done: Vec<(usize, Image)> = Vec::new();
         for i in order {
@@ -100,26 +134,42 @@ impl Request {
                 continue;
             }
             done.push((i, old));
-            match renew(fleet, i, &fresh) {
+            match renew(fleet, i, fresh) {
                 Ok(()) => self.tell(&format!("{name}: runs {}", fresh.digest)),
+                // The whole cluster is to end.
+                Err(error @ Error::Interrupted(_)) => return Err(error),
                 Err(error) => {
                     self.tell(&format!("{name}: {error}"));
-                    while let Some((i, old)) = done.pop() {
-                        renew(fleet, i, &old)?;
-                        let name = &fleet.machines[i].vm.name;
-                        self.tell(&format!("{name}: back to {}", old.digest));
-                    }
+                    self.take_back(fleet, done)?;
                     return Err(Error::Refused(format!("{name} did not take the new image")));
                 }
             }
         }
         Ok(())
     }
+
+    /// Puts the images of before into the machines of `done`; one that fails is no reason to leave
+    /// the others.
+    fn take_back(&mut self, fleet: &mut Fleet, done: Vec<(usize, Image)>) -> Result<(), Error> {
+        let mut first = None;
+        for (i, old) in done.into_iter().rev() {
+            let name = fleet.machines[i].vm.name.clone();
+            match renew(fleet, i, &old) {
+                Ok(()) => self.tell(&format!("{name}: back to {}", old.digest)),
+                Err(error @ Error::Interrupted(_)) => return Err(error),
+                Err(error) => {
+                    self.tell(&format!("{name}: not back to {}: {error}", old.digest));
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
 }
 
 fn renew(fleet: &mut Fleet, i: usize, image: &Image) -> Result<(), Error> {
-    fleet.stop(&[i])?;
     fleet.set_image(i, image)?;
+    fleet.stop(&[i])?;
     start(fleet, i)
 }
 
@@ -147,8 +197,7 @@ fn each(
 
 /// Sends a command to the supervisor whose socket is at `path`, and prints what it answers.
 pub(super) fn send(path: &Path, run_dir: &Path, command: &str) -> Result<(), Error> {
-    let absent = |_| Error::NotRunning { run_dir: run_dir.to_owned() };
-    let mut stream = UnixStream::connect(path).map_err(absent)?;
+    let mut stream = connect(path, run_dir)?;
     let asked = stream
         .set_read_timeout(Some(ANSWER_LIMIT))
         .and_then(|()| stream.write_all(format!("{command}\n").as_bytes()));
@@ -165,8 +214,26 @@ pub(super) fn send(path: &Path, run_dir: &Path, command: &str) -> Result<(), Err
         }
         print(&line)?;
     }
-    say("the supervisor ended before it had answered");
+    say("its supervisor ended before it had answered");
     Err(Error::NotRunning { run_dir: run_dir.to_owned() })
+}
+
+fn connect(path: &Path, run_dir: &Path) -> Result<UnixStream, Error> {
+    let deadline = Instant::now() + LISTEN_LIMIT;
+    loop {
+        if let Ok(stream) = UnixStream::connect(path) {
+            return Ok(stream);
+        }
+        if !is_supervised(run_dir) || Instant::now() >= deadline {
+            return Err(Error::NotRunning { run_dir: run_dir.to_owned() });
+        }
+        thread::sleep(RETRY_PAUSE);
+    }
+}
+
+/// Whether somebody starts, runs or stops a cluster in `run_dir`.
+pub(super) fn is_supervised(run_dir: &Path) -> bool {
+    matches!(pidfile::find(&run_dir::pidfile_of(run_dir)), Ok(Some(_)))
 }
 
 fn print(line: &str) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //! A VM whose process ends, or that stays unhealthy, is started again after a pause that grows; its
 //! leases have gone to others by then. Before the cluster is ready, three ends of one VM give up.
 
+use super::control::{Request, Requests};
 use super::error::Error;
 use super::image::Image;
 use super::machine::{Machine, Phase};
@@ -13,10 +14,12 @@ use super::qmp;
 use super::watch::Watch;
 use crate::deployment::{Deployment, Role, Strategy};
 use crate::say::{indented, say};
-use crate::supervise::{Event, ProgramId, Supervisor, describe, tail};
+use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log, tail};
 use nix::sys::signal::Signal;
-use std::fs;
+use std::collections::VecDeque;
+use std::fs::{self, File};
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// How long the daemons of a VM may take until they listen.
@@ -40,24 +43,33 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A VM that was well for so long starts over with the first pause.
 const GOOD_LIFE: Duration = Duration::from_secs(60);
 
+/// Failures of the service in a VM, during a start of the cluster, after which it is not waited
+/// for.
+const SERVICE_FAILURES_MAX: usize = 3;
+
+/// What the guest writes to its console when its service has failed.
+const SERVICE_FAILED: &str = " failed with ";
+
+/// A console log that grows past it while its VM runs is emptied: guests do not fill their host.
+const CONSOLE_LEN_MAX: u64 = 16 << 20;
+
 pub(super) struct Fleet {
     pub(super) frame: Frame,
     pub(super) deployment: Deployment,
     pub(super) machines: Vec<Machine>,
     pub(super) supervisor: Supervisor,
-    pub(super) watch: Watch,
+    watch: Watch,
+    requests: Requests,
+    /// Commands that wait for their turn: one is served at a time.
+    waiting: VecDeque<Request>,
+    /// Programs that belong to no VM and have ended.
+    ended: Vec<(ProgramId, ExitStatus)>,
+    /// Asks for the end of the cluster, or of what runs with it: whatever else is waited for is
+    /// given up.
+    signal: Option<Caught>,
     is_ready: bool,
-}
-
-/// What a wait ended with, beside what was waited for.
-#[derive(Debug)]
-pub(super) enum Woken {
-    /// Something happened and was dealt with, or time has passed.
-    Again,
-    /// A signal asks us to stop.
-    Signal(Signal),
-    /// A program that is none of ours ended.
-    Other(Event),
+    is_ending: bool,
+    consoles_checked: Instant,
 }
 
 impl Fleet {
@@ -67,10 +79,24 @@ impl Fleet {
         image: &Image,
         supervisor: Supervisor,
         watch: Watch,
+        requests: Requests,
     ) -> Self {
         let machines =
             deployment.vms.iter().map(|vm| Machine::new(vm.clone(), image.clone())).collect();
-        Self { frame, deployment, machines, supervisor, watch, is_ready: false }
+        Self {
+            frame,
+            deployment,
+            machines,
+            supervisor,
+            watch,
+            requests,
+            waiting: VecDeque::new(),
+            ended: Vec::new(),
+            signal: None,
+            is_ready: false,
+            is_ending: false,
+            consoles_checked: Instant::now(),
+        }
     }
 
     /// Boots the controller, then the workers, and waits until they are healthy.
@@ -104,23 +130,49 @@ impl Fleet {
         loop {
             let late = group.iter().copied().find(|&i| self.machines[i].phase != Phase::Healthy);
             let Some(late) = late else { return Ok(()) };
-            if let Some(dead) =
-                group.iter().copied().find(|&i| self.machines[i].deaths >= START_DEATHS_MAX)
-            {
+            // Without a controller no worker becomes healthy.
+            let controller = (!self.is_ready).then_some(0);
+            let mut needed = controller.into_iter().chain(group.iter().copied());
+            if let Some(dead) = needed.find(|&i| self.machines[i].deaths >= START_DEATHS_MAX) {
                 return Err(self.died(dead));
             }
             if Instant::now() >= deadline {
                 return Err(self.late(late));
             }
-            if let Woken::Signal(signal) = self.next(Some(deadline))? {
-                return Err(Error::Interrupted(signal));
-            }
+            self.next(Some(deadline))?;
+            self.go_on()?;
         }
+    }
+
+    /// An error if a signal asks for something else than what is under way.
+    fn go_on(&self) -> Result<(), Error> {
+        match self.signal {
+            Some(caught) if !self.is_ending => Err(Error::Interrupted(caught.signal)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The signal that has come since the last call.
+    pub(super) fn take_signal(&mut self) -> Option<Caught> {
+        self.signal.take()
+    }
+
+    /// The command whose turn it is.
+    pub(super) fn take_request(&mut self) -> Option<Request> {
+        self.waiting.pop_front()
+    }
+
+    /// How a program that belongs to no VM ended, if it has.
+    pub(super) fn take_end(&mut self, id: ProgramId) -> Option<ExitStatus> {
+        let i = self.ended.iter().position(|(ended, _)| *ended == id)?;
+        Some(self.ended.swap_remove(i).1)
     }
 
     /// Stops the machines, the workers first, then the controller: asks the guests to power off,
     /// and ends after [`STOP_LIMIT`], or a second signal, what still runs.
     pub(super) fn stop_all(&mut self) -> Result<(), Error> {
+        self.is_ending = true;
+        self.signal = None;
         let workers: Vec<usize> = (1..self.machines.len()).collect();
         for group in [workers, vec![0]] {
             self.stop(&group)?;
@@ -134,7 +186,9 @@ impl Fleet {
             self.end(i, false);
         }
         while group.iter().any(|&i| self.machines[i].phase != Phase::Down) {
-            if let Woken::Signal(_) = self.next(None)? {
+            self.next(None)?;
+            self.go_on()?;
+            if self.signal.take().is_some() {
                 for &i in group {
                     if let Phase::Ending { kill_at, .. } = &mut self.machines[i].phase {
                         *kill_at = Instant::now();
@@ -153,7 +207,11 @@ impl Fleet {
         machine.failures = 0;
         let unit = self.frame.unit(&machine.vm, i, &machine.image);
         let cleaned = prepare::clean_vm(&self.frame.layout, &machine.vm.name);
-        let started = cleaned.and_then(|()| machine.start_daemons(&mut self.supervisor, unit));
+        let console = log::open(&self.frame.layout.console(&machine.vm.name));
+        let started = cleaned.and(console).and_then(|(_, len)| {
+            machine.console_start = len;
+            machine.start_daemons(&mut self.supervisor, unit)
+        });
         machine.enter(Phase::Daemons { until: Instant::now() + DAEMONS_LIMIT });
         if let Err(error) = started {
             machine.last_end = format!("cannot be started: {error}");
@@ -162,8 +220,9 @@ impl Fleet {
     }
 
     /// Takes one event, or what has become due, and deals with it.
-    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<Woken, Error> {
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         self.advance_all();
+        self.limit_consoles();
         let is_busy = self
             .machines
             .iter()
@@ -172,17 +231,46 @@ impl Fleet {
         let until = deadline.map_or(tick, |deadline| deadline.min(tick));
         let event = self.supervisor.next(Some(std::os::fd::AsFd::as_fd(&self.watch)), Some(until));
         match event.map_err(Error::step("wait"))? {
-            Event::Signal(caught) => return Ok(Woken::Signal(caught.signal)),
-            Event::Readable => self.watch.drain(),
+            Event::Signal(caught) => self.signal = Some(caught),
+            Event::Readable => {
+                self.watch.drain();
+                self.receive_requests();
+            }
             Event::Deadline | Event::Ready(_) | Event::NotStarted { .. } => {}
-            Event::Exited { id, pid, status, pause } => {
-                let Some(i) = self.machines.iter().position(|machine| machine.owns(id)) else {
-                    return Ok(Woken::Other(Event::Exited { id, pid, status, pause }));
-                };
-                self.ended(i, id, &describe(status));
+            Event::Exited { id, status, .. } => {
+                match self.machines.iter().position(|machine| machine.owns(id)) {
+                    Some(i) => self.ended(i, id, &describe(status)),
+                    None => self.ended.push((id, status)),
+                }
             }
         }
-        Ok(Woken::Again)
+        Ok(())
+    }
+
+    /// Whoever only looks is answered at once, whatever is under way.
+    fn receive_requests(&mut self) {
+        while let Some(request) = self.requests.receive() {
+            self.waiting.extend(request.answer_at_once(self));
+        }
+    }
+
+    fn limit_consoles(&mut self) {
+        if self.consoles_checked.elapsed() < IDLE_TICK {
+            return;
+        }
+        self.consoles_checked = Instant::now();
+        for machine in &mut self.machines {
+            let path = self.frame.layout.console(&machine.vm.name);
+            if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > CONSOLE_LEN_MAX) {
+                let (name, mib) = (&machine.vm.name, CONSOLE_LEN_MAX >> 20);
+                // QEMU appends: it goes on at the start of the file.
+                match File::options().write(true).open(&path).and_then(|file| file.set_len(0)) {
+                    Ok(()) => say(format_args!("{name}: its console wrote {mib} MiB; emptied")),
+                    Err(error) => say(format_args!("cannot empty {}: {error}", path.display())),
+                }
+                machine.console_start = 0;
+            }
+        }
     }
 
     fn advance_all(&mut self) {
@@ -226,7 +314,12 @@ impl Fleet {
         let machine = &mut self.machines[i];
         let is_controller = machine.vm.role == Role::Controller;
         let health = machine.vm.health.clone();
-        match self.watch.judge(&machine.vm.name, is_controller, &health) {
+        let verdict = self.watch.judge(&machine.vm.name, is_controller, &health);
+        if !self.is_ready && verdict != Some(Ok(())) && self.keeps_failing(i, now) {
+            return;
+        }
+        let machine = &mut self.machines[i];
+        match verdict {
             None => {}
             Some(Ok(())) => {
                 machine.failures = 0;
@@ -253,6 +346,22 @@ impl Fleet {
                 }
             }
         }
+    }
+
+    /// Gives a VM up whose service does nothing but fail, before the time for a start is over.
+    fn keeps_failing(&mut self, i: usize, now: Instant) -> bool {
+        if now.duration_since(self.machines[i].checked) < IDLE_TICK {
+            return false;
+        }
+        self.machines[i].checked = now;
+        let failures = self.console_tail(i).matches(SERVICE_FAILED).count();
+        if failures < SERVICE_FAILURES_MAX {
+            return false;
+        }
+        let machine = &mut self.machines[i];
+        machine.last_end = "has a service that keeps failing".to_owned();
+        machine.deaths = START_DEATHS_MAX;
+        true
     }
 
     /// A process of a VM has ended.
@@ -371,7 +480,8 @@ impl Fleet {
     }
 
     fn console_tail(&self, i: usize) -> String {
-        tail(&self.frame.layout.console(&self.machines[i].vm.name), 0)
+        let machine = &self.machines[i];
+        tail(&self.frame.layout.console(&machine.vm.name), machine.console_start)
     }
 
     /// Number of the VM called `name`.
@@ -383,12 +493,13 @@ impl Fleet {
         })
     }
 
-    /// Lets `image` be what the VM boots from next.
+    /// Lets `image` be what the VM boots from next; if that fails, nothing has changed.
     pub(super) fn set_image(&mut self, i: usize, image: &Image) -> Result<(), Error> {
-        self.machines[i].image = image.clone();
         let token = fs::read_to_string(self.frame.layout.token_file())
             .map_err(Error::step("read the client token"))?;
-        prepare::settings(&self.frame, &self.machines[i].vm, image, token.trim_end())
+        prepare::settings(&self.frame, &self.machines[i].vm, image, token.trim_end())?;
+        self.machines[i].image = image.clone();
+        Ok(())
     }
 
     /// Memory that QEMU holds for the VM, in MiB.

@@ -1,9 +1,11 @@
 //! Where everything of a cluster of VMs is on its host.
 //!
 //! The run directory holds what lives as long as the cluster (sockets, pidfiles, settings handed
-//! into VMs) and the logs; the state directory holds what outlives it: keys and the controller's
-//! disk. [`Layout::transient`] is what a stop removes.
+//! into VMs) and the logs; the state directory holds what outlives it, keys and the controller's
+//! disk, and what is large. [`Layout::left`] is what a stop removes.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The controller's port for workers, inside its VM.
@@ -19,6 +21,11 @@ pub(super) const ENDPOINT_FILE: &str = "client.endpoint";
 pub(super) const DATASETS_DIR: &str = "datasets";
 
 const STATE_DIR: &str = "state";
+
+const IMAGES_DIR: &str = "images";
+
+/// Ends of the names of files of one VM; a number may follow `.ds`.
+const VM_SUFFIXES: [&str; 5] = [".vhost", ".vsock", ".vsock_5000", ".qmp", ".ds"];
 
 /// The directories of one cluster.
 #[derive(Clone, Debug)]
@@ -80,14 +87,29 @@ impl Layout {
         self.run.join(DATASETS_DIR)
     }
 
+    /// Where images are: on a disk, as run directories are often in memory.
+    pub(super) fn images(&self) -> PathBuf {
+        self.state.join(IMAGES_DIR)
+    }
+
+    /// A link to [`Self::images`], for who knows the run directory only.
+    pub(super) fn images_link(&self) -> PathBuf {
+        self.run.join(IMAGES_DIR)
+    }
+
     /// An image of dataset number `index`.
     pub(super) fn snapshot(&self, index: usize) -> PathBuf {
-        self.run.join("images").join(format!("dataset{index}.erofs"))
+        self.images().join(format!("dataset{index}.erofs"))
     }
 
     /// The copy of a VM image that running VMs boot from.
     pub(super) fn image(&self, digest: &str) -> PathBuf {
-        self.run.join("images").join(digest.replace(':', "-"))
+        self.images().join(digest.replace(':', "-"))
+    }
+
+    /// Held by the cluster whose state this is.
+    pub(super) fn state_lock(&self) -> PathBuf {
+        self.state.join("lock")
     }
 
     pub(super) fn ssh_key(&self) -> PathBuf {
@@ -95,7 +117,7 @@ impl Layout {
     }
 
     pub(super) fn known_hosts(&self) -> PathBuf {
-        self.state.join("ssh").join("known_hosts")
+        self.run.join("known_hosts")
     }
 
     pub(super) fn host_key(&self, name: &str) -> PathBuf {
@@ -106,16 +128,62 @@ impl Layout {
         self.state.join(format!("{name}.ext4"))
     }
 
-    /// What is to be gone after a stop, besides the files of [`Self::of_vm`].
-    pub(super) fn transient(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<PathBuf> =
-            ["settings", "images", DATASETS_DIR].map(|name| self.run.join(name)).into();
-        paths.extend([
+    /// What there is of all that is to be gone after a stop, whichever VMs there were.
+    pub(super) fn left(&self) -> io::Result<Vec<PathBuf>> {
+        let mut left: Vec<PathBuf> = ["settings", DATASETS_DIR].map(|n| self.run.join(n)).into();
+        // The link's target may be that of a cluster which kept its state elsewhere.
+        left.extend(fs::read_link(self.images_link()));
+        left.extend([
+            self.images_link(),
             self.endpoint_file(),
             self.token_file(),
             self.ssh_config(),
+            self.known_hosts(),
             self.control_socket(),
         ]);
-        paths
+        for entry in fs::read_dir(&self.run)? {
+            let path = entry?.path();
+            if path.file_name().and_then(|name| name.to_str()).is_some_and(is_of_vm) {
+                left.push(path);
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// Whether a file of the run directory, going by its name, belongs to a VM.
+fn is_of_vm(name: &str) -> bool {
+    let name = name.strip_suffix(".pid").filter(|name| *name != "supervisor").map_or(name, |vm| {
+        // QEMU's is NAME.pid, a file server's NAME.dsN.pid.
+        if vm.contains('.') { vm } else { "x.vhost" }
+    });
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit() && name.contains(".ds"));
+    VM_SUFFIXES.iter().any(|suffix| name.len() > suffix.len() && name.ends_with(suffix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_vms_are_known_by_their_names() {
+        for (name, want) in [
+            ("worker1.vhost", true),
+            ("worker1.vsock", true),
+            ("worker1.vsock_5000", true),
+            ("controller.qmp", true),
+            ("worker1.pid", true),
+            ("worker1.ds0", true),
+            ("worker1.ds15", true),
+            ("worker1.ds0.pid", true),
+            ("supervisor.pid", false),
+            ("lock", false),
+            ("log", false),
+            ("state", false),
+            ("client.sock", false),
+            (".vsock", false),
+        ] {
+            assert_eq!(is_of_vm(name), want, "{name}");
+        }
     }
 }

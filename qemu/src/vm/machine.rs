@@ -40,6 +40,8 @@ pub(super) struct Machine {
     pub(super) failures: u32,
     pub(super) checked: Instant,
     pub(super) why: String,
+    /// Where in its console log its present life begins.
+    pub(super) console_start: u64,
     pub(super) pause: Duration,
     daemons: Vec<(Option<ProgramId>, PathBuf)>,
     qemu: Option<ProgramId>,
@@ -58,6 +60,7 @@ impl Machine {
             failures: 0,
             checked: now,
             why: String::new(),
+            console_start: 0,
             pause: Duration::ZERO,
             daemons: Vec::new(),
             qemu: None,

@@ -1,7 +1,8 @@
 //! Which paths a `hashctl` command line is about, so that the VMs can be shown them.
 //!
-//! It need not be exact: what is shown in vain is only looked at by nobody, and what is missed goes
-//! to the workers as bytes.
+//! It need not be exact: what is missed goes to the workers as bytes. But it errs on the side of
+//! less, as a manifest may come from elsewhere: directories are shown if the command line names
+//! them, or if they are part of a relative name, never on the word of an absolute one.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -46,8 +47,7 @@ fn is_data(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() || metadata.is_dir())
 }
 
-/// Where the files of a manifest are: the first part of relative names, the directories of
-/// absolute ones.
+/// Where the files of a manifest are: the first part of relative names, absolute ones themselves.
 fn roots(manifest: &Path) -> BTreeSet<PathBuf> {
     let Ok(file) = File::open(manifest) else { return BTreeSet::new() };
     if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
@@ -74,7 +74,7 @@ fn name_of(line: &[u8]) -> Option<&[u8]> {
 
 fn root_of(name: &Path) -> Option<PathBuf> {
     if name.is_absolute() {
-        return name.parent().map(Path::to_owned);
+        return Some(name.to_owned());
     }
     let mut components = name.components().filter(|part| *part != Component::CurDir);
     let first = components.next()?;
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!(root(b"abc  ./tree/a"), Some("tree".into()));
         assert_eq!(root(b"abc *tree/b c"), Some("tree".into()));
         assert_eq!(root(b"SHA256 (x/y) = abc"), Some("x".into()));
-        assert_eq!(root(b"abc  /a/b/c"), Some("/a/b".into()));
+        assert_eq!(root(b"abc  /a/b/c"), Some("/a/b/c".into()));
         assert_eq!(name_of(b"rubbish"), None);
         assert_eq!(name_of(b"a "), None);
     }

@@ -265,7 +265,10 @@ impl Frame {
         option("-device", "vhost-user-vsock-pci,chardev=vsock".into());
         if vm.role == Role::Controller {
             let disk = layout.state_disk(&vm.name);
-            option("-drive", comma("if=none,id=state,format=raw,file=", &disk));
+            option(
+                "-drive",
+                comma("if=none,id=state,format=raw,werror=report,rerror=report,file=", &disk),
+            );
             option("-device", "virtio-blk-pci,drive=state,serial=state".into());
         }
         for (number, share) in self.shares_of(vm) {

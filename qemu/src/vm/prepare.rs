@@ -2,19 +2,22 @@
 //! images of datasets, and what tells `hashctl` where the cluster is.
 //!
 //! Keys and the controller's disk are made once and kept; the rest is made anew. Nothing here runs
-//! a process that outlives its step.
+//! a process that outlives its step; what may take long ends with a signal.
 
 use super::error::Error;
 use super::image::Image;
 use super::layout::{CLIENT_PORT, Layout};
+use super::machine::Machine;
 use super::plan::{Frame, setting_keys};
 use super::share::{Root, Share};
 use crate::deployment::{Deployment, Role, Vm};
-use std::fs::{self, DirBuilder, OpenOptions};
+use crate::supervise::{Console, Event, Program, Restart, Supervisor};
+use nix::sys::signal::Signal;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// Size of the controller's disk. It is sparse: it takes what is written.
 const STATE_DISK_BYTES: u64 = 1 << 30;
@@ -25,23 +28,56 @@ const TOKEN_BYTES: usize = 24;
 /// What QEMU and its daemons take beside a guest's memory.
 const OVERHEAD_MIB: u64 = 64;
 
-/// Makes whatever `deployment` needs in the frame's directories.
-pub(super) fn all(frame: &Frame, deployment: &Deployment, image: &Image) -> Result<(), Error> {
-    let layout = &frame.layout;
-    check_memory(deployment)?;
-    for dir in [layout.state().to_owned(), layout.state().join("ssh"), layout.run().join("images")]
-    {
+/// Where programs of administrators are, which an ordinary user's `$PATH` may lack.
+const ADMIN_PATH: &str = ":/usr/sbin:/sbin";
+
+/// The directories of state and images, which belong to this cluster while the lock is held.
+pub(super) fn state(layout: &Layout) -> Result<File, Error> {
+    for dir in [layout.state().to_owned(), layout.state().join("ssh")] {
         private_dir(&dir)?;
     }
+    let path = layout.state_lock();
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let lock = lock.map_err(Error::write(&path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let dir = layout.state().display();
+            let text =
+                format!("another cluster keeps its state in {dir}; name another --state-dir");
+            return Err(Error::Refused(text));
+        }
+        Err(TryLockError::Error(error)) => return Err(Error::write(&path)(error)),
+    }
+    // Of a cluster that had no time to clean up, maybe with another run directory.
+    remove_all(&layout.images()).map_err(Error::write(&layout.images()))?;
+    private_dir(&layout.images())?;
+    if layout.images_link() != layout.images() {
+        link(&layout.images(), &layout.images_link())?;
+    }
+    Ok(lock)
+}
+
+/// Makes whatever `deployment` needs in the frame's directories.
+pub(super) fn all(
+    frame: &Frame,
+    deployment: &Deployment,
+    image: &Image,
+    supervisor: &mut Supervisor,
+) -> Result<(), Error> {
+    let layout = &frame.layout;
+    check_memory(deployment)?;
     ssh(layout, deployment)?;
     let token = hex(&random(TOKEN_BYTES)?);
     private_file(&layout.token_file(), format!("{token}\n").as_bytes())?;
     for (number, share) in frame.shares.iter().enumerate() {
         if let Root::Snapshot(dir) = &share.root {
             say_snapshot(share, dir);
-            let mut command = Command::new("mkfs.erofs");
+            let mut command = command("mkfs.erofs");
             command.args(["--quiet", "--all-root"]).arg(layout.snapshot(number)).arg(dir);
-            tool(&format!("take a snapshot of {}", dir.display()), &mut command)?;
+            let what = format!("take a snapshot of {}", dir.display());
+            let (status, output) = long(layout, supervisor, &command)?;
+            finished(&what, &command, status, || output)?;
         }
     }
     for vm in &deployment.vms {
@@ -112,19 +148,30 @@ fn check_memory(deployment: &Deployment) -> Result<(), Error> {
 fn ssh(layout: &Layout, deployment: &Deployment) -> Result<(), Error> {
     let key = layout.ssh_key();
     if !key.exists() {
-        let mut command = Command::new("ssh-keygen");
-        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "hashcluster", "-f"]).arg(&key);
+        // The key last: without it all is made again.
+        let fresh = key.with_extension("new");
+        for path in [fresh.clone(), fresh.with_extension("new.pub")] {
+            remove(&path).map_err(Error::write(&path))?;
+        }
+        let mut command = command("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "hashcluster", "-f"]).arg(&fresh);
         tool("make the cluster's SSH key", &mut command)?;
+        let public = key.with_extension("pub");
+        fs::rename(fresh.with_extension("new.pub"), &public).map_err(Error::write(&public))?;
+        fs::rename(&fresh, &key).map_err(Error::write(&key))?;
     }
     let (mut known_hosts, mut config) = (String::new(), String::new());
     for vm in &deployment.vms {
         let host_key = layout.host_key(&vm.name);
         if !host_key.exists() {
-            let mut command = Command::new("dropbearkey");
-            command.args(["-t", "ed25519", "-f"]).arg(&host_key);
+            let fresh = host_key.with_extension("new");
+            remove(&fresh).map_err(Error::write(&fresh))?;
+            let mut command = command("dropbearkey");
+            command.args(["-t", "ed25519", "-f"]).arg(&fresh);
             tool(&format!("make the SSH host key of {}", vm.name), &mut command)?;
+            fs::rename(&fresh, &host_key).map_err(Error::write(&host_key))?;
         }
-        let mut command = Command::new("dropbearkey");
+        let mut command = command("dropbearkey");
         command.arg("-y").arg("-f").arg(&host_key);
         let output = tool(&format!("read the SSH host key of {}", vm.name), &mut command)?;
         let public = output.lines().find(|line| line.starts_with("ssh-ed25519 "));
@@ -160,7 +207,7 @@ fn state_disk(layout: &Layout, name: &str) -> Result<(), Error> {
     private_file(&fresh, b"")?;
     let file = OpenOptions::new().write(true).open(&fresh).map_err(Error::write(&fresh))?;
     file.set_len(STATE_DISK_BYTES).map_err(Error::write(&fresh))?;
-    let mut command = Command::new("mkfs.ext4");
+    let mut command = command("mkfs.ext4");
     command.args(["-q", "-F", "-E", "root_owner=0:0", "-m", "1"]).arg(&fresh);
     tool("make the controller's disk", &mut command)?;
     fs::rename(&fresh, &disk).map_err(Error::write(&disk))
@@ -230,44 +277,107 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Runs a program to its end; what it writes to stdout.
+/// A program of the host, which may be one of administrators.
+fn command(program: &str) -> Command {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(ADMIN_PATH);
+    let mut command = Command::new(program);
+    command.env("PATH", path);
+    command
+}
+
+/// Runs a program that takes no time to its end; what it writes to stdout.
 fn tool(what: &str, command: &mut Command) -> Result<String, Error> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| {
         let program = command.get_program().display();
         Error::Step { what: format!("{what} with {program}"), error }
     })?;
-    if !output.status.success() {
-        let how = format!(
-            "{} {}",
-            command.get_program().display(),
-            crate::supervise::describe(output.status)
-        );
-        let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::Tool { what: what.to_owned(), how, output });
-    }
+    finished(what, command, output.status, || {
+        String::from_utf8_lossy(&output.stderr).trim().to_owned()
+    })?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Removes everything of [`all`] but the state, and the sockets and pidfiles of the VMs.
-pub(super) fn clean(layout: &Layout, vms: &[Vm]) -> io::Result<()> {
-    for path in layout.transient() {
-        let removed = match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
-            Ok(_) => fs::remove_file(&path),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = removed
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
+/// An error if the program that was to do `what` failed.
+fn finished(
+    what: &str,
+    command: &Command,
+    status: ExitStatus,
+    output: impl FnOnce() -> String,
+) -> Result<(), Error> {
+    if status.success() {
+        return Ok(());
+    }
+    let program = command.get_program().display();
+    let how = format!("{program} {}", crate::supervise::describe(status));
+    Err(Error::Tool { what: what.to_owned(), how, output: output() })
+}
+
+/// Runs a program to its end, or until a signal to us; its status, and what it wrote last.
+pub(super) fn long(
+    layout: &Layout,
+    supervisor: &mut Supervisor,
+    command: &Command,
+) -> Result<(ExitStatus, String), Error> {
+    let name = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let program = Program {
+        path: command.get_program().into(),
+        args: command.get_args().map(std::ffi::OsStr::to_owned).collect(),
+        env: vec![("PATH", [path, ADMIN_PATH.into()].into_iter().collect())],
+        console: Console::Background { log: layout.log(&name) },
+        name: name.clone(),
+        announces_ready: false,
+    };
+    let started = supervisor.start(program, Restart::Never);
+    let id = started.map_err(Error::step(format!("run {name}")))?;
+    let mut interrupted = None;
+    loop {
+        match supervisor.next(None, None).map_err(Error::step("wait"))? {
+            Event::Signal(caught) => {
+                supervisor.signal(id, Signal::SIGKILL);
+                interrupted = Some(Error::Interrupted(caught.signal));
+            }
+            Event::Exited { id: ended, status, .. } if ended == id => {
+                return interrupted.map_or_else(|| Ok((status, supervisor.tail(id))), Err);
+            }
+            Event::Exited { .. }
+            | Event::NotStarted { .. }
+            | Event::Ready(_)
+            | Event::Readable
+            | Event::Deadline => {}
         }
     }
-    for vm in vms {
-        clean_vm(layout, &vm.name)?;
-        let way = layout.of_vm(&vm.name, &format!("vsock_{}", super::layout::WORKER_PORT));
-        remove(&way)?;
+}
+
+/// Removes everything of [`all`] but the state, and the sockets and pidfiles of the VMs.
+pub(super) fn clean(layout: &Layout) -> io::Result<()> {
+    layout.left()?.iter().try_for_each(|path| remove_all(path))
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Removes images that none of the machines boots from any more.
+pub(super) fn drop_images(layout: &Layout, machines: &[Machine]) {
+    let used = |path: &Path| machines.iter().any(|machine| machine.image.dir == path);
+    for entry in fs::read_dir(layout.images()).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && !used(&path) {
+            // What stays is removed at the end.
+            let _ = fs::remove_dir_all(path);
+        }
+    }
 }
 
 /// Removes the sockets and the pidfile that a VM's processes left.

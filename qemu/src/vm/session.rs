@@ -5,9 +5,9 @@
 //! nothing. `run` is a supervisor itself, for as long as its command.
 
 use super::accel;
-use super::control::{self, Request};
+use super::control;
 use super::error::Error;
-use super::fleet::{Fleet, Woken};
+use super::fleet::Fleet;
 use super::image::Image;
 use super::layout::Layout;
 use super::operands;
@@ -18,21 +18,28 @@ use super::watch::Watch;
 use crate::args::{AccelChoice, VmOptions};
 use crate::deployment::{Deployment, LoadOptions, Role, check_ports_free};
 use crate::exit;
-use crate::pidfile;
 use crate::quote;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::say;
-use crate::supervise::{Console, Event, Program, Restart, Signals, Supervisor, become_daemon};
+use crate::supervise::{Console, Event, Program, Restart, Signals, Supervisor, become_daemon, sys};
+use ipc_proto::endpoint;
+use ipc_proto::limits::DATASETS_MAX;
+use nix::sys::signal::Signal;
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::sync::mpsc::Receiver;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 /// Name of the dataset that holds what `run` is given on its command line.
 const OPERANDS: &str = "paths";
+
+/// How long COMMAND may go on after a signal that asks it to end, other than SIGINT, which it may
+/// take as it likes.
+const COMMAND_STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is known before anything starts.
 struct Plan {
@@ -51,7 +58,8 @@ pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode,
         return dry_run(&plan(options, &run_path, options.state_dir().as_deref(), &[], true)?);
     }
     let control = Layout::new(&run_path, None).control_socket();
-    if is_supervised(&run_path) {
+    if control::is_supervised(&run_path) {
+        await_ready(&run_path)?;
         say(format_args!("already runs in {}; scripts/stop.sh stops it", run_path.display()));
         return control::send(&control, &run_path, "status").map(|()| ExitCode::SUCCESS);
     }
@@ -86,8 +94,17 @@ pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode,
     control::send(&control, &run_path, "status").map(|()| ExitCode::SUCCESS)
 }
 
+/// Waits until the start of a cluster that is supervised is over.
+fn await_ready(run_path: &Path) -> Result<(), Error> {
+    let control = Layout::new(run_path, None).control_socket();
+    control::send(&control, run_path, "ready")
+}
+
 /// The supervisor of [`up`], in a process of its own.
 fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
+    // Nobody else is to hold it open: its end tells of ours.
+    let announcer = sys::adopt(ready_fd).map_err(Error::step("find the descriptor to announce on"));
+    let announcer = announcer?;
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     // Ctrl-C goes to whoever started us, who passes it on.
     nix::unistd::setsid().map_err(|error| Error::step("leave the terminal")(error.into()))?;
@@ -105,7 +122,7 @@ fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
     hold(options, state.as_deref(), &[], signals, run_dir, |session| {
         let log = session.fleet.frame.layout.log("supervisor");
         become_daemon(&log).map_err(Error::step("move the messages to a log"))?;
-        announce(ready_fd).map_err(Error::step("say that the cluster is ready"))?;
+        announce(announcer).map_err(Error::step("say that the cluster is ready"))?;
         session.stay()?;
         Ok(ExitCode::SUCCESS)
     })
@@ -120,10 +137,11 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
         return dry_run(&plan(options, &run_path(options), state, &operands, true)?);
     }
     let run_path = run_path(options);
-    if is_supervised(&run_path) {
+    if control::is_supervised(&run_path) {
+        await_ready(&run_path)?;
         say(format_args!("uses the cluster in {}", run_path.display()));
         let (program, args) = command.split_first().expect("clap asks for a COMMAND");
-        let mut command = std::process::Command::new(program);
+        let mut command = Command::new(program);
         command.args(args).env(RUNTIME_DIR_VARIABLE, &run_path);
         let error = std::os::unix::process::CommandExt::exec(&mut command);
         return Err(Error::step(format!("run {}", program.display()))(error));
@@ -132,7 +150,8 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     let run_dir = match &options.run_dir {
         Some(path) => RunDir::claim(path)?,
-        None => RunDir::private()?,
+        // Not in a runtime directory, which is in memory: there may be images of datasets.
+        None => RunDir::private_in(&env::temp_dir())?,
     };
     hold(options, state, &operands, signals, run_dir, |session| session.run_command(command))
 }
@@ -154,16 +173,22 @@ fn hold(
             return Err(error);
         }
     };
-    let (layout, vms) = (plan.frame.layout.clone(), plan.deployment.vms.clone());
-    let result = prepare::clean(&layout, &vms)
+    let layout = plan.frame.layout.clone();
+    let mut state = None;
+    let result = prepare::clean(&layout)
         .map_err(Error::step("remove what an earlier cluster left"))
-        .and_then(|()| Session::open(plan, options, signals))
+        .and_then(|()| prepare::state(&layout))
+        .and_then(|lock| {
+            state = Some(lock);
+            Session::open(plan, options, signals)
+        })
         .and_then(|mut session| {
             let result = session.fleet.start().and_then(|()| work(&mut session));
             let stopped = session.fleet.stop_all();
             result.and_then(|code| stopped.map(|()| code))
         });
-    let cleaned = prepare::clean(&layout, &vms).map_err(Error::step("remove the cluster's files"));
+    let cleaned = prepare::clean(&layout).map_err(Error::step("remove the cluster's files"));
+    drop(state);
     let released = run_dir.release();
     let code = result?;
     cleaned?;
@@ -174,46 +199,45 @@ fn hold(
 /// A cluster that starts or runs.
 struct Session {
     fleet: Fleet,
-    requests: Receiver<Request>,
 }
 
 impl Session {
     fn open(mut plan: Plan, options: &VmOptions, signals: Signals) -> Result<Self, Error> {
         let layout = &plan.frame.layout;
-        plan.image = plan.image.copy_to(&layout.image(&plan.image.digest))?;
-        prepare::all(&plan.frame, &plan.deployment, &plan.image)?;
-        plan.frame.accel = match options.accel {
-            AccelChoice::Kvm => Accel::Kvm,
-            AccelChoice::Tcg => Accel::Tcg,
-            AccelChoice::Auto => {
-                accel::probe(&plan.frame.tools.qemu, &plan.image, &options.cache_dir())
-            }
-        };
+        let mut supervisor = Supervisor::new(signals);
         let watch =
             Watch::start(layout, &plan.deployment).map_err(Error::step("start a thread"))?;
+        // Others wait here from now on, even though nobody answers yet.
         let requests = watch
             .waker()
             .and_then(|waker| control::listen(&layout.control_socket(), waker))
             .map_err(Error::step("listen for commands"))?;
-        let supervisor = Supervisor::new(signals);
-        let fleet = Fleet::new(plan.frame, plan.deployment, &plan.image, supervisor, watch);
-        Ok(Self { fleet, requests })
+        plan.image = plan.image.copy_to(&layout.image(&plan.image.digest))?;
+        prepare::all(&plan.frame, &plan.deployment, &plan.image, &mut supervisor)?;
+        plan.frame.accel = match options.accel {
+            AccelChoice::Kvm => Accel::Kvm,
+            AccelChoice::Tcg => Accel::Tcg,
+            AccelChoice::Auto => {
+                let (qemu, cache) = (&plan.frame.tools.qemu, options.cache_dir());
+                accel::probe(qemu, &plan.image, &cache, layout, &mut supervisor)?
+            }
+        };
+        let Plan { deployment, image, frame } = plan;
+        Ok(Self { fleet: Fleet::new(frame, deployment, &image, supervisor, watch, requests) })
     }
 
     /// Keeps the cluster alive until a signal.
     fn stay(&mut self) -> Result<(), Error> {
         loop {
-            if let Woken::Signal(signal) = self.fleet.next(None)? {
+            if let Some(caught) = self.fleet.take_signal() {
+                let signal = caught.signal;
                 say(format_args!("{signal}: stopping the workers, then the controller"));
                 return Ok(());
             }
-            self.serve();
-        }
-    }
-
-    fn serve(&mut self) {
-        while let Ok(request) = self.requests.try_recv() {
-            request.serve(&mut self.fleet);
+            match self.fleet.take_request() {
+                Some(request) => request.serve(&mut self.fleet),
+                None => self.fleet.next(None)?,
+            }
         }
     }
 
@@ -231,20 +255,45 @@ impl Session {
         };
         let started = self.fleet.supervisor.start(program, Restart::Never);
         let id = started.map_err(Error::step(format!("run {}", path.display())))?;
+        let mut deadline: Option<Instant> = None;
         loop {
-            match self.fleet.next(None)? {
-                Woken::Other(Event::Exited { id: ended, status, .. }) if ended == id => {
-                    let code = status.code().or_else(|| status.signal().map(|n| exit::KILLED + n));
-                    let code = code.and_then(|code| u8::try_from(code).ok());
-                    return Ok(ExitCode::from(code.unwrap_or(exit::FAILED)));
-                }
-                // A terminal's Ctrl-C has reached the command already; a second one does no harm.
-                Woken::Signal(signal) => self.fleet.supervisor.signal(id, signal),
-                Woken::Other(_) | Woken::Again => {}
+            if let Some(status) = self.fleet.take_end(id) {
+                let code = status.code().or_else(|| status.signal().map(|n| exit::KILLED + n));
+                let code = code.and_then(|code| u8::try_from(code).ok());
+                return Ok(ExitCode::from(code.unwrap_or(exit::FAILED)));
             }
-            self.serve();
+            if let Some(caught) = self.fleet.take_signal() {
+                // A terminal has sent it to the command already, which would take a second one for
+                // impatience.
+                if !caught.from_terminal {
+                    self.fleet.supervisor.signal(id, caught.signal);
+                }
+                if caught.signal != Signal::SIGINT {
+                    deadline.get_or_insert(Instant::now() + COMMAND_STOP_LIMIT);
+                }
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                self.fleet.supervisor.signal(id, Signal::SIGKILL);
+                deadline = None;
+            }
+            match self.fleet.take_request() {
+                Some(request) => request.serve(&mut self.fleet),
+                None => self.fleet.next(deadline)?,
+            }
         }
     }
+}
+
+/// Removes what a supervisor that had no time for it left in its run directory.
+pub(crate) fn sweep(asked: Option<&Path>) -> Result<(), Error> {
+    let path = run_dir::or_default(asked);
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let run_dir = RunDir::claim(&path)?;
+    let cleaned = prepare::clean(&Layout::new(run_dir.path(), None));
+    run_dir.release()?;
+    cleaned.map_err(Error::step("remove the cluster's files"))
 }
 
 /// Sends a command about VMs to the supervisor.
@@ -270,10 +319,16 @@ pub(crate) fn console(asked: Option<&Path>, name: &str) -> Result<ExitCode, Erro
 pub(crate) fn ssh(asked: Option<&Path>, name: &str, args: &[OsString]) -> Error {
     let run_path = run_dir::or_default(asked);
     let config = Layout::new(&run_path, None).ssh_config();
-    if !config.exists() {
+    let Ok(text) = fs::read_to_string(&config) else {
         return Error::NotRunning { run_dir: run_path };
+    };
+    // Else it would be looked for in the network.
+    let names: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Host ")).collect();
+    if name == "*" || !names.contains(&name) {
+        let names = names.into_iter().filter(|name| *name != "*").collect::<Vec<_>>().join(", ");
+        return Error::NoSuchVm { name: name.to_owned(), names };
     }
-    let mut command = std::process::Command::new("ssh");
+    let mut command = Command::new("ssh");
     command.arg("-F").arg(config).arg("--").arg(name).args(args);
     Error::step("run ssh")(std::os::unix::process::CommandExt::exec(&mut command))
 }
@@ -281,10 +336,6 @@ pub(crate) fn ssh(asked: Option<&Path>, name: &str, args: &[OsString]) -> Error 
 fn run_path(options: &VmOptions) -> PathBuf {
     let path = run_dir::or_default(options.run_dir.as_deref());
     std::path::absolute(&path).unwrap_or(path)
-}
-
-fn is_supervised(run_path: &Path) -> bool {
-    matches!(pidfile::find(&run_dir::pidfile_of(run_path)), Ok(Some(_)))
 }
 
 fn load(options: &VmOptions) -> Result<Deployment, Error> {
@@ -301,7 +352,8 @@ fn plan(
 ) -> Result<Plan, Error> {
     let mut deployment = load(options)?;
     let mut shares: Vec<Share> = deployment.datasets.iter().map(share).collect();
-    if !operands.is_empty() && !deployment.datasets.iter().any(|d| d.name == OPERANDS) {
+    let own = env::current_exe().map_err(Error::step("find this program"))?;
+    if may_show(operands, &shares, &own) {
         shares.push(Share { name: OPERANDS.to_owned(), root: Root::Members(operands.to_vec()) });
         for vm in deployment.vms.iter_mut().filter(|vm| vm.role == Role::Worker) {
             vm.datasets.push(OPERANDS.to_owned());
@@ -322,17 +374,42 @@ fn plan(
             false => resolve(&options.virtiofsd, is_dry)?,
         },
         virtiofsd_kind: options.virtiofsd_kind,
-        own: env::current_exe().map_err(Error::step("find this program"))?,
+        own,
     };
     // The supervisor has another working directory.
     let state = state.map(std::path::absolute).transpose();
     let state = state.map_err(Error::step("find the state directory"))?;
     let layout = Layout::new(run_path, state.as_deref());
+    for vm in &deployment.vms {
+        // The longest path of a socket.
+        let path = layout.of_vm(&vm.name, "vsock_5000");
+        endpoint::check(&path).map_err(|error| {
+            Error::RunDir(RunDirError::Socket { path: run_path.to_owned(), error })
+        })?;
+    }
     let accel = match options.accel {
         AccelChoice::Kvm => Accel::Kvm,
         AccelChoice::Auto | AccelChoice::Tcg => Accel::Tcg,
     };
     Ok(Plan { deployment, image, frame: Frame { layout, tools, accel, shares } })
+}
+
+/// Whether the operands of a command can be a dataset; else their bytes go to the workers.
+fn may_show(operands: &[PathBuf], shares: &[Share], own: &Path) -> bool {
+    if operands.is_empty() || shares.iter().any(|share| share.name == OPERANDS) {
+        return false;
+    }
+    if shares.len() >= DATASETS_MAX {
+        say("there are as many datasets as there can be: the files go to the workers as bytes");
+        return false;
+    }
+    let mut view = Command::new(own);
+    view.args(["view", "--chdir", "/", "--", "true"]).stdin(Stdio::null());
+    let can_show = view.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+    if !can_show {
+        say("this host gives us no mount namespace: the files go to the workers as bytes");
+    }
+    can_show
 }
 
 fn share(dataset: &crate::deployment::Dataset) -> Share {
@@ -387,7 +464,6 @@ fn command_line(program: &Program) -> String {
     env.chain(words).collect::<Vec<String>>().join(" ")
 }
 
-fn announce(fd: u32) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{fd}"))?;
-    file.write_all(b"ready\n")
+fn announce(mut announcer: File) -> io::Result<()> {
+    announcer.write_all(b"ready\n")
 }

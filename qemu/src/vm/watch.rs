@@ -21,9 +21,6 @@ use std::time::Duration;
 /// How often the controller is asked.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long it may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-
 /// What is known of the cluster.
 #[derive(Debug, Default)]
 struct Seen {
@@ -57,6 +54,7 @@ impl Watch {
                 port: CLIENT_PORT,
             },
             token_file: layout.token_file(),
+            limit: deployment.vms[0].health.timeout,
             connection: None,
         };
         ends.push(spawn(&seen, &waker, INTERVAL, asker.into_step())?);
@@ -153,6 +151,8 @@ fn spawn(
 struct Asker {
     endpoint: Endpoint,
     token_file: PathBuf,
+    /// How long the controller may take to answer.
+    limit: Duration,
     connection: Option<Connection>,
 }
 
@@ -175,10 +175,11 @@ impl Asker {
     }
 
     fn ask(&mut self) -> Result<Status, String> {
-        let connection = match &mut self.connection {
+        let connection = match self.connection.take() {
             Some(connection) => connection,
-            none => none.insert(connect(&self.endpoint, &self.token_file)?),
+            None => self.connect()?,
         };
+        let connection = self.connection.insert(connection);
         let sent = connection.sender.send(&ClientRequest::Status, &[]);
         sent.map_err(|error| error.to_string())?;
         loop {
@@ -188,15 +189,16 @@ impl Asker {
             }
         }
     }
-}
 
-fn connect(endpoint: &Endpoint, token_file: &PathBuf) -> Result<Connection, String> {
-    let token = fs::read(token_file).map_err(|error| error.to_string())?;
-    let token = Blob::from(token.trim_ascii_end());
-    let role = Role::Client(ClientIntro { software: env!("CARGO_PKG_VERSION").to_owned(), token });
-    let connection = Connection::open(endpoint, role).map_err(|error| error.to_string())?;
-    connection.receiver.set_timeout(Some(ANSWER_LIMIT)).map_err(|error| error.to_string())?;
-    Ok(connection)
+    fn connect(&self) -> Result<Connection, String> {
+        let token = fs::read(&self.token_file).map_err(|error| error.to_string())?;
+        let token = Blob::from(token.trim_ascii_end());
+        let software = env!("CARGO_PKG_VERSION").to_owned();
+        let role = Role::Client(ClientIntro { software, token });
+        let connection = Connection::open(&self.endpoint, role).map_err(|e| e.to_string())?;
+        connection.receiver.set_timeout(Some(self.limit)).map_err(|error| error.to_string())?;
+        Ok(connection)
+    }
 }
 
 fn ssh_step(layout: &Layout, name: &str, command: &str, health: &Health) -> Step {

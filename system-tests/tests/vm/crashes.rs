@@ -7,7 +7,7 @@ use std::fs;
 fn a_controller_vm_that_is_killed_comes_back_with_its_state() {
     let site = Site::up(2);
     site.ssh("controller", "echo durable >/var/lib/hashcluster/mark; sync");
-    let key = fs::read(site.run("state/ssh/known_hosts")).unwrap();
+    let key = fs::read(site.run("known_hosts")).unwrap();
     let (qemu, worker) = (site.qemu_pid("controller").unwrap(), site.qemu_pid("worker1"));
     let waiting = site.start(site.hashctl(&["status", "--ready", "1", "--timeout-s", "150"]));
     assert!(waiting.end().status.success());
@@ -18,7 +18,7 @@ fn a_controller_vm_that_is_killed_comes_back_with_its_state() {
     assert!(ready.status.success(), "{}", ready.stderr);
     assert_eq!(site.qemu_pid("worker1"), worker);
     assert_eq!(site.ssh("controller", "cat /var/lib/hashcluster/mark"), "durable\n");
-    assert_eq!(fs::read(site.run("state/ssh/known_hosts")).unwrap(), key);
+    assert_eq!(fs::read(site.run("known_hosts")).unwrap(), key);
     let sum = site.finish(site.hashctl(&["sum", "ports.conf"]));
     assert!(sum.status.success(), "{}", sum.stderr);
 }

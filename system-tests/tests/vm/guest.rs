@@ -28,7 +28,7 @@ fn a_vm_is_what_its_settings_say_and_lets_in_nobody_else() {
 }
 
 fn only_the_pinned_key_and_no_password_opens_a_vm(site: &Site) {
-    let (port, known) = (site.ports[2], site.run("state/ssh/known_hosts"));
+    let (port, known) = (site.ports[2], site.run("known_hosts"));
     let key = format!("IdentityFile={}", site.run("state/ssh/id_ed25519").display());
     let with_key = ["-o", &key, "-o", "IdentitiesOnly=yes"];
     assert!(ssh(site, port, &known, &with_key).status.success());
@@ -87,7 +87,7 @@ fn nothing_but_ssh_and_metrics_is_reachable(site: &Site) {
     assert_eq!(answer, "1\n", "the host's port answered");
     // And the controller has nothing to say to who has no token.
     let endpoint = format!("vsock-unix:{}:5001", site.run("controller.vsock").display());
-    let mut command = site.hashctl(&["version", "--connect", &endpoint]);
+    let mut command = site.hashctl(&["status", "--connect", &endpoint]);
     command.env("HASHCLUSTER_RUNTIME_DIR", site.path("tmp"));
     let ended = site.finish(command);
     assert_eq!(ended.status.code(), Some(3), "{}", ended.stdout);

@@ -2,6 +2,7 @@
 //! KVM does not run guests; one test boots at a time.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![expect(clippy::print_stderr, reason = "a failed test shows the logs")]
 
 mod crashes;
 mod guest;

@@ -166,10 +166,15 @@ impl Site {
         text.trim().parse().ok()
     }
 
-    /// Processes whose command line has `word` and this cluster's directory.
+    /// Processes of this cluster, known by their environment, whose command line has `word`.
     pub(crate) fn processes(&self, word: &str) -> Vec<(i32, String)> {
         let place = self.dir.path().to_str().unwrap();
-        processes().into_iter().filter(|(_, l)| l.contains(place) && l.contains(word)).collect()
+        let is_ours = |pid: i32, line: &str| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            line.contains(place) || String::from_utf8_lossy(&environment).contains(place)
+        };
+        let found = processes().into_iter().filter(|(_, line)| line.contains(word));
+        found.filter(|(pid, line)| is_ours(*pid, line)).collect()
     }
 
     /// Asserts that nothing is left of a cluster but its state and logs.
@@ -178,6 +183,7 @@ impl Site {
         let processes = self.processes("");
         assert!(processes.is_empty(), "left: {processes:#?}");
         let kept = ["run/lock", "run/log", "run/state"].map(|name| self.path(name));
+        assert!(!self.run("state/images").exists());
         let mut left = files_below(&self.path("run"));
         left.retain(|path| !kept.iter().any(|kept| path.starts_with(kept)));
         assert!(left.is_empty(), "left: {left:#?}");

@@ -5,6 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+/// An ordinary user who is in the user database: OpenSSH asks for that.
+const NOBODY: u32 = 65_534;
+
 #[test]
 fn a_second_start_changes_nothing() {
     let site = Site::up(2);
@@ -36,11 +39,22 @@ fn two_starts_do_not_fight() {
     let site = Site::new(2);
     let mut first = site.start(site.run_sh(&[]));
     assert!(first.says("controller: booting"), "{}", first.stderr());
-    let second = site.finish(site.run_sh(&[]));
-    assert!(!second.status.success(), "{}", second.stdout);
-    assert!(second.stderr.contains("another start or stop is under way"), "{}", second.stderr);
+    let second = site.start(site.run_sh(&[]));
+    let sum = site.start(site.run_sh(&["sum", "ports.conf"]));
+    let status = site.finish(site.script("status.sh", &[]));
+    assert!(first.is_running(), "a look waits for nobody: {}{}", status.stdout, status.stderr);
+    assert!(status.stdout.contains("booting"), "{}{}", status.stdout, status.stderr);
     let first = first.end();
     assert!(first.status.success(), "{}", first.stderr);
+    // The others have waited for the one start, and made none.
+    let (second, sum) = (second.end(), sum.end());
+    for ended in [&second, &sum] {
+        assert!(ended.status.success(), "{}", ended.stderr);
+        assert!(!ended.stderr.contains("booting"), "{}", ended.stderr);
+    }
+    assert!(second.stderr.contains("already runs"), "{}", second.stderr);
+    assert!(sum.stdout.ends_with("  ports.conf\n"), "{}", sum.stdout);
+    assert_eq!(site.processes("qemu-system").len(), 2);
 }
 
 #[test]
@@ -48,10 +62,10 @@ fn ctrl_c_at_any_moment_of_a_start_leaves_nothing() {
     let site = Site::new(2);
     set_up();
     let moments: [&dyn Fn() -> bool; 5] = [
-        &|| site.path("run").exists(),
-        &|| site.run("controller.vhost").exists(),
+        &|| site.run("supervisor.pid").exists(),
+        &|| site.run("controller.vsock").exists(),
         &|| site.run("controller.pid").exists(),
-        &|| site.run("worker1.vhost").exists(),
+        &|| site.run("worker1.vsock").exists(),
         &|| site.run("worker1.pid").exists(),
     ];
     for (i, has_come) in moments.iter().enumerate() {
@@ -78,7 +92,7 @@ fn ctrl_c_at_any_moment_of_a_start_leaves_nothing() {
 fn a_user_who_is_not_root_boots_and_hashes_files_in_place() {
     let site = Site::new(2);
     let uid =
-        if nix::unistd::geteuid().is_root() { 54_321 } else { nix::unistd::geteuid().as_raw() };
+        if nix::unistd::geteuid().is_root() { NOBODY } else { nix::unistd::geteuid().as_raw() };
     // All that it needs, where every user may read it.
     let mut options = Vec::new();
     fs::set_permissions(&site.dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -114,12 +128,15 @@ fn a_user_who_is_not_root_boots_and_hashes_files_in_place() {
     let mut command = site.command(Path::new("setpriv"));
     if nix::unistd::geteuid().is_root() {
         let uid = uid.to_string();
-        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        // With another group, as users of a desktop have many.
+        command.args(["--reuid", &uid, "--regid", &uid, "--groups", &format!("{uid},27")]);
     }
     command.arg(site.path("bin/hashcluster-vm")).args(["run", "--ports", "ports.conf"]);
     command.args(["--run-dir", "home/run"]).args(options).arg("--");
     command.arg(site.path("bin/hashctl")).args(["sum", "-v", "home/file"]);
     command.env("HOME", site.path("home")).env_remove("HASHCLUSTER_CACHE");
+    // That of Debian's ordinary users.
+    command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
     let sum = site.finish(command);
     assert!(sum.status.success(), "{}", sum.stderr);
     let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  home/file\n";
