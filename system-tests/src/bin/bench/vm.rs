@@ -17,18 +17,15 @@ mod wire;
 use crate::report::{Report, median};
 use host::Host;
 use kept::Scratch;
+use rate::Data;
 use vms::Vms;
-
-/// Name of the dataset that the measured cluster has.
-const DATASET: &str = "bench";
 
 pub(crate) fn run(report: &mut Report) {
     let host = Host::from_environment();
     let scratch = Scratch::new();
     image::measure(report, &host);
-    let data = rate::write_data(scratch.path());
-    let dataset = format!("--dataset={DATASET}={}", data.display());
-    let vms = Vms::start(&host, &scratch, "measured", 2, &[&dataset]);
+    let data = Data::write(scratch.path());
+    let vms = Vms::start(&host, &scratch, "measured", 2, &["--config", &data.config]);
     conditions(report, &host, &vms);
     memory(report, &vms);
     rate::measure(report, &scratch, &vms, &data);

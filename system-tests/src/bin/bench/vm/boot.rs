@@ -33,9 +33,11 @@ pub(super) fn measure(report: &mut Report, host: &Host, scratch: &Scratch) {
     }
     for (boots, vms) in [(&few, FEW), (&many, MANY)] {
         report.note(&format!(
-            "cluster of {vms} VMs: ready after {:.1} s; from QEMU's start to health: controller \
-             {:.1} s, the last of {} worker(s), booted beside each other, {:.1} s",
-            median(boots.ready.clone()),
+            "cluster of {vms} VMs, ready after {:.1} s",
+            median(boots.ready.clone())
+        ));
+        report.note(&format!(
+            "  from QEMU's start to health: controller {:.1} s, then {} worker(s) at once {:.1} s",
             median(boots.controller.clone()),
             vms - 1,
             median(boots.worker.clone()),

@@ -3,6 +3,7 @@
 use super::kept::{Kept, Scratch};
 use ipc_proto::endpoint::{CLIENT_SOCKET, Endpoint, WORKER_SOCKET};
 use ipc_proto::message::{ClientReply, ClientRequest};
+use std::fs::File;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use system_tests::{bin, client};
@@ -52,7 +53,8 @@ impl<'a> Outside<'a> {
         let mut words = runner.words("hashcluster-controller");
         words.extend(["--ready-fd", "1", "--runtime-dir"].map(str::to_owned));
         words.push(text(&dir));
-        let controller = Kept::ready(&mut Kept::tied(&words)).expect("the controller starts");
+        let controller = Kept::ready(Kept::tied(&words).stderr(log(&dir, "controller")));
+        let controller = controller.unwrap_or_else(|| panic!("no controller:\n{}", logs(&dir)));
         Self { dir, _worker: None, _controller: controller, _scratch: PhantomData }
     }
 
@@ -62,12 +64,13 @@ impl<'a> Outside<'a> {
         let mut words = runner.words("hashcluster-worker");
         words.extend(["--threads", "1", "--name", "worker1", "--runtime-dir"].map(str::to_owned));
         words.push(text(&outside.dir));
-        let worker = Kept::start(&mut Kept::tied(&words));
+        let worker = Kept::start(Kept::tied(&words).stderr(log(&outside.dir, "worker")));
         let mut asker = client(&outside.dir.join(CLIENT_SOCKET));
         let request = ClientRequest::WaitReady { workers: 1, timeout_ms: READY_TIMEOUT_MS };
         asker.sender.send(&request, &[]).expect("the controller lives");
         let (reply, _) = asker.receiver.receive().expect("the controller lives");
-        assert!(matches!(reply, ClientReply::Ready { enough: true, .. }), "{runner:?}: {reply:?}");
+        let is_ready = matches!(reply, ClientReply::Ready { enough: true, .. });
+        assert!(is_ready, "no worker: {reply:?}\n{}", logs(&outside.dir));
         Self { _worker: Some(worker), ..outside }
     }
 
@@ -82,6 +85,15 @@ impl<'a> Outside<'a> {
     pub(super) fn client_endpoint(&self) -> Endpoint {
         Endpoint::Unix(self.dir.join(CLIENT_SOCKET))
     }
+}
+
+fn log(dir: &Path, name: &str) -> File {
+    File::create(dir.join(format!("{name}.log"))).expect("room for a file")
+}
+
+fn logs(dir: &Path) -> String {
+    let read = |name| std::fs::read_to_string(dir.join(format!("{name}.log"))).unwrap_or_default();
+    ["controller", "worker"].map(read).concat()
 }
 
 fn text(path: &Path) -> String {

@@ -157,14 +157,15 @@ impl Flow {
                 self.next += 1;
             }
             let (reply, _) = self.client.receiver.receive().expect("the controller lives");
-            match reply {
-                ClientReply::Results { runs, failures, .. } => {
-                    assert!(failures.is_empty(), "{failures:?}");
-                    resolved += runs.iter().map(|run| u64::from(run.len)).sum::<u64>();
-                }
-                ClientReply::Window { window, .. } => self.window = window,
-                other => panic!("unexpected {other:?}"),
+            if let ClientReply::Window { window, .. } = reply {
+                self.window = window;
+                continue;
             }
+            let ClientReply::Results { runs, failures, .. } = reply else {
+                panic!("unexpected {reply:?}")
+            };
+            assert!(failures.is_empty(), "{failures:?}");
+            resolved += runs.iter().map(|run| u64::from(run.len)).sum::<u64>();
         }
         let bytes = FRAMES * INLINE_LEN_MAX as u64;
         bytes as f64 / start.elapsed().as_secs_f64() / 1e6
