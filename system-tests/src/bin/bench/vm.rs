@@ -39,7 +39,7 @@ pub(crate) fn run(report: &mut Report) {
 fn conditions(report: &mut Report, host: &Host, vms: &Vms<'_>) {
     report.note(&format!(
         "VMs of 192 MiB and 1 CPU on {}, accelerator {}, guest Linux {}, {} image",
-        host.qemu_version(),
+        host::qemu_version(),
         vms.accel().name(),
         host.image_value("kernel"),
         host.image_value("kind")

@@ -37,13 +37,13 @@ impl Host {
         let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
         value.unwrap_or("unknown").to_owned()
     }
+}
 
-    #[expect(clippy::unused_self, reason = "it is the host's")]
-    pub(super) fn qemu_version(&self) -> String {
-        let output = Command::new("qemu-system-x86_64").arg("--version").output();
-        let output = output.expect("setup.sh made sure of it").stdout;
-        let text = String::from_utf8_lossy(&output);
-        let version = text.lines().next().and_then(|line| line.split(" version ").nth(1));
-        format!("QEMU {}", version.unwrap_or("of an unknown version"))
-    }
+/// Of the QEMU that `hashcluster-vm` finds.
+pub(super) fn qemu_version() -> String {
+    let output = Command::new("qemu-system-x86_64").arg("--version").output();
+    let output = output.expect("setup.sh made sure of it").stdout;
+    let text = String::from_utf8_lossy(&output);
+    let version = text.lines().next().and_then(|line| line.split(" version ").nth(1));
+    format!("QEMU {}", version.unwrap_or("of an unknown version"))
 }
