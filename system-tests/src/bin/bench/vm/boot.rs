@@ -50,11 +50,7 @@ pub(super) fn measure(report: &mut Report, host: &Host, scratch: &Scratch) {
 impl Boots {
     fn add(&mut self, cluster: &Vms<'_>) {
         self.ready.push(cluster.ready_after);
-        for (name, &seconds) in &cluster.healthy_after {
-            if name == "controller" {
-                self.controller.push(seconds);
-            }
-        }
+        self.controller.push(cluster.healthy_after["controller"]);
         let workers = cluster.healthy_after.iter().filter(|(name, _)| *name != "controller");
         self.worker.push(workers.map(|(_, &seconds)| seconds).fold(0.0, f64::max));
     }
