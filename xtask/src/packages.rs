@@ -28,6 +28,10 @@ pub(crate) const FOR_BENCHES: &[Need] = &[
     ("redis-server", &["redis-server"]),
 ];
 
+/// What `cargo xtask bench vm` needs beside what `qemu/setup.sh` sees to.
+pub(crate) const FOR_VM_BENCH: &[Need] =
+    &[("cc", &["gcc", "libc6-dev"]), ("qemu-x86_64", &["qemu-user"])];
+
 /// Installs what is missing of `needs` if we may, else says how to.
 pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
     let missing: Vec<&Need> = needs.iter().filter(|(program, _)| !has_program(program)).collect();

@@ -2,7 +2,8 @@
 #![expect(clippy::cast_precision_loss, reason = "counts become figures for people")]
 //! Ratios, measured side by side and interleaved in one run; `docs/benchmarks.md` has the method.
 //!
-//! Usage: `bench [GROUP…]`, through `cargo xtask bench`.
+//! Usage: `bench [GROUP…]`, through `cargo xtask bench`. Without a group, all but those that take
+//! minutes.
 
 mod bystander;
 mod files;
@@ -12,6 +13,7 @@ mod inline;
 mod large;
 mod latency;
 mod report;
+mod vm;
 
 use report::Report;
 
@@ -27,6 +29,9 @@ const GROUPS: [Group; 7] = [
     ("idle", idle::run),
 ];
 
+/// Groups that run only when they are named.
+const NAMED_GROUPS: [Group; 1] = [("vm", vm::run)];
+
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
@@ -34,17 +39,18 @@ fn main() {
         ["redis-worker", path] => return latency::redis_worker(path),
         _ => {}
     }
-    if let Some(unknown) = args.iter().find(|arg| GROUPS.iter().all(|(name, _)| name != arg)) {
-        let names: Vec<_> = GROUPS.iter().map(|(name, _)| *name).collect();
+    let groups = || GROUPS.iter().chain(&NAMED_GROUPS);
+    if let Some(unknown) = args.iter().find(|arg| groups().all(|(name, _)| name != arg)) {
+        let names: Vec<_> = groups().map(|(name, _)| *name).collect();
         println!("unknown group '{unknown}'; one of {}", names.join(", "));
         std::process::exit(2);
     }
     let mut report = Report::new();
-    for (name, run) in GROUPS {
-        if args.is_empty() || args.iter().any(|arg| arg == name) {
-            report.group(name);
-            run(&mut report);
-        }
+    let by_default = if args.is_empty() { &GROUPS[..] } else { &[] };
+    let named = groups().filter(|(name, _)| args.iter().any(|arg| arg == name));
+    for (name, run) in by_default.iter().chain(named) {
+        report.group(name);
+        run(&mut report);
     }
     std::process::exit(report.finish());
 }
