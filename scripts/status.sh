@@ -8,6 +8,9 @@ root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 # shellcheck source=scripts/lib/cluster
 . "$root/scripts/lib/cluster"
 
+# A VM without KVM takes half a second.
+readonly GUEST_LIMIT_S=4
+
 usage() { sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; }
 
 # The names of the sockets in the run directory that begin with $1.
@@ -64,7 +67,7 @@ main() {
     printf 'sockets: %s %s\n' "$(sockets client.)" "$(sockets worker.)"
   else
     printf '%s\n' "$table"
-    ask_guests "$asked"
+    ask_guests "$asked" "$GUEST_LIMIT_S"
     local name
     for name in "${vms[@]}"; do
       show_guest "$name" "$asked/$name"
