@@ -15,10 +15,14 @@ root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 . "$root/scripts/lib/cluster"
 # shellcheck source=scripts/lib/doctor-host
 . "$root/scripts/lib/doctor-host"
+# shellcheck source=scripts/lib/doctor-room
+. "$root/scripts/lib/doctor-room"
 # shellcheck source=scripts/lib/doctor-files
 . "$root/scripts/lib/doctor-files"
 # shellcheck source=scripts/lib/doctor-cluster
 . "$root/scripts/lib/doctor-cluster"
+# shellcheck source=scripts/lib/doctor-guest
+. "$root/scripts/lib/doctor-guest"
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
@@ -69,6 +73,7 @@ main() {
   cluster=unknown
   [[ -z $bin ]] || find_cluster
   check_host
+  check_room
   case $cluster in
     vms) check_vms ;;
     local) check_local ;;
