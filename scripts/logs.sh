@@ -38,7 +38,8 @@ main() {
   find_cluster
   if [[ " ${vms[*]} " == *" $name "* ]]; then
     if "$bin/hashcluster-vm" ssh "$name" true 2>/dev/null; then
-      exec "$bin/hashcluster-vm" ssh "$name" logread "${follow[@]}"
+      # -F is -f with what is there already.
+      exec "$bin/hashcluster-vm" ssh "$name" logread "${follow[@]/#-f/-F}"
     fi
     printf 'logs.sh: %s does not answer over SSH; this is its console\n' "$name" >&2
   fi
