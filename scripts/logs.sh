@@ -1,32 +1,55 @@
 #!/usr/bin/env bash
-# Shows the log of a VM: its syslog while it runs, its console otherwise. -f goes on as it grows.
+# Shows the log of a VM: its syslog while it runs, else its console. -f goes on as it grows. NAME may
+# also be `supervisor`, and in a cluster without VMs `controller` or a worker such as w1.
 # Usage: scripts/logs.sh [--run-dir DIR] NAME [-f]
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
+# shellcheck source=scripts/lib/cluster
+. "$root/scripts/lib/cluster"
 
-usage() { sed -n '2,3s/^# //p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; }
+
+# What is in the run directory of NAME, the console first.
+find_file() {
+  local path
+  for path in "$run_dir/log/$1.console.log" "$run_dir/log/$1.log"; do
+    [[ ! -r $path ]] || { printf '%s\n' "$path"; return; }
+  done
+  return 1
+}
 
 main() {
-  local name='' follow=()
+  local name='' follow=() file
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir) export HASHCLUSTER_RUNTIME_DIR=${2:?needs a directory}; shift ;;
+      --run-dir) (($# > 1)) || misused '--run-dir needs a directory'
+        export HASHCLUSTER_RUNTIME_DIR=$2
+        shift ;;
       -f) follow=(-f) ;;
-      -*) usage >&2; exit 2 ;;
-      *) name=$1 ;;
+      -* | */* | '') misused "unknown argument '$1'" ;;
+      *) [[ -z $name ]] || misused "more than one NAME"
+        name=$1 ;;
     esac
     shift
   done
-  [[ -n $name ]] || { usage >&2; exit 2; }
-  if "$root/scripts/vm.sh" ssh "$name" true 2>/dev/null; then
-    exec "$root/scripts/vm.sh" ssh "$name" logread "${follow[@]}"
+  [[ -n $name ]] || misused 'NAME is missing'
+  find_cluster
+  if [[ " ${vms[*]} " == *" $name "* ]]; then
+    if "$bin/hashcluster-vm" ssh "$name" true 2>/dev/null; then
+      # -F is -f with what is there already.
+      exec "$bin/hashcluster-vm" ssh "$name" logread "${follow[@]/#-f/-F}"
+    fi
+    printf 'logs.sh: %s does not answer over SSH; this is its console\n' "$name" >&2
   fi
-  local console
-  console=$("$root/scripts/vm.sh" console "$name")
-  [[ -r $console ]] || { printf 'logs.sh: there is no log of %s\n' "$name" >&2; exit 3; }
-  exec tail -n 200 "${follow[@]}" -- "$console"
+  if ! file=$(find_file "$name"); then
+    [[ $cluster != vms ]] || printf 'logs.sh: the VMs are %s\n' "${vms[*]}" >&2
+    printf 'logs.sh: there is no log of %s in %s%s\n' "$name" "$run_dir/log" \
+      "$([[ $cluster != none ]] || printf ', and no cluster runs there')" >&2
+    exit 3
+  fi
+  exec tail -n 200 "${follow[@]}" -- "$file"
 }
 
 main "$@"

@@ -1,28 +1,35 @@
 #!/usr/bin/env bash
-# Shows the workers as they are now, again and again, until Ctrl-C.
+# Shows the workers as they are now, every SECONDS (default 1), until Ctrl-C.
 # Usage: scripts/monitor.sh [--run-dir DIR] [SECONDS]
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
+# shellcheck source=scripts/lib/cluster
+. "$root/scripts/lib/cluster"
 
 usage() { sed -n '2,3s/^# //p' "${BASH_SOURCE[0]}"; }
 
 main() {
-  local pause=1 bin shown
+  local pause_s=1 shown clear=''
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir) export HASHCLUSTER_RUNTIME_DIR=${2:?needs a directory}; shift ;;
-      *) [[ $1 =~ ^[0-9]+$ && $1 -gt 0 ]] || { usage >&2; exit 2; }; pause=$1 ;;
+      --run-dir) (($# > 1)) || misused '--run-dir needs a directory'
+        export HASHCLUSTER_RUNTIME_DIR=$2
+        shift ;;
+      *) [[ $1 =~ ^[1-9][0-9]{0,4}$ ]] || misused "'$1' is no number of seconds"
+        pause_s=$1 ;;
     esac
     shift
   done
-  bin=$("$root/scripts/bin-dir.sh" --no-build)
+  find_cluster
+  [[ $cluster == busy ]] || require_cluster
+  [[ ! -t 1 ]] || clear='\033[H\033[2J'
   trap 'exit 0' INT
   while true; do
     shown=$("$bin/hashctl" status) || exit
-    printf '\033[H\033[2J%s\n' "$shown"
-    sleep "$pause"
+    printf "$clear%s\n\n" "$shown"
+    sleep "$pause_s"
   done
 }
 

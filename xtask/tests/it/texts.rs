@@ -30,11 +30,47 @@ fn no_path_of_one_machine_is_written_down() {
     check_absent(&needles, |_| false, reason);
 }
 
+/// Whether `line` switches the check of SSH host keys off, as an option or as a line of ssh_config(5).
+fn skips_host_keys(line: &str) -> bool {
+    let option = ["stricthost", "keychecking"].concat();
+    let line = line.to_ascii_lowercase();
+    line.match_indices(&option).any(|(at, _)| {
+        let rest = line[at + option.len()..].trim_start_matches([' ', '\t', '=', '"', '\'']);
+        let value = rest.split(|c: char| !c.is_ascii_alphanumeric()).next();
+        matches!(value, Some("no" | "off"))
+    })
+}
+
 #[test]
 fn ssh_host_keys_are_always_checked() {
-    let needles =
-        ["no", "off"].map(|value| format!("{}={value}", ["StrictHost", "KeyChecking"].concat()));
+    let found = files().into_iter().flat_map(|file| {
+        let lines = file.text.lines().enumerate().filter(|(_, line)| skips_host_keys(line));
+        lines.map(|(i, _)| format!("{}:{}", file.path, i + 1)).collect::<Vec<_>>()
+    });
     let reason = "host keys are made by the host and pinned; a session that skips the check talks \
                   to anybody";
-    check_absent(&needles, |_| false, reason);
+    refuse(&found.collect::<Vec<_>>(), reason);
+}
+
+#[test]
+fn a_skipped_host_key_is_seen_however_it_is_written() {
+    let option = ["StrictHost", "KeyChecking"].concat();
+    for (after, skips) in [
+        ("=no", true),
+        (" no", true),
+        ("   =  off", true),
+        ("=\"no\"", true),
+        (" No # why", true),
+        (" yes", false),
+        ("=accept-new", false),
+        (" nowhere", false),
+        ("", false),
+    ] {
+        assert_eq!(skips_host_keys(&format!("ssh -o {option}{after}")), skips, "{after:?}");
+        assert_eq!(
+            skips_host_keys(&format!("{}{after}", option.to_lowercase())),
+            skips,
+            "{after:?}"
+        );
+    }
 }
