@@ -11,9 +11,8 @@ use tempfile::tempdir;
 fn without_a_controller_one_line_says_where_and_what_to_do() {
     let dir = tempdir().unwrap();
     let socket = dir.path().join("client.sock");
-    for args in
-        [&["sum", "/dev/null"][..], &["check", "m"], &["status"], &["status", "--ready", "1"]]
-    {
+    let ready = ["status", "--ready", "1", "--timeout-s", "1"];
+    for args in [&["sum", "/dev/null"][..], &["check", "m"], &["status"], &ready] {
         let ours = run(hashctl(&socket).args(args));
         let want = format!(
             "hashctl: no controller at {} (No such file or directory); start one with \
