@@ -67,7 +67,8 @@ newest() {
 # Sets `base` to the unpacked packages, made once of the newest ones, offline of the last ones.
 find_base() {
   local debs key
-  if ! newest; then
+  # Lists that are missing or old can be read anew by root.
+  if ! newest && ! { ((EUID == 0)) && apt_get update >&2 && newest; }; then
     [[ -r $cache/last ]] ||
       die "apt cannot give linux-image-cloud-amd64 and others; on Debian: sudo apt-get update" 3
     mapfile -t debs <"$cache/last"

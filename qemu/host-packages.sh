@@ -18,9 +18,7 @@ modprobe kmod
 dropbearkey dropbear-bin
 ssh openssh-client
 ssh-keygen openssh-client
-unshare util-linux
 flock util-linux
-mount mount
 '
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }

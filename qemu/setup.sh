@@ -5,7 +5,9 @@
 set -euo pipefail
 
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
-cache=${HASHCLUSTER_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/hashcluster}
+# The same for what is called below, which would find it by itself if called alone.
+export HASHCLUSTER_CACHE=${HASHCLUSTER_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set, HASHCLUSTER_CACHE neither}/.cache}/hashcluster}
+cache=$HASHCLUSTER_CACHE
 
 usage() { sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; }
 

@@ -14,8 +14,9 @@ main() {
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir) run_dir=(--run-dir "${2:?needs a directory}"); shift ;;
-      --image) image=(--image "${2:?needs a value}"); shift ;;
+      --run-dir | --image) (($# > 1)) || { usage >&2; exit 2; } ;;&
+      --run-dir) run_dir=(--run-dir "$2"); shift ;;
+      --image) image=(--image "$2"); shift ;;
       *) usage >&2; exit 2 ;;
     esac
     shift

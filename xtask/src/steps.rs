@@ -5,7 +5,7 @@ use crate::packages;
 use crate::release;
 use crate::tools::{Failure, cargo, has_program, output, root, run};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,16 @@ pub(crate) fn test() -> Result<(), Failure> {
     steps.lints()?;
     let bin_dir = steps.step("static release binaries", release::build)?;
     steps.step("tests", || {
-        // The house rules are xtask's tests, and have run already.
-        let mut tests = cargo(&["test", "--workspace", "--exclude", "xtask"]);
-        run(tests.env("HASHCLUSTER_BIN_DIR", &bin_dir))
+        // The house rules are xtask's tests, and have run already; tests in VMs come below.
+        let others = ["--exclude", "xtask", "--exclude", "system-tests"];
+        run(cargo(&["test", "--workspace"]).args(others).env("HASHCLUSTER_BIN_DIR", &bin_dir))?;
+        system_tests(&bin_dir, &["--lib", "--bins", "--test", "it"])
     })?;
+    // It installs what is missing, which takes minutes where much is.
+    steps.step("programs and image for VMs", || {
+        run(Command::new(root().join("qemu/setup.sh")).arg(&bin_dir))
+    })?;
+    steps.step("tests in VMs", || system_tests(&bin_dir, &["--test", "vm"]))?;
     steps.summary();
     Ok(())
 }
@@ -31,6 +37,11 @@ pub(crate) fn lint() -> Result<(), Failure> {
     steps.lints()?;
     steps.summary();
     Ok(())
+}
+
+fn system_tests(bin_dir: &Path, which: &[&str]) -> Result<(), Failure> {
+    let mut tests = cargo(&["test", "-p", "system-tests"]);
+    run(tests.args(which).env("HASHCLUSTER_BIN_DIR", bin_dir))
 }
 
 #[derive(Default)]

@@ -6,7 +6,8 @@ use super::error::Error;
 use super::fleet::Fleet;
 use super::image::Image;
 use super::prepare;
-use super::table::table;
+use super::table::{state, table};
+use crate::deployment::Role;
 use crate::say::say;
 use crate::{pidfile, run_dir};
 use std::io::{self, BufRead, BufReader, PipeWriter, Read, Write};
@@ -93,9 +94,9 @@ impl Request {
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
         let result = match word {
             "ready" => Ok(()),
-            "stop" => each(fleet, rest, |fleet, i| fleet.stop(&[i])),
-            "start" => each(fleet, rest, start),
-            "restart" => each(fleet, rest, |fleet, i| {
+            "stop" => self.each(fleet, rest, |fleet, i| fleet.stop(&[i])),
+            "start" => self.each(fleet, rest, start),
+            "restart" => self.each(fleet, rest, |fleet, i| {
                 fleet.stop(&[i])?;
                 start(fleet, i)
             }),
@@ -111,6 +112,23 @@ impl Request {
     /// Whoever asked may have gone; the work is done all the same.
     fn tell(&mut self, text: &str) {
         let _ = self.stream.write_all(format!("{text}\n").as_bytes());
+    }
+
+    /// Acts on one VM after the other, if all that are named exist.
+    fn each(
+        &mut self,
+        fleet: &mut Fleet,
+        names: &str,
+        act: impl Fn(&mut Fleet, usize) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let found: Vec<usize> =
+            names.split(' ').map(|name| fleet.find(name)).collect::<Result<_, _>>()?;
+        for i in found {
+            act(fleet, i)?;
+            let machine = &fleet.machines[i];
+            self.tell(&format!("{}: {}", machine.vm.name, state(machine)));
+        }
+        Ok(())
     }
 
     /// Puts the image in `dir` into one VM after the other, the controller last. A VM that does
@@ -179,20 +197,11 @@ fn start(fleet: &mut Fleet, i: usize) -> Result<(), Error> {
     if fleet.machines[i].phase == super::machine::Phase::Down {
         fleet.begin(i);
     }
-    fleet.await_healthy(&[i], deadline)
-}
-
-fn each(
-    fleet: &mut Fleet,
-    names: &str,
-    act: impl Fn(&mut Fleet, usize) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let found: Vec<usize> =
-        names.split(' ').map(|name| fleet.find(name)).collect::<Result<_, _>>()?;
-    for i in found {
-        act(fleet, i)?;
+    fleet.await_healthy(&[i], deadline)?;
+    match fleet.machines[i].vm.role {
+        Role::Controller => fleet.await_reconnected(deadline),
+        Role::Worker => Ok(()),
     }
-    Ok(())
 }
 
 /// Sends a command to the supervisor whose socket is at `path`, and prints what it answers.

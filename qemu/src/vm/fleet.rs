@@ -144,6 +144,23 @@ impl Fleet {
         }
     }
 
+    /// Waits until the workers that run have found a controller again that was started anew.
+    pub(super) fn await_reconnected(&mut self, deadline: Instant) -> Result<(), Error> {
+        let is_away = |fleet: &Self, i: &usize| {
+            let Machine { vm, phase, .. } = &fleet.machines[*i];
+            *phase == Phase::Healthy
+                && fleet.watch.judge(&vm.name, false, &vm.health) != Some(Ok(()))
+        };
+        while let Some(away) = (1..self.machines.len()).find(|i| is_away(self, i)) {
+            if Instant::now() >= deadline {
+                return Err(self.late(away));
+            }
+            self.next(Some(deadline))?;
+            self.go_on()?;
+        }
+        Ok(())
+    }
+
     /// An error if a signal asks for something else than what is under way.
     fn go_on(&self) -> Result<(), Error> {
         match self.signal {

@@ -169,52 +169,45 @@ impl Frame {
     fn file_server(&self, vm: &Vm, number: usize, share: &Share) -> Daemon {
         let id = Share::id(number);
         let socket = self.layout.of_vm(&vm.name, &id);
-        let mut command: Vec<OsString> = Vec::new();
-        let sources = match &share.root {
-            Root::Members(members) => members.as_slice(),
-            Root::Directory(dir) | Root::Snapshot(dir) => std::slice::from_ref(dir),
-        };
-        let is_joined = matches!(share.root, Root::Members(_));
-        let needs_view = is_joined || self.tools.virtiofsd_kind == VirtiofsdKind::C;
-        if needs_view {
-            command.extend([self.tools.own.clone().into(), "view".into(), "--chdir".into()]);
-            command.push(self.layout.run().into());
-            for source in sources {
-                let option = if is_joined { "--member" } else { "--directory" };
-                command.extend([option.into(), source.into()]);
+        let mut args: Vec<OsString> = vec!["view".into(), "--chdir".into()];
+        args.push(self.layout.run().into());
+        match &share.root {
+            Root::Members(members) => {
+                args.extend(members.iter().flat_map(|member| ["--member".into(), member.into()]));
             }
-            command.push("--".into());
+            Root::Directory(dir) | Root::Snapshot(dir) => {
+                args.extend(["--directory".into(), dir.into()]);
+            }
         }
-        let source = if needs_view { Path::new(VIEW) } else { sources[0].as_path() };
-        command.push(self.tools.virtiofsd.clone().into());
-        command.extend(self.virtiofsd_args(&socket, source));
-        let path = PathBuf::from(command.remove(0));
+        args.extend(["--".into(), self.tools.virtiofsd.clone().into()]);
+        args.extend(words(self.virtiofsd_args()));
+        // Its view has moved /run away, but stands where the socket is to be.
+        args.push(joined(
+            "--socket-path=",
+            Path::new(socket.file_name().expect("a socket's path")),
+        ));
         let log = self.layout.log(&format!("{}.{id}", vm.name));
-        let program = background(format!("{} dataset {}", vm.name, share.name), path, command, log);
-        Daemon { program, socket }
+        let name = format!("{} dataset {}", vm.name, share.name);
+        Daemon { program: background(name, self.tools.own.clone(), args, log), socket }
     }
 
-    fn virtiofsd_args(&self, socket: &Path, source: &Path) -> Vec<OsString> {
+    const fn virtiofsd_args(&self) -> &'static [&'static str] {
         match self.tools.virtiofsd_kind {
-            // Its view has moved /run away, but stands where the socket is to be.
-            VirtiofsdKind::C => vec![
-                "-f".into(),
-                joined("--socket-path=", Path::new(socket.file_name().expect("a socket's path"))),
-                "-o".into(),
-                joined("source=", source),
-                "-o".into(),
-                "sandbox=namespace,cache=auto,no_xattr,no_posix_lock,no_flock,log_level=warn"
-                    .into(),
-                "--rlimit-nofile=0".into(),
+            VirtiofsdKind::C => &[
+                "-f",
+                "-o",
+                "source=/mnt",
+                "-o",
+                "sandbox=namespace,cache=auto,no_xattr,no_posix_lock,no_flock,log_level=warn",
+                "--rlimit-nofile=0",
             ],
-            VirtiofsdKind::Rust => vec![
-                joined("--socket-path=", socket),
-                joined("--shared-dir=", source),
-                "--sandbox=none".into(),
-                "--readonly".into(),
-                "--cache=auto".into(),
-                "--log-level=error".into(),
-                "--rlimit-nofile=0".into(),
+            VirtiofsdKind::Rust => &[
+                "--shared-dir=/mnt",
+                "--sandbox=none",
+                "--readonly",
+                "--cache=auto",
+                "--log-level=error",
+                "--rlimit-nofile=0",
             ],
         }
     }

@@ -21,8 +21,11 @@ pub(super) fn table(fleet: &Fleet) -> String {
         rows.push([
             vm.name.clone(),
             role.to_owned(),
-            state(machine),
-            format!("{}s", machine.since.elapsed().as_secs()),
+            state(machine).to_owned(),
+            match machine.phase == Phase::Down {
+                true => "-".to_owned(),
+                false => format!("{}s", machine.since.elapsed().as_secs()),
+            },
             memory,
             machine.image.digest.chars().take(19).collect(),
             format!("127.0.0.1:{}", vm.metrics_port),
@@ -32,7 +35,8 @@ pub(super) fn table(fleet: &Fleet) -> String {
     aligned(&rows)
 }
 
-fn state(machine: &Machine) -> String {
+/// What a VM is at, in a word.
+pub(super) fn state(machine: &Machine) -> &'static str {
     match machine.phase {
         Phase::Down => "stopped",
         Phase::Daemons { .. } | Phase::Booting => "booting",
@@ -41,7 +45,6 @@ fn state(machine: &Machine) -> String {
         Phase::Ending { .. } => "stopping",
         Phase::Resting { .. } => "restarting",
     }
-    .to_owned()
 }
 
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
