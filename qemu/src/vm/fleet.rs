@@ -43,6 +43,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A VM that was well for so long starts over with the first pause.
 const GOOD_LIFE: Duration = Duration::from_secs(60);
 
+/// A VM that is not healthy so long after its boot, or after a third of the time for a start if that
+/// is more, is booted again: its wire may never answer, if it was dialled at a bad moment.
+const BOOT_LIMIT: Duration = Duration::from_secs(30);
+
 /// Failures of the service in a VM, during a start of the cluster, after which it is not waited
 /// for.
 const SERVICE_FAILURES_MAX: usize = 3;
@@ -327,7 +331,7 @@ impl Fleet {
 
     /// Looks at what is known of a running VM's health.
     fn check(&mut self, i: usize, now: Instant) {
-        let startup = self.deployment.startup_timeout;
+        let boot_limit = BOOT_LIMIT.max(self.deployment.startup_timeout / START_DEATHS_MAX);
         let machine = &mut self.machines[i];
         let is_controller = machine.vm.role == Role::Controller;
         let health = machine.vm.health.clone();
@@ -349,7 +353,7 @@ impl Fleet {
             Some(Err(why)) => {
                 machine.why = why;
                 if machine.phase == Phase::Booting {
-                    if self.is_ready && now.duration_since(machine.since) > startup {
+                    if now.duration_since(machine.since) > boot_limit {
                         machine.last_end = format!("is not healthy: {}", machine.why);
                         self.fall(i);
                     }

@@ -65,6 +65,7 @@ pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode,
     }
     // What is wrong with the command line is said before anything else happens.
     load(options)?;
+    warn_root();
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     let mut supervisor = Supervisor::new(signals);
     let program = Program {
@@ -92,6 +93,12 @@ pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode,
         say(format_args!("first  export {RUNTIME_DIR_VARIABLE}={}", quote::path(&run_path)));
     }
     control::send(&control, &run_path, "status").map(|()| ExitCode::SUCCESS)
+}
+
+fn warn_root() {
+    if nix::unistd::geteuid().is_root() {
+        say("runs as root, and so do QEMU and its daemons; an ordinary user is enough");
+    }
 }
 
 /// Waits until the start of a cluster that is supervised is over.
@@ -147,6 +154,7 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
         return Err(Error::step(format!("run {}", program.display()))(error));
     }
     load(options)?;
+    warn_root();
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     let run_dir = match &options.run_dir {
         Some(path) => RunDir::claim(path)?,

@@ -27,6 +27,73 @@ fn a_vm_is_what_its_settings_say_and_lets_in_nobody_else() {
     a_restart_keeps_the_address_and_the_key(&site);
 }
 
+#[test]
+fn what_cluster_toml_says_reaches_its_vm() {
+    let site = Site::new(3);
+    let p = &site.ports;
+    let (first, second) = (
+        format!("{} metrics={}\n{} metrics={}\n", p[0], p[1], p[2], p[3]),
+        format!("{} metrics={} dataset=some host=archive mem=224M\n", p[4], p[5]),
+    );
+    site.write("ports.conf", &(first + &second));
+    fs::create_dir(site.path("some")).unwrap();
+    fs::write(site.path("some/file"), "abc").unwrap();
+    fs::create_dir(site.path("other")).unwrap();
+    site.write(
+        "cluster.toml",
+        r#"
+        [vm.worker1]
+        memory = "256M"
+        cpuset = "0"
+        threads = 2
+        sched = "batch"
+        memlock = "32M"
+        health = { command = "sv status /run/service/hashcluster-worker", interval_s = 1 }
+        [start]
+        strategy = "sequential"
+        [datasets.some]
+        dir = "some"
+        [datasets.other]
+        dir = "other"
+        snapshot = true
+        "#,
+    );
+    let up = site.finish(site.run_sh(&[]));
+    assert!(up.status.success(), "{}", up.stderr);
+    let place =
+        |what: &str| up.stderr.find(what).unwrap_or_else(|| panic!("{what}: {}", up.stderr));
+    assert!(place("worker1: healthy") < place("archive: booting"));
+    assert_eq!(site.worker("worker1", "threads"), Some(2));
+    assert_eq!(site.worker("archive", "threads"), Some(1));
+    let facts = "pid=$(pidof hashcluster-worker); awk '/^MemTotal/ { print $2 }' /proc/meminfo; \
+                 awk '/^Max locked/ { print $4 }' /proc/$pid/limits; \
+                 cut -d ' ' -f 41 /proc/$pid/task/*/stat | sort -u; ls /data";
+    let facts = |name| site.ssh(name, facts).lines().map(str::to_owned).collect::<Vec<_>>();
+    let (ours, theirs) = (facts("worker1"), facts("archive"));
+    assert_eq!(ours[1], (32 << 20).to_string());
+    // The threads that hash have the policy (3 is SCHED_BATCH), the others keep theirs.
+    assert!(ours.contains(&"3".to_owned()) && !theirs.contains(&"3".to_owned()), "{ours:?}");
+    assert!(ours.ends_with(&["other".to_owned(), "some".to_owned()]), "{ours:?}");
+    assert!(theirs.ends_with(&["some".to_owned()]) && !theirs.contains(&"other".to_owned()));
+    let memory = [&ours, &theirs].map(|facts| facts[0].parse::<u64>().unwrap() >> 10);
+    assert!(memory[0] > 200 && memory[0] < 256 && memory[1] < memory[0], "{memory:?}");
+    let allowed = |name| {
+        let path = format!("/proc/{}/status", site.qemu_pid(name).unwrap());
+        let text = fs::read_to_string(path).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.unwrap().trim().to_owned()
+    };
+    assert_eq!(allowed("worker1"), "0");
+    // A snapshot that one worker lacks, a live directory that both have.
+    let sum = site.finish(site.hashctl(&["sum", "-v", "some/file"]));
+    assert!(sum.stdout.starts_with("ba7816bf"), "{}", sum.stderr);
+    assert!(sum.stderr.contains("by name in dataset some"), "{}", sum.stderr);
+    let mounts = site.ssh("worker1", "grep ' /data/' /proc/mounts");
+    for kind in ["virtiofs ro,nosuid,nodev,noexec", "erofs ro,nosuid,nodev,noexec"] {
+        assert!(mounts.contains(kind), "{mounts}");
+    }
+}
+
 fn only_the_pinned_key_and_no_password_opens_a_vm(site: &Site) {
     let (port, known) = (site.ports[2], site.run("known_hosts"));
     let key = format!("IdentityFile={}", site.run("state/ssh/id_ed25519").display());

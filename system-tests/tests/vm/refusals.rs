@@ -108,6 +108,34 @@ fn a_vm_that_never_becomes_healthy() {
     assert_refused(&site, site.run_sh(&[]), 3, &words);
 }
 
+/// A copy of the image in which the script `text` stands in place of the worker.
+fn image_with_worker(site: &Site, text: &str) {
+    fs::create_dir_all(site.path("image")).unwrap();
+    let image = set_up_value("--image");
+    for file in ["kernel", "initrd", "image.txt"] {
+        fs::copy(image.join(file), site.path("image").join(file)).unwrap();
+    }
+    fs::create_dir_all(site.path("more/usr/bin")).unwrap();
+    site.write("more/usr/bin/hashcluster-worker", text);
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(site.path("more/usr/bin/hashcluster-worker"), mode).unwrap();
+    // The kernel unpacks one archive after the other, each at a multiple of four; a later file
+    // replaces an earlier one.
+    let mut command = site.command(Path::new("bash"));
+    let append = "truncate -s %4 image/initrd && cd more && echo usr/bin/hashcluster-worker | cpio -o -H newc >>../image/initrd";
+    command.args(["-c", append]);
+    let ended = site.finish(command);
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+#[test]
+fn a_service_that_keeps_failing_is_not_waited_for() {
+    let site = Site::new(2);
+    image_with_worker(&site, "#!/bin/sh\necho no luck today >&2\nexit 7\n");
+    let words = ["worker1 has a service that keeps failing", "with status 7", "no luck today"];
+    assert_refused(&site, site.run_sh(&["--image", "image"]), 3, &words);
+}
+
 #[test]
 fn an_accelerator_that_opens_and_hangs() {
     let site = Site::new(2);

@@ -1,7 +1,8 @@
 //! The scripts as users and their cron jobs call them.
 
-use crate::site::{Site, repository, set_up_value, until};
+use crate::site::{Ended, Site, repository, set_up_value, until};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 fn scripts() -> Vec<PathBuf> {
@@ -99,6 +100,74 @@ fn vms_are_stopped_started_and_restarted_by_name() {
     });
     monitor.interrupt();
     assert!(monitor.end().status.success());
+}
+
+/// The doctor has failed checks, each with a remedy below it, that say each of `words`.
+#[track_caller]
+fn assert_fails(ended: &Ended, words: &[&str]) {
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    let failed: Vec<_> = lines.windows(2).filter(|pair| pair[0].starts_with("FAIL")).collect();
+    assert!(failed.iter().all(|pair| pair[1].starts_with("      -> ")), "{}", ended.stdout);
+    for word in words {
+        let has_word = failed.iter().any(|pair| pair.concat().contains(word));
+        assert!(has_word, "no {word:?} in {}", ended.stdout);
+    }
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_what_to_do() {
+    let site = Site::up(2);
+    let well = site.finish(site.script("doctor.sh", &[]));
+    assert!(well.status.success(), "{}{}", well.stdout, well.stderr);
+    site.ssh("worker1", "sv stop /run/service/hashcluster-worker");
+    let ill = site.finish(site.script("doctor.sh", &[]));
+    assert_fails(&ill, &["hashcluster-worker", "worker1: not connected to the controller"]);
+    let key = site.run("state/ssh/id_ed25519");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let ill = site.finish(site.script("doctor.sh", &[]));
+    assert_fails(&ill, &["id_ed25519 has mode 644", "chmod 600"]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    site.ssh("worker1", "sv start /run/service/hashcluster-worker");
+    until("a worker that is back", || site.worker("worker1", "items"));
+    run(&site, "stop.sh", &[]);
+    let none = site.finish(site.script("doctor.sh", &["--ports", "ports.conf"]));
+    assert!(none.status.success(), "{}{}", none.stdout, none.stderr);
+}
+
+#[test]
+fn a_stop_ends_what_is_under_way() {
+    let site = Site::up(2);
+    let before = site.qemu_pid("worker1");
+    let mut restart = site.start(site.script("restart.sh", &["worker1"]));
+    until("another worker1", || site.qemu_pid("worker1").filter(|&pid| Some(pid) != before));
+    assert!(restart.is_running(), "it waits for worker1 to be healthy");
+    let stop = site.finish(site.script("stop.sh", &[]));
+    assert!(stop.status.success(), "{}", stop.stderr);
+    assert!(!restart.end().status.success(), "it was not done");
+    site.assert_clean();
+}
+
+#[test]
+fn two_builds_of_the_image_are_equal() {
+    let site = Site::new(2);
+    let bin_dir = system_tests::bin("hashctl").parent().unwrap().to_owned();
+    for (name, umask) in [("first", "022"), ("second", "077")] {
+        let mut command = site.command(Path::new("bash"));
+        let build = format!("umask {umask}; exec \"$0\" {name} \"$1\"");
+        command.args(["-c", &build]).arg(repository("qemu/dev-image.sh")).arg(&bin_dir);
+        let ended = site.finish(command);
+        assert!(ended.status.success(), "{}", ended.stderr);
+    }
+    for file in ["kernel", "initrd", "image.txt"] {
+        let read = |name| fs::read(site.path(name).join(file)).unwrap();
+        assert!(read("first") == read("second"), "{file}");
+    }
+    assert!(fs::metadata(site.path("first/initrd")).unwrap().len() <= 6_000_000);
+    let mut command = site.command(Path::new("bash"));
+    command.args(["-c", "zstd -dc first/initrd | wc -c"]);
+    let unpacked: u64 = site.finish(command).stdout.trim().parse().unwrap();
+    assert!(unpacked <= 14_000_000, "{unpacked}");
 }
 
 /// A copy of the image with another digest; `change` makes it another one.
