@@ -144,6 +144,20 @@ pub struct Order {
     /// Entries of the first batch that were given out.
     given: usize,
     pushed: u64,
+    tally: Tally,
+}
+
+/// How far the work is, in files: what stands for none is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Files that are known.
+    pub files: u64,
+    /// Their bytes, as far as lengths are known.
+    pub bytes: u64,
+    /// Files that have their outcome.
+    pub files_done: u64,
+    /// Their bytes.
+    pub bytes_done: u64,
 }
 
 impl Order {
@@ -151,6 +165,16 @@ impl Order {
     pub fn push(&mut self, batch: Batch) {
         let first = self.pushed;
         self.pushed += batch.len() as u64;
+        for entry in &batch.entries {
+            if !matches!(entry.verdict, Verdict::Mark(_)) {
+                self.tally.files += 1;
+                self.tally.bytes += entry.size;
+            }
+            if matches!(entry.verdict, Verdict::Problem(_) | Verdict::Skipped(_)) {
+                self.tally.files_done += 1;
+                self.tally.bytes_done += entry.size;
+            }
+        }
         self.batches.push_back((first, batch));
     }
 
@@ -164,6 +188,12 @@ impl Order {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
+    }
+
+    /// How far the work is.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// Sets the outcome of an entry that waits for it. A digest of the wrong length, or an entry
@@ -182,13 +212,20 @@ impl Order {
             Ok(_) => return false,
             Err(problem) => entry.verdict = Verdict::Problem(problem),
         }
+        let size = entry.size;
+        self.tally.files_done += 1;
+        self.tally.bytes_done += size;
         true
     }
 
     /// Sets the length of a file that was not known before.
     pub fn set_size(&mut self, number: u64, size: u64) {
-        if let Some(entry) = self.entry(number) {
-            entry.size = size;
+        let Some(entry) = self.entry(number) else { return };
+        let old = std::mem::replace(&mut entry.size, size);
+        let is_done = entry.verdict == Verdict::Digest;
+        self.tally.bytes = self.tally.bytes - old + size;
+        if is_done {
+            self.tally.bytes_done = self.tally.bytes_done - old + size;
         }
     }
 

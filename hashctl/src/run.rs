@@ -10,7 +10,8 @@ use crate::order::{Batch, Item, Order, Verdict};
 use crate::output::Out;
 use crate::plane::Route;
 use crate::problem::Problem;
-use crate::say::{io_text, say};
+use crate::progress::Progress;
+use crate::say::{self, io_text, say};
 use crate::signals::Signals;
 use ipc_socket::{ConnectError, ReceiveError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -114,8 +115,10 @@ pub(crate) fn run(
         said_waiting: false,
         is_produced: false,
         lost: None,
+        progress: Progress::start(),
     };
     let result = run.all(printer);
+    say::clear();
     run.handover.stop();
     match result {
         Ok(()) => Exit::from_ok(printer.is_ok()),
@@ -188,6 +191,7 @@ struct Run {
     is_produced: bool,
     /// Why the connection ended, while nothing depended on it.
     lost: Option<ClientError>,
+    progress: Progress,
 }
 
 impl Run {
@@ -206,7 +210,8 @@ impl Run {
             if is_over {
                 return Err(ClientError::Nonsense("the jobs ended before their items").into());
             }
-            self.wait(PollTimeout::NONE)?;
+            self.progress.show(self.order.tally(), self.is_produced);
+            self.wait(self.progress.timeout())?;
         }
     }
 

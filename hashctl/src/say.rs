@@ -2,11 +2,40 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Goes to the start of a terminal's line and clears it.
+const CLEAR: &str = "\r\x1b[K";
+
+/// Whether there is a line that the next one takes the place of.
+static IS_REPLACEABLE: AtomicBool = AtomicBool::new(false);
 
 /// Writes `hashctl: TEXT`.
 pub(crate) fn say(text: fmt::Arguments<'_>) {
     // Nobody is left to tell when standard error is gone: no panic.
-    let _ = io::stderr().lock().write_all(line(&text.to_string()).as_bytes());
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all((cleared() + &line(&text.to_string())).as_bytes());
+}
+
+/// Shows `text` until something else is said.
+pub(crate) fn replace(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all((cleared() + text).as_bytes());
+    IS_REPLACEABLE.store(true, Ordering::Relaxed);
+}
+
+/// Clears what [`replace`] shows.
+pub(crate) fn clear() {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr.write_all(cleared().as_bytes());
+}
+
+/// For who holds standard error.
+fn cleared() -> String {
+    match IS_REPLACEABLE.swap(false, Ordering::Relaxed) {
+        true => CLEAR.to_owned(),
+        false => String::new(),
+    }
 }
 
 fn line(text: &str) -> String {

@@ -1,6 +1,7 @@
 //! The status as text for a person.
 
 use super::health;
+use crate::size::bytes;
 use ipc_proto::message::{JobStatus, Status, WorkerStatus};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -162,20 +163,6 @@ fn age(ms: u64) -> String {
         (0, 0, m, s) => format!("{m} min {s} s"),
         (0, h, m, _) => format!("{h} h {m} min"),
         (d, h, _, _) => format!("{d} d {h} h"),
-    }
-}
-
-/// A size with three digits at least and a binary unit.
-fn bytes(len: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if len < 1024 {
-        return format!("{len} B");
-    }
-    let unit = usize::try_from(len.ilog2() / 10 - 1).expect("at most five");
-    let tenths = u128::from(len) * 10 / (1_u128 << (10 * (unit + 1)));
-    match tenths {
-        1000.. => format!("{} {}", tenths / 10, units[unit]),
-        _ => format!("{}.{} {}", tenths / 10, tenths % 10, units[unit]),
     }
 }
 

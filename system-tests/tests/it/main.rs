@@ -7,6 +7,7 @@ mod ends;
 mod faults;
 mod limits;
 mod oracle;
+mod progress;
 mod run_sh;
 mod support;
 mod vsock;

@@ -182,11 +182,26 @@ fn a_first_boot_has_read_everything(site: &Site) {
         // Nothing has yet said why it waits for random numbers.
         assert_eq!(site.ssh(name, "cat /sys/class/misc/hw_random/rng_current"), "virtio_rng.0\n");
     }
+    arguments_reach_a_service_as_they_are(site);
     let digest =
         fs::read_to_string(crate::site::set_up_value("--image").join("image.txt")).unwrap();
     let digest = digest.lines().find_map(|line| line.strip_prefix("digest ")).unwrap();
     let version = site.finish(site.hashctl(&["version"]));
     assert!(version.stdout.contains(digest), "{}", version.stdout);
+}
+
+/// Whatever a line of the settings holds, it is one argument, and nobody evaluates it.
+fn arguments_reach_a_service_as_they_are(site: &Site) {
+    let lines =
+        ["a b", "$(touch /tmp/evaluated)", "`id`", "'\"", "*", "  two  spaces ", "\\n;&|#", ""];
+    let mut script = "mkdir -p /tmp/c/args; cat >/tmp/c/args/raw <<'END'\n".to_owned();
+    script += &lines.map(|line| format!("{line}\n")).concat();
+    script += "END\n. /usr/lib/hashcluster/functions; config=/tmp/c\n";
+    script += "(start test printf '<%s>\\n') 2>&1; rm -r /tmp/c; ls /tmp/evaluated 2>&1; true";
+    let said = site.ssh("worker1", &script);
+    let want = lines.map(|line| format!("<{line}>\n")).concat();
+    assert!(said.starts_with(&want), "{said}");
+    assert!(said.contains("No such file"), "{said}");
 }
 
 fn the_root_is_in_memory_and_has_room(site: &Site) {

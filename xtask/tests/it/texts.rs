@@ -30,6 +30,22 @@ fn no_path_of_one_machine_is_written_down() {
     check_absent(&needles, |_| false, reason);
 }
 
+#[test]
+fn nothing_opens_a_vm_with_a_password() {
+    let needles = [
+        ["ssh", "pass"],
+        ["chpass", "wd"],
+        ["PasswordAuthentication ", "yes"],
+        ["PermitEmptyPasswords ", "yes"],
+        ["debug-", "tweaks"],
+        ["empty-root-", "password"],
+        ["allow-empty-", "password"],
+    ];
+    let reason =
+        "VMs are opened with keys alone; root's password is locked, and none is written down";
+    check_absent(&needles.map(|parts| parts.concat()), |_| false, reason);
+}
+
 /// Whether `line` switches the check of SSH host keys off, as an option or as a line of ssh_config(5).
 fn skips_host_keys(line: &str) -> bool {
     let option = ["stricthost", "keychecking"].concat();
