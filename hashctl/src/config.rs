@@ -6,12 +6,12 @@ use crate::exit::Exit;
 use crate::plane::Choice;
 use crate::quote::quote;
 use ipc_proto::Blob;
-use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR};
+use ipc_proto::endpoint::{Endpoint, EndpointError};
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Names the runtime directory when no argument does.
 const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
@@ -86,8 +86,7 @@ impl Config {
                 let asked =
                     global.runtime_dir.or_else(|| variable(RUNTIME_DIR_VARIABLE).map(Into::into));
                 let xdg = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
-                let exists = Path::new(SYSTEM_RUNTIME_DIR).is_dir();
-                let dir = endpoint::runtime_dir(asked, exists, xdg);
+                let dir = ipc_socket::client_runtime_dir(asked, xdg);
                 datasets = Some(dir.join(DATASETS_DIR));
                 discovery::find(&dir)?
             }

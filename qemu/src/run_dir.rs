@@ -110,7 +110,7 @@ impl RunDir {
 
     /// Makes a directory that no one else knows; [`Self::release`] removes it.
     pub(crate) fn private() -> Result<Self, RunDirError> {
-        Self::private_in(&user_runtime_dir().unwrap_or_else(|| PathBuf::from("/tmp")))
+        Self::private_in(&xdg().unwrap_or_else(|| PathBuf::from("/tmp")))
     }
 
     /// The same, in `parent`, where others that nobody holds any more are removed.
@@ -186,32 +186,30 @@ pub(crate) fn pidfile_of(path: &Path) -> PathBuf {
 pub(crate) fn or_default(asked: Option<&Path>) -> PathBuf {
     let asked = asked.map(Path::to_owned);
     let uid = nix::unistd::geteuid().as_raw();
-    choose(asked.or_else(runtime_dir_variable), uid, user_runtime_dir())
+    choose(asked.or_else(runtime_dir_variable), uid, xdg())
 }
 
 /// The run directory where `hashctl` looks when it is told nothing.
 pub(crate) fn found_by_clients() -> PathBuf {
-    let xdg = env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    endpoint::runtime_dir(runtime_dir_variable(), Path::new(SYSTEM_RUNTIME_DIR).is_dir(), xdg)
+    ipc_socket::client_runtime_dir(runtime_dir_variable(), xdg())
 }
 
 fn runtime_dir_variable() -> Option<PathBuf> {
     env::var_os(RUNTIME_DIR_VARIABLE).filter(|dir| !dir.is_empty()).map(PathBuf::from)
 }
 
-fn user_runtime_dir() -> Option<PathBuf> {
+fn xdg() -> Option<PathBuf> {
     let dir = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)?;
     (dir.is_absolute() && dir.is_dir()).then_some(dir)
 }
 
-/// Unlike a client, which takes the system's directory when it is there, a cluster takes it only
-/// for root: nobody else can make it.
+/// Unlike a client, which looks into the system's directory first, a cluster takes it only for
+/// root: nobody else can make it.
 fn choose(asked: Option<PathBuf>, uid: u32, xdg: Option<PathBuf>) -> PathBuf {
-    match (asked, uid, xdg) {
-        (Some(dir), _, _) => dir,
-        (None, 0, _) => PathBuf::from(SYSTEM_RUNTIME_DIR),
-        (None, _, Some(xdg)) => xdg.join("hashcluster"),
-        (None, _, None) => PathBuf::from(format!("/tmp/hashcluster-{uid}")),
+    match (asked, uid) {
+        (Some(dir), _) => dir,
+        (None, 0) => PathBuf::from(SYSTEM_RUNTIME_DIR),
+        (None, _) => ipc_socket::user_runtime_dir(xdg, uid),
     }
 }
 

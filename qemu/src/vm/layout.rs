@@ -4,6 +4,7 @@
 //! into VMs) and the logs; the state directory holds what outlives it, keys and the controller's
 //! disk, and what is large. [`Layout::left`] is what a stop removes.
 
+use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_TOKEN_FILE};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,6 @@ pub(super) const WORKER_PORT: u32 = 5000;
 
 /// The controller's port for clients, inside its VM.
 pub(super) const CLIENT_PORT: u32 = 5001;
-
-/// What tells hashctl where the controller is.
-pub(super) const ENDPOINT_FILE: &str = "client.endpoint";
 
 /// What tells hashctl which directories are datasets.
 pub(super) const DATASETS_DIR: &str = "datasets";
@@ -72,11 +70,11 @@ impl Layout {
     }
 
     pub(super) fn endpoint_file(&self) -> PathBuf {
-        self.run.join(ENDPOINT_FILE)
+        self.run.join(CLIENT_ENDPOINT_FILE)
     }
 
     pub(super) fn token_file(&self) -> PathBuf {
-        self.run.join("client.token")
+        self.run.join(CLIENT_TOKEN_FILE)
     }
 
     pub(super) fn ssh_config(&self) -> PathBuf {
