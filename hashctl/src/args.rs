@@ -20,8 +20,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Group)]
 pub(crate) struct Global {
-    /// Directory with the controller's sockets [default: $HASHCLUSTER_RUNTIME_DIR, else
-    /// /run/hashcluster, else $XDG_RUNTIME_DIR/hashcluster]
+    /// Directory with the controller's sockets [default: $HASHCLUSTER_RUNTIME_DIR, else where there
+    /// is a controller: /run/hashcluster, $XDG_RUNTIME_DIR/hashcluster or /tmp/hashcluster-UID]
     #[arg(long, value_name = "DIR", global = true, conflicts_with = "connect")]
     pub(crate) runtime_dir: Option<PathBuf>,
     /// The controller's client socket: unix:PATH, or a path with a slash; of a controller in a VM
