@@ -4,6 +4,8 @@
 //! A VM whose process ends, or that stays unhealthy, is started again after a pause that grows; its
 //! leases have gone to others by then. Before the cluster is ready, three ends of one VM give up.
 
+mod console;
+
 use super::control::{Request, Requests};
 use super::error::Error;
 use super::image::Image;
@@ -14,11 +16,10 @@ use super::qmp;
 use super::watch::Watch;
 use crate::deployment::{Deployment, Role, Strategy};
 use crate::say::{indented, say};
-use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log, tail};
+use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log};
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -46,16 +47,6 @@ const GOOD_LIFE: Duration = Duration::from_secs(60);
 /// A VM that is not healthy so long after its boot, or after a third of the time for a start if that
 /// is more, is booted again: its wire may never answer, if it was dialled at a bad moment.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
-
-/// Failures of the service in a VM, during a start of the cluster, after which it is not waited
-/// for.
-const SERVICE_FAILURES_MAX: usize = 3;
-
-/// What the guest writes to its console when its service has failed.
-const SERVICE_FAILED: &str = " failed with ";
-
-/// A console log that grows past it while its VM runs is emptied: guests do not fill their host.
-const CONSOLE_LEN_MAX: u64 = 16 << 20;
 
 pub(super) struct Fleet {
     pub(super) frame: Frame,
@@ -275,25 +266,6 @@ impl Fleet {
         }
     }
 
-    fn limit_consoles(&mut self) {
-        if self.consoles_checked.elapsed() < IDLE_TICK {
-            return;
-        }
-        self.consoles_checked = Instant::now();
-        for machine in &mut self.machines {
-            let path = self.frame.layout.console(&machine.vm.name);
-            if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > CONSOLE_LEN_MAX) {
-                let (name, mib) = (&machine.vm.name, CONSOLE_LEN_MAX >> 20);
-                // QEMU appends: it goes on at the start of the file.
-                match File::options().write(true).open(&path).and_then(|file| file.set_len(0)) {
-                    Ok(()) => say(format_args!("{name}: its console wrote {mib} MiB; emptied")),
-                    Err(error) => say(format_args!("cannot empty {}: {error}", path.display())),
-                }
-                machine.console_start = 0;
-            }
-        }
-    }
-
     fn advance_all(&mut self) {
         for i in 0..self.machines.len() {
             self.advance(i, Instant::now());
@@ -367,22 +339,6 @@ impl Fleet {
                 }
             }
         }
-    }
-
-    /// Gives a VM up whose service does nothing but fail, before the time for a start is over.
-    fn keeps_failing(&mut self, i: usize, now: Instant) -> bool {
-        if now.duration_since(self.machines[i].checked) < IDLE_TICK {
-            return false;
-        }
-        self.machines[i].checked = now;
-        let failures = self.console_tail(i).matches(SERVICE_FAILED).count();
-        if failures < SERVICE_FAILURES_MAX {
-            return false;
-        }
-        let machine = &mut self.machines[i];
-        machine.last_end = "has a service that keeps failing".to_owned();
-        machine.deaths = START_DEATHS_MAX;
-        true
     }
 
     /// A process of a VM has ended.
@@ -490,21 +446,6 @@ impl Fleet {
         Error::Late { name: machine.vm.name.clone(), limit, why, tail: self.all_tails(i) }
     }
 
-    /// What the VM's processes wrote last, and its console.
-    fn all_tails(&self, i: usize) -> String {
-        let machine = &self.machines[i];
-        let programs = machine.daemon_ids().into_iter().chain(machine.qemu_id());
-        let mut tails: Vec<String> = programs.map(|id| self.supervisor.tail(id)).collect();
-        tails.push(self.console_tail(i));
-        tails.retain(|tail| !tail.is_empty());
-        tails.join("\n")
-    }
-
-    fn console_tail(&self, i: usize) -> String {
-        let machine = &self.machines[i];
-        tail(&self.frame.layout.console(&machine.vm.name), machine.console_start)
-    }
-
     /// Number of the VM called `name`.
     pub(super) fn find(&self, name: &str) -> Result<usize, Error> {
         let found = self.machines.iter().position(|machine| machine.vm.name == name);
@@ -521,14 +462,5 @@ impl Fleet {
         prepare::settings(&self.frame, &self.machines[i].vm, image, token.trim_end())?;
         self.machines[i].image = image.clone();
         Ok(())
-    }
-
-    /// Memory that QEMU holds for the VM, in MiB.
-    pub(super) fn resident_mib(&self, i: usize) -> Option<u64> {
-        let pid = self.machines[i].qemu_pid(&self.supervisor)?;
-        let text =
-            fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib / 1024)
     }
 }

@@ -5,6 +5,8 @@ use super::machine::{Machine, Phase};
 use crate::deployment::Role;
 use crate::quote;
 use std::fmt::Write;
+use std::fs;
+use std::path::Path;
 
 /// The table, with a line of headings.
 pub(super) fn table(fleet: &Fleet) -> String {
@@ -17,7 +19,7 @@ pub(super) fn table(fleet: &Fleet) -> String {
             Role::Controller => "controller",
             Role::Worker => "worker",
         };
-        let memory = fleet.resident_mib(i).map_or_else(|| "-".to_owned(), |mib| format!("{mib}M"));
+        let memory = resident_mib(fleet, i).map_or_else(|| "-".to_owned(), |mib| format!("{mib}M"));
         rows.push([
             vm.name.clone(),
             role.to_owned(),
@@ -33,6 +35,14 @@ pub(super) fn table(fleet: &Fleet) -> String {
         ]);
     }
     aligned(&rows)
+}
+
+/// Memory that QEMU holds for the VM, in MiB.
+fn resident_mib(fleet: &Fleet, i: usize) -> Option<u64> {
+    let pid = fleet.machines[i].qemu_pid(&fleet.supervisor)?;
+    let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
 /// What a VM is at, in a word.

@@ -1,6 +1,6 @@
 //! What stands in the way of a start: each is told, and nothing is left of it.
 
-use crate::site::{Site, files_below, repository, set_up_value};
+use crate::site::{Site, copy_image, files_below, repository};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -63,11 +63,7 @@ fn qemu_that_is_missing() {
 #[test]
 fn a_kernel_that_is_none() {
     let site = Site::new(2);
-    fs::create_dir(site.path("image")).unwrap();
-    let image = set_up_value("--image");
-    for file in ["initrd", "image.txt"] {
-        fs::copy(image.join(file), site.path("image").join(file)).unwrap();
-    }
+    copy_image(&site.path("image"), &["initrd", "image.txt"]);
     site.write("image/kernel", "no kernel at all");
     assert_refused(&site, site.run_sh(&["--image", "image"]), 3, &["controller", "kernel"]);
     fs::remove_file(site.path("image/kernel")).unwrap();
@@ -78,11 +74,7 @@ fn a_kernel_that_is_none() {
 #[test]
 fn a_kernel_without_its_root_is_shown_by_its_console() {
     let site = Site::new(2);
-    fs::create_dir(site.path("image")).unwrap();
-    let image = set_up_value("--image");
-    for file in ["kernel", "image.txt"] {
-        fs::copy(image.join(file), site.path("image").join(file)).unwrap();
-    }
+    copy_image(&site.path("image"), &["kernel", "image.txt"]);
     site.write("image/initrd", "no initrd at all");
     let words = ["controller", "Kernel panic", "Unable to mount root"];
     assert_refused(&site, site.run_sh(&["--image", "image"]), 3, &words);
@@ -110,11 +102,7 @@ fn a_vm_that_never_becomes_healthy() {
 
 /// A copy of the image in which the script `text` stands in place of the worker.
 fn image_with_worker(site: &Site, text: &str) {
-    fs::create_dir_all(site.path("image")).unwrap();
-    let image = set_up_value("--image");
-    for file in ["kernel", "initrd", "image.txt"] {
-        fs::copy(image.join(file), site.path("image").join(file)).unwrap();
-    }
+    copy_image(&site.path("image"), &["kernel", "initrd", "image.txt"]);
     fs::create_dir_all(site.path("more/usr/bin")).unwrap();
     site.write("more/usr/bin/hashcluster-worker", text);
     let mode = fs::Permissions::from_mode(0o755);

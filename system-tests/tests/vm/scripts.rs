@@ -1,6 +1,6 @@
 //! The scripts as users and their cron jobs call them.
 
-use crate::site::{Ended, Site, repository, set_up_value, until};
+use crate::site::{Ended, Site, copy_image, repository, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -172,11 +172,8 @@ fn two_builds_of_the_image_are_equal() {
 
 /// A copy of the image with another digest; `change` makes it another one.
 fn image(site: &Site, name: &str, change: impl FnOnce(&Path)) -> PathBuf {
-    let (from, dir) = (set_up_value("--image"), site.path(name));
-    fs::create_dir(&dir).unwrap();
-    for file in ["kernel", "initrd"] {
-        fs::copy(from.join(file), dir.join(file)).unwrap();
-    }
+    let dir = site.path(name);
+    copy_image(&dir, &["kernel", "initrd"]);
     fs::write(dir.join("image.txt"), format!("digest sha256:{name}\nkind dev\n")).unwrap();
     change(&dir);
     dir

@@ -273,6 +273,15 @@ pub(crate) fn set_up_value(option: &str) -> PathBuf {
     PathBuf::from(value.unwrap())
 }
 
+/// Copies files of the VM image into the new directory `dir`.
+pub(crate) fn copy_image(dir: &Path, files: &[&str]) {
+    fs::create_dir(dir).unwrap();
+    let image = set_up_value("--image");
+    for file in files {
+        fs::copy(image.join(file), dir.join(file)).unwrap();
+    }
+}
+
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path)
 }

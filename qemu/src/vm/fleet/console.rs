@@ -1,0 +1,71 @@
+//! What guests write to their consoles: kept short, shown when a start fails, and looked at for the
+//! failures of a service that a start need not wait for.
+
+use super::{Fleet, IDLE_TICK, START_DEATHS_MAX};
+use crate::say::say;
+use crate::supervise::tail;
+use std::fs::{self, File};
+use std::time::Instant;
+
+/// Failures of the service in a VM, during a start of the cluster, after which it is not waited
+/// for.
+const SERVICE_FAILURES_MAX: usize = 3;
+
+/// What the guest writes to its console when its service has failed.
+const SERVICE_FAILED: &str = " failed with ";
+
+/// A console log that grows past it while its VM runs is emptied: guests do not fill their host.
+const CONSOLE_LEN_MAX: u64 = 16 << 20;
+
+impl Fleet {
+    /// Empties logs that have grown too long.
+    pub(super) fn limit_consoles(&mut self) {
+        if self.consoles_checked.elapsed() < IDLE_TICK {
+            return;
+        }
+        self.consoles_checked = Instant::now();
+        for machine in &mut self.machines {
+            let path = self.frame.layout.console(&machine.vm.name);
+            if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > CONSOLE_LEN_MAX) {
+                let (name, mib) = (&machine.vm.name, CONSOLE_LEN_MAX >> 20);
+                // QEMU appends: it goes on at the start of the file.
+                match File::options().write(true).open(&path).and_then(|file| file.set_len(0)) {
+                    Ok(()) => say(format_args!("{name}: its console wrote {mib} MiB; emptied")),
+                    Err(error) => say(format_args!("cannot empty {}: {error}", path.display())),
+                }
+                machine.console_start = 0;
+            }
+        }
+    }
+
+    /// Gives a VM up whose service does nothing but fail, before the time for a start is over.
+    pub(super) fn keeps_failing(&mut self, i: usize, now: Instant) -> bool {
+        if now.duration_since(self.machines[i].checked) < IDLE_TICK {
+            return false;
+        }
+        self.machines[i].checked = now;
+        let failures = self.console_tail(i).matches(SERVICE_FAILED).count();
+        if failures < SERVICE_FAILURES_MAX {
+            return false;
+        }
+        let machine = &mut self.machines[i];
+        machine.last_end = "has a service that keeps failing".to_owned();
+        machine.deaths = START_DEATHS_MAX;
+        true
+    }
+
+    /// What the VM's processes wrote last, and its console.
+    pub(super) fn all_tails(&self, i: usize) -> String {
+        let machine = &self.machines[i];
+        let programs = machine.daemon_ids().into_iter().chain(machine.qemu_id());
+        let mut tails: Vec<String> = programs.map(|id| self.supervisor.tail(id)).collect();
+        tails.push(self.console_tail(i));
+        tails.retain(|tail| !tail.is_empty());
+        tails.join("\n")
+    }
+
+    pub(super) fn console_tail(&self, i: usize) -> String {
+        let machine = &self.machines[i];
+        tail(&self.frame.layout.console(&machine.vm.name), machine.console_start)
+    }
+}
