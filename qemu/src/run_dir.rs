@@ -20,7 +20,7 @@ const PIDFILE: &str = "supervisor.pid";
 const LOGS: &str = "log";
 
 /// How the name of a private directory begins; so many random characters follow.
-const PRIVATE: &str = "hashcluster-";
+const PRIVATE: &str = "hashcluster-run.";
 const PRIVATE_SUFFIX_LEN: usize = 6;
 
 #[derive(Debug)]
@@ -71,6 +71,8 @@ impl fmt::Display for RunDirError {
 pub(crate) struct RunDir {
     path: PathBuf,
     is_private: bool,
+    /// Whether an earlier holder had no time to clean up.
+    pub(crate) was_left: bool,
     /// Locked until it is closed, at the latest by our end.
     _lock: File,
 }
@@ -99,7 +101,9 @@ impl RunDir {
             Err(TryLockError::WouldBlock) => return Err(RunDirError::Busy),
             Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
         }
-        let run_dir = Self { path: path.clone(), is_private: false, _lock: lock };
+        // Whoever goes in good order removes it.
+        let was_left = pidfile_of(path).exists();
+        let run_dir = Self { path: path.clone(), is_private: false, was_left, _lock: lock };
         // Of somebody who was killed: they would lead clients astray.
         run_dir.remove_sockets()?;
         make(&path.join(LOGS)).map_err(failed("make", &path.join(LOGS)))?;

@@ -12,6 +12,7 @@ use crate::supervise::Supervisor;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// What QEMU's `isa-debug-exit` makes of the guest's sign of life.
 const ALIVE: i32 = 33;
@@ -20,7 +21,7 @@ const ALIVE: i32 = 33;
 const PROBE_WORD: &str = "hashcluster.probe=1";
 
 /// How long a guest may take; the slowest good one seen took 3 s without KVM.
-const LIMIT_S: &str = "5";
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// KVM if it works, else what works everywhere. The answer is kept in `cache` for this boot of the
 /// host, this QEMU and this image.
@@ -42,7 +43,7 @@ pub(super) fn probe(
         Some("tcg") => Accel::Tcg,
         _ => {
             let probe = probe_command(qemu, image);
-            let (status, _) = prepare::long(layout, supervisor, &probe)?;
+            let (status, _) = prepare::long(layout, supervisor, &probe, Some(LIMIT))?;
             let accel = if status.code() == Some(ALIVE) { Accel::Kvm } else { Accel::Tcg };
             if let Some(path) = kept {
                 // Without it the next start asks again.
@@ -59,10 +60,8 @@ pub(super) fn probe(
 
 fn probe_command(qemu: &Path, image: &Image) -> Command {
     let append = format!("{KERNEL_ARGS} {PROBE_WORD}");
-    let mut command = Command::new("timeout");
+    let mut command = Command::new(qemu);
     command
-        .args(["-k", "1", LIMIT_S])
-        .arg(qemu)
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-machine", "q35", "-accel", "kvm", "-cpu", Accel::Kvm.cpu(), "-m", "192M"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-append", &append])

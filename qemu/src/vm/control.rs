@@ -80,10 +80,11 @@ fn read_line(stream: &UnixStream) -> io::Result<String> {
 impl Request {
     /// Answers, if that takes no time; else gives the request back.
     pub(super) fn answer_at_once(mut self, fleet: &Fleet) -> Option<Self> {
-        if self.line != "status" {
-            return Some(self);
+        match self.line.as_str() {
+            "status" => self.tell(table(fleet).trim_end()),
+            "ready" if fleet.is_ready => {}
+            _ => return Some(self),
         }
-        self.tell(table(fleet).trim_end());
         self.tell("ok");
         None
     }
@@ -135,8 +136,8 @@ impl Request {
     /// not become healthy with it takes the fleet back to what it ran before.
     fn deploy(&mut self, fleet: &mut Fleet, dir: &Path) -> Result<(), Error> {
         let fresh = Image::open(dir)?;
-        let fresh = fresh.copy_to(&fleet.frame.layout.image(&fresh.digest))?;
-        let result = self.renew_all(fleet, &fresh);
+        let copied = fresh.copy_to(&fleet.frame.layout.image(&fresh.digest));
+        let result = copied.and_then(|fresh| self.renew_all(fleet, &fresh));
         prepare::drop_images(&fleet.frame.layout, &fleet.machines);
         result
     }
@@ -187,6 +188,10 @@ impl Request {
 
 fn renew(fleet: &mut Fleet, i: usize, image: &Image) -> Result<(), Error> {
     fleet.set_image(i, image)?;
+    // One that was stopped stays so, and starts from the new image later.
+    if fleet.machines[i].phase == super::machine::Phase::Down {
+        return Ok(());
+    }
     fleet.stop(&[i])?;
     start(fleet, i)
 }

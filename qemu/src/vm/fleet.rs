@@ -62,7 +62,7 @@ pub(super) struct Fleet {
     /// Asks for the end of the cluster, or of what runs with it: whatever else is waited for is
     /// given up.
     signal: Option<Caught>,
-    is_ready: bool,
+    pub(super) is_ready: bool,
     is_ending: bool,
     consoles_checked: Instant,
 }
@@ -308,8 +308,15 @@ impl Fleet {
         let is_controller = machine.vm.role == Role::Controller;
         let health = machine.vm.health.clone();
         let verdict = self.watch.judge(&machine.vm.name, is_controller, &health);
-        if !self.is_ready && verdict != Some(Ok(())) && self.keeps_failing(i, now) {
-            return;
+        if self.machines[i].phase == Phase::Booting {
+            if verdict != Some(Ok(())) && self.keeps_failing(i, now) {
+                return;
+            }
+            // Its connection of before may not have been missed yet.
+            let lives = now.duration_since(self.machines[i].since) + IDLE_TICK;
+            if !is_controller && self.watch.age(&self.machines[i].vm.name) > Some(lives) {
+                return;
+            }
         }
         let machine = &mut self.machines[i];
         match verdict {
@@ -370,7 +377,7 @@ impl Fleet {
         };
         say(format_args!("{} {}", machine.vm.name, machine.last_end));
         let kill_at = Instant::now();
-        machine.enter(Phase::Ending { again: true, kill_at, killed: false });
+        machine.enter(Phase::Ending { again: true, kill_at, killed: true });
     }
 
     /// Asks a VM to power off.

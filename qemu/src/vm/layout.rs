@@ -20,7 +20,8 @@ pub(super) const DATASETS_DIR: &str = "datasets";
 
 const STATE_DIR: &str = "state";
 
-const IMAGES_DIR: &str = "images";
+/// Nobody else has such a directory beside their own files.
+const IMAGES_DIR: &str = "hashcluster-images";
 
 /// Ends of the names of files of one VM; a number may follow `.ds`.
 const VM_SUFFIXES: [&str; 5] = [".vhost", ".vsock", ".vsock_5000", ".qmp", ".ds"];
@@ -107,7 +108,7 @@ impl Layout {
 
     /// Held by the cluster whose state this is.
     pub(super) fn state_lock(&self) -> PathBuf {
-        self.state.join("lock")
+        self.state.join("state.lock")
     }
 
     pub(super) fn ssh_key(&self) -> PathBuf {
@@ -126,11 +127,16 @@ impl Layout {
         self.state.join(format!("{name}.ext4"))
     }
 
-    /// What there is of all that is to be gone after a stop, whichever VMs there were.
+    /// The lock of the state to which images at `path` belong.
+    pub(super) fn lock_of_images(path: &Path) -> Option<PathBuf> {
+        let is_ours = path.file_name().is_some_and(|name| name == IMAGES_DIR);
+        is_ours.then(|| Self::new(path, path.parent()).state_lock())
+    }
+
+    /// What there is in the run directory of all that is to be gone after a stop, whichever VMs
+    /// there were.
     pub(super) fn left(&self) -> io::Result<Vec<PathBuf>> {
         let mut left: Vec<PathBuf> = ["settings", DATASETS_DIR].map(|n| self.run.join(n)).into();
-        // The link's target may be that of a cluster which kept its state elsewhere.
-        left.extend(fs::read_link(self.images_link()));
         left.extend([
             self.images_link(),
             self.endpoint_file(),
@@ -145,6 +151,7 @@ impl Layout {
                 left.push(path);
             }
         }
+        left.retain(|path| fs::symlink_metadata(path).is_ok());
         Ok(left)
     }
 }

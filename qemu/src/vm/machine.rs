@@ -42,6 +42,8 @@ pub(super) struct Machine {
     pub(super) why: String,
     /// Where in its console log its present life begins.
     pub(super) console_start: u64,
+    /// When its console was last looked at.
+    pub(super) console_checked: Instant,
     pub(super) pause: Duration,
     daemons: Vec<(Option<ProgramId>, PathBuf)>,
     qemu: Option<ProgramId>,
@@ -61,6 +63,7 @@ impl Machine {
             checked: now,
             why: String::new(),
             console_start: 0,
+            console_checked: now,
             pause: Duration::ZERO,
             daemons: Vec::new(),
             qemu: None,

@@ -18,6 +18,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// Size of the controller's disk. It is sparse: it takes what is written.
 const STATE_DISK_BYTES: u64 = 1 << 30;
@@ -31,8 +32,8 @@ const OVERHEAD_MIB: u64 = 64;
 /// Where programs of administrators are, which an ordinary user's `$PATH` may lack.
 const ADMIN_PATH: &str = ":/usr/sbin:/sbin";
 
-/// The directories of state and images, which belong to this cluster while the lock is held.
-pub(super) fn state(layout: &Layout) -> Result<File, Error> {
+/// The directory of state, which belongs to this cluster while the lock is held.
+pub(super) fn lock_state(layout: &Layout) -> Result<File, Error> {
     for dir in [layout.state().to_owned(), layout.state().join("ssh")] {
         private_dir(&dir)?;
     }
@@ -49,13 +50,15 @@ pub(super) fn state(layout: &Layout) -> Result<File, Error> {
         }
         Err(TryLockError::Error(error)) => return Err(Error::write(&path)(error)),
     }
+    Ok(lock)
+}
+
+/// Makes a place for images, for who holds the state's lock.
+pub(super) fn images(layout: &Layout) -> Result<(), Error> {
     // Of a cluster that had no time to clean up, maybe with another run directory.
     remove_all(&layout.images()).map_err(Error::write(&layout.images()))?;
     private_dir(&layout.images())?;
-    if layout.images_link() != layout.images() {
-        link(&layout.images(), &layout.images_link())?;
-    }
-    Ok(lock)
+    link(&layout.images(), &layout.images_link())
 }
 
 /// Makes whatever `deployment` needs in the frame's directories.
@@ -76,7 +79,7 @@ pub(super) fn all(
             let mut command = command("mkfs.erofs");
             command.args(["--quiet", "--all-root"]).arg(layout.snapshot(number)).arg(dir);
             let what = format!("take a snapshot of {}", dir.display());
-            let (status, output) = long(layout, supervisor, &command)?;
+            let (status, output) = long(layout, supervisor, &command, None)?;
             finished(&what, &command, status, || output)?;
         }
     }
@@ -313,11 +316,13 @@ fn finished(
     Err(Error::Tool { what: what.to_owned(), how, output: output() })
 }
 
-/// Runs a program to its end, or until a signal to us; its status, and what it wrote last.
+/// Runs a program to its end, or until a signal to us; its status, and what it wrote last. After
+/// `limit` it is killed.
 pub(super) fn long(
     layout: &Layout,
     supervisor: &mut Supervisor,
     command: &Command,
+    limit: Option<Duration>,
 ) -> Result<(ExitStatus, String), Error> {
     let name = Path::new(command.get_program()).file_name().unwrap_or_default();
     let name = name.to_string_lossy().into_owned();
@@ -332,9 +337,10 @@ pub(super) fn long(
     };
     let started = supervisor.start(program, Restart::Never);
     let id = started.map_err(Error::step(format!("run {name}")))?;
+    let mut deadline = limit.map(|limit| Instant::now() + limit);
     let mut interrupted = None;
     loop {
-        match supervisor.next(None, None).map_err(Error::step("wait"))? {
+        match supervisor.next(None, deadline).map_err(Error::step("wait"))? {
             Event::Signal(caught) => {
                 supervisor.signal(id, Signal::SIGKILL);
                 interrupted = Some(Error::Interrupted(caught.signal));
@@ -342,18 +348,35 @@ pub(super) fn long(
             Event::Exited { id: ended, status, .. } if ended == id => {
                 return interrupted.map_or_else(|| Ok((status, supervisor.tail(id))), Err);
             }
-            Event::Exited { .. }
-            | Event::NotStarted { .. }
-            | Event::Ready(_)
-            | Event::Readable
-            | Event::Deadline => {}
+            Event::Deadline => {
+                supervisor.signal(id, Signal::SIGKILL);
+                deadline = None;
+            }
+            Event::Exited { .. } | Event::NotStarted { .. } | Event::Ready(_) | Event::Readable => {
+            }
         }
     }
 }
 
-/// Removes everything of [`all`] but the state, and the sockets and pidfiles of the VMs.
+/// Removes everything of [`all`] from the run directory, and the sockets and pidfiles of the VMs;
+/// images that a dead cluster kept elsewhere, unless somebody has them.
 pub(super) fn clean(layout: &Layout) -> io::Result<()> {
+    if let Ok(images) = fs::read_link(layout.images_link())
+        && let Some(lock) = Layout::lock_of_images(&images)
+        && File::open(lock).is_ok_and(|lock| lock.try_lock().is_ok())
+    {
+        remove_all(&images)?;
+    }
     layout.left()?.iter().try_for_each(|path| remove_all(path))
+}
+
+/// An error if the run directory holds what would be taken for ours, and is somebody's.
+pub(super) fn check_unused(layout: &Layout) -> Result<(), Error> {
+    let left = layout.left().map_err(Error::step("look into the run directory"))?;
+    left.first().map_or(Ok(()), |path| {
+        let text = format!("{} is none of a cluster's; name another --run-dir", path.display());
+        Err(Error::Refused(text))
+    })
 }
 
 fn remove_all(path: &Path) -> io::Result<()> {

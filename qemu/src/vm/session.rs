@@ -55,9 +55,13 @@ pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode,
     }
     let run_path = run_path(options);
     if options.dry_run {
-        return dry_run(&plan(options, &run_path, options.state_dir().as_deref(), &[], true)?);
+        return dry_run(&plan_of(options, &run_path, options.state_dir().as_deref(), &[], true)?);
     }
     let control = Layout::new(&run_path, None).control_socket();
+    if has_local(&run_path) {
+        let text = format!("a cluster without VMs runs in {}", run_path.display());
+        return Err(Error::Refused(text + "; scripts/stop.sh stops it"));
+    }
     if control::is_supervised(&run_path) {
         await_ready(&run_path)?;
         say(format_args!("already runs in {}; scripts/stop.sh stops it", run_path.display()));
@@ -93,6 +97,11 @@ pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode,
         say(format_args!("first  export {RUNTIME_DIR_VARIABLE}={}", quote::path(&run_path)));
     }
     control::send(&control, &run_path, "status").map(|()| ExitCode::SUCCESS)
+}
+
+/// Whether a cluster without VMs runs there.
+fn has_local(run_path: &Path) -> bool {
+    control::is_supervised(run_path) && run_path.join(endpoint::CLIENT_SOCKET).exists()
 }
 
 fn warn_root() {
@@ -141,11 +150,13 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
     // What lives as long as its command has no state to keep, unless it is told where.
     let state = options.state.as_deref();
     if options.dry_run {
-        return dry_run(&plan(options, &run_path(options), state, &operands, true)?);
+        return dry_run(&plan_of(options, &run_path(options), state, &operands, true)?);
     }
     let run_path = run_path(options);
     if control::is_supervised(&run_path) {
-        await_ready(&run_path)?;
+        if !has_local(&run_path) {
+            await_ready(&run_path)?;
+        }
         say(format_args!("uses the cluster in {}", run_path.display()));
         let (program, args) = command.split_first().expect("clap asks for a COMMAND");
         let mut command = Command::new(program);
@@ -173,7 +184,12 @@ fn hold(
     run_dir: RunDir,
     work: impl FnOnce(&mut Session) -> Result<ExitCode, Error>,
 ) -> Result<ExitCode, Error> {
-    let plan = plan(options, run_dir.path(), state, operands, false);
+    let own = Layout::new(run_dir.path(), None);
+    let place = match run_dir.was_left {
+        true => prepare::clean(&own).map_err(Error::step("remove what an earlier cluster left")),
+        false => prepare::check_unused(&own),
+    };
+    let plan = place.and_then(|()| plan_of(options, run_dir.path(), state, operands, false));
     let plan = match plan {
         Ok(plan) => plan,
         Err(error) => {
@@ -183,20 +199,20 @@ fn hold(
     };
     let layout = plan.frame.layout.clone();
     let mut state = None;
-    let result = prepare::clean(&layout)
-        .map_err(Error::step("remove what an earlier cluster left"))
-        .and_then(|()| prepare::state(&layout))
+    let result = prepare::lock_state(&layout)
         .and_then(|lock| {
             state = Some(lock);
-            Session::open(plan, options, signals)
+            prepare::images(&layout)
         })
+        .and_then(|()| Session::open(plan, options, signals))
         .and_then(|mut session| {
             let result = session.fleet.start().and_then(|()| work(&mut session));
             let stopped = session.fleet.stop_all();
             result.and_then(|code| stopped.map(|()| code))
         });
-    let cleaned = prepare::clean(&layout).map_err(Error::step("remove the cluster's files"));
+    // Others may have the images' place from here on; we open the lock anew to remove them.
     drop(state);
+    let cleaned = prepare::clean(&layout).map_err(Error::step("remove the cluster's files"));
     let released = run_dir.release();
     let code = result?;
     cleaned?;
@@ -295,10 +311,15 @@ impl Session {
 /// Removes what a supervisor that had no time for it left in its run directory.
 pub(crate) fn sweep(asked: Option<&Path>) -> Result<(), Error> {
     let path = run_dir::or_default(asked);
-    if !path.is_dir() {
+    // Whoever goes in good order removes the pidfile last.
+    if !run_dir::pidfile_of(&path).exists() {
         return Ok(());
     }
-    let run_dir = RunDir::claim(&path)?;
+    let run_dir = match RunDir::claim(&path) {
+        // The next cluster has it already.
+        Err(RunDirError::Busy) => return Ok(()),
+        claimed => claimed?,
+    };
     let cleaned = prepare::clean(&Layout::new(run_dir.path(), None));
     run_dir.release()?;
     cleaned.map_err(Error::step("remove the cluster's files"))
@@ -351,7 +372,7 @@ fn load(options: &VmOptions) -> Result<Deployment, Error> {
     Ok(Deployment::load(&load_options.map_err(Error::step("look at the host's CPUs"))?)?)
 }
 
-fn plan(
+fn plan_of(
     options: &VmOptions,
     run_path: &Path,
     state: Option<&Path>,

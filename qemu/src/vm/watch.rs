@@ -97,6 +97,14 @@ impl Watch {
         }
     }
 
+    /// How long a worker has been the controller's, as far as that is known.
+    pub(super) fn age(&self, name: &str) -> Option<Duration> {
+        let seen = self.seen.lock().expect("no holder panics");
+        let workers = &seen.status.as_ref()?.workers;
+        let worker = workers.iter().find(|worker| worker.name == name)?;
+        Some(Duration::from_millis(worker.uptime_ms))
+    }
+
     /// Forgets a VM that starts anew.
     pub(super) fn forget(&self, name: &str, is_controller: bool) {
         let mut seen = self.seen.lock().expect("no holder panics");

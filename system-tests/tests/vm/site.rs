@@ -180,10 +180,17 @@ impl Site {
     /// Asserts that nothing is left of a cluster but its state and logs.
     #[track_caller]
     pub(crate) fn assert_clean(&self) {
+        // A check of health that is under way may take a moment to end.
+        let start = Instant::now();
+        while !self.processes("").is_empty() && start.elapsed() < Duration::from_secs(3) {
+            thread::sleep(Duration::from_millis(20));
+        }
         let processes = self.processes("");
         assert!(processes.is_empty(), "left: {processes:#?}");
         let kept = ["run/lock", "run/log", "run/state"].map(|name| self.path(name));
-        assert!(!self.run("state/images").exists());
+        for state in ["run/state", "state"] {
+            assert!(!self.path(state).join("hashcluster-images").exists(), "{state}");
+        }
         let mut left = files_below(&self.path("run"));
         left.retain(|path| !kept.iter().any(|kept| path.starts_with(kept)));
         assert!(left.is_empty(), "left: {left:#?}");

@@ -35,13 +35,49 @@ fn a_second_start_changes_nothing() {
 }
 
 #[test]
+fn nobodys_own_files_are_taken_for_a_clusters() {
+    let site = Site::new(2);
+    fs::create_dir_all(site.path("run/datasets")).unwrap();
+    fs::set_permissions(site.path("run"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(site.path("run/datasets/mine"), "x").unwrap();
+    fs::write(site.path("run/httpd.pid"), "1").unwrap();
+    fs::create_dir_all(site.path("state/images")).unwrap();
+    fs::write(site.path("state/images/mine"), "x").unwrap();
+    let stop = site.finish(site.script("stop.sh", &[]));
+    assert!(stop.status.success(), "{}", stop.stderr);
+    let up = site.finish(site.run_sh(&["--state-dir", "state"]));
+    assert_eq!(up.status.code(), Some(1), "{}", up.stderr);
+    assert!(up.stderr.contains("none of a cluster's"), "{}", up.stderr);
+    for path in ["run/datasets/mine", "run/httpd.pid", "state/images/mine"] {
+        assert!(site.path(path).exists(), "{path}");
+    }
+}
+
+#[test]
+fn one_state_belongs_to_one_cluster() {
+    let site = Site::new(2);
+    fs::create_dir(site.path("state")).unwrap();
+    let lock = fs::File::create(site.path("state/state.lock")).unwrap();
+    lock.lock().unwrap();
+    fs::create_dir(site.path("state/hashcluster-images")).unwrap();
+    fs::write(site.path("state/hashcluster-images/theirs"), "x").unwrap();
+    let up = site.finish(site.run_sh(&["--state-dir", "state"]));
+    assert_eq!(up.status.code(), Some(1), "{}", up.stderr);
+    assert!(up.stderr.contains("another cluster keeps its state in"), "{}", up.stderr);
+    assert!(site.path("state/hashcluster-images/theirs").exists());
+    drop(lock);
+    fs::remove_dir_all(site.path("state")).unwrap();
+    site.assert_clean();
+}
+
+#[test]
 fn two_starts_do_not_fight() {
     let site = Site::new(2);
     let mut first = site.start(site.run_sh(&[]));
     assert!(first.says("controller: booting"), "{}", first.stderr());
     let second = site.start(site.run_sh(&[]));
     let sum = site.start(site.run_sh(&["sum", "ports.conf"]));
-    let status = site.finish(site.script("status.sh", &[]));
+    let status = site.finish(site.script("vm.sh", &["status"]));
     assert!(first.is_running(), "a look waits for nobody: {}{}", status.stdout, status.stderr);
     assert!(status.stdout.contains("booting"), "{}{}", status.stdout, status.stderr);
     let first = first.end();

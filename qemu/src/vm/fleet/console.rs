@@ -40,10 +40,10 @@ impl Fleet {
 
     /// Gives a VM up whose service does nothing but fail, before the time for a start is over.
     pub(super) fn keeps_failing(&mut self, i: usize, now: Instant) -> bool {
-        if now.duration_since(self.machines[i].checked) < IDLE_TICK {
+        if now.duration_since(self.machines[i].console_checked) < IDLE_TICK {
             return false;
         }
-        self.machines[i].checked = now;
+        self.machines[i].console_checked = now;
         let failures = self.console_tail(i).matches(SERVICE_FAILED).count();
         if failures < SERVICE_FAILURES_MAX {
             return false;
