@@ -180,9 +180,11 @@ impl Site {
     /// Asserts that nothing is left of a cluster but its state and logs.
     #[track_caller]
     pub(crate) fn assert_clean(&self) {
-        // A check of health that is under way may take a moment to end.
+        // Killed processes, and a check of health that is under way, may take a moment to end.
+        let is_taken = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_err();
+        let is_over = || self.processes("").is_empty() && !self.ports.iter().any(is_taken);
         let start = Instant::now();
-        while !self.processes("").is_empty() && start.elapsed() < Duration::from_secs(3) {
+        while !is_over() && start.elapsed() < Duration::from_secs(3) {
             thread::sleep(Duration::from_millis(20));
         }
         let processes = self.processes("");
@@ -198,7 +200,7 @@ impl Site {
         let place = self.dir.path().to_str().unwrap();
         assert!(!mounts.contains(place), "{mounts}");
         for port in &self.ports {
-            TcpListener::bind(("127.0.0.1", *port)).expect("a port that nobody has");
+            assert!(!is_taken(port), "somebody has port {port}");
         }
     }
 }
