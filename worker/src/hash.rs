@@ -12,20 +12,28 @@
 //! peer's input: what a step does not take is `None`.
 
 #[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
 mod blake3_avx512_x16;
 mod cpu;
 #[cfg(test)]
 mod equal;
+#[cfg(target_arch = "x86_64")]
+mod fips180;
 #[cfg(test)]
 mod guarded;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod portable;
 mod segment;
+#[cfg(target_arch = "x86_64")]
+mod sha512_avx512_x8;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni_x2;
 mod tree;
 
 #[cfg(target_arch = "x86_64")]
-pub use blake3_avx512_x16::Avx512;
+pub use avx512::Avx512;
 pub use cpu::UnknownFeature;
 pub use portable::Stream;
 pub use segment::segment;
@@ -53,6 +61,9 @@ pub enum Backend {
     /// BLAKE3 of small messages by AVX-512, 16 chunks at once.
     #[cfg(target_arch = "x86_64")]
     Avx512X16(Avx512),
+    /// SHA-512, SHA-384 and SHA-512/256 by AVX-512, eight messages at once.
+    #[cfg(target_arch = "x86_64")]
+    Sha512Avx512X8(Avx512),
 }
 
 impl Backend {
@@ -98,6 +109,8 @@ impl Backend {
             Self::ShaNiX2(_) => sha_ni_x2::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(_) => blake3_avx512_x16::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx512X8(_) => sha512_avx512_x8::serves(algorithm),
         }
     }
 
@@ -110,6 +123,8 @@ impl Backend {
             Self::ShaNiX2(_) => "sha_ni_x2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(_) => "avx512_x16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx512X8(_) => "avx512_x8",
         }
     }
 
@@ -120,7 +135,7 @@ impl Backend {
             Self::Portable => 1,
             // Among more messages, one of any length finds others that take as long.
             #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) => 16,
+            Self::ShaNiX2(_) | Self::Sha512Avx512X8(_) => 16,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(_) => blake3_avx512_x16::LANES,
         }
@@ -135,6 +150,10 @@ impl Backend {
             Self::ShaNiX2(proof) => sha_ni_x2::hash_many(proof, algorithm, inputs, out),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(proof) => blake3_avx512_x16::hash_many(proof, algorithm, inputs, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx512X8(proof) => {
+                sha512_avx512_x8::hash_many(proof, algorithm, inputs, out)
+            }
         }
     }
 
@@ -145,7 +164,9 @@ impl Backend {
             Self::Portable => Stream::new(algorithm),
             // One message alone is as fast in the crate.
             #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) | Self::Avx512X16(_) => Stream::new(algorithm),
+            Self::ShaNiX2(_) | Self::Avx512X16(_) | Self::Sha512Avx512X8(_) => {
+                Stream::new(algorithm)
+            }
         }
     }
 }
@@ -170,8 +191,13 @@ fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
 
 /// Where two serve the same algorithm, the faster one first.
 #[cfg(target_arch = "x86_64")]
-fn simd(cpu: &Cpu) -> [Option<Backend>; 2] {
-    [ShaNi::detect(cpu).map(Backend::ShaNiX2), Avx512::detect(cpu).map(Backend::Avx512X16)]
+fn simd(cpu: &Cpu) -> [Option<Backend>; 3] {
+    let avx512 = Avx512::detect(cpu);
+    [
+        ShaNi::detect(cpu).map(Backend::ShaNiX2),
+        avx512.map(Backend::Avx512X16),
+        avx512.map(Backend::Sha512Avx512X8),
+    ]
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -13,9 +13,9 @@
 
 mod kernel;
 
-pub use kernel::Avx512;
 pub(super) use kernel::LANES;
 
+use super::avx512::Avx512;
 use super::portable;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use ipc_proto::Algorithm;
