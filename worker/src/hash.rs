@@ -12,6 +12,8 @@
 //! peer's input: what a step does not take is `None`.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod blake3_avx512_x16;
@@ -27,11 +29,17 @@ mod lanes;
 mod portable;
 mod segment;
 #[cfg(target_arch = "x86_64")]
+mod sha256_avx2_x8;
+#[cfg(target_arch = "x86_64")]
+mod sha512_avx2_x4;
+#[cfg(target_arch = "x86_64")]
 mod sha512_avx512_x8;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni_x2;
 mod tree;
 
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use cpu::UnknownFeature;
@@ -64,6 +72,12 @@ pub enum Backend {
     /// SHA-512, SHA-384 and SHA-512/256 by AVX-512, eight messages at once.
     #[cfg(target_arch = "x86_64")]
     Sha512Avx512X8(Avx512),
+    /// SHA-256 and SHA-224 by AVX2, eight messages at once.
+    #[cfg(target_arch = "x86_64")]
+    Sha256Avx2X8(Avx2),
+    /// SHA-512, SHA-384 and SHA-512/256 by AVX2, four messages at once.
+    #[cfg(target_arch = "x86_64")]
+    Sha512Avx2X4(Avx2),
 }
 
 impl Backend {
@@ -111,6 +125,10 @@ impl Backend {
             Self::Avx512X16(_) => blake3_avx512_x16::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx512X8(_) => sha512_avx512_x8::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx2X8(_) => sha256_avx2_x8::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx2X4(_) => sha512_avx2_x4::serves(algorithm),
         }
     }
 
@@ -125,6 +143,10 @@ impl Backend {
             Self::Avx512X16(_) => "avx512_x16",
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx512X8(_) => "avx512_x8",
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx2X8(_) => "avx2_x8",
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx2X4(_) => "avx2_x4",
         }
     }
 
@@ -135,7 +157,10 @@ impl Backend {
             Self::Portable => 1,
             // Among more messages, one of any length finds others that take as long.
             #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) | Self::Sha512Avx512X8(_) => 16,
+            Self::ShaNiX2(_)
+            | Self::Sha512Avx512X8(_)
+            | Self::Sha256Avx2X8(_)
+            | Self::Sha512Avx2X4(_) => 16,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(_) => blake3_avx512_x16::LANES,
         }
@@ -154,6 +179,10 @@ impl Backend {
             Self::Sha512Avx512X8(proof) => {
                 sha512_avx512_x8::hash_many(proof, algorithm, inputs, out)
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx2X8(proof) => sha256_avx2_x8::hash_many(proof, algorithm, inputs, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx2X4(proof) => sha512_avx2_x4::hash_many(proof, algorithm, inputs, out),
         }
     }
 
@@ -164,9 +193,11 @@ impl Backend {
             Self::Portable => Stream::new(algorithm),
             // One message alone is as fast in the crate.
             #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) | Self::Avx512X16(_) | Self::Sha512Avx512X8(_) => {
-                Stream::new(algorithm)
-            }
+            Self::ShaNiX2(_)
+            | Self::Avx512X16(_)
+            | Self::Sha512Avx512X8(_)
+            | Self::Sha256Avx2X8(_)
+            | Self::Sha512Avx2X4(_) => Stream::new(algorithm),
         }
     }
 }
@@ -191,12 +222,14 @@ fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
 
 /// Where two serve the same algorithm, the faster one first.
 #[cfg(target_arch = "x86_64")]
-fn simd(cpu: &Cpu) -> [Option<Backend>; 3] {
-    let avx512 = Avx512::detect(cpu);
+fn simd(cpu: &Cpu) -> [Option<Backend>; 5] {
+    let (avx512, avx2) = (Avx512::detect(cpu), Avx2::detect(cpu));
     [
         ShaNi::detect(cpu).map(Backend::ShaNiX2),
         avx512.map(Backend::Avx512X16),
         avx512.map(Backend::Sha512Avx512X8),
+        avx2.map(Backend::Sha256Avx2X8),
+        avx2.map(Backend::Sha512Avx2X4),
     ]
 }
 

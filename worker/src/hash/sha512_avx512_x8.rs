@@ -83,7 +83,21 @@ fn rounds<const EXTEND: bool>(
     words: &mut [__m512i; 16],
     constants: &[u64; 16],
 ) {
-    for i in 0..16 {
+    // Four at a time, which the compiler unrolls: then all words are in registers.
+    four_rounds::<0, EXTEND>(hash, words, constants);
+    four_rounds::<4, EXTEND>(hash, words, constants);
+    four_rounds::<8, EXTEND>(hash, words, constants);
+    four_rounds::<12, EXTEND>(hash, words, constants);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn four_rounds<const FROM: usize, const EXTEND: bool>(
+    hash: &mut [__m512i; 8],
+    words: &mut [__m512i; 16],
+    constants: &[u64; 16],
+) {
+    for i in FROM..FROM + 4 {
         let [a, b, c, d, e, f, g, h] = *hash;
         let constant = _mm512_set1_epi64(constants[i].cast_signed());
         let sum = _mm512_add_epi64(_mm512_add_epi64(words[i], constant), h);
