@@ -31,6 +31,8 @@ mod segment;
 #[cfg(target_arch = "x86_64")]
 mod sha256_avx2_x8;
 #[cfg(target_arch = "x86_64")]
+mod sha256_avx512_x16;
+#[cfg(target_arch = "x86_64")]
 mod sha512_avx2_x4;
 #[cfg(target_arch = "x86_64")]
 mod sha512_avx512_x8;
@@ -47,6 +49,8 @@ pub use portable::Stream;
 pub use segment::segment;
 #[cfg(target_arch = "x86_64")]
 pub use sha_ni_x2::ShaNi;
+#[cfg(target_arch = "x86_64")]
+pub use sha256_avx512_x16::WideAndPairs;
 pub use tree::{ChainingValue, Subtree, merge};
 
 use cpu::Cpu;
@@ -72,6 +76,9 @@ pub enum Backend {
     /// SHA-512, SHA-384 and SHA-512/256 by AVX-512, eight messages at once.
     #[cfg(target_arch = "x86_64")]
     Sha512Avx512X8(Avx512),
+    /// SHA-256 and SHA-224 by AVX-512, 16 messages at once.
+    #[cfg(target_arch = "x86_64")]
+    Sha256Avx512X16(WideAndPairs),
     /// SHA-256 and SHA-224 by AVX2, eight messages at once.
     #[cfg(target_arch = "x86_64")]
     Sha256Avx2X8(Avx2),
@@ -126,6 +133,8 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx512X8(_) => sha512_avx512_x8::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx512X16(_) => sha256_avx512_x16::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
             Self::Sha256Avx2X8(_) => sha256_avx2_x8::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx2X4(_) => sha512_avx2_x4::serves(algorithm),
@@ -144,6 +153,8 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx512X8(_) => "avx512_x8",
             #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx512X16(_) => "sha256_avx512_x16",
+            #[cfg(target_arch = "x86_64")]
             Self::Sha256Avx2X8(_) => "avx2_x8",
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx2X4(_) => "avx2_x4",
@@ -159,6 +170,7 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(_)
             | Self::Sha512Avx512X8(_)
+            | Self::Sha256Avx512X16(_)
             | Self::Sha256Avx2X8(_)
             | Self::Sha512Avx2X4(_) => 16,
             #[cfg(target_arch = "x86_64")]
@@ -180,6 +192,10 @@ impl Backend {
                 sha512_avx512_x8::hash_many(proof, algorithm, inputs, out)
             }
             #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx512X16(kernels) => {
+                sha256_avx512_x16::hash_many(kernels, algorithm, inputs, out)
+            }
+            #[cfg(target_arch = "x86_64")]
             Self::Sha256Avx2X8(proof) => sha256_avx2_x8::hash_many(proof, algorithm, inputs, out),
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx2X4(proof) => sha512_avx2_x4::hash_many(proof, algorithm, inputs, out),
@@ -196,6 +212,7 @@ impl Backend {
             Self::ShaNiX2(_)
             | Self::Avx512X16(_)
             | Self::Sha512Avx512X8(_)
+            | Self::Sha256Avx512X16(_)
             | Self::Sha256Avx2X8(_)
             | Self::Sha512Avx2X4(_) => Stream::new(algorithm),
         }
@@ -222,12 +239,13 @@ fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
 
 /// Where two serve the same algorithm, the faster one first.
 #[cfg(target_arch = "x86_64")]
-fn simd(cpu: &Cpu) -> [Option<Backend>; 5] {
+fn simd(cpu: &Cpu) -> [Option<Backend>; 6] {
     let (avx512, avx2) = (Avx512::detect(cpu), Avx2::detect(cpu));
     [
         ShaNi::detect(cpu).map(Backend::ShaNiX2),
         avx512.map(Backend::Avx512X16),
         avx512.map(Backend::Sha512Avx512X8),
+        WideAndPairs::detect(cpu).map(Backend::Sha256Avx512X16),
         avx2.map(Backend::Sha256Avx2X8),
         avx2.map(Backend::Sha512Avx2X4),
     ]

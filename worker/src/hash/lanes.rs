@@ -78,11 +78,11 @@ pub(super) fn run_single<'a, W: Word, const BLOCK_LEN: usize>(
 }
 
 impl<W: Word, const LANES: usize> Columns<W, LANES> {
-    fn state(&self, lane: usize) -> [W; 8] {
+    pub(super) fn state(&self, lane: usize) -> [W; 8] {
         self.0.map(|words| words[lane])
     }
 
-    fn set_state(&mut self, lane: usize, state: [W; 8]) {
+    pub(super) fn set_state(&mut self, lane: usize, state: [W; 8]) {
         for (words, word) in self.0.iter_mut().zip(state) {
             words[lane] = word;
         }

@@ -9,6 +9,7 @@
 
 use super::cpu::{Cpu, Feature};
 use super::fips180::{BLOCK_LEN_256 as BLOCK_LEN, K_256, initial_256};
+use super::lanes::{Blocks, Columns};
 use super::portable;
 use ipc_proto::Algorithm;
 use std::arch::x86_64::{
@@ -190,6 +191,19 @@ fn compress<const LANES: usize>(
 ) {
     // SAFETY: a `ShaNi` exists only after `detect` saw every feature that is enabled below.
     unsafe { compress_impl(states, blocks) }
+}
+
+/// The same, where a wider backend had them before.
+pub(super) fn compress_columns(
+    proof: ShaNi,
+    columns: &mut Columns<u32, 2>,
+    blocks: &Blocks<'_, BLOCK_LEN, 2>,
+) {
+    let [mut first, mut second] = [0, 1].map(|lane| state(columns.state(lane)));
+    compress(proof, [&mut first, &mut second], *blocks);
+    for (lane, state) in [first, second].into_iter().enumerate() {
+        columns.set_state(lane, words(state));
+    }
 }
 
 #[target_feature(enable = "sha,sse4.1,ssse3")]
