@@ -11,6 +11,7 @@
 //! Not here: the kernels, and all that is unsafe.
 
 use super::fips180::Word;
+use std::array;
 use std::cmp::Reverse;
 
 /// The eight words of a hash, each of all lanes: as kernels take them.
@@ -36,8 +37,9 @@ pub(super) fn run<'a, W: Word, const BLOCK_LEN: usize, const LANES: usize>(
     let mut waiting = messages.into_iter().fuse();
     let mut columns = Columns([[W::default(); LANES]; 8]);
     let mut lanes = [const { None }; LANES];
+    let mut tails = [Tail::EMPTY; LANES];
     loop {
-        for (lane, slot) in lanes.iter_mut().enumerate() {
+        for (lane, (slot, tail)) in lanes.iter_mut().zip(&mut tails).enumerate() {
             if let Some(message) = slot.take_if(|message: &mut Message<'_, _, _>| message.is_done())
             {
                 digests.put(message.index, columns.state(lane));
@@ -46,10 +48,12 @@ pub(super) fn run<'a, W: Word, const BLOCK_LEN: usize, const LANES: usize>(
                 *slot = waiting.next();
                 if let Some(message) = slot {
                     columns.set_state(lane, message.state);
+                    tail.fill(message);
                 }
             }
         }
-        let ready = lanes.each_ref().map(|slot| slot.as_ref().map(Message::ready));
+        let ready: [_; LANES] =
+            array::from_fn(|lane| lanes[lane].as_ref().map(|message| message.ready(&tails[lane])));
         let live = ready.iter().flatten().count();
         let fewest = ready.iter().flatten().min_by_key(|blocks| blocks.len());
         let Some(&fewest) = fewest.filter(|_| live >= live_min) else {
@@ -70,10 +74,15 @@ pub(super) fn run_single<'a, W: Word, const BLOCK_LEN: usize>(
     compress: impl Fn(&mut [W; 8], &[[u8; BLOCK_LEN]]),
     digests: &mut Digests<'_>,
 ) {
-    for Message { index, mut state, body, tail, tail_at } in messages {
-        compress(&mut state, body);
-        compress(&mut state, &tail[tail_at..]);
-        digests.put(index, state);
+    let mut tail = Tail::EMPTY;
+    for mut message in messages {
+        tail.fill(&message);
+        while !message.is_done() {
+            let ready = message.ready(&tail);
+            compress(&mut message.state, ready);
+            message.advance(ready.len());
+        }
+        digests.put(message.index, message.state);
     }
 }
 
@@ -93,10 +102,11 @@ impl<W: Word, const LANES: usize> Columns<W, LANES> {
 pub(super) struct Message<'a, W, const BLOCK_LEN: usize> {
     index: usize,
     state: [W; 8],
-    /// What is left of it before the tail.
+    /// The blocks that are left before the tail.
     body: &'a [[u8; BLOCK_LEN]],
-    /// A copy of the last bytes, with the padding.
-    tail: [[u8; BLOCK_LEN]; TAIL_BLOCKS],
+    /// What is hashed from the tail.
+    rest: &'a [u8],
+    bits_len: u64,
     /// How many blocks of the tail are unused or done.
     tail_at: usize,
 }
@@ -111,20 +121,16 @@ impl<'a, W, const BLOCK_LEN: usize> Message<'a, W, BLOCK_LEN> {
     fn new(index: usize, message: &'a [u8], state: [W; 8]) -> Self {
         let is_short = message.len() <= Self::SHORT_LEN_MAX;
         let (body, rest) = if is_short { (&[][..], message) } else { message.as_chunks() };
-        let mut tail = [[0; BLOCK_LEN]; TAIL_BLOCKS];
         let tail_at = usize::from(rest.len() + 1 + Self::LENGTH_LEN <= BLOCK_LEN);
-        let padded = tail[tail_at..].as_flattened_mut();
-        padded[..rest.len()].copy_from_slice(rest);
-        padded[rest.len()] = 0x80;
-        // No slice has so many bytes that more than these 8 would be needed.
-        let bits_len = message.len() as u64 * 8;
-        *padded.last_chunk_mut().expect("the tail has a block") = bits_len.to_be_bytes();
-        Self { index, state, body, tail, tail_at }
+        Self { index, state, body, rest, bits_len: message.len() as u64 * 8, tail_at }
     }
 
     /// The blocks that come next: none once it is done.
-    fn ready(&self) -> &[[u8; BLOCK_LEN]] {
-        if self.body.is_empty() { &self.tail[self.tail_at..] } else { self.body }
+    fn ready<'b>(&self, tail: &'b Tail<BLOCK_LEN>) -> &'b [[u8; BLOCK_LEN]]
+    where
+        'a: 'b,
+    {
+        if self.body.is_empty() { &tail.0[self.tail_at..] } else { self.body }
     }
 
     fn advance(&mut self, blocks_len: usize) {
@@ -137,6 +143,26 @@ impl<'a, W, const BLOCK_LEN: usize> Message<'a, W, BLOCK_LEN> {
 
     fn is_done(&self) -> bool {
         self.tail_at == TAIL_BLOCKS
+    }
+}
+
+/// The last bytes of a message, with the padding, in the last of these blocks.
+#[derive(Clone, Copy)]
+struct Tail<const BLOCK_LEN: usize>([[u8; BLOCK_LEN]; TAIL_BLOCKS]);
+
+impl<const BLOCK_LEN: usize> Tail<BLOCK_LEN> {
+    const EMPTY: Self = Self([[0; BLOCK_LEN]; TAIL_BLOCKS]);
+
+    /// Of a message that may be anywhere on its way.
+    fn fill<W>(&mut self, message: &Message<'_, W, BLOCK_LEN>) {
+        let rest = message.rest;
+        let blocks_len = (rest.len() + 1 + BLOCK_LEN / 8).div_ceil(BLOCK_LEN);
+        let padded = self.0[TAIL_BLOCKS - blocks_len..].as_flattened_mut();
+        padded.fill(0);
+        padded[..rest.len()].copy_from_slice(rest);
+        padded[rest.len()] = 0x80;
+        // No slice has so many bytes that more than these 8 would be needed.
+        *padded.last_chunk_mut().expect("the tail has a block") = message.bits_len.to_be_bytes();
     }
 }
 
