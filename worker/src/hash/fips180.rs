@@ -106,6 +106,29 @@ pub(super) static K_256: [[u32; 16]; 4] = {
     halves
 };
 
+/// The same, with the words of the block that pads a message of one block added (sections 5.1.1 and
+/// 6.2.2).
+pub(super) static PADDING_256: [[u32; 16]; 4] = {
+    let mut words = [0_u32; 64];
+    words[0] = 1 << 31;
+    words[15] = 8 * BLOCK_LEN_256 as u32;
+    let mut sums = K_256;
+    let mut round = 0;
+    while round < 64 {
+        if round >= 16 {
+            let (w2, w15) = (words[round - 2], words[round - 15]);
+            let sigma_0 = w15.rotate_right(7) ^ w15.rotate_right(18) ^ w15 >> 3;
+            let sigma_1 = w2.rotate_right(17) ^ w2.rotate_right(19) ^ w2 >> 10;
+            let sum = words[round - 16].wrapping_add(words[round - 7]);
+            words[round] = sum.wrapping_add(sigma_0).wrapping_add(sigma_1);
+        }
+        let sum = &mut sums[round / 16][round % 16];
+        *sum = sum.wrapping_add(words[round]);
+        round += 1;
+    }
+    sums
+};
+
 /// The constants of the 80 rounds (section 4.2.3), 16 in a row.
 #[rustfmt::skip]
 pub(super) static K_512: [[u64; 16]; 5] = [

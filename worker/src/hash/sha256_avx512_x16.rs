@@ -10,8 +10,8 @@
 
 use super::avx512::{Avx512, transpose};
 use super::cpu::Cpu;
-use super::fips180::{BLOCK_LEN_256 as BLOCK_LEN, K_256, initial_256};
-use super::lanes::{self, Blocks, Columns, Digests};
+use super::fips180::{BLOCK_LEN_256 as BLOCK_LEN, K_256, PADDING_256, initial_256};
+use super::lanes::{self, Blocks, Columns, Digests, Message};
 use super::portable;
 use super::sha_ni_x2::{self, ShaNi};
 use ipc_proto::Algorithm;
@@ -19,9 +19,9 @@ use sha2::block_api::compress256;
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_loadu_si512, _mm512_mask_mov_epi8, _mm512_mask_set1_epi64,
     _mm512_maskz_loadu_epi8, _mm512_ror_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
-    _mm512_set4_epi32, _mm512_shuffle_epi8, _mm512_srli_epi32, _mm512_storeu_si512,
-    _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64,
+    _mm512_set4_epi32, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_srli_epi32,
+    _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
+    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 /// Messages at once.
@@ -54,7 +54,14 @@ impl WideAndPairs {
 
     /// The same for a batch of short messages.
     const fn short_min(self) -> usize {
-        if self.pairs.is_some() { 9 } else { 3 }
+        if self.pairs.is_some() { 12 } else { 2 }
+    }
+
+    fn hash_few(self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
+        match self.pairs {
+            Some(proof) => sha_ni_x2::hash_many(proof, algorithm, inputs, out),
+            None => portable::hash_many(algorithm, inputs, out),
+        }
     }
 }
 
@@ -68,11 +75,13 @@ pub(super) fn hash_many(
     inputs: &[&[u8]],
     out: &mut Vec<u8>,
 ) {
-    let Some(initial) = initial_256(algorithm) else {
-        return portable::hash_many(algorithm, inputs, out);
+    let Some(initial) = initial_256(algorithm).filter(|_| inputs.len() >= kernels.short_min())
+    else {
+        return kernels.hash_few(algorithm, inputs, out);
     };
     let mut digests = Digests::new(out, inputs.len(), algorithm.digest_len());
     let mut long = Vec::new();
+    let mut few = Vec::new();
     let mut batches = [Batch::EMPTY; 2];
     for (index, input) in inputs.iter().enumerate() {
         let Some(class) = SHORT_LENS.iter().position(|&len_max| input.len() <= len_max) else {
@@ -86,29 +95,46 @@ pub(super) fn hash_many(
     }
     for (class, batch) in batches.iter_mut().enumerate() {
         if batch.len < kernels.short_min() {
-            long.extend(&batch.indices[..batch.len]);
+            few.extend(&batch.indices[..batch.len]);
         } else {
             batch.hash(kernels.wide, class, initial, inputs, &mut digests);
         }
     }
-    if long.is_empty() {
-        return;
+    if long.len() < kernels.live_min() {
+        few.append(&mut long);
+    } else {
+        hash_long(kernels, lanes::some_longest_first(initial, inputs, long), &mut digests);
     }
+    if !few.is_empty() {
+        let mut values = Vec::new();
+        let inputs: Vec<_> = few.iter().map(|&index| inputs[index]).collect();
+        kernels.hash_few(algorithm, &inputs, &mut values);
+        for (&index, value) in few.iter().zip(values.chunks_exact(algorithm.digest_len())) {
+            digests.get_mut(index).copy_from_slice(value);
+        }
+    }
+}
+
+fn hash_long<'a>(
+    kernels: WideAndPairs,
+    messages: impl Iterator<Item = Message<'a, u32, BLOCK_LEN>>,
+    digests: &mut Digests<'_>,
+) {
     let mut left = lanes::run(
-        lanes::some_longest_first(initial, inputs, long),
+        messages,
         kernels.live_min(),
         |columns, blocks| compress(kernels.wide, columns, blocks),
-        &mut digests,
+        digests,
     );
     if let Some(proof) = kernels.pairs {
         left = lanes::run(
             left,
             2,
             |columns, blocks| sha_ni_x2::compress_columns(proof, columns, blocks),
-            &mut digests,
+            digests,
         );
     }
-    lanes::run_single(left, compress256, &mut digests);
+    lanes::run_single(left, compress256, digests);
 }
 
 /// Short messages with as many blocks.
@@ -126,7 +152,7 @@ impl Batch {
         self.len += 1;
     }
 
-    /// Hashes and forgets them. Lanes that have none do one of the last batch again, or the first.
+    /// Hashes and forgets them. Lanes that have none do the first again.
     fn hash(
         &mut self,
         _proof: Avx512,
@@ -135,6 +161,8 @@ impl Batch {
         inputs: &[&[u8]],
         digests: &mut Digests<'_>,
     ) {
+        let first = self.indices[0];
+        self.indices[self.len..].fill(first);
         let messages = self.indices.map(|index| inputs[index]);
         // SAFETY: an `Avx512` exists only after `detect` saw every feature that is enabled below.
         let values = unsafe {
@@ -184,6 +212,20 @@ fn compress_block(columns: &mut Columns<u32, LANES>, blocks: &[&Block; LANES]) {
     }
 }
 
+/// The same, where all blocks are the padding of a message of one block: their words are known.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn compress_padding(columns: &mut Columns<u32, LANES>) {
+    let mut words = [_mm512_setzero_si512(); 16];
+    let mut hash = columns.0.each_ref().map(|words| load(words));
+    for sums in &PADDING_256 {
+        rounds::<false>(&mut hash, &mut words, sums);
+    }
+    for (words, hash) in columns.0.iter_mut().zip(hash) {
+        store(words, _mm512_add_epi32(load(words), hash));
+    }
+}
+
 /// For each half of the digest, and lane modulo 4, and lane divided by 4: the bytes.
 type Values = [[[[u8; 16]; 4]; 4]; 2];
 
@@ -192,7 +234,12 @@ type Values = [[[[u8; 16]; 4]; 4]; 2];
 #[target_feature(enable = "avx512f,avx512bw")]
 fn hash_short<const BLOCKS: usize>(initial: [u32; 8], messages: &[&[u8]; LANES]) -> Values {
     let mut columns = Columns(initial.map(|word| [word; LANES]));
+    let is_whole = messages.iter().all(|message| message.len() == BLOCK_LEN);
     for block in 0..BLOCKS {
+        if block == 1 && is_whole {
+            compress_padding(&mut columns);
+            continue;
+        }
         let mut rows = [[0; BLOCK_LEN]; LANES];
         for (row, message) in rows.iter_mut().zip(messages) {
             store(row, padded(message, block, block + 1 == BLOCKS));
