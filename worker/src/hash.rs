@@ -316,14 +316,44 @@ mod tests {
         assert_eq!(all.last(), Some(&Backend::Portable));
         let names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
         assert_eq!(detect("", &names.join(",")), Ok(all));
-        for (denied, name) in
-            [("sha", "sha_ni_x2"), ("avx512f", "avx512_x16"), ("avx512bw", "avx512_x16")]
-        {
+        for (denied, name) in [
+            ("sha", "sha_ni_x2"),
+            ("avx512f", "avx512_x16"),
+            ("avx512bw", "avx512_x16"),
+            ("avx512f", "avx512_x8"),
+            ("avx512bw", "sha256_avx512_x16"),
+            ("avx2", "avx2_x8"),
+            ("avx2", "avx2_x4"),
+        ] {
             let error = detect(denied, &format!("portable, {name}")).unwrap_err();
             let text = error.to_string();
             let start =
                 format!("HASHCLUSTER_REQUIRE_BACKENDS names {name:?}, which is not available here");
             assert!(text.starts_with(&start) && text.contains(" portable"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_two_backends_have_the_same_name() {
+        let mut names: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();
+        names.sort_unstable();
+        let all_len = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all_len, "{names:?}");
+    }
+
+    /// Some leave few messages to them.
+    #[test]
+    fn every_backend_goes_without_the_sha_extensions() {
+        let data: Vec<u8> = (0..=250).cycle().take(4000).collect();
+        for backend in detect("sha", "").unwrap() {
+            for width in 0..=40 {
+                let inputs: Vec<_> = (0..width).map(|i| &data[..i * i * 7 % 4000]).collect();
+                let (mut want, mut got) = (Vec::new(), Vec::new());
+                Backend::Portable.hash_many(Algorithm::Sha256, &inputs, &mut want);
+                backend.hash_many(Algorithm::Sha256, &inputs, &mut got);
+                assert!(got == want, "{width} messages by {}", backend.name());
+            }
         }
     }
 

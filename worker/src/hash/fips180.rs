@@ -111,7 +111,8 @@ pub(super) static K_256: [[u32; 16]; 4] = {
 pub(super) static PADDING_256: [[u32; 16]; 4] = {
     let mut words = [0_u32; 64];
     words[0] = 1 << 31;
-    words[15] = 8 * BLOCK_LEN_256 as u32;
+    // The length of such a message, in bits.
+    words[15] = 16 * u32::BITS;
     let mut sums = K_256;
     let mut round = 0;
     while round < 64 {

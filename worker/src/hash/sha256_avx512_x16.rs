@@ -49,7 +49,7 @@ impl WideAndPairs {
 
     /// Fewer messages are hashed faster without the wide kernel (measured on Zen 4).
     const fn live_min(self) -> usize {
-        if self.pairs.is_some() { 14 } else { 2 }
+        if self.pairs.is_some() { LANES } else { 2 }
     }
 
     /// The same for a batch of short messages.
