@@ -16,12 +16,16 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+mod blake3_avx2_x8;
+#[cfg(target_arch = "x86_64")]
 mod blake3_avx512_x16;
 mod cpu;
 #[cfg(test)]
 mod equal;
 #[cfg(target_arch = "x86_64")]
 mod fips180;
+#[cfg(target_arch = "x86_64")]
+mod forest;
 #[cfg(test)]
 mod guarded;
 #[cfg(target_arch = "x86_64")]
@@ -82,6 +86,9 @@ pub enum Backend {
     /// SHA-256 and SHA-224 by AVX2, eight messages at once.
     #[cfg(target_arch = "x86_64")]
     Sha256Avx2X8(Avx2),
+    /// BLAKE3 of small messages by AVX2, eight chunks at once.
+    #[cfg(target_arch = "x86_64")]
+    Blake3Avx2X8(Avx2),
     /// SHA-512, SHA-384 and SHA-512/256 by AVX2, four messages at once.
     #[cfg(target_arch = "x86_64")]
     Sha512Avx2X4(Avx2),
@@ -129,7 +136,7 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(_) => sha_ni_x2::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512X16(_) => blake3_avx512_x16::serves(algorithm),
+            Self::Avx512X16(_) | Self::Blake3Avx2X8(_) => forest::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx512X8(_) => sha512_avx512_x8::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
@@ -157,6 +164,8 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Sha256Avx2X8(_) => "avx2_x8",
             #[cfg(target_arch = "x86_64")]
+            Self::Blake3Avx2X8(_) => "blake3_avx2_x8",
+            #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx2X4(_) => "avx2_x4",
         }
     }
@@ -175,6 +184,8 @@ impl Backend {
             | Self::Sha512Avx2X4(_) => 16,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(_) => blake3_avx512_x16::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Blake3Avx2X8(_) => blake3_avx2_x8::LANES,
         }
     }
 
@@ -186,7 +197,9 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(proof) => sha_ni_x2::hash_many(proof, algorithm, inputs, out),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512X16(proof) => blake3_avx512_x16::hash_many(proof, algorithm, inputs, out),
+            Self::Avx512X16(proof) => forest::hash_many(proof, algorithm, inputs, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Blake3Avx2X8(proof) => forest::hash_many(proof, algorithm, inputs, out),
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx512X8(proof) => {
                 sha512_avx512_x8::hash_many(proof, algorithm, inputs, out)
@@ -214,6 +227,7 @@ impl Backend {
             | Self::Sha512Avx512X8(_)
             | Self::Sha256Avx512X16(_)
             | Self::Sha256Avx2X8(_)
+            | Self::Blake3Avx2X8(_)
             | Self::Sha512Avx2X4(_) => Stream::new(algorithm),
         }
     }
@@ -239,7 +253,7 @@ fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
 
 /// Where two serve the same algorithm, the faster one first.
 #[cfg(target_arch = "x86_64")]
-fn simd(cpu: &Cpu) -> [Option<Backend>; 6] {
+fn simd(cpu: &Cpu) -> [Option<Backend>; 7] {
     let (avx512, avx2) = (Avx512::detect(cpu), Avx2::detect(cpu));
     [
         ShaNi::detect(cpu).map(Backend::ShaNiX2),
@@ -247,6 +261,7 @@ fn simd(cpu: &Cpu) -> [Option<Backend>; 6] {
         avx512.map(Backend::Sha512Avx512X8),
         WideAndPairs::detect(cpu).map(Backend::Sha256Avx512X16),
         avx2.map(Backend::Sha256Avx2X8),
+        avx2.map(Backend::Blake3Avx2X8),
         avx2.map(Backend::Sha512Avx2X4),
     ]
 }
@@ -323,6 +338,7 @@ mod tests {
             ("avx512f", "avx512_x8"),
             ("avx512bw", "sha256_avx512_x16"),
             ("avx2", "avx2_x8"),
+            ("avx2", "blake3_avx2_x8"),
             ("avx2", "avx2_x4"),
         ] {
             let error = detect(denied, &format!("portable, {name}")).unwrap_err();

@@ -4,17 +4,16 @@
 //!
 //! Invariant: a lane reads only its blocks.
 
-use super::avx2::Avx2;
+use super::avx2::{Avx2, transpose};
 use super::fips180::{BLOCK_LEN_256 as BLOCK_LEN, K_256, initial_256};
 use super::lanes::{self, Blocks, Columns, Digests};
 use super::portable;
 use ipc_proto::Algorithm;
 use sha2::block_api::compress256;
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_loadu_si256, _mm256_permute2x128_si256,
-    _mm256_set1_epi32, _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi32,
-    _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64, _mm256_unpacklo_epi32,
-    _mm256_unpacklo_epi64, _mm256_xor_si256,
+    __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_loadu_si256, _mm256_set1_epi32,
+    _mm256_setr_epi8, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi32,
+    _mm256_storeu_si256, _mm256_xor_si256,
 };
 
 /// Messages at once.
@@ -182,40 +181,6 @@ fn load_words(blocks: &[&Block; LANES]) -> [__m256i; 16] {
     }
     words
 }
-
-/// Turns 8 rows of 8 words into columns.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn transpose([r0, r1, r2, r3, r4, r5, r6, r7]: [__m256i; 8]) -> [__m256i; 8] {
-    // In each half of `a[i]`: word `i` of that half of the first four rows; `b`: of the others.
-    let (a, b) = (transpose_halves([r0, r1, r2, r3]), transpose_halves([r4, r5, r6, r7]));
-    let mut columns = [r0; 8];
-    for i in 0..4 {
-        columns[i] = _mm256_permute2x128_si256::<LOW>(a[i], b[i]);
-        columns[i + 4] = _mm256_permute2x128_si256::<HIGH>(a[i], b[i]);
-    }
-    columns
-}
-
-/// Turns 4 rows of 4 words into columns, in each half for itself.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn transpose_halves([r0, r1, r2, r3]: [__m256i; 4]) -> [__m256i; 4] {
-    let (low_a, high_a) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpackhi_epi32(r0, r1));
-    let (low_b, high_b) = (_mm256_unpacklo_epi32(r2, r3), _mm256_unpackhi_epi32(r2, r3));
-    [
-        _mm256_unpacklo_epi64(low_a, low_b),
-        _mm256_unpackhi_epi64(low_a, low_b),
-        _mm256_unpacklo_epi64(high_a, high_b),
-        _mm256_unpackhi_epi64(high_a, high_b),
-    ]
-}
-
-/// The low halves of both operands.
-const LOW: i32 = 0x20;
-
-/// The high halves of both operands.
-const HIGH: i32 = 0x31;
 
 /// What fills a register and is valid whatever its bits.
 trait Row {}
