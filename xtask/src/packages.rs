@@ -28,6 +28,10 @@ pub(crate) const FOR_BENCHES: &[Need] = &[
     ("redis-server", &["redis-server"]),
 ];
 
+/// What `cargo xtask bench simd` needs: a compiler for `ring`, and the package that brings libcrypto.
+pub(crate) const FOR_SIMD_BENCH: &[Need] =
+    &[("cc", &["gcc", "libc6-dev"]), ("openssl", &["openssl"])];
+
 /// What `cargo xtask bench vm` needs beside what `qemu/setup.sh` sees to.
 pub(crate) const FOR_VM_BENCH: &[Need] =
     &[("cc", &["gcc", "libc6-dev"]), ("qemu-x86_64", &["qemu-user"])];
