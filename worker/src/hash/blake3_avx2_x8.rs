@@ -29,7 +29,7 @@ type Words = [u32; LANES];
 impl Kernel<LANES> for Avx2 {
     /// Measured on Zen 4.
     const LIMITS: Limits =
-        Limits { chunks_even: 8, chunks_many: 16, inputs_min: 3, step_blocks: 2, batch_blocks: 3 };
+        Limits { chunks_even: 8, chunks_many: 24, inputs_min: 3, step_blocks: 2, batch_blocks: 3 };
 
     #[inline]
     fn hash(self, chunks: &mut Chunks<'_, LANES>) -> [Value; LANES] {
@@ -90,7 +90,8 @@ fn compress(
     blocks: &[&Block; LANES],
     [counters, lens, flags]: [__m256i; 3],
 ) {
-    let words = load_words(blocks);
+    let operands =
+        Operands { words: load_words(blocks), by_bytes: [load(&rotation(1)), load(&rotation(2))] };
     let [h0, h1, h2, h3, h4, h5, h6, h7] = *value;
     let [iv0, iv1, iv2, iv3, ..] = IV.map(|word| splat(word));
     let mut state = [
@@ -99,7 +100,7 @@ fn compress(
         [iv0, iv1, iv2, iv3],
         [counters, _mm256_setzero_si256(), lens, flags],
     ];
-    rounds(&mut state, &words);
+    rounds(&mut state, &operands);
     let [a, b, c, d] = state;
     for i in 0..4 {
         let [low, high] = [_mm256_xor_si256(a[i], c[i]), _mm256_xor_si256(b[i], d[i])];
@@ -119,28 +120,36 @@ fn values(value: [__m256i; 8]) -> [Value; LANES] {
     values
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn rounds(state: &mut [[__m256i; 4]; 4], words: &[__m256i; 16]) {
-    round::<0>(state, words);
-    round::<1>(state, words);
-    round::<2>(state, words);
-    round::<3>(state, words);
-    round::<4>(state, words);
-    round::<5>(state, words);
-    round::<6>(state, words);
+/// What is used in every round.
+struct Operands {
+    words: [__m256i; 16],
+    /// For a shuffle that rotates each word right by one byte, and by two.
+    by_bytes: [__m256i; 2],
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn round<const ROUND: usize>(state: &mut [[__m256i; 4]; 4], words: &[__m256i; 16]) {
+fn rounds(state: &mut [[__m256i; 4]; 4], operands: &Operands) {
+    round::<0>(state, operands);
+    round::<1>(state, operands);
+    round::<2>(state, operands);
+    round::<3>(state, operands);
+    round::<4>(state, operands);
+    round::<5>(state, operands);
+    round::<6>(state, operands);
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn round<const ROUND: usize>(state: &mut [[__m256i; 4]; 4], operands: &Operands) {
     let schedule = &SCHEDULE[ROUND];
-    // In memory from round to round: there are too few registers for the state and any words.
-    let words = black_box(words);
-    half::<0, true>(state, array::from_fn(|i| words[schedule[2 * i]]));
-    half::<0, false>(state, array::from_fn(|i| words[schedule[2 * i + 1]]));
-    half::<1, true>(state, array::from_fn(|i| words[schedule[8 + 2 * i]]));
-    half::<1, false>(state, array::from_fn(|i| words[schedule[8 + 2 * i + 1]]));
+    // In memory from round to round: there are too few registers for the state and any of these.
+    // Besides, a rotation that the compiler knows is moved before the exclusive or, to both operands.
+    let Operands { words, by_bytes: [by_one, by_two] } = black_box(operands);
+    half::<0, true>(state, *by_two, array::from_fn(|i| words[schedule[2 * i]]));
+    half::<0, false>(state, *by_one, array::from_fn(|i| words[schedule[2 * i + 1]]));
+    half::<1, true>(state, *by_two, array::from_fn(|i| words[schedule[8 + 2 * i]]));
+    half::<1, false>(state, *by_one, array::from_fn(|i| words[schedule[8 + 2 * i + 1]]));
 }
 
 /// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals: beside
@@ -149,6 +158,7 @@ fn round<const ROUND: usize>(state: &mut [[__m256i; 4]; 4], words: &[__m256i; 16
 #[target_feature(enable = "avx2")]
 fn half<const DIAGONAL: usize, const IS_FIRST: bool>(
     [a, b, c, d]: &mut [[__m256i; 4]; 4],
+    by_bytes: __m256i,
     words: [__m256i; 4],
 ) {
     for i in 0..4 {
@@ -156,8 +166,7 @@ fn half<const DIAGONAL: usize, const IS_FIRST: bool>(
     }
     for i in 0..4 {
         let d = &mut d[(i + 3 * DIAGONAL) % 4];
-        let mixed = _mm256_xor_si256(*d, a[i]);
-        *d = if IS_FIRST { rotate_bytes::<2>(mixed) } else { rotate_bytes::<1>(mixed) };
+        *d = _mm256_shuffle_epi8(_mm256_xor_si256(*d, a[i]), by_bytes);
     }
     for i in 0..4 {
         let c = &mut c[(i + 2 * DIAGONAL) % 4];
@@ -178,20 +187,15 @@ fn rotate<const RIGHT: i32, const LEFT: i32>(x: __m256i) -> __m256i {
     _mm256_or_si256(_mm256_srli_epi32::<RIGHT>(x), _mm256_slli_epi32::<LEFT>(x))
 }
 
-/// Rotates each word right by `BYTES`, in one step.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn rotate_bytes<const BYTES: u8>(x: __m256i) -> __m256i {
-    let from = const {
-        let mut from = [0; 32];
-        let mut at = 0;
-        while at < 32 {
-            from[at as usize] = at & 0b1100 | (at + BYTES) & 0b11;
-            at += 1;
-        }
-        from
-    };
-    _mm256_shuffle_epi8(x, load(&from))
+/// Where each byte comes from if words are rotated right by `bytes`.
+const fn rotation(bytes: u8) -> [u8; 32] {
+    let mut from = [0; 32];
+    let mut at = 0;
+    while at < 32 {
+        from[at as usize] = at & 0b1100 | (at + bytes) & 0b11;
+        at += 1;
+    }
+    from
 }
 
 /// The 16 words of the blocks.
