@@ -130,7 +130,8 @@ impl Backend {
         not(target_arch = "x86_64"),
         expect(unused_variables, reason = "portable serves all")
     )]
-    const fn serves(self, algorithm: Algorithm) -> bool {
+    #[must_use]
+    pub const fn serves(self, algorithm: Algorithm) -> bool {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]

@@ -38,6 +38,8 @@ pub(super) fn others(algorithm: Algorithm) -> Vec<Contender> {
         Algorithm::Sha512_256 => (Some(&ring::SHA512_256), Some(c"SHA2-512/256")),
         Algorithm::Blake3 => (None, None),
     };
+    // Nothing hides the SHA extensions from it.
+    let of_ring = of_ring.filter(|_| !cfg!(sha2_backend = "soft"));
     let of_ring = of_ring.map(|algorithm| {
         Contender::new("ring", |message, out| {
             out.extend_from_slice(ring::digest(algorithm, message).as_ref());
@@ -49,9 +51,11 @@ pub(super) fn others(algorithm: Algorithm) -> Vec<Contender> {
     of_ring.into_iter().chain(of_openssl).collect()
 }
 
-/// The backend of this name, if this machine has it.
+/// The backend of this name, if this machine has it and it has a kernel for `algorithm`.
 pub(super) fn backend(name: &str, algorithm: Algorithm) -> Option<Contender> {
-    let &backend = Backend::available().iter().find(|backend| backend.name() == name)?;
+    let &backend = Backend::available()
+        .iter()
+        .find(|backend| backend.name() == name && backend.serves(algorithm))?;
     let hash_all = move |messages: &[&[u8]], out: &mut Vec<u8>| {
         backend.hash_many(algorithm, messages, out);
     };

@@ -40,7 +40,7 @@ impl OpenSsl {
             let symbol = unsafe { libc::dlsym(library, name.as_ptr()) };
             (!symbol.is_null()).then_some(symbol)
         };
-        // SAFETY, for each: the type is that of the function in <openssl/evp.h>.
+        // SAFETY: the type is that of the function in <openssl/evp.h>.
         let fetch = unsafe { transmute::<*mut c_void, Fetch>(symbol(c"EVP_MD_fetch")?) };
         // SAFETY: as above.
         let new = unsafe { transmute::<*mut c_void, NewContext>(symbol(c"EVP_MD_CTX_new")?) };
