@@ -18,6 +18,9 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("b3sum", &["b3sum"]),
 ];
 
+/// What `cargo xtask valgrind` runs; it looks for the symbols of the C library.
+pub(crate) const FOR_VALGRIND: &[Need] = &[("valgrind", &["valgrind", "libc6-dbg"])];
+
 /// What `cargo xtask bench` measures against.
 pub(crate) const FOR_BENCHES: &[Need] = &[
     ("cc", &["gcc", "libc6-dev"]),
