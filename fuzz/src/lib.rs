@@ -1,7 +1,11 @@
-//! The bodies of the fuzz targets. They belong to the tests of `ipc-proto`, which run them too.
+//! The bodies of the fuzz targets. They belong to the tests of `ipc-proto` and of the worker, which
+//! run them too.
 
 #[path = "../../ipc-proto/tests/it/targets.rs"]
 mod targets;
+
+#[path = "../../worker/tests/it/kernels.rs"]
+mod worker_kernels;
 
 /// A stream of frames, split in pieces and whole.
 pub fn frames(input: &[u8]) {
@@ -16,4 +20,9 @@ pub fn messages(input: &[u8]) {
 /// The first body of a connection.
 pub fn handshake(input: &[u8]) {
     targets::handshake(input);
+}
+
+/// A set of messages, hashed by every backend.
+pub fn kernels(input: &[u8]) {
+    worker_kernels::kernels(input);
 }

@@ -12,25 +12,49 @@
 //! peer's input: what a step does not take is `None`.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod blake3_avx2_x8;
+#[cfg(target_arch = "x86_64")]
 mod blake3_avx512_x16;
 mod cpu;
 #[cfg(test)]
 mod equal;
+#[cfg(target_arch = "x86_64")]
+mod fips180;
+#[cfg(target_arch = "x86_64")]
+mod forest;
 #[cfg(test)]
 mod guarded;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
 mod portable;
 mod segment;
+#[cfg(target_arch = "x86_64")]
+mod sha256_avx2_x8;
+#[cfg(target_arch = "x86_64")]
+mod sha256_avx512_x16;
+#[cfg(target_arch = "x86_64")]
+mod sha512_avx2_x4;
+#[cfg(target_arch = "x86_64")]
+mod sha512_avx512_x8;
 #[cfg(target_arch = "x86_64")]
 mod sha_ni_x2;
 mod tree;
 
 #[cfg(target_arch = "x86_64")]
-pub use blake3_avx512_x16::Avx512;
+pub use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
 pub use cpu::UnknownFeature;
 pub use portable::Stream;
 pub use segment::segment;
 #[cfg(target_arch = "x86_64")]
 pub use sha_ni_x2::ShaNi;
+#[cfg(target_arch = "x86_64")]
+pub use sha256_avx512_x16::WideAndPairs;
 pub use tree::{ChainingValue, Subtree, merge};
 
 use cpu::Cpu;
@@ -53,6 +77,21 @@ pub enum Backend {
     /// BLAKE3 of small messages by AVX-512, 16 chunks at once.
     #[cfg(target_arch = "x86_64")]
     Avx512X16(Avx512),
+    /// SHA-512, SHA-384 and SHA-512/256 by AVX-512, eight messages at once.
+    #[cfg(target_arch = "x86_64")]
+    Sha512Avx512X8(Avx512),
+    /// SHA-256 and SHA-224 by AVX-512, 16 messages at once.
+    #[cfg(target_arch = "x86_64")]
+    Sha256Avx512X16(WideAndPairs),
+    /// SHA-256 and SHA-224 by AVX2, eight messages at once.
+    #[cfg(target_arch = "x86_64")]
+    Sha256Avx2X8(Avx2),
+    /// BLAKE3 of small messages by AVX2, eight chunks at once.
+    #[cfg(target_arch = "x86_64")]
+    Blake3Avx2X8(Avx2),
+    /// SHA-512, SHA-384 and SHA-512/256 by AVX2, four messages at once.
+    #[cfg(target_arch = "x86_64")]
+    Sha512Avx2X4(Avx2),
 }
 
 impl Backend {
@@ -91,13 +130,22 @@ impl Backend {
         not(target_arch = "x86_64"),
         expect(unused_variables, reason = "portable serves all")
     )]
-    const fn serves(self, algorithm: Algorithm) -> bool {
+    #[must_use]
+    pub const fn serves(self, algorithm: Algorithm) -> bool {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(_) => sha_ni_x2::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512X16(_) => blake3_avx512_x16::serves(algorithm),
+            Self::Avx512X16(_) | Self::Blake3Avx2X8(_) => forest::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx512X8(_) => sha512_avx512_x8::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx512X16(_) => sha256_avx512_x16::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx2X8(_) => sha256_avx2_x8::serves(algorithm),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx2X4(_) => sha512_avx2_x4::serves(algorithm),
         }
     }
 
@@ -110,6 +158,16 @@ impl Backend {
             Self::ShaNiX2(_) => "sha_ni_x2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(_) => "avx512_x16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx512X8(_) => "avx512_x8",
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx512X16(_) => "sha256_avx512_x16",
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx2X8(_) => "avx2_x8",
+            #[cfg(target_arch = "x86_64")]
+            Self::Blake3Avx2X8(_) => "blake3_avx2_x8",
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx2X4(_) => "avx2_x4",
         }
     }
 
@@ -120,9 +178,15 @@ impl Backend {
             Self::Portable => 1,
             // Among more messages, one of any length finds others that take as long.
             #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) => 16,
+            Self::ShaNiX2(_)
+            | Self::Sha512Avx512X8(_)
+            | Self::Sha256Avx512X16(_)
+            | Self::Sha256Avx2X8(_)
+            | Self::Sha512Avx2X4(_) => 16,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(_) => blake3_avx512_x16::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Blake3Avx2X8(_) => blake3_avx2_x8::LANES,
         }
     }
 
@@ -134,7 +198,21 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::ShaNiX2(proof) => sha_ni_x2::hash_many(proof, algorithm, inputs, out),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512X16(proof) => blake3_avx512_x16::hash_many(proof, algorithm, inputs, out),
+            Self::Avx512X16(proof) => forest::hash_many(proof, algorithm, inputs, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Blake3Avx2X8(proof) => forest::hash_many(proof, algorithm, inputs, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx512X8(proof) => {
+                sha512_avx512_x8::hash_many(proof, algorithm, inputs, out)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx512X16(kernels) => {
+                sha256_avx512_x16::hash_many(kernels, algorithm, inputs, out)
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha256Avx2X8(proof) => sha256_avx2_x8::hash_many(proof, algorithm, inputs, out),
+            #[cfg(target_arch = "x86_64")]
+            Self::Sha512Avx2X4(proof) => sha512_avx2_x4::hash_many(proof, algorithm, inputs, out),
         }
     }
 
@@ -145,7 +223,13 @@ impl Backend {
             Self::Portable => Stream::new(algorithm),
             // One message alone is as fast in the crate.
             #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) | Self::Avx512X16(_) => Stream::new(algorithm),
+            Self::ShaNiX2(_)
+            | Self::Avx512X16(_)
+            | Self::Sha512Avx512X8(_)
+            | Self::Sha256Avx512X16(_)
+            | Self::Sha256Avx2X8(_)
+            | Self::Blake3Avx2X8(_)
+            | Self::Sha512Avx2X4(_) => Stream::new(algorithm),
         }
     }
 }
@@ -170,8 +254,17 @@ fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
 
 /// Where two serve the same algorithm, the faster one first.
 #[cfg(target_arch = "x86_64")]
-fn simd(cpu: &Cpu) -> [Option<Backend>; 2] {
-    [ShaNi::detect(cpu).map(Backend::ShaNiX2), Avx512::detect(cpu).map(Backend::Avx512X16)]
+fn simd(cpu: &Cpu) -> [Option<Backend>; 7] {
+    let (avx512, avx2) = (Avx512::detect(cpu), Avx2::detect(cpu));
+    [
+        ShaNi::detect(cpu).map(Backend::ShaNiX2),
+        avx512.map(Backend::Avx512X16),
+        avx512.map(Backend::Sha512Avx512X8),
+        WideAndPairs::detect(cpu).map(Backend::Sha256Avx512X16),
+        avx2.map(Backend::Sha256Avx2X8),
+        avx2.map(Backend::Blake3Avx2X8),
+        avx2.map(Backend::Sha512Avx2X4),
+    ]
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -239,14 +332,45 @@ mod tests {
         assert_eq!(all.last(), Some(&Backend::Portable));
         let names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
         assert_eq!(detect("", &names.join(",")), Ok(all));
-        for (denied, name) in
-            [("sha", "sha_ni_x2"), ("avx512f", "avx512_x16"), ("avx512bw", "avx512_x16")]
-        {
+        for (denied, name) in [
+            ("sha", "sha_ni_x2"),
+            ("avx512f", "avx512_x16"),
+            ("avx512bw", "avx512_x16"),
+            ("avx512f", "avx512_x8"),
+            ("avx512bw", "sha256_avx512_x16"),
+            ("avx2", "avx2_x8"),
+            ("avx2", "blake3_avx2_x8"),
+            ("avx2", "avx2_x4"),
+        ] {
             let error = detect(denied, &format!("portable, {name}")).unwrap_err();
             let text = error.to_string();
             let start =
                 format!("HASHCLUSTER_REQUIRE_BACKENDS names {name:?}, which is not available here");
             assert!(text.starts_with(&start) && text.contains(" portable"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_two_backends_have_the_same_name() {
+        let mut names: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();
+        names.sort_unstable();
+        let all_len = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all_len, "{names:?}");
+    }
+
+    /// Some leave few messages to them.
+    #[test]
+    fn every_backend_goes_without_the_sha_extensions() {
+        let data: Vec<u8> = (0..=250).cycle().take(4000).collect();
+        for backend in detect("sha", "").unwrap() {
+            for width in 0..=40 {
+                let inputs: Vec<_> = (0..width).map(|i| &data[..i * i * 7 % 4000]).collect();
+                let (mut want, mut got) = (Vec::new(), Vec::new());
+                Backend::Portable.hash_many(Algorithm::Sha256, &inputs, &mut want);
+                backend.hash_many(Algorithm::Sha256, &inputs, &mut got);
+                assert!(got == want, "{width} messages by {}", backend.name());
+            }
         }
     }
 

@@ -22,7 +22,11 @@ Usage: cargo xtask COMMAND
   test            everything that CI asks: format, clippy, house rules, shellcheck, build, tests
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck
   sim [SEEDS]     the controller's simulation with so many seeds [default: 10000]
+  valgrind        the worker's kernels for AVX2 under valgrind, which knows no newer ones
   bench [GROUP]…  benches of the real binaries; what follows goes to the bench program";
+
+/// Backends that there have to be under valgrind.
+const VALGRIND_BACKENDS: &str = "avx2_x8,avx2_x4,blake3_avx2_x8";
 
 /// Seeds of a long simulation; a test run has fewer.
 const SIM_SEEDS: u64 = 10_000;
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
             Ok(seeds) => sim(seeds),
             Err(_) => return usage(&format!("'{seeds}' is no number of seeds")),
         },
+        ["valgrind"] => valgrind(),
         ["bench", ref groups @ ..] => bench::bench(groups),
         ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
@@ -65,4 +70,14 @@ fn sim(seeds: u64) -> Result<(), Failure> {
     let test = ["test", "--release", "-p", "hashcluster-controller"];
     let filter = ["simulation", "--", "--nocapture"];
     run(cargo(&test).args(filter).env("HASHCLUSTER_SIM_SEEDS", seeds.to_string()))
+}
+
+/// Each message is in memory of its own there: a byte that is read beside it is an error.
+fn valgrind() -> Result<(), Failure> {
+    packages::ensure(packages::FOR_VALGRIND)?;
+    let runner = format!("target.{}.runner", release::host()?);
+    let runner = format!(r#"{runner} = ["valgrind", "--quiet", "--error-exitcode=1"]"#);
+    let test = ["test", "-p", "hashcluster-worker", "--test", "it", "--config", &runner];
+    let filter = ["--", "by_every_backend"];
+    run(cargo(&test).args(filter).env("HASHCLUSTER_REQUIRE_BACKENDS", VALGRIND_BACKENDS))
 }

@@ -18,6 +18,9 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("b3sum", &["b3sum"]),
 ];
 
+/// What `cargo xtask valgrind` runs; it looks for the symbols of the C library.
+pub(crate) const FOR_VALGRIND: &[Need] = &[("valgrind", &["valgrind", "libc6-dbg"])];
+
 /// What `cargo xtask bench` measures against.
 pub(crate) const FOR_BENCHES: &[Need] = &[
     ("cc", &["gcc", "libc6-dev"]),
@@ -27,6 +30,10 @@ pub(crate) const FOR_BENCHES: &[Need] = &[
     ("rhash", &["rhash"]),
     ("redis-server", &["redis-server"]),
 ];
+
+/// What `cargo xtask bench simd` needs: a compiler for `ring`, and the package that brings libcrypto.
+pub(crate) const FOR_SIMD_BENCH: &[Need] =
+    &[("cc", &["gcc", "libc6-dev"]), ("openssl", &["openssl"])];
 
 /// What `cargo xtask bench vm` needs beside what `qemu/setup.sh` sees to.
 pub(crate) const FOR_VM_BENCH: &[Need] =

@@ -37,7 +37,8 @@ pub(crate) fn build() -> Result<PathBuf, Failure> {
     Ok(binaries[0].parent().expect("a file is in a directory").to_owned())
 }
 
-fn host() -> Result<String, Failure> {
+/// The triple of this machine.
+pub(crate) fn host() -> Result<String, Failure> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let about = output(Command::new(rustc).arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: "));

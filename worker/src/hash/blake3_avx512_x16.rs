@@ -1,231 +1,213 @@
-//! BLAKE3 of many small messages by AVX-512: 16 chunks or 16 parents at once, whichever messages
-//! they are of.
+#![expect(unsafe_code, reason = "instructions that not every processor has, and loads by pointer")]
+//! The compression of BLAKE3 (paper, section 2.2) for 16 chunks or parents at once: each vector holds
+//! the same word of all of them.
 //!
-//! A message is a tree of chunks (paper, section 2.1). First all chunks of a window of messages are
-//! hashed, those with as many blocks beside each other; then their parents, level by level:
-//! neighbours are merged, and the last of an odd number goes up as it is, which gives the tree that
-//! the paper defines.
-//!
-//! The portable backend is as fast where the chunks of one message fill its vectors, and faster where
-//! most lanes here would be idle: that is left to it. The limits below were measured (Zen 4).
-//!
-//! Not here: the compression, and all that is unsafe ([`kernel`]).
+//! Invariants: a lane reads only its input, whose last block is padded in a copy; a lane that is
+//! done keeps its value while the longer ones go on.
 
-mod kernel;
+use super::avx512::{Avx512, transpose};
+use super::forest::{
+    BLOCK_LEN, Block, CHUNK_START, Chunks, IV, Kernel, Limits, Parents, SCHEDULE, VALUE_LEN, Value,
+};
+use std::arch::x86_64::{
+    __m512i, _mm256_storeu_si256, _mm512_add_epi32, _mm512_castsi512_si256,
+    _mm512_cmpeq_epi32_mask, _mm512_cmpge_epu32_mask, _mm512_loadu_si512, _mm512_mask_mov_epi32,
+    _mm512_mask_or_epi32, _mm512_mask_xor_epi32, _mm512_maskz_loadu_epi8, _mm512_max_epu32,
+    _mm512_ror_epi32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_xor_si512,
+};
+use std::array;
+use std::hint::black_box;
 
-pub use kernel::Avx512;
-pub(super) use kernel::LANES;
+/// Chunks or parents at once.
+pub(super) const LANES: usize = 16;
 
-use super::portable;
-use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
-use ipc_proto::Algorithm;
-use kernel::{BLOCK_LEN, Chunk, Lanes, VALUE_LEN, Value};
-use std::cmp::Reverse;
+/// A word of each lane.
+type Words = [u32; LANES];
 
-/// Bytes of a chunk.
-const CHUNK_LEN: usize = 1024;
+impl Kernel<LANES> for Avx512 {
+    /// Measured on Zen 4.
+    const LIMITS: Limits =
+        Limits { chunks_even: 8, chunks_many: 32, inputs_min: 3, step_blocks: 2, batch_blocks: 3 };
 
-/// A message of this many chunks, or of a multiple, is hashed as fast by the portable backend.
-const CHUNKS_EVEN: usize = 8;
-
-/// So is one of this many chunks or more.
-const CHUNKS_MANY: usize = 32;
-
-/// Fewer messages are left to the portable backend.
-const INPUTS_MIN: usize = 3;
-
-/// Most messages on their way at once, and most chunks before the last of them: what they need stays
-/// in the cache.
-const WINDOW: usize = 256;
-
-/// What a block of every lane takes, in blocks of the portable backend.
-const STEP_BLOCKS: usize = 2;
-
-/// What the start and end of a batch take, in blocks of the portable backend.
-const BATCH_BLOCKS: usize = 3;
-
-pub(super) const fn serves(algorithm: Algorithm) -> bool {
-    matches!(algorithm, Algorithm::Blake3)
-}
-
-pub(super) fn hash_many(proof: Avx512, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
-    if !serves(algorithm) || inputs.len() < INPUTS_MIN {
-        return portable::hash_many(algorithm, inputs, out);
+    #[inline]
+    fn hash(self, chunks: &mut Chunks<'_, LANES>) -> [Value; LANES] {
+        // SAFETY: an `Avx512` exists only after `detect` saw every feature that is enabled below.
+        unsafe { hash_chunks(chunks) }
     }
-    out.reserve(inputs.len() * VALUE_LEN);
-    let mut forest = Forest::new(inputs.len().min(WINDOW));
-    let mut messages = inputs;
-    while !messages.is_empty() {
-        let (planted, rest) = messages.split_at(forest.plant(messages));
-        forest.hash_leaves(proof);
-        while !forest.open.is_empty() {
-            forest.merge_level(proof);
-        }
-        out.extend_from_slice(forest.values[..planted.len()].as_flattened());
-        messages = rest;
+
+    #[inline]
+    fn merge(self, parents: &Parents<'_, LANES>) -> [Value; LANES] {
+        // SAFETY: as above.
+        unsafe { hash_parents(parents) }
     }
 }
 
-/// Whether the portable backend needs longer for `message` than its part of the lanes here takes.
-const fn is_worth_it(message: &[u8]) -> bool {
-    let chunks = message.len().div_ceil(CHUNK_LEN);
-    chunks == 0 || (chunks < CHUNKS_MANY && !chunks.is_multiple_of(CHUNKS_EVEN))
-}
-
-/// The trees of a window of messages.
-struct Forest<'a> {
-    /// First the digest of each message, then the values of chunks and parents that are no roots.
-    values: Vec<Value>,
-    digests_max: usize,
-    leaves: Vec<Leaf<'a>>,
-    /// Messages of which more than one value is left.
-    open: Vec<Open>,
-    pairs: Vec<Pair>,
-}
-
-/// A chunk, and where its value goes.
-struct Leaf<'a> {
-    chunk: Chunk<'a>,
-    to: usize,
-}
-
-/// Values of a message that are not merged yet.
-struct Open {
-    message: usize,
-    first: usize,
-    len: usize,
-}
-
-/// Two neighbours in the values, and where their parent's goes.
-struct Pair {
-    from: usize,
-    is_root: bool,
-    to: usize,
-}
-
-impl<'a> Forest<'a> {
-    fn new(messages_max: usize) -> Self {
-        Self {
-            values: vec![[0; VALUE_LEN]; messages_max],
-            digests_max: messages_max,
-            leaves: Vec::with_capacity(messages_max),
-            open: Vec::new(),
-            pairs: Vec::new(),
+#[target_feature(enable = "avx512f,avx512bw")]
+fn hash_chunks(chunks: &mut Chunks<'_, LANES>) -> [Value; LANES] {
+    let Chunks { bodies, rests, lens, counters, ends, tails } = chunks;
+    // Only where it is needed: a masked load from what is no page at all takes very long.
+    for ((tail, body), rest) in tails.iter_mut().zip(&*bodies).zip(rests) {
+        if body.is_empty() || !rest.is_empty() {
+            *tail = padded(rest);
         }
     }
-
-    /// Takes messages as long as there is room, and says how many.
-    fn plant(&mut self, messages: &[&'a [u8]]) -> usize {
-        self.values.truncate(self.digests_max);
-        self.leaves.clear();
-        let mut planted = 0;
-        for &bytes in messages.iter().take(self.digests_max) {
-            if self.leaves.len() >= WINDOW {
-                break;
-            }
-            if !is_worth_it(bytes) {
-                self.values[planted] = *blake3::hash(bytes).as_bytes();
-            } else if bytes.len() <= CHUNK_LEN {
-                let chunk = Chunk { bytes, counter: 0, is_root: true };
-                self.leaves.push(Leaf { chunk, to: planted });
-            } else {
-                let first = self.values.len();
-                let leaf = |(counter, bytes)| {
-                    let chunk = Chunk { bytes, counter, is_root: false };
-                    Leaf { chunk, to: first + counter as usize }
-                };
-                self.leaves.extend((0..).zip(bytes.chunks(CHUNK_LEN)).map(leaf));
-                let len = bytes.len().div_ceil(CHUNK_LEN);
-                self.values.resize(first + len, [0; VALUE_LEN]);
-                self.open.push(Open { message: planted, first, len });
-            }
-            planted += 1;
-        }
-        planted
+    let longest = lens.iter().max().map_or(0, |&len| len);
+    let [lens, counters, ends] = [lens, counters, ends].map(|words| load(words));
+    let [one, whole] = [1, 64].map(|word| splat(word));
+    let lasts = _mm512_srli_epi32::<6>(_mm512_sub_epi32(_mm512_max_epu32(lens, one), one));
+    let last_lens = _mm512_sub_epi32(lens, _mm512_slli_epi32::<6>(lasts));
+    let mut value = IV.map(|word| splat(word));
+    let mut flags = splat(CHUNK_START);
+    for at in 0..longest.div_ceil(64).max(1) {
+        let blocks = array::from_fn(|lane| bodies[lane].get(at as usize).unwrap_or(&tails[lane]));
+        let now = splat(at);
+        let is_last = _mm512_cmpeq_epi32_mask(lasts, now);
+        let is_going = _mm512_cmpge_epu32_mask(lasts, now);
+        let lens = _mm512_mask_mov_epi32(whole, is_last, last_lens);
+        flags = _mm512_mask_or_epi32(flags, is_last, flags, ends);
+        compress(&mut value, is_going, &blocks, [counters, lens, flags]);
+        flags = _mm512_setzero_si512();
     }
+    values(value)
+}
 
-    fn hash_leaves(&mut self, proof: Avx512) {
-        self.leaves.sort_unstable_by_key(|leaf| Reverse(leaf.blocks()));
-        let mut lanes = Lanes::IDLE;
-        for leaves in self.leaves.chunks(LANES) {
-            if is_narrow(leaves.iter().map(Leaf::blocks).sum(), leaves[0].blocks()) {
-                leaves.iter().for_each(|leaf| self.values[leaf.to] = leaf.hash());
-                continue;
-            }
-            let values = lanes.hash(proof, leaves.iter().map(|leaf| leaf.chunk));
-            for (leaf, value) in leaves.iter().zip(values) {
-                self.values[leaf.to] = value;
-            }
-        }
-    }
+#[target_feature(enable = "avx512f,avx512bw")]
+fn hash_parents(Parents { blocks, flags }: &Parents<'_, LANES>) -> [Value; LANES] {
+    let mut value = IV.map(|word| splat(word));
+    compress(&mut value, !0, blocks, [splat(0), splat(64), load(flags)]);
+    values(value)
+}
 
-    fn merge_level(&mut self, proof: Avx512) {
-        self.pairs.clear();
-        for &Open { message, first, len } in &self.open {
-            let pair = |i| {
-                let is_root = len == 2;
-                Pair { from: first + 2 * i, is_root, to: if is_root { message } else { first + i } }
-            };
-            self.pairs.extend((0..len / 2).map(pair));
-        }
-        // No value goes where a later pair comes from.
-        for pairs in self.pairs.chunks(LANES) {
-            if is_narrow(pairs.len(), 1) {
-                pairs.iter().for_each(|pair| self.values[pair.to] = pair.merge(&self.values));
-                continue;
-            }
-            let values = kernel::merge(proof, pairs.iter().map(|pair| pair.block(&self.values)));
-            for (pair, value) in pairs.iter().zip(values) {
-                self.values[pair.to] = value;
-            }
-        }
-        self.open.retain_mut(|Open { first, len, .. }| {
-            if *len % 2 == 1 {
-                self.values[*first + *len / 2] = self.values[*first + *len - 1];
-            }
-            *len = len.div_ceil(2);
-            *len > 1
-        });
+/// Absorbs a block in the lanes of `mask`. The last three are the end of the state.
+///
+/// Never inline: with the value in memory, the state has the registers for itself.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn compress(
+    value: &mut [__m512i; 8],
+    mask: u16,
+    blocks: &[&Block; LANES],
+    [counters, lens, flags]: [__m512i; 3],
+) {
+    let words = transpose(blocks.map(|block| load(block)));
+    let [h0, h1, h2, h3, h4, h5, h6, h7] = *value;
+    let [iv0, iv1, iv2, iv3, ..] = IV.map(|word| splat(word));
+    let mut state = [
+        [h0, h1, h2, h3],
+        [h4, h5, h6, h7],
+        [iv0, iv1, iv2, iv3],
+        [counters, _mm512_setzero_si512(), lens, flags],
+    ];
+    rounds(&mut state, &words);
+    let [a, b, c, d] = state;
+    for i in 0..4 {
+        value[i] = _mm512_mask_xor_epi32(value[i], mask, a[i], c[i]);
+        value[i + 4] = _mm512_mask_xor_epi32(value[i + 4], mask, b[i], d[i]);
     }
 }
 
-/// Whether the portable backend needs less for the `blocks` of a batch, the longest of which has
-/// `steps`.
-const fn is_narrow(blocks: usize, steps: usize) -> bool {
-    blocks < BATCH_BLOCKS + STEP_BLOCKS * steps
+/// Takes the lanes apart.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn values(value: [__m512i; 8]) -> [Value; LANES] {
+    let zero = _mm512_setzero_si512();
+    let rows = transpose(array::from_fn(|word| *value.get(word).unwrap_or(&zero)));
+    let mut values = [[0; VALUE_LEN]; LANES];
+    for (value, row) in values.iter_mut().zip(rows) {
+        store_low(value, row);
+    }
+    values
 }
 
-impl Leaf<'_> {
-    fn blocks(&self) -> usize {
-        self.chunk.bytes.len().div_ceil(BLOCK_LEN).max(1)
-    }
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn rounds(state: &mut [[__m512i; 4]; 4], words: &[__m512i; 16]) {
+    round::<0>(state, words);
+    round::<1>(state, words);
+    round::<2>(state, words);
+    round::<3>(state, words);
+    round::<4>(state, words);
+    round::<5>(state, words);
+    round::<6>(state, words);
+}
 
-    /// Alone, without the kernel.
-    fn hash(&self) -> Value {
-        let Chunk { bytes, counter, is_root } = self.chunk;
-        if is_root {
-            return *blake3::hash(bytes).as_bytes();
-        }
-        let mut hasher = blake3::Hasher::new();
-        hasher.set_input_offset(u64::from(counter) * CHUNK_LEN as u64);
-        hasher.update(bytes);
-        hasher.finalize_non_root()
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn round<const ROUND: usize>(state: &mut [[__m512i; 4]; 4], words: &[__m512i; 16]) {
+    let schedule = &SCHEDULE[ROUND];
+    // In memory from round to round: there are too few registers for the state and all words.
+    let words = black_box(words);
+    half::<0, 16, 12>(state, array::from_fn(|i| words[schedule[2 * i]]));
+    half::<0, 8, 7>(state, array::from_fn(|i| words[schedule[2 * i + 1]]));
+    half::<1, 16, 12>(state, array::from_fn(|i| words[schedule[8 + 2 * i]]));
+    half::<1, 8, 7>(state, array::from_fn(|i| words[schedule[8 + 2 * i + 1]]));
+}
+
+/// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals: beside
+/// each other, because each step waits for the one before it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn half<const DIAGONAL: usize, const D_BITS: i32, const B_BITS: i32>(
+    [a, b, c, d]: &mut [[__m512i; 4]; 4],
+    words: [__m512i; 4],
+) {
+    for i in 0..4 {
+        a[i] = _mm512_add_epi32(_mm512_add_epi32(a[i], words[i]), b[(i + DIAGONAL) % 4]);
+    }
+    for i in 0..4 {
+        let d = &mut d[(i + 3 * DIAGONAL) % 4];
+        *d = _mm512_ror_epi32::<D_BITS>(_mm512_xor_si512(*d, a[i]));
+    }
+    for i in 0..4 {
+        let c = &mut c[(i + 2 * DIAGONAL) % 4];
+        *c = _mm512_add_epi32(*c, d[(i + 3 * DIAGONAL) % 4]);
+    }
+    for i in 0..4 {
+        let b = &mut b[(i + DIAGONAL) % 4];
+        *b = _mm512_ror_epi32::<B_BITS>(_mm512_xor_si512(*b, c[(i + 2 * DIAGONAL) % 4]));
     }
 }
 
-impl Pair {
-    fn block<'a>(&self, values: &'a [Value]) -> (&'a [u8; BLOCK_LEN], bool) {
-        let bytes = values[self.from..self.from + 2].as_flattened();
-        (bytes.try_into().expect("two values are a block"), self.is_root)
+/// `rest`, which is shorter than a block, and zeros.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn padded(rest: &[u8]) -> Block {
+    if rest.is_empty() {
+        return [0; BLOCK_LEN];
     }
+    let mask = (1 << (rest.len() % BLOCK_LEN)) - 1;
+    let mut block = [0; BLOCK_LEN];
+    // SAFETY: as many bytes as `rest` has are read, because the mask has no more ones, and 64 are
+    // written to `block`, at any alignment.
+    unsafe {
+        let row = _mm512_maskz_loadu_epi8(mask, rest.as_ptr().cast());
+        _mm512_storeu_si512(block.as_mut_ptr().cast(), row);
+    }
+    block
+}
 
-    /// Alone, without the kernel.
-    fn merge(&self, values: &[Value]) -> Value {
-        let [left, right] = [&values[self.from], &values[self.from + 1]];
-        if self.is_root {
-            *merge_subtrees_root(left, right, Mode::Hash).as_bytes()
-        } else {
-            merge_subtrees_non_root(left, right, Mode::Hash)
-        }
-    }
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn splat(word: u32) -> __m512i {
+    _mm512_set1_epi32(word.cast_signed())
+}
+
+/// What fills a register and is valid whatever its bits.
+trait Row {}
+impl Row for Words {}
+impl Row for Block {}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load<T: Row>(from: &T) -> __m512i {
+    // SAFETY: a `Row` is 64 bytes that can be read, at any alignment.
+    unsafe { _mm512_loadu_si512(std::ptr::from_ref(from).cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_low(to: &mut Value, row: __m512i) {
+    // SAFETY: `to` is 32 bytes that can be written, at any alignment.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_castsi512_si256(row)) }
 }

@@ -8,6 +8,8 @@
 //! Invariant: a lane reads only its message; the padded end of it is a copy.
 
 use super::cpu::{Cpu, Feature};
+use super::fips180::{BLOCK_LEN_256 as BLOCK_LEN, K_256, initial_256};
+use super::lanes::{Blocks, Columns};
 use super::portable;
 use ipc_proto::Algorithm;
 use std::arch::x86_64::{
@@ -31,9 +33,6 @@ impl ShaNi {
     }
 }
 
-/// Bytes of a block.
-const BLOCK_LEN: usize = 64;
-
 /// Bytes of the length of the message, in bits, at the end of the last block.
 const LENGTH_LEN: usize = 8;
 
@@ -48,22 +47,17 @@ type Block = [u8; BLOCK_LEN];
 /// The words f, e, b, a and h, g, d, c: as `sha256rnds2` takes them.
 type State = [[u32; 4]; 2];
 
-const fn initial_state(algorithm: Algorithm) -> Option<State> {
-    match algorithm {
-        Algorithm::Sha224 => Some([
-            [0x6858_1511, 0xffc0_0b31, 0x367c_d507, 0xc105_9ed8],
-            [0xbefa_4fa4, 0x64f9_8fa7, 0xf70e_5939, 0x3070_dd17],
-        ]),
-        Algorithm::Sha256 => Some([
-            [0x9b05_688c, 0x510e_527f, 0xbb67_ae85, 0x6a09_e667],
-            [0x5be0_cd19, 0x1f83_d9ab, 0xa54f_f53a, 0x3c6e_f372],
-        ]),
-        Algorithm::Sha384 | Algorithm::Sha512 | Algorithm::Sha512_256 | Algorithm::Blake3 => None,
-    }
+/// A hash value in the order of the standard, as kernels take it.
+const fn state([a, b, c, d, e, f, g, h]: [u32; 8]) -> State {
+    [[f, e, b, a], [h, g, d, c]]
+}
+
+const fn words([[f, e, b, a], [h, g, d, c]]: State) -> [u32; 8] {
+    [a, b, c, d, e, f, g, h]
 }
 
 pub(super) const fn serves(algorithm: Algorithm) -> bool {
-    initial_state(algorithm).is_some()
+    initial_256(algorithm).is_some()
 }
 
 pub(super) fn hash_many<'a>(
@@ -72,9 +66,10 @@ pub(super) fn hash_many<'a>(
     inputs: &[&'a [u8]],
     out: &mut Vec<u8>,
 ) {
-    let Some(initial) = initial_state(algorithm) else {
+    let Some(initial) = initial_256(algorithm) else {
         return portable::hash_many(algorithm, inputs, out);
     };
+    let initial = state(initial);
     let digest_len = algorithm.digest_len();
     let before_len = out.len();
     out.resize(before_len + inputs.len() * digest_len, 0);
@@ -180,9 +175,8 @@ impl<'a> Lane<'a> {
     }
 
     fn digest(&self) -> [u8; 32] {
-        let [[f, e, b, a], [h, g, d, c]] = self.state;
         let mut digest = [0; 32];
-        for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip([a, b, c, d, e, f, g, h]) {
+        for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(words(self.state)) {
             *bytes = word.to_be_bytes();
         }
         digest
@@ -199,6 +193,19 @@ fn compress<const LANES: usize>(
     unsafe { compress_impl(states, blocks) }
 }
 
+/// The same, where a wider backend had them before.
+pub(super) fn compress_columns(
+    proof: ShaNi,
+    columns: &mut Columns<u32, 2>,
+    blocks: &Blocks<'_, BLOCK_LEN, 2>,
+) {
+    let [mut first, mut second] = [0, 1].map(|lane| state(columns.state(lane)));
+    compress(proof, [&mut first, &mut second], *blocks);
+    for (lane, state) in [first, second].into_iter().enumerate() {
+        columns.set_state(lane, words(state));
+    }
+}
+
 #[target_feature(enable = "sha,sse4.1,ssse3")]
 fn compress_impl<const LANES: usize>(mut states: [&mut State; LANES], blocks: [&[Block]; LANES]) {
     let big_endian = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
@@ -213,7 +220,7 @@ fn compress_impl<const LANES: usize>(mut states: [&mut State; LANES], blocks: [&
             let (quads, _) = blocks[i].as_chunks::<16>();
             [0, 1, 2, 3].map(|quad| _mm_shuffle_epi8(load(&quads[quad]), big_endian))
         });
-        let [first @ .., last] = &K;
+        let [first @ .., last] = &K_256;
         for constants in first {
             rounds::<LANES, true>(&mut hash, &mut words, constants);
         }
@@ -234,8 +241,9 @@ fn compress_impl<const LANES: usize>(mut states: [&mut State; LANES], blocks: [&
 fn rounds<const LANES: usize, const EXTEND: bool>(
     hash: &mut [[__m128i; 2]; LANES],
     words: &mut [[__m128i; 4]; LANES],
-    constants: &[[u32; 4]; 4],
+    constants: &[u32; 16],
 ) {
+    let (constants, _) = constants.as_chunks::<4>();
     for quad in 0..4 {
         for ([abef, cdgh], words) in hash.iter_mut().zip(&mut *words) {
             let [w0, w4, w8, w12] = [0, 1, 2, 3].map(|i| words[(quad + i) % 4]);
@@ -269,31 +277,3 @@ fn store(to: &mut [u32; 4], register: __m128i) {
     // SAFETY: `to` is 16 bytes that can be written, at any alignment.
     unsafe { _mm_storeu_si128(std::ptr::from_mut(to).cast(), register) }
 }
-
-/// The constants of the 64 rounds (FIPS 180-4, 4.2.2).
-static K: [[[u32; 4]; 4]; 4] = [
-    [
-        [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5],
-        [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
-        [0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3],
-        [0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174],
-    ],
-    [
-        [0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc],
-        [0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da],
-        [0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7],
-        [0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967],
-    ],
-    [
-        [0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13],
-        [0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85],
-        [0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3],
-        [0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070],
-    ],
-    [
-        [0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5],
-        [0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3],
-        [0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208],
-        [0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2],
-    ],
-];

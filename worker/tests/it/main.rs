@@ -1,4 +1,4 @@
-//! The real worker against a controller that the test plays.
+//! The real worker against a controller that the test plays, and its kernels against each other.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -7,5 +7,7 @@ mod connection;
 mod controller;
 mod datasets;
 mod files;
+mod fuzz;
+mod kernels;
 mod leases;
 mod pieces;

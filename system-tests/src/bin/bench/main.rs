@@ -3,7 +3,7 @@
 //! Ratios, measured side by side and interleaved in one run; `docs/benchmarks.md` has the method.
 //!
 //! Usage: `bench [GROUP…]`, through `cargo xtask bench`. Without a group, all but those that take
-//! minutes.
+//! minutes or are of no daemon.
 
 mod bystander;
 mod files;
@@ -13,6 +13,7 @@ mod inline;
 mod large;
 mod latency;
 mod report;
+mod simd;
 mod vm;
 
 use report::Report;
@@ -30,7 +31,7 @@ const GROUPS: [Group; 7] = [
 ];
 
 /// Groups that run only when they are named.
-const NAMED_GROUPS: [Group; 1] = [("vm", vm::run)];
+const NAMED_GROUPS: [Group; 2] = [("simd", simd::run), ("vm", vm::run)];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();

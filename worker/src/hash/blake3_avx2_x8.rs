@@ -1,0 +1,235 @@
+#![expect(unsafe_code, reason = "instructions that not every processor has, and loads by pointer")]
+//! The compression of BLAKE3 (paper, section 2.2) by AVX2 for 8 chunks or parents at once: each
+//! vector holds the same word of all of them.
+//!
+//! Invariants: a lane reads only its input, whose last block is padded in a copy; a lane that is
+//! done keeps its value while the longer ones go on.
+//!
+//! Not here: which chunks these are ([`forest`](super::forest)).
+
+use super::avx2::{Avx2, transpose};
+use super::forest::{
+    BLOCK_LEN, Block, CHUNK_START, Chunks, IV, Kernel, Limits, Parents, SCHEDULE, VALUE_LEN, Value,
+};
+use std::arch::x86_64::{
+    __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_cmpeq_epi32,
+    _mm256_cmpgt_epi32, _mm256_loadu_si256, _mm256_or_si256, _mm256_set1_epi32,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi32,
+    _mm256_storeu_si256, _mm256_sub_epi32, _mm256_xor_si256,
+};
+use std::array;
+use std::hint::black_box;
+
+/// Chunks or parents at once.
+pub(super) const LANES: usize = 8;
+
+/// A word of each lane.
+type Words = [u32; LANES];
+
+impl Kernel<LANES> for Avx2 {
+    /// Measured on Zen 4.
+    const LIMITS: Limits =
+        Limits { chunks_even: 8, chunks_many: 24, inputs_min: 3, step_blocks: 2, batch_blocks: 3 };
+
+    #[inline]
+    fn hash(self, chunks: &mut Chunks<'_, LANES>) -> [Value; LANES] {
+        // SAFETY: an `Avx2` exists only after `detect` saw the feature that is enabled below.
+        unsafe { hash_chunks(chunks) }
+    }
+
+    #[inline]
+    fn merge(self, parents: &Parents<'_, LANES>) -> [Value; LANES] {
+        // SAFETY: as above.
+        unsafe { hash_parents(parents) }
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn hash_chunks(chunks: &mut Chunks<'_, LANES>) -> [Value; LANES] {
+    let Chunks { bodies, rests, lens, counters, ends, tails } = chunks;
+    for ((tail, body), rest) in tails.iter_mut().zip(&*bodies).zip(rests) {
+        if body.is_empty() || !rest.is_empty() {
+            *tail = [0; BLOCK_LEN];
+            tail[..rest.len()].copy_from_slice(rest);
+        }
+    }
+    let lasts: Words = lens.map(|len| len.div_ceil(64).max(1) - 1);
+    let longest = lasts.iter().max().map_or(0, |&last| last);
+    let [lasts, lens, counters, ends] = [&lasts, lens, counters, ends].map(|words| load(words));
+    let last_lens = _mm256_sub_epi32(lens, _mm256_slli_epi32::<6>(lasts));
+    let mut value = IV.map(|word| splat(word));
+    let mut flags = splat(CHUNK_START);
+    for at in 0..=longest {
+        let blocks = array::from_fn(|lane| bodies[lane].get(at as usize).unwrap_or(&tails[lane]));
+        let now = splat(at);
+        let is_last = _mm256_cmpeq_epi32(lasts, now);
+        let is_done = _mm256_cmpgt_epi32(now, lasts);
+        let lens = _mm256_blendv_epi8(splat(64), last_lens, is_last);
+        flags = _mm256_or_si256(flags, _mm256_and_si256(ends, is_last));
+        compress(&mut value, is_done, &blocks, [counters, lens, flags]);
+        flags = _mm256_setzero_si256();
+    }
+    values(value)
+}
+
+#[target_feature(enable = "avx2")]
+fn hash_parents(Parents { blocks, flags }: &Parents<'_, LANES>) -> [Value; LANES] {
+    let mut value = IV.map(|word| splat(word));
+    compress(&mut value, splat(0), blocks, [splat(0), splat(64), load(flags)]);
+    values(value)
+}
+
+/// Absorbs a block in the lanes that are not done. The last three are the end of the state.
+///
+/// Never inline: with the value in memory, the state has the registers for itself.
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn compress(
+    value: &mut [__m256i; 8],
+    is_done: __m256i,
+    blocks: &[&Block; LANES],
+    [counters, lens, flags]: [__m256i; 3],
+) {
+    let operands =
+        Operands { words: load_words(blocks), by_bytes: [load(&rotation(1)), load(&rotation(2))] };
+    let [h0, h1, h2, h3, h4, h5, h6, h7] = *value;
+    let [iv0, iv1, iv2, iv3, ..] = IV.map(|word| splat(word));
+    let mut state = [
+        [h0, h1, h2, h3],
+        [h4, h5, h6, h7],
+        [iv0, iv1, iv2, iv3],
+        [counters, _mm256_setzero_si256(), lens, flags],
+    ];
+    rounds(&mut state, &operands);
+    let [a, b, c, d] = state;
+    for i in 0..4 {
+        let [low, high] = [_mm256_xor_si256(a[i], c[i]), _mm256_xor_si256(b[i], d[i])];
+        value[i] = _mm256_blendv_epi8(low, value[i], is_done);
+        value[i + 4] = _mm256_blendv_epi8(high, value[i + 4], is_done);
+    }
+}
+
+/// Takes the lanes apart.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn values(value: [__m256i; 8]) -> [Value; LANES] {
+    let mut values = [[0; VALUE_LEN]; LANES];
+    for (value, row) in values.iter_mut().zip(transpose(value)) {
+        store(value, row);
+    }
+    values
+}
+
+/// What is used in every round.
+struct Operands {
+    words: [__m256i; 16],
+    /// For a shuffle that rotates each word right by one byte, and by two.
+    by_bytes: [__m256i; 2],
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn rounds(state: &mut [[__m256i; 4]; 4], operands: &Operands) {
+    round::<0>(state, operands);
+    round::<1>(state, operands);
+    round::<2>(state, operands);
+    round::<3>(state, operands);
+    round::<4>(state, operands);
+    round::<5>(state, operands);
+    round::<6>(state, operands);
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn round<const ROUND: usize>(state: &mut [[__m256i; 4]; 4], operands: &Operands) {
+    let schedule = &SCHEDULE[ROUND];
+    // In memory from round to round: there are too few registers for the state and any of these.
+    // Besides, a rotation that the compiler knows is moved before the exclusive or, to both operands.
+    let Operands { words, by_bytes: [by_one, by_two] } = black_box(operands);
+    half::<0, true>(state, *by_two, array::from_fn(|i| words[schedule[2 * i]]));
+    half::<0, false>(state, *by_one, array::from_fn(|i| words[schedule[2 * i + 1]]));
+    half::<1, true>(state, *by_two, array::from_fn(|i| words[schedule[8 + 2 * i]]));
+    half::<1, false>(state, *by_one, array::from_fn(|i| words[schedule[8 + 2 * i + 1]]));
+}
+
+/// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals: beside
+/// each other, because each step waits for the one before it.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn half<const DIAGONAL: usize, const IS_FIRST: bool>(
+    [a, b, c, d]: &mut [[__m256i; 4]; 4],
+    by_bytes: __m256i,
+    words: [__m256i; 4],
+) {
+    for i in 0..4 {
+        a[i] = _mm256_add_epi32(_mm256_add_epi32(a[i], words[i]), b[(i + DIAGONAL) % 4]);
+    }
+    for i in 0..4 {
+        let d = &mut d[(i + 3 * DIAGONAL) % 4];
+        *d = _mm256_shuffle_epi8(_mm256_xor_si256(*d, a[i]), by_bytes);
+    }
+    for i in 0..4 {
+        let c = &mut c[(i + 2 * DIAGONAL) % 4];
+        *c = _mm256_add_epi32(*c, d[(i + 3 * DIAGONAL) % 4]);
+    }
+    for i in 0..4 {
+        let b = &mut b[(i + DIAGONAL) % 4];
+        let mixed = _mm256_xor_si256(*b, c[(i + 2 * DIAGONAL) % 4]);
+        *b = if IS_FIRST { rotate::<12, 20>(mixed) } else { rotate::<7, 25>(mixed) };
+    }
+}
+
+/// Rotates each word right by `RIGHT` bits, which is left by `LEFT`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn rotate<const RIGHT: i32, const LEFT: i32>(x: __m256i) -> __m256i {
+    const { assert!(RIGHT + LEFT == 32) }
+    _mm256_or_si256(_mm256_srli_epi32::<RIGHT>(x), _mm256_slli_epi32::<LEFT>(x))
+}
+
+/// Where each byte comes from if words are rotated right by `bytes`.
+const fn rotation(bytes: u8) -> [u8; 32] {
+    let mut from = [0; 32];
+    let mut at = 0;
+    while at < 32 {
+        from[at as usize] = at & 0b1100 | (at + bytes) & 0b11;
+        at += 1;
+    }
+    from
+}
+
+/// The 16 words of the blocks.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_words(blocks: &[&Block; LANES]) -> [__m256i; 16] {
+    let mut words = [_mm256_setzero_si256(); 16];
+    for (half, words) in words.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+        *words = transpose(blocks.map(|block| load(&block.as_chunks().0[half])));
+    }
+    words
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn splat(word: u32) -> __m256i {
+    _mm256_set1_epi32(word.cast_signed())
+}
+
+/// What fills a register and is valid whatever its bits.
+trait Row {}
+impl Row for Words {}
+impl Row for [u8; 32] {}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load<T: Row>(from: &T) -> __m256i {
+    // SAFETY: a `Row` is 32 bytes that can be read, at any alignment.
+    unsafe { _mm256_loadu_si256(std::ptr::from_ref(from).cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store(to: &mut Value, row: __m256i) {
+    // SAFETY: `to` is 32 bytes that can be written, at any alignment.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), row) }
+}
