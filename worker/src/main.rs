@@ -3,10 +3,11 @@
 use clap::Parser;
 use clap::builder::ValueParser;
 use hashcluster_worker::datasets::{Datasets, Mount};
+use hashcluster_worker::hash::{self, Backend, Forced};
 use hashcluster_worker::host::{Cores, Policy, Settings};
 use hashcluster_worker::pool::Pool;
 use hashcluster_worker::stop::Stop;
-use hashcluster_worker::{hash, link, log, reconnect};
+use hashcluster_worker::{link, log, reconnect};
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, WORKER_THREADS_MAX};
@@ -78,6 +79,10 @@ struct Options {
     /// Scheduling policy: other, batch or fifo:PRIO with 1 to 99
     #[arg(long, value_name = "POLICY")]
     sched: Option<Policy>,
+
+    /// Backend to take for every algorithm that it serves [default: the fastest, by measurement]
+    #[arg(long, value_name = "NAME")]
+    backend: Option<Forced>,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -117,19 +122,28 @@ fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
 }
 
 fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
-    hash::Backend::check()?;
+    Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
-    let Options { name, dataset, threads, cpus: cores, nice, sched: policy, .. } = options;
+    let Options { name, dataset, threads, cpus: cores, nice, sched: policy, backend, .. } = options;
     let datasets = Arc::new(Datasets::open(dataset)?);
     let share = Settings { cores, nice, policy, threads }.apply()?;
     let stop = Arc::new(Stop::default());
     stop_on_signals(&stop)?;
+    choose_backends(backend);
     let pool = Pool::start(share.threads, &share.pins)?;
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = endpoint.carries_descriptors();
     let intro = link::intro(name, image, share.threads, descriptors, &datasets);
     reconnect::run(endpoint, &intro, &pool, share.credit, &datasets, &stop)?;
     Ok(())
+}
+
+/// Where and how the hashing threads will run, but before there are any: they would be in the way.
+fn choose_backends(forced: Option<Forced>) {
+    for (algorithms, choice) in hash::choose(forced) {
+        let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
+        log::line(format_args!("backends for {}: {}", names.join(", "), choice.describe()));
+    }
 }
 
 /// Before any other thread is started: they inherit that the signals are blocked.
