@@ -35,16 +35,18 @@ const FAMILIES: [&[Algorithm]; 3] = [
 /// Lengths for which the same backend is taken.
 struct Class {
     len_max: usize,
-    name: &'static str,
     /// What stands for all of them.
     sample_len: usize,
+    /// Whether it is only for algorithms that hash parts of one message beside each other; to others
+    /// these lengths are as those of the class before.
+    is_for_trees: bool,
 }
 
 const CLASSES: [Class; 4] = [
-    Class { len_max: 64, name: "64 B", sample_len: 40 },
-    Class { len_max: 1 << 10, name: "1 KiB", sample_len: 768 },
-    Class { len_max: 16 << 10, name: "16 KiB", sample_len: 4 << 10 },
-    Class { len_max: usize::MAX, name: "any length", sample_len: 20 << 10 },
+    Class { len_max: 64, sample_len: 40, is_for_trees: false },
+    Class { len_max: 1 << 10, sample_len: 768, is_for_trees: false },
+    Class { len_max: 16 << 10, sample_len: 4 << 10, is_for_trees: false },
+    Class { len_max: usize::MAX, sample_len: 20 << 10, is_for_trees: true },
 ];
 
 /// Fewer messages leave lanes of a wide backend idle.
@@ -77,13 +79,21 @@ impl<B: Copy + PartialEq> Choice<B> {
     }
 
     /// The fastest of `whole` for messages and of `streams` for streams, of which `time` says how
-    /// long they take. Where two are about as fast, it is the first.
-    fn measured(whole: &[B], streams: &[B], mut time: impl FnMut(B, Case) -> u64) -> Self {
+    /// long they take; `is_tree` is whether the algorithm is one. Where two are about as fast, it is the first.
+    fn measured(
+        is_tree: bool,
+        whole: &[B],
+        streams: &[B],
+        mut time: impl FnMut(B, Case) -> u64,
+    ) -> Self {
         let mut best = |candidates: &[B], case| fastest(candidates, |backend| time(backend, case));
         let mut messages = |count| {
+            let mut last = whole[0];
             CLASSES.each_ref().map(|class| {
-                let len = class.sample_len;
-                best(whole, Case::Messages { count, len })
+                if is_tree || !class.is_for_trees {
+                    last = best(whole, Case::Messages { count, len: class.sample_len });
+                }
+                last
             })
         };
         let (few, many) = (messages(SAMPLE_FEW), messages(SAMPLE_MANY));
@@ -144,15 +154,18 @@ impl Choice {
     /// What it is, for a log.
     #[must_use]
     pub fn describe(&self) -> String {
-        let name = |i: usize| self.many[i].name();
         let mut text = String::new();
-        for (i, class) in CLASSES.iter().enumerate() {
-            if self.many.get(i + 1).is_some_and(|next| *next != self.many[i]) {
-                text += &format!("{} up to {}, ", name(i), class.name);
+        for (pair, Class { len_max, .. }) in self.many.windows(2).zip(&CLASSES) {
+            if pair[0] != pair[1] {
+                text += &format!("{} up to {len_max} bytes, ", pair[0].name());
             }
         }
-        text += name(CLASSES.len() - 1);
-        if self.stream.name() != name(CLASSES.len() - 1) {
+        let longest = self.many[CLASSES.len() - 1];
+        text += longest.name();
+        if !is_one(&self.many) {
+            text += " above";
+        }
+        if self.stream != longest {
             text += &format!(", streams by {}", self.stream.name());
         }
         text
@@ -168,13 +181,14 @@ impl Choice {
     }
 }
 
-/// The backends for messages: one name, or from those for short messages to those for long ones
-/// with slashes between them, each as often as it starts to be the fastest.
+/// The backends for messages, each once, from short messages to long ones, with slashes between them.
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.many[0].name())?;
-        for pair in self.many.windows(2).filter(|pair| pair[0] != pair[1]) {
-            write!(f, "/{}", pair[1].name())?;
+        for (i, backend) in self.many.iter().enumerate() {
+            if !self.many[..i.max(1)].contains(backend) {
+                write!(f, "/{}", backend.name())?;
+            }
         }
         Ok(())
     }
@@ -288,7 +302,9 @@ impl Chooser {
         }
         let streams: Vec<Backend> = serving(algorithm).filter(|b| b.streams()).collect();
         let mut meter = Meter::new(algorithm);
-        let choice = Choice::measured(&whole, &streams, |backend, case| meter.ns(backend, case));
+        let is_tree = algorithm == Algorithm::Blake3;
+        let time = |backend, case| meter.ns(backend, case);
+        let choice = Choice::measured(is_tree, &whole, &streams, time);
         self.measured_len.fetch_add(meter.hashed_len(), Ordering::Relaxed);
         choice
     }
@@ -359,7 +375,7 @@ mod tests {
 
     #[track_caller]
     fn check(candidates: &[&'static str], few: [&str; 4], many: [&str; 4], stream: &str) {
-        let choice = Choice::measured(candidates, &["plain"], model);
+        let choice = Choice::measured(true, candidates, &["plain"], model);
         assert_eq!((choice.few, choice.many, choice.stream), (few, many, stream));
     }
 
@@ -371,10 +387,12 @@ mod tests {
             ("b", Case::Messages { .. }) => 70,
             _ => 100,
         };
-        let choice = Choice::measured(&["a", "b", "c"], &["a", "b"], times);
+        let choice = Choice::measured(true, &["a", "b", "c"], &["a", "b"], times);
         assert_eq!(choice.many, ["a", "b", "a", "b"]);
         assert_eq!(choice.few, ["c", "b", "b", "b"]);
         assert_eq!(choice.stream, "b");
+        let choice = Choice::measured(false, &["a", "b", "c"], &["a", "b"], times);
+        assert_eq!(choice.many, ["a", "b", "a", "a"], "long messages are as those before");
     }
 
     #[test]
@@ -544,10 +562,15 @@ mod tests {
             assert_eq!(only.describe(), format!("{name}, streams by portable"));
             let short = Choice { many: [backend, backend, other, other], ..only };
             assert_eq!(short.to_string(), format!("{name}/portable"));
-            assert_eq!(short.describe(), format!("{name} up to 1 KiB, portable"));
+            assert_eq!(short.describe(), format!("{name} up to 1024 bytes, portable above"));
             let turns = Choice { many: [backend, other, backend, other], ..only };
-            assert_eq!(turns.to_string(), format!("{name}/portable/{name}/portable"));
-            assert!((name.len() + 1) * CLASSES.len() <= NAME_LEN_MAX + 1, "{name} is too long");
+            assert_eq!(turns.to_string(), format!("{name}/portable"));
+        }
+        for algorithm in Algorithm::ALL {
+            let mut lens: Vec<_> = serving(algorithm).map(|b| b.name().len() + "/".len()).collect();
+            lens.sort_unstable();
+            let longest: usize = lens.iter().rev().take(CLASSES.len()).sum();
+            assert!(longest <= NAME_LEN_MAX, "some choice for {algorithm} cannot be sent");
         }
     }
 }
