@@ -79,7 +79,8 @@ impl<B: Copy + PartialEq> Choice<B> {
     }
 
     /// The fastest of `whole` for messages and of `streams` for streams, of which `time` says how
-    /// long they take; `is_tree` is whether the algorithm is one. Where two are about as fast, it is the first.
+    /// long they take; the first where two are about as fast. `is_tree` is whether the algorithm is
+    /// one.
     fn measured(
         is_tree: bool,
         whole: &[B],
