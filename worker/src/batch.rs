@@ -3,7 +3,7 @@
 //! Invariant: outputs come in the order of the files that did not fail.
 
 use crate::datasets::{Datasets, Found};
-use crate::hash::Backend;
+use crate::hash;
 use crate::source::{self, Whole};
 use crate::task::Output;
 use ipc_proto::Algorithm;
@@ -20,7 +20,6 @@ pub(crate) const GROUP_MAX: usize = 16;
 
 /// A batch of files on its way.
 pub(crate) struct Batch<'a> {
-    pub(crate) backend: Backend,
     pub(crate) algorithm: Algorithm,
     pub(crate) buffer: &'a mut [u8],
     pub(crate) group: Group,
@@ -91,7 +90,7 @@ impl Batch<'_> {
     fn found(&mut self, file: &Found) -> Result<(), Failure> {
         if file.size() > SMALL_LEN_MAX {
             self.hash_group();
-            let mut stream = self.backend.stream(self.algorithm);
+            let mut stream = hash::stream(self.algorithm);
             file.read_stream(self.buffer, self.revoked, |bytes| stream.update(bytes))?;
             stream.finish(&mut self.output.outputs);
             return Ok(());
@@ -128,7 +127,7 @@ impl Batch<'_> {
         for (input, span) in inputs.iter_mut().zip(&self.group.spans) {
             *input = &self.buffer[span.clone()];
         }
-        self.backend.hash_many(self.algorithm, inputs, &mut self.output.outputs);
+        hash::hash_many(self.algorithm, inputs, &mut self.output.outputs);
         self.group.len = 0;
         self.group.bytes_len = 0;
     }
@@ -136,7 +135,7 @@ impl Batch<'_> {
     /// Reads and hashes a file of any size, which has to stay as it was `before`.
     fn stream(&mut self, file: BorrowedFd<'_>, before: Stamp) -> Result<(), Failure> {
         self.hash_group();
-        let mut stream = self.backend.stream(self.algorithm);
+        let mut stream = hash::stream(self.algorithm);
         let sink = |bytes: &[u8]| stream.update(bytes);
         source::read_stream(file, before, self.buffer, self.revoked, sink)?
             .map_err(|_| Failure::Changed)?;

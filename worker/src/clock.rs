@@ -16,4 +16,9 @@ impl Stopwatch {
     pub(crate) fn elapsed_us(self) -> u64 {
         u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
+
+    /// Time since the start, in nanoseconds.
+    pub(crate) fn elapsed_ns(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }

@@ -1,7 +1,8 @@
 //! Hashing, whatever does it: the dispatch to backends, and what only one family needs.
 //!
 //! A [`Backend`] is one set of kernels with a file of its own; it serves whole messages
-//! ([`Backend::hash_many`]) and messages that come in pieces ([`Stream`]). Steps whose output is not
+//! ([`Backend::hash_many`]) and messages that come in pieces ([`Stream`]). Which one is taken for what
+//! is in [`choice`]: [`hash_many`] and [`stream()`] take the fastest. Steps whose output is not
 //! a digest yet are in [`Subtree`] and [`merge`] (BLAKE3) and [`segment`] (SHA-2).
 //!
 //! Which backends there are is found out once, by [`Backend::check`] or with the first use. Two
@@ -19,6 +20,7 @@ mod avx512;
 mod blake3_avx2_x8;
 #[cfg(target_arch = "x86_64")]
 mod blake3_avx512_x16;
+mod choice;
 mod cpu;
 #[cfg(test)]
 mod equal;
@@ -48,6 +50,7 @@ mod tree;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+pub use choice::{Choice, ForceError, Forced, choose, hash_many, stream};
 pub use cpu::UnknownFeature;
 pub use portable::Stream;
 pub use segment::segment;
@@ -103,7 +106,8 @@ impl Backend {
         detected().as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
-    /// The backends of this machine, the fastest first.
+    /// The backends of this machine; of those that serve an algorithm, the one that is expected to be
+    /// the fastest comes first.
     ///
     /// # Panics
     /// If [`Backend::check`] fails.
@@ -113,16 +117,6 @@ impl Backend {
             Ok(backends) => backends,
             Err(error) => panic!("{error}"),
         }
-    }
-
-    /// The fastest backend for `algorithm` on this machine.
-    ///
-    /// # Panics
-    /// If [`Backend::check`] fails.
-    #[must_use]
-    pub fn best_for(algorithm: Algorithm) -> Self {
-        let mut backends = Self::available().iter();
-        *backends.find(|backend| backend.serves(algorithm)).expect("portable serves all")
     }
 
     /// Whether it has a kernel of its own for `algorithm`.
@@ -147,6 +141,11 @@ impl Backend {
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx2X4(_) => sha512_avx2_x4::serves(algorithm),
         }
+    }
+
+    /// Whether it has a kernel of its own for messages that come in pieces.
+    const fn streams(self) -> bool {
+        matches!(self, Self::Portable)
     }
 
     /// The name that the controller and metrics show.
@@ -484,14 +483,13 @@ mod tests {
     fn every_length_around_block_borders_is_the_same_whole_and_in_pieces() {
         let data: Vec<u8> = (0..=250).cycle().take(2100).collect();
         for algorithm in Algorithm::ALL {
-            let backend = Backend::best_for(algorithm);
             let inputs: Vec<&[u8]> = (0..=300).chain(1000..=2100).map(|len| &data[..len]).collect();
             let mut want = Vec::new();
-            backend.hash_many(algorithm, &inputs, &mut want);
+            hash_many(algorithm, &inputs, &mut want);
             assert_eq!(want.len(), inputs.len() * algorithm.digest_len());
             let mut got = Vec::new();
             for input in inputs {
-                let mut stream = backend.stream(algorithm);
+                let mut stream = stream(algorithm);
                 let (head, tail) = input.split_at(input.len() / 3);
                 stream.update(head);
                 stream.update(tail);

@@ -8,7 +8,7 @@
 //! Not here: connecting again (`reconnect`).
 
 use crate::datasets::Datasets;
-use crate::hash::Backend;
+use crate::hash::Choice;
 use crate::host;
 use crate::pool::{Full, Pool};
 use crate::session::{Session, Violation};
@@ -96,7 +96,7 @@ pub fn intro(
     datasets: &Datasets,
 ) -> WorkerIntro {
     let backends = Algorithm::ALL.map(|algorithm| {
-        let backend = Backend::best_for(algorithm).name().to_owned();
+        let backend = Choice::of(algorithm).to_string();
         message::Backend { algorithm, backend }
     });
     WorkerIntro {

@@ -3,10 +3,11 @@
 use clap::Parser;
 use clap::builder::ValueParser;
 use hashcluster_worker::datasets::{Datasets, Mount};
+use hashcluster_worker::hash::{self, Backend, Forced};
 use hashcluster_worker::host::{Cores, Policy, Settings};
 use hashcluster_worker::pool::Pool;
 use hashcluster_worker::stop::Stop;
-use hashcluster_worker::{hash, link, log, reconnect};
+use hashcluster_worker::{link, log, reconnect};
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, WORKER_THREADS_MAX};
@@ -37,6 +38,7 @@ Signals: SIGTERM or SIGINT takes no new work, finishes what is leased for up to 
 with 0; the controller gives the rest to another worker. A second one exits at once.
 Exit status: 0 after a signal or when the controller sent the worker away, 1 if the host or the \
 controller does not allow what was asked for, 2 for a wrong command line.
+Backends: at its start it times those of this machine for a few milliseconds and logs which it takes.
 Environment: HASHCLUSTER_DENY_CPU=sha,avx2,… hides processor features, so that slower backends are \
 used; HASHCLUSTER_REQUIRE_BACKENDS=NAME,… refuses to start without these; HASHCLUSTER_IMAGE is the \
 digest of the image that the worker runs from."
@@ -78,6 +80,10 @@ struct Options {
     /// Scheduling policy: other, batch or fifo:PRIO with 1 to 99
     #[arg(long, value_name = "POLICY")]
     sched: Option<Policy>,
+
+    /// Backend to take for every algorithm that it serves [default: the fastest, by measurement]
+    #[arg(long, value_name = "NAME")]
+    backend: Option<Forced>,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -117,19 +123,28 @@ fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
 }
 
 fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
-    hash::Backend::check()?;
+    Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
-    let Options { name, dataset, threads, cpus: cores, nice, sched: policy, .. } = options;
+    let Options { name, dataset, threads, cpus: cores, nice, sched: policy, backend, .. } = options;
     let datasets = Arc::new(Datasets::open(dataset)?);
     let share = Settings { cores, nice, policy, threads }.apply()?;
     let stop = Arc::new(Stop::default());
     stop_on_signals(&stop)?;
+    choose_backends(backend);
     let pool = Pool::start(share.threads, &share.pins)?;
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = endpoint.carries_descriptors();
     let intro = link::intro(name, image, share.threads, descriptors, &datasets);
     reconnect::run(endpoint, &intro, &pool, share.credit, &datasets, &stop)?;
     Ok(())
+}
+
+/// Where and how the hashing threads will run, but before there are any: they would be in the way.
+fn choose_backends(forced: Option<Forced>) {
+    for (algorithms, choice) in hash::choose(forced) {
+        let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
+        log::line(format_args!("backends for {}: {}", names.join(", "), choice.describe()));
+    }
 }
 
 /// Before any other thread is started: they inherit that the signals are blocked.

@@ -5,7 +5,7 @@
 
 use crate::batch::{Batch, GROUP_MAX, Group};
 use crate::datasets::Datasets;
-use crate::hash::{self, Backend, Subtree};
+use crate::hash::{self, Choice, Subtree};
 use crate::source::{self, BUFFER_LEN};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Failures, Piece, Work};
@@ -104,7 +104,6 @@ pub fn run(
     revoked: &AtomicBool,
 ) -> Output {
     let Order { algorithm, work, mut descriptors } = order;
-    let backend = Backend::best_for(algorithm);
     let mut output = Output::default();
     match work {
         Work::Files { files } => {
@@ -116,7 +115,7 @@ pub fn run(
             batch.run_named(datasets, &dataset, &files);
         }
         Work::Messages { lens, data } => {
-            backend.hash_many(algorithm, &split(&lens, &data), &mut output.outputs);
+            hash::hash_many(algorithm, &split(&lens, &data), &mut output.outputs);
         }
         Work::Part { file, offset, len } => {
             let value = descriptors.pop().ok_or(Failure::Invalid).and_then(|source| {
@@ -149,9 +148,8 @@ fn batch<'a>(
     revoked: &'a AtomicBool,
     output: &'a mut Output,
 ) -> Batch<'a> {
-    let backend = Backend::best_for(algorithm);
-    let group = Group::new(backend.lanes().min(GROUP_MAX));
-    Batch { backend, algorithm, buffer: scratch.buffer(), group, revoked, output }
+    let group = Group::new(Choice::of(algorithm).lanes().min(GROUP_MAX));
+    Batch { algorithm, buffer: scratch.buffer(), group, revoked, output }
 }
 
 /// The messages in `data`; those that it does not have are left out.
@@ -198,6 +196,7 @@ fn part(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash::Backend;
     use ipc_proto::Blob;
     use ipc_proto::message::Stamp;
     use std::fs::File;
@@ -276,7 +275,6 @@ mod tests {
         for group_max in 1..=GROUP_MAX {
             let (mut output, mut scratch) = (Output::default(), Scratch::default());
             let mut batch = Batch {
-                backend: Backend::Portable,
                 algorithm: Algorithm::Sha256,
                 buffer: scratch.buffer(),
                 group: Group::new(group_max),

@@ -93,7 +93,9 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
 }
 
 fn worker_row(worker: &WorkerStatus) -> [String; 9] {
-    let backends: BTreeSet<&str> = worker.backends.iter().map(|b| &*b.backend).collect();
+    // Each that it takes for anything: which for what is in `--json`.
+    let backends: BTreeSet<&str> =
+        worker.backends.iter().flat_map(|b| b.backend.split('/')).collect();
     [
         one_line(&worker.name),
         health(worker.health).to_owned(),
@@ -188,6 +190,20 @@ mod tests {
         {
             assert_eq!(age(ms), want);
         }
+    }
+
+    #[test]
+    fn a_backend_stands_once_in_its_column_whatever_it_is_taken_for() {
+        let chosen = [
+            (Algorithm::Sha256, "sha_ni_x2"),
+            (Algorithm::Sha512, "portable"),
+            (Algorithm::Blake3, "avx512_x16/portable/avx512_x16"),
+        ];
+        let backend =
+            |(algorithm, backend): (_, &str)| Backend { algorithm, backend: backend.into() };
+        let worker =
+            WorkerStatus { backends: chosen.map(backend).into(), ..WorkerStatus::default() };
+        assert_eq!(worker_row(&worker)[2], "avx512_x16,portable,sha_ni_x2");
     }
 
     #[test]

@@ -35,6 +35,8 @@ fn a_wrong_option_is_a_usage_error() {
         (&["--connect", "vsock:any:5000"], "any CID is only for listening"),
         (&["--connect", "vsock:2:x"], "is no number from 1 to"),
         (&["--connect", "unix:/a", "--runtime-dir", "/b"], "cannot be used with"),
+        (&["--backend", "fast"], "not available here; these are: "),
+        (&["--backend", ""], "not available here; these are: "),
         (&["file"], "unexpected argument"),
     ] {
         let output = run(options);
@@ -55,9 +57,26 @@ fn a_wrong_option_is_a_usage_error() {
 }
 
 #[test]
+fn a_backend_that_is_not_there_is_told_beside_those_that_are() {
+    let mut worker = Command::new(WORKER);
+    worker.args(["--backend", "sha_ni_x2"]).env("HASHCLUSTER_DENY_CPU", "sha");
+    worker.env_remove("HASHCLUSTER_REQUIRE_BACKENDS");
+    let output = worker.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(
+        text.contains("'sha_ni_x2' for '--backend <NAME>': it is not available here"),
+        "{text}"
+    );
+    let (_, listed) = text.split_once("these are:").unwrap();
+    let listed = listed.lines().next().unwrap();
+    assert!(listed.contains(" portable") && !listed.contains("sha_ni_x2"), "{text}");
+}
+
+#[test]
 fn help_and_version_say_what_they_should() {
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
-    for text in ["--runtime-dir", "--connect", "--sched", "SIGTERM", "Exit status"] {
+    for text in ["--runtime-dir", "--connect", "--sched", "--backend", "SIGTERM", "Exit status"] {
         assert!(help.contains(text), "{text}");
     }
     let version = String::from_utf8(run(&["--version"]).stdout).unwrap();

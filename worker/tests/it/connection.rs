@@ -1,10 +1,13 @@
 //! Connecting, staying connected, and what a controller cannot do to a worker.
 
 use crate::controller::{Controller, DEADLINE, NAME, Peer, Worker, endless, file, stamp, welcome};
+use hashcluster_worker::hash::Backend;
 use ipc_proto::codec;
 use ipc_proto::handshake::Refusal;
 use ipc_proto::limits::{BODY_LEN_MAX, HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
-use ipc_proto::message::{LeaseId, Planes, RefuseReason, Work, WorkerReply, WorkerRequest};
+use ipc_proto::message::{
+    Backend as Chosen, LeaseId, Planes, RefuseReason, Work, WorkerReply, WorkerRequest,
+};
 use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{Signal, kill};
 use std::os::fd::AsFd;
@@ -29,7 +32,42 @@ fn a_worker_says_what_it_is() {
     assert_eq!(intro.planes, Planes { descriptors: true, inline: true, datasets: Vec::new() });
     let served: Vec<_> = intro.backends.iter().map(|backend| backend.algorithm).collect();
     assert_eq!(served, Algorithm::ALL);
-    assert!(intro.backends.iter().all(|backend| !backend.backend.is_empty()));
+    let known: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();
+    let said = worker.backends();
+    for Chosen { algorithm, backend } in intro.backends {
+        assert!(backend.split('/').all(|name| known.contains(&name)), "{algorithm} by {backend}");
+        let lines = said.iter().filter(|line| names(line, algorithm.name()));
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines.len(), 1, "{algorithm} in {said:?}");
+        assert!(backend.split('/').all(|name| lines[0].contains(name)), "{backend} in {lines:?}");
+    }
+}
+
+/// Whether `line` tells the backends for the algorithm `name`.
+fn names(line: &str, name: &str) -> bool {
+    let (_, text) = line.split_once(": backends for ").expect("it says what it is");
+    let (algorithms, _) = text.split_once(": ").expect("and which they are");
+    algorithms.split(", ").any(|algorithm| algorithm == name)
+}
+
+#[test]
+fn a_backend_that_was_forced_does_what_it_serves_and_no_other_algorithm() {
+    for &backend in Backend::available() {
+        let controller = Controller::new();
+        let worker = Worker::start(&controller, &["--backend", backend.name()]);
+        let mut peer = controller.accept();
+        for chosen in peer.hello().backends {
+            let of_that_name = |other: &&Backend| other.name() == backend.name();
+            let mut named = Backend::available().iter().filter(of_that_name);
+            let is_served = named.any(|named| named.serves(chosen.algorithm));
+            let is_taken = chosen.backend == backend.name();
+            assert_eq!(is_taken, is_served, "{} by {}", chosen.algorithm, chosen.backend);
+        }
+        assert!(worker.backends().iter().any(|line| line.contains(backend.name())));
+        peer.send(&welcome(), &[]);
+        peer.credit();
+        check_works(&mut peer);
+    }
 }
 
 #[test]

@@ -223,6 +223,7 @@ impl Peer {
 pub(crate) struct Worker {
     child: Child,
     lines: Receiver<String>,
+    backends: Receiver<String>,
 }
 
 impl Worker {
@@ -251,15 +252,24 @@ impl Worker {
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, lines) = channel();
+        let ((sender, lines), (chosen, backends)) = (channel(), channel());
         thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+            stderr.lines().map_while(Result::ok).try_for_each(|line| {
+                let is_choice = line.contains(": backends for ");
+                if is_choice { &chosen } else { &sender }.send(line)
+            })
         });
-        Self { child, lines }
+        Self { child, lines, backends }
     }
 
     pub(crate) fn pid(&self) -> nix::unistd::Pid {
         nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap())
+    }
+
+    /// What it logged of its backends, which is no line for any other check: for each family of
+    /// algorithms.
+    pub(crate) fn backends(&self) -> [String; 3] {
+        [(); 3].map(|()| self.backends.recv_timeout(DEADLINE).expect("a line in time"))
     }
 
     /// The next line that the worker logs must contain `text`.

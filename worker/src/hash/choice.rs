@@ -1,0 +1,577 @@
+//! Which backend hashes what: the fastest on this machine, by measurement and not by name.
+//!
+//! A processor can have instructions that are slower than plain ones: those that an emulator offers
+//! are. And a backend can be the fastest for some lengths and the slowest for others. So the backends
+//! that serve an algorithm are timed against each other (`measure`), and each [`Choice`] keeps the
+//! fastest by class: the length of the messages, and whether they are many.
+//!
+//! A daemon measures when it starts ([`choose`]). Embedded in another program, this measures a family
+//! of algorithms once that has been asked to hash as much as makes the time for it small, and goes by
+//! the order of [`Backend::available`] until then.
+//!
+//! Invariant: a choice changes how long hashing takes, never a digest.
+
+mod measure;
+
+use super::{Backend, BackendError, Stream};
+use ipc_proto::Algorithm;
+use measure::{Case, Meter, fastest};
+use std::array;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Algorithms that differ in constants only, so that one is measured for all of its family: the
+/// first.
+const FAMILIES: [&[Algorithm]; 3] = [
+    &[Algorithm::Sha256, Algorithm::Sha224],
+    &[Algorithm::Sha512, Algorithm::Sha384, Algorithm::Sha512_256],
+    &[Algorithm::Blake3],
+];
+
+/// Lengths for which the same backend is taken.
+struct Class {
+    len_max: usize,
+    /// What stands for all of them.
+    sample_len: usize,
+    /// Whether it is only for algorithms that hash parts of one message beside each other; to others
+    /// these lengths are as those of the class before.
+    is_for_trees: bool,
+}
+
+const CLASSES: [Class; 4] = [
+    Class { len_max: 64, sample_len: 40, is_for_trees: false },
+    Class { len_max: 1 << 10, sample_len: 768, is_for_trees: false },
+    Class { len_max: 16 << 10, sample_len: 4 << 10, is_for_trees: false },
+    Class { len_max: usize::MAX, sample_len: 20 << 10, is_for_trees: true },
+];
+
+/// Fewer messages leave lanes of a wide backend idle.
+const MANY_MIN: usize = 8;
+
+/// How many messages stand for fewer than [`MANY_MIN`], and for as many or more.
+const SAMPLE_FEW: usize = 4;
+const SAMPLE_MANY: usize = 16;
+
+/// What the start and end of a message cost, in bytes hashed.
+const MESSAGE_COST_LEN: usize = 64;
+
+/// How many bytes of a family's messages a process hashes before that is worth measuring, unless it
+/// asks: measuring takes about as long as a tenth of them.
+const UNMEASURED_LEN_MAX: u64 = 64 << 20;
+
+/// The backends for one family of algorithms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice<B = Backend> {
+    /// For fewer than [`MANY_MIN`] messages, by class.
+    few: [B; CLASSES.len()],
+    /// For more, by class.
+    many: [B; CLASSES.len()],
+    stream: B,
+}
+
+impl<B: Copy + PartialEq> Choice<B> {
+    const fn only(backend: B) -> Self {
+        Self { few: [backend; CLASSES.len()], many: [backend; CLASSES.len()], stream: backend }
+    }
+
+    /// The fastest of `whole` for messages and of `streams` for streams, of which `time` says how
+    /// long they take; the first where two are about as fast. `is_tree` is whether the algorithm is
+    /// one.
+    fn measured(
+        is_tree: bool,
+        whole: &[B],
+        streams: &[B],
+        mut time: impl FnMut(B, Case) -> u64,
+    ) -> Self {
+        let mut best = |candidates: &[B], case| fastest(candidates, |backend| time(backend, case));
+        let mut messages = |count| {
+            let mut last = whole[0];
+            CLASSES.each_ref().map(|class| {
+                if is_tree || !class.is_for_trees {
+                    last = best(whole, Case::Messages { count, len: class.sample_len });
+                }
+                last
+            })
+        };
+        let (few, many) = (messages(SAMPLE_FEW), messages(SAMPLE_MANY));
+        Self { few, many, stream: best(streams, Case::Stream) }
+    }
+
+    /// The backends for messages of these lengths, by class: a backend gets the messages that it is
+    /// the fastest for if they are many. The rest go with what takes the longest.
+    fn for_messages(&self, lens: impl ExactSizeIterator<Item = usize>) -> [B; CLASSES.len()] {
+        let by_class = if lens.len() < MANY_MIN { &self.few } else { &self.many };
+        if is_one(by_class) {
+            return *by_class;
+        }
+        let (mut counts, mut costs) = ([0; CLASSES.len()], [0; CLASSES.len()]);
+        for len in lens {
+            counts[class(len)] += 1;
+            costs[class(len)] += len + MESSAGE_COST_LEN;
+        }
+        let sum = |of: [usize; CLASSES.len()], backend| -> usize {
+            of.iter().zip(by_class).filter(|&(_, &b)| b == backend).map(|(value, _)| value).sum()
+        };
+        let most = by_class.iter().copied().max_by_key(|&backend| sum(costs, backend));
+        let most = most.expect("there are classes");
+        by_class.map(|backend| if sum(counts, backend) < MANY_MIN { most } else { backend })
+    }
+}
+
+fn class(len: usize) -> usize {
+    CLASSES.iter().position(|class| len <= class.len_max).expect("the last has no end")
+}
+
+fn is_one<B: PartialEq>(backends: &[B]) -> bool {
+    backends.iter().all(|backend| *backend == backends[0])
+}
+
+impl Choice {
+    /// What this process chose for `algorithm`.
+    ///
+    /// # Panics
+    /// If [`Backend::check`] fails.
+    #[must_use]
+    pub fn of(algorithm: Algorithm) -> Self {
+        PROCESS.choice(algorithm, 0)
+    }
+
+    /// `backend` for everything.
+    fn by(backend: Backend) -> Self {
+        let stream = if backend.streams() { backend } else { Backend::Portable };
+        Self { stream, ..Self::only(backend) }
+    }
+
+    /// How many messages [`hash_many`] takes best at once.
+    #[must_use]
+    pub fn lanes(&self) -> usize {
+        self.many.iter().map(|backend| backend.lanes()).max().expect("there are classes")
+    }
+
+    /// What it is, for a log.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        for (pair, Class { len_max, .. }) in self.many.windows(2).zip(&CLASSES) {
+            if pair[0] != pair[1] {
+                text += &format!("{} up to {len_max} bytes, ", pair[0].name());
+            }
+        }
+        let longest = self.many[CLASSES.len() - 1];
+        text += longest.name();
+        if !is_one(&self.many) {
+            text += " above";
+        }
+        if self.stream != longest {
+            text += &format!(", streams by {}", self.stream.name());
+        }
+        text
+    }
+
+    fn hash_many(&self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
+        let backends = self.for_messages(inputs.iter().map(|input| input.len()));
+        if is_one(&backends) {
+            backends[0].hash_many(algorithm, inputs, out);
+        } else {
+            hash_apart(backends, algorithm, inputs, out);
+        }
+    }
+}
+
+/// The backends for messages, each once, from short messages to long ones, with slashes between them.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.many[0].name())?;
+        for (i, backend) in self.many.iter().enumerate() {
+            if !self.many[..i.max(1)].contains(backend) {
+                write!(f, "/{}", backend.name())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hashes each class of messages by its backend, and puts the digests in the order of the messages.
+fn hash_apart(
+    backends: [Backend; CLASSES.len()],
+    algorithm: Algorithm,
+    inputs: &[&[u8]],
+    out: &mut Vec<u8>,
+) {
+    let digest_len = algorithm.digest_len();
+    let before_len = out.len();
+    out.resize(before_len + inputs.len() * digest_len, 0);
+    let mut digests = Vec::new();
+    for (i, &backend) in backends.iter().enumerate() {
+        if backends[..i].contains(&backend) {
+            continue;
+        }
+        let is_its = |index: &usize| backends[class(inputs[*index].len())] == backend;
+        let indexes: Vec<usize> = (0..inputs.len()).filter(is_its).collect();
+        let messages: Vec<&[u8]> = indexes.iter().map(|&index| inputs[index]).collect();
+        digests.clear();
+        backend.hash_many(algorithm, &messages, &mut digests);
+        for (index, digest) in indexes.into_iter().zip(digests.chunks_exact(digest_len)) {
+            out[before_len + index * digest_len..][..digest_len].copy_from_slice(digest);
+        }
+    }
+}
+
+/// Appends the digest of each input to `out`, in order, by the backends that are the fastest for
+/// messages like these.
+///
+/// # Panics
+/// If [`Backend::check`] fails.
+pub fn hash_many(algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
+    let len = inputs.iter().map(|input| input.len() as u64).sum();
+    PROCESS.choice(algorithm, len).hash_many(algorithm, inputs, out);
+}
+
+/// Starts a message that comes in pieces, by the backend that is the fastest for it.
+///
+/// # Panics
+/// If [`Backend::check`] fails.
+#[must_use]
+pub fn stream(algorithm: Algorithm) -> Stream {
+    Choice::of(algorithm).stream.stream(algorithm)
+}
+
+/// Makes every choice of this process now, as a daemon does that is about to work: a few
+/// milliseconds of measuring, less what is `forced`. A choice that was made before stays.
+///
+/// Gives each family of algorithms with its choice.
+///
+/// # Panics
+/// If [`Backend::check`] fails.
+pub fn choose(forced: Option<Forced>) -> [(&'static [Algorithm], Choice); FAMILIES.len()] {
+    PROCESS.choose(forced)
+}
+
+static PROCESS: Chooser = Chooser::new();
+
+/// The choices of a process.
+struct Chooser {
+    families: [Family; FAMILIES.len()],
+    /// Bytes that were hashed for no other purpose.
+    measured_len: AtomicU64,
+}
+
+struct Family {
+    choice: OnceLock<Choice>,
+    /// Bytes that were hashed without one.
+    hashed_len: AtomicU64,
+}
+
+impl Chooser {
+    const fn new() -> Self {
+        let families = [const { Family { choice: OnceLock::new(), hashed_len: AtomicU64::new(0) } };
+            FAMILIES.len()];
+        Self { families, measured_len: AtomicU64::new(0) }
+    }
+
+    fn choose(&self, forced: Option<Forced>) -> [(&'static [Algorithm], Choice); FAMILIES.len()] {
+        array::from_fn(|i| {
+            let model = FAMILIES[i][0];
+            let forced = forced.and_then(|Forced(name)| serving(model).find(|b| b.name() == name));
+            let choose = || forced.map_or_else(|| self.measure(model), Choice::by);
+            (FAMILIES[i], *self.families[i].choice.get_or_init(choose))
+        })
+    }
+
+    /// The choice for `algorithm`, of which `len` bytes are hashed next.
+    fn choice(&self, algorithm: Algorithm, len: u64) -> Choice {
+        let is_its = |algorithms: &&[Algorithm]| algorithms.contains(&algorithm);
+        let i = FAMILIES.iter().position(is_its).expect("every algorithm is in a family");
+        let Family { choice, hashed_len } = &self.families[i];
+        if let Some(choice) = choice.get() {
+            return *choice;
+        }
+        if hashed_len.fetch_add(len, Ordering::Relaxed).saturating_add(len) < UNMEASURED_LEN_MAX {
+            return Choice::by(serving(algorithm).next().expect("portable serves all"));
+        }
+        *choice.get_or_init(|| self.measure(FAMILIES[i][0]))
+    }
+
+    fn measure(&self, algorithm: Algorithm) -> Choice {
+        let whole: Vec<Backend> = serving(algorithm).collect();
+        if let [only] = whole[..] {
+            return Choice::by(only);
+        }
+        let streams: Vec<Backend> = serving(algorithm).filter(|b| b.streams()).collect();
+        let mut meter = Meter::new(algorithm);
+        let is_tree = algorithm == Algorithm::Blake3;
+        let time = |backend, case| meter.ns(backend, case);
+        let choice = Choice::measured(is_tree, &whole, &streams, time);
+        self.measured_len.fetch_add(meter.hashed_len(), Ordering::Relaxed);
+        choice
+    }
+}
+
+fn serving(algorithm: Algorithm) -> impl Iterator<Item = Backend> {
+    Backend::available().iter().copied().filter(move |backend| backend.serves(algorithm))
+}
+
+/// A backend of this machine, by its name, that is to be taken for everything that it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forced(&'static str);
+
+impl FromStr for Forced {
+    type Err = ForceError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Backend::check().map_err(ForceError::Backends)?;
+        let mut names = Backend::available().iter().map(|backend| backend.name());
+        names.find(|known| *known == name).map(Self).ok_or(ForceError::Missing)
+    }
+}
+
+/// A backend cannot be forced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForceError {
+    /// There is none of that name on this machine.
+    Missing,
+    /// It is not even known which there are.
+    Backends(BackendError),
+}
+
+impl fmt::Display for ForceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => {
+                f.write_str("it is not available here; these are:")?;
+                let names: BTreeSet<_> = Backend::available().iter().map(|b| b.name()).collect();
+                names.iter().try_for_each(|name| write!(f, " {name}"))
+            }
+            Self::Backends(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for ForceError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_proto::limits::NAME_LEN_MAX;
+
+    const MANY: usize = SAMPLE_MANY;
+
+    /// Nanoseconds for a message of `len` bytes among `count`, where `name` has a kernel of as many
+    /// lanes as said and each takes as long as said for a byte.
+    fn model(name: &str, case: Case) -> u64 {
+        let Case::Messages { count, len } = case else { panic!("only one has streams") };
+        let (lanes, byte_ns, start_ns) = match name {
+            "narrow" => (2, 10, 400),
+            "wide" => (16, 50, 1000),
+            "plain" => (1, 8, 10),
+            "emulated" => (16, 400, 1000),
+            _ => panic!("{name}"),
+        };
+        (count.div_ceil(lanes) * (len * byte_ns + start_ns)) as u64
+    }
+
+    #[track_caller]
+    fn check(candidates: &[&'static str], few: [&str; 4], many: [&str; 4], stream: &str) {
+        let choice = Choice::measured(true, candidates, &["plain"], model);
+        assert_eq!((choice.few, choice.many, choice.stream), (few, many, stream));
+    }
+
+    #[test]
+    fn the_fastest_is_chosen_for_each_class() {
+        let times = |name, case| match (name, case) {
+            ("a", Case::Messages { len: 40 | 4096, count: MANY }) | ("b", Case::Stream) => 50,
+            ("c", Case::Messages { len: 40, count: SAMPLE_FEW }) => 60,
+            ("b", Case::Messages { .. }) => 70,
+            _ => 100,
+        };
+        let choice = Choice::measured(true, &["a", "b", "c"], &["a", "b"], times);
+        assert_eq!(choice.many, ["a", "b", "a", "b"]);
+        assert_eq!(choice.few, ["c", "b", "b", "b"]);
+        assert_eq!(choice.stream, "b");
+        let choice = Choice::measured(false, &["a", "b", "c"], &["a", "b"], times);
+        assert_eq!(choice.many, ["a", "b", "a", "a"], "long messages are as those before");
+    }
+
+    #[test]
+    fn a_wide_backend_is_chosen_only_where_its_lanes_are_full() {
+        let few = ["plain", "narrow", "narrow", "narrow"];
+        check(&["wide", "narrow", "plain"], few, ["wide"; 4], "plain");
+    }
+
+    #[test]
+    fn an_emulated_backend_loses_against_plain_code_though_it_is_expected_to_win() {
+        check(&["emulated", "plain"], ["plain"; 4], ["plain"; 4], "plain");
+        check(&["emulated", "wide", "plain"], ["plain"; 4], ["wide"; 4], "plain");
+    }
+
+    const MIXED: Choice<&str> = Choice {
+        few: ["f", "f", "f", "g"],
+        many: ["wide", "narrow", "narrow", "plain"],
+        stream: "plain",
+    };
+
+    #[track_caller]
+    fn check_messages(lens: &[(usize, usize)], want: [&str; 4]) {
+        let lens: Vec<_> = lens.iter().flat_map(|&(n, len)| vec![len; n]).collect();
+        assert_eq!(MIXED.for_messages(lens.iter().copied()), want, "{lens:?}");
+    }
+
+    #[test]
+    fn messages_of_one_class_go_to_its_backend() {
+        check_messages(&[(16, 0)], ["wide"; 4]);
+        check_messages(&[(16, 64)], ["wide"; 4]);
+        check_messages(&[(16, 65)], ["narrow"; 4]);
+        check_messages(&[(16, 16 << 10)], ["narrow"; 4]);
+        check_messages(&[(16, (16 << 10) + 1)], ["plain"; 4]);
+        check_messages(&[(8, usize::MAX >> 8)], ["plain"; 4]);
+    }
+
+    #[test]
+    fn few_messages_go_together_to_the_backend_of_what_takes_longest() {
+        check_messages(&[], ["g"; 4]);
+        check_messages(&[(7, 10)], ["f"; 4]);
+        check_messages(&[(6, 10), (1, 20_000)], ["g"; 4]);
+        check_messages(&[(6, 16_000), (1, 20_000)], ["f"; 4]);
+    }
+
+    #[test]
+    fn of_mixed_messages_only_many_of_a_class_leave_the_others() {
+        check_messages(&[(8, 10), (8, 100)], ["wide", "narrow", "narrow", "narrow"]);
+        check_messages(&[(7, 10), (8, 100)], ["narrow"; 4]);
+        check_messages(&[(4, 100), (4, 5000), (8, 10)], ["wide", "narrow", "narrow", "narrow"]);
+        check_messages(&[(15, 10), (1, 100_000)], ["wide", "plain", "plain", "plain"]);
+        check_messages(&[(8, 10), (8, 100), (8, 20_000)], ["wide", "narrow", "narrow", "plain"]);
+    }
+
+    #[test]
+    fn what_is_hashed_apart_comes_in_order() {
+        let data: Vec<u8> = (0..=250).cycle().take(30_000).collect();
+        let lens = [10, 100, 5000, 20_000, 0, 64, 65, 1024, 1025, 16_384, 16_385].into_iter();
+        let inputs: Vec<&[u8]> = lens.cycle().take(100).map(|len| &data[..len]).collect();
+        for algorithm in Algorithm::ALL {
+            let mut want = b"before".to_vec();
+            Backend::Portable.hash_many(algorithm, &inputs, &mut want);
+            for &backend in Backend::available() {
+                let mut got = b"before".to_vec();
+                let other = Backend::Portable;
+                hash_apart([backend, other, backend, other], algorithm, &inputs, &mut got);
+                assert_eq!(got, want, "{algorithm} by {}", backend.name());
+                let choice = Choice { many: [other, backend, other, backend], ..Choice::by(other) };
+                got.truncate(b"before".len());
+                choice.hash_many(algorithm, &inputs, &mut got);
+                assert_eq!(got, want, "{algorithm} by {choice}");
+            }
+        }
+    }
+
+    #[test]
+    fn algorithms_of_a_family_have_the_same_backends() {
+        let mut all: Vec<Algorithm> = FAMILIES.concat();
+        for family in FAMILIES {
+            for &algorithm in family {
+                let backends: Vec<_> = serving(algorithm).map(Backend::name).collect();
+                let model: Vec<_> = serving(family[0]).map(Backend::name).collect();
+                assert_eq!(backends, model, "{algorithm}");
+            }
+        }
+        all.sort_unstable();
+        assert_eq!(all, Algorithm::ALL);
+    }
+
+    /// What is measured does not depend on the machine, but for how many backends it has.
+    #[test]
+    fn a_start_measures_at_most_two_megabytes_for_each_backend() {
+        let chooser = Chooser::new();
+        chooser.choose(None);
+        let candidates = FAMILIES.iter().map(|family| serving(family[0]).count());
+        let timed: usize = candidates.filter(|&candidates| candidates > 1).sum();
+        let measured_len = chooser.measured_len.load(Ordering::Relaxed);
+        assert!(measured_len <= timed as u64 * (2 << 20), "{measured_len} for {timed}");
+        assert_eq!(measured_len == 0, timed == 0);
+        chooser.choose(None);
+        chooser.choice(Algorithm::Sha256, u64::MAX);
+        assert_eq!(chooser.measured_len.load(Ordering::Relaxed), measured_len, "only once");
+    }
+
+    #[test]
+    fn a_program_that_hashes_little_measures_nothing() {
+        let chooser = Chooser::new();
+        for algorithm in Algorithm::ALL {
+            for _ in 0..1000 {
+                let choice = chooser.choice(algorithm, 4096);
+                assert_eq!(choice, Choice::by(serving(algorithm).next().unwrap()));
+            }
+        }
+        assert_eq!(chooser.measured_len.load(Ordering::Relaxed), 0);
+        assert!(chooser.families.iter().all(|family| family.choice.get().is_none()));
+    }
+
+    #[test]
+    fn a_program_that_hashes_much_measures_that_family_once() {
+        let chooser = Chooser::new();
+        chooser.choice(Algorithm::Sha224, UNMEASURED_LEN_MAX - 1);
+        assert!(chooser.families[0].choice.get().is_none());
+        let choice = chooser.choice(Algorithm::Sha256, 1);
+        assert_eq!(chooser.families[0].choice.get(), Some(&choice));
+        assert_eq!(chooser.choice(Algorithm::Sha224, 1 << 40), choice);
+        assert!(chooser.families[1..].iter().all(|family| family.choice.get().is_none()));
+        let is_measured = chooser.measured_len.load(Ordering::Relaxed) > 0;
+        assert_eq!(is_measured, serving(Algorithm::Sha256).count() > 1);
+    }
+
+    #[test]
+    fn a_forced_backend_does_all_that_it_serves() {
+        for &backend in Backend::available() {
+            let forced: Forced = backend.name().parse().unwrap();
+            for (algorithms, choice) in Chooser::new().choose(Some(forced)) {
+                let mut named = serving(algorithms[0]).filter(|b| b.name() == backend.name());
+                if let Some(named) = named.next() {
+                    assert_eq!(choice, Choice::by(named), "{algorithms:?}");
+                    assert_eq!(choice.to_string(), backend.name());
+                }
+            }
+        }
+        let forced = Some(Forced("portable"));
+        let chooser = Chooser::new();
+        chooser.choose(forced);
+        assert_eq!(chooser.measured_len.load(Ordering::Relaxed), 0, "nothing is left to measure");
+    }
+
+    #[test]
+    fn a_backend_that_is_not_there_cannot_be_forced() {
+        for name in ["", "fast", "Portable", "neon_x2"] {
+            let text = name.parse::<Forced>().unwrap_err().to_string();
+            assert!(text.starts_with("it is not available here; these are: "), "{text}");
+            assert!(Backend::available().iter().all(|b| text.contains(b.name())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_choice_is_shown_from_short_to_long() {
+        let portable = Choice::by(Backend::Portable);
+        assert_eq!(
+            (portable.to_string(), portable.describe()),
+            ("portable".into(), "portable".into())
+        );
+        for &backend in &Backend::available()[..Backend::available().len() - 1] {
+            let (name, other) = (backend.name(), Backend::Portable);
+            let only = Choice::by(backend);
+            assert_eq!(only.describe(), format!("{name}, streams by portable"));
+            let short = Choice { many: [backend, backend, other, other], ..only };
+            assert_eq!(short.to_string(), format!("{name}/portable"));
+            assert_eq!(short.describe(), format!("{name} up to 1024 bytes, portable above"));
+            let turns = Choice { many: [backend, other, backend, other], ..only };
+            assert_eq!(turns.to_string(), format!("{name}/portable"));
+        }
+        for algorithm in Algorithm::ALL {
+            let mut lens: Vec<_> = serving(algorithm).map(|b| b.name().len() + "/".len()).collect();
+            lens.sort_unstable();
+            let longest: usize = lens.iter().rev().take(CLASSES.len()).sum();
+            assert!(longest <= NAME_LEN_MAX, "some choice for {algorithm} cannot be sent");
+        }
+    }
+}

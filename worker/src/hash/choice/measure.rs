@@ -1,0 +1,162 @@
+//! How long a backend takes.
+//!
+//! Each candidate is timed several times, in turns with the others, and its least time counts: what
+//! disturbs a measurement only adds to it. How much is hashed for a measurement does not depend on
+//! what it finds.
+
+use super::{CLASSES, SAMPLE_MANY};
+use crate::clock::Stopwatch;
+use crate::hash::Backend;
+use ipc_proto::Algorithm;
+use std::hint::black_box;
+
+/// How often each candidate is timed.
+const ROUNDS: usize = 3;
+
+/// What is faster by less than this part is not taken for faster: of two that are about the same, every
+/// start is to choose the same.
+const EVEN_PART: u64 = 16;
+
+/// Fewer bytes are hashed repeatedly until they are as many: a clock does not see less.
+const TIMED_LEN_MIN: usize = 12 << 10;
+
+/// Length of a stream that stands for all, and of its pieces.
+const STREAM_LEN: usize = 64 << 10;
+const PIECE_LEN: usize = 16 << 10;
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Case {
+    /// Messages at once.
+    Messages { count: usize, len: usize },
+    /// One that comes in pieces.
+    Stream,
+}
+
+/// The fastest of `candidates`, or the first of those that are about as fast. One alone is not
+/// timed.
+pub(super) fn fastest<B: Copy>(candidates: &[B], mut time: impl FnMut(B) -> u64) -> B {
+    let mut least = vec![u64::MAX; candidates.len()];
+    let rounds = if candidates.len() > 1 { ROUNDS } else { 0 };
+    for _ in 0..rounds {
+        for (least, &candidate) in least.iter_mut().zip(candidates) {
+            *least = time(candidate).min(*least);
+        }
+    }
+    let mut best = 0;
+    for i in 1..candidates.len() {
+        if least[i].saturating_add(least[i] / EVEN_PART) < least[best] {
+            best = i;
+        }
+    }
+    candidates[best]
+}
+
+/// Times backends by the clock, for one algorithm.
+pub(super) struct Meter {
+    algorithm: Algorithm,
+    /// What is hashed: messages lie in it back to back, as files do that were read.
+    data: Vec<u8>,
+    out: Vec<u8>,
+    hashed_len: u64,
+}
+
+impl Meter {
+    pub(super) fn new(algorithm: Algorithm) -> Self {
+        let longest = CLASSES.iter().map(|class| class.sample_len * SAMPLE_MANY).max();
+        let len = longest.expect("there are classes").max(STREAM_LEN);
+        Self { algorithm, data: vec![0x5a; len], out: Vec::new(), hashed_len: 0 }
+    }
+
+    /// Bytes hashed so far.
+    pub(super) fn hashed_len(&self) -> u64 {
+        self.hashed_len
+    }
+
+    /// How long `backend` takes for `case`, in nanoseconds.
+    pub(super) fn ns(&mut self, backend: Backend, case: Case) -> u64 {
+        match case {
+            Case::Messages { count, len } => self.messages_ns(backend, count, len),
+            Case::Stream => self.stream_ns(backend),
+        }
+    }
+
+    fn messages_ns(&mut self, backend: Backend, count: usize, len: usize) -> u64 {
+        let inputs: Vec<&[u8]> = self.data.chunks_exact(len).take(count).collect();
+        let repeats = TIMED_LEN_MIN.div_ceil(count * len);
+        self.hashed_len += (repeats * count * len) as u64;
+        let watch = Stopwatch::start();
+        for _ in 0..repeats {
+            self.out.clear();
+            backend.hash_many(self.algorithm, black_box(&inputs), &mut self.out);
+        }
+        watch.elapsed_ns()
+    }
+
+    fn stream_ns(&mut self, backend: Backend) -> u64 {
+        self.hashed_len += STREAM_LEN as u64;
+        self.out.clear();
+        let watch = Stopwatch::start();
+        let mut stream = backend.stream(self.algorithm);
+        self.data[..STREAM_LEN].chunks(PIECE_LEN).for_each(|piece| stream.update(black_box(piece)));
+        stream.finish(&mut self.out);
+        watch.elapsed_ns()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fastest of candidates whose measurements are these, in turns.
+    #[track_caller]
+    fn check(times: &[[u64; ROUNDS]], want: usize) {
+        let mut timed = vec![0; times.len()];
+        let candidates: Vec<usize> = (0..times.len()).collect();
+        let best = fastest(&candidates, |candidate| {
+            timed[candidate] += 1;
+            times[candidate][timed[candidate] - 1]
+        });
+        assert_eq!(best, want, "{times:?}");
+        assert!(timed.iter().all(|&timed| timed == ROUNDS), "each as often: {timed:?}");
+    }
+
+    #[test]
+    fn the_least_time_counts() {
+        check(&[[100, 100, 100], [50, 50, 50]], 1);
+        check(&[[50, 50, 50], [100, 100, 100]], 0);
+        check(&[[100, 100, 100], [900, 5000, 50]], 1);
+        check(&[[100, 5000, 5000], [120, 120, 120]], 0);
+        check(&[[300; 3], [100; 3], [200; 3]], 1);
+    }
+
+    #[test]
+    fn of_two_that_are_about_the_same_it_is_the_first() {
+        check(&[[100; 3], [100; 3]], 0);
+        check(&[[100; 3], [95; 3], [97; 3]], 0);
+        check(&[[0; 3], [0; 3]], 0);
+        check(&[[u64::MAX; 3], [u64::MAX - 1; 3]], 0);
+        check(&[[100; 3], [94; 3]], 1);
+    }
+
+    #[test]
+    fn one_alone_is_not_timed() {
+        assert_eq!(fastest(&["only"], |_| panic!("timed")), "only");
+    }
+
+    #[test]
+    fn every_case_is_timed_over_its_bytes() {
+        for &backend in Backend::available() {
+            for (case, hashed_len) in [
+                (Case::Messages { count: 4, len: 40 }, 77 * 160),
+                (Case::Messages { count: 16, len: 768 }, 12 << 10),
+                (Case::Messages { count: 16, len: 20 << 10 }, 320 << 10),
+                (Case::Stream, STREAM_LEN as u64),
+            ] {
+                let mut meter = Meter::new(Algorithm::Sha512);
+                assert!(meter.ns(backend, case) > 0, "{case:?} by {}", backend.name());
+                assert_eq!(meter.hashed_len(), hashed_len, "{case:?}");
+            }
+        }
+    }
+}
