@@ -10,7 +10,9 @@
 //!
 //! `F` is a file's descriptor, opaque here. Not here: sockets, timers, credentials (`driver`).
 
+mod answer;
 mod batch;
+mod check;
 mod clients;
 mod dispatch;
 mod fair;
@@ -26,6 +28,7 @@ mod workers;
 pub use fault::Fault;
 pub use limits::Limits;
 
+use check::Sampler;
 use fair::FairQueue;
 use fleet::Fleet;
 use ipc_proto::limits::STATUS_ROWS_MAX;
@@ -117,6 +120,7 @@ struct Waiter {
 #[derive(Debug)]
 pub struct Core<F> {
     limits: Limits,
+    sampler: Sampler,
     datasets: Datasets,
     counters: Counters,
     clients: BTreeMap<ClientId, Client>,
@@ -146,6 +150,7 @@ impl<F: Clone> Core<F> {
     pub fn new(limits: Limits, datasets: Vec<String>) -> Self {
         Self {
             limits,
+            sampler: Sampler::default(),
             datasets: Datasets::new(datasets),
             counters: Counters::default(),
             clients: BTreeMap::new(),
@@ -162,6 +167,12 @@ impl<F: Clone> Core<F> {
             inline_bytes: 0,
             actions: Vec::new(),
         }
+    }
+
+    /// Has one item in `every` cross-checked, or none if that is 0; which ones follows from `seed`,
+    /// which workers should not know.
+    pub fn cross_check(&mut self, every: u32, seed: u64) {
+        self.sampler = Sampler { every, seed };
     }
 
     /// Takes in one event.

@@ -23,6 +23,7 @@ use clock::Clock;
 use connection::Side;
 use hub::Hub;
 use ipc_proto::endpoint::Endpoint;
+use ipc_proto::sample::Sample;
 use listen::Listener;
 use log::Log;
 use std::fmt;
@@ -47,6 +48,8 @@ pub struct Settings {
     pub image: String,
     /// Datasets in which clients may name files.
     pub datasets: Vec<String>,
+    /// How many items of every job are cross-checked.
+    pub cross_check: Option<Sample>,
 }
 
 impl Settings {

@@ -7,6 +7,7 @@ use ipc_proto::endpoint::{self, Endpoint};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::{LimitExceeded, check_dataset};
+use ipc_proto::sample::Sample;
 use ipc_proto::token::FILE_LEN_MAX;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -52,6 +53,11 @@ struct Args {
     #[arg(long, value_name = "NAME", value_parser = dataset)]
     dataset: Vec<String>,
 
+    /// Has one in N items hashed a second time, on another worker and by another backend; a worker
+    /// that gave a wrong digest gets no more work. Clients can ask for more.
+    #[arg(long, value_name = "1/N")]
+    cross_check: Option<Sample>,
+
     /// Writes a line to this descriptor once both sockets listen.
     #[arg(long, value_name = "N")]
     ready_fd: Option<u32>,
@@ -80,6 +86,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
     };
     Ok(Settings {
         datasets: datasets(&args.dataset)?,
+        cross_check: args.cross_check,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,
         access: Access {

@@ -3,6 +3,7 @@
 use crate::plane::Choice;
 use clap::{Args as Group, Parser, Subcommand};
 use ipc_proto::Algorithm;
+use ipc_proto::sample::Sample;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -76,6 +77,10 @@ pub(crate) struct Sum {
     /// bytes of a path that is not UTF-8
     #[arg(long, conflicts_with_all = ["tag", "zero"])]
     pub(crate) json: bool,
+    /// Hash one in N files a second time, on another worker and by another backend; a worker that
+    /// gave a wrong digest gets no more work
+    #[arg(long, value_name = "1/N")]
+    pub(crate) cross_check: Option<Sample>,
     /// Files; - or nothing is standard input
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
@@ -102,6 +107,10 @@ pub(crate) struct Check {
     /// Neither fail on nor report files that are missing
     #[arg(long)]
     pub(crate) ignore_missing: bool,
+    /// Hash one in N files a second time, on another worker and by another backend; a worker that
+    /// gave a wrong digest gets no more work
+    #[arg(long, value_name = "1/N")]
+    pub(crate) cross_check: Option<Sample>,
     /// Manifests of sha*sum, b3sum or BSD tools; - is standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<OsString>,

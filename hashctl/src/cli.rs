@@ -38,7 +38,7 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
             let format = Format { tag: args.tag, zero: args.zero, json: args.json };
             let options =
                 sum::Options { algorithm: args.algorithm, recursive: args.recursive, format };
-            sum::sum(&config, options, args.paths)
+            sum::sum(&Config { sample: args.cross_check, ..config }, options, args.paths)
         }
         Command::Check(mut args) => {
             args.files.extend(more_paths);
@@ -50,7 +50,7 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
                 warn: args.warn,
                 ignore_missing: args.ignore_missing,
             };
-            check::check(&config, options, args.files)
+            check::check(&Config { sample: args.cross_check, ..config }, options, args.files)
         }
         Command::Status(args) => match args.ready {
             Some(workers) => status::wait_ready(&config, workers, args.timeout_s),

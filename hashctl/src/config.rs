@@ -7,6 +7,7 @@ use crate::plane::Choice;
 use crate::quote::quote;
 use ipc_proto::Blob;
 use ipc_proto::endpoint::{Endpoint, EndpointError};
+use ipc_proto::sample::Sample;
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) datasets: Option<PathBuf>,
     pub(crate) plane: Choice,
     pub(crate) verbose: bool,
+    /// How many items are cross-checked, beside those that the controller checks anyway.
+    pub(crate) sample: Option<Sample>,
     pub(crate) stdio: Stdio,
 }
 
@@ -96,7 +99,7 @@ impl Config {
         }
         let Place { endpoint, token } = place;
         let (plane, verbose) = (global.plane, global.verbose);
-        Ok(Self { endpoint, token, datasets, plane, verbose, stdio })
+        Ok(Self { endpoint, token, datasets, plane, verbose, sample: None, stdio })
     }
 
     /// Where the controller is, as it appears in a message.

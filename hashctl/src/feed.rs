@@ -22,6 +22,7 @@ use ipc_proto::Algorithm;
 use ipc_proto::Blob;
 use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
 use ipc_proto::message::{Named, Stamp};
+use ipc_proto::sample::Sample;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Whence, lseek};
@@ -108,6 +109,8 @@ pub(crate) struct Feeder {
     route: Route,
     served: Served,
     has_stdin: bool,
+    /// How many items are cross-checked.
+    sample: Option<Sample>,
     /// The job that takes items.
     job: Option<(Algorithm, Job)>,
     lanes: BTreeMap<Algorithm, Lane>,
@@ -145,6 +148,7 @@ impl Feeder {
         handover: Arc<Handover>,
         route: Route,
         has_stdin: bool,
+        sample: Option<Sample>,
     ) -> Self {
         Self {
             submitter,
@@ -152,6 +156,7 @@ impl Feeder {
             route,
             served: Served::default(),
             has_stdin,
+            sample,
             job: None,
             lanes: BTreeMap::new(),
             batch: Batch::default(),
@@ -282,7 +287,7 @@ impl Feeder {
                 if let Some((_, job)) = other {
                     job.finish()?;
                 }
-                self.submitter.open(algorithm, WEIGHT)?
+                self.submitter.open(algorithm, WEIGHT, self.sample)?
             }
         };
         Ok(&mut self.job.insert((algorithm, job)).1)

@@ -79,6 +79,9 @@ impl fmt::Display for Problem {
             Self::Failure(Failure::UnknownDataset) => {
                 f.write_str("the controller does not know the dataset that it is in")
             }
+            Self::Failure(Failure::Disputed) => {
+                f.write_str("each time it was hashed the digest was another; see hashctl status")
+            }
             Self::Failure(Failure::WorkersLost { attempts }) => {
                 write!(f, "lost {attempts} workers while they read it; see hashctl status")
             }

@@ -97,8 +97,8 @@ pub(crate) fn run(
         // Not left to the main thread, which may be stuck in writing.
         cancel_aside(canceller);
     });
-    let feeder =
-        Feeder::new(submitter.clone(), Arc::clone(&handover), route, config.stdio.has_stdin);
+    let (has_stdin, sample) = (config.stdio.has_stdin, config.sample);
+    let feeder = Feeder::new(submitter.clone(), Arc::clone(&handover), route, has_stdin, sample);
     let producer_end = Arc::clone(&handover);
     let verbose = config.verbose;
     thread::spawn(move || producer_end.end(produce_all(feeder, produce, verbose)));
@@ -115,13 +115,14 @@ pub(crate) fn run(
         said_waiting: false,
         is_produced: false,
         lost: None,
+        is_suspect: false,
         progress: Progress::start(),
     };
     let result = run.all(printer);
     say::clear();
     run.handover.stop();
     match result {
-        Ok(()) => Exit::from_ok(printer.is_ok()),
+        Ok(()) => Exit::from_ok(printer.is_ok() && !run.is_suspect),
         // Whatever else came of it.
         Err(_) if run.is_interrupted.load(Ordering::Acquire) => {
             run.give_up(&Broken::Interrupted, config, printer)
@@ -191,6 +192,8 @@ struct Run {
     is_produced: bool,
     /// Why the connection ended, while nothing depended on it.
     lost: Option<ClientError>,
+    /// Whether digests that were given may be wrong.
+    is_suspect: bool,
     progress: Progress,
 }
 
@@ -272,6 +275,14 @@ impl Run {
                 Ok(())
             }
             Event::Results(results) => self.resolve(&results),
+            Event::Suspect { worker, items } => {
+                self.is_suspect = true;
+                say(format_args!(
+                    "worker {worker} gave a wrong digest: {items} others of this run that it gave were \
+                     not checked and may be wrong; run it again"
+                ));
+                Ok(())
+            }
             Event::Opened { .. }
             | Event::Window
             | Event::Finished { .. }

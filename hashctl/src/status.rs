@@ -138,6 +138,8 @@ fn to_json(status: &Status) -> Value {
             "peers_refused": counters.peers_refused,
             "peers_faulty": counters.peers_faulty,
             "workers_quarantined": counters.workers_quarantined,
+            "items_checked": counters.items_checked,
+            "items_contradicted": counters.items_contradicted,
         },
     })
 }

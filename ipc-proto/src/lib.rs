@@ -18,6 +18,7 @@ pub mod image;
 pub mod limits;
 mod list;
 pub mod message;
+pub mod sample;
 pub mod token;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};

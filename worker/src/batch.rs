@@ -3,10 +3,9 @@
 //! Invariant: outputs come in the order of the files that did not fail.
 
 use crate::datasets::{Datasets, Found};
-use crate::hash;
+use crate::hash::Kernels;
 use crate::source::{self, Whole};
 use crate::task::Output;
-use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Named, Stamp};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,7 +19,9 @@ pub(crate) const GROUP_MAX: usize = 16;
 
 /// A batch of files on its way.
 pub(crate) struct Batch<'a> {
-    pub(crate) algorithm: Algorithm,
+    pub(crate) kernels: Kernels,
+    /// Whether open files have to be as the client saw them, and not just hold still.
+    pub(crate) strict: bool,
     pub(crate) buffer: &'a mut [u8],
     pub(crate) group: Group,
     pub(crate) revoked: &'a AtomicBool,
@@ -74,6 +75,9 @@ impl Batch<'_> {
     fn passed(&mut self, file: BorrowedFd<'_>, stamp: Stamp) -> Result<(), Failure> {
         if stamp.size > SMALL_LEN_MAX {
             let before = source::stamp_of(file)?;
+            if self.strict && before != stamp {
+                return Err(Failure::Changed);
+            }
             return self.stream(file, before);
         }
         let start = self.make_room(stamp.size);
@@ -82,6 +86,7 @@ impl Batch<'_> {
                 self.push(len);
                 Ok(())
             }
+            Whole::Unequal { .. } if self.strict => Err(Failure::Changed),
             // It may have changed while it waited: what counts is that it holds still from now on.
             Whole::Unequal { now } => self.stream(file, now),
         }
@@ -90,7 +95,7 @@ impl Batch<'_> {
     fn found(&mut self, file: &Found) -> Result<(), Failure> {
         if file.size() > SMALL_LEN_MAX {
             self.hash_group();
-            let mut stream = hash::stream(self.algorithm);
+            let mut stream = self.kernels.stream();
             file.read_stream(self.buffer, self.revoked, |bytes| stream.update(bytes))?;
             stream.finish(&mut self.output.outputs);
             return Ok(());
@@ -127,7 +132,7 @@ impl Batch<'_> {
         for (input, span) in inputs.iter_mut().zip(&self.group.spans) {
             *input = &self.buffer[span.clone()];
         }
-        hash::hash_many(self.algorithm, inputs, &mut self.output.outputs);
+        self.kernels.hash_many(inputs, &mut self.output.outputs);
         self.group.len = 0;
         self.group.bytes_len = 0;
     }
@@ -135,7 +140,7 @@ impl Batch<'_> {
     /// Reads and hashes a file of any size, which has to stay as it was `before`.
     fn stream(&mut self, file: BorrowedFd<'_>, before: Stamp) -> Result<(), Failure> {
         self.hash_group();
-        let mut stream = hash::stream(self.algorithm);
+        let mut stream = self.kernels.stream();
         let sink = |bytes: &[u8]| stream.update(bytes);
         source::read_stream(file, before, self.buffer, self.revoked, sink)?
             .map_err(|_| Failure::Changed)?;

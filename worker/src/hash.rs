@@ -50,6 +50,7 @@ mod tree;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+pub(crate) use choice::Kernels;
 pub use choice::{Choice, ForceError, Forced, choose, hash_many, stream};
 pub use cpu::UnknownFeature;
 pub use portable::Stream;

@@ -169,7 +169,7 @@ mod tests {
     fn order() -> Order {
         let piece = Piece::Segment { state: Blob::default(), data: Blob::default(), last: true };
         let (algorithm, work) = (Algorithm::Sha256, Work::Piece(piece));
-        Order { algorithm, work, descriptors: Vec::new() }
+        Order { algorithm, work, descriptors: Vec::new(), check: false }
     }
 
     fn assign(leases: &mut Leases, lease: u64) -> Result<(), Violation> {

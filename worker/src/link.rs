@@ -194,8 +194,8 @@ impl Link<'_> {
     fn handle(&mut self, arrived: Arrived, more_waits: bool) -> Result<(), Lost> {
         let (request, descriptors) = arrived;
         match request {
-            WorkerRequest::Assign { lease, attempt, algorithm, work } => {
-                let order = Order { algorithm, work, descriptors };
+            WorkerRequest::Assign { lease, attempt, algorithm, work, check } => {
+                let order = Order { algorithm, work, descriptors, check };
                 let here = self.is_done_here(&order, more_waits);
                 self.session.assign(lease, attempt, order)?;
                 if here {

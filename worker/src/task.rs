@@ -5,7 +5,7 @@
 
 use crate::batch::{Batch, GROUP_MAX, Group};
 use crate::datasets::Datasets;
-use crate::hash::{self, Choice, Subtree};
+use crate::hash::{self, Kernels, Subtree};
 use crate::source::{self, BUFFER_LEN};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Failures, Piece, Work};
@@ -28,6 +28,8 @@ pub struct Order {
     pub work: Work,
     /// As many as `work` needs.
     pub descriptors: Vec<OwnedFd>,
+    /// Whether this was computed before and is to be compared: by other kernels than usual.
+    pub check: bool,
 }
 
 impl Order {
@@ -103,19 +105,22 @@ pub fn run(
     scratch: &mut Scratch,
     revoked: &AtomicBool,
 ) -> Output {
-    let Order { algorithm, work, mut descriptors } = order;
+    let Order { algorithm, work, mut descriptors, check } = order;
+    let kernels = if check { Kernels::others(algorithm) } else { Kernels::usual(algorithm) };
     let mut output = Output::default();
     match work {
         Work::Files { files } => {
-            batch(algorithm, scratch, revoked, &mut output).run(&files, &descriptors);
+            let mut batch = batch(kernels, scratch, revoked, &mut output);
+            batch.strict = check;
+            batch.run(&files, &descriptors);
             ipc_socket::close_all(descriptors);
         }
         Work::Names { dataset, files } => {
-            let mut batch = batch(algorithm, scratch, revoked, &mut output);
+            let mut batch = batch(kernels, scratch, revoked, &mut output);
             batch.run_named(datasets, &dataset, &files);
         }
         Work::Messages { lens, data } => {
-            hash::hash_many(algorithm, &split(&lens, &data), &mut output.outputs);
+            kernels.hash_many(&split(&lens, &data), &mut output.outputs);
         }
         Work::Part { file, offset, len } => {
             let value = descriptors.pop().ok_or(Failure::Invalid).and_then(|source| {
@@ -143,13 +148,13 @@ pub fn run(
 }
 
 fn batch<'a>(
-    algorithm: Algorithm,
+    kernels: Kernels,
     scratch: &'a mut Scratch,
     revoked: &'a AtomicBool,
     output: &'a mut Output,
 ) -> Batch<'a> {
-    let group = Group::new(Choice::of(algorithm).lanes().min(GROUP_MAX));
-    Batch { algorithm, buffer: scratch.buffer(), group, revoked, output }
+    let group = Group::new(kernels.lanes().min(GROUP_MAX));
+    Batch { kernels, strict: false, buffer: scratch.buffer(), group, revoked, output }
 }
 
 /// The messages in `data`; those that it does not have are left out.
@@ -224,7 +229,7 @@ mod tests {
 
     fn order(algorithm: Algorithm, work: Work, files: Vec<File>) -> Order {
         let descriptors = files.into_iter().map(OwnedFd::from).collect();
-        Order { algorithm, work, descriptors }
+        Order { algorithm, work, descriptors, check: false }
     }
 
     fn output(algorithm: Algorithm, work: Work, files: Vec<File>) -> Output {
@@ -275,7 +280,8 @@ mod tests {
         for group_max in 1..=GROUP_MAX {
             let (mut output, mut scratch) = (Output::default(), Scratch::default());
             let mut batch = Batch {
-                algorithm: Algorithm::Sha256,
+                kernels: Kernels::usual(Algorithm::Sha256),
+                strict: false,
                 buffer: scratch.buffer(),
                 group: Group::new(group_max),
                 revoked: &GOING,

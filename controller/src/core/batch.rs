@@ -4,6 +4,7 @@
 //! another worker. A batch that was lost is cut into smaller ones: an item that kills its workers
 //! is alone by its third attempt and takes no other with it.
 
+use super::check::Opinion;
 use super::limits::{FILE_COST, FILE_COST_MAX, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST};
 use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, STATE_LEN_MAX};
@@ -105,6 +106,8 @@ impl History {
 pub(super) struct Batch<F> {
     pub(super) load: Load<F>,
     pub(super) history: History,
+    /// What workers gave for it, of which this is a check; none if it is none.
+    pub(super) opinions: Vec<Opinion>,
 }
 
 /// What becomes of a batch that a worker lost.
@@ -118,7 +121,17 @@ pub(super) enum AfterLoss<F> {
 
 impl<F: Clone> Batch<F> {
     pub(super) fn new(load: Load<F>) -> Self {
-        Self { load, history: History::default() }
+        Self { load, history: History::default(), opinions: Vec::new() }
+    }
+
+    /// Whether another worker than `worker` should have it: that one lost it, or it is a check of what
+    /// that one gave.
+    pub(super) fn avoids(&self, worker: &Rc<str>) -> bool {
+        self.history.avoids(worker) || self.has_opinion_of(worker)
+    }
+
+    pub(super) fn has_opinion_of(&self, worker: &Rc<str>) -> bool {
+        self.opinions.iter().any(|o| o.worker == *worker)
     }
 
     pub(super) fn items_len(&self) -> usize {
@@ -263,6 +276,50 @@ impl<F: Clone> Batch<F> {
         }
     }
 
+    /// The index of each item, in order.
+    pub(super) fn indexes(&self) -> Vec<u64> {
+        let runs = self.runs().into_iter();
+        runs.flat_map(|run| run.first..run.first + u64::from(run.len)).collect()
+    }
+
+    /// Positions of its items by whether they are `marked`, in groups that [`Batch::pick`] takes.
+    pub(super) fn groups(&self, marked: &[bool]) -> Vec<(bool, Vec<usize>)> {
+        let mut groups: Vec<(bool, Vec<usize>)> = Vec::new();
+        for (position, &mark) in marked.iter().enumerate() {
+            let known = match &self.load {
+                Load::Files(_) => groups.iter_mut().find(|(of, _)| *of == mark),
+                // Messages lie back to back.
+                Load::Messages { .. } => groups.last_mut().filter(|(of, _)| *of == mark),
+                Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => None,
+            };
+            match known {
+                Some((_, positions)) => positions.push(position),
+                None => groups.push((mark, vec![position])),
+            }
+        }
+        groups
+    }
+
+    /// A fresh batch of the items at `positions`; of messages these are neighbours.
+    pub(super) fn pick(&self, positions: &[usize]) -> Self {
+        Self::new(match &self.load {
+            Load::Files(files) => {
+                Load::Files(positions.iter().map(|&position| files[position].clone()).collect())
+            }
+            Load::Messages { first, lens, data } => {
+                let (start, len) = (positions[0], positions.len());
+                let skipped_len: usize = lens[..start].iter().map(|&len| len as usize).sum();
+                let lens = lens[start..start + len].to_vec();
+                let data_len: usize = lens.iter().map(|&len| len as usize).sum();
+                let data = Blob::from(&data[skipped_len..][..data_len]);
+                Load::Messages { first: first + start as u64, lens, data }
+            }
+            single @ (Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. }) => {
+                single.clone()
+            }
+        })
+    }
+
     /// Judges the batch after `worker`, which was probably busy with it, was lost.
     pub(super) fn after_loss(mut self, worker: &Rc<str>) -> AfterLoss<F> {
         self.history.lose(worker);
@@ -280,35 +337,20 @@ impl<F: Clone> Batch<F> {
     }
 
     fn cut(self, piece_len: usize) -> Vec<Self> {
-        let history = self.history;
-        let loads: Vec<Load<F>> = match self.load {
-            Load::Files(files) => {
-                files.chunks(piece_len).map(|chunk| Load::Files(chunk.to_vec())).collect()
-            }
-            Load::Messages { first, lens, data } => cut_messages(first, &lens, &data, piece_len),
-            single @ (Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. }) => vec![single],
+        let items_len = self.items_len();
+        let positions: Vec<usize> = (0..items_len).collect();
+        let piece = |positions: &[usize]| Self {
+            history: self.history.clone(),
+            opinions: self.opinions.iter().map(|o| o.pick(positions, items_len)).collect(),
+            ..self.pick(positions)
         };
-        loads.into_iter().map(|load| Self { load, history: history.clone() }).collect()
+        positions.chunks(piece_len).map(piece).collect()
     }
 }
 
 /// What a file, or `len` bytes of one, costs.
 pub(super) fn file_cost(len: u64) -> u64 {
     len.min(FILE_COST_MAX) + FILE_COST
-}
-
-fn cut_messages<F>(mut first: u64, lens: &[u32], data: &[u8], piece_len: usize) -> Vec<Load<F>> {
-    let mut rest = data;
-    lens.chunks(piece_len)
-        .map(|lens| {
-            let bytes_len = lens.iter().map(|&len| len as usize).sum();
-            let (bytes, after) = rest.split_at(bytes_len);
-            rest = after;
-            let load = Load::Messages { first, lens: lens.to_vec(), data: Blob::from(bytes) };
-            first += lens.len() as u64;
-            load
-        })
-        .collect()
 }
 
 fn runs_of(indexes: impl Iterator<Item = u64>) -> Vec<Run> {

@@ -13,6 +13,13 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// What a client wants of a job.
+struct Wish {
+    algorithm: Algorithm,
+    weight: u8,
+    cross_check: u32,
+}
+
 impl<F: Clone> Core<F> {
     pub(super) fn client_said(
         &mut self,
@@ -22,8 +29,8 @@ impl<F: Clone> Core<F> {
         descriptors: Vec<F>,
     ) -> Result<(), Fault> {
         match request {
-            ClientRequest::Open { job, algorithm, weight } => {
-                self.open_job(now, client, job, algorithm, weight)
+            ClientRequest::Open { job, algorithm, weight, cross_check } => {
+                self.open_job(now, client, job, &Wish { algorithm, weight, cross_check })
             }
             ClientRequest::Files { job, first, files } => {
                 let key = self.admit(client, job, first, files.len(), 0)?;
@@ -92,8 +99,7 @@ impl<F: Clone> Core<F> {
         now: Duration,
         client: ClientId,
         id: JobId,
-        algorithm: Algorithm,
-        weight: u8,
+        wish: &Wish,
     ) -> Result<(), Fault> {
         let jobs_max = usize::try_from(self.limits.jobs_max).unwrap_or(usize::MAX);
         let Some(known) = self.clients.get_mut(&client) else { return Err(Fault::UnknownJob(id)) };
@@ -114,7 +120,9 @@ impl<F: Clone> Core<F> {
         let (uid, pid) = (known.uid, known.pid);
         *self.jobs_of_users.entry(uid).or_default() += 1;
         let window = self.ledger.open(key, uid);
-        let order = Order { key, client, id, uid, pid, algorithm, weight, opened: now };
+        let Wish { algorithm, weight, cross_check } = *wish;
+        let order =
+            Order { key, client, id, uid, pid, algorithm, weight, cross_check, opened: now };
         self.jobs.insert(key, Job::new(order, window));
         self.counters.jobs += 1;
         let workers = u32::try_from(self.fleet.ready_len()).unwrap_or(u32::MAX);

@@ -34,8 +34,7 @@ impl<F: Clone> Core<F> {
         let first_of = |plane| {
             self.fair.iter(plane).take(JOBS_SKIPPED_MAX).find_map(|place| {
                 let job = self.jobs.get(&place.1.1)?;
-                let history = job.peek_retry(plane).map(|batch| &batch.history);
-                let worker = self.fleet.pick(plane, job.order.algorithm, history)?;
+                let worker = self.fleet.pick(plane, job.order.algorithm, job.peek_again(plane))?;
                 Some(((place, job.rank(plane)), Pair { job: job.order.key, plane, worker }))
             })
         };
@@ -47,7 +46,9 @@ impl<F: Clone> Core<F> {
         let aim = self.aim(pair);
         let Pair { job: key, plane, worker } = pair;
         let job = self.jobs.get_mut(&key).expect("the fair queue holds open jobs");
-        let mut batch = job.take(plane, aim).expect("the fair queue holds jobs with work");
+        let check = self.fleet.get(worker).and_then(|worker| job.take_check(plane, &worker.name));
+        let batch = check.or_else(|| job.take(plane, aim));
+        let mut batch = batch.expect("the fair queue holds jobs with work");
         self.fair.charge(job.order.uid, key, job.order.weight, batch.cost());
         if !job.has_work(plane) {
             self.fair.leave(plane, job.order.uid, key);
@@ -61,7 +62,8 @@ impl<F: Clone> Core<F> {
         self.counters.leases += 1;
         self.fleet.assign(worker, id, batch.cost());
         let attempt = batch.history.leased;
-        let request = WorkerRequest::Assign { lease: id, attempt, algorithm, work };
+        let check = !batch.opinions.is_empty();
+        let request = WorkerRequest::Assign { lease: id, attempt, algorithm, work, check };
         self.actions.push(Action::ToWorker(worker, request, descriptors));
         let deadline = now + lease_time(&batch);
         self.leases.insert(id, Lease { job: key, worker, batch, deadline });

@@ -29,6 +29,8 @@ pub enum Fault {
     ForeignLease(LeaseId),
     /// Its answer does not fit what it was asked.
     WrongAnswer(LeaseId),
+    /// Two runs, of others or of its own, gave what it did not.
+    Contradicted,
     /// It let leases pass their deadline again and again.
     Overdue,
 }
@@ -45,6 +47,9 @@ impl fmt::Display for Fault {
             Self::Silent => f.write_str("no sign of life"),
             Self::ForeignLease(lease) => write!(f, "answered lease {} of another", lease.0),
             Self::WrongAnswer(lease) => write!(f, "answer to lease {} has the wrong form", lease.0),
+            Self::Contradicted => {
+                f.write_str("it gave a wrong digest: a cross-check contradicts it")
+            }
             Self::Overdue => f.write_str("leases passed their deadline again and again"),
         }
     }

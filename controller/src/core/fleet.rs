@@ -5,7 +5,7 @@
 //! that the least loaded one is found in O(log n). What is lost is counted by name: a worker that comes
 //! back after a crash is the same worker.
 
-use super::batch::History;
+use super::batch::Batch;
 use super::limits::{NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
 use super::plane::Plane;
 use super::{LeaseId, WorkerId};
@@ -222,26 +222,63 @@ impl Fleet {
         within
     }
 
-    /// The least loaded ready worker on `plane` that can do `algorithm`, and did not lose the batch
-    /// before if there is another.
-    pub(super) fn pick(
+    /// The least loaded ready worker on `plane` that can do `algorithm`. If it is for a batch that
+    /// was given to workers before: one that the batch does not avoid, if such a one is ready; and for
+    /// a check, if such a one is there at all, ready or not.
+    pub(super) fn pick<F: Clone>(
         &self,
         plane: Plane,
         algorithm: Algorithm,
-        history: Option<&History>,
+        again: Option<&Batch<F>>,
     ) -> Option<WorkerId> {
-        let skill = skill(algorithm);
-        let sets = || {
+        let least = |is_good: &dyn Fn(&Rc<str>) -> bool| {
             let of_plane = self.ready.range((plane, Skills::MIN)..=(plane, Skills::MAX));
-            of_plane.filter(|((_, skills), _)| *skills & skill != 0)
+            let sets = of_plane.filter(|((_, skills), _)| *skills & skill(algorithm) != 0);
+            let is_good =
+                |key: &&LoadKey| self.workers.get(&key.2).is_some_and(|w| is_good(&w.name));
+            sets.filter_map(|(_, set)| set.iter().find(is_good)).min().map(|key| key.2)
         };
-        let least = sets().filter_map(|(_, set)| set.first()).min()?;
-        let Some(history) = history else { return Some(least.2) };
-        let untried = |key: &&LoadKey| {
-            self.workers.get(&key.2).is_some_and(|worker| !history.avoids(&worker.name))
-        };
-        let other = sets().filter_map(|(_, set)| set.iter().find(untried)).min();
-        Some(other.unwrap_or(least).2)
+        let any = || least(&|_| true);
+        let Some(batch) = again else { return any() };
+        if let Some(other) = least(&|name| !batch.avoids(name)) {
+            return Some(other);
+        }
+        let Some((last, before)) = batch.opinions.split_last() else { return any() };
+        if let Some(other) = least(&|name| !batch.has_opinion_of(name)) {
+            return Some(other);
+        }
+        let mut authors: Vec<&Rc<str>> = batch.opinions.iter().map(|o| &o.worker).collect();
+        authors.sort_unstable();
+        authors.dedup();
+        let is_able = |name: &Rc<str>| self.is_able(name, plane, algorithm);
+        let authors_len = authors.iter().filter(|name| is_able(name)).count();
+        if self.able_len(plane, algorithm) > authors_len {
+            return None;
+        }
+        // Two authors are there and nobody else: the one who checked has no third backend.
+        if before.iter().any(|o| o.worker != last.worker && is_able(&o.worker)) {
+            return least(&|name| *name != last.worker);
+        }
+        any()
+    }
+
+    /// How many workers are given work of `algorithm` on `plane`, ready or not.
+    fn able_len(&self, plane: Plane, algorithm: Algorithm) -> usize {
+        let able = self.able.iter();
+        let able = able.filter(|((p, skills), _)| *p == plane && *skills & skill(algorithm) != 0);
+        able.map(|(_, able)| able.workers as usize).sum()
+    }
+
+    fn is_able(&self, name: &Rc<str>, plane: Plane, algorithm: Algorithm) -> bool {
+        self.names.get(name).and_then(|id| self.workers.get(id)).is_some_and(|worker| {
+            let can = worker.skills & skill(algorithm) != 0 && worker.planes.contains(&plane);
+            can && !worker.quarantined
+        })
+    }
+
+    /// The worker of this name, if it is connected.
+    pub(super) fn id_of(&self, name: &str) -> Option<WorkerId> {
+        self.names.get(name).copied()
     }
 
     /// Whether any worker is ready for anything.

@@ -12,6 +12,7 @@ use ipc_proto::limits::CHAINING_VALUE_LEN;
 use ipc_proto::message::{JobId, JobStatus, Window};
 use ipc_proto::{Algorithm, Blob};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Who opened a job, and what it is.
@@ -24,6 +25,8 @@ pub(super) struct Order {
     pub(super) pid: u32,
     pub(super) algorithm: Algorithm,
     pub(super) weight: u8,
+    /// One item in so many is checked; 0 for none.
+    pub(super) cross_check: u32,
     pub(super) opened: Duration,
 }
 
@@ -40,6 +43,8 @@ pub(super) struct Job<F> {
     /// Whether the client said that there are no more items.
     pub(super) finished: bool,
     pub(super) leases: BTreeSet<LeaseId>,
+    /// How many outputs each worker gave that were not checked.
+    pub(super) unchecked: BTreeMap<Rc<str>, u64>,
     /// What waits on each plane that the job ever used.
     queues: BTreeMap<Plane, Queue<F>>,
     splits: BTreeMap<u64, Split>,
@@ -64,6 +69,7 @@ impl<F: Clone> Job<F> {
             inline_bytes: 0,
             finished: false,
             leases: BTreeSet::new(),
+            unchecked: BTreeMap::new(),
             queues: BTreeMap::new(),
             splits: BTreeMap::new(),
         }
@@ -116,9 +122,14 @@ impl<F: Clone> Job<F> {
         }
     }
 
-    /// The batch that goes out next on `plane` if it was lost before.
-    pub(super) fn peek_retry(&self, plane: Plane) -> Option<&Batch<F>> {
-        self.queues.get(&plane)?.peek_retry()
+    /// The batch that goes out next on `plane` if it was given to a worker before.
+    pub(super) fn peek_again(&self, plane: Plane) -> Option<&Batch<F>> {
+        self.queues.get(&plane)?.peek_again()
+    }
+
+    /// A check on `plane` of what others than `worker` gave.
+    pub(super) fn take_check(&mut self, plane: Plane, worker: &Rc<str>) -> Option<Batch<F>> {
+        self.queues.get_mut(&plane)?.take_check(worker)
     }
 
     pub(super) fn take(&mut self, plane: Plane, aim: Aim) -> Option<Batch<F>> {
@@ -228,6 +239,7 @@ mod tests {
             pid: 0,
             algorithm,
             weight: 1,
+            cross_check: 0,
             opened: Duration::ZERO,
         };
         Job::new(order, Window { items: 4096, bytes: 1 << 20 })

@@ -2,19 +2,22 @@
 //!
 //! Files from [`LARGE_LEN`] on go largest first so that the tail is short; the others are batched
 //! in their order. Both kinds get an equal share, so that neither holds up the other: results start
-//! to come at once, and the largest file starts early. What was lost before goes first of all.
+//! to come at once, and the largest file starts early. What was lost before goes first of all; but a
+//! check goes before everything else to a worker whose work it does not check.
 
 use super::batch::{Batch, File, Load, file_cost};
-use super::limits::{LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
+use super::limits::{CHECKS_SKIPPED_MAX, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
 use super::plane::Plane;
 use ipc_proto::Algorithm;
 use ipc_proto::limits::{BATCH_FILES_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 #[derive(Debug)]
 pub(super) struct Queue<F> {
     retry: VecDeque<Batch<F>>,
+    checks: VecDeque<Batch<F>>,
     inline: VecDeque<Batch<F>>,
     small: VecDeque<File<F>>,
     large: BTreeMap<(u64, Reverse<u64>), Large<F>>,
@@ -48,6 +51,7 @@ impl<F: Clone> Queue<F> {
     pub(super) fn new(plane: Plane) -> Self {
         Self {
             retry: VecDeque::new(),
+            checks: VecDeque::new(),
             inline: VecDeque::new(),
             small: VecDeque::new(),
             large: BTreeMap::new(),
@@ -64,10 +68,11 @@ impl<F: Clone> Queue<F> {
 
     /// Whether a batch can be taken.
     pub(super) fn has_work(&self) -> bool {
-        !(self.retry.is_empty()
-            && self.inline.is_empty()
-            && self.small.is_empty()
-            && self.large.is_empty())
+        self.has_new_work() || !self.retry.is_empty() || !self.checks.is_empty()
+    }
+
+    fn has_new_work(&self) -> bool {
+        !(self.inline.is_empty() && self.small.is_empty() && self.large.is_empty())
     }
 
     /// Cost of the files that wait.
@@ -94,13 +99,30 @@ impl<F: Clone> Queue<F> {
         self.inline.push_back(batch);
     }
 
+    /// Takes a batch that was lost, or that is to be checked.
     pub(super) fn push_retry(&mut self, batch: Batch<F>) {
-        self.retry.push_back(batch);
+        match batch.opinions.is_empty() {
+            true => self.retry.push_back(batch),
+            false => self.checks.push_back(batch),
+        }
     }
 
-    /// The batch that goes out next if it was lost before.
-    pub(super) fn peek_retry(&self) -> Option<&Batch<F>> {
-        self.retry.front()
+    /// The batch that goes out next if it was given to a worker before.
+    pub(super) fn peek_again(&self) -> Option<&Batch<F>> {
+        match self.has_new_work() {
+            true => self.retry.front(),
+            false => self.retry.front().or_else(|| self.checks.front()),
+        }
+    }
+
+    /// A check of what others than `worker` gave, if there is one among the first.
+    pub(super) fn take_check(&mut self, worker: &Rc<str>) -> Option<Batch<F>> {
+        let first = self.checks.iter().take(CHECKS_SKIPPED_MAX);
+        let found = first.enumerate().find(|(_, batch)| !batch.avoids(worker));
+        let position = found.map(|(position, _)| position)?;
+        let batch = self.checks.remove(position)?;
+        self.given = self.given.saturating_add(batch.cost());
+        Some(batch)
     }
 
     pub(super) fn take(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
@@ -121,6 +143,7 @@ impl<F: Clone> Queue<F> {
             self.cost -= file_cost(size - start);
         }
         self.retry.retain(|batch| !abandoned(batch));
+        self.checks.retain(|batch| !abandoned(batch));
     }
 
     fn next(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
@@ -132,6 +155,9 @@ impl<F: Clone> Queue<F> {
             let batch = self.take_large(algorithm, aim)?;
             self.given_large += batch.cost();
             return Some(batch);
+        }
+        if self.small.is_empty() {
+            return self.checks.pop_front();
         }
         let batch = self.take_small(aim)?;
         self.given_small += batch.cost();

@@ -1,5 +1,6 @@
 //! What workers answer, and what becomes of leases whose worker is lost, late or lying.
 
+use super::answer::Answer;
 use super::batch::{AfterLoss, Batch, Load};
 use super::fault::Fault;
 use super::{Action, Core, JobKey, Lease, WorkerId};
@@ -8,20 +9,6 @@ use ipc_proto::message::{
     ClientReply, Failure, Failures, LeaseId, Run, WorkerReply, WorkerRequest,
 };
 use std::rc::Rc;
-
-/// What a worker says that it computed.
-struct Answer {
-    outputs: Blob,
-    failures: Failures,
-    busy_us: u64,
-}
-
-impl Answer {
-    fn failed(items_len: u32, failure: Failure) -> Self {
-        let failures = (0..items_len).map(|position| (position, failure)).collect();
-        Self { outputs: Blob::default(), failures, busy_us: 0 }
-    }
-}
 
 impl<F: Clone> Core<F> {
     pub(super) fn worker_said(
@@ -36,7 +23,7 @@ impl<F: Clone> Core<F> {
             }
             WorkerReply::Credit { batches } => self.credit(worker, batches),
             WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures } => {
-                self.done(worker, lease, attempt, Answer { outputs, failures, busy_us })?;
+                self.done(worker, lease, attempt, (outputs, failures, busy_us))?;
                 self.credit(worker, credit)
             }
         }
@@ -51,7 +38,7 @@ impl<F: Clone> Core<F> {
         worker: WorkerId,
         id: LeaseId,
         attempt: u32,
-        answer: Answer,
+        (outputs, failures, busy_us): (Blob, Failures, u64),
     ) -> Result<(), Fault> {
         let Some(lease) = self.leases.get(&id) else {
             if id.0 >= self.next_lease {
@@ -69,21 +56,23 @@ impl<F: Clone> Core<F> {
             return Ok(());
         }
         let Some(job) = self.jobs.get(&lease.job) else { unreachable!("a lease's job is open") };
+        let items_len = lease.batch.items_len();
+        let answer = Answer { items_len, outputs, failures, busy_us };
         if !fits(&lease.batch, job.order.algorithm, &answer) {
             self.quarantine(worker, Fault::WrongAnswer(id));
             return Ok(());
         }
         let lease = self.take_lease(id).expect("it was just there");
         let (cost, bytes) = (lease.batch.cost(), lease.batch.bytes_done(&answer.failures));
-        let items_len = lease.batch.items_len() as u64;
-        self.fleet.measure(worker, cost, items_len, bytes, answer.busy_us);
+        self.fleet.measure(worker, cost, items_len as u64, bytes, answer.busy_us);
         self.counters.bytes = self.counters.bytes.saturating_add(bytes);
-        self.resolve(lease.job, &lease.batch, answer);
+        let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
+        self.take_answer(lease.job, &name.expect("it holds a lease"), lease.batch, &answer);
         Ok(())
     }
 
     /// Passes the results of a batch on to its client, unless they are only a part of one.
-    fn resolve(&mut self, key: JobKey, batch: &Batch<F>, answer: Answer) {
+    pub(super) fn resolve(&mut self, key: JobKey, batch: &Batch<F>, answer: Answer) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         if job.is_abandoned(batch) {
             return;
@@ -120,7 +109,7 @@ impl<F: Clone> Core<F> {
     pub(super) fn turn_down(&mut self, key: JobKey, run: Run, failure: Failure) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         job.received += u64::from(run.len);
-        self.report(key, vec![run], Answer::failed(run.len, failure));
+        self.report(key, vec![run], Answer::failed(run.len as usize, failure));
     }
 
     pub(super) fn close_worker(&mut self, worker: WorkerId, fault: Fault) {
@@ -160,7 +149,7 @@ impl<F: Clone> Core<F> {
     }
 
     /// Gives `worker` no more work, and what it holds to others.
-    fn quarantine(&mut self, worker: WorkerId, fault: Fault) {
+    pub(super) fn quarantine(&mut self, worker: WorkerId, fault: Fault) {
         if !self.fleet.quarantine(worker) {
             return;
         }
@@ -216,7 +205,7 @@ impl<F: Clone> Core<F> {
 
     /// Resolves every item of `batch` without a digest.
     pub(super) fn fail(&mut self, job: JobKey, batch: &Batch<F>, failure: Failure) {
-        let items_len = u32::try_from(batch.items_len()).expect("a batch fits a frame");
+        let items_len = batch.items_len();
         self.resolve(job, batch, Answer::failed(items_len, failure));
     }
 }
@@ -226,7 +215,7 @@ fn fits<F: Clone>(batch: &Batch<F>, algorithm: ipc_proto::Algorithm, answer: &An
     let items_len = batch.items_len();
     let position_fits = |&(position, failure): &(u32, Failure)| {
         usize::try_from(position).is_ok_and(|position| position < items_len)
-            && !matches!(failure, Failure::WorkersLost { .. })
+            && !matches!(failure, Failure::WorkersLost { .. } | Failure::Disputed)
     };
     if answer.failures.len() > items_len || !answer.failures.iter().all(position_fits) {
         return false;

@@ -298,6 +298,7 @@ mod tests {
         let own_uid = nix::unistd::geteuid().as_raw();
         Settings {
             datasets: Vec::new(),
+            cross_check: None,
             client_socket: socket.clone(),
             worker_socket: socket,
             access: Access { own_uid, uids: vec![], gids: vec![] },
@@ -414,7 +415,7 @@ mod tests {
         let mixed = Settings { worker_socket: vsock().worker_socket, ..unix() };
         let job = JobId(1);
         let algorithm = ipc_proto::Algorithm::Sha256;
-        let open = frame(&ClientRequest::Open { job, algorithm, weight: 1 });
+        let open = frame(&ClientRequest::Open { job, algorithm, weight: 1, cross_check: 0 });
         let files = frame(&ClientRequest::Files { job, first: 0, files: vec![Stamp::default()] });
         let file = File::open("/dev/null").unwrap();
         let rest = [(open, &[][..]), (files, &[file.as_fd()])];

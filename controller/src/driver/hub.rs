@@ -8,9 +8,11 @@ use crate::core::{Action, ClientId, Core, Event, Fault, Limits, WorkerId};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{ClientReply, Status};
+use ipc_proto::sample::Sample;
 use ipc_socket::Scratch;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -55,8 +57,11 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn new(limits: Limits, clock: Clock, log: Log, settings: Settings) -> Self {
+        let mut core = Core::new(limits, settings.datasets.clone());
+        // Workers must not know what is checked: a seed that is new with each start.
+        core.cross_check(Sample::to_wire(settings.cross_check), RandomState::new().hash_one(()));
         Self {
-            core: RefCell::new(Core::new(limits, settings.datasets.clone())),
+            core: RefCell::new(core),
             clock,
             log,
             settings,

@@ -20,7 +20,7 @@ fn file(path: &str, size: u64) -> Named {
 /// A controller that knows `a` and `b`, and a job.
 fn table(algorithm: Algorithm) -> Table {
     let mut table = Table::with_datasets(Limits::default(), &["a", "b"]);
-    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1 }, &[]);
+    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
     table.told();
     table
 }
@@ -124,9 +124,13 @@ fn a_dataset_that_the_controller_does_not_know_fails_at_once_and_the_job_goes_on
 fn work_that_waits_for_a_dataset_is_in_nobodys_way() {
     let limits = Limits { items_max: 1 << 24, bytes_max: 1 << 34, ..Limits::default() };
     let mut table = Table::with_datasets(limits, &["a", "b"]);
-    table.say(ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 }, &[]);
+    table.say(
+        ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 },
+        &[],
+    );
     table.join_with(1, 4000, planes(true, &["b"]));
-    let open = |job| ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1 };
+    let open =
+        |job| ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 };
     // More jobs than are looked at, of another user, before and after.
     let other = ClientId(2);
     table.step(Event::ClientJoined { client: other, uid: 8, pid: 80 });

@@ -1,5 +1,6 @@
 //! The core against histories that nobody wrote by hand, and against tables.
 
+mod cross_check;
 mod datasets;
 mod simulation;
 mod tables;

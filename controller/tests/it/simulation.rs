@@ -1,6 +1,7 @@
 //! A seeded simulation of the core among unreliable workers and impatient clients.
 //!
-//! Workers die, hang past their heartbeat, answer late, twice, with an old attempt, or wrongly;
+//! Workers die, hang past their heartbeat, answer late, twice, with an old attempt, or wrongly; in some
+//! worlds one gives wrong outputs, and everything is cross-checked;
 //! clients open jobs of every kind, cancel them, leave in the middle, or say nonsense. Some datasets
 //! are on some workers only, or on none, or unknown. A model
 //! computes what every item must give, and checks after every step that results are right, come

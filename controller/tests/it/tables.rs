@@ -40,7 +40,15 @@ impl Table {
     }
 
     fn open(&mut self) {
-        self.say(ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 }, &[]);
+        self.say(
+            ClientRequest::Open {
+                job: JOB,
+                algorithm: Algorithm::Sha256,
+                weight: 1,
+                cross_check: 0,
+            },
+            &[],
+        );
     }
 
     pub(crate) fn send_files(&mut self, first: u64, sizes: &[u64]) {
@@ -358,7 +366,10 @@ fn too_many_jobs_are_rejected_and_the_connection_stays() {
     let mut table = Table::new(Limits { jobs_max: 2, ..Limits::default() });
     for job in 0..3 {
         let algorithm = Algorithm::Sha256;
-        table.say(ClientRequest::Open { job: JobId(job), algorithm, weight: 1 }, &[]);
+        table.say(
+            ClientRequest::Open { job: JobId(job), algorithm, weight: 1, cross_check: 0 },
+            &[],
+        );
     }
     let told = table.told();
     assert!(matches!(told[1], ClientReply::Opened { .. }));
@@ -370,7 +381,7 @@ fn too_many_jobs_are_rejected_and_the_connection_stays() {
 fn any_length_that_a_client_claims_is_only_a_claim() {
     for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
         let mut table = Table::new(Limits::default());
-        table.say(ClientRequest::Open { job: JOB, algorithm, weight: 100 }, &[]);
+        table.say(ClientRequest::Open { job: JOB, algorithm, weight: 100, cross_check: 0 }, &[]);
         table.join(2, 9);
         table.send_files(0, &[u64::MAX; 253]);
         table.send_files(253, &[i64::MAX as u64, 0, 1 << 44]);

@@ -5,6 +5,7 @@ use super::book::{Book, Outcome};
 use ipc_proto::Algorithm;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX};
 use ipc_proto::message::{ClientRequest, JobId, Named, Piece, Stamp, Window};
+use ipc_proto::sample::Sample;
 use ipc_socket::Sender;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
@@ -32,13 +33,18 @@ impl Submitter {
         Self { book, sender }
     }
 
-    /// Opens a job, without waiting for the answer.
+    /// Opens a job, without waiting for the answer; a `sample` of it is cross-checked.
     ///
     /// # Errors
     /// [`ClientError::Send`] and [`ClientError::Stopped`].
-    pub fn open(&self, algorithm: Algorithm, weight: u8) -> Result<Job, ClientError> {
-        let id = self.book.add_job();
-        self.send(&ClientRequest::Open { job: id, algorithm, weight }, &[])?;
+    pub fn open(
+        &self,
+        algorithm: Algorithm,
+        weight: u8,
+        sample: Option<Sample>,
+    ) -> Result<Job, ClientError> {
+        let (id, cross_check) = (self.book.add_job(), Sample::to_wire(sample));
+        self.send(&ClientRequest::Open { job: id, algorithm, weight, cross_check }, &[])?;
         Ok(Job { submitter: self.clone(), id })
     }
 

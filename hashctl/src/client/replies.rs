@@ -30,6 +30,13 @@ pub enum Event {
     Window,
     /// Items are resolved.
     Results(Results),
+    /// Digests that a worker gave before may be wrong.
+    Suspect {
+        /// Its name.
+        worker: String,
+        /// How many items they are of.
+        items: u64,
+    },
     /// Every item is resolved.
     Finished {
         /// The job.
@@ -138,6 +145,7 @@ impl Replies {
                 self.book.drop_job(job);
                 Ok(Event::Cancelled { job, unresolved })
             }
+            ClientReply::Suspect { worker, items, .. } => Ok(Event::Suspect { worker, items }),
             ClientReply::Rejected { text, .. } => Err(ClientError::Rejected { text }),
             ClientReply::Status(_) | ClientReply::Ready { .. } => {
                 Err(ClientError::Nonsense("an answer to no question"))

@@ -76,8 +76,12 @@ pub(super) fn render(status: &Status) -> String {
     put(
         &mut text,
         format_args!(
-            "peers: {} refused, {} faulty; {} workers quarantined\n",
-            counters.peers_refused, counters.peers_faulty, counters.workers_quarantined,
+            "peers: {} refused, {} faulty; {} workers quarantined; {} items cross-checked, {} contradicted\n",
+            counters.peers_refused,
+            counters.peers_faulty,
+            counters.workers_quarantined,
+            counters.items_checked,
+            counters.items_contradicted,
         ),
     );
     text

@@ -5,7 +5,8 @@ use super::work::check_failures;
 use super::worker::check_messages;
 use super::{Failures, LimitExceeded, Message, Named, Piece, Stamp, Status, at_most, within};
 use crate::limits::{
-    FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, REASON_LEN_MAX, WEIGHT_MAX,
+    FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, NAME_LEN_MAX, REASON_LEN_MAX,
+    WEIGHT_MAX,
 };
 use crate::{Algorithm, Blob, list};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,9 @@ pub enum ClientRequest {
         algorithm: Algorithm,
         /// Share relative to the other jobs of this user: 1 to [`WEIGHT_MAX`].
         weight: u8,
+        /// One item in so many is hashed a second time, by another backend and on another worker
+        /// where there is one; 0 for none.
+        cross_check: u32,
     },
     /// Items that are whole files; their descriptors ride on the frame, in order.
     Files {
@@ -174,6 +178,16 @@ pub enum ClientReply {
         /// Why, for a person.
         text: String,
     },
+    /// A worker gave a digest that others contradict. What it gave before for this job was passed on
+    /// and may be wrong.
+    Suspect {
+        /// The job.
+        job: JobId,
+        /// The worker's name.
+        worker: String,
+        /// Items of this job that were resolved by what it gave.
+        items: u64,
+    },
 }
 
 /// Why a request was not carried out.
@@ -241,6 +255,7 @@ impl Message for ClientReply {
             }
             Self::Status(status) => status.check(),
             Self::Rejected { text, .. } => at_most("text", text.len(), REASON_LEN_MAX),
+            Self::Suspect { worker, .. } => at_most("worker", worker.len(), NAME_LEN_MAX),
             Self::Opened { .. }
             | Self::Window { .. }
             | Self::Finished { .. }

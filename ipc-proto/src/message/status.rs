@@ -151,6 +151,10 @@ pub struct Counters {
     pub peers_faulty: u64,
     /// Workers quarantined.
     pub workers_quarantined: u64,
+    /// Items that were cross-checked.
+    pub items_checked: u64,
+    /// Items of those whose digests differed.
+    pub items_contradicted: u64,
 }
 
 impl Status {

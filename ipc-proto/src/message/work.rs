@@ -116,6 +116,8 @@ pub enum Failure {
     },
     /// The file was named in a dataset that the controller does not know.
     UnknownDataset,
+    /// Workers gave different digests, and no two the same.
+    Disputed,
 }
 
 /// Failures by position among the items that one message speaks of, in ascending order.

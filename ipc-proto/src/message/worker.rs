@@ -31,6 +31,10 @@ pub enum WorkerRequest {
         algorithm: Algorithm,
         /// Of what.
         work: Work,
+        /// Whether this is a cross-check of what was computed before: by another backend than the
+        /// one that is usual here, if there is one, and only of files that still are as the client
+        /// saw them.
+        check: bool,
     },
     /// These leases are void: do not start them, and do not answer.
     Revoke {

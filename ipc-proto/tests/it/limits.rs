@@ -160,6 +160,7 @@ fn a_client_request_keeps_its_limits() {
         job: JOB,
         algorithm: Algorithm::Sha256,
         weight: u8::try_from(n).expect("8 bits"),
+        cross_check: 0,
     });
     check("files", 1, FRAME_DESCRIPTORS_MAX, |n| ClientRequest::Files {
         job: JOB,
@@ -256,7 +257,8 @@ fn a_subtree_starts_where_a_subtree_can() {
 }
 
 fn assign(work: Work) -> WorkerRequest {
-    WorkerRequest::Assign { lease: LeaseId(1), attempt: 1, algorithm: Algorithm::Blake3, work }
+    let (lease, algorithm) = (LeaseId(1), Algorithm::Blake3);
+    WorkerRequest::Assign { lease, attempt: 1, algorithm, work, check: false }
 }
 
 #[test]
@@ -308,6 +310,11 @@ fn a_client_reply_keeps_its_limits() {
         job: JOB,
         reason: RejectReason::TooManyJobs,
         text: text(n),
+    });
+    check("suspect", 0, NAME_LEN_MAX, |n| ClientReply::Suspect {
+        job: JOB,
+        worker: text(n),
+        items: 1,
     });
     let endless = vec![Run { first: 0, len: u32::MAX }; FRAME_MESSAGES_MAX];
     check_refused(results(endless, vec![]).into(), "runs whose sum is beyond 32 bits");

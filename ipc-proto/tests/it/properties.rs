@@ -76,7 +76,7 @@ fn an_unknown_tag_is_malformed() {
     for (kind, known) in [
         (Kind::HelloReply, 2),
         (Kind::ClientRequest, 9),
-        (Kind::ClientReply, 8),
+        (Kind::ClientReply, 9),
         (Kind::WorkerRequest, 4),
         (Kind::WorkerReply, 3),
     ] {

@@ -151,7 +151,8 @@ impl Rng {
         match self.below(9) {
             0 => {
                 let weight = u8::try_from(1 + self.below(100)).expect("at most 100");
-                ClientRequest::Open { job, algorithm: self.one_of(&Algorithm::ALL), weight }
+                let algorithm = self.one_of(&Algorithm::ALL);
+                ClientRequest::Open { job, algorithm, weight, cross_check: self.u32() }
             }
             1 => ClientRequest::Files { job, first, files: self.list(1, 253, Self::stamp) },
             2 => {
@@ -222,7 +223,7 @@ impl Rng {
     fn client_reply(&mut self) -> ClientReply {
         let job = JobId(self.u32());
         let window = Window { items: self.u32(), bytes: self.u64() };
-        match self.below(8) {
+        match self.below(9) {
             0 => ClientReply::Opened { job, window, workers: self.u32() },
             1 => ClientReply::Window { job, window },
             2 => {
@@ -236,6 +237,7 @@ impl Rng {
             4 => ClientReply::Cancelled { job, unresolved: self.u64() },
             5 => ClientReply::Status(Box::new(self.status())),
             6 => ClientReply::Ready { workers: self.u32(), enough: self.flip() },
+            7 => ClientReply::Suspect { job, worker: self.text(0, 64), items: self.u64() },
             _ => {
                 let reason = RejectReason::TooManyJobs;
                 ClientReply::Rejected { job, reason, text: self.text(0, 512) }
@@ -260,6 +262,7 @@ impl Rng {
                     Failure::Unsupported,
                     Failure::WorkersLost { attempts },
                     Failure::UnknownDataset,
+                    Failure::Disputed,
                 ]);
                 (position, failure)
             })
@@ -315,6 +318,7 @@ impl Rng {
                 attempt: self.u32(),
                 algorithm: self.one_of(&Algorithm::ALL),
                 work: self.work(),
+                check: self.flip(),
             },
             1 => WorkerRequest::Revoke { leases: self.list(0, 300, |rng| LeaseId(rng.u64())) },
             2 => WorkerRequest::Heartbeat,

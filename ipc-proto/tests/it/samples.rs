@@ -90,7 +90,8 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
         add(&format!("hello_reply/refused/{label}"), refused.into());
     }
     for algorithm in Algorithm::ALL {
-        let open = ClientRequest::Open { job: JobId(250), algorithm, weight: 100 };
+        let open =
+            ClientRequest::Open { job: JobId(250), algorithm, weight: 100, cross_check: 1000 };
         add(&format!("client_request/open/{algorithm}"), open.into());
     }
     for (label, piece) in pieces() {
@@ -106,10 +107,11 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     for (label, work) in works() {
         let (lease, attempt) = (LeaseId(0x1_0000_0000), 1);
         let algorithm = Algorithm::Blake3;
-        let assign = WorkerRequest::Assign { lease, attempt, algorithm, work };
+        let assign = WorkerRequest::Assign { lease, attempt, algorithm, work, check: false };
         add(&format!("worker_request/assign/{label}"), assign.into());
     }
     let leases = vec![LeaseId(0), LeaseId(251), LeaseId(u64::MAX)];
+    add("worker_request/assign/check", check().into());
     add("worker_request/revoke", WorkerRequest::Revoke { leases }.into());
     add("worker_request/heartbeat", WorkerRequest::Heartbeat.into());
     add("worker_request/shutdown", WorkerRequest::Shutdown.into());
@@ -119,7 +121,7 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     all
 }
 
-const VERSIONS: Versions = Versions { min: 2, max: 2 };
+const VERSIONS: Versions = Versions { min: 3, max: 3 };
 const STAMP: Stamp =
     Stamp { size: 4096, mtime_ns: 1_700_000_000_123_456_789, ctime_ns: -1_000_000_001 };
 
@@ -132,8 +134,12 @@ fn conversation() -> [(&'static str, Any); 8] {
     let outputs = Blob::from(&SHA256_ABC[..]);
     [
         ("hello", Hello::new(client(Blob::default())).into()),
-        ("welcome", HelloReply::Welcome(Welcome { version: 2, software, image, planes }).into()),
-        ("open", ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1 }.into()),
+        ("welcome", HelloReply::Welcome(Welcome { version: 3, software, image, planes }).into()),
+        (
+            "open",
+            ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 }
+                .into(),
+        ),
         ("opened", ClientReply::Opened { job, window, workers: 2 }.into()),
         (
             "messages",
@@ -224,6 +230,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         (5, Failure::Unsupported),
         (300, Failure::WorkersLost { attempts: 3 }),
         (301, Failure::UnknownDataset),
+        (302, Failure::Disputed),
     ];
     let runs = vec![Run { first: 7, len: 6 }, Run { first: 70_000, len: 300 }];
     let rejected = |reason| ClientReply::Rejected { job, reason, text: "why".to_owned() };
@@ -231,6 +238,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("window", ClientReply::Window { job, window: Window { items: 0, bytes: u64::MAX } }),
         ("results", ClientReply::Results { job, runs, outputs: Blob(vec![0x5a; 4]), failures }),
         ("cancelled", ClientReply::Cancelled { job, unresolved: 12 }),
+        ("suspect", ClientReply::Suspect { job, worker: "w1".to_owned(), items: 9 }),
         ("ready", ClientReply::Ready { workers: 2, enough: true }),
         ("rejected/too_many_jobs", rejected(RejectReason::TooManyJobs)),
         ("status", ClientReply::Status(Box::new(status()))),
@@ -255,6 +263,12 @@ fn works() -> Vec<(String, Work)> {
     let part = Work::NamedPart { dataset, file, offset: 1 << 29, len: 16 << 20 };
     all.push(("named_part".to_owned(), part));
     all
+}
+
+fn check() -> WorkerRequest {
+    let work = Work::Messages { lens: vec![2], data: Blob(vec![4, 5]) };
+    let (lease, algorithm) = (LeaseId(7), Algorithm::Sha384);
+    WorkerRequest::Assign { lease, attempt: 3, algorithm, work, check: true }
 }
 
 fn done() -> WorkerReply {
@@ -331,6 +345,8 @@ fn status() -> Status {
             peers_refused: 48,
             peers_faulty: 49,
             workers_quarantined: 50,
+            items_checked: 51,
+            items_contradicted: 52,
         },
     }
 }

@@ -50,7 +50,7 @@ variants! {
     }
     ClientReply {
         Opened { .. }, Window { .. }, Results { .. }, Finished { .. }, Cancelled { .. }, Status(_),
-        Ready { .. }, Rejected { .. },
+        Ready { .. }, Rejected { .. }, Suspect { .. },
     }
     RejectReason { TooManyJobs }
     WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat, Shutdown }
@@ -61,6 +61,7 @@ variants! {
     Piece { Subtree { .. }, Merge { .. }, Segment { .. } }
     Failure {
         Changed, NotRegular, Io { .. }, Invalid, Unsupported, WorkersLost { .. }, UnknownDataset,
+        Disputed,
     }
     WorkerHealth { Ready, Quarantined }
 }

@@ -46,7 +46,15 @@ impl Peer {
         let version = accepted.version;
         self.say(&HelloReply::Welcome(Welcome { version, software, image, planes }));
         let open: ClientRequest = self.next();
-        assert_eq!(open, ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 });
+        assert_eq!(
+            open,
+            ClientRequest::Open {
+                job: JOB,
+                algorithm: Algorithm::Sha256,
+                weight: 1,
+                cross_check: 0
+            }
+        );
     }
 }
 

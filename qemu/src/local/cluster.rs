@@ -132,7 +132,8 @@ impl Cluster {
                 | ClientReply::Finished { .. }
                 | ClientReply::Cancelled { .. }
                 | ClientReply::Status(_)
-                | ClientReply::Rejected { .. } => {}
+                | ClientReply::Rejected { .. }
+                | ClientReply::Suspect { .. } => {}
             }
         }
     }

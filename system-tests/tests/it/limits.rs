@@ -141,7 +141,12 @@ fn a_thousand_workers_are_served_at_once() {
         .collect();
     cluster.wait_ready(1000);
     let mut client = client(&cluster.client_socket());
-    let open = ClientRequest::Open { job: JobId(0), algorithm: Algorithm::Sha256, weight: 1 };
+    let open = ClientRequest::Open {
+        job: JobId(0),
+        algorithm: Algorithm::Sha256,
+        weight: 1,
+        cross_check: 0,
+    };
     client.sender.send(&open, &[]).unwrap();
     for first in 0..1000 {
         let (lens, data) = (vec![1], Blob(vec![1]));

@@ -140,6 +140,17 @@ impl Choice {
         PROCESS.choice(algorithm, 0)
     }
 
+    /// For each class another backend than this one's where a second one serves `algorithm`, and then
+    /// the plainest.
+    fn other(&self, algorithm: Algorithm) -> Self {
+        let plainest_first = || Backend::available().iter().rev().copied();
+        let other = |usual: Backend| {
+            let mut others = plainest_first().filter(|b| b.serves(algorithm) && *b != usual);
+            others.next().unwrap_or(usual)
+        };
+        Self { few: self.few.map(other), many: self.many.map(other), ..*self }
+    }
+
     /// `backend` for everything.
     fn by(backend: Backend) -> Self {
         let stream = if backend.streams() { backend } else { Backend::Portable };
@@ -238,6 +249,44 @@ pub fn hash_many(algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
 #[must_use]
 pub fn stream(algorithm: Algorithm) -> Stream {
     Choice::of(algorithm).stream.stream(algorithm)
+}
+
+/// The backends that one batch is hashed by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernels {
+    algorithm: Algorithm,
+    /// `None` for the usual ones, which may still be chosen with what they hash.
+    other: Option<Choice>,
+}
+
+impl Kernels {
+    /// Those that are the fastest here.
+    pub(crate) const fn usual(algorithm: Algorithm) -> Self {
+        Self { algorithm, other: None }
+    }
+
+    /// Others, to check what the usual ones gave. A stream has only one.
+    pub(crate) fn others(algorithm: Algorithm) -> Self {
+        Self { algorithm, other: Some(Choice::of(algorithm).other(algorithm)) }
+    }
+
+    /// How many messages [`Kernels::hash_many`] takes best at once.
+    pub(crate) fn lanes(&self) -> usize {
+        self.other.unwrap_or_else(|| Choice::of(self.algorithm)).lanes()
+    }
+
+    /// As [`hash_many`].
+    pub(crate) fn hash_many(&self, inputs: &[&[u8]], out: &mut Vec<u8>) {
+        match &self.other {
+            Some(choice) => choice.hash_many(self.algorithm, inputs, out),
+            None => hash_many(self.algorithm, inputs, out),
+        }
+    }
+
+    /// As [`stream`].
+    pub(crate) fn stream(&self) -> Stream {
+        stream(self.algorithm)
+    }
 }
 
 /// Makes every choice of this process now, as a daemon does that is about to work: a few

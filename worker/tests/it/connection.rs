@@ -233,7 +233,7 @@ fn frame(body: &[u8]) -> Vec<u8> {
 
 /// An `Assign` of lease 1 to `algorithm` (its wire number), with `work` as encoded.
 fn assign(algorithm: u8, work: &[u8]) -> Vec<u8> {
-    frame(&[&[0, 1, 1, algorithm], work].concat())
+    frame(&[&[0, 1, 1, algorithm], work, &[0]].concat())
 }
 
 #[test]
@@ -241,8 +241,13 @@ fn whatever_a_controller_sends_malformed_costs_it_the_connection_only() {
     const BLAKE3: u8 = 5;
     let mut whole = Vec::new();
     let work = Work::Messages { lens: vec![3], data: Blob(b"abc".to_vec()) };
-    let request =
-        WorkerRequest::Assign { lease: LeaseId(1), attempt: 1, algorithm: Algorithm::Sha256, work };
+    let request = WorkerRequest::Assign {
+        lease: LeaseId(1),
+        attempt: 1,
+        algorithm: Algorithm::Sha256,
+        work,
+        check: false,
+    };
     codec::encode_frame(&request, &mut whole).unwrap();
     let body = &whole[4..];
     let oversize = u32::try_from(BODY_LEN_MAX + 1).unwrap().to_le_bytes();

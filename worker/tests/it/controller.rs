@@ -138,7 +138,7 @@ impl Peer {
     ) -> LeaseId {
         self.leases += 1;
         let lease = LeaseId(self.leases);
-        let request = WorkerRequest::Assign { lease, attempt: 1, algorithm, work };
+        let request = WorkerRequest::Assign { lease, attempt: 1, algorithm, work, check: false };
         self.send(&request, descriptors);
         lease
     }

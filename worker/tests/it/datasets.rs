@@ -259,7 +259,7 @@ fn frame_with(path: &[u8], stamp: Stamp) -> Vec<u8> {
     let work = Work::Names { dataset: "d".to_owned(), files: vec![named(b"P", stamp)] };
     let (lease, attempt, algorithm) = (LeaseId(99), 1, Algorithm::Sha256);
     let mut frame = Vec::new();
-    let request = WorkerRequest::Assign { lease, attempt, algorithm, work };
+    let request = WorkerRequest::Assign { lease, attempt, algorithm, work, check: false };
     codec::encode_frame(&request, &mut frame).unwrap();
     let at = frame.iter().position(|&byte| byte == b'P').unwrap();
     frame[at - 1] = u8::try_from(path.len()).unwrap();

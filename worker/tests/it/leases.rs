@@ -77,8 +77,13 @@ fn batches_beyond_the_credit_or_twice_end_the_connection() {
     let (mut peer, _) = controller.welcome();
     worker.says("connected");
     let lease = occupy(&mut peer, &days);
-    let twice =
-        WorkerRequest::Assign { lease, attempt: 2, algorithm: Algorithm::Sha256, work: short() };
+    let twice = WorkerRequest::Assign {
+        lease,
+        attempt: 2,
+        algorithm: Algorithm::Sha256,
+        work: short(),
+        check: false,
+    };
     peer.send(&twice, &[]);
     peer.closed();
     worker.says("lease 1 twice");

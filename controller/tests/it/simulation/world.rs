@@ -68,6 +68,8 @@ pub(super) struct World {
     clients: BTreeMap<ClientId, Client>,
     next_id: u64,
     next_file: u64,
+    /// Whether the worker of this name gives wrong outputs at times, and everything is checked.
+    liar: Option<u64>,
     calm: bool,
     traced: bool,
     tally: Tally,
@@ -81,16 +83,22 @@ impl World {
             bytes_max: (2 + random.below(6)) << 20,
             ..Limits::default()
         };
+        let mut core = Core::new(limits, DATASETS.map(str::to_owned).to_vec());
+        let liar = random.chance(25).then_some(1);
+        if liar.is_some() {
+            core.cross_check(1, seed);
+        }
         Self {
             seed,
             random,
             now: Duration::ZERO,
-            core: Core::new(limits, DATASETS.map(str::to_owned).to_vec()),
+            core,
             limits,
             workers: BTreeMap::new(),
             clients: BTreeMap::new(),
             next_id: 0,
             next_file: seed * 1000,
+            liar,
             calm: false,
             traced: false,
             tally: Tally::default(),
@@ -122,7 +130,12 @@ impl World {
             if self.clients.values().all(|client| client.jobs.is_empty()) {
                 break;
             }
-            assert!(round < 30_000, "seed {}: jobs are stuck: {:?}", self.seed, self.clients);
+            assert!(
+                round < 30_000,
+                "seed {}: jobs are stuck: {:.2000}",
+                self.seed,
+                format!("{:?}", self.clients)
+            );
             if self.workers.len() < 2 {
                 self.join_worker(200 + round);
             }
@@ -134,6 +147,11 @@ impl World {
         let leases: u32 = status.workers.iter().map(|worker| worker.leases).sum();
         assert_eq!(leases, 0, "seed {}: no lease outlives its job", self.seed);
         self.tally.stale += status.counters.answers_stale;
+        self.tally.contradicted += status.counters.items_contradicted;
+        if self.liar.is_none() {
+            let wronged = status.counters.items_contradicted;
+            assert_eq!(wronged, 0, "seed {}: nobody lies", self.seed);
+        }
     }
 
     fn new_id(&mut self) -> u64 {
@@ -241,7 +259,12 @@ impl World {
             self.kill(id);
             return self.join_worker(name);
         }
-        let (outputs, failures) = model::compute(algorithm, &work, &files);
+        let (mut outputs, failures) = model::compute(algorithm, &work, &files);
+        if self.liar == Some(worker.name) && !outputs.is_empty() && self.random.chance(10) {
+            let at = self.random.index(outputs.len());
+            outputs.0[at] ^= 1 + (self.random.next() & 0x7f) as u8;
+            self.tally.lies += 1;
+        }
         let reply = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 50, outputs, failures };
         worker.given.push(reply.clone());
         self.step(Event::WorkerSaid(id, reply));
@@ -285,10 +308,11 @@ impl World {
             finish_sent: false,
         };
         client.jobs.insert(number, job);
+        let cross_check = [0, 0, 3][self.random.index(3)];
         let weight = u8::try_from(1 + self.random.below(5)).expect("small");
         self.step(Event::ClientSaid(
             id,
-            ClientRequest::Open { job: JobId(number), algorithm, weight },
+            ClientRequest::Open { job: JobId(number), algorithm, weight, cross_check },
             Vec::new(),
         ));
     }
@@ -481,7 +505,8 @@ impl World {
         files: Vec<FileNumber>,
     ) {
         match request {
-            WorkerRequest::Assign { lease, attempt, algorithm, work } => {
+            WorkerRequest::Assign { lease, attempt, algorithm, work, check } => {
+                tally.checks += u64::from(check);
                 if matches!(work, Work::Piece(ipc_proto::message::Piece::Merge { .. })) {
                     tally.merges += 1;
                 }
@@ -543,6 +568,11 @@ impl World {
                             self.tally.failed += 1;
                             job.failed += 1;
                         }
+                        (Some(Failure::Disputed), Want::Digest(_) | Want::Step) => {
+                            assert!(self.liar.is_some(), "seed {seed}: nobody lies");
+                            self.tally.disputed += 1;
+                            job.failed += 1;
+                        }
                         (Some(Failure::WorkersLost { .. }), Want::Step) => job.failed += 1,
                         (None, Want::Digest(want)) => {
                             assert_eq!(outputs.next(), Some(&want[..]), "seed {seed}: {index}");
@@ -566,6 +596,9 @@ impl World {
             }
             ClientReply::Rejected { job, .. } => {
                 client.jobs.remove(&job.0);
+            }
+            ClientReply::Suspect { .. } => {
+                panic!("seed {seed}: where one lies everything is checked")
             }
             ClientReply::Status(_) | ClientReply::Ready { .. } => {}
         }

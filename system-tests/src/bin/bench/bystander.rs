@@ -42,7 +42,8 @@ pub(crate) fn run(report: &mut Report) {
 
 fn opened(cluster: &Cluster) -> Connection {
     let mut connection = client(&cluster.client_socket());
-    let open = ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 };
+    let open =
+        ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 };
     connection.sender.send(&open, &[]).expect("the controller lives");
     let (reply, _) = connection.receiver.receive().expect("the controller lives");
     assert!(matches!(reply, ClientReply::Opened { .. }));

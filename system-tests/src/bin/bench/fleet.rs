@@ -63,7 +63,12 @@ impl Fleet {
             .collect();
         cluster.wait_ready(len);
         let mut client = client(&cluster.client_socket());
-        let open = ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 };
+        let open = ClientRequest::Open {
+            job: JOB,
+            algorithm: Algorithm::Sha256,
+            weight: 1,
+            cross_check: 0,
+        };
         client.sender.send(&open, &[]).expect("the controller lives");
         let (opened, _) = client.receiver.receive::<ClientReply>().expect("the controller lives");
         assert!(matches!(opened, ClientReply::Opened { .. }));

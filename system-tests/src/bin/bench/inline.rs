@@ -39,7 +39,8 @@ fn cpu(cluster: &Cluster) -> f64 {
 
 fn one_job(cluster: &Cluster) {
     let mut connection = client(&cluster.client_socket());
-    let open = ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 };
+    let open =
+        ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 };
     connection.sender.send(&open, &[]).expect("the controller lives");
     let mut window = 0;
     let (mut sent, mut resolved) = (0, 0);

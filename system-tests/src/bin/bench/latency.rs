@@ -141,7 +141,12 @@ struct Ours {
 impl Ours {
     fn start(cluster: &Cluster) -> Self {
         let mut connection = client(&cluster.client_socket());
-        let open = ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 };
+        let open = ClientRequest::Open {
+            job: JOB,
+            algorithm: Algorithm::Sha256,
+            weight: 1,
+            cross_check: 0,
+        };
         connection.sender.send(&open, &[]).expect("the controller lives");
         let (opened, _) = connection.receiver.receive().expect("the controller lives");
         assert!(matches!(opened, ClientReply::Opened { .. }));

@@ -136,7 +136,12 @@ impl Flow {
         thread::spawn(move || answer(&mut sink));
         let mut client =
             Connection::open(&way.clients, way.client.clone()).expect("the controller lives");
-        let open = ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 };
+        let open = ClientRequest::Open {
+            job: JOB,
+            algorithm: Algorithm::Sha256,
+            weight: 1,
+            cross_check: 0,
+        };
         client.sender.send(&open, &[]).expect("the controller lives");
         let (reply, _) = client.receiver.receive().expect("the controller lives");
         let ClientReply::Opened { window, .. } = reply else { panic!("unexpected {reply:?}") };
