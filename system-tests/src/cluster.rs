@@ -46,11 +46,19 @@ pub struct Options {
     pub controller_files: Option<u64>,
     /// Datasets: their names, and the directories that the workers have under them.
     pub datasets: Vec<(&'static str, PathBuf)>,
+    /// What the controller is told to cross-check.
+    pub cross_check: Option<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, threads: 1, controller_files: None, datasets: Vec::new() }
+        Self {
+            workers: 2,
+            threads: 1,
+            controller_files: None,
+            datasets: Vec::new(),
+            cross_check: None,
+        }
     }
 }
 
@@ -235,6 +243,7 @@ fn start_controller(dir: &Path, options: &Options) -> Child {
         .arg(binary)
         .arg(dir)
         .args(options.datasets.iter().flat_map(|(name, _)| ["--dataset", name]))
+        .args(options.cross_check.iter().flat_map(|sample| ["--cross-check", sample]))
         .stdin(Stdio::null())
         .stdout(ready_writer)
         .stderr(log_file(dir, "controller.log"))

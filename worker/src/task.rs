@@ -315,6 +315,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_check_gives_the_same_digests_and_none_of_a_file_that_is_not_as_it_was() {
+        for algorithm in Algorithm::ALL {
+            let contents = LENS.map(pattern);
+            let check = |files: Vec<(Stamp, File)>| {
+                let (stamps, files) = files.into_iter().unzip();
+                let order =
+                    Order { check: true, ..order(algorithm, Work::Files { files: stamps }, files) };
+                run(order, &Datasets::default(), &mut Scratch::default(), &GOING)
+            };
+            let want = digests(algorithm, contents.iter().map(Vec::as_slice));
+            let output = check(contents.iter().map(|bytes| file(bytes)).collect());
+            assert_eq!(output, Output { outputs: want, failures: vec![] }, "{algorithm}");
+            for len in [10, 300_000] {
+                let (stamp, changed) = file(&pattern(len));
+                changed.write_all_at(&pattern(len + 1), 0).unwrap();
+                let output = check(vec![(stamp, changed)]);
+                let failures = vec![(0, Failure::Changed)];
+                assert_eq!(output, Output { outputs: vec![], failures }, "{len} bytes");
+            }
+        }
+    }
+
     /// Files of procfs say that they are empty, and are not.
     #[test]
     fn a_file_that_is_never_as_its_stamp_says_has_no_digest() {

@@ -3,7 +3,8 @@
 use crate::engine::Engine;
 use crate::fake::{DESCRIPTORS, Fake};
 use crate::program::{hashctl, run};
-use ipc_proto::message::{ClientReply, ClientRequest, RejectReason};
+use ipc_proto::Blob;
+use ipc_proto::message::{ClientReply, ClientRequest, RejectReason, Run, Window};
 use std::process::{Command, Stdio};
 use tempfile::tempdir;
 
@@ -79,6 +80,39 @@ fn a_job_that_is_rejected_ends_the_run() {
 }
 
 #[test]
+fn digests_that_may_be_wrong_are_told_and_the_run_fails() {
+    let fake = Fake::start(|peer| {
+        peer.welcome(DESCRIPTORS);
+        let open = peer.next();
+        let Some((ClientRequest::Open { job, cross_check, .. }, _)) = open else {
+            panic!("{open:?}")
+        };
+        let window = Window { items: 100, bytes: 1 << 20 };
+        peer.send(&ClientReply::Opened { job, window, workers: 1 });
+        while let Some((request, _)) = peer.next() {
+            if let ClientRequest::Files { .. } = request {
+                let (runs, outputs) = (vec![Run { first: 0, len: 1 }], Blob(vec![7; 32]));
+                peer.send(&ClientReply::Results { job, runs, outputs, failures: vec![] });
+                let worker = "w\n1".to_owned();
+                peer.send(&ClientReply::Suspect { job, worker, items: 1 });
+            } else if let ClientRequest::Finish { .. } = request {
+                peer.send(&ClientReply::Finished { job, items: 1, failed: 0 });
+            }
+        }
+        cross_check
+    });
+    let dir = tempdir().unwrap();
+    std::fs::write(dir.path().join("f"), "x").unwrap();
+    let args = ["sum", "--cross-check", "1/9"];
+    let ours = run(hashctl(fake.socket()).args(args).arg(dir.path().join("f")));
+    assert!(ours.out().starts_with("07070707"), "{}", ours.out());
+    let want = "hashctl: worker w 1 gave a wrong digest: 1 others of this run that it gave were not \
+                checked and may be wrong; run it again\n";
+    assert_eq!((ours.code, &*ours.stderr), (1, want));
+    assert_eq!(fake.join(), 9, "what the option says is asked for");
+}
+
+#[test]
 fn arguments_that_make_no_sense_are_usage() {
     let fake = Engine::default().start();
     for args in [
@@ -86,6 +120,8 @@ fn arguments_that_make_no_sense_are_usage() {
         &["sum", "--no-such-option"],
         &["sum", "-a", "md5"],
         &["sum", "--json", "--tag"],
+        &["sum", "--cross-check", "1/0"],
+        &["check", "--cross-check", "2/3", "m"],
         &["check"],
         &["status", "--timeout-s", "3"],
         &["--runtime-dir", "/x", "status"],

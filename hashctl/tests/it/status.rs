@@ -97,7 +97,7 @@ fn the_keys_of_json_are_a_promise() {
     );
     assert_eq!(
         keys(&json["counters"]),
-        "answers_stale attempts_lost bytes items items_failed jobs jobs_cancelled leases \
+        "answers_stale attempts_lost bytes items items_checked items_contradicted items_failed jobs jobs_cancelled leases \
          peers_faulty peers_refused workers_quarantined"
     );
     assert_eq!(json["workers"][0]["backends"]["blake3"], "portable");
@@ -143,12 +143,12 @@ fn version_is_ours_and_the_controllers_if_it_runs() {
     let fake = Fake::start(|peer| peer.welcome(DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
     let socket = fake.socket().display();
-    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 2\n");
+    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 3\n");
     assert_eq!((ours.out(), ours.code), (want, 0));
 
     let fake = Fake::start(|peer| peer.welcome_from("sha256:00ff", DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
-    assert!(ours.out().ends_with(", protocol 2, image sha256:00ff\n"), "{}", ours.out());
+    assert!(ours.out().ends_with(", protocol 3, image sha256:00ff\n"), "{}", ours.out());
 
     let dir = tempdir().unwrap();
     let socket = dir.path().join("client.sock");

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "random tests print their seed")]
 //! The real binaries against oracles, faults and hostile peers.
 
+mod cross_check;
 mod datasets;
 mod ends;
 mod faults;

@@ -430,6 +430,20 @@ mod tests {
     }
 
     #[test]
+    fn a_check_is_by_another_backend_where_there_is_one() {
+        for algorithm in Algorithm::ALL {
+            for usual in serving(algorithm) {
+                let other = Choice::by(usual).other(algorithm);
+                let are_two = serving(algorithm).count() > 1;
+                for backend in other.few.into_iter().chain(other.many) {
+                    assert_eq!(backend != usual, are_two, "{algorithm}: {}", usual.name());
+                    assert!(backend.serves(algorithm));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_fastest_is_chosen_for_each_class() {
         let times = |name, case| match (name, case) {
             ("a", Case::Messages { len: 40 | 4096, count: MANY }) | ("b", Case::Stream) => 50,
