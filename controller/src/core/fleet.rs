@@ -224,7 +224,7 @@ impl Fleet {
 
     /// The least loaded ready worker on `plane` that can do `algorithm`. If it is for a batch that
     /// was given to workers before: one that the batch does not avoid, if such a one is ready; and for
-    /// a check, if such a one is there at all, ready or not.
+    /// a check, if such a one is ready or busy.
     pub(super) fn pick<F: Clone>(
         &self,
         plane: Plane,
@@ -247,33 +247,18 @@ impl Fleet {
         if let Some(other) = least(&|name| !batch.has_opinion_of(name)) {
             return Some(other);
         }
-        let mut authors: Vec<&Rc<str>> = batch.opinions.iter().map(|o| &o.worker).collect();
-        authors.sort_unstable();
-        authors.dedup();
-        let is_able = |name: &Rc<str>| self.is_able(name, plane, algorithm);
-        let authors_len = authors.iter().filter(|name| is_able(name)).count();
-        if self.able_len(plane, algorithm) > authors_len {
+        let can = |worker: &Worker| worker.can(plane, algorithm);
+        let is_awaited = |worker: &Worker| !batch.has_opinion_of(&worker.name) && worker.is_busy();
+        if self.workers.values().any(|worker| can(worker) && is_awaited(worker)) {
             return None;
         }
+        let is_able =
+            |name| self.names.get(name).and_then(|id| self.workers.get(id)).is_some_and(can);
         // Two authors are there and nobody else: the one who checked has no third backend.
         if before.iter().any(|o| o.worker != last.worker && is_able(&o.worker)) {
             return least(&|name| *name != last.worker);
         }
         any()
-    }
-
-    /// How many workers are given work of `algorithm` on `plane`, ready or not.
-    fn able_len(&self, plane: Plane, algorithm: Algorithm) -> usize {
-        let able = self.able.iter();
-        let able = able.filter(|((p, skills), _)| *p == plane && *skills & skill(algorithm) != 0);
-        able.map(|(_, able)| able.workers as usize).sum()
-    }
-
-    fn is_able(&self, name: &Rc<str>, plane: Plane, algorithm: Algorithm) -> bool {
-        self.names.get(name).and_then(|id| self.workers.get(id)).is_some_and(|worker| {
-            let can = worker.skills & skill(algorithm) != 0 && worker.planes.contains(&plane);
-            can && !worker.quarantined
-        })
     }
 
     /// The worker of this name, if it is connected.
@@ -441,6 +426,16 @@ impl Worker {
         let has_idle_thread = (self.leases.len() as u64) < threads;
         let has_room = self.outstanding_cost < threads * self.cost_in(PREFETCH_TIME);
         self.credits > 0 && !self.quarantined && (has_idle_thread || has_room)
+    }
+
+    /// Whether it is given work of `algorithm` on `plane`.
+    fn can(&self, plane: Plane, algorithm: Algorithm) -> bool {
+        self.skills & skill(algorithm) != 0 && self.planes.contains(&plane) && !self.quarantined
+    }
+
+    /// Whether it has something to do, and so will be ready again, or lost.
+    fn is_busy(&self) -> bool {
+        !self.leases.is_empty()
     }
 
     fn load(&self) -> u32 {

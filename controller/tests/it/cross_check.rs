@@ -114,18 +114,32 @@ fn a_checked_item_waits_for_another_workers_word() {
 
 #[test]
 fn a_check_waits_for_another_worker_that_is_busy_and_holds_up_nothing_else() {
-    let mut table = table(1, 1);
+    let mut table = table(1, 0);
+    (1..=2).for_each(|worker| table.join(worker, 1));
     table.send_files(0, &[10]);
     let first = only(&mut table);
-    table.join(2, 0);
-    answer(&mut table, &first, &[7], vec![]);
-    assert_eq!(assigned(&mut table).len(), 0, "the second worker has no credit yet");
     table.send_files(1, &[10]);
+    let second = only(&mut table);
+    assert_ne!(first.worker, second.worker);
+    answer(&mut table, &first, &[7], vec![]);
+    assert_eq!(assigned(&mut table).len(), 0, "the other worker is busy");
+    table.send_files(2, &[10]);
     let next = only(&mut table);
-    assert_eq!((next.worker, next.check, &next.files[..]), (1, false, &[1][..]));
-    table.hear(2, WorkerReply::Credit { batches: 1 });
+    assert_eq!((next.worker, next.check, &next.files[..]), (first.worker, false, &[2][..]));
+    answer(&mut table, &second, &[8], vec![]);
+    let check = assigned(&mut table).into_iter().find(|held| held.files == [0]).expect("a check");
+    assert_eq!((check.worker, check.check), (second.worker, true));
+}
+
+#[test]
+fn a_check_does_not_wait_for_a_worker_that_gives_no_credit() {
+    let mut table = table(1, 1);
+    table.join(2, 0);
+    table.send_files(0, &[10]);
+    let first = only(&mut table);
+    answer(&mut table, &first, &[7], vec![]);
     let check = only(&mut table);
-    assert_eq!((check.worker, check.check, &check.files[..]), (2, true, &[0][..]));
+    assert_eq!((check.worker, check.check), (1, true));
 }
 
 #[test]

@@ -4,6 +4,8 @@ use crate::support::{output, text, until};
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 use system_tests::{Cluster, Options, bin, write_file};
 
 #[test]
@@ -50,7 +52,7 @@ fn a_file_that_changes_while_it_is_read_has_no_digest_and_harms_no_worker() {
     let pids = cluster.pids();
     for cut in [false, true] {
         let leases = cluster.status().counters.leases;
-        let run = cluster
+        let mut run = cluster
             .hashctl()
             .args(["sum", "-a", "sha512"])
             .arg(&path)
@@ -60,11 +62,18 @@ fn a_file_that_changes_while_it_is_read_has_no_digest_and_harms_no_worker() {
             .unwrap();
         until("the lease", || (cluster.status().counters.leases > leases).then_some(()));
         let mut file = File::options().write(true).open(&path).unwrap();
-        if cut {
-            file.set_len(1000).unwrap();
-        } else {
-            file.seek(SeekFrom::Start(599 << 20)).unwrap();
-            file.write_all(b"changed").unwrap();
+        // Again and again: a lease is counted before its worker looks at the file for the first time.
+        for len in 1000.. {
+            if cut {
+                file.set_len(len).unwrap();
+            } else {
+                file.seek(SeekFrom::Start(599 << 20)).unwrap();
+                file.write_all(&len.to_le_bytes()).unwrap();
+            }
+            if run.try_wait().unwrap().is_some() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
         }
         let run = run.wait_with_output().unwrap();
         assert_eq!((run.status.code(), text(&run.stdout)), (Some(1), String::new()));
