@@ -42,7 +42,9 @@ impl fmt::Display for Failure {
             Self::Packages { missing, install } => {
                 write!(f, "missing on this machine: {missing}\n    install with: {install}")
             }
-            Self::Unavailable { what, how } => write!(f, "not run: {what}\n    to run it: {how}"),
+            Self::Unavailable { what, how } => {
+                write!(f, "{what}, so this was not run\n    to run it: {how}")
+            }
             Self::Wrong(what) => f.write_str(what),
             Self::Step { name, cause } => write!(f, "step '{name}': {cause}"),
         }
