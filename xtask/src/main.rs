@@ -9,6 +9,7 @@ mod aarch64;
 mod bench;
 mod elf;
 mod kernels;
+mod miri;
 mod packages;
 mod release;
 mod steps;
@@ -26,6 +27,7 @@ Usage: cargo xtask COMMAND
   sim [SEEDS]     the controller's simulation with so many seeds [default: 10000]
   kernels         the worker's kernels, once more for each CPU feature that is hidden
   aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too
+  miri            those with SHA extensions and AVX2 under Miri, which needs a nightly Rust
   valgrind        the worker's kernels for AVX2 under valgrind, which knows no newer ones
   bench [GROUP]…  benches of the real binaries; what follows goes to the bench program";
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         },
         ["kernels"] => kernels::run_here(),
         ["aarch64"] => aarch64::all(),
+        ["miri"] => miri::kernels(),
         ["valgrind"] => valgrind(),
         ["bench", ref groups @ ..] => bench::bench(groups),
         ["-h" | "--help" | "help"] => {
