@@ -24,20 +24,24 @@ mod choice;
 mod cpu;
 #[cfg(test)]
 mod equal;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod fips180;
 #[cfg(target_arch = "x86_64")]
 mod forest;
 #[cfg(test)]
 mod guarded;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
 mod portable;
 mod segment;
+#[cfg(target_arch = "aarch64")]
+mod sha256_aarch64_x2;
 #[cfg(target_arch = "x86_64")]
 mod sha256_avx2_x8;
 #[cfg(target_arch = "x86_64")]
 mod sha256_avx512_x16;
+#[cfg(target_arch = "aarch64")]
+mod sha512_aarch64_x2;
 #[cfg(target_arch = "x86_64")]
 mod sha512_avx2_x4;
 #[cfg(target_arch = "x86_64")]
@@ -57,8 +61,12 @@ pub use portable::Stream;
 pub use segment::segment;
 #[cfg(target_arch = "x86_64")]
 pub use sha_ni_x2::ShaNi;
+#[cfg(target_arch = "aarch64")]
+pub use sha256_aarch64_x2::Sha2;
 #[cfg(target_arch = "x86_64")]
 pub use sha256_avx512_x16::WideAndPairs;
+#[cfg(target_arch = "aarch64")]
+pub use sha512_aarch64_x2::Sha3;
 pub use tree::{ChainingValue, Subtree, merge};
 
 use cpu::Cpu;
@@ -96,6 +104,12 @@ pub enum Backend {
     /// SHA-512, SHA-384 and SHA-512/256 by AVX2, four messages at once.
     #[cfg(target_arch = "x86_64")]
     Sha512Avx2X4(Avx2),
+    /// SHA-256 and SHA-224 by the SHA2 instructions of ARMv8, two messages at once.
+    #[cfg(target_arch = "aarch64")]
+    Sha256Aarch64X2(Sha2),
+    /// SHA-512, SHA-384 and SHA-512/256 by the SHA512 instructions of ARMv8.2, two messages at once.
+    #[cfg(target_arch = "aarch64")]
+    Sha512Aarch64X2(Sha3),
 }
 
 impl Backend {
@@ -122,7 +136,7 @@ impl Backend {
 
     /// Whether it has a kernel of its own for `algorithm`.
     #[cfg_attr(
-        not(target_arch = "x86_64"),
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
         expect(unused_variables, reason = "portable serves all")
     )]
     #[must_use]
@@ -141,6 +155,10 @@ impl Backend {
             Self::Sha256Avx2X8(_) => sha256_avx2_x8::serves(algorithm),
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx2X4(_) => sha512_avx2_x4::serves(algorithm),
+            #[cfg(target_arch = "aarch64")]
+            Self::Sha256Aarch64X2(_) => sha256_aarch64_x2::serves(algorithm),
+            #[cfg(target_arch = "aarch64")]
+            Self::Sha512Aarch64X2(_) => sha512_aarch64_x2::serves(algorithm),
         }
     }
 
@@ -168,6 +186,10 @@ impl Backend {
             Self::Blake3Avx2X8(_) => "blake3_avx2_x8",
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx2X4(_) => "avx2_x4",
+            #[cfg(target_arch = "aarch64")]
+            Self::Sha256Aarch64X2(_) => "sha256_aarch64_x2",
+            #[cfg(target_arch = "aarch64")]
+            Self::Sha512Aarch64X2(_) => "sha512_aarch64_x2",
         }
     }
 
@@ -183,6 +205,8 @@ impl Backend {
             | Self::Sha256Avx512X16(_)
             | Self::Sha256Avx2X8(_)
             | Self::Sha512Avx2X4(_) => 16,
+            #[cfg(target_arch = "aarch64")]
+            Self::Sha256Aarch64X2(_) | Self::Sha512Aarch64X2(_) => 16,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512X16(_) => blake3_avx512_x16::LANES,
             #[cfg(target_arch = "x86_64")]
@@ -213,6 +237,14 @@ impl Backend {
             Self::Sha256Avx2X8(proof) => sha256_avx2_x8::hash_many(proof, algorithm, inputs, out),
             #[cfg(target_arch = "x86_64")]
             Self::Sha512Avx2X4(proof) => sha512_avx2_x4::hash_many(proof, algorithm, inputs, out),
+            #[cfg(target_arch = "aarch64")]
+            Self::Sha256Aarch64X2(proof) => {
+                sha256_aarch64_x2::hash_many(proof, algorithm, inputs, out)
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Sha512Aarch64X2(proof) => {
+                sha512_aarch64_x2::hash_many(proof, algorithm, inputs, out)
+            }
         }
     }
 
@@ -230,6 +262,8 @@ impl Backend {
             | Self::Sha256Avx2X8(_)
             | Self::Blake3Avx2X8(_)
             | Self::Sha512Avx2X4(_) => Stream::new(algorithm),
+            #[cfg(target_arch = "aarch64")]
+            Self::Sha256Aarch64X2(_) | Self::Sha512Aarch64X2(_) => Stream::new(algorithm),
         }
     }
 }
@@ -267,7 +301,15 @@ fn simd(cpu: &Cpu) -> [Option<Backend>; 7] {
     ]
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn simd(cpu: &Cpu) -> [Option<Backend>; 2] {
+    [
+        Sha2::detect(cpu).map(Backend::Sha256Aarch64X2),
+        Sha3::detect(cpu).map(Backend::Sha512Aarch64X2),
+    ]
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn simd(_: &Cpu) -> [Option<Backend>; 0] {
     []
 }
@@ -332,7 +374,8 @@ mod tests {
         assert_eq!(all.last(), Some(&Backend::Portable));
         let names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
         assert_eq!(detect("", &names.join(",")), Ok(all));
-        for (denied, name) in [
+        #[cfg(target_arch = "x86_64")]
+        let by_feature = [
             ("sha", "sha_ni_x2"),
             ("avx512f", "avx512_x16"),
             ("avx512bw", "avx512_x16"),
@@ -341,7 +384,12 @@ mod tests {
             ("avx2", "avx2_x8"),
             ("avx2", "blake3_avx2_x8"),
             ("avx2", "avx2_x4"),
-        ] {
+        ];
+        #[cfg(target_arch = "aarch64")]
+        let by_feature = [("sha2", "sha256_aarch64_x2"), ("sha3", "sha512_aarch64_x2")];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let by_feature = [];
+        for (denied, name) in by_feature {
             let error = detect(denied, &format!("portable, {name}")).unwrap_err();
             let text = error.to_string();
             let start =
@@ -360,6 +408,7 @@ mod tests {
     }
 
     /// Some leave few messages to them.
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn every_backend_goes_without_the_sha_extensions() {
         let data: Vec<u8> = (0..=250).cycle().take(4000).collect();

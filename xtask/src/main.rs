@@ -5,8 +5,11 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
+mod aarch64;
 mod bench;
 mod elf;
+mod kernels;
+mod miri;
 mod packages;
 mod release;
 mod steps;
@@ -22,6 +25,9 @@ Usage: cargo xtask COMMAND
   test            everything that CI asks: format, clippy, house rules, shellcheck, build, tests
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck
   sim [SEEDS]     the controller's simulation with so many seeds [default: 10000]
+  kernels         the worker's kernels, once more for each CPU feature that is hidden
+  aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too
+  miri            those with SHA extensions and AVX2 under Miri, which needs a nightly Rust
   valgrind        the worker's kernels for AVX2 under valgrind, which knows no newer ones
   bench [GROUP]…  benches of the real binaries; what follows goes to the bench program";
 
@@ -43,6 +49,9 @@ fn main() -> ExitCode {
             Ok(seeds) => sim(seeds),
             Err(_) => return usage(&format!("'{seeds}' is no number of seeds")),
         },
+        ["kernels"] => kernels::run_here(),
+        ["aarch64"] => aarch64::all(),
+        ["miri"] => miri::kernels(),
         ["valgrind"] => valgrind(),
         ["bench", ref groups @ ..] => bench::bench(groups),
         ["-h" | "--help" | "help"] => {

@@ -21,6 +21,12 @@ pub(crate) const FOR_TESTS: &[Need] = &[
 /// What `cargo xtask valgrind` runs; it looks for the symbols of the C library.
 pub(crate) const FOR_VALGRIND: &[Need] = &[("valgrind", &["valgrind", "libc6-dbg"])];
 
+/// What `cargo xtask aarch64` builds and runs with.
+pub(crate) const FOR_AARCH64: &[Need] = &[
+    ("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),
+    ("qemu-aarch64", &["qemu-user"]),
+];
+
 /// What `cargo xtask bench` measures against.
 pub(crate) const FOR_BENCHES: &[Need] = &[
     ("cc", &["gcc", "libc6-dev"]),

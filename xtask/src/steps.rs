@@ -1,6 +1,8 @@
 //! `cargo xtask test` and `cargo xtask lint`: steps in order, each timed, up to the first that
 //! fails.
 
+use crate::aarch64;
+use crate::kernels;
 use crate::packages;
 use crate::release;
 use crate::tools::{Failure, cargo, has_program, output, root, run};
@@ -21,6 +23,8 @@ pub(crate) fn test() -> Result<(), Failure> {
         run(cargo(&["test", "--workspace"]).args(others).env("HASHCLUSTER_BIN_DIR", &bin_dir))?;
         system_tests(&bin_dir, &["--lib", "--bins", "--test", "it"])
     })?;
+    steps.step("kernels without newer CPU features", kernels::run_here)?;
+    steps.step_if("kernels for aarch64, emulated", aarch64::prepare(), aarch64::kernels)?;
     // It installs what is missing, which takes minutes where much is.
     steps.step("programs and image for VMs", || {
         run(Command::new(root().join("qemu/setup.sh")).arg(&bin_dir))
@@ -47,6 +51,8 @@ fn system_tests(bin_dir: &Path, which: &[&str]) -> Result<(), Failure> {
 #[derive(Default)]
 struct Steps {
     done: Vec<(&'static str, Duration)>,
+    /// What this machine cannot run, and why.
+    not_run: Vec<(&'static str, Failure)>,
 }
 
 impl Steps {
@@ -60,6 +66,23 @@ impl Steps {
         let result = what().map_err(|cause| Failure::Step { name, cause: Box::new(cause) })?;
         self.done.push((name, start.elapsed()));
         Ok(result)
+    }
+
+    /// A step that not every machine can be made to run: `prepared` is whether this one can.
+    fn step_if(
+        &mut self,
+        name: &'static str,
+        prepared: Result<(), Failure>,
+        what: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        match prepared {
+            Ok(()) => self.step(name, what),
+            Err(why) => {
+                println!("\n==> not run: {name}: {why}");
+                self.not_run.push((name, why));
+                Ok(())
+            }
+        }
     }
 
     fn lints(&mut self) -> Result<(), Failure> {
@@ -82,6 +105,9 @@ impl Steps {
         }
         let total: Duration = self.done.iter().map(|(_, time)| *time).sum();
         println!("{:>8.1} s  all {} steps passed", total.as_secs_f64(), self.done.len());
+        for (name, why) in &self.not_run {
+            println!(" not run    {name}: {why}");
+        }
     }
 }
 
@@ -118,6 +144,18 @@ fn is_script(text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_run_is_told_and_what_fails_still_ends_all() {
+        let wrong = || Err(Failure::Wrong("broken".into()));
+        let mut steps = Steps::default();
+        steps.step_if("cannot", wrong(), || panic!("run all the same")).unwrap();
+        assert!(matches!(steps.not_run[..], [("cannot", Failure::Wrong(_))]));
+        steps.step_if("can", Ok(()), || Ok(())).unwrap();
+        assert!(matches!(steps.done[..], [("can", _)]));
+        let failed = steps.step_if("fails", Ok(()), wrong).unwrap_err().to_string();
+        assert_eq!((failed.as_str(), steps.not_run.len()), ("step 'fails': broken", 1));
+    }
 
     #[test]
     fn a_script_is_known_by_its_first_line() {

@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     NotRun { command: String, error: io::Error },
     /// Host packages are missing, and only root can install them.
     Packages { missing: String, install: String },
+    /// What this machine has not got and cannot get, and how to run it elsewhere.
+    Unavailable { what: String, how: String },
     /// What was built or found is not as it should be.
     Wrong(String),
     /// A step of a longer command.
@@ -25,6 +27,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Packages { .. } => ExitCode::from(3),
+            Self::Unavailable { .. } => ExitCode::from(4),
             Self::Step { cause, .. } => cause.exit_code(),
             Self::Status { .. } | Self::NotRun { .. } | Self::Wrong(_) => ExitCode::FAILURE,
         }
@@ -38,6 +41,9 @@ impl fmt::Display for Failure {
             Self::NotRun { command, error } => write!(f, "cannot run `{command}`: {error}"),
             Self::Packages { missing, install } => {
                 write!(f, "missing on this machine: {missing}\n    install with: {install}")
+            }
+            Self::Unavailable { what, how } => {
+                write!(f, "{what}, so this was not run\n    to run it: {how}")
             }
             Self::Wrong(what) => f.write_str(what),
             Self::Step { name, cause } => write!(f, "step '{name}': {cause}"),

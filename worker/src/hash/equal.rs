@@ -87,6 +87,15 @@ fn messages_that_start_anywhere() {
     }
 }
 
+/// As few as still fill the widest kernel and leave a message: what an interpreter gets through.
+#[test]
+fn one_set_of_short_messages() {
+    let data = pattern(200);
+    let lens = [0, 1, 55, 56, 64, 100, 111, 112, 119, 120, 128, 129, 2, 3, 4, 5, 6];
+    let inputs: Vec<_> = lens.iter().enumerate().map(|(i, &len)| &data[i..][..len]).collect();
+    check(&inputs, "short ones");
+}
+
 #[test]
 #[expect(clippy::print_stdout, reason = "a random test prints its seed")]
 fn random_sets_of_messages() {

@@ -108,6 +108,7 @@ pub(super) static K_256: [[u32; 16]; 4] = {
 
 /// The same, with the words of the block that pads a message of one block added (sections 5.1.1 and
 /// 6.2.2).
+#[cfg(target_arch = "x86_64")]
 pub(super) static PADDING_256: [[u32; 16]; 4] = {
     let mut words = [0_u32; 64];
     words[0] = 1 << 31;

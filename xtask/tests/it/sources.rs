@@ -22,6 +22,62 @@ fn unsafe_code_is_announced_in_the_first_line_of_its_file() {
     refuse(&found.collect::<Vec<_>>(), &format!("{reason} grep has to list every such file"));
 }
 
+/// Files, and folders whose files, may be unsafe beside the backends, each with what no safe code does.
+const UNSAFE_PLACES: &[(&str, &str)] = &[
+    ("hashctl/src/stdio.rs", "looks at the standard descriptors before the runtime opens any"),
+    ("hashctl/src/sys.rs", "system calls for walking a tree"),
+    ("ipc-proto/tests/it/memory.rs", "counts what is allocated"),
+    ("ipc-socket/src/sys.rs", "passes descriptors"),
+    ("qemu/src/supervise/sys.rs", "starts and signals processes by their pidfd"),
+    ("qemu/src/vm/view.rs", "a file server's sandbox: makes mounts read-only"),
+    ("qemu/tests/fake/main.rs", "is given a descriptor by its number, as a daemon is"),
+    ("system-tests/src/bin/bench/simd/openssl.rs", "calls what is measured against"),
+    ("worker/src/hash/guarded.rs", "pages that may not be touched, for tests of the backends"),
+    ("worker/src/sys.rs", "system calls for reading and scheduling"),
+    ("worker/src/sys/", "system calls for reading"),
+];
+
+/// Whether it is named as backends are: by what they use, and how many messages they hash at once.
+fn is_backend(path: &str) -> bool {
+    let name = path.strip_prefix("worker/src/hash/").and_then(|name| name.strip_suffix(".rs"));
+    let lanes = name.filter(|name| !name.contains('/')).and_then(|name| name.rsplit_once("_x"));
+    lanes.is_some_and(|(_, lanes)| lanes.parse::<u8>().is_ok())
+}
+
+#[test]
+fn unsafe_code_stands_only_in_backends_and_where_the_system_is_called() {
+    let announcement = concat!("#![expect(un", "safe_code");
+    let files = rust_files();
+    let announced = files.iter().filter(|file| file.text.starts_with(announcement));
+    let announced: Vec<&str> = announced.map(|file| file.path.as_str()).collect();
+    let covers =
+        |place: &str, path: &str| path == place || place.ends_with('/') && path.starts_with(place);
+    let is_listed = |path: &str| UNSAFE_PLACES.iter().any(|(place, _)| covers(place, path));
+    let elsewhere = announced.iter().filter(|path| !is_backend(path) && !is_listed(path));
+    let elsewhere: Vec<String> = elsewhere.map(ToString::to_string).collect();
+    let reason = "unsafe code is for backends, descriptor passing and system calls: do without, or \
+                  say in UNSAFE_PLACES why no safe code can do it";
+    refuse(&elsewhere, reason);
+    let is_stale = |place: &&str| !place.ends_with('/') && !announced.contains(place);
+    let stale = UNSAFE_PLACES.iter().map(|(place, _)| *place).filter(is_stale);
+    let stale: Vec<String> = stale.map(str::to_owned).collect();
+    refuse(&stale, "UNSAFE_PLACES names what is not there any more, or is safe by now");
+}
+
+#[test]
+fn a_backend_is_known_by_the_name_of_its_file() {
+    for (path, want) in [
+        ("worker/src/hash/sha_ni_x2.rs", true),
+        ("worker/src/hash/blake3_avx512_x16.rs", true),
+        ("worker/src/hash/lanes.rs", false),
+        ("worker/src/hash/choice/fast_x2.rs", false),
+        ("worker/src/hash/too_x.rs", false),
+        ("controller/src/sha_ni_x2.rs", false),
+    ] {
+        assert_eq!(is_backend(path), want, "{path}");
+    }
+}
+
 #[test]
 fn no_module_is_too_long_to_hold_in_mind() {
     let too_long = rust_files().into_iter().filter_map(|file| {

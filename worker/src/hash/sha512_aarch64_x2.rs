@@ -1,0 +1,145 @@
+#![expect(unsafe_code, reason = "instructions that not every processor has, and loads by pointer")]
+//! SHA-512, SHA-384 and SHA-512/256 (FIPS 180-4) by the SHA512 instructions of ARMv8.2, two messages
+//! at once: the second is hashed while the first waits for its last instruction.
+//!
+//! Invariant: a lane reads only its blocks.
+
+use super::cpu::{Cpu, Feature};
+use super::fips180::{BLOCK_LEN_512 as BLOCK_LEN, K_512, initial_512};
+use super::lanes::{self, Columns, Digests};
+use super::portable;
+use ipc_proto::Algorithm;
+use std::arch::aarch64::{
+    uint64x2_t, vaddq_u64, vextq_u64, vld1q_u8, vld1q_u64, vreinterpretq_u64_u8, vrev64q_u8,
+    vsha512h2q_u64, vsha512hq_u64, vsha512su0q_u64, vsha512su1q_u64, vst1q_u64,
+};
+
+/// Proof that the SHA512 instructions were detected; only `detect` makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sha3(());
+
+impl Sha3 {
+    /// What every function here with `target_feature` enables. The standard library has no feature
+    /// for these instructions alone: it means them and those of SHA-3 by `sha3`.
+    const FEATURES: &[Feature] = &[Feature::Sha3];
+
+    pub(super) fn detect(cpu: &Cpu) -> Option<Self> {
+        cpu.has(Self::FEATURES).then_some(Self(()))
+    }
+}
+
+/// Messages at once.
+const LANES: usize = 2;
+
+type Block = [u8; BLOCK_LEN];
+
+type State = [u64; 8];
+
+pub(super) const fn serves(algorithm: Algorithm) -> bool {
+    initial_512(algorithm).is_some()
+}
+
+pub(super) fn hash_many(proof: Sha3, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
+    let Some(initial) = initial_512(algorithm) else {
+        return portable::hash_many(algorithm, inputs, out);
+    };
+    let mut digests = Digests::new(out, inputs.len(), algorithm.digest_len());
+    let left = lanes::run(
+        lanes::longest_first(initial, inputs),
+        LANES,
+        |columns: &mut Columns<u64, LANES>, blocks| {
+            let mut states = [columns.state(0), columns.state(1)];
+            compress(proof, &mut states, *blocks);
+            states.into_iter().enumerate().for_each(|(lane, state)| columns.set_state(lane, state));
+        },
+        &mut digests,
+    );
+    let alone =
+        |state: &mut State, blocks: &[_]| compress(proof, std::array::from_mut(state), [blocks]);
+    lanes::run_single(left, alone, &mut digests);
+}
+
+/// Absorbs the blocks of `N` messages, as many of each.
+fn compress<const N: usize>(_proof: Sha3, states: &mut [State; N], blocks: [&[Block]; N]) {
+    // SAFETY: a `Sha3` exists only after `detect` saw every feature that is enabled below.
+    unsafe { compress_impl(states, blocks) }
+}
+
+#[target_feature(enable = "sha3")]
+fn compress_impl<const N: usize>(states: &mut [State; N], blocks: [&[Block]; N]) {
+    let mut hash = states.each_ref().map(|state| quarters(state));
+    let blocks_len = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
+    for i in 0..blocks_len {
+        let before = hash;
+        let mut words = blocks.map(|blocks| load_words(&blocks[i]));
+        let [first @ .., last] = &K_512;
+        for constants in first {
+            rounds::<N, true>(&mut hash, &mut words, constants);
+        }
+        rounds::<N, false>(&mut hash, &mut words, last);
+        for (hash, before) in hash.as_flattened_mut().iter_mut().zip(before.as_flattened()) {
+            *hash = vaddq_u64(*hash, *before);
+        }
+    }
+    for (state, hash) in states.iter_mut().zip(hash) {
+        state.as_chunks_mut().0.iter_mut().zip(hash).for_each(|(to, pair)| store(to, pair));
+    }
+}
+
+/// Does 16 rounds and, to `EXTEND`, replaces `words` by the 16 that follow (FIPS 180-4, 6.4.2).
+#[inline]
+#[target_feature(enable = "sha3")]
+fn rounds<const N: usize, const EXTEND: bool>(
+    hash: &mut [[uint64x2_t; 4]; N],
+    words: &mut [[uint64x2_t; 8]; N],
+    constants: &[u64; 16],
+) {
+    let (constants, _) = constants.as_chunks::<2>();
+    for pair in 0..8 {
+        for (hash, words) in hash.iter_mut().zip(&mut *words) {
+            let [w0, w2, w8, w10, w14] = [0, 1, 4, 5, 7].map(|i| words[(pair + i) % 8]);
+            let [ab, cd, ef, gh] = *hash;
+            let sum = vaddq_u64(w0, load(&constants[pair]));
+            // The first of two rounds takes the upper words: h, and what belongs to it.
+            let sum = vaddq_u64(vextq_u64::<1>(sum, sum), gh);
+            // T1 (section 6.4.2) of both rounds.
+            let t1 = vsha512hq_u64(sum, vextq_u64::<1>(ef, gh), vextq_u64::<1>(cd, ef));
+            *hash = [vsha512h2q_u64(t1, cd, ab), ab, vaddq_u64(cd, t1), ef];
+            if EXTEND {
+                let sum = vsha512su0q_u64(w0, w2);
+                words[pair] = vsha512su1q_u64(sum, w14, vextq_u64::<1>(w8, w10));
+            }
+        }
+    }
+}
+
+/// The words a and b, c and d, e and f, g and h.
+#[inline]
+#[target_feature(enable = "sha3")]
+fn quarters([a, b, c, d, e, f, g, h]: &State) -> [uint64x2_t; 4] {
+    [load(&[*a, *b]), load(&[*c, *d]), load(&[*e, *f]), load(&[*g, *h])]
+}
+
+/// The 16 words of a block.
+#[inline]
+#[target_feature(enable = "sha3")]
+fn load_words(block: &Block) -> [uint64x2_t; 8] {
+    let (pairs, _) = block.as_chunks::<16>();
+    // SAFETY: each of the eight is 16 bytes that can be read, at any alignment.
+    let bytes = [0, 1, 2, 3, 4, 5, 6, 7].map(|pair| unsafe { vld1q_u8(pairs[pair].as_ptr()) });
+    bytes.map(|bytes| vreinterpretq_u64_u8(vrev64q_u8(bytes)))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn load(from: &[u64; 2]) -> uint64x2_t {
+    // SAFETY: `from` is 16 bytes that can be read.
+    unsafe { vld1q_u64(from.as_ptr()) }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn store(to: &mut [u64; 2], register: uint64x2_t) {
+    // SAFETY: `to` is 16 bytes that can be written.
+    unsafe { vst1q_u64(to.as_mut_ptr(), register) }
+}

@@ -1,0 +1,66 @@
+//! `cargo xtask aarch64`: the worker's kernels for aarch64, under user emulation, and whether all that
+//! is shipped builds for it. How fast they are is measured nowhere: an emulator says nothing of it.
+
+use crate::kernels::AARCH64;
+use crate::packages;
+use crate::release;
+use crate::tools::{Failure, cargo, has_program, output, run};
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+const TARGET: &str = "aarch64-unknown-linux-gnu";
+
+/// Where Debian's cross packages have the loader and the C library.
+const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
+
+/// The kernels, and the build of the default members.
+pub(crate) fn all() -> Result<(), Failure> {
+    prepare()?;
+    println!("\n==> default members for {TARGET}");
+    let mut clippy = cargo(&["clippy", "--all-targets"]);
+    cross(&mut clippy);
+    run(clippy.args(["--", "-D", "warnings"]))?;
+    println!("\n==> kernels for {TARGET}");
+    kernels()
+}
+
+/// Sees to it that it can be built and run here: packages and the standard library.
+pub(crate) fn prepare() -> Result<(), Failure> {
+    if release::host()? == TARGET {
+        let how = "`cargo xtask kernels` runs the same here, without an emulator".into();
+        return Err(Failure::Unavailable { what: format!("this machine is {TARGET}"), how });
+    }
+    // First what has no way round it.
+    if !has_standard_library()? && has_program("rustup") {
+        // Whether it worked shows below.
+        let _ = run(Command::new("rustup").args(["target", "add", TARGET]));
+    }
+    if !has_standard_library()? {
+        let what = format!("the standard library for {TARGET} is not here");
+        let how = format!("`rustup target add {TARGET}`, then `cargo xtask aarch64`");
+        return Err(Failure::Unavailable { what, how });
+    }
+    packages::ensure(packages::FOR_AARCH64)
+}
+
+/// The suite at every level of an emulated processor, which has all features.
+pub(crate) fn kernels() -> Result<(), Failure> {
+    AARCH64.check(|_| true, cross)
+}
+
+/// Builds for the target, and runs what was built.
+fn cross(command: &mut Command) {
+    let variable = |what| format!("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_{what}");
+    command.args(["--target", TARGET]);
+    command.env(variable("LINKER"), "aarch64-linux-gnu-gcc");
+    command.env(variable("RUNNER"), format!("qemu-aarch64 -cpu max -L {LIBRARIES}"));
+}
+
+/// Whether the compiler finds one: it names the directory also where there is none.
+fn has_standard_library() -> Result<bool, Failure> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let asked = ["--print", "target-libdir", "--target", TARGET];
+    let dir = output(Command::new(rustc).args(asked))?;
+    Ok(Path::new(dir.trim()).is_dir())
+}

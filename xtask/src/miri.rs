@@ -1,0 +1,69 @@
+//! `cargo xtask miri`: the worker's kernels in an interpreter that sees every access to memory that is
+//! not allowed. It knows the SHA extensions and AVX2.
+
+use crate::tools::{Failure, has_program, root, run};
+use std::process::{Command, Stdio};
+
+/// What the interpreted processor has: nothing is detected there.
+const FEATURES: &str = "-C target-feature=+ssse3,+sse4.1,+sha,+avx2";
+
+/// Backends that there have to be with them.
+const BACKENDS: &str = "sha_ni_x2,avx2_x8,avx2_x4,blake3_avx2_x8";
+
+/// The one test that is small enough.
+const TEST: &str = "hash::equal::one_set_of_short_messages";
+
+const COMPONENTS: [&str; 2] = ["miri", "rust-src"];
+
+pub(crate) fn kernels() -> Result<(), Failure> {
+    prepare()?;
+    let mut test = nightly(&["cargo", "miri", "test", "-p", "hashcluster-worker", "--lib"]);
+    test.args(["--", "--exact", TEST]);
+    // Whether backends are required is asked of the environment.
+    test.env("MIRIFLAGS", "-Zmiri-env-forward=HASHCLUSTER_REQUIRE_BACKENDS");
+    test.env("HASHCLUSTER_REQUIRE_BACKENDS", BACKENDS).env("RUSTFLAGS", FEATURES);
+    run(&mut test)
+}
+
+fn prepare() -> Result<(), Failure> {
+    if has_program("rustup") && !has_miri() {
+        // Whether it worked shows below.
+        let add = ["component", "add", "--toolchain", "nightly"];
+        let _ = run(Command::new("rustup").args(add).args(COMPONENTS));
+    }
+    if has_program("rustup") && has_miri() {
+        return Ok(());
+    }
+    let how = format!(
+        "`rustup toolchain install nightly --component {}`, then `cargo xtask miri`",
+        COMPONENTS.join(",")
+    );
+    Err(Failure::Unavailable { what: "there is no Miri here".into(), how })
+}
+
+fn has_miri() -> bool {
+    let mut asked = nightly(&["cargo", "miri", "--version"]);
+    let asked = asked.stdout(Stdio::null()).stderr(Stdio::null());
+    run(asked).is_ok()
+}
+
+fn nightly(command: &[&str]) -> Command {
+    let mut rustup = Command::new("rustup");
+    rustup.args(["run", "nightly"]).args(command).current_dir(root());
+    rustup
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A filter that finds no test would be green.
+    #[test]
+    fn the_test_that_miri_runs_is_there() {
+        let (module, name) = TEST.rsplit_once("::").unwrap();
+        let path = root().join(format!("worker/src/{}.rs", module.replace("::", "/")));
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains(&format!("#[test]\nfn {name}() {{")), "{TEST}");
+    }
+}
