@@ -19,10 +19,9 @@ pub(crate) fn kernels() -> Result<(), Failure> {
     prepare()?;
     let mut test = nightly(&["cargo", "miri", "test", "-p", "hashcluster-worker", "--lib"]);
     test.args(["--", "--exact", TEST]);
-    // Whether backends are required is asked of the environment.
-    test.env("MIRIFLAGS", "-Zmiri-env-forward=HASHCLUSTER_REQUIRE_BACKENDS");
-    test.env("HASHCLUSTER_REQUIRE_BACKENDS", BACKENDS).env("RUSTFLAGS", FEATURES);
-    run(&mut test)
+    // A variable that is only forwarded does not arrive (Miri of May 2026).
+    let required = format!("-Zmiri-env-set=HASHCLUSTER_REQUIRE_BACKENDS={BACKENDS}");
+    run(test.env("MIRIFLAGS", required).env("RUSTFLAGS", FEATURES))
 }
 
 fn prepare() -> Result<(), Failure> {
