@@ -48,6 +48,7 @@ impl<F: Clone> Core<F> {
         let Pair { job: key, plane, worker } = pair;
         let job = self.jobs.get_mut(&key).expect("the fair queue holds open jobs");
         let mut batch = job.take(plane, aim).expect("the fair queue holds jobs with work");
+        batch.midway.start();
         self.fair.charge(job.order.uid, key, job.order.weight, batch.cost());
         if !job.has_work(plane) {
             self.fair.leave(plane, job.order.uid, key);
@@ -63,7 +64,7 @@ impl<F: Clone> Core<F> {
         let attempt = batch.history.leased;
         let request = WorkerRequest::Assign { lease: id, attempt, algorithm, work };
         self.actions.push(Action::ToWorker(worker, request, descriptors));
-        let deadline = now + lease_time(&batch);
+        let deadline = now + lease_time(&batch, algorithm);
         self.leases.insert(id, Lease { job: key, worker, batch, deadline });
     }
 
@@ -106,6 +107,7 @@ impl<F: Clone> Core<F> {
     }
 }
 
-fn lease_time<F: Clone>(batch: &Batch<F>) -> Duration {
-    LEASE_TIME + Duration::from_secs(batch.bytes() / LEASE_SPEED_MIN)
+/// How long a lease lasts from its start, or from a sign of progress, on.
+pub(super) fn lease_time<F: Clone>(batch: &Batch<F>, algorithm: Algorithm) -> Duration {
+    LEASE_TIME + Duration::from_secs(batch.bytes_ahead(algorithm) / LEASE_SPEED_MIN)
 }

@@ -290,6 +290,14 @@ impl Fleet {
         }
     }
 
+    /// A lease that goes on came forward by so many bytes.
+    pub(super) fn advanced(&mut self, id: WorkerId, bytes: u64) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.overdue = 0;
+            worker.meter.bytes = worker.meter.bytes.saturating_add(bytes);
+        }
+    }
+
     /// A lease was lost by the worker of this name.
     pub(super) fn count_lost(&mut self, name: &Rc<str>) {
         if self.lost_by_name.len() < NAMES_MAX || self.lost_by_name.contains_key(name) {

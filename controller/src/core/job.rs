@@ -12,6 +12,7 @@ use ipc_proto::limits::CHAINING_VALUE_LEN;
 use ipc_proto::message::{JobId, JobStatus, Window};
 use ipc_proto::{Algorithm, Blob};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Who opened a job, and what it is.
@@ -114,6 +115,11 @@ impl<F: Clone> Job<F> {
         if !self.is_abandoned(&batch) {
             self.queue(batch.plane()).push_retry(batch);
         }
+    }
+
+    /// Forgets how far its lost batches are where that depends on the worker called `name`.
+    pub(super) fn distrust(&mut self, name: &Rc<str>) {
+        self.queues.values_mut().for_each(|queue| queue.distrust(name));
     }
 
     /// The batch that goes out next on `plane` if it was lost before.

@@ -11,6 +11,7 @@ use ipc_proto::Algorithm;
 use ipc_proto::limits::{BATCH_FILES_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 #[derive(Debug)]
 pub(super) struct Queue<F> {
@@ -101,6 +102,11 @@ impl<F: Clone> Queue<F> {
     /// The batch that goes out next if it was lost before.
     pub(super) fn peek_retry(&self) -> Option<&Batch<F>> {
         self.retry.front()
+    }
+
+    /// Forgets how far a lost batch is where that depends on the worker called `name`.
+    pub(super) fn distrust(&mut self, name: &Rc<str>) {
+        self.retry.iter_mut().for_each(|batch| _ = batch.midway.distrust(name));
     }
 
     pub(super) fn take(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {

@@ -1,5 +1,6 @@
 //! The core against histories that nobody wrote by hand, and against tables.
 
 mod datasets;
+mod progress;
 mod simulation;
 mod tables;

@@ -116,10 +116,11 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     add("worker_reply/credit", WorkerReply::Credit { batches: 4096 }.into());
     add("worker_reply/done", done().into());
     add("worker_reply/heartbeat", WorkerReply::Heartbeat.into());
+    add("worker_reply/progress", progress().into());
     all
 }
 
-const VERSIONS: Versions = Versions { min: 2, max: 2 };
+const VERSIONS: Versions = Versions { min: 3, max: 3 };
 const STAMP: Stamp =
     Stamp { size: 4096, mtime_ns: 1_700_000_000_123_456_789, ctime_ns: -1_000_000_001 };
 
@@ -132,7 +133,7 @@ fn conversation() -> [(&'static str, Any); 8] {
     let outputs = Blob::from(&SHA256_ABC[..]);
     [
         ("hello", Hello::new(client(Blob::default())).into()),
-        ("welcome", HelloReply::Welcome(Welcome { version: 2, software, image, planes }).into()),
+        ("welcome", HelloReply::Welcome(Welcome { version: 3, software, image, planes }).into()),
         ("open", ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1 }.into()),
         ("opened", ClientReply::Opened { job, window, workers: 2 }.into()),
         (
@@ -254,6 +255,12 @@ fn works() -> Vec<(String, Work)> {
     let file = Named { path: Blob(b"large".to_vec()), stamp: Stamp { size: 1 << 30, ..STAMP } };
     let part = Work::NamedPart { dataset, file, offset: 1 << 29, len: 16 << 20 };
     all.push(("named_part".to_owned(), part));
+    let (file, state) = (Stamp { size: 1 << 40, ..STAMP }, Blob(vec![0x77; 5]));
+    let rest = Work::Rest { file, offset: 1 << 32, state: state.clone() };
+    all.push(("rest".to_owned(), rest));
+    let file = Named { path: Blob(b"huge".to_vec()), stamp: file };
+    let rest = Work::NamedRest { dataset: "d".to_owned(), file, offset: 128, state };
+    all.push(("named_rest".to_owned(), rest));
     all
 }
 
@@ -265,6 +272,16 @@ fn done() -> WorkerReply {
         busy_us: 100_000,
         outputs: Blob(vec![0x11; 32]),
         failures: vec![(1, Failure::Io { errno: -200 })],
+    }
+}
+
+fn progress() -> WorkerReply {
+    WorkerReply::Progress {
+        lease: LeaseId(3),
+        attempt: 4,
+        file: Stamp { size: 1 << 40, ..STAMP },
+        offset: 1 << 33,
+        state: Blob(vec![0x66; 5]),
     }
 }
 

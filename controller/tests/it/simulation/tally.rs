@@ -18,6 +18,10 @@ pub(super) struct Tally {
     pub(super) named: u64,
     pub(super) named_parts: u64,
     pub(super) unknown_datasets: u64,
+    pub(super) progress: u64,
+    pub(super) resumed: u64,
+    pub(super) started_over: u64,
+    pub(super) found_out: u64,
     pub(super) trace: Vec<String>,
 }
 
@@ -32,7 +36,7 @@ impl Tally {
         assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 
-    fn counts(&self) -> [u64; 15] {
+    fn counts(&self) -> [u64; 19] {
         [
             self.resolved,
             self.failed,
@@ -49,10 +53,14 @@ impl Tally {
             self.named,
             self.named_parts,
             self.unknown_datasets,
+            self.progress,
+            self.resumed,
+            self.started_over,
+            self.found_out,
         ]
     }
 
-    fn counts_mut(&mut self) -> [&mut u64; 15] {
+    fn counts_mut(&mut self) -> [&mut u64; 19] {
         [
             &mut self.resolved,
             &mut self.failed,
@@ -69,6 +77,10 @@ impl Tally {
             &mut self.named,
             &mut self.named_parts,
             &mut self.unknown_datasets,
+            &mut self.progress,
+            &mut self.resumed,
+            &mut self.started_over,
+            &mut self.found_out,
         ]
     }
 }

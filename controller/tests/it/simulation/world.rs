@@ -24,6 +24,8 @@ struct Worker {
     name: u64,
     datasets: Vec<String>,
     queue: VecDeque<(LeaseId, u32, Algorithm, Work, Vec<FileNumber>)>,
+    /// How far it is with each lease that it reported of.
+    done: BTreeMap<LeaseId, u64>,
     /// Answers already given, to be given again.
     given: Vec<WorkerReply>,
     hung: bool,
@@ -71,6 +73,8 @@ pub(super) struct World {
     calm: bool,
     traced: bool,
     tally: Tally,
+    /// Who said how far each file is, of those that count: nothing before the last is read again.
+    reported: BTreeMap<FileNumber, Vec<(u64, u64)>>,
 }
 
 impl World {
@@ -94,6 +98,7 @@ impl World {
             calm: false,
             traced: false,
             tally: Tally::default(),
+            reported: BTreeMap::new(),
         }
     }
 
@@ -180,6 +185,7 @@ impl World {
                 }
             }
             43 => self.say_nonsense(),
+            44 => self.lie_about_progress(),
             _ => {}
         }
     }
@@ -219,7 +225,8 @@ impl World {
             planes: Planes { descriptors: true, inline: true, datasets: datasets.clone() },
         };
         let queue = VecDeque::new();
-        let worker = Worker { name, datasets, queue, given: Vec::new(), hung: false };
+        let worker =
+            Worker { name, datasets, queue, done: BTreeMap::new(), given: Vec::new(), hung: false };
         self.workers.insert(id, worker);
         self.step(Event::WorkerJoined(id, intro));
         self.step(Event::WorkerSaid(id, WorkerReply::Credit { batches: threads + 2 }));
@@ -232,7 +239,13 @@ impl World {
     }
 
     fn work(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.hung) else { return };
+        if self.workers.get(&id).is_none_or(|worker| worker.hung) {
+            return;
+        }
+        if self.random.chance(40) && self.come_forward(id, None) {
+            return;
+        }
+        let worker = self.workers.get_mut(&id).expect("it lives");
         let Some((lease, attempt, algorithm, work, files)) = worker.queue.pop_front() else {
             return self.step(Event::WorkerSaid(id, WorkerReply::Heartbeat));
         };
@@ -244,7 +257,81 @@ impl World {
         let (outputs, failures) = model::compute(algorithm, &work, &files);
         let reply = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 50, outputs, failures };
         worker.given.push(reply.clone());
+        if failures_say_invalid(&reply) {
+            self.reported.remove(&files[0]);
+            self.tally.started_over += 1;
+        }
         self.step(Event::WorkerSaid(id, reply));
+    }
+
+    /// Says how far the worker is with what is next, if that is one SHA-2 file: with another `state`
+    /// than the right one, if that is asked for. Says whether it did.
+    fn come_forward(&mut self, id: WorkerId, state: Option<Blob>) -> bool {
+        let worker = self.workers.get_mut(&id).expect("it lives");
+        let Some((lease, attempt, algorithm, work, files)) = worker.queue.front() else {
+            return false;
+        };
+        let Some((stamp, start)) = model::whole_of(*algorithm, work) else { return false };
+        let before = worker.done.get(lease).copied().unwrap_or(start);
+        let blocks = (stamp.size - before) / 128;
+        let is_bad = model::starts_from_a_lie(work);
+        if blocks == 0 || is_bad || model::is_poison(files[0]) {
+            return false;
+        }
+        let offset = before + 128 * (1 + self.random.below(blocks));
+        let state = state.unwrap_or_else(|| model::state_at(*algorithm, files[0], offset));
+        worker.done.insert(*lease, offset);
+        let points = self.reported.entry(files[0]).or_default();
+        points.push((worker.name, offset));
+        self.tally.progress += 1;
+        let (lease, attempt) = (*lease, *attempt);
+        let reply = WorkerReply::Progress { lease, attempt, file: stamp, offset, state };
+        self.step(Event::WorkerSaid(id, reply));
+        true
+    }
+
+    /// Says of a file what is not so: in a form that shows it, or found out by its next reader, or
+    /// because the worker lies once more.
+    fn lie_about_progress(&mut self) {
+        let Some(id) = Self::pick(&mut self.random, &self.workers) else { return };
+        match self.random.below(3) {
+            0 => {
+                let Some((lease, attempt, algorithm, work, _)) = self.workers[&id].queue.front()
+                else {
+                    return;
+                };
+                let (lease, attempt) = (*lease, *attempt);
+                let whole = model::whole_of(*algorithm, work);
+                let offset = whole.map_or(128, |(_, start)| start.max(128));
+                let before = self.workers[&id].done.get(&lease).copied();
+                // Not forward, not of a whole file, or not of that one: which nobody can see of the
+                // first that is said of a descriptor.
+                if before.is_none() && matches!(work, Work::Files { .. }) && whole.is_some() {
+                    return;
+                }
+                let file = Stamp { size: 1 << 40, mtime_ns: 77, ctime_ns: 0 };
+                let state = model::poisoned_state();
+                let reply = WorkerReply::Progress { lease, attempt, file, offset, state };
+                self.step(Event::WorkerSaid(id, reply));
+            }
+            1 => {
+                if self.come_forward(id, Some(model::false_state())) {
+                    self.kill(id);
+                }
+            }
+            _ => {
+                if self.come_forward(id, Some(model::poisoned_state())) {
+                    let (lease, attempt, ..) = self.workers[&id].queue[0];
+                    let (outputs, failures) = (Blob(vec![0; 7]), Vec::new());
+                    let (credit, busy_us) = (1, 0);
+                    self.step(Event::WorkerSaid(
+                        id,
+                        WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures },
+                    ));
+                    self.tally.found_out += 1;
+                }
+            }
+        }
     }
 
     fn answer_again(&mut self) {
@@ -460,7 +547,7 @@ impl World {
                 request.check().expect("what is sent fits the protocol");
                 assert_eq!(request.descriptors_len(), files.len());
                 if let Some(worker) = self.workers.get_mut(&id) {
-                    Self::take_request(&mut self.tally, worker, request, files);
+                    Self::take_request(&mut self.tally, &self.reported, worker, request, files);
                 }
             }
             Action::CloseClient(client, _) => {
@@ -470,12 +557,26 @@ impl World {
             Action::CloseWorker(worker, _) => {
                 lost.insert(worker);
             }
-            Action::Quarantined(..) => self.tally.quarantined += 1,
+            Action::Quarantined(worker, _) => {
+                self.tally.quarantined += 1;
+                self.distrust(worker);
+            }
+        }
+    }
+
+    /// Nothing counts any more that depends on what `worker` said.
+    fn distrust(&mut self, worker: WorkerId) {
+        let Some(name) = self.workers.get(&worker).map(|worker| worker.name) else { return };
+        for points in self.reported.values_mut() {
+            if let Some(first) = points.iter().position(|(by, _)| *by == name) {
+                points.truncate(first);
+            }
         }
     }
 
     fn take_request(
         tally: &mut Tally,
+        reported: &BTreeMap<FileNumber, Vec<(u64, u64)>>,
         worker: &mut Worker,
         request: WorkerRequest,
         files: Vec<FileNumber>,
@@ -491,6 +592,12 @@ impl World {
                     tally.named_parts += u64::from(matches!(work, Work::NamedPart { .. }));
                 }
                 let files = model::files_of(&work, files);
+                if let Some((_, start)) = model::whole_of(algorithm, &work) {
+                    let last = reported.get(&files[0]).and_then(|points| points.last());
+                    let want = last.map_or(0, |(_, offset)| *offset);
+                    assert_eq!(start, want, "file {} is read from where it stood on", files[0]);
+                    tally.resumed += u64::from(start > 0);
+                }
                 worker.queue.push_back((lease, attempt, algorithm, work, files));
             }
             WorkerRequest::Revoke { leases } => {
@@ -570,4 +677,8 @@ impl World {
             ClientReply::Status(_) | ClientReply::Ready { .. } => {}
         }
     }
+}
+
+fn failures_say_invalid(reply: &WorkerReply) -> bool {
+    matches!(reply, WorkerReply::Done { failures, .. } if *failures == [(0, Failure::Invalid)])
 }
