@@ -362,8 +362,10 @@ mod tests {
         points: RefCell<Vec<Point>>,
         done: RefCell<Vec<(LeaseId, Output)>>,
         /// What happens when it is told of a point.
-        then: Option<Box<dyn Fn(&Point)>>,
+        then: Option<Then>,
     }
+
+    type Then = Box<dyn Fn(&Point)>;
 
     impl Desk for Notes {
         fn next(&self, family: Family) -> Option<Task> {
@@ -431,7 +433,8 @@ mod tests {
         for algorithms in [[Algorithm::Sha256, Algorithm::Sha224], [Algorithm::Sha384; 2]] {
             let contents = lens.map(pattern);
             let all: Vec<_> = contents.iter().map(|bytes| file(bytes)).collect();
-            let tasks = (0..).zip(&all).map(|(i, file)| whole(i, algorithms[i as usize % 2], file));
+            let turns = (0..).zip(algorithms.into_iter().cycle());
+            let tasks = turns.zip(&all).map(|((i, algorithm), file)| whole(i, algorithm, file));
             let mut tasks: VecDeque<Task> = tasks.collect();
             let first = tasks.pop_front().unwrap();
             let notes = Notes { waiting: RefCell::new(tasks), ..Notes::default() };

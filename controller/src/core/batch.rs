@@ -5,7 +5,9 @@
 //! is alone by its third attempt and takes no other with it. One large SHA-2 file goes on where its
 //! last worker said that it was (`midway`).
 
-use super::limits::{FILE_COST, FILE_COST_MAX, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST};
+use super::limits::{
+    BESIDE_LEN, FILE_COST, FILE_COST_MAX, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
+};
 use super::midway::{Midway, Point};
 use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
@@ -89,6 +91,11 @@ impl History {
     /// Whether `worker` lost it before.
     pub(super) fn avoids(&self, worker: &Rc<str>) -> bool {
         self.lost_on.contains(worker)
+    }
+
+    /// Whether a worker was lost over it: then nothing else should be lost with it.
+    pub(super) fn is_suspect(&self) -> bool {
+        !self.lost_on.is_empty()
     }
 
     /// It was lost on `worker`, which is no proof against its items where it `advanced` before.
@@ -177,6 +184,12 @@ impl<F: Clone> Batch<F> {
         }
         let size = self.midway.last().map_or(self.bytes(), |point| point.file.size);
         (size - self.midway.offset()).min(PROGRESS_LEN_MAX)
+    }
+
+    /// Whether a worker gains by doing it beside another one, for `algorithm`.
+    pub(super) fn goes_beside(&self, algorithm: Algorithm) -> bool {
+        let Load::Files(files) = &self.load else { return false };
+        matches!(&files[..], [file] if goes_beside(algorithm, file.stamp.size.saturating_sub(self.midway.offset())))
     }
 
     /// Whether its worker says how far it is.
@@ -333,6 +346,11 @@ impl<F: Clone> Batch<F> {
         let again = |load| Self { history: history.clone(), ..Self::new(load) };
         loads.into_iter().map(again).collect()
     }
+}
+
+/// Whether a worker gains by hashing a file of which `len` bytes are left beside another one.
+pub(super) fn goes_beside(algorithm: Algorithm, len: u64) -> bool {
+    matches!(algorithm, Algorithm::Sha224 | Algorithm::Sha256) && len >= BESIDE_LEN
 }
 
 /// What is left of `file` behind `point`.

@@ -127,6 +127,12 @@ impl<F: Clone> Job<F> {
         self.queues.get(&plane)?.peek_retry()
     }
 
+    /// Whether the batch that is taken next from `plane` can go beside another one.
+    pub(super) fn next_goes_beside(&self, plane: Plane) -> bool {
+        let queue = self.queues.get(&plane);
+        queue.is_some_and(|queue| queue.next_goes_beside(self.order.algorithm))
+    }
+
     pub(super) fn take(&mut self, plane: Plane, aim: Aim) -> Option<Batch<F>> {
         let batch = self.queues.get_mut(&plane)?.take(self.order.algorithm, aim)?;
         if let Load::Part { file, number: 0, len, .. } = &batch.load {

@@ -224,3 +224,49 @@ fn a_state_that_the_next_worker_does_not_take_is_forgotten() {
     answer(&mut table, 2, 2, 3, vec![(0, Failure::Invalid)]);
     assert_eq!(table.told().len(), 1, "what is invalid from the start is a failure");
 }
+
+/// Which files which worker is given, as these lengths of `algorithm` come.
+fn shared_out(algorithm: Algorithm, workers: u64, sizes: &[u64]) -> Vec<(u64, u64)> {
+    let mut table = Table::new(Limits::default());
+    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1 }, &[]);
+    for worker in 1..=workers {
+        table.join(worker, 9);
+    }
+    for (first, size) in (0..).zip(sizes) {
+        table.send_files(first, &[*size]);
+    }
+    table.assigned().into_iter().map(|(worker, _, files)| (worker, files[0])).collect()
+}
+
+#[test]
+fn two_long_files_go_beside_each_other_only_where_no_thread_is_idle() {
+    let long = 1 << 30;
+    let of = |workers, sizes: &[u64]| shared_out(Algorithm::Sha256, workers, sizes);
+    assert_eq!(of(1, &[long; 3]), [(1, 0), (1, 1)], "two and no more");
+    assert_eq!(of(2, &[long; 2]), [(1, 0), (2, 1)], "one each");
+    assert_eq!(of(2, &[long; 5]), [(1, 0), (2, 1), (1, 2), (2, 3)]);
+    assert_eq!(of(1, &[long, 31 << 20]), [(1, 0)], "too short");
+    assert_eq!(of(1, &[long, 10, long]), [(1, 0)], "what is short must not wait for ever");
+    assert_eq!(shared_out(Algorithm::Sha512, 1, &[long; 2]), [(1, 0)], "nothing is gained");
+}
+
+#[test]
+fn what_a_worker_was_lost_over_goes_alone() {
+    let mut table = Table::new(Limits::default());
+    table.say(ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1 }, &[]);
+    table.join(1, 9);
+    table.send_files(0, &[1 << 30, 1 << 30]);
+    let files = |table: &mut Table| -> Vec<u64> {
+        table.assigned().into_iter().map(|(_, _, files)| files[0]).collect()
+    };
+    assert_eq!(files(&mut table), [0, 1]);
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    table.join(2, 9);
+    assert_eq!(files(&mut table), [0], "either may have been the reason");
+    table.send_files(2, &[1 << 30]);
+    assert_eq!(files(&mut table), [], "so nothing is risked beside it");
+    table.done(2, (LeaseId(2), 2), 1, vec![]);
+    assert_eq!(files(&mut table), [1]);
+    table.done(2, (LeaseId(3), 2), 1, vec![]);
+    assert_eq!(files(&mut table), [2]);
+}
