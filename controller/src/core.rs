@@ -21,6 +21,7 @@ mod fleet;
 mod job;
 mod ledger;
 pub mod limits;
+mod midway;
 mod plane;
 mod queue;
 mod workers;
@@ -198,7 +199,7 @@ impl<F: Clone> Core<F> {
             Event::WorkerLeft(worker) => self.worker_left(worker),
             Event::WorkerSaid(worker, reply) => {
                 self.fleet.seen(now, worker);
-                if let Err(fault) = self.worker_said(worker, reply) {
+                if let Err(fault) = self.worker_said(now, worker, reply) {
                     self.close_worker(worker, fault);
                 }
             }

@@ -52,6 +52,10 @@ pub const STATE_LEN_MAX: usize = 512;
 /// of SHA-2 (SHA-512, FIPS 180-4 section 1).
 pub const SEGMENT_ALIGN: usize = 128;
 
+/// A worker says how far it is with the SHA-2 of a file at least every so many bytes: what is read
+/// again at most if it is lost.
+pub const PROGRESS_LEN_MAX: u64 = 4 << 30;
+
 /// Longest name of a worker, backend, version or image, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
 

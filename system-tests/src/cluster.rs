@@ -48,6 +48,8 @@ pub struct Options {
     pub datasets: Vec<(&'static str, PathBuf)>,
     /// What the controller is told to cross-check.
     pub cross_check: Option<&'static str>,
+    /// What else stands on the workers' command lines.
+    pub worker_args: Vec<&'static str>,
 }
 
 impl Default for Options {
@@ -58,6 +60,7 @@ impl Default for Options {
             controller_files: None,
             datasets: Vec::new(),
             cross_check: None,
+            worker_args: Vec::new(),
         }
     }
 }
@@ -125,6 +128,7 @@ impl Cluster {
             .args(self.options.datasets.iter().flat_map(|(name, dir)| {
                 ["--dataset".to_owned(), format!("{name}={}", dir.display())]
             }))
+            .args(&self.options.worker_args)
             .stdin(Stdio::null())
             .stderr(log_file(self.dir(), &format!("w{number}.log")))
             .spawn()

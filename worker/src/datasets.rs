@@ -137,6 +137,16 @@ impl Found {
         self.before.size
     }
 
+    /// What it looked like when it was opened.
+    pub(crate) fn before(&self) -> Stamp {
+        self.before
+    }
+
+    /// It, open.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
     /// Reads all of it, which is less than `buffer`, to the start of `buffer`; its length.
     ///
     /// # Errors
@@ -184,7 +194,7 @@ impl Found {
     }
 
     /// Whether what was read is good: as long as it should be, of a file that is as it was.
-    fn agree(&self, is_complete: bool) -> Result<(), Failure> {
+    pub(crate) fn agree(&self, is_complete: bool) -> Result<(), Failure> {
         if is_complete && fresh_stamp_of(self.file.as_fd())? == self.before {
             return Ok(());
         }

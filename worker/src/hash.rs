@@ -3,7 +3,7 @@
 //! A [`Backend`] is one set of kernels with a file of its own; it serves whole messages
 //! ([`Backend::hash_many`]) and messages that come in pieces ([`Stream`]). Which one is taken for what
 //! is in [`choice`]: [`hash_many`] and [`stream()`] take the fastest. Steps whose output is not
-//! a digest yet are in [`Subtree`] and [`merge`] (BLAKE3) and [`segment`] (SHA-2).
+//! a digest yet are in [`Subtree`] and [`merge`] (BLAKE3), [`segment`] and [`Midway`] (SHA-2).
 //!
 //! Which backends there are is found out once, by [`Backend::check`] or with the first use. Two
 //! variables change it: `HASHCLUSTER_DENY_CPU` (see `cpu`) and `HASHCLUSTER_REQUIRE_BACKENDS`,
@@ -32,6 +32,7 @@ mod forest;
 mod guarded;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
+mod midway;
 mod portable;
 mod segment;
 #[cfg(target_arch = "aarch64")]
@@ -57,6 +58,7 @@ pub use avx512::Avx512;
 pub(crate) use choice::Kernels;
 pub use choice::{Choice, ForceError, Forced, choose, hash_many, stream};
 pub use cpu::UnknownFeature;
+pub use midway::Midway;
 pub use portable::Stream;
 pub use segment::segment;
 #[cfg(target_arch = "x86_64")]

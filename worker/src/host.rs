@@ -15,8 +15,11 @@ use std::str::FromStr;
 /// Highest priority of `SCHED_FIFO`: sched(7).
 const FIFO_PRIORITY_MAX: u8 = 99;
 
+/// Batches that a thread works on at once: long files go beside each other.
+const BESIDE: u16 = 2;
+
 /// Batches that are held beside those that are worked on, so that no thread waits for the next.
-const PREFETCH: u16 = 2;
+const PREFETCH: u16 = 1;
 
 /// Descriptors kept free of batches: standard streams, sockets, and a frame that is arriving while
 /// another is handed out.
@@ -296,7 +299,7 @@ fn raise_descriptor_limit() -> Result<usize, HostError> {
 
 /// How many batches may be held: each may bring a frame full of descriptors.
 fn credit(threads: u16, descriptors_max: usize) -> Result<u16, HostError> {
-    let wanted = threads.saturating_add(PREFETCH).min(CREDIT_MAX);
+    let wanted = threads.saturating_mul(BESIDE).saturating_add(PREFETCH).min(CREDIT_MAX);
     let possible = descriptors_max.saturating_sub(DESCRIPTORS_RESERVE) / FRAME_DESCRIPTORS_MAX;
     match u16::try_from(possible).unwrap_or(u16::MAX).min(wanted) {
         0 => Err(HostError::Descriptors { limit: descriptors_max }),
@@ -338,7 +341,7 @@ mod tests {
 
     #[test]
     fn credit_shrinks_with_the_descriptor_limit_and_is_never_0() {
-        assert_eq!(credit(4, 1 << 20).unwrap(), 6);
+        assert_eq!(credit(4, 1 << 20).unwrap(), 9);
         assert_eq!(credit(u16::MAX, usize::MAX).unwrap(), CREDIT_MAX);
         assert_eq!(credit(4, 1024).unwrap(), 1);
         let error = credit(4, 256).unwrap_err();

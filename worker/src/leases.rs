@@ -6,9 +6,10 @@
 //!   it was revoked; while draining, never;
 //! - no more leases are held than credit was given.
 
+use crate::long::{self, Family};
 use crate::task::Order;
 use ipc_proto::message::LeaseId;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +39,9 @@ pub(crate) struct Leases {
     /// Batches that may still be assigned.
     credit: u16,
     held: HashMap<LeaseId, Held>,
+    /// Long files that no thread has, oldest first; those that were started or revoked may be among
+    /// them.
+    long: VecDeque<(LeaseId, Family)>,
     /// Leases whose answer, or whose credit, is not on its way yet.
     unsettled: usize,
     draining: bool,
@@ -78,7 +82,7 @@ pub(crate) struct Dropped {
 
 impl Leases {
     pub(crate) fn new(credit: u16) -> Self {
-        Self { credit, held: HashMap::new(), unsettled: 0, draining: false }
+        Self { credit, held: HashMap::new(), long: VecDeque::new(), unsettled: 0, draining: false }
     }
 
     pub(crate) fn assign(
@@ -91,6 +95,9 @@ impl Leases {
             return Err(Violation::HeldAlready(lease));
         }
         self.credit = self.credit.checked_sub(1).ok_or(Violation::NoCredit)?;
+        if let Some(family) = long::family_of(&order) {
+            self.long.push_back((lease, family));
+        }
         let held = Held { attempt, revoked: Arc::default(), order: Some(order) };
         self.held.insert(lease, held);
         self.unsettled += 1;
@@ -101,7 +108,18 @@ impl Leases {
     pub(crate) fn start(&mut self, lease: LeaseId) -> Option<Started> {
         let held = self.held.get_mut(&lease)?;
         let order = held.order.take()?;
+        self.long.retain(|(waiting, _)| *waiting != lease);
         Some(Started { attempt: held.attempt, order, revoked: Arc::clone(&held.revoked) })
+    }
+
+    /// Starts the oldest long file of `family` that no thread has.
+    pub(crate) fn start_long(&mut self, family: Family) -> Option<(LeaseId, Started)> {
+        let held = &self.held;
+        let waits = |lease: &LeaseId| held.get(lease).is_some_and(|held| held.order.is_some());
+        self.long.retain(|(lease, _)| waits(lease));
+        let at = self.long.iter().position(|(_, of)| *of == family)?;
+        let (lease, _) = self.long.remove(at)?;
+        self.start(lease).map(|started| (lease, started))
     }
 
     /// [`Leases::settle`] must follow when the answer is sent.

@@ -1,7 +1,7 @@
 //! Computes digests for a controller, over one socket.
 //!
 //! From the outside in: [`link`] speaks with the controller, [`session`] knows which leases are
-//! held, [`pool`] has the hashing threads, [`task`] does one batch, [`source`] reads what was
+//! held, [`pool`] has the hashing threads, [`task`] does one batch, `long` a long SHA-2 file or two, [`source`] reads what was
 //! passed, [`datasets`] what was named, [`hash`] hashes it.
 //!
 //! Invariants: nothing here opens a file by name except below the root of a dataset; everything
@@ -16,6 +16,7 @@ pub mod host;
 mod leases;
 pub mod link;
 pub mod log;
+mod long;
 pub mod pool;
 pub mod reconnect;
 pub mod session;

@@ -124,7 +124,8 @@ pub fn serve(
     let Connection { sender, receiver, .. } = connection;
     let mut link = match prepare(&receiver) {
         Ok(socket) => {
-            let session = Arc::new(Session::new(sender, socket, credit, Arc::clone(datasets)));
+            let session =
+                Arc::new(Session::new(sender, socket, credit, Arc::clone(datasets), pool));
             let scratch = Scratch::default();
             Link { session, receiver, pool, scratch, proven: false, sent_away: false }
         }

@@ -7,10 +7,11 @@ use hashcluster_worker::hash::{self, Backend, Forced};
 use hashcluster_worker::host::{Cores, Policy, Settings};
 use hashcluster_worker::pool::Pool;
 use hashcluster_worker::stop::Stop;
+use hashcluster_worker::task::Manner;
 use hashcluster_worker::{link, log, reconnect};
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
-use ipc_proto::limits::{NAME_LEN_MAX, WORKER_THREADS_MAX};
+use ipc_proto::limits::{NAME_LEN_MAX, PROGRESS_LEN_MAX, WORKER_THREADS_MAX};
 use nix::sys::signal::{SigSet, Signal};
 use std::env;
 use std::error::Error;
@@ -84,6 +85,12 @@ struct Options {
     /// Backend to take for every algorithm that it serves [default: the fastest, by measurement]
     #[arg(long, value_name = "NAME")]
     backend: Option<Forced>,
+
+    /// Says how far it is with a SHA-2 file after so many bytes, so that another worker can go on
+    /// from there
+    #[arg(long, value_name = "BYTES", default_value_t = Manner::default().report_len,
+          value_parser = clap::value_parser!(u64).range(1..=PROGRESS_LEN_MAX))]
+    report_every: u64,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -125,13 +132,14 @@ fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
 fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
+    let manner = Manner { report_len: options.report_every };
     let Options { name, dataset, threads, cpus: cores, nice, sched: policy, backend, .. } = options;
     let datasets = Arc::new(Datasets::open(dataset)?);
     let share = Settings { cores, nice, policy, threads }.apply()?;
     let stop = Arc::new(Stop::default());
     stop_on_signals(&stop)?;
     choose_backends(backend);
-    let pool = Pool::start(share.threads, &share.pins)?;
+    let pool = Pool::start_with(share.threads, &share.pins, manner)?;
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = endpoint.carries_descriptors();
     let intro = link::intro(name, image, share.threads, descriptors, &datasets);

@@ -4,7 +4,7 @@
 //! the process down: a worker that goes on with fewer threads than it said would be worse.
 
 use crate::host;
-use crate::task::Scratch;
+use crate::task::{Manner, Scratch};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use ipc_proto::limits::CREDIT_MAX;
 use std::fmt;
@@ -24,8 +24,22 @@ pub type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 /// Threads that take jobs from one queue, oldest first.
 pub struct Pool {
     jobs: Sender<Job>,
-    idle: Arc<AtomicUsize>,
+    lookout: Lookout,
     threads: u16,
+}
+
+/// Sees whether jobs wait for a thread.
+#[derive(Clone)]
+pub(crate) struct Lookout {
+    queue: Receiver<Job>,
+    idle: Arc<AtomicUsize>,
+}
+
+impl Lookout {
+    /// Whether a job waits and no thread is about to take it: a moment ago.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.queue.is_empty() && self.idle.load(Ordering::Relaxed) == 0
+    }
 }
 
 /// The queue holds as many jobs as it may.
@@ -38,6 +52,14 @@ impl Pool {
     /// # Errors
     /// The system gives no more threads, or not that core.
     pub fn start(threads: u16, cores: &[usize]) -> io::Result<Self> {
+        Self::start_with(threads, cores, Manner::default())
+    }
+
+    /// The same, with threads that read files in this manner.
+    ///
+    /// # Errors
+    /// As [`Pool::start`].
+    pub fn start_with(threads: u16, cores: &[usize], manner: Manner) -> io::Result<Self> {
         let (jobs, queue) = bounded(QUEUE_MAX);
         let idle = Arc::new(AtomicUsize::new(0));
         let (pinned, pins) = bounded(usize::from(threads));
@@ -49,12 +71,12 @@ impl Pool {
                 // The pool may have given up on a sibling: then nobody waits for this result.
                 let _ = pinned.send(core.map_or(Ok(()), |core| host::pin(&[core])));
                 drop(pinned);
-                work(&queue, &idle);
+                work(&queue, &idle, manner);
             })?;
         }
         drop(pinned);
         pins.iter().collect::<io::Result<()>>()?;
-        Ok(Self { jobs, idle, threads })
+        Ok(Self { jobs, lookout: Lookout { queue, idle }, threads })
     }
 
     /// Queues a job.
@@ -74,7 +96,11 @@ impl Pool {
     /// How many threads wait for a job: a moment ago.
     #[must_use]
     pub fn idle(&self) -> usize {
-        self.idle.load(Ordering::Relaxed)
+        self.lookout.idle.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn lookout(&self) -> Lookout {
+        self.lookout.clone()
     }
 }
 
@@ -84,9 +110,9 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn work(queue: &Receiver<Job>, idle: &AtomicUsize) {
+fn work(queue: &Receiver<Job>, idle: &AtomicUsize, manner: Manner) {
     let _abort = AbortOnPanic;
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::new(manner);
     loop {
         idle.fetch_add(1, Ordering::Relaxed);
         let job = queue.recv();

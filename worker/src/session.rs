@@ -7,6 +7,8 @@
 use crate::clock::Stopwatch;
 use crate::datasets::Datasets;
 use crate::leases::{Dropped, Leases};
+use crate::long::{self, Desk, Family, Point, Task};
+use crate::pool::{Lookout, Pool};
 use crate::task::{self, Order, Output, Scratch};
 use ipc_proto::Blob;
 use ipc_proto::message::{LeaseId, WorkerReply};
@@ -22,15 +24,22 @@ pub struct Session {
     socket: Socket,
     leases: Mutex<Leases>,
     datasets: Arc<Datasets>,
+    lookout: Lookout,
 }
 
 impl Session {
     /// A session that sends through `sender` and closes by `socket`, which is the same one. The
-    /// controller is to be told of `credit`, and was told of `datasets`.
+    /// controller is to be told of `credit`, and was told of `datasets`; its leases go to `pool`.
     #[must_use]
-    pub fn new(sender: Sender, socket: Socket, credit: u16, datasets: Arc<Datasets>) -> Self {
+    pub fn new(
+        sender: Sender,
+        socket: Socket,
+        credit: u16,
+        datasets: Arc<Datasets>,
+        pool: &Pool,
+    ) -> Self {
         let leases = Mutex::new(Leases::new(credit));
-        Self { sender: Mutex::new(sender), socket, leases, datasets }
+        Self { sender: Mutex::new(sender), socket, leases, datasets, lookout: pool.lookout() }
     }
 
     /// Takes a lease into the books.
@@ -44,19 +53,12 @@ impl Session {
     /// Works on an assigned lease, if it was not revoked meanwhile, and answers.
     pub fn run(&self, lease: LeaseId, scratch: &mut Scratch) {
         let Some(started) = self.leases().start(lease) else { return };
-        let stopwatch = Stopwatch::start();
-        let Output { outputs, failures } =
-            task::run(started.order, &self.datasets, scratch, &started.revoked);
-        let busy_us = stopwatch.elapsed_us();
-        let finished = self.leases().finish(lease);
-        let credit = finished.credit;
-        if finished.revoked {
-            self.give(credit);
-        } else {
-            let (attempt, outputs) = (started.attempt, Blob(outputs));
-            self.send(&WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures });
+        if long::family_of(&started.order).is_some() {
+            return long::run(Task { lease, started }, &self.datasets, scratch, self);
         }
-        self.settle(1);
+        let stopwatch = Stopwatch::start();
+        let output = task::run(started.order, &self.datasets, scratch, &started.revoked);
+        self.done(lease, started.attempt, stopwatch.elapsed_us(), output);
     }
 
     /// Drops leases that no thread works on, and lets those that are worked on end unanswered.
@@ -114,6 +116,32 @@ impl Session {
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().expect("nothing panics while it holds the leases")
+    }
+}
+
+impl Desk for Session {
+    fn next(&self, family: Family) -> Option<Task> {
+        if !self.lookout.is_busy() {
+            return None;
+        }
+        self.leases().start_long(family).map(|(lease, started)| Task { lease, started })
+    }
+
+    fn advanced(&self, point: Point) {
+        let Point { lease, attempt, file, offset, state } = point;
+        self.send(&WorkerReply::Progress { lease, attempt, file, offset, state: Blob(state) });
+    }
+
+    fn done(&self, lease: LeaseId, attempt: u32, busy_us: u64, output: Output) {
+        let finished = self.leases().finish(lease);
+        let credit = finished.credit;
+        if finished.revoked {
+            self.give(credit);
+        } else {
+            let (outputs, failures) = (Blob(output.outputs), output.failures);
+            self.send(&WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures });
+        }
+        self.settle(1);
     }
 }
 

@@ -151,6 +151,22 @@ pub(crate) fn fill(
     Ok(len)
 }
 
+/// Reads from `offset` on until `buffer` is full or the file ends.
+pub(crate) fn fill_at(
+    file: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    offset: u64,
+) -> Result<usize, Failure> {
+    let mut len = 0;
+    while len < buffer.len() {
+        match read_at(file, &mut buffer[len..], offset.saturating_add(len as u64))? {
+            0 => break,
+            read_len => len += read_len,
+        }
+    }
+    Ok(len)
+}
+
 /// Bytes of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Want {

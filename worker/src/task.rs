@@ -6,6 +6,7 @@
 use crate::batch::{Batch, GROUP_MAX, Group};
 use crate::datasets::Datasets;
 use crate::hash::{self, Kernels, Subtree};
+use crate::long;
 use crate::source::{self, BUFFER_LEN};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Failures, Piece, Work};
@@ -42,7 +43,9 @@ impl Order {
             Work::Files { .. }
             | Work::Part { .. }
             | Work::Names { .. }
-            | Work::NamedPart { .. } => None,
+            | Work::NamedPart { .. }
+            | Work::Rest { .. }
+            | Work::NamedRest { .. } => None,
         }
     }
 }
@@ -57,12 +60,33 @@ pub struct Output {
 }
 
 impl Output {
+    /// The outcome of a batch of one file.
+    pub(crate) fn of(outcome: Result<Vec<u8>, Failure>) -> Self {
+        match outcome {
+            Ok(outputs) => Self { outputs, failures: Failures::new() },
+            Err(failure) => Self { outputs: Vec::new(), failures: vec![(0, failure)] },
+        }
+    }
+
     /// The outcome of a batch of one item.
     fn push(&mut self, value: Result<hash::ChainingValue, Failure>) {
         match value {
             Ok(value) => self.outputs.extend_from_slice(&value),
             Err(failure) => self.failures.push((0, failure)),
         }
+    }
+}
+
+/// How files are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// After so many bytes of a long file it is said how far it is.
+    pub report_len: u64,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { report_len: long::REPORT_LEN }
     }
 }
 
@@ -74,18 +98,27 @@ impl Output {
 pub struct Scratch {
     memory: Box<[u8]>,
     start: usize,
+    manner: Manner,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        let memory: Box<[u8]> = vec![0; BUFFER_LEN + PAGE_LEN].into();
-        let start = memory.as_ptr().align_offset(PAGE_LEN) % PAGE_LEN;
-        Self { memory, start }
+        Self::new(Manner::default())
     }
 }
 
 impl Scratch {
-    fn buffer(&mut self) -> &mut [u8] {
+    pub(crate) fn new(manner: Manner) -> Self {
+        let memory: Box<[u8]> = vec![0; BUFFER_LEN + PAGE_LEN].into();
+        let start = memory.as_ptr().align_offset(PAGE_LEN) % PAGE_LEN;
+        Self { memory, start, manner }
+    }
+
+    pub(crate) fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    pub(crate) fn buffer(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + BUFFER_LEN]
     }
 }
@@ -138,6 +171,10 @@ pub fn run(
                 found.read_part(offset, len, scratch.buffer(), revoked, sink)
             });
             output.push(value);
+        }
+        // A thread that has one tells how far it is: `long`.
+        Work::Rest { .. } | Work::NamedRest { .. } => {
+            output.failures.push((0, Failure::Invalid));
         }
         Work::Piece(piece) => match step(algorithm, &piece) {
             Some(value) => output.outputs = value,

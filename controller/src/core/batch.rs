@@ -2,12 +2,16 @@
 //!
 //! A batch owns what its items need until they are resolved, so that a lost lease can be given to
 //! another worker. A batch that was lost is cut into smaller ones: an item that kills its workers
-//! is alone by its third attempt and takes no other with it.
+//! is alone by its third attempt and takes no other with it. One large SHA-2 file goes on where its
+//! last worker said that it was (`midway`).
 
 use super::check::Opinion;
-use super::limits::{FILE_COST, FILE_COST_MAX, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST};
+use super::limits::{
+    BESIDE_LEN, FILE_COST, FILE_COST_MAX, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
+};
+use super::midway::{Midway, Point};
 use super::plane::{DatasetId, Datasets, Plane};
-use ipc_proto::limits::{CHAINING_VALUE_LEN, STATE_LEN_MAX};
+use ipc_proto::limits::{CHAINING_VALUE_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
 use ipc_proto::message::{Failures, Named, Piece, Run, Stamp, Work};
 use ipc_proto::{Algorithm, Blob};
 use std::collections::BTreeSet;
@@ -90,9 +94,15 @@ impl History {
         self.lost_on.contains(worker)
     }
 
-    fn lose(&mut self, worker: &Rc<str>) {
+    /// Whether a worker was lost over it: then nothing else should be lost with it.
+    pub(super) fn is_suspect(&self) -> bool {
+        !self.lost_on.is_empty()
+    }
+
+    /// It was lost on `worker`, which is no proof against its items where it `advanced` before.
+    fn lose(&mut self, worker: &Rc<str>, advanced: bool) {
         self.lost += 1;
-        if !self.avoids(worker) {
+        if !advanced && !self.avoids(worker) {
             self.lost_on.push(Rc::clone(worker));
         }
     }
@@ -108,6 +118,8 @@ pub(super) struct Batch<F> {
     pub(super) history: History,
     /// What workers gave for it, of which this is a check; none if it is none.
     pub(super) opinions: Vec<Opinion>,
+    /// How far it is, if it is the SHA-2 of one file.
+    pub(super) midway: Midway,
 }
 
 /// What becomes of a batch that a worker lost.
@@ -121,7 +133,7 @@ pub(super) enum AfterLoss<F> {
 
 impl<F: Clone> Batch<F> {
     pub(super) fn new(load: Load<F>) -> Self {
-        Self { load, history: History::default(), opinions: Vec::new() }
+        Self { load, history: History::default(), opinions: Vec::new(), midway: Midway::default() }
     }
 
     /// Whether another worker than `worker` should have it: that one lost it, or it is a check of what
@@ -178,9 +190,47 @@ impl<F: Clone> Batch<F> {
         }
     }
 
+    /// Bytes that are to be read before the next sign of progress, for `algorithm`.
+    pub(super) fn bytes_ahead(&self, algorithm: Algorithm) -> u64 {
+        if !self.has_midway(algorithm) {
+            return self.bytes();
+        }
+        let size = self.midway.last().map_or(self.bytes(), |point| point.file.size);
+        (size - self.midway.offset()).min(PROGRESS_LEN_MAX)
+    }
+
+    /// Whether a worker gains by doing it beside another one, for `algorithm`.
+    pub(super) fn goes_beside(&self, algorithm: Algorithm) -> bool {
+        let Load::Files(files) = &self.load else { return false };
+        matches!(&files[..], [file] if goes_beside(algorithm, file.stamp.size.saturating_sub(self.midway.offset())))
+    }
+
+    /// Whether its worker says how far it is.
+    fn has_midway(&self, algorithm: Algorithm) -> bool {
+        algorithm != Algorithm::Blake3
+            && matches!(&self.load, Load::Files(files) if files.len() == 1)
+    }
+
+    /// Whether a worker that does it for `algorithm` can have come to `point`.
+    pub(super) fn takes(&self, algorithm: Algorithm, point: &Point) -> bool {
+        let Load::Files(files) = &self.load else { return false };
+        // A descriptor's file is taken as its first reader found it.
+        let is_it = files.iter().all(|file| match &file.source {
+            Source::Descriptor(_) => true,
+            Source::Name(..) => {
+                (file.stamp.size, file.stamp.mtime_ns) == (point.file.size, point.file.mtime_ns)
+            }
+        });
+        is_it && self.has_midway(algorithm) && self.midway.takes(point)
+    }
+
     /// Work in it, in bytes hashed: what is fixed about an item counts as bytes.
     pub(super) fn cost(&self) -> u64 {
         match &self.load {
+            Load::Files(files) if self.midway.started() > 0 => {
+                let size: u64 = files.iter().map(|file| file.stamp.size).sum();
+                file_cost(size.saturating_sub(self.midway.started()))
+            }
             Load::Files(files) => files.iter().map(|file| file_cost(file.stamp.size)).sum(),
             Load::Part { len, .. } => file_cost(*len),
             Load::Messages { .. } | Load::Merge { .. } | Load::Piece { .. } => {
@@ -189,10 +239,10 @@ impl<F: Clone> Batch<F> {
         }
     }
 
-    /// Bytes of the items that did not fail.
+    /// Bytes of the items that did not fail, without those that were counted as progress.
     pub(super) fn bytes_done(&self, failures: &Failures) -> u64 {
         if failures.is_empty() {
-            return self.bytes();
+            return self.bytes().saturating_sub(self.midway.offset());
         }
         let failed: BTreeSet<u32> = failures.iter().map(|&(position, _)| position).collect();
         let done = |lens: &mut dyn Iterator<Item = u64>| {
@@ -208,6 +258,11 @@ impl<F: Clone> Batch<F> {
 
     /// What to send to a worker, and the descriptors that ride along.
     pub(super) fn work(&self, datasets: &Datasets) -> (Work, Vec<F>) {
+        if let (Load::Files(files), Some(point)) = (&self.load, self.midway.last())
+            && let [file] = &files[..]
+        {
+            return rest(file, point, datasets);
+        }
         match &self.load {
             Load::Files(files) => match self.plane() {
                 Plane::Dataset(id) => {
@@ -322,7 +377,7 @@ impl<F: Clone> Batch<F> {
 
     /// Judges the batch after `worker`, which was probably busy with it, was lost.
     pub(super) fn after_loss(mut self, worker: &Rc<str>) -> AfterLoss<F> {
-        self.history.lose(worker);
+        self.history.lose(worker, self.midway.has_advanced());
         let items_len = self.items_len();
         if items_len == 1 {
             return if self.history.is_exhausted() {
@@ -345,6 +400,26 @@ impl<F: Clone> Batch<F> {
             ..self.pick(positions)
         };
         positions.chunks(piece_len).map(piece).collect()
+    }
+}
+
+/// Whether a worker gains by hashing a file of which `len` bytes are left beside another one.
+pub(super) fn goes_beside(algorithm: Algorithm, len: u64) -> bool {
+    matches!(algorithm, Algorithm::Sha224 | Algorithm::Sha256) && len >= BESIDE_LEN
+}
+
+/// What is left of `file` behind `point`.
+fn rest<F: Clone>(file: &File<F>, point: &Point, datasets: &Datasets) -> (Work, Vec<F>) {
+    let Point { file: stamp, offset, state } = point.clone();
+    match &file.source {
+        Source::Descriptor(descriptor) => {
+            (Work::Rest { file: stamp, offset, state }, vec![descriptor.clone()])
+        }
+        Source::Name(id, path) => {
+            let dataset = datasets.name(*id).to_owned();
+            let file = Named { path: Blob::from(&**path), stamp };
+            (Work::NamedRest { dataset, file, offset, state }, Vec::new())
+        }
     }
 }
 

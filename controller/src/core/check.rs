@@ -49,6 +49,8 @@ fn mix(value: u64) -> u64 {
 #[derive(Clone, Debug)]
 pub(super) struct Opinion {
     pub(super) worker: Rc<str>,
+    /// Whether others had no part in it.
+    pub(super) is_own: bool,
     pub(super) outputs: Blob,
 }
 
@@ -79,6 +81,7 @@ impl<F: Clone> Core<F> {
             let opinions = std::mem::take(&mut batch.opinions);
             return self.judge(key, name, &opinions, &batch, answer);
         }
+        let is_own = batch.midway.is_of(name);
         let (sampler, every) = (self.sampler, job.order.cross_check);
         let picked: Vec<bool> = (0..)
             .zip(batch.indexes())
@@ -92,7 +95,7 @@ impl<F: Clone> Core<F> {
                 self.check(
                     key,
                     part,
-                    vec![Opinion { worker: Rc::clone(name), outputs: answer.outputs }],
+                    vec![Opinion { worker: Rc::clone(name), is_own, outputs: answer.outputs }],
                 );
             } else {
                 let outputs_len = answer.items_len - answer.failures.len();
@@ -120,6 +123,7 @@ impl<F: Clone> Core<F> {
         batch: &Batch<F>,
         answer: &Answer,
     ) {
+        let is_own = batch.midway.is_of(name);
         let mut liars: BTreeSet<Rc<str>> = BTreeSet::new();
         let verdicts: Vec<Verdict> = (0..batch.items_len())
             .map(|position| {
@@ -135,7 +139,8 @@ impl<F: Clone> Core<F> {
                 self.counters.items_checked += u64::from(is_first_check);
                 if given.contains(&output) {
                     let wrong = opinions.iter().zip(&given).filter(|(_, given)| **given != output);
-                    liars.extend(wrong.map(|(opinion, _)| Rc::clone(&opinion.worker)));
+                    let own = wrong.filter(|(opinion, _)| opinion.is_own);
+                    liars.extend(own.map(|(opinion, _)| Rc::clone(&opinion.worker)));
                     return Verdict::Output(output.to_vec());
                 }
                 self.counters.items_contradicted += u64::from(is_first_check);
@@ -157,7 +162,7 @@ impl<F: Clone> Core<F> {
                     .map(|opinion| opinion.pick(&positions, batch.items_len()))
                     .collect();
                 let outputs = answer.pick(&positions).outputs;
-                opinions.push(Opinion { worker: Rc::clone(name), outputs });
+                opinions.push(Opinion { worker: Rc::clone(name), is_own, outputs });
                 self.check(key, part, opinions);
             } else {
                 let verdicts = positions.iter().map(|&position| match &verdicts[position] {
@@ -201,6 +206,6 @@ impl Opinion {
     pub(super) fn pick(&self, positions: &[usize], items_len: usize) -> Self {
         let outputs = positions.iter().flat_map(|&position| self.output_of(position, items_len));
         let outputs = Blob(outputs.copied().collect());
-        Self { worker: Rc::clone(&self.worker), outputs }
+        Self { worker: Rc::clone(&self.worker), outputs, ..*self }
     }
 }

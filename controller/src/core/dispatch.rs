@@ -1,4 +1,8 @@
 //! Who gets what next: while a worker is ready and a job has work, lease a batch.
+//!
+//! When no worker is ready for what waits, and that is long SHA-256 files only, they go beside others
+//! that threads have. Anything else that waits keeps them from it: a thread that always has another
+//! one would never be free.
 
 use super::batch::Batch;
 use super::fleet::skill;
@@ -21,9 +25,7 @@ struct Pair {
 impl<F: Clone> Core<F> {
     pub(super) fn dispatch(&mut self, now: Duration) {
         self.fail_the_impossible();
-        while self.fleet.any_ready()
-            && let Some(pair) = self.next_pair()
-        {
+        while let Some(pair) = self.next_pair().or_else(|| self.next_beside()) {
             self.lease(now, pair);
         }
     }
@@ -31,6 +33,9 @@ impl<F: Clone> Core<F> {
     /// The job to serve next, with the plane and the worker to serve it. Of every plane on which a
     /// worker is ready the first job counts, and of those the one that stands first.
     fn next_pair(&self) -> Option<Pair> {
+        if !self.fleet.any_ready() {
+            return None;
+        }
         let first_of = |plane| {
             self.fair.iter(plane).take(JOBS_SKIPPED_MAX).find_map(|place| {
                 let job = self.jobs.get(&place.1.1)?;
@@ -42,6 +47,29 @@ impl<F: Clone> Core<F> {
         firsts.min_by_key(|(place, _)| *place).map(|(_, pair)| pair)
     }
 
+    /// The job whose next file goes beside another one, if that is all there is to do.
+    fn next_beside(&self) -> Option<Pair> {
+        if !self.fleet.any_roomy() {
+            return None;
+        }
+        let mut first = None;
+        // What no worker has waits in nobody's way.
+        for plane in self.fair.planes().filter(|plane| self.fleet.threads(*plane) > 0) {
+            for place in self.fair.iter(plane).take(JOBS_SKIPPED_MAX) {
+                let job = self.jobs.get(&place.1.1)?;
+                if !job.next_goes_beside(plane) {
+                    return None;
+                }
+                if let Some(worker) = self.fleet.pick_beside(plane, job.order.algorithm) {
+                    let pair = Pair { job: job.order.key, plane, worker };
+                    first =
+                        first.into_iter().chain([(place, pair)]).min_by_key(|(place, _)| *place);
+                }
+            }
+        }
+        first.map(|(_, pair)| pair)
+    }
+
     fn lease(&mut self, now: Duration, pair: Pair) {
         let aim = self.aim(pair);
         let Pair { job: key, plane, worker } = pair;
@@ -49,6 +77,7 @@ impl<F: Clone> Core<F> {
         let check = self.fleet.get(worker).and_then(|worker| job.take_check(plane, &worker.name));
         let batch = check.or_else(|| job.take(plane, aim));
         let mut batch = batch.expect("the fair queue holds jobs with work");
+        batch.midway.start();
         self.fair.charge(job.order.uid, key, job.order.weight, batch.cost());
         if !job.has_work(plane) {
             self.fair.leave(plane, job.order.uid, key);
@@ -60,12 +89,13 @@ impl<F: Clone> Core<F> {
         let algorithm = job.order.algorithm;
         let (work, descriptors) = batch.work(&self.datasets);
         self.counters.leases += 1;
-        self.fleet.assign(worker, id, batch.cost());
+        let beside = batch.goes_beside(algorithm) && !batch.history.is_suspect();
+        self.fleet.assign(worker, id, batch.cost(), beside);
         let attempt = batch.history.leased;
         let check = !batch.opinions.is_empty();
         let request = WorkerRequest::Assign { lease: id, attempt, algorithm, work, check };
         self.actions.push(Action::ToWorker(worker, request, descriptors));
-        let deadline = now + lease_time(&batch);
+        let deadline = now + lease_time(&batch, algorithm);
         self.leases.insert(id, Lease { job: key, worker, batch, deadline });
     }
 
@@ -108,6 +138,7 @@ impl<F: Clone> Core<F> {
     }
 }
 
-fn lease_time<F: Clone>(batch: &Batch<F>) -> Duration {
-    LEASE_TIME + Duration::from_secs(batch.bytes() / LEASE_SPEED_MIN)
+/// How long a lease lasts from its start, or from a sign of progress, on.
+pub(super) fn lease_time<F: Clone>(batch: &Batch<F>, algorithm: Algorithm) -> Duration {
+    LEASE_TIME + Duration::from_secs(batch.bytes_ahead(algorithm) / LEASE_SPEED_MIN)
 }

@@ -2,11 +2,12 @@
 //!
 //! A worker is *ready* when it has credit, is not quarantined, and a thread of it would soon have
 //! nothing to do. Ready workers are kept in order of load, for each plane and set of algorithms, so
-//! that the least loaded one is found in O(log n). What is lost is counted by name: a worker that comes
+//! that the least loaded one is found in O(log n). A worker whose threads all have a long file that
+//! another one goes beside is not ready, but has room for those: it is in an order of its own. What is lost is counted by name: a worker that comes
 //! back after a crash is the same worker.
 
 use super::batch::Batch;
-use super::limits::{NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
+use super::limits::{BESIDE_MAX, NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
 use super::plane::Plane;
 use super::{LeaseId, WorkerId};
 use ipc_proto::Algorithm;
@@ -36,6 +37,8 @@ pub(super) struct Worker {
     credits: u32,
     /// In order of assignment: the first ones are being worked on.
     leases: BTreeMap<LeaseId, u64>,
+    /// Those that another one can go beside.
+    beside: BTreeSet<LeaseId>,
     outstanding_cost: u64,
     /// Cost that one thread does in a second.
     speed: u64,
@@ -46,6 +49,7 @@ pub(super) struct Worker {
     last_seen: Duration,
     last_assigned: u64,
     ready: Option<LoadKey>,
+    roomy: Option<LoadKey>,
     meter: Meter,
 }
 
@@ -84,6 +88,8 @@ pub(super) struct Fleet {
     names: BTreeMap<Rc<str>, WorkerId>,
     lost_by_name: BTreeMap<Rc<str>, u64>,
     ready: BTreeMap<(Plane, Skills), BTreeSet<LoadKey>>,
+    /// Workers that are not ready, but take a file beside another one.
+    roomy: BTreeMap<Plane, BTreeSet<LoadKey>>,
     able: BTreeMap<(Plane, Skills), Able>,
     assigned: u64,
 }
@@ -174,6 +180,7 @@ impl Fleet {
             planes,
             credits: 0,
             leases: BTreeMap::new(),
+            beside: BTreeSet::new(),
             outstanding_cost: 0,
             speed: SPEED_GUESS,
             greeted: false,
@@ -183,6 +190,7 @@ impl Fleet {
             last_seen: now,
             last_assigned: 0,
             ready: None,
+            roomy: None,
             meter,
         };
         self.workers.insert(id, worker);
@@ -196,7 +204,10 @@ impl Fleet {
             self.retire(worker.skills, &worker.planes, worker.intro.threads);
         }
         self.names.remove(&worker.name);
-        let busy_len = usize::from(worker.intro.threads).min(worker.leases.len());
+        let threads = usize::from(worker.intro.threads);
+        // What goes beside another one is not waiting.
+        let lanes = if worker.has_only_beside() { worker.leases.len() } else { threads };
+        let busy_len = lanes.min(worker.leases.len());
         Some((worker.name, worker.leases.into_keys().collect(), busy_len))
     }
 
@@ -266,16 +277,33 @@ impl Fleet {
         self.names.get(name).copied()
     }
 
+    /// The least loaded worker that takes a file of `plane` beside those that its threads have.
+    pub(super) fn pick_beside(&self, plane: Plane, algorithm: Algorithm) -> Option<WorkerId> {
+        let can = |key: &&LoadKey| {
+            self.workers.get(&key.2).is_some_and(|worker| worker.skills & skill(algorithm) != 0)
+        };
+        self.roomy.get(&plane)?.iter().find(can).map(|key| key.2)
+    }
+
+    /// Whether any worker takes a file beside another one.
+    pub(super) fn any_roomy(&self) -> bool {
+        !self.roomy.is_empty()
+    }
+
     /// Whether any worker is ready for anything.
     pub(super) fn any_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    pub(super) fn assign(&mut self, id: WorkerId, lease: LeaseId, cost: u64) {
+    /// A worker holds a lease from now on; whether another one can go beside it.
+    pub(super) fn assign(&mut self, id: WorkerId, lease: LeaseId, cost: u64, beside: bool) {
         self.assigned += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.credits = worker.credits.saturating_sub(1);
             worker.leases.insert(lease, cost);
+            if beside {
+                worker.beside.insert(lease);
+            }
             worker.outstanding_cost += cost;
             worker.last_assigned = self.assigned;
             self.update(id);
@@ -288,6 +316,7 @@ impl Fleet {
             && let Some(cost) = worker.leases.remove(&lease)
         {
             worker.outstanding_cost -= cost;
+            worker.beside.remove(&lease);
             self.update(id);
         }
     }
@@ -308,6 +337,14 @@ impl Fleet {
             worker.speed = worker.speed - worker.speed / SPEED_SMOOTHING + speed / SPEED_SMOOTHING;
             worker.overdue = 0;
             worker.meter.items += items;
+            worker.meter.bytes = worker.meter.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// A lease that goes on came forward by so many bytes.
+    pub(super) fn advanced(&mut self, id: WorkerId, bytes: u64) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.overdue = 0;
             worker.meter.bytes = worker.meter.bytes.saturating_add(bytes);
         }
     }
@@ -388,6 +425,18 @@ impl Fleet {
 
     fn unready(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id)
+            && let Some(key) = worker.roomy.take()
+        {
+            for plane in &worker.planes {
+                if let Some(set) = self.roomy.get_mut(plane) {
+                    set.remove(&key);
+                    if set.is_empty() {
+                        self.roomy.remove(plane);
+                    }
+                }
+            }
+        }
+        if let Some(worker) = self.workers.get_mut(&id)
             && let Some(key) = worker.ready.take()
         {
             for &plane in &worker.planes {
@@ -403,13 +452,17 @@ impl Fleet {
 
     fn update(&mut self, id: WorkerId) {
         self.unready(id);
-        if let Some(worker) = self.workers.get_mut(&id)
-            && worker.is_ready()
-        {
-            let key = (worker.load(), worker.last_assigned, id);
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let key = (worker.load(), worker.last_assigned, id);
+        if worker.is_ready() {
             worker.ready = Some(key);
             for &plane in &worker.planes {
                 self.ready.entry((plane, worker.skills)).or_default().insert(key);
+            }
+        } else if worker.is_roomy() {
+            worker.roomy = Some(key);
+            for &plane in &worker.planes {
+                self.roomy.entry(plane).or_default().insert(key);
             }
         }
     }
@@ -436,6 +489,16 @@ impl Worker {
     /// Whether it has something to do, and so will be ready again, or lost.
     fn is_busy(&self) -> bool {
         !self.leases.is_empty()
+    }
+
+    /// Whether a thread of it would take a file beside the one that it has.
+    fn is_roomy(&self) -> bool {
+        let has_room = (self.leases.len() as u64) < BESIDE_MAX * u64::from(self.intro.threads);
+        self.credits > 0 && !self.quarantined && self.has_only_beside() && has_room
+    }
+
+    fn has_only_beside(&self) -> bool {
+        !self.leases.is_empty() && self.beside.len() == self.leases.len()
     }
 
     fn load(&self) -> u32 {

@@ -122,6 +122,11 @@ impl<F: Clone> Job<F> {
         }
     }
 
+    /// Forgets how far its lost batches are where that depends on the worker called `name`.
+    pub(super) fn distrust(&mut self, name: &Rc<str>) {
+        self.queues.values_mut().for_each(|queue| queue.distrust(name));
+    }
+
     /// The batch that goes out next on `plane` if it was given to a worker before.
     pub(super) fn peek_again(&self, plane: Plane) -> Option<&Batch<F>> {
         self.queues.get(&plane)?.peek_again()
@@ -130,6 +135,12 @@ impl<F: Clone> Job<F> {
     /// A check on `plane` of what others than `worker` gave.
     pub(super) fn take_check(&mut self, plane: Plane, worker: &Rc<str>) -> Option<Batch<F>> {
         self.queues.get_mut(&plane)?.take_check(worker)
+    }
+
+    /// Whether the batch that is taken next from `plane` can go beside another one.
+    pub(super) fn next_goes_beside(&self, plane: Plane) -> bool {
+        let queue = self.queues.get(&plane);
+        queue.is_some_and(|queue| queue.next_goes_beside(self.order.algorithm))
     }
 
     pub(super) fn take(&mut self, plane: Plane, aim: Aim) -> Option<Batch<F>> {

@@ -5,7 +5,7 @@
 //! to come at once, and the largest file starts early. What was lost before goes first of all; but a
 //! check goes before everything else to a worker whose work it does not check.
 
-use super::batch::{Batch, File, Load, file_cost};
+use super::batch::{Batch, File, Load, file_cost, goes_beside};
 use super::limits::{CHECKS_SKIPPED_MAX, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
 use super::plane::Plane;
 use ipc_proto::Algorithm;
@@ -125,6 +125,22 @@ impl<F: Clone> Queue<F> {
         Some(batch)
     }
 
+    /// Forgets how far a lost batch is where that depends on the worker called `name`.
+    pub(super) fn distrust(&mut self, name: &Rc<str>) {
+        let lost = self.retry.iter_mut().chain(&mut self.checks);
+        lost.for_each(|batch| _ = batch.midway.distrust(name));
+    }
+
+    /// Whether what is taken next can go beside another one.
+    pub(super) fn next_goes_beside(&self, algorithm: Algorithm) -> bool {
+        if let Some(batch) = self.retry.front() {
+            return batch.goes_beside(algorithm) && !batch.history.is_suspect();
+        }
+        let largest = self.large.last_key_value().filter(|_| self.large_is_next());
+        self.inline.is_empty()
+            && largest.is_some_and(|((size, _), _)| goes_beside(algorithm, *size))
+    }
+
     pub(super) fn take(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
         let batch = self.next(algorithm, aim)?;
         self.given = self.given.saturating_add(batch.cost());
@@ -150,8 +166,7 @@ impl<F: Clone> Queue<F> {
         if let Some(batch) = self.retry.pop_front().or_else(|| self.inline.pop_front()) {
             return Some(batch);
         }
-        let large_is_next = self.small.is_empty() || self.given_large <= self.given_small;
-        if large_is_next && !self.large.is_empty() {
+        if self.large_is_next() && !self.large.is_empty() {
             let batch = self.take_large(algorithm, aim)?;
             self.given_large += batch.cost();
             return Some(batch);
@@ -162,6 +177,10 @@ impl<F: Clone> Queue<F> {
         let batch = self.take_small(aim)?;
         self.given_small += batch.cost();
         Some(batch)
+    }
+
+    fn large_is_next(&self) -> bool {
+        self.small.is_empty() || self.given_large <= self.given_small
     }
 
     fn take_large(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {

@@ -2,17 +2,21 @@
 
 use super::answer::Answer;
 use super::batch::{AfterLoss, Batch, Load};
+use super::dispatch::lease_time;
 use super::fault::Fault;
+use super::midway::Point;
 use super::{Action, Core, JobKey, Lease, WorkerId};
 use ipc_proto::Blob;
 use ipc_proto::message::{
     ClientReply, Failure, Failures, LeaseId, Run, WorkerReply, WorkerRequest,
 };
 use std::rc::Rc;
+use std::time::Duration;
 
 impl<F: Clone> Core<F> {
     pub(super) fn worker_said(
         &mut self,
+        now: Duration,
         worker: WorkerId,
         reply: WorkerReply,
     ) -> Result<(), Fault> {
@@ -25,6 +29,9 @@ impl<F: Clone> Core<F> {
             WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures } => {
                 self.done(worker, lease, attempt, (outputs, failures, busy_us))?;
                 self.credit(worker, credit)
+            }
+            WorkerReply::Progress { lease, attempt, file, offset, state } => {
+                self.progress(now, worker, (lease, attempt), Point { file, offset, state })
             }
         }
     }
@@ -40,21 +47,10 @@ impl<F: Clone> Core<F> {
         attempt: u32,
         (outputs, failures, busy_us): (Blob, Failures, u64),
     ) -> Result<(), Fault> {
-        let Some(lease) = self.leases.get(&id) else {
-            if id.0 >= self.next_lease {
-                return Err(Fault::ForeignLease(id));
-            }
-            // Revoked, or passed on, while the answer was on its way.
+        let Some(lease) = self.held(worker, id, attempt)? else {
             self.counters.answers_stale += 1;
             return Ok(());
         };
-        if lease.worker != worker {
-            return Err(Fault::ForeignLease(id));
-        }
-        if lease.batch.history.leased != attempt {
-            self.counters.answers_stale += 1;
-            return Ok(());
-        }
         let Some(job) = self.jobs.get(&lease.job) else { unreachable!("a lease's job is open") };
         let items_len = lease.batch.items_len();
         let answer = Answer { items_len, outputs, failures, busy_us };
@@ -63,12 +59,72 @@ impl<F: Clone> Core<F> {
             return Ok(());
         }
         let lease = self.take_lease(id).expect("it was just there");
+        if lease.batch.midway.started() > 0 && answer.failures == [(0, Failure::Invalid)] {
+            self.start_over(lease);
+            return Ok(());
+        }
         let (cost, bytes) = (lease.batch.cost(), lease.batch.bytes_done(&answer.failures));
         self.fleet.measure(worker, cost, items_len as u64, bytes, answer.busy_us);
         self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
         self.take_answer(lease.job, &name.expect("it holds a lease"), lease.batch, &answer);
         Ok(())
+    }
+
+    /// The lease, if it is still the one that `worker` speaks of: it may have been revoked, or passed
+    /// on, meanwhile.
+    fn held(
+        &self,
+        worker: WorkerId,
+        id: LeaseId,
+        attempt: u32,
+    ) -> Result<Option<&Lease<F>>, Fault> {
+        match self.leases.get(&id) {
+            None if id.0 < self.next_lease => Ok(None),
+            Some(lease) if lease.worker == worker => {
+                Ok(Some(lease).filter(|lease| lease.batch.history.leased == attempt))
+            }
+            _ => Err(Fault::ForeignLease(id)),
+        }
+    }
+
+    /// Notes how far a lease is, and gives it the time for what comes next.
+    fn progress(
+        &mut self,
+        now: Duration,
+        worker: WorkerId,
+        (id, attempt): (LeaseId, u32),
+        point: Point,
+    ) -> Result<(), Fault> {
+        let Some(lease) = self.held(worker, id, attempt)? else {
+            self.counters.answers_stale += 1;
+            return Ok(());
+        };
+        let Some(job) = self.jobs.get(&lease.job) else { unreachable!("a lease's job is open") };
+        let algorithm = job.order.algorithm;
+        if !lease.batch.takes(algorithm, &point) {
+            self.quarantine(worker, Fault::WrongAnswer(id));
+            return Ok(());
+        }
+        let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
+        if let (Some(lease), Some(name)) = (self.leases.get_mut(&id), name) {
+            let bytes = point.offset - lease.batch.midway.offset();
+            lease.batch.midway.push(&name, point);
+            lease.deadline = now + lease_time(&lease.batch, algorithm);
+            self.fleet.advanced(worker, bytes);
+            self.counters.bytes = self.counters.bytes.saturating_add(bytes);
+        }
+        Ok(())
+    }
+
+    /// Puts a batch back whose state the next worker did not take: that counts as lost on who told it.
+    fn start_over(&mut self, mut lease: Lease<F>) {
+        let teller = lease.batch.midway.teller().cloned();
+        lease.batch.midway.forget();
+        match teller {
+            Some(teller) => self.lost(lease, &teller),
+            None => self.requeue(lease),
+        }
     }
 
     /// Passes the results of a batch on to its client, unless they are only a part of one.
@@ -125,7 +181,7 @@ impl<F: Clone> Core<F> {
             let Some(lease) = self.take_lease(id) else { continue };
             self.fleet.count_lost(&name);
             self.counters.attempts_lost += 1;
-            if i < busy_len {
+            if i < busy_len || lease.batch.midway.has_advanced() {
                 self.lost(lease, &name);
             } else {
                 self.requeue(lease);
@@ -168,6 +224,26 @@ impl<F: Clone> Core<F> {
         if !held.is_empty() {
             let request = WorkerRequest::Revoke { leases: held };
             self.actions.push(Action::ToWorker(worker, request, Vec::new()));
+        }
+        if let Some(name) = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name)) {
+            self.distrust(&name);
+        }
+    }
+
+    /// Starts over, or from the point before, whatever was begun by the worker called `name`.
+    fn distrust(&mut self, name: &Rc<str>) {
+        self.jobs.values_mut().for_each(|job| job.distrust(name));
+        let mut begun = Vec::new();
+        for (&id, lease) in &mut self.leases {
+            if lease.batch.midway.distrust(name) {
+                begun.push((lease.worker, id));
+            }
+        }
+        for (worker, id) in begun {
+            let lease = self.take_lease(id).expect("it was just listed");
+            self.requeue(lease);
+            let revoke = WorkerRequest::Revoke { leases: vec![id] };
+            self.actions.push(Action::ToWorker(worker, revoke, Vec::new()));
         }
     }
 

@@ -2,5 +2,6 @@
 
 mod cross_check;
 mod datasets;
+mod progress;
 mod simulation;
 mod tables;

@@ -284,9 +284,10 @@ fn credit_is_never_overdrawn() {
     table.join(1, 2);
     table.send_files(0, &[100 << 20, 101 << 20, 102 << 20, 103 << 20]);
     let assigned = table.assigned();
-    assert_eq!(assigned.iter().map(|(_, _, files)| files[0]).collect::<Vec<_>>(), [3]);
+    let files: Vec<_> = assigned.iter().map(|(_, _, files)| files[0]).collect();
+    assert_eq!(files, [3, 2], "two beside each other, largest first");
     table.done(1, assigned[0].1, 1, vec![]);
-    assert_eq!(table.assigned()[0].2, [2], "largest first");
+    assert_eq!(table.assigned()[0].2, [1]);
     table.hear(1, WorkerReply::Credit { batches: 4096 });
     table.hear(1, WorkerReply::Credit { batches: 4096 });
     assert!(table.actions.contains(&Action::CloseWorker(WorkerId(1), Fault::CreditExceeded)));

@@ -120,6 +120,16 @@ pub enum Failure {
     Disputed,
 }
 
+/// Checks how far the SHA-2 of `file` is said to be.
+pub(super) fn check_midway(file: &Stamp, offset: u64, state: &[u8]) -> Result<(), LimitExceeded> {
+    within("state length", state.len(), 1, STATE_LEN_MAX)?;
+    exactly("offset modulo 128", offset % SEGMENT_ALIGN as u64, 0)?;
+    if offset == 0 || offset > file.size {
+        return Err(LimitExceeded { field: "offset", value: offset, limit: file.size });
+    }
+    Ok(())
+}
+
 /// Failures by position among the items that one message speaks of, in ascending order.
 pub type Failures = Vec<(u32, Failure)>;
 

@@ -1,7 +1,7 @@
 //! What passes between the controller and a worker.
 
 use super::named::{check_dataset, check_names};
-use super::work::check_failures;
+use super::work::{check_failures, check_midway};
 use super::{
     Failures, LimitExceeded, Message, Named, Piece, Stamp, at_most, exactly, sum_of, within,
 };
@@ -95,6 +95,28 @@ pub enum Work {
         /// Length of the part: 1024·2^k bytes, or less where it ends the file.
         len: u64,
     },
+    /// What is left of the SHA-2 of a whole file, whose descriptor rides along.
+    Rest {
+        /// What the file looked like to who read its start.
+        file: Stamp,
+        /// Where the rest starts, in bytes: a multiple of [`SEGMENT_ALIGN`], not 0.
+        ///
+        /// [`SEGMENT_ALIGN`]: crate::limits::SEGMENT_ALIGN
+        offset: u64,
+        /// What the bytes before it gave, as from a [`Piece::Segment`].
+        state: Blob,
+    },
+    /// As `Rest`, of a file in a dataset of the worker's.
+    NamedRest {
+        /// The dataset.
+        dataset: String,
+        /// The file's path in it, and what the file looked like to who read its start.
+        file: Named,
+        /// Where the rest starts, in bytes.
+        offset: u64,
+        /// What the bytes before it gave.
+        state: Blob,
+    },
 }
 
 impl Work {
@@ -105,7 +127,11 @@ impl Work {
             Self::Files { files } => files.len(),
             Self::Messages { lens, .. } => lens.len(),
             Self::Names { files, .. } => files.len(),
-            Self::Part { .. } | Self::Piece(_) | Self::NamedPart { .. } => 1,
+            Self::Part { .. }
+            | Self::Piece(_)
+            | Self::NamedPart { .. }
+            | Self::Rest { .. }
+            | Self::NamedRest { .. } => 1,
         }
     }
 
@@ -114,11 +140,12 @@ impl Work {
     pub fn descriptors_len(&self) -> usize {
         match self {
             Self::Files { files } => files.len(),
-            Self::Part { .. } => 1,
+            Self::Part { .. } | Self::Rest { .. } => 1,
             Self::Messages { .. }
             | Self::Piece(_)
             | Self::Names { .. }
-            | Self::NamedPart { .. } => 0,
+            | Self::NamedPart { .. }
+            | Self::NamedRest { .. } => 0,
         }
     }
 
@@ -133,6 +160,12 @@ impl Work {
                 check_dataset(dataset)?;
                 file.check()?;
                 check_part(file.stamp.size, *offset, *len)
+            }
+            Self::Rest { file, offset, state } => check_midway(file, *offset, state),
+            Self::NamedRest { dataset, file, offset, state } => {
+                check_dataset(dataset)?;
+                file.check()?;
+                check_midway(&file.stamp, *offset, state)
             }
         }
     }
@@ -183,6 +216,21 @@ pub enum WorkerReply {
     },
     /// Still here.
     Heartbeat,
+    /// How far a batch is that is the SHA-2 of one file, so that another worker can go on from there.
+    Progress {
+        /// Which lease.
+        lease: LeaseId,
+        /// The attempt that the lease was assigned with.
+        attempt: u32,
+        /// What the file looked like before it was read.
+        file: Stamp,
+        /// How many of its bytes are absorbed: a multiple of [`SEGMENT_ALIGN`], not 0.
+        ///
+        /// [`SEGMENT_ALIGN`]: crate::limits::SEGMENT_ALIGN
+        offset: u64,
+        /// What they gave, as from a [`Piece::Segment`].
+        state: Blob,
+    },
 }
 
 impl Message for WorkerRequest {
@@ -211,6 +259,7 @@ impl Message for WorkerReply {
                 check_failures(failures, FRAME_MESSAGES_MAX as u64)
             }
             Self::Heartbeat => Ok(()),
+            Self::Progress { file, offset, state, .. } => check_midway(file, *offset, state),
         }
     }
 }

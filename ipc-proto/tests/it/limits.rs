@@ -139,11 +139,11 @@ fn a_hello_keeps_its_limits() {
 #[test]
 fn a_hello_reply_keeps_its_limits() {
     let welcome = |software, image| {
-        HelloReply::Welcome(Welcome { version: 2, software, image, planes: Planes::default() })
+        HelloReply::Welcome(Welcome { version: 3, software, image, planes: Planes::default() })
     };
     check("datasets", 0, DATASETS_MAX, |n| {
         let planes = Planes { datasets: datasets(n), ..Planes::default() };
-        HelloReply::Welcome(Welcome { version: 2, software: text(0), image: text(0), planes })
+        HelloReply::Welcome(Welcome { version: 3, software: text(0), image: text(0), planes })
     });
     check("software", 0, NAME_LEN_MAX, |n| welcome(text(n), text(0)));
     check("image", 0, NAME_LEN_MAX, |n| welcome(text(0), text(n)));
@@ -403,6 +403,42 @@ fn a_worker_reply_keeps_its_limits() {
     check("failure position", 0, FRAME_MESSAGES_MAX - 1, |n| {
         done(1, vec![(u32_of(n), Failure::Changed)])
     });
+}
+
+#[test]
+fn the_middle_of_a_file_is_a_block_border_inside_it_with_a_state() {
+    let check_all = |size, offset, state_len, taken: bool| {
+        let (file, state) = (Stamp { size, ..Stamp::default() }, zeros(state_len));
+        let named = names::named(b"x", file);
+        let dataset = "d".to_owned();
+        let (lease, attempt) = (LeaseId(1), 1);
+        let messages: [Any; 3] = [
+            assign(Work::Rest { file, offset, state: state.clone() }).into(),
+            assign(Work::NamedRest { dataset, file: named, offset, state: state.clone() }).into(),
+            WorkerReply::Progress { lease, attempt, file, offset, state }.into(),
+        ];
+        for message in messages {
+            let why = format!("{offset} of {size} bytes, a state of {state_len}");
+            if taken { check_taken(message, &why) } else { check_refused(message, &why) }
+        }
+    };
+    for (size, offset, taken) in [
+        (1 << 40, 1 << 33, true),
+        (128, 128, true),
+        (u64::MAX, u64::MAX - 127, true),
+        (1 << 40, 0, false),
+        (1 << 40, 64, false),
+        (1 << 40, 129, false),
+        (127, 128, false),
+        (1 << 33, (1 << 33) + 128, false),
+    ] {
+        check_all(size, offset, 1, taken);
+    }
+    for (state_len, taken) in
+        [(0, false), (1, true), (STATE_LEN_MAX, true), (STATE_LEN_MAX + 1, false)]
+    {
+        check_all(1 << 40, 1 << 30, state_len, taken);
+    }
 }
 
 #[test]

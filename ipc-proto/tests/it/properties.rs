@@ -78,7 +78,7 @@ fn an_unknown_tag_is_malformed() {
         (Kind::ClientRequest, 9),
         (Kind::ClientReply, 9),
         (Kind::WorkerRequest, 4),
-        (Kind::WorkerReply, 3),
+        (Kind::WorkerReply, 4),
     ] {
         for tag in known..=255 {
             check_malformed(kind, &[tag; 64], "message");
@@ -91,7 +91,7 @@ fn an_unknown_tag_is_malformed() {
         (Kind::ClientReply, &[2, 1, 1, 0, 1, 0, 1, 0, 7], "failure"),
         (Kind::ClientReply, &[6, 1, 2], "bool"),
         (Kind::ClientReply, &[7, 1, 2, 0], "reason of a rejection"),
-        (Kind::WorkerRequest, &[0, 1, 1, 0, 6, 0, 0], "work"),
+        (Kind::WorkerRequest, &[0, 1, 1, 0, 8, 0, 0], "work"),
     ] {
         check_malformed(kind, body, why);
     }

@@ -327,7 +327,7 @@ impl Rng {
     }
 
     fn work(&mut self) -> Work {
-        match self.below(6) {
+        match self.below(8) {
             0 => Work::Files { files: self.list(1, 253, Self::stamp) },
             1 => {
                 let (lens, data) = self.messages();
@@ -343,8 +343,24 @@ impl Rng {
                 Work::NamedPart { dataset: self.dataset(), file, offset, len }
             }
             4 => Work::Names { dataset: self.dataset(), files: self.list(1, 100, Self::named) },
+            5 => {
+                let (file, offset, state) = self.midway();
+                Work::Rest { file, offset, state }
+            }
+            6 => {
+                let (stamp, offset, state) = self.midway();
+                let file = Named { stamp, ..self.named() };
+                Work::NamedRest { dataset: self.dataset(), file, offset, state }
+            }
             _ => Work::Piece(self.piece()),
         }
+    }
+
+    fn midway(&mut self) -> (Stamp, u64, Blob) {
+        let offset = 128 * (1 + u64::from(self.u32()));
+        let file = Stamp { size: offset + (self.u64() >> 16), ..self.stamp() };
+        let state_len = 1 + self.below(512);
+        (file, offset, self.blob(state_len))
     }
 
     fn part(&mut self) -> (Stamp, u64, u64) {
@@ -356,7 +372,7 @@ impl Rng {
     }
 
     fn worker_reply(&mut self) -> WorkerReply {
-        match self.below(3) {
+        match self.below(4) {
             0 => WorkerReply::Credit { batches: self.u16().min(4096) },
             1 => {
                 let outputs_len = 32 * self.below(40);
@@ -368,6 +384,11 @@ impl Rng {
                     outputs: self.blob(outputs_len),
                     failures: self.failures(100),
                 }
+            }
+            2 => {
+                let (file, offset, state) = self.midway();
+                let (lease, attempt) = (LeaseId(self.u64()), self.u32());
+                WorkerReply::Progress { lease, attempt, file, offset, state }
             }
             _ => WorkerReply::Heartbeat,
         }

@@ -118,6 +118,7 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     add("worker_reply/credit", WorkerReply::Credit { batches: 4096 }.into());
     add("worker_reply/done", done().into());
     add("worker_reply/heartbeat", WorkerReply::Heartbeat.into());
+    add("worker_reply/progress", progress().into());
     all
 }
 
@@ -262,6 +263,12 @@ fn works() -> Vec<(String, Work)> {
     let file = Named { path: Blob(b"large".to_vec()), stamp: Stamp { size: 1 << 30, ..STAMP } };
     let part = Work::NamedPart { dataset, file, offset: 1 << 29, len: 16 << 20 };
     all.push(("named_part".to_owned(), part));
+    let (file, state) = (Stamp { size: 1 << 40, ..STAMP }, Blob(vec![0x77; 5]));
+    let rest = Work::Rest { file, offset: 1 << 32, state: state.clone() };
+    all.push(("rest".to_owned(), rest));
+    let file = Named { path: Blob(b"huge".to_vec()), stamp: file };
+    let rest = Work::NamedRest { dataset: "d".to_owned(), file, offset: 128, state };
+    all.push(("named_rest".to_owned(), rest));
     all
 }
 
@@ -279,6 +286,16 @@ fn done() -> WorkerReply {
         busy_us: 100_000,
         outputs: Blob(vec![0x11; 32]),
         failures: vec![(1, Failure::Io { errno: -200 })],
+    }
+}
+
+fn progress() -> WorkerReply {
+    WorkerReply::Progress {
+        lease: LeaseId(3),
+        attempt: 4,
+        file: Stamp { size: 1 << 40, ..STAMP },
+        offset: 1 << 33,
+        state: Blob(vec![0x66; 5]),
     }
 }
 

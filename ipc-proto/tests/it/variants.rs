@@ -54,9 +54,10 @@ variants! {
     }
     RejectReason { TooManyJobs }
     WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat, Shutdown }
-    WorkerReply { Credit { .. }, Done { .. }, Heartbeat }
+    WorkerReply { Credit { .. }, Done { .. }, Heartbeat, Progress { .. } }
     Work {
         Files { .. }, Messages { .. }, Part { .. }, Piece(_), Names { .. }, NamedPart { .. },
+        Rest { .. }, NamedRest { .. },
     }
     Piece { Subtree { .. }, Merge { .. }, Segment { .. } }
     Failure {

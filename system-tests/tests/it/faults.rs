@@ -2,6 +2,7 @@
 
 use crate::support::{output, text, until};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use system_tests::{Cluster, Options, Random, write_file, write_tree};
 
@@ -44,6 +45,37 @@ fn a_worker_killed_in_the_middle_of_a_large_file_changes_nothing() {
         assert_eq!((run.status.code(), text(&run.stdout)), (Some(0), b3sum(&path)));
     }
     assert!(cluster.status().counters.attempts_lost > 0, "no lease was lost in three runs");
+}
+
+#[test]
+fn a_long_sha2_file_goes_on_where_its_killed_worker_stood() {
+    const LEN: u64 = (1 << 30) + 12_345;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long");
+    // Mostly holes, so that it needs no room; its end is not like its start.
+    write_file(&path, 5 << 20, 7);
+    fs::File::options().write(true).open(&path).unwrap().set_len(LEN).unwrap();
+    let want = text(&output(Command::new("sha256sum").arg(&path)).stdout);
+    let datasets = vec![("d", dir.path().to_owned())];
+    let worker_args = vec!["--report-every", "16777216"];
+    let options = Options { workers: 1, datasets, worker_args, ..Options::default() };
+    for plane in ["descriptors", "dataset"] {
+        let mut cluster = Cluster::start(options.clone());
+        fs::create_dir(cluster.dir().join("datasets")).unwrap();
+        symlink(dir.path(), cluster.dir().join("datasets/d")).unwrap();
+        let mut run = cluster.hashctl();
+        run.args(["--plane", plane, "sum", "-a", "sha256"]).arg(&path);
+        let run = run.stdout(Stdio::piped()).spawn().unwrap();
+        until("a third", || (cluster.status().counters.bytes > LEN / 3).then_some(()));
+        cluster.replace_worker(0);
+        let run = run.wait_with_output().unwrap();
+        assert_eq!((run.status.code(), text(&run.stdout)), (Some(0), want.clone()), "{plane}");
+        let status = cluster.status();
+        // Bytes that one of them told are counted once; those that the second read are its own.
+        assert_eq!(status.counters.bytes, LEN, "{plane}: nothing was read again that was told");
+        assert!(status.workers[0].bytes < LEN * 2 / 3, "{plane}: {:?}", status.workers);
+        assert_eq!((status.counters.leases, status.counters.attempts_lost), (2, 1), "{plane}");
+    }
 }
 
 #[test]

@@ -13,6 +13,8 @@
 
 mod measure;
 
+#[cfg(target_arch = "x86_64")]
+use super::ShaNi;
 use super::{Backend, BackendError, Stream};
 use ipc_proto::Algorithm;
 use measure::{Case, Meter, fastest};
@@ -155,6 +157,21 @@ impl Choice {
     fn by(backend: Backend) -> Self {
         let stream = if backend.streams() { backend } else { Backend::Portable };
         Self { stream, ..Self::only(backend) }
+    }
+
+    /// What hashes two long messages beside each other, if that is faster than one after the other.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn pairs(&self) -> Option<ShaNi> {
+        match self.few[CLASSES.len() - 1] {
+            Backend::ShaNiX2(proof) => Some(proof),
+            Backend::Sha256Avx512X16(kernels) => kernels.pairs(),
+            Backend::Portable
+            | Backend::Avx512X16(_)
+            | Backend::Sha512Avx512X8(_)
+            | Backend::Sha256Avx2X8(_)
+            | Backend::Blake3Avx2X8(_)
+            | Backend::Sha512Avx2X4(_) => None,
+        }
     }
 
     /// How many messages [`hash_many`] takes best at once.

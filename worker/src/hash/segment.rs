@@ -44,15 +44,36 @@ where
     Some(if last { hasher.finalize().to_vec() } else { hasher.serialize().to_vec() })
 }
 
+/// How many bytes are absorbed into `state`; `None` if it is none of ours.
+pub(super) fn absorbed_len(algorithm: Algorithm, state: &[u8]) -> Option<u64> {
+    let blocks = match algorithm {
+        Algorithm::Sha224 => blocks::<Sha224, 4>(state),
+        Algorithm::Sha256 => blocks::<Sha256, 4>(state),
+        Algorithm::Sha384 => blocks::<Sha384, 8>(state),
+        Algorithm::Sha512 => blocks::<Sha512, 8>(state),
+        Algorithm::Sha512_256 => blocks::<Sha512_256, 8>(state),
+        Algorithm::Blake3 => None,
+    };
+    let block_len = match algorithm {
+        Algorithm::Sha224 | Algorithm::Sha256 => 64,
+        Algorithm::Sha384 | Algorithm::Sha512 | Algorithm::Sha512_256 | Algorithm::Blake3 => 128,
+    };
+    u64::try_from(blocks? * block_len).ok()
+}
+
 fn restore<D: SerializableState, const WORD_LEN: usize>(state: &[u8]) -> Option<D> {
+    blocks::<D, WORD_LEN>(state)?;
+    D::deserialize(<&SerializedState<D>>::try_from(state).ok()?).ok()
+}
+
+/// How many blocks are absorbed into `state`.
+fn blocks<D: SerializableState, const WORD_LEN: usize>(state: &[u8]) -> Option<u128> {
     let saved = <&SerializedState<D>>::try_from(state).ok()?;
     // The counter is twice as long as a word.
     let (blocks, buffer) = saved[WORDS * WORD_LEN..].split_at(2 * WORD_LEN);
     let blocks = blocks.iter().rev().fold(0, |sum, &byte| sum << 8 | u128::from(byte));
-    if blocks > BLOCKS_MAX || buffer.iter().any(|&byte| byte != 0) {
-        return None;
-    }
-    D::deserialize(saved).ok()
+    let is_ours = blocks <= BLOCKS_MAX && buffer.iter().all(|&byte| byte == 0);
+    is_ours.then_some(blocks)
 }
 
 #[cfg(test)]

@@ -47,6 +47,11 @@ impl WideAndPairs {
         Avx512::detect(cpu).map(|wide| Self { wide, pairs: ShaNi::detect(cpu) })
     }
 
+    /// What hashes two messages.
+    pub(super) const fn pairs(self) -> Option<ShaNi> {
+        self.pairs
+    }
+
     /// Fewer messages are hashed faster without the wide kernel (measured on Zen 4).
     const fn live_min(self) -> usize {
         if self.pairs.is_some() { LANES } else { 2 }

@@ -8,7 +8,8 @@
 //! Invariant: a lane reads only its message; the padded end of it is a copy.
 
 use super::cpu::{Cpu, Feature};
-use super::fips180::{BLOCK_LEN_256 as BLOCK_LEN, K_256, initial_256};
+pub(super) use super::fips180::BLOCK_LEN_256 as BLOCK_LEN;
+use super::fips180::{K_256, initial_256};
 use super::lanes::{Blocks, Columns};
 use super::portable;
 use ipc_proto::Algorithm;

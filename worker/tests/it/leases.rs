@@ -17,12 +17,12 @@ fn occupy(peer: &mut Peer, endless: &File) -> LeaseId {
 }
 
 #[test]
-fn a_worker_is_ready_for_a_batch_a_thread_and_two_more() {
+fn a_worker_is_ready_for_two_batches_a_thread_and_one_more() {
     for threads in ["1", "3"] {
         let controller = Controller::new();
         let _worker = Worker::start(&controller, &["--threads", threads]);
         let (_, credit) = controller.welcome();
-        assert_eq!(credit, threads.parse::<u16>().unwrap() + 2);
+        assert_eq!(credit, 2 * threads.parse::<u16>().unwrap() + 1);
     }
 }
 

@@ -93,8 +93,14 @@ fn number_of(file: &Named) -> FileNumber {
 /// The dataset that work needs.
 pub(super) fn dataset_of(work: &Work) -> Option<&str> {
     match work {
-        Work::Names { dataset, .. } | Work::NamedPart { dataset, .. } => Some(dataset),
-        Work::Files { .. } | Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) => None,
+        Work::Names { dataset, .. }
+        | Work::NamedPart { dataset, .. }
+        | Work::NamedRest { dataset, .. } => Some(dataset),
+        Work::Files { .. }
+        | Work::Messages { .. }
+        | Work::Part { .. }
+        | Work::Piece(_)
+        | Work::Rest { .. } => None,
     }
 }
 
@@ -102,9 +108,50 @@ pub(super) fn dataset_of(work: &Work) -> Option<&str> {
 pub(super) fn files_of(work: &Work, passed: Vec<FileNumber>) -> Vec<FileNumber> {
     match work {
         Work::Names { files, .. } => files.iter().map(number_of).collect(),
-        Work::NamedPart { file, .. } => vec![number_of(file)],
-        Work::Files { .. } | Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) => passed,
+        Work::NamedPart { file, .. } | Work::NamedRest { file, .. } => vec![number_of(file)],
+        Work::Files { .. }
+        | Work::Messages { .. }
+        | Work::Part { .. }
+        | Work::Piece(_)
+        | Work::Rest { .. } => passed,
     }
+}
+
+/// The one file that `work` is the SHA-2 of as a whole, and where it starts.
+pub(super) fn whole_of(algorithm: Algorithm, work: &Work) -> Option<(Stamp, u64)> {
+    let whole = match work {
+        Work::Files { files } if files.len() == 1 => Some((files[0], 0)),
+        Work::Names { files, .. } if files.len() == 1 => Some((files[0].stamp, 0)),
+        Work::Rest { file, offset, .. } => Some((*file, *offset)),
+        Work::NamedRest { file, offset, .. } => Some((file.stamp, *offset)),
+        Work::Files { .. }
+        | Work::Names { .. }
+        | Work::Messages { .. }
+        | Work::Part { .. }
+        | Work::NamedPart { .. }
+        | Work::Piece(_) => None,
+    };
+    whole.filter(|_| algorithm != Algorithm::Blake3)
+}
+
+/// Whether it starts from what only a liar can have said.
+pub(super) fn starts_from_a_lie(work: &Work) -> bool {
+    matches!(work, Work::Rest { state, .. } | Work::NamedRest { state, .. } if *state == false_state())
+}
+
+/// The state after the first `offset` bytes of file `number`: says what it covers.
+pub(super) fn state_at(algorithm: Algorithm, number: FileNumber, offset: u64) -> Blob {
+    Blob(part_value(number, 0, offset, algorithm as u64))
+}
+
+/// A state that only a liar tells, and that is worth nothing.
+pub(super) fn false_state() -> Blob {
+    Blob(vec![0xee; 32])
+}
+
+/// A state of which nobody can see that it is wrong.
+pub(super) fn poisoned_state() -> Blob {
+    Blob(vec![0xdd; 32])
 }
 
 /// What a worker that does its best answers.
@@ -120,6 +167,17 @@ pub(super) fn compute(algorithm: Algorithm, work: &Work, files: &[FileNumber]) -
                 } else {
                     outputs.extend(file_digest(algorithm, number));
                 }
+            }
+        }
+        Work::Rest { offset, state, .. } | Work::NamedRest { offset, state, .. } => {
+            assert_ne!(*state, poisoned_state(), "the state of a worker that was found out");
+            if *state == false_state() {
+                failures.push((0, Failure::Invalid));
+            } else if is_unreadable(files[0]) {
+                failures.push((0, Failure::Changed));
+            } else {
+                assert_eq!(*state, state_at(algorithm, files[0], *offset), "the file's start");
+                outputs = file_digest(algorithm, files[0]);
             }
         }
         Work::Messages { lens, data } => {

@@ -22,6 +22,10 @@ pub(super) struct Tally {
     pub(super) lies: u64,
     pub(super) contradicted: u64,
     pub(super) disputed: u64,
+    pub(super) progress: u64,
+    pub(super) resumed: u64,
+    pub(super) started_over: u64,
+    pub(super) found_out: u64,
     pub(super) trace: Vec<String>,
 }
 
@@ -36,7 +40,7 @@ impl Tally {
         assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 
-    fn counts(&self) -> [u64; 19] {
+    fn counts(&self) -> [u64; 23] {
         [
             self.resolved,
             self.failed,
@@ -57,10 +61,14 @@ impl Tally {
             self.contradicted,
             self.lies,
             self.checks,
+            self.progress,
+            self.resumed,
+            self.started_over,
+            self.found_out,
         ]
     }
 
-    fn counts_mut(&mut self) -> [&mut u64; 19] {
+    fn counts_mut(&mut self) -> [&mut u64; 23] {
         [
             &mut self.resolved,
             &mut self.failed,
@@ -81,6 +89,10 @@ impl Tally {
             &mut self.contradicted,
             &mut self.lies,
             &mut self.checks,
+            &mut self.progress,
+            &mut self.resumed,
+            &mut self.started_over,
+            &mut self.found_out,
         ]
     }
 }

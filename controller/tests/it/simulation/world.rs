@@ -1,5 +1,7 @@
 //! The peers of the simulated core, and the judge.
 
+mod judge;
+
 use super::model::{self, FileNumber, Random};
 use super::tally::Tally;
 use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, WorkerId};
@@ -24,6 +26,8 @@ struct Worker {
     name: u64,
     datasets: Vec<String>,
     queue: VecDeque<(LeaseId, u32, Algorithm, Work, Vec<FileNumber>)>,
+    /// How far it is with each lease that it reported of.
+    done: BTreeMap<LeaseId, u64>,
     /// Answers already given, to be given again.
     given: Vec<WorkerReply>,
     hung: bool,
@@ -73,6 +77,8 @@ pub(super) struct World {
     calm: bool,
     traced: bool,
     tally: Tally,
+    /// Who said how far each file is, of those that count: nothing before the last is read again.
+    reported: BTreeMap<FileNumber, Vec<(u64, u64)>>,
 }
 
 impl World {
@@ -102,6 +108,7 @@ impl World {
             calm: false,
             traced: false,
             tally: Tally::default(),
+            reported: BTreeMap::new(),
         }
     }
 
@@ -198,6 +205,7 @@ impl World {
                 }
             }
             43 => self.say_nonsense(),
+            44 => self.lie_about_progress(),
             _ => {}
         }
     }
@@ -237,7 +245,8 @@ impl World {
             planes: Planes { descriptors: true, inline: true, datasets: datasets.clone() },
         };
         let queue = VecDeque::new();
-        let worker = Worker { name, datasets, queue, given: Vec::new(), hung: false };
+        let worker =
+            Worker { name, datasets, queue, done: BTreeMap::new(), given: Vec::new(), hung: false };
         self.workers.insert(id, worker);
         self.step(Event::WorkerJoined(id, intro));
         self.step(Event::WorkerSaid(id, WorkerReply::Credit { batches: threads + 2 }));
@@ -250,7 +259,13 @@ impl World {
     }
 
     fn work(&mut self, id: WorkerId) {
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.hung) else { return };
+        if self.workers.get(&id).is_none_or(|worker| worker.hung) {
+            return;
+        }
+        if self.random.chance(40) && self.come_forward(id, None) {
+            return;
+        }
+        let worker = self.workers.get_mut(&id).expect("it lives");
         let Some((lease, attempt, algorithm, work, files)) = worker.queue.pop_front() else {
             return self.step(Event::WorkerSaid(id, WorkerReply::Heartbeat));
         };
@@ -267,7 +282,84 @@ impl World {
         }
         let reply = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 50, outputs, failures };
         worker.given.push(reply.clone());
+        if model::whole_of(algorithm, &work).is_some() {
+            // What comes next of this file is a check, or a new start.
+            self.reported.remove(&files[0]);
+        }
+        if failures_say_invalid(&reply) {
+            self.tally.started_over += 1;
+        }
         self.step(Event::WorkerSaid(id, reply));
+    }
+
+    /// Says how far the worker is with what is next, if that is one SHA-2 file: with another `state`
+    /// than the right one, if that is asked for. Says whether it did.
+    fn come_forward(&mut self, id: WorkerId, state: Option<Blob>) -> bool {
+        let worker = self.workers.get_mut(&id).expect("it lives");
+        let Some((lease, attempt, algorithm, work, files)) = worker.queue.front() else {
+            return false;
+        };
+        let Some((stamp, start)) = model::whole_of(*algorithm, work) else { return false };
+        let before = worker.done.get(lease).copied().unwrap_or(start);
+        let blocks = (stamp.size - before) / 128;
+        let is_bad = model::starts_from_a_lie(work);
+        if blocks == 0 || is_bad || model::is_poison(files[0]) {
+            return false;
+        }
+        let offset = before + 128 * (1 + self.random.below(blocks));
+        let state = state.unwrap_or_else(|| model::state_at(*algorithm, files[0], offset));
+        worker.done.insert(*lease, offset);
+        let points = self.reported.entry(files[0]).or_default();
+        points.push((worker.name, offset));
+        self.tally.progress += 1;
+        let (lease, attempt) = (*lease, *attempt);
+        let reply = WorkerReply::Progress { lease, attempt, file: stamp, offset, state };
+        self.step(Event::WorkerSaid(id, reply));
+        true
+    }
+
+    /// Says of a file what is not so: in a form that shows it, or found out by its next reader, or
+    /// because the worker lies once more.
+    fn lie_about_progress(&mut self) {
+        let Some(id) = Self::pick(&mut self.random, &self.workers) else { return };
+        match self.random.below(3) {
+            0 => {
+                let Some((lease, attempt, algorithm, work, _)) = self.workers[&id].queue.front()
+                else {
+                    return;
+                };
+                let (lease, attempt) = (*lease, *attempt);
+                let whole = model::whole_of(*algorithm, work);
+                let offset = whole.map_or(128, |(_, start)| start.max(128));
+                let before = self.workers[&id].done.get(&lease).copied();
+                // Not forward, not of a whole file, or not of that one: which nobody can see of the
+                // first that is said of a descriptor.
+                if before.is_none() && matches!(work, Work::Files { .. }) && whole.is_some() {
+                    return;
+                }
+                let file = Stamp { size: 1 << 40, mtime_ns: 77, ctime_ns: 0 };
+                let state = model::poisoned_state();
+                let reply = WorkerReply::Progress { lease, attempt, file, offset, state };
+                self.step(Event::WorkerSaid(id, reply));
+            }
+            1 => {
+                if self.come_forward(id, Some(model::false_state())) {
+                    self.kill(id);
+                }
+            }
+            _ => {
+                if self.come_forward(id, Some(model::poisoned_state())) {
+                    let (lease, attempt, ..) = self.workers[&id].queue[0];
+                    let (outputs, failures) = (Blob(vec![0; 7]), Vec::new());
+                    let (credit, busy_us) = (1, 0);
+                    self.step(Event::WorkerSaid(
+                        id,
+                        WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures },
+                    ));
+                    self.tally.found_out += 1;
+                }
+            }
+        }
     }
 
     fn answer_again(&mut self) {
@@ -283,7 +375,8 @@ impl World {
     fn answer_wrongly(&mut self) {
         let Some(id) = Self::pick(&mut self.random, &self.workers) else { return };
         let Some((lease, attempt, ..)) = self.workers[&id].queue.front().cloned() else { return };
-        let outputs = Blob(vec![0; 7]);
+        // As long as no output is, of however many items.
+        let outputs = Blob(vec![0; 1001]);
         let failures = Vec::new();
         let reply = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 0, outputs, failures };
         self.step(Event::WorkerSaid(id, reply));
@@ -484,7 +577,7 @@ impl World {
                 request.check().expect("what is sent fits the protocol");
                 assert_eq!(request.descriptors_len(), files.len());
                 if let Some(worker) = self.workers.get_mut(&id) {
-                    Self::take_request(&mut self.tally, worker, request, files);
+                    Self::take_request(&mut self.tally, &self.reported, worker, request, files);
                 }
             }
             Action::CloseClient(client, _) => {
@@ -494,113 +587,14 @@ impl World {
             Action::CloseWorker(worker, _) => {
                 lost.insert(worker);
             }
-            Action::Quarantined(..) => self.tally.quarantined += 1,
+            Action::Quarantined(worker, _) => {
+                self.tally.quarantined += 1;
+                self.distrust(worker);
+            }
         }
     }
+}
 
-    fn take_request(
-        tally: &mut Tally,
-        worker: &mut Worker,
-        request: WorkerRequest,
-        files: Vec<FileNumber>,
-    ) {
-        match request {
-            WorkerRequest::Assign { lease, attempt, algorithm, work, check } => {
-                tally.checks += u64::from(check);
-                if matches!(work, Work::Piece(ipc_proto::message::Piece::Merge { .. })) {
-                    tally.merges += 1;
-                }
-                if let Some(dataset) = model::dataset_of(&work) {
-                    assert!(worker.datasets.iter().any(|name| name == dataset), "{dataset}");
-                    tally.named += work.items_len() as u64;
-                    tally.named_parts += u64::from(matches!(work, Work::NamedPart { .. }));
-                }
-                let files = model::files_of(&work, files);
-                worker.queue.push_back((lease, attempt, algorithm, work, files));
-            }
-            WorkerRequest::Revoke { leases } => {
-                worker.queue.retain(|(lease, ..)| !leases.contains(lease));
-            }
-            WorkerRequest::Heartbeat | WorkerRequest::Shutdown => {}
-        }
-    }
-
-    fn take_reply(&mut self, id: ClientId, reply: ClientReply) {
-        let seed = self.seed;
-        let client = self.clients.get_mut(&id).expect("replies go to living clients");
-        match reply {
-            ClientReply::Opened { job, window, .. } => {
-                client.jobs.get_mut(&job.0).expect("opened").window = window;
-            }
-            ClientReply::Window { job, window } => {
-                let job = client.jobs.get_mut(&job.0).expect("opened");
-                assert_eq!(job.window, Window::default(), "seed {seed}: windows open once");
-                job.window = window;
-                self.tally.waited_windows += 1;
-            }
-            ClientReply::Results { job, runs, outputs, failures } => {
-                let job = client.jobs.get_mut(&job.0).expect("results are of living jobs");
-                let indexes = runs.iter().flat_map(|run| run.first..run.first + u64::from(run.len));
-                let indexes: Vec<u64> = indexes.collect();
-                let digests_len = indexes.len() - failures.len();
-                let output_len = outputs.len().checked_div(digests_len).unwrap_or(0);
-                let mut outputs = outputs.chunks(output_len.max(1));
-                let failures: BTreeMap<u32, Failure> = failures.into_iter().collect();
-                for (position, index) in (0..).zip(indexes) {
-                    let (want, bytes) = job
-                        .want
-                        .remove(&index)
-                        .unwrap_or_else(|| panic!("seed {seed}: item {index} came twice"));
-                    job.bytes_out -= bytes;
-                    job.resolved += 1;
-                    self.tally.resolved += 1;
-                    match (failures.get(&position), want) {
-                        (Some(Failure::WorkersLost { .. }), Want::Digest(_)) => {
-                            assert!(!self.calm || seed > 0);
-                            self.tally.lost_items += 1;
-                            job.failed += 1;
-                        }
-                        (Some(Failure::UnknownDataset), Want::Unknown) => {
-                            self.tally.unknown_datasets += 1;
-                            job.failed += 1;
-                        }
-                        (Some(_), Want::Failure) => {
-                            self.tally.failed += 1;
-                            job.failed += 1;
-                        }
-                        (Some(Failure::Disputed), Want::Digest(_) | Want::Step) => {
-                            assert!(self.liar.is_some(), "seed {seed}: nobody lies");
-                            self.tally.disputed += 1;
-                            job.failed += 1;
-                        }
-                        (Some(Failure::WorkersLost { .. }), Want::Step) => job.failed += 1,
-                        (None, Want::Digest(want)) => {
-                            assert_eq!(outputs.next(), Some(&want[..]), "seed {seed}: {index}");
-                        }
-                        (None, Want::Step) => assert!(outputs.next().is_some()),
-                        (got, want) => panic!("seed {seed}: item {index}: {got:?}, not {want:?}"),
-                    }
-                }
-                assert_eq!(outputs.next(), None);
-            }
-            ClientReply::Finished { job, items, failed } => {
-                let job = client.jobs.remove(&job.0).expect("finished once");
-                assert!(job.want.is_empty() && job.left == 0, "seed {seed}: nothing is lost");
-                assert_eq!((items, failed), (job.resolved, job.failed), "seed {seed}");
-                self.tally.finished += 1;
-            }
-            ClientReply::Cancelled { job, unresolved } => {
-                let job = client.jobs.remove(&job.0).expect("cancelled once");
-                assert_eq!(unresolved, job.want.len() as u64, "seed {seed}");
-                self.tally.cancelled += 1;
-            }
-            ClientReply::Rejected { job, .. } => {
-                client.jobs.remove(&job.0);
-            }
-            ClientReply::Suspect { .. } => {
-                panic!("seed {seed}: where one lies everything is checked")
-            }
-            ClientReply::Status(_) | ClientReply::Ready { .. } => {}
-        }
-    }
+fn failures_say_invalid(reply: &WorkerReply) -> bool {
+    matches!(reply, WorkerReply::Done { failures, .. } if *failures == [(0, Failure::Invalid)])
 }

@@ -1,0 +1,275 @@
+//! Histories of one large SHA-2 file that goes from worker to worker.
+
+use crate::tables::{CLIENT, JOB, Table};
+use hashcluster_controller::core::{Action, Event, Fault, Limits, WorkerId};
+use ipc_proto::message::{
+    ClientReply, ClientRequest, Failure, Failures, LeaseId, Planes, Stamp, Work, WorkerHealth,
+    WorkerReply, WorkerRequest,
+};
+use ipc_proto::{Algorithm, Blob};
+use std::time::Duration;
+
+const SIZE: u64 = 1 << 40;
+const FILE: Stamp = Stamp { size: SIZE, mtime_ns: 0, ctime_ns: 0 };
+
+/// One file of `algorithm` waits.
+fn table(algorithm: Algorithm) -> Table {
+    let mut table = Table::new(Limits::default());
+    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+    table.send_files(0, &[SIZE]);
+    table.told();
+    table
+}
+
+fn progress(table: &mut Table, worker: u64, lease: u64, attempt: u32, offset: u64, state: u8) {
+    let (lease, state) = (LeaseId(lease), Blob(vec![state]));
+    table.hear(worker, WorkerReply::Progress { lease, attempt, file: FILE, offset, state });
+}
+
+fn answer(table: &mut Table, worker: u64, lease: u64, attempt: u32, failures: Failures) {
+    table.done(worker, (LeaseId(lease), attempt), u8::from(failures.is_empty()), failures);
+}
+
+/// What was assigned since the last look: worker, attempt, where it starts and with which state.
+fn assigned(table: &mut Table) -> Vec<(u64, u32, u64, u8)> {
+    let actions = std::mem::take(&mut table.actions);
+    let work = |action| {
+        let Action::ToWorker(worker, WorkerRequest::Assign { attempt, work, .. }, files) = action
+        else {
+            return None;
+        };
+        assert_eq!(files, [0], "the file rides along");
+        if let Work::Rest { file: FILE, offset, state } = work {
+            return Some((worker.0, attempt, offset, state[0]));
+        }
+        assert_eq!(work, Work::Files { files: vec![FILE] });
+        Some((worker.0, attempt, 0, 0))
+    };
+    actions.into_iter().filter_map(work).collect()
+}
+
+fn bytes_of(table: &Table, worker: usize) -> u64 {
+    table.core.status(table.now, 9).workers[worker].bytes
+}
+
+#[test]
+fn another_worker_goes_on_where_the_lost_one_stood() {
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    assert_eq!(assigned(&mut table), [(1, 1, 0, 0)]);
+    progress(&mut table, 1, 0, 1, 1 << 33, 5);
+    progress(&mut table, 1, 0, 1, 1 << 34, 6);
+    assert_eq!(bytes_of(&table, 0), 1 << 34, "what is absorbed shows at once");
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    table.join(2, 1);
+    assert_eq!(assigned(&mut table), [(2, 2, 1 << 34, 6)]);
+    answer(&mut table, 2, 1, 2, vec![]);
+    let [ClientReply::Results { failures, .. }] = &table.told()[..] else { panic!("a digest") };
+    assert_eq!(failures, &[]);
+    assert_eq!(bytes_of(&table, 0), SIZE - (1 << 34), "the second read only the rest");
+    assert_eq!(table.core.status(table.now, 9).counters.bytes, SIZE, "no byte counts twice");
+}
+
+#[test]
+fn what_came_forward_may_be_lost_on_more_than_three_workers_but_not_for_ever() {
+    let mut table = table(Algorithm::Sha512);
+    let mut told = Vec::new();
+    let mut lost = 0;
+    while told.is_empty() {
+        table.join(lost + 1, 1);
+        let attempt = u32::try_from(lost + 1).unwrap();
+        assert_eq!(assigned(&mut table).len(), 1, "attempt {attempt}");
+        progress(&mut table, lost + 1, lost, attempt, 128 * (lost + 1), 1);
+        table.step(Event::WorkerLeft(WorkerId(lost + 1)));
+        lost += 1;
+        told = table.told();
+    }
+    let failed = Failure::WorkersLost { attempts: 16 };
+    assert!(matches!(&told[..], [ClientReply::Results { failures, .. }]
+        if *failures == [(0, failed)]));
+    assert_eq!(lost, 16);
+}
+
+#[test]
+fn progress_renews_the_deadline_which_a_silent_lease_passes_however_large_its_file_is() {
+    // 60 s, and 4 GiB at 4 MB/s.
+    let deadline = Duration::from_secs(60 + 1073);
+    let beat = |table: &mut Table, time: Duration| {
+        for _ in 0..time.as_secs() / 4 {
+            table.hear(1, WorkerReply::Heartbeat);
+            table.wait(Duration::from_secs(4));
+        }
+    };
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    for round in 1..=3 {
+        beat(&mut table, deadline - Duration::from_secs(8));
+        progress(&mut table, 1, 0, 1, round << 32, 9);
+    }
+    assert_eq!(assigned(&mut table).len(), 1, "the first worker still has it");
+    beat(&mut table, deadline + Duration::from_secs(8));
+    table.hear(1, WorkerReply::Credit { batches: 1 });
+    assert_eq!(assigned(&mut table), [(1, 2, 3 << 32, 9)], "where it stood, again");
+}
+
+#[test]
+fn progress_that_cannot_be_is_a_wrong_answer() {
+    type Case = (&'static str, Algorithm, u64, Stamp);
+    let cases: [Case; 4] = [
+        ("not forward", Algorithm::Sha256, 1024, FILE),
+        ("back", Algorithm::Sha256, 896, FILE),
+        ("of another stamp", Algorithm::Sha256, 2048, Stamp { mtime_ns: 1, ..FILE }),
+        ("no SHA-2", Algorithm::Blake3, 2048, FILE),
+    ];
+    for (what, algorithm, offset, file) in cases {
+        let mut table = table(algorithm);
+        table.join(1, 1);
+        table.actions.clear();
+        if algorithm != Algorithm::Blake3 {
+            progress(&mut table, 1, 0, 1, 1024, 5);
+        }
+        assert_eq!(table.actions, [], "{what}: the first is good");
+        let (lease, state) = (LeaseId(0), Blob(vec![5]));
+        table.hear(1, WorkerReply::Progress { lease, attempt: 1, file, offset, state });
+        let fault = Fault::WrongAnswer(lease);
+        assert!(table.actions.contains(&Action::Quarantined(WorkerId(1), fault)), "{what}");
+        table.actions.clear();
+        if algorithm != Algorithm::Blake3 {
+            table.join(2, 1);
+            assert_eq!(assigned(&mut table), [(2, 2, 0, 0)], "{what}: from the start");
+        }
+    }
+}
+
+#[test]
+fn progress_of_several_files_or_of_another_than_was_named_is_a_wrong_answer() {
+    let mut table = Table::with_datasets(Limits::default(), &["d"]);
+    let algorithm = Algorithm::Sha256;
+    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+    table.send_files(0, &[1000, 1000]);
+    table.join(1, 1);
+    let file = Stamp { size: 1000, ..Stamp::default() };
+    let (lease, attempt, state) = (LeaseId(0), 1, Blob(vec![1]));
+    table.hear(1, WorkerReply::Progress { lease, attempt, file, offset: 128, state });
+    let health = |table: &Table, i: usize| table.core.status(table.now, 9).workers[i].health;
+    assert_eq!(health(&table, 0), WorkerHealth::Quarantined);
+
+    for (mtime_ns, ctime_ns, want) in
+        [(7, 8, WorkerHealth::Ready), (8, 8, WorkerHealth::Quarantined)]
+    {
+        let mut table = Table::with_datasets(Limits::default(), &["d"]);
+        table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+        let stamp = Stamp { size: SIZE, mtime_ns: 7, ctime_ns: 1 };
+        let named = ipc_proto::message::Named { path: Blob(b"f".to_vec()), stamp };
+        let (dataset, files) = ("d".to_owned(), vec![named]);
+        let request = ClientRequest::Names { job: JOB, first: 0, dataset, files };
+        table.step(Event::ClientSaid(CLIENT, request, vec![]));
+        let datasets = vec!["d".to_owned()];
+        table.join_with(1, 1, Planes { descriptors: false, inline: true, datasets });
+        let file = Stamp { size: SIZE, mtime_ns, ctime_ns };
+        let (lease, attempt, state) = (LeaseId(0), 1, Blob(vec![1]));
+        table.hear(1, WorkerReply::Progress { lease, attempt, file, offset: 128, state });
+        assert_eq!(health(&table, 0), want, "modified at {mtime_ns}");
+    }
+}
+
+#[test]
+fn progress_of_a_lease_that_passed_on_is_dropped_and_of_a_foreign_one_closes() {
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    progress(&mut table, 1, 0, 2, 1024, 5);
+    assert_eq!(table.core.status(table.now, 9).counters.answers_stale, 1, "another attempt");
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    table.join(2, 1);
+    table.join(3, 1);
+    table.actions.clear();
+    progress(&mut table, 2, 0, 1, 1024, 5);
+    assert_eq!(table.core.status(table.now, 9).counters.answers_stale, 2, "a lease of before");
+    assert_eq!(bytes_of(&table, 0), 0);
+    progress(&mut table, 3, 1, 2, 1024, 5);
+    let closed = Action::CloseWorker(WorkerId(3), Fault::ForeignLease(LeaseId(1)));
+    assert!(table.actions.contains(&closed), "{:?}", table.actions);
+}
+
+#[test]
+fn what_depends_on_a_worker_in_quarantine_is_begun_again() {
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    progress(&mut table, 1, 0, 1, 1024, 5);
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    table.join(2, 1);
+    progress(&mut table, 2, 1, 2, 2048, 6);
+    table.actions.clear();
+    // The first one comes back under its name, and is found out over another file.
+    table.join_with(1, 1, Planes { descriptors: true, inline: true, datasets: vec![] });
+    table.send_files(1, &[SIZE]);
+    table.done(1, (LeaseId(2), 1), 3, vec![]);
+    let revoke = WorkerRequest::Revoke { leases: vec![LeaseId(1)] };
+    assert!(table.actions.contains(&Action::ToWorker(WorkerId(2), revoke, vec![])));
+    table.actions.clear();
+    answer(&mut table, 2, 1, 2, vec![]);
+    assert_eq!(table.told(), [], "the digest that began with it does not count");
+}
+
+#[test]
+fn a_state_that_the_next_worker_does_not_take_is_forgotten() {
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    progress(&mut table, 1, 0, 1, 1024, 5);
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    table.join(2, 1);
+    assert_eq!(assigned(&mut table), [(1, 1, 0, 0), (2, 2, 1024, 5)]);
+    answer(&mut table, 2, 1, 2, vec![(0, Failure::Invalid)]);
+    assert_eq!(assigned(&mut table), [(2, 3, 0, 0)], "from the start");
+    answer(&mut table, 2, 2, 3, vec![(0, Failure::Invalid)]);
+    assert_eq!(table.told().len(), 1, "what is invalid from the start is a failure");
+}
+
+/// Which files which worker is given, as these lengths of `algorithm` come.
+fn shared_out(algorithm: Algorithm, workers: u64, sizes: &[u64]) -> Vec<(u64, u64)> {
+    let mut table = Table::new(Limits::default());
+    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+    for worker in 1..=workers {
+        table.join(worker, 9);
+    }
+    for (first, size) in (0..).zip(sizes) {
+        table.send_files(first, &[*size]);
+    }
+    table.assigned().into_iter().map(|(worker, _, files)| (worker, files[0])).collect()
+}
+
+#[test]
+fn two_long_files_go_beside_each_other_only_where_no_thread_is_idle() {
+    let long = 1 << 30;
+    let of = |workers, sizes: &[u64]| shared_out(Algorithm::Sha256, workers, sizes);
+    assert_eq!(of(1, &[long; 3]), [(1, 0), (1, 1)], "two and no more");
+    assert_eq!(of(2, &[long; 2]), [(1, 0), (2, 1)], "one each");
+    assert_eq!(of(2, &[long; 5]), [(1, 0), (2, 1), (1, 2), (2, 3)]);
+    assert_eq!(of(1, &[long, 31 << 20]), [(1, 0)], "too short");
+    assert_eq!(of(1, &[long, 10, long]), [(1, 0)], "what is short must not wait for ever");
+    assert_eq!(shared_out(Algorithm::Sha512, 1, &[long; 2]), [(1, 0)], "nothing is gained");
+}
+
+#[test]
+fn what_a_worker_was_lost_over_goes_alone() {
+    let mut table = Table::new(Limits::default());
+    table.say(
+        ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 },
+        &[],
+    );
+    table.join(1, 9);
+    table.send_files(0, &[1 << 30, 1 << 30]);
+    let files = |table: &mut Table| -> Vec<u64> {
+        table.assigned().into_iter().map(|(_, _, files)| files[0]).collect()
+    };
+    assert_eq!(files(&mut table), [0, 1]);
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    table.join(2, 9);
+    assert_eq!(files(&mut table), [0], "either may have been the reason");
+    table.send_files(2, &[1 << 30]);
+    assert_eq!(files(&mut table), [], "so nothing is risked beside it");
+    table.done(2, (LeaseId(2), 2), 1, vec![]);
+    assert_eq!(files(&mut table), [1]);
+    table.done(2, (LeaseId(3), 2), 1, vec![]);
+    assert_eq!(files(&mut table), [2]);
+}

@@ -1,0 +1,128 @@
+//! What the core sends to its peers, held against the model.
+
+use super::*;
+
+impl World {
+    /// Nothing counts any more that depends on what `worker` said.
+    pub(super) fn distrust(&mut self, worker: WorkerId) {
+        let Some(name) = self.workers.get(&worker).map(|worker| worker.name) else { return };
+        for points in self.reported.values_mut() {
+            if let Some(first) = points.iter().position(|(by, _)| *by == name) {
+                points.truncate(first);
+            }
+        }
+    }
+
+    pub(super) fn take_request(
+        tally: &mut Tally,
+        reported: &BTreeMap<FileNumber, Vec<(u64, u64)>>,
+        worker: &mut Worker,
+        request: WorkerRequest,
+        files: Vec<FileNumber>,
+    ) {
+        match request {
+            WorkerRequest::Assign { lease, attempt, algorithm, work, check } => {
+                tally.checks += u64::from(check);
+                if matches!(work, Work::Piece(ipc_proto::message::Piece::Merge { .. })) {
+                    tally.merges += 1;
+                }
+                if let Some(dataset) = model::dataset_of(&work) {
+                    assert!(worker.datasets.iter().any(|name| name == dataset), "{dataset}");
+                    tally.named += work.items_len() as u64;
+                    tally.named_parts += u64::from(matches!(work, Work::NamedPart { .. }));
+                }
+                let files = model::files_of(&work, files);
+                if let Some((_, start)) = model::whole_of(algorithm, &work) {
+                    let last = reported.get(&files[0]).and_then(|points| points.last());
+                    let want = last.map_or(0, |(_, offset)| *offset);
+                    assert_eq!(start, want, "file {} is read from where it stood on", files[0]);
+                    tally.resumed += u64::from(start > 0);
+                }
+                worker.queue.push_back((lease, attempt, algorithm, work, files));
+            }
+            WorkerRequest::Revoke { leases } => {
+                worker.queue.retain(|(lease, ..)| !leases.contains(lease));
+            }
+            WorkerRequest::Heartbeat | WorkerRequest::Shutdown => {}
+        }
+    }
+
+    pub(super) fn take_reply(&mut self, id: ClientId, reply: ClientReply) {
+        let seed = self.seed;
+        let client = self.clients.get_mut(&id).expect("replies go to living clients");
+        match reply {
+            ClientReply::Opened { job, window, .. } => {
+                client.jobs.get_mut(&job.0).expect("opened").window = window;
+            }
+            ClientReply::Window { job, window } => {
+                let job = client.jobs.get_mut(&job.0).expect("opened");
+                assert_eq!(job.window, Window::default(), "seed {seed}: windows open once");
+                job.window = window;
+                self.tally.waited_windows += 1;
+            }
+            ClientReply::Results { job, runs, outputs, failures } => {
+                let job = client.jobs.get_mut(&job.0).expect("results are of living jobs");
+                let indexes = runs.iter().flat_map(|run| run.first..run.first + u64::from(run.len));
+                let indexes: Vec<u64> = indexes.collect();
+                let digests_len = indexes.len() - failures.len();
+                let output_len = outputs.len().checked_div(digests_len).unwrap_or(0);
+                let mut outputs = outputs.chunks(output_len.max(1));
+                let failures: BTreeMap<u32, Failure> = failures.into_iter().collect();
+                for (position, index) in (0..).zip(indexes) {
+                    let (want, bytes) = job
+                        .want
+                        .remove(&index)
+                        .unwrap_or_else(|| panic!("seed {seed}: item {index} came twice"));
+                    job.bytes_out -= bytes;
+                    job.resolved += 1;
+                    self.tally.resolved += 1;
+                    match (failures.get(&position), want) {
+                        (Some(Failure::WorkersLost { .. }), Want::Digest(_)) => {
+                            assert!(!self.calm || seed > 0);
+                            self.tally.lost_items += 1;
+                            job.failed += 1;
+                        }
+                        (Some(Failure::UnknownDataset), Want::Unknown) => {
+                            self.tally.unknown_datasets += 1;
+                            job.failed += 1;
+                        }
+                        (Some(_), Want::Failure) => {
+                            self.tally.failed += 1;
+                            job.failed += 1;
+                        }
+                        (Some(Failure::Disputed), Want::Digest(_) | Want::Step) => {
+                            assert!(self.liar.is_some(), "seed {seed}: nobody lies");
+                            self.tally.disputed += 1;
+                            job.failed += 1;
+                        }
+                        (Some(Failure::WorkersLost { .. }), Want::Step) => job.failed += 1,
+                        (None, Want::Digest(want)) => {
+                            assert_eq!(outputs.next(), Some(&want[..]), "seed {seed}: {index}");
+                        }
+                        (None, Want::Step) => assert!(outputs.next().is_some()),
+                        (got, want) => panic!("seed {seed}: item {index}: {got:?}, not {want:?}"),
+                    }
+                }
+                assert_eq!(outputs.next(), None);
+            }
+            ClientReply::Finished { job, items, failed } => {
+                let job = client.jobs.remove(&job.0).expect("finished once");
+                assert!(job.want.is_empty() && job.left == 0, "seed {seed}: nothing is lost");
+                assert_eq!((items, failed), (job.resolved, job.failed), "seed {seed}");
+                self.tally.finished += 1;
+            }
+            ClientReply::Cancelled { job, unresolved } => {
+                let job = client.jobs.remove(&job.0).expect("cancelled once");
+                assert_eq!(unresolved, job.want.len() as u64, "seed {seed}");
+                self.tally.cancelled += 1;
+            }
+            ClientReply::Rejected { job, .. } => {
+                client.jobs.remove(&job.0);
+            }
+            reply @ ClientReply::Suspect { .. } => {
+                panic!("seed {seed}: where one lies all is checked: {reply:?}")
+            }
+            ClientReply::Status(_) | ClientReply::Ready { .. } => {}
+        }
+    }
+}
