@@ -1,0 +1,6 @@
+# For recipes that make sense only beside what this layer changes in recipes of others.
+
+python () {
+    if 'hashcluster' not in d.getVar('DISTROOVERRIDES').split(':'):
+        raise bb.parse.SkipRecipe('it needs DISTRO = "hashcluster"')
+}
