@@ -11,6 +11,7 @@ mod packages;
 mod release;
 mod steps;
 mod tools;
+mod yocto;
 
 use std::process::ExitCode;
 use tools::{Failure, cargo, run};
@@ -23,7 +24,8 @@ Usage: cargo xtask COMMAND
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck
   sim [SEEDS]     the controller's simulation with so many seeds [default: 10000]
   valgrind        the worker's kernels for AVX2 under valgrind, which knows no newer ones
-  bench [GROUP]…  benches of the real binaries; what follows goes to the bench program";
+  bench [GROUP]…  benches of the real binaries; what follows goes to the bench program
+  yocto COMMAND   checks of meta-hashcluster/ and kas/; `yocto --help` lists them";
 
 /// Backends that there have to be under valgrind.
 const VALGRIND_BACKENDS: &str = "avx2_x8,avx2_x4,blake3_avx2_x8";
@@ -45,6 +47,11 @@ fn main() -> ExitCode {
         },
         ["valgrind"] => valgrind(),
         ["bench", ref groups @ ..] => bench::bench(groups),
+        ["yocto", ref args @ ..] => match yocto::run(args) {
+            Err(yocto::Error::Usage(what)) => return misused(&what, yocto::USAGE),
+            Err(yocto::Error::Failed(failure)) => Err(failure),
+            Ok(()) => Ok(()),
+        },
         ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
             Ok(())
@@ -62,7 +69,11 @@ fn main() -> ExitCode {
 }
 
 fn usage(what: &str) -> ExitCode {
-    eprintln!("xtask: {what}\n{USAGE}");
+    misused(what, USAGE)
+}
+
+fn misused(what: &str, usage: &str) -> ExitCode {
+    eprintln!("xtask: {what}\n{usage}");
     ExitCode::from(2)
 }
 

@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Packages { missing: String, install: String },
     /// What was built or found is not as it should be.
     Wrong(String),
+    /// What it needs is not there, and was not asked for: neither passed nor failed.
+    Omitted { what: String, how: String },
     /// A step of a longer command.
     Step { name: &'static str, cause: Box<Failure> },
 }
@@ -25,6 +27,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Packages { .. } => ExitCode::from(3),
+            Self::Omitted { .. } => ExitCode::from(4),
             Self::Step { cause, .. } => cause.exit_code(),
             Self::Status { .. } | Self::NotRun { .. } | Self::Wrong(_) => ExitCode::FAILURE,
         }
@@ -40,6 +43,7 @@ impl fmt::Display for Failure {
                 write!(f, "missing on this machine: {missing}\n    install with: {install}")
             }
             Self::Wrong(what) => f.write_str(what),
+            Self::Omitted { what, how } => write!(f, "{what}: not run\n    {how}"),
             Self::Step { name, cause } => write!(f, "step '{name}': {cause}"),
         }
     }

@@ -9,9 +9,9 @@ BUSYBOX_SPLIT_SUID:hashcluster = "0"
 RDEPENDS:${PN}:remove:hashcluster = "busybox-inittab"
 RRECOMMENDS:${PN}:remove:hashcluster = "${PN}-udhcpc"
 do_install:append:hashcluster() {
-	rm -rf ${D}${sysconfdir}/default ${D}${sysconfdir}/init.d ${D}${sysconfdir}/mdev* \
-		${D}${sysconfdir}/inetd.conf ${D}${sysconfdir}/syslog* ${D}${sysconfdir}/udhcpc.d \
-		${D}${datadir}/udhcpc
+    rm -rf ${D}${sysconfdir}/default ${D}${sysconfdir}/init.d ${D}${sysconfdir}/mdev* \
+        ${D}${sysconfdir}/inetd.conf ${D}${sysconfdir}/syslog* ${D}${sysconfdir}/udhcpc.d \
+        ${D}${datadir}/udhcpc
 }
 # Without its scripts it would be empty, but it holds the links to the programs.
 ALLOW_EMPTY:${PN}-syslog:hashcluster = "1"

@@ -3,5 +3,5 @@ SBINCOMMANDS:hashcluster = "dropbear"
 BINCOMMANDS:hashcluster = ""
 
 do_install:append:hashcluster() {
-	rm -rf ${D}${sysconfdir}/default ${D}${sysconfdir}/init.d ${D}${sysconfdir}/dropbear
+    rm -rf ${D}${sysconfdir}/default ${D}${sysconfdir}/init.d ${D}${sysconfdir}/dropbear
 }

@@ -1,6 +1,5 @@
 SUMMARY = "Root of hashcluster's images: init, services, users"
-DESCRIPTION = "The files of qemu/rootfs, which the development image has too. It stands in for \
-base-files, base-passwd and the init scripts of BusyBox."
+DESCRIPTION = "The files of qemu/rootfs. They stand in for base-files, base-passwd and others' init."
 SECTION = "base"
 LICENSE = "MIT | Apache-2.0"
 LIC_FILES_CHKSUM = "\
@@ -24,16 +23,16 @@ do_compile[noexec] = "1"
 
 # What git keeps of a mode is one bit; the umask of whoever cloned is in the rest.
 do_install() {
-	install -d ${D}
-	cp -R ${S}/qemu/rootfs/. ${D}/
-	for dir in dev proc sys run tmp data var/lib/hashcluster; do
-		install -d ${D}/$dir
-	done
-	ln -s /run/service ${D}${sysconfdir}/service
-	ln -s /run/service ${D}${localstatedir}/service
-	chown -R root:root ${D}
-	chmod -R u=rwX,go=rX ${D}
-	chmod 0600 ${D}${sysconfdir}/shadow
+    install -d ${D}
+    cp -R ${S}/qemu/rootfs/. ${D}/
+    for dir in dev proc sys run tmp data var/lib/hashcluster; do
+        install -d ${D}/$dir
+    done
+    ln -s /run/service ${D}${sysconfdir}/service
+    ln -s /run/service ${D}${localstatedir}/service
+    chown -R root:root ${D}
+    chmod -R u=rwX,go=rX ${D}
+    chmod 0600 ${D}${sysconfdir}/shadow
 }
 
 PACKAGES = "${PN}"

@@ -1,10 +1,12 @@
 SUMMARY = "What hashcluster's images hold"
+DESCRIPTION = "What VMs and devices of either role have in common, and what each has beside it."
+
+LICENSE = "MIT"
 
 inherit hashcluster-distro packagegroup
 
 PACKAGES = "${PN}-base ${PN}-controller ${PN}-worker"
 
-SUMMARY:${PN}-base = "Init, settings, SSH and log"
 RDEPENDS:${PN}-base = "\
     busybox \
     busybox-syslog \
@@ -13,8 +15,5 @@ RDEPENDS:${PN}-base = "\
     hashcluster-conf \
 "
 
-SUMMARY:${PN}-controller = "A controller VM or device"
 RDEPENDS:${PN}-controller = "${PN}-base e2fsprogs-e2fsck hashcluster-controller"
-
-SUMMARY:${PN}-worker = "A worker VM or device"
 RDEPENDS:${PN}-worker = "${PN}-base hashcluster-worker"

@@ -17,15 +17,15 @@ deltask do_populate_sysroot
 
 # The same digest as qemu/dev-image.sh makes: over the bytes that VMs boot.
 do_deploy() {
-	install -m 0644 "${DEPLOY_DIR_IMAGE}/${KERNEL_IMAGETYPE}" ${DEPLOYDIR}/kernel
-	for role in controller worker; do
-		install -m 0644 "${DEPLOY_DIR_IMAGE}/hashcluster-image-$role-${MACHINE}${IMAGE_NAME_SUFFIX}.cpio.zst" \
-			${DEPLOYDIR}/initrd.$role
-	done
-	cd ${DEPLOYDIR}
-	digest=$(cat kernel initrd.controller initrd.worker | sha256sum | cut -c 1-40)
-	printf '%s\n' "digest sha256:$digest" "kernel $(cat ${PKGDATA_DIR}/kernel-depmod/kernel-abiversion 2>/dev/null || echo unknown)" \
-		'kind yocto' >image.txt
+    install -m 0644 "${DEPLOY_DIR_IMAGE}/${KERNEL_IMAGETYPE}" ${DEPLOYDIR}/kernel
+    for role in controller worker; do
+        install -m 0644 "${DEPLOY_DIR_IMAGE}/hashcluster-image-$role-${MACHINE}${IMAGE_NAME_SUFFIX}.cpio.zst" \
+            ${DEPLOYDIR}/initrd.$role
+    done
+    cd ${DEPLOYDIR}
+    digest=$(cat kernel initrd.controller initrd.worker | sha256sum | cut -c 1-40)
+    printf '%s\n' "digest sha256:$digest" "kernel $(cat ${PKGDATA_DIR}/kernel-depmod/kernel-abiversion 2>/dev/null || echo unknown)" \
+        'kind yocto' >image.txt
 }
 do_deploy[depends] += "\
     hashcluster-image-controller:do_image_complete \
