@@ -22,7 +22,8 @@ def main(bb, tree, downloads):
         )
         data.setVar("DL_DIR", str(downloads))
         data.setVar("BB_STRICT_CHECKSUM", "1")
-        data.setVar("FETCHCMD_wget", "/usr/bin/env wget --tries=3 --timeout=60 --quiet")
+        log = f"--append-output={work}/wget.log"
+        data.setVar("FETCHCMD_wget", f"/usr/bin/env wget --tries=3 --timeout=60 {log}")
         crates = [url for url in data.getVar("SRC_URI").split() if url.startswith("crate://")]
         if not crates:
             sys.exit("fetch: the recipe names no crate")

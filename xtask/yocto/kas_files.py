@@ -108,6 +108,7 @@ def main(tree):
         faults += block_faults(files)
         faults += lock_faults(tree / "kas" / BASE, tree / "kas" / LOCK)
         faults += menu_faults(tree)
+    if not faults:
         faults += merge_faults(tree, [path for path in files if path.name != LOCK])
     for fault in faults:
         print(f"kas/{fault}", file=sys.stderr)

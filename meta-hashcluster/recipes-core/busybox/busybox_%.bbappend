@@ -1,4 +1,4 @@
-FILESEXTRAPATHS:prepend := "${THISDIR}/${BPN}:"
+FILESEXTRAPATHS:prepend:hashcluster := "${THISDIR}/${BPN}:"
 
 SRC_URI:append:hashcluster = " file://hashcluster.cfg"
 

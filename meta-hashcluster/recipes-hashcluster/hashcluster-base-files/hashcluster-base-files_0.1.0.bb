@@ -7,7 +7,7 @@ LIC_FILES_CHKSUM = "\
     file://LICENSE-APACHE;md5=3b83ef96387f14655fc854ddc3c6bd57 \
 "
 
-inherit hashcluster-distro
+inherit hashcluster_distro
 
 FILESEXTRAPATHS:prepend := "${HASHCLUSTER_TREE}:"
 SRC_URI = "\
@@ -36,8 +36,6 @@ do_install() {
 }
 
 PACKAGES = "${PN}"
-FILES:${PN} = "/"
+FILES:${PN} += "/"
 RDEPENDS:${PN} = "busybox busybox-syslog"
-# What BusyBox and others ask for by these names.
-RPROVIDES:${PN} = "base-files busybox-inittab"
 RCONFLICTS:${PN} = "base-files busybox-inittab"

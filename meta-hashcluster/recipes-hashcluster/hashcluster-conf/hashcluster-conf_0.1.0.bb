@@ -2,9 +2,10 @@ SUMMARY = "Settings of hashcluster's images"
 DESCRIPTION = "Files of /etc/hashcluster, one a key; a key that the host gives by fw_cfg comes first."
 SECTION = "base"
 LICENSE = "MIT"
+# nooelint: oelint.var.licenseremotefile
 LIC_FILES_CHKSUM = "file://${COREBASE}/meta/files/common-licenses/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"
 
-inherit hashcluster-distro
+inherit hashcluster_distro
 
 # An append that adds files has them installed.
 SRC_URI = "file://hostname"

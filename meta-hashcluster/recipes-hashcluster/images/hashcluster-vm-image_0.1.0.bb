@@ -2,7 +2,9 @@ SUMMARY = "Both images as run.sh boots them"
 DESCRIPTION = "Kernel, an initrd for each role, and image.txt, which says what they are."
 LICENSE = "MIT"
 
-inherit hashcluster-distro deploy nopackages
+SRC_URI = ""
+
+inherit hashcluster_distro deploy nopackages
 
 INHIBIT_DEFAULT_DEPS = "1"
 PACKAGE_ARCH = "${MACHINE_ARCH}"

@@ -3,7 +3,7 @@ DESCRIPTION = "What VMs and devices of either role have in common, and what each
 
 LICENSE = "MIT"
 
-inherit hashcluster-distro packagegroup
+inherit hashcluster_distro packagegroup
 
 PACKAGES = "${PN}-base ${PN}-controller ${PN}-worker"
 

@@ -45,7 +45,8 @@ fn lint(tree: &Path) -> Result<String, Failure> {
     files.sort();
     let mut lint = Environment::ensure()?.program("oelint-adv");
     lint.env("OELINT_CONFIG", root().join("xtask/yocto/oelint.cfg")).args(&files);
-    output(lint.current_dir(root()))?;
+    let findings = |_| Failure::Wrong("oelint-adv finds fault with meta-hashcluster".into());
+    output(lint.current_dir(root())).map_err(findings)?;
     Ok(format!("oelint-adv has nothing to say of {} files", files.len()))
 }
 
