@@ -14,7 +14,7 @@ import types
 SERIES = "wrynose"
 
 CLASSES = """
-    base cargo core-image deploy nopackages packagegroup ptest-cargo
+    base cargo core-image deploy image-artifact-names nopackages packagegroup ptest-cargo
 """.split()
 
 BITBAKE_CONF = """

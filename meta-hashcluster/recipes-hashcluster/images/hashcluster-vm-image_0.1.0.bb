@@ -4,7 +4,7 @@ LICENSE = "MIT"
 
 SRC_URI = ""
 
-inherit hashcluster_distro deploy nopackages
+inherit hashcluster_distro deploy image-artifact-names nopackages
 
 INHIBIT_DEFAULT_DEPS = "1"
 PACKAGE_ARCH = "${MACHINE_ARCH}"
@@ -26,12 +26,13 @@ do_deploy() {
     done
     cd ${DEPLOYDIR}
     digest=$(cat kernel initrd.controller initrd.worker | sha256sum | cut -c 1-40)
-    printf '%s\n' "digest sha256:$digest" "kernel $(cat ${PKGDATA_DIR}/kernel-depmod/kernel-abiversion 2>/dev/null || echo unknown)" \
-        'kind yocto' >image.txt
+    version=$(cat ${PKGDATA_DIR}/kernel-depmod/kernel-abiversion 2>/dev/null || echo unknown)
+    printf '%s\n' "digest sha256:$digest" "kernel $version" 'kind yocto' >image.txt
 }
 do_deploy[depends] += "\
     hashcluster-image-controller:do_image_complete \
     hashcluster-image-worker:do_image_complete \
     virtual/kernel:do_deploy \
+    virtual/kernel:do_packagedata \
 "
 addtask deploy after do_install before do_build
