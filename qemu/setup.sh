@@ -11,10 +11,10 @@ cache=$HASHCLUSTER_CACHE
 
 usage() { sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; }
 
-# The image that kas built last, if there is one.
+# The image that kas built last, if there is one: what runs here is x86-64.
 yocto_image() {
   local text found=''
-  for text in "${here%/*}"/build/tmp/deploy/images/*/image.txt; do
+  for text in "${here%/*}"/build/tmp*/deploy/images/qemux86-64/image.txt; do
     [[ -r $text ]] && found=${text%/*}
   done
   [[ -n $found ]] && printf '%s\n' "$found"

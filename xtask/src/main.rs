@@ -14,6 +14,7 @@ mod packages;
 mod release;
 mod steps;
 mod tools;
+mod yocto;
 
 use std::process::ExitCode;
 use tools::{Failure, cargo, run};
@@ -29,7 +30,8 @@ Usage: cargo xtask COMMAND
   aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too
   miri            those with SHA extensions and AVX2 under Miri, which needs a nightly Rust
   valgrind        the worker's kernels for AVX2 under valgrind, which knows no newer ones
-  bench [GROUP]…  benches of the real binaries; what follows goes to the bench program";
+  bench [GROUP]…  benches of the real binaries; what follows goes to the bench program
+  yocto COMMAND   checks of meta-hashcluster/ and kas/; `yocto --help` lists them";
 
 /// Backends that there have to be under valgrind.
 const VALGRIND_BACKENDS: &str = "avx2_x8,avx2_x4,blake3_avx2_x8";
@@ -54,6 +56,11 @@ fn main() -> ExitCode {
         ["miri"] => miri::kernels(),
         ["valgrind"] => valgrind(),
         ["bench", ref groups @ ..] => bench::bench(groups),
+        ["yocto", ref args @ ..] => match yocto::run(args) {
+            Err(yocto::Error::Usage(what)) => return misused(&what, yocto::USAGE),
+            Err(yocto::Error::Failed(failure)) => Err(failure),
+            Ok(()) => Ok(()),
+        },
         ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
             Ok(())
@@ -71,7 +78,11 @@ fn main() -> ExitCode {
 }
 
 fn usage(what: &str) -> ExitCode {
-    eprintln!("xtask: {what}\n{USAGE}");
+    misused(what, USAGE)
+}
+
+fn misused(what: &str, usage: &str) -> ExitCode {
+    eprintln!("xtask: {what}\n{usage}");
     ExitCode::from(2)
 }
 

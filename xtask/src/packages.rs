@@ -3,7 +3,7 @@
 use crate::tools::{Failure, has_program, run};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A program, and the packages to install when it is missing.
 pub(crate) type Need = (&'static str, &'static [&'static str]);
@@ -45,27 +45,63 @@ pub(crate) const FOR_SIMD_BENCH: &[Need] =
 pub(crate) const FOR_VM_BENCH: &[Need] =
     &[("cc", &["gcc", "libc6-dev"]), ("qemu-x86_64", &["qemu-user"])];
 
+/// What `cargo xtask yocto check` runs; bitbake's fetcher calls wget.
+pub(crate) const FOR_YOCTO: &[Need] = &[("python3", &["python3"]), ("wget", &["wget"])];
+
+/// What bitbake looks for before it does anything (HOSTTOOLS of oe-core).
+pub(crate) const FOR_BITBAKE: &[Need] = &[
+    ("python3", &["python3"]),
+    ("wget", &["wget"]),
+    ("g++", &["g++"]),
+    ("make", &["make"]),
+    ("patch", &["patch"]),
+    ("perl", &["perl"]),
+    ("chrpath", &["chrpath"]),
+    ("diffstat", &["diffstat"]),
+    ("gawk", &["gawk"]),
+    ("cpio", &["cpio"]),
+    ("file", &["file"]),
+    ("lz4", &["lz4"]),
+    ("zstd", &["zstd"]),
+    ("xz", &["xz-utils"]),
+    ("rpcgen", &["rpcsvc-proto"]),
+    ("localedef", &["locales", "libc-bin"]),
+];
+
 /// Installs what is missing of `needs` if we may, else says how to.
 pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
     let missing: Vec<&Need> = needs.iter().filter(|(program, _)| !has_program(program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let packages = packages_of(&missing);
-    if !(is_root() && has_program("apt-get")) {
-        let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
-        let packages = packages.join(" ");
-        return Err(Failure::Packages {
-            missing: programs.join(", "),
-            install: format!("sudo apt-get update && sudo apt-get install -y {packages}"),
-        });
-    }
-    run(apt_get().arg("update"))?;
-    run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(&packages))?;
+    let programs: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+    install(&programs.join(", "), &packages_of(&missing))?;
     match missing.iter().find(|(program, _)| !has_program(program)) {
         None => Ok(()),
         Some((program, _)) => Err(Failure::Wrong(format!("{program} is still not in PATH"))),
     }
+}
+
+/// Debian has what makes environments of Python in a package of its own.
+pub(crate) fn ensure_python_venv() -> Result<(), Failure> {
+    let mut python = Command::new("python3");
+    python.args(["-c", "import ensurepip, venv"]).stderr(Stdio::null());
+    if python.status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    install("the module ensurepip of Python", &["python3-venv"])
+}
+
+fn install(missing: &str, packages: &[&str]) -> Result<(), Failure> {
+    if !(is_root() && has_program("apt-get")) {
+        let packages = packages.join(" ");
+        return Err(Failure::Packages {
+            missing: missing.into(),
+            install: format!("sudo apt-get update && sudo apt-get install -y {packages}"),
+        });
+    }
+    run(apt_get().arg("update"))?;
+    run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
 }
 
 fn packages_of(needs: &[&Need]) -> Vec<&'static str> {
@@ -79,7 +115,7 @@ fn apt_get() -> Command {
 }
 
 /// A process' own entry belongs to its effective user (proc_pid(5)).
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 

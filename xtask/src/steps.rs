@@ -6,6 +6,7 @@ use crate::kernels;
 use crate::packages;
 use crate::release;
 use crate::tools::{Failure, cargo, has_program, output, root, run};
+use crate::yocto;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +17,10 @@ pub(crate) fn test() -> Result<(), Failure> {
     let mut steps = Steps::default();
     steps.step("host packages", || packages::ensure(packages::FOR_TESTS))?;
     steps.lints()?;
+    steps.step("Yocto layer and kas files", || {
+        yocto::check(&root(), &[])?;
+        run(&mut cargo(&["test", "-p", "xtask", "--test", "yocto"]))
+    })?;
     let bin_dir = steps.step("static release binaries", release::build)?;
     steps.step("tests", || {
         // The house rules are xtask's tests, and have run already; tests in VMs come below.
@@ -94,7 +99,9 @@ impl Steps {
             has_component("cargo-clippy", "clippy")?;
             run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
         })?;
-        self.step("house rules", || run(&mut cargo(&["test", "-p", "xtask"])))?;
+        // The tests of the checks of the Yocto layer install Python packages.
+        let rules = ["test", "-p", "xtask", "--bins", "--test", "it"];
+        self.step("house rules", || run(&mut cargo(&rules)))?;
         self.step("shellcheck", shellcheck)
     }
 

@@ -7,6 +7,7 @@ use super::image::Image;
 use super::layout::Layout;
 use super::plan::{Accel, KERNEL_ARGS};
 use super::prepare;
+use crate::deployment::Role;
 use crate::say::say;
 use crate::supervise::Supervisor;
 use std::fs;
@@ -68,7 +69,7 @@ fn probe_command(qemu: &Path, image: &Image) -> Command {
         .arg("-kernel")
         .arg(image.kernel())
         .arg("-initrd")
-        .arg(image.initrd());
+        .arg(image.initrd(Role::Worker));
     command
 }
 

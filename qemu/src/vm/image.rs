@@ -1,6 +1,8 @@
-//! A VM image: a directory with `kernel`, `initrd` and `image.txt`, whoever built it.
+//! A VM image: a directory with `kernel`, `initrd` and `image.txt`, whoever built it. Instead of
+//! the one `initrd` for all VMs there can be `initrd.controller` and `initrd.worker`.
 
 use super::error::Error;
+use crate::deployment::Role;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -8,6 +10,11 @@ use std::path::{Path, PathBuf};
 
 /// `image.txt` is a few lines.
 const TEXT_LEN_MAX: u64 = 4096;
+
+/// For all VMs, or for those of a role.
+const INITRD: &str = "initrd";
+const INITRD_CONTROLLER: &str = "initrd.controller";
+const INITRD_WORKER: &str = "initrd.worker";
 
 /// A directory that VMs can boot from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +24,8 @@ pub(crate) struct Image {
     pub(super) digest: String,
     /// `dev` or `yocto`.
     pub(super) kind: String,
+    /// Whether each role has an initrd of its own.
+    by_role: bool,
 }
 
 #[derive(Debug)]
@@ -55,7 +64,8 @@ impl Image {
             move |error| ImageError::Unreadable { path, error }
         };
         let dir = fs::canonicalize(dir).map_err(unreadable(dir))?;
-        for name in ["kernel", "initrd"] {
+        let by_role = dir.join(INITRD_WORKER).exists();
+        for name in files(by_role) {
             let path = dir.join(name);
             let metadata = fs::metadata(&path).map_err(unreadable(&path))?;
             fs::File::open(&path).map_err(unreadable(&path))?;
@@ -73,21 +83,25 @@ impl Image {
             let value = line.map(str::trim).filter(|value| is_plain(value));
             value.map(str::to_owned).ok_or(ImageError::Incomplete { path: path.clone(), key })
         };
-        Ok(Self { digest: value("digest")?, kind: value("kind")?, dir: dir.clone() })
+        Ok(Self { digest: value("digest")?, kind: value("kind")?, dir: dir.clone(), by_role })
     }
 
     /// An image that is still to be built, for showing what would be run.
     pub(super) fn unseen(dir: &Path) -> Self {
         let unknown = "unknown".to_owned();
-        Self { dir: dir.to_owned(), digest: unknown.clone(), kind: unknown }
+        Self { dir: dir.to_owned(), digest: unknown.clone(), kind: unknown, by_role: false }
     }
 
     pub(super) fn kernel(&self) -> PathBuf {
         self.dir.join("kernel")
     }
 
-    pub(super) fn initrd(&self) -> PathBuf {
-        self.dir.join("initrd")
+    pub(super) fn initrd(&self, role: Role) -> PathBuf {
+        self.dir.join(match role {
+            Role::Controller if self.by_role => INITRD_CONTROLLER,
+            Role::Worker if self.by_role => INITRD_WORKER,
+            Role::Controller | Role::Worker => INITRD,
+        })
     }
 
     /// Copies it to `dir`, where nobody else changes it.
@@ -98,13 +112,18 @@ impl Image {
         // The last of the files says that all are there.
         if !dir.join("image.txt").exists() {
             fs::create_dir_all(dir).map_err(Error::write(dir))?;
-            for name in ["kernel", "initrd", "image.txt"] {
+            for &name in files(self.by_role).iter().chain(&["image.txt"]) {
                 let path = dir.join(name);
                 fs::copy(self.dir.join(name), &path).map_err(Error::write(&path))?;
             }
         }
         Ok(Self { dir: dir.to_owned(), ..self.clone() })
     }
+}
+
+/// What VMs boot.
+const fn files(by_role: bool) -> &'static [&'static str] {
+    if by_role { &["kernel", INITRD_CONTROLLER, INITRD_WORKER] } else { &["kernel", INITRD] }
 }
 
 /// A word that may be part of a file name and of a line.
@@ -139,6 +158,22 @@ mod tests {
         assert!(Image::open(&dir).unwrap_err().to_string().contains("kernel is empty"));
         fs::remove_file(dir.join("kernel")).unwrap();
         assert!(Image::open(&dir).unwrap_err().to_string().contains("cannot read"));
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_role_boots_its_own_initrd_where_there_is_one() {
+        let dir = image("kind yocto\ndigest sha256:def\nkernel 6.18\n");
+        let same = Image::open(&dir).unwrap();
+        assert_eq!(same.initrd(Role::Controller), same.initrd(Role::Worker));
+        fs::remove_file(dir.join("initrd")).unwrap();
+        fs::write(dir.join("initrd.worker"), "w").unwrap();
+        let error = Image::open(&dir).unwrap_err().to_string();
+        assert!(error.contains("initrd.controller"), "{error}");
+        fs::write(dir.join("initrd.controller"), "c").unwrap();
+        let copy = Image::open(&dir).unwrap().copy_to(&dir.join("copy")).unwrap();
+        assert_eq!(fs::read_to_string(copy.initrd(Role::Worker)).unwrap(), "w");
+        assert_eq!(fs::read_to_string(copy.initrd(Role::Controller)).unwrap(), "c");
         fs::remove_dir_all(&dir).unwrap();
     }
 

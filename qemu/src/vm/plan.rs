@@ -241,7 +241,7 @@ impl Frame {
         ]);
         let mut option = |name: &str, value: OsString| args.extend([name.into(), value]);
         option("-kernel", image.kernel().into());
-        option("-initrd", image.initrd().into());
+        option("-initrd", image.initrd(vm.role).into());
         option("-append", KERNEL_ARGS.into());
         option("-pidfile", file("pid").into());
         option("-chardev", comma("file,id=console,append=on,path=", &layout.console(&vm.name)));

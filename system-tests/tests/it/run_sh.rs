@@ -92,3 +92,36 @@ fn the_example_client_talks_to_the_real_controller() {
     let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert!(text(&run.stdout).contains(want), "{}", text(&run.stdout));
 }
+
+/// `qemu/setup.sh` in a tree of its own, as it is asked which image VMs boot.
+fn image_of(tree: &Path, options: &[&str]) -> std::process::Output {
+    let mut setup = Command::new(tree.join("qemu/setup.sh"));
+    setup.env("HASHCLUSTER_CACHE", tree.join("cache")).arg("--dry-run");
+    output(setup.args(options).arg("/nonexistent"))
+}
+
+#[test]
+fn an_image_that_kas_built_is_preferred_and_only_one_for_this_processor() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("qemu")).unwrap();
+    for name in ["setup.sh", "tools.sh"] {
+        fs::copy(root().join("qemu").join(name), dir.path().join("qemu").join(name)).unwrap();
+    }
+    let deploy = dir.path().canonicalize().unwrap().join("build/tmp-musl/deploy/images");
+    let build = |machine: &str| {
+        fs::create_dir_all(deploy.join(machine)).unwrap();
+        fs::write(deploy.join(machine).join("image.txt"), "kind yocto\n").unwrap();
+    };
+    build("qemuarm64");
+    let none = image_of(dir.path(), &["--image", "yocto"]);
+    assert_eq!(none.status.code(), Some(3), "{}", text(&none.stderr));
+    assert!(text(&none.stderr).contains("kas build"), "{}", text(&none.stderr));
+    assert!(!text(&image_of(dir.path(), &[]).stdout).contains("deploy/images"));
+    build("qemux86-64");
+    let want = format!("--image={}\n", deploy.join("qemux86-64").display());
+    for options in [&[][..], &["--image", "yocto"]] {
+        let found = image_of(dir.path(), options);
+        assert!(text(&found.stdout).contains(&want), "{}", text(&found.stdout));
+    }
+    assert!(!text(&image_of(dir.path(), &["--image", "dev"]).stdout).contains("deploy/images"));
+}

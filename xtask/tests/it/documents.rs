@@ -4,7 +4,7 @@ use crate::tree::{File, read, refuse, root, rust_files};
 use std::collections::HashSet;
 use std::fs;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "SPECIFICATION.md",
@@ -13,6 +13,10 @@ const DOCUMENTS: [&str; 9] = [
     "LICENSE-MIT",
     "LICENSE-APACHE",
     "docs/protocol.md",
+    "docs/yocto.md",
+    "meta-hashcluster/README.md",
+    "meta-hashcluster/SECURITY.md",
+    "meta-hashcluster/COPYING.MIT",
     "docs/decisions/0002-dependencies.md",
 ];
 

@@ -1,0 +1,7 @@
+# A server and nothing else. Keys, addresses and limits are in its service, qemu/rootfs/etc/sv/dropbear.
+SBINCOMMANDS:hashcluster = "dropbear"
+BINCOMMANDS:hashcluster = ""
+
+do_install:append:hashcluster() {
+    rm -rf ${D}${sysconfdir}/default ${D}${sysconfdir}/init.d ${D}${sysconfdir}/dropbear
+}
