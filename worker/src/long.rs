@@ -199,7 +199,7 @@ impl Lane {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            closed => closed.insert(File::open(order, datasets, manner)?),
+            closed => closed.insert(File::begin(order, datasets, manner)?),
         };
         let offset = file.midway.len();
         file.passage.reach(file.source.as_fd(), offset);
@@ -257,7 +257,7 @@ impl Lane {
 }
 
 impl File {
-    fn open(order: &mut Order, datasets: &Datasets, manner: Manner) -> Result<Self, Failure> {
+    fn begin(order: &mut Order, datasets: &Datasets, manner: Manner) -> Result<Self, Failure> {
         let algorithm = order.algorithm;
         let passed = order.descriptors.pop().ok_or(Failure::Invalid);
         let (source, want, begun) = match &order.work {
