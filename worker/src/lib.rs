@@ -17,6 +17,7 @@ mod leases;
 pub mod link;
 pub mod log;
 mod long;
+mod passage;
 pub mod pool;
 pub mod reconnect;
 pub mod session;

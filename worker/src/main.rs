@@ -91,6 +91,11 @@ struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = Manner::default().report_len,
           value_parser = clap::value_parser!(u64).range(1..=PROGRESS_LEN_MAX))]
     report_every: u64,
+
+    /// Drops large files from the page cache of this system once they are hashed, but for what was
+    /// there before
+    #[arg(long)]
+    drop_behind: bool,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -132,7 +137,7 @@ fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
 fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
-    let manner = Manner { report_len: options.report_every };
+    let manner = Manner { report_len: options.report_every, drop_behind: options.drop_behind };
     let Options { name, dataset, threads, cpus: cores, nice, sched: policy, backend, .. } = options;
     let datasets = Arc::new(Datasets::open(dataset)?);
     let share = Settings { cores, nice, policy, threads }.apply()?;

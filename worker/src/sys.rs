@@ -4,6 +4,7 @@
 use crate::source::nanoseconds;
 use ipc_proto::message::Stamp;
 use nix::errno::Errno;
+use nix::unistd::{SysconfVar, sysconf};
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -21,6 +22,23 @@ pub(crate) fn read_ready(
     let len =
         unsafe { libc::preadv2(file.as_raw_fd(), &raw const iov, 1, offset, libc::RWF_NOWAIT) };
     usize::try_from(len).map_err(|_| Errno::last())
+}
+
+/// Bytes of the pages of a range, which is not empty, that are in memory; needs Linux 6.5 (cachestat(2)).
+pub(crate) fn cached_len(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Errno> {
+    /// The same on every architecture.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [offset, len];
+    // Pages that are cached, dirty, being written, evicted, and evicted recently.
+    let mut pages = [0_u64; 5];
+    // SAFETY: `range` and `pages` have the layout of `cachestat_range` and `cachestat`, and are ours
+    // alone during the call, which reads the one and fills the other.
+    let result = unsafe {
+        libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), pages.as_mut_ptr(), 0)
+    };
+    Errno::result(result)?;
+    let page_len = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    Ok(pages[0].saturating_mul(u64::try_from(page_len).unwrap_or(4096)))
 }
 
 /// What the system says of a file.

@@ -7,15 +7,19 @@ use crate::batch::{Batch, GROUP_MAX, Group};
 use crate::datasets::Datasets;
 use crate::hash::{self, Kernels, Subtree};
 use crate::long;
+use crate::passage::Passage;
 use crate::source::{self, BUFFER_LEN};
 use ipc_proto::Algorithm;
-use ipc_proto::message::{Failure, Failures, Piece, Work};
+use ipc_proto::message::{Failure, Failures, Piece, Stamp, Work};
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
 /// Alignment of a thread's buffer, in bytes.
 const PAGE_LEN: usize = 4096;
+
+/// A file from this length on has a batch of its own, and is worth a look at the page cache. In bytes.
+const LARGE_LEN: u64 = 4 << 20;
 
 /// What the start and end of a message cost, in bytes hashed: for [`Order::cost_len`].
 const MESSAGE_COST_LEN: usize = 64;
@@ -82,11 +86,14 @@ impl Output {
 pub struct Manner {
     /// After so many bytes of a long file it is said how far it is.
     pub report_len: u64,
+    /// Whether large files are dropped from the page cache behind the reader, but for what was there
+    /// before.
+    pub drop_behind: bool,
 }
 
 impl Default for Manner {
     fn default() -> Self {
-        Self { report_len: long::REPORT_LEN }
+        Self { report_len: long::REPORT_LEN, drop_behind: false }
     }
 }
 
@@ -140,8 +147,31 @@ pub fn run(
 ) -> Output {
     let Order { algorithm, work, mut descriptors, check } = order;
     let kernels = if check { Kernels::others(algorithm) } else { Kernels::usual(algorithm) };
+    let drop_behind = scratch.manner.drop_behind;
     let mut output = Output::default();
     match work {
+        Work::Files { files } if is_large(&files) => {
+            let file = descriptors.pop().ok_or(Failure::Invalid);
+            output = Output::of(file.and_then(|file| {
+                let file = file.as_fd();
+                let before = source::stamp_of(file)?;
+                stream(algorithm, |sink| {
+                    through(file, (0, before.size), drop_behind, sink, |sink| {
+                        source::read_stream(file, before, scratch.buffer(), revoked, sink)?
+                            .map_err(|_| Failure::Changed)
+                    })
+                })
+            }));
+        }
+        Work::Names { dataset, files } if is_large(files.iter().map(|file| &file.stamp)) => {
+            output = Output::of(datasets.find(&dataset, &files[0]).and_then(|found| {
+                stream(algorithm, |sink| {
+                    through(found.as_fd(), (0, found.size()), drop_behind, sink, |sink| {
+                        found.read_stream(scratch.buffer(), revoked, sink)
+                    })
+                })
+            }));
+        }
         Work::Files { files } => {
             let mut batch = batch(kernels, scratch, revoked, &mut output);
             batch.strict = check;
@@ -160,7 +190,10 @@ pub fn run(
                 let range = (offset, len);
                 part(algorithm, range, |sink| {
                     let source = source.as_fd();
-                    source::read_part(source, file, offset, len, scratch.buffer(), revoked, sink)
+                    through(source, range, drop_behind, sink, |sink| {
+                        let buffer = scratch.buffer();
+                        source::read_part(source, file, offset, len, buffer, revoked, sink)
+                    })
                 })
             });
             output.push(value);
@@ -168,7 +201,9 @@ pub fn run(
         Work::NamedPart { dataset, file, offset, len } => {
             let value = part(algorithm, (offset, len), |sink| {
                 let found = datasets.find(&dataset, &file)?;
-                found.read_part(offset, len, scratch.buffer(), revoked, sink)
+                through(found.as_fd(), (offset, len), drop_behind, sink, |sink| {
+                    found.read_part(offset, len, scratch.buffer(), revoked, sink)
+                })
             });
             output.push(value);
         }
@@ -220,6 +255,45 @@ fn step(algorithm: Algorithm, piece: &Piece) -> Option<Vec<u8>> {
     }
 }
 
+/// Whether these are one file, and that is worth a look at the page cache.
+fn is_large<'a>(files: impl IntoIterator<Item = &'a Stamp>) -> bool {
+    let mut files = files.into_iter();
+    files.next().is_some_and(|file| file.size >= LARGE_LEN) && files.next().is_none()
+}
+
+/// Has `read` give the bytes of a range of `file` to `sink`, with what comes next asked for, and what
+/// is behind dropped where that is wanted.
+fn through(
+    file: BorrowedFd<'_>,
+    (offset, len): (u64, u64),
+    drop_behind: bool,
+    sink: &mut dyn FnMut(&[u8]),
+    read: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut passage = Passage::new(offset, len, drop_behind);
+    passage.reach(file, offset);
+    let mut at = offset;
+    let result = read(&mut |bytes| {
+        at = at.saturating_add(bytes.len() as u64);
+        passage.reach(file, at);
+        sink(bytes);
+    });
+    passage.leave(file);
+    result
+}
+
+/// The digest of the bytes that `read` gives to its sink.
+fn stream(
+    algorithm: Algorithm,
+    read: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), Failure>,
+) -> Result<Vec<u8>, Failure> {
+    let mut stream = hash::stream(algorithm);
+    read(&mut |bytes| stream.update(bytes))?;
+    let mut digest = Vec::new();
+    stream.finish(&mut digest);
+    Ok(digest)
+}
+
 /// The chaining value of a part, `len` bytes from `offset` on, that `read` gives to its sink.
 fn part(
     algorithm: Algorithm,
@@ -240,7 +314,6 @@ mod tests {
     use super::*;
     use crate::hash::Backend;
     use ipc_proto::Blob;
-    use ipc_proto::message::Stamp;
     use std::fs::File;
     use std::os::unix::fs::FileExt;
     use tempfile::tempfile;

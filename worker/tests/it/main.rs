@@ -10,4 +10,5 @@ mod files;
 mod fuzz;
 mod kernels;
 mod leases;
+mod long;
 mod pieces;

@@ -12,6 +12,7 @@ mod idle;
 mod inline;
 mod large;
 mod latency;
+mod pair;
 mod report;
 mod simd;
 mod vm;
@@ -20,12 +21,13 @@ use report::Report;
 
 type Group = (&'static str, fn(&mut Report));
 
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("latency", latency::run),
     ("bystander", bystander::run),
     ("inline", inline::run),
     ("files", files::run),
     ("large", large::run),
+    ("pair", pair::run),
     ("fleet", fleet::run),
     ("idle", idle::run),
 ];

@@ -3,16 +3,6 @@
 use super::*;
 
 impl World {
-    /// Nothing counts any more that depends on what `worker` said.
-    pub(super) fn distrust(&mut self, worker: WorkerId) {
-        let Some(name) = self.workers.get(&worker).map(|worker| worker.name) else { return };
-        for points in self.reported.values_mut() {
-            if let Some(first) = points.iter().position(|(by, _)| *by == name) {
-                points.truncate(first);
-            }
-        }
-    }
-
     pub(super) fn take_request(
         tally: &mut Tally,
         reported: &BTreeMap<FileNumber, Vec<(u64, u64)>>,

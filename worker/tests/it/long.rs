@@ -1,0 +1,118 @@
+//! Long files: two beside each other, and what stays of them in the page cache.
+
+use crate::controller::{Controller, Peer, Worker, endless, file, pattern, stamp};
+use hashcluster_worker::hash::Backend;
+use ipc_proto::Algorithm;
+use ipc_proto::message::{LeaseId, Stamp, Work, WorkerReply, WorkerRequest};
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+
+fn digest(algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    Backend::Portable.hash_many(algorithm, &[bytes], &mut out);
+    out
+}
+
+#[test]
+fn a_thread_takes_a_second_long_file_along_and_each_has_its_answer() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    let before = worker.open_descriptors();
+    let (days, bytes) = (endless(), pattern(6_000_001));
+    let long = file(&bytes);
+    let first = peer.assign_files(Algorithm::Sha256, &[(stamp(&days), &days)]);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha224] {
+        let second = peer.assign_files(algorithm, &[(stamp(&long), &long)]);
+        assert_eq!(peer.done(second), (digest(algorithm, &bytes), vec![]), "beside days of work");
+    }
+    let other = peer.assign_files(Algorithm::Sha256, &[(stamp(&days), &days)]);
+    peer.send(&WorkerRequest::Revoke { leases: vec![other] }, &[]);
+    assert_eq!(peer.credit(), 1);
+    let second = peer.assign_files(Algorithm::Sha256, &[(stamp(&long), &long)]);
+    assert_eq!(peer.done(second).0, digest(Algorithm::Sha256, &bytes), "its place is free");
+    peer.send(&WorkerRequest::Revoke { leases: vec![first] }, &[]);
+    assert_eq!(peer.credit(), 1);
+    assert_eq!(worker.open_descriptors(), before);
+}
+
+/// The next point that is told of.
+fn point(peer: &mut Peer) -> (LeaseId, Stamp, u64, ipc_proto::Blob) {
+    let reply = peer.reply();
+    let WorkerReply::Progress { lease, attempt: 1, file, offset, state } = reply else {
+        panic!("progress, not {reply:?}");
+    };
+    (lease, file, offset, state)
+}
+
+#[test]
+fn a_killed_workers_file_is_ended_by_the_next_from_what_it_told() {
+    let controller = Controller::new();
+    let options = ["--threads", "1", "--report-every", "1048576"];
+    let mut worker = Worker::start(&controller, &options);
+    let (mut peer, _) = controller.welcome();
+    let bytes = pattern(9 << 20);
+    let source = file(&bytes);
+    let lease = peer.assign_files(Algorithm::Sha512, &[(stamp(&source), &source)]);
+    point(&mut peer);
+    let (told_of, file, offset, state) = point(&mut peer);
+    assert_eq!((told_of, file, offset), (lease, stamp(&source), 2 << 20));
+    worker.kill();
+    drop(worker);
+    let _worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    let work = Work::Rest { file, offset, state };
+    let lease = peer.assign(Algorithm::Sha512, work, &[source.as_fd()]);
+    assert_eq!(peer.done(lease), (digest(Algorithm::Sha512, &bytes), vec![]));
+}
+
+/// Bytes of the file that are in memory, as the installed tool says.
+fn resident_len(path: &Path) -> u64 {
+    let mut fincore = Command::new("fincore");
+    let output = fincore.args(["--bytes", "--noheadings", "--output", "RES"]).arg(path).output();
+    let output = output.expect("fincore of util-linux");
+    String::from_utf8(output.stdout).unwrap().trim().parse().expect("a number of bytes")
+}
+
+#[test]
+fn a_large_file_is_dropped_behind_the_reader_where_that_was_asked_for() {
+    const LEN: usize = 64 << 20;
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = dir.path().join("large");
+    let bytes = pattern(LEN);
+    fs::write(&path, &bytes).unwrap();
+    let source = File::open(&path).unwrap();
+    source.sync_all().unwrap();
+    for (options, algorithm, work, want) in [
+        (&["--drop-behind"][..], Algorithm::Sha256, None, 0),
+        (&["--drop-behind"], Algorithm::Blake3, None, 0),
+        (&["--drop-behind"], Algorithm::Blake3, Some(LEN as u64), 0),
+        (&[], Algorithm::Sha256, None, LEN as u64),
+    ] {
+        nix::fcntl::posix_fadvise(
+            &source,
+            0,
+            0,
+            nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        )
+        .unwrap();
+        assert_eq!(resident_len(&path), 0, "the page cache lets go of it");
+        let controller = Controller::new();
+        let _worker = Worker::start(&controller, options);
+        let (mut peer, _) = controller.welcome();
+        let file = stamp(&source);
+        let work = match work {
+            Some(len) => Work::Part { file, offset: 0, len },
+            None => Work::Files { files: vec![file] },
+        };
+        let what = format!("{algorithm}, {work:?}, {options:?}");
+        let is_whole = matches!(work, Work::Files { .. });
+        let lease = peer.assign(algorithm, work, &[source.as_fd()]);
+        let (got, failures) = peer.done(lease);
+        assert_eq!((got.len(), failures), (32, vec![]), "{what}");
+        assert!(!is_whole || got == digest(algorithm, &bytes), "{what}");
+        assert_eq!(resident_len(&path), want, "{what}");
+    }
+}
