@@ -12,14 +12,14 @@ use std::sync::Arc;
 /// Which of them may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Choice {
-    /// The best one for each file.
+    /// As open descriptors where they can go, else by name, else as bytes
     #[default]
     Auto,
-    /// Open descriptors only.
+    /// As open descriptors only
     Descriptors,
-    /// Names in datasets only.
+    /// Only by name, in the directories that both ends share
     Dataset,
-    /// Bytes inside messages only.
+    /// Only as bytes inside messages
     Inline,
 }
 
