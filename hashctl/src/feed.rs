@@ -11,7 +11,7 @@
 //!   can wait for ever, because windows are shares of what the user may have in all.
 
 use crate::client::{ClientError, Job, Submitter};
-use crate::datasets::Name;
+use crate::datasets::{Folder, Name};
 use crate::handover::{Handover, Stopped};
 use crate::open::{Kind, look};
 use crate::order::{Batch, Verdict};
@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +128,8 @@ struct Lane {
     lens: Vec<u32>,
     data: Vec<u8>,
     message_tags: Vec<u64>,
-    names: BTreeMap<Arc<str>, Names>,
+    /// By dataset, in the order in which they came.
+    names: Vec<(Arc<str>, Names)>,
 }
 
 /// Files of one dataset.
@@ -176,9 +177,9 @@ impl Feeder {
         let Some(plane) = self.route.plane_of(&file) else {
             return self.known(label, Verdict::Problem(Problem::NoDataset));
         };
-        self.served.count(&plane);
         match plane {
             Plane::Descriptor => {
+                self.served.count(&plane);
                 let number = self.enter(label, stamp.size, Verdict::Waiting);
                 let lane = self.lanes.entry(label.algorithm).or_default();
                 lane.stamps.push(stamp);
@@ -186,16 +187,34 @@ impl Feeder {
                 lane.file_tags.push(number);
                 self.flush_if_due()
             }
-            Plane::Name(Name { dataset, path }) => {
-                let number = self.enter(label, stamp.size, Verdict::Waiting);
-                let lane = self.lanes.entry(label.algorithm).or_default();
-                let names = lane.names.entry(dataset).or_default();
-                names.files.push(Named { path: Blob(path), stamp });
-                names.tags.push(number);
-                self.flush_if_due()
+            Plane::Name(name) => self.named(label, name, stamp),
+            Plane::Inline => {
+                self.served.count(&plane);
+                self.inline(label, &File::from(file), stamp)
             }
-            Plane::Inline => self.inline(label, &File::from(file), stamp),
         }
+    }
+
+    /// A regular file that workers find by `name`.
+    pub(crate) fn named(
+        &mut self,
+        label: Label<'_>,
+        name: Name,
+        stamp: Stamp,
+    ) -> Result<(), FeedError> {
+        self.served.count_name(&name.dataset);
+        let number = self.enter(label, stamp.size, Verdict::Waiting);
+        let lane = self.lanes.entry(label.algorithm).or_default();
+        let Name { dataset, path } = name;
+        let names = lane.names_in(dataset);
+        names.files.push(Named { path: Blob(path), stamp });
+        names.tags.push(number);
+        self.flush_if_due()
+    }
+
+    /// What `dir` is called where the files in it go by name.
+    pub(crate) fn folder(&self, dir: BorrowedFd<'_>) -> Option<Folder> {
+        self.route.folder(dir)
     }
 
     /// Something that is known without a worker.
@@ -332,7 +351,9 @@ impl Feeder {
 
 impl Lane {
     fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.lens.is_empty() && self.names.is_empty()
+        self.files.is_empty()
+            && self.lens.is_empty()
+            && self.names.iter().all(|(_, names)| names.files.is_empty())
     }
 
     fn flush(&mut self, job: &mut Job) -> Result<(), ClientError> {
@@ -347,10 +368,20 @@ impl Lane {
             job.send_messages(lens, data, &self.message_tags)?;
             self.message_tags.clear();
         }
-        for (dataset, Names { files, tags }) in mem::take(&mut self.names) {
-            job.send_names(&dataset, &files, &tags)?;
+        for (dataset, names) in &mut self.names {
+            job.send_names(dataset, &mut names.files, &names.tags)?;
+            names.tags.clear();
         }
         Ok(())
+    }
+
+    fn names_in(&mut self, dataset: Arc<str>) -> &mut Names {
+        let known = self.names.iter().position(|(known, _)| *known == dataset);
+        let at = known.unwrap_or_else(|| {
+            self.names.push((dataset, Names::default()));
+            self.names.len() - 1
+        });
+        &mut self.names[at].1
     }
 }
 
