@@ -173,7 +173,7 @@ fn neighbours_are_told_from_what_is_no_file_or_not_ours_to_read() {
     {
         fs::write(host.path(file), content).unwrap();
     }
-    fs::set_permissions(host.path("data/locked"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(host.path("data/locked"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::create_dir(host.path("data/sub")).unwrap();
     symlink(host.path("out/x"), host.path("data/link")).unwrap();
     symlink(host.path("data"), host.path("out/up")).unwrap();
