@@ -4,6 +4,7 @@
 //! the process down: a worker that goes on with fewer threads than it said would be worse.
 
 use crate::host;
+use crate::reading::Reader;
 use crate::task::Scratch;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use ipc_proto::limits::CREDIT_MAX;
@@ -33,23 +34,28 @@ pub struct Pool {
 pub struct Full;
 
 impl Pool {
-    /// Starts `threads` threads, each on the next of `cores`, or anywhere if there are none.
+    /// Starts a thread for each of `readers`, each on the next of `cores`, or anywhere if there are
+    /// none.
     ///
     /// # Errors
     /// The system gives no more threads, or not that core.
-    pub fn start(threads: u16, cores: &[usize]) -> io::Result<Self> {
+    ///
+    /// # Panics
+    /// If there are more readers than a worker may have threads.
+    pub fn start(readers: Vec<Reader>, cores: &[usize]) -> io::Result<Self> {
+        let threads = u16::try_from(readers.len()).expect("a worker's threads are counted");
         let (jobs, queue) = bounded(QUEUE_MAX);
         let idle = Arc::new(AtomicUsize::new(0));
         let (pinned, pins) = bounded(usize::from(threads));
         let mut cores = cores.iter().copied().cycle();
-        for i in 0..threads {
+        for (i, reader) in readers.into_iter().enumerate() {
             let (queue, idle, pinned) = (queue.clone(), Arc::clone(&idle), pinned.clone());
             let core = cores.next();
             thread::Builder::new().name(format!("hash-{i}")).spawn(move || {
                 // The pool may have given up on a sibling: then nobody waits for this result.
                 let _ = pinned.send(core.map_or(Ok(()), |core| host::pin(&[core])));
                 drop(pinned);
-                work(&queue, &idle);
+                work(&queue, &idle, reader);
             })?;
         }
         drop(pinned);
@@ -84,9 +90,9 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn work(queue: &Receiver<Job>, idle: &AtomicUsize) {
+fn work(queue: &Receiver<Job>, idle: &AtomicUsize, reader: Reader) {
     let _abort = AbortOnPanic;
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::new(reader);
     loop {
         idle.fetch_add(1, Ordering::Relaxed);
         let job = queue.recv();
@@ -116,11 +122,15 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
+    fn readers(threads: usize) -> Vec<Reader> {
+        (0..threads).map(|_| Reader::default()).collect()
+    }
+
     const DEADLINE: Duration = Duration::from_secs(20);
 
     #[test]
     fn jobs_run_on_every_thread() {
-        let pool = Pool::start(3, &[]).unwrap();
+        let pool = Pool::start(readers(3), &[]).unwrap();
         let (done, results) = unbounded();
         let together = Arc::new(Barrier::new(3));
         for _ in 0..3 {
@@ -137,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_nobody_empties_is_full_at_its_limit() {
-        let pool = Pool::start(1, &[]).unwrap();
+        let pool = Pool::start(readers(1), &[]).unwrap();
         let (started, has_started) = bounded(0);
         let (release, released) = bounded::<()>(0);
         let job = Box::new(move |_: &mut Scratch| {
@@ -155,6 +165,6 @@ mod tests {
 
     #[test]
     fn a_core_that_is_not_there_is_an_error() {
-        assert!(Pool::start(2, &[1023]).is_err());
+        assert!(Pool::start(readers(2), &[1023]).is_err());
     }
 }

@@ -1,6 +1,8 @@
 #![expect(unsafe_code, reason = "system calls that neither std nor nix has")]
 //! System calls that neither std nor nix has.
 
+pub(crate) mod uring;
+
 use crate::source::nanoseconds;
 use ipc_proto::message::Stamp;
 use nix::errno::Errno;
@@ -21,6 +23,21 @@ pub(crate) fn read_ready(
     let len =
         unsafe { libc::preadv2(file.as_raw_fd(), &raw const iov, 1, offset, libc::RWF_NOWAIT) };
     usize::try_from(len).map_err(|_| Errno::last())
+}
+
+/// A read from the start of a file that may wait.
+#[derive(Debug)]
+pub(crate) struct Read<'a> {
+    pub(crate) file: BorrowedFd<'a>,
+    pub(crate) buffer: &'a mut [u8],
+    /// How many bytes came, if it is done.
+    pub(crate) result: Result<usize, Errno>,
+}
+
+impl<'a> Read<'a> {
+    pub(crate) fn new(file: BorrowedFd<'a>, buffer: &'a mut [u8]) -> Self {
+        Self { file, buffer, result: Err(Errno::EAGAIN) }
+    }
 }
 
 /// What the system says of a file.

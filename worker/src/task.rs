@@ -3,9 +3,10 @@
 //! Invariants: every item gets an output or a failure, outputs in the order of the items; a
 //! batch's descriptors are closed with its end; nothing that a peer can put into an order panics.
 
-use crate::batch::{Batch, GROUP_MAX, Group};
+use crate::batch::Batch;
 use crate::datasets::Datasets;
-use crate::hash::{self, Choice, Subtree};
+use crate::hash::{self, Subtree};
+use crate::reading::Reader;
 use crate::source::{self, BUFFER_LEN};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Failures, Piece, Work};
@@ -14,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
 /// Alignment of a thread's buffer, in bytes.
-const PAGE_LEN: usize = 4096;
+pub(crate) const PAGE_LEN: usize = 4096;
 
 /// What the start and end of a message cost, in bytes hashed: for [`Order::cost_len`].
 const MESSAGE_COST_LEN: usize = 64;
@@ -72,19 +73,35 @@ impl Output {
 pub struct Scratch {
     memory: Box<[u8]>,
     start: usize,
+    reader: Reader,
 }
+
+/// Bytes of the buffer behind [`BUFFER_LEN`]: two files that fill it are asked for one more each.
+const SLACK_LEN: usize = 2 * PAGE_LEN;
 
 impl Default for Scratch {
     fn default() -> Self {
-        let memory: Box<[u8]> = vec![0; BUFFER_LEN + PAGE_LEN].into();
-        let start = memory.as_ptr().align_offset(PAGE_LEN) % PAGE_LEN;
-        Self { memory, start }
+        Self::new(Reader::default())
     }
 }
 
 impl Scratch {
+    /// For a thread that reads with `reader`.
+    #[must_use]
+    pub fn new(reader: Reader) -> Self {
+        let memory: Box<[u8]> = vec![0; BUFFER_LEN + SLACK_LEN + PAGE_LEN].into();
+        let start = memory.as_ptr().align_offset(PAGE_LEN) % PAGE_LEN;
+        Self { memory, start, reader }
+    }
+
     fn buffer(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + BUFFER_LEN]
+    }
+
+    /// The buffer with its slack, and what reads to it.
+    pub(crate) fn for_files(&mut self) -> (&mut [u8], &mut Reader) {
+        let end = self.start + BUFFER_LEN + SLACK_LEN;
+        (&mut self.memory[self.start..end], &mut self.reader)
     }
 }
 
@@ -107,11 +124,12 @@ pub fn run(
     let mut output = Output::default();
     match work {
         Work::Files { files } => {
-            batch(algorithm, scratch, revoked, &mut output).run(&files, &descriptors);
+            let batch = Batch::new(algorithm, scratch.for_files(), revoked, &mut output);
+            batch.run(&files, &descriptors);
             ipc_socket::close_all(descriptors);
         }
         Work::Names { dataset, files } => {
-            let mut batch = batch(algorithm, scratch, revoked, &mut output);
+            let batch = Batch::new(algorithm, scratch.for_files(), revoked, &mut output);
             batch.run_named(datasets, &dataset, &files);
         }
         Work::Messages { lens, data } => {
@@ -129,8 +147,12 @@ pub fn run(
         }
         Work::NamedPart { dataset, file, offset, len } => {
             let value = part(algorithm, (offset, len), |sink| {
-                let found = datasets.find(&dataset, &file)?;
-                found.read_part(offset, len, scratch.buffer(), revoked, sink)
+                let mut visit = datasets.visit(&dataset)?;
+                let found = visit.find(&file)?;
+                found.read_part(offset, len, scratch.buffer(), revoked, |bytes| {
+                    sink(bytes);
+                    visit.spend(bytes.len());
+                })
             });
             output.push(value);
         }
@@ -140,16 +162,6 @@ pub fn run(
         },
     }
     output
-}
-
-fn batch<'a>(
-    algorithm: Algorithm,
-    scratch: &'a mut Scratch,
-    revoked: &'a AtomicBool,
-    output: &'a mut Output,
-) -> Batch<'a> {
-    let group = Group::new(Choice::of(algorithm).lanes().min(GROUP_MAX));
-    Batch { algorithm, buffer: scratch.buffer(), group, revoked, output }
 }
 
 /// The messages in `data`; those that it does not have are left out.
@@ -265,26 +277,6 @@ mod tests {
             let output = files(algorithm, contents.iter().map(|bytes| file(bytes)).collect());
             let want = digests(algorithm, contents.iter().map(Vec::as_slice));
             assert_eq!(output, Output { outputs: want, failures: vec![] }, "{algorithm}");
-        }
-    }
-
-    #[test]
-    fn grouped_files_keep_their_order_whatever_the_group() {
-        let contents = LENS.map(pattern);
-        let want = digests(Algorithm::Sha256, contents.iter().map(Vec::as_slice));
-        for group_max in 1..=GROUP_MAX {
-            let (mut output, mut scratch) = (Output::default(), Scratch::default());
-            let mut batch = Batch {
-                algorithm: Algorithm::Sha256,
-                buffer: scratch.buffer(),
-                group: Group::new(group_max),
-                revoked: &GOING,
-                output: &mut output,
-            };
-            let (stamps, files): (Vec<Stamp>, Vec<OwnedFd>) =
-                contents.iter().map(|bytes| file(bytes)).map(|(s, f)| (s, f.into())).unzip();
-            batch.run(&stamps, &files);
-            assert_eq!(output.outputs, want, "groups of {group_max}");
         }
     }
 
