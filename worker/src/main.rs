@@ -150,7 +150,7 @@ fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     let pool = Pool::start(readers, &share.pins)?;
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = endpoint.carries_descriptors();
-    let intro = link::intro(name, image, share.threads, descriptors, &datasets);
+    let intro = link::intro(name, image, share.threads, descriptors, &datasets, &reading);
     reconnect::run(endpoint, &intro, &pool, share.credit, &datasets, &stop)?;
     Ok(())
 }

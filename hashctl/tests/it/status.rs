@@ -24,6 +24,7 @@ fn picture() -> Status {
             items_per_s: 5,
             bytes_per_s: 6 << 20,
             attempts_lost: 7,
+            reading: "io_\nuring".to_owned(),
             ..WorkerStatus::default()
         }],
         jobs: vec![JobStatus {
@@ -85,7 +86,7 @@ fn the_keys_of_json_are_a_promise() {
     assert_eq!(
         keys(&json["workers"][0]),
         "attempts_lost backends bytes bytes_per_s credits health in_flight items items_per_s name \
-         pid threads uptime_ms version"
+         pid reading threads uptime_ms version"
     );
     assert_eq!(
         keys(&json["jobs"][0]),
@@ -143,12 +144,12 @@ fn version_is_ours_and_the_controllers_if_it_runs() {
     let fake = Fake::start(|peer| peer.welcome(DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
     let socket = fake.socket().display();
-    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 2\n");
+    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 3\n");
     assert_eq!((ours.out(), ours.code), (want, 0));
 
     let fake = Fake::start(|peer| peer.welcome_from("sha256:00ff", DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
-    assert!(ours.out().ends_with(", protocol 2, image sha256:00ff\n"), "{}", ours.out());
+    assert!(ours.out().ends_with(", protocol 3, image sha256:00ff\n"), "{}", ours.out());
 
     let dir = tempdir().unwrap();
     let socket = dir.path().join("client.sock");

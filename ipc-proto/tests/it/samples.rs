@@ -119,7 +119,7 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     all
 }
 
-const VERSIONS: Versions = Versions { min: 2, max: 2 };
+const VERSIONS: Versions = Versions { min: 3, max: 3 };
 const STAMP: Stamp =
     Stamp { size: 4096, mtime_ns: 1_700_000_000_123_456_789, ctime_ns: -1_000_000_001 };
 
@@ -132,7 +132,7 @@ fn conversation() -> [(&'static str, Any); 8] {
     let outputs = Blob::from(&SHA256_ABC[..]);
     [
         ("hello", Hello::new(client(Blob::default())).into()),
-        ("welcome", HelloReply::Welcome(Welcome { version: 2, software, image, planes }).into()),
+        ("welcome", HelloReply::Welcome(Welcome { version: 3, software, image, planes }).into()),
         ("open", ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1 }.into()),
         ("opened", ClientReply::Opened { job, window, workers: 2 }.into()),
         (
@@ -164,6 +164,7 @@ fn worker_intro() -> WorkerIntro {
             inline: false,
             datasets: vec!["d".to_owned(), "e-1_x".to_owned()],
         },
+        reading: "plain".to_owned(),
     }
 }
 
@@ -285,6 +286,7 @@ fn status() -> Status {
         items_per_s: 17,
         bytes_per_s: 18,
         attempts_lost: 19,
+        reading: "io_uring".to_owned(),
     };
     let quarantined = WorkerHealth::Quarantined;
     let second = WorkerStatus { name: "w2".to_owned(), health: quarantined, ..worker.clone() };

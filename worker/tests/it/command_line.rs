@@ -156,3 +156,18 @@ fn hashing_threads_get_the_cores_and_priority_that_were_asked_for() {
         assert_eq!((&*stat[16], &*stat[36], &*stat[38]), ("7", "0", "3"), "{name}");
     }
 }
+
+#[test]
+fn how_it_reads_is_logged_and_said_and_can_be_forced() {
+    for (asked, name, text) in [
+        ("plain", "plain", ": reads by plain calls"),
+        ("uring", "io_uring", ": reads what is not in memory through io_uring"),
+        ("auto", "io_uring", ": reads what is not in memory through io_uring"),
+    ] {
+        let controller = Controller::new();
+        let worker = Worker::start(&controller, &["--reading", asked]);
+        assert_eq!(controller.accept().hello().reading, name, "{asked}");
+        let line = worker.reading();
+        assert!(line.ends_with(text), "{asked}: {line}");
+    }
+}
