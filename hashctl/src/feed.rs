@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::stream::{self, StreamError};
 use ipc_proto::Algorithm;
 use ipc_proto::Blob;
-use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
+use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX};
 use ipc_proto::message::{Named, Stamp};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::time::{ClockId, clock_gettime};
@@ -37,8 +37,9 @@ use std::time::Duration;
 /// Entries in the first batch; each later one may have twice as many as the one before.
 const BATCH_LEN_FIRST: usize = 16;
 
-/// Entries in a batch at most.
-const BATCH_LEN_MAX: usize = FRAME_DESCRIPTORS_MAX;
+/// Entries in a batch at most, of descriptors or of names.
+const BATCH_FILES_MAX: usize = FRAME_DESCRIPTORS_MAX;
+const BATCH_NAMES_MAX: usize = FRAME_NAMES_MAX;
 
 /// A batch that is older than this goes out.
 const AGE_MAX: Duration = Duration::from_millis(5);
@@ -262,7 +263,8 @@ impl Feeder {
         if self.batch.is_empty() {
             return Ok(());
         }
-        self.batch_len = (2 * self.batch_len).min(BATCH_LEN_MAX);
+        let most = if self.route.takes_descriptors() { BATCH_FILES_MAX } else { BATCH_NAMES_MAX };
+        self.batch_len = (2 * self.batch_len).min(most);
         let batch = mem::take(&mut self.batch);
         self.batch = self.handover.push(batch)?;
         let mut lanes = mem::take(&mut self.lanes);

@@ -46,11 +46,19 @@ pub struct Options {
     pub controller_files: Option<u64>,
     /// Datasets: their names, and the directories that the workers have under them.
     pub datasets: Vec<(&'static str, PathBuf)>,
+    /// More arguments of each worker.
+    pub worker_args: Vec<&'static str>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, threads: 1, controller_files: None, datasets: Vec::new() }
+        Self {
+            workers: 2,
+            threads: 1,
+            controller_files: None,
+            datasets: Vec::new(),
+            worker_args: Vec::new(),
+        }
     }
 }
 
@@ -129,6 +137,7 @@ impl Cluster {
             .args(self.options.datasets.iter().flat_map(|(name, dir)| {
                 ["--dataset".to_owned(), format!("{name}={}", dir.display())]
             }))
+            .args(&self.options.worker_args)
             .stdin(Stdio::null())
             .stderr(log_file(self.dir(), &format!("w{number}.log")))
             .spawn()

@@ -494,6 +494,48 @@ mod tests {
     }
 
     #[test]
+    fn who_reads_keeps_others_from_reading_beyond_the_limit() {
+        let (dir, mut datasets) = dataset();
+        let (_file, named) = named(&dir, "f", b"four");
+        datasets.limit(vec!["d=1".parse().unwrap()]).unwrap();
+        let mut first = datasets.visit("d").unwrap();
+        first.find(&named).unwrap();
+        std::thread::scope(|scope| {
+            let (datasets, named) = (&datasets, &named);
+            let second = scope.spawn(|| {
+                let mut visit = datasets.visit("d").unwrap();
+                visit.read_present(named, &mut [0; 10]).unwrap();
+            });
+            while !first.turn.as_ref().expect("it reads").is_wanted() {
+                assert!(!second.is_finished(), "two read at once");
+                std::thread::yield_now();
+            }
+            first.pause();
+            second.join().unwrap();
+        });
+    }
+
+    /// As in an image that was made of the files.
+    #[test]
+    fn a_file_with_another_status_change_is_read_between_two_looks() {
+        let (dir, datasets) = dataset();
+        let (file, named) = named(&dir, "f", b"four");
+        let Named { path, stamp } = named;
+        let other = Named { path, stamp: Stamp { ctime_ns: 1, ..stamp } };
+        let mut visit = datasets.visit("d").unwrap();
+        let mut buffer = [0; 10];
+        let Ok(Small::Absent(found)) = visit.read_present(&other, &mut buffer) else {
+            panic!("one look is not enough")
+        };
+        assert_eq!(found.read_rest(&mut buffer, 0), Ok(4));
+        let again = visit.read_present(&other, &mut buffer);
+        assert!(matches!(again, Ok(Small::Read)), "now it is looked at first: {again:?}");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"five", 0).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(found.read_rest(&mut buffer, 0), Err(Failure::Changed));
+    }
+
+    #[test]
     fn a_file_that_changes_while_it_is_read_is_not_good() {
         type Change = fn(&File);
         let changes: [(&str, Change); 4] = [

@@ -73,7 +73,8 @@ impl Turn<'_> {
         }
     }
 
-    fn is_wanted(&self) -> bool {
+    /// Whether somebody waits for a turn.
+    pub(crate) fn is_wanted(&self) -> bool {
         let state = self.turns.lock();
         state.next != state.served
     }
