@@ -32,15 +32,8 @@ pub(crate) struct Global {
     /// What lets in clients of a controller in a VM [default: client.token in the runtime directory]
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
-    /// How files reach the workers, for tests
-    #[arg(
-        long,
-        value_name = "PLANE",
-        global = true,
-        hide = true,
-        value_enum,
-        default_value = "auto"
-    )]
+    /// How files reach the workers; one that cannot go that way has no digest
+    #[arg(long, value_name = "PLANE", global = true, value_enum, default_value = "auto")]
     pub(crate) plane: Choice,
     /// Say what is done how, and which symbolic links are left out
     #[arg(short, long, global = true)]

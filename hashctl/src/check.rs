@@ -6,15 +6,15 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::feed::{FeedError, Feeder, Label};
 use crate::manifest::{Claim, LINE_LEN_MAX, Line, Lines, Parsed, Parser};
-use crate::open::{Links, Opened, open_at};
+use crate::open::Opened;
 use crate::order::{Item, Mark, Verdict};
 use crate::output::{Out, checksum_name, escape};
 use crate::problem::Problem;
 use crate::quote::quote;
 use crate::run::{Printer, run};
 use crate::say::say;
+use crate::start::{Found, Start};
 use ipc_proto::Algorithm;
-use nix::fcntl::AT_FDCWD;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -83,6 +83,7 @@ fn feed_lines(
 ) -> Result<io::Result<()>, FeedError> {
     let mut parser = Parser::new(asked);
     let mut lines = Lines::new(input);
+    let mut start = Start::default();
     for number in 1.. {
         if lines.is_drained() && is_waiting(input) {
             feeder.rest()?;
@@ -99,7 +100,7 @@ fn feed_lines(
         };
         let is_own_input = |claim: &Claim<'_>| manifest == STDIN_NAME && &*claim.name == b"-";
         match parsed {
-            Parsed::Claim(claim) if !is_own_input(&claim) => feed_claim(feeder, claim)?,
+            Parsed::Claim(claim) if !is_own_input(&claim) => feed_claim(feeder, &mut start, claim)?,
             Parsed::Claim(_) | Parsed::Bad => {
                 feeder.known(mark_label(manifest), Verdict::Mark(Mark::BadLine(number)))?;
             }
@@ -115,16 +116,17 @@ fn is_waiting(input: &File) -> bool {
     poll(&mut fds, PollTimeout::ZERO) == Ok(0)
 }
 
-fn feed_claim(feeder: &mut Feeder, claim: Claim<'_>) -> Result<(), FeedError> {
+fn feed_claim(feeder: &mut Feeder, start: &mut Start, claim: Claim<'_>) -> Result<(), FeedError> {
     let name = CString::new(claim.name).expect("a claim's name holds no zero byte");
     let label = Label { name: name.to_bytes(), algorithm: claim.algorithm, want: &claim.digest };
     if label.name == b"-" {
         return feeder.stdin(label);
     }
-    let problem = match open_at(AT_FDCWD, &name, Links::Follow) {
-        Ok(Opened::File(file, stamp)) => return feeder.file(label, file, stamp),
-        Ok(Opened::Directory(_)) => Problem::Directory,
-        Ok(Opened::Special(special)) => Problem::Special(special),
+    let problem = match start.find(feeder, &name) {
+        Ok(Found::Named(name, stamp)) => return feeder.named(label, name, stamp),
+        Ok(Found::Opened(Opened::File(file, stamp))) => return feeder.file(label, file, stamp),
+        Ok(Found::Opened(Opened::Directory(_))) => Problem::Directory,
+        Ok(Found::Opened(Opened::Special(special))) => Problem::Special(special),
         Err(errno) => Problem::Io(errno as i32),
     };
     feeder.known(label, Verdict::Problem(problem))

@@ -4,15 +4,16 @@
 //! of symbolic links `MEMBER -> PATH` to what is in it, each a file or a directory.
 //!
 //! Invariant: a name is given only for a file that is, at that moment, what stands under it: same
-//! device and inode, and no symbolic link.
+//! device and inode, and no symbolic link. Of the files in a [`Folder`] it is the directory that was
+//! seen so, when it was opened; they are looked at in it.
 
 use ipc_proto::limits::PATH_LEN_MAX;
 use nix::fcntl::{AT_FDCWD, AtFlags, readlink};
 use nix::sys::stat::{fstat, fstatat};
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -37,9 +38,31 @@ struct Share {
 
 /// A file in a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Name {
-    pub(crate) dataset: Arc<str>,
-    pub(crate) path: Vec<u8>,
+pub struct Name {
+    /// The dataset.
+    pub dataset: Arc<str>,
+    /// Its path in it.
+    pub path: Vec<u8>,
+}
+
+/// An open directory of a dataset: what is in it has a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    dataset: Arc<str>,
+    /// Its path in the dataset, with a slash at the end; empty for the root.
+    prefix: Vec<u8>,
+}
+
+impl Folder {
+    /// What the file `base` in it is called.
+    pub(crate) fn name(&self, base: &CStr) -> Option<Name> {
+        let base = base.to_bytes();
+        let mut path = Vec::with_capacity(self.prefix.len() + base.len());
+        path.extend_from_slice(&self.prefix);
+        path.extend_from_slice(base);
+        let fits = path.len() <= PATH_LEN_MAX;
+        fits.then(|| Name { dataset: Arc::clone(&self.dataset), path })
+    }
 }
 
 impl Datasets {
@@ -76,6 +99,19 @@ impl Datasets {
 
     /// What `file` is called, if it is in one of them.
     pub(crate) fn find(&self, file: &OwnedFd) -> Option<Name> {
+        self.place(file.as_fd()).filter(|name| !name.path.is_empty())
+    }
+
+    /// What `dir` is called, if it is in one of them or the root of one.
+    pub(crate) fn folder(&self, dir: BorrowedFd<'_>) -> Option<Folder> {
+        let Name { dataset, path: mut prefix } = self.place(dir)?;
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        Some(Folder { dataset, prefix })
+    }
+
+    fn place(&self, file: BorrowedFd<'_>) -> Option<Name> {
         if self.shared.is_empty() {
             return None;
         }
@@ -97,7 +133,7 @@ impl Datasets {
             let Share { dataset, member } = self.shared.get(above)?.first()?;
             let parts = [&member[..], rest].into_iter().filter(|part| !part.is_empty());
             let path = parts.collect::<Vec<_>>().join(&b'/');
-            let fits = (1..=PATH_LEN_MAX).contains(&path.len());
+            let fits = path.len() <= PATH_LEN_MAX;
             fits.then(|| Name { dataset: Arc::clone(dataset), path })
         })
     }

@@ -11,7 +11,7 @@
 //!   can wait for ever, because windows are shares of what the user may have in all.
 
 use crate::client::{ClientError, Job, Submitter};
-use crate::datasets::Name;
+use crate::datasets::{Folder, Name};
 use crate::handover::{Handover, Stopped};
 use crate::open::{Kind, look};
 use crate::order::{Batch, Verdict};
@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::stream::{self, StreamError};
 use ipc_proto::Algorithm;
 use ipc_proto::Blob;
-use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
+use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX};
 use ipc_proto::message::{Named, Stamp};
 use ipc_proto::sample::Sample;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,9 @@ use std::time::Duration;
 /// Entries in the first batch; each later one may have twice as many as the one before.
 const BATCH_LEN_FIRST: usize = 16;
 
-/// Entries in a batch at most.
-const BATCH_LEN_MAX: usize = FRAME_DESCRIPTORS_MAX;
+/// Entries in a batch at most, of descriptors or of names.
+const BATCH_FILES_MAX: usize = FRAME_DESCRIPTORS_MAX;
+const BATCH_NAMES_MAX: usize = FRAME_NAMES_MAX;
 
 /// A batch that is older than this goes out.
 const AGE_MAX: Duration = Duration::from_millis(5);
@@ -131,7 +132,8 @@ struct Lane {
     lens: Vec<u32>,
     data: Vec<u8>,
     message_tags: Vec<u64>,
-    names: BTreeMap<Arc<str>, Names>,
+    /// By dataset, in the order in which they came.
+    names: Vec<(Arc<str>, Names)>,
 }
 
 /// Files of one dataset.
@@ -181,9 +183,9 @@ impl Feeder {
         let Some(plane) = self.route.plane_of(&file) else {
             return self.known(label, Verdict::Problem(Problem::NoDataset));
         };
-        self.served.count(&plane);
         match plane {
             Plane::Descriptor => {
+                self.served.count(&plane);
                 let number = self.enter(label, stamp.size, Verdict::Waiting);
                 let lane = self.lanes.entry(label.algorithm).or_default();
                 lane.stamps.push(stamp);
@@ -191,16 +193,34 @@ impl Feeder {
                 lane.file_tags.push(number);
                 self.flush_if_due()
             }
-            Plane::Name(Name { dataset, path }) => {
-                let number = self.enter(label, stamp.size, Verdict::Waiting);
-                let lane = self.lanes.entry(label.algorithm).or_default();
-                let names = lane.names.entry(dataset).or_default();
-                names.files.push(Named { path: Blob(path), stamp });
-                names.tags.push(number);
-                self.flush_if_due()
+            Plane::Name(name) => self.named(label, name, stamp),
+            Plane::Inline => {
+                self.served.count(&plane);
+                self.inline(label, &File::from(file), stamp)
             }
-            Plane::Inline => self.inline(label, &File::from(file), stamp),
         }
+    }
+
+    /// A regular file that workers find by `name`.
+    pub(crate) fn named(
+        &mut self,
+        label: Label<'_>,
+        name: Name,
+        stamp: Stamp,
+    ) -> Result<(), FeedError> {
+        self.served.count_name(&name.dataset);
+        let number = self.enter(label, stamp.size, Verdict::Waiting);
+        let lane = self.lanes.entry(label.algorithm).or_default();
+        let Name { dataset, path } = name;
+        let names = lane.names_in(dataset);
+        names.files.push(Named { path: Blob(path), stamp });
+        names.tags.push(number);
+        self.flush_if_due()
+    }
+
+    /// What `dir` is called where the files in it go by name.
+    pub(crate) fn folder(&self, dir: BorrowedFd<'_>) -> Option<Folder> {
+        self.route.folder(dir)
     }
 
     /// Something that is known without a worker.
@@ -248,7 +268,8 @@ impl Feeder {
         if self.batch.is_empty() {
             return Ok(());
         }
-        self.batch_len = (2 * self.batch_len).min(BATCH_LEN_MAX);
+        let most = if self.route.takes_descriptors() { BATCH_FILES_MAX } else { BATCH_NAMES_MAX };
+        self.batch_len = (2 * self.batch_len).min(most);
         let batch = mem::take(&mut self.batch);
         self.batch = self.handover.push(batch)?;
         let mut lanes = mem::take(&mut self.lanes);
@@ -337,7 +358,9 @@ impl Feeder {
 
 impl Lane {
     fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.lens.is_empty() && self.names.is_empty()
+        self.files.is_empty()
+            && self.lens.is_empty()
+            && self.names.iter().all(|(_, names)| names.files.is_empty())
     }
 
     fn flush(&mut self, job: &mut Job) -> Result<(), ClientError> {
@@ -352,10 +375,20 @@ impl Lane {
             job.send_messages(lens, data, &self.message_tags)?;
             self.message_tags.clear();
         }
-        for (dataset, Names { files, tags }) in mem::take(&mut self.names) {
-            job.send_names(&dataset, &files, &tags)?;
+        for (dataset, names) in &mut self.names {
+            job.send_names(dataset, &mut names.files, &names.tags)?;
+            names.tags.clear();
         }
         Ok(())
+    }
+
+    fn names_in(&mut self, dataset: Arc<str>) -> &mut Names {
+        let known = self.names.iter().position(|(known, _)| *known == dataset);
+        let at = known.unwrap_or_else(|| {
+            self.names.push((dataset, Names::default()));
+            self.names.len() - 1
+        });
+        &mut self.names[at].1
     }
 }
 

@@ -31,6 +31,7 @@ mod run;
 mod say;
 mod signals;
 mod size;
+mod start;
 pub mod status;
 mod stream;
 pub mod sum;

@@ -1,12 +1,14 @@
-//! Opening a name without waiting for anything, and seeing what it is.
+//! Opening a name without waiting for anything, or only looking at it, and seeing what it is.
 
 use crate::problem::Special;
 use ipc_proto::message::Stamp;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::Uid;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// What a name turned out to be.
 #[derive(Debug)]
@@ -73,6 +75,29 @@ pub(crate) fn kind_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
         Links::Refuse => AtFlags::AT_SYMLINK_NOFOLLOW,
     };
     fstatat(dir, name, flags).map(|stat| kind(&stat))
+}
+
+/// What the regular file `name` looks like, if the user who runs this may surely read it: its owner
+/// may, as its mode says. Whatever else is behind the name, or in the way, is `None`.
+pub(crate) fn glance_at(dir: BorrowedFd<'_>, name: &CStr) -> Option<Stamp> {
+    let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+    let is_readable = stat.st_mode & libc::S_IRUSR != 0 && Uid::from_raw(stat.st_uid) == own_uid();
+    (kind(&stat) == Kind::File && is_readable).then(|| stamp(&stat))
+}
+
+/// The user whose rights count for opening.
+fn own_uid() -> Uid {
+    static OWN: OnceLock<Uid> = OnceLock::new();
+    *OWN.get_or_init(Uid::effective)
+}
+
+/// Opens the directory `path` for nothing but to start from.
+///
+/// # Errors
+/// As open(2).
+pub(crate) fn open_start(path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, path, flags, Mode::empty())
 }
 
 /// What an open file is and, if it is regular, looks like.

@@ -1,25 +1,25 @@
 //! How the bytes of each file reach the workers.
 
-use crate::datasets::{Datasets, Name};
+use crate::datasets::{Datasets, Folder, Name};
 use clap::ValueEnum;
 use ipc_proto::message::Planes;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Which of them may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Choice {
-    /// The best one for each file.
+    /// As open descriptors where they can go, else by name, else as bytes
     #[default]
     Auto,
-    /// Open descriptors only.
+    /// As open descriptors only
     Descriptors,
-    /// Names in datasets only.
+    /// Only by name, in the directories that both ends share
     Dataset,
-    /// Bytes inside messages only.
+    /// Only as bytes inside messages
     Inline,
 }
 
@@ -82,6 +82,11 @@ impl Route {
         self.descriptors
     }
 
+    /// What `dir` is called where the files in it go by name.
+    pub(crate) fn folder(&self, dir: BorrowedFd<'_>) -> Option<Folder> {
+        self.datasets.folder(dir)
+    }
+
     /// The best way for `file`.
     pub(crate) fn plane_of(&self, file: &OwnedFd) -> Option<Plane> {
         if self.descriptors {
@@ -114,12 +119,19 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn count(&mut self, plane: &Plane) {
-        let count = match plane {
-            Plane::Descriptor => &mut self.descriptors,
-            Plane::Inline => &mut self.inline,
-            Plane::Name(Name { dataset, .. }) => self.names.entry(Arc::clone(dataset)).or_default(),
-        };
-        *count += 1;
+        match plane {
+            Plane::Descriptor => self.descriptors += 1,
+            Plane::Inline => self.inline += 1,
+            Plane::Name(Name { dataset, .. }) => self.count_name(dataset),
+        }
+    }
+
+    /// Counts a file that goes by a name in `dataset`.
+    pub(crate) fn count_name(&mut self, dataset: &Arc<str>) {
+        match self.names.get_mut(dataset) {
+            Some(count) => *count += 1,
+            None => drop(self.names.insert(Arc::clone(dataset), 1)),
+        }
     }
 }
 

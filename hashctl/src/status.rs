@@ -165,6 +165,7 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         "items_per_s": worker.items_per_s,
         "bytes_per_s": worker.bytes_per_s,
         "attempts_lost": worker.attempts_lost,
+        "reading": worker.reading,
     })
 }
 

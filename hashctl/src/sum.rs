@@ -1,22 +1,23 @@
 //! `hashctl sum`: digests of files, trees and standard input.
 
 use crate::config::Config;
+use crate::datasets::{Folder, Name};
 use crate::exit::Exit;
 use crate::feed::{FeedError, Feeder, Label};
-use crate::open::{Links, Opened, open_at};
+use crate::open::Opened;
 use crate::order::{Item, Verdict};
 use crate::output::{Format, Out};
 use crate::problem::{Problem, Special};
 use crate::quote::quote;
 use crate::run::{Printer, run};
 use crate::say::say;
+use crate::start::{Found, Start};
 use crate::walk::{Visitor, walk};
 use ipc_proto::Algorithm;
 use ipc_proto::message::Stamp;
-use nix::fcntl::AT_FDCWD;
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 /// What to print about which files.
@@ -35,7 +36,8 @@ pub(crate) fn sum(config: &Config, options: Options, paths: Vec<OsString>) -> Ex
         if paths.is_empty() {
             return feeder.stdin(label(b"-", options.algorithm));
         }
-        paths.into_iter().try_for_each(|path| feed(feeder, options, path.into_vec()))
+        let mut start = Start::default();
+        paths.into_iter().try_for_each(|path| feed(feeder, &mut start, options, path.into_vec()))
     })
 }
 
@@ -43,20 +45,26 @@ fn label(name: &[u8], algorithm: Algorithm) -> Label<'_> {
     Label { name, algorithm, want: b"" }
 }
 
-fn feed(feeder: &mut Feeder, options: Options, path: Vec<u8>) -> Result<(), FeedError> {
+fn feed(
+    feeder: &mut Feeder,
+    start: &mut Start,
+    options: Options,
+    path: Vec<u8>,
+) -> Result<(), FeedError> {
     if path == b"-" {
         return feeder.stdin(label(b"-", options.algorithm));
     }
     let path = CString::new(path).expect("an argument holds no zero byte");
     let label = label(path.to_bytes(), options.algorithm);
-    let problem = match open_at(AT_FDCWD, &path, Links::Follow) {
-        Ok(Opened::File(file, stamp)) => return feeder.file(label, file, stamp),
-        Ok(Opened::Directory(dir)) if options.recursive => {
+    let problem = match start.find(feeder, &path) {
+        Ok(Found::Named(name, stamp)) => return feeder.named(label, name, stamp),
+        Ok(Found::Opened(Opened::File(file, stamp))) => return feeder.file(label, file, stamp),
+        Ok(Found::Opened(Opened::Directory(dir))) if options.recursive => {
             let mut tree = Tree { feeder, algorithm: options.algorithm };
             return walk(dir, label.name, &mut tree);
         }
-        Ok(Opened::Directory(_)) => Problem::Directory,
-        Ok(Opened::Special(special)) => Problem::Special(special),
+        Ok(Found::Opened(Opened::Directory(_))) => Problem::Directory,
+        Ok(Found::Opened(Opened::Special(special))) => Problem::Special(special),
         Err(errno) => Problem::Io(errno as i32),
     };
     feeder.known(label, Verdict::Problem(problem))
@@ -70,6 +78,14 @@ struct Tree<'a> {
 
 impl Visitor for Tree<'_> {
     type Stop = FeedError;
+
+    fn enter(&mut self, dir: BorrowedFd<'_>) -> Option<Folder> {
+        self.feeder.folder(dir)
+    }
+
+    fn named(&mut self, path: &[u8], name: Name, stamp: Stamp) -> Result<(), FeedError> {
+        self.feeder.named(label(path, self.algorithm), name, stamp)
+    }
 
     fn file(&mut self, path: &[u8], file: OwnedFd, stamp: Stamp) -> Result<(), FeedError> {
         self.feeder.file(label(path, self.algorithm), file, stamp)

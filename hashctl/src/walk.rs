@@ -8,13 +8,14 @@
 //! Invariants: at most [`DEPTH_MAX`] directories are open at once; what is no file or directory is
 //! not opened where the file system says so in the directory.
 
-use crate::open::{Kind, Links, Opened, kind_at, kind_of_dirent, open_at};
+use crate::datasets::{Folder, Name};
+use crate::open::{Kind, Links, Opened, glance_at, kind_at, kind_of_dirent, open_at};
 use crate::problem::{Problem, Special};
 use crate::sys::{self, DIRENT_LEN_MIN};
 use ipc_proto::message::Stamp;
 use nix::errno::Errno;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Most directories above a file, from the one that was named.
 pub const DEPTH_MAX: usize = 256;
@@ -32,6 +33,15 @@ const READ_ENTRIES_MAX: usize = READ_LEN / DIRENT_LEN_MIN + 1;
 pub trait Visitor {
     /// Why the walk ends early.
     type Stop;
+
+    /// A directory that is gone into; how the files in it are named to workers, if they are.
+    fn enter(&mut self, dir: BorrowedFd<'_>) -> Option<Folder>;
+
+    /// A regular file in a directory with names, which was not opened.
+    ///
+    /// # Errors
+    /// Ends the walk.
+    fn named(&mut self, path: &[u8], name: Name, stamp: Stamp) -> Result<(), Self::Stop>;
 
     /// A regular file.
     ///
@@ -55,6 +65,7 @@ pub trait Visitor {
 /// A directory that is being walked.
 struct Level {
     dir: OwnedFd,
+    folder: Option<Folder>,
     /// Length of its path, with a slash at the end.
     path_len: usize,
     names: Vec<u8>,
@@ -80,7 +91,8 @@ fn walk_in_runs<V: Visitor>(
 ) -> Result<(), V::Stop> {
     let mut buffer = vec![0; READ_LEN];
     let mut path = path.to_vec();
-    let mut levels = vec![Level::new(root, &mut path)];
+    let folder = visitor.enter(root.as_fd());
+    let mut levels = vec![Level::new(root, folder, &mut path)];
     while let Some(level) = levels.last_mut() {
         path.truncate(level.path_len);
         let Some(&(start, kind)) = level.found.get(level.next) else {
@@ -95,13 +107,20 @@ fn walk_in_runs<V: Visitor>(
         level.next += 1;
         let name = level.name(start);
         path.extend_from_slice(name.to_bytes());
+        if let Some((name, stamp)) = level.glance(name, kind) {
+            visitor.named(&path, name, stamp)?;
+            continue;
+        }
         match level.open(name, kind) {
             Ok(Opened::File(file, stamp)) => visitor.file(&path, file, stamp)?,
             Ok(Opened::Special(special)) => visitor.skipped(&path, special)?,
             Ok(Opened::Directory(_)) if levels.len() == DEPTH_MAX => {
                 visitor.problem(&path, Problem::TooDeep)?;
             }
-            Ok(Opened::Directory(dir)) => levels.push(Level::new(dir, &mut path)),
+            Ok(Opened::Directory(dir)) => {
+                let folder = visitor.enter(dir.as_fd());
+                levels.push(Level::new(dir, folder, &mut path));
+            }
             Err(errno) => visitor.problem(&path, Problem::Io(errno as i32))?,
         }
     }
@@ -109,16 +128,24 @@ fn walk_in_runs<V: Visitor>(
 }
 
 impl Level {
-    fn new(dir: OwnedFd, path: &mut Vec<u8>) -> Self {
+    fn new(dir: OwnedFd, folder: Option<Folder>, path: &mut Vec<u8>) -> Self {
         if path.last() != Some(&b'/') {
             path.push(b'/');
         }
         let path_len = path.len();
-        Self { dir, path_len, names: Vec::new(), found: Vec::new(), next: 0, is_read: false }
+        let (names, found) = (Vec::new(), Vec::new());
+        Self { dir, folder, path_len, names, found, next: 0, is_read: false }
     }
 
     fn name(&self, start: usize) -> &CStr {
         CStr::from_bytes_until_nul(&self.names[start..]).expect("every name ends with a zero")
+    }
+
+    /// What a file is called and looks like, if workers find it by a name.
+    fn glance(&self, name: &CStr, kind: Option<Kind>) -> Option<(Name, Stamp)> {
+        let folder = self.folder.as_ref().filter(|_| matches!(kind, None | Some(Kind::File)))?;
+        let stamp = glance_at(self.dir.as_fd(), name)?;
+        Some((folder.name(name)?, stamp))
     }
 
     fn open(&self, name: &CStr, kind: Option<Kind>) -> Result<Opened, Errno> {
@@ -181,6 +208,14 @@ mod tests {
 
     impl Visitor for Log {
         type Stop = ();
+
+        fn enter(&mut self, _: BorrowedFd<'_>) -> Option<Folder> {
+            None
+        }
+
+        fn named(&mut self, _: &[u8], _: Name, _: Stamp) -> Result<(), ()> {
+            unreachable!("no directory has names")
+        }
 
         fn file(&mut self, path: &[u8], _: OwnedFd, stamp: Stamp) -> Result<(), ()> {
             assert_eq!(stamp.size, 0);

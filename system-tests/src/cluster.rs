@@ -101,6 +101,18 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// Shows `hashctl` the workers' datasets: the directories are the same for both.
+    ///
+    /// # Panics
+    /// If they were shown before.
+    pub fn link_datasets(&self) {
+        let links = self.dir().join("datasets");
+        std::fs::create_dir(&links).expect("a new directory");
+        for (name, dir) in &self.options.datasets {
+            std::os::unix::fs::symlink(dir, links.join(name)).expect("a new link");
+        }
+    }
+
     /// The clients' socket.
     #[must_use]
     pub fn client_socket(&self) -> PathBuf {

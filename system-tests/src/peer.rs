@@ -35,5 +35,6 @@ pub fn worker_role(name: &str) -> Role {
         memory_bytes: 0,
         backends: Algorithm::ALL.map(backend).to_vec(),
         planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
+        reading: "test".to_owned(),
     })
 }

@@ -2,29 +2,32 @@
 //!
 //! A file counts as the one that a client named if its size and the time of its last modification
 //! are those that the client saw, before its first and after its last byte was read. Its status
-//! change is compared only with itself: a copy in a read-only image has another one. The system is
-//! asked to ask whoever shares the directory, as what it remembers of a share may be old.
+//! change is compared only with itself: a copy in a read-only image has another one. Where it is the
+//! client's after reading, though, the client's look was the one before. The system is asked to ask
+//! whoever shares the directory, as what it remembers of a share may be old.
 //!
 //! Invariants:
 //! - no symbolic link is followed, and no path leads out of its dataset: the kernel resolves it,
-//!   and refuses;
-//! - opening does not wait for a FIFO's other end or a device, and nothing is read but what is
-//!   known to be a regular file;
+//!   and refuses. For the length of a batch the last directory stays open, wherever it is moved;
+//! - opening does not wait for a FIFO's other end or a device, and no read can wait until the file is
+//!   known to be a regular one: before that only what is in memory is read;
 //! - no read goes more than one byte beyond the size of a stamp.
 
 use crate::source::{self, Want};
 use crate::sys;
+use crate::turns::{Turn, Turns};
 use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::{Failure, Named, Stamp, check_dataset};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU16;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A dataset, as it is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub enum MountError {
     Twice(String),
     /// There are more than a worker may have.
     TooMany,
+    /// Threads are limited for a dataset that is not there.
+    Unknown(String),
 }
 
 impl fmt::Display for MountError {
@@ -65,16 +70,47 @@ impl fmt::Display for MountError {
             }
             Self::Twice(name) => write!(f, "dataset {name} is named twice"),
             Self::TooMany => write!(f, "more than {DATASETS_MAX} datasets"),
+            Self::Unknown(name) => write!(f, "--io-threads for dataset {name}, which is not given"),
         }
     }
 }
 
 impl std::error::Error for MountError {}
 
+/// How many threads may read from a dataset at once, as it is said on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoThreads {
+    name: String,
+    most: NonZeroU16,
+}
+
+impl FromStr for IoThreads {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, most) = text.split_once('=').ok_or("write NAME=N")?;
+        check_dataset(name).map_err(|error| error.to_string())?;
+        let is_number = most.bytes().all(|byte| byte.is_ascii_digit());
+        let most = most.parse().ok().filter(|_| is_number).ok_or("write NAME=N, N from 1 on")?;
+        Ok(Self { name: name.to_owned(), most })
+    }
+}
+
 /// The roots, by name.
 #[derive(Debug, Default)]
 pub struct Datasets {
-    roots: BTreeMap<String, OwnedFd>,
+    roots: BTreeMap<String, Root>,
+}
+
+#[derive(Debug)]
+struct Root {
+    dir: OwnedFd,
+    /// Whether a file was met whose status change is not what the client saw: then one look is not
+    /// enough for the others either.
+    looks_first: AtomicBool,
+    /// Whether its files can be read without waiting at all.
+    can_hurry: AtomicBool,
+    turns: Option<Turns>,
 }
 
 impl Datasets {
@@ -86,10 +122,12 @@ impl Datasets {
         let mut roots = BTreeMap::new();
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         for mount in mounts {
-            let root = match open(&mount.dir, flags, Mode::empty()) {
-                Ok(root) => root,
+            let dir = match open(&mount.dir, flags, Mode::empty()) {
+                Ok(dir) => dir,
                 Err(errno) => return Err(MountError::Open(mount, errno)),
             };
+            let (looks_first, can_hurry) = (AtomicBool::new(false), AtomicBool::new(true));
+            let root = Root { dir, looks_first, can_hurry, turns: None };
             if roots.insert(mount.name.clone(), root).is_some() {
                 return Err(MountError::Twice(mount.name));
             }
@@ -100,26 +138,165 @@ impl Datasets {
         Ok(Self { roots })
     }
 
+    /// Lets at most so many threads read from each of these at once.
+    ///
+    /// # Errors
+    /// [`MountError::Unknown`].
+    pub fn limit(&mut self, limits: Vec<IoThreads>) -> Result<(), MountError> {
+        for IoThreads { name, most } in limits {
+            let Some(root) = self.roots.get_mut(&name) else {
+                return Err(MountError::Unknown(name));
+            };
+            root.turns = Some(Turns::new(most));
+        }
+        Ok(())
+    }
+
     /// Their names.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.roots.keys().cloned().collect()
     }
 
-    /// Opens the file that a client named.
+    /// A dataset, for the files of one batch.
+    ///
+    /// # Errors
+    /// [`Failure::UnknownDataset`].
+    pub fn visit(&self, dataset: &str) -> Result<Visit<'_>, Failure> {
+        let root = self.roots.get(dataset).ok_or(Failure::UnknownDataset)?;
+        Ok(Visit { root, prefix: Vec::new(), kept: None, turn: None })
+    }
+}
+
+/// What a thread knows of a dataset while it works on one batch.
+#[derive(Debug)]
+pub struct Visit<'a> {
+    root: &'a Root,
+    /// Of the path of the last file, up to its last slash.
+    prefix: Vec<u8>,
+    /// That directory, from its second file on.
+    kept: Option<OwnedFd>,
+    turn: Option<Turn<'a>>,
+}
+
+/// How far reading a small file came.
+#[derive(Debug)]
+pub(crate) enum Small {
+    /// The buffer starts with the whole file.
+    Read,
+    /// It is regular and what the client saw, and has to be waited for, or read once more.
+    Absent(Found),
+}
+
+impl Visit<'_> {
+    /// Opens the file that a client named, of any size.
     ///
     /// # Errors
     /// Why the item fails: as openat2(2), or [`Failure::Changed`] if it is not the file that the
     /// client saw.
-    pub fn find(&self, dataset: &str, named: &Named) -> Result<Found, Failure> {
-        let root = self.roots.get(dataset).ok_or(Failure::UnknownDataset)?;
-        let file = open_below(root.as_fd(), &named.path)?;
-        let before = fresh_stamp_of(file.as_fd())?;
-        let Stamp { size, mtime_ns, .. } = named.stamp;
-        if (before.size, before.mtime_ns) != (size, mtime_ns) {
-            return Err(Failure::Changed);
+    pub fn find(&mut self, named: &Named) -> Result<Found, Failure> {
+        self.take_turn();
+        let file = self.open(&named.path)?;
+        look(file, named.stamp)
+    }
+
+    /// Opens a file of less than `buffer.len()` bytes, and reads it to the start of `buffer` if it is
+    /// in memory.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    ///
+    /// # Panics
+    /// If its size and one more byte do not fit the buffer.
+    pub(crate) fn read_present(
+        &mut self,
+        named: &Named,
+        buffer: &mut [u8],
+    ) -> Result<Small, Failure> {
+        self.take_turn();
+        let stamp = named.stamp;
+        let file = self.open(&named.path)?;
+        let size = usize::try_from(stamp.size).expect("a small file's size fits the buffer");
+        if self.root.looks_first.load(Ordering::Relaxed) {
+            let found = look(file, stamp)?;
+            let len = self.read_ready(found.file.as_fd(), &mut buffer[..=size])?;
+            return match len.filter(|&len| len >= size) {
+                Some(len) => found.agree(len == size).map(|()| Small::Read),
+                None => Ok(Small::Absent(found)),
+            };
         }
-        Ok(Found { file, before })
+        let len = self.read_ready(file.as_fd(), &mut buffer[..=size])?;
+        let found = look(file, stamp)?;
+        if found.before == stamp && len == Some(size) {
+            return Ok(Small::Read);
+        }
+        if found.before != stamp {
+            self.root.looks_first.store(true, Ordering::Relaxed);
+        }
+        Ok(Small::Absent(found))
+    }
+
+    /// Lets others read from the dataset until the next file.
+    pub(crate) fn pause(&mut self) {
+        self.turn = None;
+    }
+
+    /// Counts what was read, as [`Turn::spend`].
+    pub(crate) fn spend(&mut self, len: usize) {
+        if let Some(turn) = &mut self.turn {
+            turn.spend(len);
+        }
+    }
+
+    /// Waits until the dataset may be read.
+    pub(crate) fn take_turn(&mut self) {
+        if self.turn.is_none() {
+            self.turn = self.root.turns.as_ref().map(Turns::take);
+        }
+    }
+
+    /// What of `file` is in memory; `None` if nobody can tell, or nothing is.
+    fn read_ready(
+        &self,
+        file: BorrowedFd<'_>,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, Failure> {
+        if !self.root.can_hurry.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match sys::read_ready(file, buffer, 0) {
+            Ok(len) => Ok(Some(len)),
+            Err(Errno::EAGAIN) => Ok(None),
+            Err(Errno::EOPNOTSUPP) => {
+                // What is no regular file tells nothing about the others.
+                source::stamp_of(file)?;
+                self.root.can_hurry.store(false, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(errno) => Err(source::refused(file, errno)),
+        }
+    }
+
+    fn open(&mut self, path: &[u8]) -> Result<OwnedFd, Failure> {
+        let at = path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let (prefix, base) = path.split_at(at);
+        if matches!(base, b"" | b"." | b"..") {
+            return open_below(self.root.dir.as_fd(), path, FILE);
+        }
+        if prefix.is_empty() {
+            return open_in(self.root.dir.as_fd(), base);
+        }
+        if self.prefix != prefix {
+            self.prefix.clear();
+            self.prefix.extend_from_slice(prefix);
+            self.kept = None;
+            return open_below(self.root.dir.as_fd(), path, FILE);
+        }
+        let dir = match self.kept.take() {
+            Some(dir) => dir,
+            None => open_below(self.root.dir.as_fd(), &prefix[..at - 1], DIRECTORY)?,
+        };
+        open_in(self.kept.insert(dir).as_fd(), base)
     }
 }
 
@@ -128,6 +305,12 @@ impl Datasets {
 pub struct Found {
     file: OwnedFd,
     before: Stamp,
+}
+
+impl AsFd for Found {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl Found {
@@ -142,21 +325,16 @@ impl Found {
         self.before
     }
 
-    /// It, open.
-    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
-    /// Reads all of it, which is less than `buffer`, to the start of `buffer`; its length.
+    /// Reads the rest of it, of which `len` bytes are in `buffer`; its length.
     ///
     /// # Errors
     /// Why the item fails.
     ///
     /// # Panics
     /// If its size and one more byte do not fit the buffer.
-    pub fn read_whole(&self, buffer: &mut [u8]) -> Result<usize, Failure> {
+    pub fn read_rest(&self, buffer: &mut [u8], len: usize) -> Result<usize, Failure> {
         let size = usize::try_from(self.before.size).expect("a small file's size fits the buffer");
-        let len = source::fill(self.file.as_fd(), &mut buffer[..=size], 0)?;
+        let len = source::fill(self.file.as_fd(), &mut buffer[..=size], len)?;
         self.agree(len == size)?;
         Ok(len)
     }
@@ -202,14 +380,29 @@ impl Found {
     }
 }
 
-fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Failure> {
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+/// How files are opened: without waiting, whatever they are.
+const FILE: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK);
+
+/// How directories are, for nothing but to open files in them.
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<OwnedFd, Failure> {
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_SYMLINKS
         | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(flags).resolve(resolve);
+    opened(|| openat2(root, path, how))
+}
+
+/// Opens the file `base`, a plain name, in `dir`.
+fn open_in(dir: BorrowedFd<'_>, base: &[u8]) -> Result<OwnedFd, Failure> {
+    opened(|| openat(dir, base, FILE, Mode::empty()))
+}
+
+fn opened(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Failure> {
     loop {
-        match openat2(root, path, how) {
+        match open() {
             Ok(file) => return Ok(file),
             Err(Errno::EINTR) => {}
             // A socket, or a device without driver.
@@ -217,6 +410,15 @@ fn open_below(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Failure> {
             Err(errno) => return Err(source::failure(errno)),
         }
     }
+}
+
+/// An open file, if it is the one that a client saw as `stamp`.
+fn look(file: OwnedFd, stamp: Stamp) -> Result<Found, Failure> {
+    let before = fresh_stamp_of(file.as_fd())?;
+    if (before.size, before.mtime_ns) != (stamp.size, stamp.mtime_ns) {
+        return Err(Failure::Changed);
+    }
+    Ok(Found { file, before })
 }
 
 /// What `file` looks like to whoever shares it.
@@ -288,13 +490,55 @@ mod tests {
         let stamp = named.stamp;
         let find = |stamp| {
             let named = Named { path: named.path.clone(), stamp };
-            datasets.find("d", &named).map(|found| found.size())
+            datasets.visit("d").unwrap().find(&named).map(|found| found.size())
         };
         assert_eq!(find(stamp), Ok(4));
         assert_eq!(find(Stamp { ctime_ns: 1, ..stamp }), Ok(4), "an image has another");
         assert_eq!(find(Stamp { size: 5, ..stamp }), Err(Failure::Changed));
         assert_eq!(find(Stamp { mtime_ns: 1, ..stamp }), Err(Failure::Changed));
-        assert_eq!(datasets.find("e", &named).unwrap_err(), Failure::UnknownDataset);
+        assert_eq!(datasets.visit("e").unwrap_err(), Failure::UnknownDataset);
+    }
+
+    #[test]
+    fn who_reads_keeps_others_from_reading_beyond_the_limit() {
+        let (dir, mut datasets) = dataset();
+        let (_file, named) = named(&dir, "f", b"four");
+        datasets.limit(vec!["d=1".parse().unwrap()]).unwrap();
+        let mut first = datasets.visit("d").unwrap();
+        first.find(&named).unwrap();
+        std::thread::scope(|scope| {
+            let (datasets, named) = (&datasets, &named);
+            let second = scope.spawn(|| {
+                let mut visit = datasets.visit("d").unwrap();
+                visit.read_present(named, &mut [0; 10]).unwrap();
+            });
+            while !first.turn.as_ref().expect("it reads").is_wanted() {
+                assert!(!second.is_finished(), "two read at once");
+                std::thread::yield_now();
+            }
+            first.pause();
+            second.join().unwrap();
+        });
+    }
+
+    /// As in an image that was made of the files.
+    #[test]
+    fn a_file_with_another_status_change_is_read_between_two_looks() {
+        let (dir, datasets) = dataset();
+        let (file, named) = named(&dir, "f", b"four");
+        let Named { path, stamp } = named;
+        let other = Named { path, stamp: Stamp { ctime_ns: 1, ..stamp } };
+        let mut visit = datasets.visit("d").unwrap();
+        let mut buffer = [0; 10];
+        let Ok(Small::Absent(found)) = visit.read_present(&other, &mut buffer) else {
+            panic!("one look is not enough")
+        };
+        assert_eq!(found.read_rest(&mut buffer, 0), Ok(4));
+        let again = visit.read_present(&other, &mut buffer);
+        assert!(matches!(again, Ok(Small::Read)), "now it is looked at first: {again:?}");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"five", 0).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(found.read_rest(&mut buffer, 0), Err(Failure::Changed));
     }
 
     #[test]
@@ -314,12 +558,12 @@ mod tests {
             let (dir, datasets) = dataset();
             let (file, named) = named(&dir, "f", &[1; 500_000]);
             let want = if what == "holds still" { Ok(()) } else { Err(Failure::Changed) };
-            let found = datasets.find("d", &named).unwrap();
+            let found = datasets.visit("d").unwrap().find(&named).unwrap();
             let mut buffer = vec![0; 250_000];
             let got = found.read_stream(&mut buffer, &GOING, |_| change(&file));
             assert_eq!(got, want, "it {what}");
             let mut buffer = vec![0; 500_001];
-            let whole = found.read_whole(&mut buffer).map(|len| assert_eq!(len, 500_000));
+            let whole = found.read_rest(&mut buffer, 0).map(|len| assert_eq!(len, 500_000));
             assert_eq!(whole, want, "it {what}");
             let part = found.read_part(0, 1024, &mut buffer, &GOING, |_| {});
             assert_eq!(part, want, "it {what}");

@@ -11,6 +11,7 @@ use crate::datasets::Datasets;
 use crate::hash::Choice;
 use crate::host;
 use crate::pool::{Full, Pool};
+use crate::reading::Reading;
 use crate::session::{Session, Violation};
 use crate::stop::Stop;
 use crate::task::{Order, Scratch};
@@ -94,6 +95,7 @@ pub fn intro(
     threads: u16,
     descriptors: bool,
     datasets: &Datasets,
+    reading: &Reading,
 ) -> WorkerIntro {
     let backends = Algorithm::ALL.map(|algorithm| {
         let backend = Choice::of(algorithm).to_string();
@@ -108,6 +110,7 @@ pub fn intro(
         memory_bytes: host::memory_bytes(),
         backends: backends.into(),
         planes: Planes { descriptors, inline: true, datasets: datasets.names() },
+        reading: reading.name().to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@
 //! - offsets that are told ascend, and are block borders.
 
 use crate::clock::Stopwatch;
-use crate::datasets::{Datasets, Found};
+use crate::datasets::{Datasets, Found, Visit};
 use crate::hash::Midway;
 use crate::leases::Started;
 use crate::passage::Passage;
@@ -125,7 +125,7 @@ pub(crate) fn run(first: Task, datasets: &Datasets, scratch: &mut Scratch, desk:
 }
 
 /// Hashes what was read: beside each other as far as both files have whole blocks.
-fn hash_beside(lanes: &mut [Lane], buffers: &[&mut [u8]; LANES]) {
+fn hash_beside(lanes: &mut [Lane<'_>], buffers: &[&mut [u8]; LANES]) {
     if let [one, other] = lanes {
         let len = one.whole_len().min(other.whole_len());
         if let (1.., Some(a), Some(b)) = (len, &mut one.file, &mut other.file) {
@@ -143,10 +143,10 @@ fn hash_beside(lanes: &mut [Lane], buffers: &[&mut [u8]; LANES]) {
 }
 
 /// A file on its way.
-struct Lane {
+struct Lane<'a> {
     task: Task,
     /// `None` until it is open.
-    file: Option<File>,
+    file: Option<File<'a>>,
     /// Where in the buffer the bytes are that were read and not hashed.
     held: Range<usize>,
     /// Whether these are the last.
@@ -157,8 +157,8 @@ struct Lane {
 }
 
 /// An open file.
-struct File {
-    source: Source,
+struct File<'a> {
+    source: Source<'a>,
     /// What it looked like before its first byte was read.
     before: Stamp,
     midway: Midway,
@@ -167,18 +167,18 @@ struct File {
     told: u64,
 }
 
-enum Source {
+enum Source<'a> {
     Passed(OwnedFd),
-    Found(Found),
+    Found(Found, Visit<'a>),
 }
 
-impl Lane {
+impl<'a> Lane<'a> {
     fn new(task: Task) -> Self {
         Self { task, file: None, held: 0..0, is_last: false, outcome: None, busy_ns: 0 }
     }
 
     /// Reads the next bytes to `buffer`, if those before are hashed.
-    fn read(&mut self, datasets: &Datasets, manner: Manner, buffer: &mut [u8]) {
+    fn read(&mut self, datasets: &'a Datasets, manner: Manner, buffer: &mut [u8]) {
         if self.held.is_empty()
             && !self.is_last
             && let Err(failure) = self.try_read(datasets, manner, buffer)
@@ -189,7 +189,7 @@ impl Lane {
 
     fn try_read(
         &mut self,
-        datasets: &Datasets,
+        datasets: &'a Datasets,
         manner: Manner,
         buffer: &mut [u8],
     ) -> Result<(), Failure> {
@@ -202,11 +202,15 @@ impl Lane {
             closed => closed.insert(File::begin(order, datasets, manner)?),
         };
         let offset = file.midway.len();
+        // For as long as it reads: another file of this thread may wait for it.
+        file.source.take_turn();
         file.passage.reach(file.source.as_fd(), offset);
         // One byte more than there should be shows that the file grew.
         let missing_len = file.before.size.saturating_add(1).saturating_sub(offset);
         let window_len = usize::try_from(missing_len).map_or(buffer.len(), |n| n.min(buffer.len()));
-        let len = source::fill_at(file.source.as_fd(), &mut buffer[..window_len], offset)?;
+        let filled = source::fill_at(file.source.as_fd(), &mut buffer[..window_len], offset);
+        file.source.pause();
+        let len = filled?;
         self.held = 0..len;
         self.is_last = len < window_len;
         let end = offset + len as u64;
@@ -256,8 +260,8 @@ impl Lane {
     }
 }
 
-impl File {
-    fn begin(order: &mut Order, datasets: &Datasets, manner: Manner) -> Result<Self, Failure> {
+impl<'a> File<'a> {
+    fn begin(order: &mut Order, datasets: &'a Datasets, manner: Manner) -> Result<Self, Failure> {
         let algorithm = order.algorithm;
         let passed = order.descriptors.pop().ok_or(Failure::Invalid);
         let (source, want, begun) = match &order.work {
@@ -270,16 +274,18 @@ impl File {
             }
             Work::Names { dataset, files } => {
                 let [file] = &files[..] else { return Err(Failure::Invalid) };
-                (Source::Found(datasets.find(dataset, file)?), None, None)
+                (Source::find(datasets, dataset, file)?, None, None)
             }
             Work::NamedRest { dataset, file, offset, state } => {
-                let found = datasets.find(dataset, file)?;
+                let mut visit = datasets.visit(dataset)?;
+                let found = visit.find(file)?;
+                visit.pause();
                 // Another copy, or one that changed in a way that does not show: who began it read
                 // something else, perhaps.
                 if found.before().ctime_ns != file.stamp.ctime_ns {
                     return Err(Failure::Invalid);
                 }
-                (Source::Found(found), None, Some((*offset, state)))
+                (Source::Found(found, visit), None, Some((*offset, state)))
             }
             Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) | Work::NamedPart { .. } => {
                 return Err(Failure::Invalid);
@@ -304,31 +310,50 @@ impl File {
     /// Whether the file is as it was.
     fn agree(&self) -> Result<(), Failure> {
         match &self.source {
-            Source::Found(found) => found.agree(true),
+            Source::Found(found, _) => found.agree(true),
             Source::Passed(file) if source::stamp_of(file.as_fd())? == self.before => Ok(()),
             Source::Passed(_) => Err(Failure::Changed),
         }
     }
 }
 
-impl Drop for File {
+impl Drop for File<'_> {
     fn drop(&mut self) {
         self.passage.leave(self.source.as_fd());
     }
 }
 
-impl Source {
+impl<'a> Source<'a> {
+    fn find(datasets: &'a Datasets, dataset: &str, file: &Named) -> Result<Self, Failure> {
+        let mut visit = datasets.visit(dataset)?;
+        let found = visit.find(file)?;
+        visit.pause();
+        Ok(Self::Found(found, visit))
+    }
+
+    fn take_turn(&mut self) {
+        if let Self::Found(_, visit) = self {
+            visit.take_turn();
+        }
+    }
+
+    fn pause(&mut self) {
+        if let Self::Found(_, visit) = self {
+            visit.pause();
+        }
+    }
+
     fn before(&self) -> Result<Stamp, Failure> {
         match self {
             Self::Passed(file) => source::stamp_of(file.as_fd()),
-            Self::Found(found) => Ok(found.before()),
+            Self::Found(found, _) => Ok(found.before()),
         }
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Passed(file) => file.as_fd(),
-            Self::Found(found) => found.as_fd(),
+            Self::Found(found, _) => found.as_fd(),
         }
     }
 }
@@ -337,6 +362,7 @@ impl Source {
 mod tests {
     use super::*;
     use crate::hash::Backend;
+    use crate::reading::Reader;
     use crate::task::Manner;
     use std::cell::RefCell;
     use std::collections::VecDeque;
@@ -409,7 +435,8 @@ mod tests {
     }
 
     fn run_all(first: Task, notes: &Notes) -> Vec<(LeaseId, Output)> {
-        let mut scratch = Scratch::new(Manner { report_len: MIB as u64, ..Manner::default() });
+        let mut scratch =
+            Scratch::new(Reader::default(), Manner { report_len: MIB as u64, ..Manner::default() });
         run(first, &Datasets::default(), &mut scratch, notes);
         assert!(notes.waiting.borrow().is_empty());
         let mut done = notes.done.take();

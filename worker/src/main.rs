@@ -2,10 +2,11 @@
 
 use clap::Parser;
 use clap::builder::ValueParser;
-use hashcluster_worker::datasets::{Datasets, Mount};
+use hashcluster_worker::datasets::{Datasets, IoThreads, Mount};
 use hashcluster_worker::hash::{self, Backend, Forced};
 use hashcluster_worker::host::{Cores, Policy, Settings};
 use hashcluster_worker::pool::Pool;
+use hashcluster_worker::reading::{Asked, Reading};
 use hashcluster_worker::stop::Stop;
 use hashcluster_worker::task::Manner;
 use hashcluster_worker::{link, log, reconnect};
@@ -63,6 +64,15 @@ struct Options {
     /// Opens files below this directory when clients name them in dataset NAME; may be repeated
     #[arg(long, value_name = "NAME=DIR")]
     dataset: Vec<Mount>,
+
+    /// Lets at most N threads read from dataset NAME at once, as a rotating disk likes it; may be
+    /// repeated [default: all]
+    #[arg(long, value_name = "NAME=N")]
+    io_threads: Vec<IoThreads>,
+
+    /// How files are read that are not in memory
+    #[arg(long, value_name = "HOW", value_enum, default_value = "auto")]
+    reading: Asked,
 
     /// Hashing threads [default: one per core]
     #[arg(long, value_name = "N",
@@ -138,16 +148,22 @@ fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
     let manner = Manner { report_len: options.report_every, drop_behind: options.drop_behind };
-    let Options { name, dataset, threads, cpus: cores, nice, sched: policy, backend, .. } = options;
-    let datasets = Arc::new(Datasets::open(dataset)?);
+    let Options { name, dataset, io_threads, reading, threads, cpus: cores, nice, .. } = options;
+    let (policy, backend) = (options.sched, options.backend);
+    let mut datasets = Datasets::open(dataset)?;
+    datasets.limit(io_threads)?;
+    let datasets = Arc::new(datasets);
     let share = Settings { cores, nice, policy, threads }.apply()?;
     let stop = Arc::new(Stop::default());
     stop_on_signals(&stop)?;
     choose_backends(backend);
-    let pool = Pool::start_with(share.threads, &share.pins, manner)?;
+    let (reading, readers) = Reading::open(reading, share.threads)
+        .map_err(|error| format!("--reading uring: io_uring is refused: {error}"))?;
+    log::line(format_args!("reads {reading}"));
+    let pool = Pool::start(readers, &share.pins, manner)?;
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = endpoint.carries_descriptors();
-    let intro = link::intro(name, image, share.threads, descriptors, &datasets);
+    let intro = link::intro(name, image, share.threads, descriptors, &datasets, &reading);
     reconnect::run(endpoint, &intro, &pool, share.credit, &datasets, &stop)?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! the process down: a worker that goes on with fewer threads than it said would be worse.
 
 use crate::host;
+use crate::reading::Reader;
 use crate::task::{Manner, Scratch};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use ipc_proto::limits::CREDIT_MAX;
@@ -47,31 +48,28 @@ impl Lookout {
 pub struct Full;
 
 impl Pool {
-    /// Starts `threads` threads, each on the next of `cores`, or anywhere if there are none.
+    /// Starts a thread for each of `readers`, each on the next of `cores`, or anywhere if there are
+    /// none.
     ///
     /// # Errors
     /// The system gives no more threads, or not that core.
-    pub fn start(threads: u16, cores: &[usize]) -> io::Result<Self> {
-        Self::start_with(threads, cores, Manner::default())
-    }
-
-    /// The same, with threads that read files in this manner.
     ///
-    /// # Errors
-    /// As [`Pool::start`].
-    pub fn start_with(threads: u16, cores: &[usize], manner: Manner) -> io::Result<Self> {
+    /// # Panics
+    /// If there are more readers than a worker may have threads.
+    pub fn start(readers: Vec<Reader>, cores: &[usize], manner: Manner) -> io::Result<Self> {
+        let threads = u16::try_from(readers.len()).expect("a worker's threads are counted");
         let (jobs, queue) = bounded(QUEUE_MAX);
         let idle = Arc::new(AtomicUsize::new(0));
         let (pinned, pins) = bounded(usize::from(threads));
         let mut cores = cores.iter().copied().cycle();
-        for i in 0..threads {
+        for (i, reader) in readers.into_iter().enumerate() {
             let (queue, idle, pinned) = (queue.clone(), Arc::clone(&idle), pinned.clone());
             let core = cores.next();
             thread::Builder::new().name(format!("hash-{i}")).spawn(move || {
                 // The pool may have given up on a sibling: then nobody waits for this result.
                 let _ = pinned.send(core.map_or(Ok(()), |core| host::pin(&[core])));
                 drop(pinned);
-                work(&queue, &idle, manner);
+                work(&queue, &idle, reader, manner);
             })?;
         }
         drop(pinned);
@@ -110,9 +108,9 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn work(queue: &Receiver<Job>, idle: &AtomicUsize, manner: Manner) {
+fn work(queue: &Receiver<Job>, idle: &AtomicUsize, reader: Reader, manner: Manner) {
     let _abort = AbortOnPanic;
-    let mut scratch = Scratch::new(manner);
+    let mut scratch = Scratch::new(reader, manner);
     loop {
         idle.fetch_add(1, Ordering::Relaxed);
         let job = queue.recv();
@@ -142,11 +140,15 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
+    fn readers(threads: usize) -> Vec<Reader> {
+        (0..threads).map(|_| Reader::default()).collect()
+    }
+
     const DEADLINE: Duration = Duration::from_secs(20);
 
     #[test]
     fn jobs_run_on_every_thread() {
-        let pool = Pool::start(3, &[]).unwrap();
+        let pool = Pool::start(readers(3), &[], Manner::default()).unwrap();
         let (done, results) = unbounded();
         let together = Arc::new(Barrier::new(3));
         for _ in 0..3 {
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_nobody_empties_is_full_at_its_limit() {
-        let pool = Pool::start(1, &[]).unwrap();
+        let pool = Pool::start(readers(1), &[], Manner::default()).unwrap();
         let (started, has_started) = bounded(0);
         let (release, released) = bounded::<()>(0);
         let job = Box::new(move |_: &mut Scratch| {
@@ -181,6 +183,6 @@ mod tests {
 
     #[test]
     fn a_core_that_is_not_there_is_an_error() {
-        assert!(Pool::start(2, &[1023]).is_err());
+        assert!(Pool::start(readers(2), &[1023], Manner::default()).is_err());
     }
 }

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Bytes that a thread reads at once. BLAKE3 gains from more (8 % from 256 KiB to 1 MiB).
 pub const BUFFER_LEN: usize = 1 << 20;
 
-/// How reading a small file ended.
+/// How far reading a small file came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whole {
     /// The buffer starts with the file, this long.
@@ -40,30 +40,53 @@ pub enum Whole {
         /// How it is now.
         now: Stamp,
     },
+    /// It is regular and as the stamp says, and its bytes have to be waited for.
+    Absent,
 }
 
-/// Reads a file of less than `buffer.len()` bytes.
+/// Reads a file of less than `buffer.len()` bytes, if it is in memory.
 ///
 /// # Errors
 /// Why the item fails.
 ///
 /// # Panics
 /// If `stamp.size` bytes and one more do not fit the buffer.
-pub fn read_whole(file: BorrowedFd<'_>, stamp: Stamp, buffer: &mut [u8]) -> Result<Whole, Failure> {
+pub fn read_present(
+    file: BorrowedFd<'_>,
+    stamp: Stamp,
+    buffer: &mut [u8],
+) -> Result<Whole, Failure> {
     let size = usize::try_from(stamp.size).expect("a small file's size fits the buffer");
-    let buffer = &mut buffer[..=size];
-    let ready_len = match sys::read_ready(file, buffer, 0) {
+    let ready_len = match sys::read_ready(file, &mut buffer[..=size], 0) {
         Ok(len) => Some(len),
         Err(Errno::EAGAIN | Errno::EOPNOTSUPP) => None,
         Err(errno) => return Err(refused(file, errno)),
     };
-    let len = match ready_len {
-        Some(len) if len >= size => len,
-        _ => {
-            stamp_of(file)?;
-            fill(file, buffer, ready_len.unwrap_or(0))?
-        }
-    };
+    let now = stamp_of(file)?;
+    Ok(match ready_len {
+        _ if now != stamp => Whole::Unequal { now },
+        Some(len) if len > size => Whole::Unequal { now },
+        Some(len) if len == size => Whole::Read { len },
+        _ => Whole::Absent,
+    })
+}
+
+/// Reads the rest of a file that is known to be regular, of which `len` bytes are in `buffer`; never
+/// [`Whole::Absent`].
+///
+/// # Errors
+/// Why the item fails.
+///
+/// # Panics
+/// As [`read_present`].
+pub fn read_rest(
+    file: BorrowedFd<'_>,
+    stamp: Stamp,
+    buffer: &mut [u8],
+    len: usize,
+) -> Result<Whole, Failure> {
+    let size = usize::try_from(stamp.size).expect("a small file's size fits the buffer");
+    let len = fill(file, &mut buffer[..=size], len)?;
     let now = stamp_of(file)?;
     Ok(if len == size && now == stamp { Whole::Read { len } } else { Whole::Unequal { now } })
 }
@@ -211,7 +234,7 @@ fn read_at(file: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize
 }
 
 /// Why a read failed: what is no regular file is said to be that, whatever its read says.
-fn refused(file: BorrowedFd<'_>, errno: Errno) -> Failure {
+pub(crate) fn refused(file: BorrowedFd<'_>, errno: Errno) -> Failure {
     match stamp_of(file) {
         Ok(_) => failure(errno),
         Err(not_regular) => not_regular,
@@ -244,13 +267,23 @@ mod tests {
         (file, stamp)
     }
 
+    fn read_whole(file: &File, stamp: Stamp, buffer: &mut [u8]) -> Result<Whole, Failure> {
+        match read_present(file.as_fd(), stamp, buffer)? {
+            Whole::Absent => read_rest(file.as_fd(), stamp, buffer, 0),
+            whole @ (Whole::Read { .. } | Whole::Unequal { .. }) => Ok(whole),
+        }
+    }
+
     #[test]
     fn a_small_file_is_read_whole_wherever_its_position_is() {
         let mut buffer = [0xff; 5000];
         for len in [0, 1, 4095, 4096, 4097, 4999] {
             let bytes = vec![7; len];
             let (file, stamp) = file(&bytes);
-            assert_eq!(read_whole(file.as_fd(), stamp, &mut buffer), Ok(Whole::Read { len }));
+            assert_eq!(read_whole(&file, stamp, &mut buffer), Ok(Whole::Read { len }));
+            assert_eq!(buffer[..len], bytes);
+            let rest = read_rest(file.as_fd(), stamp, &mut buffer, len / 2);
+            assert_eq!(rest, Ok(Whole::Read { len }));
             assert_eq!(buffer[..len], bytes);
         }
     }
@@ -261,8 +294,10 @@ mod tests {
         let mut buffer = [0; 100];
         let mut check = |stamp| {
             let now = stamp_of(file.as_fd()).unwrap();
-            let read = read_whole(file.as_fd(), stamp, &mut buffer);
+            let read = read_whole(&file, stamp, &mut buffer);
             assert_eq!(read, Ok(Whole::Unequal { now }), "{stamp:?}");
+            let rest = read_rest(file.as_fd(), stamp, &mut buffer, 0);
+            assert_eq!(rest, Ok(Whole::Unequal { now }), "{stamp:?}");
         };
         check(Stamp { size: 3, ..stamp });
         check(Stamp { size: 5, ..stamp });
@@ -354,7 +389,7 @@ mod tests {
             (zeroes.as_fd(), Failure::NotRegular),
             (dir.as_fd(), failure(Errno::EISDIR)),
         ] {
-            assert_eq!(read_whole(file, stamp, &mut buffer), Err(want));
+            assert_eq!(read_present(file, stamp, &mut buffer), Err(want));
             assert_eq!(stamp_of(file), Err(want));
             let part = read_part(file, stamp, 0, 1, &mut buffer, &GOING, |_| {});
             assert_eq!(part, Err(want));

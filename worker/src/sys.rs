@@ -1,6 +1,8 @@
 #![expect(unsafe_code, reason = "system calls that neither std nor nix has")]
 //! System calls that neither std nor nix has.
 
+pub(crate) mod uring;
+
 use crate::source::nanoseconds;
 use ipc_proto::message::Stamp;
 use nix::errno::Errno;
@@ -39,6 +41,21 @@ pub(crate) fn cached_len(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<
     Errno::result(result)?;
     let page_len = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
     Ok(pages[0].saturating_mul(u64::try_from(page_len).unwrap_or(4096)))
+}
+
+/// A read from the start of a file that may wait.
+#[derive(Debug)]
+pub(crate) struct Read<'a> {
+    pub(crate) file: BorrowedFd<'a>,
+    pub(crate) buffer: &'a mut [u8],
+    /// How many bytes came, if it is done.
+    pub(crate) result: Result<usize, Errno>,
+}
+
+impl<'a> Read<'a> {
+    pub(crate) fn new(file: BorrowedFd<'a>, buffer: &'a mut [u8]) -> Self {
+        Self { file, buffer, result: Err(Errno::EAGAIN) }
+    }
 }
 
 /// What the system says of a file.

@@ -3,11 +3,12 @@
 //! Invariants: every item gets an output or a failure, outputs in the order of the items; a
 //! batch's descriptors are closed with its end; nothing that a peer can put into an order panics.
 
-use crate::batch::{Batch, GROUP_MAX, Group};
+use crate::batch::Batch;
 use crate::datasets::Datasets;
 use crate::hash::{self, Kernels, Subtree};
 use crate::long;
 use crate::passage::Passage;
+use crate::reading::Reader;
 use crate::source::{self, BUFFER_LEN};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Failures, Piece, Stamp, Work};
@@ -16,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
 /// Alignment of a thread's buffer, in bytes.
-const PAGE_LEN: usize = 4096;
+pub(crate) const PAGE_LEN: usize = 4096;
 
 /// A file from this length on has a batch of its own, and is worth a look at the page cache. In bytes.
 const LARGE_LEN: u64 = 4 << 20;
@@ -105,20 +106,26 @@ impl Default for Manner {
 pub struct Scratch {
     memory: Box<[u8]>,
     start: usize,
+    reader: Reader,
     manner: Manner,
 }
 
+/// Bytes of the buffer behind [`BUFFER_LEN`]: two files that fill it are asked for one more each.
+const SLACK_LEN: usize = 2 * PAGE_LEN;
+
 impl Default for Scratch {
     fn default() -> Self {
-        Self::new(Manner::default())
+        Self::new(Reader::default(), Manner::default())
     }
 }
 
 impl Scratch {
-    pub(crate) fn new(manner: Manner) -> Self {
-        let memory: Box<[u8]> = vec![0; BUFFER_LEN + PAGE_LEN].into();
+    /// For a thread that reads with `reader`, in this `manner`.
+    #[must_use]
+    pub fn new(reader: Reader, manner: Manner) -> Self {
+        let memory: Box<[u8]> = vec![0; BUFFER_LEN + SLACK_LEN + PAGE_LEN].into();
         let start = memory.as_ptr().align_offset(PAGE_LEN) % PAGE_LEN;
-        Self { memory, start, manner }
+        Self { memory, start, reader, manner }
     }
 
     pub(crate) fn manner(&self) -> Manner {
@@ -127,6 +134,12 @@ impl Scratch {
 
     pub(crate) fn buffer(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + BUFFER_LEN]
+    }
+
+    /// The buffer with its slack, and what reads to it.
+    pub(crate) fn for_files(&mut self) -> (&mut [u8], &mut Reader) {
+        let end = self.start + BUFFER_LEN + SLACK_LEN;
+        (&mut self.memory[self.start..end], &mut self.reader)
     }
 }
 
@@ -164,22 +177,26 @@ pub fn run(
             }));
         }
         Work::Names { dataset, files } if is_large(files.iter().map(|file| &file.stamp)) => {
-            output = Output::of(datasets.find(&dataset, &files[0]).and_then(|found| {
+            output = Output::of(datasets.visit(&dataset).and_then(|mut visit| {
+                let found = visit.find(&files[0])?;
                 stream(algorithm, |sink| {
                     through(found.as_fd(), (0, found.size()), drop_behind, sink, |sink| {
-                        found.read_stream(scratch.buffer(), revoked, sink)
+                        found.read_stream(scratch.buffer(), revoked, |bytes| {
+                            sink(bytes);
+                            visit.spend(bytes.len());
+                        })
                     })
                 })
             }));
         }
         Work::Files { files } => {
-            let mut batch = batch(kernels, scratch, revoked, &mut output);
+            let mut batch = Batch::new(kernels, scratch.for_files(), revoked, &mut output);
             batch.strict = check;
             batch.run(&files, &descriptors);
             ipc_socket::close_all(descriptors);
         }
         Work::Names { dataset, files } => {
-            let mut batch = batch(kernels, scratch, revoked, &mut output);
+            let batch = Batch::new(kernels, scratch.for_files(), revoked, &mut output);
             batch.run_named(datasets, &dataset, &files);
         }
         Work::Messages { lens, data } => {
@@ -200,9 +217,14 @@ pub fn run(
         }
         Work::NamedPart { dataset, file, offset, len } => {
             let value = part(algorithm, (offset, len), |sink| {
-                let found = datasets.find(&dataset, &file)?;
+                let mut visit = datasets.visit(&dataset)?;
+                let found = visit.find(&file)?;
+                let buffer = scratch.buffer();
                 through(found.as_fd(), (offset, len), drop_behind, sink, |sink| {
-                    found.read_part(offset, len, scratch.buffer(), revoked, sink)
+                    found.read_part(offset, len, buffer, revoked, |bytes| {
+                        sink(bytes);
+                        visit.spend(bytes.len());
+                    })
                 })
             });
             output.push(value);
@@ -217,16 +239,6 @@ pub fn run(
         },
     }
     output
-}
-
-fn batch<'a>(
-    kernels: Kernels,
-    scratch: &'a mut Scratch,
-    revoked: &'a AtomicBool,
-    output: &'a mut Output,
-) -> Batch<'a> {
-    let group = Group::new(kernels.lanes().min(GROUP_MAX));
-    Batch { kernels, strict: false, buffer: scratch.buffer(), group, revoked, output }
 }
 
 /// The messages in `data`; those that it does not have are left out.
@@ -380,27 +392,6 @@ mod tests {
             let output = files(algorithm, contents.iter().map(|bytes| file(bytes)).collect());
             let want = digests(algorithm, contents.iter().map(Vec::as_slice));
             assert_eq!(output, Output { outputs: want, failures: vec![] }, "{algorithm}");
-        }
-    }
-
-    #[test]
-    fn grouped_files_keep_their_order_whatever_the_group() {
-        let contents = LENS.map(pattern);
-        let want = digests(Algorithm::Sha256, contents.iter().map(Vec::as_slice));
-        for group_max in 1..=GROUP_MAX {
-            let (mut output, mut scratch) = (Output::default(), Scratch::default());
-            let mut batch = Batch {
-                kernels: Kernels::usual(Algorithm::Sha256),
-                strict: false,
-                buffer: scratch.buffer(),
-                group: Group::new(group_max),
-                revoked: &GOING,
-                output: &mut output,
-            };
-            let (stamps, files): (Vec<Stamp>, Vec<OwnedFd>) =
-                contents.iter().map(|bytes| file(bytes)).map(|(s, f)| (s, f.into())).unzip();
-            batch.run(&stamps, &files);
-            assert_eq!(output.outputs, want, "groups of {group_max}");
         }
     }
 

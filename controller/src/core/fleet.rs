@@ -408,6 +408,7 @@ impl Fleet {
             items_per_s: worker.meter.items_per_s,
             bytes_per_s: worker.meter.bytes_per_s,
             attempts_lost: self.lost_by_name.get(&worker.name).copied().unwrap_or(0),
+            reading: worker.intro.reading.clone(),
         }
     }
 

@@ -74,6 +74,7 @@ impl Table {
             memory_bytes: 0,
             backends: Algorithm::ALL.map(backend).to_vec(),
             planes,
+            reading: "plain".to_owned(),
         };
         self.step(Event::WorkerJoined(WorkerId(worker), intro));
         self.hear(worker, WorkerReply::Credit { batches: credit });

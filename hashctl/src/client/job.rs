@@ -128,24 +128,25 @@ impl Job {
     }
 
     /// Sends files by their names in `dataset`, in as few frames as their number, their lengths and
-    /// the window allow.
+    /// the window allow, and leaves `files` empty.
     ///
     /// # Errors
     /// See [`ClientError`].
     ///
     /// # Panics
-    /// If the slices are not of one length.
+    /// If `files` and `tags` are not of one length.
     pub fn send_names(
         &mut self,
         dataset: &str,
-        files: &[Named],
+        files: &mut Vec<Named>,
         tags: &[u64],
     ) -> Result<(), ClientError> {
         assert_eq!(files.len(), tags.len());
         let len_of = |file: &Named| u32::try_from(file.path.len()).expect("a path is short");
         let items: Vec<_> = tags.iter().copied().zip(files.iter().map(len_of)).collect();
-        let mut start = 0;
-        while start < items.len() {
+        let mut files = files.drain(..);
+        let mut rest = &items[..];
+        while !rest.is_empty() {
             let mut room = NAMES_LEN_MAX;
             let fits = |&&(_, len): &&(u64, u32)| match room.checked_sub(len as usize) {
                 Some(left) => {
@@ -154,14 +155,12 @@ impl Job {
                 }
                 None => false,
             };
-            let rest = &items[start..];
             let frame_len = rest.iter().take(FRAME_NAMES_MAX).take_while(fits).count();
             let grant = self.submitter.book.take_items(self.id, &rest[..frame_len])?;
-            let end = start + grant.len;
-            let (dataset, files) = (dataset.to_owned(), files[start..end].to_vec());
+            rest = &rest[grant.len..];
+            let (dataset, files) = (dataset.to_owned(), files.by_ref().take(grant.len).collect());
             let (job, first) = (self.id, grant.first);
             self.submitter.send(&ClientRequest::Names { job, first, dataset, files }, &[])?;
-            start = end;
         }
         Ok(())
     }

@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
-const WORKER_HEAD: [&str; 9] = [
+const WORKER_HEAD: [&str; 10] = [
     "WORKER",
     "HEALTH",
     "BACKEND",
+    "READING",
     "THREADS",
     "CREDITS",
     "IN FLIGHT",
@@ -23,7 +24,7 @@ const JOB_HEAD: [&str; 9] =
     ["JOB", "UID", "PID", "ALGORITHM", "AGE", "ITEMS", "RESOLVED", "FAILED", "IN FLIGHT"];
 
 /// Columns before this one hold words and are aligned to the left, the others numbers.
-const WORKER_WORDS: usize = 3;
+const WORKER_WORDS: usize = 4;
 const JOB_WORDS: usize = 4;
 
 /// The whole status.
@@ -96,7 +97,7 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.write_fmt(line).expect("a string takes everything");
 }
 
-fn worker_row(worker: &WorkerStatus) -> [String; 9] {
+fn worker_row(worker: &WorkerStatus) -> [String; 10] {
     // Each that it takes for anything: which for what is in `--json`.
     let backends: BTreeSet<&str> =
         worker.backends.iter().flat_map(|b| b.backend.split('/')).collect();
@@ -104,6 +105,7 @@ fn worker_row(worker: &WorkerStatus) -> [String; 9] {
         one_line(&worker.name),
         health(worker.health).to_owned(),
         one_line(&backends.into_iter().collect::<Vec<_>>().join(",")),
+        one_line(&worker.reading),
         worker.threads.to_string(),
         worker.credits.to_string(),
         worker.leases.to_string(),

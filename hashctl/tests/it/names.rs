@@ -9,7 +9,7 @@ use ipc_proto::message::{Failure, Planes, Window};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
@@ -162,4 +162,43 @@ fn what_a_worker_could_not_find_is_said_and_the_rest_goes_on() {
                 hashctl: data/c: the controller does not know the dataset that it is in\n";
     assert_eq!(ours.stderr, want);
     drop(fake);
+}
+
+/// From the second name in a directory on, files are looked at there and not opened.
+#[test]
+fn neighbours_are_told_from_what_is_no_file_or_not_ours_to_read() {
+    let host = Host::new();
+    for (file, content) in
+        [("data/a", "1"), ("data/b", "22"), ("data/locked", "333"), ("out/x", "4")]
+    {
+        fs::write(host.path(file), content).unwrap();
+    }
+    fs::set_permissions(host.path("data/locked"), fs::Permissions::from_mode(0o000)).unwrap();
+    fs::create_dir(host.path("data/sub")).unwrap();
+    symlink(host.path("out/x"), host.path("data/link")).unwrap();
+    symlink(host.path("data"), host.path("out/up")).unwrap();
+    nix::unistd::mkfifo(&host.path("data/fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let files = ["data/a", "data/b", "data/locked", "data/link", "data/a", "out/up/a", "out/up/b"];
+    let theirs = outcome(Command::new("sha256sum").args(files).current_dir(&host.dir));
+    let may_read = theirs.code == 0;
+    let fake = host.engine().start();
+    let mut ours = host.hashctl(&fake);
+    let others = ["data/fifo", "data/sub", "data/missing"];
+    let ours = outcome(ours.arg("sum").args(files).args(others));
+    assert_eq!((ours.out(), ours.code), (theirs.out(), 1), "{}", ours.stderr);
+    let locked = if may_read { "" } else { "hashctl: data/locked: Permission denied\n" };
+    let want = format!(
+        "{locked}hashctl: data/fifo: skipped: a FIFO\nhashctl: data/sub: Is a directory\n\
+         hashctl: data/missing: No such file or directory\n"
+    );
+    assert_eq!(ours.stderr, want);
+    let report = fake.join();
+    assert_eq!((report.names, report.messages), (5 + u64::from(may_read), 1));
+
+    let fake = host.engine().start();
+    fs::write(host.path("manifest"), &theirs.stdout).unwrap();
+    let ours = outcome(host.hashctl(&fake).args(["check", "manifest"]));
+    let theirs = outcome(Command::new("sha256sum").args(["-c", "manifest"]).current_dir(&host.dir));
+    assert_eq!((ours.out(), ours.code), (theirs.out(), theirs.code), "{}", ours.stderr);
+    assert_eq!(fake.join().messages, 1);
 }

@@ -24,6 +24,7 @@ fn picture() -> Status {
             items_per_s: 5,
             bytes_per_s: 6 << 20,
             attempts_lost: 7,
+            reading: "io_\nuring".to_owned(),
             ..WorkerStatus::default()
         }],
         jobs: vec![JobStatus {
@@ -85,7 +86,7 @@ fn the_keys_of_json_are_a_promise() {
     assert_eq!(
         keys(&json["workers"][0]),
         "attempts_lost backends bytes bytes_per_s credits health in_flight items items_per_s name \
-         pid threads uptime_ms version"
+         pid reading threads uptime_ms version"
     );
     assert_eq!(
         keys(&json["jobs"][0]),

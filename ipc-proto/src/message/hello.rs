@@ -108,6 +108,8 @@ pub struct WorkerIntro {
     pub backends: Vec<Backend>,
     /// How data can reach it.
     pub planes: Planes,
+    /// How it reads what is not in memory, such as `io_uring` or `plain`.
+    pub reading: String,
 }
 
 /// Which kernel set serves an algorithm.
@@ -161,6 +163,7 @@ impl WorkerIntro {
         within("threads", usize::from(self.threads), 1, usize::from(WORKER_THREADS_MAX))?;
         within("backends", self.backends.len(), 1, BACKENDS_MAX)?;
         self.backends.iter().try_for_each(|b| at_most("backend", b.backend.len(), NAME_LEN_MAX))?;
+        at_most("reading", self.reading.len(), NAME_LEN_MAX)?;
         check_datasets(&self.planes.datasets)
     }
 }

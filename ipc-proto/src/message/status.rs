@@ -76,6 +76,8 @@ pub struct WorkerStatus {
     pub bytes_per_s: u64,
     /// Leases lost by any worker of this name: to a lost connection or a deadline.
     pub attempts_lost: u64,
+    /// How it reads what is not in memory.
+    pub reading: String,
 }
 
 /// One open job.
@@ -166,6 +168,7 @@ impl Status {
         self.workers.iter().try_for_each(|worker| {
             at_most("name", worker.name.len(), NAME_LEN_MAX)?;
             at_most("software", worker.software.len(), NAME_LEN_MAX)?;
+            at_most("reading", worker.reading.len(), NAME_LEN_MAX)?;
             at_most("backends", worker.backends.len(), BACKENDS_MAX)?;
             worker
                 .backends

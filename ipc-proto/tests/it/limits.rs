@@ -116,6 +116,7 @@ fn worker(change: impl FnOnce(&mut WorkerIntro)) -> Hello {
         memory_bytes: 1,
         backends: vec![backend(1)],
         planes: Planes::default(),
+        reading: text(0),
     };
     change(&mut intro);
     Hello::new(Role::Worker(intro))
@@ -132,6 +133,7 @@ fn a_hello_keeps_its_limits() {
     check("threads", 1, WORKER_THREADS_MAX.into(), |n| worker(|w| w.threads = u16_of(n)));
     check("backends", 1, BACKENDS_MAX, |n| worker(|w| w.backends = vec![backend(1); n]));
     check("backend", 0, NAME_LEN_MAX, |n| worker(|w| w.backends = vec![backend(n)]));
+    check("reading", 0, NAME_LEN_MAX, |n| worker(|w| w.reading = text(n)));
     check("datasets", 0, DATASETS_MAX, |n| worker(|w| w.planes.datasets = datasets(n)));
     check("dataset", 1, DATASET_LEN_MAX, |n| worker(|w| w.planes.datasets = vec![text(n)]));
 }

@@ -88,7 +88,7 @@ fn an_unknown_tag_is_malformed() {
         (Kind::HelloReply, &[1, 7, 0, 1, 1][..], "reason of a refusal"),
         (Kind::ClientRequest, &[0, 1, 6, 1], "algorithm"),
         (Kind::ClientRequest, &[3, 1, 0, 3, 0, 0, 0], "piece"),
-        (Kind::ClientReply, &[2, 1, 1, 0, 1, 0, 1, 0, 7], "failure"),
+        (Kind::ClientReply, &[2, 1, 1, 0, 1, 0, 1, 0, 8], "failure"),
         (Kind::ClientReply, &[6, 1, 2], "bool"),
         (Kind::ClientReply, &[7, 1, 2, 0], "reason of a rejection"),
         (Kind::WorkerRequest, &[0, 1, 1, 0, 8, 0, 0], "work"),

@@ -112,6 +112,7 @@ impl Rng {
                 memory_bytes: self.u64(),
                 backends: self.list(1, 32, Self::backend),
                 planes: self.planes(),
+                reading: self.text(0, 64),
             })
         };
         Hello { versions: self.versions(), ..Hello::new(role) }
@@ -291,6 +292,7 @@ impl Rng {
             threads: self.u16(),
             backends: self.list(0, 32, Self::backend),
             bytes: self.u64(),
+            reading: self.text(0, 64),
             ..WorkerStatus::default()
         }
     }

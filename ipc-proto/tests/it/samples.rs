@@ -171,6 +171,7 @@ fn worker_intro() -> WorkerIntro {
             inline: false,
             datasets: vec!["d".to_owned(), "e-1_x".to_owned()],
         },
+        reading: "plain".to_owned(),
     }
 }
 
@@ -316,6 +317,7 @@ fn status() -> Status {
         items_per_s: 17,
         bytes_per_s: 18,
         attempts_lost: 19,
+        reading: "io_uring".to_owned(),
     };
     let quarantined = WorkerHealth::Quarantined;
     let second = WorkerStatus { name: "w2".to_owned(), health: quarantined, ..worker.clone() };

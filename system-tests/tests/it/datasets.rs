@@ -1,6 +1,8 @@
 //! Files that go by name: the real binaries against the installed tools.
 
 use crate::support::{output, text};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::sys::stat::Mode;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
-use system_tests::{Cluster, Options, bin, write_file};
+use system_tests::{Cluster, Options, Random, bin, write_file};
 use tempfile::TempDir;
 
 /// Two workers that have `workers_dir` as `d`, and a host on which `host_dir` is `d`.
@@ -142,5 +144,51 @@ fn a_controller_takes_only_datasets_that_can_be() {
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(want), "{said}");
+    }
+}
+
+/// Writes `path` and makes it wait for the disk when it is read, if it is on one.
+fn write_cold(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+    let file = File::open(path).unwrap();
+    file.sync_all().unwrap();
+    posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+}
+
+#[test]
+fn however_what_is_not_in_memory_is_read_digests_and_failures_are_the_same() {
+    let dir = dir();
+    let mut seed = Random(20_261_121);
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    nix::unistd::mkfifo(&dir.path().join("tree/fifo"), Mode::S_IRUSR).unwrap();
+    symlink("0/000", dir.path().join("tree/link")).unwrap();
+    let mut write_all = || {
+        for i in 0..300 {
+            let sub = dir.path().join(format!("tree/{}", i % 7));
+            fs::create_dir_all(&sub).unwrap();
+            let lens = [0, 1, 4095, 4096, 4097, 70_000, 262_144, 524_288, 524_289];
+            let len = if i < 9 { lens[i] } else { usize::try_from(seed.below(9000)).unwrap() };
+            let bytes: Vec<u8> = (0..len).map(|_| seed.next_u64().to_le_bytes()[0]).collect();
+            write_cold(&sub.join(format!("{i:03}")), &bytes);
+        }
+    };
+    let script = "find tree -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum";
+    for reading in ["plain", "uring"] {
+        let datasets = vec![("d", dir.path().to_owned())];
+        let worker_args = vec!["--reading", reading, "--io-threads", "d=1"];
+        let cluster = Cluster::start(Options { datasets, worker_args, ..Options::default() });
+        cluster.link_datasets();
+        let name = if reading == "uring" { "io_uring" } else { reading };
+        assert!(cluster.status().workers.iter().all(|worker| worker.reading == name));
+        for plane in ["dataset", "descriptors"] {
+            write_all();
+            let mut ours = cluster.hashctl();
+            ours.args(["--plane", plane, "sum", "-r", "tree"]).current_dir(dir.path());
+            let ours = output(&mut ours);
+            let theirs = output(Command::new("sh").args(["-c", script]).current_dir(dir.path()));
+            assert_eq!(text(&ours.stdout), text(&theirs.stdout), "{reading} by {plane}");
+            let said = text(&ours.stderr);
+            assert_eq!(said, "hashctl: tree/fifo: skipped: a FIFO\n", "{reading} by {plane}");
+        }
     }
 }

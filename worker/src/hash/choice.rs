@@ -287,6 +287,11 @@ impl Kernels {
         Self { algorithm, other: Some(Choice::of(algorithm).other(algorithm)) }
     }
 
+    /// What they compute.
+    pub(crate) const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// How many messages [`Kernels::hash_many`] takes best at once.
     pub(crate) fn lanes(&self) -> usize {
         self.other.unwrap_or_else(|| Choice::of(self.algorithm)).lanes()

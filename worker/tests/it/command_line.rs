@@ -35,6 +35,12 @@ fn a_wrong_option_is_a_usage_error() {
         (&["--connect", "vsock:any:5000"], "any CID is only for listening"),
         (&["--connect", "vsock:2:x"], "is no number from 1 to"),
         (&["--connect", "unix:/a", "--runtime-dir", "/b"], "cannot be used with"),
+        (&["--io-threads", "d"], "write NAME=N"),
+        (&["--io-threads", "d=0"], "N from 1 on"),
+        (&["--io-threads", "d=+1"], "N from 1 on"),
+        (&["--io-threads", "d=65536"], "N from 1 on"),
+        (&["--io-threads", "D=1"], "a-z"),
+        (&["--reading", "fast"], "auto, uring, plain"),
         (&["--backend", "fast"], "not available here; these are: "),
         (&["--backend", ""], "not available here; these are: "),
         (&["file"], "unexpected argument"),
@@ -155,4 +161,27 @@ fn hashing_threads_get_the_cores_and_priority_that_were_asked_for() {
         // After pid and name, proc(5) counts from 3: 19 is nice, 39 the core, 41 the policy.
         assert_eq!((&*stat[16], &*stat[36], &*stat[38]), ("7", "0", "3"), "{name}");
     }
+}
+
+#[test]
+fn how_it_reads_is_logged_and_said_and_can_be_forced() {
+    for (asked, name, text) in [
+        ("plain", "plain", ": reads by plain calls"),
+        ("uring", "io_uring", ": reads what is not in memory through io_uring"),
+        ("auto", "io_uring", ": reads what is not in memory through io_uring"),
+    ] {
+        let controller = Controller::new();
+        let worker = Worker::start(&controller, &["--reading", asked]);
+        assert_eq!(controller.accept().hello().reading, name, "{asked}");
+        let line = worker.reading();
+        assert!(line.ends_with(text), "{asked}: {line}");
+    }
+}
+
+#[test]
+fn threads_are_limited_only_for_a_dataset_that_is_there() {
+    let output = run(&["--dataset", "d=/", "--io-threads", "e=1"]);
+    assert_eq!(output.status.code(), Some(1));
+    let want = "--io-threads for dataset e, which is not given";
+    assert!(stderr(&output).contains(want), "{}", stderr(&output));
 }

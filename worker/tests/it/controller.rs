@@ -224,6 +224,7 @@ pub(crate) struct Worker {
     child: Child,
     lines: Receiver<String>,
     backends: Receiver<String>,
+    reading: Receiver<String>,
 }
 
 impl Worker {
@@ -253,13 +254,17 @@ impl Worker {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let ((sender, lines), (chosen, backends)) = (channel(), channel());
+        let (how, reading) = channel();
         thread::spawn(move || {
             stderr.lines().map_while(Result::ok).try_for_each(|line| {
+                if line.contains(": reads ") {
+                    return how.send(line);
+                }
                 let is_choice = line.contains(": backends for ");
                 if is_choice { &chosen } else { &sender }.send(line)
             })
         });
-        Self { child, lines, backends }
+        Self { child, lines, backends, reading }
     }
 
     pub(crate) fn pid(&self) -> nix::unistd::Pid {
@@ -270,6 +275,11 @@ impl Worker {
     /// algorithms.
     pub(crate) fn backends(&self) -> [String; 3] {
         [(); 3].map(|()| self.backends.recv_timeout(DEADLINE).expect("a line in time"))
+    }
+
+    /// What it logged of how it reads.
+    pub(crate) fn reading(&self) -> String {
+        self.reading.recv_timeout(DEADLINE).expect("a line in time")
     }
 
     /// The next line that the worker logs must contain `text`.

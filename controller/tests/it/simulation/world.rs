@@ -244,6 +244,7 @@ impl World {
             memory_bytes: 1,
             backends: Algorithm::ALL.map(backend).to_vec(),
             planes: Planes { descriptors: true, inline: true, datasets: datasets.clone() },
+            reading: String::new(),
         };
         let queue = VecDeque::new();
         let worker =
