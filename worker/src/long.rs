@@ -32,8 +32,8 @@ pub(crate) const REPORT_LEN: u64 = 2 << 30;
 /// Shorter files are not worth it.
 const LEN_MIN: u64 = 4 << 20;
 
-/// How many bytes of a file are read before they are hashed: two files' stay in a core's cache.
-const WINDOW_LEN: usize = 256 << 10;
+/// How many bytes of a file are read before they are hashed: two files' stay in the second cache.
+const WINDOW_LEN: usize = 64 << 10;
 
 /// Files that a thread hashes beside each other.
 const LANES: usize = 2;
