@@ -221,6 +221,7 @@ mod tests {
                 algorithm: Algorithm::Sha256,
                 backend: "portable".to_owned(),
             }],
+            reading: "plain".to_owned(),
             bytes_per_s: 3 << 20,
             ..WorkerStatus::default()
         };
@@ -232,8 +233,8 @@ mod tests {
         };
         let text = render(&status);
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[2].starts_with("WORKER  HEALTH  BACKEND   THREADS"), "{text}");
-        assert!(lines[3].starts_with("w 1     ready   portable        2"), "{text}");
+        assert!(lines[2].starts_with("WORKER  HEALTH  BACKEND   READING  THREADS"), "{text}");
+        assert!(lines[3].starts_with("w 1     ready   portable  plain          2"), "{text}");
         assert!(lines[3].contains("3.0 MiB"), "{text}");
         assert!(text.contains("\nand 3 more jobs\n"), "{text}");
     }
