@@ -64,7 +64,7 @@ fn status_shows_workers_jobs_and_limits() {
     let lines: Vec<Vec<String>> = text.lines().map(words).collect();
     let has = |line: &str| assert!(lines.contains(&words(line)), "{line}\nis not in\n{text}");
     has("controller 9.8.7, pid 42, up 1 min 1 s");
-    has("w0 quarantined portable 2 3 4 5 6.0 MiB 7");
+    has("w0 quarantined portable io_ uring 2 3 4 5 6.0 MiB 7");
     has("11 12 13 sha512 14 s 15 16 17 18");
     assert!(text.contains("0 of 65536 items") && text.contains("of 64.0 MiB inline"), "{text}");
     assert!(text.contains("19 stale answers"), "{text}");

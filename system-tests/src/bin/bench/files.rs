@@ -36,7 +36,7 @@ pub(crate) fn run(report: &mut Report) {
     let small = Files::write(dir.path(), "small", 20_000, 4 << 10, "4 KiB");
     let middle = Files::write(dir.path(), "middle", 2000, 256 << 10, "256 KiB");
     let datasets = vec![(DATASET, dir.path().to_owned())];
-    let cluster = Cluster::start(Options { datasets, ..Options::default() });
+    let cluster = Cluster::start(Options { workers: 1, datasets, ..Options::default() });
     cluster.link_datasets();
     small.compare(
         report,
