@@ -87,6 +87,8 @@ pub(crate) struct Dataset {
     pub(crate) dir: PathBuf,
     /// Workers see a copy as of the start, not the directory as it changes.
     pub(crate) snapshot: bool,
+    /// Threads of a worker that may read from it at once; all if none.
+    pub(crate) io_threads: Option<u16>,
 }
 
 /// How often a VM is asked whether it is well, and when it is not.

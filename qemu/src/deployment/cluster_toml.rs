@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use toml::de::DeTable;
 
-/// A worker's threads.
+/// A worker's threads, or those of them that read from one dataset.
 const THREADS: Kind = Kind::Number { min: 1, max: WORKER_THREADS_MAX as u64 };
 
 /// What a VM's services may lock in memory.
@@ -85,6 +85,8 @@ pub(super) struct DatasetEntry {
     /// As written; none if it has a fault.
     pub(super) dir: Option<PathBuf>,
     pub(super) snapshot: bool,
+    /// Threads of a worker that may read from it at once; all if none.
+    pub(super) io_threads: Option<u16>,
 }
 
 /// Reads a whole file. VMs may run on `host_cpus`.
@@ -196,6 +198,8 @@ fn dataset(line: usize, name: &str, mut section: Section<'_>, faults: &mut Fault
     }
     let dir = section.text("dir", Kind::Dir, |text| Kind::Dir.text(text).map(PathBuf::from));
     let snapshot = section.bool("snapshot").is_some_and(|snapshot| snapshot.value);
+    let io_threads = section.number("io_threads", THREADS).map(|threads| threads.value);
     section.finish(faults);
-    DatasetEntry { line, name: name.to_owned(), dir: dir.map(|dir| dir.value), snapshot }
+    let dir = dir.map(|dir| dir.value);
+    DatasetEntry { line, name: name.to_owned(), dir, snapshot, io_threads }
 }

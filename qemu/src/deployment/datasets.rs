@@ -19,6 +19,7 @@ pub(super) struct Offer {
     /// Relative to our own directory; none if it has a fault.
     pub(super) dir: Option<PathBuf>,
     pub(super) snapshot: bool,
+    pub(super) io_threads: Option<u16>,
     pub(super) origin: Origin,
 }
 
@@ -55,12 +56,13 @@ pub(super) fn gather(
         }
         let dir = Some(PathBuf::from(OsStr::from_bytes(dir)));
         let origin = Origin::CommandLine;
-        offers.push(Offer { name: name.to_owned(), dir, snapshot, origin });
+        offers.push(Offer { name: name.to_owned(), dir, snapshot, io_threads: None, origin });
     }
-    for DatasetEntry { line, name, dir, snapshot } in entries {
+    for DatasetEntry { line, name, dir, snapshot, io_threads } in entries {
         if !offers.iter().any(|offer| offer.name == name) {
             let dir = dir.map(|dir| base.join(dir));
-            offers.push(Offer { name, dir, snapshot, origin: Origin::Config(line) });
+            let origin = Origin::Config(line);
+            offers.push(Offer { name, dir, snapshot, io_threads, origin });
         }
     }
     if offers.len() > DATASETS_MAX {
@@ -84,7 +86,13 @@ mod tests {
     use super::*;
 
     fn entry(line: usize, name: &str, dir: &str) -> DatasetEntry {
-        DatasetEntry { line, name: name.into(), dir: Some(dir.into()), snapshot: true }
+        DatasetEntry {
+            line,
+            name: name.into(),
+            dir: Some(dir.into()),
+            snapshot: true,
+            io_threads: None,
+        }
     }
 
     #[track_caller]
@@ -93,7 +101,7 @@ mod tests {
         let args: Vec<OsString> = args.iter().map(|arg| OsStr::from_bytes(arg).into()).collect();
         let offers = gather(entries, Path::new("etc"), &args, false, &mut faults);
         let told = |offer: &Offer| {
-            let Offer { name, dir, snapshot, origin } = offer;
+            let Offer { name, dir, snapshot, origin, .. } = offer;
             format!("{name} {} {snapshot} {origin:?}", dir.as_ref().unwrap().display())
         };
         let found = LoadErrors::unless(offers.iter().map(told).collect::<Vec<_>>(), [faults]);

@@ -119,7 +119,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Reason> {
 
 /// The dataset with the directory that is there now.
 fn open(offer: Offer, [config, args]: [&mut Faults; 2]) -> Option<Dataset> {
-    let Offer { name, dir, snapshot, origin } = offer;
+    let Offer { name, dir, snapshot, io_threads, origin } = offer;
     let dir = dir?;
     let found = fs::canonicalize(&dir).and_then(|path| {
         // Whether it can be listed, too.
@@ -127,7 +127,7 @@ fn open(offer: Offer, [config, args]: [&mut Faults; 2]) -> Option<Dataset> {
         Ok(path)
     });
     match (found, origin) {
-        (Ok(dir), _) => Some(Dataset { name, dir, snapshot }),
+        (Ok(dir), _) => Some(Dataset { name, dir, snapshot, io_threads }),
         (Err(error), Origin::Config(line)) => {
             config.at(line, Reason::Dir { dir: shown_path(&dir), error });
             None

@@ -26,7 +26,11 @@ impl fmt::Display for Deployment {
         }
         for dataset in &self.datasets {
             let kind = if dataset.snapshot { "snapshot of" } else { "live" };
-            writeln!(f, "dataset {}: {kind} {}", dataset.name, shown_path(&dataset.dir))?;
+            write!(f, "dataset {}: {kind} {}", dataset.name, shown_path(&dataset.dir))?;
+            match dataset.io_threads {
+                Some(threads) => writeln!(f, ", read by {threads} at once")?,
+                None => writeln!(f)?,
+            }
         }
         let how = match self.strategy {
             Strategy::Sequential => "one after the other",

@@ -215,7 +215,7 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
          [vm]\nworker1 = 3\n\
          [datasets.Bad]\nsnapshot = 'no'\n\
          [datasets.gone]\ndir = 'nowhere'\n\
-         [datasets.empty]\ndir = ''\n",
+         [datasets.empty]\ndir = ''\nio_threads = 0\n",
         &[
             "1: unknown key \"color\"; keys are defaults, start, vm, datasets",
             "3: strategy: bad value \"both\"; write sequential or parallel",
@@ -231,6 +231,7 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
             "14: snapshot: bad value \"no\"; write true or false",
             "15: cannot use nowhere as a dataset: No such file or directory (os error 2)",
             "18: dir: bad value \"\"; write the path of a directory",
+            "19: io_threads: bad value 0; write 1 to 4096",
         ],
     );
 }
@@ -273,15 +274,15 @@ fn what_is_no_toml_is_told_by_its_line() {
 fn workers_have_the_datasets_that_they_name_or_all() {
     let files = Files::new(
         b"2220\n2221\n2222 dataset=usr\n",
-        Some(b"[datasets.here]\ndir = 'data'\nsnapshot = true\n[datasets.usr]\ndir = 'nowhere'\n"),
+        Some(b"[datasets.here]\ndir = 'data'\nsnapshot = true\nio_threads = 2\n[datasets.usr]\ndir = 'nowhere'\n"),
     );
     let deployment = files.load(&["usr=/usr/."]).unwrap();
     let datasets = |vm: usize| deployment.vms[vm].datasets.join(" ");
     assert_eq!([datasets(0), datasets(1), datasets(2)], ["", "here usr", "usr"]);
     let data = files.0.join("data").canonicalize().unwrap();
     let want = [
-        Dataset { name: "here".into(), dir: data, snapshot: true },
-        Dataset { name: "usr".into(), dir: "/usr".into(), snapshot: false },
+        Dataset { name: "here".into(), dir: data, snapshot: true, io_threads: Some(2) },
+        Dataset { name: "usr".into(), dir: "/usr".into(), snapshot: false, io_threads: None },
     ];
     assert_eq!(deployment.datasets, want);
 }

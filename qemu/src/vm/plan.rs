@@ -149,6 +149,9 @@ impl Frame {
         }
         for (_, share) in self.shares_of(vm) {
             args.extend(["--dataset".to_owned(), format!("{0}=/data/{0}", share.name)]);
+            if let Some(threads) = share.io_threads {
+                args.extend(["--io-threads".to_owned(), format!("{}={threads}", share.name)]);
+            }
         }
         args
     }
@@ -326,4 +329,50 @@ pub(super) fn comma(prefix: &str, path: &Path) -> OsString {
         bytes.extend(std::iter::repeat_n(byte, if byte == b',' { 2 } else { 1 }));
     }
     OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::{Check, Health};
+    use std::time::Duration;
+
+    #[test]
+    fn a_worker_is_told_its_datasets_and_how_many_threads_read_them_at_once() {
+        let share = |name: &str, io_threads| Share {
+            name: name.to_owned(),
+            root: Root::Directory("/usr".into()),
+            io_threads,
+        };
+        let tools = Tools {
+            qemu: "qemu".into(),
+            vsock: "vsock".into(),
+            virtiofsd: "virtiofsd".into(),
+            virtiofsd_kind: VirtiofsdKind::C,
+            own: "own".into(),
+        };
+        let shares = vec![share("any", None), share("disk", Some(1)), share("other", Some(3))];
+        let layout = Layout::new(Path::new("/run"), None);
+        let frame = Frame { layout, tools, accel: Accel::Tcg, shares };
+        let second = Duration::from_secs(1);
+        let health =
+            Health { check: Check::Protocol, interval: second, timeout: second, retries: 1 };
+        let vm = Vm {
+            name: "w".to_owned(),
+            role: Role::Worker,
+            ssh_port: 1,
+            metrics_port: 2,
+            memory_mib: 192,
+            cpus: 2,
+            cpuset: None,
+            threads: Some(2),
+            sched: None,
+            memlock_kib: None,
+            health,
+            datasets: vec!["any".to_owned(), "disk".to_owned()],
+        };
+        let want = "--name w --connect vsock:2:5000 --threads 2 --dataset any=/data/any \
+                    --dataset disk=/data/disk --io-threads disk=1";
+        assert_eq!(frame.guest_args(&vm).join(" "), want);
+    }
 }

@@ -383,7 +383,8 @@ fn plan_of(
     let mut shares: Vec<Share> = deployment.datasets.iter().map(share).collect();
     let own = env::current_exe().map_err(Error::step("find this program"))?;
     if may_show(operands, &shares, &own) {
-        shares.push(Share { name: OPERANDS.to_owned(), root: Root::Members(operands.to_vec()) });
+        let root = Root::Members(operands.to_vec());
+        shares.push(Share { name: OPERANDS.to_owned(), root, io_threads: None });
         for vm in deployment.vms.iter_mut().filter(|vm| vm.role == Role::Worker) {
             vm.datasets.push(OPERANDS.to_owned());
         }
@@ -446,7 +447,7 @@ fn share(dataset: &crate::deployment::Dataset) -> Share {
         true => Root::Snapshot(dataset.dir.clone()),
         false => Root::Directory(dataset.dir.clone()),
     };
-    Share { name: dataset.name.clone(), root }
+    Share { name: dataset.name.clone(), root, io_threads: dataset.io_threads }
 }
 
 /// The program at `path`, or of that name in `$PATH`.

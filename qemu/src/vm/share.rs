@@ -7,6 +7,8 @@ use std::path::PathBuf;
 pub(crate) struct Share {
     pub(crate) name: String,
     pub(crate) root: Root,
+    /// Threads of a worker that may read from it at once; all if none.
+    pub(crate) io_threads: Option<u16>,
 }
 
 /// Where its content is.
