@@ -16,6 +16,7 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("python3", &["python3"]),
     ("sha256sum", &["coreutils"]),
     ("b3sum", &["b3sum"]),
+    ("fincore", &["util-linux-extra"]),
 ];
 
 /// What `cargo xtask valgrind` runs; it looks for the symbols of the C library.

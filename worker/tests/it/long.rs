@@ -76,6 +76,14 @@ fn resident_len(path: &Path) -> u64 {
     String::from_utf8(output.stdout).unwrap().trim().parse().expect("a number of bytes")
 }
 
+/// Whether the system says what of a file is in memory: cachestat(2), Linux 6.5. Without that a file
+/// of this size is left alone.
+fn knows_what_is_cached() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(5))
+}
+
 #[test]
 fn a_large_file_is_dropped_behind_the_reader_where_that_was_asked_for() {
     const LEN: usize = 64 << 20;
@@ -85,11 +93,12 @@ fn a_large_file_is_dropped_behind_the_reader_where_that_was_asked_for() {
     fs::write(&path, &bytes).unwrap();
     let source = File::open(&path).unwrap();
     source.sync_all().unwrap();
-    for (options, algorithm, work, want) in [
-        (&["--drop-behind"][..], Algorithm::Sha256, None, 0),
-        (&["--drop-behind"], Algorithm::Blake3, None, 0),
-        (&["--drop-behind"], Algorithm::Blake3, Some(LEN as u64), 0),
-        (&[], Algorithm::Sha256, None, LEN as u64),
+    let knows = knows_what_is_cached();
+    for (options, algorithm, work, is_kept) in [
+        (&["--drop-behind"][..], Algorithm::Sha256, None, !knows),
+        (&["--drop-behind"], Algorithm::Blake3, None, !knows),
+        (&["--drop-behind"], Algorithm::Blake3, Some(LEN as u64), !knows),
+        (&[], Algorithm::Sha256, None, true),
     ] {
         nix::fcntl::posix_fadvise(
             &source,
@@ -98,7 +107,7 @@ fn a_large_file_is_dropped_behind_the_reader_where_that_was_asked_for() {
             nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED,
         )
         .unwrap();
-        assert_eq!(resident_len(&path), 0, "the page cache lets go of it");
+        assert!(resident_len(&path) < LEN as u64 / 8, "the page cache lets go of it");
         let controller = Controller::new();
         let _worker = Worker::start(&controller, options);
         let (mut peer, _) = controller.welcome();
@@ -113,6 +122,11 @@ fn a_large_file_is_dropped_behind_the_reader_where_that_was_asked_for() {
         let (got, failures) = peer.done(lease);
         assert_eq!((got.len(), failures), (32, vec![]), "{what}");
         assert!(!is_whole || got == digest(algorithm, &bytes), "{what}");
-        assert_eq!(resident_len(&path), want, "{what}");
+        // The system may take some of it, and somebody may use a page that is dropped.
+        let resident_len = resident_len(&path);
+        match is_kept {
+            true => assert!(resident_len > LEN as u64 / 2, "{resident_len} bytes of {what}"),
+            false => assert!(resident_len < LEN as u64 / 8, "{resident_len} bytes of {what}"),
+        }
     }
 }
