@@ -30,6 +30,7 @@ mod fips180;
 mod forest;
 #[cfg(test)]
 mod guarded;
+mod kernels;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
 mod midway;
@@ -55,9 +56,9 @@ mod tree;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
-pub(crate) use choice::Kernels;
 pub use choice::{Choice, ForceError, Forced, choose, hash_many, stream};
 pub use cpu::UnknownFeature;
+pub(crate) use kernels::Kernels;
 pub use midway::Midway;
 pub use portable::Stream;
 pub use segment::segment;

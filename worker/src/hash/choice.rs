@@ -144,7 +144,7 @@ impl Choice {
 
     /// For each class another backend than this one's where a second one serves `algorithm`, and then
     /// the plainest.
-    fn other(&self, algorithm: Algorithm) -> Self {
+    pub(super) fn other(&self, algorithm: Algorithm) -> Self {
         let plainest_first = || Backend::available().iter().rev().copied();
         let other = |usual: Backend| {
             let mut others = plainest_first().filter(|b| b.serves(algorithm) && *b != usual);
@@ -200,7 +200,7 @@ impl Choice {
         text
     }
 
-    fn hash_many(&self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
+    pub(super) fn hash_many(&self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
         let backends = self.for_messages(inputs.iter().map(|input| input.len()));
         if is_one(&backends) {
             backends[0].hash_many(algorithm, inputs, out);
@@ -266,49 +266,6 @@ pub fn hash_many(algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
 #[must_use]
 pub fn stream(algorithm: Algorithm) -> Stream {
     Choice::of(algorithm).stream.stream(algorithm)
-}
-
-/// The backends that one batch is hashed by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kernels {
-    algorithm: Algorithm,
-    /// `None` for the usual ones, which may still be chosen with what they hash.
-    other: Option<Choice>,
-}
-
-impl Kernels {
-    /// Those that are the fastest here.
-    pub(crate) const fn usual(algorithm: Algorithm) -> Self {
-        Self { algorithm, other: None }
-    }
-
-    /// Others, to check what the usual ones gave. A stream has only one.
-    pub(crate) fn others(algorithm: Algorithm) -> Self {
-        Self { algorithm, other: Some(Choice::of(algorithm).other(algorithm)) }
-    }
-
-    /// What they compute.
-    pub(crate) const fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// How many messages [`Kernels::hash_many`] takes best at once.
-    pub(crate) fn lanes(&self) -> usize {
-        self.other.unwrap_or_else(|| Choice::of(self.algorithm)).lanes()
-    }
-
-    /// As [`hash_many`].
-    pub(crate) fn hash_many(&self, inputs: &[&[u8]], out: &mut Vec<u8>) {
-        match &self.other {
-            Some(choice) => choice.hash_many(self.algorithm, inputs, out),
-            None => hash_many(self.algorithm, inputs, out),
-        }
-    }
-
-    /// As [`stream`].
-    pub(crate) fn stream(&self) -> Stream {
-        stream(self.algorithm)
-    }
 }
 
 /// Makes every choice of this process now, as a daemon does that is about to work: a few
