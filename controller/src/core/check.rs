@@ -26,6 +26,11 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
+    /// Whether nothing is checked, of a job whose client wants one item in `every` to be.
+    const fn is_idle(self, every: u32) -> bool {
+        self.every == 0 && every == 0
+    }
+
     /// Whether to check item `index`, of a job whose client wants one in `every` to be.
     fn picks(self, job: JobKey, index: u64, every: u32) -> bool {
         let every = match (self.every, every) {
@@ -71,7 +76,7 @@ impl<F: Clone> Core<F> {
         key: JobKey,
         name: &Rc<str>,
         mut batch: Batch<F>,
-        answer: &Answer,
+        answer: Answer,
     ) {
         let Some(job) = self.jobs.get(&key) else { return };
         if job.is_abandoned(&batch) {
@@ -79,10 +84,13 @@ impl<F: Clone> Core<F> {
         }
         if !batch.opinions.is_empty() {
             let opinions = std::mem::take(&mut batch.opinions);
-            return self.judge(key, name, &opinions, &batch, answer);
+            return self.judge(key, name, &opinions, &batch, &answer);
+        }
+        let (sampler, every) = (self.sampler, job.order.cross_check);
+        if sampler.is_idle(every) {
+            return self.resolve_unchecked(key, name, &batch, answer);
         }
         let is_own = batch.midway.is_of(name);
-        let (sampler, every) = (self.sampler, job.order.cross_check);
         let picked: Vec<bool> = (0..)
             .zip(batch.indexes())
             .map(|(position, index)| {
@@ -98,9 +106,7 @@ impl<F: Clone> Core<F> {
                     vec![Opinion { worker: Rc::clone(name), is_own, outputs: answer.outputs }],
                 );
             } else {
-                let outputs_len = answer.items_len - answer.failures.len();
-                self.note_unchecked(key, name, outputs_len as u64);
-                self.resolve(key, &part, answer);
+                self.resolve_unchecked(key, name, &part, answer);
             }
         }
     }
@@ -189,10 +195,15 @@ impl<F: Clone> Core<F> {
         }
     }
 
-    fn note_unchecked(&mut self, key: JobKey, name: &Rc<str>, items: u64) {
-        if let Some(job) = self.jobs.get_mut(&key).filter(|_| items > 0) {
-            *job.unchecked.entry(Rc::clone(name)).or_default() += items;
+    fn resolve_unchecked(&mut self, key: JobKey, name: &Rc<str>, batch: &Batch<F>, answer: Answer) {
+        let outputs_len = (answer.items_len - answer.failures.len()) as u64;
+        if let Some(job) = self.jobs.get_mut(&key).filter(|_| outputs_len > 0) {
+            match job.unchecked.get_mut(name) {
+                Some(sum) => *sum += outputs_len,
+                None => _ = job.unchecked.insert(Rc::clone(name), outputs_len),
+            }
         }
+        self.resolve(key, batch, answer);
     }
 }
 

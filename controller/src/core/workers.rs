@@ -67,7 +67,7 @@ impl<F: Clone> Core<F> {
         self.fleet.measure(worker, cost, items_len as u64, bytes, answer.busy_us);
         self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
-        self.take_answer(lease.job, &name.expect("it holds a lease"), lease.batch, &answer);
+        self.take_answer(lease.job, &name.expect("it holds a lease"), lease.batch, answer);
         Ok(())
     }
 

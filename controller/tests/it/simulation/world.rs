@@ -277,7 +277,7 @@ impl World {
             return self.join_worker(name);
         }
         let (mut outputs, failures) = model::compute(algorithm, &work, &files);
-        if self.liar == Some(worker.name) && !outputs.is_empty() && self.random.chance(10) {
+        if self.liar == Some(worker.name) && !outputs.is_empty() && self.random.chance(40) {
             let at = self.random.index(outputs.len());
             outputs.0[at] ^= 1 + (self.random.next() & 0x7f) as u8;
             self.tally.lies += 1;
