@@ -4,4 +4,6 @@ BINCOMMANDS:hashcluster = ""
 
 do_install:append:hashcluster() {
     rm -rf ${D}${sysconfdir}/default ${D}${sysconfdir}/init.d ${D}${sysconfdir}/dropbear
+    # Without clients it is empty, and no package takes it.
+    rmdir --ignore-fail-on-non-empty ${D}${bindir}
 }
