@@ -69,6 +69,14 @@ pub(crate) const FOR_BITBAKE: &[Need] = &[
     ("localedef", &["locales", "libc-bin"]),
 ];
 
+/// What stands in for tools that oe-core would build (`xtask/yocto/smoke`).
+pub(crate) const FOR_SMOKE: &[Need] = &[
+    ("pseudo", &["pseudo"]),
+    ("quilt", &["quilt"]),
+    ("apt-ftparchive", &["apt-utils"]),
+    ("pkg-config", &["pkg-config"]),
+];
+
 /// Installs what is missing of `needs` if we may, else says how to.
 pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
     let missing: Vec<&Need> = needs.iter().filter(|(program, _)| !has_program(program)).collect();

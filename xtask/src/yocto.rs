@@ -7,7 +7,9 @@
 mod bitbake;
 mod check;
 mod crates;
+mod promises;
 mod python;
+mod smoke;
 mod versions;
 
 pub(crate) use check::check;
@@ -22,8 +24,10 @@ Usage: cargo xtask yocto COMMAND
   crates                       writes the recipes' list of crates from Cargo.lock
   parse                        bitbake reads the layer: no error, no warning of ours
   dry-run                      bitbake plans the images for qemux86-64 and qemuarm64
+  smoke                        builds both images with this host's compilers, twice, and compares
+  layer-check                  yocto-check-layer: nobody's builds change who does not ask for it
 
-parse and dry-run take oe-core from OE_CORE_DIR and bitbake from BITBAKE_DIR, and work in
+The last four take oe-core from OE_CORE_DIR and bitbake from BITBAKE_DIR, and work in
 YOCTO_WORK_DIR [default: yocto in the target directory]. Exit status: 4 when they are not set.";
 
 /// What was asked for, or what is wrong with it.
@@ -55,6 +59,8 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Error> {
         ["crates"] => Ok(crates::write(&root())?),
         ["parse"] => Ok(bitbake::parse()?),
         ["dry-run"] => Ok(bitbake::dry_run()?),
+        ["smoke"] => Ok(smoke::smoke()?),
+        ["layer-check"] => Ok(smoke::layer_check()?),
         ["-h" | "--help"] => {
             println!("{USAGE}");
             Ok(())

@@ -12,8 +12,6 @@ do_install:append:hashcluster() {
     rm -rf ${D}${sysconfdir}/default ${D}${sysconfdir}/init.d ${D}${sysconfdir}/mdev* \
         ${D}${sysconfdir}/inetd.conf ${D}${sysconfdir}/syslog* ${D}${sysconfdir}/udhcpc.d \
         ${D}${datadir}/udhcpc
-    # The scripts were all that it had, and no package takes it.
-    rmdir --ignore-fail-on-non-empty ${D}${datadir}
 }
 # Without its scripts it would be empty, but it holds the links to the programs.
 ALLOW_EMPTY:${PN}-syslog:hashcluster = "1"

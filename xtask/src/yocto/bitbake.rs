@@ -21,10 +21,10 @@ const TARGETS: [&str; 3] =
 
 /// Where things are, and who runs them.
 #[derive(Debug)]
-struct Site {
-    oe_core: PathBuf,
+pub(super) struct Site {
+    pub(super) oe_core: PathBuf,
     bitbake: PathBuf,
-    work: PathBuf,
+    pub(super) work: PathBuf,
     is_root: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn dry_run() -> Result<(), Failure> {
 }
 
 impl Site {
-    fn find(what: &'static str) -> Result<Self, Failure> {
+    pub(super) fn find(what: &'static str) -> Result<Self, Failure> {
         let dir = |name| env::var_os(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
         let (Some(oe_core), Some(bitbake)) = (dir("OE_CORE_DIR"), dir("BITBAKE_DIR")) else {
             return Err(Failure::Unavailable {
@@ -113,17 +113,29 @@ impl Site {
 
     /// A build directory as kas makes it, with the layer of this tree.
     fn build_dir(&self, machine: &str, more: &str) -> Result<PathBuf, Failure> {
-        let build = self.work.join(machine);
+        let layers = root().join("meta-hashcluster").display().to_string();
+        let more = format!("DISTRO = \"hashcluster\"\n{more}");
+        self.build_dir_of(machine, machine, &layers, &more)
+    }
+
+    /// A build directory of a name of its own, with other layers beside oe-core.
+    pub(super) fn build_dir_of(
+        &self,
+        name: &str,
+        machine: &str,
+        layers: &str,
+        more: &str,
+    ) -> Result<PathBuf, Failure> {
+        let build = self.work.join(name);
         let conf = build.join("conf");
         fs::create_dir_all(&conf).map_err(told(&conf))?;
-        let (core, tree) = (self.oe_core.display(), root());
+        let core = self.oe_core.display();
         let layers = format!(
             "LCONF_VERSION = \"7\"\nBBPATH = \"${{TOPDIR}}\"\nBBFILES ?= \"\"\n\
-             BBLAYERS = \"{core}/meta {}/meta-hashcluster\"\n",
-            tree.display()
+             BBLAYERS = \"{core}/meta {layers}\"\n"
         );
         let local = format!(
-            "CONF_VERSION = \"2\"\nMACHINE = \"{machine}\"\nDISTRO = \"hashcluster\"\n\
+            "CONF_VERSION = \"2\"\nMACHINE = \"{machine}\"\n\
              CONNECTIVITY_CHECK_URIS = \"\"\nINHERIT_DISTRO:remove = \"uninative\"\n\
              BB_SERVER_TIMEOUT = \"0\"\n{more}"
         );
@@ -131,31 +143,49 @@ impl Site {
             let path = conf.join(name);
             fs::write(&path, text).map_err(told(&path))?;
         }
-        if self.is_root {
-            run(Command::new("chown").args(["-R", USER]).arg(&build))?;
-        }
+        self.give(&build)?;
         Ok(build)
+    }
+
+    /// Makes `path`, with what is in it, belong to who runs bitbake.
+    pub(super) fn give(&self, path: &Path) -> Result<(), Failure> {
+        if !self.is_root {
+            return Ok(());
+        }
+        run(Command::new("chown").args(["-R", USER]).arg(path))
     }
 
     /// Runs bitbake to its end and gives what it said, if it succeeded and had no fault to find
     /// with our layer.
-    fn bitbake(&self, build: &Path, args: &[&str]) -> Result<String, Failure> {
+    pub(super) fn bitbake(&self, build: &Path, args: &[&str]) -> Result<String, Failure> {
+        self.run_in(build, &self.bitbake.join("bin/bitbake"), args)
+    }
+
+    /// The same of another program of bitbake's or oe-core's. Programs in the folder `tools` of the
+    /// build directory come first.
+    pub(super) fn run_in(
+        &self,
+        build: &Path,
+        program: &Path,
+        args: &[&str],
+    ) -> Result<String, Failure> {
         let mut command = if self.is_root {
             let mut command = Command::new("runuser");
-            command.args(["-u", USER, "--"]).arg(self.bitbake.join("bin/bitbake"));
+            command.args(["-u", USER, "--"]).arg(program);
             command
         } else {
-            Command::new(self.bitbake.join("bin/bitbake"))
+            Command::new(program)
         };
-        let path = [self.oe_core.join("scripts"), self.bitbake.join("bin")];
+        let path = [build.join("tools"), self.oe_core.join("scripts"), self.bitbake.join("bin")];
         let path = path.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
         let log = build.join("bitbake.log");
         let out = File::create(&log).map_err(told(&log))?;
         let err = out.try_clone().map_err(told(&log))?;
         command.args(args).current_dir(build).stdin(Stdio::null()).stdout(out).stderr(err);
-        command.env_clear().env("HOME", build).env("LANG", "en_US.UTF-8");
+        command.env_clear().env("HOME", build).env("LANG", "en_US.UTF-8").env("BUILDDIR", build);
         command.env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"));
-        println!("bitbake {} in {}", args.join(" "), build.display());
+        let name = program.file_name().unwrap_or_default().to_string_lossy();
+        println!("{name} {} in {}", args.join(" "), build.display());
         let status = command.status();
         let said = fs::read_to_string(&log).map_err(told(&log))?;
         let ours = faults(&said);
@@ -177,7 +207,7 @@ fn faults(said: &str) -> Vec<&str> {
     said.lines().filter(is_fault).filter(|line| line.contains("hashcluster")).collect()
 }
 
-fn line_with<'a>(said: &'a str, what: &str) -> &'a str {
+pub(super) fn line_with<'a>(said: &'a str, what: &str) -> &'a str {
     said.lines().find(|line| line.contains(what)).unwrap_or("done")
 }
 
@@ -192,7 +222,7 @@ fn check_has(dir: &Path, file: &str) -> Result<(), Failure> {
     Err(Failure::Wrong(format!("{}: there is no {file}, is it the right branch?", dir.display())))
 }
 
-fn told(path: &Path) -> impl Fn(io::Error) -> Failure {
+pub(super) fn told(path: &Path) -> impl Fn(io::Error) -> Failure {
     let path = path.display().to_string();
     move |error| Failure::Wrong(format!("{path}: {error}"))
 }

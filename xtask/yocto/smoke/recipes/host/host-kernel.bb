@@ -4,7 +4,7 @@ LIC_FILES_CHKSUM = "file://${COREBASE}/meta/files/common-licenses/GPL-2.0-only;m
 
 inherit deploy
 
-# Kernel, its version and root/usr/lib/modules.
+# Kernel, its version and the root with its modules.
 HOST_KERNEL ?= "${TOPDIR}/kernel"
 
 INHIBIT_DEFAULT_DEPS = "1"
@@ -19,7 +19,8 @@ do_compile[noexec] = "1"
 
 do_install() {
     install -d ${D}${nonarch_base_libdir}
-    cp -R --no-preserve=ownership ${HOST_KERNEL}/root/usr/lib/modules ${D}${nonarch_base_libdir}/
+    cd ${HOST_KERNEL}/root
+    cp -R --no-preserve=ownership usr/lib/modules ${D}${nonarch_base_libdir}/
 }
 
 do_deploy() {

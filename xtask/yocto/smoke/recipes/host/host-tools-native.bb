@@ -7,7 +7,7 @@ inherit native
 SRC_URI = "\
     file://apt.conf.sample \
     file://dpkg \
-    file://merge_config.sh \
+    file://merge_config \
     file://update-alternatives \
 "
 S = "${UNPACKDIR}"
@@ -31,7 +31,8 @@ do_compile[noexec] = "1"
 
 do_install() {
     install -d ${D}${bindir} ${D}${sysconfdir}/apt
-    install -m 0755 dpkg merge_config.sh update-alternatives ${D}${bindir}/
+    install -m 0755 dpkg update-alternatives ${D}${bindir}/
+    install -m 0755 merge_config ${D}${bindir}/merge_config.sh
     for name in dwarfsrcfiles update-rc.d depmodwrapper; do
         printf '#!/bin/sh\n' >${D}${bindir}/$name
         chmod 0755 ${D}${bindir}/$name

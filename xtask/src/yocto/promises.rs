@@ -1,0 +1,94 @@
+//! What `SPECIFICATION.md` promises of an image, looked up in its initrd: as `cpio -tv` lists it.
+
+use crate::tools::Failure;
+
+/// A worker's root, compressed, without its kernel.
+pub(super) const WORKER_BYTES_MAX: u64 = 8_000_000;
+
+/// Programs that run what somebody else wrote. BusyBox' shell is the one that there has to be.
+const INTERPRETERS: [&str; 9] =
+    ["bash", "dash", "expect", "gawk", "lua", "perl", "python", "ruby", "tclsh"];
+
+/// Fails with all that is wrong with the files of `listing`.
+pub(super) fn check_files(listing: &str) -> Result<usize, Failure> {
+    let wrong: Vec<String> = listing.lines().filter_map(fault).collect();
+    if !wrong.is_empty() {
+        return Err(Failure::Wrong(wrong.join("\n")));
+    }
+    match listing.lines().count() {
+        0 => Err(Failure::Wrong("the initrd is empty".into())),
+        files => Ok(files),
+    }
+}
+
+/// Nobody logs in by a password, and no key is in the image.
+pub(super) fn check_shadow(shadow: &str) -> Result<(), Failure> {
+    let is_locked = |line: &str| {
+        line.split(':').nth(1).is_some_and(|hash| hash.starts_with('!') || hash.starts_with('*'))
+    };
+    match shadow.lines().find(|line| !is_locked(line)) {
+        _ if shadow.is_empty() => Err(Failure::Wrong("etc/shadow is empty".into())),
+        Some(line) => Err(Failure::Wrong(format!("etc/shadow lets somebody in: {line}"))),
+        None => Ok(()),
+    }
+}
+
+fn fault(line: &str) -> Option<String> {
+    let mode = line.split_whitespace().next()?.as_bytes();
+    let path = line.split_whitespace().nth(8)?;
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let is_link = mode.first() == Some(&b'l');
+    let is_special = |at: usize| mode.get(at).is_some_and(|bit| b"sS".contains(bit));
+    if is_special(3) || is_special(6) {
+        Some(format!("{path} is setuid or setgid"))
+    } else if !is_link && mode.get(8) == Some(&b'w') {
+        Some(format!("anybody can write {path}"))
+    } else if INTERPRETERS.iter().any(|known| name.starts_with(known)) && path.contains("bin/") {
+        Some(format!("{path} is an interpreter"))
+    } else if name == "authorized_keys" || name == "host_key" {
+        Some(format!("{path} is a credential"))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+-rwxr-xr-x   1 root     root       555720 Mar  9  2018 usr/bin/busybox
+lrwxrwxrwx   1 root     root            7 Mar  9  2018 usr/bin/sh -> busybox
+";
+
+    #[track_caller]
+    fn refuses(line: &str, want: &str) {
+        match check_files(&format!("{GOOD}{line}\n")) {
+            Err(Failure::Wrong(what)) => assert!(what.contains(want), "{what}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_root_that_keeps_what_is_promised_passes() {
+        assert_eq!(check_files(GOOD).ok(), Some(2));
+        assert!(check_files("").is_err());
+    }
+
+    #[test]
+    fn a_file_that_breaks_a_promise_is_named() {
+        refuses("-rwsr-xr-x 1 root root 1 Mar 9 2018 usr/bin/su", "setuid");
+        refuses("-rwxr-sr-x 1 root root 1 Mar 9 2018 usr/bin/wall", "setgid");
+        refuses("drwxrwxrwx 1 root root 1 Mar 9 2018 data", "anybody can write data");
+        refuses("-rwxr-xr-x 1 root root 1 Mar 9 2018 usr/bin/python3", "interpreter");
+        refuses("-rw------- 1 root root 1 Mar 9 2018 etc/hashcluster/host_key", "credential");
+    }
+
+    #[test]
+    fn a_password_is_refused() {
+        assert!(check_shadow("root:*:1::::::\nsshd:!:1::::::\n").is_ok());
+        assert!(check_shadow("root::1::::::\n").is_err());
+        assert!(check_shadow("root:$6$salt$hash:1::::::\n").is_err());
+        assert!(check_shadow("").is_err());
+    }
+}

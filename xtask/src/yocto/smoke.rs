@@ -1,0 +1,182 @@
+//! Both images by bitbake, with this host's compilers, C library and kernel in place of what takes
+//! oe-core a night: `xtask/yocto/smoke` says what stands in for what. BusyBox, dropbear and all of
+//! our recipes are real.
+
+use super::bitbake::{Site, line_with, told};
+use super::promises::{WORKER_BYTES_MAX, check_files, check_shadow};
+use crate::packages;
+use crate::tools::{Failure, output, root, run};
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const MACHINE: &str = "qemux86-64";
+
+const TARGETS: [&str; 3] =
+    ["hashcluster-image-controller", "hashcluster-image-worker", "hashcluster-vm-image"];
+
+/// Build directories, of names of unequal length: a path in an image shows.
+const BUILDS: [&str; 2] = ["smoke", "smoke-once-more"];
+
+const IMAGE: [&str; 3] = ["kernel", "initrd.controller", "initrd.worker"];
+
+/// Debian's package of each source tarball, and the name by which oe-core asks for it. oe-core has
+/// the checksum.
+const SOURCES: [(&str, &str, &str); 2] = [
+    ("busybox=1:1.37.0-*", "busybox_1.37.0.orig.tar.bz2", "busybox-1.37.0.tar.bz2"),
+    ("dropbear=2025.89-*", "dropbear_2025.89.orig.tar.bz2", "dropbear-2025.89.tar.bz2"),
+];
+
+pub(super) fn smoke() -> Result<(), Failure> {
+    let site = Site::find("smoke")?;
+    packages::ensure(packages::FOR_SMOKE)?;
+    let downloads = site.work.join("downloads");
+    find_sources(&downloads)?;
+    site.give(&downloads)?;
+    let sysroot = readable_rust(&site)?;
+    let mut images = Vec::new();
+    for name in BUILDS {
+        let build = site.build_dir_of(name, MACHINE, &layers(), &local_conf(&downloads))?;
+        fill(&build, &sysroot)?;
+        site.give(&build)?;
+        let said = site.bitbake(&build, &TARGETS)?;
+        println!("{name}: {}", line_with(&said, "Tasks Summary"));
+        let image = build.join("tmp/deploy/images").join(MACHINE);
+        check_promises(&image)?;
+        images.push(image);
+    }
+    for file in IMAGE {
+        let read = |dir: &Path| fs::read(dir.join(file)).map_err(told(&dir.join(file)));
+        if read(&images[0])? != read(&images[1])? {
+            let (one, other) = (images[0].display(), images[1].display());
+            return Err(Failure::Wrong(format!("{file} of {one} and of {other} differ")));
+        }
+    }
+    println!("two builds are equal; boot one with\n    ./run.sh --image {}", images[0].display());
+    Ok(())
+}
+
+/// Nothing changes for who adds the layer and does not choose its distro.
+pub(super) fn layer_check() -> Result<(), Failure> {
+    let site = Site::find("layer-check")?;
+    let build = site.build_dir_of("layer-check", MACHINE, "", "")?;
+    let layer = root().join("meta-hashcluster").display().to_string();
+    let program = site.oe_core.join("scripts/yocto-check-layer");
+    let said = site.run_in(&build, &program, &["-n", &layer])?;
+    println!("{}", line_with(&said, "PASS"));
+    Ok(())
+}
+
+fn layers() -> String {
+    let tree = root();
+    let tree = tree.display();
+    format!("{tree}/meta-hashcluster {tree}/xtask/yocto/smoke")
+}
+
+fn local_conf(downloads: &Path) -> String {
+    format!(
+        "DISTRO = \"hashcluster\"\nDL_DIR = \"{}\"\nCORE_IMAGE_EXTRA_INSTALL = \"host-kernel\"\n\
+         require conf/smoke.conf\n",
+        downloads.display()
+    )
+}
+
+/// Puts the tarballs into `downloads` by an apt of its own, which knows newer releases' sources.
+fn find_sources(downloads: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(downloads).map_err(told(downloads))?;
+    if SOURCES.iter().all(|(_, _, name)| downloads.join(name).is_file()) {
+        return Ok(());
+    }
+    let apt = downloads.join("apt");
+    for dir in ["lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(apt.join(dir)).map_err(told(&apt))?;
+    }
+    let sources: String = ["trixie", "forky", "sid"]
+        .iter()
+        .map(|suite| {
+            format!(
+                "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
+                 http://deb.debian.org/debian {suite} main\n"
+            )
+        })
+        .collect();
+    let conf = format!(
+        "Dir::State::lists \"{0}/lists\";\nDir::Cache \"{0}/cache\";\n\
+         Dir::Etc::sourcelist \"{0}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
+         APT::Sandbox::User \"root\";\n",
+        apt.display()
+    );
+    for (name, text) in [("sources.list", sources), ("apt.conf", conf)] {
+        fs::write(apt.join(name), text).map_err(told(&apt))?;
+    }
+    let apt_get = || {
+        let mut command = Command::new("apt-get");
+        command.arg("-q").env("APT_CONFIG", apt.join("apt.conf")).current_dir(&apt);
+        command
+    };
+    run(apt_get().arg("update"))?;
+    for (package, file, name) in SOURCES {
+        run(apt_get().args(["source", "--tar-only", "--download-only", package]))?;
+        fs::rename(apt.join(file), downloads.join(name)).map_err(told(&apt.join(file)))?;
+    }
+    Ok(())
+}
+
+/// This host's Rust, where the user who runs bitbake can read it.
+fn readable_rust(site: &Site) -> Result<PathBuf, Failure> {
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let (sysroot, copy) = (PathBuf::from(sysroot.trim()), site.work.join("rust"));
+    if !packages::is_root() {
+        return Ok(sysroot);
+    }
+    fs::create_dir_all(&copy).map_err(told(&copy))?;
+    let target = "lib/rustlib/x86_64-unknown-linux-gnu";
+    let mut cp = Command::new("bash");
+    let line = format!("cp -a --parents -t \"$1\" bin/cargo bin/rustc lib/*.so {target}");
+    run(cp.args(["-euc", &line, "cp"]).arg(&copy).current_dir(&sysroot))?;
+    Ok(copy)
+}
+
+/// What the stand-ins take from the build directory: Rust's programs and Debian's kernel.
+fn fill(build: &Path, sysroot: &Path) -> Result<(), Failure> {
+    let tools = build.join("tools");
+    fs::create_dir_all(&tools).map_err(told(&tools))?;
+    for name in ["cargo", "rustc"] {
+        let tool = tools.join(name);
+        let text = format!("#!/bin/sh\nexec {}/bin/{name} \"$@\"\n", sysroot.display());
+        fs::write(&tool, text).map_err(told(&tool))?;
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).map_err(told(&tool))?;
+    }
+    let bin_dir = output(&mut Command::new(root().join("scripts/bin-dir.sh")))?;
+    let cache =
+        env::var_os("HASHCLUSTER_CACHE").map_or_else(|| build.join("cache-dev"), PathBuf::from);
+    let mut image = Command::new(root().join("qemu/dev-image.sh"));
+    image.arg(build.join("dev-image")).arg(bin_dir.trim()).stdin(Stdio::null());
+    run(image.env("HASHCLUSTER_CACHE", &cache))?;
+    let mut copy = Command::new("bash");
+    copy.args(["-euc", "rm -rf kernel && cp -a \"$1\"/dev-image/base-* kernel", "copy"]);
+    run(copy.arg(&cache).current_dir(build))
+}
+
+/// Looks the promises up in the initrds of `image`.
+fn check_promises(image: &Path) -> Result<(), Failure> {
+    for role in ["controller", "worker"] {
+        let initrd = image.join(format!("initrd.{role}"));
+        let bytes = fs::metadata(&initrd).map_err(told(&initrd))?.len();
+        if role == "worker" && bytes > WORKER_BYTES_MAX {
+            let what = format!("the worker's initrd has {bytes} bytes, over {WORKER_BYTES_MAX}");
+            return Err(Failure::Wrong(what));
+        }
+        let files = check_files(&cpio(&initrd, "--list --verbose")?)?;
+        check_shadow(&cpio(&initrd, "--extract --to-stdout etc/shadow ./etc/shadow")?)?;
+        println!("{role}: {bytes} bytes, {files} files, as promised");
+    }
+    Ok(())
+}
+
+fn cpio(initrd: &Path, args: &str) -> Result<String, Failure> {
+    let line = format!("zstd -dc -- \"$1\" | LC_ALL=C cpio --quiet {args}");
+    output(Command::new("bash").args(["-euo", "pipefail", "-c", &line, "cpio"]).arg(initrd))
+}
