@@ -6,7 +6,6 @@ use super::bitbake::{Site, line_with, told};
 use super::promises::{WORKER_BYTES_MAX, check_files, check_shadow};
 use crate::packages;
 use crate::tools::{Failure, output, root, run};
-use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -93,15 +92,18 @@ fn find_sources(downloads: &Path) -> Result<(), Failure> {
     for dir in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(apt.join(dir)).map_err(told(&apt))?;
     }
-    let sources: String = ["trixie", "forky", "sid"]
-        .iter()
-        .map(|suite| {
-            format!(
-                "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] \
-                 http://deb.debian.org/debian {suite} main\n"
-            )
-        })
-        .collect();
+    // Where this host's apt has Debian from.
+    let mirrors = output(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Origin: Debian",
+    ]))?;
+    let mirror = mirrors.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
+    let mirror = mirror.ok_or_else(|| Failure::Wrong("apt knows no mirror of Debian".into()))?;
+    let key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
+    let source = |suite| format!("deb-src {key} {mirror} {suite} main\n");
+    let sources: String = ["trixie", "forky", "sid"].map(source).concat();
     let conf = format!(
         "Dir::State::lists \"{0}/lists\";\nDir::Cache \"{0}/cache\";\n\
          Dir::Etc::sourcelist \"{0}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
@@ -150,8 +152,7 @@ fn fill(build: &Path, sysroot: &Path) -> Result<(), Failure> {
         fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).map_err(told(&tool))?;
     }
     let bin_dir = output(&mut Command::new(root().join("scripts/bin-dir.sh")))?;
-    let cache =
-        env::var_os("HASHCLUSTER_CACHE").map_or_else(|| build.join("cache-dev"), PathBuf::from);
+    let cache = build.with_file_name("cache");
     let mut image = Command::new(root().join("qemu/dev-image.sh"));
     image.arg(build.join("dev-image")).arg(bin_dir.trim()).stdin(Stdio::null());
     run(image.env("HASHCLUSTER_CACHE", &cache))?;

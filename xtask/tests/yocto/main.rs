@@ -179,7 +179,7 @@ fn what_the_linter_finds_is_refused() {
 /// The exit status is one of its own, so that nothing takes it for a pass or for a fault.
 #[test]
 fn what_needs_bitbake_is_not_run_without_it_and_says_how() {
-    for command in ["parse", "dry-run"] {
+    for command in ["parse", "dry-run", "smoke", "layer-check"] {
         let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
         xtask.args(["yocto", command]).env_remove("OE_CORE_DIR").env_remove("BITBAKE_DIR");
         let ended = xtask.output().unwrap();
