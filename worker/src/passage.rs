@@ -130,14 +130,13 @@ mod tests {
         }
     }
 
-    /// Whether most of it is in memory: the system may take some of it at any time, and what it drops
-    /// can be used by somebody at that moment.
+    /// Whether it is in memory, but for a little that the system may take at any time.
     fn is_there(file: &File, offset: u64, len: u64) -> bool {
-        cached(file, offset, len).is_none_or(|cached_len| cached_len > len / 2)
+        cached(file, offset, len).is_none_or(|cached_len| cached_len > len / 8 * 7)
     }
 
     fn is_gone(file: &File, offset: u64, len: u64) -> bool {
-        cached(file, offset, len).is_none_or(|cached_len| cached_len < len / 8)
+        cached(file, offset, len).is_none_or(|cached_len| cached_len == 0)
     }
 
     fn go_through(file: &File, drop_behind: bool) {
@@ -169,7 +168,9 @@ mod tests {
         go_through(&file, true);
         assert!(is_there(&file, CHUNK_LEN, CHUNK_LEN), "the second chunk");
         assert!(is_gone(&file, 0, CHUNK_LEN), "the first");
-        assert!(is_gone(&file, 3 * CHUNK_LEN, LEN - 3 * CHUNK_LEN), "those after the next");
+        // The system reads ahead by itself.
+        let after = cached(&file, 2 * CHUNK_LEN, LEN - 2 * CHUNK_LEN);
+        assert!(after.is_none_or(|cached_len| cached_len < CHUNK_LEN), "those after it");
     }
 
     /// There a file that is not huge is left alone.
@@ -202,7 +203,8 @@ mod tests {
         let mut passage = Passage::new(0, LEN, false);
         passage.reach(file.as_fd(), 0);
         assert_eq!(passage.asked, 2 * CHUNK_LEN, "the first chunk and the one after it");
-        assert!(is_there(&file, CHUNK_LEN, CHUNK_LEN), "or on its way");
+        let next = cached(&file, CHUNK_LEN, CHUNK_LEN);
+        assert!(next.is_none_or(|cached_len| cached_len > CHUNK_LEN / 2), "there or on its way");
         passage.reach(file.as_fd(), LEN);
         assert!(passage.asked >= LEN);
     }
