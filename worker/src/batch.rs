@@ -1,23 +1,26 @@
 //! Whole files of one batch: small ones are read one after the other and hashed beside each other,
-//! and those of them that are not in memory are read together before that.
+//! and those of them that are not in memory are read together before that. Larger ones come last:
+//! they are hashed beside each other as they are read (`beside`), the longest first.
 //!
 //! Invariants: outputs come in the order of the files that did not fail, failures in that of the
 //! files; what lies in the buffer is a file that did not change, before it is hashed.
 
+use crate::beside::{self, File, Source};
 use crate::datasets::{Datasets, Found, Small, Visit};
-use crate::hash::Kernels;
+use crate::hash::{Kernels, Midway};
 use crate::reading::Reader;
 use crate::source::{self, BUFFER_LEN, Whole};
 use crate::sys::Read;
 use crate::task::{Output, PAGE_LEN};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Named, Stamp};
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Files up to this size are read whole, several beside each other: two of them fit the buffer.
-const SMALL_LEN_MAX: u64 = (BUFFER_LEN as u64) / 2;
+/// Files that fit the buffer so often are read whole, several beside each other.
+const SMALL_MIN: usize = 2;
 
 /// Most files that are read before they are hashed together.
 const GROUP_MAX: usize = 64;
@@ -37,14 +40,35 @@ pub(crate) struct Batch<'a> {
     /// Whether open files have to be as the client saw them, and not just hold still.
     pub(crate) strict: bool,
     has_lanes: bool,
+    /// How many files are hashed beside each other while they are read.
+    beside_max: usize,
+    /// Files up to this size are read whole: enough of them fit the buffer to fill the lanes.
+    small_len_max: u64,
     buffer: &'a mut [u8],
     reader: &'a mut Reader,
     group: Vec<Slot<'a>>,
     group_max: usize,
     /// Where the next file goes in the buffer.
     used_len: usize,
+    /// Files that come last.
+    later: Vec<Later<'a>>,
+    /// Whose the outputs are, in their order.
+    positions: Vec<u32>,
     revoked: &'a AtomicBool,
     output: &'a mut Output,
+}
+
+/// A file that is hashed while it is read.
+struct Later<'a> {
+    position: u32,
+    /// What it is expected to look like.
+    stamp: Stamp,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    Passed(BorrowedFd<'a>),
+    Named(&'a Named),
 }
 
 /// A file that is in the buffer, or to be read to it, and not hashed yet.
@@ -79,21 +103,30 @@ impl<'a> Batch<'a> {
         output: &'a mut Output,
     ) -> Self {
         debug_assert!(buffer.len() > BUFFER_LEN);
-        let (strict, has_lanes) = (false, kernels.lanes() > 1);
-        let group = Vec::with_capacity(GROUP_MAX);
-        let (group_max, used_len) = (GROUP_MAX, 0);
-        Self {
+        let mut batch = Self {
             kernels,
-            strict,
-            has_lanes,
+            strict: false,
+            has_lanes: kernels.lanes() > 1,
+            beside_max: 1,
+            small_len_max: 0,
             buffer,
             reader,
-            group,
-            group_max,
-            used_len,
+            group: Vec::with_capacity(GROUP_MAX),
+            group_max: GROUP_MAX,
+            used_len: 0,
+            later: Vec::new(),
+            positions: Vec::new(),
             revoked,
             output,
-        }
+        };
+        batch.put_beside(kernels.long_lanes());
+        batch
+    }
+
+    /// Hashes so many files beside each other while they are read.
+    fn put_beside(&mut self, lanes: usize) {
+        self.beside_max = lanes;
+        self.small_len_max = (BUFFER_LEN / lanes.max(SMALL_MIN)) as u64;
     }
 
     /// Hashes open files.
@@ -107,11 +140,12 @@ impl<'a> Batch<'a> {
             }
         }
         self.hash_group(|| {});
-        self.output.failures.sort_unstable_by_key(|&(position, _)| position);
+        self.hash_later(None);
+        self.put_in_order();
     }
 
     /// Hashes files of a dataset.
-    pub(crate) fn run_named(mut self, datasets: &'a Datasets, dataset: &str, files: &[Named]) {
+    pub(crate) fn run_named(mut self, datasets: &'a Datasets, dataset: &str, files: &'a [Named]) {
         let mut visit = match datasets.visit(dataset) {
             Ok(visit) => visit,
             Err(failure) => {
@@ -128,7 +162,20 @@ impl<'a> Batch<'a> {
             }
         }
         self.hash_group(|| visit.pause());
+        self.hash_later(Some(&mut visit));
+        self.put_in_order();
+    }
+
+    fn put_in_order(&mut self) {
         self.output.failures.sort_unstable_by_key(|&(position, _)| position);
+        if self.positions.is_sorted() {
+            return;
+        }
+        let digest_len = self.kernels.algorithm().digest_len();
+        let digests = self.output.outputs.chunks_exact(digest_len);
+        let mut ordered: Vec<(u32, &[u8])> = self.positions.iter().copied().zip(digests).collect();
+        ordered.sort_unstable_by_key(|&(position, _)| position);
+        self.output.outputs = ordered.into_iter().flat_map(|(_, digest)| digest).copied().collect();
     }
 
     fn is_revoked(&self) -> bool {
@@ -136,12 +183,16 @@ impl<'a> Batch<'a> {
     }
 
     fn passed(&mut self, position: u32, file: BorrowedFd<'a>, stamp: Stamp) -> Result<(), Failure> {
-        if stamp.size > SMALL_LEN_MAX {
+        if self.is_later(stamp) {
+            self.later.push(Later { position, stamp, place: Place::Passed(file) });
+            return Ok(());
+        }
+        if stamp.size > self.small_len_max {
             let before = source::stamp_of(file)?;
             if self.strict && before != stamp {
                 return Err(Failure::Changed);
             }
-            return self.stream(file, before);
+            return self.stream(position, file, before);
         }
         let start = self.make_room(stamp.size, || {});
         let late = match source::read_present(file, stamp, &mut self.buffer[start..])? {
@@ -149,7 +200,7 @@ impl<'a> Batch<'a> {
             Whole::Absent => Some(Late::Passed(file, stamp)),
             Whole::Unequal { .. } if self.strict => return Err(Failure::Changed),
             // It may have changed while it waited: what counts is that it holds still from now on.
-            Whole::Unequal { now } => return self.stream(file, now),
+            Whole::Unequal { now } => return self.stream(position, file, now),
         };
         self.push(position, stamp.size, late, || {});
         Ok(())
@@ -159,10 +210,14 @@ impl<'a> Batch<'a> {
         &mut self,
         position: u32,
         visit: &mut Visit<'a>,
-        named: &Named,
+        named: &'a Named,
     ) -> Result<(), Failure> {
-        let size = named.stamp.size;
-        if size > SMALL_LEN_MAX {
+        let (stamp, size) = (named.stamp, named.stamp.size);
+        if self.is_later(stamp) {
+            self.later.push(Later { position, stamp, place: Place::Named(named) });
+            return Ok(());
+        }
+        if size > self.small_len_max {
             self.hash_group(|| visit.pause());
             let found = visit.find(named)?;
             let mut stream = self.kernels.stream();
@@ -171,6 +226,7 @@ impl<'a> Batch<'a> {
                 visit.spend(bytes.len());
             })?;
             stream.finish(&mut self.output.outputs);
+            self.positions.push(position);
             return Ok(());
         }
         let start = self.make_room(size, || visit.pause());
@@ -180,6 +236,10 @@ impl<'a> Batch<'a> {
         };
         self.push(position, size, late, || visit.pause());
         Ok(())
+    }
+
+    fn is_later(&self, stamp: Stamp) -> bool {
+        self.beside_max > 1 && stamp.size > self.small_len_max
     }
 
     /// Where in the buffer a small file and one more byte can be read to. `pause` is called when
@@ -238,7 +298,7 @@ impl<'a> Batch<'a> {
             let position = slot.position;
             self.hash(&group[hashed..i]);
             hashed = i + 1;
-            let streamed = result.and_then(|(file, now)| self.stream_aside(file, now));
+            let streamed = result.and_then(|(file, now)| self.stream_aside(position, file, now));
             if let Err(failure) = streamed {
                 self.output.failures.push((position, failure));
             }
@@ -276,22 +336,121 @@ impl<'a> Batch<'a> {
         }
         if !inputs.is_empty() {
             self.kernels.hash_many(inputs, &mut self.output.outputs);
+            self.positions.extend(slots.iter().map(|slot| slot.position));
+        }
+    }
+
+    /// Hashes the files that come last; those with names are found by `visit`.
+    fn hash_later(&mut self, mut visit: Option<&mut Visit<'a>>) {
+        let mut later = std::mem::take(&mut self.later);
+        later.sort_by_key(|file| (file.stamp.size, Reverse(file.position)));
+        let (kernels, strict, revoked) = (self.kernels, self.strict, self.revoked);
+        let mut windows = beside::windows(self.buffer, self.beside_max);
+        let mut lanes: Vec<Lane<'_, 'a>> = Vec::with_capacity(windows.len());
+        loop {
+            while !windows.is_empty()
+                && let Some(file) = later.pop()
+            {
+                match file.open(kernels, strict, visit.as_deref_mut()) {
+                    Ok(open) => lanes.extend(windows.pop().map(|window| Lane {
+                        position: file.position,
+                        file: open,
+                        window,
+                        outcome: None,
+                    })),
+                    Err(failure) => self.output.failures.push((file.position, failure)),
+                }
+            }
+            if lanes.is_empty() || revoked.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Some(visit) = &mut visit {
+                visit.take_turn();
+            }
+            for lane in &mut lanes {
+                lane.outcome = lane.file.read(lane.window, revoked).err().map(Err);
+            }
+            if let Some(visit) = &mut visit {
+                visit.pause();
+            }
+            let ready = lanes.iter_mut().filter(|lane| lane.outcome.is_none());
+            beside::absorb(ready.map(|lane| (&mut lane.file, &*lane.window)));
+            for lane in lanes.iter_mut().filter(|lane| lane.outcome.is_none()) {
+                lane.outcome = lane.file.finish(lane.window);
+            }
+            for lane in lanes.extract_if(.., |lane| lane.outcome.is_some()) {
+                match lane.outcome {
+                    Some(Ok(digest)) => {
+                        self.output.outputs.extend_from_slice(&digest);
+                        self.positions.push(lane.position);
+                    }
+                    Some(Err(failure)) => self.output.failures.push((lane.position, failure)),
+                    None => {}
+                }
+                windows.push(lane.window);
+            }
         }
     }
 
     /// Reads and hashes a file of any size, which has to stay as it was `before`.
-    fn stream(&mut self, file: BorrowedFd<'_>, before: Stamp) -> Result<(), Failure> {
+    fn stream(
+        &mut self,
+        position: u32,
+        file: BorrowedFd<'_>,
+        before: Stamp,
+    ) -> Result<(), Failure> {
         self.hash_group(|| {});
         let (revoked, kernels) = (self.revoked, self.kernels);
         let memory = &mut self.buffer[..BUFFER_LEN];
-        stream(kernels, file, before, memory, revoked, &mut self.output.outputs)
+        stream(kernels, file, before, memory, revoked, &mut self.output.outputs)?;
+        self.positions.push(position);
+        Ok(())
     }
 
     /// As [`Self::stream`], while other files are in the buffer.
-    fn stream_aside(&mut self, file: BorrowedFd<'_>, before: Stamp) -> Result<(), Failure> {
+    fn stream_aside(
+        &mut self,
+        position: u32,
+        file: BorrowedFd<'_>,
+        before: Stamp,
+    ) -> Result<(), Failure> {
         let mut memory = vec![0; PIECE_LEN];
         let (revoked, kernels) = (self.revoked, self.kernels);
-        stream(kernels, file, before, &mut memory, revoked, &mut self.output.outputs)
+        stream(kernels, file, before, &mut memory, revoked, &mut self.output.outputs)?;
+        self.positions.push(position);
+        Ok(())
+    }
+}
+
+/// A file that is hashed beside others.
+struct Lane<'w, 'a> {
+    position: u32,
+    file: File<'a>,
+    window: &'w mut [u8],
+    /// Once it is done.
+    outcome: Option<Result<Vec<u8>, Failure>>,
+}
+
+impl<'a> Later<'a> {
+    /// Opens it, as far as it is not open.
+    fn open(
+        &self,
+        kernels: Kernels,
+        strict: bool,
+        visit: Option<&mut Visit<'a>>,
+    ) -> Result<File<'a>, Failure> {
+        let source = match (&self.place, visit) {
+            (Place::Passed(file), _) => Source::Passed(*file),
+            (Place::Named(named), Some(visit)) => Source::Found(visit.find(named)?),
+            (Place::Named(_), None) => return Err(Failure::Invalid),
+        };
+        let before = source.look()?;
+        // An open file may have changed while it waited: what counts is that it holds still now.
+        if strict && before != self.stamp {
+            return Err(Failure::Changed);
+        }
+        let midway = Midway::new(kernels.algorithm()).ok_or(Failure::Invalid)?;
+        Ok(File::new(source, before, midway, false))
     }
 }
 
@@ -323,6 +482,8 @@ mod tests {
     use crate::hash::Backend;
     use crate::reading::{Asked, Reading};
     use crate::task::{Manner, Output, Scratch};
+    use ipc_proto::Blob;
+    use nix::errno::Errno;
     use std::fs::File;
     use std::io::Write;
     use std::os::unix::fs::FileExt;
@@ -365,11 +526,15 @@ mod tests {
         let contents = LENS.map(pattern);
         for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
             let want = digests(algorithm, contents.iter().map(Vec::as_slice));
-            for group_max in 1..=LENS.len() + 1 {
+            let all_len = LENS.len() + 1;
+            for (group_max, lanes) in (1..=all_len).zip([1, 2, 3, 8].into_iter().cycle()) {
                 let (mut output, mut scratch) = (Output::default(), Scratch::default());
                 let kernels = Kernels::usual(algorithm);
                 let mut batch = Batch::new(kernels, scratch.for_files(), &GOING, &mut output);
                 batch.group_max = group_max;
+                if algorithm != Algorithm::Blake3 {
+                    batch.put_beside(lanes);
+                }
                 let (stamps, files): (Vec<Stamp>, Vec<OwnedFd>) =
                     contents.iter().map(|bytes| file(bytes)).map(|(s, f)| (s, f.into())).unzip();
                 batch.run(&stamps, &files);
@@ -413,6 +578,60 @@ mod tests {
             let want = digests(Algorithm::Sha256, now.iter().map(Vec::as_slice));
             assert_eq!(output.failures, vec![(8, Failure::Changed)], "{how}");
             assert!(output.outputs == want, "{how}");
+        }
+    }
+
+    /// Between them are some that fail, and small ones.
+    #[test]
+    fn files_that_are_hashed_while_they_are_read_keep_their_order() {
+        let contents = [600_000, 9, 1_500_001, 524_289, 700_000].map(pattern);
+        for lanes in [2, 4] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut names = Vec::new();
+            for (name, bytes) in ["a", "b", "c", "d", "e"].into_iter().zip(&contents) {
+                std::fs::write(dir.path().join(name), bytes).unwrap();
+                let file = File::open(dir.path().join(name)).unwrap();
+                let stamp = source::stamp_of(file.as_fd()).unwrap();
+                names.push(Named { path: Blob::from(name.as_bytes()), stamp });
+            }
+            let missing = Named { path: Blob::from(&b"missing"[..]), ..names[2].clone() };
+            let other = Stamp { mtime_ns: 1, ..names[3].stamp };
+            names.insert(1, missing);
+            names.insert(3, Named { stamp: other, ..names[4].clone() });
+            let mount = format!("d={}", dir.path().display()).parse().unwrap();
+            let datasets = Datasets::open(vec![mount]).unwrap();
+            let (mut output, mut scratch) = (Output::default(), Scratch::default());
+            let kernels = Kernels::usual(Algorithm::Sha512);
+            let mut batch = Batch::new(kernels, scratch.for_files(), &GOING, &mut output);
+            batch.put_beside(lanes);
+            batch.run_named(&datasets, "d", &names);
+            let failures = vec![(1, source::failure(Errno::ENOENT)), (3, Failure::Changed)];
+            assert_eq!(output.failures, failures);
+            let want = digests(Algorithm::Sha512, contents.iter().map(Vec::as_slice));
+            assert!(output.outputs == want, "{lanes} lanes");
+        }
+    }
+
+    /// As small ones: what counts is that they hold still from the first look on, or, where that is
+    /// to be checked, from the client's.
+    #[test]
+    fn an_open_file_that_changed_while_it_waited_is_hashed_as_it_is_unless_checked() {
+        let (stamp, before) = file(&pattern(600_000));
+        let (other_stamp, other) = file(&pattern(800_000));
+        before.set_len(550_000).unwrap();
+        let files = [before.into(), other.into()];
+        let bytes = [&pattern(600_000)[..550_000], &pattern(800_000)[..]];
+        for strict in [false, true] {
+            let (mut output, mut scratch) = (Output::default(), Scratch::default());
+            let kernels = Kernels::usual(Algorithm::Sha256);
+            let mut batch = Batch::new(kernels, scratch.for_files(), &GOING, &mut output);
+            batch.put_beside(2);
+            batch.strict = strict;
+            batch.run(&[stamp, other_stamp], &files);
+            let good = if strict { &bytes[1..] } else { &bytes[..] };
+            assert_eq!(output.outputs, digests(Algorithm::Sha256, good.iter().copied()));
+            let failures = if strict { vec![(0, Failure::Changed)] } else { vec![] };
+            assert_eq!(output.failures, failures);
         }
     }
 }

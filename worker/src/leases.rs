@@ -95,7 +95,7 @@ impl Leases {
             return Err(Violation::HeldAlready(lease));
         }
         self.credit = self.credit.checked_sub(1).ok_or(Violation::NoCredit)?;
-        if let Some(family) = long::family_of(&order) {
+        if let Some(family) = long::family_of(&order).filter(|_| !order.check) {
             self.long.push_back((lease, family));
         }
         let held = Held { attempt, revoked: Arc::default(), order: Some(order) };

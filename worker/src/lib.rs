@@ -10,6 +10,7 @@
 //! a clock.
 
 mod batch;
+mod beside;
 mod clock;
 pub mod datasets;
 pub mod hash;

@@ -1,29 +1,23 @@
 //! SHA-2 of files that are long enough to say on the way how far they are.
 //!
 //! Such a file is a batch of its own. What the bytes before an offset gave is told every so often, so
-//! that another worker can go on from there; and a thread that has one takes another one along when
-//! it waits and no thread is free: two messages are hashed beside each other in little more time than
-//! one. Each keeps its own lease: one that fails, ends or is revoked leaves the other as it is.
+//! that another worker can go on from there; and a thread that has one takes others along when
+//! they wait and no thread is free: several messages are hashed beside each other in little more time
+//! than one (`beside`). Each keeps its own lease: one that fails, ends or is revoked leaves the others
+//! as they are.
 //!
-//! Invariants:
-//! - a digest, or a state, covers each byte once, from the first on;
-//! - a file has the same stamp before its first byte is read, by whichever worker, and after its last;
-//! - offsets that are told ascend, and are block borders.
+//! Invariant: offsets that are told ascend, and are block borders.
 
+use crate::beside::{self, File, Source};
 use crate::clock::Stopwatch;
-use crate::datasets::{Datasets, Found, Visit};
+use crate::datasets::{Datasets, Visit};
 use crate::hash::Midway;
 use crate::leases::Started;
-use crate::passage::Passage;
 use crate::source;
 use crate::task::{Manner, Order, Output, Scratch};
 use ipc_proto::Algorithm;
-use ipc_proto::limits::SEGMENT_ALIGN;
 use ipc_proto::message::{Failure, LeaseId, Named, Stamp, Work};
 use nix::errno::Errno;
-use std::mem;
-use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
 /// After so many bytes of a file its state is told, unless something else was asked for.
@@ -31,12 +25,6 @@ pub(crate) const REPORT_LEN: u64 = 2 << 30;
 
 /// Shorter files are not worth it.
 const LEN_MIN: u64 = 4 << 20;
-
-/// How many bytes of a file are read before they are hashed: two files' stay in the second cache.
-const WINDOW_LEN: usize = 64 << 10;
-
-/// Files that a thread hashes beside each other.
-const LANES: usize = 2;
 
 /// Algorithms whose messages can be hashed beside each other: they have blocks of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,268 +82,183 @@ pub(crate) trait Desk {
 
 /// Does `first`, and what it takes along.
 pub(crate) fn run(first: Task, datasets: &Datasets, scratch: &mut Scratch, desk: &dyn Desk) {
-    // Kernels of SHA-512 gain from more messages than these.
-    let family = family_of(&first.started.order).filter(|family| *family == Family::Sha256);
+    let order = &first.started.order;
+    // What is checked goes alone: by other kernels than what was hashed beside others.
+    let lanes_max = if order.check { 1 } else { Midway::lanes(order.algorithm) };
+    run_beside(first, lanes_max, datasets, scratch, desk);
+}
+
+/// Does `first`, beside others up to `lanes_max`.
+fn run_beside(
+    first: Task,
+    lanes_max: usize,
+    datasets: &Datasets,
+    scratch: &mut Scratch,
+    desk: &dyn Desk,
+) {
+    let family = family_of(&first.started.order);
     let manner = scratch.manner();
-    let (one, rest) = scratch.buffer().split_at_mut(WINDOW_LEN);
-    let mut buffers = [one, &mut rest[..WINDOW_LEN]];
-    let mut lanes = vec![Lane::new(first)];
+    let mut windows = beside::windows(scratch.buffer(), lanes_max);
+    let mut lanes = Vec::with_capacity(lanes_max);
+    lanes.extend(windows.pop().map(|window| Lane::new(first, window)));
     while !lanes.is_empty() {
         let stopwatch = Stopwatch::start();
-        if lanes.len() < LANES
+        while !windows.is_empty()
             && let Some(task) = family.and_then(|family| desk.next(family))
         {
-            lanes.push(Lane::new(task));
+            lanes.extend(windows.pop().map(|window| Lane::new(task, window)));
         }
-        for (lane, buffer) in lanes.iter_mut().zip(&mut buffers) {
-            lane.read(datasets, manner, buffer);
+        for lane in &mut lanes {
+            lane.read(datasets, manner);
         }
-        hash_beside(&mut lanes, &buffers);
+        beside::absorb(lanes.iter_mut().filter_map(Lane::ready));
         let busy_ns = stopwatch.elapsed_ns() / lanes.len() as u64;
         for lane in &mut lanes {
             lane.busy_ns += busy_ns;
+            lane.finish();
             lane.tell(manner.report_len, desk);
         }
-        if lanes[0].outcome.is_some() {
-            // The other one's bytes stay where they are, and it becomes the first.
-            buffers.swap(0, 1);
+        for lane in lanes.extract_if(.., |lane| lane.outcome.is_some()) {
+            windows.push(lane.answer(desk));
         }
-        lanes.retain_mut(|lane| !lane.has_answered(desk));
     }
 }
 
-/// Hashes what was read: beside each other as far as both files have whole blocks.
-fn hash_beside(lanes: &mut [Lane<'_>], buffers: &[&mut [u8]; LANES]) {
-    if let [one, other] = lanes {
-        let len = one.whole_len().min(other.whole_len());
-        if let (1.., Some(a), Some(b)) = (len, &mut one.file, &mut other.file) {
-            let data =
-                [&buffers[0][one.held.start..][..len], &buffers[1][other.held.start..][..len]];
-            Midway::update_pair([&mut a.midway, &mut b.midway], data);
-            one.held.start += len;
-            other.held.start += len;
-            return;
-        }
-    }
-    for (lane, buffer) in lanes.iter_mut().zip(buffers) {
-        lane.hash(buffer);
-    }
-}
-
-/// A file on its way.
+/// A lease on its way.
 struct Lane<'a> {
     task: Task,
+    window: &'a mut [u8],
     /// `None` until it is open.
     file: Option<File<'a>>,
-    /// Where in the buffer the bytes are that were read and not hashed.
-    held: Range<usize>,
-    /// Whether these are the last.
-    is_last: bool,
+    /// Where it is found, if it has a name.
+    visit: Option<Visit<'a>>,
+    /// How much of it the controller knows.
+    told: u64,
     /// Once it is done.
     outcome: Option<Result<Vec<u8>, Failure>>,
     busy_ns: u64,
 }
 
-/// An open file.
-struct File<'a> {
-    source: Source<'a>,
-    /// What it looked like before its first byte was read.
-    before: Stamp,
-    midway: Midway,
-    passage: Passage,
-    /// How much of it the controller knows.
-    told: u64,
-}
-
-enum Source<'a> {
-    Passed(OwnedFd),
-    Found(Found, Visit<'a>),
-}
-
 impl<'a> Lane<'a> {
-    fn new(task: Task) -> Self {
-        Self { task, file: None, held: 0..0, is_last: false, outcome: None, busy_ns: 0 }
+    fn new(task: Task, window: &'a mut [u8]) -> Self {
+        Self { task, window, file: None, visit: None, told: 0, outcome: None, busy_ns: 0 }
     }
 
-    /// Reads the next bytes to `buffer`, if those before are hashed.
-    fn read(&mut self, datasets: &'a Datasets, manner: Manner, buffer: &mut [u8]) {
-        if self.held.is_empty()
-            && !self.is_last
-            && let Err(failure) = self.try_read(datasets, manner, buffer)
-        {
+    /// Reads the next bytes, if those before are absorbed.
+    fn read(&mut self, datasets: &'a Datasets, manner: Manner) {
+        if let Err(failure) = self.try_read(datasets, manner) {
             self.outcome = Some(Err(failure));
         }
     }
 
-    fn try_read(
-        &mut self,
-        datasets: &'a Datasets,
-        manner: Manner,
-        buffer: &mut [u8],
-    ) -> Result<(), Failure> {
-        let Started { order, revoked, .. } = &mut self.task.started;
-        if revoked.load(Ordering::Relaxed) {
-            return Err(source::failure(Errno::ECANCELED));
+    fn try_read(&mut self, datasets: &'a Datasets, manner: Manner) -> Result<(), Failure> {
+        let revoked = &self.task.started.revoked;
+        if self.file.is_none() && !revoked.load(Ordering::Relaxed) {
+            let opened = begin(&mut self.task.started.order, datasets, manner)?;
+            self.told = opened.0.midway().len();
+            (self.file, self.visit) = (Some(opened.0), opened.1);
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            closed => closed.insert(File::begin(order, datasets, manner)?),
-        };
-        let offset = file.midway.len();
+        let Some(file) = &mut self.file else { return Err(source::failure(Errno::ECANCELED)) };
         // For as long as it reads: another file of this thread may wait for it.
-        file.source.take_turn();
-        file.passage.reach(file.source.as_fd(), offset);
-        // One byte more than there should be shows that the file grew.
-        let missing_len = file.before.size.saturating_add(1).saturating_sub(offset);
-        let window_len = usize::try_from(missing_len).map_or(buffer.len(), |n| n.min(buffer.len()));
-        let filled = source::fill_at(file.source.as_fd(), &mut buffer[..window_len], offset);
-        file.source.pause();
-        let len = filled?;
-        self.held = 0..len;
-        self.is_last = len < window_len;
-        let end = offset + len as u64;
-        if if self.is_last { end != file.before.size } else { end > file.before.size } {
-            return Err(Failure::Changed);
+        if let Some(visit) = &mut self.visit {
+            visit.take_turn();
         }
-        Ok(())
+        let read = file.read(self.window, revoked);
+        if let Some(visit) = &mut self.visit {
+            visit.pause();
+        }
+        read
     }
 
-    /// How many bytes that are not hashed are whole blocks.
-    fn whole_len(&self) -> usize {
-        if self.outcome.is_some() { 0 } else { self.held.len() / SEGMENT_ALIGN * SEGMENT_ALIGN }
+    /// Its file, and the bytes of it that are to be absorbed, unless it is done.
+    fn ready(&mut self) -> Option<(&mut File<'a>, &[u8])> {
+        let file = self.file.as_mut().filter(|_| self.outcome.is_none())?;
+        Some((file, self.window))
     }
 
-    /// Hashes all that was read, and ends the file there if it ends there.
-    fn hash(&mut self, buffer: &[u8]) {
-        let (Some(file), None) = (&mut self.file, &self.outcome) else { return };
-        let data = &buffer[mem::replace(&mut self.held, 0..0)];
-        if !self.is_last {
-            file.midway.update(data);
-        } else {
-            let digest = file.midway.finish(data);
-            self.outcome = Some(file.agree().map(|()| digest));
+    /// Ends the file where it ends.
+    fn finish(&mut self) {
+        if let Some((file, window)) = self.ready() {
+            self.outcome = file.finish(window);
         }
     }
 
     /// Says how far it is if that is news, and not the end.
     fn tell(&mut self, report_len: u64, desk: &dyn Desk) {
-        let (Some(file), None) = (&mut self.file, &self.outcome) else { return };
-        let offset = file.midway.len();
-        if offset - file.told < report_len {
+        let (Some(file), None) = (&self.file, &self.outcome) else { return };
+        let offset = file.midway().len();
+        if offset - self.told < report_len {
             return;
         }
-        file.told = offset;
+        self.told = offset;
         let (lease, attempt) = (self.task.lease, self.task.started.attempt);
-        let state = file.midway.save();
-        desk.advanced(Point { lease, attempt, file: file.before, offset, state });
+        let state = file.midway().save();
+        desk.advanced(Point { lease, attempt, file: file.before(), offset, state });
     }
 
-    fn has_answered(&mut self, desk: &dyn Desk) -> bool {
-        let Some(outcome) = self.outcome.take() else { return false };
+    /// Answers, and gives the window back.
+    fn answer(self, desk: &dyn Desk) -> &'a mut [u8] {
         // Closed before the answer gives credit for another.
-        self.file = None;
-        let output = Output::of(outcome);
+        drop(self.file);
+        let output = self.outcome.map(Output::of).unwrap_or_default();
         desk.done(self.task.lease, self.task.started.attempt, self.busy_ns / 1000, output);
-        true
+        self.window
     }
 }
 
-impl<'a> File<'a> {
-    fn begin(order: &mut Order, datasets: &'a Datasets, manner: Manner) -> Result<Self, Failure> {
-        let algorithm = order.algorithm;
-        let passed = order.descriptors.pop().ok_or(Failure::Invalid);
-        let (source, want, begun) = match &order.work {
-            // A check is of what the client saw, and nothing newer.
-            Work::Files { files } => {
-                (Source::Passed(passed?), files.first().filter(|_| order.check).copied(), None)
-            }
-            Work::Rest { file, offset, state } => {
-                (Source::Passed(passed?), Some(*file), Some((*offset, state)))
-            }
-            Work::Names { dataset, files } => {
-                let [file] = &files[..] else { return Err(Failure::Invalid) };
-                (Source::find(datasets, dataset, file)?, None, None)
-            }
-            Work::NamedRest { dataset, file, offset, state } => {
-                let mut visit = datasets.visit(dataset)?;
-                let found = visit.find(file)?;
-                visit.pause();
-                // Another copy, or one that changed in a way that does not show: who began it read
-                // something else, perhaps.
-                if found.before().ctime_ns != file.stamp.ctime_ns {
-                    return Err(Failure::Invalid);
-                }
-                (Source::Found(found, visit), None, Some((*offset, state)))
-            }
-            Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) | Work::NamedPart { .. } => {
-                return Err(Failure::Invalid);
-            }
-        };
-        let before = source.before()?;
-        if want.is_some_and(|want| want != before) {
-            return Err(Failure::Changed);
-        }
-        let midway = match begun {
-            None => Midway::new(algorithm),
-            Some((offset, state)) => {
-                Midway::restore(algorithm, state).filter(|midway| midway.len() == offset)
-            }
-        };
-        let midway = midway.ok_or(Failure::Invalid)?;
-        let offset = midway.len();
-        let passage = Passage::new(offset, before.size - offset, manner.drop_behind);
-        Ok(Self { source, before, midway, passage, told: offset })
-    }
-
-    /// Whether the file is as it was.
-    fn agree(&self) -> Result<(), Failure> {
-        match &self.source {
-            Source::Found(found, _) => found.agree(true),
-            Source::Passed(file) if source::stamp_of(file.as_fd())? == self.before => Ok(()),
-            Source::Passed(_) => Err(Failure::Changed),
-        }
-    }
-}
-
-impl Drop for File<'_> {
-    fn drop(&mut self) {
-        self.passage.leave(self.source.as_fd());
-    }
-}
-
-impl<'a> Source<'a> {
-    fn find(datasets: &'a Datasets, dataset: &str, file: &Named) -> Result<Self, Failure> {
+/// Opens the file of `order`.
+fn begin<'a>(
+    order: &mut Order,
+    datasets: &'a Datasets,
+    manner: Manner,
+) -> Result<(File<'a>, Option<Visit<'a>>), Failure> {
+    let algorithm = order.algorithm;
+    let passed = order.descriptors.pop().ok_or(Failure::Invalid);
+    let find = |dataset: &str, file: &Named| {
         let mut visit = datasets.visit(dataset)?;
         let found = visit.find(file)?;
         visit.pause();
-        Ok(Self::Found(found, visit))
-    }
-
-    fn take_turn(&mut self) {
-        if let Self::Found(_, visit) = self {
-            visit.take_turn();
+        Ok((found, visit))
+    };
+    let (source, visit, want, begun) = match &order.work {
+        // A check is of what the client saw, and nothing newer.
+        Work::Files { files } => {
+            let want = files.first().filter(|_| order.check).copied();
+            (Source::Owned(passed?), None, want, None)
         }
-    }
-
-    fn pause(&mut self) {
-        if let Self::Found(_, visit) = self {
-            visit.pause();
+        Work::Rest { file, offset, state } => {
+            (Source::Owned(passed?), None, Some(*file), Some((*offset, state)))
         }
-    }
-
-    fn before(&self) -> Result<Stamp, Failure> {
-        match self {
-            Self::Passed(file) => source::stamp_of(file.as_fd()),
-            Self::Found(found, _) => Ok(found.before()),
+        Work::Names { dataset, files } => {
+            let [file] = &files[..] else { return Err(Failure::Invalid) };
+            let (found, visit) = find(dataset, file)?;
+            (Source::Found(found), Some(visit), None, None)
         }
-    }
-
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Passed(file) => file.as_fd(),
-            Self::Found(found, _) => found.as_fd(),
+        Work::NamedRest { dataset, file, offset, state } => {
+            let (found, visit) = find(dataset, file)?;
+            // Another copy, or one that changed in a way that does not show: who began it read
+            // something else, perhaps.
+            if found.before().ctime_ns != file.stamp.ctime_ns {
+                return Err(Failure::Invalid);
+            }
+            (Source::Found(found), Some(visit), None, Some((*offset, state)))
         }
+        Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) | Work::NamedPart { .. } => {
+            return Err(Failure::Invalid);
+        }
+    };
+    let before = source.look()?;
+    if want.is_some_and(|want| want != before) {
+        return Err(Failure::Changed);
     }
+    let midway = match begun {
+        None => Midway::new(algorithm),
+        Some((offset, state)) => {
+            Midway::restore(algorithm, state).filter(|midway| midway.len() == offset)
+        }
+    };
+    let midway = midway.ok_or(Failure::Invalid)?;
+    Ok((File::new(source, before, midway, manner.drop_behind), visit))
 }
 
 #[cfg(test)]
@@ -367,6 +270,7 @@ mod tests {
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::fs;
+    use std::os::fd::AsFd;
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
     use tempfile::tempfile;
@@ -434,10 +338,10 @@ mod tests {
         }
     }
 
-    fn run_all(first: Task, notes: &Notes) -> Vec<(LeaseId, Output)> {
+    fn run_all(first: Task, lanes: usize, notes: &Notes) -> Vec<(LeaseId, Output)> {
         let mut scratch =
             Scratch::new(Reader::default(), Manner { report_len: MIB as u64, ..Manner::default() });
-        run(first, &Datasets::default(), &mut scratch, notes);
+        run_beside(first, lanes, &Datasets::default(), &mut scratch, notes);
         assert!(notes.waiting.borrow().is_empty());
         let mut done = notes.done.take();
         done.sort_by_key(|(lease, _)| *lease);
@@ -456,7 +360,10 @@ mod tests {
             let file = file(&bytes);
             let want = plain(algorithm, &bytes);
             let notes = Notes::default();
-            assert_eq!(run_all(whole(7, algorithm, &file), &notes), [(LeaseId(7), want.clone())]);
+            assert_eq!(
+                run_all(whole(7, algorithm, &file), 2, &notes),
+                [(LeaseId(7), want.clone())]
+            );
             let points = notes.points.take();
             let offsets: Vec<u64> = points.iter().map(|point| point.offset).collect();
             let every_mib: Vec<u64> = (1..=len / MIB).map(|i| (i * MIB) as u64).collect();
@@ -468,7 +375,7 @@ mod tests {
                 let now = source::stamp_of(other.as_fd()).unwrap();
                 assert_eq!(stamp.size, now.size);
                 let rest = Work::Rest { file: now, offset, state: state.into() };
-                let done = run_all(task(8, algorithm, rest, &other), &Notes::default());
+                let done = run_all(task(8, algorithm, rest, &other), 1, &Notes::default());
                 assert_eq!(done, [(LeaseId(8), want.clone())], "{algorithm} from {offset}");
             }
         }
@@ -477,7 +384,11 @@ mod tests {
     #[test]
     fn files_of_any_lengths_are_hashed_beside_each_other() {
         let lens = [4 * MIB, 9 * MIB + 1, 4 * MIB + 127, 4 * MIB + 128, 5 * MIB - 1, 4 * MIB];
-        for algorithms in [[Algorithm::Sha256, Algorithm::Sha224], [Algorithm::Sha256; 2]] {
+        let [sha224, sha256] = [Algorithm::Sha224, Algorithm::Sha256];
+        let [sha384, sha512] = [Algorithm::Sha384, Algorithm::Sha512];
+        for (algorithms, lanes) in
+            [([sha256, sha224], 2), ([sha256; 2], 8), ([sha512, sha384], 3), ([sha512; 2], 5)]
+        {
             let contents = lens.map(pattern);
             let all: Vec<_> = contents.iter().map(|bytes| file(bytes)).collect();
             let turns = (0..).zip(algorithms.into_iter().cycle());
@@ -485,7 +396,7 @@ mod tests {
             let mut tasks: VecDeque<Task> = tasks.collect();
             let first = tasks.pop_front().unwrap();
             let notes = Notes { waiting: RefCell::new(tasks), ..Notes::default() };
-            let done = run_all(first, &notes);
+            let done = run_all(first, lanes, &notes);
             for ((i, bytes), (lease, output)) in (0..).zip(&contents).zip(done) {
                 assert_eq!(lease, LeaseId(i as u64));
                 assert_eq!(output, plain(algorithms[i % 2], bytes), "file {i}");
@@ -515,7 +426,7 @@ mod tests {
         };
         let waiting = RefCell::new(VecDeque::from(waiting));
         let notes = Notes { waiting, then: Some(Box::new(then)), ..Notes::default() };
-        let done = run_all(whole(0, Algorithm::Sha256, &good), &notes);
+        let done = run_all(whole(0, Algorithm::Sha256, &good), 2, &notes);
         let failed = |failure| Output { outputs: vec![], failures: vec![(0, failure)] };
         assert_eq!(done[0], (LeaseId(0), want));
         assert_eq!(done[1], (LeaseId(1), failed(Failure::Changed)));
@@ -538,7 +449,7 @@ mod tests {
             (rest(stamp, 2 * MIB as u64, state()), failed(Failure::Invalid)),
             (rest(stamp, MIB as u64, vec![1; 7].into()), failed(Failure::Invalid)),
         ] {
-            let done = run_all(task(0, Algorithm::Sha256, work, &file), &Notes::default());
+            let done = run_all(task(0, Algorithm::Sha256, work, &file), 2, &Notes::default());
             assert_eq!(done, [(LeaseId(0), want)]);
         }
     }
@@ -548,16 +459,20 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_beside_a_file_of_another_family_or_where_nothing_is_gained() {
+    fn nothing_goes_beside_a_file_of_another_family_or_one_that_is_checked() {
         let bytes = pattern(4 * MIB);
         let file = file(&bytes);
-        for (first, other) in
-            [(Algorithm::Sha256, Algorithm::Sha512), (Algorithm::Sha384, Algorithm::Sha512)]
-        {
+        for (first, other, check) in [
+            (Algorithm::Sha256, Algorithm::Sha512, false),
+            (Algorithm::Sha384, Algorithm::Sha256, false),
+            (Algorithm::Sha256, Algorithm::Sha256, true),
+            (Algorithm::Sha512, Algorithm::Sha512, true),
+        ] {
             let waiting = RefCell::new(VecDeque::from([whole(1, other, &file)]));
             let notes = Notes { waiting, ..Notes::default() };
-            let mut scratch = Scratch::default();
-            run(whole(0, first, &file), &Datasets::default(), &mut scratch, &notes);
+            let mut task = whole(0, first, &file);
+            task.started.order.check = check;
+            run(task, &Datasets::default(), &mut Scratch::default(), &notes);
             assert_eq!(notes.done.take(), [(LeaseId(0), plain(first, &bytes))]);
             assert_eq!(notes.waiting.borrow().len(), 1, "{other} beside {first}");
         }

@@ -13,8 +13,6 @@
 
 mod measure;
 
-#[cfg(target_arch = "x86_64")]
-use super::ShaNi;
 use super::{Backend, BackendError, Stream};
 use ipc_proto::Algorithm;
 use measure::{Case, Meter, fastest};
@@ -159,19 +157,15 @@ impl Choice {
         Self { stream, ..Self::only(backend) }
     }
 
-    /// What hashes two long messages beside each other, if that is faster than one after the other.
-    #[cfg(target_arch = "x86_64")]
-    pub(super) fn pairs(&self) -> Option<ShaNi> {
-        match self.few[CLASSES.len() - 1] {
-            Backend::ShaNiX2(proof) => Some(proof),
-            Backend::Sha256Avx512X16(kernels) => kernels.pairs(),
-            Backend::Portable
-            | Backend::Avx512X16(_)
-            | Backend::Sha512Avx512X8(_)
-            | Backend::Sha256Avx2X8(_)
-            | Backend::Blake3Avx2X8(_)
-            | Backend::Sha512Avx2X4(_) => None,
-        }
+    /// What absorbs the blocks of so many long messages.
+    pub(super) fn for_long(&self, count: usize) -> Backend {
+        let by_class = if count < MANY_MIN { &self.few } else { &self.many };
+        by_class[CLASSES.len() - 1]
+    }
+
+    /// The same for as many as one likes.
+    pub(super) fn for_all_long(&self) -> [Backend; 2] {
+        [self.for_long(0), self.for_long(MANY_MIN)]
     }
 
     /// How many messages [`hash_many`] takes best at once.

@@ -16,17 +16,37 @@ pub(super) const BLOCK_LEN_512: usize = 128;
 pub(super) trait Word: Copy + Default {
     /// Its bytes, the most significant first, at the start of `bytes`.
     fn put(self, bytes: &mut [u8]);
+    /// The word at the start of `bytes`, in a state that is saved: the least significant first.
+    fn restore(bytes: &[u8]) -> Self;
+    /// The reverse.
+    fn save(self, bytes: &mut [u8]);
 }
 
 impl Word for u32 {
     fn put(self, bytes: &mut [u8]) {
         bytes[..size_of::<Self>()].copy_from_slice(&self.to_be_bytes());
     }
+
+    fn restore(bytes: &[u8]) -> Self {
+        Self::from_le_bytes(*bytes.first_chunk().expect("the bytes of a word"))
+    }
+
+    fn save(self, bytes: &mut [u8]) {
+        bytes[..size_of::<Self>()].copy_from_slice(&self.to_le_bytes());
+    }
 }
 
 impl Word for u64 {
     fn put(self, bytes: &mut [u8]) {
         bytes[..size_of::<Self>()].copy_from_slice(&self.to_be_bytes());
+    }
+
+    fn restore(bytes: &[u8]) -> Self {
+        Self::from_le_bytes(*bytes.first_chunk().expect("the bytes of a word"))
+    }
+
+    fn save(self, bytes: &mut [u8]) {
+        bytes[..size_of::<Self>()].copy_from_slice(&self.to_le_bytes());
     }
 }
 

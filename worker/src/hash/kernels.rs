@@ -1,6 +1,6 @@
 //! What one batch is hashed by: the backends of this process' choice or, to check those, others.
 
-use super::{Choice, Stream, choice};
+use super::{Choice, Midway, Stream, choice};
 use ipc_proto::Algorithm;
 
 /// The backends that one batch is hashed by.
@@ -30,6 +30,12 @@ impl Kernels {
     /// How many messages [`Kernels::hash_many`] takes best at once.
     pub(crate) fn lanes(&self) -> usize {
         self.other.unwrap_or_else(|| Choice::of(self.algorithm)).lanes()
+    }
+
+    /// How many long messages are best absorbed beside each other.
+    pub(crate) fn long_lanes(&self) -> usize {
+        // Alone, a message goes to the portable backend: another one than beside others.
+        if self.other.is_some() { 1 } else { Midway::lanes(self.algorithm) }
     }
 
     /// As [`choice::hash_many`].

@@ -25,7 +25,7 @@ use std::arch::x86_64::{
 };
 
 /// Messages at once.
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// Messages whose padding fits in one block or in two have at most so many bytes.
 const SHORT_LENS: [usize; 2] = [BLOCK_LEN - 9, 2 * BLOCK_LEN - 9];
@@ -128,7 +128,7 @@ fn hash_long<'a>(
     let mut left = lanes::run(
         messages,
         kernels.live_min(),
-        |columns, blocks| compress(kernels.wide, columns, blocks),
+        |columns, blocks| compress_columns(kernels, columns, blocks),
         digests,
     );
     if let Some(proof) = kernels.pairs {
@@ -187,14 +187,15 @@ impl Batch {
     }
 }
 
-fn compress(
-    _proof: Avx512,
+/// Absorbs the blocks of all lanes.
+pub(super) fn compress_columns(
+    _proof: WideAndPairs,
     columns: &mut Columns<u32, LANES>,
     blocks: &Blocks<'_, BLOCK_LEN, LANES>,
 ) {
     let len = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
     for at in 0..len {
-        // SAFETY: as above.
+        // SAFETY: kernels are wide only with an `Avx512`, as above.
         unsafe { compress_block(columns, &blocks.map(|blocks| &blocks[at])) }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::cpu::{Cpu, Feature};
 use super::fips180::{BLOCK_LEN_512 as BLOCK_LEN, K_512, initial_512};
-use super::lanes::{self, Columns, Digests};
+use super::lanes::{self, Blocks, Columns, Digests};
 use super::portable;
 use ipc_proto::Algorithm;
 use std::arch::aarch64::{
@@ -47,16 +47,23 @@ pub(super) fn hash_many(proof: Sha3, algorithm: Algorithm, inputs: &[&[u8]], out
     let left = lanes::run(
         lanes::longest_first(initial, inputs),
         LANES,
-        |columns: &mut Columns<u64, LANES>, blocks| {
-            let mut states = [columns.state(0), columns.state(1)];
-            compress(proof, &mut states, *blocks);
-            states.into_iter().enumerate().for_each(|(lane, state)| columns.set_state(lane, state));
-        },
+        |columns, blocks| compress_columns(proof, columns, blocks),
         &mut digests,
     );
     let alone =
         |state: &mut State, blocks: &[_]| compress(proof, std::array::from_mut(state), [blocks]);
     lanes::run_single(left, alone, &mut digests);
+}
+
+/// Absorbs the blocks of both lanes.
+pub(super) fn compress_columns(
+    proof: Sha3,
+    columns: &mut Columns<u64, LANES>,
+    blocks: &Blocks<'_, BLOCK_LEN, LANES>,
+) {
+    let mut states = [columns.state(0), columns.state(1)];
+    compress(proof, &mut states, *blocks);
+    states.into_iter().enumerate().for_each(|(lane, state)| columns.set_state(lane, state));
 }
 
 /// Absorbs the blocks of `N` messages, as many of each.

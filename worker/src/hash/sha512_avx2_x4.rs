@@ -18,7 +18,7 @@ use std::arch::x86_64::{
 };
 
 /// Messages at once.
-const LANES: usize = 4;
+pub(super) const LANES: usize = 4;
 
 /// Fewer messages are hashed faster one after the other.
 const LIVE_MIN: usize = 2;
@@ -40,13 +40,14 @@ pub(super) fn hash_many(proof: Avx2, algorithm: Algorithm, inputs: &[&[u8]], out
     let left = lanes::run(
         lanes::longest_first(initial, inputs),
         LIVE_MIN,
-        |columns, blocks| compress(proof, columns, blocks),
+        |columns, blocks| compress_columns(proof, columns, blocks),
         &mut digests,
     );
     lanes::run_single(left, compress512, &mut digests);
 }
 
-fn compress(
+/// Absorbs the blocks of all lanes.
+pub(super) fn compress_columns(
     _proof: Avx2,
     columns: &mut Columns<u64, LANES>,
     blocks: &Blocks<'_, BLOCK_LEN, LANES>,
