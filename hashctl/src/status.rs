@@ -150,6 +150,8 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         .iter()
         .map(|chosen| (chosen.algorithm.name().to_owned(), chosen.backend.clone().into()))
         .collect();
+    let lanes = worker.backends.iter().map(|b| (b.algorithm.name().to_owned(), b.lanes.into()));
+    let lanes: serde_json::Map<String, Value> = lanes.collect();
     json!({
         "name": worker.name,
         "version": worker.software,
@@ -157,6 +159,7 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         "health": health(worker.health),
         "threads": worker.threads,
         "backends": backends,
+        "lanes": lanes,
         "credits": worker.credits,
         "in_flight": worker.leases,
         "uptime_ms": worker.uptime_ms,

@@ -21,6 +21,16 @@ pub enum Algorithm {
     Blake3,
 }
 
+/// The halves of the SHA-2 family: algorithms of one have kernels in common, which hash messages of
+/// both beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sha2 {
+    /// Words of 32 bits: SHA-224 and SHA-256.
+    Bits32,
+    /// Words of 64 bits: SHA-384, SHA-512 and SHA-512/256.
+    Bits64,
+}
+
 impl Algorithm {
     /// Every algorithm, in wire order.
     pub const ALL: [Self; 6] =
@@ -34,6 +44,16 @@ impl Algorithm {
             Self::Sha384 => 48,
             Self::Sha512 => 64,
             Self::Sha256 | Self::Sha512_256 | Self::Blake3 => 32,
+        }
+    }
+
+    /// Which half of the SHA-2 family it is of, if any.
+    #[must_use]
+    pub const fn sha2(self) -> Option<Sha2> {
+        match self {
+            Self::Sha224 | Self::Sha256 => Some(Sha2::Bits32),
+            Self::Sha384 | Self::Sha512 | Self::Sha512_256 => Some(Sha2::Bits64),
+            Self::Blake3 => None,
         }
     }
 

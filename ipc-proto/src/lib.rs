@@ -21,5 +21,5 @@ pub mod message;
 pub mod sample;
 pub mod token;
 
-pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use algorithm::{Algorithm, Sha2, UnknownAlgorithm};
 pub use blob::Blob;

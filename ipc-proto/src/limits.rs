@@ -65,6 +65,9 @@ pub const TOKEN_LEN_MAX: usize = 64;
 /// Most algorithms, and so most chosen backends, that a worker names.
 pub const BACKENDS_MAX: usize = 32;
 
+/// Most long messages that a worker's thread may say it hashes beside each other.
+pub const LANES_MAX: u8 = 64;
+
 /// Longest sentence of a refusal, in bytes.
 pub const REASON_LEN_MAX: usize = 512;
 

@@ -25,7 +25,7 @@ pub fn client_role() -> Role {
 /// What a worker made by hand says of itself.
 #[must_use]
 pub fn worker_role(name: &str) -> Role {
-    let backend = |algorithm| Backend { algorithm, backend: "test".to_owned() };
+    let backend = |algorithm| Backend { algorithm, backend: "test".to_owned(), lanes: 1 };
     Role::Worker(WorkerIntro {
         name: name.to_owned(),
         software: "test".to_owned(),

@@ -15,9 +15,6 @@ use std::str::FromStr;
 /// Highest priority of `SCHED_FIFO`: sched(7).
 const FIFO_PRIORITY_MAX: u8 = 99;
 
-/// Batches that a thread works on at once: long files go beside each other.
-const BESIDE: u16 = 2;
-
 /// Batches that are held beside those that are worked on, so that no thread waits for the next.
 const PREFETCH: u16 = 1;
 
@@ -222,8 +219,19 @@ pub struct Share {
     pub threads: u16,
     /// The core of each thread, in turns; empty if they may run anywhere.
     pub pins: Vec<usize>,
-    /// Batches that may be held at once.
-    pub credit: u16,
+    /// Descriptors that may be open.
+    descriptors_max: usize,
+}
+
+impl Share {
+    /// How many batches may be held at once, where each thread works on up to `lanes`: each may bring
+    /// a frame full of descriptors.
+    ///
+    /// # Errors
+    /// Not one of them might be open.
+    pub fn credit(&self, lanes: u16) -> Result<u16, HostError> {
+        credit(self.threads.saturating_mul(lanes), self.descriptors_max)
+    }
 }
 
 impl Settings {
@@ -251,7 +259,7 @@ impl Settings {
             .unwrap_or_else(|| u16::try_from(cores.0.len()).expect("a set holds few cores"));
         let is_pinned = self.cores.is_some() || usize::from(threads) == cores.0.len();
         let pins = if is_pinned { cores.0.clone() } else { Vec::new() };
-        Ok(Share { threads, pins, credit: credit(threads, raise_descriptor_limit()?)? })
+        Ok(Share { threads, pins, descriptors_max: raise_descriptor_limit()? })
     }
 }
 
@@ -297,9 +305,8 @@ fn raise_descriptor_limit() -> Result<usize, HostError> {
     }
 }
 
-/// How many batches may be held: each may bring a frame full of descriptors.
-fn credit(threads: u16, descriptors_max: usize) -> Result<u16, HostError> {
-    let wanted = threads.saturating_mul(BESIDE).saturating_add(PREFETCH).min(CREDIT_MAX);
+fn credit(at_once: u16, descriptors_max: usize) -> Result<u16, HostError> {
+    let wanted = at_once.saturating_add(PREFETCH).min(CREDIT_MAX);
     let possible = descriptors_max.saturating_sub(DESCRIPTORS_RESERVE) / FRAME_DESCRIPTORS_MAX;
     match u16::try_from(possible).unwrap_or(u16::MAX).min(wanted) {
         0 => Err(HostError::Descriptors { limit: descriptors_max }),
@@ -341,7 +348,7 @@ mod tests {
 
     #[test]
     fn credit_shrinks_with_the_descriptor_limit_and_is_never_0() {
-        assert_eq!(credit(4, 1 << 20).unwrap(), 9);
+        assert_eq!(credit(8, 1 << 20).unwrap(), 9);
         assert_eq!(credit(u16::MAX, usize::MAX).unwrap(), CREDIT_MAX);
         assert_eq!(credit(4, 1024).unwrap(), 1);
         let error = credit(4, 256).unwrap_err();

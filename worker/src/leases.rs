@@ -6,8 +6,9 @@
 //!   it was revoked; while draining, never;
 //! - no more leases are held than credit was given.
 
-use crate::long::{self, Family};
+use crate::long;
 use crate::task::Order;
+use ipc_proto::Sha2;
 use ipc_proto::message::LeaseId;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -41,7 +42,7 @@ pub(crate) struct Leases {
     held: HashMap<LeaseId, Held>,
     /// Long files that no thread has, oldest first; those that were started or revoked may be among
     /// them.
-    long: VecDeque<(LeaseId, Family)>,
+    long: VecDeque<(LeaseId, Sha2)>,
     /// Leases whose answer, or whose credit, is not on its way yet.
     unsettled: usize,
     draining: bool,
@@ -113,7 +114,7 @@ impl Leases {
     }
 
     /// Starts the oldest long file of `family` that no thread has.
-    pub(crate) fn start_long(&mut self, family: Family) -> Option<(LeaseId, Started)> {
+    pub(crate) fn start_long(&mut self, family: Sha2) -> Option<(LeaseId, Started)> {
         let held = &self.held;
         let waits = |lease: &LeaseId| held.get(lease).is_some_and(|held| held.order.is_some());
         self.long.retain(|(lease, _)| waits(lease));

@@ -8,7 +8,7 @@
 //! Not here: connecting again (`reconnect`).
 
 use crate::datasets::Datasets;
-use crate::hash::Choice;
+use crate::hash::{Choice, Midway};
 use crate::host;
 use crate::pool::{Full, Pool};
 use crate::reading::Reading;
@@ -17,7 +17,7 @@ use crate::stop::Stop;
 use crate::task::{Order, Scratch};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use ipc_proto::Algorithm;
-use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};
+use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, LANES_MAX};
 use ipc_proto::message::{self, LeaseId, Planes, WorkerIntro, WorkerReply, WorkerRequest};
 use ipc_socket::{Connection, ReceiveError, Socket};
 use std::fmt;
@@ -86,6 +86,16 @@ impl From<Full> for Lost {
     }
 }
 
+/// How many batches a thread works on at once, at most.
+#[must_use]
+pub fn lanes() -> u16 {
+    Algorithm::ALL.map(|algorithm| u16::from(lanes_of(algorithm))).into_iter().max().unwrap_or(1)
+}
+
+fn lanes_of(algorithm: Algorithm) -> u8 {
+    u8::try_from(Midway::lanes(algorithm)).unwrap_or(LANES_MAX).clamp(1, LANES_MAX)
+}
+
 /// What this worker says of itself; `image` is what it runs from, and `descriptors` whether they can
 /// reach it.
 #[must_use]
@@ -99,7 +109,7 @@ pub fn intro(
 ) -> WorkerIntro {
     let backends = Algorithm::ALL.map(|algorithm| {
         let backend = Choice::of(algorithm).to_string();
-        message::Backend { algorithm, backend }
+        message::Backend { algorithm, backend, lanes: lanes_of(algorithm) }
     });
     WorkerIntro {
         name,

@@ -15,7 +15,7 @@ use crate::hash::Midway;
 use crate::leases::Started;
 use crate::source;
 use crate::task::{Manner, Order, Output, Scratch};
-use ipc_proto::Algorithm;
+use ipc_proto::Sha2;
 use ipc_proto::message::{Failure, LeaseId, Named, Stamp, Work};
 use nix::errno::Errno;
 use std::sync::atomic::Ordering;
@@ -26,20 +26,9 @@ pub(crate) const REPORT_LEN: u64 = 2 << 30;
 /// Shorter files are not worth it.
 const LEN_MIN: u64 = 4 << 20;
 
-/// Algorithms whose messages can be hashed beside each other: they have blocks of one length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    Sha256,
-    Sha512,
-}
-
-/// The family of what `order` asks for, if that is such a file.
-pub(crate) fn family_of(order: &Order) -> Option<Family> {
-    let family = match order.algorithm {
-        Algorithm::Sha224 | Algorithm::Sha256 => Family::Sha256,
-        Algorithm::Sha384 | Algorithm::Sha512 | Algorithm::Sha512_256 => Family::Sha512,
-        Algorithm::Blake3 => return None,
-    };
+/// Which half of the SHA-2 family `order` is of, if it is for such a file.
+pub(crate) fn family_of(order: &Order) -> Option<Sha2> {
+    let family = order.algorithm.sha2()?;
     let is_long = match &order.work {
         Work::Files { files } => matches!(files[..], [Stamp { size: LEN_MIN.., .. }]),
         Work::Names { files, .. } => {
@@ -73,7 +62,7 @@ pub(crate) struct Point {
 /// Where leases come from and answers go.
 pub(crate) trait Desk {
     /// Another one of `family`, if it would wait otherwise.
-    fn next(&self, family: Family) -> Option<Task>;
+    fn next(&self, family: Sha2) -> Option<Task>;
     /// A lease came so far.
     fn advanced(&self, point: Point);
     /// A lease is done, after so much of the thread's time.
@@ -267,6 +256,7 @@ mod tests {
     use crate::hash::Backend;
     use crate::reading::Reader;
     use crate::task::Manner;
+    use ipc_proto::Algorithm;
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::fs;
@@ -318,7 +308,7 @@ mod tests {
     type Then = Box<dyn Fn(&Point)>;
 
     impl Desk for Notes {
-        fn next(&self, family: Family) -> Option<Task> {
+        fn next(&self, family: Sha2) -> Option<Task> {
             let mut waiting = self.waiting.borrow_mut();
             let at = waiting.iter().position(|t| family_of(&t.started.order) == Some(family))?;
             waiting.remove(at)
@@ -483,8 +473,8 @@ mod tests {
         let long = Stamp { size: LEN_MIN, ..Stamp::default() };
         let short = Stamp { size: LEN_MIN - 1, ..long };
         for (algorithm, files, want) in [
-            (Algorithm::Sha224, vec![long], Some(Family::Sha256)),
-            (Algorithm::Sha384, vec![long], Some(Family::Sha512)),
+            (Algorithm::Sha224, vec![long], Some(Sha2::Bits32)),
+            (Algorithm::Sha384, vec![long], Some(Sha2::Bits64)),
             (Algorithm::Sha256, vec![short], None),
             (Algorithm::Sha256, vec![long, long], None),
             (Algorithm::Sha256, vec![], None),

@@ -157,6 +157,7 @@ fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     let stop = Arc::new(Stop::default());
     stop_on_signals(&stop)?;
     choose_backends(backend);
+    let credit = share.credit(link::lanes())?;
     let (reading, readers) = Reading::open(reading, share.threads)
         .map_err(|error| format!("--reading uring: io_uring is refused: {error}"))?;
     log::line(format_args!("reads {reading}"));
@@ -164,7 +165,7 @@ fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = endpoint.carries_descriptors();
     let intro = link::intro(name, image, share.threads, descriptors, &datasets, &reading);
-    reconnect::run(endpoint, &intro, &pool, share.credit, &datasets, &stop)?;
+    reconnect::run(endpoint, &intro, &pool, credit, &datasets, &stop)?;
     Ok(())
 }
 

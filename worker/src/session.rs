@@ -7,11 +7,11 @@
 use crate::clock::Stopwatch;
 use crate::datasets::Datasets;
 use crate::leases::{Dropped, Leases};
-use crate::long::{self, Desk, Family, Point, Task};
+use crate::long::{self, Desk, Point, Task};
 use crate::pool::{Lookout, Pool};
 use crate::task::{self, Order, Output, Scratch};
-use ipc_proto::Blob;
 use ipc_proto::message::{LeaseId, WorkerReply};
+use ipc_proto::{Blob, Sha2};
 use ipc_socket::{Sender, Socket};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -120,7 +120,7 @@ impl Session {
 }
 
 impl Desk for Session {
-    fn next(&self, family: Family) -> Option<Task> {
+    fn next(&self, family: Sha2) -> Option<Task> {
         if !self.lookout.is_busy() {
             return None;
         }

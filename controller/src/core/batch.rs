@@ -7,13 +7,13 @@
 
 use super::check::Opinion;
 use super::limits::{
-    BESIDE_LEN, FILE_COST, FILE_COST_MAX, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
+    FILE_COST, FILE_COST_MAX, LARGE_LEN, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
 };
 use super::midway::{Midway, Point};
 use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
 use ipc_proto::message::{Failures, Named, Piece, Run, Stamp, Work};
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithm, Blob, Sha2};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -199,10 +199,13 @@ impl<F: Clone> Batch<F> {
         (size - self.midway.offset()).min(PROGRESS_LEN_MAX)
     }
 
-    /// Whether a worker gains by doing it beside another one, for `algorithm`.
-    pub(super) fn goes_beside(&self, algorithm: Algorithm) -> bool {
-        let Load::Files(files) = &self.load else { return false };
-        matches!(&files[..], [file] if goes_beside(algorithm, file.stamp.size.saturating_sub(self.midway.offset())))
+    /// Beside what a worker gains by doing it, for `algorithm`.
+    pub(super) fn goes_beside(&self, algorithm: Algorithm) -> Option<Sha2> {
+        let Load::Files(files) = &self.load else { return None };
+        let [file] = &files[..] else { return None };
+        let is_free = !self.history.is_suspect() && self.opinions.is_empty();
+        let len = file.stamp.size.saturating_sub(self.midway.offset());
+        goes_beside(algorithm, len).filter(|_| is_free)
     }
 
     /// Whether its worker says how far it is.
@@ -403,9 +406,9 @@ impl<F: Clone> Batch<F> {
     }
 }
 
-/// Whether a worker gains by hashing a file of which `len` bytes are left beside another one.
-pub(super) fn goes_beside(algorithm: Algorithm, len: u64) -> bool {
-    matches!(algorithm, Algorithm::Sha224 | Algorithm::Sha256) && len >= BESIDE_LEN
+/// Beside what a worker gains by hashing a file of which `len` bytes are left.
+pub(super) fn goes_beside(algorithm: Algorithm, len: u64) -> Option<Sha2> {
+    algorithm.sha2().filter(|_| len >= LARGE_LEN)
 }
 
 /// What is left of `file` behind `point`.

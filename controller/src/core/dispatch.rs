@@ -1,6 +1,6 @@
 //! Who gets what next: while a worker is ready and a job has work, lease a batch.
 //!
-//! When no worker is ready for what waits, and that is long SHA-256 files only, they go beside others
+//! When no worker is ready for what waits, and that is long SHA-2 files only, they go beside others
 //! that threads have. Anything else that waits keeps them from it: a thread that always has another
 //! one would never be free.
 
@@ -57,10 +57,8 @@ impl<F: Clone> Core<F> {
         for plane in self.fair.planes().filter(|plane| self.fleet.threads(*plane) > 0) {
             for place in self.fair.iter(plane).take(JOBS_SKIPPED_MAX) {
                 let job = self.jobs.get(&place.1.1)?;
-                if !job.next_goes_beside(plane) {
-                    return None;
-                }
-                if let Some(worker) = self.fleet.pick_beside(plane, job.order.algorithm) {
+                let family = job.next_goes_beside(plane)?;
+                if let Some(worker) = self.fleet.pick_beside((plane, family), job.order.algorithm) {
                     let pair = Pair { job: job.order.key, plane, worker };
                     first =
                         first.into_iter().chain([(place, pair)]).min_by_key(|(place, _)| *place);
@@ -89,8 +87,7 @@ impl<F: Clone> Core<F> {
         let algorithm = job.order.algorithm;
         let (work, descriptors) = batch.work(&self.datasets);
         self.counters.leases += 1;
-        let beside = batch.goes_beside(algorithm) && !batch.history.is_suspect();
-        self.fleet.assign(worker, id, batch.cost(), beside);
+        self.fleet.assign(worker, id, batch.cost(), batch.goes_beside(algorithm));
         let attempt = batch.history.leased;
         let check = !batch.opinions.is_empty();
         let request = WorkerRequest::Assign { lease: id, attempt, algorithm, work, check };

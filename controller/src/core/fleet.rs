@@ -2,17 +2,17 @@
 //!
 //! A worker is *ready* when it has credit, is not quarantined, and a thread of it would soon have
 //! nothing to do. Ready workers are kept in order of load, for each plane and set of algorithms, so
-//! that the least loaded one is found in O(log n). A worker whose threads all have a long file that
-//! another one goes beside is not ready, but has room for those: it is in an order of its own. What is lost is counted by name: a worker that comes
-//! back after a crash is the same worker.
+//! that the least loaded one is found in O(log n). A worker whose threads all have long files that
+//! others go beside is not ready, but has room for those: it is in an order of its own. What is lost
+//! is counted by name: a worker that comes back after a crash is the same worker.
 
 use super::batch::Batch;
-use super::limits::{BESIDE_MAX, NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
+use super::limits::{NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
 use super::plane::Plane;
 use super::{LeaseId, WorkerId};
-use ipc_proto::Algorithm;
 use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
 use ipc_proto::message::{WorkerHealth, WorkerIntro, WorkerStatus};
+use ipc_proto::{Algorithm, Sha2};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,8 +37,8 @@ pub(super) struct Worker {
     credits: u32,
     /// In order of assignment: the first ones are being worked on.
     leases: BTreeMap<LeaseId, u64>,
-    /// Those that another one can go beside.
-    beside: BTreeSet<LeaseId>,
+    /// Those that another one of the same half of SHA-2 can go beside.
+    beside: [(Sha2, BTreeSet<LeaseId>); 2],
     outstanding_cost: u64,
     /// Cost that one thread does in a second.
     speed: u64,
@@ -49,7 +49,7 @@ pub(super) struct Worker {
     last_seen: Duration,
     last_assigned: u64,
     ready: Option<LoadKey>,
-    roomy: Option<LoadKey>,
+    roomy: Option<(Sha2, LoadKey)>,
     meter: Meter,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Fleet {
     lost_by_name: BTreeMap<Rc<str>, u64>,
     ready: BTreeMap<(Plane, Skills), BTreeSet<LoadKey>>,
     /// Workers that are not ready, but take a file beside another one.
-    roomy: BTreeMap<Plane, BTreeSet<LoadKey>>,
+    roomy: BTreeMap<(Plane, Sha2), BTreeSet<LoadKey>>,
     able: BTreeMap<(Plane, Skills), Able>,
     assigned: u64,
 }
@@ -180,7 +180,7 @@ impl Fleet {
             planes,
             credits: 0,
             leases: BTreeMap::new(),
-            beside: BTreeSet::new(),
+            beside: [Sha2::Bits32, Sha2::Bits64].map(|family| (family, BTreeSet::new())),
             outstanding_cost: 0,
             speed: SPEED_GUESS,
             greeted: false,
@@ -206,7 +206,7 @@ impl Fleet {
         self.names.remove(&worker.name);
         let threads = usize::from(worker.intro.threads);
         // What goes beside another one is not waiting.
-        let lanes = if worker.has_only_beside() { worker.leases.len() } else { threads };
+        let lanes = if worker.only_beside().is_some() { worker.leases.len() } else { threads };
         let busy_len = lanes.min(worker.leases.len());
         Some((worker.name, worker.leases.into_keys().collect(), busy_len))
     }
@@ -277,12 +277,16 @@ impl Fleet {
         self.names.get(name).copied()
     }
 
-    /// The least loaded worker that takes a file of `plane` beside those that its threads have.
-    pub(super) fn pick_beside(&self, plane: Plane, algorithm: Algorithm) -> Option<WorkerId> {
+    /// The least loaded worker that takes a file beside those that its threads have.
+    pub(super) fn pick_beside(
+        &self,
+        place: (Plane, Sha2),
+        algorithm: Algorithm,
+    ) -> Option<WorkerId> {
         let can = |key: &&LoadKey| {
             self.workers.get(&key.2).is_some_and(|worker| worker.skills & skill(algorithm) != 0)
         };
-        self.roomy.get(&plane)?.iter().find(can).map(|key| key.2)
+        self.roomy.get(&place)?.iter().find(can).map(|key| key.2)
     }
 
     /// Whether any worker takes a file beside another one.
@@ -295,14 +299,14 @@ impl Fleet {
         !self.ready.is_empty()
     }
 
-    /// A worker holds a lease from now on; whether another one can go beside it.
-    pub(super) fn assign(&mut self, id: WorkerId, lease: LeaseId, cost: u64, beside: bool) {
+    /// A worker holds a lease from now on; what can go beside it.
+    pub(super) fn assign(&mut self, id: WorkerId, lease: LeaseId, cost: u64, beside: Option<Sha2>) {
         self.assigned += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.credits = worker.credits.saturating_sub(1);
             worker.leases.insert(lease, cost);
-            if beside {
-                worker.beside.insert(lease);
+            for (family, leases) in &mut worker.beside {
+                leases.extend((beside == Some(*family)).then_some(lease));
             }
             worker.outstanding_cost += cost;
             worker.last_assigned = self.assigned;
@@ -316,7 +320,7 @@ impl Fleet {
             && let Some(cost) = worker.leases.remove(&lease)
         {
             worker.outstanding_cost -= cost;
-            worker.beside.remove(&lease);
+            worker.beside.iter_mut().for_each(|(_, leases)| _ = leases.remove(&lease));
             self.update(id);
         }
     }
@@ -426,13 +430,13 @@ impl Fleet {
 
     fn unready(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id)
-            && let Some(key) = worker.roomy.take()
+            && let Some((family, key)) = worker.roomy.take()
         {
-            for plane in &worker.planes {
-                if let Some(set) = self.roomy.get_mut(plane) {
+            for &plane in &worker.planes {
+                if let Some(set) = self.roomy.get_mut(&(plane, family)) {
                     set.remove(&key);
                     if set.is_empty() {
-                        self.roomy.remove(plane);
+                        self.roomy.remove(&(plane, family));
                     }
                 }
             }
@@ -460,10 +464,10 @@ impl Fleet {
             for &plane in &worker.planes {
                 self.ready.entry((plane, worker.skills)).or_default().insert(key);
             }
-        } else if worker.is_roomy() {
-            worker.roomy = Some(key);
+        } else if let Some(family) = worker.roomy_for() {
+            worker.roomy = Some((family, key));
             for &plane in &worker.planes {
-                self.roomy.entry(plane).or_default().insert(key);
+                self.roomy.entry((plane, family)).or_default().insert(key);
             }
         }
     }
@@ -492,14 +496,18 @@ impl Worker {
         !self.leases.is_empty()
     }
 
-    /// Whether a thread of it would take a file beside the one that it has.
-    fn is_roomy(&self) -> bool {
-        let has_room = (self.leases.len() as u64) < BESIDE_MAX * u64::from(self.intro.threads);
-        self.credits > 0 && !self.quarantined && self.has_only_beside() && has_room
+    /// Of what a thread of it would take a file beside those that it has.
+    fn roomy_for(&self) -> Option<Sha2> {
+        let family = self.only_beside().filter(|_| self.credits > 0 && !self.quarantined)?;
+        let mut lanes = self.intro.backends.iter().filter(|b| b.algorithm.sha2() == Some(family));
+        let lanes = u64::from(lanes.next()?.lanes) * u64::from(self.intro.threads);
+        ((self.leases.len() as u64) < lanes).then_some(family)
     }
 
-    fn has_only_beside(&self) -> bool {
-        !self.leases.is_empty() && self.beside.len() == self.leases.len()
+    /// What all that it has can go beside, if it can.
+    fn only_beside(&self) -> Option<Sha2> {
+        let all = |leases: &BTreeSet<_>| !leases.is_empty() && leases.len() == self.leases.len();
+        self.beside.iter().find(|(_, leases)| all(leases)).map(|(family, _)| *family)
     }
 
     fn load(&self) -> u32 {

@@ -10,7 +10,7 @@ use super::queue::{Aim, Queue};
 use super::{ClientId, JobKey, LeaseId};
 use ipc_proto::limits::CHAINING_VALUE_LEN;
 use ipc_proto::message::{JobId, JobStatus, Window};
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithm, Blob, Sha2};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -137,10 +137,9 @@ impl<F: Clone> Job<F> {
         self.queues.get_mut(&plane)?.take_check(worker)
     }
 
-    /// Whether the batch that is taken next from `plane` can go beside another one.
-    pub(super) fn next_goes_beside(&self, plane: Plane) -> bool {
-        let queue = self.queues.get(&plane);
-        queue.is_some_and(|queue| queue.next_goes_beside(self.order.algorithm))
+    /// Beside what the batch can go that is taken next from `plane`.
+    pub(super) fn next_goes_beside(&self, plane: Plane) -> Option<Sha2> {
+        self.queues.get(&plane)?.next_goes_beside(self.order.algorithm)
     }
 
     pub(super) fn take(&mut self, plane: Plane, aim: Aim) -> Option<Batch<F>> {

@@ -14,7 +14,8 @@ pub(super) const MESSAGE_COST: u64 = 256;
 pub(super) const FILE_COST_MAX: u64 = 1 << 44;
 
 /// A file from this length on is dispatched alone, largest first; shorter ones are batched in
-/// their order. In bytes.
+/// their order. Of SHA-2, a thread that has one may be given others: it hashes them beside each other,
+/// in little more time than one. In bytes.
 pub(super) const LARGE_LEN: u64 = 4 << 20;
 
 /// A BLAKE3 file from this length on is split into parts. In bytes.
@@ -26,13 +27,6 @@ pub(super) const PART_LEN_MIN: u64 = 4 << 20;
 /// Parts that a large file has for each thread of the fleet, so that the last ones to finish
 /// finish together.
 pub(super) const PARTS_PER_THREAD: u64 = 8;
-
-/// A SHA-256 file of which so much is left may be given to a thread that has another one: it hashes
-/// both beside each other, in little more time than one. In bytes.
-pub(super) const BESIDE_LEN: u64 = 32 << 20;
-
-/// How many of them a thread takes.
-pub(super) const BESIDE_MAX: u64 = 2;
 
 /// How long a batch should keep one thread busy.
 pub(super) const BATCH_TIME: Duration = Duration::from_millis(100);

@@ -8,8 +8,8 @@
 use super::batch::{Batch, File, Load, file_cost, goes_beside};
 use super::limits::{CHECKS_SKIPPED_MAX, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
 use super::plane::Plane;
-use ipc_proto::Algorithm;
 use ipc_proto::limits::{BATCH_FILES_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
+use ipc_proto::{Algorithm, Sha2};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -131,14 +131,14 @@ impl<F: Clone> Queue<F> {
         lost.for_each(|batch| _ = batch.midway.distrust(name));
     }
 
-    /// Whether what is taken next can go beside another one.
-    pub(super) fn next_goes_beside(&self, algorithm: Algorithm) -> bool {
+    /// Beside what that can go which is taken next.
+    pub(super) fn next_goes_beside(&self, algorithm: Algorithm) -> Option<Sha2> {
         if let Some(batch) = self.retry.front() {
-            return batch.goes_beside(algorithm) && !batch.history.is_suspect();
+            return batch.goes_beside(algorithm);
         }
-        let largest = self.large.last_key_value().filter(|_| self.large_is_next());
-        self.inline.is_empty()
-            && largest.is_some_and(|((size, _), _)| goes_beside(algorithm, *size))
+        let is_next = self.inline.is_empty() && self.large_is_next();
+        let ((size, _), _) = self.large.last_key_value().filter(|_| is_next)?;
+        goes_beside(algorithm, *size)
     }
 
     pub(super) fn take(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {

@@ -3,8 +3,8 @@
 use crate::tables::{CLIENT, JOB, Table};
 use hashcluster_controller::core::{Action, Event, Fault, Limits, WorkerId};
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, Failures, LeaseId, Planes, Stamp, Work, WorkerHealth,
-    WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Failure, Failures, JobId, LeaseId, Planes, Stamp, Work,
+    WorkerHealth, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::time::Duration;
@@ -238,16 +238,43 @@ fn shared_out(algorithm: Algorithm, workers: u64, sizes: &[u64]) -> Vec<(u64, u6
     table.assigned().into_iter().map(|(worker, _, files)| (worker, files[0])).collect()
 }
 
+/// A thread here has two lanes for SHA-256 and SHA-224, and four for the longer ones.
 #[test]
-fn two_long_files_go_beside_each_other_only_where_no_thread_is_idle() {
+fn long_files_go_beside_each_other_only_where_no_thread_is_idle() {
     let long = 1 << 30;
     let of = |workers, sizes: &[u64]| shared_out(Algorithm::Sha256, workers, sizes);
     assert_eq!(of(1, &[long; 3]), [(1, 0), (1, 1)], "two and no more");
     assert_eq!(of(2, &[long; 2]), [(1, 0), (2, 1)], "one each");
     assert_eq!(of(2, &[long; 5]), [(1, 0), (2, 1), (1, 2), (2, 3)]);
-    assert_eq!(of(1, &[long, 31 << 20]), [(1, 0)], "too short");
+    assert_eq!(of(1, &[long, 4 << 20]), [(1, 0), (1, 1)]);
+    assert_eq!(of(1, &[long, 3 << 20]), [(1, 0)], "too short");
     assert_eq!(of(1, &[long, 10, long]), [(1, 0)], "what is short must not wait for ever");
-    assert_eq!(shared_out(Algorithm::Sha512, 1, &[long; 2]), [(1, 0)], "nothing is gained");
+    for algorithm in [Algorithm::Sha384, Algorithm::Sha512_256] {
+        let given = shared_out(algorithm, 1, &[long; 9]);
+        assert_eq!(given, [(1, 0), (1, 1), (1, 2), (1, 3)], "{algorithm}: four and no more");
+    }
+    assert_eq!(shared_out(Algorithm::Blake3, 1, &[long; 2]), [(1, 0)], "nothing is gained");
+}
+
+#[test]
+fn a_long_file_does_not_go_beside_one_of_the_other_half_of_sha2() {
+    for (first, other, want) in [
+        (Algorithm::Sha256, Algorithm::Sha224, &[0, 9][..]),
+        (Algorithm::Sha512, Algorithm::Sha384, &[0, 9]),
+        (Algorithm::Sha256, Algorithm::Sha512, &[0]),
+        (Algorithm::Sha512, Algorithm::Sha256, &[0]),
+    ] {
+        let mut table = Table::new(Limits::default());
+        table.join(1, 9);
+        for (job, algorithm, descriptor) in [(JOB, first, 0), (JobId(JOB.0 + 1), other, 9)] {
+            let open = ClientRequest::Open { job, algorithm, weight: 1, cross_check: 0 };
+            table.say(open, &[]);
+            let files = vec![Stamp { size: 1 << 30, ..Stamp::default() }];
+            table.say(ClientRequest::Files { job, first: 0, files }, &[descriptor]);
+        }
+        let given: Vec<u64> = table.assigned().into_iter().map(|(_, _, files)| files[0]).collect();
+        assert_eq!(given, want, "{other} beside {first}");
+    }
 }
 
 #[test]

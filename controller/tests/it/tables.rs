@@ -5,7 +5,7 @@ use ipc_proto::message::{
     Backend, ClientReply, ClientRequest, Failure, Failures, JobId, LeaseId, Planes, Run, Stamp,
     WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest,
 };
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithm, Blob, Sha2};
 use std::time::Duration;
 
 pub(crate) const CLIENT: ClientId = ClientId(1);
@@ -64,7 +64,15 @@ impl Table {
     }
 
     pub(crate) fn join_with(&mut self, worker: u64, credit: u16, planes: Planes) {
-        let backend = |algorithm| Backend { algorithm, backend: "portable".to_owned() };
+        let backend = |algorithm: Algorithm| {
+            // As with the SHA extensions and AVX2.
+            let lanes = match algorithm.sha2() {
+                Some(Sha2::Bits32) => 2,
+                Some(Sha2::Bits64) => 4,
+                None => 1,
+            };
+            Backend { algorithm, backend: "portable".to_owned(), lanes }
+        };
         let intro = WorkerIntro {
             name: format!("w{worker}"),
             software: String::new(),

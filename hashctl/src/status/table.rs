@@ -205,8 +205,11 @@ mod tests {
             (Algorithm::Sha512, "portable"),
             (Algorithm::Blake3, "avx512_x16/portable/avx512_x16"),
         ];
-        let backend =
-            |(algorithm, backend): (_, &str)| Backend { algorithm, backend: backend.into() };
+        let backend = |(algorithm, backend): (_, &str)| Backend {
+            algorithm,
+            backend: backend.into(),
+            lanes: 1,
+        };
         let worker =
             WorkerStatus { backends: chosen.map(backend).into(), ..WorkerStatus::default() };
         assert_eq!(worker_row(&worker)[2], "avx512_x16,portable,sha_ni_x2");
@@ -220,6 +223,7 @@ mod tests {
             backends: vec![Backend {
                 algorithm: Algorithm::Sha256,
                 backend: "portable".to_owned(),
+                lanes: 1,
             }],
             reading: "plain".to_owned(),
             bytes_per_s: 3 << 20,

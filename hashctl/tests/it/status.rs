@@ -9,7 +9,8 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 fn picture() -> Status {
-    let backend = Backend { algorithm: Algorithm::Blake3, backend: "portable".to_owned() };
+    let backend =
+        Backend { algorithm: Algorithm::Blake3, backend: "portable".to_owned(), lanes: 1 };
     Status {
         software: "9.8.7".to_owned(),
         pid: 42,

@@ -7,7 +7,8 @@
 use super::named::check_datasets;
 use super::{LimitExceeded, Message, at_most, within};
 use crate::limits::{
-    BACKENDS_MAX, DATASETS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX, WORKER_THREADS_MAX,
+    BACKENDS_MAX, DATASETS_MAX, LANES_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX,
+    WORKER_THREADS_MAX,
 };
 use crate::{Algorithm, Blob, list};
 use serde::{Deserialize, Serialize};
@@ -16,10 +17,10 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 4] = *b"HCL\x01";
 
 /// The oldest protocol version that this code speaks.
-pub const VERSION_MIN: u16 = 3;
+pub const VERSION_MIN: u16 = 4;
 
 /// The newest protocol version that this code speaks.
-pub const VERSION_MAX: u16 = 3;
+pub const VERSION_MAX: u16 = 4;
 
 /// The protocol versions that a peer speaks, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +120,8 @@ pub struct Backend {
     pub algorithm: Algorithm,
     /// The kernel set, such as `portable`.
     pub backend: String,
+    /// How many long messages a thread best hashes beside each other: 1 where that gains nothing.
+    pub lanes: u8,
 }
 
 /// The data planes that a peer can use.
@@ -162,7 +165,10 @@ impl WorkerIntro {
         at_most("image", self.image.len(), NAME_LEN_MAX)?;
         within("threads", usize::from(self.threads), 1, usize::from(WORKER_THREADS_MAX))?;
         within("backends", self.backends.len(), 1, BACKENDS_MAX)?;
-        self.backends.iter().try_for_each(|b| at_most("backend", b.backend.len(), NAME_LEN_MAX))?;
+        for Backend { backend, lanes, .. } in &self.backends {
+            at_most("backend", backend.len(), NAME_LEN_MAX)?;
+            within("lanes", usize::from(*lanes), 1, usize::from(LANES_MAX))?;
+        }
         at_most("reading", self.reading.len(), NAME_LEN_MAX)?;
         check_datasets(&self.planes.datasets)
     }

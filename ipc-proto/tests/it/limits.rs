@@ -7,7 +7,7 @@ use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::limits::{
     BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, DATASET_LEN_MAX, DATASETS_MAX, FRAME_DESCRIPTORS_MAX,
-    FRAME_MESSAGES_MAX, INLINE_LEN_MAX, MERGE_VALUES_MAX, NAME_LEN_MAX, REASON_LEN_MAX,
+    FRAME_MESSAGES_MAX, INLINE_LEN_MAX, LANES_MAX, MERGE_VALUES_MAX, NAME_LEN_MAX, REASON_LEN_MAX,
     STATE_LEN_MAX, STATUS_ROWS_MAX, TOKEN_LEN_MAX, WEIGHT_MAX, WORKER_THREADS_MAX,
 };
 use ipc_proto::message::{
@@ -103,7 +103,7 @@ fn u32_of(value: usize) -> u32 {
 }
 
 fn backend(len: usize) -> Backend {
-    Backend { algorithm: Algorithm::Blake3, backend: text(len) }
+    Backend { algorithm: Algorithm::Blake3, backend: text(len), lanes: 1 }
 }
 
 fn worker(change: impl FnOnce(&mut WorkerIntro)) -> Hello {
@@ -133,6 +133,10 @@ fn a_hello_keeps_its_limits() {
     check("threads", 1, WORKER_THREADS_MAX.into(), |n| worker(|w| w.threads = u16_of(n)));
     check("backends", 1, BACKENDS_MAX, |n| worker(|w| w.backends = vec![backend(1); n]));
     check("backend", 0, NAME_LEN_MAX, |n| worker(|w| w.backends = vec![backend(n)]));
+    check("lanes", 1, LANES_MAX.into(), |n| {
+        let lanes = u8::try_from(n).expect("8 bits");
+        worker(|w| w.backends = vec![Backend { lanes, ..backend(1) }])
+    });
     check("reading", 0, NAME_LEN_MAX, |n| worker(|w| w.reading = text(n)));
     check("datasets", 0, DATASETS_MAX, |n| worker(|w| w.planes.datasets = datasets(n)));
     check("dataset", 1, DATASET_LEN_MAX, |n| worker(|w| w.planes.datasets = vec![text(n)]));

@@ -130,7 +130,11 @@ impl Rng {
     }
 
     fn backend(&mut self) -> Backend {
-        Backend { algorithm: self.one_of(&Algorithm::ALL), backend: self.text(0, 64) }
+        Backend {
+            algorithm: self.one_of(&Algorithm::ALL),
+            backend: self.text(0, 64),
+            lanes: self.below(64) as u8 + 1,
+        }
     }
 
     fn hello_reply(&mut self) -> HelloReply {

@@ -135,7 +135,7 @@ fn conversation() -> [(&'static str, Any); 8] {
     let outputs = Blob::from(&SHA256_ABC[..]);
     [
         ("hello", Hello::new(client(Blob::default())).into()),
-        ("welcome", HelloReply::Welcome(Welcome { version: 3, software, image, planes }).into()),
+        ("welcome", HelloReply::Welcome(Welcome { version: 4, software, image, planes }).into()),
         (
             "open",
             ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 }
@@ -165,7 +165,11 @@ fn worker_intro() -> WorkerIntro {
         pid: 70_000,
         threads: 300,
         memory_bytes: 1 << 32,
-        backends: vec![Backend { algorithm: Algorithm::Blake3, backend: "portable".to_owned() }],
+        backends: vec![Backend {
+            algorithm: Algorithm::Blake3,
+            backend: "portable".to_owned(),
+            lanes: 1,
+        }],
         planes: Planes {
             descriptors: true,
             inline: false,

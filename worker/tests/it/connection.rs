@@ -34,7 +34,9 @@ fn a_worker_says_what_it_is() {
     assert_eq!(served, Algorithm::ALL);
     let known: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();
     let said = worker.backends();
-    for Chosen { algorithm, backend } in intro.backends {
+    for Chosen { algorithm, backend, lanes } in intro.backends {
+        let is_alone = algorithm == Algorithm::Blake3 || backend == "portable";
+        assert!(lanes >= 1 && !(is_alone && lanes > 1), "{algorithm}: {lanes} by {backend}");
         assert!(backend.split('/').all(|name| known.contains(&name)), "{algorithm} by {backend}");
         let lines = said.iter().filter(|line| names(line, algorithm.name()));
         let lines: Vec<_> = lines.collect();
