@@ -1,4 +1,4 @@
-//! Small and middle files, page cache warm: total CPU time of client, controller and workers, by
+//! Files of all lengths but the longest, page cache warm: total CPU time of client, controller and workers, by
 //! descriptors and by names, against the tools that people use.
 
 use crate::report::{Report, Target, median, us};
@@ -26,6 +26,8 @@ type Peer = (&'static str, &'static [&'static str]);
 
 const SHA256_PEERS: [Peer; 3] =
     [("sha256sum", &[]), ("openssl", &["dgst", "-sha256"]), ("rhash", &["--sha256"])];
+const SHA512_PEERS: [Peer; 3] =
+    [("sha512sum", &[]), ("openssl", &["dgst", "-sha512"]), ("rhash", &["--sha512"])];
 const BLAKE3_PEERS: [Peer; 1] = [("b3sum", &[])];
 
 /// A plane, as `hashctl` calls it, and how many times the CPU time of ours the best peer is to take.
@@ -59,6 +61,23 @@ pub(crate) fn run(report: &mut Report) {
         &SHA256_PEERS,
         [("dataset", 1.6), ("descriptors", 1.6)],
     );
+}
+
+/// Files that are hashed while they are read.
+pub(crate) fn run_longer(report: &mut Report) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let all = [
+        Files::write(dir.path(), "short", 200, 2 << 20, "2 MiB"),
+        Files::write(dir.path(), "long", 24, 16 << 20, "16 MiB"),
+    ];
+    let datasets = vec![(DATASET, dir.path().to_owned())];
+    let cluster = Cluster::start(Options { workers: 1, datasets, ..Options::default() });
+    cluster.link_datasets();
+    for files in all {
+        let goals = |goal| [("dataset", goal), ("descriptors", goal)];
+        files.compare(report, &cluster, "sha256", &SHA256_PEERS, goals(1.6));
+        files.compare(report, &cluster, "sha512", &SHA512_PEERS, goals(2.0));
+    }
 }
 
 impl<'a> Files<'a> {

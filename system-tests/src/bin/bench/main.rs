@@ -21,11 +21,12 @@ use report::Report;
 
 type Group = (&'static str, fn(&mut Report));
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     ("latency", latency::run),
     ("bystander", bystander::run),
     ("inline", inline::run),
     ("files", files::run),
+    ("longer", files::run_longer),
     ("large", large::run),
     ("pair", pair::run),
     ("fleet", fleet::run),
