@@ -133,7 +133,8 @@ impl Cluster {
                 | ClientReply::Cancelled { .. }
                 | ClientReply::Status(_)
                 | ClientReply::Rejected { .. }
-                | ClientReply::Suspect { .. } => {}
+                | ClientReply::Suspect { .. }
+                | ClientReply::Released { .. } => {}
             }
         }
     }
