@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const PORTS: &str = "2220\n2221\n2222\n";
@@ -93,12 +94,14 @@ fn without_cluster_toml_everything_has_its_default() {
         threads: None,
         sched: None,
         memlock_kib: None,
+        flags: Flags::Controller(ControllerFlags::default()),
         health,
         datasets: Vec::new(),
     };
     let worker = |n: u16| Vm {
         name: format!("worker{n}"),
         role: Role::Worker,
+        flags: Flags::Worker(WorkerFlags::default()),
         ssh_port: 2_220 + n,
         metrics_port: 3_220 + n,
         ..controller.clone()
@@ -144,6 +147,64 @@ fn the_most_specific_setting_wins() {
 }
 
 #[test]
+fn flags_are_the_workers_or_the_controllers_and_the_most_specific_wins() {
+    let deployment = good(
+        PORTS,
+        "[defaults]\nbackend = 'portable'\nreading = 'plain'\ndrop_behind = true\n\
+         report_every = '64M'\ncross_check = '1/9'\n\
+         [vm.worker2]\nbackend = 'avx2_x8'\ndrop_behind = false\nreport_every = '1K'\n",
+    );
+    let seen: Vec<String> = deployment.vms.iter().map(|vm| vm.flags.args().join(" ")).collect();
+    let want = [
+        "--cross-check 1/9",
+        "--backend portable --reading plain --report-every 67108864 --drop-behind",
+        "--backend avx2_x8 --reading plain --report-every 1024",
+    ];
+    assert_eq!(seen, want);
+    let shown = deployment.to_string();
+    assert!(shown.contains("\nflags of controller: --cross-check 1/9\n"), "{shown}");
+    let own =
+        good(PORTS, "[defaults]\ncross_check = '1/9'\n[vm.controller]\ncross_check = '1/2'\n");
+    assert_eq!(own.vms[0].flags.args(), ["--cross-check", "1/2"]);
+}
+
+#[test]
+fn flags_of_another_program_are_refused() {
+    check(
+        "[vm.controller]\nbackend = 'portable'\nreading = 'auto'\ndrop_behind = true\n\
+         report_every = '1G'\n[vm.worker1]\ncross_check = '1/9'\n",
+        &[
+            "2: backend is for workers; the controller hashes nothing",
+            "3: reading is for workers; the controller hashes nothing",
+            "4: drop_behind is for workers; the controller hashes nothing",
+            "5: report_every is for workers; the controller hashes nothing",
+            "7: cross_check is for the controller; write it there, or in [defaults]",
+        ],
+    );
+}
+
+#[test]
+fn a_cluster_without_vms_has_the_flags_of_the_defaults() {
+    let load = |config: &str| {
+        let files = Files::new(b"", Some(config.as_bytes()));
+        let dir = format!("{}/", files.0.display());
+        let flags = LocalFlags::load(&files.0.join("cluster.toml"));
+        flags.map_err(|errors| errors.to_string().replace(&dir, ""))
+    };
+    let config = "[defaults]\nthreads = 9\nreading = 'plain'\ncross_check = '1/3'\n\
+                  [vm.worker1]\nbackend = 'portable'\n[datasets.d]\ndir = '/nowhere'\n";
+    let flags = load(config).unwrap();
+    assert_eq!(flags.controller.args(), ["--cross-check", "1/3"]);
+    assert_eq!(flags.workers.args(), ["--reading", "plain"]);
+    assert_eq!(
+        load("[defaults]\nreading = 1\ncolor = 2\n").unwrap_err().lines().next(),
+        Some("cluster.toml:2: reading: bad value 1; write in quotes auto or uring or plain")
+    );
+    let missing = LocalFlags::load(Path::new("/nowhere/cluster.toml")).unwrap_err();
+    assert_eq!(missing.to_string(), "/nowhere/cluster.toml: there is no such file");
+}
+
+#[test]
 fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
     for (line, want) in [
         ("memory = 192", "memory: bad value 192; write in quotes 64M to 64G"),
@@ -168,6 +229,24 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
             "sched: bad value \"fifo\"; write other, batch or fifo:PRIO with 1 to 99",
         ),
         ("memlock = '1K'", "memlock: bad value \"1K\"; write 64K to 64G"),
+        (
+            "backend = 'avx1024'",
+            "backend: bad value \"avx1024\"; write portable or sha_ni_x2 or avx512_x16 or avx512_x8 or \
+             sha256_avx512_x16 or avx2_x8 or blake3_avx2_x8 or avx2_x4 or sha256_aarch64_x2 or \
+             sha512_aarch64_x2",
+        ),
+        ("reading = 'mmap'", "reading: bad value \"mmap\"; write auto or uring or plain"),
+        ("drop_behind = 'yes'", "drop_behind: bad value \"yes\"; write true or false"),
+        ("report_every = '5G'", "report_every: bad value \"5G\"; write 1K to 4G"),
+        ("report_every = 4096", "report_every: bad value 4096; write in quotes 1K to 4G"),
+        (
+            "cross_check = '1/0'",
+            "cross_check: bad value \"1/0\"; write 1/N with N from 1 to 4294967295",
+        ),
+        (
+            "cross_check = 100",
+            "cross_check: bad value 100; write in quotes 1/N with N from 1 to 4294967295",
+        ),
         ("health = 'protocol'", "health: bad value \"protocol\"; write a table"),
         ("health.check = 'ssh'", "check: bad value \"ssh\"; write protocol"),
         (
@@ -187,7 +266,8 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
         ),
         (
             "mem = '1G'",
-            "unknown key \"mem\"; keys are memory, cpus, cpuset, threads, sched, memlock, health",
+            "unknown key \"mem\"; keys are memory, cpus, cpuset, threads, sched, memlock, backend, \
+             reading, drop_behind, report_every, cross_check, health",
         ),
     ] {
         let want = format!("3: {want}");
