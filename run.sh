@@ -3,7 +3,8 @@
 #
 # Usage: ./run.sh [OPTION]…                      boot a VM per line of ports.conf, leave them running
 #        ./run.sh [OPTION]… COMMAND [ARG]…       boot them, run hashctl COMMAND ARG…, stop them
-#        ./run.sh --local [N] [COMMAND [ARG]…]   the same with N processes of this host as workers
+#        ./run.sh [--config FILE] --local [N] [COMMAND [ARG]…]
+#                                               the same with N processes of this host as workers
 #
 # What is missing is made first: host packages (as root; else it says which), programs, VM image.
 # With COMMAND, what hashctl prints is all of stdout, its exit status is ours, and the paths that it
@@ -30,9 +31,12 @@ refuse() {
 }
 
 run_local() {
-  local workers=() bin
+  local config=$1 options=() bin
+  shift
+  [[ -n $config || ! -e $root/cluster.toml ]] || config=$root/cluster.toml
+  [[ -z $config ]] || options+=("--config=$config")
   if [[ ${1:-} =~ ^[0-9]+$ ]]; then
-    workers=(--workers "$1")
+    options+=("--workers=$1")
     shift
   fi
   case ${1:-} in
@@ -41,22 +45,23 @@ run_local() {
   esac
   bin=$("$root/scripts/bin-dir.sh")
   if (($# == 0)); then
-    exec "$bin/hashcluster-vm" local up "${workers[@]}"
+    exec "$bin/hashcluster-vm" local up "${options[@]}"
   fi
-  exec "$bin/hashcluster-vm" local run "${workers[@]}" -- "$bin/hashctl" "$@"
+  exec "$bin/hashcluster-vm" local run "${options[@]}" -- "$bin/hashctl" "$@"
 }
 
 main() {
-  local ports=$root/ports.conf image='' options=() dry_run=() setup bin
+  local ports=$root/ports.conf config='' image='' options=() dry_run=() setup bin
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --local) shift; run_local "$@" ;;
+      --local) shift; run_local "$config" "$@" ;;
       --ports | --image) (($# > 1)) || refuse "$1 needs a value"
         if [[ $1 == --ports ]]; then ports=$2; else image=$2; fi
         shift 2 ;;
       --config | --dataset | --accel | --run-dir | --state-dir) (($# > 1)) || refuse "$1 needs a value"
         options+=("$1=$2")
+        [[ $1 != --config ]] || config=$2
         shift 2 ;;
       --snapshot) options+=("$1"); shift ;;
       --dry-run) dry_run=(--dry-run); shift ;;

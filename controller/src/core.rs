@@ -23,6 +23,7 @@ mod ledger;
 pub mod limits;
 mod midway;
 mod plane;
+mod quarantine;
 mod queue;
 mod workers;
 
@@ -34,12 +35,13 @@ use fair::FairQueue;
 use fleet::Fleet;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Counters, JobId, LeaseId, LimitStatus, Status, Window, WorkerIntro,
-    WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Counters, JobId, LeaseId, LimitStatus, ReleaseOutcome, Status,
+    Window, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use job::Job;
 use ledger::Ledger;
 use plane::Datasets;
+use quarantine::Quarantine;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -66,6 +68,8 @@ pub enum Event<F> {
         uid: u32,
         /// Its process.
         pid: u32,
+        /// Whether it may release workers from quarantine.
+        administers: bool,
     },
     /// A client's connection ended.
     ClientLeft(ClientId),
@@ -92,14 +96,33 @@ pub enum Action<F> {
     CloseClient(ClientId, Fault),
     /// Close the connection; the core has forgotten it.
     CloseWorker(WorkerId, Fault),
-    /// Tell the operator: a worker is given no more work, because of this.
-    Quarantined(WorkerId, Fault),
+    /// Tell the operator: the worker of this name, which may have left, is given no more work.
+    Quarantined(String, Fault),
+    /// Tell the operator: a worker connected that is given no work.
+    BackInQuarantine {
+        /// Its name.
+        worker: String,
+        /// Why it is in quarantine.
+        fault: Fault,
+        /// For how long it has been.
+        age: Duration,
+    },
+    /// Tell the operator: somebody wants a worker to be released from quarantine.
+    ReleaseAsked {
+        /// The worker's name, in the words of the client.
+        worker: String,
+        /// Who asked.
+        uid: u32,
+        /// What became of it.
+        outcome: ReleaseOutcome,
+    },
 }
 
 #[derive(Debug)]
 struct Client {
     uid: u32,
     pid: u32,
+    administers: bool,
     jobs: BTreeMap<JobId, JobKey>,
 }
 
@@ -122,11 +145,14 @@ struct Waiter {
 pub struct Core<F> {
     limits: Limits,
     sampler: Sampler,
+    /// Of the event that is being taken in.
+    now: Duration,
     datasets: Datasets,
     counters: Counters,
     clients: BTreeMap<ClientId, Client>,
     jobs: BTreeMap<JobKey, Job<F>>,
     fleet: Fleet,
+    quarantine: Quarantine,
     leases: BTreeMap<LeaseId, Lease<F>>,
     fair: FairQueue,
     ledger: Ledger,
@@ -152,11 +178,13 @@ impl<F: Clone> Core<F> {
         Self {
             limits,
             sampler: Sampler::default(),
+            now: Duration::ZERO,
             datasets: Datasets::new(datasets),
             counters: Counters::default(),
             clients: BTreeMap::new(),
             jobs: BTreeMap::new(),
             fleet: Fleet::default(),
+            quarantine: Quarantine::default(),
             leases: BTreeMap::new(),
             fair: FairQueue::default(),
             ledger: Ledger::new(&limits),
@@ -180,9 +208,11 @@ impl<F: Clone> Core<F> {
     ///
     /// `now` is the time since some fixed moment and never goes back.
     pub fn step(&mut self, now: Duration, event: Event<F>) -> Vec<Action<F>> {
+        self.now = now;
         match event {
-            Event::ClientJoined { client, uid, pid } => {
-                self.clients.insert(client, Client { uid, pid, jobs: BTreeMap::new() });
+            Event::ClientJoined { client, uid, pid, administers } => {
+                let jobs = BTreeMap::new();
+                self.clients.insert(client, Client { uid, pid, administers, jobs });
             }
             Event::ClientLeft(client) => self.client_left(client),
             Event::ClientSaid(client, request, descriptors) => {
@@ -194,7 +224,8 @@ impl<F: Clone> Core<F> {
             }
             Event::WorkerJoined(worker, intro) => {
                 let planes = self.datasets.planes_of(&intro.planes);
-                self.fleet.join(now, worker, intro, planes);
+                let is_admitted = self.admits(&intro.name);
+                self.fleet.join(now, worker, intro, planes, !is_admitted);
             }
             Event::WorkerLeft(worker) => self.worker_left(worker),
             Event::WorkerSaid(worker, reply) => {
@@ -214,12 +245,6 @@ impl<F: Clone> Core<F> {
     #[must_use]
     pub fn is_name_taken(&self, name: &str) -> bool {
         self.fleet.is_named(name)
-    }
-
-    /// The name of a connected worker.
-    #[must_use]
-    pub fn worker_name(&self, worker: WorkerId) -> Option<&str> {
-        self.fleet.get(worker).map(|worker| &*worker.name)
     }
 
     /// Whether anything depends on [`Event::Tick`].
@@ -259,6 +284,8 @@ impl<F: Clone> Core<F> {
                 bytes_max: self.limits.bytes_max,
             },
             counters: self.counters,
+            quarantined: self.quarantine.status(now, rows_max, |name| self.fleet.is_named(name)),
+            quarantined_unlisted: unlisted(self.quarantine.len()),
             ..Status::default()
         }
     }

@@ -3,6 +3,7 @@
 use crate::plane::Choice;
 use clap::{Args as Group, Parser, Subcommand};
 use ipc_proto::Algorithm;
+use ipc_proto::limits::NAME_LEN_MAX;
 use ipc_proto::sample::Sample;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Show workers, jobs and limits
     Status(Status),
+    /// Give a worker work again that is in quarantine for a wrong digest
+    Release(Release),
     /// Print the versions of hashctl and, if it runs, of the controller
     Version,
 }
@@ -120,4 +123,18 @@ pub(crate) struct Status {
     /// How long to wait, in seconds
     #[arg(long, value_name = "S", requires = "ready", default_value = "30")]
     pub(crate) timeout_s: u32,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Release {
+    /// The worker's name, as hashctl status shows it
+    #[arg(value_name = "NAME", value_parser = worker_name)]
+    pub(crate) worker: String,
+}
+
+fn worker_name(name: &str) -> Result<String, String> {
+    match name.len() {
+        1..=NAME_LEN_MAX => Ok(name.to_owned()),
+        len => Err(format!("{len} bytes, a worker's name has 1 to {NAME_LEN_MAX}")),
+    }
 }

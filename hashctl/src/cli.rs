@@ -6,7 +6,7 @@ pub use crate::config::Stdio;
 use crate::exit::Exit;
 use crate::output::Format;
 use crate::say::{io_text, say};
-use crate::{check, status, sum};
+use crate::{check, release, status, sum};
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
@@ -56,6 +56,7 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
             Some(workers) => status::wait_ready(&config, workers, args.timeout_s),
             None => status::status(&config, args.json),
         },
+        Command::Release(args) => release::release(&config, &args.worker),
         Command::Version => status::version(&config),
     }
 }

@@ -21,7 +21,9 @@ pub use replies::{Event, Replies, Results};
 use book::Book;
 use ipc_proto::Blob;
 use ipc_proto::endpoint::Endpoint;
-use ipc_proto::message::{ClientIntro, ClientReply, ClientRequest, Role, Status, Welcome};
+use ipc_proto::message::{
+    ClientIntro, ClientReply, ClientRequest, ReleaseOutcome, Role, Status, Welcome,
+};
 use ipc_socket::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 use std::fmt;
 use std::io;
@@ -133,6 +135,18 @@ impl Client {
             return Err(ClientError::Nonsense("no readiness where it was asked for"));
         };
         Ok(Readiness { workers, enough })
+    }
+
+    /// Has a worker in quarantine given work again.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn release(&mut self, worker: &str) -> Result<ReleaseOutcome, ClientError> {
+        self.send(&ClientRequest::Release { worker: worker.to_owned() })?;
+        let ClientReply::Released { outcome, .. } = self.receive()? else {
+            return Err(ClientError::Nonsense("nothing of a release where it was asked for"));
+        };
+        Ok(outcome)
     }
 
     /// The halves for jobs.

@@ -1,7 +1,7 @@
 //! The command line of hashcluster, and the blocking client that it is made of.
 //!
-//! From the outside in: [`cli`] parses arguments and maps to an exit status; [`sum`], [`check`] and
-//! [`status`] are the commands; a command that hashes has a producer thread (`walk`, `manifest`,
+//! From the outside in: [`cli`] parses arguments and maps to an exit status; [`sum`], [`check`],
+//! [`status`] and `release` are the commands; a command that hashes has a producer thread (`walk`, `manifest`,
 //! `feed`) which opens files and sends them through [`client`], and the main thread (`run`), which
 //! takes results, brings them into order (`order`) and writes them (`output`).
 //!
@@ -27,6 +27,7 @@ mod plane;
 mod problem;
 mod progress;
 mod quote;
+mod release;
 mod run;
 mod say;
 mod signals;

@@ -8,7 +8,9 @@ use crate::exit::Exit;
 use crate::output::Out;
 use crate::run::connect;
 use crate::say::{io_text, say};
-use ipc_proto::message::{JobStatus, Status, Welcome, WorkerHealth, WorkerStatus};
+use ipc_proto::message::{
+    JobStatus, QuarantineStatus, Status, Welcome, WorkerHealth, WorkerStatus,
+};
 use ipc_socket::ConnectError;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -76,7 +78,8 @@ pub(crate) fn version(config: &Config) -> Exit {
     print(config, &text)
 }
 
-fn ask<T>(
+/// Puts a question to the controller.
+pub(crate) fn ask<T>(
     config: &Config,
     question: impl FnOnce(&mut Client) -> Result<T, ClientError>,
 ) -> Result<T, Exit> {
@@ -89,7 +92,8 @@ fn lost(config: &Config, error: &ClientError) -> Exit {
     Exit::Unreachable
 }
 
-fn print(config: &Config, text: &str) -> Exit {
+/// Writes `text` to standard output.
+pub(crate) fn print(config: &Config, text: &str) -> Exit {
     let mut out = Out::new(config.stdio.has_stdout);
     let written = out.buffer().write_all(text.as_bytes()).and_then(|()| out.flush());
     match written {
@@ -141,6 +145,8 @@ fn to_json(status: &Status) -> Value {
             "items_checked": counters.items_checked,
             "items_contradicted": counters.items_contradicted,
         },
+        "quarantined": status.quarantined.iter().map(quarantine_json).collect::<Vec<_>>(),
+        "quarantined_unlisted": status.quarantined_unlisted,
     })
 }
 
@@ -169,6 +175,15 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         "bytes_per_s": worker.bytes_per_s,
         "attempts_lost": worker.attempts_lost,
         "reading": worker.reading,
+    })
+}
+
+fn quarantine_json(row: &QuarantineStatus) -> Value {
+    json!({
+        "worker": row.worker,
+        "reason": row.reason,
+        "age_ms": row.age_ms,
+        "connected": row.connected,
     })
 }
 

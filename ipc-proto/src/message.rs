@@ -13,13 +13,15 @@ mod status;
 mod work;
 mod worker;
 
-pub use client::{ClientReply, ClientRequest, JobId, RejectReason, Run, Window};
+pub use client::{ClientReply, ClientRequest, JobId, RejectReason, ReleaseOutcome, Run, Window};
 pub use hello::{
     Backend, ClientIntro, Hello, HelloReply, MAGIC, Planes, Preamble, RefuseReason, Role,
     VERSION_MAX, VERSION_MIN, Versions, Welcome, WorkerIntro,
 };
 pub use named::{Named, check_dataset};
-pub use status::{Counters, JobStatus, LimitStatus, Status, WorkerHealth, WorkerStatus};
+pub use status::{
+    Counters, JobStatus, LimitStatus, QuarantineStatus, Status, WorkerHealth, WorkerStatus,
+};
 pub use work::{Failure, Failures, Piece, Stamp};
 pub use worker::{LeaseId, Work, WorkerReply, WorkerRequest};
 

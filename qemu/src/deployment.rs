@@ -10,6 +10,7 @@ mod cluster_toml;
 mod config;
 mod datasets;
 mod fault;
+mod flags;
 mod kind;
 mod load;
 mod merge;
@@ -24,7 +25,8 @@ mod tests;
 
 pub(crate) use config::config;
 pub(crate) use fault::LoadErrors;
-pub(crate) use load::LoadOptions;
+pub(crate) use flags::{ControllerFlags, WorkerFlags};
+pub(crate) use load::{LoadOptions, LocalFlags};
 pub(crate) use ports_free::check_ports_free;
 pub(crate) use sched::{CpuSet, Sched};
 
@@ -68,9 +70,27 @@ pub(crate) struct Vm {
     /// The worker's scheduling policy; never a controller's.
     pub(crate) sched: Option<Sched>,
     pub(crate) memlock_kib: Option<u64>,
+    pub(crate) flags: Flags,
     pub(crate) health: Health,
     /// Names of the datasets that the VM mounts; none for the controller.
     pub(crate) datasets: Vec<String>,
+}
+
+/// What the program in a VM is told beside that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Flags {
+    Controller(ControllerFlags),
+    Worker(WorkerFlags),
+}
+
+impl Flags {
+    /// As they stand on its command line.
+    pub(crate) fn args(&self) -> Vec<String> {
+        match self {
+            Self::Controller(flags) => flags.args(),
+            Self::Worker(flags) => flags.args(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,4 +10,5 @@ mod error;
 mod session;
 
 pub(crate) use control::{status, stop};
+pub(crate) use error::Error;
 pub(crate) use session::{run, up};

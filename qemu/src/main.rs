@@ -82,7 +82,11 @@ fn local(command: &args::LocalCommand) -> ExitCode {
         args::LocalCommand::Status { run_dir } => local::status(run_dir.as_deref()),
     };
     result.unwrap_or_else(|error| {
-        say::say(&error);
+        if let local::Error::Config(errors) = &error {
+            say::lines(errors);
+        } else {
+            say::say(&error);
+        }
         error.exit_code()
     })
 }

@@ -183,9 +183,7 @@ impl<F: Clone> Core<F> {
 
     /// Gives the worker called `name` no more work, and tells whoever has unchecked outputs of it.
     fn contradicted(&mut self, name: &Rc<str>) {
-        if let Some(worker) = self.fleet.id_of(name) {
-            self.quarantine(worker, Fault::Contradicted);
-        }
+        self.quarantine_name(name, Fault::Contradicted);
         for job in self.jobs.values_mut() {
             if let Some(items) = job.unchecked.remove(name) {
                 let (client, job) = (job.order.client, job.order.id);

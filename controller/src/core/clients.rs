@@ -76,6 +76,10 @@ impl<F: Clone> Core<F> {
                 self.actions.push(Action::ToClient(client, ClientReply::Status(Box::new(status))));
                 Ok(())
             }
+            ClientRequest::Release { worker } => {
+                self.release(client, &worker);
+                Ok(())
+            }
             ClientRequest::WaitReady { workers, timeout_ms } => {
                 let workers = usize::try_from(workers).unwrap_or(usize::MAX);
                 let deadline = now + Duration::from_millis(timeout_ms.into());

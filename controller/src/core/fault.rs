@@ -1,5 +1,6 @@
 //! What a peer did that it may not do.
 
+use super::limits::QUARANTINED_MAX;
 use ipc_proto::message::{JobId, LeaseId};
 use std::fmt;
 
@@ -33,6 +34,15 @@ pub enum Fault {
     Contradicted,
     /// It let leases pass their deadline again and again.
     Overdue,
+    /// It may be one of those whose names could not be kept any more when they gave wrong answers.
+    Unnamed,
+}
+
+impl Fault {
+    /// Whether what was computed is wrong: a new connection does not mend that.
+    pub(super) const fn is_wrong_answer(self) -> bool {
+        matches!(self, Self::WrongAnswer(_) | Self::Contradicted)
+    }
 }
 
 impl fmt::Display for Fault {
@@ -51,6 +61,11 @@ impl fmt::Display for Fault {
                 f.write_str("it gave a wrong digest: a cross-check contradicts it")
             }
             Self::Overdue => f.write_str("leases passed their deadline again and again"),
+            Self::Unnamed => write!(
+                f,
+                "more than {QUARANTINED_MAX} workers gave wrong answers, and it may be one of them; \
+                 restart the controller when they are mended"
+            ),
         }
     }
 }

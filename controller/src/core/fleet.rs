@@ -156,21 +156,20 @@ impl Fleet {
             .filter_map(move |&(plane, _)| (last.replace(plane) != Some(plane)).then_some(plane))
     }
 
-    /// Adds a worker, which has `planes`.
+    /// Adds a worker, which has `planes`; to be given work unless it is `quarantined`.
     pub(super) fn join(
         &mut self,
         now: Duration,
         id: WorkerId,
         intro: WorkerIntro,
         planes: Vec<Plane>,
+        quarantined: bool,
     ) {
         let name: Rc<str> = Rc::from(intro.name.as_str());
         let skills = intro.backends.iter().fold(0, |skills, b| skills | skill(b.algorithm));
         self.names.insert(Rc::clone(&name), id);
-        for &plane in &planes {
-            let able = self.able.entry((plane, skills)).or_default();
-            able.workers += 1;
-            able.threads += u64::from(intro.threads);
+        if !quarantined {
+            self.enlist(skills, &planes, intro.threads);
         }
         let meter = Meter { since: now, ..Meter::default() };
         let worker = Worker {
@@ -184,7 +183,7 @@ impl Fleet {
             outstanding_cost: 0,
             speed: SPEED_GUESS,
             greeted: false,
-            quarantined: false,
+            quarantined,
             overdue: 0,
             joined: now,
             last_seen: now,
@@ -368,17 +367,29 @@ impl Fleet {
         })
     }
 
-    /// Gives a worker no more work; whether that is new.
-    pub(super) fn quarantine(&mut self, id: WorkerId) -> bool {
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.quarantined) else {
-            return false;
-        };
-        worker.quarantined = true;
+    /// Gives a worker no more work.
+    pub(super) fn suspend(&mut self, id: WorkerId) {
+        self.set_quarantined(id, true);
+    }
+
+    /// Gives a worker work again.
+    pub(super) fn resume(&mut self, id: WorkerId) {
+        self.set_quarantined(id, false);
+    }
+
+    fn set_quarantined(&mut self, id: WorkerId, quarantined: bool) {
+        let worker = self.workers.get_mut(&id).filter(|w| w.quarantined != quarantined);
+        let Some(worker) = worker else { return };
+        worker.quarantined = quarantined;
+        worker.overdue = 0;
         let (skills, threads) = (worker.skills, worker.intro.threads);
         let planes = worker.planes.clone();
-        self.retire(skills, &planes, threads);
+        if quarantined {
+            self.retire(skills, &planes, threads);
+        } else {
+            self.enlist(skills, &planes, threads);
+        }
         self.update(id);
-        true
     }
 
     pub(super) fn tick(&mut self, now: Duration) {
@@ -413,6 +424,14 @@ impl Fleet {
             bytes_per_s: worker.meter.bytes_per_s,
             attempts_lost: self.lost_by_name.get(&worker.name).copied().unwrap_or(0),
             reading: worker.intro.reading.clone(),
+        }
+    }
+
+    fn enlist(&mut self, skills: Skills, planes: &[Plane], threads: u16) {
+        for &plane in planes {
+            let able = self.able.entry((plane, skills)).or_default();
+            able.workers += 1;
+            able.threads += u64::from(threads);
         }
     }
 

@@ -65,6 +65,9 @@ pub(super) const CHECKS_SKIPPED_MAX: usize = 32;
 /// The worker names whose losses are remembered after they have left.
 pub(super) const NAMES_MAX: usize = 8192;
 
+/// The names of workers that are kept because they gave a wrong answer.
+pub(super) const QUARANTINED_MAX: usize = 1024;
+
 /// Largest window of one job.
 pub(super) const JOB_ITEMS_MAX: u32 = 4096;
 

@@ -176,6 +176,7 @@ impl<F: Clone> Core<F> {
 
     pub(super) fn worker_left(&mut self, worker: WorkerId) {
         let Some((name, leases, busy_len)) = self.fleet.leave(worker) else { return };
+        self.quarantine.leave(&name);
         for (i, id) in leases.into_iter().enumerate() {
             // An item that fails here can end its job, and with it the job's other leases.
             let Some(lease) = self.take_lease(id) else { continue };
@@ -204,13 +205,8 @@ impl<F: Clone> Core<F> {
         }
     }
 
-    /// Gives `worker` no more work, and what it holds to others.
-    pub(super) fn quarantine(&mut self, worker: WorkerId, fault: Fault) {
-        if !self.fleet.quarantine(worker) {
-            return;
-        }
-        self.counters.workers_quarantined += 1;
-        self.actions.push(Action::Quarantined(worker, fault));
+    /// Gives what `worker` holds to others.
+    pub(super) fn take_back(&mut self, worker: WorkerId) {
         let held: Vec<LeaseId> = self
             .leases
             .iter()
@@ -225,13 +221,10 @@ impl<F: Clone> Core<F> {
             let request = WorkerRequest::Revoke { leases: held };
             self.actions.push(Action::ToWorker(worker, request, Vec::new()));
         }
-        if let Some(name) = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name)) {
-            self.distrust(&name);
-        }
     }
 
     /// Starts over, or from the point before, whatever was begun by the worker called `name`.
-    fn distrust(&mut self, name: &Rc<str>) {
+    pub(super) fn distrust(&mut self, name: &Rc<str>) {
         self.jobs.values_mut().for_each(|job| job.distrust(name));
         let mut begun = Vec::new();
         for (&id, lease) in &mut self.leases {

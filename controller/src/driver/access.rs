@@ -20,13 +20,16 @@ impl Access {
         self.uids.is_empty() && self.gids.is_empty()
     }
 
+    /// Whether `peer`, of this host, may change what the controller does for everybody.
+    #[must_use]
+    pub fn administers(&self, peer: Peer) -> bool {
+        peer.uid == 0 || peer.uid == self.own_uid
+    }
+
     /// Whether `peer` may connect.
     #[must_use]
     pub fn allows(&self, peer: Peer) -> bool {
-        peer.uid == 0
-            || peer.uid == self.own_uid
-            || self.uids.contains(&peer.uid)
-            || self.gids.contains(&peer.gid)
+        self.administers(peer) || self.uids.contains(&peer.uid) || self.gids.contains(&peer.gid)
     }
 }
 
@@ -41,5 +44,8 @@ mod tests {
         assert!(allows(0, 0) && allows(1000, 9) && allows(7, 9) && allows(8, 50));
         assert!(!allows(8, 9) && !allows(50, 7) && !allows(u32::MAX, u32::MAX));
         assert!(!access.is_own_only());
+        let administers = |uid, gid| access.administers(Peer { uid, gid, pid: 1 });
+        assert!(administers(0, 9) && administers(1000, 9));
+        assert!(!administers(7, 0) && !administers(8, 50) && !administers(8, 1000));
     }
 }

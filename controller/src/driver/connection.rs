@@ -153,6 +153,16 @@ fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), 
     }
 }
 
+/// Whether a client that was let in may change what the controller does for everybody. Behind vsock it
+/// is the token that tells the operator from the other VMs of the host.
+fn administers(hub: &Hub, port: &Port, peer: Peer) -> bool {
+    if port.socket().is_local() {
+        hub.settings.access.administers(peer)
+    } else {
+        hub.settings.client_token.is_some()
+    }
+}
+
 fn wrong_token(intro: &ClientIntro) -> Refusal {
     let text = if intro.token.is_empty() {
         "this controller wants a token; see hashctl --token-file"
@@ -165,7 +175,7 @@ fn wrong_token(intro: &ClientIntro) -> Refusal {
 async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Peer) {
     let (identity, name) = match role {
         Role::Client(_) => {
-            let client = hub.add_client(port, peer.uid, peer.pid);
+            let client = hub.add_client(port, peer, administers(hub, port, peer));
             (Identity::Client(client), format!("client of uid {}, pid {}", peer.uid, peer.pid))
         }
         Role::Worker(intro) => {
@@ -282,9 +292,9 @@ mod tests {
     use crate::driver::token::Token;
     use crate::driver::{Settings, budget};
     use ipc_proto::Blob;
-    use ipc_proto::codec::encode_frame;
+    use ipc_proto::codec::{decode, encode_frame};
     use ipc_proto::endpoint::Endpoint;
-    use ipc_proto::message::{Hello, JobId, Message, Stamp};
+    use ipc_proto::message::{ClientReply, Hello, JobId, Message, ReleaseOutcome, Stamp};
     use std::fs::File;
     use std::io::{Read, Write};
     use std::net::Shutdown;
@@ -327,13 +337,13 @@ mod tests {
     }
 
     /// Serves one peer that says `hello`, then the frames of `rest` with their files, and leaves;
-    /// how it was answered, and how many peers broke the protocol.
+    /// how it was answered, how many peers broke the protocol, and what came behind the answer.
     fn serve_one(
         settings: Settings,
         is_far: bool,
         hello: &Hello,
         rest: &[(Vec<u8>, &[BorrowedFd<'_>])],
-    ) -> (HelloReply, u64) {
+    ) -> (HelloReply, u64, Vec<u8>) {
         let (mut peer, ours) = UnixStream::pair().unwrap();
         peer.write_all(&frame(hello)).unwrap();
         for (frame, files) in rest {
@@ -352,7 +362,7 @@ mod tests {
         let mut answer = Vec::new();
         peer.read_to_end(&mut answer).unwrap();
         let len = usize::try_from(u32::from_le_bytes(answer[..4].try_into().unwrap())).unwrap();
-        (ipc_proto::codec::decode(&answer[4..4 + len]).unwrap(), faulty)
+        (decode(&answer[4..4 + len]).unwrap(), faulty, answer.split_off(4 + len))
     }
 
     fn answer(settings: Settings, is_far: bool, token: &[u8]) -> HelloReply {
@@ -382,6 +392,22 @@ mod tests {
         for token in [&b""[..], b"anything"] {
             assert!(matches!(answer(open.clone(), true, token), HelloReply::Welcome(_)));
             assert!(matches!(answer(unix(), false, token), HelloReply::Welcome(_)));
+        }
+    }
+
+    #[test]
+    fn behind_vsock_only_a_token_makes_an_administrator() {
+        let open = Settings { client_token: None, ..vsock() };
+        let own = Settings { client_token: None, ..unix() };
+        for (settings, is_far, want) in [
+            (own, false, ReleaseOutcome::NotQuarantined),
+            (vsock(), true, ReleaseOutcome::NotQuarantined),
+            (open, true, ReleaseOutcome::Forbidden),
+        ] {
+            let release = frame(&ClientRequest::Release { worker: "w".to_owned() });
+            let (_, _, rest) = serve_one(settings, is_far, &client(TOKEN), &[(release, &[])]);
+            let reply: ClientReply = decode(&rest[4..]).unwrap();
+            assert_eq!(reply, ClientReply::Released { worker: "w".to_owned(), outcome: want });
         }
     }
 

@@ -4,12 +4,12 @@ use super::Settings;
 use super::clock::Clock;
 use super::log::Log;
 use super::port::Port;
-use crate::core::{Action, ClientId, Core, Event, Fault, Limits, WorkerId};
+use crate::core::{Action, ClientId, Core, Event, Limits, WorkerId};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
-use ipc_proto::message::{ClientReply, Status};
+use ipc_proto::message::{ClientReply, ReleaseOutcome, Status};
 use ipc_proto::sample::Sample;
-use ipc_socket::Scratch;
+use ipc_socket::{Peer, Scratch};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -79,10 +79,10 @@ impl Hub {
         id
     }
 
-    pub(super) fn add_client(&self, port: &Rc<Port>, uid: u32, pid: u32) -> ClientId {
+    pub(super) fn add_client(&self, port: &Rc<Port>, peer: Peer, administers: bool) -> ClientId {
         let client = ClientId(self.new_id());
         self.clients.borrow_mut().insert(client, Rc::clone(port));
-        self.step(Event::ClientJoined { client, uid, pid });
+        self.step(Event::ClientJoined { client, uid: peer.uid, pid: peer.pid, administers });
         client
     }
 
@@ -161,16 +161,30 @@ impl Hub {
                 None
             }
             Action::Quarantined(worker, fault) => {
-                self.log_quarantine(worker, fault);
+                self.log.line(&format!("worker {worker} is given no more work: {fault}"));
+                None
+            }
+            Action::BackInQuarantine { worker, fault, age } => {
+                let s = age.as_secs();
+                self.log.line(&format!(
+                    "worker {worker} connects again and is given no work, quarantined since {s} s: \
+                     {fault}; see hashctl release"
+                ));
+                None
+            }
+            Action::ReleaseAsked { worker, uid, outcome } => {
+                match outcome {
+                    ReleaseOutcome::Released => {
+                        self.log.line(&format!("worker {worker} is released by uid {uid}"));
+                    }
+                    ReleaseOutcome::Forbidden => {
+                        self.log.line(&format!("uid {uid} may not release worker {worker}"));
+                    }
+                    ReleaseOutcome::NotQuarantined => {}
+                }
                 None
             }
         }
-    }
-
-    fn log_quarantine(&self, worker: WorkerId, fault: Fault) {
-        let core = self.core.borrow();
-        let name = core.worker_name(worker).unwrap_or("that has left");
-        self.log.line(&format!("worker {name} is given no more work: {fault}"));
     }
 
     /// Adds what the core cannot know, and leaves out as many rows as it takes to fit a frame.

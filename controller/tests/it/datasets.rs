@@ -133,7 +133,7 @@ fn work_that_waits_for_a_dataset_is_in_nobodys_way() {
         |job| ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 };
     // More jobs than are looked at, of another user, before and after.
     let other = ClientId(2);
-    table.step(Event::ClientJoined { client: other, uid: 8, pid: 80 });
+    table.step(Event::ClientJoined { client: other, uid: 8, pid: 80, administers: false });
     for (job, dataset) in (0..64).map(|job| (JobId(job), "a")) {
         table.step(Event::ClientSaid(other, open(job), vec![]));
         let (dataset, files) = (dataset.to_owned(), vec![file("x", 1 << 30); 3]);

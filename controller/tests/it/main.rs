@@ -3,5 +3,6 @@
 mod cross_check;
 mod datasets;
 mod progress;
+mod quarantine;
 mod simulation;
 mod tables;

@@ -27,7 +27,7 @@ impl Table {
         let datasets = datasets.iter().map(|&name| name.to_owned()).collect();
         let (core, now) = (Core::new(limits, datasets), Duration::ZERO);
         let mut table = Self { core, now, actions: Vec::new() };
-        table.step(Event::ClientJoined { client: CLIENT, uid: 7, pid: 70 });
+        table.step(Event::ClientJoined { client: CLIENT, uid: 7, pid: 70, administers: true });
         table
     }
 
@@ -245,7 +245,7 @@ fn a_lease_past_its_deadline_goes_to_another_worker_and_three_quarantine() {
         let passed_on = table.assigned();
         assert_eq!(passed_on.is_empty(), round == 3, "only one worker, until it is quarantined");
     }
-    assert!(table.actions.contains(&Action::Quarantined(WorkerId(1), Fault::Overdue)));
+    assert!(table.actions.contains(&Action::Quarantined("w1".to_owned(), Fault::Overdue)));
     let row = &table.core.status(table.now, 9).workers[0];
     assert_eq!((row.health, row.leases, row.attempts_lost), (WorkerHealth::Quarantined, 0, 3));
 }
@@ -265,7 +265,7 @@ fn a_worker_that_answers_in_a_wrong_form_gets_no_more_and_its_batches_pass_on() 
         let lease = table.assigned()[0].1;
         table.done(1, lease, digests, failures);
         let fault = Fault::WrongAnswer(lease.0);
-        assert!(table.actions.contains(&Action::Quarantined(WorkerId(1), fault)));
+        assert!(table.actions.contains(&Action::Quarantined("w1".to_owned(), fault)));
         assert_eq!(table.told(), [], "a wrong answer resolves nothing");
         table.join(2, 1);
         assert_eq!(table.assigned()[0].0, 2);

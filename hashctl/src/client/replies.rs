@@ -147,7 +147,7 @@ impl Replies {
             }
             ClientReply::Suspect { worker, items, .. } => Ok(Event::Suspect { worker, items }),
             ClientReply::Rejected { text, .. } => Err(ClientError::Rejected { text }),
-            ClientReply::Status(_) | ClientReply::Ready { .. } => {
+            ClientReply::Status(_) | ClientReply::Ready { .. } | ClientReply::Released { .. } => {
                 Err(ClientError::Nonsense("an answer to no question"))
             }
         }

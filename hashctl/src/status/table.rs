@@ -2,7 +2,7 @@
 
 use super::health;
 use crate::size::bytes;
-use ipc_proto::message::{JobStatus, Status, WorkerStatus};
+use ipc_proto::message::{JobStatus, QuarantineStatus, Status, WorkerStatus};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
@@ -27,6 +27,9 @@ const JOB_HEAD: [&str; 9] =
 const WORKER_WORDS: usize = 4;
 const JOB_WORDS: usize = 4;
 
+const QUARANTINE_HEAD: [&str; 4] = ["QUARANTINED", "SINCE", "HERE", "REASON"];
+const QUARANTINE_WORDS: usize = 4;
+
 /// The whole status.
 pub(super) fn render(status: &Status) -> String {
     let mut text = format!(
@@ -37,6 +40,12 @@ pub(super) fn render(status: &Status) -> String {
     );
     table(&mut text, WORKER_HEAD, WORKER_WORDS, status.workers.iter().map(worker_row));
     unlisted(&mut text, status.workers_unlisted, "workers");
+    if !status.quarantined.is_empty() {
+        text.push('\n');
+        let rows = status.quarantined.iter().map(quarantine_row);
+        table(&mut text, QUARANTINE_HEAD, QUARANTINE_WORDS, rows);
+    }
+    unlisted(&mut text, status.quarantined_unlisted, "workers in quarantine");
     text.push('\n');
     table(&mut text, JOB_HEAD, JOB_WORDS, status.jobs.iter().map(job_row));
     unlisted(&mut text, status.jobs_unlisted, "jobs");
@@ -112,6 +121,15 @@ fn worker_row(worker: &WorkerStatus) -> [String; 10] {
         worker.items_per_s.to_string(),
         bytes(worker.bytes_per_s),
         worker.attempts_lost.to_string(),
+    ]
+}
+
+fn quarantine_row(row: &QuarantineStatus) -> [String; 4] {
+    [
+        one_line(&row.worker),
+        age(row.age_ms),
+        if row.connected { "yes" } else { "no" }.to_owned(),
+        one_line(&row.reason),
     ]
 }
 

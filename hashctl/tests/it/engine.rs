@@ -182,7 +182,9 @@ impl Play {
                 self.report.cancelled += 1;
                 peer.send(&ClientReply::Cancelled { job, unresolved });
             }
-            other @ (ClientRequest::Status | ClientRequest::WaitReady { .. }) => {
+            other @ (ClientRequest::Status
+            | ClientRequest::WaitReady { .. }
+            | ClientRequest::Release { .. }) => {
                 panic!("{other:?}")
             }
         }

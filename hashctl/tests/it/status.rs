@@ -2,8 +2,8 @@ use crate::fake::{DESCRIPTORS, Fake};
 use crate::program::{hashctl, run};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    Backend, ClientReply, ClientRequest, Counters, JobStatus, LimitStatus, Status, WorkerHealth,
-    WorkerStatus,
+    Backend, ClientReply, ClientRequest, Counters, JobStatus, LimitStatus, QuarantineStatus,
+    ReleaseOutcome, Status, WorkerHealth, WorkerStatus,
 };
 use serde_json::Value;
 use tempfile::tempdir;
@@ -43,6 +43,13 @@ fn picture() -> Status {
         }],
         limits: LimitStatus { items_max: 65_536, bytes_max: 64 << 20, ..LimitStatus::default() },
         counters: Counters { answers_stale: 19, ..Counters::default() },
+        quarantined: vec![QuarantineStatus {
+            worker: "w0".to_owned(),
+            reason: "it\nlied".to_owned(),
+            age_ms: 20_000,
+            connected: true,
+        }],
+        quarantined_unlisted: 21,
         ..Status::default()
     }
 }
@@ -66,6 +73,8 @@ fn status_shows_workers_jobs_and_limits() {
     let has = |line: &str| assert!(lines.contains(&words(line)), "{line}\nis not in\n{text}");
     has("controller 9.8.7, pid 42, up 1 min 1 s");
     has("w0 quarantined portable io_ uring 2 3 4 5 6.0 MiB 7");
+    has("w0 20 s yes it lied");
+    has("and 21 more workers in quarantine");
     has("11 12 13 sha512 14 s 15 16 17 18");
     assert!(text.contains("0 of 65536 items") && text.contains("of 64.0 MiB inline"), "{text}");
     assert!(text.contains("19 stale answers"), "{text}");
@@ -81,7 +90,8 @@ fn the_keys_of_json_are_a_promise() {
         |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         keys(&json),
-        "controller counters jobs jobs_unlisted limits workers workers_unlisted"
+        "controller counters jobs jobs_unlisted limits quarantined quarantined_unlisted workers \
+         workers_unlisted"
     );
     assert_eq!(keys(&json["controller"]), "image pid uptime_ms version");
     assert_eq!(
@@ -93,6 +103,8 @@ fn the_keys_of_json_are_a_promise() {
         keys(&json["jobs"][0]),
         "age_ms algorithm failed finished id in_flight items pid resolved uid weight"
     );
+    assert_eq!(keys(&json["quarantined"][0]), "age_ms connected reason worker");
+    assert_eq!(json["quarantined"][0]["reason"], "it\nlied");
     assert_eq!(
         keys(&json["limits"]),
         "bytes bytes_max clients clients_max items items_max jobs_max workers_max"
@@ -128,6 +140,32 @@ fn ready_asks_the_controller_and_its_status_tells() {
 }
 
 #[test]
+fn a_release_is_asked_for_and_its_outcome_told() {
+    let forbidden = "hashctl: only root and the controller's own user, and in front of a VM who has \
+                     the token, may release 'w 1'\n";
+    let unknown = "hashctl: 'w 1' is not in quarantine; see hashctl status\n";
+    for (outcome, want) in [
+        (ReleaseOutcome::Released, (0, "'w 1' is released\n", "")),
+        (ReleaseOutcome::NotQuarantined, (1, "", unknown)),
+        (ReleaseOutcome::Forbidden, (1, "", forbidden)),
+    ] {
+        let fake = Fake::start(move |peer| {
+            peer.welcome(DESCRIPTORS);
+            let asked = peer.next().map(|(request, _)| request);
+            assert_eq!(asked, Some(ClientRequest::Release { worker: "w 1".to_owned() }));
+            peer.send(&ClientReply::Released { worker: "w 1".to_owned(), outcome });
+        });
+        let ours = run(hashctl(fake.socket()).args(["release", "w 1"]));
+        assert_eq!((ours.code, &*ours.out(), &*ours.stderr), want, "{outcome:?}");
+    }
+    for name in [String::new(), "x".repeat(65)] {
+        let ours = run(hashctl(std::path::Path::new("/nowhere")).args(["release", &name]));
+        assert_eq!(ours.code, 2, "{}", ours.stderr);
+        assert!(ours.stderr.contains("a worker's name has 1 to 64"), "{}", ours.stderr);
+    }
+}
+
+#[test]
 fn a_controller_that_leaves_without_an_answer_is_lost() {
     let fake = Fake::start(|peer| {
         peer.welcome(DESCRIPTORS);
@@ -145,12 +183,12 @@ fn version_is_ours_and_the_controllers_if_it_runs() {
     let fake = Fake::start(|peer| peer.welcome(DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
     let socket = fake.socket().display();
-    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 3\n");
+    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 4\n");
     assert_eq!((ours.out(), ours.code), (want, 0));
 
     let fake = Fake::start(|peer| peer.welcome_from("sha256:00ff", DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
-    assert!(ours.out().ends_with(", protocol 3, image sha256:00ff\n"), "{}", ours.out());
+    assert!(ours.out().ends_with(", protocol 4, image sha256:00ff\n"), "{}", ours.out());
 
     let dir = tempdir().unwrap();
     let socket = dir.path().join("client.sock");

@@ -110,6 +110,11 @@ pub enum ClientRequest {
         #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
         files: Vec<Named>,
     },
+    /// Gives a worker work again that is in quarantine; answered by `Released`.
+    Release {
+        /// Its name.
+        worker: String,
+    },
 }
 
 /// What a client is sent.
@@ -188,6 +193,24 @@ pub enum ClientReply {
         /// Items of this job that were resolved by what it gave.
         items: u64,
     },
+    /// Answers `Release`.
+    Released {
+        /// The worker's name.
+        worker: String,
+        /// What became of it.
+        outcome: ReleaseOutcome,
+    },
+}
+
+/// What became of a `Release`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReleaseOutcome {
+    /// The worker is given work again, now or when it connects.
+    Released,
+    /// No worker of that name is in quarantine.
+    NotQuarantined,
+    /// This client may not ask for it.
+    Forbidden,
 }
 
 /// Why a request was not carried out.
@@ -219,6 +242,7 @@ impl Message for ClientRequest {
                 check_names(dataset, files)?;
                 check_indexes(*first, files.len())
             }
+            Self::Release { worker } => within("worker", worker.len(), 1, NAME_LEN_MAX),
             Self::Finish { .. } | Self::Cancel { .. } | Self::Status | Self::WaitReady { .. } => {
                 Ok(())
             }
@@ -235,7 +259,8 @@ impl Message for ClientRequest {
             | Self::Cancel { .. }
             | Self::Status
             | Self::WaitReady { .. }
-            | Self::Names { .. } => 0,
+            | Self::Names { .. }
+            | Self::Release { .. } => 0,
         }
     }
 }
@@ -255,7 +280,9 @@ impl Message for ClientReply {
             }
             Self::Status(status) => status.check(),
             Self::Rejected { text, .. } => at_most("text", text.len(), REASON_LEN_MAX),
-            Self::Suspect { worker, .. } => at_most("worker", worker.len(), NAME_LEN_MAX),
+            Self::Suspect { worker, .. } | Self::Released { worker, .. } => {
+                at_most("worker", worker.len(), NAME_LEN_MAX)
+            }
             Self::Opened { .. }
             | Self::Window { .. }
             | Self::Finished { .. }

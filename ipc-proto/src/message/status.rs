@@ -1,7 +1,7 @@
 //! What `hashctl status` shows, as the controller sees it.
 
 use super::{LimitExceeded, at_most};
-use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, STATUS_ROWS_MAX};
+use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, STATUS_ROWS_MAX};
 use crate::{Algorithm, list};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,11 @@ pub struct Status {
     pub limits: LimitStatus,
     /// What has happened since the start.
     pub counters: Counters,
+    /// Workers in quarantine, connected or not, by name; at most [`STATUS_ROWS_MAX`].
+    #[serde(deserialize_with = "list::at_most::<_, _, STATUS_ROWS_MAX>")]
+    pub quarantined: Vec<QuarantineStatus>,
+    /// Workers in quarantine that are not listed.
+    pub quarantined_unlisted: u32,
 }
 
 /// Whether a worker is given work.
@@ -78,6 +83,19 @@ pub struct WorkerStatus {
     pub attempts_lost: u64,
     /// How it reads what is not in memory.
     pub reading: String,
+}
+
+/// One worker in quarantine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineStatus {
+    /// Its name.
+    pub worker: String,
+    /// Why it is given no work, for a person.
+    pub reason: String,
+    /// For how long, in milliseconds.
+    pub age_ms: u64,
+    /// Whether it is connected.
+    pub connected: bool,
 }
 
 /// One open job.
@@ -165,6 +183,11 @@ impl Status {
         at_most("image", self.image.len(), NAME_LEN_MAX)?;
         at_most("workers", self.workers.len(), STATUS_ROWS_MAX)?;
         at_most("jobs", self.jobs.len(), STATUS_ROWS_MAX)?;
+        at_most("quarantined", self.quarantined.len(), STATUS_ROWS_MAX)?;
+        self.quarantined.iter().try_for_each(|row| {
+            at_most("worker", row.worker.len(), NAME_LEN_MAX)?;
+            at_most("reason", row.reason.len(), REASON_LEN_MAX)
+        })?;
         self.workers.iter().try_for_each(|worker| {
             at_most("name", worker.name.len(), NAME_LEN_MAX)?;
             at_most("software", worker.software.len(), NAME_LEN_MAX)?;

@@ -12,8 +12,9 @@ use ipc_proto::limits::{
 };
 use ipc_proto::message::{
     Backend, ClientIntro, ClientReply, ClientRequest, Failure, Hello, HelloReply, JobId, JobStatus,
-    LeaseId, LimitExceeded, Message, Piece, Planes, RefuseReason, RejectReason, Role, Run, Stamp,
-    Status, Versions, Welcome, Window, Work, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
+    LeaseId, LimitExceeded, Message, Piece, Planes, QuarantineStatus, RefuseReason, RejectReason,
+    ReleaseOutcome, Role, Run, Stamp, Status, Versions, Welcome, Window, Work, WorkerIntro,
+    WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
 use names::{datasets, named};
@@ -145,11 +146,11 @@ fn a_hello_keeps_its_limits() {
 #[test]
 fn a_hello_reply_keeps_its_limits() {
     let welcome = |software, image| {
-        HelloReply::Welcome(Welcome { version: 3, software, image, planes: Planes::default() })
+        HelloReply::Welcome(Welcome { version: 4, software, image, planes: Planes::default() })
     };
     check("datasets", 0, DATASETS_MAX, |n| {
         let planes = Planes { datasets: datasets(n), ..Planes::default() };
-        HelloReply::Welcome(Welcome { version: 3, software: text(0), image: text(0), planes })
+        HelloReply::Welcome(Welcome { version: 4, software: text(0), image: text(0), planes })
     });
     check("software", 0, NAME_LEN_MAX, |n| welcome(text(n), text(0)));
     check("image", 0, NAME_LEN_MAX, |n| welcome(text(0), text(n)));
@@ -173,6 +174,7 @@ fn a_client_request_keeps_its_limits() {
         first: 0,
         files: vec![Stamp::default(); n],
     });
+    check("release", 1, NAME_LEN_MAX, |n| ClientRequest::Release { worker: text(n) });
     let messages = |lens, data| ClientRequest::Messages { job: JOB, first: 0, lens, data };
     check("messages", 1, FRAME_MESSAGES_MAX, |n| messages(vec![0; n], zeros(0)));
     check("inline bytes", 0, INLINE_LEN_MAX, |n| messages(vec![u32_of(n)], zeros(n)));
@@ -322,6 +324,10 @@ fn a_client_reply_keeps_its_limits() {
         worker: text(n),
         items: 1,
     });
+    check("released", 0, NAME_LEN_MAX, |n| ClientReply::Released {
+        worker: text(n),
+        outcome: ReleaseOutcome::Released,
+    });
     let endless = vec![Run { first: 0, len: u32::MAX }; FRAME_MESSAGES_MAX];
     check_refused(results(endless, vec![]).into(), "runs whose sum is beyond 32 bits");
 }
@@ -350,6 +356,20 @@ fn a_status_keeps_its_limits() {
         change(&mut worker);
         status(|s| s.workers = vec![worker])
     }
+    let quarantined = |worker: String, reason: String| QuarantineStatus {
+        worker,
+        reason,
+        ..QuarantineStatus::default()
+    };
+    check("quarantined worker", 0, NAME_LEN_MAX, |n| {
+        status(|s| s.quarantined = vec![quarantined(text(n), text(0))])
+    });
+    check("reason", 0, REASON_LEN_MAX, |n| {
+        status(|s| s.quarantined = vec![quarantined(text(0), text(n))])
+    });
+    check("quarantined", 0, STATUS_ROWS_MAX, |n| {
+        status(|s| s.quarantined = vec![quarantined(text(0), text(0)); n])
+    });
     let job = JobStatus {
         id: 1,
         uid: 2,

@@ -75,8 +75,8 @@ fn an_unknown_tag_is_malformed() {
     check_malformed(Kind::Hello, &hello(2), "role");
     for (kind, known) in [
         (Kind::HelloReply, 2),
-        (Kind::ClientRequest, 9),
-        (Kind::ClientReply, 9),
+        (Kind::ClientRequest, 10),
+        (Kind::ClientReply, 10),
         (Kind::WorkerRequest, 4),
         (Kind::WorkerReply, 4),
     ] {
@@ -91,6 +91,7 @@ fn an_unknown_tag_is_malformed() {
         (Kind::ClientReply, &[2, 1, 1, 0, 1, 0, 1, 0, 8], "failure"),
         (Kind::ClientReply, &[6, 1, 2], "bool"),
         (Kind::ClientReply, &[7, 1, 2, 0], "reason of a rejection"),
+        (Kind::ClientReply, &[9, 1, b'w', 3], "outcome of a release"),
         (Kind::WorkerRequest, &[0, 1, 1, 0, 8, 0, 0], "work"),
     ] {
         check_malformed(kind, body, why);

@@ -4,9 +4,9 @@ use crate::samples::{Any, Kind};
 use ipc_proto::limits::{FRAME_MESSAGES_MAX, SEGMENT_ALIGN, STATE_LEN_MAX};
 use ipc_proto::message::{
     Backend, ClientIntro, ClientReply, ClientRequest, Counters, Failure, Failures, Hello,
-    HelloReply, JobId, JobStatus, LeaseId, LimitStatus, Named, Piece, Planes, RefuseReason,
-    RejectReason, Role, Run, Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth,
-    WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
+    HelloReply, JobId, JobStatus, LeaseId, LimitStatus, Named, Piece, Planes, QuarantineStatus,
+    RefuseReason, RejectReason, ReleaseOutcome, Role, Run, Stamp, Status, Versions, Welcome,
+    Window, Work, WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
 
@@ -133,7 +133,7 @@ impl Rng {
         Backend {
             algorithm: self.one_of(&Algorithm::ALL),
             backend: self.text(0, 64),
-            lanes: self.below(64) as u8 + 1,
+            lanes: u8::try_from(self.below(64)).expect("8 bits") + 1,
         }
     }
 
@@ -153,7 +153,8 @@ impl Rng {
     fn client_request(&mut self) -> ClientRequest {
         let job = JobId(self.u32());
         let first = self.u64().saturating_sub(FRAME_MESSAGES_MAX as u64);
-        match self.below(9) {
+        match self.below(10) {
+            8 => ClientRequest::Release { worker: self.text(1, 64) },
             0 => {
                 let weight = u8::try_from(1 + self.below(100)).expect("at most 100");
                 let algorithm = self.one_of(&Algorithm::ALL);
@@ -228,7 +229,15 @@ impl Rng {
     fn client_reply(&mut self) -> ClientReply {
         let job = JobId(self.u32());
         let window = Window { items: self.u32(), bytes: self.u64() };
-        match self.below(9) {
+        match self.below(10) {
+            8 => {
+                let outcome = self.one_of(&[
+                    ReleaseOutcome::Released,
+                    ReleaseOutcome::NotQuarantined,
+                    ReleaseOutcome::Forbidden,
+                ]);
+                ClientReply::Released { worker: self.text(0, 64), outcome }
+            }
             0 => ClientReply::Opened { job, window, workers: self.u32() },
             1 => ClientReply::Window { job, window },
             2 => {
@@ -286,6 +295,13 @@ impl Rng {
             jobs_unlisted: self.u32(),
             limits: LimitStatus { items: self.u64(), ..LimitStatus::default() },
             counters: Counters { leases: self.u64(), ..Counters::default() },
+            quarantined: self.list(0, 20, |rng| QuarantineStatus {
+                worker: rng.text(0, 64),
+                reason: rng.text(0, 512),
+                age_ms: rng.u64(),
+                connected: rng.flip(),
+            }),
+            quarantined_unlisted: self.u32(),
         }
     }
 

@@ -4,9 +4,9 @@ use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
     Backend, ClientIntro, ClientReply, ClientRequest, Counters, Failure, Hello, HelloReply, JobId,
-    JobStatus, LeaseId, LimitStatus, Message, Named, Piece, Planes, RefuseReason, RejectReason,
-    Role, Run, Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro,
-    WorkerReply, WorkerRequest, WorkerStatus,
+    JobStatus, LeaseId, LimitStatus, Message, Named, Piece, Planes, QuarantineStatus, RefuseReason,
+    RejectReason, ReleaseOutcome, Role, Run, Stamp, Status, Versions, Welcome, Window, Work,
+    WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
 
@@ -122,7 +122,7 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     all
 }
 
-const VERSIONS: Versions = Versions { min: 3, max: 3 };
+const VERSIONS: Versions = Versions { min: 4, max: 4 };
 const STAMP: Stamp =
     Stamp { size: 4096, mtime_ns: 1_700_000_000_123_456_789, ctime_ns: -1_000_000_001 };
 
@@ -214,6 +214,7 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
             "names",
             ClientRequest::Names { job, first: 251, dataset: "d".to_owned(), files: names() },
         ),
+        ("release", ClientRequest::Release { worker: "w1".to_owned() }),
     ]
 }
 
@@ -240,6 +241,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
     ];
     let runs = vec![Run { first: 7, len: 6 }, Run { first: 70_000, len: 300 }];
     let rejected = |reason| ClientReply::Rejected { job, reason, text: "why".to_owned() };
+    let released = |outcome| ClientReply::Released { worker: "w1".to_owned(), outcome };
     vec![
         ("window", ClientReply::Window { job, window: Window { items: 0, bytes: u64::MAX } }),
         ("results", ClientReply::Results { job, runs, outputs: Blob(vec![0x5a; 4]), failures }),
@@ -247,6 +249,9 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("suspect", ClientReply::Suspect { job, worker: "w1".to_owned(), items: 9 }),
         ("ready", ClientReply::Ready { workers: 2, enough: true }),
         ("rejected/too_many_jobs", rejected(RejectReason::TooManyJobs)),
+        ("released/released", released(ReleaseOutcome::Released)),
+        ("released/not_quarantined", released(ReleaseOutcome::NotQuarantined)),
+        ("released/forbidden", released(ReleaseOutcome::Forbidden)),
         ("status", ClientReply::Status(Box::new(status()))),
         ("status_empty", ClientReply::Status(Box::default())),
     ]
@@ -371,5 +376,12 @@ fn status() -> Status {
             items_checked: 51,
             items_contradicted: 52,
         },
+        quarantined: vec![QuarantineStatus {
+            worker: "w2".to_owned(),
+            reason: "lied".to_owned(),
+            age_ms: 53,
+            connected: true,
+        }],
+        quarantined_unlisted: 54,
     }
 }

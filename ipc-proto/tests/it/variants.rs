@@ -6,8 +6,8 @@
 use crate::samples::Any;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, HelloReply, Piece, RefuseReason, RejectReason, Role, Work,
-    WorkerHealth, WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Failure, HelloReply, Piece, RefuseReason, RejectReason,
+    ReleaseOutcome, Role, Work, WorkerHealth, WorkerReply, WorkerRequest,
 };
 use std::collections::BTreeSet;
 
@@ -46,12 +46,13 @@ variants! {
     RefuseReason { NotOurs, Version, Forbidden, WrongSocket, NameTaken, Busy, Timeout }
     ClientRequest {
         Open { .. }, Files { .. }, Messages { .. }, Piece { .. }, Finish { .. }, Cancel { .. },
-        Status, WaitReady { .. }, Names { .. },
+        Status, WaitReady { .. }, Names { .. }, Release { .. },
     }
     ClientReply {
         Opened { .. }, Window { .. }, Results { .. }, Finished { .. }, Cancelled { .. }, Status(_),
-        Ready { .. }, Rejected { .. }, Suspect { .. },
+        Ready { .. }, Rejected { .. }, Suspect { .. }, Released { .. },
     }
+    ReleaseOutcome { Released, NotQuarantined, Forbidden }
     RejectReason { TooManyJobs }
     WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat, Shutdown }
     WorkerReply { Credit { .. }, Done { .. }, Heartbeat, Progress { .. } }
@@ -94,6 +95,9 @@ pub(crate) fn variants_in(message: &Any) -> BTreeSet<(&'static str, &'static str
             }
             if let ClientReply::Status(status) = reply {
                 status.workers.iter().for_each(|worker| seen.add(&worker.health));
+            }
+            if let ClientReply::Released { outcome, .. } = reply {
+                seen.add(outcome);
             }
             if let ClientReply::Rejected { reason, .. } = reply {
                 seen.add(reason);

@@ -88,7 +88,7 @@ fn descriptors_on_rubbish_are_closed() {
     check(
         "leaks::descriptors_on_rubbish_are_closed",
         &[(&[2, 0, 0, 0, 99, 99], 4)],
-        "malformed message: invalid value: integer `99`, expected variant index 0 <= i < 9",
+        "malformed message: invalid value: integer `99`, expected variant index 0 <= i < 10",
     );
 }
 

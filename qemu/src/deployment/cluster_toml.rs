@@ -5,6 +5,7 @@
 //!
 //! Not here: whether the VMs exist and which setting wins (`merge`).
 
+mod flags;
 mod section;
 
 pub(super) use section::Lined;
@@ -14,6 +15,7 @@ use super::kind::{CPUS, Kind, MEMORY};
 use super::sched::{CpuSet, Sched};
 use super::shown::Shown;
 use super::{Check, Strategy};
+use flags::FlagSettings;
 use ipc_proto::limits::WORKER_THREADS_MAX;
 use section::Section;
 use std::path::PathBuf;
@@ -57,6 +59,7 @@ pub(super) struct Settings {
     pub(super) threads: Option<Lined<u16>>,
     pub(super) sched: Option<Lined<Sched>>,
     pub(super) memlock_kib: Option<u64>,
+    pub(super) flags: FlagSettings,
     pub(super) health: HealthSettings,
 }
 
@@ -141,6 +144,7 @@ fn settings(mut section: Section<'_>, host_cpus: &CpuSet, faults: &mut Faults) -
     {
         faults.at(*line, Reason::CpusMissing { missing, host: host_cpus.clone() });
     }
+    let flags = FlagSettings::read(&mut section);
     let health = section.table("health").map(|section| health(section, faults));
     section.finish(faults);
     Settings {
@@ -150,6 +154,7 @@ fn settings(mut section: Section<'_>, host_cpus: &CpuSet, faults: &mut Faults) -
         threads,
         sched,
         memlock_kib: memlock.map(|kib| kib.value),
+        flags,
         health: health.unwrap_or_default(),
     }
 }

@@ -97,6 +97,7 @@ pub(super) enum Reason {
     },
     DatasetOfController,
     OnlyForWorkers(&'static str),
+    OnlyForController(&'static str),
     UnknownVm {
         name: Shown,
         known: Vec<String>,
@@ -257,6 +258,9 @@ impl fmt::Display for Reason {
             }
             Self::OnlyForWorkers(key) => {
                 write!(f, "{key} is for workers; the controller hashes nothing")
+            }
+            Self::OnlyForController(key) => {
+                write!(f, "{key} is for the controller; write it there, or in [defaults]")
             }
             Self::UnknownVm { name, known } => {
                 write!(f, "no VM is called {name}; there are {}", listed(known))

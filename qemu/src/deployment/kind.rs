@@ -43,6 +43,8 @@ pub(super) enum Kind {
     CpuSet,
     Sched,
     OneOf(&'static [&'static str]),
+    /// How many items are cross-checked.
+    Sample,
     Command,
     Dir,
     Bool,
@@ -59,6 +61,7 @@ impl Kind {
             | Self::CpuSet
             | Self::Sched
             | Self::OneOf(_)
+            | Self::Sample
             | Self::Command
             | Self::Dir => true,
             Self::Number { .. } | Self::Bool | Self::Table => false,
@@ -94,6 +97,7 @@ impl Kind {
             | Self::Number { .. }
             | Self::CpuSet
             | Self::Sched
+            | Self::Sample
             | Self::Bool
             | Self::Table => false,
         };
@@ -155,6 +159,7 @@ impl fmt::Display for Kind {
             Self::CpuSet => f.write_str("CPU numbers such as 0,2-3"),
             Self::Sched => write!(f, "other, batch or fifo:PRIO with 1 to {FIFO_PRIORITY_MAX}"),
             Self::OneOf(texts) => f.write_str(&texts.join(" or ")),
+            Self::Sample => write!(f, "1/N with N from 1 to {}", u32::MAX),
             Self::Command => {
                 write!(f, "1 to {COMMAND_LEN_MAX} bytes without control characters")
             }

@@ -7,7 +7,7 @@ use super::merge::{self, StartPlan};
 use super::ports_conf;
 use super::sched::CpuSet;
 use super::shown::shown_path;
-use super::{Dataset, Deployment};
+use super::{ControllerFlags, Dataset, Deployment, WorkerFlags};
 use crate::args::DeploymentOptions;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -83,6 +83,37 @@ impl Deployment {
         let vms = merge::vms(&lines, &defaults, &of_vms);
         let deployment = Self { vms, datasets, strategy, wait_for_healthy, startup_timeout };
         LoadErrors::unless(deployment, [ports, config, args])
+    }
+}
+
+/// What `cluster.toml` says of the programs of a cluster without VMs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct LocalFlags {
+    pub(crate) controller: ControllerFlags,
+    pub(crate) workers: WorkerFlags,
+}
+
+impl LocalFlags {
+    /// Reads and checks the whole of a `cluster.toml`. Its `[defaults]` are for all programs; what it says
+    /// of VMs and datasets has nothing to be said of.
+    ///
+    /// # Errors
+    /// All that is wrong in the file, and whether this host's CPUs cannot be read.
+    pub(crate) fn load(path: &Path) -> Result<Self, LoadErrors> {
+        let mut faults = Faults::of_file(path);
+        let mut flags = Self::default();
+        let read = read(path).and_then(|bytes| {
+            CpuSet::of_this_process().map(|cpus| (bytes, cpus)).map_err(Reason::Unreadable)
+        });
+        match read {
+            Ok((bytes, cpus)) => {
+                let defaults = cluster_toml::parse(&bytes, &cpus, &mut faults).defaults.flags;
+                let controller = defaults.of_controller(&defaults);
+                flags = Self { controller, workers: defaults.of_worker(&defaults) };
+            }
+            Err(reason) => faults.whole(reason),
+        }
+        LoadErrors::unless(flags, [faults])
     }
 }
 

@@ -7,7 +7,7 @@ use super::datasets::{Offer, Origin};
 use super::fault::{Faults, Reason};
 use super::ports_conf::VmLine;
 use super::shown::Shown;
-use super::{Check, Health, Role, Strategy, Vm};
+use super::{Check, Flags, Health, Role, Strategy, Vm};
 use std::time::Duration;
 
 const MEMORY_MIB: u32 = 192;
@@ -62,6 +62,10 @@ fn vm(line: &VmLine, own: &Settings, defaults: &Settings) -> Option<Vm> {
         threads: threads.map(|threads| threads.value),
         sched: sched.map(|sched| sched.value),
         memlock_kib: own.memlock_kib.or(defaults.memlock_kib),
+        flags: match line.role {
+            Role::Controller => Flags::Controller(own.flags.of_controller(&defaults.flags)),
+            Role::Worker => Flags::Worker(own.flags.of_worker(&defaults.flags)),
+        },
         health: health(&own.health, &defaults.health),
         datasets: line.datasets.clone(),
     })
@@ -92,8 +96,9 @@ pub(super) fn check_vms(lines: &[VmLine], of_vms: &[VmSettings], faults: &mut Fa
                 if let Some(Lined { line, .. }) = settings.sched {
                     faults.at(line, Reason::OnlyForWorkers("sched"));
                 }
+                settings.flags.refuse_workers(faults);
             }
-            Some(_) => {}
+            Some(_) => settings.flags.refuse_controllers(faults),
         }
     }
 }

@@ -24,6 +24,12 @@ impl fmt::Display for Deployment {
             let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
+        for vm in &self.vms {
+            let flags = vm.flags.args();
+            if !flags.is_empty() {
+                writeln!(f, "flags of {}: {}", vm.name, flags.join(" "))?;
+            }
+        }
         for dataset in &self.datasets {
             let kind = if dataset.snapshot { "snapshot of" } else { "live" };
             write!(f, "dataset {}: {kind} {}", dataset.name, shown_path(&dataset.dir))?;

@@ -1,5 +1,7 @@
 //! Files in, a deployment or every fault out; what the document says, held against the code.
 
+mod flags;
+
 use super::*;
 use std::ffi::OsString;
 use std::fs;
@@ -93,12 +95,14 @@ fn without_cluster_toml_everything_has_its_default() {
         threads: None,
         sched: None,
         memlock_kib: None,
+        flags: Flags::Controller(ControllerFlags::default()),
         health,
         datasets: Vec::new(),
     };
     let worker = |n: u16| Vm {
         name: format!("worker{n}"),
         role: Role::Worker,
+        flags: Flags::Worker(WorkerFlags::default()),
         ssh_port: 2_220 + n,
         metrics_port: 3_220 + n,
         ..controller.clone()
@@ -168,6 +172,24 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
             "sched: bad value \"fifo\"; write other, batch or fifo:PRIO with 1 to 99",
         ),
         ("memlock = '1K'", "memlock: bad value \"1K\"; write 64K to 64G"),
+        (
+            "backend = 'avx1024'",
+            "backend: bad value \"avx1024\"; write portable or sha_ni_x2 or avx512_x16 or avx512_x8 or \
+             sha256_avx512_x16 or avx2_x8 or blake3_avx2_x8 or avx2_x4 or sha256_aarch64_x2 or \
+             sha512_aarch64_x2",
+        ),
+        ("reading = 'mmap'", "reading: bad value \"mmap\"; write auto or uring or plain"),
+        ("drop_behind = 'yes'", "drop_behind: bad value \"yes\"; write true or false"),
+        ("report_every = '5G'", "report_every: bad value \"5G\"; write 1K to 4G"),
+        ("report_every = 4096", "report_every: bad value 4096; write in quotes 1K to 4G"),
+        (
+            "cross_check = '1/0'",
+            "cross_check: bad value \"1/0\"; write 1/N with N from 1 to 4294967295",
+        ),
+        (
+            "cross_check = 100",
+            "cross_check: bad value 100; write in quotes 1/N with N from 1 to 4294967295",
+        ),
         ("health = 'protocol'", "health: bad value \"protocol\"; write a table"),
         ("health.check = 'ssh'", "check: bad value \"ssh\"; write protocol"),
         (
@@ -187,7 +209,8 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
         ),
         (
             "mem = '1G'",
-            "unknown key \"mem\"; keys are memory, cpus, cpuset, threads, sched, memlock, health",
+            "unknown key \"mem\"; keys are memory, cpus, cpuset, threads, sched, memlock, backend, \
+             reading, drop_behind, report_every, cross_check, health",
         ),
     ] {
         let want = format!("3: {want}");

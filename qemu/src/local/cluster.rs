@@ -2,6 +2,7 @@
 //! it says that it listens, then the workers, until the controller says that they are there.
 
 use super::error::Error;
+use crate::deployment::LocalFlags;
 use crate::run_dir::RunDir;
 use crate::say::{indented, say};
 use crate::supervise::{Console, Event, Program, ProgramId, Restart, Supervisor, describe};
@@ -29,6 +30,7 @@ const REPLY_LIMIT: Duration = Duration::from_secs(2);
 pub(super) struct Cluster {
     bin_dir: PathBuf,
     workers_len: u16,
+    flags: LocalFlags,
     controller: Option<ProgramId>,
     workers: Vec<ProgramId>,
     /// Deaths before the cluster was ready.
@@ -37,9 +39,9 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// A cluster of which nothing runs yet, made of the programs in `bin_dir`.
-    pub(super) fn new(bin_dir: &Path, workers_len: u16) -> Result<Self, Error> {
+    pub(super) fn new(bin_dir: &Path, workers_len: u16, flags: LocalFlags) -> Result<Self, Error> {
         let bin_dir = std::path::absolute(bin_dir).map_err(Error::io("resolve --bin-dir"))?;
-        Ok(Self { bin_dir, workers_len, controller: None, workers: Vec::new(), deaths: 0 })
+        Ok(Self { bin_dir, workers_len, flags, controller: None, workers: Vec::new(), deaths: 0 })
     }
 
     /// Starts every process and waits until they are ready. After an error some may run:
@@ -77,10 +79,12 @@ impl Cluster {
     }
 
     fn controller_program(&self, run_dir: &RunDir) -> Program {
+        let mut args = runtime_dir_args(run_dir);
+        args.extend(self.flags.controller.args().into_iter().map(OsString::from));
         Program {
             name: "controller".into(),
             path: self.bin_dir.join("hashcluster-controller"),
-            args: runtime_dir_args(run_dir),
+            args,
             env: Vec::new(),
             console: Console::Background { log: run_dir.log("controller") },
             announces_ready: true,
@@ -91,6 +95,7 @@ impl Cluster {
         let name = format!("w{number}");
         let mut args = runtime_dir_args(run_dir);
         args.extend(["--name", &name, "--threads", "1"].map(OsString::from));
+        args.extend(self.flags.workers.args().into_iter().map(OsString::from));
         Program {
             path: self.bin_dir.join("hashcluster-worker"),
             args,
@@ -133,7 +138,8 @@ impl Cluster {
                 | ClientReply::Cancelled { .. }
                 | ClientReply::Status(_)
                 | ClientReply::Rejected { .. }
-                | ClientReply::Suspect { .. } => {}
+                | ClientReply::Suspect { .. }
+                | ClientReply::Released { .. } => {}
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Why a command of local mode did not do what was asked.
 
+use crate::deployment::LoadErrors;
 use crate::exit;
 use crate::run_dir::RunDirError;
 use ipc_socket::{ConnectError, ReceiveError};
@@ -16,6 +17,8 @@ pub(crate) enum Error {
     RunDir(RunDirError),
     /// A cluster is in the directory that a command was to have for itself.
     Occupied { run_dir: PathBuf, pid: Option<u32> },
+    /// `cluster.toml` is refused.
+    Config(LoadErrors),
     /// A program is not there, or is none.
     Program { path: PathBuf, error: io::Error },
     /// A process ended before the cluster was ready.
@@ -45,6 +48,7 @@ impl Error {
             | Self::Late { .. }
             | Self::Unreachable(_)
             | Self::Answer(_) => exit::NOT_RUNNING,
+            Self::Config(_) => exit::USAGE,
             Self::Interrupted(_) => exit::INTERRUPTED,
             Self::Command { error, .. } if error.kind() == io::ErrorKind::NotFound => {
                 exit::NOT_FOUND
@@ -70,6 +74,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RunDir(error) => error.fmt(f),
+            Self::Config(errors) => errors.fmt(f),
             Self::Occupied { run_dir, pid } => {
                 let run_dir = run_dir.display();
                 write!(f, "a cluster already runs in {run_dir}{}; ", of_pid(*pid))?;

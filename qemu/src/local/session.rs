@@ -3,6 +3,7 @@
 use super::cluster::{Cluster, report};
 use super::error::{Error, of_pid};
 use crate::args::StartOptions;
+use crate::deployment::LocalFlags;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::{indented, say};
 use crate::supervise::{Caught, Console, Event, Program, ProgramId, Restart, Signals, Supervisor};
@@ -31,7 +32,7 @@ struct Session {
 /// Starts a cluster and stays until a signal.
 pub(crate) fn up(options: &StartOptions) -> Result<ExitCode, Error> {
     let signals = Signals::block().map_err(Error::io("block signals"))?;
-    let cluster = Cluster::new(&bin_dir(options)?, workers_len(options))?;
+    let cluster = Cluster::new(&bin_dir(options)?, workers_len(options), flags(options)?)?;
     let path = run_dir::or_default(options.run_dir.as_deref());
     let run_dir = match RunDir::claim(&path) {
         Ok(run_dir) => run_dir,
@@ -53,7 +54,7 @@ pub(crate) fn up(options: &StartOptions) -> Result<ExitCode, Error> {
 /// Starts a cluster, runs `command` with it, and stops it.
 pub(crate) fn run(options: &StartOptions, command: &[OsString]) -> Result<ExitCode, Error> {
     let signals = Signals::block().map_err(Error::io("block signals"))?;
-    let cluster = Cluster::new(&bin_dir(options)?, workers_len(options))?;
+    let cluster = Cluster::new(&bin_dir(options)?, workers_len(options), flags(options)?)?;
     let run_dir = match &options.run_dir {
         None => RunDir::private(),
         Some(path) => match RunDir::claim(path) {
@@ -175,6 +176,14 @@ fn workers_len(options: &StartOptions) -> u16 {
         u16::try_from(cores).unwrap_or(u16::MAX).min(crate::args::WORKERS_MAX)
     };
     options.workers.unwrap_or_else(cores)
+}
+
+fn flags(options: &StartOptions) -> Result<LocalFlags, Error> {
+    let config = options.config.as_deref();
+    config.map_or_else(
+        || Ok(LocalFlags::default()),
+        |path| LocalFlags::load(path).map_err(Error::Config),
+    )
 }
 
 fn bin_dir(options: &StartOptions) -> Result<PathBuf, Error> {

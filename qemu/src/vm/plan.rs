@@ -114,12 +114,12 @@ impl Frame {
     /// The arguments of the controller or worker inside `vm`, one a line.
     pub(super) fn guest_args(&self, vm: &Vm) -> Vec<String> {
         match vm.role {
-            Role::Controller => self.controller_args(),
+            Role::Controller => self.controller_args(vm),
             Role::Worker => self.worker_args(vm),
         }
     }
 
-    fn controller_args(&self) -> Vec<String> {
+    fn controller_args(&self, vm: &Vm) -> Vec<String> {
         let mut args = vec![
             "--worker-socket".to_owned(),
             format!("vsock:any:{WORKER_PORT}"),
@@ -131,6 +131,7 @@ impl Frame {
         for share in &self.shares {
             args.extend(["--dataset".to_owned(), share.name.clone()]);
         }
+        args.extend(vm.flags.args());
         args
     }
 
@@ -147,6 +148,7 @@ impl Frame {
         if let Some(sched) = &vm.sched {
             args.extend(["--sched".to_owned(), sched.as_arg()]);
         }
+        args.extend(vm.flags.args());
         for (_, share) in self.shares_of(vm) {
             args.extend(["--dataset".to_owned(), format!("{0}=/data/{0}", share.name)]);
             if let Some(threads) = share.io_threads {
@@ -334,11 +336,11 @@ pub(super) fn comma(prefix: &str, path: &Path) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::{Check, Health};
+    use crate::deployment::{Check, ControllerFlags, Flags, Health, WorkerFlags};
     use std::time::Duration;
 
     #[test]
-    fn a_worker_is_told_its_datasets_and_how_many_threads_read_them_at_once() {
+    fn controller_and_worker_are_told_their_datasets_and_settings() {
         let share = |name: &str, io_threads| Share {
             name: name.to_owned(),
             root: Root::Directory("/usr".into()),
@@ -368,11 +370,22 @@ mod tests {
             threads: Some(2),
             sched: None,
             memlock_kib: None,
+            flags: Flags::Worker(WorkerFlags {
+                reading: Some("plain".to_owned()),
+                drop_behind: true,
+                ..WorkerFlags::default()
+            }),
             health,
             datasets: vec!["any".to_owned(), "disk".to_owned()],
         };
-        let want = "--name w --connect vsock:2:5000 --threads 2 --dataset any=/data/any \
+        let want = "--name w --connect vsock:2:5000 --threads 2 --reading plain \
+                    --drop-behind --dataset any=/data/any \
                     --dataset disk=/data/disk --io-threads disk=1";
         assert_eq!(frame.guest_args(&vm).join(" "), want);
+        let cross_check = "1/7".parse().ok();
+        let flags = Flags::Controller(ControllerFlags { cross_check });
+        let controller = Vm { role: Role::Controller, flags, ..vm };
+        let args = frame.guest_args(&controller).join(" ");
+        assert!(args.ends_with("--dataset other --cross-check 1/7"), "{args}");
     }
 }

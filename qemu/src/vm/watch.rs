@@ -5,7 +5,9 @@ use super::layout::{CLIENT_PORT, Layout};
 use crate::deployment::{Check, Deployment, Health};
 use ipc_proto::Blob;
 use ipc_proto::endpoint::Endpoint;
-use ipc_proto::message::{ClientIntro, ClientReply, ClientRequest, Role, Status, WorkerHealth};
+use ipc_proto::message::{
+    ClientIntro, ClientReply, ClientRequest, Role, Status, WorkerHealth, WorkerStatus,
+};
 use ipc_socket::Connection;
 use std::collections::HashMap;
 use std::fs;
@@ -129,9 +131,17 @@ fn worker(status: &Status, name: &str) -> Result<(), String> {
         None => Err("the controller does not know it".to_owned()),
         Some(worker) => match worker.health {
             WorkerHealth::Ready => Ok(()),
+            // It was so before it connected: another boot would not help either.
+            WorkerHealth::Quarantined if was_quarantined(status, worker) => Ok(()),
             WorkerHealth::Quarantined => Err("the controller gives it no more work".to_owned()),
         },
     }
+}
+
+/// Whether a worker in quarantine was there already when it connected.
+fn was_quarantined(status: &Status, worker: &WorkerStatus) -> bool {
+    let row = status.quarantined.iter().find(|row| row.worker == worker.name);
+    row.is_some_and(|row| row.age_ms >= worker.uptime_ms)
 }
 
 type Step = Box<dyn FnMut(&Mutex<Seen>) + Send>;
@@ -228,4 +238,31 @@ fn ssh_step(layout: &Layout, name: &str, command: &str, health: &Health) -> Step
         };
         seen.lock().expect("no holder panics").commands.insert(name.clone(), result);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_proto::message::QuarantineStatus;
+
+    #[test]
+    fn a_worker_that_comes_back_into_quarantine_is_not_booted_again_for_it() {
+        let judge = |health, age_ms: Option<u64>| {
+            let row =
+                |age_ms| QuarantineStatus { worker: "w1".into(), age_ms, ..Default::default() };
+            let (name, uptime_ms) = ("w1".to_owned(), 5000);
+            let status = Status {
+                workers: vec![WorkerStatus { name, health, uptime_ms, ..WorkerStatus::default() }],
+                quarantined: age_ms.into_iter().map(row).collect(),
+                ..Status::default()
+            };
+            worker(&status, "w1").is_ok()
+        };
+        assert!(judge(WorkerHealth::Ready, None));
+        assert!(!judge(WorkerHealth::Quarantined, Some(4999)), "it has just lied");
+        assert!(judge(WorkerHealth::Quarantined, Some(5000)));
+        assert!(judge(WorkerHealth::Quarantined, Some(60_000)));
+        assert!(!judge(WorkerHealth::Quarantined, None));
+        assert!(worker(&Status::default(), "w1").is_err());
+    }
 }

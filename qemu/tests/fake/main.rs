@@ -156,7 +156,8 @@ fn answer(mut client: UnixStream, ready: &Ready) {
             | ClientRequest::Piece { .. }
             | ClientRequest::Names { .. }
             | ClientRequest::Finish { .. }
-            | ClientRequest::Cancel { .. } => panic!("the supervisor opens no job"),
+            | ClientRequest::Cancel { .. }
+            | ClientRequest::Release { .. } => panic!("the supervisor opens no job"),
         };
         send(&mut client, &reply);
     }

@@ -1,13 +1,15 @@
 //! Cross-checks with real workers, and one that lies.
 
-use crate::support::{output, text};
+use crate::support::{output, text, until};
 use ipc_proto::Blob;
 use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
-use ipc_proto::message::{WorkerHealth, WorkerReply, WorkerRequest};
-use ipc_socket::Connection;
+use ipc_proto::message::{WorkerHealth, WorkerReply, WorkerRequest, WorkerStatus};
+use ipc_socket::{Connection, ReceiveError};
+use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 use system_tests::{Cluster, Options, worker_role, write_file, write_tree};
 
 /// Digests of everything below `dir`, as the usual tools print them.
@@ -23,29 +25,36 @@ fn sorted(text: &str) -> Vec<&str> {
     lines
 }
 
-/// A worker that gives a wrong digest for everything, until the controller is gone.
-fn liar(cluster: &Cluster) -> JoinHandle<()> {
+/// A connection of the worker called `liar`, ready for work.
+fn connect_liar(cluster: &Cluster) -> Connection {
     let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
     let mut worker = Connection::open(&endpoint, worker_role("liar")).unwrap();
     worker.sender.send(&WorkerReply::Credit { batches: 4 }, &[]).unwrap();
-    cluster.wait_ready(3);
-    thread::spawn(move || {
-        while let Ok((request, _)) = worker.receiver.receive::<WorkerRequest>() {
-            let reply = match request {
-                WorkerRequest::Assign { lease, attempt, work, .. } => {
-                    let outputs = Blob(vec![0xee; 32 * work.items_len()]);
-                    let (credit, busy_us, failures) = (1, 100, vec![]);
-                    WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures }
-                }
-                WorkerRequest::Revoke { .. }
-                | WorkerRequest::Heartbeat
-                | WorkerRequest::Shutdown => WorkerReply::Heartbeat,
-            };
-            if worker.sender.send(&reply, &[]).is_err() {
-                return;
+    worker
+}
+
+/// Gives a wrong digest for everything until `is_over`, or the controller is gone; how many batches
+/// it was given.
+fn lie(mut worker: Connection, is_over: impl Fn() -> bool) -> u64 {
+    let mut batches = 0;
+    worker.receiver.set_timeout(Some(Duration::from_millis(20))).unwrap();
+    loop {
+        let reply = match worker.receiver.receive::<WorkerRequest>() {
+            Ok((WorkerRequest::Assign { lease, attempt, work, .. }, _)) => {
+                batches += 1;
+                let outputs = Blob(vec![0xee; 32 * work.items_len()]);
+                let (credit, busy_us, failures) = (1, 100, vec![]);
+                WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures }
             }
+            Ok(_) => continue,
+            Err(ReceiveError::TimedOut) if is_over() => return batches,
+            Err(ReceiveError::TimedOut) => WorkerReply::Heartbeat,
+            Err(_) => return batches,
+        };
+        if worker.sender.send(&reply, &[]).is_err() {
+            return batches;
         }
-    })
+    }
 }
 
 #[test]
@@ -53,7 +62,9 @@ fn a_worker_that_lies_is_found_and_no_digest_of_it_comes_out_where_everything_is
     let dir = tempfile::tempdir().unwrap();
     let _ = write_tree(dir.path(), 400, 3000);
     let cluster = Cluster::start(Options::default());
-    let liar = liar(&cluster);
+    let worker = connect_liar(&cluster);
+    cluster.wait_ready(3);
+    let liar = thread::spawn(|| lie(worker, || false));
     let sum = output(
         cluster.hashctl().args(["sum", "-r", "--cross-check", "1/1", "."]).current_dir(dir.path()),
     );
@@ -66,7 +77,66 @@ fn a_worker_that_lies_is_found_and_no_digest_of_it_comes_out_where_everything_is
     assert_eq!(healthy.count(), 2, "who was lied about is not blamed");
     assert!(status.counters.items_contradicted > 0);
     drop(cluster);
-    liar.join().unwrap();
+    assert!(liar.join().unwrap() > 0);
+}
+
+/// Hashes everything in `dir`, all of it checked, beside a worker that lies, and holds it against the
+/// tool; how many batches the liar was given.
+fn sum_beside_a_liar(cluster: &Cluster, dir: &Path) -> u64 {
+    let worker = connect_liar(cluster);
+    until("the liar to be there", || liar_row(cluster).map(drop));
+    thread::scope(|scope| {
+        let sum = scope.spawn(|| {
+            let args = ["sum", "-r", "--cross-check", "1/1", "."];
+            output(cluster.hashctl().args(args).current_dir(dir))
+        });
+        let batches = lie(worker, || sum.is_finished());
+        let sum = sum.join().unwrap();
+        assert_eq!(sorted(&text(&sum.stdout)), sorted(&oracle("sha256sum", dir)));
+        assert_eq!((sum.status.code(), text(&sum.stderr)), (Some(0), String::new()));
+        batches
+    })
+}
+
+fn liar_row(cluster: &Cluster) -> Option<WorkerStatus> {
+    cluster.status().workers.into_iter().find(|worker| worker.name == "liar")
+}
+
+/// The liar in what `hashctl status --json` says of quarantine.
+fn quarantined(cluster: &Cluster) -> Option<Value> {
+    let status = output(cluster.hashctl().args(["status", "--json"]));
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let rows = status["quarantined"].as_array().unwrap();
+    rows.iter().find(|row| row["worker"] == "liar").cloned()
+}
+
+#[test]
+fn a_worker_that_lied_gets_no_work_when_it_comes_back_until_it_is_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = write_tree(dir.path(), 400, 3000);
+    let cluster = Cluster::start(Options::default());
+    assert!(sum_beside_a_liar(&cluster, dir.path()) > 0, "nobody knows it yet");
+    let row = quarantined(&cluster).expect("it is in quarantine");
+    assert!(row["reason"].as_str().unwrap().contains("a cross-check contradicts it"), "{row}");
+    until("the liar to leave", || liar_row(&cluster).is_none().then_some(()));
+    assert_eq!(quarantined(&cluster).expect("it stays")["connected"], false);
+
+    assert_eq!(sum_beside_a_liar(&cluster, dir.path()), 0, "it came back, and is known");
+    let logs = cluster.logs();
+    assert!(logs.contains("worker liar connects again and is given no work"), "{logs}");
+    until("the liar to leave", || liar_row(&cluster).is_none().then_some(()));
+
+    let release = || output(cluster.hashctl().args(["release", "liar"]));
+    let released = release();
+    assert_eq!(
+        (text(&released.stdout), released.status.code()),
+        ("liar is released\n".into(), Some(0))
+    );
+    assert_eq!(quarantined(&cluster), None);
+    assert!(cluster.logs().contains("worker liar is released by uid "), "{}", cluster.logs());
+    assert_eq!(release().status.code(), Some(1), "it is in no quarantine any more");
+    assert!(sum_beside_a_liar(&cluster, dir.path()) > 0, "it is given work, and lies again");
+    assert!(quarantined(&cluster).is_some());
 }
 
 #[test]

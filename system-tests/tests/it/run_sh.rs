@@ -43,6 +43,46 @@ fn one_command_hashes_and_leaves_nothing() {
 }
 
 #[test]
+fn what_cluster_toml_says_reaches_local_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "abc").unwrap();
+    let config = dir.path().join("cluster.toml");
+    let run = dir.path().join("run");
+    let text_of = "[defaults]\nbackend = 'portable'\nreading = 'plain'\nreport_every = '64M'\n\
+                   drop_behind = true\ncross_check = '1/1'\n";
+    fs::write(&config, text_of).unwrap();
+    let script_of = "\"$0\" sum file >&2 && \"$0\" status --json && ps -o args= --ppid \"$PPID\"";
+    let ran = output(
+        Command::new(bin("hashcluster-vm"))
+            .args(["local", "run", "--workers", "2", "--config"])
+            .arg(&config)
+            .args(["--", "sh", "-c", script_of])
+            .arg(bin("hashctl"))
+            .current_dir(&dir),
+    );
+    let (stdout, stderr) = (text(&ran.stdout), text(&ran.stderr));
+    assert!(ran.status.success() && stderr.starts_with("ba7816bf"), "{stderr}");
+    let (status, processes) = stdout.split_once('\n').unwrap();
+    let status: serde_json::Value = serde_json::from_str(status).unwrap();
+    assert_eq!(status["counters"]["items_checked"], 1);
+    for worker in status["workers"].as_array().unwrap() {
+        assert_eq!(worker["reading"], "plain");
+        assert_eq!(worker["backends"]["sha256"], "portable");
+    }
+    let flags = "--backend portable --reading plain --report-every 67108864 --drop-behind";
+    assert_eq!(processes.matches(flags).count(), 2, "{processes}");
+    assert_eq!(processes.matches("--cross-check 1/1").count(), 1, "{processes}");
+
+    fs::write(&config, "[defaults]\nreading = 'mmap'\n").unwrap();
+    let mut refused = script("run.sh", &run);
+    let refused = output(refused.arg("--config").arg(&config).args(["--local", "1", "status"]));
+    let want = "cluster.toml:2: reading: bad value \"mmap\"; write auto or uring or plain\n";
+    let stderr = text(&refused.stderr);
+    assert!(stderr.ends_with(want), "{stderr}");
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(2), String::new()));
+}
+
+#[test]
 fn a_cluster_is_started_once_found_mended_and_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");

@@ -1,6 +1,7 @@
 //! The inside of a VM, and who can reach it.
 
 use crate::site::{Site, until};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
@@ -49,6 +50,12 @@ fn what_cluster_toml_says_reaches_its_vm() {
         sched = "batch"
         memlock = "32M"
         health = { command = "sv status /run/service/hashcluster-worker", interval_s = 1 }
+        backend = "portable"
+        reading = "plain"
+        report_every = "64M"
+        drop_behind = true
+        [vm.controller]
+        cross_check = "1/1"
         [start]
         strategy = "sequential"
         [datasets.some]
@@ -88,6 +95,25 @@ fn what_cluster_toml_says_reaches_its_vm() {
     let sum = site.finish(site.hashctl(&["sum", "-v", "some/file"]));
     assert!(sum.stdout.starts_with("ba7816bf"), "{}", sum.stderr);
     assert!(sum.stderr.contains("by name in dataset some"), "{}", sum.stderr);
+    // Settings of the programs are on their command lines, and were taken.
+    let line = |name, program| {
+        let line = format!("tr '\\0' ' ' </proc/$(pidof {program})/cmdline");
+        site.ssh(name, &line)
+    };
+    let ours = line("worker1", "hashcluster-worker");
+    let want = "--backend portable --reading plain --report-every 67108864 --drop-behind";
+    assert!(ours.contains(want), "{ours}");
+    assert!(!line("archive", "hashcluster-worker").contains("--reading"));
+    assert!(line("controller", "hashcluster-controller").contains("--cross-check 1/1"));
+    let status = site.finish(site.hashctl(&["status", "--json"]));
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    let worker = status["workers"].as_array().unwrap().iter().find(|w| w["name"] == "worker1");
+    let worker = worker.unwrap();
+    assert_eq!(
+        (&worker["reading"], &worker["backends"]["sha256"]),
+        (&"plain".into(), &"portable".into())
+    );
+    assert_eq!(status["counters"]["items_checked"], 1);
     let mounts = site.ssh("worker1", "grep ' /data/' /proc/mounts");
     for kind in ["virtiofs ro,nosuid,nodev,noexec", "erofs ro,nosuid,nodev,noexec"] {
         assert!(mounts.contains(kind), "{mounts}");

@@ -5,32 +5,21 @@
 //! that serve an algorithm are timed against each other (`measure`), and each [`Choice`] keeps the
 //! fastest by class: the length of the messages, and whether they are many.
 //!
-//! A daemon measures when it starts ([`choose`]). Embedded in another program, this measures a family
-//! of algorithms once that has been asked to hash as much as makes the time for it small, and goes by
-//! the order of [`Backend::available`] until then.
-//!
 //! Invariant: a choice changes how long hashing takes, never a digest.
+//!
+//! Not here: when a process measures (`process`), and what an operator wants instead (`forced`).
 
+mod forced;
 mod measure;
+mod process;
 
-use super::{Backend, BackendError, Stream};
+pub use forced::{ForceError, Forced};
+pub use process::{choose, hash_many, stream};
+
+use super::Backend;
 use ipc_proto::Algorithm;
-use measure::{Case, Meter, fastest};
-use std::array;
-use std::collections::BTreeSet;
-use std::error::Error;
+use measure::{Case, fastest};
 use std::fmt;
-use std::str::FromStr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Algorithms that differ in constants only, so that one is measured for all of its family: the
-/// first.
-const FAMILIES: [&[Algorithm]; 3] = [
-    &[Algorithm::Sha256, Algorithm::Sha224],
-    &[Algorithm::Sha512, Algorithm::Sha384, Algorithm::Sha512_256],
-    &[Algorithm::Blake3],
-];
 
 /// Lengths for which the same backend is taken.
 struct Class {
@@ -58,10 +47,6 @@ const SAMPLE_MANY: usize = 16;
 
 /// What the start and end of a message cost, in bytes hashed.
 const MESSAGE_COST_LEN: usize = 64;
-
-/// How many bytes of a family's messages a process hashes before that is worth measuring, unless it
-/// asks: measuring takes about as long as a tenth of them.
-const UNMEASURED_LEN_MAX: u64 = 64 << 20;
 
 /// The backends for one family of algorithms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,15 +116,6 @@ fn is_one<B: PartialEq>(backends: &[B]) -> bool {
 }
 
 impl Choice {
-    /// What this process chose for `algorithm`.
-    ///
-    /// # Panics
-    /// If [`Backend::check`] fails.
-    #[must_use]
-    pub fn of(algorithm: Algorithm) -> Self {
-        PROCESS.choice(algorithm, 0)
-    }
-
     /// For each class another backend than this one's where a second one serves `algorithm`, and then
     /// the plainest.
     pub(super) fn other(&self, algorithm: Algorithm) -> Self {
@@ -243,140 +219,9 @@ fn hash_apart(
     }
 }
 
-/// Appends the digest of each input to `out`, in order, by the backends that are the fastest for
-/// messages like these.
-///
-/// # Panics
-/// If [`Backend::check`] fails.
-pub fn hash_many(algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
-    let len = inputs.iter().map(|input| input.len() as u64).sum();
-    PROCESS.choice(algorithm, len).hash_many(algorithm, inputs, out);
-}
-
-/// Starts a message that comes in pieces, by the backend that is the fastest for it.
-///
-/// # Panics
-/// If [`Backend::check`] fails.
-#[must_use]
-pub fn stream(algorithm: Algorithm) -> Stream {
-    Choice::of(algorithm).stream.stream(algorithm)
-}
-
-/// Makes every choice of this process now, as a daemon does that is about to work: a few
-/// milliseconds of measuring, less what is `forced`. A choice that was made before stays.
-///
-/// Gives each family of algorithms with its choice.
-///
-/// # Panics
-/// If [`Backend::check`] fails.
-pub fn choose(forced: Option<Forced>) -> [(&'static [Algorithm], Choice); FAMILIES.len()] {
-    PROCESS.choose(forced)
-}
-
-static PROCESS: Chooser = Chooser::new();
-
-/// The choices of a process.
-struct Chooser {
-    families: [Family; FAMILIES.len()],
-    /// Bytes that were hashed for no other purpose.
-    measured_len: AtomicU64,
-}
-
-struct Family {
-    choice: OnceLock<Choice>,
-    /// Bytes that were hashed without one.
-    hashed_len: AtomicU64,
-}
-
-impl Chooser {
-    const fn new() -> Self {
-        let families = [const { Family { choice: OnceLock::new(), hashed_len: AtomicU64::new(0) } };
-            FAMILIES.len()];
-        Self { families, measured_len: AtomicU64::new(0) }
-    }
-
-    fn choose(&self, forced: Option<Forced>) -> [(&'static [Algorithm], Choice); FAMILIES.len()] {
-        array::from_fn(|i| {
-            let model = FAMILIES[i][0];
-            let forced = forced.and_then(|Forced(name)| serving(model).find(|b| b.name() == name));
-            let choose = || forced.map_or_else(|| self.measure(model), Choice::by);
-            (FAMILIES[i], *self.families[i].choice.get_or_init(choose))
-        })
-    }
-
-    /// The choice for `algorithm`, of which `len` bytes are hashed next.
-    fn choice(&self, algorithm: Algorithm, len: u64) -> Choice {
-        let is_its = |algorithms: &&[Algorithm]| algorithms.contains(&algorithm);
-        let i = FAMILIES.iter().position(is_its).expect("every algorithm is in a family");
-        let Family { choice, hashed_len } = &self.families[i];
-        if let Some(choice) = choice.get() {
-            return *choice;
-        }
-        if hashed_len.fetch_add(len, Ordering::Relaxed).saturating_add(len) < UNMEASURED_LEN_MAX {
-            return Choice::by(serving(algorithm).next().expect("portable serves all"));
-        }
-        *choice.get_or_init(|| self.measure(FAMILIES[i][0]))
-    }
-
-    fn measure(&self, algorithm: Algorithm) -> Choice {
-        let whole: Vec<Backend> = serving(algorithm).collect();
-        if let [only] = whole[..] {
-            return Choice::by(only);
-        }
-        let streams: Vec<Backend> = serving(algorithm).filter(|b| b.streams()).collect();
-        let mut meter = Meter::new(algorithm);
-        let is_tree = algorithm == Algorithm::Blake3;
-        let time = |backend, case| meter.ns(backend, case);
-        let choice = Choice::measured(is_tree, &whole, &streams, time);
-        self.measured_len.fetch_add(meter.hashed_len(), Ordering::Relaxed);
-        choice
-    }
-}
-
-fn serving(algorithm: Algorithm) -> impl Iterator<Item = Backend> {
-    Backend::available().iter().copied().filter(move |backend| backend.serves(algorithm))
-}
-
-/// A backend of this machine, by its name, that is to be taken for everything that it serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Forced(&'static str);
-
-impl FromStr for Forced {
-    type Err = ForceError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Backend::check().map_err(ForceError::Backends)?;
-        let mut names = Backend::available().iter().map(|backend| backend.name());
-        names.find(|known| *known == name).map(Self).ok_or(ForceError::Missing)
-    }
-}
-
-/// A backend cannot be forced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ForceError {
-    /// There is none of that name on this machine.
-    Missing,
-    /// It is not even known which there are.
-    Backends(BackendError),
-}
-
-impl fmt::Display for ForceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => {
-                f.write_str("it is not available here; these are:")?;
-                let names: BTreeSet<_> = Backend::available().iter().map(|b| b.name()).collect();
-                names.iter().try_for_each(|name| write!(f, " {name}"))
-            }
-            Self::Backends(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Error for ForceError {}
-
 #[cfg(test)]
 mod tests {
+    use super::process::serving;
     use super::*;
     use ipc_proto::limits::NAME_LEN_MAX;
 
@@ -501,88 +346,6 @@ mod tests {
                 choice.hash_many(algorithm, &inputs, &mut got);
                 assert_eq!(got, want, "{algorithm} by {choice}");
             }
-        }
-    }
-
-    #[test]
-    fn algorithms_of_a_family_have_the_same_backends() {
-        let mut all: Vec<Algorithm> = FAMILIES.concat();
-        for family in FAMILIES {
-            for &algorithm in family {
-                let backends: Vec<_> = serving(algorithm).map(Backend::name).collect();
-                let model: Vec<_> = serving(family[0]).map(Backend::name).collect();
-                assert_eq!(backends, model, "{algorithm}");
-            }
-        }
-        all.sort_unstable();
-        assert_eq!(all, Algorithm::ALL);
-    }
-
-    /// What is measured does not depend on the machine, but for how many backends it has.
-    #[test]
-    fn a_start_measures_at_most_two_megabytes_for_each_backend() {
-        let chooser = Chooser::new();
-        chooser.choose(None);
-        let candidates = FAMILIES.iter().map(|family| serving(family[0]).count());
-        let timed: usize = candidates.filter(|&candidates| candidates > 1).sum();
-        let measured_len = chooser.measured_len.load(Ordering::Relaxed);
-        assert!(measured_len <= timed as u64 * (2 << 20), "{measured_len} for {timed}");
-        assert_eq!(measured_len == 0, timed == 0);
-        chooser.choose(None);
-        chooser.choice(Algorithm::Sha256, u64::MAX);
-        assert_eq!(chooser.measured_len.load(Ordering::Relaxed), measured_len, "only once");
-    }
-
-    #[test]
-    fn a_program_that_hashes_little_measures_nothing() {
-        let chooser = Chooser::new();
-        for algorithm in Algorithm::ALL {
-            for _ in 0..1000 {
-                let choice = chooser.choice(algorithm, 4096);
-                assert_eq!(choice, Choice::by(serving(algorithm).next().unwrap()));
-            }
-        }
-        assert_eq!(chooser.measured_len.load(Ordering::Relaxed), 0);
-        assert!(chooser.families.iter().all(|family| family.choice.get().is_none()));
-    }
-
-    #[test]
-    fn a_program_that_hashes_much_measures_that_family_once() {
-        let chooser = Chooser::new();
-        chooser.choice(Algorithm::Sha224, UNMEASURED_LEN_MAX - 1);
-        assert!(chooser.families[0].choice.get().is_none());
-        let choice = chooser.choice(Algorithm::Sha256, 1);
-        assert_eq!(chooser.families[0].choice.get(), Some(&choice));
-        assert_eq!(chooser.choice(Algorithm::Sha224, 1 << 40), choice);
-        assert!(chooser.families[1..].iter().all(|family| family.choice.get().is_none()));
-        let is_measured = chooser.measured_len.load(Ordering::Relaxed) > 0;
-        assert_eq!(is_measured, serving(Algorithm::Sha256).count() > 1);
-    }
-
-    #[test]
-    fn a_forced_backend_does_all_that_it_serves() {
-        for &backend in Backend::available() {
-            let forced: Forced = backend.name().parse().unwrap();
-            for (algorithms, choice) in Chooser::new().choose(Some(forced)) {
-                let mut named = serving(algorithms[0]).filter(|b| b.name() == backend.name());
-                if let Some(named) = named.next() {
-                    assert_eq!(choice, Choice::by(named), "{algorithms:?}");
-                    assert_eq!(choice.to_string(), backend.name());
-                }
-            }
-        }
-        let forced = Some(Forced("portable"));
-        let chooser = Chooser::new();
-        chooser.choose(forced);
-        assert_eq!(chooser.measured_len.load(Ordering::Relaxed), 0, "nothing is left to measure");
-    }
-
-    #[test]
-    fn a_backend_that_is_not_there_cannot_be_forced() {
-        for name in ["", "fast", "Portable", "neon_x2"] {
-            let text = name.parse::<Forced>().unwrap_err().to_string();
-            assert!(text.starts_with("it is not available here; these are: "), "{text}");
-            assert!(Backend::available().iter().all(|b| text.contains(b.name())), "{text}");
         }
     }
 

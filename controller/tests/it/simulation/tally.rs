@@ -12,6 +12,8 @@ pub(super) struct Tally {
     pub(super) hangs: u64,
     pub(super) stale: u64,
     pub(super) quarantined: u64,
+    pub(super) back_in_quarantine: u64,
+    pub(super) released: u64,
     pub(super) merges: u64,
     pub(super) closed_clients: u64,
     pub(super) waited_windows: u64,
@@ -40,7 +42,7 @@ impl Tally {
         assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 
-    fn counts(&self) -> [u64; 23] {
+    fn counts(&self) -> [u64; 25] {
         [
             self.resolved,
             self.failed,
@@ -51,6 +53,8 @@ impl Tally {
             self.hangs,
             self.stale,
             self.quarantined,
+            self.back_in_quarantine,
+            self.released,
             self.merges,
             self.closed_clients,
             self.waited_windows,
@@ -68,7 +72,7 @@ impl Tally {
         ]
     }
 
-    fn counts_mut(&mut self) -> [&mut u64; 23] {
+    fn counts_mut(&mut self) -> [&mut u64; 25] {
         [
             &mut self.resolved,
             &mut self.failed,
@@ -79,6 +83,8 @@ impl Tally {
             &mut self.hangs,
             &mut self.stale,
             &mut self.quarantined,
+            &mut self.back_in_quarantine,
+            &mut self.released,
             &mut self.merges,
             &mut self.closed_clients,
             &mut self.waited_windows,

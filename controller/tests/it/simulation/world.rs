@@ -2,6 +2,7 @@
 
 mod judge;
 mod progress;
+mod quarantine;
 
 use super::model::{self, FileNumber, Random};
 use super::tally::Tally;
@@ -16,6 +17,9 @@ use std::time::Duration;
 
 /// What the controller knows.
 const DATASETS: [&str; 2] = ["everywhere", "rare"];
+
+/// The user who may release workers.
+const ADMINISTRATOR: u32 = 0;
 
 const STEPS: u64 = 400;
 const WORKERS_MAX: u64 = 6;
@@ -75,6 +79,8 @@ pub(super) struct World {
     next_file: u64,
     /// Whether the worker of this name gives wrong outputs at times, and everything is checked.
     liar: Option<u64>,
+    /// Who gave a wrong answer and was not released.
+    quarantined: BTreeSet<u64>,
     calm: bool,
     traced: bool,
     tally: Tally,
@@ -106,6 +112,7 @@ impl World {
             next_id: 0,
             next_file: seed * 1000,
             liar,
+            quarantined: BTreeSet::new(),
             calm: false,
             traced: false,
             tally: Tally::default(),
@@ -194,7 +201,8 @@ impl World {
                 let client = ClientId(self.new_id());
                 self.clients.insert(client, Client::default());
                 let uid = u32::try_from(self.random.below(3)).expect("small");
-                self.step(Event::ClientJoined { client, uid, pid: 1 });
+                let administers = uid == ADMINISTRATOR;
+                self.step(Event::ClientJoined { client, uid, pid: 1, administers });
             }
             25..40 => self.open_job(),
             40..42 => self.cancel_job(),
@@ -207,6 +215,7 @@ impl World {
             }
             43 => self.say_nonsense(),
             44 => self.lie_about_progress(),
+            45..48 => self.release_worker(),
             _ => {}
         }
     }
@@ -499,6 +508,9 @@ impl World {
                 request.check().expect("what is sent fits the protocol");
                 assert_eq!(request.descriptors_len(), files.len());
                 if let Some(worker) = self.workers.get_mut(&id) {
+                    let is_work = matches!(request, WorkerRequest::Assign { .. });
+                    let is_quarantined = self.quarantined.contains(&worker.name);
+                    assert!(!is_work || !is_quarantined, "seed {}: w{}", self.seed, worker.name);
                     Self::take_request(&mut self.tally, &self.reported, worker, request, files);
                 }
             }
@@ -509,9 +521,10 @@ impl World {
             Action::CloseWorker(worker, _) => {
                 lost.insert(worker);
             }
-            Action::Quarantined(worker, _) => {
-                self.tally.quarantined += 1;
-                self.distrust(worker);
+            Action::Quarantined(worker, fault) => self.take_quarantine(&worker, fault),
+            Action::BackInQuarantine { worker, .. } => self.take_back_in_quarantine(&worker),
+            Action::ReleaseAsked { worker, uid, outcome } => {
+                self.take_release(&worker, uid, outcome);
             }
         }
     }

@@ -112,7 +112,7 @@ impl World {
             reply @ ClientReply::Suspect { .. } => {
                 panic!("seed {seed}: where one lies all is checked: {reply:?}")
             }
-            ClientReply::Status(_) | ClientReply::Ready { .. } => {}
+            ClientReply::Status(_) | ClientReply::Ready { .. } | ClientReply::Released { .. } => {}
         }
     }
 }

@@ -87,9 +87,8 @@ impl World {
         }
     }
 
-    /// Nothing counts any more that depends on what `worker` said.
-    pub(super) fn distrust(&mut self, worker: WorkerId) {
-        let Some(name) = self.workers.get(&worker).map(|worker| worker.name) else { return };
+    /// Nothing counts any more that depends on what the worker of this name said.
+    pub(super) fn distrust(&mut self, name: u64) {
         for points in self.reported.values_mut() {
             if let Some(first) = points.iter().position(|(by, _)| *by == name) {
                 points.truncate(first);

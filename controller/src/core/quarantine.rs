@@ -1,0 +1,160 @@
+//! Who is given no more work, since when, and why.
+//!
+//! Kept by name. Who gave a wrong answer stays, however often it connects anew, until an operator
+//! releases it. Who was only late stays until its connection ends: what held it up may end with that.
+//!
+//! Invariants:
+//! - at most [`QUARANTINED_MAX`] names stay, and none is dropped to make room for another;
+//! - if one more would have to stay, nobody who connects from then on is given work: it could be that
+//!   one. Only a new start of the controller ends this, as nobody knows then whom to release.
+
+use super::fault::Fault;
+use super::limits::QUARANTINED_MAX;
+use super::{Action, Core, WorkerId};
+use ipc_proto::message::{ClientReply, QuarantineStatus, ReleaseOutcome};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Why somebody is in quarantine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case {
+    pub(super) fault: Fault,
+    pub(super) since: Duration,
+}
+
+impl Case {
+    /// Whether it outlives the connection.
+    const fn stays(&self) -> bool {
+        self.fault.is_wrong_answer()
+    }
+}
+
+/// What a fault has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// Nothing.
+    None,
+    /// Why it is in quarantine.
+    Case,
+    /// That it is.
+    Quarantined,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Quarantine {
+    cases: BTreeMap<Rc<str>, Case>,
+    /// Whether somebody should have stayed for whom there was no room.
+    is_overrun: bool,
+}
+
+impl Quarantine {
+    pub(super) fn len(&self) -> usize {
+        self.cases.len()
+    }
+
+    fn put(&mut self, now: Duration, name: &Rc<str>, fault: Fault, is_connected: bool) -> Change {
+        let known = self.cases.get(name).copied();
+        let mut case = Case { fault, since: known.map_or(now, |known| known.since) };
+        if known.is_some_and(|known| known.stays() || !case.stays()) {
+            return Change::None;
+        }
+        if case.stays()
+            && self.cases.values().filter(|case| case.stays()).count() >= QUARANTINED_MAX
+        {
+            self.is_overrun = true;
+            case.fault = Fault::Unnamed;
+        }
+        if is_connected || case.stays() {
+            self.cases.insert(Rc::clone(name), case);
+        }
+        if known.is_some() { Change::Case } else { Change::Quarantined }
+    }
+
+    /// What there is against a worker that connects.
+    fn meet(&mut self, now: Duration, name: &str) -> Option<Case> {
+        if self.is_overrun && !self.cases.contains_key(name) {
+            self.cases.insert(Rc::from(name), Case { fault: Fault::Unnamed, since: now });
+        }
+        self.cases.get(name).copied()
+    }
+
+    /// A worker's connection ended.
+    pub(super) fn leave(&mut self, name: &str) {
+        if self.cases.get(name).is_some_and(|case| !case.stays()) {
+            self.cases.remove(name);
+        }
+    }
+
+    /// One row for each, by name.
+    pub(super) fn status(
+        &self,
+        now: Duration,
+        rows_max: usize,
+        is_connected: impl Fn(&str) -> bool,
+    ) -> Vec<QuarantineStatus> {
+        let row = |(name, case): (&Rc<str>, &Case)| QuarantineStatus {
+            worker: name.to_string(),
+            reason: case.fault.to_string(),
+            age_ms: super::millis(now.saturating_sub(case.since)),
+            connected: is_connected(name),
+        };
+        self.cases.iter().take(rows_max).map(row).collect()
+    }
+}
+
+impl<F: Clone> Core<F> {
+    /// Whether a worker of this name, which connects, may be given work; if not, that is told.
+    pub(super) fn admits(&mut self, name: &str) -> bool {
+        let Some(Case { fault, since }) = self.quarantine.meet(self.now, name) else { return true };
+        let age = self.now.saturating_sub(since);
+        self.actions.push(Action::BackInQuarantine { worker: name.to_owned(), fault, age });
+        false
+    }
+
+    /// Gives `worker` no more work, and what it holds to others.
+    pub(super) fn quarantine(&mut self, worker: WorkerId, fault: Fault) {
+        if let Some(name) = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name)) {
+            self.quarantine_name(&name, fault);
+        }
+    }
+
+    /// Gives the worker called `name`, which may have left, no more work, and what it holds to others.
+    pub(super) fn quarantine_name(&mut self, name: &Rc<str>, fault: Fault) {
+        let worker = self.fleet.id_of(name);
+        let change = self.quarantine.put(self.now, name, fault, worker.is_some());
+        if change == Change::None {
+            return;
+        }
+        self.actions.push(Action::Quarantined(name.to_string(), fault));
+        if change == Change::Quarantined {
+            self.counters.workers_quarantined += 1;
+            if let Some(worker) = worker {
+                self.fleet.suspend(worker);
+                self.take_back(worker);
+            }
+            self.distrust(name);
+        }
+    }
+
+    /// An operator, or somebody who is none, wants the worker called `name` to be given work again.
+    pub(super) fn release(&mut self, client: super::ClientId, name: &str) {
+        let Some(asker) = self.clients.get(&client) else { return };
+        let outcome = if !asker.administers {
+            ReleaseOutcome::Forbidden
+        } else if self.quarantine.cases.remove(name).is_some() {
+            ReleaseOutcome::Released
+        } else {
+            ReleaseOutcome::NotQuarantined
+        };
+        if outcome == ReleaseOutcome::Released
+            && let Some(worker) = self.fleet.id_of(name)
+        {
+            self.fleet.resume(worker);
+        }
+        let (worker, uid) = (name.to_owned(), asker.uid);
+        self.actions.push(Action::ReleaseAsked { worker: worker.clone(), uid, outcome });
+        self.actions.push(Action::ToClient(client, ClientReply::Released { worker, outcome }));
+    }
+}

@@ -1,0 +1,49 @@
+//! Workers in quarantine: nobody gives them work, however often they connect, until they are released.
+
+use super::{ADMINISTRATOR, World};
+use hashcluster_controller::core::{Event, Fault};
+use ipc_proto::message::{ClientRequest, ReleaseOutcome};
+
+impl World {
+    /// Somebody, who may or may not, releases a worker that is in quarantine, or one that is not.
+    pub(super) fn release_worker(&mut self) {
+        let Some(client) = Self::pick(&mut self.random, &self.clients) else { return };
+        let mut names: Vec<u64> = self.quarantined.iter().copied().collect();
+        names.push(999);
+        let name = names[self.random.index(names.len())];
+        let request = ClientRequest::Release { worker: format!("w{name}") };
+        self.step(Event::ClientSaid(client, request, Vec::new()));
+    }
+
+    pub(super) fn take_quarantine(&mut self, worker: &str, fault: Fault) {
+        let name = number(worker);
+        self.tally.quarantined += 1;
+        self.distrust(name);
+        if matches!(fault, Fault::WrongAnswer(_) | Fault::Contradicted) {
+            self.quarantined.insert(name);
+        }
+    }
+
+    pub(super) fn take_back_in_quarantine(&mut self, worker: &str) {
+        let is_known = self.quarantined.contains(&number(worker));
+        assert!(is_known, "seed {}: {worker} did nothing that lasts", self.seed);
+        self.tally.back_in_quarantine += 1;
+    }
+
+    pub(super) fn take_release(&mut self, worker: &str, uid: u32, outcome: ReleaseOutcome) {
+        let want = match (uid, self.quarantined.contains(&number(worker))) {
+            (ADMINISTRATOR, true) => ReleaseOutcome::Released,
+            (ADMINISTRATOR, false) => ReleaseOutcome::NotQuarantined,
+            _ => ReleaseOutcome::Forbidden,
+        };
+        assert_eq!(outcome, want, "seed {}: {worker}, uid {uid}", self.seed);
+        if outcome == ReleaseOutcome::Released {
+            self.quarantined.remove(&number(worker));
+            self.tally.released += 1;
+        }
+    }
+}
+
+fn number(worker: &str) -> u64 {
+    worker.strip_prefix('w').and_then(|number| number.parse().ok()).expect("w and a number")
+}

@@ -1,0 +1,28 @@
+//! `hashctl release`: gives a worker work again that is in quarantine.
+
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::quote::quote;
+use crate::say::say;
+use crate::status::{ask, print};
+use ipc_proto::message::ReleaseOutcome;
+
+/// Releases the worker called `name`.
+pub(crate) fn release(config: &Config, name: &str) -> Exit {
+    let worker = quote(name.as_bytes());
+    match ask(config, |client| client.release(name)) {
+        Ok(ReleaseOutcome::Released) => print(config, &format!("{worker} is released\n")),
+        Ok(ReleaseOutcome::NotQuarantined) => {
+            say(format_args!("{worker} is not in quarantine; see hashctl status"));
+            Exit::Failure
+        }
+        Ok(ReleaseOutcome::Forbidden) => {
+            say(format_args!(
+                "only root and the controller's own user, and in front of a VM who has the token, may \
+                 release {worker}"
+            ));
+            Exit::Failure
+        }
+        Err(exit) => exit,
+    }
+}

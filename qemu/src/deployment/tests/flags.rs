@@ -1,0 +1,62 @@
+//! Settings that become flags of the programs: whose they are, and which wins.
+
+use super::*;
+use std::path::Path;
+
+#[test]
+fn flags_are_the_workers_or_the_controllers_and_the_most_specific_wins() {
+    let deployment = good(
+        PORTS,
+        "[defaults]\nbackend = 'portable'\nreading = 'plain'\ndrop_behind = true\n\
+         report_every = '64M'\ncross_check = '1/9'\n\
+         [vm.worker2]\nbackend = 'avx2_x8'\ndrop_behind = false\nreport_every = '1K'\n",
+    );
+    let seen: Vec<String> = deployment.vms.iter().map(|vm| vm.flags.args().join(" ")).collect();
+    let want = [
+        "--cross-check 1/9",
+        "--backend portable --reading plain --report-every 67108864 --drop-behind",
+        "--backend avx2_x8 --reading plain --report-every 1024",
+    ];
+    assert_eq!(seen, want);
+    let shown = deployment.to_string();
+    assert!(shown.contains("\nflags of controller: --cross-check 1/9\n"), "{shown}");
+    let own =
+        good(PORTS, "[defaults]\ncross_check = '1/9'\n[vm.controller]\ncross_check = '1/2'\n");
+    assert_eq!(own.vms[0].flags.args(), ["--cross-check", "1/2"]);
+}
+
+#[test]
+fn flags_of_another_program_are_refused() {
+    check(
+        "[vm.controller]\nbackend = 'portable'\nreading = 'auto'\ndrop_behind = true\n\
+         report_every = '1G'\n[vm.worker1]\ncross_check = '1/9'\n",
+        &[
+            "2: backend is for workers; the controller hashes nothing",
+            "3: reading is for workers; the controller hashes nothing",
+            "4: drop_behind is for workers; the controller hashes nothing",
+            "5: report_every is for workers; the controller hashes nothing",
+            "7: cross_check is for the controller; write it there, or in [defaults]",
+        ],
+    );
+}
+
+#[test]
+fn a_cluster_without_vms_has_the_flags_of_the_defaults() {
+    let load = |config: &str| {
+        let files = Files::new(b"", Some(config.as_bytes()));
+        let dir = format!("{}/", files.0.display());
+        let flags = LocalFlags::load(&files.0.join("cluster.toml"));
+        flags.map_err(|errors| errors.to_string().replace(&dir, ""))
+    };
+    let config = "[defaults]\nthreads = 9\nreading = 'plain'\ncross_check = '1/3'\n\
+                  [vm.worker1]\nbackend = 'portable'\n[datasets.d]\ndir = '/nowhere'\n";
+    let flags = load(config).unwrap();
+    assert_eq!(flags.controller.args(), ["--cross-check", "1/3"]);
+    assert_eq!(flags.workers.args(), ["--reading", "plain"]);
+    assert_eq!(
+        load("[defaults]\nreading = 1\ncolor = 2\n").unwrap_err().lines().next(),
+        Some("cluster.toml:2: reading: bad value 1; write in quotes auto or uring or plain")
+    );
+    let missing = LocalFlags::load(Path::new("/nowhere/cluster.toml")).unwrap_err();
+    assert_eq!(missing.to_string(), "/nowhere/cluster.toml: there is no such file");
+}
