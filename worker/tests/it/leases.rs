@@ -1,6 +1,6 @@
 //! Credit, revoked leases, and leaving in order.
 
-use crate::controller::{Controller, Peer, Worker, endless, file, stamp};
+use crate::controller::{Controller, Peer, Worker, endless, file, stamp, welcome};
 use ipc_proto::message::{LeaseId, Piece, Work, WorkerRequest};
 use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{Signal, kill};
@@ -17,12 +17,15 @@ fn occupy(peer: &mut Peer, endless: &File) -> LeaseId {
 }
 
 #[test]
-fn a_worker_is_ready_for_two_batches_a_thread_and_one_more() {
-    for threads in ["1", "3"] {
+fn a_worker_is_ready_for_what_fills_its_lanes_and_one_batch_more() {
+    for threads in [1, 3] {
         let controller = Controller::new();
-        let _worker = Worker::start(&controller, &["--threads", threads]);
-        let (_, credit) = controller.welcome();
-        assert_eq!(credit, 2 * threads.parse::<u16>().unwrap() + 1);
+        let _worker = Worker::start(&controller, &["--threads", &threads.to_string()]);
+        let mut peer = controller.accept();
+        let backends = peer.hello().backends;
+        let lanes = backends.iter().map(|backend| u16::from(backend.lanes)).max().unwrap();
+        peer.send(&welcome(), &[]);
+        assert_eq!(peer.credit(), lanes * threads + 1);
     }
 }
 

@@ -24,9 +24,12 @@ fn messages_get_their_digests_however_many_wait() {
         vec![pattern(INLINE_LEN_MAX)],
         vec![vec![]; FRAME_MESSAGES_MAX],
     ];
-    for algorithm in Algorithm::ALL {
+    let turns = || batches.chunks(credit.into());
+    for (algorithm, batches) in
+        Algorithm::ALL.into_iter().flat_map(|a| turns().map(move |b| (a, b)))
+    {
         let mut wanted = Vec::new();
-        for batch in batches.iter().cycle().take(credit.into()) {
+        for batch in batches {
             let lens = batch.iter().map(|message| message.len().try_into().unwrap()).collect();
             let work = Work::Messages { lens, data: batch.concat().into() };
             let lease = peer.assign(algorithm, work, &[]);
