@@ -21,11 +21,11 @@ const BUILDS: [&str; 2] = ["smoke", "smoke-once-more"];
 
 const IMAGE: [&str; 3] = ["kernel", "initrd.controller", "initrd.worker"];
 
-/// Debian's package of each source tarball, and the name by which oe-core asks for it. oe-core has
-/// the checksum.
-const SOURCES: [(&str, &str, &str); 2] = [
-    ("busybox=1:1.37.0-*", "busybox_1.37.0.orig.tar.bz2", "busybox-1.37.0.tar.bz2"),
-    ("dropbear=2025.89-*", "dropbear_2025.89.orig.tar.bz2", "dropbear-2025.89.tar.bz2"),
+/// Debian's package with each source tarball, what its version begins with, its name for the
+/// tarball, and that of oe-core, which has the checksum.
+const SOURCES: [(&str, &str, &str, &str); 2] = [
+    ("busybox", "1:1.37.0-", "busybox_1.37.0.orig.tar.bz2", "busybox-1.37.0.tar.bz2"),
+    ("dropbear", "2025.89-", "dropbear_2025.89.orig.tar.bz2", "dropbear-2025.89.tar.bz2"),
 ];
 
 pub(super) fn smoke() -> Result<(), Failure> {
@@ -85,7 +85,7 @@ fn local_conf(downloads: &Path) -> String {
 /// Puts the tarballs into `downloads` by an apt of its own, which knows newer releases' sources.
 fn find_sources(downloads: &Path) -> Result<(), Failure> {
     fs::create_dir_all(downloads).map_err(told(downloads))?;
-    if SOURCES.iter().all(|(_, _, name)| downloads.join(name).is_file()) {
+    if SOURCES.iter().all(|(.., name)| downloads.join(name).is_file()) {
         return Ok(());
     }
     let apt = downloads.join("apt");
@@ -113,14 +113,21 @@ fn find_sources(downloads: &Path) -> Result<(), Failure> {
     for (name, text) in [("sources.list", sources), ("apt.conf", conf)] {
         fs::write(apt.join(name), text).map_err(told(&apt))?;
     }
-    let apt_get = || {
-        let mut command = Command::new("apt-get");
+    let ours = |program| {
+        let mut command = Command::new(program);
         command.arg("-q").env("APT_CONFIG", apt.join("apt.conf")).current_dir(&apt);
         command
     };
-    run(apt_get().arg("update"))?;
-    for (package, file, name) in SOURCES {
-        run(apt_get().args(["source", "--tar-only", "--download-only", package]))?;
+    run(ours("apt-get").arg("update"))?;
+    for (package, version, file, name) in SOURCES {
+        let known = output(ours("apt-cache").args(["showsrc", "--only-source", package]))?;
+        let versions = known.lines().filter_map(|line| line.strip_prefix("Version: "));
+        let Some(found) = versions.filter(|found| found.starts_with(version)).last() else {
+            let what = format!("Debian has no source of {package} {version} any more");
+            return Err(Failure::Wrong(what));
+        };
+        let package = format!("{package}={found}");
+        run(ours("apt-get").args(["source", "--tar-only", "--download-only", &package]))?;
         fs::rename(apt.join(file), downloads.join(name)).map_err(told(&apt.join(file)))?;
     }
     Ok(())
