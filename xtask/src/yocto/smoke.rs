@@ -143,7 +143,7 @@ fn readable_rust(site: &Site) -> Result<PathBuf, Failure> {
     fs::create_dir_all(&copy).map_err(told(&copy))?;
     let target = "lib/rustlib/x86_64-unknown-linux-gnu";
     let mut cp = Command::new("bash");
-    let line = format!("cp -a --parents -t \"$1\" bin/cargo bin/rustc lib/*.so {target}");
+    let line = format!("cp -a --parents -t \"$1\" bin/cargo bin/rustc lib/*.so* {target}");
     run(cp.args(["-euc", &line, "cp"]).arg(&copy).current_dir(&sysroot))?;
     Ok(copy)
 }
