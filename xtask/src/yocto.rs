@@ -7,6 +7,7 @@
 mod bitbake;
 mod check;
 mod crates;
+mod licenses;
 mod promises;
 mod python;
 mod smoke;
@@ -21,7 +22,7 @@ pub(crate) const USAGE: &str = "\
 Usage: cargo xtask yocto COMMAND
 
   check [--tree DIR] [CHECK]…  what the package registries are enough for; DIR instead of this tree
-  crates                       writes the recipes' list of crates from Cargo.lock
+  crates                       writes the recipes' list of crates and licences from Cargo.lock
   parse                        bitbake reads the layer: no error, no warning of ours
   dry-run                      bitbake plans the images for qemux86-64 and qemuarm64
   smoke                        builds both images with this host's compilers, twice, and compares

@@ -3,10 +3,11 @@
 //! our recipes are real.
 
 use super::bitbake::{Site, line_with, told};
+use super::crates;
 use super::promises::{WORKER_BYTES_MAX, check_files, check_shadow};
 use crate::packages;
 use crate::tools::{Failure, output, root, run};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -122,7 +123,7 @@ fn find_sources(downloads: &Path) -> Result<(), Failure> {
     for (package, version, file, name) in SOURCES {
         let known = output(ours("apt-cache").args(["showsrc", "--only-source", package]))?;
         let versions = known.lines().filter_map(|line| line.strip_prefix("Version: "));
-        let Some(found) = versions.filter(|found| found.starts_with(version)).last() else {
+        let Some(found) = versions.rev().find(|found| found.starts_with(version)) else {
             let what = format!("Debian has no source of {package} {version} any more");
             return Err(Failure::Wrong(what));
         };
@@ -180,8 +181,21 @@ fn check_promises(image: &Path) -> Result<(), Failure> {
         let files = check_files(&cpio(&initrd, "--list --verbose")?)?;
         check_shadow(&cpio(&initrd, "--extract --to-stdout etc/shadow ./etc/shadow")?)?;
         println!("{role}: {bytes} bytes, {files} files, as promised");
+        println!("{role}: {}", check_sbom(image, role)?.trim_end());
     }
     Ok(())
+}
+
+/// Every package of the image, and every crate of its program, is in the SBOM with its licence.
+fn check_sbom(image: &Path, role: &str) -> Result<String, Failure> {
+    let program = format!("hashcluster-{role}");
+    let crates = image.join(format!("crates.{role}"));
+    fs::write(&crates, crates::linked_with(&program, &root())?).map_err(told(&crates))?;
+    let of_image = |what| image.join(format!("hashcluster-image-{role}-{MACHINE}.rootfs.{what}"));
+    let mut sbom = Command::new("python3");
+    sbom.arg(root().join("xtask/yocto/sbom.py"));
+    sbom.args([of_image("spdx.json"), of_image("manifest")]).arg(program);
+    output(sbom.stdin(File::open(&crates).map_err(told(&crates))?))
 }
 
 fn cpio(initrd: &Path, args: &str) -> Result<String, Failure> {
