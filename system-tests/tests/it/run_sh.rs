@@ -95,9 +95,14 @@ fn the_example_client_talks_to_the_real_controller() {
 
 /// `qemu/setup.sh` in a tree of its own, as it is asked which image VMs boot.
 fn image_of(tree: &Path, options: &[&str]) -> std::process::Output {
+    output(setup(tree, options).env_remove("HASHCLUSTER_IMAGE"))
+}
+
+fn setup(tree: &Path, options: &[&str]) -> Command {
     let mut setup = Command::new(tree.join("qemu/setup.sh"));
     setup.env("HASHCLUSTER_CACHE", tree.join("cache")).arg("--dry-run");
-    output(setup.args(options).arg("/nonexistent"))
+    setup.args(options).arg("/nonexistent");
+    setup
 }
 
 #[test]
@@ -124,4 +129,12 @@ fn an_image_that_kas_built_is_preferred_and_only_one_for_this_processor() {
         assert!(text(&found.stdout).contains(&want), "{}", text(&found.stdout));
     }
     assert!(!text(&image_of(dir.path(), &["--image", "dev"]).stdout).contains("deploy/images"));
+    // The environment says it where no option does.
+    let asked = |value: &str, options: &[&str]| {
+        let found = output(setup(dir.path(), options).env("HASHCLUSTER_IMAGE", value));
+        text(&found.stdout)
+    };
+    assert!(!asked("dev", &[]).contains("deploy/images"));
+    assert!(asked("/some/dir", &[]).contains("--image=/some/dir\n"));
+    assert!(asked("/some/dir", &["--image", "yocto"]).contains(&want));
 }

@@ -6,7 +6,8 @@ use super::bitbake::{Site, line_with, told};
 use super::crates;
 use super::promises::{WORKER_BYTES_MAX, check_files, check_shadow};
 use crate::packages;
-use crate::tools::{Failure, output, root, run};
+use crate::release;
+use crate::tools::{Failure, cargo, output, root, run};
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ const SOURCES: [(&str, &str, &str, &str); 2] = [
     ("dropbear", "2025.89-", "dropbear_2025.89.orig.tar.bz2", "dropbear-2025.89.tar.bz2"),
 ];
 
-pub(super) fn smoke() -> Result<(), Failure> {
+/// Gives the directory of the image.
+pub(super) fn smoke() -> Result<PathBuf, Failure> {
     let site = Site::find("smoke")?;
     packages::ensure(packages::FOR_SMOKE)?;
     let downloads = site.work.join("downloads");
@@ -55,7 +57,15 @@ pub(super) fn smoke() -> Result<(), Failure> {
         }
     }
     println!("two builds are equal; boot one with\n    ./run.sh --image {}", images[0].display());
-    Ok(())
+    Ok(images.swap_remove(0))
+}
+
+/// And all tests in VMs on what was built.
+pub(super) fn smoke_and_boot() -> Result<(), Failure> {
+    let image = smoke()?;
+    let bin_dir = release::build()?;
+    let mut tests = cargo(&["test", "-p", "system-tests", "--test", "vm"]);
+    run(tests.env("HASHCLUSTER_BIN_DIR", bin_dir).env("HASHCLUSTER_IMAGE", image))
 }
 
 /// Nothing changes for who adds the layer and does not choose its distro.
