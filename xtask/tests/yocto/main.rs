@@ -131,6 +131,8 @@ fn a_repository_without_its_commit_is_refused() {
 fn a_choice_of_the_menu_that_leads_nowhere_is_refused() {
     let lost = |tree: &Tree| fs::remove_file(tree.0.join("kas/disk.yml")).unwrap();
     check("kas", lost, "there is no kas/disk.yml");
+    let other = |tree: &Tree| tree.edit("kas/Kconfig", "kas/debug.yml", "kas/disk.yml");
+    check("kas", other, "DEBUG leads to ['kas/disk.yml'] instead of kas/debug.yml");
 }
 
 #[test]
