@@ -8,7 +8,8 @@ use super::promises::{WORKER_BYTES_MAX, check_files, check_shadow};
 use crate::packages;
 use crate::release;
 use crate::tools::{Failure, cargo, output, root, run};
-use std::fs::{self, File};
+use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -199,13 +200,18 @@ fn check_promises(image: &Path) -> Result<(), Failure> {
 /// Every package of the image, and every crate of its program, is in the SBOM with its licence.
 fn check_sbom(image: &Path, role: &str) -> Result<String, Failure> {
     let program = format!("hashcluster-{role}");
-    let crates = image.join(format!("crates.{role}"));
-    fs::write(&crates, crates::linked_with(&program, &root())?).map_err(told(&crates))?;
+    let crates = crates::linked_with(&program, &root())?;
+    // It is shorter than what a pipe holds.
+    let piped = io::pipe().and_then(|(reader, mut writer)| {
+        writer.write_all(crates.as_bytes())?;
+        Ok(reader)
+    });
+    let piped = piped.map_err(|error| Failure::Wrong(format!("a pipe: {error}")))?;
     let of_image = |what| image.join(format!("hashcluster-image-{role}-{MACHINE}.rootfs.{what}"));
     let mut sbom = Command::new("python3");
     sbom.arg(root().join("xtask/yocto/sbom.py"));
     sbom.args([of_image("spdx.json"), of_image("manifest")]).arg(program);
-    output(sbom.stdin(File::open(&crates).map_err(told(&crates))?))
+    output(sbom.stdin(piped))
 }
 
 fn cpio(initrd: &Path, args: &str) -> Result<String, Failure> {
