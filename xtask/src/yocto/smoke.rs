@@ -76,7 +76,10 @@ pub(super) fn layer_check() -> Result<(), Failure> {
     let layer = root().join("meta-hashcluster").display().to_string();
     let program = site.oe_core.join("scripts/yocto-check-layer");
     let said = site.run_in(&build, &program, &["-n", &layer])?;
-    println!("{}", line_with(&said, "PASS"));
+    match said.lines().find(|line| line.ends_with("meta-hashcluster ... PASS")) {
+        Some(line) => println!("{line}"),
+        None => return Err(Failure::Wrong("yocto-check-layer ended and did not say PASS".into())),
+    }
     Ok(())
 }
 
