@@ -12,7 +12,8 @@
 #
 #   --ports FILE         the VMs, instead of ports.conf; --config FILE: instead of cluster.toml
 #   --dataset NAME=DIR   let the VMs see DIR, live and read-only; --snapshot: as it is at the start
-#   --image dev|yocto|DIR  what the VMs boot [default: the Yocto image if one was built, else dev]
+#   --image dev|yocto|DIR  what the VMs boot [default: the one that HASHCLUSTER_IMAGE says, else the
+#                        Yocto image if one was built, else dev]
 #   --accel auto|kvm|tcg   what runs them [default: auto, finds out whether KVM works here]
 #   --run-dir DIR        sockets and logs; --state-dir DIR: keys and the controller's disk
 #   --dry-run            print the command lines, start nothing

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes what VMs need on this host, and prints it as options of hashcluster-vm, one a line.
 # Usage: qemu/setup.sh [--dry-run] [--image dev|yocto|DIR] BINDIR
-# --dry-run makes nothing and prints the options as they would be.
+# --dry-run makes nothing and prints the options as they would be. Without --image it is the one that
+# HASHCLUSTER_IMAGE says, in the same words, else the Yocto image if one was built, else dev.
 set -euo pipefail
 
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
@@ -9,7 +10,7 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 export HASHCLUSTER_CACHE=${HASHCLUSTER_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set, HASHCLUSTER_CACHE neither}/.cache}/hashcluster}
 cache=$HASHCLUSTER_CACHE
 
-usage() { sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}"; }
 
 # The image that kas built last, if there is one: what runs here is x86-64.
 yocto_image() {
@@ -21,7 +22,7 @@ yocto_image() {
 }
 
 main() {
-  local dry_run=() image='' dir name value
+  local dry_run=() image=${HASHCLUSTER_IMAGE:-} dir name value
   while [[ ${1:-} == -* ]]; do
     case $1 in
       --dry-run) dry_run=(--dry-run) ;;

@@ -7,6 +7,7 @@
 mod bitbake;
 mod check;
 mod crates;
+mod licenses;
 mod promises;
 mod python;
 mod smoke;
@@ -21,10 +22,11 @@ pub(crate) const USAGE: &str = "\
 Usage: cargo xtask yocto COMMAND
 
   check [--tree DIR] [CHECK]…  what the package registries are enough for; DIR instead of this tree
-  crates                       writes the recipes' list of crates from Cargo.lock
+  crates                       writes the recipes' list of crates and licences from Cargo.lock
   parse                        bitbake reads the layer: no error, no warning of ours
   dry-run                      bitbake plans the images for qemux86-64 and qemuarm64
-  smoke                        builds both images with this host's compilers, twice, and compares
+  smoke [--vm]                 builds both images with this host's compilers, twice, and compares;
+                               with --vm all tests in VMs are run on one of them
   layer-check                  yocto-check-layer: nobody's builds change who does not ask for it
 
 The last four take oe-core from OE_CORE_DIR and bitbake from BITBAKE_DIR, and work in
@@ -59,7 +61,8 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Error> {
         ["crates"] => Ok(crates::write(&root())?),
         ["parse"] => Ok(bitbake::parse()?),
         ["dry-run"] => Ok(bitbake::dry_run()?),
-        ["smoke"] => Ok(smoke::smoke()?),
+        ["smoke"] => Ok(smoke::smoke().map(drop)?),
+        ["smoke", "--vm"] => Ok(smoke::smoke_and_boot()?),
         ["layer-check"] => Ok(smoke::layer_check()?),
         ["-h" | "--help"] => {
             println!("{USAGE}");

@@ -56,18 +56,32 @@ def lock_faults(base, lock):
             yield f"{lock.name}: {name}: has no commit of 40 hexadecimal digits"
 
 
+def included(menu):
+    """The kas files of what is chosen in the menu, as `kas menu` collects them."""
+    found = (menu.syms[name].str_value for name in menu.syms if name.startswith("KAS_INCLUDE_"))
+    return [name for name in found if name]
+
+
 def menu_faults(tree):
-    """A choice of the menu that leads to no file, or a menu that kconfiglib does not read."""
+    """A choice of the menu that leads to no file or to others, or a menu that nobody can read."""
     try:
         menu = kconfiglib.Kconfig(str(tree / "kas/Kconfig"))
     except kconfiglib.KconfigError as error:
         yield f"Kconfig: {error}"
         return
+    base = included(menu)
+    if base != [f"kas/{BASE}"]:
+        yield f"Kconfig: who chooses nothing gets {base}"
     for symbol in menu.unique_defined_syms:
-        if symbol.name.startswith("KAS_INCLUDE_"):
-            for default, _ in symbol.defaults:
-                if not (tree / default.str_value).is_file():
-                    yield f"Kconfig: {symbol.name}: there is no {default.str_value}"
+        if symbol.orig_type != kconfiglib.BOOL or symbol.str_value == "y":
+            continue
+        symbol.set_value("y")
+        want = f"kas/{symbol.name.lower().replace('_', '-')}.yml"
+        if included(menu) != [*base, want]:
+            yield f"Kconfig: {symbol.name} leads to {included(menu)[1:]} instead of {want}"
+        elif not (tree / want).is_file():
+            yield f"Kconfig: {symbol.name}: there is no {want}"
+        menu.unset_values()
 
 
 def merge_faults(tree, files):

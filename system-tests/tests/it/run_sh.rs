@@ -135,9 +135,14 @@ fn the_example_client_talks_to_the_real_controller() {
 
 /// `qemu/setup.sh` in a tree of its own, as it is asked which image VMs boot.
 fn image_of(tree: &Path, options: &[&str]) -> std::process::Output {
+    output(setup(tree, options).env_remove("HASHCLUSTER_IMAGE"))
+}
+
+fn setup(tree: &Path, options: &[&str]) -> Command {
     let mut setup = Command::new(tree.join("qemu/setup.sh"));
     setup.env("HASHCLUSTER_CACHE", tree.join("cache")).arg("--dry-run");
-    output(setup.args(options).arg("/nonexistent"))
+    setup.args(options).arg("/nonexistent");
+    setup
 }
 
 #[test]
@@ -164,4 +169,34 @@ fn an_image_that_kas_built_is_preferred_and_only_one_for_this_processor() {
         assert!(text(&found.stdout).contains(&want), "{}", text(&found.stdout));
     }
     assert!(!text(&image_of(dir.path(), &["--image", "dev"]).stdout).contains("deploy/images"));
+    // The environment says it where no option does.
+    let asked = |value: &str, options: &[&str]| {
+        let found = output(setup(dir.path(), options).env("HASHCLUSTER_IMAGE", value));
+        text(&found.stdout)
+    };
+    assert!(!asked("dev", &[]).contains("deploy/images"));
+    assert!(asked("/some/dir", &[]).contains("--image=/some/dir\n"));
+    assert!(asked("/some/dir", &["--image", "yocto"]).contains(&want));
+}
+
+#[test]
+fn the_doctor_knows_an_image_with_an_initrd_for_each_role() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = [("kernel", "k"), ("initrd.controller", "c"), ("initrd.worker", "w")];
+    for (name, content) in files {
+        fs::write(dir.path().join(name), content).unwrap();
+    }
+    let image = |digest: &str| {
+        let said = format!("digest sha256:{digest}\nkernel 1\nkind yocto\n");
+        fs::write(dir.path().join("image.txt"), said).unwrap();
+        let mut doctor = Command::new(root().join("scripts/doctor.sh"));
+        doctor.arg("--image").arg(dir.path()).arg("--run-dir").arg(dir.path().join("run"));
+        text(&output(&mut doctor).stdout)
+    };
+    // Of "kcw", cut, as the image's recipe does.
+    let digest = "e073c190d068dcd7e5b4cca107ef729844dab7c3";
+    let said = image(digest);
+    assert!(said.contains(&format!("ok    image: yocto, sha256:{digest} in ")), "{said}");
+    let said = image(&digest.replace('7', "8"));
+    assert!(said.contains("FAIL  image: ") && said.contains("-> kas build"), "{said}");
 }

@@ -1,6 +1,6 @@
 //! What stands in the way of a start: each is told, and nothing is left of it.
 
-use crate::site::{Site, copy_image, files_below, repository, until};
+use crate::site::{Site, copy_image, files_below, repository, until, worker_initrd};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -110,8 +110,8 @@ fn image_with_worker(site: &Site, text: &str) {
     // The kernel unpacks one archive after the other, each at a multiple of four; a later file
     // replaces an earlier one.
     let mut command = site.command(Path::new("bash"));
-    let append = "truncate -s %4 image/initrd && cd more && echo usr/bin/hashcluster-worker | cpio -o -H newc >>../image/initrd";
-    command.args(["-c", append]);
+    let append = "truncate -s %4 \"$0\" && cd more && echo usr/bin/hashcluster-worker | cpio -o -H newc >>\"$0\"";
+    command.args(["-c", append]).arg(worker_initrd(&site.path("image")));
     let ended = site.finish(command);
     assert!(ended.status.success(), "{}", ended.stderr);
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ impl Site {
     /// A ports file of `vms` lines, and nothing that runs.
     pub(crate) fn new(vms: usize) -> Self {
         let turn = VMS.lock().unwrap_or_else(PoisonError::into_inner);
+        set_up();
         let dir = tempfile::Builder::new().prefix("hcvm").tempdir().unwrap();
         let ports = free_ports(2 * vms);
         let lines = ports.chunks(2).map(|pair| format!("{} metrics={}\n", pair[0], pair[1]));
@@ -272,8 +274,19 @@ pub(crate) fn set_up() -> &'static [String] {
         let mut command = Command::new(repository("qemu/setup.sh"));
         let output = command.arg(bin_dir).stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+        let options = String::from_utf8(output.stdout).unwrap();
+        let options: Vec<String> = options.lines().map(str::to_owned).collect();
+        say_image(&options);
+        options
     })
+}
+
+/// Says which image is tested, whether tests pass or fail: not by a macro, whose output is kept.
+fn say_image(options: &[String]) {
+    let dir = options.iter().find_map(|line| line.strip_prefix("--image=")).unwrap();
+    let text = fs::read_to_string(Path::new(dir).join("image.txt")).unwrap();
+    let text = text.lines().collect::<Vec<_>>().join(", ");
+    let _ = writeln!(std::io::stderr(), "\nVMs boot {dir}: {text}");
 }
 
 /// The value of an option of [`set_up`].
@@ -282,13 +295,27 @@ pub(crate) fn set_up_value(option: &str) -> PathBuf {
     PathBuf::from(value.unwrap())
 }
 
-/// Copies files of the VM image into the new directory `dir`.
+/// Copies files of the VM image into the new directory `dir`; `initrd` is one for all, or one for
+/// each role.
 pub(crate) fn copy_image(dir: &Path, files: &[&str]) {
     fs::create_dir(dir).unwrap();
     let image = set_up_value("--image");
-    for file in files {
-        fs::copy(image.join(file), dir.join(file)).unwrap();
+    let by_role = ["initrd.controller", "initrd.worker"];
+    for &file in files {
+        let names = match file {
+            "initrd" if image.join(by_role[0]).exists() => &by_role[..],
+            _ => &[file],
+        };
+        for name in names {
+            fs::copy(image.join(name), dir.join(name)).unwrap();
+        }
     }
+}
+
+/// Which of a copied image's files workers boot.
+pub(crate) fn worker_initrd(dir: &Path) -> PathBuf {
+    let own = dir.join("initrd.worker");
+    if own.exists() { own } else { dir.join("initrd") }
 }
 
 pub(crate) fn repository(path: &str) -> PathBuf {

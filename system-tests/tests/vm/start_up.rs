@@ -1,6 +1,6 @@
 //! Starts that are repeated, doubled, broken off, or those of an ordinary user.
 
-use crate::site::{Site, set_up, until};
+use crate::site::{Site, copy_image, set_up, set_up_value, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -141,10 +141,8 @@ fn a_user_who_is_not_root_boots_and_hashes_files_in_place() {
         let copy = site.path("bin").join(name.trim_start_matches('-'));
         match Path::new(value) {
             dir if dir.is_dir() => {
-                fs::create_dir(&copy).unwrap();
-                for file in ["kernel", "initrd", "image.txt"] {
-                    fs::copy(dir.join(file), copy.join(file)).unwrap();
-                }
+                assert_eq!(dir, set_up_value("--image"));
+                copy_image(&copy, &["kernel", "initrd", "image.txt"]);
             }
             program if program.is_file() => drop(fs::copy(program, &copy).unwrap()),
             _ => {

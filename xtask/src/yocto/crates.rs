@@ -1,16 +1,28 @@
-//! The recipes' list of crates, which bitbake fetches each by its checksum. It is the whole of
-//! `Cargo.lock`: cargo resolves the workspace before it builds one package of it.
+//! The recipes' lists of crates, which bitbake fetches each by its checksum. It is the whole of
+//! `Cargo.lock`: cargo resolves the workspace before it builds one package of it. Licences, and
+//! which crates a program is linked with, are what `cargo tree` says; the SBOM has them from here.
 
+use super::licenses;
 use super::versions::array;
-use crate::tools::Failure;
+use crate::tools::{Failure, cargo, output};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-const LIST: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashcluster-crates.inc";
+const FOLDER: &str = "meta-hashcluster/recipes-hashcluster/hashcluster";
 const RECIPES: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashcluster.inc";
 
 /// What the fetcher calls the default registry.
 const REGISTRY: &str = concat!("crates", ".", "io");
+
+const HEADER: &str =
+    "# From Cargo.lock and what cargo says of it, by `cargo xtask yocto crates`.\n\n";
+
+/// Packages with a recipe.
+pub(super) const PROGRAMS: [&str; 3] = ["hashcluster-controller", "hashcluster-worker", "hashctl"];
+
+/// What the images are built for; crates of other systems are fetched and not linked.
+const TARGETS: [&str; 2] = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"];
 
 /// A crate of `Cargo.lock` that is not ours.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,37 +32,119 @@ struct Crate {
     checksum: String,
 }
 
+/// Names with versions, `NAME-VERSION`, and what licence each has, as an expression of SPDX.
+type Licenses = BTreeMap<String, String>;
+
 pub(super) fn write(tree: &Path) -> Result<(), Failure> {
-    let path = tree.join(LIST);
-    fs::write(&path, list(&read(tree, "Cargo.lock")?)?)
-        .map_err(|error| Failure::Wrong(format!("{}: {error}", path.display())))
+    for (name, text) in lists(tree)? {
+        let path = tree.join(FOLDER).join(name);
+        fs::write(&path, text)
+            .map_err(|error| Failure::Wrong(format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
 }
 
-/// Whether the list is that of `Cargo.lock`, and whether the recipes take all of the workspace.
+/// A line `NAME VERSION CHECKSUM LICENCE` of each crate that `program` is linked with.
+pub(super) fn linked_with(program: &str, tree: &Path) -> Result<String, Failure> {
+    let lock = crates(&read(tree, "Cargo.lock")?);
+    let linked = linked(program, tree)?;
+    let lines = lock.iter().filter_map(|Crate { name, version, checksum }| {
+        let license = linked.get(&format!("{name}-{version}"))?;
+        Some(format!("{name} {version} {checksum} {license}\n"))
+    });
+    Ok(lines.collect())
+}
+
+/// Whether the lists are those of `Cargo.lock`, and whether the recipes take all of the workspace.
 pub(super) fn check(tree: &Path) -> Result<String, Failure> {
-    let lock = read(tree, "Cargo.lock")?;
-    let (want, is) = (list(&lock)?, read(tree, LIST)?);
-    if let Some((n, is)) =
-        (1..).zip(is.lines()).find(|&(n, is)| want.lines().nth(n - 1) != Some(is))
-    {
-        let why = format!("line {n}, `{is}`, is not what Cargo.lock says");
-        return Err(Failure::Wrong(format!("{LIST}: {why}; run `cargo xtask yocto crates`")));
-    }
-    if is != want {
-        return Err(Failure::Wrong(format!("{LIST}: is cut; run `cargo xtask yocto crates`")));
+    for (name, want) in lists(tree)? {
+        let path = format!("{FOLDER}/{name}");
+        compare(&read(tree, &path)?, &want).map_err(|what| {
+            Failure::Wrong(format!("{path}: {what}; run `cargo xtask yocto crates`"))
+        })?;
     }
     let files = read(tree, RECIPES)?;
     let members = array(&read(tree, "Cargo.toml")?, "members = [")?;
-    match members.iter().find(|member| !files.split_whitespace().any(|word| word == **member)) {
-        Some(member) => Err(Failure::Wrong(format!(
-            "{RECIPES}: HASHCLUSTER_FILES lacks {member}, without which cargo reads no workspace"
-        ))),
-        None => Ok(format!("{} crates of Cargo.lock are in the list", crates(&lock).len())),
+    if let Some(member) =
+        members.iter().find(|member| !files.split_whitespace().any(|word| word == **member))
+    {
+        let what =
+            format!("HASHCLUSTER_FILES lacks {member}, without which cargo reads no workspace");
+        return Err(Failure::Wrong(format!("{RECIPES}: {what}")));
     }
+    let len = crates(&read(tree, "Cargo.lock")?).len();
+    Ok(format!("{len} crates of Cargo.lock are in the lists, with their licences"))
+}
+
+fn compare(is: &str, want: &str) -> Result<(), String> {
+    let mut lines = (1..).zip(is.lines());
+    if let Some((n, is)) = lines.find(|&(n, is)| want.lines().nth(n - 1) != Some(is)) {
+        return Err(format!("line {n}, `{is}`, is not what Cargo.lock and cargo say"));
+    }
+    if is == want { Ok(()) } else { Err("is cut".to_owned()) }
 }
 
 fn read(tree: &Path, path: &str) -> Result<String, Failure> {
     fs::read_to_string(tree.join(path)).map_err(|error| Failure::Wrong(format!("{path}: {error}")))
+}
+
+/// The lists as they should be, by the names of their files.
+fn lists(tree: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let lock = read(tree, "Cargo.lock")?;
+    let of_all = tree_of(tree, &["--workspace", "--edges=normal,build,dev", "--target=all"])?;
+    let all = list(&lock)? + &licenses_of(&crates(&lock), &of_all)?;
+    let mut lists = vec![("hashcluster-crates.inc".to_owned(), all)];
+    for program in PROGRAMS {
+        let linked = linked(program, tree)?;
+        let license = licenses::of_all(linked.values().map(String::as_str))
+            .map_err(|what| Failure::Wrong(format!("crates of {program}: {what}")))?;
+        let mut text = format!("{HEADER}LICENSE = \"{license}\"\n\nCRATES_LINKED = \"\\\n");
+        for Crate { name, version, .. } in crates(&lock) {
+            let id = format!("{name}-{version}");
+            if linked.contains_key(&id) {
+                text += &format!("    {id} \\\n");
+            }
+        }
+        lists.push((format!("{program}-crates.inc"), text + "\"\n"));
+    }
+    Ok(lists)
+}
+
+/// What a program consists of, our own packages included; macros and build scripts are not in it.
+fn linked(program: &str, tree: &Path) -> Result<Licenses, Failure> {
+    let targets = TARGETS.map(|target| format!("--target={target}"));
+    let mut args = vec!["--package", program, "--edges=normal,no-proc-macro"];
+    args.extend(targets.iter().map(String::as_str));
+    tree_of(tree, &args)
+}
+
+fn tree_of(tree: &Path, args: &[&str]) -> Result<Licenses, Failure> {
+    let mut command = cargo(&["tree", "--locked", "--quiet", "--prefix=none", "--format={p}|{l}"]);
+    let said = output(command.args(args).current_dir(tree))?;
+    Ok(said.lines().filter_map(license_of).collect())
+}
+
+/// Of a line `NAME vVERSION…|LICENCE`; what stands for a package that was shown before ends in `(*)`.
+fn license_of(line: &str) -> Option<(String, String)> {
+    let (package, license) = line.split_once('|')?;
+    let (name, version) = package.split_once(" v")?;
+    let version = version.split(' ').next()?;
+    // As older manifests have it.
+    let license = license.trim_end_matches(" (*)").replace('/', " OR ");
+    Some((format!("{name}-{version}"), license))
+}
+
+fn licenses_of(crates: &[Crate], licenses: &Licenses) -> Result<String, Failure> {
+    let mut text = "\nCRATE_LICENSES = \"\\\n".to_owned();
+    for Crate { name, version, .. } in crates {
+        match licenses.get(&format!("{name}-{version}")).map(String::as_str) {
+            None | Some("") => {
+                return Err(Failure::Wrong(format!("{name} {version} names no licence")));
+            }
+            Some(license) => text += &format!("    {name} {version} {license}; \\\n"),
+        }
+    }
+    Ok(text + "\"\n")
 }
 
 fn list(lock: &str) -> Result<String, Failure> {
@@ -58,8 +152,7 @@ fn list(lock: &str) -> Result<String, Failure> {
     if let Some(Crate { name, .. }) = crates.iter().find(|found| found.checksum.len() != 64) {
         return Err(Failure::Wrong(format!("Cargo.lock: {name} has no checksum of SHA-256")));
     }
-    let mut text =
-        "# From Cargo.lock, by `cargo xtask yocto crates`.\n\nSRC_URI += \"\\\n".to_owned();
+    let mut text = format!("{HEADER}SRC_URI += \"\\\n");
     for Crate { name, version, .. } in &crates {
         text += &format!("    crate://{REGISTRY}/{name}/{version} \\\n");
     }
@@ -108,5 +201,17 @@ mod tests {
         let text = list(&LOCK.replace("\"00\"", &format!("\"{}\"", "5a".repeat(32)))).unwrap();
         assert!(text.contains(&format!("SRC_URI[a-1.2.3.sha256sum] = \"{}\"\n", "5a".repeat(32))));
         assert!(text.contains("/a/1.2.3 \\\n\"\n"));
+    }
+
+    #[test]
+    fn a_crate_without_a_licence_is_refused() {
+        let said = "a v1.2.3 (proc-macro)|MIT/Apache-2.0\na v1.2.3|MIT/Apache-2.0 (*)\n\nb v1|\n";
+        let licenses: Licenses = said.lines().filter_map(license_of).collect();
+        let text = licenses_of(&crates(LOCK), &licenses).unwrap();
+        assert!(text.contains("    a 1.2.3 MIT OR Apache-2.0; \\\n"), "{text}");
+        let unlicensed = [Crate { name: "b".into(), version: "1".into(), ..Crate::default() }];
+        let said = licenses_of(&unlicensed, &licenses).unwrap_err().to_string();
+        assert!(said.contains("b 1 names no licence"), "{said}");
+        assert!(licenses_of(&crates(LOCK), &Licenses::new()).is_err());
     }
 }

@@ -3,10 +3,13 @@
 //! our recipes are real.
 
 use super::bitbake::{Site, line_with, told};
+use super::crates;
 use super::promises::{WORKER_BYTES_MAX, check_files, check_shadow};
 use crate::packages;
-use crate::tools::{Failure, output, root, run};
+use crate::release;
+use crate::tools::{Failure, cargo, output, root, run};
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,14 +24,15 @@ const BUILDS: [&str; 2] = ["smoke", "smoke-once-more"];
 
 const IMAGE: [&str; 3] = ["kernel", "initrd.controller", "initrd.worker"];
 
-/// Debian's package of each source tarball, and the name by which oe-core asks for it. oe-core has
-/// the checksum.
-const SOURCES: [(&str, &str, &str); 2] = [
-    ("busybox=1:1.37.0-*", "busybox_1.37.0.orig.tar.bz2", "busybox-1.37.0.tar.bz2"),
-    ("dropbear=2025.89-*", "dropbear_2025.89.orig.tar.bz2", "dropbear-2025.89.tar.bz2"),
+/// Debian's package with each source tarball, what its version begins with, its name for the
+/// tarball, and that of oe-core, which has the checksum.
+const SOURCES: [(&str, &str, &str, &str); 2] = [
+    ("busybox", "1:1.37.0-", "busybox_1.37.0.orig.tar.bz2", "busybox-1.37.0.tar.bz2"),
+    ("dropbear", "2025.89-", "dropbear_2025.89.orig.tar.bz2", "dropbear-2025.89.tar.bz2"),
 ];
 
-pub(super) fn smoke() -> Result<(), Failure> {
+/// Gives the directory of the image.
+pub(super) fn smoke() -> Result<PathBuf, Failure> {
     let site = Site::find("smoke")?;
     packages::ensure(packages::FOR_SMOKE)?;
     let downloads = site.work.join("downloads");
@@ -54,7 +58,15 @@ pub(super) fn smoke() -> Result<(), Failure> {
         }
     }
     println!("two builds are equal; boot one with\n    ./run.sh --image {}", images[0].display());
-    Ok(())
+    Ok(images.swap_remove(0))
+}
+
+/// And all tests in VMs on what was built.
+pub(super) fn smoke_and_boot() -> Result<(), Failure> {
+    let image = smoke()?;
+    let bin_dir = release::build()?;
+    let mut tests = cargo(&["test", "-p", "system-tests", "--test", "vm"]);
+    run(tests.env("HASHCLUSTER_BIN_DIR", bin_dir).env("HASHCLUSTER_IMAGE", image))
 }
 
 /// Nothing changes for who adds the layer and does not choose its distro.
@@ -64,7 +76,10 @@ pub(super) fn layer_check() -> Result<(), Failure> {
     let layer = root().join("meta-hashcluster").display().to_string();
     let program = site.oe_core.join("scripts/yocto-check-layer");
     let said = site.run_in(&build, &program, &["-n", &layer])?;
-    println!("{}", line_with(&said, "PASS"));
+    match said.lines().find(|line| line.ends_with("meta-hashcluster ... PASS")) {
+        Some(line) => println!("{line}"),
+        None => return Err(Failure::Wrong("yocto-check-layer ended and did not say PASS".into())),
+    }
     Ok(())
 }
 
@@ -85,7 +100,7 @@ fn local_conf(downloads: &Path) -> String {
 /// Puts the tarballs into `downloads` by an apt of its own, which knows newer releases' sources.
 fn find_sources(downloads: &Path) -> Result<(), Failure> {
     fs::create_dir_all(downloads).map_err(told(downloads))?;
-    if SOURCES.iter().all(|(_, _, name)| downloads.join(name).is_file()) {
+    if SOURCES.iter().all(|(.., name)| downloads.join(name).is_file()) {
         return Ok(());
     }
     let apt = downloads.join("apt");
@@ -113,14 +128,21 @@ fn find_sources(downloads: &Path) -> Result<(), Failure> {
     for (name, text) in [("sources.list", sources), ("apt.conf", conf)] {
         fs::write(apt.join(name), text).map_err(told(&apt))?;
     }
-    let apt_get = || {
-        let mut command = Command::new("apt-get");
+    let ours = |program| {
+        let mut command = Command::new(program);
         command.arg("-q").env("APT_CONFIG", apt.join("apt.conf")).current_dir(&apt);
         command
     };
-    run(apt_get().arg("update"))?;
-    for (package, file, name) in SOURCES {
-        run(apt_get().args(["source", "--tar-only", "--download-only", package]))?;
+    run(ours("apt-get").arg("update"))?;
+    for (package, version, file, name) in SOURCES {
+        let known = output(ours("apt-cache").args(["showsrc", "--only-source", package]))?;
+        let versions = known.lines().filter_map(|line| line.strip_prefix("Version: "));
+        let Some(found) = versions.rev().find(|found| found.starts_with(version)) else {
+            let what = format!("Debian has no source of {package} {version} any more");
+            return Err(Failure::Wrong(what));
+        };
+        let package = format!("{package}={found}");
+        run(ours("apt-get").args(["source", "--tar-only", "--download-only", &package]))?;
         fs::rename(apt.join(file), downloads.join(name)).map_err(told(&apt.join(file)))?;
     }
     Ok(())
@@ -136,7 +158,7 @@ fn readable_rust(site: &Site) -> Result<PathBuf, Failure> {
     fs::create_dir_all(&copy).map_err(told(&copy))?;
     let target = "lib/rustlib/x86_64-unknown-linux-gnu";
     let mut cp = Command::new("bash");
-    let line = format!("cp -a --parents -t \"$1\" bin/cargo bin/rustc lib/*.so {target}");
+    let line = format!("cp -a --parents -t \"$1\" bin/cargo bin/rustc lib/*.so* {target}");
     run(cp.args(["-euc", &line, "cp"]).arg(&copy).current_dir(&sysroot))?;
     Ok(copy)
 }
@@ -173,8 +195,26 @@ fn check_promises(image: &Path) -> Result<(), Failure> {
         let files = check_files(&cpio(&initrd, "--list --verbose")?)?;
         check_shadow(&cpio(&initrd, "--extract --to-stdout etc/shadow ./etc/shadow")?)?;
         println!("{role}: {bytes} bytes, {files} files, as promised");
+        println!("{role}: {}", check_sbom(image, role)?.trim_end());
     }
     Ok(())
+}
+
+/// Every package of the image, and every crate of its program, is in the SBOM with its licence.
+fn check_sbom(image: &Path, role: &str) -> Result<String, Failure> {
+    let program = format!("hashcluster-{role}");
+    let crates = crates::linked_with(&program, &root())?;
+    // It is shorter than what a pipe holds.
+    let piped = io::pipe().and_then(|(reader, mut writer)| {
+        writer.write_all(crates.as_bytes())?;
+        Ok(reader)
+    });
+    let piped = piped.map_err(|error| Failure::Wrong(format!("a pipe: {error}")))?;
+    let of_image = |what| image.join(format!("hashcluster-image-{role}-{MACHINE}.rootfs.{what}"));
+    let mut sbom = Command::new("python3");
+    sbom.arg(root().join("xtask/yocto/sbom.py"));
+    sbom.args([of_image("spdx.json"), of_image("manifest")]).arg(program);
+    output(sbom.stdin(piped))
 }
 
 fn cpio(initrd: &Path, args: &str) -> Result<String, Failure> {

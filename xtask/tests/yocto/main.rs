@@ -80,7 +80,7 @@ fn a_layer_for_another_release_is_refused() {
 #[test]
 fn a_list_of_crates_that_is_stale_is_refused() {
     let older = |tree: &Tree| tree.edit(CRATES, "/bincode/2.0.1 ", "/bincode/2.0.0 ");
-    check("crates", older, "/bincode/2.0.0 \\`, is not what Cargo.lock says; run `cargo xtask");
+    check("crates", older, "/bincode/2.0.0 \\`, is not what Cargo.lock and cargo say; run");
     let cut = |tree: &Tree| {
         let text = fs::read_to_string(tree.0.join(CRATES)).unwrap();
         let (all_but_last, _) = text.trim_end().rsplit_once('\n').unwrap();
@@ -131,6 +131,8 @@ fn a_repository_without_its_commit_is_refused() {
 fn a_choice_of_the_menu_that_leads_nowhere_is_refused() {
     let lost = |tree: &Tree| fs::remove_file(tree.0.join("kas/disk.yml")).unwrap();
     check("kas", lost, "there is no kas/disk.yml");
+    let other = |tree: &Tree| tree.edit("kas/Kconfig", "kas/debug.yml", "kas/disk.yml");
+    check("kas", other, "DEBUG leads to ['kas/disk.yml'] instead of kas/debug.yml");
 }
 
 #[test]
@@ -187,4 +189,84 @@ fn what_needs_bitbake_is_not_run_without_it_and_says_how() {
         assert_eq!(ended.status.code(), Some(4), "{command}: {said}");
         assert!(said.contains("not run") && said.contains("OE_CORE_DIR=…"), "{command}: {said}");
     }
+}
+
+/// An SBOM of one package, which is linked with one crate.
+const SBOM: &str = r#"{ "@graph": [
+  { "spdxId": "p", "type": "software_Package", "name": "prog", "software_packageVersion": "0.1.0",
+    "software_primaryPurpose": "install" },
+  { "spdxId": "c", "type": "software_Package", "name": "a-1.2.3+x.crate",
+    "software_packageVersion": "1.2.3+x", "software_packageUrl": "pkg:cargo/a@1.2.3%2Bx",
+    "software_primaryPurpose": "source", "verifiedUsing": [{ "hashValue": "5a" }] },
+  { "spdxId": "l", "type": "simplelicensing_LicenseExpression",
+    "simplelicensing_licenseExpression": "MIT OR Apache-2.0" },
+  { "spdxId": "r1", "type": "Relationship", "relationshipType": "hasDeclaredLicense",
+    "from": "p", "to": ["l"] },
+  { "spdxId": "r2", "type": "Relationship", "relationshipType": "hasDeclaredLicense",
+    "from": "c", "to": ["l"] },
+  { "spdxId": "r3", "type": "LifecycleScopedRelationship", "relationshipType": "hasStaticLink",
+    "from": "p", "to": ["c"] }
+] }"#;
+
+/// What is said of an SBOM with `manifest`, one with `crates` linked into its program.
+fn check_sbom(sbom: &str, manifest: &str, crates: &str) -> Result<String, String> {
+    let dir = tempdir(sbom, manifest, crates);
+    let mut check = Command::new("python3");
+    check.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("yocto/sbom.py"));
+    check.args([dir.0.join("sbom"), dir.0.join("manifest")]).arg("prog");
+    check.stdin(fs::File::open(dir.0.join("crates")).unwrap());
+    let ended = check.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if ended.status.success() { Ok(text(ended.stdout)) } else { Err(text(ended.stderr)) }
+}
+
+fn tempdir(sbom: &str, manifest: &str, crates: &str) -> Tree {
+    static COUNT: Mutex<usize> = Mutex::new(0);
+    let mut count = COUNT.lock().unwrap();
+    *count += 1;
+    let dir = format!("hashcluster-{}-sbom{count}", std::process::id());
+    let dir = Tree(std::env::temp_dir().join(dir));
+    fs::create_dir_all(&dir.0).unwrap();
+    for (name, text) in [("sbom", sbom), ("manifest", manifest), ("crates", crates)] {
+        fs::write(dir.0.join(name), text).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn an_sbom_without_a_package_a_crate_or_a_licence_is_refused() {
+    let (manifest, crates) = ("prog all 0.1.0-r0\n", "a 1.2.3+x 5a MIT OR Apache-2.0\n");
+    let said = check_sbom(SBOM, manifest, crates).unwrap();
+    assert_eq!(said, "1 packages, and 1 crates in prog, with their licences\n");
+    let refuses = |sbom: &str, manifest, crates, want: &str| {
+        let said = check_sbom(sbom, manifest, crates).unwrap_err();
+        assert!(said.contains(want), "{said:?} instead of {want:?}");
+    };
+    let with = |from: &str, to: &str| {
+        assert!(SBOM.contains(from), "{from}");
+        SBOM.replace(from, to)
+    };
+    let other = "prog all 0.1.0-r0\nbusybox all 1.37.0-r0\n";
+    refuses(SBOM, other, crates, "the package busybox is in the image and not in the SBOM");
+    refuses(SBOM, "prog all 0.1.1-r0\n", crates, "prog is 0.1.1-r0 and 0.1.0 in the SBOM");
+    let bare = with(r#""from": "p", "to": ["l"]"#, r#""from": "p", "to": []"#);
+    refuses(&bare, manifest, crates, "prog has no licence in the SBOM");
+    let two = "a 1.2.3+x 5a MIT OR Apache-2.0\nb 1.0.0 5b MIT\n";
+    refuses(SBOM, manifest, two, "linked with b 1.0.0, of which the SBOM knows nothing");
+    refuses(SBOM, manifest, "b 1.0.0 5b MIT\n", "is linked with a-1.2.3+x.crate, and it is not");
+    let bare = with(r#""from": "c", "to": ["l"]"#, r#""from": "c", "to": []"#);
+    refuses(&bare, manifest, crates, "a 1.2.3+x is MIT OR Apache-2.0, and [] in the SBOM");
+    refuses(&with("MIT OR", "ISC OR"), manifest, crates, "and ['ISC OR Apache-2.0'] in the SBOM");
+    refuses(&with("\"5a\"", "\"5b\""), manifest, crates, "another version or checksum");
+    refuses(&with("%2B", "-"), manifest, crates, "no address pkg:cargo/a@1.2.3%2Bx");
+    refuses(SBOM, "", crates, "no package or no crate to look for");
+}
+
+#[test]
+fn a_licence_that_is_not_the_crates_is_refused() {
+    let mit = |tree: &Tree| tree.edit(CRATES, " Unlicense OR MIT;", " MIT;");
+    check("crates", mit, " MIT; \\`, is not what Cargo.lock and cargo say");
+    let file = format!("{RECIPES}/hashctl-crates.inc");
+    let lacks = |tree: &Tree| tree.edit(&file, " & (MIT | Unlicense)", "");
+    check("crates", lacks, "is not what Cargo.lock and cargo say; run `cargo xtask yocto crates`");
 }

@@ -1,0 +1,99 @@
+"""Holds an image's SBOM against the packages in the image and the crates in its program.
+
+Usage: sbom.py SBOM MANIFEST PROGRAM <CRATES
+SBOM is what oe-core writes in SPDX 3, MANIFEST a line `NAME ARCHITECTURE VERSION-RELEASE` a
+package, CRATES a line `NAME VERSION SHA256 LICENCE` a crate that PROGRAM is linked with.
+"""
+
+import json
+import pathlib
+import sys
+
+
+class Sbom:
+    """The elements of an SBOM and how they hang together."""
+
+    def __init__(self, text):
+        graph = json.loads(text)["@graph"]
+        self.elements = {element["spdxId"]: element for element in graph if "spdxId" in element}
+        self.relations = {}
+        for element in graph:
+            if "relationshipType" in element:
+                key = element["from"], element["relationshipType"]
+                self.relations.setdefault(key, []).extend(element["to"])
+
+    def packages(self, purpose):
+        """Packages that are there for `purpose`, by name."""
+        found = self.elements.values()
+        return {
+            element["name"]: element
+            for element in found
+            if element["type"] == "software_Package"
+            and element.get("software_primaryPurpose") == purpose
+        }
+
+    def related(self, element, kind):
+        """What `element` names in relations of this kind."""
+        names = self.relations.get((element["spdxId"], kind), [])
+        return [self.elements[name] for name in names if name in self.elements]
+
+    def licences(self, element):
+        """The expressions that are declared of `element`."""
+        declared = self.related(element, "hasDeclaredLicense")
+        return [licence["simplelicensing_licenseExpression"] for licence in declared]
+
+
+def package_faults(sbom, manifest):
+    """Packages of the image that are not in the SBOM with their version and a licence."""
+    known = sbom.packages("install")
+    for line in manifest:
+        name, _, version = line.split()
+        if name not in known:
+            yield f"the package {name} is in the image and not in the SBOM"
+            continue
+        if not version.startswith(known[name].get("software_packageVersion", "?") + "-"):
+            yield f"{name} is {version} and {known[name].get('software_packageVersion')} in the SBOM"
+        if len(sbom.licences(known[name])) != 1:
+            yield f"{name} has no licence in the SBOM"
+
+
+def crate_faults(sbom, program, crates):
+    """Crates in `program` that are not in the SBOM as they should be."""
+    package = sbom.packages("install").get(program)
+    linked = sbom.related(package, "hasStaticLink") if package else []
+    linked = {crate["name"]: crate for crate in linked}
+    for line in crates:
+        name, version, sha256, licence = line.strip().split(" ", 3)
+        crate = linked.pop(f"{name}-{version}.crate", None)
+        if crate is None:
+            yield f"{program} is linked with {name} {version}, of which the SBOM knows nothing"
+            continue
+        hashes = {entry["hashValue"] for entry in crate.get("verifiedUsing", [])}
+        purl = f"pkg:cargo/{name}@{version}".replace("+", "%2B")
+        if crate.get("software_packageVersion") != version or hashes != {sha256}:
+            yield f"{name} {version} has another version or checksum in the SBOM"
+        if crate.get("software_packageUrl") != purl:
+            yield f"{name} {version} has no address {purl} in the SBOM"
+        if sbom.licences(crate) != [licence]:
+            yield f"{name} {version} is {licence}, and {sbom.licences(crate)} in the SBOM"
+    for name in linked:
+        yield f"the SBOM says that {program} is linked with {name}, and it is not"
+
+
+def main(sbom, manifest, program):
+    """Prints faults; the status is 1 if there are any."""
+    sbom = Sbom(pathlib.Path(sbom).read_text(encoding="utf-8"))
+    manifest = pathlib.Path(manifest).read_text(encoding="utf-8").splitlines()
+    crates = sys.stdin.read().splitlines()
+    if not manifest or not crates:
+        sys.exit("sbom: there is no package or no crate to look for")
+    faults = [*package_faults(sbom, manifest), *crate_faults(sbom, program, crates)]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    if faults:
+        sys.exit(1)
+    print(f"{len(manifest)} packages, and {len(crates)} crates in {program}, with their licences")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
