@@ -221,7 +221,7 @@ impl Fleet {
         let cleaned = prepare::clean_vm(&self.frame.layout, &machine.vm.name);
         let console = log::open(&self.frame.layout.console(&machine.vm.name));
         let started = cleaned.and(console).and_then(|(_, len)| {
-            machine.console_start = len;
+            machine.console_before = std::mem::replace(&mut machine.console_start, len);
             machine.start_daemons(&mut self.supervisor, unit)
         });
         machine.enter(Phase::Daemons { until: Instant::now() + DAEMONS_LIMIT });

@@ -42,6 +42,8 @@ pub(super) struct Machine {
     pub(super) why: String,
     /// Where in its console log its present life begins.
     pub(super) console_start: u64,
+    /// Where the life before that began.
+    pub(super) console_before: u64,
     /// When its console was last looked at.
     pub(super) console_checked: Instant,
     pub(super) pause: Duration,
@@ -63,6 +65,7 @@ impl Machine {
             checked: now,
             why: String::new(),
             console_start: 0,
+            console_before: 0,
             console_checked: now,
             pause: Duration::ZERO,
             daemons: Vec::new(),

@@ -33,7 +33,7 @@ impl Fleet {
                     Ok(()) => say(format_args!("{name}: its console wrote {mib} MiB; emptied")),
                     Err(error) => say(format_args!("cannot empty {}: {error}", path.display())),
                 }
-                machine.console_start = 0;
+                (machine.console_before, machine.console_start) = (0, 0);
             }
         }
     }
@@ -54,12 +54,13 @@ impl Fleet {
         true
     }
 
-    /// What the VM's processes wrote last, and its console.
+    /// What the VM's processes wrote last, and its console: that of its last two lives, as it may just
+    /// have been started again.
     pub(super) fn all_tails(&self, i: usize) -> String {
         let machine = &self.machines[i];
         let programs = machine.daemon_ids().into_iter().chain(machine.qemu_id());
         let mut tails: Vec<String> = programs.map(|id| self.supervisor.tail(id)).collect();
-        tails.push(self.console_tail(i));
+        tails.push(tail(&self.frame.layout.console(&machine.vm.name), machine.console_before));
         tails.retain(|tail| !tail.is_empty());
         tails.join("\n")
     }
