@@ -82,10 +82,19 @@ impl Midway {
     /// # Panics
     /// If the lengths differ, or as [`Midway::update`].
     pub fn update_beside(messages: &mut [&mut Self], data: &[&[u8]]) {
+        if let Some(first) = messages.first() {
+            let backend = Choice::of(first.algorithm).for_long(messages.len());
+            Self::update_beside_by(backend, messages, data);
+        }
+    }
+
+    /// The same by `backend`; one by one if it does not serve all of them.
+    ///
+    /// # Panics
+    /// As [`Midway::update_beside`].
+    pub fn update_beside_by(backend: Backend, messages: &mut [&mut Self], data: &[&[u8]]) {
         assert_eq!(messages.len(), data.len(), "data for each");
-        let Some((first, other)) = messages.first().zip(data.first()) else { return };
-        assert!(data.iter().all(|data| data.len() == other.len()), "as much of each");
-        let backend = Choice::of(first.algorithm).for_long(messages.len());
+        assert!(data.windows(2).all(|pair| pair[0].len() == pair[1].len()), "as much of each");
         if !messages.iter().all(|message| backend.serves(message.algorithm)) {
             return one_by_one(messages, data);
         }

@@ -1,8 +1,9 @@
 //! What the fuzz target `kernels` runs, as a plain function: `fuzz/` wraps it for libFuzzer, the test
 //! `fuzz` gives it seeded inputs. It panics when a backend does not agree with the portable one.
 
-use hashcluster_worker::hash::Backend;
+use hashcluster_worker::hash::{Backend, Midway};
 use ipc_proto::Algorithm;
+use ipc_proto::limits::SEGMENT_ALIGN;
 
 /// Most messages of a set: more than twice as many as the widest kernel has lanes.
 const MESSAGES_MAX: usize = 48;
@@ -29,7 +30,32 @@ pub(crate) fn kernels(input: &[u8]) {
         let mut got = b"before".to_vec();
         backend.hash_many(algorithm, &messages, &mut got);
         assert!(got == want, "{algorithm} by {}", backend.name());
+        if algorithm.sha2().is_some() {
+            let mut got = b"before".to_vec();
+            beside(*backend, algorithm, &messages, &mut got);
+            assert!(got == want, "{algorithm} by {}, block by block", backend.name());
+        }
     }
+}
+
+/// Hashes SHA-2 as files are that are read meanwhile: as many whole blocks of each as the one with
+/// the fewest has, again and again.
+fn beside(backend: Backend, algorithm: Algorithm, messages: &[&[u8]], out: &mut Vec<u8>) {
+    let start = |message| (Midway::new(algorithm).expect("it is of SHA-2"), message);
+    let mut going: Vec<(Midway, &[u8])> = messages.iter().copied().map(start).collect();
+    let whole_len = |rest: &[u8]| rest.len() / SEGMENT_ALIGN * SEGMENT_ALIGN;
+    while let Some(len) = going.iter().map(|(_, rest)| whole_len(rest)).filter(|len| *len > 0).min()
+    {
+        let (mut states, mut data) = (Vec::new(), Vec::new());
+        for (midway, rest) in going.iter_mut().filter(|(_, rest)| whole_len(rest) > 0) {
+            let (next, after) = rest.split_at(len);
+            *rest = after;
+            states.push(midway);
+            data.push(next);
+        }
+        Midway::update_beside_by(backend, &mut states, &data);
+    }
+    out.extend(going.iter().flat_map(|(midway, rest)| midway.finish(rest)));
 }
 
 /// Of 0 to 65,535 bytes, a shift in the head making short ones as likely as long ones.
