@@ -96,8 +96,8 @@ fn the_keys_of_json_are_a_promise() {
     assert_eq!(keys(&json["controller"]), "image pid uptime_ms version");
     assert_eq!(
         keys(&json["workers"][0]),
-        "attempts_lost backends bytes bytes_per_s credits health in_flight items items_per_s name \
-         pid reading threads uptime_ms version"
+        "attempts_lost backends bytes bytes_per_s credits health in_flight items items_per_s lanes \
+         name pid reading threads uptime_ms version"
     );
     assert_eq!(
         keys(&json["jobs"][0]),
