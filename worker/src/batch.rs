@@ -1,20 +1,21 @@
 //! Whole files of one batch: small ones are read one after the other and hashed beside each other,
-//! and those of them that are not in memory are read together before that. Larger ones come last:
-//! they are hashed beside each other as they are read (`beside`), the longest first.
+//! and those of them that are not in memory are read together before that. Larger ones come last
+//! (`later`).
 //!
 //! Invariants: outputs come in the order of the files that did not fail, failures in that of the
 //! files; what lies in the buffer is a file that did not change, before it is hashed.
 
-use crate::beside::{self, File, Source};
+mod later;
+
 use crate::datasets::{Datasets, Found, Small, Visit};
-use crate::hash::{Kernels, Midway};
+use crate::hash::Kernels;
 use crate::reading::Reader;
 use crate::source::{self, BUFFER_LEN, Whole};
 use crate::sys::Read;
 use crate::task::{Output, PAGE_LEN};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Named, Stamp};
-use std::cmp::Reverse;
+use later::{Later, Place};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,19 +57,6 @@ pub(crate) struct Batch<'a> {
     positions: Vec<u32>,
     revoked: &'a AtomicBool,
     output: &'a mut Output,
-}
-
-/// A file that is hashed while it is read.
-struct Later<'a> {
-    position: u32,
-    /// What it is expected to look like.
-    stamp: Stamp,
-    place: Place<'a>,
-}
-
-enum Place<'a> {
-    Passed(BorrowedFd<'a>),
-    Named(&'a Named),
 }
 
 /// A file that is in the buffer, or to be read to it, and not hashed yet.
@@ -238,10 +226,6 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn is_later(&self, stamp: Stamp) -> bool {
-        self.beside_max > 1 && stamp.size > self.small_len_max
-    }
-
     /// Where in the buffer a small file and one more byte can be read to. `pause` is called when
     /// nothing is read for a while.
     fn make_room(&mut self, size: u64, pause: impl FnOnce()) -> usize {
@@ -340,58 +324,6 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Hashes the files that come last; those with names are found by `visit`.
-    fn hash_later(&mut self, mut visit: Option<&mut Visit<'a>>) {
-        let mut later = std::mem::take(&mut self.later);
-        later.sort_by_key(|file| (file.stamp.size, Reverse(file.position)));
-        let (kernels, strict, revoked) = (self.kernels, self.strict, self.revoked);
-        let mut windows = beside::windows(self.buffer, self.beside_max);
-        let mut lanes: Vec<Lane<'_, 'a>> = Vec::with_capacity(windows.len());
-        loop {
-            while !windows.is_empty()
-                && let Some(file) = later.pop()
-            {
-                match file.open(kernels, strict, visit.as_deref_mut()) {
-                    Ok(open) => lanes.extend(windows.pop().map(|window| Lane {
-                        position: file.position,
-                        file: open,
-                        window,
-                        outcome: None,
-                    })),
-                    Err(failure) => self.output.failures.push((file.position, failure)),
-                }
-            }
-            if lanes.is_empty() || revoked.load(Ordering::Relaxed) {
-                return;
-            }
-            if let Some(visit) = &mut visit {
-                visit.take_turn();
-            }
-            for lane in &mut lanes {
-                lane.outcome = lane.file.read(lane.window, revoked).err().map(Err);
-            }
-            if let Some(visit) = &mut visit {
-                visit.pause();
-            }
-            let ready = lanes.iter_mut().filter(|lane| lane.outcome.is_none());
-            beside::absorb(ready.map(|lane| (&mut lane.file, &*lane.window)));
-            for lane in lanes.iter_mut().filter(|lane| lane.outcome.is_none()) {
-                lane.outcome = lane.file.finish(lane.window);
-            }
-            for lane in lanes.extract_if(.., |lane| lane.outcome.is_some()) {
-                match lane.outcome {
-                    Some(Ok(digest)) => {
-                        self.output.outputs.extend_from_slice(&digest);
-                        self.positions.push(lane.position);
-                    }
-                    Some(Err(failure)) => self.output.failures.push((lane.position, failure)),
-                    None => {}
-                }
-                windows.push(lane.window);
-            }
-        }
-    }
-
     /// Reads and hashes a file of any size, which has to stay as it was `before`.
     fn stream(
         &mut self,
@@ -419,38 +351,6 @@ impl<'a> Batch<'a> {
         stream(kernels, file, before, &mut memory, revoked, &mut self.output.outputs)?;
         self.positions.push(position);
         Ok(())
-    }
-}
-
-/// A file that is hashed beside others.
-struct Lane<'w, 'a> {
-    position: u32,
-    file: File<'a>,
-    window: &'w mut [u8],
-    /// Once it is done.
-    outcome: Option<Result<Vec<u8>, Failure>>,
-}
-
-impl<'a> Later<'a> {
-    /// Opens it, as far as it is not open.
-    fn open(
-        &self,
-        kernels: Kernels,
-        strict: bool,
-        visit: Option<&mut Visit<'a>>,
-    ) -> Result<File<'a>, Failure> {
-        let source = match (&self.place, visit) {
-            (Place::Passed(file), _) => Source::Passed(*file),
-            (Place::Named(named), Some(visit)) => Source::Found(visit.find(named)?),
-            (Place::Named(_), None) => return Err(Failure::Invalid),
-        };
-        let before = source.look()?;
-        // An open file may have changed while it waited: what counts is that it holds still now.
-        if strict && before != self.stamp {
-            return Err(Failure::Changed);
-        }
-        let midway = Midway::new(kernels.algorithm()).ok_or(Failure::Invalid)?;
-        Ok(File::new(source, before, midway, false))
     }
 }
 
@@ -482,30 +382,31 @@ mod tests {
     use crate::hash::Backend;
     use crate::reading::{Asked, Reading};
     use crate::task::{Manner, Output, Scratch};
-    use ipc_proto::Blob;
-    use nix::errno::Errno;
     use std::fs::File;
     use std::io::Write;
     use std::os::unix::fs::FileExt;
     use std::time::SystemTime;
 
-    static GOING: AtomicBool = AtomicBool::new(false);
+    pub(super) static GOING: AtomicBool = AtomicBool::new(false);
 
     const LENS: [usize; 13] =
         [0, 1, 4096, 65_536, 100_000, 262_144, 262_145, 5, 524_287, 524_288, 524_289, 7, 1_048_577];
 
-    fn pattern(len: usize) -> Vec<u8> {
+    pub(super) fn pattern(len: usize) -> Vec<u8> {
         (0..=250).cycle().skip(len % 251).take(len).collect()
     }
 
-    fn file(bytes: &[u8]) -> (Stamp, File) {
+    pub(super) fn file(bytes: &[u8]) -> (Stamp, File) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         (source::stamp_of(file.as_fd()).unwrap(), file)
     }
 
-    fn digests<'a>(algorithm: Algorithm, inputs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    pub(super) fn digests<'a>(
+        algorithm: Algorithm,
+        inputs: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Vec<u8> {
         let inputs: Vec<&[u8]> = inputs.into_iter().collect();
         let mut out = Vec::new();
         Backend::Portable.hash_many(algorithm, &inputs, &mut out);
@@ -578,60 +479,6 @@ mod tests {
             let want = digests(Algorithm::Sha256, now.iter().map(Vec::as_slice));
             assert_eq!(output.failures, vec![(8, Failure::Changed)], "{how}");
             assert!(output.outputs == want, "{how}");
-        }
-    }
-
-    /// Between them are some that fail, and small ones.
-    #[test]
-    fn files_that_are_hashed_while_they_are_read_keep_their_order() {
-        let contents = [600_000, 9, 1_500_001, 524_289, 700_000].map(pattern);
-        for lanes in [2, 4] {
-            let dir = tempfile::tempdir().unwrap();
-            let mut names = Vec::new();
-            for (name, bytes) in ["a", "b", "c", "d", "e"].into_iter().zip(&contents) {
-                std::fs::write(dir.path().join(name), bytes).unwrap();
-                let file = File::open(dir.path().join(name)).unwrap();
-                let stamp = source::stamp_of(file.as_fd()).unwrap();
-                names.push(Named { path: Blob::from(name.as_bytes()), stamp });
-            }
-            let missing = Named { path: Blob::from(&b"missing"[..]), ..names[2].clone() };
-            let other = Stamp { mtime_ns: 1, ..names[3].stamp };
-            names.insert(1, missing);
-            names.insert(3, Named { stamp: other, ..names[4].clone() });
-            let mount = format!("d={}", dir.path().display()).parse().unwrap();
-            let datasets = Datasets::open(vec![mount]).unwrap();
-            let (mut output, mut scratch) = (Output::default(), Scratch::default());
-            let kernels = Kernels::usual(Algorithm::Sha512);
-            let mut batch = Batch::new(kernels, scratch.for_files(), &GOING, &mut output);
-            batch.put_beside(lanes);
-            batch.run_named(&datasets, "d", &names);
-            let failures = vec![(1, source::failure(Errno::ENOENT)), (3, Failure::Changed)];
-            assert_eq!(output.failures, failures);
-            let want = digests(Algorithm::Sha512, contents.iter().map(Vec::as_slice));
-            assert!(output.outputs == want, "{lanes} lanes");
-        }
-    }
-
-    /// As small ones: what counts is that they hold still from the first look on, or, where that is
-    /// to be checked, from the client's.
-    #[test]
-    fn an_open_file_that_changed_while_it_waited_is_hashed_as_it_is_unless_checked() {
-        let (stamp, before) = file(&pattern(600_000));
-        let (other_stamp, other) = file(&pattern(800_000));
-        before.set_len(550_000).unwrap();
-        let files = [before.into(), other.into()];
-        let bytes = [&pattern(600_000)[..550_000], &pattern(800_000)[..]];
-        for strict in [false, true] {
-            let (mut output, mut scratch) = (Output::default(), Scratch::default());
-            let kernels = Kernels::usual(Algorithm::Sha256);
-            let mut batch = Batch::new(kernels, scratch.for_files(), &GOING, &mut output);
-            batch.put_beside(2);
-            batch.strict = strict;
-            batch.run(&[stamp, other_stamp], &files);
-            let good = if strict { &bytes[1..] } else { &bytes[..] };
-            assert_eq!(output.outputs, digests(Algorithm::Sha256, good.iter().copied()));
-            let failures = if strict { vec![(0, Failure::Changed)] } else { vec![] };
-            assert_eq!(output.failures, failures);
         }
     }
 }
