@@ -1,10 +1,10 @@
-//! The bodies of the fuzz targets. They belong to the tests of `ipc-proto` and of the worker, which
+//! The bodies of the fuzz targets. They belong to the tests of `ipc-proto` and of the engine, which
 //! run them too.
 
 #[path = "../../ipc-proto/tests/it/targets.rs"]
 mod targets;
 
-#[path = "../../worker/tests/it/kernels.rs"]
+#[path = "../../crates/engine/tests/it/kernels.rs"]
 mod worker_kernels;
 
 /// A stream of frames, split in pieces and whole.

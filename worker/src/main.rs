@@ -2,14 +2,15 @@
 
 use clap::Parser;
 use clap::builder::ValueParser;
-use hashcluster_worker::datasets::{Datasets, IoThreads, Mount};
-use hashcluster_worker::hash::{self, Backend, Forced};
+use engine::exec::run::Manner;
+use engine::hash::{self, Backend, Forced};
+use engine::input::dataset::{Datasets, IoThreads, Mount};
+use engine::input::reader::{Asked, Reading};
 use hashcluster_worker::host::{Cores, Policy, Settings};
+use hashcluster_worker::link::shutdown::Stop;
+use hashcluster_worker::link::{connection as link, reconnect};
+use hashcluster_worker::log;
 use hashcluster_worker::pool::Pool;
-use hashcluster_worker::reading::{Asked, Reading};
-use hashcluster_worker::stop::Stop;
-use hashcluster_worker::task::Manner;
-use hashcluster_worker::{link, log, reconnect};
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, PROGRESS_LEN_MAX, WORKER_THREADS_MAX};
@@ -71,7 +72,7 @@ struct Options {
     io_threads: Vec<IoThreads>,
 
     /// How files are read that are not in memory
-    #[arg(long, value_name = "HOW", value_enum, default_value = "auto")]
+    #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = false)]
     reading: Asked,
 
     /// Hashing threads [default: one per core]

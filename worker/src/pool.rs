@@ -4,9 +4,9 @@
 //! the process down: a worker that goes on with fewer threads than it said would be worse.
 
 use crate::host;
-use crate::reading::Reader;
-use crate::task::{Manner, Scratch};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use engine::exec::run::{Manner, Scratch};
+use engine::input::reader::Reader;
 use ipc_proto::limits::CREDIT_MAX;
 use std::fmt;
 use std::io;

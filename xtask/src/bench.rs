@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: the static release binaries, measured by the bench program of
-//! `system-tests` against what people use today, or in VMs against themselves outside; and the
+//! `crates/bench` against what people use today, or in VMs against themselves outside; and the
 //! kernels of the worker against those of others.
 
 use crate::packages;
@@ -47,7 +47,7 @@ fn simd() -> Result<(), Failure> {
 }
 
 fn bench_program() -> Command {
-    cargo(&["run", "--release", "-p", "system-tests", "--bin", "bench", "--"])
+    cargo(&["run", "--release", "-p", "bench", "--"])
 }
 
 fn daemons(groups: &[&str]) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-/// What hides features from the worker, and what requires backends (`worker/src/hash.rs`).
+/// What hides features from the worker, and what requires backends (`crates/engine/src/hash.rs`).
 const DENY_CPU: &str = "HASHCLUSTER_DENY_CPU";
 const REQUIRE_BACKENDS: &str = "HASHCLUSTER_REQUIRE_BACKENDS";
 
@@ -161,7 +161,7 @@ fn there_are_tests(prepare: impl Fn(&mut Command)) -> Result<(), Failure> {
 }
 
 fn suite(prepare: impl Fn(&mut Command)) -> Command {
-    let mut command = cargo(&["test", "-p", "hashcluster-worker", "--lib", "--test", "it"]);
+    let mut command = cargo(&["test", "-p", "engine", "--lib", "--test", "it"]);
     prepare(&mut command);
     command
 }
@@ -252,10 +252,10 @@ mod tests {
         let backends = all.iter().flat_map(|kernels| kernels.backends).map(|b| b.name.to_owned());
         let mut backends: BTreeSet<_> = backends.collect();
         backends.insert("portable".into());
-        assert_eq!(backends, quoted("worker/src/hash.rs", "Self::", " => \""));
+        assert_eq!(backends, quoted("crates/engine/src/hash.rs", "Self::", " => \""));
         let features = all.iter().flat_map(|kernels| kernels.features).map(|f| f.name.to_owned());
         let features: BTreeSet<_> = features.collect();
-        assert_eq!(features, quoted("worker/src/hash/cpu.rs", "", " = \""));
+        assert_eq!(features, quoted("crates/engine/src/hash/cpu.rs", "", " = \""));
         for kernels in all {
             let known: BTreeSet<_> = kernels.features.iter().map(|feature| feature.name).collect();
             assert!(kernels.backends.iter().flat_map(|b| b.needs).all(|need| known.contains(need)));

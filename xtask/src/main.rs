@@ -97,7 +97,8 @@ fn valgrind() -> Result<(), Failure> {
     packages::ensure(packages::FOR_VALGRIND)?;
     let runner = format!("target.{}.runner", release::host()?);
     let runner = format!(r#"{runner} = ["valgrind", "--quiet", "--error-exitcode=1"]"#);
-    let test = ["test", "-p", "hashcluster-worker", "--test", "it", "--config", &runner];
+    let test =
+        ["test", "-p", "engine", "-p", "hashcluster-worker", "--test", "it", "--config", &runner];
     let filter = ["--", "by_every_backend"];
     run(cargo(&test).args(filter).env("HASHCLUSTER_REQUIRE_BACKENDS", VALGRIND_BACKENDS))
 }

@@ -17,7 +17,7 @@ const COMPONENTS: [&str; 2] = ["miri", "rust-src"];
 
 pub(crate) fn kernels() -> Result<(), Failure> {
     prepare()?;
-    let mut test = nightly(&["cargo", "miri", "test", "-p", "hashcluster-worker", "--lib"]);
+    let mut test = nightly(&["cargo", "miri", "test", "-p", "engine", "--lib"]);
     test.args(["--", "--exact", TEST]);
     // A variable that is only forwarded does not arrive (Miri of May 2026).
     let required = format!("-Zmiri-env-set=HASHCLUSTER_REQUIRE_BACKENDS={BACKENDS}");
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn the_test_that_miri_runs_is_there() {
         let (module, name) = TEST.rsplit_once("::").unwrap();
-        let path = root().join(format!("worker/src/{}.rs", module.replace("::", "/")));
+        let path = root().join(format!("crates/engine/src/{}.rs", module.replace("::", "/")));
         let text = fs::read_to_string(path).unwrap();
         assert!(text.contains(&format!("#[test]\nfn {name}() {{")), "{TEST}");
     }

@@ -1,7 +1,7 @@
 //! Connecting, staying connected, and what a controller cannot do to a worker.
 
 use crate::controller::{Controller, DEADLINE, NAME, Peer, Worker, endless, file, stamp, welcome};
-use hashcluster_worker::hash::Backend;
+use engine::hash::Backend;
 use ipc_proto::codec;
 use ipc_proto::handshake::Refusal;
 use ipc_proto::limits::{BODY_LEN_MAX, HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT};

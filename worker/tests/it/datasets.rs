@@ -1,7 +1,7 @@
 //! Files that are named in a dataset: their digests, and what is not opened.
 
 use crate::controller::{Controller, DEADLINE, Peer, Worker, pattern, stamp};
-use hashcluster_worker::hash::Backend;
+use engine::hash::Backend;
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{Failure, LeaseId, Named, Stamp, Work, WorkerRequest};
 use ipc_proto::{Algorithm, Blob, codec};
@@ -245,7 +245,7 @@ fn parts_of_a_named_file_merge_to_its_hash() {
         values.extend(value);
     }
     let want = *blake3::hash(&bytes).as_bytes();
-    assert_eq!(hashcluster_worker::hash::merge(&values, true), Some(want));
+    assert_eq!(engine::hash::merge(&values, true), Some(want));
     let lease = setup.peer.assign(Algorithm::Sha512, part(&file, 0, part_len), &[]);
     assert_eq!(setup.peer.done(lease), (vec![], vec![(0, Failure::Invalid)]));
     let work = Work::NamedPart { dataset: "e".to_owned(), file, offset: 0, len: 1 << 20 };

@@ -1,7 +1,7 @@
 //! Files that come as descriptors: their digests, and what happens to what is no good file.
 
 use crate::controller::{Controller, Worker, file, pattern, stamp};
-use hashcluster_worker::hash::Backend;
+use engine::hash::Backend;
 use ipc_proto::Algorithm;
 use ipc_proto::limits::BATCH_FILES_MAX;
 use ipc_proto::message::{Failure, Stamp, Work};
@@ -136,10 +136,7 @@ fn parts_of_a_file_give_their_chaining_values_only_while_it_is_as_stamped() {
         assert_eq!((value.len(), failures), (32, vec![]));
         values.extend(value);
     }
-    assert_eq!(
-        hashcluster_worker::hash::merge(&values, true),
-        Some(*blake3::hash(&bytes).as_bytes())
-    );
+    assert_eq!(engine::hash::merge(&values, true), Some(*blake3::hash(&bytes).as_bytes()));
     source.set_len(5 << 20).unwrap();
     let part = |file| Work::Part { file, offset: 0, len: 1 << 20 };
     let lease = peer.assign(Algorithm::Blake3, part(stamp_before), &[source.as_fd()]);

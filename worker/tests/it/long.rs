@@ -1,7 +1,7 @@
 //! Long files: two beside each other, and what stays of them in the page cache.
 
 use crate::controller::{Controller, Peer, Worker, endless, file, pattern, stamp};
-use hashcluster_worker::hash::Backend;
+use engine::hash::Backend;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{LeaseId, Stamp, Work, WorkerReply, WorkerRequest};
 use std::fs::{self, File};

@@ -7,8 +7,6 @@ mod connection;
 mod controller;
 mod datasets;
 mod files;
-mod fuzz;
-mod kernels;
 mod leases;
 mod long;
 mod pieces;

@@ -1,7 +1,7 @@
 //! Bytes inside messages: whole messages, and steps of streamed hashes.
 
 use crate::controller::{Controller, Worker, pattern};
-use hashcluster_worker::hash::Backend;
+use engine::hash::Backend;
 use ipc_proto::limits::{FRAME_MESSAGES_MAX, INLINE_LEN_MAX};
 use ipc_proto::message::{Failure, Piece, Work};
 use ipc_proto::{Algorithm, Blob};

@@ -80,7 +80,21 @@ fn check_without(member: &str, crates: &[&str], reason: &str) {
 #[test]
 fn the_controller_links_no_hash_kernel() {
     let reason = "it hands out work and computes none, so it stays small and parses no data";
-    check_without("controller", &["sha2", "blake3", "hashcluster-worker"], reason);
+    check_without("controller", &["sha2", "blake3", "engine", "hashcluster-worker"], reason);
+}
+
+#[test]
+fn the_engine_has_no_sockets_and_no_program_is_a_library_of_a_crate() {
+    let crates = ["tokio", "ipc-socket", "hashcluster-worker", "hashcluster-controller", "hashctl"];
+    check_without(
+        "crates/engine",
+        &crates,
+        "files and hashes in one process, for whoever links it",
+    );
+    let programs = ["hashcluster-worker", "hashctl"];
+    for member in members().iter().filter(|member| member.starts_with("crates/")) {
+        check_without(member, &programs, "arrows run from programs to crates");
+    }
 }
 
 #[test]

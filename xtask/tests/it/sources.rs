@@ -27,19 +27,24 @@ const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("hashctl/src/stdio.rs", "looks at the standard descriptors before the runtime opens any"),
     ("hashctl/src/sys.rs", "system calls for walking a tree"),
     ("ipc-proto/tests/it/memory.rs", "counts what is allocated"),
-    ("ipc-socket/src/sys.rs", "passes descriptors"),
-    ("qemu/src/supervise/sys.rs", "starts and signals processes by their pidfd"),
-    ("qemu/src/vm/view.rs", "a file server's sandbox: makes mounts read-only"),
-    ("qemu/tests/fake/main.rs", "is given a descriptor by its number, as a daemon is"),
-    ("system-tests/src/bin/bench/simd/openssl.rs", "calls what is measured against"),
-    ("worker/src/hash/guarded.rs", "pages that may not be touched, for tests of the backends"),
-    ("worker/src/sys.rs", "system calls for reading and scheduling"),
-    ("worker/src/sys/", "system calls for reading"),
+    ("crates/ipc-socket/src/sys.rs", "passes descriptors"),
+    ("crates/supervisor/src/supervise/sys.rs", "starts and signals processes by their pidfd"),
+    ("crates/supervisor/src/vm/view.rs", "a file server's sandbox: makes mounts read-only"),
+    ("crates/supervisor/tests/fake/main.rs", "is given a descriptor by its number, as a daemon is"),
+    ("crates/bench/src/simd/openssl.rs", "calls what is measured against"),
+    (
+        "crates/engine/src/hash/guarded.rs",
+        "pages that may not be touched, for tests of the backends",
+    ),
+    ("crates/engine/src/input/sys.rs", "system calls for reading"),
+    ("crates/engine/src/input/sys/", "system calls for reading"),
+    ("worker/src/sys.rs", "system calls for scheduling"),
 ];
 
 /// Whether it is named as backends are: by what they use, and how many messages they hash at once.
 fn is_backend(path: &str) -> bool {
-    let name = path.strip_prefix("worker/src/hash/").and_then(|name| name.strip_suffix(".rs"));
+    let name =
+        path.strip_prefix("crates/engine/src/hash/").and_then(|name| name.strip_suffix(".rs"));
     let lanes = name.filter(|name| !name.contains('/')).and_then(|name| name.rsplit_once("_x"));
     lanes.is_some_and(|(_, lanes)| lanes.parse::<u8>().is_ok())
 }
@@ -67,11 +72,11 @@ fn unsafe_code_stands_only_in_backends_and_where_the_system_is_called() {
 #[test]
 fn a_backend_is_known_by_the_name_of_its_file() {
     for (path, want) in [
-        ("worker/src/hash/sha_ni_x2.rs", true),
-        ("worker/src/hash/blake3_avx512_x16.rs", true),
-        ("worker/src/hash/lanes.rs", false),
-        ("worker/src/hash/choice/fast_x2.rs", false),
-        ("worker/src/hash/too_x.rs", false),
+        ("crates/engine/src/hash/sha_ni_x2.rs", true),
+        ("crates/engine/src/hash/blake3_avx512_x16.rs", true),
+        ("crates/engine/src/hash/lanes.rs", false),
+        ("crates/engine/src/hash/choice/fast_x2.rs", false),
+        ("crates/engine/src/hash/too_x.rs", false),
         ("controller/src/sha_ni_x2.rs", false),
     ] {
         assert_eq!(is_backend(path), want, "{path}");
@@ -90,7 +95,7 @@ fn no_module_is_too_long_to_hold_in_mind() {
 
 #[test]
 fn clocks_are_read_only_in_clock_rs() {
-    let may = ["xtask/", "qemu/", "hashctl/"];
+    let may = ["xtask/", "crates/supervisor/", "hashctl/"];
     let files = rust_files().into_iter();
     let files = files.filter(|file| !file.path.ends_with("/clock.rs") && !file.is_in(&may));
     let reads = |line: &str| {
@@ -106,8 +111,9 @@ fn clocks_are_read_only_in_clock_rs() {
 fn the_worker_opens_no_file_by_name_outside_its_datasets() {
     let ways =
         ["File::open", "File::create", "OpenOptions", "openat", "openat2", "read_dir", "fs::"];
-    let files = rust_files().into_iter().filter(|file| file.is_in(&["worker/src/"]));
-    let files = files.filter(|file| file.path != "worker/src/datasets.rs");
+    let files =
+        rust_files().into_iter().filter(|file| file.is_in(&["worker/src/", "crates/engine/src/"]));
+    let files = files.filter(|file| file.path != "crates/engine/src/input/dataset.rs");
     let opens = |line: &str| ways.iter().any(|way| names(line, way));
     let found = files.flat_map(|file| file.broken(opens));
     let reason = "the worker hashes what it is handed, and what is below a dataset's root: other code \

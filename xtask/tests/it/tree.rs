@@ -82,7 +82,9 @@ impl File {
     /// Whether it is only ever built for tests and benches.
     pub(crate) fn is_test(&self) -> bool {
         let in_folder = |folder: &str| self.path.contains(&format!("/{folder}/"));
-        in_folder("tests") || in_folder("benches") || self.is_in(&["system-tests/", "fuzz/"])
+        in_folder("tests")
+            || in_folder("benches")
+            || self.is_in(&["tests/", "crates/bench/", "fuzz/"])
     }
 }
 

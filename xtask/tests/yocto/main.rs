@@ -92,8 +92,8 @@ fn a_list_of_crates_that_is_stale_is_refused() {
 #[test]
 fn a_member_of_the_workspace_that_recipes_do_not_take_is_refused() {
     let file = format!("{RECIPES}/hashcluster.inc");
-    let lacks = |tree: &Tree| tree.edit(&file, " system-tests ", " ");
-    check("crates", lacks, "HASHCLUSTER_FILES lacks system-tests");
+    let lacks = |tree: &Tree| tree.edit(&file, " tests ", " ");
+    check("crates", lacks, "HASHCLUSTER_FILES lacks tests");
 }
 
 #[test]

@@ -1,0 +1,211 @@
+//! A thread's way through the pages of a large file.
+//!
+//! What comes next is asked for before it is needed, so that the disk works while the thread hashes.
+//! What is behind can be dropped from the host's page cache: but for what others had there before.
+//! Where the system does not say what that is, only huge files are dropped.
+//!
+//! Both are done by chunks, and both are advice: nothing here fails, or changes what is read.
+
+use crate::input::sys;
+use nix::errno::Errno;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use std::os::fd::BorrowedFd;
+
+/// What is asked for, looked at and dropped at once, in bytes.
+const CHUNK_LEN: u64 = 4 << 20;
+
+/// A file from this length on is dropped where nobody knows what was there before. In bytes.
+const UNKNOWN_LEN_MIN: u64 = 1 << 30;
+
+/// The way through one file, chunk by chunk.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    /// Where the file, or the part of it, ends.
+    end: u64,
+    /// Where the chunk starts that is not asked for yet.
+    asked: u64,
+    drops: Option<Drops>,
+}
+
+#[derive(Debug)]
+struct Drops {
+    /// Where the chunk starts that is not behind yet.
+    behind: u64,
+    /// Which of the chunks from there on were in memory before, oldest first.
+    kept: Vec<bool>,
+}
+
+impl Passage {
+    /// Through `len` bytes from `offset` on.
+    pub(crate) fn new(offset: u64, len: u64, drop_behind: bool) -> Self {
+        let drops = drop_behind.then(|| Drops { behind: offset, kept: Vec::new() });
+        Self { end: offset.saturating_add(len), asked: offset, drops }
+    }
+
+    /// The thread is going to read at `offset`, and needs nothing that is before it.
+    pub(crate) fn reach(&mut self, file: BorrowedFd<'_>, offset: u64) {
+        while self.asked < self.end && self.asked <= offset.saturating_add(CHUNK_LEN) {
+            self.ask(file);
+        }
+        if let Some(drops) = &mut self.drops {
+            while !drops.kept.is_empty() && drops.behind + CHUNK_LEN <= offset {
+                drops.pass(file, CHUNK_LEN);
+            }
+        }
+    }
+
+    /// The thread needs nothing of the file any more.
+    pub(crate) fn leave(&mut self, file: BorrowedFd<'_>) {
+        if let Some(drops) = &mut self.drops {
+            while !drops.kept.is_empty() {
+                drops.pass(file, CHUNK_LEN);
+            }
+        }
+    }
+
+    fn ask(&mut self, file: BorrowedFd<'_>) {
+        let (start, len) = (self.asked, CHUNK_LEN.min(self.end - self.asked));
+        if let Some(drops) = &mut self.drops {
+            let cached_len = sys::cached_len(file, start, len);
+            let was_there = was_there_before(cached_len, len, self.end);
+            drops.kept.push(was_there);
+        }
+        self.asked = start.saturating_add(CHUNK_LEN);
+        // The last byte of a chunk is the last to come.
+        if sys::read_ready(file, &mut [0], start + len - 1) == Err(Errno::EAGAIN) {
+            advise(file, start, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
+        }
+    }
+}
+
+/// Whether a chunk of `len` bytes, of a file that ends at `end`, was in memory before it was asked for.
+fn was_there_before(cached_len: Result<u64, Errno>, len: u64, end: u64) -> bool {
+    match cached_len {
+        // The system reads a little ahead by itself: what is there of that is ours.
+        Ok(cached_len) => cached_len > len / 2,
+        Err(_) => end < UNKNOWN_LEN_MIN,
+    }
+}
+
+impl Drops {
+    fn pass(&mut self, file: BorrowedFd<'_>, len: u64) {
+        if !self.kept.remove(0) {
+            advise(file, self.behind, len, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        }
+        self.behind += len;
+    }
+}
+
+fn advise(file: BorrowedFd<'_>, offset: u64, len: u64, advice: PosixFadviseAdvice) {
+    if let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) {
+        // A file system that takes no advice is read as it is.
+        let _ = posix_fadvise(file, offset, len, advice);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    const LEN: u64 = 5 * CHUNK_LEN + 12_345;
+
+    /// A file on a disk, of which nothing is in memory.
+    fn cold() -> File {
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        file.write_all(&vec![7; usize::try_from(LEN).unwrap()]).unwrap();
+        file.sync_all().unwrap();
+        advise(file.as_fd(), 0, LEN, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        file
+    }
+
+    /// What the system says is in memory; `None` where it does not say that.
+    fn cached(file: &File, offset: u64, len: u64) -> Option<u64> {
+        match sys::cached_len(file.as_fd(), offset, len) {
+            Err(Errno::ENOSYS) => None,
+            cached_len => Some(cached_len.unwrap()),
+        }
+    }
+
+    /// Whether it is in memory, but for a little that the system may take at any time.
+    fn is_there(file: &File, offset: u64, len: u64) -> bool {
+        cached(file, offset, len).is_none_or(|cached_len| cached_len > len / 8 * 7)
+    }
+
+    fn is_gone(file: &File, offset: u64, len: u64) -> bool {
+        cached(file, offset, len).is_none_or(|cached_len| cached_len == 0)
+    }
+
+    fn go_through(file: &File, drop_behind: bool) {
+        let mut passage = Passage::new(0, LEN, drop_behind);
+        let mut buffer = vec![0; 256 << 10];
+        for offset in (0..LEN).step_by(buffer.len()) {
+            passage.reach(file.as_fd(), offset);
+            file.read_at(&mut buffer, offset).unwrap();
+        }
+        passage.leave(file.as_fd());
+    }
+
+    #[test]
+    fn what_was_read_stays_in_memory_unless_it_is_to_be_dropped() {
+        let file = cold();
+        assert!(is_gone(&file, 0, LEN), "the page cache lets go of it");
+        go_through(&file, false);
+        assert!(is_there(&file, 0, LEN));
+        let file = cold();
+        go_through(&file, true);
+        assert!(is_gone(&file, 0, LEN));
+    }
+
+    #[test]
+    fn what_others_had_in_memory_before_is_left_there() {
+        let file = cold();
+        let mut buffer = vec![0; usize::try_from(CHUNK_LEN).unwrap()];
+        file.read_exact_at(&mut buffer, CHUNK_LEN).unwrap();
+        go_through(&file, true);
+        assert!(is_there(&file, CHUNK_LEN, CHUNK_LEN), "the second chunk");
+        assert!(is_gone(&file, 0, CHUNK_LEN), "the first");
+        // The system reads ahead by itself.
+        let after = cached(&file, 2 * CHUNK_LEN, LEN - 2 * CHUNK_LEN);
+        assert!(after.is_none_or(|cached_len| cached_len < CHUNK_LEN), "those after it");
+    }
+
+    /// There a file that is not huge is left alone.
+    #[test]
+    fn where_nobody_knows_what_was_there_only_huge_files_are_dropped() {
+        for (end, was_there) in [(UNKNOWN_LEN_MIN - 1, true), (UNKNOWN_LEN_MIN, false)] {
+            assert_eq!(was_there_before(Err(Errno::ENOSYS), CHUNK_LEN, end), was_there, "{end}");
+        }
+        assert!(was_there_before(Ok(CHUNK_LEN), CHUNK_LEN, UNKNOWN_LEN_MIN));
+        assert!(!was_there_before(Ok(0), CHUNK_LEN, 1));
+    }
+
+    #[test]
+    fn never_more_than_a_few_chunks_are_in_memory_on_the_way() {
+        let file = cold();
+        let mut passage = Passage::new(0, LEN, true);
+        let mut buffer = vec![0; 256 << 10];
+        for offset in (0..LEN).step_by(buffer.len()) {
+            passage.reach(file.as_fd(), offset);
+            file.read_at(&mut buffer, offset).unwrap();
+            assert!(passage.drops.as_ref().unwrap().kept.len() <= 3, "at {offset}");
+            let behind = offset / CHUNK_LEN * CHUNK_LEN;
+            assert!(behind == 0 || is_gone(&file, 0, behind), "at {offset}");
+        }
+    }
+
+    #[test]
+    fn what_comes_next_is_asked_for() {
+        let file = cold();
+        let mut passage = Passage::new(0, LEN, false);
+        passage.reach(file.as_fd(), 0);
+        assert_eq!(passage.asked, 2 * CHUNK_LEN, "the first chunk and the one after it");
+        let next = cached(&file, CHUNK_LEN, CHUNK_LEN);
+        assert!(next.is_none_or(|cached_len| cached_len > CHUNK_LEN / 2), "there or on its way");
+        passage.reach(file.as_fd(), LEN);
+        assert!(passage.asked >= LEN);
+    }
+}

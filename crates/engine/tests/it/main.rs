@@ -1,0 +1,4 @@
+//! The kernels against each other.
+
+mod fuzz;
+mod kernels;

@@ -1,0 +1,553 @@
+//! Files in, a deployment or every fault out; what the document says, held against the code.
+
+mod flags;
+
+use super::*;
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const PORTS: &str = "2220\n2221\n2222\n";
+
+const DOCUMENT: &str = include_str!("../../../../docs/cluster-toml.md");
+
+/// A directory with the files of one test, removed at its end.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(ports: &[u8], config: Option<&[u8]>) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = format!("hashcluster-deployment-{}-{number}", std::process::id());
+        let files = Self(std::env::temp_dir().join(dir));
+        fs::create_dir(&files.0).unwrap();
+        fs::write(files.0.join("ports.conf"), ports).unwrap();
+        if let Some(config) = config {
+            fs::write(files.0.join("cluster.toml"), config).unwrap();
+        }
+        fs::create_dir(files.0.join("data")).unwrap();
+        files
+    }
+
+    fn options(&self, datasets: &[&str]) -> LoadOptions {
+        LoadOptions {
+            ports_file: self.0.join("ports.conf"),
+            config_file: None,
+            datasets: datasets.iter().map(OsString::from).collect(),
+            snapshot: false,
+            host_cpus: CpuSet::parse("0-1").unwrap(),
+        }
+    }
+
+    fn load(&self, datasets: &[&str]) -> Result<Deployment, String> {
+        let dir = format!("{}/", self.0.display());
+        let loaded = Deployment::load(&self.options(datasets));
+        loaded.map_err(|errors| errors.to_string().replace(&dir, ""))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn load(ports: &str, config: &str) -> Result<Deployment, String> {
+    Files::new(ports.as_bytes(), Some(config.as_bytes())).load(&[])
+}
+
+#[track_caller]
+fn good(ports: &str, config: &str) -> Deployment {
+    load(ports, config).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// `config` beside three VMs gives these faults.
+#[track_caller]
+fn check(config: &str, want: &[&str]) {
+    let errors = load(PORTS, config).map_or_else(|errors| errors, |_| String::new());
+    let found: Vec<&str> = errors
+        .lines()
+        .map(|line| line.strip_prefix("cluster.toml:").expect("the file comes first"))
+        .collect();
+    assert_eq!(found, want, "{config}");
+}
+
+#[test]
+fn without_cluster_toml_everything_has_its_default() {
+    let files = Files::new(PORTS.as_bytes(), None);
+    let deployment = files.load(&[]).unwrap();
+    let health = Health {
+        check: Check::Protocol,
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(2),
+        retries: 3,
+    };
+    let controller = Vm {
+        name: "controller".into(),
+        role: Role::Controller,
+        ssh_port: 2_220,
+        metrics_port: 3_220,
+        memory_mib: 192,
+        cpus: 1,
+        cpuset: None,
+        threads: None,
+        sched: None,
+        memlock_kib: None,
+        flags: Flags::Controller(ControllerFlags::default()),
+        health,
+        datasets: Vec::new(),
+    };
+    let worker = |n: u16| Vm {
+        name: format!("worker{n}"),
+        role: Role::Worker,
+        flags: Flags::Worker(WorkerFlags::default()),
+        ssh_port: 2_220 + n,
+        metrics_port: 3_220 + n,
+        ..controller.clone()
+    };
+    let want = Deployment {
+        vms: vec![controller.clone(), worker(1), worker(2)],
+        datasets: Vec::new(),
+        strategy: Strategy::Parallel,
+        wait_for_healthy: true,
+        startup_timeout: Duration::from_secs(120),
+    };
+    assert_eq!(deployment, want);
+    assert_eq!(good(PORTS, ""), want);
+}
+
+#[test]
+fn the_ports_file_of_the_repository_is_a_controller_and_two_workers() {
+    let text = include_str!("../../../../ports.conf");
+    assert_eq!(good(text, ""), good(PORTS, ""));
+}
+
+#[test]
+fn the_most_specific_setting_wins() {
+    let ports = "2220\n2221 mem=300M cpus=3\n2222 mem=300M cpus=3\n2223\n";
+    let deployment = good(
+        ports,
+        "[defaults]\nmemory = '200M'\ncpus = 2\nthreads = 4\nsched = 'batch'\n\
+         health = { command = 'true', interval_s = 7 }\n\
+         [vm.worker2]\nmemory = '400M'\nthreads = 1\n\
+         [vm.worker2.health]\ncheck = 'protocol'\nretries = 0\n",
+    );
+    let seen: Vec<_> = deployment.vms.iter().map(|vm| (vm.memory_mib, vm.cpus)).collect();
+    assert_eq!(seen, [(200, 2), (300, 3), (400, 3), (200, 2)]);
+    let seen: Vec<_> = deployment.vms.iter().map(|vm| (vm.threads, vm.sched)).collect();
+    let batch = Some(Sched::Batch);
+    assert_eq!(seen, [(None, None), (Some(4), batch), (Some(1), batch), (Some(4), batch)]);
+    let health = |vm: usize| {
+        let Health { check, interval, timeout, retries } = deployment.vms[vm].health.clone();
+        (check, interval.as_secs(), timeout.as_secs(), retries)
+    };
+    assert_eq!(health(1), (Check::Command("true".into()), 7, 2, 3));
+    assert_eq!(health(2), (Check::Protocol, 7, 2, 0));
+}
+
+#[test]
+fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
+    for (line, want) in [
+        ("memory = 192", "memory: bad value 192; write in quotes 64M to 64G"),
+        ("memory = '192'", "memory: bad value \"192\"; write 64M to 64G"),
+        ("memory = '65G'", "memory: bad value \"65G\"; write 64M to 64G"),
+        ("cpus = 0", "cpus: bad value 0; write 1 to 64"),
+        ("cpus = 65", "cpus: bad value 65; write 1 to 64"),
+        ("cpus = -1", "cpus: bad value -1; write 1 to 64"),
+        ("cpus = '2'", "cpus: bad value \"2\"; write 1 to 64"),
+        ("cpus = 1.5", "cpus: bad value 1.5; write 1 to 64"),
+        ("cpus = [1]", "cpus: bad value (an array); write 1 to 64"),
+        ("cpus = 2024-01-01", "cpus: bad value (a date or time); write 1 to 64"),
+        ("cpuset = '0-2,9'", "cpuset: no CPU 2,9 to run on; this host gives 0-1"),
+        ("cpuset = 'a'", "cpuset: bad value \"a\"; write CPU numbers such as 0,2-3"),
+        ("threads = 4097", "threads: bad value 4097; write 1 to 4096"),
+        (
+            "sched = 'fifo:100'",
+            "sched: bad value \"fifo:100\"; write other, batch or fifo:PRIO with 1 to 99",
+        ),
+        (
+            "sched = 'fifo'",
+            "sched: bad value \"fifo\"; write other, batch or fifo:PRIO with 1 to 99",
+        ),
+        ("memlock = '1K'", "memlock: bad value \"1K\"; write 64K to 64G"),
+        (
+            "backend = 'avx1024'",
+            "backend: bad value \"avx1024\"; write portable or sha_ni_x2 or avx512_x16 or avx512_x8 or \
+             sha256_avx512_x16 or avx2_x8 or blake3_avx2_x8 or avx2_x4 or sha256_aarch64_x2 or \
+             sha512_aarch64_x2",
+        ),
+        ("reading = 'mmap'", "reading: bad value \"mmap\"; write auto or uring or plain"),
+        ("drop_behind = 'yes'", "drop_behind: bad value \"yes\"; write true or false"),
+        ("report_every = '5G'", "report_every: bad value \"5G\"; write 1K to 4G"),
+        ("report_every = 4096", "report_every: bad value 4096; write in quotes 1K to 4G"),
+        (
+            "cross_check = '1/0'",
+            "cross_check: bad value \"1/0\"; write 1/N with N from 1 to 4294967295",
+        ),
+        (
+            "cross_check = 100",
+            "cross_check: bad value 100; write in quotes 1/N with N from 1 to 4294967295",
+        ),
+        ("health = 'protocol'", "health: bad value \"protocol\"; write a table"),
+        ("health.check = 'ssh'", "check: bad value \"ssh\"; write protocol"),
+        (
+            "health.command = \"a\\nb\"",
+            "command: bad value \"a\\nb\"; write 1 to 1024 bytes without control characters",
+        ),
+        ("health.interval_s = 0", "interval_s: bad value 0; write 1 to 3600"),
+        ("health.timeout_s = 301", "timeout_s: bad value 301; write 1 to 300"),
+        ("health.retries = 101", "retries: bad value 101; write 0 to 100"),
+        (
+            "health = { check = 'protocol', command = 'true' }",
+            "health has check or command, not both",
+        ),
+        (
+            "health.port = 1",
+            "unknown key \"port\"; keys are check, command, interval_s, timeout_s, retries",
+        ),
+        (
+            "mem = '1G'",
+            "unknown key \"mem\"; keys are memory, cpus, cpuset, threads, sched, memlock, backend, \
+             reading, drop_behind, report_every, cross_check, health",
+        ),
+    ] {
+        let want = format!("3: {want}");
+        let want = &[&want[..]];
+        check(&format!("# at line 3\n[defaults]\n{line}\n"), want);
+        check(&format!("\n[vm.worker2]\n{line}\n"), want);
+    }
+}
+
+#[test]
+fn numbers_of_other_bases_and_with_underscores_are_numbers() {
+    let config = "[defaults]\ncpus = 0x1F\n[start]\nstartup_timeout_s = 1_000";
+    let deployment = good(PORTS, config);
+    assert_eq!(deployment.vms[0].cpus, 31);
+    assert_eq!(deployment.startup_timeout.as_secs(), 1_000);
+}
+
+#[test]
+fn every_fault_of_cluster_toml_is_told_at_once() {
+    check(
+        "color = 1\n\
+         [start]\nstrategy = 'both'\nwait_for_healthy = 1\nstartup_timeout_s = 0\n\
+         [vm.worker9]\ncpus = 99\n\
+         [vm.controller]\nthreads = 1\nsched = 'batch'\n\
+         [vm]\nworker1 = 3\n\
+         [datasets.Bad]\nsnapshot = 'no'\n\
+         [datasets.gone]\ndir = 'nowhere'\n\
+         [datasets.empty]\ndir = ''\nio_threads = 0\n",
+        &[
+            "1: unknown key \"color\"; keys are defaults, start, vm, datasets",
+            "3: strategy: bad value \"both\"; write sequential or parallel",
+            "4: wait_for_healthy: bad value 1; write true or false",
+            "5: startup_timeout_s: bad value 0; write 1 to 3600",
+            "6: no VM is called \"worker9\"; there are controller, worker1, worker2",
+            "7: cpus: bad value 99; write 1 to 64",
+            "9: threads is for workers; the controller hashes nothing",
+            "10: sched is for workers; the controller hashes nothing",
+            "12: vm.\"worker1\": bad value 3; write a table",
+            "13: \"Bad\" is no name of a dataset; use 1 to 32 of a-z, 0-9, _ and -",
+            "13: dataset \"Bad\" has no dir",
+            "14: snapshot: bad value \"no\"; write true or false",
+            "15: cannot use nowhere as a dataset: No such file or directory (os error 2)",
+            "18: dir: bad value \"\"; write the path of a directory",
+            "19: io_threads: bad value 0; write 1 to 4096",
+        ],
+    );
+}
+
+#[test]
+fn both_files_and_the_command_line_are_judged_together() {
+    let files = Files::new(
+        b"80\n2221 dataset=a\n2222 dataset=b\n",
+        Some(b"[vm.worker3]\n[datasets.b]\ndir='data'\n[datasets.c]\ndir='data'\n"),
+    );
+    let want = "ports.conf:1: port 80 is privileged; use 1024 to 65535\n\
+                ports.conf:2: there is no dataset a; there are b, c, d\n\
+                cluster.toml:1: no VM is called \"worker3\"; there are controller, worker1, worker2\n\
+                cluster.toml:4: no worker has dataset c; add dataset=c to a worker's line\n\
+                --dataset: \"x\" is no NAME=DIR\n\
+                --dataset: no worker has dataset d; add dataset=d to a worker's line\n\
+                --dataset: cannot use ports.conf as a dataset: Not a directory (os error 20)";
+    let dir = format!("d={}/ports.conf", files.0.display());
+    assert_eq!(files.load(&["x", &dir]).unwrap_err(), want);
+}
+
+#[test]
+fn what_is_no_toml_is_told_by_its_line() {
+    for (text, line) in [
+        (&b"[defaults]\nmemory = 192M\n"[..], 2),
+        (b"[defaults]\n\n[defaults\n", 3),
+        (b"[vm.worker1]\n[vm.worker1]\n", 2),
+        (b"[defaults]\ncpus = 1\ncpus = 2\n", 3),
+        (b"# \n# caf\xe9\n", 2),
+        (b"\na = 'x\n", 2),
+    ] {
+        let errors = Files::new(PORTS.as_bytes(), Some(text)).load(&[]).unwrap_err();
+        let first = errors.lines().next().unwrap();
+        assert!(first.starts_with(&format!("cluster.toml:{line}: ")), "{errors}");
+        assert!(errors.lines().all(|line| line.starts_with("cluster.toml:")), "{errors}");
+    }
+}
+
+#[test]
+fn workers_have_the_datasets_that_they_name_or_all() {
+    let files = Files::new(
+        b"2220\n2221\n2222 dataset=usr\n",
+        Some(b"[datasets.here]\ndir = 'data'\nsnapshot = true\nio_threads = 2\n[datasets.usr]\ndir = 'nowhere'\n"),
+    );
+    let deployment = files.load(&["usr=/usr/."]).unwrap();
+    let datasets = |vm: usize| deployment.vms[vm].datasets.join(" ");
+    assert_eq!([datasets(0), datasets(1), datasets(2)], ["", "here usr", "usr"]);
+    let data = files.0.join("data").canonicalize().unwrap();
+    let want = [
+        Dataset { name: "here".into(), dir: data, snapshot: true, io_threads: Some(2) },
+        Dataset { name: "usr".into(), dir: "/usr".into(), snapshot: false, io_threads: None },
+    ];
+    assert_eq!(deployment.datasets, want);
+}
+
+#[test]
+fn a_dataset_that_nothing_gives_is_named_with_what_to_do() {
+    let want = "ports.conf:2: there is no dataset a; give one in cluster.toml or with \
+                --dataset NAME=DIR";
+    assert_eq!(load("2220\n2221 dataset=a\n", "").unwrap_err(), want);
+}
+
+#[test]
+fn a_file_that_is_missing_too_long_or_no_file_is_refused() {
+    let files = Files::new(PORTS.as_bytes(), None);
+    let mut options = files.options(&[]);
+    let mut refused = |ports: &str, config: Option<&str>| {
+        options.ports_file = files.0.join(ports);
+        options.config_file = config.map(|config| files.0.join(config));
+        let errors = Deployment::load(&options).unwrap_err().to_string();
+        errors.replace(&format!("{}/", files.0.display()), "")
+    };
+    assert_eq!(
+        refused("none\n.conf", Some("none.toml")),
+        "none\\n.conf: there is no such file\nnone.toml: there is no such file"
+    );
+    assert_eq!(refused("data", None), "data: cannot be read: Is a directory (os error 21)");
+    let len = |len: usize| {
+        let mut text = format!("{PORTS}#").into_bytes();
+        text.resize(len, b'x');
+        fs::write(files.0.join("long"), text).unwrap();
+    };
+    len((64 << 10) + 1);
+    assert_eq!(refused("long", None), "long: is longer than 64 KiB");
+    assert_eq!(refused("ports.conf", Some("long")), "long: is longer than 64 KiB");
+    len(64 << 10);
+    options.ports_file = files.0.join("long");
+    options.config_file = None;
+    assert!(Deployment::load(&options).is_ok());
+}
+
+#[test]
+fn a_port_in_use_is_told_with_its_line_and_its_holder() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let files = Files::new(format!("# x\n2220\n2221 metrics={port}\n").as_bytes(), None);
+    let mut vms = files.load(&[]).unwrap().vms;
+    let check = |vms: &[Vm]| check_ports_free(&files.0.join("ports.conf"), vms);
+    // The other ports may be anybody's while the test runs.
+    vms.retain(|vm| vm.metrics_port == port);
+    vms[0].ssh_port = port;
+    let errors = check(&vms).unwrap_err().to_string();
+    let first = errors.lines().next().unwrap();
+    let pid = std::process::id();
+    assert!(first.contains(&format!("ports.conf:3: port {port} is in use by ")), "{errors}");
+    assert!(first.ends_with(&format!("(pid {pid}); stop it, or use another port")), "{errors}");
+    drop(listener);
+    assert!(check(&vms).is_ok());
+}
+
+#[test]
+fn a_connection_that_has_ended_keeps_no_port() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = std::net::TcpStream::connect(address).unwrap();
+    // Whoever closes first is in TIME_WAIT: the side with our port.
+    drop(listener.accept().unwrap());
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    drop((client, listener));
+    let files = Files::new(PORTS.as_bytes(), None);
+    let mut vms = files.load(&[]).unwrap().vms;
+    vms.truncate(1);
+    (vms[0].ssh_port, vms[0].metrics_port) = (address.port(), address.port());
+    let checked = check_ports_free(&files.0.join("ports.conf"), &vms);
+    assert!(checked.is_ok(), "{checked:?}");
+}
+
+#[test]
+fn a_deployment_is_shown_as_a_table() {
+    let deployment = good(
+        "2220\n2221 mem=1G\n",
+        "[vm.worker1]\ncpuset = '0-1'\nsched = 'fifo:9'\nmemlock = '8M'\nthreads = 2\n\
+         health.command = 'a b'\n[datasets.u]\ndir = '/usr'\n[start]\nstrategy = 'sequential'\n",
+    );
+    let want = "\
+NAME        ROLE        SSH   METRICS  MEMORY  CPUS  CPUSET  THREADS  SCHED   MEMLOCK  DATASETS  HEALTH
+controller  controller  2220  3220     192M    1     -       -        -       -        -         protocol every 5 s, limit 2 s, 3 retries
+worker1     worker      2221  3221     1G      1     0-1     2        fifo:9  8M       u         `a b` every 5 s, limit 2 s, 3 retries
+dataset u: live /usr
+start: the controller, then workers one after the other; healthy within 120 s
+";
+    assert_eq!(deployment.to_string(), want);
+}
+
+/// `splitmix64` (Steele, Lea and Flood, 2014).
+fn random(state: &mut u64) -> usize {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((z ^ (z >> 31)) >> 1).unwrap()
+}
+
+#[test]
+fn whatever_the_bytes_there_is_an_answer_in_printable_lines() {
+    const PIECES: [&[u8]; 40] = [
+        b"2220",
+        b"2221",
+        b"65535",
+        b"80",
+        b"99999999999999999999",
+        b" ",
+        b"\n",
+        b"\n",
+        b"\r\n",
+        b"#",
+        b"=",
+        b"mem=",
+        b"cpus=",
+        b"host=a",
+        b"dataset=",
+        b"metrics=",
+        b"1G",
+        b"[defaults]",
+        b"[vm.",
+        b"worker1",
+        b"]",
+        b"[[",
+        b"memory = ",
+        b"\"192M\"",
+        b"'",
+        b"\"\"\"",
+        b"{",
+        b"}",
+        b".",
+        b",",
+        b"health",
+        b"command",
+        b"\\u0000",
+        b"\xff",
+        b"\xe2\x82",
+        b"\x1b[0m",
+        b"\0",
+        b"-",
+        b"1e999",
+        b"1979-05-27",
+    ];
+    let mut state = 7;
+    let host_cpus = CpuSet::parse("0").unwrap();
+    for round in 0..20_000 {
+        let mut bytes = Vec::new();
+        for _ in 0..random(&mut state) % 24 {
+            match random(&mut state) % 8 {
+                0 => bytes.push(u8::try_from(random(&mut state) % 256).unwrap()),
+                _ => bytes.extend(PIECES[random(&mut state) % PIECES.len()]),
+            }
+        }
+        let mut ports = fault::Faults::of("p");
+        let lines = ports_conf::parse(&bytes, &mut ports);
+        let mut config = fault::Faults::of("c");
+        let read = cluster_toml::parse(&bytes, &host_cpus, &mut config);
+        merge::check_vms(&lines, &read.vms, &mut config);
+        let vms = merge::vms(&lines, &read.defaults, &read.vms);
+        let told = LoadErrors::unless(vms.len(), [ports, config]);
+        let told = told.map_or_else(|errors| errors.to_string(), |len| len.to_string());
+        let is_plain = |c: char| c == '\n' || !c.is_control();
+        assert!(told.chars().all(is_plain), "round {round}: {told:?} of {bytes:?}");
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_and_does_no_harm() {
+    for text in ["[", "{a=", "a.", "[["] {
+        let config = format!("x = {}", text.repeat(16_000));
+        assert!(load(PORTS, &config).is_err(), "{text}");
+        assert!(load(PORTS, &text.repeat(16_000)).is_err(), "{text}");
+    }
+}
+
+/// The blocks of TOML in the document.
+fn blocks() -> Vec<&'static str> {
+    DOCUMENT.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_documents_example_is_a_deployment() {
+    let deployment = good(PORTS, blocks()[0]);
+    let (controller, worker) = (&deployment.vms[0], &deployment.vms[1]);
+    assert_eq!((controller.memory_mib, controller.memlock_kib), (512, Some(65_536)));
+    assert_eq!((worker.memory_mib, worker.threads), (256, Some(2)));
+    assert_eq!(worker.sched, Some(Sched::Fifo(10)));
+    assert_eq!((worker.health.interval.as_secs(), worker.health.retries), (10, 5));
+    assert_eq!((deployment.strategy, deployment.datasets.len()), (Strategy::Sequential, 2));
+}
+
+#[test]
+fn the_documents_defaults_are_those_of_the_code() {
+    assert_eq!(blocks().len(), 2);
+    assert_eq!(good(PORTS, blocks()[1]), good(PORTS, ""));
+}
+
+/// Rows of the table in the document's section `title`: key, values, default.
+fn documented(title: &str) -> Vec<(String, String, String)> {
+    let section = DOCUMENT.split(&format!("\n## {title}\n")).nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        (cells[1].trim_matches('`').into(), cells[3].into(), cells[4].trim_matches('`').into())
+    })
+    .collect()
+}
+
+/// The reader itself says which keys it knows, and what each has to be.
+#[test]
+fn the_documents_keys_and_limits_are_those_of_the_code() {
+    for (title, section) in [
+        ("`[defaults]` and `[vm.NAME]`", "[defaults]"),
+        ("`[defaults]` and `[vm.NAME]`", "[vm.worker1]"),
+        ("`health`", "[defaults.health]"),
+        ("`health`", "[vm.worker1.health]"),
+        ("`[start]`", "[start]"),
+        ("`[datasets.NAME]`", "[datasets.x]"),
+    ] {
+        let refused = |line: &str| load(PORTS, &format!("{section}\n{line}\n")).unwrap_err();
+        let rows = documented(title);
+        let keys: Vec<&str> = rows.iter().map(|(key, ..)| &key[..]).collect();
+        let unknown = refused("no-such-key = 1");
+        let line = unknown.lines().find(|line| line.contains("no-such-key")).unwrap();
+        let known: Vec<&str> = line.split("keys are ").nth(1).unwrap().split(", ").collect();
+        let (mut keys, mut known) = (keys, known);
+        keys.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(keys, known, "{section}");
+        for (key, values, default) in &rows {
+            let error = refused(&format!("{key} = 1979-05-27"));
+            let limits = error.rsplit("; write ").next().unwrap();
+            assert_eq!(limits.trim_start_matches("in quotes "), values, "{section} {key}");
+            let is_value = default.starts_with(|c: char| c == '"' || c.is_ascii_digit())
+                || ["true", "false"].contains(&&default[..]);
+            if is_value && title != "`[datasets.NAME]`" {
+                let changed = good(PORTS, &format!("{section}\n{key} = {default}\n"));
+                assert_eq!(changed, good(PORTS, ""), "{section} {key} = {default}");
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Cross-checks with real workers, and one that lies.
+
+use crate::support::{output, text, until};
+use ipc_proto::Blob;
+use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
+use ipc_proto::message::{WorkerHealth, WorkerReply, WorkerRequest, WorkerStatus};
+use ipc_socket::{Connection, ReceiveError};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+use test_kit::{Cluster, Options, worker_role, write_file, write_tree};
+
+/// Digests of everything below `dir`, as the usual tools print them.
+fn oracle(tool: &str, dir: &Path) -> String {
+    let script =
+        format!("cd \"$1\" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 {tool}");
+    text(&output(Command::new("sh").args(["-c", &script, "sh"]).arg(dir)).stdout)
+}
+
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// A connection of the worker called `liar`, ready for work.
+fn connect_liar(cluster: &Cluster) -> Connection {
+    let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
+    let mut worker = Connection::open(&endpoint, worker_role("liar")).unwrap();
+    worker.sender.send(&WorkerReply::Credit { batches: 4 }, &[]).unwrap();
+    worker
+}
+
+/// Gives a wrong digest for everything until `is_over`, or the controller is gone; how many batches
+/// it was given.
+fn lie(mut worker: Connection, is_over: impl Fn() -> bool) -> u64 {
+    let mut batches = 0;
+    worker.receiver.set_timeout(Some(Duration::from_millis(20))).unwrap();
+    loop {
+        let reply = match worker.receiver.receive::<WorkerRequest>() {
+            Ok((WorkerRequest::Assign { lease, attempt, work, .. }, _)) => {
+                batches += 1;
+                let outputs = Blob(vec![0xee; 32 * work.items_len()]);
+                let (credit, busy_us, failures) = (1, 100, vec![]);
+                WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures }
+            }
+            Ok(_) => continue,
+            Err(ReceiveError::TimedOut) if is_over() => return batches,
+            Err(ReceiveError::TimedOut) => WorkerReply::Heartbeat,
+            Err(_) => return batches,
+        };
+        if worker.sender.send(&reply, &[]).is_err() {
+            return batches;
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_lies_is_found_and_no_digest_of_it_comes_out_where_everything_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = write_tree(dir.path(), 400, 3000);
+    let cluster = Cluster::start(Options::default());
+    let worker = connect_liar(&cluster);
+    cluster.wait_ready(3);
+    let liar = thread::spawn(|| lie(worker, || false));
+    let sum = output(
+        cluster.hashctl().args(["sum", "-r", "--cross-check", "1/1", "."]).current_dir(dir.path()),
+    );
+    assert_eq!(sorted(&text(&sum.stdout)), sorted(&oracle("sha256sum", dir.path())));
+    assert_eq!((sum.status.code(), text(&sum.stderr)), (Some(0), String::new()));
+    let status = cluster.status();
+    let worker = status.workers.iter().find(|worker| worker.name == "liar").unwrap();
+    assert_eq!(worker.health, WorkerHealth::Quarantined);
+    let healthy = status.workers.iter().filter(|worker| worker.health == WorkerHealth::Ready);
+    assert_eq!(healthy.count(), 2, "who was lied about is not blamed");
+    assert!(status.counters.items_contradicted > 0);
+    drop(cluster);
+    assert!(liar.join().unwrap() > 0);
+}
+
+/// Hashes everything in `dir`, all of it checked, beside a worker that lies, and holds it against the
+/// tool; how many batches the liar was given.
+fn sum_beside_a_liar(cluster: &Cluster, dir: &Path) -> u64 {
+    let worker = connect_liar(cluster);
+    until("the liar to be there", || liar_row(cluster).map(drop));
+    thread::scope(|scope| {
+        let sum = scope.spawn(|| {
+            let args = ["sum", "-r", "--cross-check", "1/1", "."];
+            output(cluster.hashctl().args(args).current_dir(dir))
+        });
+        let batches = lie(worker, || sum.is_finished());
+        let sum = sum.join().unwrap();
+        assert_eq!(sorted(&text(&sum.stdout)), sorted(&oracle("sha256sum", dir)));
+        assert_eq!((sum.status.code(), text(&sum.stderr)), (Some(0), String::new()));
+        batches
+    })
+}
+
+fn liar_row(cluster: &Cluster) -> Option<WorkerStatus> {
+    cluster.status().workers.into_iter().find(|worker| worker.name == "liar")
+}
+
+/// The liar in what `hashctl status --json` says of quarantine.
+fn quarantined(cluster: &Cluster) -> Option<Value> {
+    let status = output(cluster.hashctl().args(["status", "--json"]));
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let rows = status["quarantined"].as_array().unwrap();
+    rows.iter().find(|row| row["worker"] == "liar").cloned()
+}
+
+#[test]
+fn a_worker_that_lied_gets_no_work_when_it_comes_back_until_it_is_released() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = write_tree(dir.path(), 400, 3000);
+    let cluster = Cluster::start(Options::default());
+    assert!(sum_beside_a_liar(&cluster, dir.path()) > 0, "nobody knows it yet");
+    let row = quarantined(&cluster).expect("it is in quarantine");
+    assert!(row["reason"].as_str().unwrap().contains("a cross-check contradicts it"), "{row}");
+    until("the liar to leave", || liar_row(&cluster).is_none().then_some(()));
+    assert_eq!(quarantined(&cluster).expect("it stays")["connected"], false);
+
+    assert_eq!(sum_beside_a_liar(&cluster, dir.path()), 0, "it came back, and is known");
+    let logs = cluster.logs();
+    assert!(logs.contains("worker liar connects again and is given no work"), "{logs}");
+    until("the liar to leave", || liar_row(&cluster).is_none().then_some(()));
+
+    let release = || output(cluster.hashctl().args(["release", "liar"]));
+    let released = release();
+    assert_eq!(
+        (text(&released.stdout), released.status.code()),
+        ("liar is released\n".into(), Some(0))
+    );
+    assert_eq!(quarantined(&cluster), None);
+    assert!(cluster.logs().contains("worker liar is released by uid "), "{}", cluster.logs());
+    assert_eq!(release().status.code(), Some(1), "it is in no quarantine any more");
+    assert!(sum_beside_a_liar(&cluster, dir.path()) > 0, "it is given work, and lies again");
+    assert!(quarantined(&cluster).is_some());
+}
+
+#[test]
+fn a_cross_check_of_everything_agrees_whatever_the_algorithm_and_the_length() {
+    let dir = tempfile::tempdir().unwrap();
+    for len in 0..150 {
+        write_file(&dir.path().join(len.to_string()), len * len, len);
+    }
+    write_file(&dir.path().join("large"), (24 << 20) + 77, 5);
+    let options = Options { cross_check: Some("1/1"), ..Options::default() };
+    let cluster = Cluster::start(options);
+    for (algorithm, tool) in [("sha256", "sha256sum"), ("sha512", "sha512sum"), ("blake3", "b3sum")]
+    {
+        let args = ["sum", "-r", "-a", algorithm, "."];
+        let sum = output(cluster.hashctl().args(args).current_dir(dir.path()));
+        let want = oracle(tool, dir.path());
+        assert_eq!(sorted(&text(&sum.stdout)), sorted(&want), "{}", text(&sum.stderr));
+        assert_eq!(sum.status.code(), Some(0));
+    }
+    let counters = cluster.status().counters;
+    assert!(counters.items_checked >= 3 * 151, "{counters:?}");
+    assert_eq!((counters.items_contradicted, counters.workers_quarantined), (0, 0));
+}

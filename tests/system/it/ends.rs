@@ -1,0 +1,161 @@
+//! How runs end: exit statuses, messages, and nothing left behind.
+
+use crate::support::{output, text, until};
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+use test_kit::{Cluster, Options, bin, write_file};
+
+#[test]
+fn no_controller_is_one_line_and_3() {
+    let sum = output(Command::new(bin("hashctl")).args(["--connect", "/nowhere/x", "sum", "a"]));
+    assert_eq!(sum.status.code(), Some(3));
+    let line = text(&sum.stderr);
+    assert!(line.contains("/nowhere/x") && line.contains("run.sh --local"), "{line}");
+    assert_eq!(line.lines().count(), 1);
+    let usage = output(Command::new(bin("hashctl")).args(["sum", "--nonsense"]));
+    assert_eq!(usage.status.code(), Some(2));
+}
+
+#[test]
+fn what_is_no_file_is_told_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), "a").unwrap();
+    fs::create_dir(dir.path().join("directory")).unwrap();
+    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    let cluster = Cluster::start(Options::default());
+    let sum = output(
+        cluster
+            .hashctl()
+            .args(["sum", "gone", "directory", "fifo", "socket", "/dev/zero", "a"])
+            .current_dir(&dir),
+    );
+    assert_eq!(sum.status.code(), Some(1));
+    assert_eq!(text(&sum.stdout).lines().count(), 1, "{}", text(&sum.stdout));
+    let errors = text(&sum.stderr);
+    for name in ["gone", "directory", "fifo", "socket", "/dev/zero"] {
+        assert!(errors.lines().any(|line| line.contains(name)), "{name}: {errors}");
+    }
+    let tree = output(cluster.hashctl().args(["sum", "-r", "."]).current_dir(&dir));
+    assert_eq!(text(&tree.stdout).lines().count(), 1);
+}
+
+/// Bytes that the workers have read so far: proc_pid_io(5).
+fn read_len(cluster: &Cluster) -> u64 {
+    let of = |pid: u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+        line.parse::<u64>().unwrap()
+    };
+    cluster.workers.iter().map(|worker| of(worker.id())).sum()
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_has_no_digest_and_harms_no_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("moving");
+    write_file(&path, 600 << 20, 1);
+    let cluster = Cluster::start(Options::default());
+    let pids = cluster.pids();
+    for cut in [false, true] {
+        let before = read_len(&cluster);
+        let mut run = cluster
+            .hashctl()
+            .args(["sum", "-a", "sha512"])
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A worker that had not looked yet would only see what the file is by then.
+        until("reading", || (read_len(&cluster) > before + (16 << 20)).then_some(()));
+        let mut file = File::options().write(true).open(&path).unwrap();
+        // Again and again: a lease is counted before its worker looks at the file for the first time.
+        for len in 1000.. {
+            if cut {
+                file.set_len(len).unwrap();
+            } else {
+                file.seek(SeekFrom::Start(599 << 20)).unwrap();
+                file.write_all(&len.to_le_bytes()).unwrap();
+            }
+            if run.try_wait().unwrap().is_some() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        let run = run.wait_with_output().unwrap();
+        assert_eq!((run.status.code(), text(&run.stdout)), (Some(1), String::new()));
+        assert!(text(&run.stderr).contains("changed while it was read"), "{}", text(&run.stderr));
+    }
+    assert_eq!(cluster.status().workers.len(), 2);
+    assert_eq!(cluster.pids(), pids, "truncation kills no worker");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), "a").unwrap();
+    let cluster = Cluster::start(Options::default());
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let sum = output(cluster.hashctl().args(["sum", "a"]).current_dir(&dir).stdout(full));
+    assert_eq!(sum.status.code(), Some(1));
+    assert!(text(&sum.stderr).contains("No space left"), "{}", text(&sum.stderr));
+    let closed = output(
+        Command::new("bash")
+            .args(["-c", "exec \"$0\" sum a >&-"])
+            .arg(bin("hashctl"))
+            .env("HASHCLUSTER_RUNTIME_DIR", cluster.dir())
+            .current_dir(&dir),
+    );
+    assert_eq!(closed.status.code(), Some(1));
+    assert!(text(&closed.stderr).contains("standard output"), "{}", text(&closed.stderr));
+}
+
+#[test]
+fn an_interrupt_cancels_the_job_and_leaves_no_work() {
+    let dir = tempfile::tempdir().unwrap();
+    write_file(&dir.path().join("large"), 1 << 30, 1);
+    let cluster = Cluster::start(Options::default());
+    let names = vec!["large"; 40];
+    let run = cluster
+        .hashctl()
+        .args(["sum", "-a", "sha512"])
+        .args(names)
+        .current_dir(&dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("leases", || (cluster.status().counters.leases > 0).then_some(()));
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(run.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let run = run.wait_with_output().unwrap();
+    assert_eq!(run.status.code(), Some(4), "{}", text(&run.stderr));
+    until("an idle cluster", || {
+        let status = cluster.status();
+        let idle = status.jobs.is_empty() && status.workers.iter().all(|w| w.leases == 0);
+        idle.then_some(())
+    });
+}
+
+#[test]
+fn a_dead_controllers_socket_is_replaced_and_a_live_ones_never() {
+    let mut cluster = Cluster::start(Options::default());
+    let second =
+        output(Command::new(bin("hashcluster-controller")).arg("--runtime-dir").arg(cluster.dir()));
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("another controller"), "{}", text(&second.stderr));
+    assert_eq!(cluster.status().workers.len(), 2, "the first still serves");
+    cluster.controller.kill().unwrap();
+    cluster.controller.wait().unwrap();
+    assert!(cluster.client_socket().exists(), "killed, it left its socket");
+    cluster.restart_controller();
+    cluster.wait_ready(2);
+    assert!(cluster.terminate_controller());
+    assert!(!cluster.client_socket().exists(), "in order, it takes its socket along");
+    cluster.restart_controller();
+    cluster.wait_ready(2);
+}

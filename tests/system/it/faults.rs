@@ -1,0 +1,115 @@
+//! Workers that die while they hash.
+
+use crate::support::{output, text, until};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+use test_kit::{Cluster, Options, Random, write_file, write_tree};
+
+const KILLS: usize = 100;
+
+fn b3sum(path: &std::path::Path) -> String {
+    text(&output(Command::new("b3sum").arg(path)).stdout)
+}
+
+#[test]
+fn a_large_file_is_split_over_all_workers_and_its_root_is_the_plain_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large");
+    write_file(&path, (300 << 20) + 12_345, 7);
+    let cluster = Cluster::start(Options { workers: 3, ..Options::default() });
+    let sum = output(cluster.hashctl().args(["sum", "-a", "blake3"]).arg(&path));
+    assert_eq!(text(&sum.stdout), b3sum(&path), "{}", text(&sum.stderr));
+    let status = cluster.status();
+    assert!(status.workers.iter().all(|worker| worker.bytes > 16 << 20), "{:?}", status.workers);
+}
+
+#[test]
+fn a_worker_killed_in_the_middle_of_a_large_file_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large");
+    write_file(&path, (1 << 30) + 1, 7);
+    let mut cluster = Cluster::start(Options::default());
+    for _ in 0..3 {
+        let before = cluster.status().counters;
+        let run = cluster
+            .hashctl()
+            .args(["sum", "-a", "blake3"])
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        until("work", || (cluster.status().counters.leases > before.leases + 2).then_some(()));
+        cluster.replace_worker(0);
+        let run = run.wait_with_output().unwrap();
+        assert_eq!((run.status.code(), text(&run.stdout)), (Some(0), b3sum(&path)));
+    }
+    assert!(cluster.status().counters.attempts_lost > 0, "no lease was lost in three runs");
+}
+
+#[test]
+fn a_long_sha2_file_goes_on_where_its_killed_worker_stood() {
+    const LEN: u64 = (1 << 30) + 12_345;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long");
+    // Mostly holes, so that it needs no room; its end is not like its start.
+    write_file(&path, 5 << 20, 7);
+    fs::File::options().write(true).open(&path).unwrap().set_len(LEN).unwrap();
+    let want = text(&output(Command::new("sha256sum").arg(&path)).stdout);
+    let datasets = vec![("d", dir.path().to_owned())];
+    let worker_args = vec!["--report-every", "16777216"];
+    let options = Options { workers: 1, datasets, worker_args, ..Options::default() };
+    for plane in ["descriptors", "dataset"] {
+        let mut cluster = Cluster::start(options.clone());
+        fs::create_dir(cluster.dir().join("datasets")).unwrap();
+        symlink(dir.path(), cluster.dir().join("datasets/d")).unwrap();
+        let mut run = cluster.hashctl();
+        run.args(["--plane", plane, "sum", "-a", "sha256"]).arg(&path);
+        let run = run.stdout(Stdio::piped()).spawn().unwrap();
+        until("a third", || (cluster.status().counters.bytes > LEN / 3).then_some(()));
+        cluster.replace_worker(0);
+        let run = run.wait_with_output().unwrap();
+        assert_eq!((run.status.code(), text(&run.stdout)), (Some(0), want.clone()), "{plane}");
+        let status = cluster.status();
+        // Bytes that one of them told are counted once; those that the second read are its own.
+        assert_eq!(status.counters.bytes, LEN, "{plane}: nothing was read again that was told");
+        assert!(status.workers[0].bytes < LEN * 2 / 3, "{plane}: {:?}", status.workers);
+        assert_eq!((status.counters.leases, status.counters.attempts_lost), (2, 1), "{plane}");
+    }
+}
+
+#[test]
+fn a_hundred_kills_while_a_tree_is_hashed_lose_nothing_and_falsify_nothing() {
+    let seed = 20_261_121;
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut paths = write_tree(dir.path(), 6000, 3000);
+    for i in 0..6 {
+        let path = dir.path().join(format!("large{i}"));
+        write_file(&path, 16 << 20, i);
+        paths.push(path);
+    }
+    let want = output(Command::new("sha256sum").args(&paths)).stdout;
+    let want = text(&want);
+    let mut cluster = Cluster::start(Options::default());
+    let mut kills = 0;
+    while kills < KILLS {
+        let out = fs::File::create(dir.path().join("out")).unwrap();
+        let mut run = cluster.hashctl().arg("sum").args(&paths).stdout(out).spawn().unwrap();
+        while run.try_wait().unwrap().is_none() {
+            let before = cluster.status().counters.leases;
+            until("progress", || {
+                let moved = cluster.status().counters.leases > before + random.below(4);
+                (moved || run.try_wait().unwrap().is_some()).then_some(())
+            });
+            let victim = usize::try_from(random.below(2)).unwrap();
+            cluster.replace_worker(victim);
+            kills += 1;
+        }
+        assert_eq!(run.wait().unwrap().code(), Some(0), "after {kills} kills");
+        let got = fs::read_to_string(dir.path().join("out")).unwrap();
+        assert!(got == want, "wrong or lost lines after {kills} kills");
+    }
+    assert!(cluster.status().counters.attempts_lost > 0);
+}

@@ -1,0 +1,181 @@
+//! Many peers, hostile peers, few descriptors.
+
+use crate::support::{output, text, until};
+use ipc_proto::codec::encode_frame;
+use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
+use ipc_proto::message::{ClientReply, ClientRequest, Hello, JobId, WorkerReply, WorkerRequest};
+use ipc_proto::{Algorithm, Blob};
+use ipc_socket::Connection;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use test_kit::{Cluster, Options, client, client_role, cpu_time, worker_role};
+
+fn open_files(cluster: &Cluster) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", cluster.controller.id())).unwrap().count()
+}
+
+fn resident_kib(cluster: &Cluster) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", cluster.controller.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn hello() -> Vec<u8> {
+    let mut frame = Vec::new();
+    encode_frame(&Hello::new(client_role()), &mut frame).unwrap();
+    frame
+}
+
+#[test]
+fn a_peer_that_breaks_the_protocol_is_closed_counted_and_logged_and_nobody_else_notices() {
+    let cluster = Cluster::start(Options::default());
+    let mut good = client(&cluster.client_socket());
+    let files_before = open_files(&cluster);
+    let memory_before = resident_kib(&cluster);
+    let mut status_frame = Vec::new();
+    encode_frame(&ClientRequest::Status, &mut status_frame).unwrap();
+    let mut after_hello: Vec<Vec<u8>> = vec![
+        vec![0; 4],
+        vec![0xff; 4],
+        vec![1, 0, 0, 0, 99],
+        vec![2, 0, 0, 0, 6, 0],
+        // A list of files whose length lies: 2^64 - 1 of them.
+        [&[12, 0, 0, 0, 1, 0, 0, 253][..], &[0xff; 8]].concat(),
+        // A message of files without descriptors.
+        [&[7, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0][..]].concat(),
+    ];
+    let big = {
+        let mut frame = Vec::new();
+        let lens = vec![5; 100];
+        let data = Blob(vec![7; 500]);
+        let message = ClientRequest::Messages { job: JobId(3), first: 0, lens, data };
+        encode_frame(&message, &mut frame).unwrap();
+        frame
+    };
+    after_hello.extend((1..big.len()).step_by(37).map(|cut| big[..cut].to_vec()));
+    let faulty = after_hello.len() as u64;
+    for bytes in after_hello {
+        let mut peer = UnixStream::connect(cluster.client_socket()).unwrap();
+        peer.write_all(&hello()).unwrap();
+        let mut welcome = [0; 4];
+        peer.read_exact(&mut welcome).unwrap();
+        peer.write_all(&bytes).unwrap();
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        // Closed: at its end or reset, but not left open.
+        if let Err(error) = peer.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{bytes:?}");
+        }
+    }
+    for cut in 0..hello().len() {
+        let mut peer = UnixStream::connect(cluster.client_socket()).unwrap();
+        peer.write_all(&hello()[..cut]).unwrap();
+    }
+    until("the count of faulty peers", || {
+        (cluster.status().counters.peers_faulty >= faulty).then_some(())
+    });
+    assert!(cluster.logs().contains("closed: "), "{}", cluster.logs());
+    good.sender.send(&ClientRequest::Status, &[]).unwrap();
+    assert!(matches!(good.receiver.receive().unwrap().0, ClientReply::Status(_)));
+    until("every descriptor closed", || (open_files(&cluster) <= files_before).then_some(()));
+    let grown = resident_kib(&cluster).saturating_sub(memory_before);
+    assert!(grown < 4096, "the controller grew by {grown} KiB");
+}
+
+#[test]
+fn the_wrong_socket_a_taken_name_and_silence_are_refused_in_words() {
+    let cluster = Cluster::start(Options::default());
+    let worker_socket = cluster.dir().join(WORKER_SOCKET);
+    let refusal = |path: &Path, role| {
+        Connection::open(&Endpoint::Unix(path.to_owned()), role).unwrap_err().to_string()
+    };
+    assert!(refusal(&worker_socket, client_role()).contains("workers' socket"));
+    assert!(refusal(&cluster.client_socket(), worker_role("x")).contains("clients' socket"));
+    assert!(refusal(&worker_socket, worker_role("w0")).contains("connected already"));
+    let mut silent = UnixStream::connect(cluster.client_socket()).unwrap();
+    let mut words = Vec::new();
+    silent.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    silent.read_to_end(&mut words).unwrap();
+    assert!(text(&words).contains("no hello in time"));
+    assert_eq!(cluster.status().counters.peers_refused, 4);
+}
+
+#[test]
+fn two_hundred_clients_on_a_controller_with_64_files_cost_little_and_leave_it_serving() {
+    let options = Options { controller_files: Some(64), ..Options::default() };
+    let cluster = Cluster::start(options);
+    let peers: Vec<UnixStream> =
+        (0..200).map(|_| UnixStream::connect(cluster.client_socket()).unwrap()).collect();
+    for mut peer in &peers {
+        // Those that were refused by now do not take it.
+        let _ = peer.write_all(&hello());
+    }
+    let pid = cluster.controller.id();
+    let (start, before) = (Instant::now(), cpu_time(pid));
+    std::thread::sleep(Duration::from_secs(2));
+    let share = (cpu_time(pid) - before).as_secs_f64() / start.elapsed().as_secs_f64();
+    assert!(share < 0.2, "the controller used {:.0} % of a core", share * 100.0);
+    drop(peers);
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), "a").unwrap();
+    until("service", || {
+        let sum = output(cluster.hashctl().args(["sum", "a"]).current_dir(&dir));
+        sum.status.success().then_some(())
+    });
+}
+
+#[test]
+fn a_thousand_workers_are_served_at_once() {
+    let cluster = Cluster::start(Options { workers: 0, ..Options::default() });
+    let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
+    let mut workers: Vec<Connection> = (0..1000)
+        .map(|i| {
+            let mut worker = Connection::open(&endpoint, worker_role(&format!("w{i:04}"))).unwrap();
+            worker.sender.send(&WorkerReply::Credit { batches: 1 }, &[]).unwrap();
+            worker
+        })
+        .collect();
+    cluster.wait_ready(1000);
+    let mut client = client(&cluster.client_socket());
+    let open = ClientRequest::Open {
+        job: JobId(0),
+        algorithm: Algorithm::Sha256,
+        weight: 1,
+        cross_check: 0,
+    };
+    client.sender.send(&open, &[]).unwrap();
+    for first in 0..1000 {
+        let (lens, data) = (vec![1], Blob(vec![1]));
+        let message = ClientRequest::Messages { job: JobId(0), first, lens, data };
+        client.sender.send(&message, &[]).unwrap();
+    }
+    for worker in &mut workers {
+        let (lease, attempt) = loop {
+            let (request, _) = worker.receiver.receive::<WorkerRequest>().unwrap();
+            if let WorkerRequest::Assign { lease, attempt, .. } = request {
+                break (lease, attempt);
+            }
+        };
+        let outputs = Blob(vec![9; 32]);
+        let done =
+            WorkerReply::Done { lease, attempt, credit: 1, busy_us: 1, outputs, failures: vec![] };
+        worker.sender.send(&done, &[]).unwrap();
+    }
+    client.sender.send(&ClientRequest::Finish { job: JobId(0) }, &[]).unwrap();
+    let mut resolved = 0;
+    loop {
+        let (reply, _) = client.receiver.receive().unwrap();
+        if let ClientReply::Results { runs, .. } = reply {
+            resolved += runs.iter().map(|run| run.len).sum::<u32>();
+        } else if let ClientReply::Finished { items, failed, .. } = reply {
+            assert_eq!((items, failed), (1000, 0));
+            break;
+        }
+    }
+    assert_eq!(resolved, 1000);
+    assert!(cluster.status().workers.iter().all(|worker| worker.items == 1));
+}

@@ -1,0 +1,140 @@
+//! What `hashctl` prints against what the installed tools print, byte for byte.
+
+use crate::support::{output, text};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use test_kit::{Cluster, Options, write_file};
+
+const SIZES: [u64; 24] = [
+    0,
+    1,
+    55,
+    56,
+    57,
+    63,
+    64,
+    65,
+    111,
+    112,
+    113,
+    119,
+    120,
+    121,
+    127,
+    128,
+    129,
+    1023,
+    1024,
+    1025,
+    (1 << 20) - 1,
+    1 << 20,
+    (1 << 20) + 1,
+    64 << 20,
+];
+
+fn files(dir: &Path) -> Vec<OsString> {
+    let mut names: Vec<OsString> = Vec::new();
+    for size in SIZES {
+        let name = format!("size-{size}");
+        write_file(&dir.join(&name), size, size);
+        names.push(name.into());
+    }
+    let hostile: [&[u8]; 10] = [
+        b"two\nlines",
+        b"back\\slash",
+        b"carriage\rreturn",
+        b" spaces  inside ",
+        b"*star",
+        b"./-dash",
+        b"quote'\"`$(x)",
+        b"(b) = c",
+        b"latin-\xe9\xff",
+        b"tab\tbell\x07",
+    ];
+    for name in hostile {
+        let name = OsStr::from_bytes(name);
+        fs::write(dir.join(name), name.as_bytes()).unwrap();
+        names.push(name.to_owned());
+    }
+    names
+}
+
+/// `hashctl sum` with `ours` prints what `program` with `theirs` prints.
+#[track_caller]
+fn check(cluster: &Cluster, dir: &Path, names: &[OsString], ours: &[&str], theirs: &[&str]) {
+    let ours =
+        output(cluster.hashctl().arg("sum").args(ours).arg("--").args(names).current_dir(dir));
+    let program = &mut Command::new(theirs[0]);
+    let theirs = output(program.args(&theirs[1..]).arg("--").args(names).current_dir(dir));
+    assert!(ours.status.success() && theirs.status.success(), "{}", text(&ours.stderr));
+    assert!(!ours.stdout.is_empty());
+    assert_eq!(text(&ours.stdout), text(&theirs.stdout));
+    assert_eq!(ours.stdout, theirs.stdout);
+}
+
+#[test]
+fn output_is_that_of_the_installed_tools_for_all_sizes_and_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = files(dir.path());
+    let cluster = Cluster::start(Options::default());
+    for bits in ["224", "256", "384", "512"] {
+        let program = format!("sha{bits}sum");
+        let algorithm = format!("sha{bits}");
+        for options in [&[][..], &["--tag"], &["-z"]] {
+            let ours = [&["-a", &algorithm], options].concat();
+            let theirs = [&[program.as_str()], options].concat();
+            check(&cluster, dir.path(), &names, &ours, &theirs);
+        }
+    }
+    // b3sum prints a replacement character where a name is not UTF-8, and no escape for a CR.
+    let plain = |name: &&OsString| {
+        std::str::from_utf8(name.as_bytes()).is_ok_and(|name| !name.contains('\r'))
+    };
+    let names: Vec<OsString> = names.iter().filter(plain).cloned().collect();
+    check(&cluster, dir.path(), &names, &["-a", "blake3"], &["b3sum"]);
+}
+
+#[test]
+fn manifests_are_accepted_both_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = files(dir.path());
+    let cluster = Cluster::start(Options::default());
+    let manifest = output(cluster.hashctl().arg("sum").arg("--").args(&names).current_dir(&dir));
+    fs::write(dir.path().join("manifest"), &manifest.stdout).unwrap();
+    let ours = output(cluster.hashctl().args(["check", "manifest"]).current_dir(&dir));
+    let theirs = output(Command::new("sha256sum").args(["-c", "manifest"]).current_dir(&dir));
+    assert!(ours.status.success() && theirs.status.success());
+    assert_eq!(text(&ours.stdout), text(&theirs.stdout));
+    fs::write(dir.path().join("size-64"), "another").unwrap();
+    fs::remove_file(dir.path().join("size-65")).unwrap();
+    let ours = output(cluster.hashctl().args(["check", "manifest"]).current_dir(&dir));
+    let theirs = output(Command::new("sha256sum").args(["-c", "manifest"]).current_dir(&dir));
+    assert_eq!((ours.status.code(), theirs.status.code()), (Some(1), Some(1)));
+    assert_eq!(text(&ours.stdout), text(&theirs.stdout));
+    assert_eq!(text(&ours.stderr), text(&theirs.stderr).replace("sha256sum", "hashctl"));
+}
+
+#[test]
+fn standard_input_is_hashed_whatever_its_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(Options::default());
+    for size in [0, 1, 127, 128, 129, (512 << 10) - 1, 512 << 10, (512 << 10) + 1, 40 << 20] {
+        let path = dir.path().join("input");
+        write_file(&path, size, size);
+        for (algorithm, program) in
+            [("sha256", "sha256sum"), ("sha512", "sha512sum"), ("blake3", "b3sum")]
+        {
+            let mut cat = Command::new("cat").arg(&path).stdout(Stdio::piped()).spawn().unwrap();
+            let pipe = cat.stdout.take().unwrap();
+            let ours = output(cluster.hashctl().args(["sum", "-a", algorithm, "-"]).stdin(pipe));
+            cat.wait().unwrap();
+            let theirs = output(Command::new(program).stdin(fs::File::open(&path).unwrap()));
+            let digest = |bytes: &[u8]| text(bytes).split(' ').next().unwrap().to_owned();
+            assert_eq!(digest(&ours.stdout), digest(&theirs.stdout), "{algorithm} of {size}");
+            assert!(text(&ours.stdout).ends_with("  -\n"));
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The scripts, from a start to a stop, with the real binaries.
+
+use crate::support::{output, text, until};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use test_kit::bin;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+fn script(name: &str, dir: &Path) -> Command {
+    let mut command = Command::new(root().join(name));
+    command.env("HASHCLUSTER_RUNTIME_DIR", dir).current_dir(dir.parent().unwrap());
+    command
+}
+
+/// A cluster in the background, stopped with the test whatever becomes of it.
+struct Up(Child);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn one_command_hashes_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("tree")).unwrap();
+    for i in 0..500 {
+        fs::write(dir.path().join(format!("tree/f{i:03}")), format!("{i}")).unwrap();
+    }
+    let run = dir.path().join("run");
+    let sum = output(script("run.sh", &run).args(["--local", "2", "sum", "-r", "tree"]));
+    assert!(sum.status.success(), "{}", text(&sum.stderr));
+    let want = output(Command::new("bash").args(["-c", "sha256sum tree/*"]).current_dir(&dir));
+    assert_eq!(text(&sum.stdout), text(&want.stdout));
+    assert!(!run.exists(), "a run has a directory of its own, and removes it");
+}
+
+#[test]
+fn what_cluster_toml_says_reaches_local_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "abc").unwrap();
+    let config = dir.path().join("cluster.toml");
+    let run = dir.path().join("run");
+    let text_of = "[defaults]\nbackend = 'portable'\nreading = 'plain'\nreport_every = '64M'\n\
+                   drop_behind = true\ncross_check = '1/1'\n";
+    fs::write(&config, text_of).unwrap();
+    let script_of = "\"$0\" sum file >&2 && \"$0\" status --json && ps -o args= --ppid \"$PPID\"";
+    let ran = output(
+        Command::new(bin("hashcluster-vm"))
+            .args(["local", "run", "--workers", "2", "--config"])
+            .arg(&config)
+            .args(["--", "sh", "-c", script_of])
+            .arg(bin("hashctl"))
+            .current_dir(&dir),
+    );
+    let (stdout, stderr) = (text(&ran.stdout), text(&ran.stderr));
+    assert!(ran.status.success() && stderr.starts_with("ba7816bf"), "{stderr}");
+    let (status, processes) = stdout.split_once('\n').unwrap();
+    let status: serde_json::Value = serde_json::from_str(status).unwrap();
+    assert_eq!(status["counters"]["items_checked"], 1);
+    for worker in status["workers"].as_array().unwrap() {
+        assert_eq!(worker["reading"], "plain");
+        assert_eq!(worker["backends"]["sha256"], "portable");
+    }
+    let flags = "--backend portable --reading plain --report-every 67108864 --drop-behind";
+    assert_eq!(processes.matches(flags).count(), 2, "{processes}");
+    assert_eq!(processes.matches("--cross-check 1/1").count(), 1, "{processes}");
+
+    fs::write(&config, "[defaults]\nreading = 'mmap'\n").unwrap();
+    let mut refused = script("run.sh", &run);
+    let refused = output(refused.arg("--config").arg(&config).args(["--local", "1", "status"]));
+    let want = "cluster.toml:2: reading: bad value \"mmap\"; write auto or uring or plain\n";
+    let stderr = text(&refused.stderr);
+    assert!(stderr.ends_with(want), "{stderr}");
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(2), String::new()));
+}
+
+#[test]
+fn a_cluster_is_started_once_found_mended_and_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let log = dir.path().join("log");
+    let mut up = Up(script("run.sh", &run)
+        .args(["--local", "2"])
+        .stdout(File::create(&log).unwrap())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap());
+    let hashctl = |args: &[&str]| {
+        output(Command::new(bin("hashctl")).env("HASHCLUSTER_RUNTIME_DIR", &run).args(args))
+    };
+    until("two ready workers", || {
+        hashctl(&["status", "--ready", "2"]).status.success().then_some(())
+    });
+    let second = output(script("run.sh", &run).args(["--local", "2"]));
+    assert!(text(&second.stderr).contains("already runs"), "{}", text(&second.stderr));
+    let worker = |name: &str| {
+        let status: serde_json::Value =
+            serde_json::from_slice(&hashctl(&["status", "--json"]).stdout).unwrap();
+        let workers = status["workers"].as_array().unwrap().clone();
+        workers.iter().find(|w| w["name"] == name).map(|w| w["pid"].as_i64().unwrap())
+    };
+    let before = worker("w1").expect("the first worker is called w1");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(before).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("another process for w1", || worker("w1").filter(|&pid| pid != before));
+    let stop = output(&mut script("scripts/stop.sh", &run));
+    assert!(stop.status.success(), "{}", text(&stop.stderr));
+    assert!(up.0.wait().unwrap().success(), "{}", fs::read_to_string(&log).unwrap());
+    let left: Vec<_> = fs::read_dir(&run)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".sock") || name.ends_with("pid"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(hashctl(&["status"]).status.code(), Some(3));
+}
+
+#[test]
+fn the_example_client_talks_to_the_real_controller() {
+    let cluster = test_kit::Cluster::start(test_kit::Options::default());
+    let example = root().join("docs/examples/client.py");
+    let run = output(Command::new("python3").arg(example).arg(cluster.client_socket()).arg("abc"));
+    assert!(run.status.success(), "{}", text(&run.stderr));
+    let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    assert!(text(&run.stdout).contains(want), "{}", text(&run.stdout));
+}
+
+/// `qemu/setup.sh` in a tree of its own, as it is asked which image VMs boot.
+fn image_of(tree: &Path, options: &[&str]) -> std::process::Output {
+    output(setup(tree, options).env_remove("HASHCLUSTER_IMAGE"))
+}
+
+fn setup(tree: &Path, options: &[&str]) -> Command {
+    let mut setup = Command::new(tree.join("qemu/setup.sh"));
+    setup.env("HASHCLUSTER_CACHE", tree.join("cache")).arg("--dry-run");
+    setup.args(options).arg("/nonexistent");
+    setup
+}
+
+#[test]
+fn an_image_that_kas_built_is_preferred_and_only_one_for_this_processor() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("qemu")).unwrap();
+    for name in ["setup.sh", "tools.sh"] {
+        fs::copy(root().join("qemu").join(name), dir.path().join("qemu").join(name)).unwrap();
+    }
+    let deploy = dir.path().canonicalize().unwrap().join("build/tmp-musl/deploy/images");
+    let build = |machine: &str| {
+        fs::create_dir_all(deploy.join(machine)).unwrap();
+        fs::write(deploy.join(machine).join("image.txt"), "kind yocto\n").unwrap();
+    };
+    build("qemuarm64");
+    let none = image_of(dir.path(), &["--image", "yocto"]);
+    assert_eq!(none.status.code(), Some(3), "{}", text(&none.stderr));
+    assert!(text(&none.stderr).contains("kas build"), "{}", text(&none.stderr));
+    assert!(!text(&image_of(dir.path(), &[]).stdout).contains("deploy/images"));
+    build("qemux86-64");
+    let want = format!("--image={}\n", deploy.join("qemux86-64").display());
+    for options in [&[][..], &["--image", "yocto"]] {
+        let found = image_of(dir.path(), options);
+        assert!(text(&found.stdout).contains(&want), "{}", text(&found.stdout));
+    }
+    assert!(!text(&image_of(dir.path(), &["--image", "dev"]).stdout).contains("deploy/images"));
+    // The environment says it where no option does.
+    let asked = |value: &str, options: &[&str]| {
+        let found = output(setup(dir.path(), options).env("HASHCLUSTER_IMAGE", value));
+        text(&found.stdout)
+    };
+    assert!(!asked("dev", &[]).contains("deploy/images"));
+    assert!(asked("/some/dir", &[]).contains("--image=/some/dir\n"));
+    assert!(asked("/some/dir", &["--image", "yocto"]).contains(&want));
+}
+
+#[test]
+fn the_doctor_knows_an_image_with_an_initrd_for_each_role() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = [("kernel", "k"), ("initrd.controller", "c"), ("initrd.worker", "w")];
+    for (name, content) in files {
+        fs::write(dir.path().join(name), content).unwrap();
+    }
+    let image = |digest: &str| {
+        let said = format!("digest sha256:{digest}\nkernel 1\nkind yocto\n");
+        fs::write(dir.path().join("image.txt"), said).unwrap();
+        let mut doctor = Command::new(root().join("scripts/doctor.sh"));
+        doctor.arg("--image").arg(dir.path()).arg("--run-dir").arg(dir.path().join("run"));
+        text(&output(&mut doctor).stdout)
+    };
+    // Of "kcw", cut, as the image's recipe does.
+    let digest = "e073c190d068dcd7e5b4cca107ef729844dab7c3";
+    let said = image(digest);
+    assert!(said.contains(&format!("ok    image: yocto, sha256:{digest} in ")), "{said}");
+    let said = image(&digest.replace('7', "8"));
+    assert!(said.contains("FAIL  image: ") && said.contains("-> kas build"), "{said}");
+}

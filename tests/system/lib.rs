@@ -1,0 +1,1 @@
+//! Tests of the real binaries (`it`) and of booted VMs (`vm`); there is no library.

@@ -1,0 +1,214 @@
+//! The scripts as users and their cron jobs call them.
+
+use crate::site::{Ended, Site, copy_image, repository, until};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+fn scripts() -> Vec<PathBuf> {
+    let mut found = vec![repository("run.sh")];
+    for dir in ["scripts", "qemu"] {
+        let entries = fs::read_dir(repository(dir)).unwrap().map(|entry| entry.unwrap().path());
+        found.extend(entries.filter(|path| path.extension().is_some_and(|end| end == "sh")));
+    }
+    found
+}
+
+#[test]
+fn every_script_has_help_and_refuses_what_it_does_not_know() {
+    let scripts = scripts();
+    assert!(scripts.len() > 12, "{scripts:?}");
+    for path in scripts {
+        for option in ["--help", "-h"] {
+            let mut command = std::process::Command::new(&path);
+            let output = command.arg(option).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(output.status.success(), "{} {option}", path.display());
+            assert!(text.contains("Usage: "), "{}: {text}", path.display());
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(text.contains(name), "{}: {text}", path.display());
+            assert!(output.stderr.is_empty(), "{}", path.display());
+        }
+        let output = std::process::Command::new(&path).arg("--no-such-option").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", path.display());
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_cluster_that_does_not_run_is_said_to() {
+    let site = Site::new(2);
+    for (name, args) in [
+        ("status.sh", &[][..]),
+        ("restart.sh", &["worker1"]),
+        ("start.sh", &["worker1"]),
+        ("ssh.sh", &["worker1", "true"]),
+        ("logs.sh", &["worker1"]),
+        ("monitor.sh", &[]),
+    ] {
+        let ended = site.finish(site.script(name, args));
+        assert_eq!(ended.status.code(), Some(3), "{name}: {}", ended.stderr);
+        assert!(!ended.stderr.is_empty(), "{name}");
+    }
+    // It is stopped: that is what was asked for.
+    assert!(site.finish(site.script("stop.sh", &[])).status.success());
+}
+
+#[track_caller]
+fn run(site: &Site, name: &str, args: &[&str]) -> String {
+    let ended = site.finish(site.script(name, args));
+    assert!(ended.status.success(), "{name} {args:?}: {}{}", ended.stdout, ended.stderr);
+    ended.stdout
+}
+
+#[test]
+fn vms_are_stopped_started_and_restarted_by_name() {
+    let site = Site::up(3);
+    for _ in 0..2 {
+        run(&site, "stop.sh", &["worker2"]);
+        assert_eq!(site.qemu_pid("worker2"), None);
+        assert!(run(&site, "status.sh", &[]).contains("stopped"));
+    }
+    let sum = site.finish(site.hashctl(&["sum", "ports.conf"]));
+    assert!(sum.status.success(), "one worker is enough: {}", sum.stderr);
+    for _ in 0..2 {
+        run(&site, "start.sh", &["worker2"]);
+        until("worker2", || site.worker("worker2", "items"));
+    }
+    let before = site.qemu_pid("worker2");
+    let controller = site.qemu_pid("controller");
+    run(&site, "restart.sh", &["worker2", "controller"]);
+    assert_ne!(site.qemu_pid("worker2"), before);
+    assert_ne!(site.qemu_pid("controller"), controller);
+    let unknown = site.finish(site.script("restart.sh", &["worker9"]));
+    assert_eq!(unknown.status.code(), Some(1), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("no VM is called worker9"), "{}", unknown.stderr);
+
+    let status = run(&site, "status.sh", &[]);
+    for word in ["controller", "worker1", "worker2", "healthy", "sha256:", "hashcluster-worker run"]
+    {
+        assert!(status.contains(word), "no {word:?} in {status}");
+    }
+    let log = run(&site, "logs.sh", &["worker1"]);
+    assert!(log.contains("connected to the controller"), "{log}");
+    let doctor = site.finish(site.script("doctor.sh", &[]));
+    assert!(doctor.status.success(), "{}{}", doctor.stdout, doctor.stderr);
+
+    let mut monitor = site.start(site.script("monitor.sh", &["1"]));
+    until("a table", || {
+        monitor.is_running().then(|| monitor.stdout()).filter(|t| t.contains("WORKER"))
+    });
+    monitor.interrupt();
+    assert!(monitor.end().status.success());
+}
+
+/// The doctor has failed checks, each with a remedy below it, that say each of `words`.
+#[track_caller]
+fn assert_fails(ended: &Ended, words: &[&str]) {
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stdout);
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    let failed: Vec<_> = lines.windows(2).filter(|pair| pair[0].starts_with("FAIL")).collect();
+    assert!(failed.iter().all(|pair| pair[1].starts_with("      -> ")), "{}", ended.stdout);
+    for word in words {
+        let has_word = failed.iter().any(|pair| pair.concat().contains(word));
+        assert!(has_word, "no {word:?} in {}", ended.stdout);
+    }
+}
+
+#[test]
+fn the_doctor_names_what_is_wrong_and_what_to_do() {
+    let site = Site::new(2);
+    // Nobody is to mend what the doctor is to find.
+    site.write("cluster.toml", "[defaults]\nhealth = { retries = 100 }\n");
+    let up = site.finish(site.run_sh(&[]));
+    assert!(up.status.success(), "{}", up.stderr);
+    let well = site.finish(site.script("doctor.sh", &[]));
+    assert!(well.status.success(), "{}{}", well.stdout, well.stderr);
+    site.ssh("worker1", "sv stop /run/service/hashcluster-worker");
+    let ill = site.finish(site.script("doctor.sh", &[]));
+    assert_fails(&ill, &["hashcluster-worker", "worker1: not connected to the controller"]);
+    let key = site.run("state/ssh/id_ed25519");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let ill = site.finish(site.script("doctor.sh", &[]));
+    assert_fails(&ill, &["id_ed25519 has mode 644", "chmod 600"]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    site.ssh("worker1", "sv start /run/service/hashcluster-worker");
+    until("a worker that is back", || site.worker("worker1", "items"));
+    run(&site, "stop.sh", &[]);
+    let none = site.finish(site.script("doctor.sh", &["--ports", "ports.conf"]));
+    assert!(none.status.success(), "{}{}", none.stdout, none.stderr);
+}
+
+#[test]
+fn a_stop_ends_what_is_under_way() {
+    let site = Site::up(2);
+    let before = site.qemu_pid("worker1");
+    let mut restart = site.start(site.script("restart.sh", &["worker1"]));
+    until("another worker1", || site.qemu_pid("worker1").filter(|&pid| Some(pid) != before));
+    assert!(restart.is_running(), "it waits for worker1 to be healthy");
+    let stop = site.finish(site.script("stop.sh", &[]));
+    assert!(stop.status.success(), "{}", stop.stderr);
+    assert!(!restart.end().status.success(), "it was not done");
+    site.assert_clean();
+}
+
+#[test]
+fn two_builds_of_the_image_are_equal() {
+    let site = Site::new(2);
+    let bin_dir = test_kit::bin("hashctl").parent().unwrap().to_owned();
+    for (name, umask) in [("first", "022"), ("second", "077")] {
+        let mut command = site.command(Path::new("bash"));
+        let build = format!("umask {umask}; exec \"$0\" {name} \"$1\"");
+        command.args(["-c", &build]).arg(repository("qemu/dev-image.sh")).arg(&bin_dir);
+        let ended = site.finish(command);
+        assert!(ended.status.success(), "{}", ended.stderr);
+    }
+    for file in ["kernel", "initrd", "image.txt"] {
+        let read = |name| fs::read(site.path(name).join(file)).unwrap();
+        assert!(read("first") == read("second"), "{file}");
+    }
+    assert!(fs::metadata(site.path("first/initrd")).unwrap().len() <= 6_000_000);
+    let mut command = site.command(Path::new("bash"));
+    command.args(["-c", "zstd -dc first/initrd | wc -c"]);
+    let unpacked: u64 = site.finish(command).stdout.trim().parse().unwrap();
+    assert!(unpacked <= 14_000_000, "{unpacked}");
+}
+
+/// A copy of the image with another digest; `change` makes it another one.
+fn image(site: &Site, name: &str, change: impl FnOnce(&Path)) -> PathBuf {
+    let dir = site.path(name);
+    copy_image(&dir, &["kernel", "initrd"]);
+    fs::write(dir.join("image.txt"), format!("digest sha256:{name}\nkind dev\n")).unwrap();
+    change(&dir);
+    dir
+}
+
+#[test]
+fn a_deployment_reaches_every_vm_or_none() {
+    let site = Site::up(2);
+    let images = || {
+        let mut shown: Vec<String> = ["controller", "worker1"]
+            .map(|name| {
+                site.ssh(name, "cat /sys/firmware/qemu_fw_cfg/by_name/opt/hashcluster/image/raw")
+            })
+            .into();
+        shown.dedup();
+        shown
+    };
+    let first = images();
+    assert_eq!(first.len(), 1);
+    let good = image(&site, "good", |_| {});
+    let deploy = run(&site, "deploy.sh", &["--image", good.to_str().unwrap()]);
+    assert!(deploy.find("worker1").unwrap() < deploy.find("controller").unwrap(), "{deploy}");
+    assert_eq!(images(), ["sha256:good"]);
+    let sum = site.finish(site.hashctl(&["sum", "ports.conf"]));
+    assert!(sum.status.success(), "{}", sum.stderr);
+
+    let broken = image(&site, "broken", |dir| fs::write(dir.join("kernel"), "none").unwrap());
+    let deploy = site.finish(site.script("deploy.sh", &["--image", broken.to_str().unwrap()]));
+    assert_eq!(deploy.status.code(), Some(1), "{}", deploy.stderr);
+    assert!(deploy.stdout.contains("worker1: back to sha256:good"), "{}", deploy.stdout);
+    assert_eq!(images(), ["sha256:good"]);
+    let again = run(&site, "deploy.sh", &["--image", good.to_str().unwrap()]);
+    assert_eq!(again.matches("already").count(), 2, "{again}");
+}

@@ -1,0 +1,395 @@
+//! A cluster's directories and ports, commands about it, and what it leaves.
+
+use serde_json::Value;
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use test_kit::bin;
+
+/// What takes longer has failed. A cluster under TCG on busy cores takes a quarter of it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
+
+/// VMs take all cores: one test has them at a time.
+static VMS: Mutex<()> = Mutex::new(());
+
+/// Place of one cluster; what still runs of it ends with it.
+pub(crate) struct Site {
+    pub(crate) dir: TempDir,
+    pub(crate) ports: Vec<u16>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// A command that runs beside the test.
+pub(crate) struct Running {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// What it printed, byte for byte, and as text.
+    pub(crate) printed: Vec<u8>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Site {
+    /// A ports file of `vms` lines, and nothing that runs.
+    pub(crate) fn new(vms: usize) -> Self {
+        let turn = VMS.lock().unwrap_or_else(PoisonError::into_inner);
+        set_up();
+        let dir = tempfile::Builder::new().prefix("hcvm").tempdir().unwrap();
+        let ports = free_ports(2 * vms);
+        let lines = ports.chunks(2).map(|pair| format!("{} metrics={}\n", pair[0], pair[1]));
+        let text: String = lines.collect();
+        fs::write(dir.path().join("ports.conf"), text).unwrap();
+        fs::create_dir(dir.path().join("tmp")).unwrap();
+        Self { dir, ports, _turn: turn }
+    }
+
+    /// A cluster that runs.
+    pub(crate) fn up(vms: usize) -> Self {
+        let site = Self::new(vms);
+        let up = site.finish(site.run_sh(&[]));
+        assert!(up.status.success(), "{}", up.stderr);
+        site
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn run(&self, name: &str) -> PathBuf {
+        self.path("run").join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// A program of the repository, told where this cluster is.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env("HASHCLUSTER_RUNTIME_DIR", self.path("run"));
+        // What has no directory of its own gets one in here, too.
+        command.env("TMPDIR", self.path("tmp")).env("XDG_RUNTIME_DIR", self.path("tmp"));
+        command.current_dir(&self.dir).stdin(Stdio::null());
+        command
+    }
+
+    /// `./run.sh` with this cluster's ports, and then `args`.
+    pub(crate) fn run_sh(&self, args: &[&str]) -> Command {
+        let mut command = self.command(&repository("run.sh"));
+        command.args(["--ports", "ports.conf", "--run-dir", "run"]).args(args);
+        command
+    }
+
+    /// `./run.sh` that has no run directory, and so makes one for its command.
+    pub(crate) fn run_sh_once(&self, args: &[&str]) -> Command {
+        let mut command = self.command(&repository("run.sh"));
+        command.env_remove("HASHCLUSTER_RUNTIME_DIR");
+        command.args(["--ports", "ports.conf", "--state-dir", "state"]).args(args);
+        command
+    }
+
+    pub(crate) fn script(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = self.command(&repository("scripts").join(name));
+        command.args(args);
+        command
+    }
+
+    /// `hashcluster-vm SUBCOMMAND` with what this host has for VMs, and then `args`.
+    pub(crate) fn vm(&self, subcommand: &str, args: &[&str]) -> Command {
+        let mut command = self.command(&bin("hashcluster-vm"));
+        command.arg(subcommand).args(["--ports", "ports.conf", "--run-dir", "run"]);
+        command.args(set_up()).args(args);
+        command
+    }
+
+    pub(crate) fn hashctl(&self, args: &[&str]) -> Command {
+        let mut command = self.command(&bin("hashctl"));
+        command.args(args);
+        command
+    }
+
+    /// What a command over SSH prints, which has to succeed.
+    #[track_caller]
+    pub(crate) fn ssh(&self, name: &str, line: &str) -> String {
+        let ended = self.finish(self.script("ssh.sh", &[name, line]));
+        assert!(ended.status.success(), "{name}: {line}: {}{}", ended.stdout, ended.stderr);
+        ended.stdout
+    }
+
+    /// Starts a command, in a process group of its own.
+    pub(crate) fn start(&self, mut command: Command) -> Running {
+        let file = || tempfile::NamedTempFile::new_in(self.path("tmp")).unwrap().keep().unwrap();
+        let (stdout, stderr) = (file(), file());
+        command.stdout(stdout.0).stderr(stderr.0).process_group(0);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Running { child, stdout: stdout.1, stderr: stderr.1 }
+    }
+
+    /// Runs a command to its end.
+    #[track_caller]
+    pub(crate) fn finish(&self, command: Command) -> Ended {
+        self.start(command).end()
+    }
+
+    /// `hashctl status --json`, once the controller answers.
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        until("an answer of the controller", || {
+            let output: Output = self.hashctl(&["status", "--json"]).output().unwrap();
+            serde_json::from_slice(&output.stdout).ok()
+        })
+    }
+
+    /// One number of a worker's status.
+    #[track_caller]
+    pub(crate) fn worker(&self, name: &str, key: &str) -> Option<u64> {
+        let status = self.status();
+        let workers = status["workers"].as_array().unwrap();
+        workers.iter().find(|worker| worker["name"] == name)?[key].as_u64()
+    }
+
+    /// The process of a VM.
+    pub(crate) fn qemu_pid(&self, name: &str) -> Option<i32> {
+        let text = fs::read_to_string(self.run(&format!("{name}.pid"))).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// Processes of this cluster, known by their environment, whose command line has `word`.
+    pub(crate) fn processes(&self, word: &str) -> Vec<(i32, String)> {
+        let place = self.dir.path().to_str().unwrap();
+        let is_ours = |pid: i32, line: &str| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            line.contains(place) || String::from_utf8_lossy(&environment).contains(place)
+        };
+        let found = processes().into_iter().filter(|(_, line)| line.contains(word));
+        found.filter(|(pid, line)| is_ours(*pid, line)).collect()
+    }
+
+    /// Asserts that nothing is left of a cluster but its state and logs.
+    #[track_caller]
+    pub(crate) fn assert_clean(&self) {
+        // Killed processes, and a check of health that is under way, may take a moment to end.
+        let is_taken = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_err();
+        let is_over = || self.processes("").is_empty() && !self.ports.iter().any(is_taken);
+        let start = Instant::now();
+        while !is_over() && start.elapsed() < Duration::from_secs(3) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let processes = self.processes("");
+        assert!(processes.is_empty(), "left: {processes:#?}");
+        let kept = ["run/lock", "run/log", "run/state"].map(|name| self.path(name));
+        for state in ["run/state", "state"] {
+            assert!(!self.path(state).join("hashcluster-images").exists(), "{state}");
+        }
+        let mut left = files_below(&self.path("run"));
+        left.retain(|path| !kept.iter().any(|kept| path.starts_with(kept)));
+        assert!(left.is_empty(), "left: {left:#?}");
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let place = self.dir.path().to_str().unwrap();
+        assert!(!mounts.contains(place), "{mounts}");
+        for port in &self.ports {
+            assert!(!is_taken(port), "somebody has port {port}");
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.run("supervisor.pid").exists() {
+            let _ = self.script("stop.sh", &[]).output();
+        }
+        if thread::panicking() {
+            show_logs(&self.path("run/log"));
+        }
+        for (pid, _) in self.processes("") {
+            kill(pid, "KILL");
+        }
+    }
+}
+
+impl Running {
+    /// Waits for the end of the process.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Ended {
+        let status = until("the end of a command", || self.child.try_wait().unwrap());
+        let printed = fs::read(&self.stdout).unwrap();
+        Ended { status, printed, stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        text_of(&self.stdout)
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        text_of(&self.stderr)
+    }
+
+    /// Waits until stderr has `text`; false if the command ends before.
+    #[track_caller]
+    pub(crate) fn says(&mut self, text: &str) -> bool {
+        until(text, || {
+            let has_ended = self.child.try_wait().unwrap().is_some();
+            let has_said = self.stderr().contains(text);
+            (has_said || has_ended).then_some(has_said)
+        })
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// What a terminal does on Ctrl-C: every process of the group gets the signal.
+    pub(crate) fn interrupt(&self) {
+        kill(-i32::try_from(self.child.id()).unwrap(), "INT");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Options for `hashcluster-vm` that name the image and the programs, which are made if missing.
+pub(crate) fn set_up() -> &'static [String] {
+    static OPTIONS: OnceLock<Vec<String>> = OnceLock::new();
+    OPTIONS.get_or_init(|| {
+        let bin_dir = bin("hashcluster-vm").parent().unwrap().to_owned();
+        let mut command = Command::new(repository("qemu/setup.sh"));
+        let output = command.arg(bin_dir).stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let options = String::from_utf8(output.stdout).unwrap();
+        let options: Vec<String> = options.lines().map(str::to_owned).collect();
+        say_image(&options);
+        options
+    })
+}
+
+/// Says which image is tested, whether tests pass or fail: not by a macro, whose output is kept.
+fn say_image(options: &[String]) {
+    let dir = options.iter().find_map(|line| line.strip_prefix("--image=")).unwrap();
+    let text = fs::read_to_string(Path::new(dir).join("image.txt")).unwrap();
+    let text = text.lines().collect::<Vec<_>>().join(", ");
+    let _ = writeln!(std::io::stderr(), "\nVMs boot {dir}: {text}");
+}
+
+/// The value of an option of [`set_up`].
+pub(crate) fn set_up_value(option: &str) -> PathBuf {
+    let value = set_up().iter().find_map(|line| line.strip_prefix(option)?.strip_prefix('='));
+    PathBuf::from(value.unwrap())
+}
+
+/// Copies files of the VM image into the new directory `dir`; `initrd` is one for all, or one for
+/// each role.
+pub(crate) fn copy_image(dir: &Path, files: &[&str]) {
+    fs::create_dir(dir).unwrap();
+    let image = set_up_value("--image");
+    let by_role = ["initrd.controller", "initrd.worker"];
+    for &file in files {
+        let names = match file {
+            "initrd" if image.join(by_role[0]).exists() => &by_role[..],
+            _ => &[file],
+        };
+        for name in names {
+            fs::copy(image.join(name), dir.join(name)).unwrap();
+        }
+    }
+}
+
+/// Which of a copied image's files workers boot.
+pub(crate) fn worker_initrd(dir: &Path) -> PathBuf {
+    let own = dir.join("initrd.worker");
+    if own.exists() { own } else { dir.join("initrd") }
+}
+
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap().join(path)
+}
+
+/// Asks until there is an answer.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not in {DEADLINE:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends a signal to a process that the test or its cluster started.
+pub(crate) fn kill(pid: i32, signal: &str) {
+    let signal: nix::sys::signal::Signal = format!("SIG{signal}").parse().unwrap();
+    // One that has ended meanwhile is as good as killed.
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+}
+
+pub(crate) fn exists(pid: i32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// Every process with its command line; zombies have none.
+fn processes() -> Vec<(i32, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if let Some(pid) = pid.filter(|_| !line.is_empty()) {
+            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+/// Everything below `dir` that is no directory.
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files_below(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found
+}
+
+/// So many ports that nobody has now.
+fn free_ports(count: usize) -> Vec<u16> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+}
+
+fn text_of(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+}
+
+/// What explains a failed test.
+fn show_logs(dir: &Path) {
+    for path in files_below(dir) {
+        let text = fs::read(&path).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(30)..];
+        eprintln!("--- {}\n{}", path.display(), tail.join("\n"));
+    }
+}

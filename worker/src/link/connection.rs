@@ -1,0 +1,247 @@
+//! One connection to the controller, from `Hello` to its end.
+//!
+//! The thread that calls [`serve`] receives. A batch that is done sooner than a thread is woken is
+//! done right there; the rest goes to the pool, whose threads answer themselves. Heartbeats have a
+//! thread of their own, which sleeps; that the controller is silent is seen by the time limit of
+//! the receiving socket, so that nothing here reads a clock.
+//!
+//! Not here: connecting again (`reconnect`).
+
+use crate::host;
+use crate::link::session::{Session, Violation};
+use crate::link::shutdown::Stop;
+use crate::pool::{Full, Pool};
+use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use engine::exec::run::{Order, Scratch};
+use engine::hash::{Choice, Midway};
+use engine::input::dataset::Datasets;
+use engine::input::reader::Reading;
+use ipc_proto::Algorithm;
+use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, LANES_MAX};
+use ipc_proto::message::{self, LeaseId, Planes, WorkerIntro, WorkerReply, WorkerRequest};
+use ipc_socket::{Connection, ReceiveError, Socket};
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process;
+use std::sync::Arc;
+use std::thread;
+
+/// Most bytes that the link thread hashes itself while others could; longer batches always go to
+/// the pool. Hashing them takes about a tenth of a millisecond.
+const HERE_LEN_MAX: usize = 64 << 10;
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The controller sent the worker away, or a signal did: nobody waits for an answer any more.
+    Left,
+    /// Anything else; whether the controller had said a word after the handshake.
+    Lost {
+        /// What happened.
+        reason: Lost,
+        /// Whether a message had come.
+        proven: bool,
+    },
+}
+
+/// Why a connection is of no more use.
+#[derive(Debug)]
+pub enum Lost {
+    /// Nothing, or nothing good, came from the controller.
+    Receive(ReceiveError),
+    /// The controller broke the rules of leases.
+    Violation(Violation),
+    /// More jobs wait than the pool takes: its threads hang.
+    Full,
+    /// The system's error.
+    Io(io::Error),
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Receive(ReceiveError::TimedOut) => {
+                write!(f, "no sign of life in {} seconds", HEARTBEAT_TIMEOUT.as_secs())
+            }
+            Self::Receive(error) => error.fmt(f),
+            Self::Violation(violation) => write!(f, "it sent {violation}"),
+            Self::Full => f.write_str("the hashing threads hang and their queue is full"),
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Lost {}
+
+impl From<Violation> for Lost {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl From<Full> for Lost {
+    fn from(Full: Full) -> Self {
+        Self::Full
+    }
+}
+
+/// How many batches a thread works on at once, at most.
+#[must_use]
+pub fn lanes() -> u16 {
+    Algorithm::ALL.map(|algorithm| u16::from(lanes_of(algorithm))).into_iter().max().unwrap_or(1)
+}
+
+fn lanes_of(algorithm: Algorithm) -> u8 {
+    u8::try_from(Midway::lanes(algorithm)).unwrap_or(LANES_MAX).clamp(1, LANES_MAX)
+}
+
+/// What this worker says of itself; `image` is what it runs from, and `descriptors` whether they can
+/// reach it.
+#[must_use]
+pub fn intro(
+    name: String,
+    image: String,
+    threads: u16,
+    descriptors: bool,
+    datasets: &Datasets,
+    reading: &Reading,
+) -> WorkerIntro {
+    let backends = Algorithm::ALL.map(|algorithm| {
+        let backend = Choice::of(algorithm).to_string();
+        message::Backend { algorithm, backend, lanes: lanes_of(algorithm) }
+    });
+    WorkerIntro {
+        name,
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+        image,
+        pid: process::id(),
+        threads,
+        memory_bytes: host::memory_bytes(),
+        backends: backends.into(),
+        planes: Planes { descriptors, inline: true, datasets: datasets.names() },
+        reading: reading.name().to_owned(),
+    }
+}
+
+/// Works for the controller at the other end until the connection ends or `stop` drains it.
+/// `credit` is how many batches the controller may assign before the first is answered.
+#[must_use]
+pub fn serve(
+    connection: Connection,
+    pool: &Pool,
+    credit: u16,
+    datasets: &Arc<Datasets>,
+    stop: &Stop,
+) -> Ended {
+    let Connection { sender, receiver, .. } = connection;
+    let mut link = match prepare(&receiver) {
+        Ok(socket) => {
+            let session =
+                Arc::new(Session::new(sender, socket, credit, Arc::clone(datasets), pool));
+            let scratch = Scratch::default();
+            Link { session, receiver, pool, scratch, proven: false, sent_away: false }
+        }
+        Err(error) => return Ended::Lost { reason: Lost::Io(error), proven: false },
+    };
+    let session = Arc::clone(&link.session);
+    session.send(&WorkerReply::Credit { batches: credit });
+    stop.attach(&session);
+    let (end, ended) = bounded::<()>(0);
+    let reason = thread::scope(|scope| {
+        scope.spawn(|| beat(&session, &ended));
+        let Err(reason) = link.receive_all();
+        session.abandon();
+        drop(end);
+        reason
+    });
+    if link.sent_away || session.is_drained() {
+        return Ended::Left;
+    }
+    Ended::Lost { reason, proven: link.proven }
+}
+
+/// Bounds how long the controller may be silent or take nothing, and gives a second handle of the
+/// socket.
+fn prepare(receiver: &ipc_socket::Receiver) -> io::Result<Socket> {
+    let socket = receiver.socket().try_clone()?;
+    socket.set_read_timeout(Some(HEARTBEAT_TIMEOUT))?;
+    socket.set_write_timeout(Some(HEARTBEAT_TIMEOUT))?;
+    Ok(socket)
+}
+
+fn beat(session: &Session, ended: &Receiver<()>) {
+    while ended.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        session.send(&WorkerReply::Heartbeat);
+    }
+}
+
+type Arrived = (WorkerRequest, Vec<OwnedFd>);
+
+/// The receiving side of a connection.
+struct Link<'a> {
+    session: Arc<Session>,
+    receiver: ipc_socket::Receiver,
+    pool: &'a Pool,
+    scratch: Scratch,
+    proven: bool,
+    sent_away: bool,
+}
+
+/// Uninhabited: receiving ends only with a reason.
+enum Never {}
+
+impl Link<'_> {
+    fn receive_all(&mut self) -> Result<Never, Lost> {
+        let mut ahead: Option<Arrived> = None;
+        loop {
+            let arrived = match ahead.take() {
+                Some(arrived) => arrived,
+                None => self.receiver.receive().map_err(Lost::Receive)?,
+            };
+            self.proven = true;
+            ahead = self.receiver.next_ready().map_err(Lost::Receive)?;
+            self.handle(arrived, ahead.is_some())?;
+        }
+    }
+
+    fn handle(&mut self, arrived: Arrived, more_waits: bool) -> Result<(), Lost> {
+        let (request, descriptors) = arrived;
+        match request {
+            WorkerRequest::Assign { lease, attempt, algorithm, work, check } => {
+                let order = Order { algorithm, work, descriptors, check };
+                let here = self.is_done_here(&order, more_waits);
+                self.session.assign(lease, attempt, order)?;
+                if here {
+                    self.session.run(lease, &mut self.scratch);
+                    Ok(())
+                } else {
+                    self.submit(lease)
+                }
+            }
+            WorkerRequest::Revoke { leases } => {
+                self.session.revoke(&leases);
+                Ok(())
+            }
+            WorkerRequest::Heartbeat => Ok(()),
+            WorkerRequest::Shutdown => {
+                self.sent_away = true;
+                self.session.drain();
+                Ok(())
+            }
+        }
+    }
+
+    /// A short batch is done here unless the next message would wait for it although a thread
+    /// could take the batch.
+    fn is_done_here(&self, order: &Order, more_waits: bool) -> bool {
+        let is_short = order.cost_len().is_some_and(|len| len <= HERE_LEN_MAX);
+        is_short && (!more_waits || self.pool.threads() == 1 || self.pool.idle() == 0)
+    }
+
+    fn submit(&self, lease: LeaseId) -> Result<(), Lost> {
+        let session = Arc::clone(&self.session);
+        self.pool.submit(Box::new(move |scratch| session.run(lease, scratch)))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! The leases of one connection, and the credit that the controller has left.
+//!
+//! Pure bookkeeping: what it returns is to be done by [`crate::link::session`]. Invariants:
+//! - a lease is answered at most once, and not at all after it was revoked;
+//! - every credit that a lease used comes back exactly once: with its answer, or on its own after
+//!   it was revoked; while draining, never;
+//! - no more leases are held than credit was given.
+
+use engine::exec::checkpointed::{self as long, Started};
+use engine::exec::run::Order;
+use ipc_proto::Sha2;
+use ipc_proto::message::LeaseId;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the controller must not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// It assigned a batch without credit.
+    NoCredit,
+    /// It assigned a lease that is held already.
+    HeldAlready(LeaseId),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCredit => f.write_str("a batch beyond the credit given"),
+            Self::HeldAlready(LeaseId(lease)) => write!(f, "lease {lease} twice"),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+#[derive(Debug)]
+pub(crate) struct Leases {
+    /// Batches that may still be assigned.
+    credit: u16,
+    held: HashMap<LeaseId, Held>,
+    /// Long files that no thread has, oldest first; those that were started or revoked may be among
+    /// them.
+    long: VecDeque<(LeaseId, Sha2)>,
+    /// Leases whose answer, or whose credit, is not on its way yet.
+    unsettled: usize,
+    draining: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    attempt: u32,
+    revoked: Arc<AtomicBool>,
+    /// `None` once a thread works on it.
+    order: Option<Order>,
+}
+
+/// A lease that a thread is done with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Finished {
+    pub(crate) revoked: bool,
+    /// To be given to the controller.
+    pub(crate) credit: u16,
+}
+
+/// Leases that were revoked before a thread took them.
+#[derive(Debug)]
+pub(crate) struct Dropped {
+    pub(crate) orders: Vec<Order>,
+    /// To be given to the controller.
+    pub(crate) credit: u16,
+}
+
+impl Leases {
+    pub(crate) fn new(credit: u16) -> Self {
+        Self { credit, held: HashMap::new(), long: VecDeque::new(), unsettled: 0, draining: false }
+    }
+
+    pub(crate) fn assign(
+        &mut self,
+        lease: LeaseId,
+        attempt: u32,
+        order: Order,
+    ) -> Result<(), Violation> {
+        if self.held.contains_key(&lease) {
+            return Err(Violation::HeldAlready(lease));
+        }
+        self.credit = self.credit.checked_sub(1).ok_or(Violation::NoCredit)?;
+        if let Some(family) = long::family_of(&order).filter(|_| !order.check) {
+            self.long.push_back((lease, family));
+        }
+        let held = Held { attempt, revoked: Arc::default(), order: Some(order) };
+        self.held.insert(lease, held);
+        self.unsettled += 1;
+        Ok(())
+    }
+
+    /// `None` if the lease was revoked meanwhile.
+    pub(crate) fn start(&mut self, lease: LeaseId) -> Option<Started> {
+        let held = self.held.get_mut(&lease)?;
+        let order = held.order.take()?;
+        self.long.retain(|(waiting, _)| *waiting != lease);
+        Some(Started { attempt: held.attempt, order, revoked: Arc::clone(&held.revoked) })
+    }
+
+    /// Starts the oldest long file of `family` that no thread has.
+    pub(crate) fn start_long(&mut self, family: Sha2) -> Option<(LeaseId, Started)> {
+        let held = &self.held;
+        let waits = |lease: &LeaseId| held.get(lease).is_some_and(|held| held.order.is_some());
+        self.long.retain(|(lease, _)| waits(lease));
+        let at = self.long.iter().position(|(_, of)| *of == family)?;
+        let (lease, _) = self.long.remove(at)?;
+        self.start(lease).map(|started| (lease, started))
+    }
+
+    /// [`Leases::settle`] must follow when the answer is sent.
+    pub(crate) fn finish(&mut self, lease: LeaseId) -> Finished {
+        let held = self.held.remove(&lease);
+        let revoked = held.is_none_or(|held| held.revoked.load(Ordering::Relaxed));
+        Finished { revoked, credit: self.give(1) }
+    }
+
+    /// [`Leases::settle`] must follow, for each of the orders, when the credit is sent.
+    pub(crate) fn revoke(&mut self, leases: &[LeaseId]) -> Dropped {
+        let mut orders = Vec::new();
+        for lease in leases {
+            let Some(held) = self.held.get_mut(lease) else { continue };
+            held.revoked.store(true, Ordering::Relaxed);
+            if let Some(order) = held.order.take() {
+                self.held.remove(lease);
+                orders.push(order);
+            }
+        }
+        let credit = self.give(u16::try_from(orders.len()).expect("no more than credit was given"));
+        Dropped { orders, credit }
+    }
+
+    /// Says whether the drain is over.
+    pub(crate) fn settle(&mut self, leases_len: usize) -> bool {
+        self.unsettled -= leases_len;
+        self.is_drained()
+    }
+
+    /// Gives no credit from now on; says whether the drain is over already.
+    pub(crate) fn drain(&mut self) -> bool {
+        self.draining = true;
+        self.is_drained()
+    }
+
+    /// Whether a drain was asked for and everything is answered.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.draining && self.unsettled == 0
+    }
+
+    /// Nobody waits for any answer any more: the connection is gone.
+    pub(crate) fn abandon(&mut self) {
+        for held in self.held.values() {
+            held.revoked.store(true, Ordering::Relaxed);
+        }
+        self.held.retain(|_, held| held.order.is_none());
+    }
+
+    fn give(&mut self, batches: u16) -> u16 {
+        if self.draining {
+            return 0;
+        }
+        self.credit += batches;
+        batches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_proto::message::{Piece, Work};
+    use ipc_proto::{Algorithm, Blob};
+
+    fn order() -> Order {
+        let piece = Piece::Segment { state: Blob::default(), data: Blob::default(), last: true };
+        let (algorithm, work) = (Algorithm::Sha256, Work::Piece(piece));
+        Order { algorithm, work, descriptors: Vec::new(), check: false }
+    }
+
+    fn assign(leases: &mut Leases, lease: u64) -> Result<(), Violation> {
+        leases.assign(LeaseId(lease), 1, order())
+    }
+
+    #[test]
+    fn a_batch_beyond_the_credit_is_a_violation() {
+        let mut leases = Leases::new(2);
+        assign(&mut leases, 1).unwrap();
+        assign(&mut leases, 2).unwrap();
+        assert_eq!(assign(&mut leases, 3), Err(Violation::NoCredit));
+        leases.start(LeaseId(1)).unwrap();
+        assert_eq!(leases.finish(LeaseId(1)), Finished { revoked: false, credit: 1 });
+        assign(&mut leases, 3).unwrap();
+        assert_eq!(assign(&mut leases, 4), Err(Violation::NoCredit));
+    }
+
+    #[test]
+    fn a_lease_that_is_held_cannot_be_assigned_again() {
+        let mut leases = Leases::new(4);
+        assign(&mut leases, 1).unwrap();
+        assert_eq!(assign(&mut leases, 1), Err(Violation::HeldAlready(LeaseId(1))));
+        leases.start(LeaseId(1)).unwrap();
+        assert_eq!(assign(&mut leases, 1), Err(Violation::HeldAlready(LeaseId(1))));
+    }
+
+    #[test]
+    fn a_queued_lease_is_dropped_when_revoked_and_its_credit_comes_back_once() {
+        let mut leases = Leases::new(2);
+        assign(&mut leases, 1).unwrap();
+        let dropped = leases.revoke(&[LeaseId(1), LeaseId(1), LeaseId(9)]);
+        assert_eq!((dropped.orders.len(), dropped.credit), (1, 1));
+        assert!(leases.start(LeaseId(1)).is_none(), "a thread that comes late finds nothing");
+        assert_eq!(leases.credit, 2);
+    }
+
+    #[test]
+    fn a_running_lease_is_told_and_not_answered_when_revoked() {
+        let mut leases = Leases::new(2);
+        assign(&mut leases, 1).unwrap();
+        let started = leases.start(LeaseId(1)).unwrap();
+        let dropped = leases.revoke(&[LeaseId(1)]);
+        assert_eq!((dropped.orders.len(), dropped.credit), (0, 0));
+        assert!(started.revoked.load(Ordering::Relaxed));
+        assert_eq!(leases.finish(LeaseId(1)), Finished { revoked: true, credit: 1 });
+        assert_eq!(leases.credit, 2);
+    }
+
+    #[test]
+    fn a_drain_gives_no_credit_and_ends_with_the_last_answer_sent() {
+        let mut leases = Leases::new(3);
+        assert!(!Leases::new(1).is_drained());
+        assert!(Leases::new(1).drain(), "nothing held");
+        for lease in 1..=3 {
+            assign(&mut leases, lease).unwrap();
+        }
+        leases.start(LeaseId(1)).unwrap();
+        assert!(!leases.drain());
+        let dropped = leases.revoke(&[LeaseId(2)]);
+        assert_eq!((dropped.orders.len(), dropped.credit), (1, 0));
+        assert!(!leases.settle(1));
+        assert_eq!(leases.finish(LeaseId(1)), Finished { revoked: false, credit: 0 });
+        leases.start(LeaseId(3)).unwrap();
+        assert_eq!(leases.finish(LeaseId(3)), Finished { revoked: false, credit: 0 });
+        assert!(!leases.settle(1), "an answer is not sent yet");
+        assert!(leases.settle(1));
+    }
+
+    #[test]
+    fn a_lost_connection_revokes_what_runs_and_drops_what_waits() {
+        let mut leases = Leases::new(2);
+        assign(&mut leases, 1).unwrap();
+        assign(&mut leases, 2).unwrap();
+        let started = leases.start(LeaseId(1)).unwrap();
+        leases.abandon();
+        assert!(started.revoked.load(Ordering::Relaxed));
+        assert!(leases.start(LeaseId(2)).is_none());
+        assert!(leases.finish(LeaseId(1)).revoked);
+    }
+}

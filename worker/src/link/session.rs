@@ -1,0 +1,153 @@
+//! What the threads of one connection share: its sending half and its leases.
+//!
+//! Any thread may answer; whoever cannot send shuts the socket down, which wakes the link thread.
+//! Invariant: an answer is on its way before its lease counts as settled, so that a drain loses
+//! none.
+
+use crate::link::leases::{Dropped, Leases};
+use crate::pool::{Lookout, Pool};
+use engine::clock::Stopwatch;
+use engine::exec::checkpointed::{self as long, Desk, Point, Task};
+use engine::exec::run::{self as task, Order, Output, Scratch};
+use engine::input::dataset::Datasets;
+use ipc_proto::message::{LeaseId, WorkerReply};
+use ipc_proto::{Blob, Sha2};
+use ipc_socket::{Sender, Socket};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+pub use crate::link::leases::Violation;
+
+/// An open connection, as far as sending goes.
+pub struct Session {
+    sender: Mutex<Sender>,
+    socket: Socket,
+    leases: Mutex<Leases>,
+    datasets: Arc<Datasets>,
+    lookout: Lookout,
+}
+
+impl Session {
+    /// A session that sends through `sender` and closes by `socket`, which is the same one. The
+    /// controller is to be told of `credit`, and was told of `datasets`; its leases go to `pool`.
+    #[must_use]
+    pub fn new(
+        sender: Sender,
+        socket: Socket,
+        credit: u16,
+        datasets: Arc<Datasets>,
+        pool: &Pool,
+    ) -> Self {
+        let leases = Mutex::new(Leases::new(credit));
+        Self { sender: Mutex::new(sender), socket, leases, datasets, lookout: pool.lookout() }
+    }
+
+    /// Takes a lease into the books.
+    ///
+    /// # Errors
+    /// The controller's fault.
+    pub fn assign(&self, lease: LeaseId, attempt: u32, order: Order) -> Result<(), Violation> {
+        self.leases().assign(lease, attempt, order)
+    }
+
+    /// Works on an assigned lease, if it was not revoked meanwhile, and answers.
+    pub fn run(&self, lease: LeaseId, scratch: &mut Scratch) {
+        let Some(started) = self.leases().start(lease) else { return };
+        if long::family_of(&started.order).is_some() {
+            return long::run(Task { lease, started }, &self.datasets, scratch, self);
+        }
+        let stopwatch = Stopwatch::start();
+        let output = task::run(&started.order, &self.datasets, scratch, &started.revoked);
+        ipc_socket::close_all(started.order.descriptors);
+        self.done(lease, started.attempt, stopwatch.elapsed_us(), output);
+    }
+
+    /// Drops leases that no thread works on, and lets those that are worked on end unanswered.
+    pub fn revoke(&self, leases: &[LeaseId]) {
+        let Dropped { orders, credit } = self.leases().revoke(leases);
+        let orders_len = orders.len();
+        // Their descriptors are closed before the controller may send others.
+        drop(orders);
+        self.give(credit);
+        self.settle(orders_len);
+    }
+
+    /// Gives no more credit, and closes the connection once every lease is answered.
+    pub fn drain(&self) {
+        if self.leases().drain() {
+            self.close();
+        }
+    }
+
+    /// Whether the connection was closed by a drain that is over.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.leases().is_drained()
+    }
+
+    /// Sends a message; a connection that does not take it is closed.
+    pub fn send(&self, message: &WorkerReply) {
+        let mut sender = self.sender.lock().expect("nothing panics while it sends");
+        if sender.send(message, &[]).is_err() {
+            self.close();
+        }
+    }
+
+    /// Ends the connection in both directions and everything that is done for it.
+    pub fn abandon(&self) {
+        self.close();
+        self.leases().abandon();
+    }
+
+    fn give(&self, batches: u16) {
+        if batches > 0 {
+            self.send(&WorkerReply::Credit { batches });
+        }
+    }
+
+    fn settle(&self, leases_len: usize) {
+        if self.leases().settle(leases_len) {
+            self.close();
+        }
+    }
+
+    fn close(&self) {
+        self.socket.close();
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().expect("nothing panics while it holds the leases")
+    }
+}
+
+impl Desk for Session {
+    fn next(&self, family: Sha2) -> Option<Task> {
+        if !self.lookout.is_busy() {
+            return None;
+        }
+        self.leases().start_long(family).map(|(lease, started)| Task { lease, started })
+    }
+
+    fn advanced(&self, point: Point) {
+        let Point { lease, attempt, file, offset, state } = point;
+        self.send(&WorkerReply::Progress { lease, attempt, file, offset, state: Blob(state) });
+    }
+
+    fn done(&self, lease: LeaseId, attempt: u32, busy_us: u64, output: Output) {
+        let finished = self.leases().finish(lease);
+        let credit = finished.credit;
+        if finished.revoked {
+            self.give(credit);
+        } else {
+            let (outputs, failures) = (Blob(output.outputs), output.failures);
+            self.send(&WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures });
+        }
+        self.settle(1);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("leases", &self.leases).finish_non_exhaustive()
+    }
+}

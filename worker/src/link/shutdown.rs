@@ -1,0 +1,77 @@
+//! The wish to leave, from a signal to whatever the worker is doing.
+
+use crate::link::session::Session;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+/// Asked for at most once; seen by everybody who waits.
+#[derive(Debug, Default)]
+pub struct Stop {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requested: bool,
+    session: Weak<Session>,
+}
+
+impl Stop {
+    /// Drains the open connection, if there is one, and ends every wait.
+    pub fn request(&self) {
+        let mut state = self.state();
+        state.requested = true;
+        if let Some(session) = state.session.upgrade() {
+            session.drain();
+        }
+        self.changed.notify_all();
+    }
+
+    /// Whether it was asked for.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.state().requested
+    }
+
+    /// Makes `session` the one that is drained.
+    pub fn attach(&self, session: &Arc<Session>) {
+        let mut state = self.state();
+        state.session = Arc::downgrade(session);
+        if state.requested {
+            session.drain();
+        }
+    }
+
+    /// Waits for `pause` or for the request; says whether it was asked for.
+    #[must_use]
+    pub fn wait(&self, pause: Duration) -> bool {
+        let (state, _) = self
+            .changed
+            .wait_timeout_while(self.state(), pause, |state| !state.requested)
+            .expect("nothing panics while it holds the state");
+        state.requested
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the state")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn a_request_ends_a_wait() {
+        let stop = Stop::default();
+        assert!(!stop.wait(Duration::ZERO));
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| stop.wait(Duration::from_secs(60)));
+            stop.request();
+            assert!(waiting.join().unwrap());
+        });
+        assert!(stop.is_requested());
+    }
+}
