@@ -1,13 +1,20 @@
-//! Starts the real binaries for tests and benches, and cleans up whatever happens to them.
+//! Shared parts of tests and benches: the real binaries, fake peers, files, random numbers, waiting.
+//!
+//! Every crate may have it as a dev-dependency. In `ipc-proto`'s own unit tests, which see their
+//! types twice then, only what names no type of the protocol can be used.
 
 mod cluster;
 mod cpu;
 mod device;
+mod files;
 mod peer;
-mod tree;
+mod process;
+mod random;
 
 pub use cluster::{Cluster, Options, bin};
 pub use cpu::{Spent, cpu_time, run_timed};
 pub use device::Device;
+pub use files::{file, sparse_file, write_file, write_tree};
 pub use peer::{client, client_role, worker_role};
-pub use tree::{Random, write_file, write_tree};
+pub use process::{DEADLINE, output, text, until};
+pub use random::{Random, pattern};

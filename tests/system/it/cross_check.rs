@@ -1,6 +1,5 @@
 //! Cross-checks with real workers, and one that lies.
 
-use crate::support::{output, text, until};
 use ipc_proto::Blob;
 use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
 use ipc_proto::message::{WorkerHealth, WorkerReply, WorkerRequest, WorkerStatus};
@@ -10,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
-use test_kit::{Cluster, Options, worker_role, write_file, write_tree};
+use test_kit::{Cluster, Options, output, text, until, worker_role, write_file, write_tree};
 
 /// Digests of everything below `dir`, as the usual tools print them.
 fn oracle(tool: &str, dir: &Path) -> String {

@@ -1,6 +1,5 @@
 //! Files that go by name: the real binaries against the installed tools.
 
-use crate::support::{output, text};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::stat::Mode;
 use std::ffi::OsStr;
@@ -11,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 use tempfile::TempDir;
-use test_kit::{Cluster, Options, Random, bin, write_file};
+use test_kit::{Cluster, Options, Random, bin, output, text, write_file};
 
 /// Two workers that have `workers_dir` as `d`, and a host on which `host_dir` is `d`.
 fn cluster(workers_dir: &Path, host_dir: &Path) -> Cluster {
@@ -158,7 +157,7 @@ fn write_cold(path: &Path, bytes: &[u8]) {
 #[test]
 fn however_what_is_not_in_memory_is_read_digests_and_failures_are_the_same() {
     let dir = dir();
-    let mut seed = Random(20_261_121);
+    let mut random = Random::new(20_261_121);
     fs::create_dir(dir.path().join("tree")).unwrap();
     nix::unistd::mkfifo(&dir.path().join("tree/fifo"), Mode::S_IRUSR).unwrap();
     symlink("0/000", dir.path().join("tree/link")).unwrap();
@@ -167,9 +166,8 @@ fn however_what_is_not_in_memory_is_read_digests_and_failures_are_the_same() {
             let sub = dir.path().join(format!("tree/{}", i % 7));
             fs::create_dir_all(&sub).unwrap();
             let lens = [0, 1, 4095, 4096, 4097, 70_000, 262_144, 524_288, 524_289];
-            let len = if i < 9 { lens[i] } else { usize::try_from(seed.below(9000)).unwrap() };
-            let bytes: Vec<u8> = (0..len).map(|_| seed.next_u64().to_le_bytes()[0]).collect();
-            write_cold(&sub.join(format!("{i:03}")), &bytes);
+            let len = if i < 9 { lens[i] } else { random.index(9000) };
+            write_cold(&sub.join(format!("{i:03}")), &random.bytes(len));
         }
     };
     let script = "find tree -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum";

@@ -1,12 +1,11 @@
 //! How runs end: exit statuses, messages, and nothing left behind.
 
-use crate::support::{output, text, until};
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
-use test_kit::{Cluster, Options, bin, write_file};
+use test_kit::{Cluster, Options, bin, output, text, until, write_file};
 
 #[test]
 fn no_controller_is_one_line_and_3() {

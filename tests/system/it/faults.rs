@@ -1,10 +1,9 @@
 //! Workers that die while they hash.
 
-use crate::support::{output, text, until};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
-use test_kit::{Cluster, Options, Random, write_file, write_tree};
+use test_kit::{Cluster, Options, Random, output, text, until, write_file, write_tree};
 
 const KILLS: usize = 100;
 
@@ -80,9 +79,7 @@ fn a_long_sha2_file_goes_on_where_its_killed_worker_stood() {
 
 #[test]
 fn a_hundred_kills_while_a_tree_is_hashed_lose_nothing_and_falsify_nothing() {
-    let seed = 20_261_121;
-    println!("seed {seed}");
-    let mut random = Random(seed);
+    let mut random = Random::new(20_261_121);
     let dir = tempfile::tempdir().unwrap();
     let mut paths = write_tree(dir.path(), 6000, 3000);
     for i in 0..6 {
@@ -103,7 +100,7 @@ fn a_hundred_kills_while_a_tree_is_hashed_lose_nothing_and_falsify_nothing() {
                 let moved = cluster.status().counters.leases > before + random.below(4);
                 (moved || run.try_wait().unwrap().is_some()).then_some(())
             });
-            let victim = usize::try_from(random.below(2)).unwrap();
+            let victim = random.index(2);
             cluster.replace_worker(victim);
             kills += 1;
         }

@@ -1,6 +1,5 @@
 //! Many peers, hostile peers, few descriptors.
 
-use crate::support::{output, text, until};
 use ipc_proto::codec::encode_frame;
 use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
 use ipc_proto::message::{ClientReply, ClientRequest, Hello, JobId, WorkerReply, WorkerRequest};
@@ -11,7 +10,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use test_kit::{Cluster, Options, client, client_role, cpu_time, worker_role};
+use test_kit::{Cluster, Options, client, client_role, cpu_time, output, text, until, worker_role};
 
 fn open_files(cluster: &Cluster) -> usize {
     fs::read_dir(format!("/proc/{}/fd", cluster.controller.id())).unwrap().count()

@@ -1,5 +1,4 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
-#![expect(clippy::print_stdout, reason = "random tests print their seed")]
 //! The real binaries against oracles, faults and hostile peers.
 
 mod cross_check;
@@ -10,5 +9,4 @@ mod limits;
 mod oracle;
 mod progress;
 mod run_sh;
-mod support;
 mod vsock;

@@ -1,12 +1,11 @@
 //! What `hashctl` prints against what the installed tools print, byte for byte.
 
-use crate::support::{output, text};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use test_kit::{Cluster, Options, write_file};
+use test_kit::{Cluster, Options, output, text, write_file};
 
 const SIZES: [u64; 24] = [
     0,

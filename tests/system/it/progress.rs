@@ -1,6 +1,5 @@
 //! What a person at a terminal sees while a run goes on.
 
-use crate::support::{text, until};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -8,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use test_kit::{Cluster, Options, write_file};
+use test_kit::{Cluster, Options, text, until, write_file};
 
 #[test]
 fn a_terminal_is_shown_how_far_the_run_is() {

@@ -1,10 +1,9 @@
 //! The scripts, from a start to a stop, with the real binaries.
 
-use crate::support::{output, text, until};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use test_kit::bin;
+use test_kit::{bin, output, text, until};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap().to_owned()

@@ -1,6 +1,5 @@
 //! A controller behind a vsock device, and one that listens on vsock. VMs have tests of their own.
 
-use crate::support::{output, text, until};
 use ipc_proto::endpoint::WORKER_SOCKET;
 use ipc_proto::message::{ClientReply, ClientRequest};
 use std::fs;
@@ -8,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
-use test_kit::{Cluster, Device, Options, bin, write_file};
+use test_kit::{Cluster, Device, Options, bin, output, text, until, write_file};
 
 const WORKER_PORT: u32 = 5000;
 const CLIENT_PORT: u32 = 5001;

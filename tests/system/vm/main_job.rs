@@ -28,7 +28,7 @@ fn write_data(dir: &Path) {
         b"$(x);&",
         b"(b) = c",
     ];
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     for (i, stem) in (0..FILES).zip(stems.iter().cycle()) {
         let sub = dir.join(format!("tree/d{}", i % 37));
         fs::create_dir_all(&sub).unwrap();

@@ -1,36 +1,40 @@
-//! Files with known, seeded contents.
+//! Files with known contents.
 
+use crate::Random;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Small, seeded, and the same everywhere (Vigna, `SplitMix64`).
-#[derive(Clone, Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next number.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next_u64() % bound
-    }
-}
-
-/// Writes a file of `len` bytes.
+/// An open file without a name that holds `bytes`.
 ///
 /// # Panics
-/// If it cannot.
+/// If it cannot be made.
+#[must_use]
+pub fn file(bytes: &[u8]) -> File {
+    let file = tempfile::tempfile().expect("a temporary file");
+    file.write_all_at(bytes, 0).expect("room for a file");
+    file
+}
+
+/// An open file without a name, of `len` bytes of zeros that take no space.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn sparse_file(len: u64) -> File {
+    let file = tempfile::tempfile().expect("a temporary file");
+    file.set_len(len).expect("a length that the file system takes");
+    file
+}
+
+/// Writes a file of `len` random bytes.
+///
+/// # Panics
+/// If it cannot be written.
 pub fn write_file(path: &Path, len: u64, seed: u64) {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).expect("a new file"));
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut left = len;
     while left > 0 {
         let bytes = random.next_u64().to_le_bytes();
@@ -41,10 +45,10 @@ pub fn write_file(path: &Path, len: u64, seed: u64) {
     file.flush().expect("room");
 }
 
-/// Writes `files` files of `len` bytes below `dir`, 500 in a directory; their paths, sorted.
+/// Writes `files` files of `len` random bytes below `dir`, 500 per directory; their paths, sorted.
 ///
 /// # Panics
-/// If it cannot.
+/// If they cannot be written.
 #[must_use]
 pub fn write_tree(dir: &Path, files: usize, len: u64) -> Vec<PathBuf> {
     (0..files)

@@ -1,0 +1,42 @@
+//! Commands and events, waited for with a deadline.
+
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The longest that a test waits for an event.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Pause between two looks for an event.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Runs `command` to its end.
+///
+/// # Panics
+/// If it cannot be started.
+#[track_caller]
+pub fn output(command: &mut Command) -> Output {
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Bytes as text, for comparisons and messages.
+#[must_use]
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// If there is none within [`DEADLINE`].
+#[track_caller]
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen within {DEADLINE:?}");
+        thread::sleep(POLL_INTERVAL);
+    }
+}
