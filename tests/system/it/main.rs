@@ -9,4 +9,5 @@ mod limits;
 mod oracle;
 mod progress;
 mod run_sh;
+mod scripts;
 mod vsock;
