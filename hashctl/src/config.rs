@@ -1,14 +1,15 @@
-//! What the arguments and the environment mean: which controller, and what is open.
+//! Meaning of the arguments and the environment: which controller, and what is open.
 
 use crate::args::Global;
-use crate::discovery::{self, FileError, Place};
 use crate::exit::Exit;
 use crate::plane::Choice;
 use crate::quote::quote;
-use ipc_proto::Blob;
-use ipc_proto::endpoint::{Endpoint, EndpointError};
+use crate::say::io_text;
+use client::{Address, AddressError, client_runtime_dir, read_token};
+use ipc_proto::endpoint::Endpoint;
 use ipc_proto::sample::Sample;
 use std::env;
+use std::error::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -32,34 +33,30 @@ pub struct Stdio {
 /// What every command needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) endpoint: Endpoint,
-    /// What lets us in; empty if nothing has to.
-    pub(crate) token: Blob,
-    /// Where links to the datasets of this controller are, if that is known.
+    pub(crate) address: Address,
+    /// Directory of links to this controller's datasets, if it is known.
     pub(crate) datasets: Option<PathBuf>,
     pub(crate) plane: Choice,
     pub(crate) verbose: bool,
-    /// How many items are cross-checked, beside those that the controller checks anyway.
+    /// Items that are cross-checked, in addition to the controller's own sample.
     pub(crate) sample: Option<Sample>,
     pub(crate) stdio: Stdio,
 }
 
-/// Why nobody knows which controller is meant.
+/// Why it is unknown which controller is meant.
 #[derive(Debug)]
 pub(crate) enum ConfigError {
-    /// The argument, or the runtime directory, cannot lead to any.
-    Endpoint(EndpointError),
-    /// The file that an argument names is no token.
-    Token(FileError),
-    /// What stands in the runtime directory makes no sense.
-    Discovery(FileError),
+    /// An argument is invalid.
+    Argument(AddressError),
+    /// The runtime directory leads to no controller.
+    Directory(AddressError),
 }
 
 impl ConfigError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Endpoint(_) | Self::Token(_) => Exit::Usage,
-            Self::Discovery(_) => Exit::Unreachable,
+            Self::Argument(_) | Self::Directory(AddressError::Socket(_)) => Exit::Usage,
+            Self::Directory(_) => Exit::Unreachable,
         }
     }
 }
@@ -67,44 +64,50 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Endpoint(error) => write!(f, "the controller's socket: {error}"),
-            Self::Token(error) | Self::Discovery(error) => error.fmt(f),
+            Self::Argument(AddressError::Io(path, error))
+            | Self::Directory(AddressError::Io(path, error)) => {
+                write!(f, "{}: {}", path.display(), io_text(error))
+            }
+            Self::Argument(error) | Self::Directory(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl Error for ConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let (Self::Argument(error) | Self::Directory(error)) = self;
+        Some(error)
+    }
+}
 
 impl Config {
     pub(crate) fn new(global: Global, stdio: Stdio) -> Result<Self, ConfigError> {
         let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
         let mut datasets = None;
-        let mut place = match global.connect {
-            // Links beside another controller may lead elsewhere.
-            Some(text) => {
-                let endpoint = Endpoint::to_dial(&text).map_err(ConfigError::Endpoint)?;
-                Place { endpoint, token: Blob::default() }
-            }
+        let mut address = match global.connect {
+            // Links in a directory of ours may lead elsewhere than another controller's.
+            Some(text) => Endpoint::to_dial(&text)
+                .map(Address::new)
+                .map_err(|error| ConfigError::Argument(AddressError::Socket(error)))?,
             None => {
                 let asked =
                     global.runtime_dir.or_else(|| variable(RUNTIME_DIR_VARIABLE).map(Into::into));
                 let xdg = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
-                let dir = ipc_socket::client_runtime_dir(asked, xdg);
+                let dir = client_runtime_dir(asked, xdg);
                 datasets = Some(dir.join(DATASETS_DIR));
-                discovery::find(&dir)?
+                Address::in_dir(&dir).map_err(ConfigError::Directory)?
             }
         };
         if let Some(path) = global.token_file {
-            place.token = discovery::read_token(&path).map_err(ConfigError::Token)?;
+            address.token = read_token(&path).map_err(ConfigError::Argument)?;
         }
-        let Place { endpoint, token } = place;
         let (plane, verbose) = (global.plane, global.verbose);
-        Ok(Self { endpoint, token, datasets, plane, verbose, sample: None, stdio })
+        Ok(Self { address, datasets, plane, verbose, sample: None, stdio })
     }
 
     /// Where the controller is, as it appears in a message.
     pub(crate) fn endpoint_text(&self) -> String {
-        match &self.endpoint {
+        match &self.address.endpoint {
             Endpoint::Unix(path) => quote(path.as_os_str().as_bytes()),
             Endpoint::VsockUnix { path, port } => {
                 format!("vsock-unix:{}:{port}", quote(path.as_os_str().as_bytes()))

@@ -10,7 +10,6 @@
 //! - one job at a time takes items: who waits for the window of a second one while holding a first
 //!   can wait for ever, because windows are shares of what the user may have in all.
 
-use crate::client::{ClientError, Job, Submitter};
 use crate::datasets::{Folder, Name};
 use crate::handover::{Handover, Stopped};
 use crate::open::{Kind, look};
@@ -18,6 +17,7 @@ use crate::order::{Batch, Verdict};
 use crate::plane::{Plane, Route, Served};
 use crate::problem::Problem;
 use crate::stream::{self, StreamError};
+use client::{ClientError, Job, Submitter};
 use ipc_proto::Algorithm;
 use ipc_proto::Blob;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX};
@@ -50,9 +50,6 @@ const SMALL_LEN_MAX: u64 = 64 << 10;
 
 /// Bytes of such messages after which a frame goes out.
 const MESSAGES_LEN_MAX: usize = 256 << 10;
-
-/// Weight of our jobs among those of this user.
-const WEIGHT: u8 = 1;
 
 /// Why nothing more can be fed.
 #[derive(Debug)]
@@ -308,7 +305,7 @@ impl Feeder {
                 if let Some((_, job)) = other {
                     job.finish()?;
                 }
-                self.submitter.open(algorithm, WEIGHT, self.sample)?
+                self.submitter.open(algorithm, self.sample)?
             }
         };
         Ok(&mut self.job.insert((algorithm, job)).1)

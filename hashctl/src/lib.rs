@@ -11,10 +11,8 @@
 mod args;
 pub mod check;
 pub mod cli;
-pub mod client;
 mod config;
 mod datasets;
-mod discovery;
 mod exit;
 mod feed;
 mod handover;

@@ -1,7 +1,6 @@
 //! One run of a command that hashes: the producer thread feeds, this thread takes results and
 //! prints them in order, and a signal ends both.
 
-use crate::client::{Client, ClientError, Event, Replies, Results, Submitter};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::feed::{FeedError, Feeder};
@@ -13,7 +12,7 @@ use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::say::{self, io_text, say};
 use crate::signals::Signals;
-use ipc_socket::{ConnectError, ReceiveError};
+use client::{Client, ClientError, ConnectError, Event, ReceiveError, Replies, Results, Submitter};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
@@ -133,9 +132,9 @@ pub(crate) fn run(
 
 /// Connects to the controller, or says why that is impossible.
 pub(crate) fn connect(config: &Config) -> Result<Client, Exit> {
-    Client::connect(&config.endpoint, config.token.clone()).map_err(|error| {
+    Client::connect(&config.address).map_err(|error| {
         let place = config.endpoint_text();
-        let todo = if config.endpoint.carries_descriptors() {
+        let todo = if config.address.endpoint.carries_descriptors() {
             "start one with ./run.sh --local, or name its socket with --connect"
         } else {
             "start its VM with ./run.sh, or name another with --connect"

@@ -2,16 +2,15 @@
 
 mod table;
 
-use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::output::Out;
 use crate::run::connect;
 use crate::say::{io_text, say};
+use client::{Client, ClientError, ConnectError};
 use ipc_proto::message::{
     JobStatus, QuarantineStatus, Status, Welcome, WorkerHealth, WorkerStatus,
 };
-use ipc_socket::ConnectError;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::thread;
@@ -34,7 +33,7 @@ pub(crate) fn status(config: &Config, as_json: bool) -> Exit {
 pub(crate) fn wait_ready(config: &Config, workers: u32, timeout_s: u32) -> Exit {
     let deadline = Instant::now() + Duration::from_secs(timeout_s.into());
     let mut client = loop {
-        match Client::connect(&config.endpoint, config.token.clone()) {
+        match Client::connect(&config.address) {
             Ok(client) => break client,
             Err(ConnectError::Io(_) | ConnectError::Wire(_)) if Instant::now() < deadline => {
                 thread::sleep(RECONNECT_PAUSE);
@@ -61,7 +60,7 @@ pub(crate) fn wait_ready(config: &Config, workers: u32, timeout_s: u32) -> Exit 
 /// Prints our version and, if there is a controller, its.
 pub(crate) fn version(config: &Config) -> Exit {
     let place = config.endpoint_text();
-    let controller = match Client::connect(&config.endpoint, config.token.clone()) {
+    let controller = match Client::connect(&config.address) {
         Ok(client) => {
             let welcome = client.welcome();
             let Welcome { software, version, image, .. } = welcome;

@@ -6,8 +6,8 @@
 //!
 //! Invariant: the last step carries the caller's tag, and it is sent only after the caller agreed.
 
-use crate::client::{ClientError, Job, Ticket};
 use crate::problem::Problem;
+use client::{ClientError, Job, Ticket};
 use ipc_proto::limits::{
     CHAINING_VALUE_LEN, CHUNK_LEN, INLINE_LEN_MAX, MERGE_VALUES_MAX, SEGMENT_ALIGN, STATE_LEN_MAX,
 };

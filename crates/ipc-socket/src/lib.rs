@@ -11,14 +11,12 @@
 mod clock;
 mod connection;
 mod dial;
-mod find;
 mod inbox;
 mod socket;
 mod sys;
 
 pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 pub use dial::WireError;
-pub use find::{client_runtime_dir, user_runtime_dir};
 pub use inbox::{Inbox, InboxError, Scratch};
 pub use socket::{Listener, Socket};
 pub use sys::{Peer, Received, close_all, peer, recv, send};

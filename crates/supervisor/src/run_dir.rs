@@ -195,7 +195,7 @@ pub(crate) fn or_default(asked: Option<&Path>) -> PathBuf {
 
 /// The run directory where `hashctl` looks when it is told nothing.
 pub(crate) fn found_by_clients() -> PathBuf {
-    ipc_socket::client_runtime_dir(runtime_dir_variable(), xdg())
+    client::client_runtime_dir(runtime_dir_variable(), xdg())
 }
 
 fn runtime_dir_variable() -> Option<PathBuf> {
@@ -213,7 +213,7 @@ fn choose(asked: Option<PathBuf>, uid: u32, xdg: Option<PathBuf>) -> PathBuf {
     match (asked, uid) {
         (Some(dir), _) => dir,
         (None, 0) => PathBuf::from(SYSTEM_RUNTIME_DIR),
-        (None, _) => ipc_socket::user_runtime_dir(xdg, uid),
+        (None, _) => client::user_runtime_dir(xdg, uid),
     }
 }
 

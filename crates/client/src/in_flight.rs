@@ -1,25 +1,26 @@
-//! What was sent and is not resolved yet, of every open job: the windows, and whose result is whose.
+//! The in-flight table: windows and unresolved items of every open job, shared by the sending and the
+//! receiving half.
 
-use super::ClientError;
+use crate::ClientError;
 use ipc_proto::message::{Failure, JobId, Run, Window};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Marks the tag of a piece whose output is kept for [`super::Job::wait`].
-pub(super) const TICKET_BIT: u64 = 1 << 63;
+/// Marks the tag of a piece whose output is kept for [`crate::Job::wait`].
+pub(crate) const TICKET_BIT: u64 = 1 << 63;
 
 /// What became of an item.
-pub(super) type Outcome = Result<Vec<u8>, Failure>;
+pub(crate) type Outcome = Result<Vec<u8>, Failure>;
 
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(crate) struct InFlight {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    jobs: BTreeMap<JobId, Page>,
+    jobs: BTreeMap<JobId, JobState>,
     tickets: BTreeMap<u64, Option<Outcome>>,
     next_job: u32,
     next_ticket: u64,
@@ -29,7 +30,7 @@ struct State {
 
 /// One job.
 #[derive(Debug, Default)]
-struct Page {
+struct JobState {
     window: Window,
     unresolved_items: u64,
     unresolved_bytes: u64,
@@ -48,97 +49,96 @@ struct Sent {
 
 /// Items that may be sent: their indexes start at `first`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Grant {
-    pub(super) first: u64,
-    pub(super) len: usize,
+pub(crate) struct Grant {
+    pub(crate) first: u64,
+    pub(crate) len: usize,
 }
 
-impl Book {
+impl InFlight {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
 
-    pub(super) fn add_job(&self) -> JobId {
+    pub(crate) fn add_job(&self) -> JobId {
         let mut state = self.lock();
         let job = JobId(state.next_job);
         state.next_job += 1;
-        state.jobs.insert(job, Page::default());
+        state.jobs.insert(job, JobState::default());
         job
     }
 
-    pub(super) fn remove_job(&self, job: JobId) -> Result<(), ClientError> {
+    pub(crate) fn remove_job(&self, job: JobId) -> Result<(), ClientError> {
         let mut state = self.lock();
-        let page =
-            state.jobs.remove(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
+        let job = state.jobs.remove(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
         self.changed.notify_all();
-        match page.unresolved_items {
+        match job.unresolved_items {
             0 => Ok(()),
             _ => Err(ClientError::Nonsense("a job ended before its items")),
         }
     }
 
     /// Forgets a cancelled job.
-    pub(super) fn drop_job(&self, job: JobId) {
+    pub(crate) fn drop_job(&self, job: JobId) {
         self.lock().jobs.remove(&job);
         self.changed.notify_all();
     }
 
-    pub(super) fn open_jobs(&self) -> Vec<JobId> {
+    pub(crate) fn open_jobs(&self) -> Vec<JobId> {
         self.lock().jobs.keys().copied().collect()
     }
 
-    pub(super) fn set_window(&self, job: JobId, window: Window) -> Result<(), ClientError> {
+    pub(crate) fn set_window(&self, job: JobId, window: Window) -> Result<(), ClientError> {
         let mut state = self.lock();
-        let page =
+        let job =
             state.jobs.get_mut(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
-        page.window = window;
+        job.window = window;
         self.changed.notify_all();
         Ok(())
     }
 
     /// Whoever waits, or starts to, gets [`ClientError::Stopped`] from now on.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.lock().is_stopped = true;
         self.changed.notify_all();
     }
 
     /// As [`Self::stop`]; whether this is the first time.
-    pub(super) fn cancel(&self) -> bool {
+    pub(crate) fn cancel(&self) -> bool {
         self.stop();
         !std::mem::replace(&mut self.lock().is_cancelled, true)
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.lock().is_stopped
     }
 
     /// Waits until the job may have items at all.
-    pub(super) fn window(&self, job: JobId) -> Result<Window, ClientError> {
-        self.wait_for(job, |page| (page.window.items > 0).then_some(Ok(page.window)))
+    pub(crate) fn window(&self, job: JobId) -> Result<Window, ClientError> {
+        self.wait_for(job, |job| (job.window.items > 0).then_some(Ok(job.window)))
     }
 
     /// Waits until some of these items, a tag and its inline bytes each, may be sent, and enters
     /// those. So as not to send many small frames it waits for an eighth of the window where it can
     /// use that much.
-    pub(super) fn take_items(
+    pub(crate) fn take_items(
         &self,
         job: JobId,
         items: &[(u64, u32)],
     ) -> Result<Grant, ClientError> {
-        self.wait_for(job, |page| {
-            let window = page.window;
+        self.wait_for(job, |job| {
+            let window = job.window;
             if window.items > 0 && items.iter().any(|&(_, len)| u64::from(len) > window.bytes) {
                 return Some(Err(ClientError::WindowTooSmall));
             }
-            let len = page.fitting(items);
+            let len = job.fitting(items);
             let useful = (window.items as usize / 8).clamp(1, items.len());
-            let is_all = len > 0 && page.unresolved_items == 0;
-            (len >= useful || is_all).then(|| Ok(page.enter(items[..len].iter().copied())))
+            let is_all = len > 0 && job.unresolved_items == 0;
+            (len >= useful || is_all).then(|| Ok(job.enter(items[..len].iter().copied())))
         })
     }
 
     /// Waits until all of these items may be sent, and enters them.
-    pub(super) fn take_inline(
+    pub(crate) fn take_inline(
         &self,
         job: JobId,
         tags: &[u64],
@@ -146,29 +146,29 @@ impl Book {
     ) -> Result<Grant, ClientError> {
         let bytes = lens.iter().map(|&len| u64::from(len)).sum::<u64>();
         let items = tags.len() as u64;
-        self.wait_for(job, |page| {
-            let window = page.window;
+        self.wait_for(job, |job| {
+            let window = job.window;
             if window.items > 0 && (u64::from(window.items) < items || window.bytes < bytes) {
                 return Some(Err(ClientError::WindowTooSmall));
             }
-            let fits = page.unresolved_items + items <= u64::from(window.items)
-                && page.unresolved_bytes + bytes <= window.bytes;
-            fits.then(|| Ok(page.enter(tags.iter().copied().zip(lens.iter().copied()))))
+            let fits = job.unresolved_items + items <= u64::from(window.items)
+                && job.unresolved_bytes + bytes <= window.bytes;
+            fits.then(|| Ok(job.enter(tags.iter().copied().zip(lens.iter().copied()))))
         })
     }
 
     fn wait_for<T>(
         &self,
         job: JobId,
-        mut ready: impl FnMut(&mut Page) -> Option<Result<T, ClientError>>,
+        mut ready: impl FnMut(&mut JobState) -> Option<Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let mut state = self.lock();
         loop {
             if state.is_stopped {
                 return Err(ClientError::Stopped);
             }
-            let Some(page) = state.jobs.get_mut(&job) else { return Err(ClientError::Stopped) };
-            if let Some(result) = ready(page) {
+            let Some(job) = state.jobs.get_mut(&job) else { return Err(ClientError::Stopped) };
+            if let Some(result) = ready(job) {
                 return result;
             }
             state = self.changed.wait(state).expect("no holder panics");
@@ -176,19 +176,19 @@ impl Book {
     }
 
     /// The tags of the items in `runs`, which are resolved now.
-    pub(super) fn resolve(&self, job: JobId, runs: &[Run]) -> Result<Vec<u64>, ClientError> {
+    pub(crate) fn resolve(&self, job: JobId, runs: &[Run]) -> Result<Vec<u64>, ClientError> {
         let mut state = self.lock();
-        let page =
+        let job =
             state.jobs.get_mut(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
         let mut tags = Vec::new();
         for run in runs {
-            page.resolve(*run, &mut tags)?;
+            job.resolve(*run, &mut tags)?;
         }
         self.changed.notify_all();
         Ok(tags)
     }
 
-    pub(super) fn add_ticket(&self) -> u64 {
+    pub(crate) fn add_ticket(&self) -> u64 {
         let mut state = self.lock();
         let tag = TICKET_BIT | state.next_ticket;
         state.next_ticket += 1;
@@ -196,14 +196,14 @@ impl Book {
         tag
     }
 
-    pub(super) fn settle(&self, tag: u64, outcome: Outcome) {
+    pub(crate) fn settle(&self, tag: u64, outcome: Outcome) {
         if let Some(slot) = self.lock().tickets.get_mut(&tag) {
             *slot = Some(outcome);
         }
         self.changed.notify_all();
     }
 
-    pub(super) fn wait_ticket(&self, tag: u64) -> Result<Outcome, ClientError> {
+    pub(crate) fn wait_ticket(&self, tag: u64) -> Result<Outcome, ClientError> {
         let mut state = self.lock();
         loop {
             if let Some(Some(_)) = state.tickets.get(&tag) {
@@ -218,7 +218,7 @@ impl Book {
     }
 }
 
-impl Page {
+impl JobState {
     /// How many of `items`, from the first on, the window has room for.
     fn fitting(&self, items: &[(u64, u32)]) -> usize {
         let room = u64::from(self.window.items).saturating_sub(self.unresolved_items);
@@ -275,31 +275,31 @@ mod tests {
         tags.iter().map(|&tag| (tag, 0)).collect()
     }
 
-    fn open(window: Window) -> (Book, JobId) {
-        let book = Book::default();
-        let job = book.add_job();
-        book.set_window(job, window).unwrap();
-        (book, job)
+    fn open(window: Window) -> (InFlight, JobId) {
+        let in_flight = InFlight::default();
+        let job = in_flight.add_job();
+        in_flight.set_window(job, window).unwrap();
+        (in_flight, job)
     }
 
     #[test]
     fn items_are_numbered_and_come_back_with_their_tags() {
-        let (book, job) = open(Window { items: 4, bytes: 0 });
-        let grant = book.take_items(job, &items(&[70, 71, 72, 73, 74])).unwrap();
+        let (in_flight, job) = open(Window { items: 4, bytes: 0 });
+        let grant = in_flight.take_items(job, &items(&[70, 71, 72, 73, 74])).unwrap();
         assert_eq!((grant.first, grant.len), (0, 4), "the window holds four");
-        assert_eq!(book.resolve(job, &[Run { first: 2, len: 2 }]).unwrap(), [72, 73]);
-        let grant = book.take_items(job, &items(&[74])).unwrap();
+        assert_eq!(in_flight.resolve(job, &[Run { first: 2, len: 2 }]).unwrap(), [72, 73]);
+        let grant = in_flight.take_items(job, &items(&[74])).unwrap();
         assert_eq!((grant.first, grant.len), (4, 1));
         let runs = [Run { first: 4, len: 1 }, Run { first: 0, len: 2 }];
-        assert_eq!(book.resolve(job, &runs).unwrap(), [74, 70, 71]);
-        book.remove_job(job).unwrap();
+        assert_eq!(in_flight.resolve(job, &runs).unwrap(), [74, 70, 71]);
+        in_flight.remove_job(job).unwrap();
     }
 
     #[test]
     fn a_result_twice_or_of_nothing_is_refused() {
-        let (book, job) = open(Window { items: 4, bytes: 0 });
-        book.take_items(job, &items(&[1, 2, 3])).unwrap();
-        book.resolve(job, &[Run { first: 1, len: 1 }]).unwrap();
+        let (in_flight, job) = open(Window { items: 4, bytes: 0 });
+        in_flight.take_items(job, &items(&[1, 2, 3])).unwrap();
+        in_flight.resolve(job, &[Run { first: 1, len: 1 }]).unwrap();
         for run in [
             Run { first: 1, len: 1 },
             Run { first: 0, len: 3 },
@@ -311,47 +311,50 @@ mod tests {
             other.resolve(other_job, &[Run { first: 1, len: 1 }]).unwrap();
             assert!(other.resolve(other_job, &[run]).is_err(), "{run:?}");
         }
-        assert!(book.resolve(JobId(9), &[]).is_err());
-        assert!(book.remove_job(job).is_err(), "two items have no result");
+        assert!(in_flight.resolve(JobId(9), &[]).is_err());
+        assert!(in_flight.remove_job(job).is_err(), "two items have no result");
     }
 
     #[test]
     fn inline_bytes_are_counted_until_they_are_resolved() {
-        let (book, job) = open(Window { items: 10, bytes: 100 });
-        assert!(matches!(book.take_inline(job, &[0], &[101]), Err(ClientError::WindowTooSmall)));
-        book.take_inline(job, &[0, 1], &[60, 40]).unwrap();
-        book.resolve(job, &[Run { first: 0, len: 1 }]).unwrap();
-        book.take_inline(job, &[2], &[60]).unwrap();
-        book.stop();
-        assert!(matches!(book.take_inline(job, &[3], &[1]), Err(ClientError::Stopped)));
+        let (in_flight, job) = open(Window { items: 10, bytes: 100 });
+        assert!(matches!(
+            in_flight.take_inline(job, &[0], &[101]),
+            Err(ClientError::WindowTooSmall)
+        ));
+        in_flight.take_inline(job, &[0, 1], &[60, 40]).unwrap();
+        in_flight.resolve(job, &[Run { first: 0, len: 1 }]).unwrap();
+        in_flight.take_inline(job, &[2], &[60]).unwrap();
+        in_flight.stop();
+        assert!(matches!(in_flight.take_inline(job, &[3], &[1]), Err(ClientError::Stopped)));
     }
 
     #[test]
     fn a_full_window_waits_for_a_result() {
-        let (book, job) = open(Window { items: 1, bytes: 0 });
-        book.take_items(job, &items(&[5])).unwrap();
+        let (in_flight, job) = open(Window { items: 1, bytes: 0 });
+        in_flight.take_items(job, &items(&[5])).unwrap();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| book.take_items(job, &items(&[6])).unwrap().first);
-            assert_eq!(book.resolve(job, &[Run { first: 0, len: 1 }]).unwrap(), [5]);
+            let waiter = scope.spawn(|| in_flight.take_items(job, &items(&[6])).unwrap().first);
+            assert_eq!(in_flight.resolve(job, &[Run { first: 0, len: 1 }]).unwrap(), [5]);
             assert_eq!(waiter.join().unwrap(), 1);
         });
     }
 
     #[test]
     fn named_items_count_against_both_windows() {
-        let (book, job) = open(Window { items: 10, bytes: 100 });
+        let (in_flight, job) = open(Window { items: 10, bytes: 100 });
         let names = [(1, 40), (2, 40), (3, 40)];
-        assert_eq!(book.take_items(job, &names).unwrap().len, 2);
-        book.resolve(job, &[Run { first: 0, len: 1 }]).unwrap();
-        assert_eq!(book.take_items(job, &names[2..]).unwrap().first, 2);
-        let too_long = book.take_items(job, &[(4, 101)]);
+        assert_eq!(in_flight.take_items(job, &names).unwrap().len, 2);
+        in_flight.resolve(job, &[Run { first: 0, len: 1 }]).unwrap();
+        assert_eq!(in_flight.take_items(job, &names[2..]).unwrap().first, 2);
+        let too_long = in_flight.take_items(job, &[(4, 101)]);
         assert!(matches!(too_long, Err(ClientError::WindowTooSmall)));
     }
 
     #[test]
     fn an_empty_window_takes_what_fits_however_little() {
-        let (book, job) = open(Window { items: 4096, bytes: 100 });
+        let (in_flight, job) = open(Window { items: 4096, bytes: 100 });
         let names: Vec<(u64, u32)> = (0..500).map(|tag| (tag, 60)).collect();
-        assert_eq!(book.take_items(job, &names).unwrap().len, 1);
+        assert_eq!(in_flight.take_items(job, &names).unwrap().len, 1);
     }
 }

@@ -1,7 +1,7 @@
 //! The receiving half: what the controller answers about jobs, checked against what was sent.
 
-use super::ClientError;
-use super::book::{Book, TICKET_BIT};
+use crate::ClientError;
+use crate::in_flight::{InFlight, TICKET_BIT};
 use ipc_proto::Blob;
 use ipc_proto::message::{ClientReply, Failure, Failures, JobId, Run};
 use ipc_socket::{ReceiveError, Receiver};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Receives.
 #[derive(Debug)]
 pub struct Replies {
-    book: Arc<Book>,
+    in_flight: Arc<InFlight>,
     receiver: Receiver,
 }
 
@@ -79,8 +79,8 @@ impl Results {
 }
 
 impl Replies {
-    pub(super) fn new(book: Arc<Book>, receiver: Receiver) -> Self {
-        Self { book, receiver }
+    pub(crate) fn new(in_flight: Arc<InFlight>, receiver: Receiver) -> Self {
+        Self { in_flight, receiver }
     }
 
     /// Waits for what happens next; `None` when the time limit passed.
@@ -116,7 +116,7 @@ impl Replies {
     }
 
     fn fail(&self, error: ClientError) -> ClientError {
-        self.book.stop();
+        self.in_flight.stop();
         error
     }
 
@@ -127,22 +127,22 @@ impl Replies {
     fn enter(&self, reply: ClientReply) -> Result<Event, ClientError> {
         match reply {
             ClientReply::Opened { job, window, workers } => {
-                self.book.set_window(job, window)?;
+                self.in_flight.set_window(job, window)?;
                 Ok(Event::Opened { job, workers })
             }
             ClientReply::Window { job, window } => {
-                self.book.set_window(job, window)?;
+                self.in_flight.set_window(job, window)?;
                 Ok(Event::Window)
             }
             ClientReply::Results { job, runs, outputs, failures } => {
                 self.results(job, &runs, outputs, failures).map(Event::Results)
             }
             ClientReply::Finished { job, .. } => {
-                self.book.remove_job(job)?;
+                self.in_flight.remove_job(job)?;
                 Ok(Event::Finished { job })
             }
             ClientReply::Cancelled { job, unresolved } => {
-                self.book.drop_job(job);
+                self.in_flight.drop_job(job);
                 Ok(Event::Cancelled { job, unresolved })
             }
             ClientReply::Suspect { worker, items, .. } => Ok(Event::Suspect { worker, items }),
@@ -160,7 +160,7 @@ impl Replies {
         outputs: Blob,
         failures: Failures,
     ) -> Result<Results, ClientError> {
-        let tags = self.book.resolve(job, runs)?;
+        let tags = self.in_flight.resolve(job, runs)?;
         let outputs_len = tags.len() - failures.len();
         let output_len = outputs.len().checked_div(outputs_len).unwrap_or(0);
         if output_len * outputs_len != outputs.len() || (outputs_len > 0 && output_len == 0) {
@@ -168,7 +168,7 @@ impl Replies {
         }
         let results = Results { tags, outputs, output_len, failures };
         for (tag, outcome) in results.all().filter(|(tag, _)| tag & TICKET_BIT != 0) {
-            self.book.settle(tag, outcome.map(<[u8]>::to_vec));
+            self.in_flight.settle(tag, outcome.map(<[u8]>::to_vec));
         }
         Ok(results)
     }

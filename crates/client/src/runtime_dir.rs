@@ -1,7 +1,6 @@
-//! Where a client looks for a controller when it is told nothing.
-//!
-//! The candidates are the system's directory, the user's own, and what stands in for that where
-//! there is no `$XDG_RUNTIME_DIR`: the same in which `./run.sh` puts a cluster.
+//! Runtime directories in which a client looks for a controller when it is given none: the
+//! system's, the user's own, and the substitute for that without `$XDG_RUNTIME_DIR`. `./run.sh`
+//! puts clusters into the same ones.
 
 use ipc_proto::endpoint::{self, CLIENT_ENDPOINT_FILE, CLIENT_SOCKET, SYSTEM_RUNTIME_DIR};
 use nix::unistd::geteuid;

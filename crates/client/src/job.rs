@@ -1,7 +1,7 @@
 //! The sending half: opens jobs, sends their items, cancels.
 
-use super::ClientError;
-use super::book::{Book, Outcome};
+use crate::ClientError;
+use crate::in_flight::{InFlight, Outcome};
 use ipc_proto::Algorithm;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX};
 use ipc_proto::message::{ClientRequest, JobId, Named, Piece, Stamp, Window};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 /// Opens and cancels jobs.
 #[derive(Clone, Debug)]
 pub struct Submitter {
-    book: Arc<Book>,
+    in_flight: Arc<InFlight>,
     sender: Arc<Mutex<Sender>>,
 }
 
@@ -29,29 +29,24 @@ pub struct Job {
 pub struct Ticket(u64);
 
 impl Submitter {
-    pub(super) fn new(book: Arc<Book>, sender: Arc<Mutex<Sender>>) -> Self {
-        Self { book, sender }
+    pub(crate) fn new(in_flight: Arc<InFlight>, sender: Arc<Mutex<Sender>>) -> Self {
+        Self { in_flight, sender }
     }
 
     /// Opens a job, without waiting for the answer; a `sample` of it is cross-checked.
     ///
     /// # Errors
     /// [`ClientError::Send`] and [`ClientError::Stopped`].
-    pub fn open(
-        &self,
-        algorithm: Algorithm,
-        weight: u8,
-        sample: Option<Sample>,
-    ) -> Result<Job, ClientError> {
-        let (id, cross_check) = (self.book.add_job(), Sample::to_wire(sample));
-        self.send(&ClientRequest::Open { job: id, algorithm, weight, cross_check }, &[])?;
+    pub fn open(&self, algorithm: Algorithm, sample: Option<Sample>) -> Result<Job, ClientError> {
+        let (id, cross_check) = (self.in_flight.add_job(), Sample::to_wire(sample));
+        self.send(&ClientRequest::Open { job: id, algorithm, weight: 1, cross_check }, &[])?;
         Ok(Job { submitter: self.clone(), id })
     }
 
     /// How many jobs are open.
     #[must_use]
     pub fn jobs_len(&self) -> usize {
-        self.book.open_jobs().len()
+        self.in_flight.open_jobs().len()
     }
 
     /// Cancels every job. Nothing more is sent after this, also not a second cancellation.
@@ -59,11 +54,11 @@ impl Submitter {
     /// # Errors
     /// [`ClientError::Send`].
     pub fn cancel(&self) -> Result<(), ClientError> {
-        if !self.book.cancel() {
+        if !self.in_flight.cancel() {
             return Ok(());
         }
         let mut sender = self.sender.lock().expect("no holder panics");
-        for job in self.book.open_jobs() {
+        for job in self.in_flight.open_jobs() {
             sender.send(&ClientRequest::Cancel { job }, &[]).map_err(ClientError::Send)?;
         }
         Ok(())
@@ -76,7 +71,7 @@ impl Submitter {
     ) -> Result<(), ClientError> {
         let mut sender = self.sender.lock().expect("no holder panics");
         // Asked under the lock: after a `Cancel` no request may speak of its job.
-        if self.book.is_stopped() {
+        if self.in_flight.is_stopped() {
             return Err(ClientError::Stopped);
         }
         sender.send(request, descriptors).map_err(ClientError::Send)
@@ -95,7 +90,7 @@ impl Job {
     /// # Errors
     /// [`ClientError::Stopped`].
     pub fn window(&self) -> Result<Window, ClientError> {
-        self.submitter.book.window(self.id)
+        self.submitter.in_flight.window(self.id)
     }
 
     /// Sends files, in as few frames as their number and the window allow.
@@ -116,7 +111,7 @@ impl Job {
         while start < tags.len() {
             let end = tags.len().min(start + FRAME_DESCRIPTORS_MAX);
             let items: Vec<_> = tags[start..end].iter().map(|&tag| (tag, 0)).collect();
-            let grant = self.submitter.book.take_items(self.id, &items)?;
+            let grant = self.submitter.in_flight.take_items(self.id, &items)?;
             let end = start + grant.len;
             let descriptors: Vec<_> = files[start..end].iter().map(AsFd::as_fd).collect();
             let files = stamps[start..end].to_vec();
@@ -156,7 +151,7 @@ impl Job {
                 None => false,
             };
             let frame_len = rest.iter().take(FRAME_NAMES_MAX).take_while(fits).count();
-            let grant = self.submitter.book.take_items(self.id, &rest[..frame_len])?;
+            let grant = self.submitter.in_flight.take_items(self.id, &rest[..frame_len])?;
             rest = &rest[grant.len..];
             let (dataset, files) = (dataset.to_owned(), files.by_ref().take(grant.len).collect());
             let (job, first) = (self.id, grant.first);
@@ -175,7 +170,7 @@ impl Job {
         data: Vec<u8>,
         tags: &[u64],
     ) -> Result<(), ClientError> {
-        let first = self.submitter.book.take_inline(self.id, tags, &lens)?.first;
+        let first = self.submitter.in_flight.take_inline(self.id, tags, &lens)?.first;
         let request = ClientRequest::Messages { job: self.id, first, lens, data: data.into() };
         self.submitter.send(&request, &[])
     }
@@ -186,7 +181,7 @@ impl Job {
     /// See [`ClientError`].
     pub fn send_piece(&mut self, piece: Piece, tag: u64) -> Result<(), ClientError> {
         let len = u32::try_from(piece.len()).expect("a piece fits a frame");
-        let index = self.submitter.book.take_inline(self.id, &[tag], &[len])?.first;
+        let index = self.submitter.in_flight.take_inline(self.id, &[tag], &[len])?.first;
         self.submitter.send(&ClientRequest::Piece { job: self.id, index, piece }, &[])
     }
 
@@ -195,7 +190,7 @@ impl Job {
     /// # Errors
     /// See [`ClientError`].
     pub fn start_piece(&mut self, piece: Piece) -> Result<Ticket, ClientError> {
-        let tag = self.submitter.book.add_ticket();
+        let tag = self.submitter.in_flight.add_ticket();
         self.send_piece(piece, tag)?;
         Ok(Ticket(tag))
     }
@@ -206,7 +201,7 @@ impl Job {
     /// [`ClientError::Stopped`].
     #[expect(clippy::needless_pass_by_value, reason = "a ticket is good for one output")]
     pub fn wait(&self, ticket: Ticket) -> Result<Outcome, ClientError> {
-        self.submitter.book.wait_ticket(ticket.0)
+        self.submitter.in_flight.wait_ticket(ticket.0)
     }
 
     /// Says that there are no more items.

@@ -1,0 +1,202 @@
+//! Controller addresses: an endpoint and the token that it wants. A runtime directory leads to one
+//! by its socket, else by a file that names the endpoint of a controller in a VM, with the token in
+//! a file of its own.
+
+use ipc_proto::Blob;
+use ipc_proto::endpoint::{
+    CLIENT_ENDPOINT_FILE, CLIENT_SOCKET, CLIENT_TOKEN_FILE, Endpoint, EndpointError,
+};
+use ipc_proto::token::{self, FILE_LEN_MAX, TokenError};
+use std::error::Error;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// Most bytes that are read of the endpoint file; a longer one is invalid.
+const ENDPOINT_LEN_MAX: u64 = 4096;
+
+/// Where a controller listens for clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Its client socket.
+    pub endpoint: Endpoint,
+    /// Proof of who connects; empty where the kernel gives that.
+    pub token: Blob,
+}
+
+/// Why a directory or a file leads to no controller.
+#[derive(Debug)]
+pub enum AddressError {
+    /// Not the path of a socket.
+    Socket(EndpointError),
+    /// The file cannot be read.
+    Io(PathBuf, io::Error),
+    /// The endpoint file is not one line of text.
+    NotOneLine(PathBuf),
+    /// The file holds no endpoint.
+    Endpoint(PathBuf, EndpointError),
+    /// The file holds no token.
+    Token(PathBuf, TokenError),
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(error) => write!(f, "the controller's socket: {error}"),
+            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NotOneLine(path) => write!(f, "{}: not one line of text", path.display()),
+            Self::Endpoint(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Token(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl Error for AddressError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Socket(error) | Self::Endpoint(_, error) => Some(error),
+            Self::Io(_, error) => Some(error),
+            Self::Token(_, error) => Some(error),
+            Self::NotOneLine(_) => None,
+        }
+    }
+}
+
+impl Address {
+    /// An endpoint where the kernel says who connects, or the token is still to be set.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, token: Blob::default() }
+    }
+
+    /// The controller that listens on the Unix socket `path`.
+    ///
+    /// # Errors
+    /// [`AddressError::Socket`].
+    pub fn unix(path: impl Into<PathBuf>) -> Result<Self, AddressError> {
+        Endpoint::unix(path.into()).map(Self::new).map_err(AddressError::Socket)
+    }
+
+    /// The controller whose runtime directory is `dir`: its socket, also where nothing is there.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn in_dir(dir: &Path) -> Result<Self, AddressError> {
+        let socket = dir.join(CLIENT_SOCKET);
+        let file = dir.join(CLIENT_ENDPOINT_FILE);
+        let is_socket =
+            fs::metadata(&socket).is_ok_and(|metadata| metadata.file_type().is_socket());
+        if is_socket || fs::symlink_metadata(&file).is_err() {
+            return Self::unix(socket);
+        }
+        let endpoint = read_endpoint(file, dir)?;
+        let token = match read_token(&dir.join(CLIENT_TOKEN_FILE)) {
+            Err(AddressError::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+                Blob::default()
+            }
+            read => read?,
+        };
+        Ok(Self { endpoint, token })
+    }
+}
+
+fn read_endpoint(path: PathBuf, dir: &Path) -> Result<Endpoint, AddressError> {
+    let content = read(&path, ENDPOINT_LEN_MAX)?;
+    let Ok(text) = String::from_utf8(content) else { return Err(AddressError::NotOneLine(path)) };
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    if line.contains(char::is_control) {
+        return Err(AddressError::NotOneLine(path));
+    }
+    let endpoint = Endpoint::to_dial(line).and_then(|endpoint| endpoint.in_dir(dir));
+    endpoint.map_err(|error| AddressError::Endpoint(path, error))
+}
+
+/// The token in the file at `path`.
+///
+/// # Errors
+/// [`AddressError::Io`] and [`AddressError::Token`].
+pub fn read_token(path: &Path) -> Result<Blob, AddressError> {
+    let content = read(path, FILE_LEN_MAX as u64)?;
+    token::parse(&content).map_err(|error| AddressError::Token(path.to_owned(), error))
+}
+
+fn read(path: &Path, len_max: u64) -> Result<Vec<u8>, AddressError> {
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(len_max).read_to_end(&mut content))
+        .map_err(|error| AddressError::Io(path.to_owned(), error))?;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// What a directory with these files leads to.
+    fn found(files: &[(&str, &[u8])]) -> Result<(String, Vec<u8>), String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        found_in(dir.path())
+    }
+
+    fn found_in(dir: &Path) -> Result<(String, Vec<u8>), String> {
+        let short = |text: String| text.replace(&format!("{}/", dir.display()), "");
+        match Address::in_dir(dir) {
+            Ok(address) => Ok((short(address.endpoint.to_string()), address.token.0)),
+            Err(error) => Err(short(error.to_string())),
+        }
+    }
+
+    #[test]
+    fn an_empty_directory_leads_to_its_socket() {
+        assert_eq!(found(&[]), Ok(("client.sock".to_owned(), vec![])));
+    }
+
+    #[test]
+    fn an_endpoint_is_relative_to_its_directory_and_takes_the_token_there() {
+        let endpoint = ("client.endpoint", &b"vsock-unix:c.vsock:5001\n"[..]);
+        let want = "vsock-unix:c.vsock:5001".to_owned();
+        assert_eq!(found(&[endpoint]), Ok((want.clone(), vec![])));
+        assert_eq!(found(&[endpoint, ("client.token", b"\x00t\n")]), Ok((want, b"\x00t".to_vec())));
+        let far = ("client.endpoint", &b"vsock:3:5001"[..]);
+        assert_eq!(found(&[far]), Ok(("vsock:3:5001".to_owned(), vec![])));
+    }
+
+    #[test]
+    fn a_socket_comes_first_and_other_files_in_its_place_do_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("client.endpoint"), "vsock:3:5001\n").unwrap();
+        let socket = dir.path().join("client.sock");
+        fs::write(&socket, "").unwrap();
+        assert_eq!(found_in(dir.path()), Ok(("vsock:3:5001".to_owned(), vec![])));
+        fs::remove_file(&socket).unwrap();
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert_eq!(found_in(dir.path()), Ok(("client.sock".to_owned(), vec![])));
+    }
+
+    #[test]
+    fn invalid_files_are_named_with_the_reason() {
+        let good = ("client.endpoint", &b"vsock:3:5001\n"[..]);
+        for (files, want) in [
+            (vec![("client.endpoint", &b""[..])], "client.endpoint: empty socket path"),
+            (vec![("client.endpoint", b"\xff")], "client.endpoint: not one line of text"),
+            (vec![("client.endpoint", b"/a\n/b\n")], "client.endpoint: not one line of text"),
+            (vec![("client.endpoint", b"vsock:3\n")], "client.endpoint: no port"),
+            (vec![("client.endpoint", b"vsock:any:1")], "client.endpoint: any CID is only"),
+            (
+                vec![("client.endpoint", &[b'/'; 5000])],
+                "client.endpoint: socket path of 4096 bytes",
+            ),
+            (vec![good, ("client.token", b"\n")], "client.token: no token in it"),
+            (vec![good, ("client.token", &[1; 80])], "client.token: a token has at most 64 bytes"),
+        ] {
+            let error = found(&files).unwrap_err();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The client side of the protocol as a library: blocking calls, no event loop, any number of
+//! threads.
+//!
+//! [`Address`] says where a controller is: [`Address::unix`] for a socket, [`Address::in_dir`] for
+//! whatever a runtime directory leads to, with its token. [`Client::connect`] makes a connection.
+//! From there:
+//!
+//! - questions: [`Client::status`], [`Client::wait_ready`], [`Client::release`], each answered
+//!   before the next one. A program with a poll loop sends [`Client::ask_ready`] and calls
+//!   [`Client::ready_answer`] when the descriptor is readable. [`Client::set_timeout`] bounds each
+//!   wait for bytes.
+//! - jobs: [`Client::split`] gives a [`Submitter`] and [`Replies`]. The submitter opens a [`Job`];
+//!   the job sends items as descriptors ([`Job::send_files`]), as names in a dataset
+//!   ([`Job::send_names`]), as whole messages ([`Job::send_messages`]) or as steps of a stream
+//!   ([`Job::send_piece`]), and ends with [`Job::finish`]. Sending waits while the job's window is
+//!   full, so another thread must call [`Replies::receive`]; a program with one thread alternates,
+//!   and sends no more than [`Job::window`] holds.
+//!
+//! Every item carries a tag of the caller's choice, and its result comes with that tag, as soon as
+//! the controller has it. Results in the order of sending are the caller's: it knows its tags.
+//!
+//! ```no_run
+//! use client::{Address, Client, Event};
+//! use ipc_proto::Algorithm;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let address = Address::in_dir("/run/hashcluster".as_ref())?;
+//! let (submitter, mut replies) = Client::connect(&address)?.split();
+//! let mut job = submitter.open(Algorithm::Sha256, None)?;
+//! while !matches!(replies.receive()?, Some(Event::Opened { .. })) {}
+//! job.send_messages(vec![3, 3], b"onetwo".to_vec(), &[1, 2])?;
+//! job.finish()?;
+//! loop {
+//!     match replies.receive()? {
+//!         Some(Event::Results(results)) => {
+//!             for (tag, outcome) in results.iter() {
+//!                 println!("item {tag}: {outcome:?}");
+//!             }
+//!         }
+//!         Some(Event::Finished { .. }) => break,
+//!         _ => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Invariants: never more is unresolved than the window allows; a result that the controller gives
+//! twice, or for an item that was not sent, is an error and not a result.
+
+mod address;
+mod in_flight;
+mod job;
+mod replies;
+mod runtime_dir;
+
+pub use address::{Address, AddressError, read_token};
+pub use ipc_socket::{ConnectError, ReceiveError};
+pub use job::{Job, Submitter, Ticket};
+pub use replies::{Event, Replies, Results};
+pub use runtime_dir::{client_runtime_dir, user_runtime_dir};
+
+use in_flight::InFlight;
+use ipc_proto::message::{
+    ClientIntro, ClientReply, ClientRequest, ReleaseOutcome, Role, Status, Welcome,
+};
+use ipc_socket::{Connection, Receiver, Sender};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How much longer than asked the controller may take to answer [`Client::wait_ready`].
+const READY_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum ClientError {
+    /// The connection ended, or the peer does not speak the protocol.
+    Receive(ReceiveError),
+    /// Sending failed.
+    Send(io::Error),
+    /// The controller did not carry out the request.
+    Rejected {
+        /// Why, in its words.
+        text: String,
+    },
+    /// The controller's answer makes no sense here.
+    Nonsense(&'static str),
+    /// One item is larger than the job's whole window.
+    WindowTooSmall,
+    /// The jobs were cancelled, or the connection ended meanwhile.
+    Stopped,
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Receive(error) => error.fmt(f),
+            Self::Send(error) => error.fmt(f),
+            Self::Rejected { text } => write!(f, "rejected: {text}"),
+            Self::Nonsense(what) => write!(f, "the controller's answer makes no sense: {what}"),
+            Self::WindowTooSmall => f.write_str("the job's window is too small for one item"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+impl Error for ClientError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Receive(error) => Some(error),
+            Self::Send(error) => Some(error),
+            Self::Rejected { .. } | Self::Nonsense(_) | Self::WindowTooSmall | Self::Stopped => {
+                None
+            }
+        }
+    }
+}
+
+/// The answer to [`Client::wait_ready`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// Workers that are ready.
+    pub workers: u32,
+    /// Whether at least as many are ready as were asked for.
+    pub enough: bool,
+}
+
+/// A connection without jobs.
+#[derive(Debug)]
+pub struct Client {
+    sender: Sender,
+    receiver: Receiver,
+    welcome: Welcome,
+}
+
+impl Client {
+    /// Connects to the controller at `address`.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn connect(address: &Address) -> Result<Self, ConnectError> {
+        let software = env!("CARGO_PKG_VERSION").to_owned();
+        let role = Role::Client(ClientIntro { software, token: address.token.clone() });
+        let Connection { sender, receiver, welcome } = Connection::open(&address.endpoint, role)?;
+        Ok(Self { sender, receiver, welcome })
+    }
+
+    /// The controller's part of the handshake: its version, image and data planes.
+    #[must_use]
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Bounds each wait for bytes from now on; `None` waits for ever.
+    ///
+    /// # Errors
+    /// [`ClientError::Send`], as setsockopt(2).
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> Result<(), ClientError> {
+        self.receiver.set_timeout(timeout).map_err(ClientError::Send)
+    }
+
+    /// The controller's status.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn status(&mut self) -> Result<Status, ClientError> {
+        self.send(&ClientRequest::Status)?;
+        let ClientReply::Status(status) = self.receive()? else {
+            return Err(ClientError::Nonsense("no status where one was asked for"));
+        };
+        Ok(*status)
+    }
+
+    /// Waits until `workers` workers are ready, or the timeout expires.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn wait_ready(
+        &mut self,
+        workers: u32,
+        timeout: Duration,
+    ) -> Result<Readiness, ClientError> {
+        self.ask_ready(workers, timeout)?;
+        self.set_timeout(Some(timeout.saturating_add(READY_GRACE)))?;
+        let readiness = self.ready_answer()?;
+        self.set_timeout(None)?;
+        Ok(readiness)
+    }
+
+    /// Asks what [`Self::ready_answer`] receives, without waiting. The controller answers when
+    /// `workers` workers are ready, or when the timeout expires.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn ask_ready(&mut self, workers: u32, timeout: Duration) -> Result<(), ClientError> {
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        self.send(&ClientRequest::WaitReady { workers, timeout_ms })
+    }
+
+    /// Receives the answer to [`Self::ask_ready`].
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn ready_answer(&mut self) -> Result<Readiness, ClientError> {
+        let ClientReply::Ready { workers, enough } = self.receive()? else {
+            return Err(ClientError::Nonsense("no readiness where it was asked for"));
+        };
+        Ok(Readiness { workers, enough })
+    }
+
+    /// Ends a worker's quarantine.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn release(&mut self, worker: &str) -> Result<ReleaseOutcome, ClientError> {
+        self.send(&ClientRequest::Release { worker: worker.to_owned() })?;
+        let ClientReply::Released { outcome, .. } = self.receive()? else {
+            return Err(ClientError::Nonsense("no release where one was asked for"));
+        };
+        Ok(outcome)
+    }
+
+    /// The halves for jobs: one sends, one receives.
+    #[must_use]
+    pub fn split(self) -> (Submitter, Replies) {
+        let in_flight = Arc::new(InFlight::default());
+        let submitter = Submitter::new(Arc::clone(&in_flight), Arc::new(Mutex::new(self.sender)));
+        (submitter, Replies::new(in_flight, self.receiver))
+    }
+
+    fn send(&mut self, request: &ClientRequest) -> Result<(), ClientError> {
+        self.sender.send(request, &[]).map_err(ClientError::Send)
+    }
+
+    fn receive(&mut self) -> Result<ClientReply, ClientError> {
+        self.receiver.receive().map(|(reply, _)| reply).map_err(ClientError::Receive)
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
