@@ -155,6 +155,7 @@ fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     datasets.limit(io_threads)?;
     let datasets = Arc::new(datasets);
     let share = Settings { cores, nice, policy, threads }.apply()?;
+    ipc_socket::reserve_descriptor_table()?;
     let stop = Arc::new(Stop::default());
     stop_on_signals(&stop)?;
     choose_backends(backend);

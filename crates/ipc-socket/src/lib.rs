@@ -19,4 +19,6 @@ pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 pub use dial::WireError;
 pub use inbox::{Inbox, InboxError, Scratch};
 pub use socket::{Listener, Socket};
-pub use sys::{Peer, Received, close_all, peer, recv, send};
+pub use sys::{
+    DESCRIPTOR_TABLE_LEN, Peer, Received, close_all, peer, recv, reserve_descriptor_table, send,
+};

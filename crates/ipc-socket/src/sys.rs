@@ -5,6 +5,7 @@
 //! Lengths of control messages are `size_t` in glibc and `socklen_t` in musl: hence `as _`.
 
 use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
 use std::io;
 use std::mem;
@@ -181,6 +182,31 @@ fn close_run(first: RawFd, last: RawFd) -> bool {
     unsafe { libc::syscall(libc::SYS_close_range, first, last, no_flags) == 0 }
 }
 
+/// Descriptor numbers for which [`reserve_descriptor_table`] makes room.
+pub const DESCRIPTOR_TABLE_LEN: u64 = 4096;
+
+/// Grows the kernel's table of this process's descriptors to [`DESCRIPTOR_TABLE_LEN`], or to the limit
+/// of open files if that is lower.
+///
+/// To be called before the first thread is started: a table that grows while threads share it waits
+/// for an RCU grace period, 4 to 20 ms each time that its length doubles.
+///
+/// # Errors
+/// As getrlimit(2), pipe(2) and fcntl(2).
+pub fn reserve_descriptor_table() -> io::Result<()> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let last = RawFd::try_from(limit.min(DESCRIPTOR_TABLE_LEN)).unwrap_or(RawFd::MAX) - 1;
+    let (any, _other_end) = io::pipe()?;
+    // SAFETY: takes no pointer.
+    let copy = unsafe { libc::fcntl(any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, last) };
+    if copy == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call made this descriptor, and nobody else knows it.
+    drop(unsafe { OwnedFd::from_raw_fd(copy) });
+    Ok(())
+}
+
 /// Who is at the other end of `socket`.
 ///
 /// # Errors
@@ -213,5 +239,20 @@ fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserved_descriptor_table_has_room_up_to_its_length_or_the_limit() {
+        reserve_descriptor_table().unwrap();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        let size: u64 = size.trim().parse().unwrap();
+        let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert!(size >= limit.min(DESCRIPTOR_TABLE_LEN), "{size}");
     }
 }

@@ -329,6 +329,13 @@ impl Worker {
     pub(crate) fn open_descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
+
+    /// Descriptors that the kernel's table of them has room for.
+    pub(crate) fn descriptor_table_len(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let len = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        len.trim().parse().unwrap()
+    }
 }
 
 impl Drop for Worker {

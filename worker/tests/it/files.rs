@@ -151,7 +151,8 @@ fn descriptors_are_closed_when_their_batch_is_done() {
     let worker = Worker::start(&controller, &["--threads", "1"]);
     let (mut peer, credit) = controller.welcome();
     let source = file(b"x");
-    let before = worker.open_descriptors();
+    let (before, table_len) = (worker.open_descriptors(), worker.descriptor_table_len());
+    assert!(table_len >= 1024, "{table_len}: reserved before the first thread");
     let batch = vec![(stamp(&source), &source); BATCH_FILES_MAX];
     for _ in 0..4 {
         let leases: Vec<_> =
@@ -161,4 +162,5 @@ fn descriptors_are_closed_when_their_batch_is_done() {
         }
     }
     assert_eq!(worker.open_descriptors(), before);
+    assert_eq!(worker.descriptor_table_len(), table_len, "it did not grow while threads share it");
 }
