@@ -11,6 +11,7 @@ mod elf;
 mod kernels;
 mod miri;
 mod packages;
+mod python;
 mod release;
 mod steps;
 mod tools;
@@ -24,7 +25,8 @@ Usage: cargo xtask COMMAND
 
   build           static release binaries; the last line of stdout names their directory
   test            everything that CI asks: format, clippy, house rules, shellcheck, build, tests
-  lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck
+  lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck,
+                  documentation, dependencies
   sim [SEEDS]     the controller's simulation with so many seeds [default: 10000]
   kernels         the worker's kernels, once more for each CPU feature that is hidden
   aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too

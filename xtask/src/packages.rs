@@ -46,8 +46,8 @@ pub(crate) const FOR_SIMD_BENCH: &[Need] =
 pub(crate) const FOR_VM_BENCH: &[Need] =
     &[("cc", &["gcc", "libc6-dev"]), ("qemu-x86_64", &["qemu-user"])];
 
-/// What `cargo xtask yocto check` runs; bitbake's fetcher calls wget.
-pub(crate) const FOR_YOCTO: &[Need] = &[("python3", &["python3"]), ("wget", &["wget"])];
+/// What installs and runs Python packages; bitbake's fetcher calls wget.
+pub(crate) const FOR_PYTHON: &[Need] = &[("python3", &["python3"]), ("wget", &["wget"])];
 
 /// What bitbake looks for before it does anything (HOSTTOOLS of oe-core).
 pub(crate) const FOR_BITBAKE: &[Need] = &[

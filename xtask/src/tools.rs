@@ -57,6 +57,14 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().expect("xtask is a folder of the workspace").to_owned()
 }
 
+/// The target directory that this program was built into.
+pub(crate) fn target_dir() -> Result<PathBuf, Failure> {
+    let exe =
+        env::current_exe().map_err(|error| Failure::Wrong(format!("our program: {error}")))?;
+    // TARGET/debug/xtask
+    Ok(exe.ancestors().nth(2).expect("a program of cargo is two levels deep").to_owned())
+}
+
 /// The cargo that runs us, in the workspace.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -9,7 +9,6 @@ mod check;
 mod crates;
 mod licenses;
 mod promises;
-mod python;
 mod smoke;
 mod versions;
 

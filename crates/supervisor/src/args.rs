@@ -256,7 +256,7 @@ pub(crate) struct StartOptions {
     /// `run` a fresh directory that is removed afterwards]
     #[arg(long, value_name = "DIR")]
     pub(crate) run_dir: Option<PathBuf>,
-    /// Settings of the programs: [defaults] in this file, see docs/cluster-toml.md
+    /// Settings of the programs: `[defaults]` in this file, see docs/cluster-toml.md
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Where hashcluster-controller and hashcluster-worker are [default: beside this program]

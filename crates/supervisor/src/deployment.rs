@@ -1,7 +1,7 @@
 //! What a cluster of VMs is to be: read from `ports.conf`, `cluster.toml` and the command line,
 //! and refused as a whole, with every error, before anything starts.
 //!
-//! [`Deployment::load`] reads; [`check_ports_free`] asks the host; [`config`] shows what was read.
+//! [`Deployment::load`] reads; [`check_ports_free`] asks the host; [`config()`] shows what was read.
 //! What files say is judged without I/O (`ports_conf`, `cluster_toml`, `merge`).
 //!
 //! Not here: anything that starts a VM.

@@ -1,6 +1,6 @@
 //! `hashcluster-vm`: starts, watches and stops the processes of a cluster on its host.
 //!
-//! [`supervise`] keeps any set of processes alive and knows nothing of clusters; [`local`] is the
+//! [`supervise`] keeps any set of processes alive and knows nothing of clusters; [`mod@local`] is the
 //! cluster without VMs: a controller and its workers as processes of this host; [`deployment`] is what
 //! a cluster of VMs is to be.
 

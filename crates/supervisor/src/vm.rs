@@ -2,7 +2,7 @@
 //!
 //! [`session`] is the life of a cluster and [`fleet`] its middle: what happens to the VMs
 //! ([`machine`]). [`plan`] makes every command line, [`prepare`] every file, in the places of
-//! [`layout`]. [`watch`] asks how the VMs are, [`control`] takes commands while they run. [`view`]
+//! [`layout`]. [`watch`] asks how the VMs are, [`control`] takes commands while they run. [`mod@view`]
 //! is a program of its own: what a file server sees.
 
 mod accel;

@@ -2,9 +2,9 @@
 //!
 //! bitbake refuses to run as root, so root runs it as a user that is made for it.
 
-use super::python::work_dir;
 use super::versions::rust_of_series;
 use crate::packages;
+use crate::python::FOR_YOCTO;
 use crate::tools::{Failure, judge, root, run};
 use std::env;
 use std::fs::{self, File};
@@ -69,7 +69,7 @@ impl Site {
         packages::ensure(packages::FOR_BITBAKE)?;
         let work = match dir("YOCTO_WORK_DIR") {
             Some(dir) => dir,
-            None => work_dir()?.join("build"),
+            None => FOR_YOCTO.work_dir()?.join("build"),
         };
         fs::create_dir_all(&work).map_err(told(&work))?;
         let site = Self { oe_core, bitbake, work: absolute(&work)?, is_root: packages::is_root() };

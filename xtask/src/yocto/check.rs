@@ -1,8 +1,8 @@
 //! What the package registries are enough for. Each check reads one tree, which tests copy and
 //! break.
 
-use super::python::{self, Environment};
 use super::{crates, versions};
+use crate::python::FOR_YOCTO;
 use crate::tools::{Failure, output, root};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,12 +27,12 @@ fn one(name: &str, tree: &Path) -> Result<String, Failure> {
     match name {
         "crates" => crates::check(tree),
         "versions" => versions::check(tree),
-        "layer" => output(Environment::ensure()?.script("layer.py").arg(tree)),
+        "layer" => output(FOR_YOCTO.ensure()?.script("xtask/yocto/layer.py").arg(tree)),
         "lint" => lint(tree),
-        "kas" => output(Environment::ensure()?.script("kas_files.py").arg(tree)),
+        "kas" => output(FOR_YOCTO.ensure()?.script("xtask/yocto/kas_files.py").arg(tree)),
         "fetch" => {
-            let downloads = python::work_dir()?.join("downloads");
-            output(Environment::ensure()?.script("fetch.py").arg(tree).arg(downloads))
+            let downloads = FOR_YOCTO.work_dir()?.join("downloads");
+            output(FOR_YOCTO.ensure()?.script("xtask/yocto/fetch.py").arg(tree).arg(downloads))
         }
         unknown => unreachable!("{unknown} is not in NAMES"),
     }
@@ -43,7 +43,7 @@ fn lint(tree: &Path) -> Result<String, Failure> {
     collect(&tree.join("meta-hashcluster"), &mut files)
         .map_err(|error| Failure::Wrong(format!("meta-hashcluster: {error}")))?;
     files.sort();
-    let mut lint = Environment::ensure()?.program("oelint-adv");
+    let mut lint = FOR_YOCTO.ensure()?.program("oelint-adv");
     lint.env("OELINT_CONFIG", root().join("xtask/yocto/oelint.cfg")).args(&files);
     let findings = |_| Failure::Wrong("oelint-adv finds fault with meta-hashcluster".into());
     output(lint.current_dir(root())).map_err(findings)?;

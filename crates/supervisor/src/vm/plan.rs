@@ -60,7 +60,7 @@ pub(crate) struct Tools {
     pub(crate) vsock: PathBuf,
     pub(crate) virtiofsd: PathBuf,
     pub(crate) virtiofsd_kind: VirtiofsdKind,
-    /// This program, for [`super::view`].
+    /// This program, for [`mod@super::view`].
     pub(crate) own: PathBuf,
 }
 
