@@ -22,7 +22,10 @@
 #           ./run.sh --local check manifest
 set -euo pipefail
 
-root=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+root=$(readlink -f -- "${BASH_SOURCE[0]}")
+root=${root%/*}
+# shellcheck source=scripts/lib/programs
+. "$root/scripts/lib/programs"
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
@@ -32,7 +35,7 @@ refuse() {
 }
 
 run_local() {
-  local config=$1 options=() bin
+  local config=$1 options=()
   shift
   [[ -n $config || ! -e $root/cluster.toml ]] || config=$root/cluster.toml
   [[ -z $config ]] || options+=("--config=$config")
@@ -44,7 +47,7 @@ run_local() {
     -h | --help) usage; exit 0 ;;
     -*) refuse "unknown option $1; options of hashctl follow its command, as in --local sum $1" ;;
   esac
-  bin=$("$root/scripts/bin-dir.sh")
+  find_programs
   if (($# == 0)); then
     exec "$bin/hashcluster-vm" local up "${options[@]}"
   fi
@@ -52,7 +55,7 @@ run_local() {
 }
 
 main() {
-  local ports=$root/ports.conf config='' image='' options=() dry_run=() setup bin
+  local ports=$root/ports.conf config='' image='' options=() dry_run=() setup
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
@@ -70,7 +73,7 @@ main() {
       *) break ;;
     esac
   done
-  bin=$("$root/scripts/bin-dir.sh")
+  find_programs
   setup=$("$root/qemu/setup.sh" "${dry_run[@]}" ${image:+--image "$image"} "$bin")
   mapfile -t -O "${#options[@]}" options <<<"$setup"
   options+=("--ports=$ports" "${dry_run[@]}")

@@ -4,11 +4,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use test_kit::{output, text};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+fn write_program(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// A tree with the scripts and programs that answer as a supervisor of one controller VM does.
@@ -42,8 +48,7 @@ impl Tree {
              'ssh '*) cat {dir}/stderr >&2; cat {dir}/report ;;\nesac\n"
         );
         for name in ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"] {
-            fs::write(bin.join(name), &supervisor).unwrap();
-            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&bin.join(name), &supervisor);
         }
         tree
     }
@@ -95,4 +100,80 @@ fn a_vm_that_says_too_much_is_cut_off() {
     let tree = Tree::new(&"listens 1.2.3.4:5\n".repeat(1 << 16), "");
     let said = text(&tree.run("status.sh").stdout);
     assert!(said.contains("SSH") && said.len() < 8192, "{said}");
+}
+
+#[test]
+fn cargo_is_asked_only_when_a_source_is_newer_or_a_program_is_missing() {
+    let tree = tempfile::tempdir().unwrap();
+    let path = |name: &str| tree.path().join(name);
+    let mut copy = Command::new("cp");
+    copy.args(["-R".into(), root().join("scripts"), tree.path().to_owned()]);
+    assert!(output(&mut copy).status.success());
+    for dir in
+        [".cargo", "controller", "crates", "hashctl", "ipc-proto", "worker/src", "xtask", "bin"]
+    {
+        fs::create_dir_all(path(dir)).unwrap();
+    }
+    for file in
+        ["Cargo.toml", "Cargo.lock", "worker/src/main.rs", "worker/src/old.rs", "ports.conf"]
+    {
+        fs::write(path(file), "").unwrap();
+    }
+    // What a build leaves, and where it says that it is.
+    let cargo = "#!/bin/sh\necho asked >>asked; sleep 0.02; dir=$PWD/target/here/release; mkdir -p $dir\n\
+                 for name in hashcluster-controller hashcluster-worker hashctl hashcluster-vm; do\n\
+                 [ -x $dir/$name ] || { echo '#!/bin/sh' >$dir/$name; chmod +x $dir/$name; }\ndone\n\
+                 [ ! -e edit ] || { rm edit; touch worker/src/main.rs; }\necho noise; echo $dir\n";
+    write_program(&path("bin/cargo"), cargo);
+    write_program(&path("bin/cc"), "#!/bin/sh\n");
+    let asks = |what: &str, want: usize| {
+        let mut script = Command::new(path("scripts/bin-dir.sh"));
+        script.env("PATH", format!("{}:/usr/bin:/bin", path("bin").display()));
+        let found = output(script.env_remove("CARGO_TARGET_DIR").current_dir("/"));
+        let want_dir = tree.path().canonicalize().unwrap().join("target/here/release");
+        assert_eq!(text(&found.stdout).trim_end(), want_dir.to_str().unwrap(), "{what}");
+        let asked = fs::read_to_string(path("asked")).unwrap_or_default().lines().count();
+        let _ = fs::remove_file(path("asked"));
+        assert_eq!(asked, want, "{what}: {}", text(&found.stderr));
+    };
+    let touch = |name: &str| {
+        let file = fs::File::open(path(name)).unwrap();
+        file.set_modified(SystemTime::now() + Duration::from_secs(1)).unwrap();
+    };
+    let age = |name: &str| fs::File::open(path(name)).unwrap().set_modified(SystemTime::UNIX_EPOCH);
+    asks("a fresh clone", 1);
+    asks("nothing changed", 0);
+    touch("ports.conf");
+    asks("no source changed", 0);
+    for name in ["worker/src/main.rs", "Cargo.lock", "Cargo.toml", "xtask"] {
+        touch(name);
+        asks(name, 1);
+        age(name).unwrap();
+        asks("the build was after it", 0);
+    }
+    fs::remove_file(path("worker/src/old.rs")).unwrap();
+    asks("a source was removed", 1);
+    asks("nothing changed", 0);
+    fs::remove_file(path("target/here/release/hashctl")).unwrap();
+    asks("a program was removed", 1);
+    fs::write(path("edit"), "").unwrap();
+    touch("xtask");
+    asks("a source that is edited during the build", 1);
+    age("xtask").unwrap();
+    asks("is newer than what was built", 1);
+    asks("nothing changed", 0);
+}
+
+/// Folders that `find_programs` compares, against the members of the workspace that are programs.
+#[test]
+fn every_crate_of_the_programs_is_among_the_sources_that_are_compared() {
+    let script = fs::read_to_string(root().join("scripts/lib/programs")).unwrap();
+    let (_, list) = script.split_once("SOURCES=(").unwrap();
+    let sources: Vec<&str> = list.split(')').next().unwrap().split(' ').collect();
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let (_, members) = manifest.split_once("\nmembers = [").unwrap();
+    for member in members.split(']').next().unwrap().split('"').skip(1).step_by(2) {
+        let top = member.split('/').next().unwrap();
+        assert!(top == "tests" || sources.contains(&top), "{member} is not compared");
+    }
 }
