@@ -8,3 +8,4 @@ mod scripts;
 mod sources;
 mod texts;
 mod tree;
+mod words;
