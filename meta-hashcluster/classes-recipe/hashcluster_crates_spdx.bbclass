@@ -1,9 +1,9 @@
-# Crates in the SBOM. oe-core lists each as a source of the recipe, by its checksum, and gives it
-# the licence of the recipe; here each gets its version, its purl and its own licence, and the
-# program's package says which of them are in it.
+# Crates in the SBOM. oe-core lists each as a source of the recipe, by its checksum, with the
+# licence of the recipe. This class adds version, purl and own licence of each crate, and relations
+# from the program's package to the crates linked into it.
 #
-# CRATE_LICENSES: "NAME VERSION EXPRESSION; ...", all that is fetched.
-# CRATES_LINKED: "NAME-VERSION ...", what the program is linked with.
+# CRATE_LICENSES: "NAME VERSION EXPRESSION; ...", all fetched crates.
+# CRATES_LINKED: "NAME-VERSION ...", crates linked into the program.
 
 do_create_spdx[vardeps] += "CRATE_LICENSES CRATES_LINKED"
 python do_create_spdx:append() {

@@ -1,6 +1,6 @@
-# For recipes that make sense only beside what this layer changes in recipes of others.
+# For recipes that need this layer's changes of other recipes.
 
-# A recipe can be skipped by such a function only.
+# Only such a function can skip a recipe.
 # nooelint: oelint.task.noanonpython
 python () {
     if 'hashcluster' not in d.getVar('DISTROOVERRIDES').split(':'):

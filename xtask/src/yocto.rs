@@ -1,8 +1,8 @@
 //! `cargo xtask yocto`: the layer in `meta-hashcluster/` and the files in `kas/`.
 //!
-//! `check` needs the package registries only, and is a part of `cargo xtask test`. What needs
-//! oe-core and bitbake takes their directories from the environment; without them it says *not
-//! run*, with an exit status of its own, and never counts as passed.
+//! `check` needs only the package registries, and is part of `cargo xtask test`. The other commands
+//! take the directories of oe-core and bitbake from the environment; without them they report *not
+//! run* with an exit status of its own, which never counts as passed.
 
 mod bitbake;
 mod check;
@@ -20,18 +20,18 @@ use std::path::PathBuf;
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask yocto COMMAND
 
-  check [--tree DIR] [CHECK]…  what the package registries are enough for; DIR instead of this tree
+  check [--tree DIR] [CHECK]…  all checks that need only the package registries; DIR: another tree
   crates                       writes the recipes' list of crates and licences from Cargo.lock
-  parse                        bitbake reads the layer: no error, no warning of ours
+  parse                        bitbake parses the layer: no error, no warning from it
   dry-run                      bitbake plans the images for qemux86-64 and qemuarm64
   smoke [--vm]                 builds both images with this host's compilers, twice, and compares;
-                               with --vm all tests in VMs are run on one of them
-  layer-check                  yocto-check-layer: nobody's builds change who does not ask for it
+                               --vm: then runs all tests in VMs on one of them
+  layer-check                  yocto-check-layer: the layer changes no build that does not ask for it
 
 The last four take oe-core from OE_CORE_DIR and bitbake from BITBAKE_DIR, and work in
 YOCTO_WORK_DIR [default: yocto in the target directory]. Exit status: 4 when they are not set.";
 
-/// What was asked for, or what is wrong with it.
+/// Wrong usage, or a command that failed.
 #[derive(Debug)]
 pub(crate) enum Error {
     Usage(String),
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &[&str]) -> Result<(), Error> {
             };
             if let Some(unknown) = names.iter().find(|name| !check::NAMES.contains(name)) {
                 let names = check::NAMES.join(", ");
-                return Err(Error::Usage(format!("no check '{unknown}'; there are {names}")));
+                return Err(Error::Usage(format!("unknown check '{unknown}'; there are {names}")));
             }
             Ok(check(&tree, names)?)
         }

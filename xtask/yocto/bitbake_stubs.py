@@ -1,8 +1,8 @@
-"""What bitbake's parser and fetcher need beside themselves to read one layer without oe-core.
+"""Stubs with which bitbake's parser and fetcher read one layer without oe-core.
 
-The package bitbake-setup has `bb` but not the two services that it imports. Of oe-core there is
-what our recipes name: variables and empty classes. So this reads the layer's own words with the real
-parser; what oe-core makes of them is for `cargo xtask yocto parse`.
+The package bitbake-setup has `bb` but not the two services that it imports. Of oe-core only what our
+recipes use is here: variables and empty classes. So the real parser reads the layer's own text;
+`cargo xtask yocto parse` reads it with oe-core.
 """
 
 import logging
@@ -46,7 +46,7 @@ SRC_URI = ""
 
 
 def import_bb():
-    """`bb`, with empty modules in place of the services."""
+    """Imports `bb`, with empty modules in place of the services."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     for name in ("hashserv", "hashserv.client", "prserv", "prserv.serv"):
         sys.modules.setdefault(name, types.ModuleType(name))
@@ -59,7 +59,7 @@ def import_bb():
 
 
 def configuration(bb, work, layer, distro):
-    """bitbake's configuration of `layer` on a stub of oe-core, in the directory `work`."""
+    """Configures bitbake for `layer` on a stub of oe-core, in the directory `work`."""
     core = pathlib.Path(work, "core")
     for path, text in {
         core / "conf/layer.conf": (

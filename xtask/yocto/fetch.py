@@ -13,7 +13,7 @@ RECIPE = "recipes-hashcluster/hashcluster/hashctl_*.bb"
 
 
 def main(bb, tree, downloads):
-    """Prints the first crate that cannot be had as it should be; the status is 1 then."""
+    """Prints the first crate that cannot be fetched with its checksum, and exits with 1."""
     layer = pathlib.Path(tree, "meta-hashcluster")
     (recipe,) = layer.glob(RECIPE)
     with tempfile.TemporaryDirectory(prefix="hashcluster-yocto-") as work:
@@ -26,11 +26,11 @@ def main(bb, tree, downloads):
         data.setVar("FETCHCMD_wget", f"/usr/bin/env wget --tries=3 --timeout=60 {log}")
         crates = [url for url in data.getVar("SRC_URI").split() if url.startswith("crate://")]
         if not crates:
-            sys.exit("fetch: the recipe names no crate")
-        # With its cache the fetcher takes the checksums of the last run of this process.
+            sys.exit("fetch: the recipe lists no crate")
+        # Its cache would return the checksums of an earlier run in this process.
         fetcher = bb.fetch2.Fetch(crates, data, cache=False)
         fetcher.download()
-    print(f"{len(crates)} crates fetched, their checksums are those of the recipe")
+    print(f"{len(crates)} crates fetched, with the recipe's checksums")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Holds every kas file against kas' own schema, and has kas merge each with the base file.
+"""Validates every kas file against kas' own schema, and lets kas merge each with the base file.
 
 Usage: kas_files.py TREE   (a directory with kas/)
 """
@@ -21,12 +21,12 @@ LOCK = "hashcluster.lock.yml"
 
 
 def load(path):
-    """A kas file as values."""
+    """Parses a kas file."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def schema_faults(files):
-    """Misspelt keys, wrong types: what the schema refuses."""
+    """Violations of the schema: misspelt keys, wrong types."""
     text = pathlib.Path(kas.__file__).with_name("schema-kas.json").read_text(encoding="utf-8")
     validator = jsonschema.Draft7Validator(json.loads(text))
     for path in files:
@@ -36,34 +36,34 @@ def schema_faults(files):
 
 
 def block_faults(files):
-    """A block of the same name in two files: the one would silently replace the other."""
+    """Blocks of the same name in two files: one would silently replace the other."""
     seen = {}
     for path in files:
         for block in load(path).get("local_conf_header", {}):
             if block in seen:
-                yield f"{path.name}: local_conf_header/{block} is in {seen[block]}, too"
+                yield f"{path.name}: local_conf_header/{block} is also in {seen[block]}"
             seen[block] = path.name
 
 
 def lock_faults(base, lock):
-    """A repository without a commit, or a commit without a repository."""
+    """Repositories without a commit, and commits without a repository."""
     wanted = {name for name, repo in load(base)["repos"].items() if (repo or {}).get("url")}
     locked = load(lock)["overrides"]["repos"]
     for name in wanted ^ locked.keys():
-        yield f"{lock.name}: {name}: is not in both {base.name} and {lock.name}"
+        yield f"{lock.name}: {name}: is missing in {base.name} or {lock.name}"
     for name, repo in locked.items():
         if not re.fullmatch(r"[0-9a-f]{40}", str(repo.get("commit"))):
             yield f"{lock.name}: {name}: has no commit of 40 hexadecimal digits"
 
 
 def included(menu):
-    """The kas files of what is chosen in the menu, as `kas menu` collects them."""
+    """The kas files selected in the menu, as `kas menu` collects them."""
     found = (menu.syms[name].str_value for name in menu.syms if name.startswith("KAS_INCLUDE_"))
     return [name for name in found if name]
 
 
 def menu_faults(tree):
-    """A choice of the menu that leads to no file or to others, or a menu that nobody can read."""
+    """Menu choices that lead to a wrong or missing file, or an invalid menu."""
     try:
         menu = kconfiglib.Kconfig(str(tree / "kas/Kconfig"))
     except kconfiglib.KconfigError as error:
@@ -71,7 +71,7 @@ def menu_faults(tree):
         return
     base = included(menu)
     if base != [f"kas/{BASE}"]:
-        yield f"Kconfig: who chooses nothing gets {base}"
+        yield f"Kconfig: the default selection is {base}"
     for symbol in menu.unique_defined_syms:
         if symbol.orig_type != kconfiglib.BOOL or symbol.str_value == "y":
             continue
@@ -80,12 +80,12 @@ def menu_faults(tree):
         if included(menu) != [*base, want]:
             yield f"Kconfig: {symbol.name} leads to {included(menu)[1:]} instead of {want}"
         elif not (tree / want).is_file():
-            yield f"Kconfig: {symbol.name}: there is no {want}"
+            yield f"Kconfig: {symbol.name}: {want} does not exist"
         menu.unset_values()
 
 
 def merge_faults(tree, files):
-    """What kas says of each file after the base file, with directories in place of repositories."""
+    """Errors of kas for each file after the base file, with directories in place of repositories."""
     with tempfile.TemporaryDirectory(prefix="hashcluster-kas-") as work:
         work = pathlib.Path(work)
         shutil.copytree(tree / "kas", work / "kas")
@@ -113,10 +113,10 @@ def merge_faults(tree, files):
 
 
 def main(tree):
-    """Prints faults; the status is 1 if there are any."""
+    """Prints the faults; exits with 1 if there are any."""
     files = sorted((tree / "kas").glob("*.yml"))
     if BASE not in [path.name for path in files]:
-        sys.exit(f"kas: there is no kas/{BASE}")
+        sys.exit(f"kas: kas/{BASE} does not exist")
     faults = [*schema_faults(files)]
     if not faults:
         faults += block_faults(files)

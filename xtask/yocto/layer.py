@@ -1,4 +1,4 @@
-"""Reads every recipe of the layer with bitbake's parser, and says what is wrong with it.
+"""Parses every recipe of the layer with bitbake's parser, and prints the faults found.
 
 Usage: layer.py TREE   (a directory with meta-hashcluster and the sources that it builds)
 """
@@ -15,12 +15,12 @@ DISTRO = "hashcluster"
 NEEDS_DISTRO = f'it needs DISTRO = "{DISTRO}"'
 REQUIRED = ("SUMMARY", "DESCRIPTION", "LICENSE")
 
-# What an append may set for everybody, as it names only places to look for files.
+# Variables that an append may set unconditionally, as they only name places to look for files.
 MAY_CHANGE = {"FILESEXTRAPATHS", "FILESPATH"}
 
 
 def recipe_faults(bb, recipe, data, tree):
-    """What is wrong with a recipe that was parsed for our distro."""
+    """Faults of a recipe that was parsed for our distro."""
     if data.getVar("__SKIPPED"):
         return [f"{recipe.name}: is skipped: {data.getVar('__SKIPPED')}"]
     faults = [f"{recipe.name}: has no {name}" for name in REQUIRED if not data.getVar(name)]
@@ -28,12 +28,12 @@ def recipe_faults(bb, recipe, data, tree):
     local = bb.fetch2.Fetch([url for url in urls if url.startswith("file://")], data, cache=False)
     for url in local.urls:
         if not pathlib.Path(local.localpath(url)).exists():
-            faults.append(f"{recipe.name}: there is no {url.split(';')[0]}")
+            faults.append(f"{recipe.name}: {url.split(';')[0]} does not exist")
     for url in (data.getVar("LIC_FILES_CHKSUM") or "").split():
         name, md5 = re.fullmatch(r"file://([^;]+);md5=([0-9a-f]{32})", url).groups()
         licence = pathlib.Path(tree, name)
         if licence.exists() and hashlib.md5(licence.read_bytes()).hexdigest() != md5:
-            faults.append(f"{recipe.name}: LIC_FILES_CHKSUM of {name} is not that of the file")
+            faults.append(f"{recipe.name}: LIC_FILES_CHKSUM of {name} differs from the file")
     return faults
 
 
@@ -43,7 +43,7 @@ def values(data):
 
 
 def append_faults(builder, append, stub):
-    """What an append changes for those who have not chosen our distro."""
+    """Variables that an append changes without our distro."""
     parse = lambda appends: values(builder.parseRecipe(str(stub), appends, "core"))
     without, with_it = parse([]), parse([str(append)])
     names = without.keys() | with_it.keys()
@@ -53,7 +53,7 @@ def append_faults(builder, append, stub):
 
 
 def main(bb, tree):
-    """Prints faults; the status is 1 if there are any."""
+    """Prints the faults; exits with 1 if there are any."""
     layer = pathlib.Path(tree, "meta-hashcluster").resolve()
     recipes = sorted(layer.glob("recipes-*/*/*.bb"))
     appends = sorted(layer.glob("recipes-*/*/*.bbappend"))
@@ -68,7 +68,7 @@ def main(bb, tree):
             stub.parent.mkdir(parents=True, exist_ok=True)
             stub.write_text('SUMMARY = "stub"\n', encoding="utf-8")
             stubs[append] = stub
-            # Also for our distro: it has to be read without an error.
+            # It must parse without an error for our distro, too.
             builder.parseRecipe(str(stub), [str(append)], "core")
         for recipe in recipes:
             data = builder.parseRecipe(str(recipe), [], "hashcluster")

@@ -1,8 +1,8 @@
-"""Holds an image's SBOM against the packages in the image and the crates in its program.
+"""Compares an image's SBOM with the packages in the image and the crates in its program.
 
 Usage: sbom.py SBOM MANIFEST PROGRAM <CRATES
-SBOM is what oe-core writes in SPDX 3, MANIFEST a line `NAME ARCHITECTURE VERSION-RELEASE` a
-package, CRATES a line `NAME VERSION SHA256 LICENCE` a crate that PROGRAM is linked with.
+SBOM is the SPDX 3 document of oe-core. MANIFEST has one line `NAME ARCHITECTURE VERSION-RELEASE` per
+package, CRATES one line `NAME VERSION SHA256 LICENCE` per crate that PROGRAM is linked with.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 
 
 class Sbom:
-    """The elements of an SBOM and how they hang together."""
+    """The elements of an SBOM and their relations."""
 
     def __init__(self, text):
         graph = json.loads(text)["@graph"]
@@ -23,7 +23,7 @@ class Sbom:
                 self.relations.setdefault(key, []).extend(element["to"])
 
     def packages(self, purpose):
-        """Packages that are there for `purpose`, by name."""
+        """Packages with `purpose`, by name."""
         found = self.elements.values()
         return {
             element["name"]: element
@@ -33,32 +33,32 @@ class Sbom:
         }
 
     def related(self, element, kind):
-        """What `element` names in relations of this kind."""
+        """Elements to which `element` has a relation of this kind."""
         names = self.relations.get((element["spdxId"], kind), [])
         return [self.elements[name] for name in names if name in self.elements]
 
     def licences(self, element):
-        """The expressions that are declared of `element`."""
+        """Licence expressions declared for `element`."""
         declared = self.related(element, "hasDeclaredLicense")
         return [licence["simplelicensing_licenseExpression"] for licence in declared]
 
 
 def package_faults(sbom, manifest):
-    """Packages of the image that are not in the SBOM with their version and a licence."""
+    """Packages of the image that the SBOM lacks, or has without their version or a licence."""
     known = sbom.packages("install")
     for line in manifest:
         name, _, version = line.split()
         if name not in known:
-            yield f"the package {name} is in the image and not in the SBOM"
+            yield f"the package {name} of the image is missing in the SBOM"
             continue
         if not version.startswith(known[name].get("software_packageVersion", "?") + "-"):
-            yield f"{name} is {version} and {known[name].get('software_packageVersion')} in the SBOM"
+            yield f"{name} has version {version}, but {known[name].get('software_packageVersion')} in the SBOM"
         if len(sbom.licences(known[name])) != 1:
             yield f"{name} has no licence in the SBOM"
 
 
 def crate_faults(sbom, program, crates):
-    """Crates in `program` that are not in the SBOM as they should be."""
+    """Crates of `program` that the SBOM lacks or describes wrongly."""
     package = sbom.packages("install").get(program)
     linked = sbom.related(package, "hasStaticLink") if package else []
     linked = {crate["name"]: crate for crate in linked}
@@ -66,27 +66,27 @@ def crate_faults(sbom, program, crates):
         name, version, sha256, licence = line.strip().split(" ", 3)
         crate = linked.pop(f"{name}-{version}.crate", None)
         if crate is None:
-            yield f"{program} is linked with {name} {version}, of which the SBOM knows nothing"
+            yield f"{program} is linked with {name} {version}, which is missing in the SBOM"
             continue
         hashes = {entry["hashValue"] for entry in crate.get("verifiedUsing", [])}
         purl = f"pkg:cargo/{name}@{version}".replace("+", "%2B")
         if crate.get("software_packageVersion") != version or hashes != {sha256}:
             yield f"{name} {version} has another version or checksum in the SBOM"
         if crate.get("software_packageUrl") != purl:
-            yield f"{name} {version} has no address {purl} in the SBOM"
+            yield f"{name} {version} has not the purl {purl} in the SBOM"
         if sbom.licences(crate) != [licence]:
-            yield f"{name} {version} is {licence}, and {sbom.licences(crate)} in the SBOM"
+            yield f"{name} {version} has licence {licence}, but {sbom.licences(crate)} in the SBOM"
     for name in linked:
-        yield f"the SBOM says that {program} is linked with {name}, and it is not"
+        yield f"the SBOM links {program} with {name}, but it is not linked"
 
 
 def main(sbom, manifest, program):
-    """Prints faults; the status is 1 if there are any."""
+    """Prints the faults; exits with 1 if there are any."""
     sbom = Sbom(pathlib.Path(sbom).read_text(encoding="utf-8"))
     manifest = pathlib.Path(manifest).read_text(encoding="utf-8").splitlines()
     crates = sys.stdin.read().splitlines()
     if not manifest or not crates:
-        sys.exit("sbom: there is no package or no crate to look for")
+        sys.exit("sbom: the list of packages or crates is empty")
     faults = [*package_faults(sbom, manifest), *crate_faults(sbom, program, crates)]
     for fault in faults:
         print(fault, file=sys.stderr)

@@ -1,5 +1,5 @@
 SUMMARY = "Root of hashcluster's images: init, services, users"
-DESCRIPTION = "The files of qemu/rootfs. They stand in for base-files, base-passwd and others' init."
+DESCRIPTION = "The files of qemu/rootfs. They replace base-files, base-passwd and other init scripts."
 SECTION = "base"
 LICENSE = "MIT | Apache-2.0"
 LIC_FILES_CHKSUM = "\
@@ -21,7 +21,7 @@ INHIBIT_DEFAULT_DEPS = "1"
 do_configure[noexec] = "1"
 do_compile[noexec] = "1"
 
-# What git keeps of a mode is one bit; the umask of whoever cloned is in the rest.
+# git stores only the executable bit of a mode; the other bits depend on the umask of the clone.
 do_install() {
     install -d ${D}
     cp -R ${S}/qemu/rootfs/. ${D}/

@@ -1,5 +1,5 @@
 SUMMARY = "Settings of hashcluster's images"
-DESCRIPTION = "Files of /etc/hashcluster, one a key; a key that the host gives by fw_cfg comes first."
+DESCRIPTION = "Files of /etc/hashcluster, one per key; a key from the host by fw_cfg has precedence."
 SECTION = "base"
 LICENSE = "MIT"
 # nooelint: oelint.var.licenseremotefile
@@ -7,7 +7,7 @@ LIC_FILES_CHKSUM = "file://${COREBASE}/meta/files/common-licenses/MIT;md5=0835ad
 
 inherit hashcluster_distro
 
-# An append that adds files has them installed.
+# Installs the files that an append adds.
 SRC_URI = "file://hostname"
 
 S = "${UNPACKDIR}"

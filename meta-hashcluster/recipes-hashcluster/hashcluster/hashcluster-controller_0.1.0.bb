@@ -1,5 +1,5 @@
 SUMMARY = "Hands out hash tasks to workers"
-DESCRIPTION = "The controller of hashcluster: it listens to clients and workers, and computes no digest."
+DESCRIPTION = "The controller of hashcluster: accepts jobs of clients, leases them to workers, computes no digest."
 
 require hashcluster.inc
 require hashcluster-controller-crates.inc

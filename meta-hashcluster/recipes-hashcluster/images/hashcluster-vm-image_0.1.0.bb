@@ -1,5 +1,5 @@
 SUMMARY = "Both images as run.sh boots them"
-DESCRIPTION = "Kernel, an initrd for each role, and image.txt, which says what they are."
+DESCRIPTION = "Kernel, one initrd per role, and image.txt, which identifies them."
 LICENSE = "MIT"
 
 SRC_URI = ""
@@ -17,7 +17,7 @@ do_compile[noexec] = "1"
 do_install[noexec] = "1"
 deltask do_populate_sysroot
 
-# The same digest as qemu/dev-image.sh makes: over the bytes that VMs boot.
+# The same digest as that of qemu/dev-image.sh: over the bytes that VMs boot.
 do_deploy() {
     install -m 0644 "${DEPLOY_DIR_IMAGE}/${KERNEL_IMAGETYPE}" ${DEPLOYDIR}/kernel
     for role in controller worker; do

@@ -1,5 +1,5 @@
-SUMMARY = "What hashcluster's images hold"
-DESCRIPTION = "What VMs and devices of either role have in common, and what each has beside it."
+SUMMARY = "Contents of hashcluster's images"
+DESCRIPTION = "Packages common to both roles, and those of each role."
 
 LICENSE = "MIT"
 

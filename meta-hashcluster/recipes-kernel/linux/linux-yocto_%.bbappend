@@ -2,7 +2,7 @@ FILESEXTRAPATHS:prepend:hashcluster := "${THISDIR}/${BPN}:"
 
 SRC_URI:append:hashcluster = " file://hashcluster-guest.cfg file://hashcluster-hardening.cfg"
 
-# Sound, displays, netfilter, an NFS server and sample modules: nothing here uses them.
+# Without sound, displays, netfilter, an NFS server and sample modules.
 KERNEL_EXTRA_FEATURES:hashcluster = ""
 KERNEL_FEATURES:remove:hashcluster = "\
     cfg/net/mdio.scc \

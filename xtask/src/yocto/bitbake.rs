@@ -1,6 +1,6 @@
-//! What needs oe-core and bitbake, as directories that somebody cloned: nothing is fetched here.
+//! Commands of oe-core and bitbake, in directories that the caller cloned: nothing is fetched here.
 //!
-//! bitbake refuses to run as root, so root runs it as a user that is made for it.
+//! bitbake refuses to run as root, so root runs it as a user created for it.
 
 use super::versions::rust_of_series;
 use crate::packages;
@@ -19,7 +19,7 @@ const MACHINES: [&str; 2] = ["qemux86-64", "qemuarm64"];
 const TARGETS: [&str; 3] =
     ["hashcluster-image-controller", "hashcluster-image-worker", "hashcluster-vm-image"];
 
-/// Where things are, and who runs them.
+/// Directories of one build, and whether bitbake needs another user.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) oe_core: PathBuf,
@@ -41,7 +41,7 @@ pub(super) fn parse() -> Result<(), Failure> {
 pub(super) fn dry_run() -> Result<(), Failure> {
     let site = Site::find("dry-run")?;
     for machine in MACHINES {
-        // As kas/no-runqemu.yml: thousands of tasks of a native QEMU say nothing of this layer.
+        // As kas/no-runqemu.yml: thousands of tasks of a native QEMU say nothing about this layer.
         let build = site.build_dir(machine, "IMAGE_CLASSES:remove = \"qemuboot\"\n")?;
         let said = site.bitbake(&build, &[&["-n"], &TARGETS[..]].concat())?;
         println!("{machine}: {}", line_with(&said, "Tasks Summary"));
@@ -64,7 +64,7 @@ impl Site {
         let (oe_core, bitbake) = (absolute(&oe_core)?, absolute(&bitbake)?);
         check_has(&bitbake, "bin/bitbake")?;
         check_has(&oe_core, "meta/conf/bitbake.conf")?;
-        // versions::check stands on it.
+        // versions::check relies on it.
         check_has(&oe_core, &format!("meta/recipes-devtools/rust/rust_{}.bb", rust_of_series()))?;
         packages::ensure(packages::FOR_BITBAKE)?;
         let work = match dir("YOCTO_WORK_DIR") {
@@ -92,7 +92,9 @@ impl Site {
             look.args(["-u", USER, "--", "ls"]).arg(dir).stdout(Stdio::null());
             run(&mut look).map_err(|_| {
                 let dir = dir.display();
-                Failure::Wrong(format!("{USER}, who runs bitbake for root, cannot read {dir}"))
+                Failure::Wrong(format!(
+                    "the user {USER}, who runs bitbake for root, cannot read {dir}"
+                ))
             })?;
         }
         Ok(())
@@ -104,8 +106,8 @@ impl Site {
         if has {
             return Ok(());
         } else if !self.is_root {
-            let how =
-                "there is no locale en_US.UTF-8; `sudo localedef -i en_US -f UTF-8 en_US.UTF-8`";
+            let how = "the locale en_US.UTF-8 is missing; \
+                       run `sudo localedef -i en_US -f UTF-8 en_US.UTF-8`";
             return Err(Failure::Wrong(how.into()));
         }
         run(Command::new("localedef").args(["-i", "en_US", "-f", "UTF-8", "en_US.UTF-8"]))
@@ -118,7 +120,7 @@ impl Site {
         self.build_dir_of(machine, machine, &layers, &more)
     }
 
-    /// A build directory of a name of its own, with other layers beside oe-core.
+    /// A build directory with its own name and with `layers` in addition to oe-core.
     pub(super) fn build_dir_of(
         &self,
         name: &str,
@@ -147,7 +149,7 @@ impl Site {
         Ok(build)
     }
 
-    /// Makes `path`, with what is in it, belong to who runs bitbake.
+    /// Makes the user who runs bitbake the owner of `path` and everything below it.
     pub(super) fn give(&self, path: &Path) -> Result<(), Failure> {
         if !self.is_root {
             return Ok(());
@@ -155,14 +157,14 @@ impl Site {
         run(Command::new("chown").args(["-R", USER]).arg(path))
     }
 
-    /// Runs bitbake to its end and gives what it said, if it succeeded and had no fault to find
-    /// with our layer.
+    /// Runs bitbake to its end and returns its output, if it succeeded without a warning or error
+    /// about our layer.
     pub(super) fn bitbake(&self, build: &Path, args: &[&str]) -> Result<String, Failure> {
         self.run_in(build, &self.bitbake.join("bin/bitbake"), args)
     }
 
-    /// The same of another program of bitbake's or oe-core's. Programs in the folder `tools` of the
-    /// build directory come first.
+    /// Runs another program of bitbake or oe-core in the same way. Programs in `tools` of the build
+    /// directory come first in its path.
     pub(super) fn run_in(
         &self,
         build: &Path,
@@ -184,7 +186,7 @@ impl Site {
         command.args(args).current_dir(build).stdin(Stdio::null()).stdout(out).stderr(err);
         command.env_clear().env("HOME", build).env("LANG", "en_US.UTF-8").env("BUILDDIR", build);
         command.env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"));
-        // The checkouts are somebody else's, who started us.
+        // The checkouts belong to the user who started us.
         command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "safe.directory");
         command.env("GIT_CONFIG_VALUE_0", "*");
         let name = program.file_name().unwrap_or_default().to_string_lossy();
@@ -193,7 +195,7 @@ impl Site {
         let said = fs::read_to_string(&log).map_err(told(&log))?;
         let ours = faults(&said);
         if !ours.is_empty() {
-            let what = format!("bitbake says of this layer:\n  {}", ours.join("\n  "));
+            let what = format!("bitbake reports about this layer:\n  {}", ours.join("\n  "));
             return Err(Failure::Wrong(what));
         }
         let last: Vec<&str> = said.lines().rev().take(20).collect();
@@ -204,7 +206,7 @@ impl Site {
     }
 }
 
-/// Warnings and errors that name what is ours.
+/// Warnings and errors about this layer.
 fn faults(said: &str) -> Vec<&str> {
     let is_fault = |line: &&str| line.contains("WARNING: ") || line.contains("ERROR: ");
     said.lines().filter(is_fault).filter(|line| line.contains("hashcluster")).collect()
@@ -222,7 +224,7 @@ fn check_has(dir: &Path, file: &str) -> Result<(), Failure> {
     if dir.join(file).is_file() {
         return Ok(());
     }
-    Err(Failure::Wrong(format!("{}: there is no {file}, is it the right branch?", dir.display())))
+    Err(Failure::Wrong(format!("{}: {file} is missing; is it the right branch?", dir.display())))
 }
 
 pub(super) fn told(path: &Path) -> impl Fn(io::Error) -> Failure {
@@ -235,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_others_are_warned_of_is_no_fault_of_ours() {
+    fn warnings_about_other_layers_are_ignored() {
         let said = "NOTE: hashcluster\nWARNING: glibc: x\nWARNING: hashctl-0.1.0: hashcluster x\n";
         assert_eq!(faults(said), ["WARNING: hashctl-0.1.0: hashcluster x"]);
     }

@@ -1,5 +1,4 @@
-//! What the package registries are enough for. Each check reads one tree, which tests copy and
-//! break.
+//! Checks that need only the package registries. Each reads one tree; tests copy and break it.
 
 use super::{crates, versions};
 use crate::python::FOR_YOCTO;
@@ -8,10 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// In their order: quick ones first.
+/// The checks in their order, quick ones first.
 pub(super) const NAMES: [&str; 6] = ["crates", "versions", "layer", "lint", "kas", "fetch"];
 
-/// Runs the checks of these names on `tree`, or all.
+/// Runs the named checks on `tree`, or all if `names` is empty.
 pub(crate) fn check(tree: &Path, names: &[&str]) -> Result<(), Failure> {
     let tree = fs::canonicalize(tree)
         .map_err(|error| Failure::Wrong(format!("{}: {error}", tree.display())))?;
@@ -45,12 +44,12 @@ fn lint(tree: &Path) -> Result<String, Failure> {
     files.sort();
     let mut lint = FOR_YOCTO.ensure()?.program("oelint-adv");
     lint.env("OELINT_CONFIG", root().join("xtask/yocto/oelint.cfg")).args(&files);
-    let findings = |_| Failure::Wrong("oelint-adv finds fault with meta-hashcluster".into());
+    let findings = |_| Failure::Wrong("oelint-adv reports faults in meta-hashcluster".into());
     output(lint.current_dir(root())).map_err(findings)?;
-    Ok(format!("oelint-adv has nothing to say of {} files", files.len()))
+    Ok(format!("oelint-adv finds no fault in {} files", files.len()))
 }
 
-/// What the linter reads: recipes, appends, classes and configuration.
+/// Collects what the linter reads: recipes, appends, classes and configuration.
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();

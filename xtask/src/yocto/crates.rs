@@ -1,6 +1,6 @@
-//! The recipes' lists of crates, which bitbake fetches each by its checksum. It is the whole of
-//! `Cargo.lock`: cargo resolves the workspace before it builds one package of it. Licences, and
-//! which crates a program is linked with, are what `cargo tree` says; the SBOM has them from here.
+//! The recipes' lists of crates, each of which bitbake fetches by its checksum. The list is all of
+//! `Cargo.lock`, because cargo resolves the whole workspace to build one package. Licences, and the
+//! crates that a program is linked with, come from `cargo tree`; the SBOM takes them from here.
 
 use super::licenses;
 use super::versions::array;
@@ -12,19 +12,19 @@ use std::path::Path;
 const FOLDER: &str = "meta-hashcluster/recipes-hashcluster/hashcluster";
 const RECIPES: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashcluster.inc";
 
-/// What the fetcher calls the default registry.
+/// The fetcher's name for the default registry.
 const REGISTRY: &str = concat!("crates", ".", "io");
 
 const HEADER: &str =
-    "# From Cargo.lock and what cargo says of it, by `cargo xtask yocto crates`.\n\n";
+    "# Written from Cargo.lock and `cargo tree` by `cargo xtask yocto crates`.\n\n";
 
 /// Packages with a recipe.
 pub(super) const PROGRAMS: [&str; 3] = ["hashcluster-controller", "hashcluster-worker", "hashctl"];
 
-/// What the images are built for; crates of other systems are fetched and not linked.
+/// Targets of the images; crates of other systems are fetched but not linked.
 const TARGETS: [&str; 2] = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"];
 
-/// A crate of `Cargo.lock` that is not ours.
+/// A crate of `Cargo.lock` from outside the workspace.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Crate {
     name: String,
@@ -32,7 +32,7 @@ struct Crate {
     checksum: String,
 }
 
-/// Names with versions, `NAME-VERSION`, and what licence each has, as an expression of SPDX.
+/// Licence of each crate `NAME-VERSION`, as an SPDX expression.
 type Licenses = BTreeMap<String, String>;
 
 pub(super) fn write(tree: &Path) -> Result<(), Failure> {
@@ -44,7 +44,7 @@ pub(super) fn write(tree: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A line `NAME VERSION CHECKSUM LICENCE` of each crate that `program` is linked with.
+/// One line `NAME VERSION CHECKSUM LICENCE` per crate that `program` is linked with.
 pub(super) fn linked_with(program: &str, tree: &Path) -> Result<String, Failure> {
     let lock = crates(&read(tree, "Cargo.lock")?);
     let linked = linked(program, tree)?;
@@ -55,7 +55,7 @@ pub(super) fn linked_with(program: &str, tree: &Path) -> Result<String, Failure>
     Ok(lines.collect())
 }
 
-/// Whether the lists are those of `Cargo.lock`, and whether the recipes take all of the workspace.
+/// Compares the lists with `Cargo.lock`, and the recipes' sources with the workspace's members.
 pub(super) fn check(tree: &Path) -> Result<String, Failure> {
     for (name, want) in lists(tree)? {
         let path = format!("{FOLDER}/{name}");
@@ -70,7 +70,7 @@ pub(super) fn check(tree: &Path) -> Result<String, Failure> {
         .find(|member| !files.split_whitespace().any(|word| member.split('/').next() == Some(word)))
     {
         let what =
-            format!("HASHCLUSTER_FILES lacks {member}, without which cargo reads no workspace");
+            format!("HASHCLUSTER_FILES lacks {member}; without it cargo cannot read the workspace");
         return Err(Failure::Wrong(format!("{RECIPES}: {what}")));
     }
     let len = crates(&read(tree, "Cargo.lock")?).len();
@@ -80,16 +80,16 @@ pub(super) fn check(tree: &Path) -> Result<String, Failure> {
 fn compare(is: &str, want: &str) -> Result<(), String> {
     let mut lines = (1..).zip(is.lines());
     if let Some((n, is)) = lines.find(|&(n, is)| want.lines().nth(n - 1) != Some(is)) {
-        return Err(format!("line {n}, `{is}`, is not what Cargo.lock and cargo say"));
+        return Err(format!("line {n}, `{is}`, disagrees with Cargo.lock and `cargo tree`"));
     }
-    if is == want { Ok(()) } else { Err("is cut".to_owned()) }
+    if is == want { Ok(()) } else { Err("is truncated".to_owned()) }
 }
 
 fn read(tree: &Path, path: &str) -> Result<String, Failure> {
     fs::read_to_string(tree.join(path)).map_err(|error| Failure::Wrong(format!("{path}: {error}")))
 }
 
-/// The lists as they should be, by the names of their files.
+/// File names and correct contents of the lists.
 fn lists(tree: &Path) -> Result<Vec<(String, String)>, Failure> {
     let lock = read(tree, "Cargo.lock")?;
     let of_all = tree_of(tree, &["--workspace", "--edges=normal,build,dev", "--target=all"])?;
@@ -111,7 +111,7 @@ fn lists(tree: &Path) -> Result<Vec<(String, String)>, Failure> {
     Ok(lists)
 }
 
-/// What a program consists of, our own packages included; macros and build scripts are not in it.
+/// Packages linked into `program`, our own included; without macros and build scripts.
 fn linked(program: &str, tree: &Path) -> Result<Licenses, Failure> {
     let targets = TARGETS.map(|target| format!("--target={target}"));
     let mut args = vec!["--package", program, "--edges=normal,no-proc-macro"];
@@ -125,12 +125,12 @@ fn tree_of(tree: &Path, args: &[&str]) -> Result<Licenses, Failure> {
     Ok(said.lines().filter_map(license_of).collect())
 }
 
-/// Of a line `NAME vVERSION…|LICENCE`; what stands for a package that was shown before ends in `(*)`.
+/// Parses a line `NAME vVERSION…|LICENCE`; a package that was listed before ends in `(*)`.
 fn license_of(line: &str) -> Option<(String, String)> {
     let (package, license) = line.split_once('|')?;
     let (name, version) = package.split_once(" v")?;
     let version = version.split(' ').next()?;
-    // As older manifests have it.
+    // Older manifests write `/`.
     let license = license.trim_end_matches(" (*)").replace('/', " OR ");
     Some((format!("{name}-{version}"), license))
 }
@@ -140,7 +140,7 @@ fn licenses_of(crates: &[Crate], licenses: &Licenses) -> Result<String, Failure>
     for Crate { name, version, .. } in crates {
         match licenses.get(&format!("{name}-{version}")).map(String::as_str) {
             None | Some("") => {
-                return Err(Failure::Wrong(format!("{name} {version} names no licence")));
+                return Err(Failure::Wrong(format!("{name} {version} declares no licence")));
             }
             Some(license) => text += &format!("    {name} {version} {license}; \\\n"),
         }
@@ -151,7 +151,7 @@ fn licenses_of(crates: &[Crate], licenses: &Licenses) -> Result<String, Failure>
 fn list(lock: &str) -> Result<String, Failure> {
     let crates = crates(lock);
     if let Some(Crate { name, .. }) = crates.iter().find(|found| found.checksum.len() != 64) {
-        return Err(Failure::Wrong(format!("Cargo.lock: {name} has no checksum of SHA-256")));
+        return Err(Failure::Wrong(format!("Cargo.lock: {name} has no SHA-256 checksum")));
     }
     let mut text = format!("{HEADER}SRC_URI += \"\\\n");
     for Crate { name, version, .. } in &crates {
@@ -164,7 +164,7 @@ fn list(lock: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Those with a source, which members of the workspace do not have.
+/// Packages with a source; members of the workspace have none.
 fn crates(lock: &str) -> Vec<Crate> {
     let packages = lock.split("[[package]]").skip(1);
     let packages = packages.filter(|package| package.contains("\nsource = "));
@@ -190,7 +190,7 @@ mod tests {
         source = \"registry\"\nchecksum = \"00\"\n";
 
     #[test]
-    fn only_what_comes_from_elsewhere_is_fetched() {
+    fn only_crates_from_outside_the_workspace_are_fetched() {
         let found = crates(LOCK);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].name.as_str(), found[0].version.as_str()), ("a", "1.2.3"));
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_crate_is_fetched_by_its_checksum_or_not_at_all() {
-        assert!(list(LOCK).unwrap_err().to_string().contains("a has no checksum"));
+        assert!(list(LOCK).unwrap_err().to_string().contains("a has no SHA-256 checksum"));
         let text = list(&LOCK.replace("\"00\"", &format!("\"{}\"", "5a".repeat(32)))).unwrap();
         assert!(text.contains(&format!("SRC_URI[a-1.2.3.sha256sum] = \"{}\"\n", "5a".repeat(32))));
         assert!(text.contains("/a/1.2.3 \\\n\"\n"));
@@ -212,7 +212,7 @@ mod tests {
         assert!(text.contains("    a 1.2.3 MIT OR Apache-2.0; \\\n"), "{text}");
         let unlicensed = [Crate { name: "b".into(), version: "1".into(), ..Crate::default() }];
         let said = licenses_of(&unlicensed, &licenses).unwrap_err().to_string();
-        assert!(said.contains("b 1 names no licence"), "{said}");
+        assert!(said.contains("b 1 declares no licence"), "{said}");
         assert!(licenses_of(&crates(LOCK), &Licenses::new()).is_err());
     }
 }

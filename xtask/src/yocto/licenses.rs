@@ -1,12 +1,13 @@
-//! Licences of crates, which are expressions of SPDX, as the `LICENSE` of a recipe.
+//! The `LICENSE` of a recipe from the SPDX expressions of its crates.
 
 use std::collections::BTreeSet;
 
-/// What has to be kept to hand out all of these together: each choice once, in a fixed order.
+/// The terms under which all of these may be distributed together: each choice once, in a fixed
+/// order.
 ///
 /// # Errors
 ///
-/// An expression of a form that no crate had so far.
+/// An expression in a form that is not supported.
 pub(super) fn of_all<'a>(expressions: impl Iterator<Item = &'a str>) -> Result<String, String> {
     let mut all = BTreeSet::new();
     for expression in expressions {
@@ -16,9 +17,9 @@ pub(super) fn of_all<'a>(expressions: impl Iterator<Item = &'a str>) -> Result<S
     Ok(all.join(" & "))
 }
 
-/// The choices that are all to be made: `(A OR B) AND C` has two.
+/// The independent choices in an expression: `(A OR B) AND C` has two.
 fn choices(expression: &str) -> Result<Vec<BTreeSet<&str>>, String> {
-    let unknown = || format!("`{expression}` is no licence of a form that is understood here");
+    let unknown = || format!("unsupported licence expression `{expression}`");
     let clauses: Vec<&str> = expression.split(" AND ").collect();
     let mut choices = Vec::new();
     for &clause in &clauses {

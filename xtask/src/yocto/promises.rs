@@ -1,15 +1,15 @@
-//! What `SPECIFICATION.md` promises of an image, looked up in its initrd: as `cpio -tv` lists it.
+//! Promises of `docs/specification-annex.md` about images, checked on `cpio -tv` of an initrd.
 
 use crate::tools::Failure;
 
-/// A worker's root, compressed, without its kernel.
+/// Limit of a worker's compressed root, without its kernel.
 pub(super) const WORKER_BYTES_MAX: u64 = 8_000_000;
 
-/// Programs that run what somebody else wrote. BusyBox' shell is the one that there has to be.
+/// Interpreters that an image must not have. BusyBox' shell is required.
 const INTERPRETERS: [&str; 9] =
     ["bash", "dash", "expect", "gawk", "lua", "perl", "python", "ruby", "tclsh"];
 
-/// Fails with all that is wrong with the files of `listing`.
+/// Counts the files of `listing`; the error lists every file that breaks a promise.
 pub(super) fn check_files(listing: &str) -> Result<usize, Failure> {
     let wrong: Vec<String> = listing.lines().filter_map(fault).collect();
     if !wrong.is_empty() {
@@ -21,14 +21,14 @@ pub(super) fn check_files(listing: &str) -> Result<usize, Failure> {
     }
 }
 
-/// Nobody logs in by a password, and no key is in the image.
+/// Refuses an `etc/shadow` that lets anybody log in with a password.
 pub(super) fn check_shadow(shadow: &str) -> Result<(), Failure> {
     let is_locked = |line: &str| {
         line.split(':').nth(1).is_some_and(|hash| hash.starts_with('!') || hash.starts_with('*'))
     };
     match shadow.lines().find(|line| !is_locked(line)) {
         _ if shadow.is_empty() => Err(Failure::Wrong("etc/shadow is empty".into())),
-        Some(line) => Err(Failure::Wrong(format!("etc/shadow lets somebody in: {line}"))),
+        Some(line) => Err(Failure::Wrong(format!("etc/shadow permits a password login: {line}"))),
         None => Ok(()),
     }
 }
@@ -38,13 +38,13 @@ fn fault(line: &str) -> Option<String> {
     let path = line.split_whitespace().nth(8)?;
     let name = path.rsplit('/').next().unwrap_or(path);
     let is_link = mode.first() == Some(&b'l');
-    // As tmp is: anybody may add a file, nobody touches another's.
+    // Like /tmp: anybody may add files, nobody may remove others'.
     let is_sticky = mode.first() == Some(&b'd') && mode.get(9) == Some(&b't');
     let is_special = |at: usize| mode.get(at).is_some_and(|bit| b"sS".contains(bit));
     if is_special(3) || is_special(6) {
         Some(format!("{path} is setuid or setgid"))
     } else if !is_link && !is_sticky && mode.get(8) == Some(&b'w') {
-        Some(format!("anybody can write {path}"))
+        Some(format!("{path} is world-writable"))
     } else if INTERPRETERS.iter().any(|known| name.starts_with(known)) && path.contains("bin/") {
         Some(format!("{path} is an interpreter"))
     } else if name == "authorized_keys" || name == "host_key" {
@@ -73,7 +73,7 @@ drwxrwxrwt   2 root     root            0 Mar  9  2018 tmp
     }
 
     #[test]
-    fn a_root_that_keeps_what_is_promised_passes() {
+    fn a_root_that_keeps_its_promises_passes() {
         assert_eq!(check_files(GOOD).ok(), Some(3));
         assert!(check_files("").is_err());
     }
@@ -82,7 +82,7 @@ drwxrwxrwt   2 root     root            0 Mar  9  2018 tmp
     fn a_file_that_breaks_a_promise_is_named() {
         refuses("-rwsr-xr-x 1 root root 1 Mar 9 2018 usr/bin/su", "setuid");
         refuses("-rwxr-sr-x 1 root root 1 Mar 9 2018 usr/bin/wall", "setgid");
-        refuses("drwxrwxrwx 1 root root 1 Mar 9 2018 data", "anybody can write data");
+        refuses("drwxrwxrwx 1 root root 1 Mar 9 2018 data", "data is world-writable");
         refuses("-rwxr-xr-x 1 root root 1 Mar 9 2018 usr/bin/python3", "interpreter");
         refuses("-rw------- 1 root root 1 Mar 9 2018 etc/hashcluster/host_key", "credential");
     }

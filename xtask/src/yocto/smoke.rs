@@ -1,6 +1,6 @@
-//! Both images by bitbake, with this host's compilers, C library and kernel in place of what takes
-//! oe-core a night: `xtask/yocto/smoke` says what stands in for what. BusyBox, dropbear and all of
-//! our recipes are real.
+//! Builds both images by bitbake with this host's compilers, C library and kernel, which would take
+//! oe-core a night. The layer `xtask/yocto/smoke` substitutes them; BusyBox, dropbear and all of our
+//! recipes are real.
 
 use super::bitbake::{Site, line_with, told};
 use super::crates;
@@ -19,19 +19,19 @@ const MACHINE: &str = "qemux86-64";
 const TARGETS: [&str; 3] =
     ["hashcluster-image-controller", "hashcluster-image-worker", "hashcluster-vm-image"];
 
-/// Build directories, of names of unequal length: a path in an image shows.
+/// Build directories with names of unequal length, so that a path in an image makes a difference.
 const BUILDS: [&str; 2] = ["smoke", "smoke-once-more"];
 
 const IMAGE: [&str; 3] = ["kernel", "initrd.controller", "initrd.worker"];
 
-/// Debian's package with each source tarball, what its version begins with, its name for the
-/// tarball, and that of oe-core, which has the checksum.
+/// Source tarballs: Debian's package, the start of its version, Debian's name of the tarball, and
+/// the name in oe-core, which has the checksum.
 const SOURCES: [(&str, &str, &str, &str); 2] = [
     ("busybox", "1:1.37.0-", "busybox_1.37.0.orig.tar.bz2", "busybox-1.37.0.tar.bz2"),
     ("dropbear", "2025.89-", "dropbear_2025.89.orig.tar.bz2", "dropbear-2025.89.tar.bz2"),
 ];
 
-/// Gives the directory of the image.
+/// Builds both images twice, checks and compares them; returns the directory of one build.
 pub(super) fn smoke() -> Result<PathBuf, Failure> {
     let site = Site::find("smoke")?;
     packages::ensure(packages::FOR_SMOKE)?;
@@ -54,14 +54,17 @@ pub(super) fn smoke() -> Result<PathBuf, Failure> {
         let read = |dir: &Path| fs::read(dir.join(file)).map_err(told(&dir.join(file)));
         if read(&images[0])? != read(&images[1])? {
             let (one, other) = (images[0].display(), images[1].display());
-            return Err(Failure::Wrong(format!("{file} of {one} and of {other} differ")));
+            return Err(Failure::Wrong(format!("{file} differs between {one} and {other}")));
         }
     }
-    println!("two builds are equal; boot one with\n    ./run.sh --image {}", images[0].display());
+    println!(
+        "two builds are identical; boot one with\n    ./run.sh --image {}",
+        images[0].display()
+    );
     Ok(images.swap_remove(0))
 }
 
-/// And all tests in VMs on what was built.
+/// Does the same and runs all tests in VMs on the result.
 pub(super) fn smoke_and_boot() -> Result<(), Failure> {
     let image = smoke()?;
     let bin_dir = release::build()?;
@@ -69,7 +72,7 @@ pub(super) fn smoke_and_boot() -> Result<(), Failure> {
     run(tests.env("HASHCLUSTER_BIN_DIR", bin_dir).env("HASHCLUSTER_IMAGE", image))
 }
 
-/// Nothing changes for who adds the layer and does not choose its distro.
+/// Checks that adding the layer without its distro changes no build.
 pub(super) fn layer_check() -> Result<(), Failure> {
     let site = Site::find("layer-check")?;
     let build = site.build_dir_of("layer-check", MACHINE, "", "")?;
@@ -78,7 +81,7 @@ pub(super) fn layer_check() -> Result<(), Failure> {
     let said = site.run_in(&build, &program, &["-n", &layer])?;
     match said.lines().find(|line| line.ends_with("meta-hashcluster ... PASS")) {
         Some(line) => println!("{line}"),
-        None => return Err(Failure::Wrong("yocto-check-layer ended and did not say PASS".into())),
+        None => return Err(Failure::Wrong("yocto-check-layer ended without PASS".into())),
     }
     Ok(())
 }
@@ -97,7 +100,7 @@ fn local_conf(downloads: &Path) -> String {
     )
 }
 
-/// Puts the tarballs into `downloads` by an apt of its own, which knows newer releases' sources.
+/// Downloads the tarballs into `downloads` with a private apt configuration for newer releases.
 fn find_sources(downloads: &Path) -> Result<(), Failure> {
     fs::create_dir_all(downloads).map_err(told(downloads))?;
     if SOURCES.iter().all(|(.., name)| downloads.join(name).is_file()) {
@@ -107,7 +110,7 @@ fn find_sources(downloads: &Path) -> Result<(), Failure> {
     for dir in ["lists/partial", "cache/archives/partial"] {
         fs::create_dir_all(apt.join(dir)).map_err(told(&apt))?;
     }
-    // Where this host's apt has Debian from.
+    // The mirror that this host's apt uses.
     let mirrors = output(Command::new("apt-get").args([
         "indextargets",
         "--format",
@@ -115,7 +118,8 @@ fn find_sources(downloads: &Path) -> Result<(), Failure> {
         "Origin: Debian",
     ]))?;
     let mirror = mirrors.lines().find(|uri| uri.trim_end_matches('/').ends_with("/debian"));
-    let mirror = mirror.ok_or_else(|| Failure::Wrong("apt knows no mirror of Debian".into()))?;
+    let mirror =
+        mirror.ok_or_else(|| Failure::Wrong("apt has no Debian mirror configured".into()))?;
     let key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
     let source = |suite| format!("deb-src {key} {mirror} {suite} main\n");
     let sources: String = ["trixie", "forky", "sid"].map(source).concat();
@@ -138,7 +142,7 @@ fn find_sources(downloads: &Path) -> Result<(), Failure> {
         let known = output(ours("apt-cache").args(["showsrc", "--only-source", package]))?;
         let versions = known.lines().filter_map(|line| line.strip_prefix("Version: "));
         let Some(found) = versions.rev().find(|found| found.starts_with(version)) else {
-            let what = format!("Debian has no source of {package} {version} any more");
+            let what = format!("Debian no longer has the source of {package} {version}");
             return Err(Failure::Wrong(what));
         };
         let package = format!("{package}={found}");
@@ -148,7 +152,7 @@ fn find_sources(downloads: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// This host's Rust, where the user who runs bitbake can read it.
+/// The sysroot of this host's Rust, copied to where the user who runs bitbake can read it.
 fn readable_rust(site: &Site) -> Result<PathBuf, Failure> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]))?;
     let (sysroot, copy) = (PathBuf::from(sysroot.trim()), site.work.join("rust"));
@@ -163,7 +167,8 @@ fn readable_rust(site: &Site) -> Result<PathBuf, Failure> {
     Ok(copy)
 }
 
-/// What the stand-ins take from the build directory: Rust's programs and Debian's kernel.
+/// Puts Rust's programs and Debian's kernel into the build directory, where the smoke layer expects
+/// them.
 fn fill(build: &Path, sysroot: &Path) -> Result<(), Failure> {
     let tools = build.join("tools");
     fs::create_dir_all(&tools).map_err(told(&tools))?;
@@ -183,7 +188,7 @@ fn fill(build: &Path, sysroot: &Path) -> Result<(), Failure> {
     run(copy.arg(&cache).current_dir(build))
 }
 
-/// Looks the promises up in the initrds of `image`.
+/// Checks the promises on both initrds of `image`.
 fn check_promises(image: &Path) -> Result<(), Failure> {
     for role in ["controller", "worker"] {
         let initrd = image.join(format!("initrd.{role}"));
@@ -194,17 +199,18 @@ fn check_promises(image: &Path) -> Result<(), Failure> {
         }
         let files = check_files(&cpio(&initrd, "--list --verbose")?)?;
         check_shadow(&cpio(&initrd, "--extract --to-stdout etc/shadow ./etc/shadow")?)?;
-        println!("{role}: {bytes} bytes, {files} files, as promised");
+        println!("{role}: {bytes} bytes, {files} files: all promises kept");
         println!("{role}: {}", check_sbom(image, role)?.trim_end());
     }
     Ok(())
 }
 
-/// Every package of the image, and every crate of its program, is in the SBOM with its licence.
+/// Checks that every package of the image and every crate of its program is in the SBOM with its
+/// licence.
 fn check_sbom(image: &Path, role: &str) -> Result<String, Failure> {
     let program = format!("hashcluster-{role}");
     let crates = crates::linked_with(&program, &root())?;
-    // It is shorter than what a pipe holds.
+    // The list fits a pipe's buffer.
     let piped = io::pipe().and_then(|(reader, mut writer)| {
         writer.write_all(crates.as_bytes())?;
         Ok(reader)

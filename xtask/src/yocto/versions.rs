@@ -1,17 +1,17 @@
-//! Versions that stand in more than one place: of the recipes and the distro, and of Rust.
+//! Versions that are written in more than one place: of the recipes and the distro, and of Rust.
 
 use crate::tools::Failure;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The Rust of each release of oe-core that the layer can be for.
+/// The Rust version of each supported release of oe-core.
 const RUST_OF: [(&str, &str); 1] = [("wrynose", "1.94.1")];
 
 const RECIPES: &str = "meta-hashcluster/recipes-hashcluster";
 const DISTRO: &str = "meta-hashcluster/conf/distro/hashcluster.conf";
 const LAYER: &str = "meta-hashcluster/conf/layer.conf";
 
-/// The Rust of the one release that the layer is for.
+/// The Rust version of the release that the layer supports.
 pub(super) fn rust_of_series() -> &'static str {
     RUST_OF[0].1
 }
@@ -25,7 +25,7 @@ pub(super) fn check(tree: &Path) -> Result<String, Failure> {
         if let Some((_, pv)) = name.rsplit_once('_')
             && pv != version
         {
-            let what = format!("{RECIPES}: {name}.bb is of version {pv}, the workspace {version}");
+            let what = format!("{RECIPES}: {name}.bb has version {pv}, the workspace {version}");
             return Err(Failure::Wrong(what));
         }
     }
@@ -37,7 +37,9 @@ pub(super) fn check(tree: &Path) -> Result<String, Failure> {
     let needs = value(&manifest, "rust-version")?;
     for series in value(&read(tree, LAYER)?, "LAYERSERIES_COMPAT_hashcluster")?.split(' ') {
         let Some((_, has)) = RUST_OF.iter().find(|(name, _)| *name == series) else {
-            return Err(Failure::Wrong(format!("{LAYER}: the Rust of {series} is not known here")));
+            return Err(Failure::Wrong(format!(
+                "{LAYER}: the Rust version of {series} is unknown"
+            )));
         };
         if numbers(&needs) > numbers(has) {
             let what = format!("rust-version is {needs}, but {series} has Rust {has}");
@@ -45,10 +47,10 @@ pub(super) fn check(tree: &Path) -> Result<String, Failure> {
         }
     }
     let len = recipes.len();
-    Ok(format!("{len} recipes and the distro are of version {version}, which needs Rust {needs}"))
+    Ok(format!("{len} recipes and the distro have version {version}, which needs Rust {needs}"))
 }
 
-/// The words of a list that opens with `opening` and ends in the same line.
+/// The elements of a one-line TOML array that starts with `opening`.
 pub(super) fn array(manifest: &str, opening: &str) -> Result<Vec<String>, Failure> {
     let line = manifest.lines().find_map(|line| line.strip_prefix(opening));
     let line = line.ok_or_else(|| Failure::Wrong(format!("Cargo.toml: no line `{opening}…`")))?;
@@ -68,7 +70,7 @@ fn recipes(tree: &Path) -> Result<Vec<PathBuf>, Failure> {
     let is_program = |path: &&PathBuf| path.to_string_lossy().contains("/hashcluster-worker_");
     match found.iter().find(is_program) {
         Some(_) => Ok(found),
-        None => Err(Failure::Wrong(format!("{RECIPES}: there is no recipe of the worker"))),
+        None => Err(Failure::Wrong(format!("{RECIPES}: the worker has no recipe"))),
     }
 }
 
@@ -76,14 +78,14 @@ fn read(tree: &Path, path: &str) -> Result<String, Failure> {
     fs::read_to_string(tree.join(path)).map_err(|error| Failure::Wrong(format!("{path}: {error}")))
 }
 
-/// What the first line `key = "…"` says.
+/// The value of the first line `key = "…"`.
 fn value(text: &str, key: &str) -> Result<String, Failure> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \""));
     let line = line.ok_or_else(|| Failure::Wrong(format!("no line `{key} = \"…\"`")))?;
     Ok(line.trim_end_matches('"').to_owned())
 }
 
-/// To compare: 1.9 is before 1.10, and 1.94 is 1.94.0.
+/// A version in comparable form: 1.9 is before 1.10, and 1.94 equals 1.94.0.
 fn numbers(version: &str) -> [u32; 3] {
     let mut numbers = [0; 3];
     for (number, part) in numbers.iter_mut().zip(version.split('.')) {
@@ -101,7 +103,7 @@ mod tests {
         assert!(numbers("1.9") < numbers("1.10"));
         assert!(numbers("1.94") <= numbers("1.94.1"));
         assert!(numbers("1.95") > numbers("1.94.1"));
-        assert!(numbers("1.x") > numbers("1.94.1"), "what is no number is never old enough");
+        assert!(numbers("1.x") > numbers("1.94.1"), "an invalid number is never old enough");
     }
 
     #[test]

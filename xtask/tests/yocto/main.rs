@@ -1,5 +1,5 @@
-//! Each check of the Yocto layer fails on what it is there for: a copy of the tree is broken on
-//! purpose. The checks themselves on the tree as it is: `cargo xtask yocto check`.
+//! Each check of the Yocto layer fails on a copy of the tree that is broken on purpose.
+//! `cargo xtask yocto check` runs the checks on the tree itself.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -13,7 +13,7 @@ const LAYER_CONF: &str = "meta-hashcluster/conf/layer.conf";
 const RECIPES: &str = "meta-hashcluster/recipes-hashcluster/hashcluster";
 const CRATES: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashcluster-crates.inc";
 
-/// A copy of all that git tracks; gone when the test ends.
+/// A copy of all tracked files, removed when the test ends.
 #[derive(Debug)]
 struct Tree(PathBuf);
 
@@ -30,7 +30,7 @@ impl Tree {
         Self(to)
     }
 
-    /// Replaces all of `from`, which has to be there.
+    /// Replaces every `from`, which must occur.
     fn edit(&self, path: &str, from: &str, to: &str) {
         let path = self.0.join(path);
         let text = fs::read_to_string(&path).unwrap();
@@ -50,12 +50,12 @@ impl Drop for Tree {
     }
 }
 
-/// The check `name` passes on the tree as it is, and says `want` once `break_it` has run.
+/// Asserts that the check `name` passes on the tree, and reports `want` once `break_it` has run.
 #[track_caller]
 fn check(name: &str, break_it: impl Fn(&Tree), want: &str) {
     static PASSED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let tree = Tree::copy(&want.replace(|c: char| !c.is_ascii_alphanumeric(), ""));
-    // Once is enough; the lock is held so that nobody else runs it meanwhile.
+    // Once is enough; the lock keeps other tests from running it meanwhile.
     if let Ok(mut passed) = PASSED.lock()
         && passed.insert(name.to_owned())
     {
@@ -74,19 +74,19 @@ fn check(name: &str, break_it: impl Fn(&Tree), want: &str) {
 fn a_layer_for_another_release_is_refused() {
     let other = |tree: &Tree| tree.edit(LAYER_CONF, "\"wrynose\"", "\"scarthgap\"");
     check("layer", other, "which only supports these series: wrynose (layer is compatible with");
-    check("versions", other, "the Rust of scarthgap is not known here");
+    check("versions", other, "the Rust version of scarthgap is unknown");
 }
 
 #[test]
 fn a_list_of_crates_that_is_stale_is_refused() {
     let older = |tree: &Tree| tree.edit(CRATES, "/bincode/2.0.1 ", "/bincode/2.0.0 ");
-    check("crates", older, "/bincode/2.0.0 \\`, is not what Cargo.lock and cargo say; run");
+    check("crates", older, "/bincode/2.0.0 \\`, disagrees with Cargo.lock and `cargo tree`; run");
     let cut = |tree: &Tree| {
         let text = fs::read_to_string(tree.0.join(CRATES)).unwrap();
         let (all_but_last, _) = text.trim_end().rsplit_once('\n').unwrap();
         fs::write(tree.0.join(CRATES), format!("{all_but_last}\n")).unwrap();
     };
-    check("crates", cut, "is cut");
+    check("crates", cut, "is truncated");
 }
 
 #[test]
@@ -117,20 +117,20 @@ fn a_key_of_kas_that_is_misspelt_is_refused() {
 #[test]
 fn a_block_of_kas_that_replaces_another_is_refused() {
     let same = |tree: &Tree| tree.edit("kas/disk.yml", "  disk: |", "  base: |");
-    check("kas", same, "local_conf_header/base is in disk.yml, too");
+    check("kas", same, "local_conf_header/base is also in disk.yml");
 }
 
 #[test]
 fn a_repository_without_its_commit_is_refused() {
     let name = "bitbake:\n      commit";
     let lost = |tree: &Tree| tree.edit("kas/hashcluster.lock.yml", name, "bitbak:\n      commit");
-    check("kas", lost, "is not in both hashcluster.yml and hashcluster.lock.yml");
+    check("kas", lost, "is missing in hashcluster.yml or hashcluster.lock.yml");
 }
 
 #[test]
 fn a_choice_of_the_menu_that_leads_nowhere_is_refused() {
     let lost = |tree: &Tree| fs::remove_file(tree.0.join("kas/disk.yml")).unwrap();
-    check("kas", lost, "there is no kas/disk.yml");
+    check("kas", lost, "kas/disk.yml does not exist");
     let other = |tree: &Tree| tree.edit("kas/Kconfig", "kas/debug.yml", "kas/disk.yml");
     check("kas", other, "DEBUG leads to ['kas/disk.yml'] instead of kas/debug.yml");
 }
@@ -141,7 +141,7 @@ fn a_recipe_of_another_version_is_refused() {
         let from = tree.0.join(RECIPES).join("hashctl_0.1.0.bb");
         fs::rename(from, tree.0.join(RECIPES).join("hashctl_0.0.9.bb")).unwrap();
     };
-    check("versions", adrift, "hashctl_0.0.9.bb is of version 0.0.9, the workspace 0.1.0");
+    check("versions", adrift, "hashctl_0.0.9.bb has version 0.0.9, the workspace 0.1.0");
 }
 
 #[test]
@@ -162,13 +162,13 @@ fn an_append_that_changes_what_others_build_is_refused() {
 #[test]
 fn a_file_that_a_recipe_names_and_does_not_have_is_refused() {
     let root = |tree: &Tree| fs::rename(tree.0.join("qemu/rootfs"), tree.0.join("root")).unwrap();
-    check("layer", root, "there is no file://qemu/rootfs");
+    check("layer", root, "file://qemu/rootfs does not exist");
 }
 
 #[test]
 fn a_licence_that_has_changed_is_refused() {
     let changed = |tree: &Tree| tree.edit("LICENSE-MIT", "MIT License", "Some License");
-    check("layer", changed, "LIC_FILES_CHKSUM of LICENSE-MIT is not that of the file");
+    check("layer", changed, "LIC_FILES_CHKSUM of LICENSE-MIT differs from the file");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn what_the_linter_finds_is_refused() {
     check("lint", without, "Variable 'SUMMARY' should be set");
 }
 
-/// The exit status is one of its own, so that nothing takes it for a pass or for a fault.
+/// The exit status is distinct, so that it is taken neither for a pass nor for a fault.
 #[test]
 fn what_needs_bitbake_is_not_run_without_it_and_says_how() {
     for command in ["parse", "dry-run", "smoke", "layer-check"] {
@@ -191,7 +191,7 @@ fn what_needs_bitbake_is_not_run_without_it_and_says_how() {
     }
 }
 
-/// An SBOM of one package, which is linked with one crate.
+/// An SBOM of one package that is linked with one crate.
 const SBOM: &str = r#"{ "@graph": [
   { "spdxId": "p", "type": "software_Package", "name": "prog", "software_packageVersion": "0.1.0",
     "software_primaryPurpose": "install" },
@@ -208,7 +208,7 @@ const SBOM: &str = r#"{ "@graph": [
     "from": "p", "to": ["c"] }
 ] }"#;
 
-/// What is said of an SBOM with `manifest`, one with `crates` linked into its program.
+/// Runs the check of an SBOM on an image with `manifest` whose program is linked with `crates`.
 fn check_sbom(sbom: &str, manifest: &str, crates: &str) -> Result<String, String> {
     let dir = tempdir(sbom, manifest, crates);
     let mut check = Command::new("python3");
@@ -247,26 +247,40 @@ fn an_sbom_without_a_package_a_crate_or_a_licence_is_refused() {
         SBOM.replace(from, to)
     };
     let other = "prog all 0.1.0-r0\nbusybox all 1.37.0-r0\n";
-    refuses(SBOM, other, crates, "the package busybox is in the image and not in the SBOM");
-    refuses(SBOM, "prog all 0.1.1-r0\n", crates, "prog is 0.1.1-r0 and 0.1.0 in the SBOM");
+    refuses(SBOM, other, crates, "the package busybox of the image is missing in the SBOM");
+    refuses(
+        SBOM,
+        "prog all 0.1.1-r0\n",
+        crates,
+        "prog has version 0.1.1-r0, but 0.1.0 in the SBOM",
+    );
     let bare = with(r#""from": "p", "to": ["l"]"#, r#""from": "p", "to": []"#);
     refuses(&bare, manifest, crates, "prog has no licence in the SBOM");
     let two = "a 1.2.3+x 5a MIT OR Apache-2.0\nb 1.0.0 5b MIT\n";
-    refuses(SBOM, manifest, two, "linked with b 1.0.0, of which the SBOM knows nothing");
-    refuses(SBOM, manifest, "b 1.0.0 5b MIT\n", "is linked with a-1.2.3+x.crate, and it is not");
+    refuses(SBOM, manifest, two, "linked with b 1.0.0, which is missing in the SBOM");
+    refuses(
+        SBOM,
+        manifest,
+        "b 1.0.0 5b MIT\n",
+        "links prog with a-1.2.3+x.crate, but it is not linked",
+    );
     let bare = with(r#""from": "c", "to": ["l"]"#, r#""from": "c", "to": []"#);
-    refuses(&bare, manifest, crates, "a 1.2.3+x is MIT OR Apache-2.0, and [] in the SBOM");
-    refuses(&with("MIT OR", "ISC OR"), manifest, crates, "and ['ISC OR Apache-2.0'] in the SBOM");
+    refuses(&bare, manifest, crates, "a 1.2.3+x has licence MIT OR Apache-2.0, but [] in the SBOM");
+    refuses(&with("MIT OR", "ISC OR"), manifest, crates, "but ['ISC OR Apache-2.0'] in the SBOM");
     refuses(&with("\"5a\"", "\"5b\""), manifest, crates, "another version or checksum");
-    refuses(&with("%2B", "-"), manifest, crates, "no address pkg:cargo/a@1.2.3%2Bx");
-    refuses(SBOM, "", crates, "no package or no crate to look for");
+    refuses(&with("%2B", "-"), manifest, crates, "not the purl pkg:cargo/a@1.2.3%2Bx");
+    refuses(SBOM, "", crates, "the list of packages or crates is empty");
 }
 
 #[test]
 fn a_licence_that_is_not_the_crates_is_refused() {
     let mit = |tree: &Tree| tree.edit(CRATES, " Unlicense OR MIT;", " MIT;");
-    check("crates", mit, " MIT; \\`, is not what Cargo.lock and cargo say");
+    check("crates", mit, " MIT; \\`, disagrees with Cargo.lock and `cargo tree`");
     let file = format!("{RECIPES}/hashctl-crates.inc");
     let lacks = |tree: &Tree| tree.edit(&file, " & (MIT | Unlicense)", "");
-    check("crates", lacks, "is not what Cargo.lock and cargo say; run `cargo xtask yocto crates`");
+    check(
+        "crates",
+        lacks,
+        "disagrees with Cargo.lock and `cargo tree`; run `cargo xtask yocto crates`",
+    );
 }

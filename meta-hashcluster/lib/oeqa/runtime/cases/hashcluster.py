@@ -14,7 +14,7 @@ class HashclusterTest(OERuntimeTestCase):
     """Runs on an image with controller, worker and client."""
 
     def succeed(self, command):
-        """What `command` prints on the device; fails with it where it fails."""
+        """Output of `command` on the device; a failing command fails the test."""
         status, output = self.target.run(command, timeout=READY_WITHIN_S)
         self.assertEqual(status, 0, msg=f"`{command}` gave {status}: {output}")
         return output

@@ -5,8 +5,8 @@ LIC_FILES_CHKSUM = "file://${COREBASE}/meta/files/common-licenses/LGPL-2.1-or-la
 INHIBIT_DEFAULT_DEPS = "1"
 DEPENDS = "virtual/cross-binutils"
 
-# Compilers find headers and libraries where the host has them. 
-# util-linux-flock is asked for by run-postinsts, which no image has in the end.
+# Compilers find headers and libraries where the host has them.
+# run-postinsts, which no final image has, requires util-linux-flock.
 PROVIDES += "\
     nativesdk-glibc-locale e2fsprogs libgcc libstd-rs libxcrypt \
     virtual/compilerlibs virtual/cross-c++ virtual/cross-cc virtual/crypt \
@@ -38,7 +38,7 @@ ALLOW_EMPTY:update-alternatives-host = "1"
 
 INHIBIT_PACKAGE_STRIP = "1"
 INHIBIT_SYSROOT_STRIP = "1"
-# Debian's own: stripped, in its folders, of its build flags.
+# Debian's files: stripped, in Debian's directories, with Debian's build flags.
 INSANE_SKIP:${PN} = "already-stripped ldflags libdir usrmerge"
 INSANE_SKIP:${PN}-e2fs = "already-stripped ldflags"
 INSANE_SKIP:e2fsprogs-e2fsck = "already-stripped ldflags"

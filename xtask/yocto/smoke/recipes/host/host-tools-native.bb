@@ -1,4 +1,4 @@
-SUMMARY = "What the build asks for, by the host's programs"
+SUMMARY = "Build tools, provided by the host's programs"
 LICENSE = "MIT"
 LIC_FILES_CHKSUM = "file://${COREBASE}/meta/files/common-licenses/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"
 
