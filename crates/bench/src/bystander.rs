@@ -1,10 +1,9 @@
 //! What a client that never reads costs another one: the p99 of its tasks, with and without.
 
 use crate::report::{Report, Target, median, us};
+use ipc_proto::Blob;
 use ipc_proto::codec::encode_frame;
-use ipc_proto::message::{ClientReply, ClientRequest, Hello, JobId};
-use ipc_proto::{Algorithm, Blob};
-use ipc_socket::Connection;
+use ipc_proto::message::{ClientIntro, ClientRequest, Hello, Role};
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -12,21 +11,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use test_kit::{Cluster, Options, client, client_role};
+use test_kit::{Cluster, MessageJob, Options};
 
 const ROUNDS: usize = 15;
 const BLOCK: usize = 1000;
-const JOB: JobId = JobId(0);
 
 pub(crate) fn run(report: &mut Report) {
     let cluster = Cluster::start(Options::default());
-    let mut connection = opened(&cluster);
-    let mut next = 0;
+    let mut job = MessageJob::on(&cluster);
     let mut ratios = Vec::new();
     for round in 0..=ROUNDS {
-        let alone = p99(&mut connection, &mut next);
+        let alone = p99(&mut job);
         let deaf = Deaf::start(&cluster);
-        let beside = p99(&mut connection, &mut next);
+        let beside = p99(&mut job);
         deaf.stop();
         if round > 0 {
             ratios.push(beside / alone);
@@ -40,26 +37,11 @@ pub(crate) fn run(report: &mut Report) {
     );
 }
 
-fn opened(cluster: &Cluster) -> Connection {
-    let mut connection = client(&cluster.client_socket());
-    let open =
-        ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 };
-    connection.sender.send(&open, &[]).expect("the controller lives");
-    let (reply, _) = connection.receiver.receive().expect("the controller lives");
-    assert!(matches!(reply, ClientReply::Opened { .. }));
-    connection
-}
-
-fn p99(connection: &mut Connection, next: &mut u64) -> f64 {
+fn p99(job: &mut MessageJob) -> f64 {
     let mut times: Vec<f64> = (0..BLOCK)
         .map(|_| {
-            let (lens, data) = (vec![0], Blob::default());
-            let task = ClientRequest::Messages { job: JOB, first: *next, lens, data };
-            *next += 1;
             let start = Instant::now();
-            connection.sender.send(&task, &[]).expect("the controller lives");
-            let (reply, _) = connection.receiver.receive().expect("the controller lives");
-            assert!(matches!(reply, ClientReply::Results { .. }));
+            job.round_trip();
             us(start.elapsed())
         })
         .collect();
@@ -77,7 +59,9 @@ impl Deaf {
     fn start(cluster: &Cluster) -> Self {
         let stream = UnixStream::connect(cluster.client_socket()).expect("the controller lives");
         let mut questions = Vec::new();
-        encode_frame(&Hello::new(client_role()), &mut questions).expect("it is short");
+        let role =
+            Role::Client(ClientIntro { software: "deaf".to_owned(), token: Blob::default() });
+        encode_frame(&Hello::new(role), &mut questions).expect("it is short");
         (&stream).write_all(&questions).expect("the controller lives");
         questions.clear();
         for _ in 0..1000 {

@@ -4,23 +4,17 @@
 //! side gains by several messages sharing a system call.
 
 use crate::report::{Report, Target, median, us};
-use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
-use ipc_proto::message::{ClientReply, ClientRequest, JobId, WorkerReply, WorkerRequest};
-use ipc_proto::{Algorithm, Blob};
-use ipc_socket::Connection;
-use test_kit::{Cluster, Options, client, cpu_time, worker_role};
+use test_kit::{Cluster, FakeWorker, MessageJob, Options, cpu_time};
 
 const ROUNDS: usize = 15;
 const BATCHES: usize = 2000;
 const FLEET: usize = 1000;
-const JOB: JobId = JobId(0);
 
 struct Fleet {
     cluster: Cluster,
-    workers: Vec<Connection>,
-    client: Connection,
-    next: u64,
-    turn: usize,
+    workers: Vec<FakeWorker>,
+    job: MessageJob,
+    next_worker: usize,
 }
 
 pub(crate) fn run(report: &mut Report) {
@@ -51,35 +45,23 @@ pub(crate) fn run(report: &mut Report) {
 impl Fleet {
     fn start(len: usize) -> Self {
         let cluster = Cluster::start(Options { workers: 0, ..Options::default() });
-        let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
-        let workers: Vec<Connection> = (0..len)
+        let workers: Vec<FakeWorker> = (0..len)
             .map(|i| {
-                let role = worker_role(&format!("w{i}"));
-                let mut worker = Connection::open(&endpoint, role).expect("room for a worker");
-                let credit = WorkerReply::Credit { batches: 1 };
-                worker.sender.send(&credit, &[]).expect("the controller lives");
+                let mut worker = FakeWorker::join(&cluster, &format!("w{i}"));
+                worker.give_credit(1);
                 worker
             })
             .collect();
         cluster.wait_ready(len);
-        let mut client = client(&cluster.client_socket());
-        let open = ClientRequest::Open {
-            job: JOB,
-            algorithm: Algorithm::Sha256,
-            weight: 1,
-            cross_check: 0,
-        };
-        client.sender.send(&open, &[]).expect("the controller lives");
-        let (opened, _) = client.receiver.receive::<ClientReply>().expect("the controller lives");
-        assert!(matches!(opened, ClientReply::Opened { .. }));
-        Self { cluster, workers, client, next: 0, turn: 0 }
+        let job = MessageJob::on(&cluster);
+        Self { cluster, workers, job, next_worker: 0 }
     }
 
-    /// The controller's CPU time a batch, in microseconds.
+    /// The controller's CPU time per batch, in microseconds.
     fn round(&mut self) -> f64 {
         // Workers that are silent for long are dropped.
         for worker in &mut self.workers {
-            worker.sender.send(&WorkerReply::Heartbeat, &[]).expect("the controller lives");
+            worker.beat();
         }
         let pid = self.cluster.controller.id();
         let _settled = self.cluster.status();
@@ -89,26 +71,12 @@ impl Fleet {
     }
 
     fn batch(&mut self) {
-        let (lens, data) = (vec![0], Blob::default());
-        let task = ClientRequest::Messages { job: JOB, first: self.next, lens, data };
-        self.client.sender.send(&task, &[]).expect("the controller lives");
-        self.next += 1;
+        self.job.send(1, 0);
         // Of equally loaded workers, the one that has waited longest is next.
-        let turn = self.turn;
-        self.turn = (turn + 1) % self.workers.len();
-        let worker = &mut self.workers[turn];
-        let (lease, attempt) = loop {
-            let (request, _) = worker.receiver.receive().expect("the controller lives");
-            if let WorkerRequest::Assign { lease, attempt, .. } = request {
-                break (lease, attempt);
-            }
-            assert_eq!(request, WorkerRequest::Heartbeat);
-        };
-        let outputs = Blob(vec![0; 32]);
-        let done =
-            WorkerReply::Done { lease, attempt, credit: 1, busy_us: 1, outputs, failures: vec![] };
-        worker.sender.send(&done, &[]).expect("the controller lives");
-        let (reply, _) = self.client.receiver.receive().expect("the controller lives");
-        assert!(matches!(reply, ClientReply::Results { .. }));
+        let i = self.next_worker;
+        self.next_worker = (i + 1) % self.workers.len();
+        let lease = self.workers[i].next_lease();
+        self.workers[i].finish(lease, 0);
+        self.job.receive();
     }
 }

@@ -1,15 +1,12 @@
 //! Many 64-byte messages, batched, end to end.
 
 use crate::report::{Report, Target, median};
-use ipc_proto::message::{ClientReply, ClientRequest, JobId};
-use ipc_proto::{Algorithm, Blob};
 use std::time::Instant;
-use test_kit::{Cluster, Options, client, cpu_time};
+use test_kit::{Cluster, MessageJob, Options, cpu_time};
 
 const ROUNDS: usize = 9;
 const ITEMS: u64 = 400_000;
 const ITEM_LEN: u32 = 64;
-const JOB: JobId = JobId(0);
 
 pub(crate) fn run(report: &mut Report) {
     let cluster = Cluster::start(Options::default());
@@ -38,32 +35,16 @@ fn cpu(cluster: &Cluster) -> f64 {
 }
 
 fn one_job(cluster: &Cluster) {
-    let mut connection = client(&cluster.client_socket());
-    let open =
-        ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 };
-    connection.sender.send(&open, &[]).expect("the controller lives");
-    let mut window = 0;
+    let mut job = MessageJob::on(cluster);
+    let frame = job.window(ITEM_LEN) / 4;
     let (mut sent, mut resolved) = (0, 0);
     while resolved < ITEMS {
-        while sent < ITEMS && sent + window / 4 <= resolved + window && window > 0 {
-            let len = (window / 4).min(ITEMS - sent);
-            let lens = vec![ITEM_LEN; usize::try_from(len).expect("a window")];
-            let data = Blob(vec![7; lens.len() * 64]);
-            let request = ClientRequest::Messages { job: JOB, first: sent, lens, data };
-            connection.sender.send(&request, &[]).expect("the controller lives");
-            sent += len;
+        let count = frame.min(ITEMS - sent);
+        if count > 0 && job.fits(count, ITEM_LEN) {
+            job.send(count, ITEM_LEN);
+            sent += count;
+        } else {
+            resolved = job.receive();
         }
-        let (reply, _) = connection.receiver.receive().expect("the controller lives");
-        if let ClientReply::Opened { window: opened, .. } = reply {
-            window = u64::from(opened.items);
-            continue;
-        }
-        let ClientReply::Results { runs, outputs, failures, .. } = reply else {
-            panic!("unexpected {reply:?}");
-        };
-        assert!(failures.is_empty());
-        let items: u64 = runs.iter().map(|run| u64::from(run.len)).sum();
-        assert_eq!(outputs.len() as u64, 32 * items);
-        resolved += items;
     }
 }

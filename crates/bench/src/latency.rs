@@ -6,9 +6,6 @@
 //! by the scheduler. The ping-pong on one core is shown beside it, without a target.
 
 use crate::report::{Report, Target, median, us};
-use ipc_proto::message::{ClientReply, ClientRequest, JobId};
-use ipc_proto::{Algorithm, Blob};
-use ipc_socket::Connection;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,16 +13,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use test_kit::{Cluster, Options, client};
+use test_kit::{Cluster, MessageJob, Options, until};
 
 const ROUNDS: usize = 40;
 const BLOCK: usize = 250;
-const JOB: JobId = JobId(0);
 
 pub(crate) fn run(report: &mut Report) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let cluster = Cluster::start(Options::default());
-    let mut ours = Ours::start(&cluster);
+    let mut ours = MessageJob::on(&cluster);
     let mut redis = Redis::start(dir.path());
     let mut raw = Raw::start(dir.path(), 1);
     let mut raw_here = Raw::start(dir.path(), 0);
@@ -36,7 +32,7 @@ pub(crate) fn run(report: &mut Report) {
     for round in 0..ROUNDS + 1 {
         let times = [
             block(|| raw.ping()),
-            block(|| ours.ping()),
+            block(|| ours.round_trip()),
             block(|| redis.ping()),
             block(|| raw_here.ping()),
         ];
@@ -133,36 +129,6 @@ pub(crate) fn echo(path: &str, core: &str) {
     while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
 }
 
-struct Ours {
-    connection: Connection,
-    next: u64,
-}
-
-impl Ours {
-    fn start(cluster: &Cluster) -> Self {
-        let mut connection = client(&cluster.client_socket());
-        let open = ClientRequest::Open {
-            job: JOB,
-            algorithm: Algorithm::Sha256,
-            weight: 1,
-            cross_check: 0,
-        };
-        connection.sender.send(&open, &[]).expect("the controller lives");
-        let (opened, _) = connection.receiver.receive().expect("the controller lives");
-        assert!(matches!(opened, ClientReply::Opened { .. }));
-        Self { connection, next: 0 }
-    }
-
-    fn ping(&mut self) {
-        let (lens, data) = (vec![0], Blob::default());
-        let task = ClientRequest::Messages { job: JOB, first: self.next, lens, data };
-        self.connection.sender.send(&task, &[]).expect("the controller lives");
-        let (reply, _) = self.connection.receiver.receive().expect("the controller lives");
-        assert!(matches!(reply, ClientReply::Results { .. }));
-        self.next += 1;
-    }
-}
-
 struct Redis {
     server: Child,
     worker: Child,
@@ -178,14 +144,7 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let stream = loop {
-            match UnixStream::connect(&path) {
-                Ok(stream) => break stream,
-                Err(error) => assert!(Instant::now() < deadline, "redis-server: {error}"),
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let stream = until("redis-server to listen", || UnixStream::connect(&path).ok());
         let own = std::env::current_exe().expect("our own path");
         let worker = Command::new(own).arg("redis-worker").arg(&path).spawn().expect("ourselves");
         Self { server, worker, stream: BufReader::new(stream) }

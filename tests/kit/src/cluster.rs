@@ -1,7 +1,8 @@
 //! A controller with workers in a directory of their own.
 
+use client::{Address, Client};
 use ipc_proto::endpoint::CLIENT_SOCKET;
-use ipc_proto::message::{ClientReply, ClientRequest, Status};
+use ipc_proto::message::Status;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::env;
@@ -9,10 +10,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
-/// How long workers may take to be ready, in milliseconds.
-const READY_TIMEOUT_MS: u32 = 20_000;
+/// The longest that workers may take to be ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The path of one of our binaries: in `$HASHCLUSTER_BIN_DIR`, else where cargo put ours.
 ///
@@ -158,16 +160,14 @@ impl Cluster {
         old.wait().expect("our own child");
     }
 
-    /// Waits until so many workers are ready.
+    /// Waits until this many workers are ready.
     ///
     /// # Panics
     /// If they are not in time.
     pub fn wait_ready(&self, workers: usize) {
         let workers = u32::try_from(workers).expect("a small number");
-        let timeout_ms = READY_TIMEOUT_MS;
-        let reply = self.ask(&ClientRequest::WaitReady { workers, timeout_ms });
-        let is_ready = matches!(reply, ClientReply::Ready { enough: true, .. });
-        assert!(is_ready, "workers are not ready: {reply:?}\n{}", self.logs());
+        let ready = self.client().wait_ready(workers, READY_TIMEOUT).expect("an answer");
+        assert!(ready.enough, "workers are not ready: {ready:?}\n{}", self.logs());
     }
 
     /// What the controller sees.
@@ -176,15 +176,25 @@ impl Cluster {
     /// If it does not answer.
     #[must_use]
     pub fn status(&self) -> Status {
-        let reply = self.ask(&ClientRequest::Status);
-        let ClientReply::Status(status) = reply else { panic!("not a status: {reply:?}") };
-        *status
+        self.client().status().expect("the controller answers")
     }
 
-    fn ask(&self, request: &ClientRequest) -> ClientReply {
-        let mut client = crate::client(&self.client_socket());
-        client.sender.send(request, &[]).expect("the controller is there");
-        client.receiver.receive().expect("the controller answers").0
+    /// A connection as a client.
+    ///
+    /// # Panics
+    /// If the controller does not take it.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::connect(&self.address()).expect("the controller is there")
+    }
+
+    /// The clients' address.
+    ///
+    /// # Panics
+    /// If the directory's path is too long for a socket.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        Address::unix(self.client_socket()).expect("a short path")
     }
 
     /// Everything the processes wrote.

@@ -4,17 +4,21 @@
 //! types twice then, only what names no type of the protocol can be used.
 
 mod cluster;
+mod controller;
 mod cpu;
 mod device;
 mod files;
-mod peer;
+mod messages;
 mod process;
 mod random;
+mod worker;
 
 pub use cluster::{Cluster, Options, bin};
+pub use controller::{DESCRIPTORS, FakeController, INLINE, Peer, Polled, welcome};
 pub use cpu::{Spent, cpu_time, run_timed};
 pub use device::Device;
 pub use files::{file, sparse_file, write_file, write_tree};
-pub use peer::{client, client_role, worker_role};
+pub use messages::MessageJob;
 pub use process::{DEADLINE, output, text, until};
 pub use random::{Random, pattern};
+pub use worker::{FakeWorker, HeldLease, worker_role};

@@ -1,15 +1,12 @@
 //! Cross-checks with real workers, and one that lies.
 
-use ipc_proto::Blob;
-use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
-use ipc_proto::message::{WorkerHealth, WorkerReply, WorkerRequest, WorkerStatus};
-use ipc_socket::{Connection, ReceiveError};
+use ipc_proto::message::{WorkerHealth, WorkerStatus};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
-use test_kit::{Cluster, Options, output, text, until, worker_role, write_file, write_tree};
+use test_kit::{Cluster, FakeWorker, Options, output, text, until, write_file, write_tree};
 
 /// Digests of everything below `dir`, as the usual tools print them.
 fn oracle(tool: &str, dir: &Path) -> String {
@@ -24,36 +21,17 @@ fn sorted(text: &str) -> Vec<&str> {
     lines
 }
 
-/// A connection of the worker called `liar`, ready for work.
-fn connect_liar(cluster: &Cluster) -> Connection {
-    let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
-    let mut worker = Connection::open(&endpoint, worker_role("liar")).unwrap();
-    worker.sender.send(&WorkerReply::Credit { batches: 4 }, &[]).unwrap();
-    worker
+/// The worker called `liar`, ready for work.
+fn join_liar(cluster: &Cluster) -> FakeWorker {
+    let mut liar = FakeWorker::join(cluster, "liar");
+    liar.give_credit(4);
+    liar
 }
 
-/// Gives a wrong digest for everything until `is_over`, or the controller is gone; how many batches
-/// it was given.
-fn lie(mut worker: Connection, is_over: impl Fn() -> bool) -> u64 {
-    let mut batches = 0;
-    worker.receiver.set_timeout(Some(Duration::from_millis(20))).unwrap();
-    loop {
-        let reply = match worker.receiver.receive::<WorkerRequest>() {
-            Ok((WorkerRequest::Assign { lease, attempt, work, .. }, _)) => {
-                batches += 1;
-                let outputs = Blob(vec![0xee; 32 * work.items_len()]);
-                let (credit, busy_us, failures) = (1, 100, vec![]);
-                WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures }
-            }
-            Ok(_) => continue,
-            Err(ReceiveError::TimedOut) if is_over() => return batches,
-            Err(ReceiveError::TimedOut) => WorkerReply::Heartbeat,
-            Err(_) => return batches,
-        };
-        if worker.sender.send(&reply, &[]).is_err() {
-            return batches;
-        }
-    }
+/// Gives a wrong digest for everything until `is_over`, or the controller is gone; returns the number
+/// of its batches.
+fn lie(liar: FakeWorker, is_over: impl Fn() -> bool) -> u64 {
+    liar.serve(0xee, Duration::from_millis(20), is_over)
 }
 
 #[test]
@@ -61,9 +39,9 @@ fn a_worker_that_lies_is_found_and_no_digest_of_it_comes_out_where_everything_is
     let dir = tempfile::tempdir().unwrap();
     let _ = write_tree(dir.path(), 400, 3000);
     let cluster = Cluster::start(Options::default());
-    let worker = connect_liar(&cluster);
+    let liar = join_liar(&cluster);
     cluster.wait_ready(3);
-    let liar = thread::spawn(|| lie(worker, || false));
+    let liar = thread::spawn(|| lie(liar, || false));
     let sum = output(
         cluster.hashctl().args(["sum", "-r", "--cross-check", "1/1", "."]).current_dir(dir.path()),
     );
@@ -82,14 +60,14 @@ fn a_worker_that_lies_is_found_and_no_digest_of_it_comes_out_where_everything_is
 /// Hashes everything in `dir`, all of it checked, beside a worker that lies, and holds it against the
 /// tool; how many batches the liar was given.
 fn sum_beside_a_liar(cluster: &Cluster, dir: &Path) -> u64 {
-    let worker = connect_liar(cluster);
+    let liar = join_liar(cluster);
     until("the liar to be there", || liar_row(cluster).map(drop));
     thread::scope(|scope| {
         let sum = scope.spawn(|| {
             let args = ["sum", "-r", "--cross-check", "1/1", "."];
             output(cluster.hashctl().args(args).current_dir(dir))
         });
-        let batches = lie(worker, || sum.is_finished());
+        let batches = lie(liar, || sum.is_finished());
         let sum = sum.join().unwrap();
         assert_eq!(sorted(&text(&sum.stdout)), sorted(&oracle("sha256sum", dir)));
         assert_eq!((sum.status.code(), text(&sum.stderr)), (Some(0), String::new()));

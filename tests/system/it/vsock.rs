@@ -1,7 +1,6 @@
 //! A controller behind a vsock device, and one that listens on vsock. VMs have tests of their own.
 
 use ipc_proto::endpoint::WORKER_SOCKET;
-use ipc_proto::message::{ClientReply, ClientRequest};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -68,13 +67,8 @@ fn a_worker_whose_vm_was_cut_off_dials_again_and_clients_are_told() {
     let (cluster, device) = start();
     let host = host_dir(&device);
     // One connection that asks again and again: those of others may be counted for a moment more.
-    let mut watcher = test_kit::client(&cluster.client_socket());
-    let mut clients = || {
-        watcher.sender.send(&ClientRequest::Status, &[]).unwrap();
-        let (reply, _) = watcher.receiver.receive().unwrap();
-        let ClientReply::Status(status) = reply else { panic!("not a status: {reply:?}") };
-        status.limits.clients
-    };
+    let mut watcher = cluster.client();
+    let mut clients = || watcher.status().unwrap().limits.clients;
     until("nobody else", || (clients() == 1).then_some(()));
     let mut waiting = hashctl(host.path())
         .args(["status", "--ready", "2"])

@@ -1,15 +1,16 @@
 //! A controller, and a worker if wanted, as processes of this host.
 
 use super::kept::{Kept, Scratch};
-use ipc_proto::endpoint::{CLIENT_SOCKET, Endpoint, WORKER_SOCKET};
-use ipc_proto::message::{ClientReply, ClientRequest};
+use client::{Address, Client};
+use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
 use std::fs::File;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use test_kit::{bin, client};
+use std::time::Duration;
+use test_kit::bin;
 
-/// How long a worker may take to be ready, in milliseconds.
-const READY_TIMEOUT_MS: u32 = 20_000;
+/// The longest that a worker may take to be ready.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What runs a program outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +66,9 @@ impl<'a> Outside<'a> {
         words.extend(["--threads", "1", "--name", "worker1", "--runtime-dir"].map(str::to_owned));
         words.push(text(&outside.dir));
         let worker = Kept::start(Kept::tied(&words).stderr(log(&outside.dir, "worker")));
-        let mut asker = client(&outside.dir.join(CLIENT_SOCKET));
-        let request = ClientRequest::WaitReady { workers: 1, timeout_ms: READY_TIMEOUT_MS };
-        asker.sender.send(&request, &[]).expect("the controller lives");
-        let (reply, _) = asker.receiver.receive().expect("the controller lives");
-        let is_ready = matches!(reply, ClientReply::Ready { enough: true, .. });
-        assert!(is_ready, "no worker: {reply:?}\n{}", logs(&outside.dir));
+        let mut client = Client::connect(&outside.clients()).expect("the controller lives");
+        let ready = client.wait_ready(1, READY_TIMEOUT).expect("the controller lives");
+        assert!(ready.enough, "no worker: {ready:?}\n{}", logs(&outside.dir));
         Self { _worker: Some(worker), ..outside }
     }
 
@@ -82,8 +80,8 @@ impl<'a> Outside<'a> {
         Endpoint::Unix(self.dir.join(WORKER_SOCKET))
     }
 
-    pub(super) fn client_endpoint(&self) -> Endpoint {
-        Endpoint::Unix(self.dir.join(CLIENT_SOCKET))
+    pub(super) fn clients(&self) -> Address {
+        Address::in_dir(&self.dir).expect("a short path")
     }
 }
 

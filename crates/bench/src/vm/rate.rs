@@ -10,14 +10,13 @@ use super::median_ratio;
 use super::outside::{Outside, Runner};
 use super::vms::{Accel, Vms};
 use crate::report::{Report, median};
-use ipc_proto::message::{ClientReply, ClientRequest, Role};
-use ipc_proto::{Algorithm, endpoint::Endpoint};
-use ipc_socket::Connection;
+use client::{Address, Client};
+use ipc_proto::Algorithm;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
-use test_kit::{bin, client_role, write_file};
+use test_kit::{bin, write_file};
 
 const ROUNDS: usize = 7;
 const FILE: &str = "data";
@@ -65,14 +64,14 @@ pub(super) fn measure(report: &mut Report, scratch: &Scratch, vms: &Vms<'_>, dat
     let native = Outside::with_worker(scratch, "rate-native", Runner::Native);
     let translated = (vms.accel() == Accel::Tcg)
         .then(|| Outside::with_worker(scratch, "rate-translated", Runner::Translated));
-    report.note(&format!("kernels, VM: {}", backends(&vms.client_endpoint(), vms.client_role())));
+    report.note(&format!("kernels, VM: {}", backends(&vms.clients())));
     let outside: Vec<(&'static str, &Outside<'_>)> = translated
         .iter()
         .map(|outside| (Runner::Translated.name(), outside))
         .chain([(Runner::Native.name(), &native)])
         .collect();
     for (name, outside) in &outside {
-        let backends = backends(&outside.client_endpoint(), client_role());
+        let backends = backends(&outside.clients());
         report.note(&format!("kernels, {name}: {backends}"));
     }
     for algorithm in ["sha256", "blake3"] {
@@ -121,11 +120,9 @@ fn sum(runtime_dir: &Path, dir: &Path, algorithm: &str) -> (f64, Vec<u8>) {
 }
 
 /// What the worker has chosen for the algorithms that are measured.
-fn backends(endpoint: &Endpoint, role: Role) -> String {
-    let mut asker = Connection::open(endpoint, role).expect("the controller lives");
-    asker.sender.send(&ClientRequest::Status, &[]).expect("the controller lives");
-    let (reply, _) = asker.receiver.receive().expect("the controller lives");
-    let ClientReply::Status(status) = reply else { panic!("not a status: {reply:?}") };
+fn backends(address: &Address) -> String {
+    let mut client = Client::connect(address).expect("the controller lives");
+    let status = client.status().expect("the controller lives");
     let chosen = status.workers.first().expect("it has a worker").backends.iter();
     let measured = [Algorithm::Sha256, Algorithm::Blake3];
     let chosen = chosen.filter(|backend| measured.contains(&backend.algorithm));

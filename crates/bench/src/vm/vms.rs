@@ -3,9 +3,8 @@
 
 use super::host::Host;
 use super::kept::{Kept, Scratch};
-use ipc_proto::Blob;
+use client::Address;
 use ipc_proto::endpoint::Endpoint;
-use ipc_proto::message::{ClientIntro, Role};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::marker::PhantomData;
@@ -15,9 +14,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 use test_kit::bin;
 
-/// The controller's ports inside its VM.
+/// The workers' port inside the controller's VM.
 const WORKER_PORT: u32 = 5000;
-const CLIENT_PORT: u32 = 5001;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accel {
@@ -114,22 +112,12 @@ impl<'a> Vms<'a> {
     }
 
     pub(super) fn worker_endpoint(&self) -> Endpoint {
-        self.endpoint(WORKER_PORT)
+        Endpoint::VsockUnix { path: self.run_dir.join("controller.vsock"), port: WORKER_PORT }
     }
 
-    pub(super) fn client_endpoint(&self) -> Endpoint {
-        self.endpoint(CLIENT_PORT)
-    }
-
-    fn endpoint(&self, port: u32) -> Endpoint {
-        Endpoint::VsockUnix { path: self.run_dir.join("controller.vsock"), port }
-    }
-
-    /// A client that knows the cluster's token.
-    pub(super) fn client_role(&self) -> Role {
-        let token = fs::read(self.run_dir.join("client.token")).expect("the cluster's token");
-        let token = Blob::from(token.trim_ascii_end());
-        Role::Client(ClientIntro { software: "bench".to_owned(), token })
+    /// The clients' address, with the cluster's token.
+    pub(super) fn clients(&self) -> Address {
+        Address::in_dir(&self.run_dir).expect("the run directory of a cluster")
     }
 }
 

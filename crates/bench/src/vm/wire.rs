@@ -9,30 +9,24 @@ use super::median_ratio;
 use super::outside::{Outside, Runner};
 use super::vms::{Accel, Vms};
 use crate::report::{Report, median, us};
+use client::Address;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::limits::{HEARTBEAT_INTERVAL, INLINE_LEN_MAX};
-use ipc_proto::message::{
-    ClientReply, ClientRequest, JobId, Role, Window, WorkerReply, WorkerRequest,
-};
-use ipc_proto::{Algorithm, Blob};
-use ipc_socket::{Connection, ReceiveError};
 use std::thread;
 use std::time::{Duration, Instant};
-use test_kit::{client_role, worker_role};
+use test_kit::{FakeWorker, MessageJob};
 
 const BEAT_ROUNDS: usize = 20;
 const BLOCK: usize = 200;
 
 const FLOW_ROUNDS: usize = 7;
 const FRAMES: u64 = 64;
-const JOB: JobId = JobId(0);
 
 /// One way to a controller.
 struct Way {
     name: String,
     workers: Endpoint,
-    clients: Endpoint,
-    client: Role,
+    clients: Address,
 }
 
 pub(super) fn measure(report: &mut Report, scratch: &Scratch, vms: &Vms<'_>) {
@@ -44,17 +38,12 @@ pub(super) fn measure(report: &mut Report, scratch: &Scratch, vms: &Vms<'_>) {
         .iter()
         .map(|&r| (r, Outside::controller(scratch, &format!("wire-{}", r.name()), r)))
         .collect();
-    let mut ways = vec![Way {
-        name: "VM".to_owned(),
-        workers: vms.worker_endpoint(),
-        clients: vms.client_endpoint(),
-        client: vms.client_role(),
-    }];
+    let mut ways =
+        vec![Way { name: "VM".to_owned(), workers: vms.worker_endpoint(), clients: vms.clients() }];
     ways.extend(outside.iter().map(|(runner, outside)| Way {
         name: format!("Unix socket, {} controller", runner.name()),
         workers: outside.worker_endpoint(),
-        clients: outside.client_endpoint(),
-        client: client_role(),
+        clients: outside.clients(),
     }));
     let beats = rounds(&ways, BEAT_ROUNDS, Beat::start, Beat::block);
     tell(report, &ways, &beats, "heartbeat and its echo, p50", "us");
@@ -96,11 +85,11 @@ fn tell(report: &mut Report, ways: &[Way], figures: &[Vec<f64>], what: &str, uni
 }
 
 /// A worker that is ready for nothing.
-struct Beat(Connection);
+struct Beat(FakeWorker);
 
 impl Beat {
     fn start(way: &Way) -> Self {
-        Self(worker(way, "beat"))
+        Self(FakeWorker::connect(&way.workers, "beat"))
     }
 
     /// The p50 of one block, in microseconds.
@@ -108,10 +97,8 @@ impl Beat {
         let mut times: Vec<Duration> = (0..BLOCK)
             .map(|_| {
                 let start = Instant::now();
-                self.0.sender.send(&WorkerReply::Heartbeat, &[]).expect("the controller lives");
-                let (echo, _) =
-                    self.0.receiver.receive::<WorkerRequest>().expect("the controller lives");
-                assert_eq!(echo, WorkerRequest::Heartbeat);
+                self.0.beat();
+                self.0.await_beat();
                 start.elapsed()
             })
             .collect();
@@ -121,94 +108,31 @@ impl Beat {
 }
 
 /// A client with an open job, and a worker that answers at once.
-struct Flow {
-    client: Connection,
-    window: Window,
-    next: u64,
-}
+struct Flow(MessageJob);
 
 impl Flow {
     fn start(way: &Way) -> Self {
-        let mut sink = worker(way, "sink");
-        sink.receiver.set_timeout(Some(HEARTBEAT_INTERVAL)).expect("an open socket");
-        sink.sender.send(&WorkerReply::Credit { batches: 8 }, &[]).expect("the controller lives");
+        let mut sink = FakeWorker::connect(&way.workers, "sink");
+        sink.give_credit(8);
         // It ends with its connection.
-        thread::spawn(move || answer(&mut sink));
-        let mut client =
-            Connection::open(&way.clients, way.client.clone()).expect("the controller lives");
-        let open = ClientRequest::Open {
-            job: JOB,
-            algorithm: Algorithm::Sha256,
-            weight: 1,
-            cross_check: 0,
-        };
-        client.sender.send(&open, &[]).expect("the controller lives");
-        let (reply, _) = client.receiver.receive().expect("the controller lives");
-        let ClientReply::Opened { window, .. } = reply else { panic!("unexpected {reply:?}") };
-        Self { client, window, next: 0 }
+        thread::spawn(move || sink.serve(0, HEARTBEAT_INTERVAL, || false));
+        Self(MessageJob::open(&way.clients))
     }
 
-    /// MB a second.
+    /// MB per second.
     fn block(&mut self) -> f64 {
-        let (first, end) = (self.next, self.next + FRAMES);
-        let mut resolved = first;
+        let len = u32::try_from(INLINE_LEN_MAX).expect("half a MiB");
         let start = Instant::now();
-        while resolved < end {
-            while self.next < end && self.has_room(self.next - resolved) {
-                let lens = vec![u32::try_from(INLINE_LEN_MAX).expect("half a MiB")];
-                let data = Blob(vec![7; INLINE_LEN_MAX]);
-                let request = ClientRequest::Messages { job: JOB, first: self.next, lens, data };
-                self.client.sender.send(&request, &[]).expect("the controller lives");
-                self.next += 1;
+        let (first, mut sent) = (self.0.resolved(), 0);
+        while self.0.resolved() < first + FRAMES {
+            if sent < FRAMES && self.0.fits(1, len) {
+                self.0.send(1, len);
+                sent += 1;
+            } else {
+                self.0.receive();
             }
-            let (reply, _) = self.client.receiver.receive().expect("the controller lives");
-            if let ClientReply::Window { window, .. } = reply {
-                self.window = window;
-                continue;
-            }
-            let ClientReply::Results { runs, failures, .. } = reply else {
-                panic!("unexpected {reply:?}")
-            };
-            assert!(failures.is_empty(), "{failures:?}");
-            resolved += runs.iter().map(|run| u64::from(run.len)).sum::<u64>();
         }
         let bytes = FRAMES * INLINE_LEN_MAX as u64;
         bytes as f64 / start.elapsed().as_secs_f64() / 1e6
-    }
-
-    /// Whether another frame may follow `unresolved` ones.
-    fn has_room(&self, unresolved: u64) -> bool {
-        let frames = unresolved + 1;
-        frames <= u64::from(self.window.items)
-            && frames * INLINE_LEN_MAX as u64 <= self.window.bytes
-    }
-}
-
-fn worker(way: &Way, name: &str) -> Connection {
-    Connection::open(&way.workers, worker_role(name))
-        .unwrap_or_else(|error| panic!("{}: {error}", way.name))
-}
-
-fn answer(sink: &mut Connection) {
-    loop {
-        let reply = match sink.receiver.receive() {
-            Ok((WorkerRequest::Assign { lease, attempt, work, .. }, _)) => {
-                let outputs = Blob(vec![0; 32 * work.items_len()]);
-                WorkerReply::Done {
-                    lease,
-                    attempt,
-                    credit: 1,
-                    busy_us: 1,
-                    outputs,
-                    failures: vec![],
-                }
-            }
-            Ok(_) => continue,
-            Err(ReceiveError::TimedOut) => WorkerReply::Heartbeat,
-            Err(_) => return,
-        };
-        if sink.sender.send(&reply, &[]).is_err() {
-            return;
-        }
     }
 }

@@ -1,0 +1,149 @@
+//! A worker made by hand: it takes leases and hashes nothing.
+
+use crate::{Cluster, DEADLINE};
+use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
+use ipc_proto::message::{Backend, LeaseId, Planes, Role, WorkerIntro, WorkerReply, WorkerRequest};
+use ipc_proto::{Algorithm, Blob};
+use ipc_socket::{Connection, ReceiveError};
+use std::time::Duration;
+
+/// The role of a worker made by hand, which takes every algorithm.
+#[must_use]
+pub fn worker_role(name: &str) -> Role {
+    let backend = |algorithm| Backend { algorithm, backend: "test".to_owned(), lanes: 1 };
+    Role::Worker(WorkerIntro {
+        name: name.to_owned(),
+        software: "test".to_owned(),
+        image: String::new(),
+        pid: 1,
+        threads: 1,
+        memory_bytes: 0,
+        backends: Algorithm::ALL.map(backend).to_vec(),
+        planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
+        reading: "test".to_owned(),
+    })
+}
+
+/// A connection to a controller as one of its workers.
+#[derive(Debug)]
+pub struct FakeWorker(Connection);
+
+/// A batch that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldLease {
+    lease: LeaseId,
+    attempt: u32,
+    items: usize,
+}
+
+impl FakeWorker {
+    /// Connects to the workers' socket at `endpoint`.
+    ///
+    /// # Panics
+    /// If the controller does not take it.
+    #[must_use]
+    pub fn connect(endpoint: &Endpoint, name: &str) -> Self {
+        let opened = Connection::open(endpoint, worker_role(name));
+        let opened = opened.unwrap_or_else(|error| panic!("worker {name} at {endpoint}: {error}"));
+        opened.receiver.set_timeout(Some(DEADLINE)).expect("an open socket");
+        Self(opened)
+    }
+
+    /// Connects to `cluster`.
+    ///
+    /// # Panics
+    /// If the controller does not take it.
+    #[must_use]
+    pub fn join(cluster: &Cluster, name: &str) -> Self {
+        Self::connect(&Endpoint::Unix(cluster.dir().join(WORKER_SOCKET)), name)
+    }
+
+    /// Asks for `batches` more.
+    ///
+    /// # Panics
+    /// If the controller is gone.
+    pub fn give_credit(&mut self, batches: u16) {
+        self.send(&WorkerReply::Credit { batches });
+    }
+
+    /// Shows the controller that it is alive.
+    ///
+    /// # Panics
+    /// If the controller is gone.
+    pub fn beat(&mut self) {
+        self.send(&WorkerReply::Heartbeat);
+    }
+
+    /// Waits for the controller's echo of a heartbeat.
+    ///
+    /// # Panics
+    /// If something else comes.
+    pub fn await_beat(&mut self) {
+        let (request, _) = self.0.receiver.receive::<WorkerRequest>().expect("an echo in time");
+        assert_eq!(request, WorkerRequest::Heartbeat);
+    }
+
+    /// The next batch; echoes of heartbeats are skipped.
+    ///
+    /// # Panics
+    /// If something else comes.
+    pub fn next_lease(&mut self) -> HeldLease {
+        loop {
+            let (request, _) = self.0.receiver.receive().expect("a batch in time");
+            match held(&request) {
+                Some(lease) => return lease,
+                None => assert_eq!(request, WorkerRequest::Heartbeat),
+            }
+        }
+    }
+
+    /// Answers a batch of SHA-256 with digests of equal bytes `fill`, and asks for one more.
+    ///
+    /// # Panics
+    /// If the controller is gone.
+    pub fn finish(&mut self, lease: HeldLease, fill: u8) {
+        self.send(&done(lease, fill));
+    }
+
+    /// Answers every batch of SHA-256 with digests of equal bytes `fill` until `is_over`, which is
+    /// asked whenever nothing came for a pause, or until the controller is gone; returns the number
+    /// of batches.
+    ///
+    /// # Panics
+    /// If the pause is zero.
+    pub fn serve(mut self, fill: u8, pause: Duration, is_over: impl Fn() -> bool) -> u64 {
+        let mut batches = 0;
+        self.0.receiver.set_timeout(Some(pause)).expect("a pause that is not zero");
+        loop {
+            let reply = match self.0.receiver.receive::<WorkerRequest>() {
+                Ok((request, _)) => match held(&request) {
+                    Some(lease) => {
+                        batches += 1;
+                        done(lease, fill)
+                    }
+                    None => continue,
+                },
+                Err(ReceiveError::TimedOut) if is_over() => return batches,
+                Err(ReceiveError::TimedOut) => WorkerReply::Heartbeat,
+                Err(_) => return batches,
+            };
+            if self.0.sender.send(&reply, &[]).is_err() {
+                return batches;
+            }
+        }
+    }
+
+    fn send(&mut self, reply: &WorkerReply) {
+        self.0.sender.send(reply, &[]).expect("the controller lives");
+    }
+}
+
+fn held(request: &WorkerRequest) -> Option<HeldLease> {
+    let WorkerRequest::Assign { lease, attempt, work, .. } = request else { return None };
+    Some(HeldLease { lease: *lease, attempt: *attempt, items: work.items_len() })
+}
+
+fn done(HeldLease { lease, attempt, items }: HeldLease, fill: u8) -> WorkerReply {
+    let outputs = Blob(vec![fill; Algorithm::Sha256.digest_len() * items]);
+    WorkerReply::Done { lease, attempt, credit: 1, busy_us: 100, outputs, failures: vec![] }
+}
