@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// When something that takes several waits has to be done.
+/// Deadline of an operation that takes several waits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Instant);
 
@@ -11,7 +11,7 @@ impl Deadline {
         Self(Instant::now() + limit)
     }
 
-    /// The time that is left; `None` when it has passed.
+    /// Remaining time; `None` once the deadline has expired.
     pub(crate) fn left(self) -> Option<Duration> {
         self.0.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }

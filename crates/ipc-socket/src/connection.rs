@@ -14,26 +14,26 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
-/// How often, and how far apart, a frame whose descriptors do not fit the kernel's count of
-/// descriptors on their way is tried again.
+/// Number and spacing of retries for a frame whose descriptors exceed the kernel's limit of
+/// descriptors in flight.
 const TOO_MANY_REFS_RETRIES: u32 = 2_000;
 const TOO_MANY_REFS_PAUSE: Duration = Duration::from_millis(5);
 
-/// Why there is no connection.
+/// Failure to connect.
 #[derive(Debug)]
 pub enum ConnectError {
     /// The socket cannot be reached, or the peer went away.
     Io(io::Error),
-    /// What leads to the controller's VM does not.
+    /// The vsock device does not lead to the controller.
     Wire(WireError),
     /// The controller refused.
     Refused {
-        /// Why, for a program.
+        /// Reason for programs.
         reason: RefuseReason,
-        /// Why, for a person.
+        /// Reason for people.
         text: String,
     },
-    /// What answered does not speak the protocol.
+    /// The answer violates the protocol.
     Protocol(InboxError),
 }
 
@@ -59,16 +59,16 @@ impl From<DialError> for ConnectError {
     }
 }
 
-/// Why no message came.
+/// Failure to receive a message.
 #[derive(Debug)]
 pub enum ReceiveError {
     /// The peer closed the connection.
     Closed,
-    /// The time limit set on the socket passed.
+    /// The read timeout of the socket expired.
     TimedOut,
-    /// The system's error.
+    /// An error of the operating system.
     Io(io::Error),
-    /// The peer broke the protocol.
+    /// The peer violated the protocol.
     Protocol(InboxError),
 }
 
@@ -85,7 +85,7 @@ impl fmt::Display for ReceiveError {
 
 impl std::error::Error for ReceiveError {}
 
-/// The sending half; senders in several threads take turns by a lock of their own.
+/// The sending half; several threads need a lock around it.
 #[derive(Debug)]
 pub struct Sender {
     socket: Socket,
@@ -103,11 +103,11 @@ pub struct Receiver {
 /// An open connection to a controller.
 #[derive(Debug)]
 pub struct Connection {
-    /// Sends.
+    /// The sending half.
     pub sender: Sender,
-    /// Receives.
+    /// The receiving half.
     pub receiver: Receiver,
-    /// What the controller said of itself; it offers no plane that this connection has not.
+    /// The controller's introduction, without planes that this connection cannot carry.
     pub welcome: Welcome,
 }
 
@@ -122,7 +122,7 @@ impl Connection {
         let twin = socket.try_clone().map_err(ConnectError::Io)?;
         let mut sender = Sender { socket: twin, frame: Vec::new() };
         let mut receiver = Receiver { socket, inbox: Inbox::new(), scratch: Scratch::default() };
-        // A controller that is full refuses before it reads, so a failed send still has an answer.
+        // A full controller refuses before it reads, so there may be an answer although the send failed.
         let sent = sender.send(&Hello::new(role), &[]);
         let mut welcome = match receiver.receive::<HelloReply>() {
             Ok((HelloReply::Welcome(welcome), _)) => welcome,
@@ -149,8 +149,8 @@ impl Sender {
     /// Sends one message whole, with its descriptors.
     ///
     /// # Errors
-    /// As sendmsg(2), or `InvalidInput` for a message that is too long, or with descriptors on a
-    /// connection that carries none.
+    /// As sendmsg(2); `InvalidInput` for a message that is too long, or that has descriptors on a
+    /// connection that cannot carry them.
     pub fn send<M: Message>(
         &mut self,
         message: &M,
@@ -158,7 +158,7 @@ impl Sender {
     ) -> io::Result<()> {
         debug_assert_eq!(message.descriptors_len(), descriptors.len());
         if !descriptors.is_empty() && !self.socket.is_local() {
-            let text = "descriptors do not pass over vsock";
+            let text = "descriptors cannot be passed over vsock";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         self.frame.clear();
@@ -221,7 +221,7 @@ impl Receiver {
         }
     }
 
-    /// A message that has arrived already, without asking the socket.
+    /// The next message that has already arrived; does not read from the socket.
     ///
     /// # Errors
     /// [`ReceiveError::Protocol`].

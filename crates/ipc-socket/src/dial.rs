@@ -1,12 +1,12 @@
-//! Connecting to an endpoint. Over vsock that is two lines before the protocol, and a time limit
-//! for everything: a dial made while the VM boots may never be answered.
+//! Connecting to an endpoint. Over vsock two lines precede the protocol, and everything has a
+//! timeout: a dial made while the VM boots may never be answered.
 //!
 //! ```text
 //! us      CONNECT 5001\n
 //! device  OK 1073741824\n
 //! ```
 //!
-//! Invariant: not a byte behind the device's line is read, as it belongs to the protocol.
+//! Invariant: no byte after the device's line is read, as it belongs to the protocol.
 
 use crate::clock::Deadline;
 use crate::socket::Socket;
@@ -27,14 +27,14 @@ use std::path::Path;
 /// Longest answer of a device, its newline included: `OK` and a number of 32 bits are 14 bytes.
 const ANSWER_LEN_MAX: usize = 32;
 
-/// Why a vsock device does not lead to the controller.
+/// Failure of a vsock device to reach the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WireError {
     /// Nothing happened in [`DIAL_TIMEOUT`].
     Silent,
     /// The device closed the connection, as it does if nobody listens on the port.
     Closed,
-    /// Anything but `OK` and a number.
+    /// An answer other than `OK` and a number.
     Rubbish {
         /// The start of it.
         answer: Vec<u8>,
@@ -47,9 +47,11 @@ impl fmt::Display for WireError {
             Self::Silent => {
                 write!(f, "the VM does not answer in {} seconds", DIAL_TIMEOUT.as_secs())
             }
-            Self::Closed => f.write_str("the VM is not up, or nobody in it listens on this port"),
+            Self::Closed => {
+                f.write_str("the VM is not up, or no program in it listens on this port")
+            }
             Self::Rubbish { answer } => {
-                write!(f, "no vsock device: it answers \"{}\"", answer.escape_ascii())
+                write!(f, "not a vsock device: it answered \"{}\"", answer.escape_ascii())
             }
         }
     }
@@ -57,7 +59,7 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// Why there is no socket.
+/// Failure to dial.
 #[derive(Debug)]
 pub(crate) enum DialError {
     Io(io::Error),
@@ -82,7 +84,7 @@ impl From<WireError> for DialError {
     }
 }
 
-/// A socket that leads to the protocol at `endpoint`.
+/// Connects to `endpoint`; the protocol starts at the socket's next byte.
 pub(crate) fn dial(endpoint: &Endpoint) -> Result<Socket, DialError> {
     let deadline = Deadline::after(DIAL_TIMEOUT);
     let (socket, port) = match endpoint {
@@ -96,7 +98,7 @@ pub(crate) fn dial(endpoint: &Endpoint) -> Result<Socket, DialError> {
     Ok(socket)
 }
 
-/// Connects to a port of a VM or, as CID 2, of the host; the socket does not wait.
+/// Connects to a port of a VM or, with CID 2, of the host; the socket is non-blocking.
 fn reach_cid(cid: u32, port: u32, deadline: Deadline) -> Result<Socket, DialError> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = Socket::far(socket(AddressFamily::Vsock, SockType::Stream, flags, None)?);
@@ -114,8 +116,8 @@ fn reach_cid(cid: u32, port: u32, deadline: Deadline) -> Result<Socket, DialErro
     Ok(socket)
 }
 
-/// Connects to the socket of a device; the socket does not wait from then on. A queue that is full
-/// cannot be polled for, so its time limit is the socket's own.
+/// Connects to the socket of a device, non-blocking from then on. A full accept queue cannot be
+/// polled for, so its timeout is the socket's own.
 fn reach_device(path: &Path) -> Result<Socket, DialError> {
     let address = UnixAddr::new(path)?;
     let flags = SockFlag::SOCK_CLOEXEC;
@@ -134,7 +136,7 @@ fn reach_device(path: &Path) -> Result<Socket, DialError> {
     Ok(socket)
 }
 
-/// Asks the device for `port`, and reads its answer byte by byte.
+/// Requests `port` from the device, and reads its answer byte by byte.
 fn ask(socket: &Socket, port: u32, deadline: Deadline) -> Result<(), DialError> {
     let line = format!("CONNECT {port}\n");
     let mut sent = 0;

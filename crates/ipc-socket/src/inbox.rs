@@ -2,9 +2,9 @@
 //!
 //! Linux delivers the descriptors of a frame no later than its first byte, possibly in one
 //! `recvmsg` with the end of the frame before it. So descriptors queue in order of arrival, each
-//! with the position of the stream that was reached then, and a message takes as many as it
-//! declares. Invariants: descriptors that no message can claim any more are an error at once, and
-//! at most [`PENDING_MAX`] wait.
+//! with the stream position reached at that time, and a message takes as many as it declares.
+//! Invariants: descriptors that no message can claim any more are an error at once, and at most
+//! [`PENDING_MAX`] are queued.
 
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::{Decoder, FrameError};
@@ -17,14 +17,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::sys::{self, Received};
 
-/// Most descriptors that wait for their message: those of a frame that is not whole yet, and of
-/// one more that is.
+/// Limit of descriptors that wait for their message: those of one incomplete frame and of one
+/// complete frame.
 const PENDING_MAX: usize = 2 * FRAME_DESCRIPTORS_MAX;
 
-/// Bytes asked of the socket at once: a frame of most sizes, and the default socket buffer.
+/// Bytes per `recvmsg`: most frames, and the default socket buffer.
 const RECEIVE_LEN: usize = 256 << 10;
 
-/// Memory for one `recvmsg` at a time; connections that are read in turns share one.
+/// Memory for one `recvmsg` at a time; connections that are read in turn share one.
 pub struct Scratch {
     bytes: Box<[u8]>,
     descriptors: Vec<OwnedFd>,
@@ -43,7 +43,7 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// How many bytes one [`Inbox::receive`] asks for.
+    /// Bytes that one [`Inbox::receive`] requests.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -51,26 +51,26 @@ impl Scratch {
     }
 }
 
-/// Why nothing more can be taken from a peer. Its fault, unless [`InboxError::Truncated`].
+/// End of a peer's stream by an error: the peer's fault, except [`InboxError::Truncated`].
 #[derive(Debug)]
 pub enum InboxError {
-    /// A frame breaks its limits.
+    /// A frame exceeds its limits.
     Frame(FrameError),
-    /// A body is no message.
+    /// A body is not a valid message.
     Codec(CodecError),
     /// A message came without all of its descriptors.
     DescriptorsMissing {
-        /// How many it declares.
+        /// Number that it declares.
         want: usize,
-        /// How many there are.
+        /// Number that arrived.
         got: usize,
     },
-    /// Descriptors came that no message claims.
+    /// Descriptors arrived that no message claims.
     DescriptorsUnclaimed {
-        /// How many.
+        /// Their number.
         count: usize,
     },
-    /// Descriptors were lost because this process may hold no more.
+    /// Descriptors were lost because this process has reached its limit of open files.
     Truncated,
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for InboxError {
 
 impl std::error::Error for InboxError {}
 
-/// What has arrived on one connection and is not handed out yet.
+/// Bytes and descriptors of one connection that have arrived but were not returned yet.
 #[derive(Debug, Default)]
 pub struct Inbox {
     decoder: Decoder,
@@ -105,7 +105,7 @@ pub struct Inbox {
 #[derive(Debug)]
 struct Pending {
     descriptor: OwnedFd,
-    /// Position of the stream after the `recvmsg` that brought it: its frame starts before.
+    /// Stream position after the `recvmsg` that received it: its frame starts before.
     before: u64,
 }
 
@@ -138,7 +138,7 @@ impl Inbox {
     /// The body of the next whole frame, which carries no descriptors: the handshake's.
     ///
     /// # Errors
-    /// See [`InboxError`]; the connection is of no more use.
+    /// See [`InboxError`]; the connection cannot be used any more.
     pub fn next_body(&mut self) -> Result<Option<Vec<u8>>, InboxError> {
         self.refuse_excess()?;
         let body = self.decoder.next_body().map_err(InboxError::Frame)?.map(<[u8]>::to_vec);
@@ -149,7 +149,7 @@ impl Inbox {
     /// The next whole message, with its descriptors.
     ///
     /// # Errors
-    /// See [`InboxError`]; the connection is of no more use.
+    /// See [`InboxError`]; the connection cannot be used any more.
     pub fn next_message<M: Message>(&mut self) -> Result<Option<(M, Vec<OwnedFd>)>, InboxError> {
         self.refuse_excess()?;
         let Some(body) = self.decoder.next_body().map_err(InboxError::Frame)? else {
@@ -165,7 +165,7 @@ impl Inbox {
         Ok(Some((message, descriptors)))
     }
 
-    /// How many bytes wait for the rest of their frame.
+    /// Bytes of an incomplete frame.
     #[must_use]
     pub fn pending_len(&self) -> usize {
         self.decoder.pending_len()
@@ -187,8 +187,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// A descriptor whose frame starts before the position up to which frames were handed out
-    /// belonged to one of them, and was not claimed.
+    /// Fails on a descriptor of a frame that was already returned: no message claimed it.
     fn refuse_unclaimed(&self) -> Result<(), InboxError> {
         let position = self.decoder.position();
         let count = self.pending.iter().take_while(|pending| pending.before <= position).count();

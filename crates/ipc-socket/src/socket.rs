@@ -1,8 +1,7 @@
 //! Stream sockets of both families, connected and listening.
 //!
-//! A connected one is held as the standard library's `UnixStream`, also when it is `AF_VSOCK`: what
-//! is asked of it here (shut down, time limits, a second handle) are calls on a descriptor that do
-//! not care for the family.
+//! A connected socket is held as the standard library's `UnixStream`, also for `AF_VSOCK`: all
+//! operations used here (shutdown, timeouts, a second handle) work on any descriptor of a socket.
 
 use crate::sys;
 use nix::sys::socket::{
@@ -14,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-/// Stands for every context id, in place of one (vsock(7)).
+/// The wildcard context id (vsock(7)).
 const CID_ANY: u32 = libc::VMADDR_CID_ANY;
 
 /// A connected stream socket.
@@ -25,14 +24,14 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A socket that leads into a VM or out of one, whatever its family is at this end.
+    /// A socket that leads into or out of a VM, of either family at this end.
     #[must_use]
     pub fn far(stream: impl Into<OwnedFd>) -> Self {
         Self { stream: UnixStream::from(stream.into()), is_local: false }
     }
 
-    /// Whether the other end is a process of this host: only then descriptors can pass, and the
-    /// kernel knows who it is.
+    /// True if the peer is a process of this host: only then descriptors can be passed and the kernel
+    /// knows its credentials.
     #[must_use]
     pub fn is_local(&self) -> bool {
         self.is_local
@@ -46,7 +45,7 @@ impl Socket {
         Ok(Self { stream: self.stream.try_clone()?, ..*self })
     }
 
-    /// Bounds each wait for bytes from now on, over every handle; `None` waits for ever.
+    /// Sets the timeout of reads, for every handle; `None` waits indefinitely.
     ///
     /// # Errors
     /// As setsockopt(2).
@@ -54,8 +53,7 @@ impl Socket {
         self.stream.set_read_timeout(timeout)
     }
 
-    /// Bounds each wait for the peer to take bytes from now on, over every handle; `None` waits
-    /// for ever.
+    /// Sets the timeout of writes, for every handle; `None` waits indefinitely.
     ///
     /// # Errors
     /// As setsockopt(2).
@@ -63,7 +61,7 @@ impl Socket {
         self.stream.set_write_timeout(timeout)
     }
 
-    /// Whether calls that would wait fail instead.
+    /// Makes the socket non-blocking, or blocking.
     ///
     /// # Errors
     /// As ioctl(2).
@@ -71,10 +69,9 @@ impl Socket {
         self.stream.set_nonblocking(nonblocking)
     }
 
-    /// Ends the connection in both directions; what closes only one of them is not understood by
-    /// every wire.
+    /// Shuts the connection down in both directions; vsock devices do not support closing only one.
     pub fn close(&self) {
-        // The peer may have closed first; then there is nothing left to do.
+        // The peer may have closed first; then nothing remains to be done.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
@@ -97,7 +94,7 @@ impl AsRawFd for Socket {
     }
 }
 
-/// A listening stream socket whose `accept` does not wait.
+/// A non-blocking listening stream socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
@@ -105,7 +102,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on a port of `cid`, one of this machine's; `None` for all that it has.
+    /// Listens on a port of `cid`, a context id of this machine; `None` for all of them.
     ///
     /// # Errors
     /// As socket(2), bind(2) and listen(2).
@@ -117,7 +114,7 @@ impl Listener {
         Ok(Self { socket, is_unix: false })
     }
 
-    /// Takes a Unix socket that listens.
+    /// Wraps a listening Unix socket.
     ///
     /// # Errors
     /// As ioctl(2).
@@ -126,7 +123,7 @@ impl Listener {
         Ok(Self { socket: listener.into(), is_unix: true })
     }
 
-    /// Accepts a peer that waits; the new socket does not wait either.
+    /// Accepts a waiting peer; the new socket is non-blocking, too.
     ///
     /// # Errors
     /// As accept(2), `WouldBlock` if there is none.

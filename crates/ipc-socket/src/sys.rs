@@ -1,6 +1,6 @@
 #![expect(unsafe_code, reason = "control messages are built and read through the CMSG macros")]
-//! One `sendmsg` and one `recvmsg`, with descriptors (unix(7), `SCM_RIGHTS`), which retry when a
-//! signal interrupts them; and where descriptors and credentials of peers come from.
+//! `sendmsg` and `recvmsg` with descriptors (unix(7), `SCM_RIGHTS`), retried when a signal interrupts
+//! them; credentials of peers; closing descriptors.
 //!
 //! Lengths of control messages are `size_t` in glibc and `socklen_t` in musl: hence `as _`.
 
@@ -14,45 +14,45 @@ use std::ptr;
 
 const FD_LEN: usize = mem::size_of::<RawFd>();
 
-/// Room for one control message with the most descriptors, aligned as `cmsghdr` wants it.
+/// Buffer for one control message with the maximum of descriptors, aligned for `cmsghdr`.
 #[repr(C)]
 union Control {
     _align: libc::cmsghdr,
     bytes: [u8; CONTROL_LEN],
 }
 
-/// `CMSG_SPACE` of the most descriptors: a header and the descriptors, each padded to a word.
+/// `CMSG_SPACE` of the maximum of descriptors: a header and the descriptors, each padded to a word.
 const CONTROL_LEN: usize = mem::size_of::<libc::cmsghdr>()
     + (FRAME_DESCRIPTORS_MAX * FD_LEN).next_multiple_of(mem::size_of::<usize>());
 
-/// What one [`recv`] brought.
+/// Result of one [`recv`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
     /// Bytes read; 0 at the end of the stream.
     pub bytes_len: usize,
     /// Descriptors received.
     pub descriptors_len: usize,
-    /// Whether descriptors were lost on the way, because this process may hold no more.
+    /// True if descriptors were lost because this process has reached its limit of open files.
     pub truncated: bool,
 }
 
-/// Who is at the other end, as the kernel saw it when the connection was made.
+/// Credentials of the peer when the connection was made, as reported by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Effective user id.
     pub uid: u32,
     /// Effective group id.
     pub gid: u32,
-    /// Process id; 0 if it has none here.
+    /// Process id; 0 if it has none in this namespace.
     pub pid: u32,
 }
 
-/// Sends a prefix of `bytes`, with all of `descriptors` on its first byte, and says how long it
-/// was. Raises no `SIGPIPE`.
+/// Sends a prefix of `bytes`, with all of `descriptors` on its first byte, and returns its length.
+/// Raises no `SIGPIPE`.
 ///
 /// # Errors
-/// As sendmsg(2). `ETOOMANYREFS` means that too many descriptors of this user are on their way;
-/// it passes as they are received.
+/// As sendmsg(2). `ETOOMANYREFS` means that too many descriptors of this user are in flight;
+/// it ends as they are received.
 ///
 /// # Panics
 /// If there are no bytes, or more descriptors than [`FRAME_DESCRIPTORS_MAX`].
@@ -87,8 +87,8 @@ pub fn send(
             }
         }
     }
-    // Not by the C library: musl's `sendmsg` takes no more than 1,024 bytes of control messages,
-    // which are 252 descriptors. What it pads on 64 bits is zero here.
+    // Not through the C library: musl's `sendmsg` accepts at most 1,024 bytes of control messages,
+    // 252 descriptors. The fields that it would zero on 64 bits are zero here.
     retry(|| {
         // SAFETY: `header` points to `iov` and `control`, both alive and as long as it says, and is
         // of the layout that the kernel reads.
@@ -131,7 +131,7 @@ pub fn recv(
     })
 }
 
-/// Takes ownership of every descriptor in the control messages, also of a truncated one: the
+/// Takes ownership of every descriptor in the control messages, also in a truncated one: the
 /// kernel's `cmsg_len` covers exactly the descriptors that it installed.
 ///
 /// # Safety
@@ -157,11 +157,11 @@ unsafe fn take_descriptors(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>
     }
 }
 
-/// Fewer neighbours than this are closed one by one.
+/// Shorter runs of neighbouring numbers are closed one by one.
 const CLOSE_RUN_MIN: usize = 4;
 
-/// Closes descriptors, neighbouring numbers in one call (close_range(2)): with a frame's worth of
-/// files that takes half the time of closing each.
+/// Closes descriptors, neighbouring numbers in one call (close_range(2)): for the files of a frame
+/// this takes half the time of closing each.
 pub fn close_all(descriptors: impl IntoIterator<Item = OwnedFd>) {
     let mut numbers: Vec<RawFd> = descriptors.into_iter().map(IntoRawFd::into_raw_fd).collect();
     numbers.sort_unstable();
@@ -175,7 +175,7 @@ pub fn close_all(descriptors: impl IntoIterator<Item = OwnedFd>) {
     }
 }
 
-/// Closes `first` to `last`, all of which the caller owns; `false` if the system cannot.
+/// Closes `first` to `last`, all owned by the caller; `false` if the system does not support it.
 fn close_run(first: RawFd, last: RawFd) -> bool {
     let no_flags: libc::c_uint = 0;
     // SAFETY: takes no pointer; every descriptor in the range is the caller's to close.
@@ -207,7 +207,7 @@ pub fn reserve_descriptor_table() -> io::Result<()> {
     Ok(())
 }
 
-/// Who is at the other end of `socket`.
+/// Credentials of the peer of `socket`.
 ///
 /// # Errors
 /// As getsockopt(2).
@@ -220,7 +220,7 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     })
 }
 
-/// Accepts a peer that waits at `listener`; its socket is close-on-exec and does not wait.
+/// Accepts a waiting peer of `listener`; its socket is close-on-exec and non-blocking.
 ///
 /// # Errors
 /// As accept(2).

@@ -104,8 +104,8 @@ fn status_of(bytes: &'static [u8]) -> Outcome {
 fn a_device_that_leads_nowhere_is_one_line_and_3_in_time() {
     for (bytes, want) in [
         (&b""[..], "(the VM does not answer in 2 seconds)"),
-        (b"HTTP/1.1 400\n", "(no vsock device: it answers \"HTTP/1.1 400\\n\")"),
-        (&[b'x'; 1000], "(no vsock device: it answers \"xxx"),
+        (b"HTTP/1.1 400\n", "(not a vsock device: it answered \"HTTP/1.1 400\\n\")"),
+        (&[b'x'; 1000], "(not a vsock device: it answered \"xxx"),
     ] {
         let start = Instant::now();
         let ours = status_of(bytes);
@@ -121,7 +121,7 @@ fn a_device_that_leads_nowhere_is_one_line_and_3_in_time() {
     let dir = runtime_dir(fake.socket(), None);
     let ours = run(hashctl().arg("--runtime-dir").arg(dir.path()).arg("status"));
     assert_eq!(ours.code, 3);
-    assert!(ours.stderr.contains("(the VM is not up, or nobody in it listens on this port)"));
+    assert!(ours.stderr.contains("(the VM is not up, or no program in it listens on this port)"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-/// Names the test that this process is to run itself.
+/// Environment variable with the name of the test that this process runs itself.
 const INSIDE: &str = "IPC_SOCKET_TEST_ALONE";
 
 /// Runs `body` in a new process that runs only the test `name`, which calls this.
@@ -25,7 +25,7 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     assert!(text.contains("1 passed"), "no test is called {name}:\n{text}");
 }
 
-/// How many descriptors this process holds.
+/// Number of descriptors that this process has open.
 pub(crate) fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("/proc is mounted").count()
 }

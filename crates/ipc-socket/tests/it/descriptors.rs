@@ -106,7 +106,7 @@ fn frames_with_descriptors_one_after_the_other_keep_their_own() {
 }
 
 #[test]
-fn an_end_of_stream_between_frames_is_no_cut() {
+fn an_end_of_stream_between_frames_is_not_truncation() {
     let mut pair = Pair::new();
     pair.send(&frame(&FINISH), &[]);
     pair.sender.shutdown(std::net::Shutdown::Both).unwrap();

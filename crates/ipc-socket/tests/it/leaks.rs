@@ -10,7 +10,7 @@ use std::path::Path;
 
 const FINISH: ClientRequest = ClientRequest::Finish { job: JobId(1) };
 
-/// Sends `frames`, each with so many descriptors on its first byte, and expects this error.
+/// Sends `frames`, each with that many descriptors on its first byte, and expects this error.
 #[track_caller]
 fn check(name: &str, frames: &[(&[u8], usize)], want: &str) {
     alone(name, || {
@@ -84,9 +84,9 @@ fn descriptors_on_every_byte_of_an_endless_frame_are_refused() {
 }
 
 #[test]
-fn descriptors_on_rubbish_are_closed() {
+fn descriptors_on_garbage_are_closed() {
     check(
-        "leaks::descriptors_on_rubbish_are_closed",
+        "leaks::descriptors_on_garbage_are_closed",
         &[(&[2, 0, 0, 0, 99, 99], 4)],
         "malformed message: invalid value: integer `99`, expected variant index 0 <= i < 10",
     );

@@ -18,7 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How often a race is run.
+/// Repetitions of a race.
 const RACES: usize = 200;
 
 fn role() -> Role {
@@ -160,7 +160,7 @@ fn a_message_that_fits_no_frame_is_an_error_before_anything_is_sent() {
 }
 
 #[test]
-fn a_time_limit_passes_and_the_connection_goes_on() {
+fn the_connection_survives_a_read_timeout() {
     let controller = Controller::start(|stream| {
         let mut reader = Reader::new(stream.try_clone().unwrap());
         reader.next::<Hello>();
@@ -210,14 +210,14 @@ fn no_controller_is_an_error_of_the_system() {
 }
 
 #[test]
-fn a_refusal_is_told_in_the_controllers_words() {
+fn a_refusal_has_the_controllers_text() {
     let error = open_answered(&frame(&refused()));
     assert_eq!(error.to_string(), "refused: full");
     assert!(matches!(error, ConnectError::Refused { reason: RefuseReason::Busy, .. }));
 }
 
 #[test]
-fn a_refusal_by_a_controller_that_reads_nothing_is_told_as_well() {
+fn a_refusal_arrives_though_the_controller_reads_nothing() {
     for race in 0..RACES {
         let controller = Controller::start(|mut stream| stream.write_all(&frame(&refused())));
         let error = Connection::open(&controller.endpoint(), role()).unwrap_err();
@@ -238,7 +238,7 @@ fn a_controller_that_closes_at_once_is_an_error_of_the_system() {
 }
 
 #[test]
-fn rubbish_is_a_protocol_error() {
+fn garbage_is_a_protocol_error() {
     let error = open_answered(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     assert!(
         matches!(error, ConnectError::Protocol(InboxError::Frame(FrameError::Oversize { .. }))),
@@ -254,7 +254,7 @@ fn rubbish_is_a_protocol_error() {
 }
 
 #[test]
-fn a_reply_cut_short_is_no_welcome() {
+fn a_truncated_reply_is_not_a_welcome() {
     let reply = frame(&HelloReply::Welcome(welcome()));
     let error = open_answered(&reply[..reply.len() - 1]);
     assert!(
@@ -264,7 +264,7 @@ fn a_reply_cut_short_is_no_welcome() {
 }
 
 #[test]
-fn a_controller_that_never_answers_is_given_up() {
+fn a_controller_that_never_answers_times_out() {
     let controller = Controller::start(|mut stream| stream.read_to_end(&mut Vec::new()).unwrap());
     let start = Instant::now();
     let error = Connection::open(&controller.endpoint(), role()).unwrap_err();

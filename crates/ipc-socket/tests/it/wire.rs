@@ -80,7 +80,7 @@ fn check_wire(serve: impl FnOnce(UnixStream) + Send + 'static, want: &WireError)
 }
 
 #[test]
-fn behind_the_devices_line_is_the_protocol() {
+fn the_protocol_starts_after_the_devices_line() {
     let device = Device::start(|mut stream| {
         for byte in b"OK 1073741824\n" {
             stream.write_all(&[*byte]).unwrap();
@@ -98,7 +98,7 @@ fn behind_the_devices_line_is_the_protocol() {
 }
 
 #[test]
-fn not_a_byte_behind_the_devices_line_is_lost() {
+fn no_byte_after_the_devices_line_is_lost() {
     let device = Device::start(|mut stream| {
         let (reason, text) = (RefuseReason::Busy, "full".to_owned());
         let refused = frame(&HelloReply::Refused { reason, text, versions: Versions::OURS });
@@ -125,19 +125,19 @@ fn no_descriptors_are_offered_or_sent_over_a_device() {
     let files = files(2);
     let error = connection.sender.send(&files_message(0, 2), &borrow(&files)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert_eq!(error.to_string(), "descriptors do not pass over vsock");
+    assert_eq!(error.to_string(), "descriptors cannot be passed over vsock");
     connection.sender.send(&ClientRequest::Status, &[]).unwrap();
     device.join();
 }
 
 #[test]
-fn a_device_that_closes_has_nobody_behind_it() {
+fn a_device_that_closes_has_no_listener() {
     check_wire(drop, &WireError::Closed);
     check_wire(|mut stream| stream.write_all(b"OK 1").unwrap(), &WireError::Closed);
 }
 
 #[test]
-fn what_is_no_ok_and_a_number_is_no_device() {
+fn an_answer_other_than_ok_and_a_number_is_not_a_device() {
     for answer in [
         &b"HTTP/1.1 400\n"[..],
         b"OK\n",
@@ -154,11 +154,11 @@ fn what_is_no_ok_and_a_number_is_no_device() {
         check_wire(move |mut stream| stream.write_all(answer).unwrap(), &rubbish);
     }
     let error = WireError::Rubbish { answer: b"\x1b[2J\n".to_vec() };
-    assert_eq!(error.to_string(), "no vsock device: it answers \"\\x1b[2J\\n\"");
+    assert_eq!(error.to_string(), "not a vsock device: it answered \"\\x1b[2J\\n\"");
 }
 
 #[test]
-fn a_line_without_an_end_is_not_read_for_ever() {
+fn an_endless_line_is_not_read_forever() {
     let waited = check_wire(
         |mut stream| {
             // The peer leaves before it has taken it all.
@@ -170,7 +170,7 @@ fn a_line_without_an_end_is_not_read_for_ever() {
 }
 
 #[test]
-fn a_device_that_says_nothing_or_too_little_is_given_up_in_time() {
+fn a_silent_or_incomplete_device_times_out() {
     let silent = |mut stream: UnixStream| {
         stream.read_to_end(&mut Vec::new()).unwrap();
     };
@@ -190,7 +190,7 @@ fn a_device_that_says_nothing_or_too_little_is_given_up_in_time() {
 }
 
 #[test]
-fn a_device_whose_queue_stays_full_is_given_up_in_time() {
+fn a_device_with_a_full_queue_times_out() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.vsock");
     let address = UnixAddr::new(&path).unwrap();
@@ -219,7 +219,7 @@ fn no_device_is_an_error_of_the_system() {
     }
 }
 
-/// Whether the kernel has vsock, and a loopback for it, or not: there is an answer in time.
+/// Holds on kernels with vsock, with and without its loopback, and on kernels without it.
 #[test]
 fn a_vsock_port_where_nobody_listens_is_an_error_in_time() {
     let start = Instant::now();
