@@ -1,5 +1,5 @@
-//! `cargo xtask aarch64`: the worker's kernels for aarch64, under user emulation, and whether all that
-//! is shipped builds for it. How fast they are is measured nowhere: an emulator says nothing of it.
+//! `cargo xtask aarch64`: tests the kernels for aarch64 under user emulation, and builds everything that
+//! is shipped for it. Speed is not measured: an emulator says nothing about it.
 
 use crate::kernels::AARCH64;
 use crate::packages;
@@ -11,7 +11,7 @@ use std::process::Command;
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
-/// Where Debian's cross packages have the loader and the C library.
+/// Loader and C library of Debian's cross packages.
 const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 
 /// The kernels, and the build of the default members.
@@ -25,15 +25,15 @@ pub(crate) fn all() -> Result<(), Failure> {
     kernels()
 }
 
-/// Sees to it that it can be built and run here: packages and the standard library.
+/// Provides what building and running need: packages and the standard library.
 pub(crate) fn prepare() -> Result<(), Failure> {
     if release::host()? == TARGET {
         let how = "`cargo xtask kernels` runs the same here, without an emulator".into();
         return Err(Failure::Unavailable { what: format!("this machine is {TARGET}"), how });
     }
-    // First what has no way round it.
+    // First the requirement without an alternative.
     if !has_standard_library()? && has_program("rustup") {
-        // Whether it worked shows below.
+        // The check below shows if it worked.
         let _ = run(Command::new("rustup").args(["target", "add", TARGET]));
     }
     if !has_standard_library()? {
@@ -57,7 +57,7 @@ fn cross(command: &mut Command) {
     command.env(variable("RUNNER"), format!("qemu-aarch64 -cpu max -L {LIBRARIES}"));
 }
 
-/// Whether the compiler finds one: it names the directory also where there is none.
+/// True if the compiler finds one; it names the directory even if that does not exist.
 fn has_standard_library() -> Result<bool, Failure> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let asked = ["--print", "target-libdir", "--target", TARGET];

@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: the static release binaries, measured by the bench program of
-//! `crates/bench` against what people use today, or in VMs against themselves outside; and the
-//! kernels of the worker against those of others.
+//! `cargo xtask bench`: the bench program of `crates/bench` measures the static release binaries
+//! against other tools, or in VMs against the same binaries outside, and the kernels against those of
+//! other libraries.
 
 use crate::packages;
 use crate::release;
@@ -9,13 +9,13 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The group that boots VMs; it runs only when it is named.
+/// The group that boots VMs; runs only when it is named.
 const VM_GROUP: &str = "vm";
 
-/// The group of kernels, which runs only when it is named. It needs no daemon.
+/// The group of kernels; runs only when it is named, and needs no daemon.
 const SIMD_GROUP: &str = "simd";
 
-/// Makes `sha2` what it is on a processor without the SHA extensions.
+/// Makes `sha2` behave as on a processor without the SHA extensions.
 const SOFT_SHA2: &str = "--cfg sha2_backend=\"soft\"";
 
 /// Hides the SHA extensions from OpenSSL: OPENSSL_ia32cap(3), bit 29 of its second word.
@@ -32,7 +32,7 @@ pub(crate) fn bench(groups: &[&str]) -> Result<(), Failure> {
     results.into_iter().collect()
 }
 
-/// Two builds of the same group, as a processor with and one without the SHA extensions.
+/// Two builds of the same group: with and without the SHA extensions.
 fn simd() -> Result<(), Failure> {
     packages::ensure(packages::FOR_SIMD_BENCH)?;
     let with = run(bench_program().arg(SIMD_GROUP));
@@ -42,7 +42,7 @@ fn simd() -> Result<(), Failure> {
     let target_dir = env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
     without.arg(SIMD_GROUP).env("RUSTFLAGS", flags).env("OPENSSL_ia32cap", SOFT_OPENSSL);
     without.env("CARGO_TARGET_DIR", target_dir.join("soft-sha2"));
-    // A target that is missed keeps no other from being measured.
+    // A missed target does not keep the others from being measured.
     with.and(run(&mut without))
 }
 

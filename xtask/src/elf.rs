@@ -1,4 +1,4 @@
-//! Just enough of the ELF format (elf(5)) to tell whether a binary needs anything of its host.
+//! The part of the ELF format (elf(5)) that shows if a binary needs libraries of its host.
 
 /// Segment that names the dynamic loader.
 const PT_INTERP: u64 = 3;
@@ -6,7 +6,7 @@ const PT_INTERP: u64 = 3;
 /// Section with the symbols that strip(1) removes.
 const SHT_SYMTAB: u64 = 2;
 
-/// Where the fields that we read are, by class: 32-bit or 64-bit.
+/// Offsets of the fields that we read, by class: 32-bit or 64-bit.
 struct Class {
     word_len: usize,
     segments_at: usize,
@@ -31,16 +31,16 @@ const CLASS_64: Class = Class {
     section_sizes_at: 0x3a,
 };
 
-/// What a release binary should be.
+/// Properties of a release binary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Traits {
-    /// Asks for no dynamic loader, and so for no library.
+    /// Needs no dynamic loader, and so no library.
     pub(crate) is_static: bool,
     /// Has no symbol table.
     pub(crate) is_stripped: bool,
 }
 
-/// Reads the headers of a little-endian ELF file; `None` if it is none.
+/// Reads the headers of a little-endian ELF file; `None` if it is not one.
 pub(crate) fn traits(file: &[u8]) -> Option<Traits> {
     let class = match file.get(..6)? {
         [0x7f, b'E', b'L', b'F', 1, 1] => CLASS_32,
@@ -58,8 +58,8 @@ pub(crate) fn traits(file: &[u8]) -> Option<Traits> {
     })
 }
 
-/// Where the entries of a table start, from the header's fields: its offset, and at another place
-/// the length of an entry and their count.
+/// Offsets of the entries of a table, from the header's fields: the table's offset, and elsewhere the
+/// length of an entry and their number.
 fn table(
     file: &[u8],
     class: &Class,
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_file_is_no_binary() {
+    fn a_truncated_file_is_not_a_binary() {
         let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         for len in [0, 3, 6, 63, file.len() / 2] {
             assert_eq!(traits(&file[..len]), None, "{len} bytes");

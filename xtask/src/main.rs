@@ -24,21 +24,21 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   build           static release binaries; the last line of stdout names their directory
-  test            everything that CI asks: format, clippy, house rules, shellcheck, build, tests
+  test            everything that CI runs: format, clippy, house rules, shellcheck, build, tests
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck,
                   documentation, dependencies
-  sim [SEEDS]     the controller's simulation with so many seeds [default: 10000]
+  sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
   kernels         the worker's kernels, once more for each CPU feature that is hidden
   aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too
   miri            those with SHA extensions and AVX2 under Miri, which needs a nightly Rust
   valgrind        the worker's kernels for AVX2 under valgrind, which knows no newer ones
-  bench [GROUP]…  benches of the real binaries; what follows goes to the bench program
+  bench [GROUP]…  benches of the real binaries; GROUPs are passed to the bench program
   yocto COMMAND   checks of meta-hashcluster/ and kas/; `yocto --help` lists them";
 
-/// Backends that there have to be under valgrind.
+/// Backends required under valgrind.
 const VALGRIND_BACKENDS: &str = "avx2_x8,avx2_x4,blake3_avx2_x8";
 
-/// Seeds of a long simulation; a test run has fewer.
+/// Seeds of a long simulation; a test run uses fewer.
 const SIM_SEEDS: u64 = 10_000;
 
 fn main() -> ExitCode {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         ["sim"] => sim(SIM_SEEDS),
         ["sim", seeds] => match seeds.parse() {
             Ok(seeds) => sim(seeds),
-            Err(_) => return usage(&format!("'{seeds}' is no number of seeds")),
+            Err(_) => return usage(&format!("'{seeds}' is not a number of seeds")),
         },
         ["kernels"] => kernels::run_here(),
         ["aarch64"] => aarch64::all(),
@@ -94,7 +94,7 @@ fn sim(seeds: u64) -> Result<(), Failure> {
     run(cargo(&test).args(filter).env("HASHCLUSTER_SIM_SEEDS", seeds.to_string()))
 }
 
-/// Each message is in memory of its own there: a byte that is read beside it is an error.
+/// Each message is in memory of its own, so that reading a byte outside it is an error.
 fn valgrind() -> Result<(), Failure> {
     packages::ensure(packages::FOR_VALGRIND)?;
     let runner = format!("target.{}.runner", release::host()?);

@@ -1,4 +1,4 @@
-//! Programs of the host that tests and benches need, and the Debian packages that bring them.
+//! Host programs that tests and benches need, and the Debian packages that contain them.
 
 use crate::tools::{Failure, has_program, run};
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 /// A program, and the packages to install when it is missing.
 pub(crate) type Need = (&'static str, &'static [&'static str]);
 
-/// What `cargo xtask test` needs beside cargo. An oracle that is missing fails a test.
+/// Programs of `cargo xtask test`, besides cargo. A missing oracle fails a test.
 pub(crate) const FOR_TESTS: &[Need] = &[
     ("cc", &["gcc", "libc6-dev"]),
     ("git", &["git"]),
@@ -19,16 +19,16 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("fincore", &["util-linux-extra"]),
 ];
 
-/// What `cargo xtask valgrind` runs; it looks for the symbols of the C library.
+/// Programs of `cargo xtask valgrind`, which needs the symbols of the C library.
 pub(crate) const FOR_VALGRIND: &[Need] = &[("valgrind", &["valgrind", "libc6-dbg"])];
 
-/// What `cargo xtask aarch64` builds and runs with.
+/// Programs of `cargo xtask aarch64`.
 pub(crate) const FOR_AARCH64: &[Need] = &[
     ("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),
     ("qemu-aarch64", &["qemu-user"]),
 ];
 
-/// What `cargo xtask bench` measures against.
+/// Programs that `cargo xtask bench` measures against.
 pub(crate) const FOR_BENCHES: &[Need] = &[
     ("cc", &["gcc", "libc6-dev"]),
     ("sha256sum", &["coreutils"]),
@@ -38,18 +38,18 @@ pub(crate) const FOR_BENCHES: &[Need] = &[
     ("redis-server", &["redis-server"]),
 ];
 
-/// What `cargo xtask bench simd` needs: a compiler for `ring`, and the package that brings libcrypto.
+/// Requirements of `cargo xtask bench simd`: a compiler for `ring`, and the package of libcrypto.
 pub(crate) const FOR_SIMD_BENCH: &[Need] =
     &[("cc", &["gcc", "libc6-dev"]), ("openssl", &["openssl"])];
 
-/// What `cargo xtask bench vm` needs beside what `qemu/setup.sh` sees to.
+/// Programs of `cargo xtask bench vm`, in addition to those of `qemu/setup.sh`.
 pub(crate) const FOR_VM_BENCH: &[Need] =
     &[("cc", &["gcc", "libc6-dev"]), ("qemu-x86_64", &["qemu-user"])];
 
-/// What installs and runs Python packages; bitbake's fetcher calls wget.
+/// Programs that install and run Python packages; bitbake's fetcher calls wget.
 pub(crate) const FOR_PYTHON: &[Need] = &[("python3", &["python3"]), ("wget", &["wget"])];
 
-/// What bitbake looks for before it does anything (HOSTTOOLS of oe-core).
+/// Programs that bitbake requires at its start (HOSTTOOLS of oe-core).
 pub(crate) const FOR_BITBAKE: &[Need] = &[
     ("python3", &["python3"]),
     ("wget", &["wget"]),
@@ -69,7 +69,7 @@ pub(crate) const FOR_BITBAKE: &[Need] = &[
     ("localedef", &["locales", "libc-bin"]),
 ];
 
-/// What stands in for tools that oe-core would build (`xtask/yocto/smoke`).
+/// Substitutes for tools that oe-core would build (`xtask/yocto/smoke`).
 pub(crate) const FOR_SMOKE: &[Need] = &[
     ("pseudo", &["pseudo"]),
     ("quilt", &["quilt"]),
@@ -77,7 +77,7 @@ pub(crate) const FOR_SMOKE: &[Need] = &[
     ("pkg-config", &["pkg-config"]),
 ];
 
-/// Installs what is missing of `needs` if we may, else says how to.
+/// Installs the missing ones of `needs` as root; otherwise the error says how to.
 pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
     let missing: Vec<&Need> = needs.iter().filter(|(program, _)| !has_program(program)).collect();
     if missing.is_empty() {
@@ -91,7 +91,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<(), Failure> {
     }
 }
 
-/// Debian has what makes environments of Python in a package of its own.
+/// Debian's support for Python virtual environments is a separate package.
 pub(crate) fn ensure_python_venv() -> Result<(), Failure> {
     let mut python = Command::new("python3");
     python.args(["-c", "import ensurepip, venv"]).stderr(Stdio::null());
@@ -123,7 +123,7 @@ fn apt_get() -> Command {
     command
 }
 
-/// A process' own entry belongs to its effective user (proc_pid(5)).
+/// True for root: a process's own entry in /proc belongs to its effective user (proc_pid(5)).
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
@@ -133,12 +133,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_not_installed() {
+    fn programs_that_are_present_are_not_installed() {
         assert!(ensure(&[("sh", &["no-such-package"])]).is_ok());
     }
 
     #[test]
-    fn every_missing_program_brings_all_its_packages() {
+    fn every_missing_program_adds_all_its_packages() {
         let needs = [&FOR_TESTS[0], &FOR_TESTS[1]];
         assert_eq!(packages_of(&needs), ["gcc", "libc6-dev", "git"]);
     }

@@ -1,4 +1,4 @@
-//! Python packages that checks run, each set in an environment of its own below the target directory.
+//! Python packages for checks, each set in its own virtual environment below the target directory.
 
 use crate::packages;
 use crate::tools::{Failure, root, run, target_dir};
@@ -10,9 +10,9 @@ use std::process::{Command, Stdio};
 /// A set of pinned packages.
 #[derive(Debug)]
 pub(crate) struct Requirements {
-    /// The folder of the environment below the target directory.
+    /// Directory of the environment, below the target directory.
     pub(crate) dir: &'static str,
-    /// What pip installs, relative to the workspace.
+    /// Requirements file of pip, relative to the workspace.
     pub(crate) file: &'static str,
 }
 
@@ -25,12 +25,12 @@ pub(crate) const FOR_LINT: Requirements =
     Requirements { dir: "lint", file: "xtask/lint-requirements.txt" };
 
 impl Requirements {
-    /// The directory for whatever belongs to these checks.
+    /// The working directory of these checks.
     pub(crate) fn work_dir(&self) -> Result<PathBuf, Failure> {
         Ok(target_dir()?.join(self.dir))
     }
 
-    /// Installs the packages where they are missing or other ones.
+    /// Installs the packages if they are missing or outdated.
     pub(crate) fn ensure(&self) -> Result<Environment, Failure> {
         let work = self.work_dir()?;
         let wrong = |error: io::Error| Failure::Wrong(format!("{}: {error}", work.display()));
@@ -76,7 +76,7 @@ impl Environment {
     /// A program of a package.
     pub(crate) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
-        // A cache in our own tree would be a file that nobody tracks.
+        // A cache in the tree would be an untracked file.
         command.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null());
         command
     }

@@ -18,7 +18,7 @@ const PACKAGES: [&str; 4] =
 
 const STATIC: &str = "-C target-feature=+crt-static";
 
-/// Builds what is not up to date, and gives the directory where the binaries are.
+/// Builds outdated programs, and returns the directory of the binaries.
 pub(crate) fn build() -> Result<PathBuf, Failure> {
     let mut command = cargo(&["build", "--release", "--target", &host()?]);
     command.args(PACKAGES.iter().flat_map(|package| ["-p", package]));
@@ -31,7 +31,7 @@ pub(crate) fn build() -> Result<PathBuf, Failure> {
         let is_it = |path: &&PathBuf| path.file_name().is_some_and(|name| name == package);
         match binaries.iter().find(is_it) {
             Some(path) => check(path)?,
-            None => return Err(Failure::Wrong(format!("the build gave no binary {package}"))),
+            None => return Err(Failure::Wrong(format!("the build produced no binary {package}"))),
         }
     }
     Ok(binaries[0].parent().expect("a file is in a directory").to_owned())
@@ -45,8 +45,8 @@ pub(crate) fn host() -> Result<String, Failure> {
     host.map(str::to_owned).ok_or_else(|| Failure::Wrong("rustc -vV names no host".into()))
 }
 
-/// Runs cargo and passes on what it says, but for the line that says that nothing was to be done.
-/// Gives what it writes to stdout.
+/// Runs cargo and forwards its messages, except the line that says that nothing was to be done.
+/// Returns its stdout.
 fn build_quietly(command: &mut Command) -> Result<String, Failure> {
     let color = if io::stderr().is_terminal() { "always" } else { "auto" };
     command.env("CARGO_TERM_COLOR", color).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -72,7 +72,7 @@ fn is_done(line: &str) -> bool {
     line.contains("Finished") && line.contains("target(s)")
 }
 
-/// The path in a message of cargo that tells of an executable.
+/// The path in a message of cargo about an executable.
 fn executable(message: &str) -> Option<PathBuf> {
     let (_, rest) = message.split_once(r#""executable":""#)?;
     let (path, _) = rest.split_once('"')?;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// Everything that CI asks.
+/// Everything that CI runs.
 pub(crate) fn test() -> Result<(), Failure> {
     let mut steps = Steps::default();
     steps.step("host packages", || packages::ensure(packages::FOR_TESTS))?;
@@ -32,7 +32,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     })?;
     steps.step("kernels without newer CPU features", kernels::run_here)?;
     steps.step_if("kernels for aarch64, emulated", aarch64::prepare(), aarch64::kernels)?;
-    // It installs what is missing, which takes minutes where much is.
+    // Installs missing packages, which may take minutes.
     steps.step("programs and image for VMs", || {
         run(Command::new(root().join("qemu/setup.sh")).arg(&bin_dir))
     })?;
@@ -41,7 +41,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What needs nothing to run but the checks themselves.
+/// Checks that need no built programs.
 pub(crate) fn lint() -> Result<(), Failure> {
     let mut steps = Steps::default();
     steps.step("host packages", || packages::ensure(packages::FOR_TESTS))?;
@@ -58,7 +58,7 @@ fn system_tests(bin_dir: &Path, which: &[&str]) -> Result<(), Failure> {
 #[derive(Default)]
 struct Steps {
     done: Vec<(&'static str, Duration)>,
-    /// What this machine cannot run, and why.
+    /// Steps that this machine cannot run, with the reason.
     not_run: Vec<(&'static str, Failure)>,
 }
 
@@ -75,7 +75,7 @@ impl Steps {
         Ok(result)
     }
 
-    /// A step that not every machine can be made to run: `prepared` is whether this one can.
+    /// A step that some machines cannot run: `prepared` fails on those.
     fn step_if(
         &mut self,
         name: &'static str,
@@ -107,7 +107,7 @@ impl Steps {
         self.step("shellcheck", shellcheck)?;
         self.step("documentation", || {
             let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps"]);
-            // Who reads these documents has the sources: a link to a private item leads there.
+            // Readers of this documentation have the sources, so links to private items are fine.
             run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
         })?;
         self.step("dependencies: bans, licences, sources", || {
@@ -145,8 +145,8 @@ fn deny(args: &[&str]) -> Result<(), Failure> {
     run(deny.args(args).current_dir(root()))
 }
 
-/// Whether cargo-deny finds the RustSec advisory database on this machine: it is fetched by nobody
-/// but a person, so that a run of the lints does not depend on a host beside the package registries.
+/// Fails unless cargo-deny finds the RustSec advisory database on this machine. Only a person fetches
+/// it, so that the lints need no host but the package registries.
 fn has_advisories() -> Result<(), Failure> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
@@ -167,7 +167,7 @@ fn shellcheck() -> Result<(), Failure> {
     run(Command::new("shellcheck").arg("-x").args(&scripts).current_dir(root()))
 }
 
-/// Tracked files that a shell runs, by their first line.
+/// Tracked shell scripts, recognised by their first line.
 fn scripts() -> Result<Vec<PathBuf>, Failure> {
     let tracked = output(Command::new("git").args(["ls-files", "-z"]).current_dir(root()))?;
     let files = tracked.split_terminator('\0').map(PathBuf::from);
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_run_is_told_and_what_fails_still_ends_all() {
+    fn an_unavailable_step_is_reported_and_a_failing_one_ends_all() {
         let wrong = || Err(Failure::Wrong("broken".into()));
         let mut steps = Steps::default();
         steps.step_if("cannot", wrong(), || panic!("run all the same")).unwrap();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_known_by_its_first_line() {
+    fn a_script_is_recognised_by_its_first_line() {
         for (text, want) in [
             ("#!/usr/bin/env bash\n", true),
             ("#!/bin/sh\nx", true),

@@ -1,4 +1,4 @@
-//! Commands that are run, and how their failure is told.
+//! Running commands, and reporting their failures.
 
 use std::env;
 use std::fmt;
@@ -6,18 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
-/// Why a command of xtask stopped.
+/// Failure of a command of xtask.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A program gave another status than 0.
+    /// A program exited with a status other than 0.
     Status { command: String, status: ExitStatus },
-    /// A program could not be run.
+    /// A program could not be started.
     NotRun { command: String, error: io::Error },
     /// Host packages are missing, and only root can install them.
     Packages { missing: String, install: String },
-    /// What this machine has not got and cannot get, and how to run it elsewhere.
+    /// Something that this machine lacks and cannot get, and how to run it elsewhere.
     Unavailable { what: String, how: String },
-    /// What was built or found is not as it should be.
+    /// A wrong result.
     Wrong(String),
     /// A step of a longer command.
     Step { name: &'static str, cause: Box<Failure> },
@@ -65,7 +65,7 @@ pub(crate) fn target_dir() -> Result<PathBuf, Failure> {
     Ok(exe.ancestors().nth(2).expect("a program of cargo is two levels deep").to_owned())
 }
 
-/// The cargo that runs us, in the workspace.
+/// The cargo that started us, in the workspace.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -87,7 +87,7 @@ pub(crate) fn judge(command: &Command, status: io::Result<ExitStatus>) -> Result
     }
 }
 
-/// What `command` writes to stdout.
+/// Runs `command` and returns its stdout.
 pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     match command.stderr(Stdio::inherit()).output() {
         Ok(output) => {
@@ -99,7 +99,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
     }
 }
 
-/// Whether a program of this name is in `PATH`.
+/// True if a program of this name is in `PATH`.
 pub(crate) fn has_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|dir| dir.join(name).is_file())

@@ -143,8 +143,8 @@ fn a_promise_without_an_enforcing_test_is_refused() {
     }
 }
 
-/// Whether the inline code `span` is meant as a path of this tree, where `tops` are the entries of
-/// its root.
+/// True if the inline code `span` is meant as a path of this tree; `tops` are the entries of its
+/// root.
 fn is_path(span: &str, tops: &HashSet<&str>) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let extension = span.rsplit_once('.').map_or("", |(_, extension)| extension);

@@ -1,4 +1,4 @@
-//! House rules: what no compiler checks, each with its reason in its message.
+//! House rules that no compiler checks, each with its reason in its message.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 

@@ -2,7 +2,7 @@
 
 use crate::tree::{read, refuse};
 
-/// The lines of the tables of `manifest` whose names `wanted` takes, without comments.
+/// Lines without comments of those tables of `manifest` whose names `wanted` accepts.
 fn lines(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let mut is_wanted = false;
     let mut found = Vec::new();
@@ -20,7 +20,7 @@ fn key(line: &str) -> &str {
     line.split(['=', '.', ' ']).next().unwrap_or_default()
 }
 
-/// Names of the crates that `manifest` needs outside its tests.
+/// Names of the crates that `manifest` depends on outside its tests.
 fn dependencies(manifest: &str) -> Vec<String> {
     let is_wanted = |table: &str| table.ends_with("dependencies") && !table.contains("dev-");
     lines(manifest, is_wanted).iter().map(|line| key(line).to_owned()).collect()

@@ -22,7 +22,7 @@ fn unsafe_code_is_announced_in_the_first_line_of_its_file() {
     refuse(&found.collect::<Vec<_>>(), &format!("{reason} grep has to list every such file"));
 }
 
-/// Files, and folders whose files, may be unsafe beside the backends, each with what no safe code does.
+/// Files and directories that may contain unsafe code besides the backends, each with its reason.
 const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("hashctl/src/stdio.rs", "looks at the standard descriptors before the runtime opens any"),
     ("hashctl/src/sys.rs", "system calls for walking a tree"),
@@ -41,7 +41,7 @@ const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("worker/src/sys.rs", "system calls for scheduling"),
 ];
 
-/// Whether it is named as backends are: by what they use, and how many messages they hash at once.
+/// True if `path` is named like a backend: by its CPU feature and the number of messages at once.
 fn is_backend(path: &str) -> bool {
     let name =
         path.strip_prefix("crates/engine/src/hash/").and_then(|name| name.strip_suffix(".rs"));
@@ -70,7 +70,7 @@ fn unsafe_code_stands_only_in_backends_and_where_the_system_is_called() {
 }
 
 #[test]
-fn a_backend_is_known_by_the_name_of_its_file() {
+fn a_backend_is_recognised_by_its_file_name() {
     for (path, want) in [
         ("crates/engine/src/hash/sha_ni_x2.rs", true),
         ("crates/engine/src/hash/blake3_avx512_x16.rs", true),
@@ -93,7 +93,7 @@ fn no_module_is_too_long_to_hold_in_mind() {
     refuse(&too_long.collect::<Vec<_>>(), reason);
 }
 
-/// Files, and folders whose files, may read a clock beside `clock.rs`, each with its reason.
+/// Files and directories that may read a clock besides `clock.rs`, each with its reason.
 const CLOCK_PLACES: &[(&str, &str)] = &[
     (
         "crates/supervisor/src/",
@@ -129,7 +129,7 @@ fn the_worker_opens_no_file_by_name_outside_its_datasets() {
     let files = files.filter(|file| file.path != "crates/engine/src/input/dataset.rs");
     let opens = |line: &str| ways.iter().any(|way| names(line, way));
     let found = files.flat_map(|file| file.broken(opens));
-    let reason = "the worker hashes what it is handed, and what is below a dataset's root: other code \
+    let reason = "the worker hashes what it is passed, and what is below a dataset's root: other code \
                   that opens files by name is what an attacker in it would look for";
     refuse(&found.collect::<Vec<_>>(), reason);
 }

@@ -48,7 +48,7 @@ fn nothing_opens_a_vm_with_a_password() {
     check_absent(&needles.map(|parts| parts.concat()), |_| false, reason);
 }
 
-/// Whether `line` switches the check of SSH host keys off, as an option or as a line of ssh_config(5).
+/// True if `line` disables the check of SSH host keys, as an option or a line of ssh_config(5).
 fn skips_host_keys(line: &str) -> bool {
     let option = ["stricthost", "keychecking"].concat();
     let line = line.to_ascii_lowercase();
@@ -71,7 +71,7 @@ fn ssh_host_keys_are_always_checked() {
 }
 
 #[test]
-fn a_skipped_host_key_is_seen_however_it_is_written() {
+fn a_disabled_host_key_check_is_found_in_every_spelling() {
     let option = ["StrictHost", "KeyChecking"].concat();
     for (after, skips) in [
         ("=no", true),

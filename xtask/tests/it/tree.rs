@@ -1,4 +1,4 @@
-//! The tracked files, as the rules see them.
+//! The tracked files, in the form that the rules read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Every tracked file that is text and is there.
+/// Every tracked text file that exists.
 pub(crate) fn files() -> Vec<File> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output();
     let listed = listed.expect("the rules read what git tracks; install git");
@@ -37,7 +37,7 @@ pub(crate) fn rust_files() -> Vec<File> {
     files().into_iter().filter(|file| file.path.ends_with(".rs")).collect()
 }
 
-/// The text of a file that has to be there.
+/// The text of a file that must exist.
 #[track_caller]
 pub(crate) fn read(path: &str) -> String {
     match fs::read_to_string(root().join(path)) {
@@ -46,14 +46,14 @@ pub(crate) fn read(path: &str) -> String {
     }
 }
 
-/// Fails with one line for each place that breaks a rule.
+/// Fails with one line per violation of a rule.
 #[track_caller]
 pub(crate) fn refuse(broken: &[String], reason: &str) {
     assert!(broken.is_empty(), "{reason}\n  {}", broken.join("\n  "));
 }
 
 impl File {
-    /// The lines above the module of tests, which stands last in a file.
+    /// The lines above the module of tests, which is the last item of a file.
     pub(crate) fn untested_lines(&self) -> impl Iterator<Item = &str> {
         let lines: Vec<&str> = self.text.lines().collect();
         let is_tests = |pair: &[&str]| {
@@ -63,13 +63,13 @@ impl File {
         lines.into_iter().take(len)
     }
 
-    /// Numbered lines of code: neither comments nor tests.
+    /// Numbered lines of code, without comments and tests.
     pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.untested_lines().enumerate().map(|(i, line)| (i + 1, line));
         lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 
-    /// Where `what` says that a line of code breaks a rule.
+    /// Lines of code for which `what` is true, as `path:line: text`.
     pub(crate) fn broken(&self, what: impl Fn(&str) -> bool) -> Vec<String> {
         let lines = self.code().filter(|(_, line)| what(line));
         lines.map(|(number, line)| format!("{}:{number}: {}", self.path, line.trim())).collect()
@@ -79,7 +79,7 @@ impl File {
         folders.iter().any(|folder| self.path.starts_with(folder))
     }
 
-    /// Whether it is only ever built for tests and benches.
+    /// True if the file is built only for tests and benches.
     pub(crate) fn is_test(&self) -> bool {
         let in_folder = |folder: &str| self.path.contains(&format!("/{folder}/"));
         in_folder("tests")
@@ -88,7 +88,7 @@ impl File {
     }
 }
 
-/// Whether `name` stands in `line` and does not continue a longer name to its left.
+/// True if `line` contains `name`, not as the end of a longer name.
 pub(crate) fn names(line: &str, name: &str) -> bool {
     line.match_indices(name).any(|(at, _)| {
         let before = line[..at].chars().next_back();
