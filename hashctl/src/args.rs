@@ -1,6 +1,6 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
-use crate::plane::Choice;
+use crate::input::plane::Choice;
 use clap::{Args as Group, Parser, Subcommand};
 use ipc_proto::Algorithm;
 use ipc_proto::limits::NAME_LEN_MAX;

@@ -1,12 +1,12 @@
 //! From arguments to an exit status.
 
 use crate::args::{Args, Command};
+use crate::commands::{check, release, status, sum};
 use crate::config::Config;
 pub use crate::config::Stdio;
 use crate::exit::Exit;
 use crate::output::Format;
 use crate::say::{io_text, say};
-use crate::{check, release, status, sum};
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::ffi::OsString;

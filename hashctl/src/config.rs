@@ -2,8 +2,8 @@
 
 use crate::args::Global;
 use crate::exit::Exit;
-use crate::plane::Choice;
-use crate::quote::quote;
+use crate::input::plane::Choice;
+use crate::lists::quote::quote;
 use crate::say::io_text;
 use client::{Address, AddressError, client_runtime_dir, read_token};
 use ipc_proto::endpoint::Endpoint;

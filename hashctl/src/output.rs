@@ -1,7 +1,7 @@
 //! Standard output: lines as coreutils' sha*sum and b3sum print them, or JSON, through one buffer.
 
-use crate::hex;
-use crate::order::Item;
+use crate::engine::reorder::Item;
+use crate::lists::hex;
 use crate::problem::Problem;
 use ipc_proto::Algorithm;
 use nix::errno::Errno;
@@ -16,13 +16,13 @@ const BUFFER_LEN: usize = 64 << 10;
 
 /// How digests are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Format {
+pub(crate) struct Format {
     /// `TAG (name) = digest` instead of `digest  name`.
-    pub tag: bool,
+    pub(crate) tag: bool,
     /// A zero byte ends a line, and names are not escaped.
-    pub zero: bool,
+    pub(crate) zero: bool,
     /// One JSON object a line.
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// The line of JSON for one file. The keys are stable.
@@ -43,20 +43,20 @@ struct Line<'a> {
 
 impl Format {
     /// Appends the line of a file with its digest.
-    pub fn digest(self, item: &Item<'_>, out: &mut Vec<u8>) {
+    pub(crate) fn digest(self, item: &Item<'_>, out: &mut Vec<u8>) {
         if self.json {
             return line(item, Ok(item.digest), out);
         }
-        let is_escaped = !self.zero && needs_escape(item.name);
+        let is_escaped = !self.zero && needs_escape(item.label.name);
         if is_escaped {
             out.push(b'\\');
         }
         let put_name = |out: &mut Vec<u8>| match is_escaped {
-            true => escape(item.name, out),
-            false => out.extend_from_slice(item.name),
+            true => escape(item.label.name, out),
+            false => out.extend_from_slice(item.label.name),
         };
         if self.tag {
-            out.extend_from_slice(item.algorithm.tag().as_bytes());
+            out.extend_from_slice(item.label.algorithm.tag().as_bytes());
             out.extend_from_slice(b" (");
             put_name(out);
             out.extend_from_slice(b") = ");
@@ -70,7 +70,7 @@ impl Format {
     }
 
     /// Appends what stands for a file without digest: nothing, except in JSON.
-    pub fn problem(self, item: &Item<'_>, problem: Problem, out: &mut Vec<u8>) {
+    pub(crate) fn problem(self, item: &Item<'_>, problem: Problem, out: &mut Vec<u8>) {
         if self.json {
             line(item, Err(problem), out);
         }
@@ -78,11 +78,11 @@ impl Format {
 }
 
 fn line(item: &Item<'_>, outcome: Result<&[u8], Problem>, out: &mut Vec<u8>) {
-    let path = String::from_utf8_lossy(item.name);
+    let path = String::from_utf8_lossy(item.label.name);
     let line = Line {
-        path_hex: matches!(path, Cow::Owned(_)).then(|| hex_text(item.name)),
+        path_hex: matches!(path, Cow::Owned(_)).then(|| hex_text(item.label.name)),
         path,
-        algorithm: item.algorithm.name(),
+        algorithm: item.label.algorithm.name(),
         digest: outcome.ok().map(hex_text),
         size: outcome.ok().map(|_| item.size),
         error: outcome.err().map(|problem| problem.to_string()),
@@ -103,7 +103,7 @@ fn needs_escape(name: &[u8]) -> bool {
 }
 
 /// Appends `name` in the form that goes with a backslash at the start of its line.
-pub fn escape(name: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn escape(name: &[u8], out: &mut Vec<u8>) {
     for &byte in name {
         match byte {
             b'\\' => out.extend_from_slice(b"\\\\"),
@@ -116,13 +116,13 @@ pub fn escape(name: &[u8], out: &mut Vec<u8>) {
 
 /// How an algorithm is called in a message about a manifest.
 #[must_use]
-pub fn checksum_name(algorithm: Option<Algorithm>) -> &'static str {
+pub(crate) fn checksum_name(algorithm: Option<Algorithm>) -> &'static str {
     algorithm.unwrap_or(Algorithm::Sha256).tag()
 }
 
 /// Standard output behind a buffer.
 #[derive(Debug)]
-pub struct Out {
+pub(crate) struct Out {
     buffer: Vec<u8>,
     is_open: bool,
 }
@@ -131,12 +131,12 @@ impl Out {
     /// `is_open` says whether standard output was open when the program started: the standard
     /// library puts `/dev/null` in the place of one that was not.
     #[must_use]
-    pub fn new(is_open: bool) -> Self {
+    pub(crate) fn new(is_open: bool) -> Self {
         Self { buffer: Vec::with_capacity(2 * BUFFER_LEN), is_open }
     }
 
     /// Where to append.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
@@ -144,7 +144,7 @@ impl Out {
     ///
     /// # Errors
     /// As write(2).
-    pub fn flush_if_full(&mut self) -> io::Result<()> {
+    pub(crate) fn flush_if_full(&mut self) -> io::Result<()> {
         if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
     }
 
@@ -152,7 +152,7 @@ impl Out {
     ///
     /// # Errors
     /// As write(2).
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -180,19 +180,13 @@ impl Out {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::Verdict;
+    use crate::engine::reorder::{Label, Verdict};
 
     #[track_caller]
     fn check(format: Format, algorithm: Algorithm, name: &[u8], want: &[u8]) {
         let digest = [0xab; 32];
-        let item = Item {
-            name,
-            want: b"",
-            size: 12,
-            algorithm,
-            verdict: Verdict::Digest,
-            digest: &digest,
-        };
+        let label = Label { name, algorithm, want: b"" };
+        let item = Item { label, size: 12, verdict: Verdict::Digest, digest: &digest };
         let mut out = Vec::new();
         format.digest(&item, &mut out);
         let hex = "ab".repeat(32);
@@ -229,14 +223,9 @@ mod tests {
 
     #[test]
     fn a_file_without_digest_is_in_the_json_and_nowhere_else() {
-        let item = Item {
-            name: b"x",
-            want: b"",
-            size: 0,
-            algorithm: Algorithm::Sha256,
-            verdict: Verdict::Problem(Problem::Changed),
-            digest: b"",
-        };
+        let label = Label { name: b"x", algorithm: Algorithm::Sha256, want: b"" };
+        let verdict = Verdict::Problem(Problem::Changed);
+        let item = Item { label, size: 0, verdict, digest: b"" };
         let mut out = Vec::new();
         PLAIN.problem(&item, Problem::Changed, &mut out);
         assert!(out.is_empty());

@@ -1,13 +1,13 @@
 //! Why a name has no digest, in data and in words.
 
+use crate::input::walk::DEPTH_MAX;
 use crate::say::errno_text;
-use crate::walk::DEPTH_MAX;
 use ipc_proto::message::Failure;
 use std::fmt;
 
 /// What is neither a regular file nor a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Special {
+pub(crate) enum Special {
     /// A named pipe.
     Fifo,
     /// A socket.
@@ -37,7 +37,7 @@ impl fmt::Display for Special {
 
 /// Why a name has no digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// Opening or reading failed here, with this error number.
     Io(i32),
     /// A directory where a file was named.

@@ -3,7 +3,7 @@
 //! It is shown on standard error if that is a terminal and standard output is none, where the line
 //! would be among the digests. Messages take its place for a moment (`say`).
 
-use crate::order::Tally;
+use crate::engine::reorder::Tally;
 use crate::say;
 use crate::size::bytes;
 use nix::poll::PollTimeout;

@@ -1,7 +1,7 @@
 //! SIGINT, SIGTERM and SIGHUP: the first one asks for an orderly end, the second one ends at once.
 
 use crate::exit::Exit;
-use crate::sys::is_ignored;
+use crate::input::is_ignored;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use std::{process, thread};

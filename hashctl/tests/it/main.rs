@@ -7,6 +7,7 @@ mod fake;
 mod interrupt;
 mod missing;
 mod names;
+mod openers;
 mod oracle;
 mod program;
 mod status;

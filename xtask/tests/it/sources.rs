@@ -25,7 +25,7 @@ fn unsafe_code_is_announced_in_the_first_line_of_its_file() {
 /// Files and directories that may contain unsafe code besides the backends, each with its reason.
 const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("hashctl/src/stdio.rs", "looks at the standard descriptors before the runtime opens any"),
-    ("hashctl/src/sys.rs", "system calls for walking a tree"),
+    ("hashctl/src/input/sys.rs", "system calls for walking a tree"),
     ("ipc-proto/tests/it/memory.rs", "counts what is allocated"),
     ("crates/ipc-socket/src/sys.rs", "passes descriptors"),
     ("crates/supervisor/src/supervise/sys.rs", "starts and signals processes by their pidfd"),

@@ -3,20 +3,18 @@
 //! Invariant: OK stands for a file that was read to its end and has the manifest's digest.
 
 use crate::config::Config;
+use crate::engine::lister::{Last, Lister};
+use crate::engine::reorder::{Item, Label, Mark, Stopped, Verdict};
+use crate::engine::{Printer, run};
 use crate::exit::Exit;
-use crate::feed::{FeedError, Feeder, Label};
-use crate::manifest::{Claim, LINE_LEN_MAX, Line, Lines, Parsed, Parser};
-use crate::open::Opened;
-use crate::order::{Item, Mark, Verdict};
+use crate::lists::manifest::{Claim, LINE_LEN_MAX, Line, Lines, Parsed, Parser};
+use crate::lists::quote::quote;
 use crate::output::{Out, checksum_name, escape};
 use crate::problem::Problem;
-use crate::quote::quote;
-use crate::run::{Printer, run};
 use crate::say::say;
-use crate::start::{Found, Start};
 use ipc_proto::Algorithm;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -40,72 +38,68 @@ pub(crate) struct Options {
 pub(crate) fn check(config: &Config, options: Options, manifests: Vec<OsString>) -> Exit {
     let mut printer = Verdicts { options, counts: Counts::default(), is_ok: true };
     let has_stdin = config.stdio.has_stdin;
-    run(config, &mut printer, move |feeder| {
+    run(config, &mut printer, None, move |lister| {
         manifests.into_iter().try_for_each(|manifest| {
-            feed(feeder, options.algorithm, &manifest.into_vec(), has_stdin)
+            list(lister, options.algorithm, &manifest.into_vec(), has_stdin)
         })
     })
 }
 
-fn feed(
-    feeder: &mut Feeder,
+fn list(
+    lister: &mut Lister,
     asked: Option<Algorithm>,
     manifest: &[u8],
     has_stdin: bool,
-) -> Result<(), FeedError> {
+) -> Result<(), Stopped> {
     let (name, opened) = match manifest {
         b"-" if has_stdin => (STDIN_NAME, io::stdin().as_fd().try_clone_to_owned().map(File::from)),
         b"-" => (STDIN_NAME, Err(io::Error::from_raw_os_error(libc::EBADF))),
         _ => (manifest, File::open(OsStr::from_bytes(manifest))),
     };
     let read = match opened {
-        Ok(file) => feed_lines(feeder, asked, name, &file)?,
+        Ok(file) => list_lines(lister, asked, name, &file)?,
         Err(error) => Err(error),
     };
-    match read {
-        Ok(()) => feeder.known(mark_label(name), Verdict::Mark(Mark::End)),
-        Err(error) => {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            feeder.known(mark_label(name), Verdict::Mark(Mark::Unreadable(errno)))
-        }
-    }
+    lister.known(
+        mark_label(name),
+        Verdict::Mark(match read {
+            Ok(()) => Mark::End,
+            Err(error) => Mark::Unreadable(error.raw_os_error().unwrap_or(libc::EIO)),
+        }),
+    )
 }
 
 fn mark_label(manifest: &[u8]) -> Label<'_> {
     Label { name: manifest, algorithm: Algorithm::Sha256, want: b"" }
 }
 
-fn feed_lines(
-    feeder: &mut Feeder,
+fn list_lines(
+    lister: &mut Lister,
     asked: Option<Algorithm>,
     manifest: &[u8],
     input: &File,
-) -> Result<io::Result<()>, FeedError> {
+) -> Result<io::Result<()>, Stopped> {
     let mut parser = Parser::new(asked);
     let mut lines = Lines::new(input);
-    let mut start = Start::default();
     for number in 1.. {
         if lines.is_drained() && is_waiting(input) {
-            feeder.rest()?;
+            lister.flush(Last::OfJob)?;
         }
-        let parsed = match lines.next_line() {
-            Ok(Some(Line::Whole(line))) => parser.parse(line),
-            Ok(Some(Line::TooLong)) => {
-                let mark = Verdict::Mark(Mark::LongLine(number));
-                feeder.known(mark_label(manifest), mark)?;
-                continue;
-            }
+        let mark = match lines.next_line() {
+            Ok(Some(Line::Whole(line))) => match parser.parse(line) {
+                Parsed::Claim(claim) if manifest != STDIN_NAME || &*claim.name != b"-" => {
+                    let Claim { algorithm, digest, name } = &claim;
+                    lister.path(Label { name, algorithm: *algorithm, want: digest })?;
+                    continue;
+                }
+                Parsed::Claim(_) | Parsed::Bad => Mark::BadLine(number),
+                Parsed::Nothing => continue,
+            },
+            Ok(Some(Line::TooLong)) => Mark::LongLine(number),
             Ok(None) => break,
             Err(error) => return Ok(Err(error)),
         };
-        let is_own_input = |claim: &Claim<'_>| manifest == STDIN_NAME && &*claim.name == b"-";
-        match parsed {
-            Parsed::Claim(claim) if !is_own_input(&claim) => feed_claim(feeder, &mut start, claim)?,
-            Parsed::Claim(_) | Parsed::Bad => {
-                feeder.known(mark_label(manifest), Verdict::Mark(Mark::BadLine(number)))?;
-            }
-            Parsed::Nothing => {}
-        }
+        lister.known(mark_label(manifest), Verdict::Mark(mark))?;
     }
     Ok(Ok(()))
 }
@@ -114,22 +108,6 @@ fn feed_lines(
 fn is_waiting(input: &File) -> bool {
     let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO) == Ok(0)
-}
-
-fn feed_claim(feeder: &mut Feeder, start: &mut Start, claim: Claim<'_>) -> Result<(), FeedError> {
-    let name = CString::new(claim.name).expect("a claim's name holds no zero byte");
-    let label = Label { name: name.to_bytes(), algorithm: claim.algorithm, want: &claim.digest };
-    if label.name == b"-" {
-        return feeder.stdin(label);
-    }
-    let problem = match start.find(feeder, &name) {
-        Ok(Found::Named(name, stamp)) => return feeder.named(label, name, stamp),
-        Ok(Found::Opened(Opened::File(file, stamp))) => return feeder.file(label, file, stamp),
-        Ok(Found::Opened(Opened::Directory(_))) => Problem::Directory,
-        Ok(Found::Opened(Opened::Special(special))) => Problem::Special(special),
-        Err(errno) => Problem::Io(errno as i32),
-    };
-    feeder.known(label, Verdict::Problem(problem))
 }
 
 /// What one manifest gave.
@@ -153,18 +131,18 @@ impl Printer for Verdicts {
         match item.verdict {
             Verdict::Mark(mark) => {
                 out.flush()?;
-                self.mark(item.name, mark);
+                self.mark(item.label.name, mark);
             }
             Verdict::Digest => {
                 self.counts.good_lines += 1;
-                let is_match = item.digest == item.want;
+                let is_match = item.digest == item.label.want;
                 let count =
                     if is_match { &mut self.counts.matches } else { &mut self.counts.mismatches };
                 *count += 1;
                 match is_match {
                     true if self.options.quiet => {}
-                    true => self.put(item.name, b"OK", out),
-                    false => self.put(item.name, b"FAILED", out),
+                    true => self.put(item.label.name, b"OK", out),
+                    false => self.put(item.label.name, b"FAILED", out),
                 }
             }
             Verdict::Problem(Problem::Io(libc::ENOENT)) if self.options.ignore_missing => {
@@ -174,8 +152,8 @@ impl Printer for Verdicts {
                 self.counts.good_lines += 1;
                 self.counts.unreadable += 1;
                 out.flush()?;
-                say(format_args!("{}: {problem}", quote(item.name)));
-                self.put(item.name, b"FAILED open or read", out);
+                say(format_args!("{}: {problem}", quote(item.label.name)));
+                self.put(item.label.name, b"FAILED open or read", out);
             }
             Verdict::Waiting | Verdict::Skipped(_) => {}
         }

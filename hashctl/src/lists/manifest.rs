@@ -4,31 +4,31 @@
 //! input and bounds the length of a line; [`Parser`] remembers which of two forms a manifest uses,
 //! because to mix them would let somebody rename a file whose name starts with a space.
 
-use crate::hex;
+use crate::lists::hex;
 use ipc_proto::Algorithm;
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufReader, Read};
 
 /// Longest line in bytes: a path of 4,096 bytes, each escaped, with tag and digest.
-pub const LINE_LEN_MAX: usize = 16 << 10;
+pub(crate) const LINE_LEN_MAX: usize = 16 << 10;
 
 /// Bytes that are read at once.
 const READ_LEN: usize = 128 << 10;
 
 /// One line that says something.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim<'a> {
+pub(crate) struct Claim<'a> {
     /// What the digest was computed with.
-    pub algorithm: Algorithm,
+    pub(crate) algorithm: Algorithm,
     /// The digest that the file had.
-    pub digest: Vec<u8>,
+    pub(crate) digest: Vec<u8>,
     /// The file.
-    pub name: Cow<'a, [u8]>,
+    pub(crate) name: Cow<'a, [u8]>,
 }
 
 /// What a line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Parsed<'a> {
+pub(crate) enum Parsed<'a> {
     /// Empty, or a comment.
     Nothing,
     /// Not a line of a manifest.
@@ -48,7 +48,7 @@ enum Separator {
 
 /// Reads the lines of one manifest.
 #[derive(Clone, Copy, Debug)]
-pub struct Parser {
+pub(crate) struct Parser {
     asked: Option<Algorithm>,
     separator: Option<Separator>,
 }
@@ -56,12 +56,12 @@ pub struct Parser {
 impl Parser {
     /// A parser that takes lines without a tag as of `asked`, else by the length of the digest.
     #[must_use]
-    pub fn new(asked: Option<Algorithm>) -> Self {
+    pub(crate) fn new(asked: Option<Algorithm>) -> Self {
         Self { asked, separator: None }
     }
 
     /// What `line` says, which comes without its newline.
-    pub fn parse<'a>(&mut self, line: &'a [u8]) -> Parsed<'a> {
+    pub(crate) fn parse<'a>(&mut self, line: &'a [u8]) -> Parsed<'a> {
         if line.starts_with(b"#") {
             return Parsed::Nothing;
         }
@@ -156,14 +156,14 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
 
 /// Cuts an input into lines.
 #[derive(Debug)]
-pub struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: BufReader<R>,
     line: Vec<u8>,
 }
 
 /// One line of an input.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// Without its newline.
     Whole(&'a [u8]),
     /// Longer than [`LINE_LEN_MAX`].
@@ -172,7 +172,7 @@ pub enum Line<'a> {
 
 impl<R: Read> Lines<R> {
     /// The lines of `input`.
-    pub fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self::with_capacity(READ_LEN, input)
     }
 
@@ -181,7 +181,7 @@ impl<R: Read> Lines<R> {
     }
 
     /// Whether everything that was read is used up, so that the next line has to be read.
-    pub fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         self.input.buffer().is_empty()
     }
 
@@ -189,7 +189,7 @@ impl<R: Read> Lines<R> {
     ///
     /// # Errors
     /// As reading the input.
-    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
         let (mut is_too_long, mut has_bytes) = (false, false);
         loop {

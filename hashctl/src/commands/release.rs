@@ -1,10 +1,10 @@
 //! `hashctl release`: gives a worker work again that is in quarantine.
 
+use crate::commands::status::{ask, print};
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::quote::quote;
+use crate::lists::quote::quote;
 use crate::say::say;
-use crate::status::{ask, print};
 use ipc_proto::message::ReleaseOutcome;
 
 /// Releases the worker called `name`.

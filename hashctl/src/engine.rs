@@ -1,20 +1,27 @@
-//! One run of a command that hashes: the producer thread feeds, this thread takes results and
-//! prints them in order, and a signal ends both.
+//! One run of a command that hashes. The lister thread lists entries, openers open and send them,
+//! this thread takes results and prints them in input order, and a signal ends all of it.
+
+pub(crate) mod lister;
+mod opener;
+pub(crate) mod reorder;
+mod sender;
+mod stream;
 
 use crate::config::Config;
 use crate::exit::Exit;
-use crate::feed::{FeedError, Feeder};
-use crate::handover::{End, Handover};
-use crate::order::{Batch, Item, Order, Verdict};
+use crate::input::plane::Route;
 use crate::output::Out;
-use crate::plane::Route;
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::say::{self, io_text, say};
 use crate::signals::Signals;
 use client::{Client, ClientError, ConnectError, Event, ReceiveError, Replies, Results, Submitter};
+use ipc_proto::Algorithm;
+use lister::{Last, Lister};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use opener::Openers;
+use reorder::{End, Item, Reorder, Stopped, Verdict};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -45,7 +52,7 @@ pub(crate) trait Printer {
 enum Broken {
     Stdout(io::Error),
     Controller(ClientError),
-    Producer(String),
+    Sending(String),
     Interrupted,
 }
 
@@ -55,11 +62,13 @@ impl From<ClientError> for Broken {
     }
 }
 
-/// Connects, feeds what `produce` finds, and prints it.
+/// Connects, sends what `list` finds, and prints it. `expected` is the algorithm of all entries, if
+/// that is known.
 pub(crate) fn run(
     config: &Config,
     printer: &mut impl Printer,
-    produce: impl FnOnce(&mut Feeder) -> Result<(), FeedError> + Send + 'static,
+    expected: Option<Algorithm>,
+    list: impl FnOnce(&mut Lister) -> Result<(), Stopped> + Send + 'static,
 ) -> Exit {
     let signals = match Signals::block() {
         Ok(signals) => signals,
@@ -72,7 +81,7 @@ pub(crate) fn run(
     };
     let planes = &client.welcome().planes;
     let route = match Route::new(config.plane, planes, config.datasets.as_deref()) {
-        Ok(route) => route,
+        Ok(route) => Arc::new(route),
         Err(error) => {
             say(format_args!("{error}"));
             return Exit::Unreachable;
@@ -82,44 +91,43 @@ pub(crate) fn run(
         let (software, endpoint) = (&client.welcome().software, config.endpoint_text());
         say(format_args!("controller {software} at {endpoint}; files go {route}"));
     }
-    let handover = match Handover::new() {
-        Ok(handover) => Arc::new(handover),
+    let reorder = match Reorder::new() {
+        Ok(reorder) => Arc::new(reorder),
         Err(errno) => return internal("eventfd", errno),
     };
     let (submitter, replies) = client.split();
     let is_interrupted = Arc::new(AtomicBool::new(false));
-    let (flag, bell, canceller) =
-        (Arc::clone(&is_interrupted), Arc::clone(&handover), submitter.clone());
+    let (flag, waker, canceller) =
+        (Arc::clone(&is_interrupted), Arc::clone(&reorder), submitter.clone());
     signals.watch(move || {
         flag.store(true, Ordering::Release);
-        bell.ring();
+        waker.wake();
         // Not left to the main thread, which may be stuck in writing.
         cancel_aside(canceller);
     });
-    let (has_stdin, sample) = (config.stdio.has_stdin, config.sample);
-    let feeder = Feeder::new(submitter.clone(), Arc::clone(&handover), route, has_stdin, sample);
-    let producer_end = Arc::clone(&handover);
-    let verbose = config.verbose;
-    thread::spawn(move || producer_end.end(produce_all(feeder, produce, verbose)));
     let mut run = Run {
         submitter,
         replies,
-        handover,
+        reorder,
         is_interrupted,
-        order: Order::default(),
-        spent: Vec::new(),
         out: Out::new(config.stdio.has_stdout),
         printed: 0,
         marks: 0,
         said_waiting: false,
-        is_produced: false,
+        is_sent: false,
         lost: None,
         is_suspect: false,
         progress: Progress::start(),
     };
-    let result = run.all(printer);
+    let options = opener::Options {
+        sample: config.sample,
+        has_stdin: config.stdio.has_stdin,
+        is_verbose: config.verbose,
+        expected,
+    };
+    let result = run.start(route, options, list).and_then(|()| run.all(printer));
     say::clear();
-    run.handover.stop();
+    run.reorder.stop();
     match result {
         Ok(()) => Exit::from_ok(printer.is_ok() && !run.is_suspect),
         // Whatever else came of it.
@@ -157,38 +165,19 @@ pub(crate) fn connect(config: &Config) -> Result<Client, Exit> {
     })
 }
 
-fn produce_all(
-    mut feeder: Feeder,
-    produce: impl FnOnce(&mut Feeder) -> Result<(), FeedError>,
-    verbose: bool,
-) -> End {
-    match produce(&mut feeder).and_then(|()| feeder.rest()) {
-        Ok(()) => {
-            if verbose {
-                say(format_args!("sent {}", feeder.served()));
-            }
-            End::Done
-        }
-        Err(FeedError::Stopped) => End::Stopped,
-        Err(FeedError::Failed(text)) => End::Failed(text),
-    }
-}
-
 struct Run {
     submitter: Submitter,
     replies: Replies,
-    handover: Arc<Handover>,
+    reorder: Arc<Reorder>,
     is_interrupted: Arc<AtomicBool>,
-    order: Order,
-    spent: Vec<Batch>,
     out: Out,
     /// Entries that the printer got.
     printed: u64,
     /// Those of them that are no files.
     marks: u64,
     said_waiting: bool,
-    /// Whether the producer is done.
-    is_produced: bool,
+    /// Whether every item is sent.
+    is_sent: bool,
     /// Why the connection ended, while nothing depended on it.
     lost: Option<ClientError>,
     /// Whether digests that were given may be wrong.
@@ -197,13 +186,29 @@ struct Run {
 }
 
 impl Run {
+    /// Starts the sending side.
+    fn start(
+        &self,
+        route: Arc<Route>,
+        options: opener::Options,
+        list: impl FnOnce(&mut Lister) -> Result<(), Stopped> + Send + 'static,
+    ) -> Result<(), Broken> {
+        let (reorder, submitter) = (Arc::clone(&self.reorder), self.submitter.clone());
+        let openers = Openers::start(reorder, Arc::clone(&route), submitter, options)?;
+        let mut lister = Lister::new(Arc::clone(&self.reorder), openers, route);
+        // Without it the openers end, or the main thread has ended the run.
+        let listing = move || list(&mut lister).and_then(|()| lister.flush(Last::OfAll));
+        let started = thread::Builder::new().spawn(listing);
+        started.map(drop).map_err(|error| Broken::Controller(ClientError::Send(error)))
+    }
+
     fn all(&mut self, printer: &mut impl Printer) -> Result<(), Broken> {
         self.replies.set_timeout(Some(RECEIVE_TIMEOUT))?;
         loop {
             self.take_ready()?;
             self.print_ready(printer)?;
-            let is_over = self.is_produced && self.submitter.jobs_len() == 0;
-            if is_over && self.order.is_empty() {
+            let is_over = self.is_sent && self.submitter.jobs_len() == 0;
+            if is_over && self.reorder.is_empty() {
                 return Ok(());
             }
             if self.is_interrupted.load(Ordering::Acquire) {
@@ -212,44 +217,41 @@ impl Run {
             if is_over {
                 return Err(ClientError::Nonsense("the jobs ended before their items").into());
             }
-            self.progress.show(self.order.tally(), self.is_produced);
+            self.progress.show(self.reorder.tally(), self.is_sent);
             self.wait(self.progress.timeout())?;
         }
     }
 
     /// Takes in everything that is there.
     fn take_ready(&mut self) -> Result<(), Broken> {
-        self.absorb()?;
+        match self.reorder.take_end() {
+            Some(End::Done) => self.is_sent = true,
+            Some(End::Failed(text)) => return Err(Broken::Sending(text)),
+            // It needed the connection after all.
+            Some(End::Stopped) if self.lost.is_some() => {
+                return self.lost.take().map_or(Ok(()), |lost| Err(lost.into()));
+            }
+            // Otherwise why it was stopped comes from the connection, or from a signal.
+            Some(End::Stopped) | None => {}
+        }
         while let Some(event) = self.replies.next_ready()? {
             self.take(event)?;
         }
         Ok(())
     }
 
-    fn absorb(&mut self) -> Result<(), Broken> {
-        match self.handover.absorb(&mut self.order) {
-            Some(End::Done) => self.is_produced = true,
-            Some(End::Failed(text)) => return Err(Broken::Producer(text)),
-            // It needed the connection after all.
-            Some(End::Stopped) => return self.lost.take().map_or(Ok(()), |lost| Err(lost.into())),
-            // Otherwise why it was stopped comes from the connection, or from a signal.
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// Waits for the controller, the producer or a signal, and receives if it was the first.
+    /// Waits for the controller, an opener or a signal, and receives if it was the first.
     fn wait(&mut self, timeout: PollTimeout) -> Result<(), Broken> {
         let mut fds = [
-            PollFd::new(self.handover.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.reorder.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.replies.as_fd(), PollFlags::POLLIN),
         ];
         let fds_len = if self.lost.is_some() { 1 } else { 2 };
         // It fails when a signal comes, or memory is short: look again.
         let _ = poll(&mut fds[..fds_len], timeout);
-        let [is_rung, has_replies] = fds.map(|fd| fd.any() == Some(true));
-        if is_rung {
-            self.handover.quiet();
+        let [is_awake, has_replies] = fds.map(|fd| fd.any() == Some(true));
+        if is_awake {
+            self.reorder.clear_wakes();
         }
         if !has_replies {
             return Ok(());
@@ -257,7 +259,7 @@ impl Run {
         match self.replies.receive() {
             Ok(Some(event)) => self.take(event),
             Ok(None) => Ok(()),
-            // The controller may leave before the producer said that it is done.
+            // The controller may leave before everything is known to be sent.
             Err(error) if self.submitter.jobs_len() == 0 => {
                 self.lost = Some(error);
                 Ok(())
@@ -290,24 +292,23 @@ impl Run {
     }
 
     fn resolve(&mut self, results: &Results) -> Result<(), Broken> {
-        self.absorb()?;
-        for (number, outcome) in results.iter() {
-            if !self.order.resolve(number, outcome.map_err(Problem::Failure)) {
-                return Err(ClientError::Nonsense("a result that is no digest").into());
-            }
+        let results = results.iter().map(|(tag, outcome)| (tag, outcome.map_err(Problem::Failure)));
+        match self.reorder.resolve(results) {
+            true => Ok(()),
+            false => Err(ClientError::Nonsense("a result that is no digest").into()),
         }
-        Ok(())
     }
 
     fn print_ready(&mut self, printer: &mut impl Printer) -> Result<(), Broken> {
-        let (out, printed, marks) = (&mut self.out, &mut self.printed, &mut self.marks);
-        let drained = self.order.drain(&mut self.spent, |item| {
-            *printed += 1;
-            *marks += u64::from(matches!(item.verdict, Verdict::Mark(_)));
-            printer.print(item, out)
-        });
-        self.handover.release(&mut self.spent);
-        drained.and_then(|()| self.out.flush()).map_err(Broken::Stdout)
+        while let Some(complete) = self.reorder.take() {
+            for item in complete.items() {
+                self.printed += 1;
+                self.marks += u64::from(matches!(item.verdict, Verdict::Mark(_)));
+                printer.print(&item, &mut self.out).map_err(Broken::Stdout)?;
+            }
+            self.reorder.release(&complete);
+        }
+        self.out.flush().map_err(Broken::Stdout)
     }
 
     /// Ends the jobs, prints what is complete, and says what is missing.
@@ -320,13 +321,12 @@ impl Run {
             }
             Broken::Interrupted => {
                 self.cancel();
-                let _ = self.absorb();
                 // Standard output may be what the signal was for.
                 let _ = self.print_ready(printer);
                 say(format_args!("interrupted"));
                 Exit::Interrupted
             }
-            Broken::Producer(text) => {
+            Broken::Sending(text) => {
                 self.cancel();
                 say(format_args!("{text}"));
                 self.say_missing(config, printer, "gave up on");
@@ -351,15 +351,14 @@ impl Run {
     }
 
     fn say_missing(&mut self, config: &Config, printer: &mut impl Printer, what: &str) {
-        let _ = self.absorb();
         // Without standard output there is only more missing.
         let _ = self.print_ready(printer);
-        let pushed = self.order.pushed();
+        let listed = self.reorder.listed();
         say(format_args!(
             "{what} the controller at {}; {} of {} files have no digest",
             config.endpoint_text(),
-            pushed - self.printed,
-            pushed - self.marks,
+            listed - self.printed,
+            listed - self.marks,
         ));
     }
 
@@ -370,7 +369,7 @@ impl Run {
         while self.submitter.jobs_len() > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(timeout) = PollTimeout::try_from(left) else { return };
-            if left.is_zero() || self.absorb().is_err() {
+            if left.is_zero() {
                 return;
             }
             let taken = match self.replies.next_ready() {
@@ -396,7 +395,8 @@ fn internal(what: &str, errno: nix::errno::Errno) -> Exit {
     Exit::Failure
 }
 
-/// Descriptors on their way count against the soft limit, and a deep tree needs one a level.
+/// Descriptors on their way count against the soft limit, and a deep tree needs one per level. The
+/// table is as large as it gets before threads share it.
 fn raise_open_files() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
@@ -404,4 +404,5 @@ fn raise_open_files() {
         // Without it we are only slower.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+    let _ = ipc_socket::reserve_descriptor_table();
 }

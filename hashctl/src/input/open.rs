@@ -100,6 +100,15 @@ pub(crate) fn open_start(path: &CStr) -> Result<OwnedFd, Errno> {
     openat(AT_FDCWD, path, flags, Mode::empty())
 }
 
+/// Opens the directory `path` for reading; anything else is `ENOTDIR`, and holds nothing up.
+///
+/// # Errors
+/// As open(2).
+pub(crate) fn open_dir(path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(AT_FDCWD, path, flags, Mode::empty())
+}
+
 /// What an open file is and, if it is regular, looks like.
 ///
 /// # Errors

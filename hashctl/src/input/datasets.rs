@@ -38,16 +38,16 @@ struct Share {
 
 /// A file in a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
+pub(crate) struct Name {
     /// The dataset.
-    pub dataset: Arc<str>,
+    pub(crate) dataset: Arc<str>,
     /// Its path in it.
-    pub path: Vec<u8>,
+    pub(crate) path: Vec<u8>,
 }
 
 /// An open directory of a dataset: what is in it has a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder {
+pub(crate) struct Folder {
     dataset: Arc<str>,
     /// Its path in the dataset, with a slash at the end; empty for the root.
     prefix: Vec<u8>,
@@ -115,7 +115,9 @@ impl Datasets {
         if self.shared.is_empty() {
             return None;
         }
-        let path = readlink(format!("/proc/self/fd/{}", file.as_raw_fd()).as_str()).ok()?;
+        // Threads that open files have descriptor tables of their own.
+        let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+        let path = readlink(path.as_str()).ok()?;
         let name = self.name_of(path.as_bytes())?;
         let seen = fstatat(AT_FDCWD, path.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
         let ours = fstat(file).ok()?;

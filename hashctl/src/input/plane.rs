@@ -1,6 +1,6 @@
 //! How the bytes of each file reach the workers.
 
-use crate::datasets::{Datasets, Folder, Name};
+use super::datasets::{Datasets, Folder, Name};
 use clap::ValueEnum;
 use ipc_proto::message::Planes;
 use std::collections::BTreeMap;
@@ -112,25 +112,17 @@ impl fmt::Display for Route {
 /// How many files went which way.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
-    descriptors: u64,
+    pub(crate) descriptors: u64,
     names: BTreeMap<Arc<str>, u64>,
-    inline: u64,
+    pub(crate) inline: u64,
 }
 
 impl Served {
-    pub(crate) fn count(&mut self, plane: &Plane) {
-        match plane {
-            Plane::Descriptor => self.descriptors += 1,
-            Plane::Inline => self.inline += 1,
-            Plane::Name(Name { dataset, .. }) => self.count_name(dataset),
-        }
-    }
-
-    /// Counts a file that goes by a name in `dataset`.
-    pub(crate) fn count_name(&mut self, dataset: &Arc<str>) {
+    /// Counts files that go by a name in `dataset`.
+    pub(crate) fn count_names(&mut self, dataset: &Arc<str>, count: u64) {
         match self.names.get_mut(dataset) {
-            Some(count) => *count += 1,
-            None => drop(self.names.insert(Arc::clone(dataset), 1)),
+            Some(known) => *known += count,
+            None => drop(self.names.insert(Arc::clone(dataset), count)),
         }
     }
 }
@@ -216,10 +208,9 @@ mod tests {
     fn what_went_which_way_is_said_in_one_line() {
         let mut served = Served::default();
         assert_eq!(served.to_string(), "no files");
-        let name = |dataset: &str| Plane::Name(Name { dataset: dataset.into(), path: vec![] });
-        for plane in [name("b"), name("a"), name("b"), Plane::Inline] {
-            served.count(&plane);
-        }
+        served.count_names(&"b".into(), 2);
+        served.count_names(&"a".into(), 1);
+        served.inline = 1;
         let want = "1 file by name in dataset a, 2 files by name in dataset b, 1 file inline";
         assert_eq!(served.to_string(), want);
     }

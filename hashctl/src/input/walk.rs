@@ -8,20 +8,18 @@
 //! Invariants: at most [`DEPTH_MAX`] directories are open at once; what is no file or directory is
 //! not opened where the file system says so in the directory.
 
-use crate::datasets::{Folder, Name};
-use crate::open::{Kind, Links, Opened, glance_at, kind_at, kind_of_dirent, open_at};
+use super::open::{Kind, Links, Opened, kind_at, kind_of_dirent, open_at};
+use super::sys::{self, DIRENT_LEN_MIN};
 use crate::problem::{Problem, Special};
-use crate::sys::{self, DIRENT_LEN_MIN};
-use ipc_proto::message::Stamp;
 use nix::errno::Errno;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Most directories above a file, from the one that was named.
-pub const DEPTH_MAX: usize = 256;
+pub(crate) const DEPTH_MAX: usize = 256;
 
 /// Most entries that are sorted together.
-pub const RUN_MAX: usize = 65_536;
+pub(crate) const RUN_MAX: usize = 65_536;
 
 /// Bytes of entries that are read at once.
 const READ_LEN: usize = 64 << 10;
@@ -30,24 +28,20 @@ const READ_LEN: usize = 64 << 10;
 const READ_ENTRIES_MAX: usize = READ_LEN / DIRENT_LEN_MIN + 1;
 
 /// Takes what is found.
-pub trait Visitor {
+pub(crate) trait Visitor {
+    /// A directory that is open.
+    type Dir: AsFd;
     /// Why the walk ends early.
     type Stop;
 
-    /// A directory that is gone into; how the files in it are named to workers, if they are.
-    fn enter(&mut self, dir: BorrowedFd<'_>) -> Option<Folder>;
+    /// A directory that is walked.
+    fn enter(&mut self, dir: OwnedFd) -> Self::Dir;
 
-    /// A regular file in a directory with names, which was not opened.
+    /// A regular file in `dir`, by the directory's entry; it is not opened.
     ///
     /// # Errors
     /// Ends the walk.
-    fn named(&mut self, path: &[u8], name: Name, stamp: Stamp) -> Result<(), Self::Stop>;
-
-    /// A regular file.
-    ///
-    /// # Errors
-    /// Ends the walk.
-    fn file(&mut self, path: &[u8], file: OwnedFd, stamp: Stamp) -> Result<(), Self::Stop>;
+    fn file(&mut self, path: &[u8], dir: &Self::Dir) -> Result<(), Self::Stop>;
 
     /// A file or directory that cannot be read.
     ///
@@ -60,12 +54,34 @@ pub trait Visitor {
     /// # Errors
     /// Ends the walk.
     fn skipped(&mut self, path: &[u8], special: Special) -> Result<(), Self::Stop>;
+
+    /// Waits until no descriptor is needed for what was found so far.
+    ///
+    /// # Errors
+    /// Ends the walk.
+    fn wait_for_descriptors(&mut self) -> Result<(), Self::Stop>;
+
+    /// Calls `open`, and once more if no descriptor was free.
+    ///
+    /// # Errors
+    /// Ends the walk.
+    fn retry_when_exhausted<T>(
+        &mut self,
+        open: impl Fn() -> Result<T, Errno>,
+    ) -> Result<Result<T, Errno>, Self::Stop> {
+        match open() {
+            Err(Errno::EMFILE | Errno::ENFILE) => {
+                self.wait_for_descriptors()?;
+                Ok(open())
+            }
+            opened => Ok(opened),
+        }
+    }
 }
 
 /// A directory that is being walked.
-struct Level {
-    dir: OwnedFd,
-    folder: Option<Folder>,
+struct Level<D> {
+    dir: D,
     /// Length of its path, with a slash at the end.
     path_len: usize,
     names: Vec<u8>,
@@ -79,7 +95,7 @@ struct Level {
 ///
 /// # Errors
 /// Those of `visitor`.
-pub fn walk<V: Visitor>(root: OwnedFd, path: &[u8], visitor: &mut V) -> Result<(), V::Stop> {
+pub(crate) fn walk<V: Visitor>(root: OwnedFd, path: &[u8], visitor: &mut V) -> Result<(), V::Stop> {
     walk_in_runs(root, path, visitor, RUN_MAX)
 }
 
@@ -91,8 +107,7 @@ fn walk_in_runs<V: Visitor>(
 ) -> Result<(), V::Stop> {
     let mut buffer = vec![0; READ_LEN];
     let mut path = path.to_vec();
-    let folder = visitor.enter(root.as_fd());
-    let mut levels = vec![Level::new(root, folder, &mut path)];
+    let mut levels = vec![Level::new(visitor.enter(root), &mut path)];
     while let Some(level) = levels.last_mut() {
         path.truncate(level.path_len);
         let Some(&(start, kind)) = level.found.get(level.next) else {
@@ -105,58 +120,43 @@ fn walk_in_runs<V: Visitor>(
             continue;
         };
         level.next += 1;
-        let name = level.name(start);
+        let name = CStr::from_bytes_until_nul(&level.names[start..]);
+        let name = name.expect("every name ends with a zero");
         path.extend_from_slice(name.to_bytes());
-        if let Some((name, stamp)) = level.glance(name, kind) {
-            visitor.named(&path, name, stamp)?;
-            continue;
-        }
-        match level.open(name, kind) {
-            Ok(Opened::File(file, stamp)) => visitor.file(&path, file, stamp)?,
+        let dir = level.dir.as_fd();
+        let kind = kind.map_or_else(|| kind_at(dir, name, Links::Refuse), Ok);
+        let opened = match kind {
+            Ok(Kind::File) => {
+                visitor.file(&path, &level.dir)?;
+                continue;
+            }
+            Ok(Kind::Special(special)) => Ok(Opened::Special(special)),
+            Ok(Kind::Directory) => {
+                visitor.retry_when_exhausted(|| open_at(dir, name, Links::Refuse))?
+            }
+            Err(errno) => Err(errno),
+        };
+        match opened {
+            // It was a directory a moment ago.
+            Ok(Opened::File(..)) => visitor.file(&path, &level.dir)?,
             Ok(Opened::Special(special)) => visitor.skipped(&path, special)?,
             Ok(Opened::Directory(_)) if levels.len() == DEPTH_MAX => {
                 visitor.problem(&path, Problem::TooDeep)?;
             }
-            Ok(Opened::Directory(dir)) => {
-                let folder = visitor.enter(dir.as_fd());
-                levels.push(Level::new(dir, folder, &mut path));
-            }
+            Ok(Opened::Directory(dir)) => levels.push(Level::new(visitor.enter(dir), &mut path)),
             Err(errno) => visitor.problem(&path, Problem::Io(errno as i32))?,
         }
     }
     Ok(())
 }
 
-impl Level {
-    fn new(dir: OwnedFd, folder: Option<Folder>, path: &mut Vec<u8>) -> Self {
+impl<D: AsFd> Level<D> {
+    fn new(dir: D, path: &mut Vec<u8>) -> Self {
         if path.last() != Some(&b'/') {
             path.push(b'/');
         }
-        let path_len = path.len();
-        let (names, found) = (Vec::new(), Vec::new());
-        Self { dir, folder, path_len, names, found, next: 0, is_read: false }
-    }
-
-    fn name(&self, start: usize) -> &CStr {
-        CStr::from_bytes_until_nul(&self.names[start..]).expect("every name ends with a zero")
-    }
-
-    /// What a file is called and looks like, if workers find it by a name.
-    fn glance(&self, name: &CStr, kind: Option<Kind>) -> Option<(Name, Stamp)> {
-        let folder = self.folder.as_ref().filter(|_| matches!(kind, None | Some(Kind::File)))?;
-        let stamp = glance_at(self.dir.as_fd(), name)?;
-        Some((folder.name(name)?, stamp))
-    }
-
-    fn open(&self, name: &CStr, kind: Option<Kind>) -> Result<Opened, Errno> {
-        let kind = match kind {
-            Some(kind) => kind,
-            None => kind_at(self.dir.as_fd(), name, Links::Refuse)?,
-        };
-        match kind {
-            Kind::File | Kind::Directory => open_at(self.dir.as_fd(), name, Links::Refuse),
-            Kind::Special(special) => Ok(Opened::Special(special)),
-        }
+        let (path_len, names, found) = (path.len(), Vec::new(), Vec::new());
+        Self { dir, path_len, names, found, next: 0, is_read: false }
     }
 
     /// Reads the next entries and sorts them.
@@ -207,19 +207,19 @@ mod tests {
     }
 
     impl Visitor for Log {
+        type Dir = OwnedFd;
         type Stop = ();
 
-        fn enter(&mut self, _: BorrowedFd<'_>) -> Option<Folder> {
-            None
+        fn enter(&mut self, dir: OwnedFd) -> OwnedFd {
+            dir
         }
 
-        fn named(&mut self, _: &[u8], _: Name, _: Stamp) -> Result<(), ()> {
-            unreachable!("no directory has names")
-        }
-
-        fn file(&mut self, path: &[u8], _: OwnedFd, stamp: Stamp) -> Result<(), ()> {
-            assert_eq!(stamp.size, 0);
+        fn file(&mut self, path: &[u8], _: &OwnedFd) -> Result<(), ()> {
             self.add("", path)
+        }
+
+        fn wait_for_descriptors(&mut self) -> Result<(), ()> {
+            unreachable!("there are enough")
         }
 
         fn problem(&mut self, path: &[u8], problem: Problem) -> Result<(), ()> {

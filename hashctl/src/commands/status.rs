@@ -3,9 +3,9 @@
 mod table;
 
 use crate::config::Config;
+use crate::engine::connect;
 use crate::exit::Exit;
 use crate::output::Out;
-use crate::run::connect;
 use crate::say::{io_text, say};
 use client::{Client, ClientError, ConnectError};
 use ipc_proto::message::{

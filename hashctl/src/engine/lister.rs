@@ -1,0 +1,302 @@
+//! The lister thread: puts the names on a command line, in a manifest or below a directory into the
+//! reorder buffer, in input order, and gives them to the openers in tasks.
+//!
+//! Tasks start small, so that output and all workers start at once, and double up to what a frame
+//! carries. One that is older than [`AGE_MAX`] goes out as it is, so that a slow listing does not
+//! leave workers without work.
+//!
+//! Names in one directory are opened from it, on a command line from the second name in it on.
+//!
+//! Invariant: what the tasks on their way need of the limit of open files leaves room in it, also
+//! where all threads share one table. Only very deep trees can exhaust it; then the lister waits.
+
+use super::opener::{AGE_MAX, Openers, coarse_now};
+use super::reorder::{Batch, Label, Reorder, Stopped, Verdict};
+use crate::input::datasets::Folder;
+use crate::input::open::{Links, open_dir, open_start};
+use crate::input::plane::Route;
+use crate::input::walk::{Visitor, walk};
+use crate::problem::{Problem, Special};
+use ipc_proto::Algorithm;
+use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX};
+use nix::sys::resource::{Resource, getrlimit};
+use std::ffi::CString;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Entries in the first task; each later one may have twice as many as the one before.
+const TASK_LEN_FIRST: usize = 16;
+
+/// Most directories that the files of one task are opened from.
+const DIRS_MAX: usize = 64;
+
+/// Descriptors of a run besides those of tasks: standard ones, the socket and its copies, events.
+const FIXED_DESCRIPTORS: usize = 16;
+
+/// Neighbouring entries for one opener.
+#[derive(Debug)]
+pub(crate) struct OpenTask {
+    /// Counted from 0: tasks are sent in this order.
+    pub(crate) turn: u64,
+    /// Number of the first entry.
+    pub(crate) first: u64,
+    pub(crate) batch: Arc<Batch>,
+    /// One per entry.
+    pub(crate) targets: Vec<Target>,
+    pub(crate) dirs: Vec<Arc<Dir>>,
+    pub(crate) last: Last,
+}
+
+/// What is behind an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// Its path.
+    Path,
+    /// Its name in this one of the task's directories.
+    In(usize),
+    /// Standard input.
+    Stdin,
+    /// Nothing: its verdict is known.
+    Nothing,
+}
+
+/// What follows a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Last {
+    /// Other tasks.
+    No,
+    /// Maybe nothing for a while: the open job ends, as others may need its window.
+    OfJob,
+    /// Nothing.
+    OfAll,
+}
+
+/// An open directory. It is closed by the thread that opened it, never by an opener, which may have
+/// a descriptor table of its own.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    pub(crate) fd: OwnedFd,
+    /// Unique in this run.
+    pub(crate) id: u64,
+    /// Set where files go by name.
+    pub(crate) folder: Option<Folder>,
+    pub(crate) links: Links,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Takes entries.
+#[derive(Debug)]
+pub(crate) struct Lister {
+    reorder: Arc<Reorder>,
+    openers: Openers,
+    route: Arc<Route>,
+    batch: Batch,
+    targets: Vec<Target>,
+    dirs: Vec<Arc<Dir>>,
+    task_len: usize,
+    task_len_max: usize,
+    dirs_max: usize,
+    /// When the task got its first entry.
+    since: Duration,
+    next_turn: u64,
+    next_dir: u64,
+    /// Directory of the last path as it was written, with a slash at its end.
+    prefix: Vec<u8>,
+    prefix_dir: Option<Arc<Dir>>,
+}
+
+impl Lister {
+    pub(crate) fn new(reorder: Arc<Reorder>, openers: Openers, route: Arc<Route>) -> Self {
+        let is_fd = route.takes_descriptors();
+        // Two tasks are open at once, and at most six have directories.
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let files_max = limit.saturating_sub(FIXED_DESCRIPTORS) / 4;
+        let frame_max = if is_fd { FRAME_DESCRIPTORS_MAX } else { FRAME_NAMES_MAX };
+        Self {
+            reorder,
+            openers,
+            route,
+            batch: Batch::default(),
+            targets: Vec::new(),
+            dirs: Vec::new(),
+            task_len: TASK_LEN_FIRST.min(files_max.max(1)),
+            task_len_max: files_max.clamp(1, frame_max),
+            dirs_max: (limit / 32).clamp(1, DIRS_MAX),
+            since: Duration::ZERO,
+            next_turn: 0,
+            next_dir: 0,
+            prefix: Vec::new(),
+            prefix_dir: None,
+        }
+    }
+
+    /// A file by its path, which may be a symbolic link; `-` is standard input.
+    pub(crate) fn path(&mut self, label: Label<'_>) -> Result<(), Stopped> {
+        if label.name == b"-" {
+            return self.add(label, Target::Stdin, Verdict::Waiting);
+        }
+        match self.dir_of(label.name) {
+            Some(dir) => self.file(label, &dir),
+            None => self.add(label, Target::Path, Verdict::Waiting),
+        }
+    }
+
+    /// As [`Self::path`], and everything below it if it is a directory.
+    pub(crate) fn tree(&mut self, label: Label<'_>) -> Result<(), Stopped> {
+        if label.name == b"-" {
+            return self.path(label);
+        }
+        let path = CString::new(label.name).expect("an argument holds no zero byte");
+        let mut tree = Tree { lister: self, algorithm: label.algorithm };
+        match tree.retry_when_exhausted(|| open_dir(&path))? {
+            Ok(dir) => walk(dir, label.name, &mut tree),
+            // The opener finds out what it is, or why it cannot be opened.
+            Err(_) => self.path(label),
+        }
+    }
+
+    /// An entry whose verdict is known.
+    pub(crate) fn known(&mut self, label: Label<'_>, verdict: Verdict) -> Result<(), Stopped> {
+        self.add(label, Target::Nothing, verdict)
+    }
+
+    /// Gives away what is waiting, before a pause or at the end.
+    pub(crate) fn flush(&mut self, last: Last) -> Result<(), Stopped> {
+        self.openers.close_dirs();
+        if self.batch.len() == 0 && last == Last::No {
+            return Ok(());
+        }
+        self.task_len = (2 * self.task_len).min(self.task_len_max);
+        let batch = Arc::new(mem::take(&mut self.batch));
+        let first = match batch.len() {
+            0 => 0,
+            _ => self.reorder.push(Arc::clone(&batch))?,
+        };
+        let (targets, dirs) = (mem::take(&mut self.targets), mem::take(&mut self.dirs));
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        self.openers.give(OpenTask { turn, first, batch, targets, dirs, last })
+    }
+
+    /// A regular file, if the directory is right, in `dir`.
+    fn file(&mut self, label: Label<'_>, dir: &Arc<Dir>) -> Result<(), Stopped> {
+        if self.dirs.last().is_none_or(|last| last.id != dir.id) {
+            if self.dirs.len() == self.dirs_max {
+                self.flush(Last::No)?;
+            }
+            self.dirs.push(Arc::clone(dir));
+        }
+        self.add(label, Target::In(self.dirs.len() - 1), Verdict::Waiting)
+    }
+
+    fn add(&mut self, label: Label<'_>, target: Target, verdict: Verdict) -> Result<(), Stopped> {
+        if self.batch.len() == 0 {
+            self.since = coarse_now();
+        }
+        self.batch.push(label, verdict);
+        self.targets.push(target);
+        let is_full = self.batch.len() >= self.task_len;
+        let is_due = || coarse_now().saturating_sub(self.since) >= AGE_MAX;
+        if is_full || is_due() { self.flush(Last::No) } else { Ok(()) }
+    }
+
+    fn dir(&mut self, fd: OwnedFd, links: Links) -> Arc<Dir> {
+        self.next_dir += 1;
+        let folder = self.route.folder(fd.as_fd());
+        Arc::new(Dir { fd, id: self.next_dir, folder, links })
+    }
+
+    /// The directory from which `path` is opened, if the path before was in the same one.
+    fn dir_of(&mut self, path: &[u8]) -> Option<Arc<Dir>> {
+        let (prefix, base) = split(path);
+        if matches!(base, b"" | b"." | b"..") {
+            return None;
+        }
+        if self.prefix != prefix {
+            self.prefix.clear();
+            self.prefix.extend_from_slice(prefix);
+            self.prefix_dir = None;
+            return None;
+        }
+        if self.prefix_dir.is_none() {
+            let path = if prefix.is_empty() { &b"."[..] } else { prefix };
+            let path = CString::new(path).expect("a part of a path holds no zero byte");
+            // What cannot be kept open may be opened all the same.
+            let fd = open_start(&path).ok()?;
+            self.prefix_dir = Some(self.dir(fd, Links::Follow));
+        }
+        self.prefix_dir.clone()
+    }
+}
+
+/// The directory of `path`, with the slash at its end, and the name in it.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    path.split_at(path.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1))
+}
+
+/// Lists what a walk finds.
+struct Tree<'a> {
+    lister: &'a mut Lister,
+    algorithm: Algorithm,
+}
+
+impl Tree<'_> {
+    fn label<'a>(&self, name: &'a [u8]) -> Label<'a> {
+        Label { name, algorithm: self.algorithm, want: b"" }
+    }
+}
+
+impl Visitor for Tree<'_> {
+    type Dir = Arc<Dir>;
+    type Stop = Stopped;
+
+    fn enter(&mut self, dir: OwnedFd) -> Arc<Dir> {
+        self.lister.dir(dir, Links::Refuse)
+    }
+
+    fn file(&mut self, path: &[u8], dir: &Arc<Dir>) -> Result<(), Stopped> {
+        self.lister.file(self.label(path), dir)
+    }
+
+    fn problem(&mut self, path: &[u8], problem: Problem) -> Result<(), Stopped> {
+        self.lister.known(self.label(path), Verdict::Problem(problem))
+    }
+
+    fn skipped(&mut self, path: &[u8], special: Special) -> Result<(), Stopped> {
+        self.lister.known(self.label(path), Verdict::Skipped(special))
+    }
+
+    fn wait_for_descriptors(&mut self) -> Result<(), Stopped> {
+        self.lister.flush(Last::No)?;
+        self.lister.openers.wait_for(self.lister.next_turn);
+        self.lister.openers.close_dirs();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_its_directory_and_a_name() {
+        for (path, want) in [
+            (&b"a"[..], (&b""[..], &b"a"[..])),
+            (b"/a", (b"/", b"a")),
+            (b"a//b/...", (b"a//b/", b"...")),
+            (b"", (b"", b"")),
+            (b"a/", (b"a/", b"")),
+            (b"..", (b"", b"..")),
+        ] {
+            assert_eq!(split(path), want, "{path:?}");
+        }
+    }
+}

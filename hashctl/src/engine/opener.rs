@@ -1,0 +1,513 @@
+//! The opener threads: open listed files, or look at them where they go by name, and send them.
+//!
+//! Opening takes most of the time of a run over small files, so [`OPENERS`] threads do it at once,
+//! a task each. Sending is in the order of tasks: a thread waits for its turn, so items are
+//! numbered in input order and a window that is full stops every thread.
+//!
+//! Each thread has a descriptor table of its own where the system permits it (unshare(2),
+//! `CLONE_FILES`): then nobody else holds up its calls. Descriptors are therefore sent and closed by
+//! the thread that opened them, and the lister's directories are found through `/proc/self/fd`,
+//! which shows the table of the main thread.
+
+use super::lister::{Dir, Last, OpenTask, Target, split};
+use super::reorder::{Change, End, Reorder, Stopped, Verdict};
+use super::sender::{ItemSender, Lanes};
+use super::stream::{self, StreamError};
+use crate::input::datasets::Name;
+use crate::input::open::{Kind, Links, Opened, glance_at, look, open_at, open_start};
+use crate::input::plane::{Plane, Route};
+use crate::problem::Problem;
+use crate::say::say;
+use client::{ClientError, Submitter};
+use ipc_proto::Algorithm;
+use ipc_proto::message::Stamp;
+use ipc_proto::sample::Sample;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl};
+use nix::sched::{CloneFlags, unshare};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{Whence, lseek};
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+/// Threads that open files.
+const OPENERS: usize = 2;
+
+/// Tasks that wait for an opener.
+const TASKS_MAX: usize = 2;
+
+/// Listed or opened files that are older than this go out.
+pub(crate) const AGE_MAX: Duration = Duration::from_millis(5);
+
+/// Inline, a file of at most this many bytes travels as one message among others.
+const SMALL_LEN_MAX: u64 = 64 << 10;
+
+/// Bytes of such messages after which a frame goes out.
+const MESSAGES_LEN_MAX: usize = 256 << 10;
+
+/// How often, and how far apart, opening is tried again when no descriptor is free.
+const EXHAUSTED_RETRIES: u32 = 2_000;
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(5);
+
+/// The lister's end of the openers.
+#[derive(Debug)]
+pub(crate) struct Openers {
+    tasks: SyncSender<OpenTask>,
+    shared: &'static Shared,
+}
+
+/// Lives as long as the process: an opener must not be the one that closes the descriptors in it,
+/// as its own table has other files under their numbers.
+#[derive(Debug)]
+struct Shared {
+    reorder: Arc<Reorder>,
+    route: Arc<Route>,
+    tasks: Mutex<Receiver<OpenTask>>,
+    sender: Mutex<ItemSender>,
+    /// The sender's turn changed.
+    turn: Condvar,
+    /// Directories that the lister may close.
+    dirs: Mutex<Vec<Arc<Dir>>>,
+    has_stdin: bool,
+    is_verbose: bool,
+}
+
+/// What the openers of a run need to know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Items that are cross-checked.
+    pub(crate) sample: Option<Sample>,
+    /// Whether standard input was open when the program started.
+    pub(crate) has_stdin: bool,
+    pub(crate) is_verbose: bool,
+    /// Opens the job of this algorithm before its first item: what is known early is said early.
+    pub(crate) expected: Option<Algorithm>,
+}
+
+impl Openers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If there can be none, or the job cannot be opened.
+    pub(crate) fn start(
+        reorder: Arc<Reorder>,
+        route: Arc<Route>,
+        submitter: Submitter,
+        options: Options,
+    ) -> Result<Self, ClientError> {
+        let (tasks, receiver) = sync_channel(TASKS_MAX);
+        let mut sender = ItemSender::new(submitter, options.sample);
+        if let Some(algorithm) = options.expected {
+            sender.job(algorithm)?;
+        }
+        let shared: &Shared = Box::leak(Box::new(Shared {
+            reorder,
+            route,
+            tasks: Mutex::new(receiver),
+            sender: Mutex::new(sender),
+            turn: Condvar::new(),
+            dirs: Mutex::default(),
+            has_stdin: options.has_stdin,
+            is_verbose: options.is_verbose,
+        }));
+        for number in 0..OPENERS {
+            let started = thread::Builder::new().spawn(move || Opener::new(shared).run());
+            // One is enough.
+            if let (0, Err(error)) = (number, started) {
+                return Err(ClientError::Send(error));
+            }
+        }
+        Ok(Self { tasks, shared })
+    }
+
+    /// Gives away a task when an opener is about to be free.
+    pub(crate) fn give(&self, task: OpenTask) -> Result<(), Stopped> {
+        self.tasks.send(task).map_err(|_| Stopped)
+    }
+
+    /// Closes directories that are no longer needed.
+    pub(crate) fn close_dirs(&self) {
+        let dirs = mem::take(&mut *self.shared.dirs.lock().expect("no holder panics"));
+        drop(dirs);
+    }
+
+    /// Waits until every task before this turn is sent.
+    pub(crate) fn wait_for(&self, turn: u64) {
+        drop(self.shared.wait_for(turn));
+    }
+}
+
+impl Shared {
+    /// Waits for a turn; whoever has the guard sends.
+    fn wait_for(&self, turn: u64) -> MutexGuard<'_, ItemSender> {
+        let sender = self.sender.lock().expect("no holder panics");
+        let is_early = |sender: &mut ItemSender| sender.turn != turn && !sender.has_failed;
+        self.turn.wait_while(sender, is_early).expect("no holder panics")
+    }
+
+    /// The guard if it is this turn already.
+    fn try_turn(&self, turn: u64) -> Option<MutexGuard<'_, ItemSender>> {
+        self.sender.try_lock().ok().filter(|sender| sender.turn == turn)
+    }
+
+    fn fail(&self, error: ClientError) {
+        self.sender.lock().expect("no holder panics").has_failed = true;
+        self.turn.notify_all();
+        self.reorder.end(end_of(error));
+    }
+}
+
+fn end_of(error: ClientError) -> End {
+    match error {
+        ClientError::Stopped => End::Stopped,
+        // The main thread sees the same end of the connection, and says it better.
+        ClientError::Send(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EPIPE | libc::ECONNRESET | libc::ENOTCONN)
+            ) =>
+        {
+            End::Stopped
+        }
+        ClientError::Send(error) => End::Failed(format!("sending to the controller: {error}")),
+        ClientError::Receive(_)
+        | ClientError::Rejected { .. }
+        | ClientError::Nonsense(_)
+        | ClientError::WindowTooSmall => End::Failed(error.to_string()),
+    }
+}
+
+/// One thread.
+struct Opener {
+    shared: &'static Shared,
+    lanes: Lanes,
+    /// For the reorder buffer, before the lanes are sent.
+    changes: Vec<(u64, Change)>,
+    /// When the lanes got their first item.
+    since: Duration,
+    dirs: DirCache,
+}
+
+/// What is behind an entry.
+enum Found {
+    File(OwnedFd, Stamp),
+    Named(Name, Stamp),
+    Bytes(Vec<u8>),
+    /// Too long for one message, or standard input, whose length is unknown.
+    Stream(File, Option<Stamp>),
+    Verdict(Verdict),
+}
+
+impl Opener {
+    fn new(shared: &'static Shared) -> Self {
+        let (lanes, changes) = (Lanes::default(), Vec::new());
+        Self { shared, lanes, changes, since: Duration::ZERO, dirs: DirCache::default() }
+    }
+
+    fn run(mut self) {
+        self.dirs.is_own_table = unshare_descriptors();
+        loop {
+            let task = self.shared.tasks.lock().expect("no holder panics").recv();
+            let Ok(mut task) = task else { return };
+            let sent = self.send_task(&task);
+            // Not closed here.
+            self.shared.dirs.lock().expect("no holder panics").append(&mut task.dirs);
+            if let Err(error) = sent {
+                return self.shared.fail(error);
+            }
+        }
+    }
+
+    fn send_task(&mut self, task: &OpenTask) -> Result<(), ClientError> {
+        let mut turn = Turn { shared: self.shared, number: task.turn, sender: None };
+        for (position, number) in (0..task.targets.len()).zip(task.first..) {
+            if matches!(task.targets[position], Target::Nothing) {
+                continue;
+            }
+            let algorithm = task.batch.label(position).algorithm;
+            let found = self.find(task, position, &mut turn)?;
+            if self.lanes.is_empty() {
+                self.since = coarse_now();
+            }
+            match found {
+                Found::File(file, stamp) => {
+                    self.changes.push((number, Change::Size(stamp.size)));
+                    self.lanes.add_file(algorithm, number, file, stamp);
+                }
+                Found::Named(name, stamp) => {
+                    self.changes.push((number, Change::Size(stamp.size)));
+                    self.lanes.add_name(algorithm, number, name, stamp);
+                }
+                Found::Bytes(data) => {
+                    self.changes.push((number, Change::Size(data.len() as u64)));
+                    self.lanes.add_bytes(algorithm, number, &data);
+                    if self.lanes.data_len >= MESSAGES_LEN_MAX {
+                        self.flush(turn.wait()?)?;
+                    }
+                }
+                Found::Stream(file, stamp) => {
+                    let sender = turn.wait()?;
+                    self.flush(sender)?;
+                    self.stream(sender, algorithm, number, &file, stamp)?;
+                }
+                Found::Verdict(verdict) => self.changes.push((number, Change::Verdict(verdict))),
+            }
+            let is_due = coarse_now().saturating_sub(self.since) >= AGE_MAX;
+            if is_due && let Some(sender) = turn.get() {
+                self.flush(sender)?;
+            }
+        }
+        let sender = turn.wait()?;
+        self.flush(sender)?;
+        if task.last != Last::No {
+            sender.finish_job()?;
+        }
+        if task.last == Last::OfAll {
+            if self.shared.is_verbose {
+                say(format_args!("sent {}", sender.served));
+            }
+            self.shared.reorder.end(End::Done);
+        }
+        turn.pass();
+        self.lanes.close_sent();
+        Ok(())
+    }
+
+    /// Sends what is open.
+    fn flush(&mut self, sender: &mut ItemSender) -> Result<(), ClientError> {
+        self.shared.reorder.change(&mut self.changes);
+        sender.send(&mut self.lanes)
+    }
+
+    fn stream(
+        &mut self,
+        sender: &mut ItemSender,
+        algorithm: Algorithm,
+        number: u64,
+        file: &File,
+        stamp: Option<Stamp>,
+    ) -> Result<(), ClientError> {
+        sender.served.inline += 1;
+        let reorder = &self.shared.reorder;
+        let change = |change| reorder.change(&mut vec![(number, change)]);
+        if let Some(stamp) = stamp {
+            change(Change::Size(stamp.size));
+        }
+        let agree = |total| match stamp {
+            Some(stamp) => {
+                let is_same = total == stamp.size && look(file).map(|(_, now)| now) == Ok(stamp);
+                if is_same { Ok(()) } else { Err(Problem::Changed) }
+            }
+            None => {
+                change(Change::Size(total));
+                Ok(())
+            }
+        };
+        match stream::send(sender.job(algorithm)?, algorithm, file, number, agree) {
+            Ok(()) => Ok(()),
+            Err(StreamError::Problem(problem)) => {
+                change(Change::Verdict(Verdict::Problem(problem)));
+                Ok(())
+            }
+            Err(StreamError::Client(error)) => Err(error),
+        }
+    }
+
+    /// Opens an entry, and waits while no descriptor is free: that is not the file's fault.
+    fn find(
+        &mut self,
+        task: &OpenTask,
+        position: usize,
+        turn: &mut Turn,
+    ) -> Result<Found, ClientError> {
+        if matches!(task.targets[position], Target::Stdin) {
+            // Several entries can be standard input, each what the ones before left.
+            turn.wait()?;
+        }
+        for retry in 0.. {
+            match self.try_find(task, position) {
+                Ok(found) => return Ok(found),
+                Err(Errno::EMFILE | Errno::ENFILE) if retry < EXHAUSTED_RETRIES => {
+                    if retry > 0 {
+                        thread::sleep(EXHAUSTED_PAUSE);
+                    }
+                    self.flush(turn.wait()?)?;
+                    self.lanes.close_sent();
+                }
+                Err(errno) => {
+                    return Ok(Found::Verdict(Verdict::Problem(Problem::Io(errno as i32))));
+                }
+            }
+        }
+        unreachable!("the last retry returns")
+    }
+
+    fn try_find(&mut self, task: &OpenTask, position: usize) -> Result<Found, Errno> {
+        let path = task.batch.path(position);
+        let (opened, is_in_tree) = match task.targets[position] {
+            Target::Path => (open_at(AT_FDCWD, path, Links::Follow)?, false),
+            Target::In(dir) => {
+                let dir = &task.dirs[dir];
+                let (prefix, _) = split(path.to_bytes());
+                let base = &path.to_bytes_with_nul()[prefix.len()..];
+                let base = CStr::from_bytes_with_nul(base).expect("the end of a string is one");
+                let fd = self.dirs.fd(dir)?;
+                if let Some(folder) = &dir.folder
+                    && let Some(stamp) = glance_at(fd, base)
+                    && let Some(name) = folder.name(base)
+                {
+                    return Ok(Found::Named(name, stamp));
+                }
+                (open_at(fd, base, dir.links)?, dir.links == Links::Refuse)
+            }
+            Target::Stdin => return self.stdin(),
+            Target::Nothing => unreachable!("its verdict is known"),
+        };
+        Ok(match opened {
+            Opened::File(file, stamp) => self.by_plane(file, stamp),
+            Opened::Directory(_) => Found::Verdict(Verdict::Problem(Problem::Directory)),
+            Opened::Special(special) if is_in_tree => Found::Verdict(Verdict::Skipped(special)),
+            Opened::Special(special) => Found::Verdict(Verdict::Problem(Problem::Special(special))),
+        })
+    }
+
+    fn by_plane(&self, file: OwnedFd, stamp: Stamp) -> Found {
+        let problem = match self.shared.route.plane_of(&file) {
+            Some(Plane::Descriptor) => return Found::File(file, stamp),
+            Some(Plane::Name(name)) => return Found::Named(name, stamp),
+            Some(Plane::Inline) if stamp.size > SMALL_LEN_MAX => {
+                return Found::Stream(file.into(), Some(stamp));
+            }
+            Some(Plane::Inline) => match read_small(&file.into(), stamp) {
+                Ok(data) => return Found::Bytes(data),
+                Err(problem) => problem,
+            },
+            None => Problem::NoDataset,
+        };
+        Found::Verdict(Verdict::Problem(problem))
+    }
+
+    fn stdin(&self) -> Result<Found, Errno> {
+        if !self.shared.has_stdin {
+            return Err(Errno::EBADF);
+        }
+        let stdin = io::stdin();
+        if self.shared.route.takes_descriptors()
+            && let Some((file, stamp)) = stdin_file(&stdin)?
+        {
+            return Ok(Found::File(file, stamp));
+        }
+        // Not read through the standard library, which takes an unreadable one for empty.
+        let file = stdin.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error))?;
+        Ok(Found::Stream(file.into(), None))
+    }
+}
+
+/// The right to send a task, from when it is needed until it is passed on.
+struct Turn {
+    shared: &'static Shared,
+    number: u64,
+    sender: Option<MutexGuard<'static, ItemSender>>,
+}
+
+impl Turn {
+    fn wait(&mut self) -> Result<&mut ItemSender, ClientError> {
+        let shared = self.shared;
+        let sender = self.sender.get_or_insert_with(|| shared.wait_for(self.number));
+        if sender.has_failed { Err(ClientError::Stopped) } else { Ok(sender) }
+    }
+
+    /// If that takes no waiting.
+    fn get(&mut self) -> Option<&mut ItemSender> {
+        if self.sender.is_none() {
+            self.sender = self.shared.try_turn(self.number);
+        }
+        self.sender.as_deref_mut()
+    }
+
+    fn pass(mut self) {
+        if let Some(sender) = &mut self.sender {
+            sender.turn += 1;
+        }
+        self.sender = None;
+        self.shared.turn.notify_all();
+    }
+}
+
+/// The last directory that files were opened from, as this thread's table has it.
+#[derive(Debug, Default)]
+struct DirCache {
+    is_own_table: bool,
+    last: Option<(u64, OwnedFd)>,
+}
+
+impl DirCache {
+    fn fd<'a>(&'a mut self, dir: &'a Dir) -> Result<BorrowedFd<'a>, Errno> {
+        if !self.is_own_table {
+            return Ok(dir.fd.as_fd());
+        }
+        if self.last.as_ref().is_none_or(|(id, _)| *id != dir.id) {
+            self.last = None;
+            let path = CString::new(format!("/proc/self/fd/{}", dir.fd.as_raw_fd()));
+            let fd = open_start(&path.expect("a path without zero bytes"))?;
+            self.last = Some((dir.id, fd));
+        }
+        let (_, fd) = self.last.as_ref().expect("just set");
+        Ok(fd.as_fd())
+    }
+}
+
+/// Gives this thread a descriptor table of its own, with what is open now; whether it has one.
+/// Containers may forbid it, and without `/proc` the lister's directories are out of reach.
+fn unshare_descriptors() -> bool {
+    Path::new("/proc/self/fd").is_dir() && unshare(CloneFlags::CLONE_FILES).is_ok()
+}
+
+/// A clock with a precision of a few milliseconds, which costs next to nothing.
+pub(crate) fn coarse_now() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
+}
+
+/// Standard input as a file that a worker can read by itself: regular, open for reading, and at its
+/// start. It is left at its end, as if it had been read here.
+fn stdin_file(stdin: &io::Stdin) -> Result<Option<(OwnedFd, Stamp)>, Errno> {
+    let (kind, stamp) = look(stdin)?;
+    let mode = OFlag::from_bits_retain(fcntl(stdin, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
+    let can_read = mode == OFlag::O_RDONLY || mode == OFlag::O_RDWR;
+    if kind != Kind::File || !can_read || lseek(stdin, 0, Whence::SeekCur) != Ok(0) {
+        return Ok(None);
+    }
+    let file = stdin.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error))?;
+    Ok(lseek(stdin, 0, Whence::SeekEnd).ok().map(|_| (file, stamp)))
+}
+
+/// The content of a file that is as `stamp` says before and after it is read.
+fn read_small(file: &File, stamp: Stamp) -> Result<Vec<u8>, Problem> {
+    let size = usize::try_from(stamp.size).map_err(|_| Problem::Changed)?;
+    let mut data = vec![0; size + 1];
+    let mut len = 0;
+    while len < data.len() {
+        match file.read_at(&mut data[len..], len as u64) {
+            Ok(0) => break,
+            Ok(read_len) => len += read_len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Problem::Io(errno_of(&error) as i32)),
+        }
+    }
+    data.truncate(len);
+    let (_, now) = look(file).map_err(|errno| Problem::Io(errno as i32))?;
+    if len == size && now == stamp { Ok(data) } else { Err(Problem::Changed) }
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+}

@@ -1,0 +1,479 @@
+//! The reorder buffer: every entry of a run that is listed and not yet printed, in input order, with
+//! its outcome as soon as there is one.
+//!
+//! The lister appends batches, openers add lengths and problems, the main thread adds results and
+//! takes what is complete from the front. Entries are numbered from 0 over all batches; an entry's
+//! number is the tag of its item.
+//!
+//! Invariants:
+//! - an entry is taken once, in order, and only with its outcome;
+//! - at most [`ENTRIES_MAX`] entries and [`TEXT_LEN_MAX`] bytes of names, and one batch more, are
+//!   buffered: then the lister waits.
+
+use crate::problem::{Problem, Special};
+use ipc_proto::Algorithm;
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::VecDeque;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// Longest digest of any algorithm, in bytes.
+const DIGEST_LEN_MAX: usize = 64;
+
+/// Most buffered entries. More than a job's window, so that a huge file in front of many small ones
+/// does not leave the workers without work.
+pub(crate) const ENTRIES_MAX: usize = 65_536;
+
+/// Most bytes of buffered names.
+pub(crate) const TEXT_LEN_MAX: usize = 16 << 20;
+
+/// What is known about an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing yet.
+    Waiting,
+    /// Its digest.
+    Digest,
+    /// It has none, because of this.
+    Problem(Problem),
+    /// Found in a tree and left out.
+    Skipped(Special),
+    /// Not a file but a mark between files.
+    Mark(Mark),
+}
+
+/// Something about a manifest, in its place among the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// The line of this number is not a line of a manifest.
+    BadLine(u64),
+    /// The line of this number is too long.
+    LongLine(u64),
+    /// The manifest cannot be read (any further), with this error number.
+    Unreadable(i32),
+    /// The manifest ends here.
+    End,
+}
+
+/// The name of an entry, and what its digest is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label<'a> {
+    /// The name of the file, or of the manifest for a mark; without zero bytes.
+    pub(crate) name: &'a [u8],
+    pub(crate) algorithm: Algorithm,
+    /// The expected digest; empty if there is none.
+    pub(crate) want: &'a [u8],
+}
+
+/// One entry with its outcome.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item<'a> {
+    pub(crate) label: Label<'a>,
+    /// Length of the file in bytes.
+    pub(crate) size: u64,
+    /// Never [`Verdict::Waiting`].
+    pub(crate) verdict: Verdict,
+    /// The digest, if there is one.
+    pub(crate) digest: &'a [u8],
+}
+
+/// Neighbouring entries, as they were listed.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    rows: Vec<Row>,
+    /// Names, each with a zero byte behind it, and expected digests.
+    text: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    name_end: usize,
+    want_end: usize,
+    algorithm: Algorithm,
+    listed: Verdict,
+}
+
+impl Batch {
+    /// Appends an entry, with its verdict if that is known without opening a file.
+    pub(crate) fn push(&mut self, label: Label<'_>, listed: Verdict) {
+        let Label { name, algorithm, want } = label;
+        self.text.extend_from_slice(name);
+        let name_end = self.text.len();
+        self.text.push(0);
+        self.text.extend_from_slice(want);
+        self.rows.push(Row { name_end, want_end: self.text.len(), algorithm, listed });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn label(&self, position: usize) -> Label<'_> {
+        let row = &self.rows[position];
+        Label {
+            name: &self.text[self.start(position)..row.name_end],
+            algorithm: row.algorithm,
+            want: &self.text[row.name_end + 1..row.want_end],
+        }
+    }
+
+    /// The name of an entry as system calls take it.
+    pub(crate) fn path(&self, position: usize) -> &CStr {
+        let text = &self.text[self.start(position)..=self.rows[position].name_end];
+        CStr::from_bytes_with_nul(text).expect("names hold no zero byte")
+    }
+
+    fn start(&self, position: usize) -> usize {
+        position.checked_sub(1).map_or(0, |before| self.rows[before].want_end)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    size: u64,
+    verdict: Verdict,
+    digest: [u8; DIGEST_LEN_MAX],
+}
+
+/// Entries that were taken, complete.
+#[derive(Debug)]
+pub(crate) struct Complete {
+    batch: Arc<Batch>,
+    /// Position of the first in the batch.
+    start: usize,
+    outcomes: Vec<Outcome>,
+}
+
+impl Complete {
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
+        self.outcomes.iter().zip(self.start..).map(|(outcome, position)| {
+            let label = self.batch.label(position);
+            let digest = &outcome.digest[..label.algorithm.digest_len()];
+            Item { label, size: outcome.size, verdict: outcome.verdict, digest }
+        })
+    }
+
+    fn text_len(&self) -> usize {
+        let end = self.batch.start(self.start + self.outcomes.len());
+        end - self.batch.start(self.start)
+    }
+}
+
+/// What an opener learns about an entry. A length comes before the item is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    Size(u64),
+    Verdict(Verdict),
+}
+
+/// How the sending side of a run ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// With everything sent.
+    Done,
+    /// Because it could not send.
+    Failed(String),
+    /// Because the connection or the jobs ended; the main thread knows why.
+    Stopped,
+}
+
+/// The main thread ended the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped;
+
+/// Progress in files; marks are not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Files that are listed.
+    pub(crate) files: u64,
+    /// Their bytes, as far as lengths are known.
+    pub(crate) bytes: u64,
+    /// Files that have their outcome.
+    pub(crate) files_done: u64,
+    /// Their bytes.
+    pub(crate) bytes_done: u64,
+}
+
+/// The buffer, shared by the threads of a run.
+#[derive(Debug)]
+pub(crate) struct Reorder {
+    state: Mutex<State>,
+    room: Condvar,
+    /// Readable when the main thread should look: see [`Self::wake`].
+    event: EventFd,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    batches: VecDeque<Pending>,
+    /// Entries of the first batch that were taken.
+    taken: usize,
+    listed: u64,
+    entries: usize,
+    text_len: usize,
+    tally: Tally,
+    end: Option<End>,
+    is_stopped: bool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    /// Number of the first entry.
+    first: u64,
+    batch: Arc<Batch>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Reorder {
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self { state: Mutex::default(), room: Condvar::new(), event })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// Appends a batch when there is room; the number of its first entry.
+    pub(crate) fn push(&self, batch: Arc<Batch>) -> Result<u64, Stopped> {
+        let is_full = |state: &mut State| {
+            (state.entries >= ENTRIES_MAX || state.text_len >= TEXT_LEN_MAX) && !state.is_stopped
+        };
+        let mut state = self.room.wait_while(self.lock(), is_full).expect("no holder panics");
+        if state.is_stopped {
+            return Err(Stopped);
+        }
+        let first = state.listed;
+        state.listed += batch.len() as u64;
+        state.entries += batch.len();
+        state.text_len += batch.text.len();
+        let mut has_outcome = false;
+        for row in &batch.rows {
+            let is_file = !matches!(row.listed, Verdict::Mark(_));
+            let is_done = row.listed != Verdict::Waiting;
+            state.tally.files += u64::from(is_file);
+            state.tally.files_done += u64::from(is_file && is_done);
+            has_outcome |= is_done;
+        }
+        let outcome = |row: &Row| Outcome { size: 0, verdict: row.listed, digest: [0; _] };
+        let outcomes = batch.rows.iter().map(outcome).collect();
+        state.batches.push_back(Pending { first, batch, outcomes });
+        drop(state);
+        if has_outcome {
+            self.wake();
+        }
+        Ok(first)
+    }
+
+    /// Enters what an opener learned, and empties `changes`.
+    pub(crate) fn change(&self, changes: &mut Vec<(u64, Change)>) {
+        let mut has_outcome = false;
+        let mut state = self.lock();
+        for (number, change) in changes.drain(..) {
+            match change {
+                Change::Size(size) => state.set_size(number, size),
+                Change::Verdict(verdict) => {
+                    has_outcome = true;
+                    let is_set = state.set(number, verdict);
+                    debug_assert!(is_set, "an entry without an item gets one verdict");
+                }
+            }
+        }
+        drop(state);
+        if has_outcome {
+            self.wake();
+        }
+    }
+
+    /// Enters results; `false` if one is not a digest of its entry, or its entry has an outcome.
+    #[must_use]
+    pub(crate) fn resolve<'a>(
+        &self,
+        results: impl Iterator<Item = (u64, Result<&'a [u8], Problem>)>,
+    ) -> bool {
+        let mut state = self.lock();
+        let mut results = results;
+        results.all(|(number, result)| match result {
+            Ok(digest) => state.set_digest(number, digest),
+            Err(problem) => state.set(number, Verdict::Problem(problem)),
+        })
+    }
+
+    /// Takes complete entries of one batch from the front.
+    pub(crate) fn take(&self) -> Option<Complete> {
+        let mut state = self.lock();
+        let start = state.taken;
+        let pending = state.batches.front_mut()?;
+        let rest = &pending.outcomes[start..];
+        let len = rest.iter().take_while(|outcome| outcome.verdict != Verdict::Waiting).count();
+        let outcomes = rest[..len].to_vec();
+        let batch = Arc::clone(&pending.batch);
+        state.taken += len;
+        if state.taken == batch.len() {
+            state.batches.pop_front();
+            state.taken = 0;
+        }
+        (len > 0).then_some(Complete { batch, start, outcomes })
+    }
+
+    /// Makes room once taken entries are printed.
+    pub(crate) fn release(&self, printed: &Complete) {
+        let mut state = self.lock();
+        state.entries -= printed.outcomes.len();
+        state.text_len -= printed.text_len();
+        self.room.notify_all();
+    }
+
+    /// Whether every listed entry was taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().batches.is_empty()
+    }
+
+    /// Entries that were ever listed.
+    pub(crate) fn listed(&self) -> u64 {
+        self.lock().listed
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.lock().tally
+    }
+
+    /// Ends the sending side. The first end counts.
+    pub(crate) fn end(&self, end: End) {
+        self.lock().end.get_or_insert(end);
+        self.wake();
+    }
+
+    /// How the sending side ended, given once.
+    pub(crate) fn take_end(&self) -> Option<End> {
+        self.lock().end.take()
+    }
+
+    /// Makes the lister end.
+    pub(crate) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.room.notify_all();
+    }
+
+    /// Wakes the main thread.
+    pub(crate) fn wake(&self) {
+        // It fails only with 2^64 - 2 wakes pending.
+        let _ = self.event.write(1);
+    }
+
+    /// Forgets the wakes so far.
+    pub(crate) fn clear_wakes(&self) {
+        // It fails if there was none.
+        let _ = self.event.read();
+    }
+}
+
+impl AsFd for Reorder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
+
+impl State {
+    fn entry(&mut self, number: u64) -> Option<(&mut Outcome, Algorithm)> {
+        let after = self.batches.partition_point(|pending| pending.first <= number);
+        let pending = self.batches.get_mut(after.checked_sub(1)?)?;
+        let position = usize::try_from(number - pending.first).ok()?;
+        let outcome = pending.outcomes.get_mut(position)?;
+        Some((outcome, pending.batch.rows[position].algorithm))
+    }
+
+    fn set_size(&mut self, number: u64, size: u64) {
+        let Some((outcome, _)) = self.entry(number) else { return };
+        let old = std::mem::replace(&mut outcome.size, size);
+        self.tally.bytes = self.tally.bytes - old + size;
+    }
+
+    fn set(&mut self, number: u64, verdict: Verdict) -> bool {
+        let Some((outcome, _)) = self.entry(number) else { return false };
+        if outcome.verdict != Verdict::Waiting {
+            return false;
+        }
+        outcome.verdict = verdict;
+        self.tally.bytes_done += outcome.size;
+        self.tally.files_done += 1;
+        true
+    }
+
+    fn set_digest(&mut self, number: u64, digest: &[u8]) -> bool {
+        let Some((outcome, algorithm)) = self.entry(number) else { return false };
+        if outcome.verdict != Verdict::Waiting || digest.len() != algorithm.digest_len() {
+            return false;
+        }
+        outcome.digest[..digest.len()].copy_from_slice(digest);
+        self.set(number, Verdict::Digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(reorder: &Reorder, names: &[&str]) {
+        let mut batch = Batch::default();
+        for name in names {
+            let (algorithm, want) = (Algorithm::Sha256, &b"want"[..]);
+            batch.push(Label { name: name.as_bytes(), algorithm, want }, Verdict::Waiting);
+        }
+        reorder.push(batch.into()).unwrap();
+    }
+
+    fn resolve(reorder: &Reorder, number: u64, digest: &[u8]) -> bool {
+        reorder.resolve([(number, Ok(digest))].into_iter())
+    }
+
+    fn take(reorder: &Reorder) -> String {
+        let mut taken = String::new();
+        while let Some(complete) = reorder.take() {
+            for item in complete.items() {
+                assert_eq!(item.label.want, b"want");
+                let mark = if item.verdict == Verdict::Digest { item.digest[0] } else { b'!' };
+                taken += &format!("{}{}", String::from_utf8_lossy(item.label.name), mark as char);
+            }
+            reorder.release(&complete);
+        }
+        taken
+    }
+
+    #[test]
+    fn shuffled_outcomes_come_out_in_input_order_and_as_soon_as_they_can() {
+        let reorder = Reorder::new().unwrap();
+        push(&reorder, &["a", "b"]);
+        push(&reorder, &["c"]);
+        push(&reorder, &["d", "e"]);
+        assert!(resolve(&reorder, 3, &[b'3'; 32]));
+        assert!(resolve(&reorder, 1, &[b'1'; 32]));
+        assert_eq!(take(&reorder), "", "the first one is missing");
+        let verdict = Verdict::Problem(Problem::Changed);
+        reorder.change(&mut vec![(0, Change::Size(7)), (0, Change::Verdict(verdict))]);
+        assert_eq!(take(&reorder), "a!b1");
+        assert!(resolve(&reorder, 2, &[b'2'; 32]));
+        assert_eq!(take(&reorder), "c2d3");
+        assert!(!reorder.is_empty());
+        assert!(resolve(&reorder, 4, &[b'4'; 32]));
+        assert_eq!(take(&reorder), "e4");
+        assert!(reorder.is_empty());
+        let State { entries, text_len, listed, tally, .. } = &*reorder.lock();
+        assert_eq!((*entries, *text_len, *listed), (0, 0, 5), "everything is released");
+        assert_eq!(*tally, Tally { files: 5, bytes: 7, files_done: 5, bytes_done: 7 });
+    }
+
+    #[test]
+    fn what_cannot_be_the_outcome_is_rejected() {
+        let reorder = Reorder::new().unwrap();
+        push(&reorder, &["a", "b"]);
+        assert!(!resolve(&reorder, 2, &[0; 32]), "not listed");
+        assert!(!resolve(&reorder, 0, &[0; 31]), "not a digest of SHA-256");
+        assert!(resolve(&reorder, 0, &[b'0'; 32]));
+        assert!(!resolve(&reorder, 0, &[0; 32]), "twice");
+        assert_eq!(take(&reorder), "a0");
+        assert!(!resolve(&reorder, 0, &[0; 32]), "taken");
+    }
+}

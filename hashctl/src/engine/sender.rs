@@ -1,0 +1,170 @@
+//! What goes to the controller, in the order of tasks: whoever has the turn sends.
+//!
+//! Invariant: one job at a time takes items. A thread that waited for the window of a second job
+//! while the first is open could wait for ever, because windows are shares of one user's total.
+
+use crate::input::datasets::Name;
+use crate::input::plane::Served;
+use client::{ClientError, Job, Submitter};
+use ipc_proto::message::{Named, Stamp};
+use ipc_proto::sample::Sample;
+use ipc_proto::{Algorithm, Blob};
+use std::collections::BTreeMap;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Sends items in frames.
+#[derive(Debug)]
+pub(crate) struct ItemSender {
+    submitter: Submitter,
+    sample: Option<Sample>,
+    /// The job that takes items.
+    job: Option<(Algorithm, Job)>,
+    pub(crate) served: Served,
+    /// The task that is sent next.
+    pub(crate) turn: u64,
+    /// Nothing can be sent any more.
+    pub(crate) has_failed: bool,
+}
+
+/// Opened files that are not sent yet, by algorithm.
+#[derive(Debug, Default)]
+pub(crate) struct Lanes {
+    lanes: BTreeMap<Algorithm, Lane>,
+    /// Inline bytes in all of them.
+    pub(crate) data_len: usize,
+    /// Sent, but not closed yet.
+    sent: Vec<OwnedFd>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    stamps: Vec<Stamp>,
+    files: Vec<OwnedFd>,
+    file_tags: Vec<u64>,
+    lens: Vec<u32>,
+    data: Vec<u8>,
+    message_tags: Vec<u64>,
+    /// By dataset, in the order in which they came.
+    names: Vec<(Arc<str>, Names)>,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    files: Vec<Named>,
+    tags: Vec<u64>,
+}
+
+impl ItemSender {
+    pub(crate) fn new(submitter: Submitter, sample: Option<Sample>) -> Self {
+        let served = Served::default();
+        Self { submitter, sample, job: None, served, turn: 0, has_failed: false }
+    }
+
+    /// The job of `algorithm`; that of another one ends first.
+    pub(crate) fn job(&mut self, algorithm: Algorithm) -> Result<&mut Job, ClientError> {
+        let job = match self.job.take() {
+            Some((open, job)) if open == algorithm => job,
+            other => {
+                if let Some((_, job)) = other {
+                    job.finish()?;
+                }
+                self.submitter.open(algorithm, self.sample)?
+            }
+        };
+        Ok(&mut self.job.insert((algorithm, job)).1)
+    }
+
+    pub(crate) fn finish_job(&mut self) -> Result<(), ClientError> {
+        self.job.take().map_or(Ok(()), |(_, job)| job.finish())
+    }
+
+    /// Sends everything in `lanes`, first what the open job takes.
+    pub(crate) fn send(&mut self, lanes: &mut Lanes) -> Result<(), ClientError> {
+        lanes.data_len = 0;
+        let open = self.job.as_ref().map(|(algorithm, _)| *algorithm);
+        for is_open in [true, false] {
+            for (&algorithm, lane) in &mut lanes.lanes {
+                if (Some(algorithm) == open) == is_open && !lane.is_empty() {
+                    lane.send(self.job(algorithm)?)?;
+                    self.served.descriptors += lane.files.len() as u64;
+                    self.served.inline += lane.message_tags.len() as u64;
+                    for (dataset, names) in &lane.names {
+                        self.served.count_names(dataset, names.tags.len() as u64);
+                    }
+                    lanes.sent.append(&mut lane.files);
+                    lane.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Lanes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lanes.values().all(Lane::is_empty)
+    }
+
+    pub(crate) fn add_file(&mut self, algorithm: Algorithm, tag: u64, file: OwnedFd, stamp: Stamp) {
+        let lane = self.lanes.entry(algorithm).or_default();
+        lane.stamps.push(stamp);
+        lane.files.push(file);
+        lane.file_tags.push(tag);
+    }
+
+    pub(crate) fn add_bytes(&mut self, algorithm: Algorithm, tag: u64, data: &[u8]) {
+        let lane = self.lanes.entry(algorithm).or_default();
+        lane.lens.push(u32::try_from(data.len()).expect("a small file"));
+        lane.data.extend_from_slice(data);
+        lane.message_tags.push(tag);
+        self.data_len += data.len();
+    }
+
+    pub(crate) fn add_name(&mut self, algorithm: Algorithm, tag: u64, name: Name, stamp: Stamp) {
+        let Name { dataset, path } = name;
+        let lanes = &mut self.lanes.entry(algorithm).or_default().names;
+        let at = lanes.iter().position(|(known, _)| *known == dataset).unwrap_or_else(|| {
+            lanes.push((dataset, Names::default()));
+            lanes.len() - 1
+        });
+        let names = &mut lanes[at].1;
+        names.files.push(Named { path: Blob(path), stamp });
+        names.tags.push(tag);
+    }
+
+    /// Closes the files that are sent.
+    pub(crate) fn close_sent(&mut self) {
+        ipc_socket::close_all(self.sent.drain(..));
+    }
+}
+
+impl Lane {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty()
+            && self.lens.is_empty()
+            && self.names.iter().all(|(_, names)| names.tags.is_empty())
+    }
+
+    fn send(&mut self, job: &mut Job) -> Result<(), ClientError> {
+        if !self.files.is_empty() {
+            job.send_files(&self.stamps, &self.files, &self.file_tags)?;
+        }
+        if !self.lens.is_empty() {
+            let (lens, data) = (mem::take(&mut self.lens), mem::take(&mut self.data));
+            job.send_messages(lens, data, &self.message_tags)?;
+        }
+        for (dataset, names) in &mut self.names {
+            job.send_names(dataset, &mut names.files, &names.tags)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.stamps.clear();
+        self.file_tags.clear();
+        self.message_tags.clear();
+        self.names.iter_mut().for_each(|(_, names)| names.tags.clear());
+    }
+}
