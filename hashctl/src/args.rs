@@ -21,23 +21,24 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Group)]
+#[command(next_help_heading = "Connection")]
 pub(crate) struct Global {
     /// Directory with the controller's sockets [default: $HASHCLUSTER_RUNTIME_DIR, else where there
     /// is a controller: /run/hashcluster, $XDG_RUNTIME_DIR/hashcluster or /tmp/hashcluster-UID]
     #[arg(long, value_name = "DIR", global = true, conflicts_with = "connect")]
     pub(crate) runtime_dir: Option<PathBuf>,
-    /// The controller's client socket: unix:PATH, or a path with a slash; of a controller in a VM
+    /// The controller's client socket: unix:PATH, or a path with a slash; for a controller in a VM
     /// vsock-unix:PATH:PORT, or vsock:CID:PORT
     #[arg(long, value_name = "ENDPOINT", global = true)]
     pub(crate) connect: Option<String>,
-    /// What lets in clients of a controller in a VM [default: client.token in the runtime directory]
+    /// Token for a controller in a VM [default: client.token in the runtime directory]
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
-    /// How files reach the workers; one that cannot go that way has no digest
+    /// How files reach the workers; a file that cannot go that way has no digest
     #[arg(long, value_name = "PLANE", global = true, value_enum, default_value = "auto")]
     pub(crate) plane: Choice,
-    /// Say what is done how, and which symbolic links are left out
-    #[arg(short, long, global = true)]
+    /// Report how files reach the workers, and which symbolic links are left out
+    #[arg(short, long, global = true, help_heading = "Output")]
     pub(crate) verbose: bool,
 }
 
@@ -49,7 +50,7 @@ pub(crate) enum Command {
     Check(Check),
     /// Show workers, jobs and limits
     Status(Status),
-    /// Give a worker work again that is in quarantine for a wrong digest
+    /// End a worker's quarantine for a wrong digest
     Release(Release),
     /// Print the versions of hashctl and, if it runs, of the controller
     Version,
@@ -58,24 +59,24 @@ pub(crate) enum Command {
 #[derive(Debug, Group)]
 pub(crate) struct Sum {
     /// sha224, sha256, sha384, sha512, sha512-256 or blake3
-    #[arg(short, long, value_name = "ALGO", default_value = "sha256")]
+    #[arg(short, long, value_name = "ALGO", default_value = "sha256", help_heading = "Hashing")]
     pub(crate) algorithm: Algorithm,
     /// Hash every file below a directory, in the order of names
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Hashing")]
     pub(crate) recursive: bool,
     /// Print lines of the form ALGO (NAME) = DIGEST
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) tag: bool,
     /// End lines with a zero byte, and escape no names
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = "Output")]
     pub(crate) zero: bool,
-    /// Print one JSON object a line: path, algorithm, digest, size or error; and path_hex, the
+    /// Print one JSON object per line: path, algorithm, digest, size or error; and path_hex, the
     /// bytes of a path that is not UTF-8
-    #[arg(long, conflicts_with_all = ["tag", "zero"])]
+    #[arg(long, conflicts_with_all = ["tag", "zero"], help_heading = "Output")]
     pub(crate) json: bool,
     /// Hash one in N files a second time, on another worker and by another backend; a worker that
     /// gave a wrong digest gets no more work
-    #[arg(long, value_name = "1/N")]
+    #[arg(long, value_name = "1/N", help_heading = "Hashing")]
     pub(crate) cross_check: Option<Sample>,
     /// Files; - or nothing is standard input
     #[arg(value_name = "PATH")]
@@ -86,26 +87,26 @@ pub(crate) struct Sum {
 pub(crate) struct Check {
     /// Algorithm of lines that do not name theirs [default: by the digest's length, sha256 for 64
     /// digits]
-    #[arg(short, long, value_name = "ALGO")]
+    #[arg(short, long, value_name = "ALGO", help_heading = "Hashing")]
     pub(crate) algorithm: Option<Algorithm>,
     /// Don't print OK for each file that matches
-    #[arg(long, overrides_with_all = ["status", "warn"])]
+    #[arg(long, overrides_with_all = ["status", "warn"], help_heading = "Output")]
     pub(crate) quiet: bool,
     /// Print nothing on standard output: the exit status tells
-    #[arg(long, overrides_with_all = ["quiet", "warn"])]
+    #[arg(long, overrides_with_all = ["quiet", "warn"], help_heading = "Output")]
     pub(crate) status: bool,
     /// Fail on lines that are improperly formatted
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) strict: bool,
     /// Name each line that is improperly formatted
-    #[arg(short, long, overrides_with_all = ["quiet", "status"])]
+    #[arg(short, long, overrides_with_all = ["quiet", "status"], help_heading = "Output")]
     pub(crate) warn: bool,
     /// Neither fail on nor report files that are missing
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) ignore_missing: bool,
     /// Hash one in N files a second time, on another worker and by another backend; a worker that
     /// gave a wrong digest gets no more work
-    #[arg(long, value_name = "1/N")]
+    #[arg(long, value_name = "1/N", help_heading = "Hashing")]
     pub(crate) cross_check: Option<Sample>,
     /// Manifests of sha*sum, b3sum or BSD tools; - is standard input
     #[arg(value_name = "FILE", required = true)]
@@ -117,10 +118,10 @@ pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-    /// Wait until so many workers are ready, instead of showing anything
+    /// Wait until N workers are ready, instead of showing anything
     #[arg(long, value_name = "N", conflicts_with = "json")]
     pub(crate) ready: Option<u32>,
-    /// How long to wait, in seconds
+    /// Timeout in seconds
     #[arg(long, value_name = "S", requires = "ready", default_value = "30")]
     pub(crate) timeout_s: u32,
 }

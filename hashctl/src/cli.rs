@@ -5,12 +5,11 @@ use crate::commands::{check, release, status, sum};
 use crate::config::Config;
 pub use crate::config::Stdio;
 use crate::exit::Exit;
-use crate::output::Format;
+use crate::output::{Format, Out};
 use crate::say::{io_text, say};
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
 
 /// Does what `args` ask for. `stdio` says what was open before the standard library opened
@@ -76,13 +75,19 @@ fn hold_back(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
 
 /// Prints help where it was asked for, else what is wrong with the arguments.
 fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
-    let is_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    let printed = match error.print() {
-        Ok(()) if is_asked && !stdio.has_stdout => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        printed => printed,
-    };
-    match printed {
-        _ if !is_asked => Exit::Usage,
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return print(stdio, &error.render().to_string());
+    }
+    // Nobody is left to tell when standard error is gone.
+    let _ = error.print();
+    Exit::Usage
+}
+
+/// Writes `text` to standard output.
+pub(crate) fn print(stdio: Stdio, text: &str) -> Exit {
+    let mut out = Out::new(stdio.has_stdout);
+    out.buffer().extend_from_slice(text.as_bytes());
+    match out.flush() {
         Ok(()) => Exit::Success,
         Err(error) => {
             say(format_args!("standard output: {}", io_text(&error)));

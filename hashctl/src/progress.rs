@@ -1,4 +1,4 @@
-//! A line at a terminal's foot that says how far a run is.
+//! The progress line at the bottom of a terminal.
 //!
 //! It is shown on standard error if that is a terminal and standard output is none, where the line
 //! would be among the digests. Messages take its place for a moment (`say`).
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How often the line changes; a run that is over by then has none.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// When the line was last written.
+/// Writes the line from time to time.
 #[derive(Debug)]
 pub(crate) struct Progress {
     started: Instant,
@@ -50,7 +50,7 @@ fn line(tally: Tally, is_all_known: bool, elapsed: Duration) -> String {
     let ms = elapsed.as_millis().max(1);
     let rate = u64::try_from(u128::from(bytes_done) * 1000 / ms).unwrap_or(u64::MAX);
     format!(
-        "{files_done} of {files}{more} files, {} of {}{more}, {}/s, {} s",
+        "{files_done} of {files}{more} files, {} of {}{more}, {}/s, {} s elapsed",
         bytes(bytes_done),
         bytes(total),
         bytes(rate),
@@ -66,8 +66,8 @@ mod tests {
     fn a_line_says_how_much_of_how_much_and_how_fast() {
         let tally = Tally { files: 2_000, bytes: 64 << 20, files_done: 500, bytes_done: 16 << 20 };
         let known = line(tally, true, Duration::from_secs(2));
-        assert_eq!(known, "500 of 2000 files, 16.0 MiB of 64.0 MiB, 8.0 MiB/s, 2 s");
+        assert_eq!(known, "500 of 2000 files, 16.0 MiB of 64.0 MiB, 8.0 MiB/s, 2 s elapsed");
         let growing = line(Tally::default(), false, Duration::ZERO);
-        assert_eq!(growing, "0 of 0+ files, 0 B of 0 B+, 0 B/s, 0 s");
+        assert_eq!(growing, "0 of 0+ files, 0 B of 0 B+, 0 B/s, 0 s elapsed");
     }
 }

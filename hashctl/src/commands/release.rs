@@ -1,17 +1,18 @@
-//! `hashctl release`: gives a worker work again that is in quarantine.
+//! `hashctl release`: ends a worker's quarantine.
 
-use crate::commands::status::{ask, print};
+use crate::cli::print;
+use crate::commands::status::ask;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::lists::quote::quote;
 use crate::say::say;
 use ipc_proto::message::ReleaseOutcome;
 
-/// Releases the worker called `name`.
+/// Ends the quarantine of the worker called `name`.
 pub(crate) fn release(config: &Config, name: &str) -> Exit {
     let worker = quote(name.as_bytes());
     match ask(config, |client| client.release(name)) {
-        Ok(ReleaseOutcome::Released) => print(config, &format!("{worker} is released\n")),
+        Ok(ReleaseOutcome::Released) => print(config.stdio, &format!("{worker} is released\n")),
         Ok(ReleaseOutcome::NotQuarantined) => {
             say(format_args!("{worker} is not in quarantine; see hashctl status"));
             Exit::Failure

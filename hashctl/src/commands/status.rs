@@ -2,17 +2,16 @@
 
 mod table;
 
+use crate::cli::print;
 use crate::config::Config;
 use crate::engine::connect;
 use crate::exit::Exit;
-use crate::output::Out;
 use crate::say::{io_text, say};
 use client::{Client, ClientError, ConnectError};
 use ipc_proto::message::{
     JobStatus, QuarantineStatus, Status, Welcome, WorkerHealth, WorkerStatus,
 };
 use serde_json::{Value, json};
-use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ pub(crate) fn status(config: &Config, as_json: bool) -> Exit {
         Err(exit) => return exit,
     };
     let text = if as_json { format!("{}\n", to_json(&status)) } else { table::render(&status) };
-    print(config, &text)
+    print(config.stdio, &text)
 }
 
 /// Waits until so many workers are ready, and before that for a controller that is not there yet.
@@ -74,7 +73,7 @@ pub(crate) fn version(config: &Config) -> Exit {
     };
     let controller = table::one_line(&controller);
     let text = format!("hashctl {}\ncontroller {controller}\n", env!("CARGO_PKG_VERSION"));
-    print(config, &text)
+    print(config.stdio, &text)
 }
 
 /// Puts a question to the controller.
@@ -89,19 +88,6 @@ pub(crate) fn ask<T>(
 fn lost(config: &Config, error: &ClientError) -> Exit {
     say(format_args!("lost the controller at {}: {error}", config.endpoint_text()));
     Exit::Unreachable
-}
-
-/// Writes `text` to standard output.
-pub(crate) fn print(config: &Config, text: &str) -> Exit {
-    let mut out = Out::new(config.stdio.has_stdout);
-    let written = out.buffer().write_all(text.as_bytes()).and_then(|()| out.flush());
-    match written {
-        Ok(()) => Exit::Success,
-        Err(error) => {
-            say(format_args!("standard output: {}", io_text(&error)));
-            Exit::Failure
-        }
-    }
 }
 
 /// The status with stable keys: counts are numbers, sizes bytes, times milliseconds.

@@ -113,6 +113,20 @@ fn digests_that_may_be_wrong_are_told_and_the_run_fails() {
 }
 
 #[test]
+fn help_groups_the_options_by_what_they_are_about() {
+    for command in ["sum", "check"] {
+        let ours = run(hashctl("none".as_ref()).args([command, "--help"]));
+        let out = ours.out();
+        let headings: Vec<_> = out.lines().filter(|line| line.ends_with(':')).collect();
+        let want = ["Arguments:", "Options:", "Hashing:", "Output:", "Connection:"];
+        let headings: Vec<_> = headings.into_iter().filter(|line| want.contains(line)).collect();
+        assert_eq!((headings, ours.code), (want.to_vec(), 0), "{command}");
+        let ungrouped = out.split("\nOptions:\n").nth(1).unwrap().split("\nHashing:\n").next();
+        assert_eq!(ungrouped.unwrap().matches("  -").count(), 1, "only --help: {ungrouped:?}");
+    }
+}
+
+#[test]
 fn arguments_that_make_no_sense_are_usage() {
     let fake = Engine::default().start();
     for args in [
