@@ -34,7 +34,7 @@ pub(crate) struct Global {
     /// Token for a controller in a VM [default: client.token in the runtime directory]
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
-    /// How files reach the workers; a file that cannot go that way has no digest
+    /// Data plane by which files reach the workers; a file that cannot use it has no digest
     #[arg(long, value_name = "PLANE", global = true, value_enum, default_value = "auto")]
     pub(crate) plane: Choice,
     /// Report how files reach the workers, and which symbolic links are left out

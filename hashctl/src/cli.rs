@@ -60,8 +60,8 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
     }
 }
 
-/// How many of the last arguments, all without a dash, are parsed: the first can be the value of an
-/// option or the command, the others can only be paths.
+/// Trailing arguments without a dash that are parsed: the first can be the value of an option or the
+/// command, the others can only be paths.
 const PARSED_MAX: usize = 8;
 
 /// Splits off paths at the end that need no parsing. With very many of them the parser would take

@@ -30,7 +30,7 @@ pub struct Stdio {
     pub has_stdout: bool,
 }
 
-/// What every command needs to know.
+/// Settings that every command needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) address: Address,

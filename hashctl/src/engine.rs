@@ -29,10 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the controller may take to confirm that the jobs are cancelled.
+/// Time for the controller to confirm that the jobs are cancelled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a frame that has begun to arrive is waited for, before signals are looked at.
+/// Timeout of a frame that has begun to arrive, so that signals are noticed.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Prints what became of each entry.
@@ -43,7 +43,7 @@ pub(crate) trait Printer {
     /// As writing to standard output.
     fn print(&mut self, item: &Item<'_>, out: &mut Out) -> io::Result<()>;
 
-    /// Whether everything printed so far was good.
+    /// True if everything printed so far was good.
     fn is_ok(&self) -> bool;
 }
 
@@ -176,11 +176,11 @@ struct Run {
     /// Those of them that are no files.
     marks: u64,
     said_waiting: bool,
-    /// Whether every item is sent.
+    /// Every item is sent.
     is_sent: bool,
     /// Why the connection ended, while nothing depended on it.
     lost: Option<ClientError>,
-    /// Whether digests that were given may be wrong.
+    /// Digests that were printed may be wrong.
     is_suspect: bool,
     progress: Progress,
 }

@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 /// Bytes after which the buffer is written.
 const BUFFER_LEN: usize = 64 << 10;
 
-/// How digests are printed.
+/// Format of printed digests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Format {
     /// `TAG (name) = digest` instead of `digest  name`.
@@ -97,7 +97,7 @@ fn hex_text(bytes: &[u8]) -> String {
     String::from_utf8(text).expect("digits are ASCII")
 }
 
-/// Whether a name cannot stand in a line as it is.
+/// True for a name that must be escaped in a line.
 fn needs_escape(name: &[u8]) -> bool {
     name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r'))
 }
@@ -114,7 +114,7 @@ pub(crate) fn escape(name: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// How an algorithm is called in a message about a manifest.
+/// Name of an algorithm in a message about a manifest.
 #[must_use]
 pub(crate) fn checksum_name(algorithm: Option<Algorithm>) -> &'static str {
     algorithm.unwrap_or(Algorithm::Sha256).tag()

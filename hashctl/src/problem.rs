@@ -1,11 +1,11 @@
-//! Why a name has no digest, in data and in words.
+//! Reasons why a name has no digest, as data and as text.
 
 use crate::input::walk::DEPTH_MAX;
 use crate::say::errno_text;
 use ipc_proto::message::Failure;
 use std::fmt;
 
-/// What is neither a regular file nor a directory.
+/// Files that are neither regular nor directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Special {
     /// A named pipe.
@@ -35,7 +35,7 @@ impl fmt::Display for Special {
     }
 }
 
-/// Why a name has no digest.
+/// Reason why a name has no digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
     /// Opening or reading failed here, with this error number.

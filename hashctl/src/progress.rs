@@ -10,7 +10,7 @@ use nix::poll::PollTimeout;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-/// How often the line changes; a run that is over by then has none.
+/// Interval between updates; a shorter run has no line.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Writes the line from time to time.
@@ -27,7 +27,7 @@ impl Progress {
         Self { started, due: is_seen.then(|| started + INTERVAL) }
     }
 
-    /// How long to wait for events at most.
+    /// Longest wait for events.
     pub(crate) fn timeout(&self) -> PollTimeout {
         let Some(due) = self.due else { return PollTimeout::NONE };
         let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);

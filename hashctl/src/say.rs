@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Goes to the start of a terminal's line and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// Whether there is a line that the next one takes the place of.
+/// Set while a line is shown that the next one replaces.
 static IS_REPLACEABLE: AtomicBool = AtomicBool::new(false);
 
 /// Writes `hashctl: TEXT`.

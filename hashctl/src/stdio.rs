@@ -28,7 +28,7 @@ extern "C" fn look() {
     HAS_STDOUT.store(fcntl(stdout, FcntlArg::F_GETFD).is_ok(), Ordering::Relaxed);
 }
 
-/// What was open.
+/// The descriptors that were open.
 pub(crate) fn at_start() -> Stdio {
     Stdio {
         has_stdin: HAS_STDIN.load(Ordering::Relaxed),

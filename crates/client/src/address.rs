@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    /// What a directory with these files leads to.
+    /// The address to which a directory with these files leads.
     fn found(files: &[(&str, &[u8])]) -> Result<(String, Vec<u8>), String> {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {

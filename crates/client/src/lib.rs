@@ -72,7 +72,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// How much longer than asked the controller may take to answer [`Client::wait_ready`].
+/// Time beyond its timeout that the answer to [`Client::wait_ready`] may take.
 const READY_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a request has no answer.
@@ -125,7 +125,7 @@ impl Error for ClientError {
 pub struct Readiness {
     /// Workers that are ready.
     pub workers: u32,
-    /// Whether at least as many are ready as were asked for.
+    /// At least as many are ready as were asked for.
     pub enough: bool,
 }
 

@@ -33,7 +33,7 @@ pub fn client_runtime_dir(asked: Option<PathBuf>, xdg: Option<PathBuf>) -> PathB
     endpoint::runtime_dir(asked, system.is_dir(), xdg)
 }
 
-/// Whether there is one whom to trust: anybody can make a directory below `/tmp`.
+/// True if there is one that can be trusted: anybody can make a directory below `/tmp`.
 fn has_controller(dir: &Path) -> bool {
     let is_trusted = fs::symlink_metadata(dir).is_ok_and(|metadata| {
         let is_system = dir == Path::new(SYSTEM_RUNTIME_DIR);

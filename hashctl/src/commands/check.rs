@@ -20,10 +20,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-/// What standard input is called as a manifest.
+/// Name of standard input as a manifest.
 const STDIN_NAME: &[u8] = b"standard input";
 
-/// What counts, and what is said.
+/// Lines that count, and lines that are printed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) algorithm: Option<Algorithm>,
@@ -104,13 +104,13 @@ fn list_lines(
     Ok(Ok(()))
 }
 
-/// Whether reading would have to wait, as for a pipe whose writer is slow.
+/// True if reading would have to wait, as for a pipe whose writer is slow.
 fn is_waiting(input: &File) -> bool {
     let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO) == Ok(0)
 }
 
-/// What one manifest gave.
+/// Counts of one manifest.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     good_lines: u64,

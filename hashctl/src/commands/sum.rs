@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
-/// What to print about which files.
+/// Files to hash, and how to print their digests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) algorithm: Algorithm,

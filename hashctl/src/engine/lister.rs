@@ -49,7 +49,7 @@ pub(crate) struct OpenTask {
     pub(crate) last: Last,
 }
 
-/// What is behind an entry.
+/// Way to an entry's file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target {
     /// Its path.
@@ -62,7 +62,7 @@ pub(crate) enum Target {
     Nothing,
 }
 
-/// What follows a task.
+/// Entries that follow a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Last {
     /// Other tasks.

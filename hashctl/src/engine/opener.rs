@@ -54,7 +54,7 @@ const SMALL_LEN_MAX: u64 = 64 << 10;
 /// Bytes of such messages after which a frame goes out.
 const MESSAGES_LEN_MAX: usize = 256 << 10;
 
-/// How often, and how far apart, opening is tried again when no descriptor is free.
+/// Retries, and the pause between them, when no descriptor is free.
 const EXHAUSTED_RETRIES: u32 = 2_000;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(5);
 
@@ -81,12 +81,12 @@ struct Shared {
     is_verbose: bool,
 }
 
-/// What the openers of a run need to know.
+/// Settings of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     /// Items that are cross-checked.
     pub(crate) sample: Option<Sample>,
-    /// Whether standard input was open when the program started.
+    /// Standard input was open when the program started.
     pub(crate) has_stdin: bool,
     pub(crate) is_verbose: bool,
     /// Opens the job of this algorithm before its first item: what is known early is said early.
@@ -197,7 +197,7 @@ struct Opener {
     dirs: DirCache,
 }
 
-/// What is behind an entry.
+/// A listed entry that was opened.
 enum Found {
     File(OwnedFd, Stamp),
     Named(Name, Stamp),

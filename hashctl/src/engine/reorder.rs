@@ -29,7 +29,7 @@ pub(crate) const ENTRIES_MAX: usize = 65_536;
 /// Most bytes of buffered names.
 pub(crate) const TEXT_LEN_MAX: usize = 16 << 20;
 
-/// What is known about an entry.
+/// State of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing yet.
@@ -161,14 +161,14 @@ impl Complete {
     }
 }
 
-/// What an opener learns about an entry. A length comes before the item is sent.
+/// Facts that an opener learns about an entry. A length comes before the item is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
     Size(u64),
     Verdict(Verdict),
 }
 
-/// How the sending side of a run ended.
+/// End of the sending side of a run.
 #[derive(Debug)]
 pub(crate) enum End {
     /// With everything sent.
@@ -326,7 +326,7 @@ impl Reorder {
         self.room.notify_all();
     }
 
-    /// Whether every listed entry was taken.
+    /// True if every listed entry was taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().batches.is_empty()
     }
@@ -346,7 +346,7 @@ impl Reorder {
         self.wake();
     }
 
-    /// How the sending side ended, given once.
+    /// The end of the sending side, given once.
     pub(crate) fn take_end(&self) -> Option<End> {
         self.lock().end.take()
     }

@@ -1,8 +1,8 @@
-//! Hashing what comes as bytes: a stream of any length, sent in steps that any worker can do.
+//! Hashing a stream of any length, in steps that any worker can do.
 //!
 //! SHA-2 is a chain: each segment needs the state that the one before left. BLAKE3 is a tree
-//! (BLAKE3 paper, section 2.1): parts of equal length are hashed at once, and their chaining values
-//! merged in groups as they fill, so that memory is bounded however long the stream is.
+//! (BLAKE3 paper, section 2.1): parts of equal length are hashed concurrently, and their chaining
+//! values merged in groups as they fill, so that memory is bounded however long the stream is.
 //!
 //! Invariant: the last step carries the caller's tag, and it is sent only after the caller agreed.
 
@@ -15,8 +15,9 @@ use ipc_proto::message::{Failure, Piece, Window};
 use ipc_proto::{Algorithm, Blob};
 use std::collections::VecDeque;
 use std::io::{self, Read};
+use std::mem;
 
-/// Parts that are on their way at once.
+/// Parts that are in flight at once.
 const PARTS_MAX: usize = 16;
 
 /// Values that are merged into one at once: a power of two, so that what they cover is a subtree.
@@ -53,81 +54,30 @@ pub(crate) fn send(
     agree: impl FnOnce(u64) -> Result<(), Problem>,
 ) -> Result<(), StreamError> {
     let window = job.window()?;
-    let part_len = match algorithm {
-        Algorithm::Blake3 => part_len(window),
-        Algorithm::Sha224
-        | Algorithm::Sha256
-        | Algorithm::Sha384
-        | Algorithm::Sha512
-        | Algorithm::Sha512_256 => segment_len(window),
-    };
+    let is_tree = algorithm == Algorithm::Blake3;
+    let part_len = if is_tree { part_len(window) } else { segment_len(window) };
     let part_len = part_len.ok_or(ClientError::WindowTooSmall)?;
     let mut parts = Parts { input, part_len, total: 0, is_over: false };
-    let first = parts.next()?;
-    let second = parts.next()?;
+    let (first, second) = (parts.next()?, parts.next()?);
     if second.is_empty() {
         agree(parts.total).map_err(StreamError::Problem)?;
         let len = u32::try_from(first.len()).expect("a part fits a frame");
         return Ok(job.send_messages(vec![len], first, &[tag])?);
     }
-    if algorithm == Algorithm::Blake3 {
-        send_tree(job, parts, [first, second], group_len(window), tag, agree)
-    } else {
-        send_chain(job, parts, [first, second], tag, agree)
+    if is_tree {
+        let mut tree = Tree { levels: vec![Vec::new()], group_len: group_len(window) };
+        tree.send_parts(job, &mut parts, [first, second])?;
+        agree(parts.total).map_err(StreamError::Problem)?;
+        return tree.finish(job, tag);
     }
-}
-
-fn send_chain(
-    job: &mut Job,
-    mut parts: Parts<impl Read>,
-    [mut data, mut next]: [Vec<u8>; 2],
-    tag: u64,
-    agree: impl FnOnce(u64) -> Result<(), Problem>,
-) -> Result<(), StreamError> {
-    let mut state = Blob::default();
+    let (mut data, mut next, mut state) = (first, second, Blob::default());
     while !next.is_empty() {
         let ticket = job.start_piece(Piece::Segment { state, data: data.into(), last: false })?;
-        let after_next = parts.next()?;
+        (data, next) = (next, parts.next()?);
         state = job.wait(ticket)??.into();
-        (data, next) = (next, after_next);
     }
     agree(parts.total).map_err(StreamError::Problem)?;
     Ok(job.send_piece(Piece::Segment { state, data: data.into(), last: true }, tag)?)
-}
-
-fn send_tree(
-    job: &mut Job,
-    mut parts: Parts<impl Read>,
-    first: [Vec<u8>; 2],
-    group_len: usize,
-    tag: u64,
-    agree: impl FnOnce(u64) -> Result<(), Problem>,
-) -> Result<(), StreamError> {
-    let mut tree = Tree { levels: vec![Vec::new()], group_len };
-    let mut on_their_way = VecDeque::new();
-    let mut offset = 0;
-    for data in first {
-        let len = data.len() as u64;
-        on_their_way.push_back(job.start_piece(Piece::Subtree { offset, data: data.into() })?);
-        offset += len;
-    }
-    loop {
-        let data = parts.next()?;
-        if data.is_empty() {
-            break;
-        }
-        if on_their_way.len() == PARTS_MAX {
-            tree.take(job, &mut on_their_way)?;
-        }
-        let len = data.len() as u64;
-        on_their_way.push_back(job.start_piece(Piece::Subtree { offset, data: data.into() })?);
-        offset += len;
-    }
-    while !on_their_way.is_empty() {
-        tree.take(job, &mut on_their_way)?;
-    }
-    agree(parts.total).map_err(StreamError::Problem)?;
-    tree.finish(job, tag)
 }
 
 /// Chaining values, back to back: those of parts, then of groups of parts, and so on.
@@ -138,18 +88,32 @@ struct Tree {
 }
 
 impl Tree {
-    fn take(
+    /// Sends `first` and all other parts, and takes in their values.
+    fn send_parts(
         &mut self,
         job: &mut Job,
-        on_their_way: &mut VecDeque<Ticket>,
+        parts: &mut Parts<impl Read>,
+        first: [Vec<u8>; 2],
     ) -> Result<(), StreamError> {
-        let Some(ticket) = on_their_way.pop_front() else { return Ok(()) };
-        let value = job.wait(ticket)??;
-        self.push(job, 0, value)
+        let mut in_flight = VecDeque::<Ticket>::new();
+        let (mut offset, mut first) = (0, first.into_iter());
+        loop {
+            let data = first.next().map_or_else(|| parts.next(), Ok)?;
+            let is_over = data.is_empty();
+            while in_flight.len() == PARTS_MAX || (is_over && !in_flight.is_empty()) {
+                let value = in_flight.pop_front().map(|ticket| job.wait(ticket));
+                self.push(job, 0, value.expect("not empty")??)?;
+            }
+            if is_over {
+                return Ok(());
+            }
+            let len = data.len() as u64;
+            in_flight.push_back(job.start_piece(Piece::Subtree { offset, data: data.into() })?);
+            offset += len;
+        }
     }
 
-    fn push(&mut self, job: &mut Job, level: usize, value: Vec<u8>) -> Result<(), StreamError> {
-        let mut value = value;
+    fn push(&mut self, job: &mut Job, level: usize, mut value: Vec<u8>) -> Result<(), StreamError> {
         for level in level.. {
             if level == self.levels.len() {
                 self.levels.push(Vec::new());
@@ -159,7 +123,7 @@ impl Tree {
                 break;
             }
             // A full group is merged only when there is more behind it: it is not the root.
-            let group = std::mem::replace(&mut self.levels[level], value);
+            let group = mem::replace(&mut self.levels[level], value);
             value = merge(job, group)?;
         }
         Ok(())
@@ -167,17 +131,16 @@ impl Tree {
 
     /// Merges the unfinished groups, from the parts upwards, into the root.
     fn finish(mut self, job: &mut Job, tag: u64) -> Result<(), StreamError> {
-        let mut level = 0;
-        loop {
-            let values = std::mem::take(&mut self.levels[level]);
-            level += 1;
-            if level == self.levels.len() {
+        for level in 0.. {
+            let values = mem::take(&mut self.levels[level]);
+            if level + 1 == self.levels.len() {
                 return Ok(job.send_piece(Piece::Merge { values: values.into(), root: true }, tag)?);
             }
             let is_one = values.len() == CHAINING_VALUE_LEN;
             let edge = if is_one { values } else { merge(job, values)? };
-            self.push(job, level, edge)?;
+            self.push(job, level + 1, edge)?;
         }
+        unreachable!("the last level returns")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which directories of this host are datasets, and what a file is called in one.
+//! Directories of this host that are datasets, and the names of files in them.
 //!
 //! `datasets/NAME` in the runtime directory is a symbolic link to the dataset's root, or a directory
 //! of symbolic links `MEMBER -> PATH` to what is in it, each a file or a directory.
@@ -25,14 +25,14 @@ const MEMBERS_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Datasets {
     names: Vec<Arc<str>>,
-    /// What is shared, by its path without symbolic links.
+    /// Shared files and directories, by their path without symbolic links.
     shared: HashMap<Vec<u8>, Vec<Share>>,
 }
 
 #[derive(Debug)]
 struct Share {
     dataset: Arc<str>,
-    /// What it is called in the dataset; empty for the root.
+    /// Its name in the dataset; empty for the root.
     member: Vec<u8>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// What the file `base` in it is called.
+    /// The name of the file `base` in it.
     pub(crate) fn name(&self, base: &CStr) -> Option<Name> {
         let base = base.to_bytes();
         let mut path = Vec::with_capacity(self.prefix.len() + base.len());
@@ -97,12 +97,12 @@ impl Datasets {
         &self.names
     }
 
-    /// What `file` is called, if it is in one of them.
+    /// The name of `file`, if it is in one of them.
     pub(crate) fn find(&self, file: &OwnedFd) -> Option<Name> {
         self.place(file.as_fd()).filter(|name| !name.path.is_empty())
     }
 
-    /// What `dir` is called, if it is in one of them or the root of one.
+    /// The name of `dir`, if it is in one of them or the root of one.
     pub(crate) fn folder(&self, dir: BorrowedFd<'_>) -> Option<Folder> {
         let Name { dataset, path: mut prefix } = self.place(dir)?;
         if !prefix.is_empty() {
@@ -124,7 +124,7 @@ impl Datasets {
         ((seen.st_dev, seen.st_ino) == (ours.st_dev, ours.st_ino)).then_some(name)
     }
 
-    /// What is called `path` on this host: by the longest part of it that is shared.
+    /// The name of `path`, by the longest part of it that is shared.
     fn name_of(&self, path: &[u8]) -> Option<Name> {
         let mut ends = vec![path.len()];
         ends.extend((0..path.len()).rev().filter(|&at| path[at] == b'/'));

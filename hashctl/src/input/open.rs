@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-/// What a name turned out to be.
+/// Something that was opened.
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// A regular file.
@@ -21,7 +21,7 @@ pub(crate) enum Opened {
     Special(Special),
 }
 
-/// What a name is, without having been opened.
+/// Kind of a file that need not be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A regular file.
@@ -32,7 +32,7 @@ pub(crate) enum Kind {
     Special(Special),
 }
 
-/// Whether a symbolic link is followed.
+/// Treatment of symbolic links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Links {
     Follow,
@@ -65,7 +65,7 @@ pub(crate) fn open_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
     })
 }
 
-/// What `name` is.
+/// The kind of `name`.
 ///
 /// # Errors
 /// As fstatat(2).
@@ -77,8 +77,8 @@ pub(crate) fn kind_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
     fstatat(dir, name, flags).map(|stat| kind(&stat))
 }
 
-/// What the regular file `name` looks like, if the user who runs this may surely read it: its owner
-/// may, as its mode says. Whatever else is behind the name, or in the way, is `None`.
+/// Stamp of the regular file `name`, if the user who runs this may surely read it: its owner may, as
+/// its mode says. Anything else is `None`.
 pub(crate) fn glance_at(dir: BorrowedFd<'_>, name: &CStr) -> Option<Stamp> {
     let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
     let is_readable = stat.st_mode & libc::S_IRUSR != 0 && Uid::from_raw(stat.st_uid) == own_uid();
@@ -109,7 +109,7 @@ pub(crate) fn open_dir(path: &CStr) -> Result<OwnedFd, Errno> {
     openat(AT_FDCWD, path, flags, Mode::empty())
 }
 
-/// What an open file is and, if it is regular, looks like.
+/// Kind of an open file and, if it is regular, its stamp.
 ///
 /// # Errors
 /// As fstat(2).
@@ -118,7 +118,7 @@ pub(crate) fn look(file: &impl AsFd) -> Result<(Kind, Stamp), Errno> {
     Ok((kind(&stat), stamp(&stat)))
 }
 
-/// What an entry of a directory is, by its `d_type`, if the file system says.
+/// Kind of a directory entry by its `d_type`, if the file system gives one.
 pub(crate) fn kind_of_dirent(d_type: u8) -> Option<Kind> {
     Some(match d_type {
         libc::DT_REG => Kind::File,

@@ -1,4 +1,4 @@
-//! How the bytes of each file reach the workers.
+//! Data planes: the way of each file's bytes to the workers.
 
 use super::datasets::{Datasets, Folder, Name};
 use clap::ValueEnum;
@@ -77,12 +77,12 @@ impl Route {
         has_any.then_some(Self { descriptors, datasets, inline }).ok_or(NoPlane(choice))
     }
 
-    /// Whether files go as open descriptors.
+    /// True if files go as open descriptors.
     pub(crate) fn takes_descriptors(&self) -> bool {
         self.descriptors
     }
 
-    /// What `dir` is called where the files in it go by name.
+    /// The name of `dir`, if the files in it go by name.
     pub(crate) fn folder(&self, dir: BorrowedFd<'_>) -> Option<Folder> {
         self.datasets.folder(dir)
     }
@@ -109,7 +109,7 @@ impl fmt::Display for Route {
     }
 }
 
-/// How many files went which way.
+/// Number of files per plane.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
     pub(crate) descriptors: u64,

@@ -39,7 +39,7 @@ pub(crate) fn dirents(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &CStr)> {
     .filter(|(_, name)| !matches!(name.to_bytes(), b"." | b".."))
 }
 
-/// Whether this process was started with `signal` ignored, as `nohup` and a shell's `&` do.
+/// True if this process was started with `signal` ignored, as `nohup` and a shell's `&` do.
 pub(crate) fn is_ignored(signal: nix::sys::signal::Signal) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: no new action is given, and the old one is written to memory of its size; all zeroes

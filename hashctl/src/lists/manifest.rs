@@ -15,10 +15,10 @@ pub(crate) const LINE_LEN_MAX: usize = 16 << 10;
 /// Bytes that are read at once.
 const READ_LEN: usize = 128 << 10;
 
-/// One line that says something.
+/// A file and its digest, by one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim<'a> {
-    /// What the digest was computed with.
+    /// Algorithm of the digest.
     pub(crate) algorithm: Algorithm,
     /// The digest that the file had.
     pub(crate) digest: Vec<u8>,
@@ -26,12 +26,12 @@ pub(crate) struct Claim<'a> {
     pub(crate) name: Cow<'a, [u8]>,
 }
 
-/// What a line is.
+/// Meaning of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parsed<'a> {
     /// Empty, or a comment.
     Nothing,
-    /// Not a line of a manifest.
+    /// Improperly formatted.
     Bad,
     /// A file and its digest.
     Claim(Claim<'a>),
@@ -60,7 +60,7 @@ impl Parser {
         Self { asked, separator: None }
     }
 
-    /// What `line` says, which comes without its newline.
+    /// Parses `line`, which comes without its newline.
     pub(crate) fn parse<'a>(&mut self, line: &'a [u8]) -> Parsed<'a> {
         if line.starts_with(b"#") {
             return Parsed::Nothing;
@@ -180,7 +180,7 @@ impl<R: Read> Lines<R> {
         Self { input: BufReader::with_capacity(capacity, input), line: Vec::new() }
     }
 
-    /// Whether everything that was read is used up, so that the next line has to be read.
+    /// True if the next line has to be read from the input.
     pub(crate) fn is_drained(&self) -> bool {
         self.input.buffer().is_empty()
     }

@@ -4,10 +4,10 @@
 
 use std::fmt::Write;
 
-/// What a shell would not take as part of a plain word, wherever it stands.
+/// Bytes that are special to a shell wherever they stand.
 const SPECIAL: &[u8] = b" !\"$&'()*:;<=>?[\\^`|";
 
-/// Of those, what means the same inside double quotes.
+/// Those of them that mean the same inside double quotes.
 const PLAIN_IN_DOUBLE_QUOTES: &[u8] = b" ':";
 
 /// `name` as it appears in a message.
@@ -59,7 +59,7 @@ fn fits_double_quotes(name: &[u8]) -> bool {
     text.is_ok_and(|text| !text.chars().any(is_hidden)) && !name.iter().any(is_special)
 }
 
-/// Whether a terminal would not show it as itself: controls and separators of lines.
+/// True for characters that a terminal does not show as themselves: controls and line separators.
 fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }

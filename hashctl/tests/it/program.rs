@@ -12,7 +12,7 @@ use std::time::Duration;
 /// No test takes nearly as long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a program said and how it ended.
+/// Output and exit status of a program.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) code: i32,
