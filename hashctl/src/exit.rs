@@ -4,27 +4,21 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Everything asked for was done.
-    Success,
-    /// Something was not: a file without digest, a mismatch, standard output that is full.
-    Failure,
-    /// The arguments make no sense.
-    Usage,
+    Success = 0,
+    /// A file without digest, a mismatch, standard output that is full.
+    Failure = 1,
+    /// Invalid arguments.
+    Usage = 2,
     /// The controller cannot be reached, refused, or was lost.
-    Unreachable,
+    Unreachable = 3,
     /// A signal ended it.
-    Interrupted,
+    Interrupted = 4,
 }
 
 impl Exit {
     /// The status for the system.
     pub(crate) const fn code(self) -> u8 {
-        match self {
-            Self::Success => 0,
-            Self::Failure => 1,
-            Self::Usage => 2,
-            Self::Unreachable => 3,
-            Self::Interrupted => 4,
-        }
+        self as u8
     }
 
     /// [`Exit::Success`] if `ok`, else [`Exit::Failure`].

@@ -77,8 +77,7 @@ struct Shared {
     turn: Condvar,
     /// Directories that the lister may close.
     dirs: Mutex<Vec<Arc<Dir>>>,
-    has_stdin: bool,
-    is_verbose: bool,
+    options: Options,
 }
 
 /// Settings of a run.
@@ -116,8 +115,7 @@ impl Openers {
             sender: Mutex::new(sender),
             turn: Condvar::new(),
             dirs: Mutex::default(),
-            has_stdin: options.has_stdin,
-            is_verbose: options.is_verbose,
+            options,
         }));
         for number in 0..OPENERS {
             let started = thread::Builder::new().spawn(move || Opener::new(shared).run());
@@ -272,7 +270,7 @@ impl Opener {
             sender.finish_job()?;
         }
         if task.last == Last::OfAll {
-            if self.shared.is_verbose {
+            if self.shared.options.is_verbose {
                 say(format_args!("sent {}", sender.served));
             }
             self.shared.reorder.end(End::Done);
@@ -397,7 +395,7 @@ impl Opener {
     }
 
     fn stdin(&self) -> Result<Found, Errno> {
-        if !self.shared.has_stdin {
+        if !self.shared.options.has_stdin {
             return Err(Errno::EBADF);
         }
         let stdin = io::stdin();

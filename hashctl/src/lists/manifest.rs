@@ -191,32 +191,18 @@ impl<R: Read> Lines<R> {
     /// As reading the input.
     pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
-        let (mut is_too_long, mut has_bytes) = (false, false);
-        loop {
-            let bytes = match self.input.fill_buf() {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            let newline = bytes.iter().position(|&byte| byte == b'\n');
-            let piece = &bytes[..newline.unwrap_or(bytes.len())];
-            has_bytes |= !bytes.is_empty();
-            is_too_long |= self.line.len() + piece.len() > LINE_LEN_MAX;
-            if !is_too_long {
-                self.line.extend_from_slice(piece);
-            }
-            let is_end = bytes.is_empty();
-            let used_len = piece.len() + usize::from(newline.is_some());
-            self.input.consume(used_len);
-            if is_end || newline.is_some() {
-                break;
+        let mut bounded = (&mut self.input).take(LINE_LEN_MAX as u64 + 1);
+        bounded.read_until(b'\n', &mut self.line)?;
+        match self.line.last() {
+            None => return Ok(None),
+            Some(b'\n') => drop(self.line.pop()),
+            Some(_) if self.line.len() <= LINE_LEN_MAX => {}
+            Some(_) => {
+                self.input.skip_until(b'\n')?;
+                return Ok(Some(Line::TooLong));
             }
         }
-        Ok(match (has_bytes, is_too_long) {
-            (false, _) => None,
-            (true, true) => Some(Line::TooLong),
-            (true, false) => Some(Line::Whole(&self.line)),
-        })
+        Ok(Some(Line::Whole(&self.line)))
     }
 }
 
