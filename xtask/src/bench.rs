@@ -4,8 +4,9 @@
 
 use crate::packages;
 use crate::release;
-use crate::tools::{Failure, cargo, output, root, run};
+use crate::tools::{Failure, cargo, output, root, run, target_dir};
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,19 +16,45 @@ const VM_GROUP: &str = "vm";
 /// The group of kernels; runs only when it is named, and needs no daemon.
 const SIMD_GROUP: &str = "simd";
 
+/// The b3sum that rows are about; Debian has 1.2, which opens and maps files otherwise.
+const B3SUM_VERSION: &str = "1.8.7";
+
 /// Makes `sha2` behave as on a processor without the SHA extensions.
 const SOFT_SHA2: &str = "--cfg sha2_backend=\"soft\"";
 
 /// Hides the SHA extensions from OpenSSL: OPENSSL_ia32cap(3), bit 29 of its second word.
 const SOFT_OPENSSL: &str = ":~0x20000000";
 
-/// Builds, and passes `groups` on to the bench program.
-pub(crate) fn bench(groups: &[&str]) -> Result<(), Failure> {
-    let wants_simd = groups.contains(&SIMD_GROUP);
-    let others: Vec<&str> = groups.iter().copied().filter(|&name| name != SIMD_GROUP).collect();
+/// What to measure.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Request<'a> {
+    /// The directory of another build's programs, to measure in turn with ours.
+    pub(crate) against: Option<&'a str>,
+    /// Groups of the bench program; none for its default.
+    pub(crate) groups: Vec<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads `[against DIR] [GROUP]…`.
+    pub(crate) fn parse(args: &[&'a str]) -> Result<Self, &'static str> {
+        match *args {
+            ["against"] => Err("against needs the directory of the other build's programs"),
+            ["against", dir, ref groups @ ..] => {
+                Ok(Self { against: Some(dir), groups: groups.to_vec() })
+            }
+            ref groups => Ok(Self { against: None, groups: groups.to_vec() }),
+        }
+    }
+}
+
+/// Builds, and passes the request on to the bench program.
+pub(crate) fn bench(request: &Request<'_>) -> Result<(), Failure> {
+    let wants_simd = request.groups.contains(&SIMD_GROUP);
+    let others: Vec<&str> =
+        request.groups.iter().copied().filter(|&name| name != SIMD_GROUP).collect();
     let results = [
         if wants_simd { simd() } else { Ok(()) },
-        if wants_simd && others.is_empty() { Ok(()) } else { daemons(&others) },
+        if wants_simd && others.is_empty() { Ok(()) } else { daemons(&others, request.against) },
     ];
     results.into_iter().collect()
 }
@@ -39,9 +66,8 @@ fn simd() -> Result<(), Failure> {
     let mut without = bench_program();
     let flags =
         env::var("RUSTFLAGS").map_or(SOFT_SHA2.into(), |flags| format!("{flags} {SOFT_SHA2}"));
-    let target_dir = env::var_os("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
     without.arg(SIMD_GROUP).env("RUSTFLAGS", flags).env("OPENSSL_ia32cap", SOFT_OPENSSL);
-    without.env("CARGO_TARGET_DIR", target_dir.join("soft-sha2"));
+    without.env("CARGO_TARGET_DIR", target_dir()?.join("soft-sha2"));
     // A missed target does not keep the others from being measured.
     with.and(run(&mut without))
 }
@@ -50,20 +76,58 @@ fn bench_program() -> Command {
     cargo(&["run", "--release", "-p", "bench", "--"])
 }
 
-fn daemons(groups: &[&str]) -> Result<(), Failure> {
+fn daemons(groups: &[&str], against: Option<&str>) -> Result<(), Failure> {
     let wants_vms = groups.contains(&VM_GROUP);
-    if groups != [VM_GROUP] {
-        packages::ensure(packages::FOR_BENCHES)?;
-    }
-    if wants_vms {
-        packages::ensure(packages::FOR_VM_BENCH)?;
-    }
     let bin_dir = release::build()?;
     let mut bench = bench_program();
     bench.args(groups).env("HASHCLUSTER_BIN_DIR", &bin_dir);
+    if let Some(dir) = against {
+        let dir = fs::canonicalize(dir).map_err(|e| Failure::Wrong(format!("{dir}: {e}")))?;
+        bench.env("HASHCLUSTER_OTHER_BIN_DIR", dir);
+    }
+    if groups != [VM_GROUP] {
+        packages::ensure(packages::FOR_BENCHES)?;
+        // Before the distribution's, which may be older.
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths([b3sum()?].into_iter().chain(env::split_paths(&path)));
+        bench.env("PATH", path.expect("directories of PATH have no colon"));
+    }
     if wants_vms {
+        packages::ensure(packages::FOR_VM_BENCH)?;
         let options = output(Command::new(root().join("qemu/setup.sh")).arg(&bin_dir))?;
         bench.env("HASHCLUSTER_VM_OPTIONS", options);
     }
     run(&mut bench)
+}
+
+/// The directory of the b3sum that is measured against, installed first where it is missing.
+fn b3sum() -> Result<PathBuf, Failure> {
+    let root = target_dir()?.join("peers");
+    let bin = root.join("bin");
+    let mut version = Command::new(bin.join("b3sum"));
+    version.arg("--version");
+    let wanted = format!("b3sum {B3SUM_VERSION}");
+    let has = version.output().is_ok_and(|output| output.stdout.trim_ascii() == wanted.as_bytes());
+    if !has {
+        println!("installing b3sum {B3SUM_VERSION} into {}", root.display());
+        let mut install = cargo(&["install", "--locked", "--force", "--version", B3SUM_VERSION]);
+        // As its users build it.
+        run(install.arg("--root").arg(&root).arg("b3sum").env_remove("RUSTFLAGS"))?;
+    }
+    Ok(bin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_another_build_and_groups() {
+        let of = Request::parse;
+        assert_eq!(of(&[]), Ok(Request::default()));
+        assert_eq!(of(&["files"]), Ok(Request { against: None, groups: vec!["files"] }));
+        let want = Request { against: Some("dir"), groups: vec!["files", "pair"] };
+        assert_eq!(of(&["against", "dir", "files", "pair"]), Ok(want));
+        assert!(of(&["against"]).is_err());
+    }
 }

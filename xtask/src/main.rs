@@ -32,7 +32,9 @@ Usage: cargo xtask COMMAND
   aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too
   miri            those with SHA extensions and AVX2 under Miri, which needs a nightly Rust
   valgrind        the worker's kernels for AVX2 under valgrind, which knows no newer ones
-  bench [GROUP]…  benches of the real binaries; GROUPs are passed to the bench program
+  bench [GROUP]…  benches of the real binaries against what people use today
+  bench against DIR [GROUP]…
+                  also against the programs of another build in DIR, in the same run
   yocto COMMAND   checks of meta-hashcluster/ and kas/; `yocto --help` lists them";
 
 /// Backends required under valgrind.
@@ -57,7 +59,10 @@ fn main() -> ExitCode {
         ["aarch64"] => aarch64::all(),
         ["miri"] => miri::kernels(),
         ["valgrind"] => valgrind(),
-        ["bench", ref groups @ ..] => bench::bench(groups),
+        ["bench", ref args @ ..] => match bench::Request::parse(args) {
+            Ok(request) => bench::bench(&request),
+            Err(what) => return usage(what),
+        },
         ["yocto", ref args @ ..] => match yocto::run(args) {
             Err(yocto::Error::Usage(what)) => return misused(&what, yocto::USAGE),
             Err(yocto::Error::Failed(failure)) => Err(failure),

@@ -32,7 +32,6 @@ pub(crate) const FOR_AARCH64: &[Need] = &[
 pub(crate) const FOR_BENCHES: &[Need] = &[
     ("cc", &["gcc", "libc6-dev"]),
     ("sha256sum", &["coreutils"]),
-    ("b3sum", &["b3sum"]),
     ("openssl", &["openssl"]),
     ("rhash", &["rhash"]),
     ("redis-server", &["redis-server"]),

@@ -4,7 +4,7 @@ use crate::report::{Report, Target};
 use std::time::Duration;
 use test_kit::{Cluster, Options, bin, cpu_time};
 
-const PERIOD: Duration = Duration::from_secs(20);
+const PERIOD: Duration = Duration::from_secs(10);
 const MIB: f64 = (1 << 20) as f64;
 
 pub(crate) fn run(report: &mut Report) {

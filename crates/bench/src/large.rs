@@ -1,54 +1,96 @@
-//! Files of 1 GiB, BLAKE3, page cache warm, against b3sum with as many threads.
+//! Files of 1 GiB, page cache warm: BLAKE3 of all cores' workers against b3sum with as many threads, and
+//! SHA-256 of two files on one core.
 
-use crate::report::{Report, Target, median};
+use crate::contest::{Run, Series, interleave, measure_on, median, median_ratio};
+use crate::peers::{self, Peer};
+use crate::report::{Report, Target};
+use crate::sides::Sides;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
-use test_kit::{Cluster, Options, cpu_time, run_timed, write_file};
+use tempfile::TempDir;
+use test_kit::{Cluster, Options, write_file};
 
 const LEN: u64 = 1 << 30;
-const ROUNDS: usize = 15;
-const THREADS: usize = 2;
+const BLAKE3_ROUNDS: usize = 9;
+const SHA256_ROUNDS: usize = 7;
+const NAMES: [&str; 2] = ["one", "two"];
 
-pub(crate) fn run(report: &mut Report) {
+/// b3sum with as many threads as the cluster of [`run`] has workers.
+const B3SUM: Peer = ("b3sum", &["--num-threads", "2"]);
+
+fn files() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    write_file(&dir.path().join("one"), LEN, 1);
-    write_file(&dir.path().join("two"), LEN, 2);
-    let cluster = Cluster::start(Options { workers: THREADS, ..Options::default() });
-    for names in [&["one", "two"][..], &["one"][..]] {
-        compare(report, &cluster, dir.path(), names);
+    for (name, seed) in NAMES.into_iter().zip(1..) {
+        write_file(&dir.path().join(name), LEN, seed);
+    }
+    dir
+}
+
+/// BLAKE3 of one file and of two, by two workers with one thread each.
+pub(crate) fn run(report: &mut Report) {
+    let dir = files();
+    report.note(&peers::versions());
+    report.note("threads that hash: ours 2, peers 2");
+    let clusters = Sides::start(&Options { workers: 2, threads: 1, ..Options::default() });
+    for names in [&NAMES[..], &NAMES[..1]] {
+        let mut runs: Vec<Run<'_>> =
+            clusters.iter().map(|cluster| ours(cluster, "blake3", dir.path(), names)).collect();
+        runs.push(Box::new(|| peers::run(B3SUM, dir.path(), names)));
+        let series = interleave(BLAKE3_ROUNDS, &mut runs);
+        let (ours, theirs) = (&series[0], &series[series.len() - 1]);
+        let what = format!("{} file(s) of 1 GiB, BLAKE3, 2 threads", names.len());
+        report.note(&format!("{what}: ours {}, b3sum {}", ms(ours), ms(theirs)));
+        let cpu = median_ratio(&theirs.cpu, &ours.cpu);
+        report.note(&format!("{what}: CPU of b3sum over ours {cpu:.2}x"));
+        let wall = median_ratio(&theirs.wall, &ours.wall);
+        report.check(&format!("{what}, wall of b3sum over ours"), wall, "x", Target::AtLeast(0.95));
+        if series.len() > 2 {
+            report.compare_series(&what, &series[1], ours);
+        }
     }
 }
 
-fn compare(report: &mut Report, cluster: &Cluster, dir: &Path, names: &[&str]) {
-    let (mut walls, mut cpus) = (Vec::new(), Vec::new());
-    let (mut our_wall, mut their_wall) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let daemons = || cluster.pids().into_iter().map(cpu_time).sum::<Duration>();
-        let before = daemons();
-        let mut command = cluster.hashctl();
-        let ours = command.args(["sum", "-a", "blake3"]).args(names).current_dir(dir);
-        let ours = run_timed(ours.stdout(Stdio::null()));
-        let our_cpu = ours.cpu + daemons() - before;
-        let mut command = Command::new("b3sum");
-        let theirs = command.args(["--num-threads", &THREADS.to_string()]).args(names);
-        let theirs = run_timed(theirs.current_dir(dir).stdout(Stdio::null()));
-        assert!(ours.status.success() && theirs.status.success());
-        if round > 0 {
-            walls.push(theirs.wall.as_secs_f64() / ours.wall.as_secs_f64());
-            cpus.push(theirs.cpu.as_secs_f64() / our_cpu.as_secs_f64());
-            our_wall.push(ours.wall.as_secs_f64() * 1e3);
-            their_wall.push(theirs.wall.as_secs_f64() * 1e3);
-        }
+/// SHA-256 of two files by one worker with one thread.
+pub(crate) fn run_pair(report: &mut Report) {
+    let files = files();
+    let dir = files.path();
+    report.note("threads that hash: ours 1, peers 1");
+    let clusters = Sides::start(&Options { workers: 1, threads: 1, ..Options::default() });
+    let mut runs: Vec<Run<'_>> =
+        clusters.iter().map(|cluster| ours(cluster, "sha256", dir, &NAMES)).collect();
+    runs.push(ours(&clusters.ours, "sha256", dir, &NAMES[..1]));
+    let own = runs.len();
+    for &peer in peers::SHA256 {
+        runs.push(Box::new(move || peers::run(peer, dir, &NAMES)));
     }
-    let what = format!("{} file(s) of 1 GiB, BLAKE3, {THREADS} threads", names.len());
-    let (ours, theirs) = (median(our_wall), median(their_wall));
-    report.note(&format!("{what}: ours {ours:.0} ms, b3sum {theirs:.0} ms on the wall"));
-    report.note(&format!("{what}: CPU of b3sum over ours {:.2}x", median(cpus)));
-    report.check(
-        &format!("{what}, wall of b3sum over ours"),
-        median(walls),
-        "x",
-        Target::AtLeast(0.95),
-    );
+    let series = interleave(SHA256_ROUNDS, &mut runs);
+    let (ours, theirs) = series.split_at(own);
+    let what = "2 files of 1 GiB, SHA-256, on one core";
+    let twice = 2.0 * median(ours[own - 1].cpu.clone()) / 1e3;
+    report.note(&format!("{what}: ours {}, twice one alone {twice:.0} ms CPU", ms(&ours[0])));
+    for ((program, _), series) in peers::SHA256.iter().zip(theirs) {
+        report.note(&format!("{what}: {program} {}", ms(series)));
+    }
+    let (cpu, _) = peers::best_over(&ours[0], theirs);
+    let row = format!("{what}, CPU of the best peer over ours");
+    report.check(&row, cpu, "x", Target::AtLeast(1.8));
+    if own > 2 {
+        report.compare_series(what, &ours[1], &ours[0]);
+    }
+}
+
+fn ours<'a>(
+    cluster: &'a Cluster,
+    algorithm: &'a str,
+    dir: &'a Path,
+    names: &'a [&'a str],
+) -> Run<'a> {
+    Box::new(move || {
+        let mut command = cluster.hashctl();
+        measure_on(cluster, command.args(["sum", "-a", algorithm]).args(names).current_dir(dir))
+    })
+}
+
+fn ms(series: &Series) -> String {
+    let ms = |times: &[f64]| median(times.to_vec()) / 1e3;
+    format!("{:.0} ms CPU, {:.0} ms wall", ms(&series.cpu), ms(&series.wall))
 }

@@ -14,7 +14,7 @@ mod rate;
 mod vms;
 mod wire;
 
-use crate::report::{Report, median};
+use crate::report::Report;
 use host::Host;
 use kept::Scratch;
 use rate::Data;
@@ -60,9 +60,4 @@ fn memory(report: &mut Report, vms: &Vms<'_>) {
             mib("MemTotal")
         ));
     }
-}
-
-/// The median of `a / b`, round by round.
-fn median_ratio(a: &[f64], b: &[f64]) -> f64 {
-    median(a.iter().zip(b).map(|(a, b)| a / b).collect())
 }

@@ -40,6 +40,8 @@ pub fn bin(name: &str) -> PathBuf {
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The directory of the programs, if not that of [`bin`].
+    pub bin_dir: Option<PathBuf>,
     /// Worker processes.
     pub workers: usize,
     /// Threads of each.
@@ -57,6 +59,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            bin_dir: None,
             workers: 2,
             threads: 1,
             controller_files: None,
@@ -64,6 +67,12 @@ impl Default for Options {
             cross_check: None,
             worker_args: Vec::new(),
         }
+    }
+}
+
+impl Options {
+    fn program(&self, name: &str) -> PathBuf {
+        self.bin_dir.as_ref().map_or_else(|| bin(name), |dir| dir.join(name))
     }
 }
 
@@ -124,7 +133,7 @@ impl Cluster {
     /// `hashctl`, told where the cluster is.
     #[must_use]
     pub fn hashctl(&self) -> Command {
-        let mut command = Command::new(bin("hashctl"));
+        let mut command = Command::new(self.options.program("hashctl"));
         command.env("HASHCLUSTER_RUNTIME_DIR", self.dir()).stdin(Stdio::null());
         command
     }
@@ -135,7 +144,7 @@ impl Cluster {
     /// If it cannot be started.
     #[must_use]
     pub fn spawn_worker(&self, number: usize) -> Child {
-        Command::new(bin("hashcluster-worker"))
+        Command::new(self.options.program("hashcluster-worker"))
             .arg("--runtime-dir")
             .arg(self.dir())
             .args(["--name", &format!("w{number}"), "--threads", &self.options.threads.to_string()])
@@ -165,9 +174,13 @@ impl Cluster {
     /// # Panics
     /// If they are not in time.
     pub fn wait_ready(&self, workers: usize) {
-        let workers = u32::try_from(workers).expect("a small number");
-        let ready = self.client().wait_ready(workers, READY_TIMEOUT).expect("an answer");
-        assert!(ready.enough, "workers are not ready: {ready:?}\n{}", self.logs());
+        // By hashctl, which speaks the protocol of a cluster of another version.
+        let (workers, timeout) = (workers.to_string(), READY_TIMEOUT.as_secs().to_string());
+        let mut ready = self.hashctl();
+        let ready = ready.args(["status", "--ready", &workers, "--timeout-s", &timeout]).output();
+        let ready = ready.expect("hashctl is built");
+        let said = String::from_utf8_lossy(&ready.stderr);
+        assert!(ready.status.success(), "workers are not ready: {said}\n{}", self.logs());
     }
 
     /// What the controller sees.
@@ -259,7 +272,7 @@ fn signal(child: &Child, signal: Signal) {
 
 fn start_controller(dir: &Path, options: &Options) -> Child {
     let (mut ready, ready_writer) = std::io::pipe().expect("a pipe");
-    let binary = bin("hashcluster-controller");
+    let binary = options.program("hashcluster-controller");
     // The shell hands its own standard output on as descriptor 3 and sets the limit.
     let limit =
         options.controller_files.map_or(String::new(), |files| format!("ulimit -n {files} && "));

@@ -2,8 +2,8 @@
 
 use super::host::Host;
 use super::kept::Scratch;
-use super::median_ratio;
 use super::vms::Vms;
+use crate::contest::median_ratio;
 use crate::report::{Report, median};
 
 const ROUNDS: usize = 5;

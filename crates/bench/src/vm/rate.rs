@@ -6,9 +6,9 @@
 //! come from the host each time. Outside the worker gets the file's descriptor.
 
 use super::kept::Scratch;
-use super::median_ratio;
 use super::outside::{Outside, Runner};
 use super::vms::{Accel, Vms};
+use crate::contest::median_ratio;
 use crate::report::{Report, median};
 use client::{Address, Client};
 use ipc_proto::Algorithm;

@@ -5,9 +5,9 @@
 //! Client and worker are connections of this process, and the worker hashes nothing.
 
 use super::kept::Scratch;
-use super::median_ratio;
 use super::outside::{Outside, Runner};
 use super::vms::{Accel, Vms};
+use crate::contest::median_ratio;
 use crate::report::{Report, median, us};
 use client::Address;
 use ipc_proto::endpoint::Endpoint;
