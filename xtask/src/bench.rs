@@ -27,14 +27,14 @@ const SOFT_OPENSSL: &str = ":~0x20000000";
 
 /// What to measure.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Request<'a> {
+pub(crate) struct BenchArgs<'a> {
     /// The directory of another build's programs, to measure in turn with ours.
     pub(crate) against: Option<&'a str>,
     /// Groups of the bench program; none for its default.
     pub(crate) groups: Vec<&'a str>,
 }
 
-impl<'a> Request<'a> {
+impl<'a> BenchArgs<'a> {
     /// Reads `[against DIR] [GROUP]…`.
     pub(crate) fn parse(args: &[&'a str]) -> Result<Self, &'static str> {
         match *args {
@@ -47,14 +47,14 @@ impl<'a> Request<'a> {
     }
 }
 
-/// Builds, and passes the request on to the bench program.
-pub(crate) fn bench(request: &Request<'_>) -> Result<(), Failure> {
-    let wants_simd = request.groups.contains(&SIMD_GROUP);
+/// Builds, and passes the rest on to the bench program.
+pub(crate) fn bench(args: &BenchArgs<'_>) -> Result<(), Failure> {
+    let wants_simd = args.groups.contains(&SIMD_GROUP);
     let others: Vec<&str> =
-        request.groups.iter().copied().filter(|&name| name != SIMD_GROUP).collect();
+        args.groups.iter().copied().filter(|&name| name != SIMD_GROUP).collect();
     let results = [
         if wants_simd { simd() } else { Ok(()) },
-        if wants_simd && others.is_empty() { Ok(()) } else { daemons(&others, request.against) },
+        if wants_simd && others.is_empty() { Ok(()) } else { daemons(&others, args.against) },
     ];
     results.into_iter().collect()
 }
@@ -122,11 +122,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_names_another_build_and_groups() {
-        let of = Request::parse;
-        assert_eq!(of(&[]), Ok(Request::default()));
-        assert_eq!(of(&["files"]), Ok(Request { against: None, groups: vec!["files"] }));
-        let want = Request { against: Some("dir"), groups: vec!["files", "pair"] };
+    fn arguments_name_another_build_and_groups() {
+        let of = BenchArgs::parse;
+        assert_eq!(of(&[]), Ok(BenchArgs::default()));
+        assert_eq!(of(&["files"]), Ok(BenchArgs { against: None, groups: vec!["files"] }));
+        let want = BenchArgs { against: Some("dir"), groups: vec!["files", "pair"] };
         assert_eq!(of(&["against", "dir", "files", "pair"]), Ok(want));
         assert!(of(&["against"]).is_err());
     }

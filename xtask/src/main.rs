@@ -59,8 +59,8 @@ fn main() -> ExitCode {
         ["aarch64"] => aarch64::all(),
         ["miri"] => miri::kernels(),
         ["valgrind"] => valgrind(),
-        ["bench", ref args @ ..] => match bench::Request::parse(args) {
-            Ok(request) => bench::bench(&request),
+        ["bench", ref args @ ..] => match bench::BenchArgs::parse(args) {
+            Ok(args) => bench::bench(&args),
             Err(what) => return usage(what),
         },
         ["yocto", ref args @ ..] => match yocto::run(args) {

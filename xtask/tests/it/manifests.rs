@@ -1,6 +1,6 @@
 //! Rules about `Cargo.toml` files, read line by line: they are simple, and rules keep them so.
 
-use crate::tree::{read, refuse};
+use crate::tree::{File, files, read, refuse, root};
 
 /// Lines without comments of those tables of `manifest` whose names `wanted` accepts.
 fn lines(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
@@ -116,6 +116,28 @@ fn every_dependency_says_why_it_is_here() {
     let reason = "a dependency gets a line with its `name` in docs/decisions/0002-dependencies.md: \
                   why, its size, what else was looked at";
     refuse(&unnamed.map(str::to_owned).collect::<Vec<_>>(), reason);
+}
+
+#[test]
+fn every_fuzz_target_is_replayed_by_a_test() {
+    let manifest = read("fuzz/Cargo.toml");
+    let bins = lines(&manifest, |table| table == "[bin]");
+    let targets = bins.iter().filter_map(|line| line.strip_prefix("name = "));
+    let targets: Vec<&str> = targets.map(|name| name.trim_matches('"')).collect();
+    assert!(targets.contains(&"frames"), "{targets:?}");
+    let files = files();
+    let replays: Vec<&File> =
+        files.iter().filter(|file| file.path.ends_with("tests/it/fuzz.rs")).collect();
+    let is_replayed = |target: &str| {
+        let (quoted, folder) = (format!("\"{target}\""), format!("fuzz/seeds/{target}\""));
+        let named = |file: &&File| file.text.contains(&quoted) || file.text.contains(&folder);
+        let seeds = format!("fuzz/seeds/{target}/");
+        replays.iter().any(named) && root().join(seeds).is_dir()
+    };
+    let lost = targets.into_iter().filter(|target| !is_replayed(target)).map(str::to_owned);
+    let reason = "a fuzz target has committed seeds, and a tests/it/fuzz.rs that runs it over them and \
+                  over random inputs, so that every run of the tests is a short run of the fuzzer";
+    refuse(&lost.collect::<Vec<_>>(), reason);
 }
 
 #[test]
