@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use clap::builder::ValueParser;
-use engine::exec::run::Manner;
+use engine::exec::order::ReadOptions;
 use engine::hash::{self, Backend, Forced};
 use engine::input::dataset::{Datasets, IoThreads, Mount};
 use engine::input::reader::{Asked, Reading};
@@ -99,7 +99,7 @@ struct Options {
 
     /// Says how far it is with a SHA-2 file after so many bytes, so that another worker can go on
     /// from there
-    #[arg(long, value_name = "BYTES", default_value_t = Manner::default().report_len,
+    #[arg(long, value_name = "BYTES", default_value_t = ReadOptions::default().report_len,
           value_parser = clap::value_parser!(u64).range(1..=PROGRESS_LEN_MAX))]
     report_every: u64,
 
@@ -148,7 +148,8 @@ fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
 fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
-    let manner = Manner { report_len: options.report_every, drop_behind: options.drop_behind };
+    let read_options =
+        ReadOptions { report_len: options.report_every, drop_behind: options.drop_behind };
     let Options { name, dataset, io_threads, reading, threads, cpus: cores, nice, .. } = options;
     let (policy, backend) = (options.sched, options.backend);
     let mut datasets = Datasets::open(dataset)?;
@@ -163,7 +164,7 @@ fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     let (reading, readers) = Reading::open(reading, share.threads)
         .map_err(|error| format!("--reading uring: io_uring is refused: {error}"))?;
     log::line(format_args!("reads {reading}"));
-    let pool = Pool::start(readers, &share.pins, manner)?;
+    let pool = Pool::start(readers, &share.pins, read_options)?;
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = endpoint.carries_descriptors();
     let intro = link::intro(name, image, share.threads, descriptors, &datasets, &reading);

@@ -5,7 +5,7 @@
 
 use crate::host;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use engine::exec::run::{Manner, Scratch};
+use engine::exec::order::{ReadOptions, Scratch};
 use engine::input::reader::Reader;
 use ipc_proto::limits::CREDIT_MAX;
 use std::fmt;
@@ -56,7 +56,7 @@ impl Pool {
     ///
     /// # Panics
     /// If there are more readers than a worker may have threads.
-    pub fn start(readers: Vec<Reader>, cores: &[usize], manner: Manner) -> io::Result<Self> {
+    pub fn start(readers: Vec<Reader>, cores: &[usize], options: ReadOptions) -> io::Result<Self> {
         let threads = u16::try_from(readers.len()).expect("a worker's threads are counted");
         let (jobs, queue) = bounded(QUEUE_MAX);
         let idle = Arc::new(AtomicUsize::new(0));
@@ -69,7 +69,7 @@ impl Pool {
                 // The pool may have given up on a sibling: then nobody waits for this result.
                 let _ = pinned.send(core.map_or(Ok(()), |core| host::pin(&[core])));
                 drop(pinned);
-                work(&queue, &idle, reader, manner);
+                work(&queue, &idle, reader, options);
             })?;
         }
         drop(pinned);
@@ -108,9 +108,9 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn work(queue: &Receiver<Job>, idle: &AtomicUsize, reader: Reader, manner: Manner) {
+fn work(queue: &Receiver<Job>, idle: &AtomicUsize, reader: Reader, options: ReadOptions) {
     let _abort = AbortOnPanic;
-    let mut scratch = Scratch::new(reader, manner);
+    let mut scratch = Scratch::new(reader, options);
     loop {
         idle.fetch_add(1, Ordering::Relaxed);
         let job = queue.recv();
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn jobs_run_on_every_thread() {
-        let pool = Pool::start(readers(3), &[], Manner::default()).unwrap();
+        let pool = Pool::start(readers(3), &[], ReadOptions::default()).unwrap();
         let (done, results) = unbounded();
         let together = Arc::new(Barrier::new(3));
         for _ in 0..3 {
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_nobody_empties_is_full_at_its_limit() {
-        let pool = Pool::start(readers(1), &[], Manner::default()).unwrap();
+        let pool = Pool::start(readers(1), &[], ReadOptions::default()).unwrap();
         let (started, has_started) = bounded(0);
         let (release, released) = bounded::<()>(0);
         let job = Box::new(move |_: &mut Scratch| {
@@ -183,6 +183,6 @@ mod tests {
 
     #[test]
     fn a_core_that_is_not_there_is_an_error() {
-        assert!(Pool::start(readers(2), &[1023], Manner::default()).is_err());
+        assert!(Pool::start(readers(2), &[1023], ReadOptions::default()).is_err());
     }
 }

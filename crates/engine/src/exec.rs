@@ -1,6 +1,8 @@
-//! Carrying out orders: many small files, parts of large ones, long ones beside each other.
+//! Carrying out orders: many small files, parts of large ones, long ones interleaved.
 
 pub mod checkpointed;
 mod interleave;
+mod long_file;
+pub mod order;
 pub mod run;
 mod small_files;

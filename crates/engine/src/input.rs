@@ -1,8 +1,9 @@
 //! Files as they reach the engine, and how they are read.
 
 pub mod dataset;
-pub mod descriptor;
-mod io_limit;
+pub(crate) mod io_limit;
+pub(crate) mod open_file;
 pub(crate) mod page_cache;
+pub(crate) mod quiet;
 pub mod reader;
 pub(crate) mod sys;

@@ -72,10 +72,10 @@ fn a_file_that_changes_while_it_is_read_has_no_digest_and_harms_no_worker() {
         // A worker that had not looked yet would only see what the file is by then.
         until("reading", || (read_len(&cluster) > before + (16 << 20)).then_some(()));
         let mut file = File::options().write(true).open(&path).unwrap();
-        // Again and again: a lease is counted before its worker looks at the file for the first time.
+        // Again and again, for as long as it takes to read it three times.
         for len in 1000.. {
             if cut {
-                file.set_len(len).unwrap();
+                file.set_len((300 << 20) + len).unwrap();
             } else {
                 file.seek(SeekFrom::Start(599 << 20)).unwrap();
                 file.write_all(&len.to_le_bytes()).unwrap();

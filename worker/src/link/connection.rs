@@ -12,7 +12,7 @@ use crate::link::session::{Session, Violation};
 use crate::link::shutdown::Stop;
 use crate::pool::{Full, Pool};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
-use engine::exec::run::{Order, Scratch};
+use engine::exec::order::{Order, Scratch};
 use engine::hash::{Choice, Midway};
 use engine::input::dataset::Datasets;
 use engine::input::reader::Reading;
@@ -209,7 +209,7 @@ impl Link<'_> {
         let (request, descriptors) = arrived;
         match request {
             WorkerRequest::Assign { lease, attempt, algorithm, work, check } => {
-                let order = Order { algorithm, work, descriptors, check };
+                let order = Order { algorithm, work, descriptors, check, strict_reads: false };
                 let here = self.is_done_here(&order, more_waits);
                 self.session.assign(lease, attempt, order)?;
                 if here {

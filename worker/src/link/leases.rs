@@ -6,8 +6,8 @@
 //!   it was revoked; while draining, never;
 //! - no more leases are held than credit was given.
 
-use engine::exec::checkpointed::{self as long, Started};
-use engine::exec::run::Order;
+use engine::exec::checkpointed::{self, Started};
+use engine::exec::order::Order;
 use ipc_proto::Sha2;
 use ipc_proto::message::LeaseId;
 use std::collections::{HashMap, VecDeque};
@@ -87,7 +87,7 @@ impl Leases {
             return Err(Violation::HeldAlready(lease));
         }
         self.credit = self.credit.checked_sub(1).ok_or(Violation::NoCredit)?;
-        if let Some(family) = long::family_of(&order).filter(|_| !order.check) {
+        if let Some(family) = checkpointed::family_of(&order).filter(|_| !order.check) {
             self.long.push_back((lease, family));
         }
         let held = Held { attempt, revoked: Arc::default(), order: Some(order) };
@@ -179,7 +179,7 @@ mod tests {
     fn order() -> Order {
         let piece = Piece::Segment { state: Blob::default(), data: Blob::default(), last: true };
         let (algorithm, work) = (Algorithm::Sha256, Work::Piece(piece));
-        Order { algorithm, work, descriptors: Vec::new(), check: false }
+        Order { algorithm, work, descriptors: Vec::new(), check: false, strict_reads: false }
     }
 
     fn assign(leases: &mut Leases, lease: u64) -> Result<(), Violation> {

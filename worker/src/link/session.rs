@@ -7,8 +7,9 @@
 use crate::link::leases::{Dropped, Leases};
 use crate::pool::{Lookout, Pool};
 use engine::clock::Stopwatch;
-use engine::exec::checkpointed::{self as long, Desk, Point, Task};
-use engine::exec::run::{self as task, Order, Output, Scratch};
+use engine::exec::checkpointed::{self, Checkpoint, LeaseSource, Task};
+use engine::exec::order::{Order, Output, Scratch};
+use engine::exec::run;
 use engine::input::dataset::Datasets;
 use ipc_proto::message::{LeaseId, WorkerReply};
 use ipc_proto::{Blob, Sha2};
@@ -53,11 +54,11 @@ impl Session {
     /// Works on an assigned lease, if it was not revoked meanwhile, and answers.
     pub fn run(&self, lease: LeaseId, scratch: &mut Scratch) {
         let Some(started) = self.leases().start(lease) else { return };
-        if long::family_of(&started.order).is_some() {
-            return long::run(Task { lease, started }, &self.datasets, scratch, self);
+        if checkpointed::family_of(&started.order).is_some() {
+            return checkpointed::run(Task { lease, started }, &self.datasets, scratch, self);
         }
         let stopwatch = Stopwatch::start();
-        let output = task::run(&started.order, &self.datasets, scratch, &started.revoked);
+        let output = run::run(&started.order, &self.datasets, scratch, &started.revoked);
         ipc_socket::close_all(started.order.descriptors);
         self.done(lease, started.attempt, stopwatch.elapsed_us(), output);
     }
@@ -120,7 +121,7 @@ impl Session {
     }
 }
 
-impl Desk for Session {
+impl LeaseSource for Session {
     fn next(&self, family: Sha2) -> Option<Task> {
         if !self.lookout.is_busy() {
             return None;
@@ -128,8 +129,8 @@ impl Desk for Session {
         self.leases().start_long(family).map(|(lease, started)| Task { lease, started })
     }
 
-    fn advanced(&self, point: Point) {
-        let Point { lease, attempt, file, offset, state } = point;
+    fn advanced(&self, checkpoint: Checkpoint) {
+        let Checkpoint { lease, attempt, file, offset, state } = checkpoint;
         self.send(&WorkerReply::Progress { lease, attempt, file, offset, state: Blob(state) });
     }
 

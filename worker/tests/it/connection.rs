@@ -94,7 +94,7 @@ fn a_worker_dials_again_until_a_device_leads_to_its_controller() {
     let worker = Worker::start_behind_device(&controller, 5000, "");
     // Nobody listens in the VM; then it boots, and does not answer.
     drop(controller.accept());
-    worker.says("nobody in it listens on this port; trying until there is one");
+    worker.says("no program in it listens on this port; trying until there is one");
     let mute = controller.accept();
     worker.says("the VM does not answer in 2 seconds; trying until there is one");
     drop(mute);

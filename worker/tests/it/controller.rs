@@ -12,7 +12,7 @@ use nix::sys::stat::fstat;
 use nix::sys::time::TimeVal;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -359,6 +359,11 @@ pub(crate) fn file(bytes: &[u8]) -> File {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(bytes, 0).unwrap();
     file
+}
+
+/// The same file by a descriptor that cannot write, and is the only one: it is read once.
+pub(crate) fn read_only(file: &File) -> File {
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
 }
 
 /// A file that takes days to hash and no space.

@@ -1,6 +1,6 @@
 //! Credit, revoked leases, and leaving in order.
 
-use crate::controller::{Controller, Peer, Worker, endless, file, stamp, welcome};
+use crate::controller::{Controller, Peer, Worker, endless, file, read_only, stamp, welcome};
 use ipc_proto::message::{LeaseId, Piece, Work, WorkerRequest};
 use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{Signal, kill};
@@ -132,7 +132,7 @@ fn a_signal_lets_leases_be_answered_without_new_credit() {
         let mut worker = Worker::start(&controller, &["--threads", "1"]);
         let (mut peer, _) = controller.welcome();
         worker.says("connected");
-        let source = file(&vec![1; 100_000_000]);
+        let source = read_only(&file(&vec![1; 100_000_000]));
         let lease = peer.assign_files(Algorithm::Sha512, &[(stamp(&source), &source)]);
         // The link thread has read the batch before this one.
         let marker = peer.assign(Algorithm::Sha256, short(), &[]);

@@ -1,6 +1,6 @@
 //! Long files: two beside each other, and what stays of them in the page cache.
 
-use crate::controller::{Controller, Peer, Worker, endless, file, pattern, stamp};
+use crate::controller::{Controller, Peer, Worker, endless, file, pattern, read_only, stamp};
 use engine::hash::Backend;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{LeaseId, Stamp, Work, WorkerReply, WorkerRequest};
@@ -22,7 +22,7 @@ fn a_thread_takes_a_second_long_file_along_and_each_has_its_answer() {
     let (mut peer, _) = controller.welcome();
     let before = worker.open_descriptors();
     let (days, bytes) = (endless(), pattern(6_000_001));
-    let long = file(&bytes);
+    let long = read_only(&file(&bytes));
     let first = peer.assign_files(Algorithm::Sha256, &[(stamp(&days), &days)]);
     for algorithm in [Algorithm::Sha256, Algorithm::Sha224] {
         let second = peer.assign_files(algorithm, &[(stamp(&long), &long)]);
@@ -54,7 +54,10 @@ fn a_killed_workers_file_is_ended_by_the_next_from_what_it_told() {
     let mut worker = Worker::start(&controller, &options);
     let (mut peer, _) = controller.welcome();
     let bytes = pattern(9 << 20);
-    let source = file(&bytes);
+    let path = controller.dir.path().join("long");
+    fs::write(&path, &bytes).unwrap();
+    // Nobody can write to it: what was read of it counts.
+    let source = File::open(path).unwrap();
     let lease = peer.assign_files(Algorithm::Sha512, &[(stamp(&source), &source)]);
     point(&mut peer);
     let (told_of, file, offset, state) = point(&mut peer);

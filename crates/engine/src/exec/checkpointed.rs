@@ -1,39 +1,36 @@
-//! SHA-2 of files that are long enough to say on the way how far they are.
+//! Long SHA-2 files, which have a lease each, and checkpoints from which another worker can resume.
 //!
-//! Such a file is a batch of its own. What the bytes before an offset gave is told every so often, so
-//! that another worker can go on from there; and a thread that has one takes others along when
-//! they wait and no thread is free: several messages are hashed beside each other in little more time
-//! than one (`beside`). Each keeps its own lease: one that fails, ends or is revoked leaves the others
-//! as they are.
+//! A thread that has one takes others along when they wait and no thread is idle (`interleave`). Each
+//! keeps its own lease: one that fails, ends or is revoked leaves the others as they are.
 //!
-//! Invariant: offsets that are told ascend, and are block borders.
+//! Invariant: offsets that are reported ascend, and are block borders.
 
-use crate::clock::Stopwatch;
-use crate::exec::interleave::{self as beside, File, Source};
-use crate::exec::run::{Manner, Order, Output, Scratch};
+use crate::clock::StampClock;
+use crate::exec::interleave::{self, FileQueue};
+use crate::exec::long_file::{self, FileTask, Hasher, LongFile};
+use crate::exec::order::{Order, Output, ReadOptions, Scratch, ScratchParts};
 use crate::hash::Midway;
-use crate::input::dataset::{Datasets, Visit};
-use crate::input::descriptor as source;
+use crate::input::dataset::Datasets;
+use crate::input::open_file::{Handle, LastFileSystem, failure};
+use crate::input::quiet::{Expected, Rule};
 use ipc_proto::Sha2;
-use ipc_proto::message::{Failure, LeaseId, Named, Stamp, Work};
+use ipc_proto::message::{Failure, LeaseId, Stamp, Work};
 use nix::errno::Errno;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// After so many bytes of a file its state is told, unless something else was asked for.
+/// Bytes of a file after which a checkpoint is reported, unless something else was asked for.
 pub const REPORT_LEN: u64 = 2 << 30;
 
 /// Shorter files are not worth it.
 const LEN_MIN: u64 = 4 << 20;
 
-/// Which half of the SHA-2 family `order` is of, if it is for such a file.
+/// The half of the SHA-2 family that `order` belongs to, if it is for such a file.
 pub fn family_of(order: &Order) -> Option<Sha2> {
     let family = order.algorithm.sha2()?;
     let is_long = match &order.work {
         Work::Files { files } => matches!(files[..], [Stamp { size: LEN_MIN.., .. }]),
-        Work::Names { files, .. } => {
-            matches!(files[..], [Named { stamp: Stamp { size: LEN_MIN.., .. }, .. }])
-        }
+        Work::Names { files, .. } => files.len() == 1 && files[0].stamp.size >= LEN_MIN,
         Work::Rest { .. } | Work::NamedRest { .. } => true,
         Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) | Work::NamedPart { .. } => {
             false
@@ -47,7 +44,7 @@ pub fn family_of(order: &Order) -> Option<Sha2> {
 pub struct Started {
     /// How often the batch was leased before, plus one.
     pub attempt: u32,
-    /// What to do.
+    /// The work.
     pub order: Order,
     /// Turns true when nobody waits for the answer any more.
     pub revoked: Arc<AtomicBool>,
@@ -58,236 +55,188 @@ pub struct Started {
 pub struct Task {
     /// Names it.
     pub lease: LeaseId,
-    /// What to do.
+    /// The work.
     pub started: Started,
 }
 
-/// How far a lease is.
+/// Progress of a lease, from which another worker can resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Point {
+pub struct Checkpoint {
     /// The lease.
     pub lease: LeaseId,
     /// The attempt that it was assigned with.
     pub attempt: u32,
-    /// What the file looked like before it was read.
+    /// The file's stamp before it was read.
     pub file: Stamp,
-    /// How many of its bytes are absorbed.
+    /// How many of its bytes are hashed.
     pub offset: u64,
-    /// What they gave.
+    /// The state of the hash there.
     pub state: Vec<u8>,
 }
 
-/// Where leases come from and answers go.
-pub trait Desk {
-    /// Another one of `family`, if it would wait otherwise.
+/// Supplies leases and takes their answers.
+pub trait LeaseSource {
+    /// Another lease of `family`, if it would wait otherwise.
     fn next(&self, family: Sha2) -> Option<Task>;
-    /// A lease came so far.
-    fn advanced(&self, point: Point);
-    /// A lease is done, after so much of the thread's time.
+    /// A lease advanced.
+    fn advanced(&self, checkpoint: Checkpoint);
+    /// A lease is done, after this much of the thread's time.
     fn done(&self, lease: LeaseId, attempt: u32, busy_us: u64, output: Output);
 }
 
-/// Does `first`, and what it takes along.
-pub fn run(first: Task, datasets: &Datasets, scratch: &mut Scratch, desk: &dyn Desk) {
+/// Carries out `first`, and what it takes along.
+pub fn run(first: Task, datasets: &Datasets, scratch: &mut Scratch, leases: &dyn LeaseSource) {
     let order = &first.started.order;
-    // What is checked goes alone: by other kernels than what was hashed beside others.
-    let lanes_max = if order.check { 1 } else { Midway::lanes(order.algorithm) };
-    run_beside(first, lanes_max, datasets, scratch, desk);
+    // A check goes alone: by other kernels than what was interleaved.
+    let files_max = if order.check { 1 } else { Midway::lanes(order.algorithm) };
+    run_up_to(files_max, first, datasets, scratch, leases);
 }
 
-/// Does `first`, beside others up to `lanes_max`.
-fn run_beside(
+fn run_up_to(
+    files_max: usize,
     first: Task,
-    lanes_max: usize,
     datasets: &Datasets,
     scratch: &mut Scratch,
-    desk: &dyn Desk,
+    leases: &dyn LeaseSource,
 ) {
+    let ScratchParts { buffer, clock, options, .. } = scratch.tools();
     let family = family_of(&first.started.order);
-    let manner = scratch.manner();
-    let mut windows = beside::windows(scratch.buffer(), lanes_max);
-    let mut lanes = Vec::with_capacity(lanes_max);
-    lanes.extend(windows.pop().map(|window| Lane::new(first, window)));
-    while !lanes.is_empty() {
-        let stopwatch = Stopwatch::start();
-        while !windows.is_empty()
-            && let Some(task) = family.and_then(|family| desk.next(family))
-        {
-            lanes.extend(windows.pop().map(|window| Lane::new(task, window)));
-        }
-        for lane in &mut lanes {
-            lane.read(datasets, manner);
-        }
-        beside::absorb(lanes.iter_mut().filter_map(Lane::ready));
-        let busy_ns = stopwatch.elapsed_ns() / lanes.len() as u64;
-        for lane in &mut lanes {
-            lane.busy_ns += busy_ns;
-            lane.finish();
-            lane.tell(manner.report_len, desk);
-        }
-        for lane in lanes.extract_if(.., |lane| lane.outcome.is_some()) {
-            windows.push(lane.answer(desk));
-        }
-    }
+    let mut queue =
+        LeaseQueue { first: Some(first), held: 0, family, datasets, options, clock, leases };
+    interleave::run(&mut queue, interleave::windows(buffer, files_max), clock);
 }
 
-/// A lease on its way.
-struct Lane<'a> {
+struct LeaseQueue<'a, 'l> {
+    first: Option<Task>,
+    /// Leases that are not done yet.
+    held: usize,
+    family: Option<Sha2>,
+    datasets: &'a Datasets,
+    options: ReadOptions,
+    clock: &'l StampClock,
+    leases: &'l dyn LeaseSource,
+}
+
+struct Ticket {
     task: Task,
-    window: &'a mut [u8],
-    /// `None` until it is open.
-    file: Option<File<'a>>,
-    /// Where it is found, if it has a name.
-    visit: Option<Visit<'a>>,
-    /// How much of it the controller knows.
-    told: u64,
-    /// Once it is done.
-    outcome: Option<Result<Vec<u8>, Failure>>,
-    busy_ns: u64,
+    /// How much of the file the controller knows of.
+    reported_len: u64,
 }
 
-impl<'a> Lane<'a> {
-    fn new(task: Task, window: &'a mut [u8]) -> Self {
-        Self { task, window, file: None, visit: None, told: 0, outcome: None, busy_ns: 0 }
+impl<'a> FileQueue<'a> for LeaseQueue<'a, '_> {
+    type Ticket = Ticket;
+
+    fn next(&mut self) -> Option<(Ticket, Result<LongFile<'a>, Failure>)> {
+        // Others are taken along, and do not keep the thread when all of those are done.
+        let next = || self.family.filter(|_| self.held > 0).and_then(|f| self.leases.next(f));
+        let mut task = self.first.take().or_else(next)?;
+        self.held += 1;
+        let opened = match task.started.revoked.load(Ordering::Relaxed) {
+            true => Err(failure(Errno::ECANCELED)),
+            false => self.open(&mut task.started.order),
+        };
+        let midstate = opened.as_ref().ok().and_then(LongFile::midstate);
+        let reported_len = midstate.map_or(0, Midway::len);
+        Some((Ticket { task, reported_len }, opened))
     }
 
-    /// Reads the next bytes, if those before are absorbed.
-    fn read(&mut self, datasets: &'a Datasets, manner: Manner) {
-        if let Err(failure) = self.try_read(datasets, manner) {
-            self.outcome = Some(Err(failure));
-        }
+    fn revoked<'t>(&'t self, ticket: &'t Ticket) -> &'t AtomicBool {
+        &ticket.task.started.revoked
     }
 
-    fn try_read(&mut self, datasets: &'a Datasets, manner: Manner) -> Result<(), Failure> {
-        let revoked = &self.task.started.revoked;
-        if self.file.is_none() && !revoked.load(Ordering::Relaxed) {
-            let opened = begin(&mut self.task.started.order, datasets, manner)?;
-            self.told = opened.0.midway().len();
-            (self.file, self.visit) = (Some(opened.0), opened.1);
-        }
-        let Some(file) = &mut self.file else { return Err(source::failure(Errno::ECANCELED)) };
-        // For as long as it reads: another file of this thread may wait for it.
-        if let Some(visit) = &mut self.visit {
-            visit.take_turn();
-        }
-        let read = file.read(self.window, revoked);
-        if let Some(visit) = &mut self.visit {
-            visit.pause();
-        }
-        read
-    }
-
-    /// Its file, and the bytes of it that are to be absorbed, unless it is done.
-    fn ready(&mut self) -> Option<(&mut File<'a>, &[u8])> {
-        let file = self.file.as_mut().filter(|_| self.outcome.is_none())?;
-        Some((file, self.window))
-    }
-
-    /// Ends the file where it ends.
-    fn finish(&mut self) {
-        if let Some((file, window)) = self.ready() {
-            self.outcome = file.finish(window);
-        }
-    }
-
-    /// Says how far it is if that is news, and not the end.
-    fn tell(&mut self, report_len: u64, desk: &dyn Desk) {
-        let (Some(file), None) = (&self.file, &self.outcome) else { return };
-        let offset = file.midway().len();
-        if offset - self.told < report_len {
+    fn advanced(&mut self, ticket: &mut Ticket, file: &LongFile<'a>) {
+        let due_len = ticket.reported_len.saturating_add(self.options.report_len);
+        if file.midstate().is_none_or(|midstate| midstate.len() < due_len) {
             return;
         }
-        self.told = offset;
-        let (lease, attempt) = (self.task.lease, self.task.started.attempt);
-        let state = file.midway().save();
-        desk.advanced(Point { lease, attempt, file: file.before(), offset, state });
+        let Some((midstate, stamp)) = file.checkpoint(self.clock) else { return };
+        let (offset, state) = (midstate.len(), midstate.save());
+        ticket.reported_len = offset;
+        let Task { lease, started } = &ticket.task;
+        let (lease, attempt) = (*lease, started.attempt);
+        self.leases.advanced(Checkpoint { lease, attempt, file: stamp, offset, state });
     }
 
-    /// Answers, and gives the window back.
-    fn answer(self, desk: &dyn Desk) -> &'a mut [u8] {
-        // Closed before the answer gives credit for another.
-        drop(self.file);
-        let output = self.outcome.map(Output::of).unwrap_or_default();
-        desk.done(self.task.lease, self.task.started.attempt, self.busy_ns / 1000, output);
-        self.window
+    fn done(&mut self, ticket: Ticket, outcome: Result<Vec<u8>, Failure>, busy_ns: u64) {
+        self.held -= 1;
+        let Task { lease, started } = ticket.task;
+        self.leases.done(lease, started.attempt, busy_ns / 1000, Output::of(outcome));
     }
 }
 
-/// Opens the file of `order`.
-fn begin<'a>(
-    order: &mut Order,
-    datasets: &'a Datasets,
-    manner: Manner,
-) -> Result<(File<'a>, Option<Visit<'a>>), Failure> {
-    let algorithm = order.algorithm;
-    let passed = order.descriptors.pop().ok_or(Failure::Invalid);
-    let find = |dataset: &str, file: &Named| {
-        let mut visit = datasets.visit(dataset)?;
-        let found = visit.find(file)?;
-        visit.pause();
-        Ok((found, visit))
-    };
-    let (source, visit, want, begun) = match &order.work {
-        // A check is of what the client saw, and nothing newer.
-        Work::Files { files } => {
-            let want = files.first().filter(|_| order.check).copied();
-            (Source::Owned(passed?), None, want, None)
-        }
-        Work::Rest { file, offset, state } => {
-            (Source::Owned(passed?), None, Some(*file), Some((*offset, state)))
-        }
-        Work::Names { dataset, files } => {
-            let [file] = &files[..] else { return Err(Failure::Invalid) };
-            let (found, visit) = find(dataset, file)?;
-            (Source::Found(found), Some(visit), None, None)
-        }
-        Work::NamedRest { dataset, file, offset, state } => {
-            let (found, visit) = find(dataset, file)?;
-            // Another copy, or one that changed in a way that does not show: who began it read
-            // something else, perhaps.
-            if found.before().ctime_ns != file.stamp.ctime_ns {
+impl<'a> LeaseQueue<'a, '_> {
+    /// Opens the file of `order`, where its checkpoint is if it has one.
+    fn open(&self, order: &mut Order) -> Result<LongFile<'a>, Failure> {
+        let descriptor = order.descriptors.pop();
+        let (named, file, checkpoint) = match &order.work {
+            Work::Files { files } => (None, files[0], None),
+            Work::Names { dataset, files } => {
+                (Some((dataset, &files[0].path)), files[0].stamp, None)
+            }
+            Work::Rest { file, offset, state } => (None, *file, Some((*offset, state))),
+            Work::NamedRest { dataset, file, offset, state } => {
+                (Some((dataset, &file.path)), file.stamp, Some((*offset, state)))
+            }
+            Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) | Work::NamedPart { .. } => {
                 return Err(Failure::Invalid);
             }
-            (Source::Found(found), Some(visit), None, Some((*offset, state)))
-        }
-        Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) | Work::NamedPart { .. } => {
+        };
+        let midstate = match checkpoint {
+            None => Midway::new(order.algorithm),
+            Some((offset, state)) => {
+                Midway::restore(order.algorithm, state).filter(|midstate| midstate.len() == offset)
+            }
+        };
+        let hasher = Hasher::Midstate(midstate.ok_or(Failure::Invalid)?);
+        let rule = Rule { clock: self.clock, strict: order.strict_reads };
+        let expected = match checkpoint {
+            Some(_) => Expected::SameContent(file),
+            None => Expected::of_item(named.is_some(), order.check, file),
+        };
+        let now_ns = self.clock.now().real_ns;
+        let (source, stamp, io_limit) = match named {
+            None => {
+                let handle = Handle::Owned(descriptor.ok_or(Failure::Invalid)?);
+                let (source, stamp) = handle.look(&mut LastFileSystem::default())?;
+                let is_admitted = expected.admits(stamp, source.validation());
+                (source, stamp, if is_admitted { None } else { return Err(Failure::Changed) })
+            }
+            Some((dataset, path)) => {
+                let mut reader = self.datasets.reader(dataset)?;
+                let open = || reader.open(path).map(Handle::Owned);
+                let (source, stamp) = long_file::open(open, expected, rule, now_ns)?;
+                (source, stamp, reader.io_limit())
+            }
+        };
+        // Somebody else read what is before the checkpoint: where anything has moved since, it is
+        // begun again.
+        if checkpoint.is_some() && stamp.ctime_ns != file.ctime_ns {
             return Err(Failure::Invalid);
         }
-    };
-    let before = source.look()?;
-    if want.is_some_and(|want| want != before) {
-        return Err(Failure::Changed);
+        let drop_behind = self.options.drop_behind;
+        let (offset, len) = (0, None);
+        let task = FileTask { source, stamp, expected, offset, len, hasher, io_limit, drop_behind };
+        Ok(LongFile::new(task, rule))
     }
-    let midway = match begun {
-        None => Midway::new(algorithm),
-        Some((offset, state)) => {
-            Midway::restore(algorithm, state).filter(|midway| midway.len() == offset)
-        }
-    };
-    let midway = midway.ok_or(Failure::Invalid)?;
-    Ok((File::new(source, before, midway, manner.drop_behind), visit))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::run::Manner;
+    use crate::exec::order::ReadOptions;
     use crate::hash::Backend;
+    use crate::input::open_file::regular_stamp;
     use crate::input::reader::Reader;
     use ipc_proto::Algorithm;
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::fs;
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::fs::FileExt;
     use std::sync::Arc;
-    use tempfile::tempfile;
+    use test_kit::pattern;
 
     const MIB: usize = 1 << 20;
-
-    fn pattern(len: usize) -> Vec<u8> {
-        (0..=250).cycle().skip(len % 251).take(len).collect()
-    }
 
     fn plain(algorithm: Algorithm, bytes: &[u8]) -> Output {
         let mut outputs = Vec::new();
@@ -295,16 +244,23 @@ mod tests {
         Output { outputs, failures: vec![] }
     }
 
+    /// A file without a name, open for reading only: nobody can write to it.
     fn file(bytes: &[u8]) -> (fs::File, Stamp) {
-        let file = tempfile().unwrap();
-        file.write_all_at(bytes, 0).unwrap();
-        let stamp = source::stamp_of(file.as_fd()).unwrap();
+        let writer = test_kit::file(bytes);
+        let file = fs::File::open(format!("/proc/self/fd/{}", writer.as_raw_fd())).unwrap();
+        let stamp = regular_stamp(file.as_fd()).unwrap();
         (file, stamp)
+    }
+
+    /// The same file, open for writing.
+    fn writable(file: &fs::File) -> fs::File {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::File::options().write(true).open(path).unwrap()
     }
 
     fn task(lease: u64, algorithm: Algorithm, work: Work, file: &fs::File) -> Task {
         let descriptors = vec![file.try_clone().unwrap().into()];
-        let order = Order { algorithm, work, descriptors, check: false };
+        let order = Order { algorithm, work, descriptors, check: false, strict_reads: false };
         let started = Started { attempt: 3, order, revoked: Arc::default() };
         Task { lease: LeaseId(lease), started }
     }
@@ -313,26 +269,26 @@ mod tests {
         task(lease, algorithm, Work::Files { files: vec![*stamp] }, file)
     }
 
-    /// Notes what it is told, and has more to do.
+    /// Keeps what is reported, and has more leases.
     #[derive(Default)]
     struct Notes {
         waiting: RefCell<VecDeque<Task>>,
-        points: RefCell<Vec<Point>>,
+        points: RefCell<Vec<Checkpoint>>,
         done: RefCell<Vec<(LeaseId, Output)>>,
-        /// What happens when it is told of a point.
+        /// Happens at each checkpoint.
         then: Option<Then>,
     }
 
-    type Then = Box<dyn Fn(&Point)>;
+    type Then = Box<dyn Fn(&Checkpoint)>;
 
-    impl Desk for Notes {
+    impl LeaseSource for Notes {
         fn next(&self, family: Sha2) -> Option<Task> {
             let mut waiting = self.waiting.borrow_mut();
             let at = waiting.iter().position(|t| family_of(&t.started.order) == Some(family))?;
             waiting.remove(at)
         }
 
-        fn advanced(&self, point: Point) {
+        fn advanced(&self, point: Checkpoint) {
             assert_eq!(point.attempt, 3);
             if let Some(then) = &self.then {
                 then(&point);
@@ -346,10 +302,12 @@ mod tests {
         }
     }
 
-    fn run_all(first: Task, lanes: usize, notes: &Notes) -> Vec<(LeaseId, Output)> {
-        let mut scratch =
-            Scratch::new(Reader::default(), Manner { report_len: MIB as u64, ..Manner::default() });
-        run_beside(first, lanes, &Datasets::default(), &mut scratch, notes);
+    fn run_all(first: Task, files_max: usize, notes: &Notes) -> Vec<(LeaseId, Output)> {
+        let mut scratch = Scratch::new(
+            Reader::default(),
+            ReadOptions { report_len: MIB as u64, ..ReadOptions::default() },
+        );
+        run_up_to(files_max, first, &Datasets::default(), &mut scratch, notes);
         assert!(notes.waiting.borrow().is_empty());
         let mut done = notes.done.take();
         done.sort_by_key(|(lease, _)| *lease);
@@ -357,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_goes_on_from_each_of_its_points() {
+    fn resumes_a_file_from_each_of_its_checkpoints() {
         for (algorithm, len) in [
             (Algorithm::Sha224, 5 * MIB + 77),
             (Algorithm::Sha256, 5 * MIB),
@@ -376,11 +334,13 @@ mod tests {
             let offsets: Vec<u64> = points.iter().map(|point| point.offset).collect();
             let every_mib: Vec<u64> = (1..=len / MIB).map(|i| (i * MIB) as u64).collect();
             assert_eq!(offsets, every_mib, "{algorithm}");
-            for Point { file: stamp, offset, state, .. } in points {
+            for Checkpoint { file: stamp, offset, state, .. } in points {
                 // What is before it is not read again: there is something else now.
                 let (other, _) = self::file(&bytes);
-                other.write_all_at(&vec![0; usize::try_from(offset).unwrap()], 0).unwrap();
-                let now = source::stamp_of(other.as_fd()).unwrap();
+                writable(&other)
+                    .write_all_at(&vec![0; usize::try_from(offset).unwrap()], 0)
+                    .unwrap();
+                let now = regular_stamp(other.as_fd()).unwrap();
                 assert_eq!(stamp.size, now.size);
                 let rest = Work::Rest { file: now, offset, state: state.into() };
                 let done = run_all(task(8, algorithm, rest, &other), 1, &Notes::default());
@@ -390,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_any_lengths_are_hashed_beside_each_other() {
+    fn interleaves_files_of_any_lengths() {
         let lens = [4 * MIB, 9 * MIB + 1, 4 * MIB + 127, 4 * MIB + 128, 5 * MIB - 1, 4 * MIB];
         let [sha224, sha256] = [Algorithm::Sha224, Algorithm::Sha256];
         let [sha384, sha512] = [Algorithm::Sha384, Algorithm::Sha512];
@@ -411,22 +371,22 @@ mod tests {
             }
             let points = notes.points.take();
             assert!(points[..2].iter().any(|p| p.lease == LeaseId(0)), "the first two");
-            assert!(points[..2].iter().any(|p| p.lease == LeaseId(1)), "go beside each other");
+            assert!(points[..2].iter().any(|p| p.lease == LeaseId(1)), "are interleaved");
         }
     }
 
     #[test]
-    fn what_becomes_of_one_does_not_touch_the_other() {
+    fn the_end_of_one_file_leaves_the_others_alone() {
         let bytes = pattern(6 * MIB);
         let (good, other) = (file(&bytes), file(&bytes));
         let want = plain(Algorithm::Sha256, &bytes);
-        let changed = other.0.try_clone().unwrap();
+        let other_file = other.0.try_clone().unwrap();
         let revoked = whole(2, Algorithm::Sha256, &good);
         let flag = Arc::clone(&revoked.started.revoked);
         let waiting = [whole(1, Algorithm::Sha256, &other), revoked];
-        let then = move |point: &Point| {
+        let then = move |point: &Checkpoint| {
             if point.lease == LeaseId(1) && point.offset == 2 * MIB as u64 {
-                changed.set_len(3 * MIB as u64).unwrap();
+                writable(&other_file).set_len(3 * MIB as u64).unwrap();
             }
             if point.lease == LeaseId(2) {
                 flag.store(true, Ordering::Relaxed);
@@ -437,12 +397,13 @@ mod tests {
         let done = run_all(whole(0, Algorithm::Sha256, &good), 2, &notes);
         let failed = |failure| Output { outputs: vec![], failures: vec![(0, failure)] };
         assert_eq!(done[0], (LeaseId(0), want));
-        assert_eq!(done[1], (LeaseId(1), failed(Failure::Changed)));
-        assert_eq!(done[2], (LeaseId(2), failed(source::failure(Errno::ECANCELED))));
+        let cut = plain(Algorithm::Sha256, &bytes[..3 * MIB]);
+        assert_eq!(done[1], (LeaseId(1), cut), "read again");
+        assert_eq!(done[2], (LeaseId(2), failed(failure(Errno::ECANCELED))));
     }
 
     #[test]
-    fn a_file_that_changed_between_its_parts_has_changed() {
+    fn does_not_resume_a_file_that_changed() {
         let bytes = pattern(5 * MIB);
         let (file, stamp) = file(&bytes);
         let mut midway = Midway::new(Algorithm::Sha256).unwrap();
@@ -452,7 +413,7 @@ mod tests {
         for (work, want) in [
             (rest(stamp, MIB as u64, state()), plain(Algorithm::Sha256, &bytes)),
             (rest(Stamp { mtime_ns: 1, ..stamp }, MIB as u64, state()), failed(Failure::Changed)),
-            (rest(Stamp { ctime_ns: 1, ..stamp }, MIB as u64, state()), failed(Failure::Changed)),
+            (rest(Stamp { ctime_ns: 1, ..stamp }, MIB as u64, state()), failed(Failure::Invalid)),
             (rest(Stamp { size: 1 << 40, ..stamp }, MIB as u64, state()), failed(Failure::Changed)),
             (rest(stamp, 2 * MIB as u64, state()), failed(Failure::Invalid)),
             (rest(stamp, MIB as u64, vec![1; 7].into()), failed(Failure::Invalid)),
@@ -467,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_beside_a_file_of_another_family_or_one_that_is_checked() {
+    fn interleaves_neither_another_family_nor_a_check() {
         let bytes = pattern(4 * MIB);
         let file = file(&bytes);
         for (first, other, check) in [
@@ -482,7 +443,7 @@ mod tests {
             task.started.order.check = check;
             run(task, &Datasets::default(), &mut Scratch::default(), &notes);
             assert_eq!(notes.done.take(), [(LeaseId(0), plain(first, &bytes))]);
-            assert_eq!(notes.waiting.borrow().len(), 1, "{other} beside {first}");
+            assert_eq!(notes.waiting.borrow().len(), 1, "{other} with {first}");
         }
     }
 
@@ -499,7 +460,8 @@ mod tests {
             (Algorithm::Blake3, vec![long], None),
         ] {
             let work = Work::Files { files };
-            let order = Order { algorithm, work, descriptors: vec![], check: false };
+            let order =
+                Order { algorithm, work, descriptors: vec![], check: false, strict_reads: false };
             assert_eq!(family_of(&order), want, "{order:?}");
         }
     }

@@ -1,18 +1,15 @@
-//! How many threads read from one dataset at once: on a rotating disk each further one costs time.
+//! The number of threads that read from one dataset at once: on a rotating disk each further one costs
+//! time.
 //!
-//! A thread has a [`Turn`] while it reads, and gives it up before it hashes. Who reads a file that is
-//! hashed as it comes gives it up now and then, if others wait, so that their leases do not pass.
-//! Invariant: turns are given in the order in which they were asked for.
+//! A thread holds a [`Permit`] while it reads, and gives it up before it hashes. Invariant: permits are
+//! given in the order in which they were asked for.
 
 use std::num::NonZeroU16;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-/// Bytes after which a turn passes on to who waits for it.
-const TURN_LEN: usize = 16 << 20;
-
-/// The turns of one dataset.
+/// The permits of one dataset.
 #[derive(Debug)]
-pub(crate) struct Turns {
+pub(crate) struct IoLimit {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -20,27 +17,24 @@ pub(crate) struct Turns {
 #[derive(Debug)]
 struct State {
     free: u16,
-    /// The number of whoever asks next.
+    /// The number of the next thread that asks.
     next: u64,
-    /// The number of who gets the next turn.
+    /// The number of the thread that gets the next permit.
     served: u64,
 }
 
 /// The right to read. Given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'a> {
-    turns: &'a Turns,
-    read_len: usize,
-}
+pub(crate) struct Permit<'a>(&'a IoLimit);
 
-impl Turns {
+impl IoLimit {
     pub(crate) fn new(most: NonZeroU16) -> Self {
         let state = State { free: most.get(), next: 0, served: 0 };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Waits for a turn.
-    pub(crate) fn take(&self) -> Turn<'_> {
+    /// Waits for a permit.
+    pub(crate) fn acquire(&self) -> Permit<'_> {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
@@ -52,42 +46,25 @@ impl Turns {
         drop(state);
         // The next one may be able to read as well.
         self.changed.notify_all();
-        Turn { turns: self, read_len: 0 }
+        Permit(self)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder panics")
     }
-}
 
-impl Turn<'_> {
-    /// Counts what was read, and lets others have the turn for a while once that is much.
-    pub(crate) fn spend(&mut self, len: usize) {
-        self.read_len += len;
-        if self.read_len >= TURN_LEN && self.is_wanted() {
-            let turns = self.turns;
-            self.give();
-            // `take` hands the right on to us; the new turn must not give it back twice.
-            std::mem::forget(turns.take());
-            self.read_len = 0;
-        }
-    }
-
-    /// Whether somebody waits for a turn.
+    /// Whether a thread waits for a permit.
+    #[cfg(test)]
     pub(crate) fn is_wanted(&self) -> bool {
-        let state = self.turns.lock();
+        let state = self.lock();
         state.next != state.served
     }
-
-    fn give(&self) {
-        self.turns.lock().free += 1;
-        self.turns.changed.notify_all();
-    }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.give();
+        self.0.lock().free += 1;
+        self.0.changed.notify_all();
     }
 }
 
@@ -98,25 +75,20 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn no_more_than_so_many_read_at_once_and_everybody_comes_to_read() {
+    fn at_most_the_limit_read_at_once_and_every_thread_comes_to_read() {
         for most in [1, 2, 3] {
-            let turns = Turns::new(NonZeroU16::new(most).unwrap());
+            let limit = IoLimit::new(NonZeroU16::new(most).unwrap());
             let (now, peak, total) =
                 (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
             thread::scope(|scope| {
                 for _ in 0..6 {
                     scope.spawn(|| {
                         for _ in 0..200 {
-                            let mut turn = turns.take();
-                            for _ in 0..3 {
-                                peak.fetch_max(
-                                    now.fetch_add(1, Ordering::SeqCst) + 1,
-                                    Ordering::SeqCst,
-                                );
-                                thread::yield_now();
-                                now.fetch_sub(1, Ordering::SeqCst);
-                                turn.spend(TURN_LEN / 2);
-                            }
+                            let _permit = limit.acquire();
+                            let readers = now.fetch_add(1, Ordering::SeqCst) + 1;
+                            peak.fetch_max(readers, Ordering::SeqCst);
+                            thread::yield_now();
+                            now.fetch_sub(1, Ordering::SeqCst);
                             total.fetch_add(1, Ordering::SeqCst);
                         }
                     });
@@ -124,23 +96,7 @@ mod tests {
             });
             assert_eq!(total.into_inner(), 1200);
             assert!(peak.into_inner() <= usize::from(most));
-            assert_eq!(turns.lock().free, most, "every turn came back");
+            assert_eq!(limit.lock().free, most, "every permit came back");
         }
-    }
-
-    #[test]
-    fn a_long_reading_lets_others_read_between() {
-        let turns = Turns::new(NonZeroU16::MIN);
-        let mut long = turns.take();
-        thread::scope(|scope| {
-            let other = scope.spawn(|| drop(turns.take()));
-            while !long.is_wanted() {
-                thread::yield_now();
-            }
-            long.spend(TURN_LEN - 1);
-            assert!(!other.is_finished() && long.is_wanted(), "not yet");
-            long.spend(1);
-            assert!(!long.is_wanted(), "it has read");
-        });
     }
 }

@@ -1,49 +1,49 @@
-//! A thread's way through the pages of a large file.
+//! Readahead and drop-behind in the page cache for one large file.
 //!
-//! What comes next is asked for before it is needed, so that the disk works while the thread hashes.
-//! What is behind can be dropped from the host's page cache: but for what others had there before.
-//! Where the system does not say what that is, only huge files are dropped.
+//! The next chunk is requested before it is needed, so that the disk works while the thread hashes.
+//! Chunks behind the reader can be evicted, except pages that were cached before. Where the system does
+//! not report those, only huge files are evicted.
 //!
-//! Both are done by chunks, and both are advice: nothing here fails, or changes what is read.
+//! Both are advice: nothing here fails, or changes what is read.
 
 use crate::input::sys;
 use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::os::fd::BorrowedFd;
 
-/// What is asked for, looked at and dropped at once, in bytes.
+/// Unit of readahead and eviction, in bytes.
 const CHUNK_LEN: u64 = 4 << 20;
 
-/// A file from this length on is dropped where nobody knows what was there before. In bytes.
+/// Shorter files are not evicted where the system does not report cached pages. In bytes.
 const UNKNOWN_LEN_MIN: u64 = 1 << 30;
 
-/// The way through one file, chunk by chunk.
+/// The page cache as one reader goes through a file, chunk by chunk.
 #[derive(Debug)]
-pub(crate) struct Passage {
-    /// Where the file, or the part of it, ends.
+pub(crate) struct PageCache {
+    /// End of the file, or of the part of it.
     end: u64,
-    /// Where the chunk starts that is not asked for yet.
+    /// Start of the first chunk that is not requested yet.
     asked: u64,
     drops: Option<Drops>,
 }
 
 #[derive(Debug)]
 struct Drops {
-    /// Where the chunk starts that is not behind yet.
+    /// Start of the first chunk that is not behind the reader yet.
     behind: u64,
-    /// Which of the chunks from there on were in memory before, oldest first.
+    /// For each chunk from there on, whether it was cached before; oldest first.
     kept: Vec<bool>,
 }
 
-impl Passage {
+impl PageCache {
     /// Through `len` bytes from `offset` on.
     pub(crate) fn new(offset: u64, len: u64, drop_behind: bool) -> Self {
         let drops = drop_behind.then(|| Drops { behind: offset, kept: Vec::new() });
         Self { end: offset.saturating_add(len), asked: offset, drops }
     }
 
-    /// The thread is going to read at `offset`, and needs nothing that is before it.
-    pub(crate) fn reach(&mut self, file: BorrowedFd<'_>, offset: u64) {
+    /// Requests what follows `offset`, where the reader is now, and evicts what is before it.
+    pub(crate) fn advance(&mut self, file: BorrowedFd<'_>, offset: u64) {
         while self.asked < self.end && self.asked <= offset.saturating_add(CHUNK_LEN) {
             self.ask(file);
         }
@@ -54,8 +54,8 @@ impl Passage {
         }
     }
 
-    /// The thread needs nothing of the file any more.
-    pub(crate) fn leave(&mut self, file: BorrowedFd<'_>) {
+    /// Evicts the rest: the reader is done.
+    pub(crate) fn finish(&mut self, file: BorrowedFd<'_>) {
         if let Some(drops) = &mut self.drops {
             while !drops.kept.is_empty() {
                 drops.pass(file, CHUNK_LEN);
@@ -139,24 +139,24 @@ mod tests {
         cached(file, offset, len).is_none_or(|cached_len| cached_len == 0)
     }
 
-    fn go_through(file: &File, drop_behind: bool) {
-        let mut passage = Passage::new(0, LEN, drop_behind);
+    fn read_through(file: &File, drop_behind: bool) {
+        let mut pages = PageCache::new(0, LEN, drop_behind);
         let mut buffer = vec![0; 256 << 10];
         for offset in (0..LEN).step_by(buffer.len()) {
-            passage.reach(file.as_fd(), offset);
+            pages.advance(file.as_fd(), offset);
             file.read_at(&mut buffer, offset).unwrap();
         }
-        passage.leave(file.as_fd());
+        pages.finish(file.as_fd());
     }
 
     #[test]
     fn what_was_read_stays_in_memory_unless_it_is_to_be_dropped() {
         let file = cold();
         assert!(is_gone(&file, 0, LEN), "the page cache lets go of it");
-        go_through(&file, false);
+        read_through(&file, false);
         assert!(is_there(&file, 0, LEN));
         let file = cold();
-        go_through(&file, true);
+        read_through(&file, true);
         assert!(is_gone(&file, 0, LEN));
     }
 
@@ -165,7 +165,7 @@ mod tests {
         let file = cold();
         let mut buffer = vec![0; usize::try_from(CHUNK_LEN).unwrap()];
         file.read_exact_at(&mut buffer, CHUNK_LEN).unwrap();
-        go_through(&file, true);
+        read_through(&file, true);
         assert!(is_there(&file, CHUNK_LEN, CHUNK_LEN), "the second chunk");
         assert!(is_gone(&file, 0, CHUNK_LEN), "the first");
         // The system reads ahead by itself.
@@ -186,12 +186,12 @@ mod tests {
     #[test]
     fn never_more_than_a_few_chunks_are_in_memory_on_the_way() {
         let file = cold();
-        let mut passage = Passage::new(0, LEN, true);
+        let mut pages = PageCache::new(0, LEN, true);
         let mut buffer = vec![0; 256 << 10];
         for offset in (0..LEN).step_by(buffer.len()) {
-            passage.reach(file.as_fd(), offset);
+            pages.advance(file.as_fd(), offset);
             file.read_at(&mut buffer, offset).unwrap();
-            assert!(passage.drops.as_ref().unwrap().kept.len() <= 3, "at {offset}");
+            assert!(pages.drops.as_ref().unwrap().kept.len() <= 3, "at {offset}");
             let behind = offset / CHUNK_LEN * CHUNK_LEN;
             assert!(behind == 0 || is_gone(&file, 0, behind), "at {offset}");
         }
@@ -200,12 +200,12 @@ mod tests {
     #[test]
     fn what_comes_next_is_asked_for() {
         let file = cold();
-        let mut passage = Passage::new(0, LEN, false);
-        passage.reach(file.as_fd(), 0);
-        assert_eq!(passage.asked, 2 * CHUNK_LEN, "the first chunk and the one after it");
+        let mut pages = PageCache::new(0, LEN, false);
+        pages.advance(file.as_fd(), 0);
+        assert_eq!(pages.asked, 2 * CHUNK_LEN, "the first chunk and the one after it");
         let next = cached(&file, CHUNK_LEN, CHUNK_LEN);
         assert!(next.is_none_or(|cached_len| cached_len > CHUNK_LEN / 2), "there or on its way");
-        passage.reach(file.as_fd(), LEN);
-        assert!(passage.asked >= LEN);
+        pages.advance(file.as_fd(), LEN);
+        assert!(pages.asked >= LEN);
     }
 }

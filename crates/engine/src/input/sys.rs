@@ -3,12 +3,14 @@
 
 pub(crate) mod uring;
 
-use crate::input::descriptor::nanoseconds;
+use crate::clock::nanoseconds;
 use ipc_proto::message::Stamp;
 use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{SysconfVar, sysconf};
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Once;
 
 /// Reads from `offset` what is in memory already; never waits. `EAGAIN` if that is nothing, and
 /// `EOPNOTSUPP` where the kind of file has no such read.
@@ -57,16 +59,17 @@ impl<'a> Read<'a> {
     }
 }
 
-/// What the system says of a file.
+/// The state of a file, as the system reports it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Status {
     pub(crate) mode: u32,
+    /// The file system that it is on.
+    pub(crate) device: (u32, u32),
     pub(crate) stamp: Stamp,
 }
 
-/// What `file` is and looks like now: a file system that is shared from elsewhere does not answer
-/// from memory.
-pub(crate) fn fresh_status(file: BorrowedFd<'_>) -> Result<Status, Errno> {
+/// The state of `file` now: a file system that is shared from elsewhere does not answer from memory.
+pub(crate) fn status(file: BorrowedFd<'_>) -> Result<Status, Errno> {
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC;
     let mask = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_MTIME | libc::STATX_CTIME;
     // SAFETY: `statx` is plain integers, for which all zeroes is a valid value.
@@ -81,5 +84,115 @@ pub(crate) fn fresh_status(file: BorrowedFd<'_>) -> Result<Status, Errno> {
     let time = |time: libc::statx_timestamp| nanoseconds(time.tv_sec, time.tv_nsec.into());
     let (mtime_ns, ctime_ns) = (time(statx.stx_mtime), time(statx.stx_ctime));
     let stamp = Stamp { size: statx.stx_size, mtime_ns, ctime_ns };
-    Ok(Status { mode: statx.stx_mode.into(), stamp })
+    let device = (statx.stx_dev_major, statx.stx_dev_minor);
+    Ok(Status { mode: statx.stx_mode.into(), device, stamp })
+}
+
+/// The answer of a lease probe: whether a file is open for writing, or mapped writable, anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// Nobody can write to it without opening it first.
+    Free,
+    /// Somebody can, perhaps through this very descriptor.
+    Busy,
+    /// The file belongs to somebody else, or its file system has no leases.
+    Unknown,
+}
+
+/// Takes a read lease on `file` (fcntl(2), `F_SETLEASE`) and gives it back at once.
+///
+/// [`ignore_lease_breaks`] must have been called: whoever opens the file for writing in between makes
+/// the kernel send a signal to this process.
+pub(crate) fn probe_writers(file: BorrowedFd<'_>) -> Probe {
+    // SAFETY: takes no pointer.
+    match Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) }) {
+        Ok(_) => {
+            // SAFETY: takes no pointer. It fails only where there is no lease.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+            Probe::Free
+        }
+        Err(Errno::EAGAIN) => Probe::Busy,
+        Err(_) => Probe::Unknown,
+    }
+}
+
+/// Ignores SIGIO, by which the kernel reports that a lease is to be given up and which would end the
+/// process, unless the program handles it.
+pub(crate) fn ignore_lease_breaks() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+        // SAFETY: to ignore a signal runs no code in this process.
+        let before = unsafe { sigaction(Signal::SIGIO, &ignore) };
+        if let Ok(before) = before
+            && !matches!(before.handler(), SigHandler::SigDfl)
+        {
+            // SAFETY: the program installed this very action.
+            let _ = unsafe { sigaction(Signal::SIGIO, &before) };
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File, OpenOptions};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::ptr;
+
+    /// `nobody` on every Linux.
+    const NOBODY: libc::uid_t = 65534;
+
+    #[test]
+    fn a_probe_tells_who_could_write() {
+        ignore_lease_breaks();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "content").unwrap();
+        let file = File::open(&path).unwrap();
+        assert_eq!(probe_writers(file.as_fd()), Probe::Free);
+        let writer = File::options().write(true).open(&path).unwrap();
+        assert_eq!(probe_writers(file.as_fd()), Probe::Busy, "open for writing");
+        drop(writer);
+        assert_eq!(probe_writers(file.as_fd()), Probe::Free, "the lease was given back");
+        let both = File::options().read(true).write(true).open(&path).unwrap();
+        assert_eq!(probe_writers(both.as_fd()), Probe::Busy, "it is the writer itself");
+        let (access, sharing) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping, which nobody reads or writes.
+        let map = unsafe { libc::mmap(ptr::null_mut(), 7, access, sharing, both.as_raw_fd(), 0) };
+        assert_ne!(map, libc::MAP_FAILED);
+        drop(both);
+        assert_eq!(probe_writers(file.as_fd()), Probe::Busy, "mapped writable, and closed");
+        // SAFETY: the mapping that was made above.
+        assert_eq!(unsafe { libc::munmap(map, 7) }, 0);
+        assert_eq!(probe_writers(file.as_fd()), Probe::Free);
+    }
+
+    #[test]
+    fn another_users_file_cannot_be_probed() {
+        let passwd = File::open("/etc/passwd").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // SAFETY: no pointers. The system call is that of this thread alone, which ends.
+                unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+                assert_eq!(probe_writers(passwd.as_fd()), Probe::Unknown);
+            });
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_opened_for_writing_during_a_probe_does_not_end_the_process() {
+        ignore_lease_breaks();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "content").unwrap();
+        let file = File::open(&path).unwrap();
+        // SAFETY: takes no pointer.
+        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) }, 0);
+        let nonblocking = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        assert_eq!(nonblocking.unwrap_err().raw_os_error(), Some(libc::EWOULDBLOCK));
+        // SAFETY: takes no pointer.
+        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) }, 0);
+    }
 }
