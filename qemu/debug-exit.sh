@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Writes to stdout the program by which a VM says that it lives (see rootfs/init): 155 bytes of
-# static ELF for x86-64, so that neither image needs an assembler. Busybox reaches the port only
-# through /dev/port, which Debian's kernel does not have.
+# Writes the program that gives a VM's sign of life (see rootfs/init) to stdout: 155 bytes of static
+# ELF for x86-64, so that no image needs an assembler. BusyBox could reach the port only through
+# /dev/port, which Debian's kernel lacks.
 # Usage: qemu/debug-exit.sh > FILE
 set -euo pipefail
 
 usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}"; }
 
-# Hexadecimal bytes, any number of them in an argument.
+# Prints hexadecimal bytes; an argument may have several.
 bytes() {
   local byte
   # shellcheck disable=SC2068 # split on purpose

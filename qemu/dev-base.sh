@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Unpacks Debian packages into what the development image keeps of them: OUTDIR/root (programs,
+# Unpacks Debian packages and keeps what the development image needs: OUTDIR/root (programs,
 # libraries, modules), OUTDIR/kernel, OUTDIR/version, OUTDIR/debug-exit. dev-image.sh caches it.
 # Usage: qemu/dev-base.sh OUTDIR DEB…
 set -euo pipefail
@@ -42,7 +42,7 @@ make_base() {
   printf '%s\n' "$version" >"$1/version"
 }
 
-# The modules of etc/modules with what they need. No stripping: that would break signatures.
+# The modules of etc/modules with their dependencies, unstripped: stripping breaks signatures.
 copy_modules() {
   local all=$1 root=$2 version=$3 name
   depmod -b "$all" "$version"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Builds the development image of the VMs from Debian packages: kernel, initrd, image.txt.
-# Needs no root. What it downloads stays in the cache; equal inputs give equal bytes.
+# Needs no root. Downloads stay in the cache; equal inputs give equal bytes.
 #
 # Usage: qemu/dev-image.sh OUTDIR BINDIR
-#   OUTDIR  gets the three files; image.txt is there only beside the files it speaks of
-#   BINDIR  holds the static hashcluster-controller and hashcluster-worker
+#   OUTDIR  gets the three files; image.txt exists only with the files that it describes
+#   BINDIR  has the static hashcluster-controller and hashcluster-worker
 #
 # The cache is $HASHCLUSTER_CACHE, else hashcluster in $XDG_CACHE_HOME or ~/.cache.
-# Exit status: 3 when something of this host is missing (stderr says what to do), else 1.
+# Exit status: 3 if the host lacks something (stderr says what to do), 1 on other errors.
 set -euo pipefail
 export LC_ALL=C
 umask 022
@@ -37,17 +37,17 @@ require_host() {
   done
 }
 
-# As root, apt would hand its download to a user who cannot write here.
+# As root, apt would download as a user who cannot write here.
 apt_get() { apt-get -qq -o APT::Sandbox::User=root "$@"; }
 
-# Prints the package of the kernel, nothing where apt has no lists.
+# Prints the kernel's package, or nothing if apt has no lists.
 kernel_package() {
   apt-cache --no-all-versions show linux-image-cloud-amd64 2>/dev/null |
     sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p' || true
 }
 
-# Sets `debs` to the file names of the newest packages, all of which are then in the cache. Fails
-# where apt cannot give them.
+# Sets `debs` to the file names of the newest packages, and downloads them into the cache. Fails if
+# apt cannot provide them.
 newest() {
   local kernel uris deb
   kernel=$(kernel_package)
@@ -64,15 +64,15 @@ newest() {
   done
 }
 
-# Sets `base` to the unpacked packages, made once of the newest ones, offline of the last ones.
+# Sets `base` to the unpacked packages: the newest ones or, offline, the last ones.
 find_base() {
   local debs key
-  # Lists that are missing or old can be read anew by root.
+  # root can update missing or old lists.
   if ! newest && ! { ((EUID == 0)) && apt_get update >&2 && newest; }; then
     [[ -r $cache/last ]] ||
-      die "apt cannot give linux-image-cloud-amd64 and others; on Debian: sudo apt-get update" 3
+      die "apt cannot provide linux-image-cloud-amd64 and others; on Debian: sudo apt-get update" 3
     mapfile -t debs <"$cache/last"
-    printf 'dev-image.sh: apt has nothing newer to give; using the last packages\n' >&2
+    printf 'dev-image.sh: apt cannot provide newer packages; using the last ones\n' >&2
   fi
   key=$(cat "$here/dev-base.sh" "$here/debug-exit.sh" "$here/rootfs/etc/modules" - \
     <<<"${debs[*]}" | sha256sum)
@@ -99,7 +99,7 @@ pack() {
   cp -R "$here/rootfs/." "$root/"
   cp "$bin/hashcluster-controller" "$bin/hashcluster-worker" "$root/usr/bin/"
   cp "$base/debug-exit" "$root/usr/lib/hashcluster/"
-  # What git keeps of a mode is one bit; the builder's umask is in the rest.
+  # git stores only the executable bit of a mode; the other bits depend on the builder's umask.
   chmod -R u=rwX,go=rX "$root"
   chmod 0755 "$root"/usr/bin/hashcluster-* "$root/usr/lib/hashcluster/debug-exit"
   chmod 0600 "$root/etc/shadow"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Makes sure that this host has the programs that VMs need. Silent when all is there.
+# Ensures that this host has the programs that VMs need. Silent if nothing is missing.
 #
 # Usage: qemu/host-packages.sh
-#   As root on Debian it installs what is missing, else it prints the command that does.
-# Exit status: 3 when something is missing and was not installed.
+#   As root on Debian it installs missing packages; otherwise it prints the command to do so.
+# Exit status: 3 if something is missing and was not installed.
 set -euo pipefail
 
 # PROGRAM PACKAGE
@@ -30,7 +30,7 @@ has_virtiofsd() {
   for path in /usr/libexec/virtiofsd /usr/lib/virtiofsd /usr/lib/qemu/virtiofsd; do
     [[ ! -x $path ]] || return 0
   done
-  # Where the release has no package, tools.sh builds it from these.
+  # If the release has no package, tools.sh builds it from these.
   [[ -e /usr/include/cap-ng.h && -e /usr/include/seccomp.h ]]
 }
 
@@ -83,7 +83,7 @@ main() {
   say "installing ${packages[*]}"
   export DEBIAN_FRONTEND=noninteractive
   apt-get -q update >&2
-  # With its lists read, apt knows which package brings virtiofsd.
+  # Now that its lists are read, apt knows which package contains virtiofsd.
   find_missing
   apt-get -q install -y --no-install-recommends "${packages[@]}" >&2
   find_missing

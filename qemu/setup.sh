@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Makes what VMs need on this host, and prints it as options of hashcluster-vm, one a line.
+# Provides what VMs need on this host, and prints it as options of hashcluster-vm, one per line.
 # Usage: qemu/setup.sh [--dry-run] [--image dev|yocto|DIR] BINDIR
-# --dry-run makes nothing and prints the options as they would be. Without --image it is the one that
-# HASHCLUSTER_IMAGE says, in the same words, else the Yocto image if one was built, else dev.
+# --dry-run only prints the options. Without --image, the variable HASHCLUSTER_IMAGE selects the image,
+# with the same values; otherwise the Yocto image if one was built, else dev.
 set -euo pipefail
 
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
-# The same for what is called below, which would find it by itself if called alone.
+# The same for the scripts called below, which would find it by themselves if called alone.
 export HASHCLUSTER_CACHE=${HASHCLUSTER_CACHE:-${XDG_CACHE_HOME:-${HOME:?is not set, HASHCLUSTER_CACHE neither}/.cache}/hashcluster}
 cache=$HASHCLUSTER_CACHE
 
 usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}"; }
 
-# The image that kas built last, if there is one: what runs here is x86-64.
+# The image that kas built last, if there is one for x86-64.
 yocto_image() {
   local text found=''
   for text in "${here%/*}"/build/tmp*/deploy/images/qemux86-64/image.txt; do

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Prints where the daemons beside QEMU are, and builds once what this host does not have.
+# Prints the paths of the daemons of VMs, and builds missing ones once.
 #
 # Usage: qemu/tools.sh [--dry-run]
 #   stdout: `vhost-device-vsock PATH`, `virtiofsd PATH`, `virtiofsd-kind c|rust`
-#   --dry-run builds nothing; what it would build goes to stderr
+#   --dry-run builds nothing, and prints what it would build to stderr
 #
 # virtiofsd-kind: c is QEMU's own up to 7.2 (`-o source=…`), rust its successor (`--shared-dir …`).
-# Builds go below $HASHCLUSTER_CACHE, else hashcluster in $XDG_CACHE_HOME or ~/.cache.
-# Exit status: 3 when something of this host is missing (stderr says what to do), else 1.
+# Builds are in $HASHCLUSTER_CACHE, else in hashcluster in $XDG_CACHE_HOME or ~/.cache.
+# Exit status: 3 if the host lacks something (stderr says what to do), 1 on other errors.
 set -euo pipefail
 
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
@@ -43,7 +43,7 @@ built() {
     fi
     require_cargo "$name"
     mkdir -p "$cache"
-    # One builder at a time; who waited finds it built.
+    # One builder at a time; the next one finds it built.
     exec 9>"$cache/lock"
     flock 9
     [[ -x $dir/bin/$name ]] || build "$name" "$version" "$dir"
@@ -58,7 +58,7 @@ build() {
   tmp=$(mktemp -d "$cache/.build.XXXXXX")
   # shellcheck disable=SC2064 # this directory
   trap "rm -rf -- '$tmp'" EXIT
-  # Neither a cargo configuration nor a target directory of the caller is meant for this.
+  # The caller's cargo configuration and target directory are not meant for this.
   (cd "$tmp" && env -u RUSTFLAGS -u CARGO_BUILD_TARGET CARGO_TARGET_DIR="$tmp/target" \
     cargo install --quiet --locked --root "$tmp/root" --version "$version" "$name") >&2 9>&- ||
     die "$name $version cannot be built, see above"

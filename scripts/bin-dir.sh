@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the directory of the release binaries, and builds first what is not up to date.
-# Without cargo or a linker it prints the directory of what was built before.
+# Prints the directory of the release binaries, after building outdated ones.
+# Without cargo or a linker it prints the directory of the last build.
 # Usage: scripts/bin-dir.sh [--no-build]
 set -euo pipefail
 

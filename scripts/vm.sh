@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command of hashcluster-vm as it was built last; the other scripts call it.
+# Runs a command of hashcluster-vm, as built last; the other scripts call it.
 # Usage: scripts/vm.sh COMMAND [ARG]…
 set -euo pipefail
 
