@@ -15,7 +15,7 @@
 #   --image dev|yocto|DIR  what the VMs boot [default: the one that HASHCLUSTER_IMAGE says, else the
 #                        Yocto image if one was built, else dev]
 #   --accel auto|kvm|tcg   what runs them [default: auto, finds out whether KVM works here]
-#   --run-dir DIR        sockets and logs; --state-dir DIR: keys and the controller's disk
+#   --runtime-dir DIR    sockets and logs; --state-dir DIR: keys and the controller's disk
 #   --dry-run            print the command lines, start nothing
 #
 # Examples: ./run.sh sum -r /usr/share/doc > manifest
@@ -51,6 +51,8 @@ run_local() {
   if (($# == 0)); then
     exec "$bin/hashcluster-vm" local up "${options[@]}"
   fi
+  # These two wait for workers by themselves, and find files meanwhile.
+  [[ $1 != sum && $1 != check ]] || options+=(--wait-for=controller)
   exec "$bin/hashcluster-vm" local run "${options[@]}" -- "$bin/hashctl" "$@"
 }
 
@@ -63,7 +65,7 @@ main() {
       --ports | --image) (($# > 1)) || refuse "$1 needs a value"
         if [[ $1 == --ports ]]; then ports=$2; else image=$2; fi
         shift 2 ;;
-      --config | --dataset | --accel | --run-dir | --state-dir) (($# > 1)) || refuse "$1 needs a value"
+      --config | --dataset | --accel | --runtime-dir | --run-dir | --state-dir) (($# > 1)) || refuse "$1 needs a value"
         options+=("$1=$2")
         [[ $1 != --config ]] || config=$2
         shift 2 ;;

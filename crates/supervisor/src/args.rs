@@ -39,31 +39,28 @@ pub(crate) enum Mode {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
-    /// Stop the cluster, or only the VMs that are named
+    /// Stop the cluster, of VMs or of processes, or only the members that are named
     Stop(Names),
-    /// Start VMs of a cluster that runs
+    /// Start members of a cluster that runs
     Start(Names),
-    /// Restart VMs of a cluster that runs
+    /// Restart members of a cluster that runs
     Restart(Names),
-    /// Show the VMs of the cluster (exit status 3 if there is none)
+    /// Show the members of the cluster (exit status 3 if there is none)
     Status {
-        /// The cluster's run directory
-        #[arg(long, value_name = "DIR")]
-        run_dir: Option<PathBuf>,
+        #[command(flatten)]
+        runtime: RuntimeDir,
     },
     /// Put an image into the VMs of the running cluster, one after the other
     Deploy {
-        /// The cluster's run directory
-        #[arg(long, value_name = "DIR")]
-        run_dir: Option<PathBuf>,
+        #[command(flatten)]
+        runtime: RuntimeDir,
         /// A directory with kernel, initrd and image.txt
         image: PathBuf,
     },
     /// Run a command in a VM, or a shell, over SSH
     Ssh {
-        /// The cluster's run directory
-        #[arg(long, value_name = "DIR")]
-        run_dir: Option<PathBuf>,
+        #[command(flatten)]
+        runtime: RuntimeDir,
         /// The VM
         name: String,
         /// What to run there
@@ -72,15 +69,14 @@ pub(crate) enum Mode {
     },
     /// Print where the console log of a VM is
     Console {
-        /// The cluster's run directory
-        #[arg(long, value_name = "DIR")]
-        run_dir: Option<PathBuf>,
+        #[command(flatten)]
+        runtime: RuntimeDir,
         /// The VM
         name: String,
     },
     /// Show files to a program at one place, read-only, in a mount namespace of its own
     #[command(hide = true)]
-    View(ViewOptions),
+    ShareView(ShareViewOptions),
     /// Read and check the description of a cluster of VMs and show it, or all that is wrong with it
     Config {
         #[command(flatten)]
@@ -88,12 +84,20 @@ pub(crate) enum Mode {
     },
 }
 
-/// VMs of a cluster.
+/// Where a cluster is.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RuntimeDir {
+    /// Directory of sockets, logs and pidfile, mode 0700 [default: where hashctl looks, or for `run` a
+    /// fresh directory that is removed afterwards]
+    #[arg(long = "runtime-dir", alias = "run-dir", value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Members of a cluster.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Names {
-    /// The cluster's run directory
-    #[arg(long, value_name = "DIR")]
-    pub(crate) run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeDir,
     /// Names of VMs, such as worker2 or controller
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
@@ -104,10 +108,8 @@ pub(crate) struct Names {
 pub(crate) struct VmOptions {
     #[command(flatten)]
     pub(crate) deployment: DeploymentOptions,
-    /// Where sockets, logs and the pidfile go, mode 0700 [default: where hashctl looks, or for
-    /// `run` a fresh directory that is removed afterwards]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeDir,
     /// Where keys and the controller's disk stay [default: in the run directory if it is named or
     /// as short-lived as the command of `run`, else /var/lib/hashcluster for root and
     /// ~/.local/state/hashcluster for others]
@@ -140,7 +142,7 @@ impl VmOptions {
     /// Where state goes, if not in the run directory.
     pub(crate) fn state_dir(&self) -> Option<PathBuf> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        if self.state.is_some() || self.run_dir.is_some() {
+        if self.state.is_some() || self.runtime.dir.is_some() {
             return self.state.clone();
         }
         if variable(crate::run_dir::RUNTIME_DIR_VARIABLE).is_some() {
@@ -167,6 +169,13 @@ impl VmOptions {
     }
 }
 
+/// What a command needs of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum WaitFor {
+    Controller,
+    Workers,
+}
+
 /// What may run the guests' instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AccelChoice {
@@ -176,7 +185,7 @@ pub(crate) enum AccelChoice {
 }
 
 #[derive(Debug, ClapArgs)]
-pub(crate) struct ViewOptions {
+pub(crate) struct ShareViewOptions {
     /// Working directory of the program
     #[arg(long, value_name = "DIR")]
     pub(crate) chdir: PathBuf,
@@ -220,7 +229,7 @@ pub(crate) struct ConfigOptions {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LocalCommand {
-    /// Start a cluster and stay in the foreground until Ctrl-C or `local stop`
+    /// Start a cluster and stay in the foreground until Ctrl-C or `stop`
     Up {
         #[command(flatten)]
         options: StartOptions,
@@ -229,21 +238,13 @@ pub(crate) enum LocalCommand {
     Run {
         #[command(flatten)]
         options: StartOptions,
+        /// What has to be ready before COMMAND starts: `controller` is for a command that waits for
+        /// workers by itself
+        #[arg(long, value_enum, default_value_t = WaitFor::Workers)]
+        wait_for: WaitFor,
         /// Run with `HASHCLUSTER_RUNTIME_DIR` set; its exit status becomes ours
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
-    },
-    /// Stop the cluster that `local up` started: workers, then controller
-    Stop {
-        /// Its run directory, as given to `local up`
-        #[arg(long, value_name = "DIR")]
-        run_dir: Option<PathBuf>,
-    },
-    /// Say whether a cluster runs (exit status 0) or not (3)
-    Status {
-        /// Its run directory, as given to `local up`
-        #[arg(long, value_name = "DIR")]
-        run_dir: Option<PathBuf>,
     },
 }
 
@@ -252,10 +253,8 @@ pub(crate) struct StartOptions {
     /// How many workers, of one thread each [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
     pub(crate) workers: Option<u16>,
-    /// Where sockets, logs and the pidfile go, mode 0700 [default: where hashctl looks, or for
-    /// `run` a fresh directory that is removed afterwards]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) run_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeDir,
     /// Settings of the programs: `[defaults]` in this file, see docs/cluster-toml.md
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -282,7 +281,7 @@ mod tests {
         let line =
             ["hashcluster-vm", "local", "run", "--workers", "3", "--", "hashctl", "--run-dir"];
         let mode = Args::try_parse_from(line).unwrap().mode;
-        let Mode::Local { command: LocalCommand::Run { options, command } } = mode else {
+        let Mode::Local { command: LocalCommand::Run { options, command, .. } } = mode else {
             panic!("not run")
         };
         assert_eq!(options.workers, Some(3));

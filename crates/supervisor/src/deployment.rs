@@ -51,6 +51,20 @@ pub(crate) enum Strategy {
     Parallel,
 }
 
+/// One process or VM of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) health: Health,
+}
+
+impl Vm {
+    pub(crate) fn member(&self) -> Member {
+        Member { name: self.name.clone(), role: self.role, health: self.health.clone() }
+    }
+}
+
 /// One VM.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Vm {

@@ -1,14 +1,101 @@
-//! The cluster without VMs: a controller and its workers as processes of this host.
-//!
-//! [`up`] and [`run`] are the supervisor; [`stop`] and [`status`] look for one in another process.
-//! The run directory is the only thing that they share: its lock says that somebody supervises,
-//! its pidfile says who.
+//! Clusters without VMs: the controller and each worker is a plain process of this host.
 
-mod cluster;
-mod control;
-mod error;
-mod session;
+use crate::args::{StartOptions, WORKERS_MAX};
+use crate::cluster::{Error, Unit};
+use crate::deployment::{Check, Health, LocalFlags, Member, Role};
+use crate::supervise::{Console, Program};
+use crate::vm::Layout;
+use std::ffi::OsString;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
-pub(crate) use control::{status, stop};
-pub(crate) use error::Error;
-pub(crate) use session::{run, up};
+const HEALTH: Health = Health {
+    check: Check::Protocol,
+    interval: Duration::from_secs(5),
+    timeout: Duration::from_secs(2),
+    retries: 3,
+};
+
+/// What all processes of a local cluster have in common.
+#[derive(Debug)]
+pub(crate) struct LocalContext {
+    bin_dir: PathBuf,
+    flags: LocalFlags,
+    pub(crate) workers_len: u16,
+    pub(crate) stop_limit: Duration,
+}
+
+impl LocalContext {
+    /// How long all of it may take to get ready.
+    pub(crate) const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// What `options` ask for, after a look at the files that they name.
+    ///
+    /// # Errors
+    /// [`Error::Deployment`] for `cluster.toml`, [`Error::Tool`] for a program that is missing.
+    pub(crate) fn new(options: &StartOptions) -> Result<Self, Error> {
+        let bin_dir = match &options.bin_dir {
+            Some(dir) => std::path::absolute(dir),
+            None => std::env::current_exe().map(|mut program| {
+                program.pop();
+                program
+            }),
+        };
+        let bin_dir = bin_dir.map_err(Error::step("find the programs"))?;
+        for name in ["hashcluster-controller", "hashcluster-worker"] {
+            let path = bin_dir.join(name);
+            if nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK).is_err() {
+                return Err(Error::Tool {
+                    what: format!("find {}", path.display()),
+                    how: "build it with `cargo xtask build`, or name its place with --bin-dir".into(),
+                    output: String::new(),
+                });
+            }
+        }
+        let flags = options.config.as_deref().map(LocalFlags::load).transpose()?;
+        let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = || u16::try_from(cores()).unwrap_or(u16::MAX).min(WORKERS_MAX);
+        Ok(Self {
+            bin_dir,
+            flags: flags.unwrap_or_default(),
+            workers_len: options.workers.unwrap_or_else(cores),
+            stop_limit: Duration::from_millis(options.stop_limit_ms.into()),
+        })
+    }
+
+    /// The cluster: a controller, then workers `w1`, `w2`, …
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let member = |name: String, role| Member { name, role, health: HEALTH };
+        let workers = (1..=self.workers_len).map(|n| member(format!("w{n}"), Role::Worker));
+        [member("controller".into(), Role::Controller)].into_iter().chain(workers).collect()
+    }
+
+    /// The process of `member`.
+    pub(crate) fn unit(&self, member: &Member, layout: &Layout) -> Unit {
+        let mut args: Vec<OsString> = vec!["--runtime-dir".into(), layout.run().into()];
+        let (name, flags) = match member.role {
+            Role::Controller => ("hashcluster-controller", self.flags.controller.args()),
+            Role::Worker => {
+                args.extend(["--name", &member.name, "--threads", "1"].map(OsString::from));
+                ("hashcluster-worker", self.flags.workers.args())
+            }
+        };
+        args.extend(flags.into_iter().map(OsString::from));
+        let main = Program {
+            name: "its process".into(),
+            path: self.bin_dir.join(name),
+            args,
+            env: Vec::new(),
+            console: Console::Background { log: layout.log(&member.name) },
+            announces_ready: member.role == Role::Controller,
+        };
+        Unit { daemons: Vec::new(), main }
+    }
+
+    /// A program beside those of the cluster.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.bin_dir.join(name)
+    }
+}

@@ -1,10 +1,11 @@
 //! `hashcluster-vm`: starts, watches and stops the processes of a cluster on its host.
 //!
-//! [`supervise`] keeps any set of processes alive and knows nothing of clusters; [`mod@local`] is the
-//! cluster without VMs: a controller and its workers as processes of this host; [`deployment`] is what
-//! a cluster of VMs is to be.
+//! [`supervise`] starts and watches any set of processes and knows nothing of clusters; [`cluster`]
+//! keeps a cluster alive, be it of VMs ([`vm`]) or of processes ([`local`]); [`deployment`] is what a
+//! cluster of VMs is to be.
 
 mod args;
+mod cluster;
 mod deployment;
 mod exit;
 mod local;
@@ -19,53 +20,39 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    use args::Mode;
+    use args::{LocalCommand, Mode};
     let result = match &args::Args::parse().mode {
-        Mode::Local { command } => return local(command),
+        Mode::Local { command: LocalCommand::Up { options } } => cluster::local_up(options),
+        Mode::Local { command: LocalCommand::Run { options, wait_for, command } } => {
+            cluster::local_run(options, *wait_for, command)
+        }
         Mode::Config { options } => {
             return deployment::config(options).unwrap_or_else(|error| {
                 say::lines(&error);
                 error.exit_code()
             });
         }
-        Mode::View(options) => {
-            say::say(format_args!("view: {}", vm::view(options)));
+        Mode::ShareView(options) => {
+            say::say(format_args!("share-view: {}", vm::share_view(options)));
             return ExitCode::from(exit::FAILED);
         }
-        Mode::Stop(args::Names { run_dir, names }) if names.is_empty() => {
-            let stopped = local(&args::LocalCommand::Stop { run_dir: run_dir.clone() });
-            if stopped != ExitCode::SUCCESS {
-                return stopped;
-            }
-            vm::sweep(run_dir.as_deref()).map(|()| ExitCode::SUCCESS)
+        Mode::Up { options, ready_fd } => cluster::up(options, *ready_fd),
+        Mode::Run { options, command } => cluster::run(options, command),
+        Mode::Stop(args::Names { runtime, names }) if names.is_empty() => {
+            cluster::stop(runtime.dir.as_deref())
         }
-        Mode::Up { options, ready_fd } => vm::up(options, *ready_fd),
-        Mode::Run { options, command } => vm::run(options, command),
-        Mode::Stop(args::Names { run_dir, names }) => {
-            vm::command(run_dir.as_deref(), "stop", names)
+        Mode::Stop(asked) => of_members("stop", asked),
+        Mode::Start(asked) => of_members("start", asked),
+        Mode::Restart(asked) => of_members("restart", asked),
+        Mode::Status { runtime } => cluster::command(runtime.dir.as_deref(), "status", &[]),
+        Mode::Deploy { runtime, image } => cluster::deploy(runtime.dir.as_deref(), image),
+        Mode::Console { runtime, name } => vm::console(runtime.dir.as_deref(), name),
+        Mode::Ssh { runtime, name, command } => {
+            Err(vm::ssh(runtime.dir.as_deref(), name, command))
         }
-        Mode::Start(args::Names { run_dir, names }) => {
-            vm::command(run_dir.as_deref(), "start", names)
-        }
-        Mode::Restart(args::Names { run_dir, names }) => {
-            vm::command(run_dir.as_deref(), "restart", names)
-        }
-        Mode::Status { run_dir } => vm::command(run_dir.as_deref(), "status", &[]),
-        Mode::Deploy { run_dir, image } => {
-            let image = std::path::absolute(image).unwrap_or_else(|_| image.clone());
-            match image.to_str().filter(|text| !text.contains('\n')) {
-                Some(image) => vm::command(run_dir.as_deref(), "deploy", &[image.to_owned()]),
-                None => Err(vm::Error::Refused(format!(
-                    "{} is no path for an image: it has to be one line of UTF-8",
-                    image.display()
-                ))),
-            }
-        }
-        Mode::Console { run_dir, name } => vm::console(run_dir.as_deref(), name),
-        Mode::Ssh { run_dir, name, command } => Err(vm::ssh(run_dir.as_deref(), name, command)),
     };
     result.unwrap_or_else(|error| {
-        if let vm::Error::Deployment(errors) = &error {
+        if let cluster::Error::Deployment(errors) = &error {
             say::lines(errors);
         } else {
             say::say(&error);
@@ -74,19 +61,9 @@ fn main() -> ExitCode {
     })
 }
 
-fn local(command: &args::LocalCommand) -> ExitCode {
-    let result = match command {
-        args::LocalCommand::Up { options } => local::up(options),
-        args::LocalCommand::Run { options, command } => local::run(options, command),
-        args::LocalCommand::Stop { run_dir } => local::stop(run_dir.as_deref()),
-        args::LocalCommand::Status { run_dir } => local::status(run_dir.as_deref()),
-    };
-    result.unwrap_or_else(|error| {
-        if let local::Error::Config(errors) = &error {
-            say::lines(errors);
-        } else {
-            say::say(&error);
-        }
-        error.exit_code()
-    })
+fn of_members(
+    word: &str,
+    args::Names { runtime, names }: &args::Names,
+) -> Result<ExitCode, cluster::Error> {
+    cluster::command(runtime.dir.as_deref(), word, names)
 }

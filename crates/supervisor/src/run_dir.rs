@@ -43,23 +43,23 @@ impl fmt::Display for RunDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { what, path, error } => {
-                write!(f, "cannot {what} {}: {error}; name another with --run-dir", path.display())
+                write!(f, "cannot {what} {}: {error}; name another with --runtime-dir", path.display())
             }
             Self::NotDirectory { path } => {
                 write!(f, "run directory {} is no directory, or a symlink", path.display())
             }
             Self::Foreign { path, owner } => {
                 write!(f, "run directory {} belongs to uid {owner}, not to us; ", path.display())?;
-                f.write_str("name another with --run-dir")
+                f.write_str("name another with --runtime-dir")
             }
             Self::Exposed { path, mode } => {
                 let path = path.display();
                 write!(f, "run directory {path} has mode {mode:04o}, others may enter it; ")?;
-                write!(f, "`chmod 700 {path}` after a look inside, or name another with --run-dir")
+                write!(f, "`chmod 700 {path}` after a look inside, or name another with --runtime-dir")
             }
             Self::Socket { path, error } => {
                 write!(f, "run directory {}: {error}; name a shorter one", path.display())?;
-                f.write_str(" with --run-dir")
+                f.write_str(" with --runtime-dir")
             }
             Self::Busy => f.write_str("the run directory is in use"),
         }
@@ -132,14 +132,6 @@ impl RunDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    pub(crate) fn client_socket(&self) -> PathBuf {
-        self.path.join(CLIENT_SOCKET)
-    }
-
-    pub(crate) fn log(&self, name: &str) -> PathBuf {
-        self.path.join(LOGS).join(format!("{name}.log"))
     }
 
     /// Removes what speaks of a running cluster; all of it, if the directory is private.

@@ -1,7 +1,6 @@
-//! Keeps a set of processes alive, from one thread that waits in poll(2).
+//! Starts and watches a set of processes, from one thread that waits in poll(2).
 //!
-//! [`Supervisor`] starts [`Program`]s, reports what happens to them as [`Event`]s, restarts those
-//! that should live after a pause ([`backoff`]), and stops them in the order asked.
+//! [`Supervisor`] starts [`Program`]s, signals them, and reports what happens to them as [`Event`]s.
 //!
 //! Invariants:
 //! - every child was started by the thread that waits here, and is told by the kernel when that
@@ -9,9 +8,8 @@
 //! - a process is signalled only through its pidfd, never through a number that may have passed on;
 //! - nothing sleeps: every wait ends at an event or a deadline.
 //!
-//! Not here: which programs make up a cluster (`local`).
+//! Not here: which programs make up a cluster, and which of them start again (`cluster`).
 
-mod backoff;
 mod daemon;
 pub(crate) mod log;
 mod process;
@@ -23,4 +21,4 @@ pub(crate) use daemon::become_daemon;
 pub(crate) use log::tail;
 pub(crate) use process::{Console, Program, describe};
 pub(crate) use signals::{Caught, Signals};
-pub(crate) use supervisor::{Event, ProgramId, Restart, Supervisor};
+pub(crate) use supervisor::{Event, ProgramId, Supervisor};

@@ -1,28 +1,31 @@
-//! The cluster of VMs.
+//! Clusters of VMs: everything that only they need.
 //!
-//! [`session`] is the life of a cluster and [`fleet`] its middle: what happens to the VMs
-//! ([`machine`]). [`plan`] makes every command line, [`prepare`] every file, in the places of
-//! [`layout`]. [`watch`] asks how the VMs are, [`control`] takes commands while they run. [`mod@view`]
-//! is a program of its own: what a file server sees.
+//! [`preflight`] makes a plan of the command line, [`plan`] every command line of it, [`prepare`]
+//! every file, in the places of [`layout`]. [`share_view`] is a program of its own: what a file
+//! server sees.
+//!
+//! Not here: what happens to the VMs while they run (`cluster`).
 
 mod accel;
-mod control;
-mod error;
-mod fleet;
 mod image;
 mod layout;
-mod machine;
-mod operands;
+mod paths;
 mod plan;
+mod preflight;
 mod prepare;
 mod qmp;
-mod session;
 mod share;
-mod table;
-mod view;
-mod watch;
+mod share_view;
+mod ssh;
 
-pub(crate) use error::Error;
-pub(crate) use plan::VirtiofsdKind;
-pub(crate) use session::{command, console, run, ssh, sweep, up};
-pub(crate) use view::run as view;
+pub(crate) use image::{Image, ImageError};
+pub(crate) use layout::Layout;
+pub(crate) use paths::of as paths_of;
+pub(crate) use plan::{ClusterContext, VirtiofsdKind};
+pub(crate) use preflight::{Plan, choose_accel, dry_run, load, plan_of, run_path};
+pub(crate) use prepare::{
+    all as prepare_all, check_unused, clean, clean_vm, drop_images, images, lock_state, settings,
+};
+pub(crate) use qmp::power_down;
+pub(crate) use share_view::run as share_view;
+pub(crate) use ssh::{console, ssh};

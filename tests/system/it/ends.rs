@@ -116,8 +116,7 @@ fn output_that_cannot_be_written_is_an_error() {
 #[test]
 fn an_interrupt_cancels_the_job_and_leaves_no_work() {
     let dir = tempfile::tempdir().unwrap();
-    // Holes, which take as long to hash as data.
-    File::create(dir.path().join("large")).unwrap().set_len(1 << 30).unwrap();
+    write_file(&dir.path().join("large"), 1 << 30, 1);
     let cluster = Cluster::start(Options::default());
     let names = vec!["large"; 40];
     let run = cluster

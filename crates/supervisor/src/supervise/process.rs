@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
 
 /// What to start.
 #[derive(Debug)]
@@ -51,7 +50,6 @@ pub(super) struct Process {
     child: Child,
     pidfd: OwnedFd,
     ready: Option<PipeReader>,
-    pub(super) started: Instant,
     /// Length of the log when it started.
     pub(super) log_start: u64,
 }
@@ -80,7 +78,7 @@ impl Process {
             // Without a pidfd nobody would watch it. It is our child still, so the number is its.
             let _ = child.kill().and_then(|()| child.wait());
         })?;
-        Ok(Self { child, pidfd, ready, started: Instant::now(), log_start })
+        Ok(Self { child, pidfd, ready, log_start })
     }
 
     pub(super) fn pid(&self) -> u32 {

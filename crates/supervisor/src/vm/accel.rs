@@ -2,11 +2,11 @@
 //! whose guests hang, and ones that only run a BIOS. So the kernel and initrd that are going to be
 //! used boot once, up to a sign of life of their `/init`.
 
-use super::error::Error;
 use super::image::Image;
 use super::layout::Layout;
 use super::plan::{Accel, KERNEL_ARGS};
 use super::prepare;
+use crate::cluster::Error;
 use crate::deployment::Role;
 use crate::say::say;
 use crate::supervise::Supervisor;

@@ -1,7 +1,7 @@
 //! A VM image: a directory with `kernel`, `initrd` and `image.txt`, whoever built it. Instead of
 //! the one `initrd` for all VMs there can be `initrd.controller` and `initrd.worker`.
 
-use super::error::Error;
+use crate::cluster::Error;
 use crate::deployment::Role;
 use std::fmt;
 use std::fs;
@@ -19,9 +19,9 @@ const INITRD_WORKER: &str = "initrd.worker";
 /// A directory that VMs can boot from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Image {
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// `sha256:` and hex digits over kernel and initrd.
-    pub(super) digest: String,
+    pub(crate) digest: String,
     /// `dev` or `yocto`.
     pub(super) kind: String,
     /// Whether each role has an initrd of its own.
@@ -108,7 +108,7 @@ impl Image {
     ///
     /// # Errors
     /// [`Error::Step`] names the file that cannot be written.
-    pub(super) fn copy_to(&self, dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn copy_to(&self, dir: &Path) -> Result<Self, Error> {
         // The last of the files says that all are there.
         if !dir.join("image.txt").exists() {
             fs::create_dir_all(dir).map_err(Error::write(dir))?;

@@ -4,7 +4,7 @@
 //! into VMs) and the logs; the state directory holds what outlives it, keys and the controller's
 //! disk, and what is large. [`Layout::left`] is what a stop removes.
 
-use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_TOKEN_FILE};
+use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_TOKEN_FILE, Endpoint};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,19 +28,19 @@ const VM_SUFFIXES: [&str; 5] = [".vhost", ".vsock", ".vsock_5000", ".qmp", ".ds"
 
 /// The directories of one cluster.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     run: PathBuf,
     state: PathBuf,
 }
 
 impl Layout {
     /// State is kept in the run directory unless it has a place of its own.
-    pub(super) fn new(run: &Path, state: Option<&Path>) -> Self {
+    pub(crate) fn new(run: &Path, state: Option<&Path>) -> Self {
         let state = state.map_or_else(|| run.join(STATE_DIR), Path::to_owned);
         Self { run: run.to_owned(), state }
     }
 
-    pub(super) fn run(&self) -> &Path {
+    pub(crate) fn run(&self) -> &Path {
         &self.run
     }
 
@@ -49,7 +49,7 @@ impl Layout {
     }
 
     /// A file of one VM: a socket or a pidfile.
-    pub(super) fn of_vm(&self, name: &str, what: &str) -> PathBuf {
+    pub(crate) fn of_vm(&self, name: &str, what: &str) -> PathBuf {
         self.run.join(format!("{name}.{what}"))
     }
 
@@ -58,27 +58,32 @@ impl Layout {
         self.run.join("settings").join(name)
     }
 
-    pub(super) fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.run.join("log").join(format!("{name}.log"))
     }
 
-    pub(super) fn console(&self, name: &str) -> PathBuf {
+    pub(crate) fn console(&self, name: &str) -> PathBuf {
         self.run.join("log").join(format!("{name}.console.log"))
     }
 
-    pub(super) fn control_socket(&self) -> PathBuf {
+    pub(crate) fn control_socket(&self) -> PathBuf {
         self.run.join("control.sock")
+    }
+
+    /// Where the controller VM called `name` takes clients.
+    pub(crate) fn client_endpoint(&self, name: &str) -> Endpoint {
+        Endpoint::VsockUnix { path: self.of_vm(name, "vsock"), port: CLIENT_PORT }
     }
 
     pub(super) fn endpoint_file(&self) -> PathBuf {
         self.run.join(CLIENT_ENDPOINT_FILE)
     }
 
-    pub(super) fn token_file(&self) -> PathBuf {
+    pub(crate) fn token_file(&self) -> PathBuf {
         self.run.join(CLIENT_TOKEN_FILE)
     }
 
-    pub(super) fn ssh_config(&self) -> PathBuf {
+    pub(crate) fn ssh_config(&self) -> PathBuf {
         self.run.join("ssh_config")
     }
 
@@ -102,7 +107,7 @@ impl Layout {
     }
 
     /// The copy of a VM image that running VMs boot from.
-    pub(super) fn image(&self, digest: &str) -> PathBuf {
+    pub(crate) fn image(&self, digest: &str) -> PathBuf {
         self.images().join(digest.replace(':', "-"))
     }
 

@@ -4,6 +4,7 @@
 use super::image::Image;
 use super::layout::{CLIENT_PORT, Layout, WORKER_PORT};
 use super::share::{Root, Share};
+use crate::cluster::{Daemon, Unit};
 use crate::deployment::{Role, Vm};
 use crate::supervise::{Console, Program};
 use std::ffi::{OsStr, OsString};
@@ -15,7 +16,7 @@ const METRICS_PORT: u16 = 9464;
 /// The first context id that a guest may have (vsock(7)).
 const FIRST_CID: usize = 3;
 
-/// Where `hashcluster-vm view` shows what a file server is to serve.
+/// Where `hashcluster-vm share-view` shows what a file server is to serve.
 pub(super) const VIEW: &str = "/mnt";
 
 pub(super) const KERNEL_ARGS: &str = "console=ttyS0 quiet panic=1";
@@ -60,34 +61,20 @@ pub(crate) struct Tools {
     pub(crate) vsock: PathBuf,
     pub(crate) virtiofsd: PathBuf,
     pub(crate) virtiofsd_kind: VirtiofsdKind,
-    /// This program, for [`mod@super::view`].
+    /// This program, for [`mod@super::share_view`].
     pub(crate) own: PathBuf,
 }
 
 /// What all VMs of a cluster have in common.
 #[derive(Clone, Debug)]
-pub(super) struct Frame {
-    pub(super) layout: Layout,
-    pub(super) tools: Tools,
-    pub(super) accel: Accel,
-    pub(super) shares: Vec<Share>,
+pub(crate) struct ClusterContext {
+    pub(crate) layout: Layout,
+    pub(crate) tools: Tools,
+    pub(crate) accel: Accel,
+    pub(crate) shares: Vec<Share>,
 }
 
-/// A daemon that has to listen before QEMU starts.
-#[derive(Debug)]
-pub(super) struct Daemon {
-    pub(super) program: Program,
-    pub(super) socket: PathBuf,
-}
-
-/// The processes of one VM.
-#[derive(Debug)]
-pub(super) struct Unit {
-    pub(super) daemons: Vec<Daemon>,
-    pub(super) qemu: Program,
-}
-
-impl Frame {
+impl ClusterContext {
     /// The shares that `vm` mounts, with their numbers.
     pub(super) fn shares_of<'a>(
         &'a self,
@@ -101,14 +88,14 @@ impl Frame {
     }
 
     /// The processes of `vm`, which is number `index` of its cluster and boots from `image`.
-    pub(super) fn unit(&self, vm: &Vm, index: usize, image: &Image) -> Unit {
+    pub(crate) fn unit(&self, vm: &Vm, index: usize, image: &Image) -> Unit {
         let mut daemons = vec![self.wire(vm, index)];
         for (number, share) in self.shares_of(vm) {
             if !matches!(share.root, Root::Snapshot(_)) {
                 daemons.push(self.file_server(vm, number, share));
             }
         }
-        Unit { daemons, qemu: self.qemu(vm, image) }
+        Unit { daemons, main: self.qemu(vm, image) }
     }
 
     /// The arguments of the controller or worker inside `vm`, one a line.
@@ -163,7 +150,7 @@ impl Frame {
         let mut args = words(&["--guest-cid", &(FIRST_CID + index).to_string(), "--socket"]);
         args.extend([socket.clone().into(), "--uds-path".into()]);
         args.push(self.layout.of_vm(&vm.name, "vsock").into());
-        let name = format!("{} wire", vm.name);
+        let name = "its vsock device".to_owned();
         let log = self.layout.log(&format!("{}.wire", vm.name));
         let mut program = background(name, self.tools.vsock.clone(), args, log);
         // Its warnings about epoll are harmless, and many.
@@ -174,7 +161,7 @@ impl Frame {
     fn file_server(&self, vm: &Vm, number: usize, share: &Share) -> Daemon {
         let id = Share::id(number);
         let socket = self.layout.of_vm(&vm.name, &id);
-        let mut args: Vec<OsString> = vec!["view".into(), "--chdir".into()];
+        let mut args: Vec<OsString> = vec!["share-view".into(), "--chdir".into()];
         args.push(self.layout.run().into());
         match &share.root {
             Root::Members(members) => {
@@ -192,7 +179,7 @@ impl Frame {
             Path::new(socket.file_name().expect("a socket's path")),
         ));
         let log = self.layout.log(&format!("{}.{id}", vm.name));
-        let name = format!("{} dataset {}", vm.name, share.name);
+        let name = format!("its file server of dataset {}", share.name);
         Daemon { program: background(name, self.tools.own.clone(), args, log), socket }
     }
 
@@ -291,7 +278,7 @@ impl Frame {
             pinned.append(&mut args);
             (path, args) = (PathBuf::from("/usr/bin/taskset"), pinned);
         }
-        background(format!("{} VM", vm.name), path, args, layout.log(&vm.name))
+        background("QEMU".to_owned(), path, args, layout.log(&vm.name))
     }
 }
 
@@ -355,7 +342,7 @@ mod tests {
         };
         let shares = vec![share("any", None), share("disk", Some(1)), share("other", Some(3))];
         let layout = Layout::new(Path::new("/run"), None);
-        let frame = Frame { layout, tools, accel: Accel::Tcg, shares };
+        let context = ClusterContext { layout, tools, accel: Accel::Tcg, shares };
         let second = Duration::from_secs(1);
         let health =
             Health { check: Check::Protocol, interval: second, timeout: second, retries: 1 };
@@ -381,11 +368,11 @@ mod tests {
         let want = "--name w --connect vsock:2:5000 --threads 2 --reading plain \
                     --drop-behind --dataset any=/data/any \
                     --dataset disk=/data/disk --io-threads disk=1";
-        assert_eq!(frame.guest_args(&vm).join(" "), want);
+        assert_eq!(context.guest_args(&vm).join(" "), want);
         let cross_check = "1/7".parse().ok();
         let flags = Flags::Controller(ControllerFlags { cross_check });
         let controller = Vm { role: Role::Controller, flags, ..vm };
-        let args = frame.guest_args(&controller).join(" ");
+        let args = context.guest_args(&controller).join(" ");
         assert!(args.ends_with("--dataset other --cross-check 1/7"), "{args}");
     }
 }

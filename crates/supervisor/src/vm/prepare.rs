@@ -4,14 +4,13 @@
 //! Keys and the controller's disk are made once and kept; the rest is made anew. Nothing here runs
 //! a process that outlives its step; what may take long ends with a signal.
 
-use super::error::Error;
 use super::image::Image;
 use super::layout::{CLIENT_PORT, Layout};
-use super::machine::Machine;
-use super::plan::{Frame, setting_keys};
+use super::plan::{ClusterContext, setting_keys};
 use super::share::{Root, Share};
+use crate::cluster::Error;
 use crate::deployment::{Deployment, Role, Vm};
-use crate::supervise::{Console, Event, Program, Restart, Supervisor};
+use crate::supervise::{Console, Event, Program, Supervisor};
 use nix::sys::signal::Signal;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -33,7 +32,7 @@ const OVERHEAD_MIB: u64 = 64;
 const ADMIN_PATH: &str = ":/usr/sbin:/sbin";
 
 /// The directory of state, which belongs to this cluster while the lock is held.
-pub(super) fn lock_state(layout: &Layout) -> Result<File, Error> {
+pub(crate) fn lock_state(layout: &Layout) -> Result<File, Error> {
     for dir in [layout.state().to_owned(), layout.state().join("ssh")] {
         private_dir(&dir)?;
     }
@@ -54,26 +53,26 @@ pub(super) fn lock_state(layout: &Layout) -> Result<File, Error> {
 }
 
 /// Makes a place for images, for who holds the state's lock.
-pub(super) fn images(layout: &Layout) -> Result<(), Error> {
+pub(crate) fn images(layout: &Layout) -> Result<(), Error> {
     // Of a cluster that had no time to clean up, maybe with another run directory.
     remove_all(&layout.images()).map_err(Error::write(&layout.images()))?;
     private_dir(&layout.images())?;
     link(&layout.images(), &layout.images_link())
 }
 
-/// Makes whatever `deployment` needs in the frame's directories.
-pub(super) fn all(
-    frame: &Frame,
+/// Makes whatever `deployment` needs in the directories of `context`.
+pub(crate) fn all(
+    context: &ClusterContext,
     deployment: &Deployment,
     image: &Image,
     supervisor: &mut Supervisor,
 ) -> Result<(), Error> {
-    let layout = &frame.layout;
+    let layout = &context.layout;
     check_memory(deployment)?;
     ssh(layout, deployment)?;
     let token = hex(&random(TOKEN_BYTES)?);
     private_file(&layout.token_file(), format!("{token}\n").as_bytes())?;
-    for (number, share) in frame.shares.iter().enumerate() {
+    for (number, share) in context.shares.iter().enumerate() {
         if let Root::Snapshot(dir) = &share.root {
             say_snapshot(share, dir);
             let mut command = command("mkfs.erofs");
@@ -84,12 +83,12 @@ pub(super) fn all(
         }
     }
     for vm in &deployment.vms {
-        settings(frame, vm, image, &token)?;
+        settings(context, vm, image)?;
         if vm.role == Role::Controller {
             state_disk(layout, &vm.name)?;
         }
     }
-    discovery(frame, deployment)
+    discovery(context, deployment)
 }
 
 fn say_snapshot(share: &Share, dir: &Path) {
@@ -97,8 +96,8 @@ fn say_snapshot(share: &Share, dir: &Path) {
 }
 
 /// What one VM reads at its boot; again before each boot, as the image may be another one.
-pub(super) fn settings(frame: &Frame, vm: &Vm, image: &Image, token: &str) -> Result<(), Error> {
-    let layout = &frame.layout;
+pub(crate) fn settings(context: &ClusterContext, vm: &Vm, image: &Image) -> Result<(), Error> {
+    let layout = &context.layout;
     let dir = layout.settings(&vm.name);
     fs::create_dir_all(&dir).map_err(Error::write(&dir))?;
     for key in setting_keys(vm) {
@@ -108,11 +107,11 @@ pub(super) fn settings(frame: &Frame, vm: &Vm, image: &Image, token: &str) -> Re
             "authorized_keys" => read(&layout.ssh_key().with_extension("pub"))?,
             "host_key" => read(&layout.host_key(&vm.name))?,
             "image" => image.digest.clone().into_bytes(),
-            "args" => lines(frame.guest_args(vm)),
-            "datasets" => lines(frame.shares_of(vm).map(|(number, share)| {
+            "args" => lines(context.guest_args(vm)),
+            "datasets" => lines(context.shares_of(vm).map(|(number, share)| {
                 format!("{} {} {}", share.name, share.kind(), Share::id(number))
             })),
-            "client_token" => token.into(),
+            "client_token" => read(&layout.token_file())?.trim_ascii_end().to_owned(),
             "memlock_kib" => vm.memlock_kib.unwrap_or_default().to_string().into_bytes(),
             other => unreachable!("{other} is no key"),
         };
@@ -217,12 +216,12 @@ fn state_disk(layout: &Layout, name: &str) -> Result<(), Error> {
 }
 
 /// What `hashctl` finds in the runtime directory, and how a worker VM reaches the controller's.
-fn discovery(frame: &Frame, deployment: &Deployment) -> Result<(), Error> {
-    let layout = &frame.layout;
+fn discovery(context: &ClusterContext, deployment: &Deployment) -> Result<(), Error> {
+    let layout = &context.layout;
     let controller = &deployment.vms[0].name;
     let datasets = layout.datasets();
     private_dir(&datasets)?;
-    for share in &frame.shares {
+    for share in &context.shares {
         let path = datasets.join(&share.name);
         match &share.root {
             Root::Directory(dir) | Root::Snapshot(dir) => link(dir, &path)?,
@@ -335,7 +334,7 @@ pub(super) fn long(
         name: name.clone(),
         announces_ready: false,
     };
-    let started = supervisor.start(program, Restart::Never);
+    let started = supervisor.start(program);
     let id = started.map_err(Error::step(format!("run {name}")))?;
     let mut deadline = limit.map(|limit| Instant::now() + limit);
     let mut interrupted = None;
@@ -352,15 +351,14 @@ pub(super) fn long(
                 supervisor.signal(id, Signal::SIGKILL);
                 deadline = None;
             }
-            Event::Exited { .. } | Event::NotStarted { .. } | Event::Ready(_) | Event::Readable => {
-            }
+            Event::Exited { .. } | Event::Ready | Event::Readable => {}
         }
     }
 }
 
 /// Removes everything of [`all`] from the run directory, and the sockets and pidfiles of the VMs;
 /// images that a dead cluster kept elsewhere, unless somebody has them.
-pub(super) fn clean(layout: &Layout) -> io::Result<()> {
+pub(crate) fn clean(layout: &Layout) -> io::Result<()> {
     if let Ok(images) = fs::read_link(layout.images_link())
         && let Some(lock) = Layout::lock_of_images(&images)
         && File::open(lock).is_ok_and(|lock| lock.try_lock().is_ok())
@@ -371,10 +369,10 @@ pub(super) fn clean(layout: &Layout) -> io::Result<()> {
 }
 
 /// An error if the run directory holds what would be taken for ours, and is somebody's.
-pub(super) fn check_unused(layout: &Layout) -> Result<(), Error> {
+pub(crate) fn check_unused(layout: &Layout) -> Result<(), Error> {
     let left = layout.left().map_err(Error::step("look into the run directory"))?;
     left.first().map_or(Ok(()), |path| {
-        let text = format!("{} is none of a cluster's; name another --run-dir", path.display());
+        let text = format!("{} is not a cluster's file; name another --runtime-dir", path.display());
         Err(Error::Refused(text))
     })
 }
@@ -391,9 +389,9 @@ fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes images that none of the machines boots from any more.
-pub(super) fn drop_images(layout: &Layout, machines: &[Machine]) {
-    let used = |path: &Path| machines.iter().any(|machine| machine.image.dir == path);
+/// Removes images other than those that are `used`.
+pub(crate) fn drop_images(layout: &Layout, used: &[&Image]) {
+    let used = |path: &Path| used.iter().any(|image| image.dir == path);
     for entry in fs::read_dir(layout.images()).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() && !used(&path) {
@@ -404,7 +402,7 @@ pub(super) fn drop_images(layout: &Layout, machines: &[Machine]) {
 }
 
 /// Removes the sockets and the pidfile that a VM's processes left.
-pub(super) fn clean_vm(layout: &Layout, name: &str) -> io::Result<()> {
+pub(crate) fn clean_vm(layout: &Layout, name: &str) -> io::Result<()> {
     let mut suffixes: Vec<String> = ["vhost", "vsock", "qmp", "pid"].map(str::to_owned).into();
     suffixes.extend((0..ipc_proto::limits::DATASETS_MAX).map(Share::id));
     suffixes.extend((0..ipc_proto::limits::DATASETS_MAX).map(|n| format!("{}.pid", Share::id(n))));

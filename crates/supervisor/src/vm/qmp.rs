@@ -16,7 +16,7 @@ const LINES_MAX: usize = 64;
 ///
 /// # Errors
 /// As connect(2); `TimedOut` or `InvalidData` if QEMU does not answer, or answers with an error.
-pub(super) fn power_down(socket: &Path) -> io::Result<()> {
+pub(crate) fn power_down(socket: &Path) -> io::Result<()> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;

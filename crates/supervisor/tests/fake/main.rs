@@ -13,7 +13,7 @@
 //!
 //! - `NAME:die` writes to stderr and exits with 1 at once;
 //! - `NAME:deaf` goes on after a signal;
-//! - `NAME:mute` never says that it is ready.
+//! - `NAME:mute` never listens nor says that it is ready.
 //!
 //! The controller counts who connects to `worker.sock` as ready workers.
 
@@ -32,6 +32,7 @@ use std::path::PathBuf;
 use std::process::exit;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 
 fn main() {
     let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
@@ -58,7 +59,8 @@ fn main() {
         exit(1);
     }
     match program {
-        "hashcluster-controller" => serve(&args, is_told(&name, "mute")),
+        "hashcluster-controller" if is_told(&name, "mute") => {}
+        "hashcluster-controller" => serve(&args),
         "hashcluster-worker" => drop(thread::spawn(|| join(&env::args().collect::<Vec<_>>()))),
         _ => {
             let dir = env::var("HASHCLUSTER_RUNTIME_DIR").unwrap_or_default();
@@ -97,7 +99,7 @@ fn join(args: &[String]) {
 
 type Ready = Arc<(Mutex<u32>, Condvar)>;
 
-fn serve(args: &[String], is_mute: bool) {
+fn serve(args: &[String]) {
     let [clients, workers] = [endpoint::CLIENT_SOCKET, endpoint::WORKER_SOCKET].map(|name| {
         let path = socket(args, name);
         let _ = std::fs::remove_file(&path);
@@ -120,11 +122,9 @@ fn serve(args: &[String], is_mute: bool) {
         }
     });
     let ready_fd = option(args, "--ready-fd").unwrap().parse().unwrap();
-    if !is_mute {
-        // SAFETY: the supervisor opened it for us, and nothing else uses it.
-        let ready_fd = unsafe { OwnedFd::from_raw_fd(ready_fd) };
-        std::fs::File::from(ready_fd).write_all(b"ready\n").unwrap();
-    }
+    // SAFETY: the supervisor opened it for us, and nothing else uses it.
+    let ready_fd = unsafe { OwnedFd::from_raw_fd(ready_fd) };
+    std::fs::File::from(ready_fd).write_all(b"ready\n").unwrap();
 }
 
 fn answer(mut client: UnixStream, ready: &Ready) {
@@ -139,15 +139,17 @@ fn answer(mut client: UnixStream, ready: &Ready) {
     send(&mut client, &HelloReply::Welcome(welcome));
     while let Some(request) = receive(&client, &mut inbox) {
         let reply = match request {
-            ClientRequest::WaitReady { workers: wanted, .. } => {
+            ClientRequest::WaitReady { workers: wanted, timeout_ms } => {
                 let joined = ready.0.lock().unwrap();
-                let joined = ready.1.wait_while(joined, |joined| *joined < wanted).unwrap();
-                ClientReply::Ready { workers: *joined, enough: true }
+                let limit = Duration::from_millis(timeout_ms.into());
+                let waited = ready.1.wait_timeout_while(joined, limit, |joined| *joined < wanted);
+                let (joined, waited) = waited.unwrap();
+                ClientReply::Ready { workers: *joined, enough: !waited.timed_out() }
             }
             ClientRequest::Status => {
-                let worker = WorkerStatus { name: "w1".into(), ..WorkerStatus::default() };
+                let worker = |n| WorkerStatus { name: format!("w{n}"), ..WorkerStatus::default() };
                 let pid = std::process::id();
-                let workers = vec![worker];
+                let workers = (1..=*ready.0.lock().unwrap()).map(worker).collect();
                 ClientReply::Status(Box::new(Status { pid, workers, ..Status::default() }))
             }
             ClientRequest::Open { .. }

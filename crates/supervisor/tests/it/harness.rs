@@ -80,10 +80,11 @@ impl Bench {
         self.path("run")
     }
 
-    /// `hashcluster-vm local ARGS…`, in a process group of its own.
+    /// `hashcluster-vm ARGS…`, or `local` before `up` and `run`, in a process group of its own.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BIN);
-        command.arg("local").args(args).process_group(0);
+        command.args(["up", "run"].contains(&args[0]).then_some("local"));
+        command.args(args).process_group(0);
         command.env_remove("HASHCLUSTER_RUNTIME_DIR");
         command.env("FAKE_TEST", &self.dir).env("FAKE", &self.told);
         command.env("XDG_RUNTIME_DIR", &self.dir).current_dir(&self.dir);
@@ -106,7 +107,7 @@ impl Bench {
 
     /// `local up` with `workers` and `more` options, until it says that all are ready.
     pub(crate) fn up(&self, workers: &str, more: &[&str]) -> Started {
-        let mut args = vec!["up", "--run-dir", "run", "--bin-dir", "bin", "--workers", workers];
+        let mut args = vec!["up", "--runtime-dir", "run", "--bin-dir", "bin", "--workers", workers];
         args.extend(more);
         let mut started = self.start(&args);
         started.wait_for("are ready in");

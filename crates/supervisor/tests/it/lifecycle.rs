@@ -47,14 +47,16 @@ fn a_stopped_cluster_leaves_no_socket_and_no_pidfile() {
 fn a_second_start_says_that_it_runs_already_and_harms_nothing() {
     let mut bench = Bench::new("second", "");
     let up = bench.up("1", &[]);
-    let second = bench.finish(&["up", "--run-dir", "run", "--bin-dir", "bin"]);
+    let second = bench.finish(&["up", "--runtime-dir", "run", "--bin-dir", "bin"]);
     assert!(second.status.success());
     let pid = up.child.id();
     let says = format!("already runs in run (pid {pid})");
     assert!(second.stderr.contains(&says), "{}", second.stderr);
-    let status = bench.finish(&["status", "--run-dir", "run"]);
+    let status = bench.finish(&["status", "--runtime-dir", "run"]);
     assert!(status.status.success());
-    assert!(status.stdout.contains("workers: 1 w1"), "{}", status.stdout);
+    let rows: Vec<&str> = status.stdout.lines().collect();
+    assert!(rows[1].starts_with("controller  controller  healthy "), "{}", status.stdout);
+    assert!(rows[2].starts_with("w1          worker      healthy "), "{}", status.stdout);
     up.signal(Signal::SIGTERM);
     assert!(up.end().status.success());
     let events = bench.events_until("controller leaves");
@@ -65,15 +67,16 @@ fn a_second_start_says_that_it_runs_already_and_harms_nothing() {
 fn stop_ends_the_cluster_and_then_finds_nothing() {
     let bench = Bench::new("stop", "");
     let up = bench.up("2", &[]);
-    let stop = bench.finish(&["stop", "--run-dir", "run"]);
+    let stop = bench.finish(&["stop", "--runtime-dir", "run"]);
     assert!(stop.status.success());
     assert!(stop.stderr.contains("stopped workers and controller"), "{}", stop.stderr);
     assert!(up.end().status.success());
-    let again = bench.finish(&["stop", "--run-dir", "run"]);
+    let again = bench.finish(&["stop", "--runtime-dir", "run"]);
     assert!(again.status.success());
     assert!(again.stderr.contains("nothing runs in run"), "{}", again.stderr);
-    let status = bench.finish(&["status", "--run-dir", "run"]);
-    assert_eq!((status.status.code(), &*status.stdout), (Some(3), "not running in run\n"));
+    let status = bench.finish(&["status", "--runtime-dir", "run"]);
+    assert_eq!((status.status.code(), &*status.stdout), (Some(3), ""));
+    assert!(status.stderr.contains("no cluster runs in run"), "{}", status.stderr);
 }
 
 #[test]
@@ -82,12 +85,12 @@ fn a_killed_worker_is_started_again_and_told_of_once() {
     let mut up = bench.up("1", &[]);
     let first = bench.pid_of("w1");
     kill(Signal::SIGKILL, first);
-    let told = up.wait_for("worker w1");
+    let told = up.wait_for("w1 failed");
     assert!(told.contains(&format!("(pid {first}) was killed by SIGKILL")), "{told}");
     assert_ne!(bench.pid_of("w1"), first);
     up.signal(Signal::SIGTERM);
     let ended = up.end();
-    assert_eq!(ended.stderr.matches("worker w1").count(), 0, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("w1 failed").count(), 0, "{}", ended.stderr);
 }
 
 #[test]
@@ -96,7 +99,7 @@ fn a_killed_controller_is_started_again() {
     let mut up = bench.up("1", &[]);
     let first = bench.pid_of("controller");
     kill(Signal::SIGKILL, first);
-    up.wait_for("controller (pid");
+    up.wait_for("controller failed: its process (pid");
     assert_ne!(bench.pid_of("controller"), first);
     up.signal(Signal::SIGTERM);
     assert!(up.end().status.success());
@@ -109,8 +112,8 @@ fn a_worker_that_does_not_stop_is_killed_and_named() {
     up.signal(Signal::SIGTERM);
     let ended = up.end();
     assert!(ended.status.success());
-    let says = "the worker w2 did not stop when asked to, and was killed";
-    assert_eq!(ended.stderr.matches("was killed").count(), 1, "{}", ended.stderr);
+    let says = "w2 did not stop in time and is killed";
+    assert_eq!(ended.stderr.matches("is killed").count(), 1, "{}", ended.stderr);
     assert!(ended.stderr.contains(says), "{}", ended.stderr);
     bench.wait_for("w2 gone");
     bench.wait_for("controller gone");
@@ -123,7 +126,7 @@ fn a_second_signal_does_not_wait_for_the_limit() {
     up.signal(Signal::SIGINT);
     bench.wait_for("w1 SIGTERM");
     up.signal(Signal::SIGINT);
-    assert!(up.end().stderr.contains("worker w1 did not stop"));
+    assert!(up.end().stderr.contains("w1 did not stop"));
 }
 
 #[test]
@@ -146,7 +149,7 @@ fn run_gives_the_commands_status_and_removes_its_directory() {
     let script = "ls $HASHCLUSTER_RUNTIME_DIR; echo oops >&2; exit 42";
     let ended = bench.finish(&[&RUN[..], &["--", "sh", "-c", script]].concat());
     assert_eq!(ended.status.code(), Some(42));
-    assert_eq!(ended.stdout, "client.sock\nlock\nlog\nsupervisor.pid\nworker.sock\n");
+    assert_eq!(ended.stdout, "client.sock\ncontrol.sock\nlock\nlog\nsupervisor.pid\nworker.sock\n");
     assert_eq!(ended.stderr, "oops", "a run has nothing to say of itself");
     bench.wait_for("controller gone");
     let left = fs::read_dir(bench.path("")).unwrap().map(|entry| entry.unwrap().file_name());
@@ -187,7 +190,9 @@ fn ctrl_c_reaches_the_command_and_none_of_the_cluster() {
     let group = Pid::from_raw(run.child.id().try_into().unwrap());
     killpg(group, Signal::SIGINT).unwrap();
     assert_eq!(run.end().status.code(), Some(7));
-    let events = bench.events_until("controller leaves");
+    let mut events = bench.events_until("command leaves");
+    bench.wait_for("w1 gone");
+    events.extend(bench.events_until("controller gone"));
     let hit: Vec<_> = events.iter().filter(|event| event.ends_with("SIGINT")).collect();
     assert!(hit.iter().all(|event| event.starts_with("command")), "{events:#?}");
 }
@@ -207,4 +212,18 @@ fn two_runs_at_once_do_not_meet() {
     let (first, second) = (first.end(), second.end());
     assert!(first.status.success() && second.status.success());
     assert_ne!(first.stdout, second.stdout);
+}
+
+#[test]
+fn a_command_that_waits_for_workers_itself_runs_before_they_are_ready() {
+    let mut bench = Bench::new("early", "w1:die w2:die");
+    let line = [&RUN[..], &["--wait-for", "controller", "--", "bin/command"]].concat();
+    let run = bench.start(&line);
+    bench.wait_for("command start");
+    // It is told to end when workers will never come, and the reason is that of a start.
+    bench.wait_for("command SIGTERM");
+    let ended = run.end();
+    assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains(": told to die"), "{}", ended.stderr);
+    bench.wait_for("controller gone");
 }

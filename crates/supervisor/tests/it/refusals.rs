@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::time::Instant;
 
-const UP: [&str; 7] = ["up", "--run-dir", "run", "--bin-dir", "bin", "--workers", "1"];
+const UP: [&str; 7] = ["up", "--runtime-dir", "run", "--bin-dir", "bin", "--workers", "1"];
 
 #[track_caller]
 fn check(ended: &Ended, status: i32, parts: &[&str]) {
@@ -41,28 +41,28 @@ fn a_directory_of_somebody_else_is_refused() {
     } else {
         ("/etc".into(), "belongs to uid 0")
     };
-    check(&bench.finish(&["up", "--run-dir", dir.to_str().unwrap()]), 3, &[owner]);
+    check(&bench.finish(&["up", "--runtime-dir", dir.to_str().unwrap()]), 3, &[owner]);
 }
 
 #[test]
 fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
     let bench = Bench::new("long", "");
     let name = "x".repeat(100);
-    check(&bench.finish(&["up", "--run-dir", &name]), 3, &["socket path of", "at most 107"]);
+    check(&bench.finish(&["up", "--runtime-dir", &name]), 3, &["socket path of", "at most 107"]);
     assert!(!bench.path(&name).exists());
 }
 
 #[test]
 fn a_missing_program_is_named_with_how_to_build_it() {
     let bench = Bench::new("missing", "");
-    let ended = bench.finish(&["up", "--run-dir", "run", "--bin-dir", "nowhere"]);
+    let ended = bench.finish(&["up", "--runtime-dir", "run", "--bin-dir", "nowhere"]);
     check(&ended, 3, &["nowhere/hashcluster-controller", "cargo xtask build"]);
 }
 
 #[test]
 fn a_controller_that_dies_at_its_start_shows_its_last_words() {
     let bench = Bench::new("badstart", "controller:die");
-    let parts = ["controller exited with status 1", "it wrote:", "    controller: told to die"];
+    let parts = ["controller failed: its process (pid", "exited with status 1; it wrote:", "    controller: told to die"];
     check(&bench.finish(&UP), 3, &parts);
     assert!(!bench.run_dir().join("supervisor.pid").exists());
 }
@@ -71,8 +71,8 @@ fn a_controller_that_dies_at_its_start_shows_its_last_words() {
 fn a_worker_that_keeps_dying_at_its_start_ends_the_start() {
     let bench = Bench::new("badworker", "w1:die");
     let ended = bench.finish(&UP);
-    check(&ended, 3, &["worker w1 exited with status 1 before", "    w1: told to die"]);
-    assert_eq!(ended.stderr.matches("starting it again").count(), 2, "{}", ended.stderr);
+    check(&ended, 3, &["exited with status 1; it wrote:", "    w1: told to die"]);
+    assert_eq!(ended.stderr.matches("it starts again in").count(), 2, "{}", ended.stderr);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_command_that_does_not_exist_stops_the_cluster_at_once() {
 fn run_does_not_take_over_a_directory_in_use() {
     let bench = Bench::new("occupied", "");
     let up = bench.up("1", &[]);
-    let line = ["run", "--run-dir", "run", "--bin-dir", "bin", "--", "true"];
+    let line = ["run", "--runtime-dir", "run", "--bin-dir", "bin", "--", "true"];
     check(&bench.finish(&line), 1, &["a cluster already runs in run (pid"]);
     up.signal(Signal::SIGTERM);
     assert!(up.end().status.success());

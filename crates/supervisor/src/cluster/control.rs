@@ -3,16 +3,25 @@
 //! directory is closed to others.
 
 use super::error::Error;
+use super::context::Context;
 use super::fleet::Fleet;
-use super::image::Image;
-use super::prepare;
+use super::machine::Phase;
 use super::table::{state, table};
 use crate::deployment::Role;
-use crate::say::say;
-use crate::{pidfile, run_dir};
+use crate::run_dir::{self, RunDir, RunDirError};
+use crate::say::{indented, say};
+use crate::supervise::{log, sys};
+use crate::vm::{self, Image, Layout};
+use crate::pidfile;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use std::fs;
 use std::io::{self, BufRead, BufReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +37,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Commands that wait at most.
 const QUEUE_MAX: usize = 16;
+
+/// How long a stop may take: more than the default limits of its steps add up to.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a supervisor that has just started may take until it listens.
 const LISTEN_LIMIT: Duration = Duration::from_secs(5);
@@ -115,7 +127,7 @@ impl Request {
         let _ = self.stream.write_all(format!("{text}\n").as_bytes());
     }
 
-    /// Acts on one VM after the other, if all that are named exist.
+    /// Acts on one member after the other, if all that are named exist.
     fn each(
         &mut self,
         fleet: &mut Fleet,
@@ -127,7 +139,7 @@ impl Request {
         for i in found {
             act(fleet, i)?;
             let machine = &fleet.machines[i];
-            self.tell(&format!("{}: {}", machine.vm.name, state(machine)));
+            self.tell(&format!("{}: {}", machine.member.name, state(machine)));
         }
         Ok(())
     }
@@ -136,9 +148,11 @@ impl Request {
     /// not become healthy with it takes the fleet back to what it ran before.
     fn deploy(&mut self, fleet: &mut Fleet, dir: &Path) -> Result<(), Error> {
         let fresh = Image::open(dir)?;
-        let copied = fresh.copy_to(&fleet.frame.layout.image(&fresh.digest));
+        let layout = fleet.context.layout().clone();
+        let copied = fresh.copy_to(&layout.image(&fresh.digest));
         let result = copied.and_then(|fresh| self.renew_all(fleet, &fresh));
-        prepare::drop_images(&fleet.frame.layout, &fleet.machines);
+        let used: Vec<&Image> = fleet.machines.iter().filter_map(|m| m.image.as_ref()).collect();
+        vm::drop_images(&layout, &used);
         result
     }
 
@@ -146,8 +160,10 @@ impl Request {
         let order: Vec<usize> = (1..fleet.machines.len()).chain([0]).collect();
         let mut done: Vec<(usize, Image)> = Vec::new();
         for i in order {
-            let name = fleet.machines[i].vm.name.clone();
-            let old = fleet.machines[i].image.clone();
+            let name = fleet.machines[i].member.name.clone();
+            let Some(old) = fleet.machines[i].image.clone() else {
+                return Err(Error::Refused("a cluster without VMs has no images".to_owned()));
+            };
             if old.digest == fresh.digest {
                 self.tell(&format!("{name}: has {} already", fresh.digest));
                 continue;
@@ -172,7 +188,7 @@ impl Request {
     fn take_back(&mut self, fleet: &mut Fleet, done: Vec<(usize, Image)>) -> Result<(), Error> {
         let mut first = None;
         for (i, old) in done.into_iter().rev() {
-            let name = fleet.machines[i].vm.name.clone();
+            let name = fleet.machines[i].member.name.clone();
             match renew(fleet, i, &old) {
                 Ok(()) => self.tell(&format!("{name}: back to {}", old.digest)),
                 Err(error @ Error::Interrupted(_)) => return Err(error),
@@ -187,9 +203,12 @@ impl Request {
 }
 
 fn renew(fleet: &mut Fleet, i: usize, image: &Image) -> Result<(), Error> {
-    fleet.set_image(i, image)?;
+    if let Context::Vms(context, vms) = &fleet.context {
+        vm::settings(context, &vms[i], image)?;
+    }
+    fleet.machines[i].image = Some(image.clone());
     // One that was stopped stays so, and starts from the new image later.
-    if fleet.machines[i].phase == super::machine::Phase::Down {
+    if fleet.machines[i].phase == Phase::Down {
         return Ok(());
     }
     fleet.stop(&[i])?;
@@ -197,21 +216,103 @@ fn renew(fleet: &mut Fleet, i: usize, image: &Image) -> Result<(), Error> {
 }
 
 fn start(fleet: &mut Fleet, i: usize) -> Result<(), Error> {
-    let deadline = Instant::now() + fleet.deployment.startup_timeout;
+    let deadline = Instant::now() + fleet.limits.startup_timeout;
     fleet.machines[i].deaths = 0;
-    if fleet.machines[i].phase == super::machine::Phase::Down {
+    if fleet.machines[i].phase == Phase::Down {
         fleet.begin(i);
     }
     fleet.await_healthy(&[i], deadline)?;
-    match fleet.machines[i].vm.role {
+    match fleet.machines[i].member.role {
         Role::Controller => fleet.await_reconnected(deadline),
         Role::Worker => Ok(()),
     }
 }
 
-/// Sends a command to the supervisor whose socket is at `path`, and prints what it answers.
-pub(super) fn send(path: &Path, run_dir: &Path, command: &str) -> Result<(), Error> {
-    let mut stream = connect(path, run_dir)?;
+/// Sends a command about members to the supervisor.
+pub(crate) fn command(
+    asked: Option<&Path>,
+    word: &str,
+    names: &[String],
+) -> Result<ExitCode, Error> {
+    let line = [&[word.to_owned()], names].concat().join(" ");
+    send(&run_dir::or_default(asked), &line).map(|()| ExitCode::SUCCESS)
+}
+
+/// Has an image put into the VMs.
+pub(crate) fn deploy(asked: Option<&Path>, image: &Path) -> Result<ExitCode, Error> {
+    let image = std::path::absolute(image).unwrap_or_else(|_| image.to_owned());
+    match image.to_str().filter(|text| !text.contains('\n')) {
+        Some(image) => command(asked, "deploy", &[image.to_owned()]),
+        None => Err(Error::Refused(format!(
+            "{} is no path for an image: it has to be one line of UTF-8",
+            image.display()
+        ))),
+    }
+}
+
+/// Asks the supervisor to stop everything and waits until it has; removes what one left that had no
+/// time for it.
+pub(crate) fn stop(asked: Option<&Path>) -> Result<ExitCode, Error> {
+    let path = run_dir::or_default(asked);
+    let found = pidfile::find(&run_dir::pidfile_of(&path));
+    let Some(supervisor) = found.map_err(Error::step("look for the supervisor"))? else {
+        say(format_args!("nothing runs in {}", path.display()));
+        return sweep(&path).map(|()| ExitCode::SUCCESS);
+    };
+    let log = Layout::new(&path, None).log("supervisor");
+    let log_start = fs::metadata(&log).map_or(0, |metadata| metadata.len());
+    match sys::pidfd_signal(supervisor.pidfd.as_fd(), Signal::SIGTERM) {
+        // It ended since we looked.
+        Err(error) if error.raw_os_error() != Some(Errno::ESRCH as i32) => {
+            return Err(Error::step("signal the supervisor")(error));
+        }
+        _ => {}
+    }
+    let pid = supervisor.pid;
+    if !has_ended_by(&supervisor, Instant::now() + STOP_LIMIT)? {
+        return Err(Error::NotStopped { pid, limit: STOP_LIMIT });
+    }
+    // What had to be killed, for example, if it is not said elsewhere.
+    let said = log::tail(&log, log_start);
+    if !said.is_empty() {
+        indented(said);
+    }
+    say(format_args!("stopped workers and controller in {} (pid {pid})", path.display()));
+    sweep(&path).map(|()| ExitCode::SUCCESS)
+}
+
+fn has_ended_by(supervisor: &pidfile::Supervisor, deadline: Instant) -> Result<bool, Error> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut polled = [PollFd::new(supervisor.pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, timeout) {
+            Ok(ended) => return Ok(ended > 0),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(Error::step("wait for the supervisor")(error.into())),
+        }
+    }
+}
+
+/// Removes what a supervisor that had no time for it left in its run directory.
+fn sweep(path: &Path) -> Result<(), Error> {
+    // Whoever goes in good order removes the pidfile last.
+    if !run_dir::pidfile_of(path).exists() {
+        return Ok(());
+    }
+    let run_dir = match RunDir::claim(path) {
+        // The next cluster has it already.
+        Err(RunDirError::Busy) => return Ok(()),
+        claimed => claimed?,
+    };
+    let cleaned = vm::clean(&Layout::new(run_dir.path(), None));
+    run_dir.release()?;
+    cleaned.map_err(Error::step("remove the cluster's files"))
+}
+
+/// Sends a command to the supervisor of `run_dir`, and prints what it answers.
+pub(super) fn send(run_dir: &Path, command: &str) -> Result<(), Error> {
+    let mut stream = connect(&Layout::new(run_dir, None).control_socket(), run_dir)?;
     let asked = stream
         .set_read_timeout(Some(ANSWER_LIMIT))
         .and_then(|()| stream.write_all(format!("{command}\n").as_bytes()));

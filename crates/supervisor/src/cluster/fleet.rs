@@ -1,35 +1,30 @@
-//! The VMs of a cluster while they run: one event at a time, everything decided here and nothing
+//! The members of a cluster while they run: one event at a time, everything decided here and nothing
 //! waited for without a deadline.
 //!
-//! A VM whose process ends, or that stays unhealthy, is started again after a pause that grows; its
-//! leases have gone to others by then. Before the cluster is ready, three ends of one VM give up.
+//! A member whose process ends, or that stays unhealthy, is started again after a pause that grows;
+//! its leases have gone to others by then. Before the cluster is ready, three ends of one member give
+//! up.
 
 mod console;
 
+use super::context::Context;
 use super::control::{Request, Requests};
 use super::error::Error;
-use super::image::Image;
 use super::machine::{Machine, Phase};
-use super::plan::Frame;
-use super::prepare;
-use super::qmp;
 use super::watch::Watch;
-use crate::deployment::{Deployment, Role, Strategy};
+use crate::deployment::{Member, Strategy};
 use crate::say::{indented, say};
 use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log};
+use crate::vm::Image;
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
-use std::fs;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// How long the daemons of a VM may take until they listen.
 const DAEMONS_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a guest may take to power off.
-pub(super) const STOP_LIMIT: Duration = Duration::from_secs(15);
-
-/// Ends of one VM before its cluster was ready that are not forgiven.
+/// Ends of one member before its cluster was ready that are not forgiven.
 const START_DEATHS_MAX: u32 = 3;
 
 /// How often phases are looked at while something is on its way.
@@ -38,50 +33,58 @@ const TICK: Duration = Duration::from_millis(20);
 /// How often they are otherwise.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
-const PAUSE_FIRST: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// A VM that was well for so long starts over with the first pause.
-const GOOD_LIFE: Duration = Duration::from_secs(60);
-
-/// A VM that is not healthy so long after its boot, or after a third of the time for a start if that
-/// is more, is booted again: its wire may never answer, if it was dialled at a bad moment.
+/// A member that is not healthy this long after its boot is booted again, as its wire may never answer
+/// if it was dialled at a bad moment. Where a third of the time for a start is longer, that counts.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
 
+/// How a cluster starts and stops.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) strategy: Strategy,
+    /// Whether a start waits for the workers, too.
+    pub(super) wait_for_workers: bool,
+    /// How long the whole start may take.
+    pub(super) startup_timeout: Duration,
+    /// How long a member may take to stop before it is killed.
+    pub(super) stop_limit: Duration,
+}
+
 pub(super) struct Fleet {
-    pub(super) frame: Frame,
-    pub(super) deployment: Deployment,
+    pub(super) context: Context,
+    pub(super) limits: Limits,
     pub(super) machines: Vec<Machine>,
     pub(super) supervisor: Supervisor,
     watch: Watch,
     requests: Requests,
     /// Commands that wait for their turn: one is served at a time.
     waiting: VecDeque<Request>,
-    /// Programs that belong to no VM and have ended.
+    /// Programs that belong to no member and have ended.
     ended: Vec<(ProgramId, ExitStatus)>,
     /// Asks for the end of the cluster, or of what runs with it: whatever else is waited for is
     /// given up.
     signal: Option<Caught>,
     pub(super) is_ready: bool,
     is_ending: bool,
+    deadline: Instant,
     consoles_checked: Instant,
 }
 
 impl Fleet {
     pub(super) fn new(
-        frame: Frame,
-        deployment: Deployment,
-        image: &Image,
+        context: Context,
+        limits: Limits,
+        members: Vec<Member>,
+        image: Option<&Image>,
         supervisor: Supervisor,
         watch: Watch,
         requests: Requests,
     ) -> Self {
-        let machines =
-            deployment.vms.iter().map(|vm| Machine::new(vm.clone(), image.clone())).collect();
+        let machine = |member| Machine::new(member, image.cloned());
+        let now = Instant::now();
         Self {
-            frame,
-            deployment,
-            machines,
+            context,
+            limits,
+            machines: members.into_iter().map(machine).collect(),
             supervisor,
             watch,
             requests,
@@ -90,29 +93,40 @@ impl Fleet {
             signal: None,
             is_ready: false,
             is_ending: false,
-            consoles_checked: Instant::now(),
+            deadline: now + limits.startup_timeout,
+            consoles_checked: now,
         }
     }
 
-    /// Boots the controller, then the workers, and waits until they are healthy.
+    /// Starts the controller, then the workers, and waits until they are healthy.
     pub(super) fn start(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + self.deployment.startup_timeout;
-        let mut wait = vec![vec![0]];
+        let mut groups = vec![vec![0]];
         let workers = 1..self.machines.len();
-        match self.deployment.strategy {
-            Strategy::Parallel => wait.push(workers.collect()),
-            Strategy::Sequential => wait.extend(workers.map(|i| vec![i])),
+        match self.limits.strategy {
+            Strategy::Parallel => groups.push(workers.collect()),
+            Strategy::Sequential => groups.extend(workers.map(|i| vec![i])),
         }
-        for group in wait {
+        for group in groups {
             for &i in &group {
-                say(format_args!("{}: booting", self.machines[i].vm.name));
+                if let Context::Vms(..) = self.context {
+                    say(format_args!("{}: booting", self.machines[i].member.name));
+                }
                 self.begin(i);
             }
-            if self.deployment.wait_for_healthy || group == [0] {
-                self.await_healthy(&group, deadline)?;
+            if self.limits.wait_for_workers || group == [0] {
+                self.await_healthy(&group, self.deadline)?;
             }
         }
-        self.is_ready = true;
+        self.is_ready = self.limits.wait_for_workers;
+        Ok(())
+    }
+
+    /// Goes on with a start that did not wait for its workers.
+    pub(super) fn check_start(&mut self) -> Result<(), Error> {
+        if !self.is_ready {
+            let workers: Vec<usize> = (1..self.machines.len()).collect();
+            self.is_ready = self.are_healthy(&workers, self.deadline)?;
+        }
         Ok(())
     }
 
@@ -122,29 +136,31 @@ impl Fleet {
         group: &[usize],
         deadline: Instant,
     ) -> Result<(), Error> {
-        loop {
-            let late = group.iter().copied().find(|&i| self.machines[i].phase != Phase::Healthy);
-            let Some(late) = late else { return Ok(()) };
-            // Without a controller no worker becomes healthy.
-            let controller = (!self.is_ready).then_some(0);
-            let mut needed = controller.into_iter().chain(group.iter().copied());
-            if let Some(dead) = needed.find(|&i| self.machines[i].deaths >= START_DEATHS_MAX) {
-                return Err(self.died(dead));
-            }
-            if Instant::now() >= deadline {
-                return Err(self.late(late));
-            }
+        while !self.are_healthy(group, deadline)? {
             self.next(Some(deadline))?;
             self.go_on()?;
         }
+        Ok(())
+    }
+
+    /// Whether the machines are healthy; an error if they will not be.
+    fn are_healthy(&self, group: &[usize], deadline: Instant) -> Result<bool, Error> {
+        let late = group.iter().copied().find(|&i| self.machines[i].phase != Phase::Healthy);
+        let Some(late) = late else { return Ok(true) };
+        // Without a controller no worker becomes healthy.
+        let controller = (!self.is_ready).then_some(0);
+        let mut needed = controller.into_iter().chain(group.iter().copied());
+        if let Some(dead) = needed.find(|&i| self.machines[i].deaths >= START_DEATHS_MAX) {
+            return Err(self.died(dead));
+        }
+        if Instant::now() >= deadline { Err(self.late(late)) } else { Ok(false) }
     }
 
     /// Waits until the workers that run have found a controller again that was started anew.
     pub(super) fn await_reconnected(&mut self, deadline: Instant) -> Result<(), Error> {
         let is_away = |fleet: &Self, i: &usize| {
-            let Machine { vm, phase, .. } = &fleet.machines[*i];
-            *phase == Phase::Healthy
-                && fleet.watch.judge(&vm.name, false, &vm.health) != Some(Ok(()))
+            let Machine { member, phase, .. } = &fleet.machines[*i];
+            *phase == Phase::Healthy && fleet.watch.judge(member) != Some(Ok(()))
         };
         while let Some(away) = (1..self.machines.len()).find(|i| is_away(self, i)) {
             if Instant::now() >= deadline {
@@ -174,14 +190,14 @@ impl Fleet {
         self.waiting.pop_front()
     }
 
-    /// How a program that belongs to no VM ended, if it has.
+    /// How a program that belongs to no member ended, if it has.
     pub(super) fn take_end(&mut self, id: ProgramId) -> Option<ExitStatus> {
         let i = self.ended.iter().position(|(ended, _)| *ended == id)?;
         Some(self.ended.swap_remove(i).1)
     }
 
-    /// Stops the machines, the workers first, then the controller: asks the guests to power off,
-    /// and ends after [`STOP_LIMIT`], or a second signal, what still runs.
+    /// Stops the machines, the workers first, then the controller: asks them to end, and kills after
+    /// the limit, or a second signal, what still runs.
     pub(super) fn stop_all(&mut self) -> Result<(), Error> {
         self.is_ending = true;
         self.signal = None;
@@ -190,6 +206,18 @@ impl Fleet {
             self.stop(&group)?;
         }
         Ok(())
+    }
+
+    /// Ends a cluster that keeps nothing: no member is asked.
+    pub(super) fn kill_all(&mut self) -> Result<(), Error> {
+        self.is_ending = true;
+        for machine in &mut self.machines {
+            if machine.phase != Phase::Down {
+                let kill_at = Instant::now();
+                machine.enter(Phase::Ending { again: false, kill_at, killed: true });
+            }
+        }
+        self.stop_all()
     }
 
     /// Stops the machines of one group at the same time.
@@ -214,20 +242,19 @@ impl Fleet {
     /// Starts a machine that is down.
     pub(super) fn begin(&mut self, i: usize) {
         let machine = &mut self.machines[i];
-        let is_controller = machine.vm.role == Role::Controller;
-        self.watch.forget(&machine.vm.name, is_controller);
+        self.watch.forget(&machine.member);
         machine.failures = 0;
-        let unit = self.frame.unit(&machine.vm, i, &machine.image);
-        let cleaned = prepare::clean_vm(&self.frame.layout, &machine.vm.name);
-        let console = log::open(&self.frame.layout.console(&machine.vm.name));
-        let started = cleaned.and(console).and_then(|(_, len)| {
+        let unit = self.context.unit(i, &machine.member, machine.image.as_ref());
+        let name = &machine.member.name;
+        let cleaned = self.context.clean(name);
+        let console = self.context.console(name).map_or(Ok(0), |path| Ok(log::open(&path)?.1));
+        let started = cleaned.and(console).and_then(|len| {
             machine.console_before = std::mem::replace(&mut machine.console_start, len);
-            machine.start_daemons(&mut self.supervisor, unit)
+            machine.start_daemons(&mut self.supervisor, unit.daemons)
         });
         machine.enter(Phase::Daemons { until: Instant::now() + DAEMONS_LIMIT });
         if let Err(error) = started {
-            machine.last_end = format!("cannot be started: {error}");
-            self.fall(i);
+            self.fail(i, format!("cannot be started: {error}"));
         }
     }
 
@@ -248,14 +275,17 @@ impl Fleet {
                 self.watch.drain();
                 self.receive_requests();
             }
-            Event::Deadline | Event::Ready(_) | Event::NotStarted { .. } => {}
-            Event::Exited { id, status, .. } => {
+            Event::Deadline => {}
+            Event::Ready => self.watch.ask_now(),
+            Event::Exited { id, pid, status } => {
                 match self.machines.iter().position(|machine| machine.owns(id)) {
-                    Some(i) => self.ended(i, id, &describe(status)),
+                    Some(i) => self.ended(i, id, &format!("(pid {pid}) {}", describe(status))),
                     None => self.ended.push((id, status)),
                 }
             }
         }
+        // What the event has changed is done before whoever waits looks again.
+        self.advance_all();
         Ok(())
     }
 
@@ -278,17 +308,15 @@ impl Fleet {
             Phase::Down => {}
             Phase::Daemons { until } => {
                 if machine.daemons_listen() {
-                    let unit = self.frame.unit(&machine.vm, i, &machine.image);
-                    let started = machine.start_qemu(&mut self.supervisor, unit.qemu);
+                    let unit = self.context.unit(i, &machine.member, machine.image.as_ref());
+                    let started = machine.start_main(&mut self.supervisor, unit.main);
                     machine.enter(Phase::Booting);
                     machine.checked = now;
                     if let Err(error) = started {
-                        machine.last_end = format!("cannot be started: {error}");
-                        self.fall(i);
+                        self.fail(i, format!("cannot be started: {error}"));
                     }
                 } else if now >= until {
-                    machine.last_end = "has daemons that do not listen".to_owned();
-                    self.fall(i);
+                    self.fail(i, "has daemons that do not listen".to_owned());
                 }
             }
             Phase::Booting | Phase::Healthy => self.check(i, now),
@@ -301,20 +329,18 @@ impl Fleet {
         }
     }
 
-    /// Looks at what is known of a running VM's health.
+    /// Looks at what is known of a running member's health.
     fn check(&mut self, i: usize, now: Instant) {
-        let boot_limit = BOOT_LIMIT.max(self.deployment.startup_timeout / START_DEATHS_MAX);
-        let machine = &mut self.machines[i];
-        let is_controller = machine.vm.role == Role::Controller;
-        let health = machine.vm.health.clone();
-        let verdict = self.watch.judge(&machine.vm.name, is_controller, &health);
-        if self.machines[i].phase == Phase::Booting {
+        let boot_limit = BOOT_LIMIT.max(self.limits.startup_timeout / START_DEATHS_MAX);
+        let is_booting = self.machines[i].phase == Phase::Booting;
+        let verdict = self.watch.judge(&self.machines[i].member);
+        if is_booting {
             if verdict != Some(Ok(())) && self.keeps_failing(i, now) {
                 return;
             }
             // Its connection of before may not have been missed yet.
             let lives = now.duration_since(self.machines[i].since) + IDLE_TICK;
-            if !is_controller && self.watch.age(&self.machines[i].vm.name) > Some(lives) {
+            if self.watch.age(&self.machines[i].member) > Some(lives) {
                 return;
             }
         }
@@ -323,64 +349,62 @@ impl Fleet {
             None => {}
             Some(Ok(())) => {
                 machine.failures = 0;
-                if machine.phase == Phase::Booting {
+                if is_booting {
                     let took = now.duration_since(machine.since).as_secs_f32();
-                    say(format_args!("{}: healthy after {took:.1} s", machine.vm.name));
+                    if let Context::Vms(..) = self.context {
+                        say(format_args!("{}: healthy after {took:.1} s", machine.member.name));
+                    }
                     machine.enter(Phase::Healthy);
                 }
             }
             Some(Err(why)) => {
-                machine.why = why;
-                if machine.phase == Phase::Booting {
-                    if now.duration_since(machine.since) > boot_limit {
-                        machine.last_end = format!("is not healthy: {}", machine.why);
-                        self.fall(i);
-                    }
-                } else if now.duration_since(machine.checked) >= health.interval {
+                let is_late = if is_booting {
+                    now.duration_since(machine.since) > boot_limit
+                } else if now.duration_since(machine.checked) >= machine.member.health.interval {
                     machine.checked = now;
                     machine.failures += 1;
-                    if machine.failures > health.retries {
-                        machine.last_end = format!("is not healthy: {}", machine.why);
-                        self.fall(i);
-                    }
+                    machine.failures > machine.member.health.retries
+                } else {
+                    false
+                };
+                machine.why = why;
+                if is_late {
+                    let why = format!("is not healthy: {}", machine.why);
+                    self.fail(i, why);
                 }
             }
         }
     }
 
-    /// A process of a VM has ended.
+    /// A process of a member has ended.
     fn ended(&mut self, i: usize, id: ProgramId, how: &str) {
         let machine = &mut self.machines[i];
         if matches!(machine.phase, Phase::Ending { .. } | Phase::Down | Phase::Resting { .. }) {
             return;
         }
-        let what = self.supervisor.name(id).to_owned();
-        let tail = match machine.is_qemu(id) {
-            true => self.supervisor.tail(id) + &self.console_tail(i),
-            false => self.supervisor.tail(id),
-        };
-        self.machines[i].last_end = format!("fell: the {what} {how}");
+        let mut tail = self.supervisor.tail(id);
+        if machine.is_main(id) {
+            tail += &self.console_tail(i);
+        }
+        self.fail(i, format!("failed: {} {how}", self.supervisor.name(id)));
         if !tail.is_empty() && self.is_ready {
             indented(tail);
         }
-        self.fall(i);
     }
 
-    /// A VM is of no more use as it is: ends what is left of it, and starts it again later.
-    fn fall(&mut self, i: usize) {
+    /// A member is of no more use as it is: ends what is left of it, and starts it again later.
+    fn fail(&mut self, i: usize, why: String) {
         let machine = &mut self.machines[i];
-        machine.deaths += 1;
-        let was_good = machine.phase == Phase::Healthy && machine.since.elapsed() >= GOOD_LIFE;
-        machine.pause = match (was_good, machine.pause) {
-            (false, pause) if pause > Duration::ZERO => (2 * pause).min(PAUSE_MAX),
-            _ => PAUSE_FIRST,
-        };
-        say(format_args!("{} {}", machine.vm.name, machine.last_end));
-        let kill_at = Instant::now();
-        machine.enter(Phase::Ending { again: true, kill_at, killed: true });
+        machine.fail();
+        let (name, pause) = (&machine.member.name, machine.pause.as_secs_f32());
+        // An end that is not forgiven is the error of the start.
+        if self.is_ready || machine.deaths < START_DEATHS_MAX {
+            say(format_args!("{name} {why}; it starts again in {pause:.1} s"));
+        }
+        machine.last_end = why;
     }
 
-    /// Asks a VM to power off.
+    /// Asks a member to end.
     pub(super) fn end(&mut self, i: usize, again: bool) {
         let machine = &mut self.machines[i];
         match machine.phase {
@@ -395,11 +419,10 @@ impl Fleet {
             }
             Phase::Daemons { .. } | Phase::Booting | Phase::Healthy | Phase::Resting { .. } => {}
         }
-        let socket = self.frame.layout.of_vm(&machine.vm.name, "qmp");
-        // A guest that has not come far does not hear its power button.
-        let hears = machine.phase == Phase::Healthy;
-        let asked = hears && qmp::power_down(&socket).is_ok();
-        let limit = if asked { STOP_LIMIT } else { Duration::ZERO };
+        let (is_healthy, main) = (machine.phase == Phase::Healthy, machine.main_id());
+        let asked =
+            self.context.ask_to_stop(&machine.member, is_healthy, main, &self.supervisor);
+        let limit = if asked { self.limits.stop_limit } else { Duration::ZERO };
         let kill_at = Instant::now() + limit;
         machine.enter(Phase::Ending { again, kill_at, killed: !asked });
     }
@@ -408,7 +431,7 @@ impl Fleet {
         let machine = &mut self.machines[i];
         if !machine.runs(&self.supervisor) {
             // Files of a VM that is gone; whoever looks for them later says what cannot be removed.
-            let _ = prepare::clean_vm(&self.frame.layout, &machine.vm.name);
+            let _ = self.context.clean(&machine.member.name);
             let pause = machine.pause;
             machine.enter(match again {
                 true => Phase::Resting { until: now + pause },
@@ -416,18 +439,14 @@ impl Fleet {
             });
             return;
         }
-        let qemu = machine.qemu_id().filter(|&id| self.supervisor.is_running(id));
-        if qemu.is_some() && now < kill_at {
+        let main = machine.main_id().filter(|&id| self.supervisor.is_running(id));
+        if main.is_some() && now < kill_at {
             return;
         }
-        let was_said = killed || again;
-        if let Some(qemu) = qemu {
-            if !was_said {
-                say(format_args!("{} did not power off in time, and is killed", machine.vm.name));
-            }
-            self.supervisor.signal(qemu, Signal::SIGKILL);
+        if main.is_some() && !killed && !again {
+            say(format_args!("{} did not stop in time and is killed", machine.member.name));
         }
-        for id in machine.daemon_ids() {
+        for id in machine.ids() {
             self.supervisor.signal(id, Signal::SIGKILL);
         }
         machine.phase = Phase::Ending { again, kill_at, killed: true };
@@ -436,7 +455,7 @@ impl Fleet {
     fn died(&self, i: usize) -> Error {
         let machine = &self.machines[i];
         let tail = self.all_tails(i);
-        let name = machine.vm.name.clone();
+        let name = machine.member.name.clone();
         Error::Died { name, how: machine.last_end.clone(), tail }
     }
 
@@ -449,25 +468,16 @@ impl Fleet {
         } else {
             machine.why.clone()
         };
-        let limit = self.deployment.startup_timeout;
-        Error::Late { name: machine.vm.name.clone(), limit, why, tail: self.all_tails(i) }
+        let limit = self.limits.startup_timeout;
+        Error::Late { name: machine.member.name.clone(), limit, why, tail: self.all_tails(i) }
     }
 
-    /// Number of the VM called `name`.
+    /// Number of the member called `name`.
     pub(super) fn find(&self, name: &str) -> Result<usize, Error> {
-        let found = self.machines.iter().position(|machine| machine.vm.name == name);
+        let found = self.machines.iter().position(|machine| machine.member.name == name);
         found.ok_or_else(|| {
-            let names: Vec<&str> = self.machines.iter().map(|m| m.vm.name.as_str()).collect();
-            Error::NoSuchVm { name: name.to_owned(), names: names.join(", ") }
+            let names: Vec<&str> = self.machines.iter().map(|m| m.member.name.as_str()).collect();
+            Error::NoSuchMember { name: name.to_owned(), names: names.join(", ") }
         })
-    }
-
-    /// Lets `image` be what the VM boots from next; if that fails, nothing has changed.
-    pub(super) fn set_image(&mut self, i: usize, image: &Image) -> Result<(), Error> {
-        let token = fs::read_to_string(self.frame.layout.token_file())
-            .map_err(Error::step("read the client token"))?;
-        prepare::settings(&self.frame, &self.machines[i].vm, image, token.trim_end())?;
-        self.machines[i].image = image.clone();
-        Ok(())
     }
 }

@@ -1,9 +1,9 @@
-//! Why a command about VMs did not do what was asked.
+//! Why a command did not do what was asked.
 
-use super::image::ImageError;
 use crate::deployment::LoadErrors;
 use crate::exit;
 use crate::run_dir::RunDirError;
+use crate::vm::ImageError;
 use nix::sys::signal::Signal;
 use std::fmt;
 use std::io;
@@ -25,16 +25,20 @@ pub(crate) enum Error {
     Tool { what: String, how: String, output: String },
     /// The host has less memory than the VMs may take.
     Memory { wanted_mib: u64, available_mib: u64 },
-    /// A VM's process ended again and again before the cluster was ready.
+    /// A process ended again and again before the cluster was ready.
     Died { name: String, how: String, tail: String },
-    /// A VM was not healthy in time.
+    /// A member was not healthy in time.
     Late { name: String, limit: Duration, why: String, tail: String },
     /// A signal came before the cluster was ready.
     Interrupted(Signal),
     /// No supervisor is there, or it does not answer.
     NotRunning { run_dir: PathBuf },
-    /// No VM has this name.
-    NoSuchVm { name: String, names: String },
+    /// No member has this name.
+    NoSuchMember { name: String, names: String },
+    /// COMMAND cannot be started.
+    Command { command: String, error: io::Error },
+    /// The supervisor is still at it.
+    NotStopped { pid: u32, limit: Duration },
     /// The supervisor says why.
     Refused(String),
 }
@@ -42,7 +46,7 @@ pub(crate) enum Error {
 impl Error {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Deployment(_) | Self::NoSuchVm { .. } => exit::USAGE,
+            Self::Deployment(_) | Self::NoSuchMember { .. } => exit::USAGE,
             Self::RunDir(_)
             | Self::Image(_)
             | Self::Tool { .. }
@@ -51,18 +55,22 @@ impl Error {
             | Self::Late { .. }
             | Self::NotRunning { .. } => exit::NOT_RUNNING,
             Self::Interrupted(_) => exit::INTERRUPTED,
-            Self::Step { .. } | Self::Refused(_) => exit::FAILED,
+            Self::Command { error, .. } if error.kind() == io::ErrorKind::NotFound => {
+                exit::NOT_FOUND
+            }
+            Self::Command { .. } => exit::NOT_EXECUTABLE,
+            Self::NotStopped { .. } | Self::Step { .. } | Self::Refused(_) => exit::FAILED,
         })
     }
 
     /// For `map_err`: `what` failed.
-    pub(super) fn step(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn step(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |error| Self::Step { what, error }
     }
 
     /// For `map_err`: writing `path` failed.
-    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
         Self::step(format!("write {}", path.display()))
     }
 }
@@ -82,6 +90,26 @@ impl From<LoadErrors> for Error {
 impl From<ImageError> for Error {
     fn from(error: ImageError) -> Self {
         Self::Image(error)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Step { error, .. } | Self::Command { error, .. } => Some(error),
+            Self::Deployment(errors) => Some(errors),
+            Self::RunDir(_)
+            | Self::Image(_)
+            | Self::Tool { .. }
+            | Self::Memory { .. }
+            | Self::Died { .. }
+            | Self::Late { .. }
+            | Self::Interrupted(_)
+            | Self::NotRunning { .. }
+            | Self::NoSuchMember { .. }
+            | Self::NotStopped { .. }
+            | Self::Refused(_) => None,
+        }
     }
 }
 
@@ -106,10 +134,16 @@ impl fmt::Display for Error {
                 write!(f, "interrupted by {signal} before the cluster was ready")
             }
             Self::NotRunning { run_dir } => {
-                write!(f, "no cluster of VMs runs in {}; ./run.sh starts one", run_dir.display())
+                write!(f, "no cluster runs in {}; ./run.sh starts one", run_dir.display())
             }
-            Self::NoSuchVm { name, names } => {
+            Self::NoSuchMember { name, names } => {
                 write!(f, "no VM is called {name}; there are {names}")
+            }
+            Self::Command { command, error } => write!(f, "cannot run {command}: {error}"),
+            Self::NotStopped { pid, limit } => {
+                let limit = limit.as_secs();
+                write!(f, "pid {pid} is still stopping after {limit} s; ")?;
+                write!(f, "`kill -9 {pid}` ends it and its processes")
             }
             Self::Refused(text) => f.write_str(text),
         }
@@ -126,5 +160,20 @@ impl fmt::Display for Tail<'_> {
         }
         f.write_str("; it wrote:")?;
         self.0.lines().try_for_each(|line| write!(f, "\n    {line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_not_found_gives_the_status_that_shells_give() {
+        let status = |kind: io::ErrorKind| {
+            let command = Error::Command { command: "x".into(), error: kind.into() };
+            format!("{:?}", command.exit_code())
+        };
+        assert_eq!(status(io::ErrorKind::NotFound), format!("{:?}", ExitCode::from(127)));
+        assert_eq!(status(io::ErrorKind::PermissionDenied), format!("{:?}", ExitCode::from(126)));
     }
 }

@@ -1,8 +1,8 @@
-//! Asks how the VMs are, in threads beside the supervisor: the controller through the protocol,
-//! and each VM that has a command of its own through SSH. Whatever is learnt wakes the supervisor.
+//! Asks how the members are, in threads of their own: the controller through the protocol, and each VM
+//! that has a command of its own through SSH. Whatever is learnt wakes the supervisor.
 
-use super::layout::{CLIENT_PORT, Layout};
-use crate::deployment::{Check, Deployment, Health};
+use crate::deployment::{self, Check, Health, Member};
+use crate::vm::Layout;
 use ipc_proto::Blob;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::message::{
@@ -20,8 +20,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// How often the controller is asked.
+/// How often the controller is asked at least while workers are missing.
 const INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often it is asked otherwise.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is known of the cluster.
 #[derive(Debug, Default)]
@@ -29,7 +32,7 @@ struct Seen {
     status: Option<Status>,
     /// Why there is no status.
     error: String,
-    /// Results of commands, by VM.
+    /// Results of commands, by member.
     commands: HashMap<String, Result<(), String>>,
 }
 
@@ -39,34 +42,44 @@ pub(super) struct Watch {
     seen: Arc<Mutex<Seen>>,
     wake: PipeReader,
     waker: PipeWriter,
-    /// The threads end when it is dropped.
+    /// Wakes the thread that asks the controller; it ends when this is dropped.
+    asker: mpsc::Sender<()>,
+    /// The other threads end when it is dropped.
     _ends: Vec<mpsc::Sender<()>>,
 }
 
 impl Watch {
-    /// Starts the threads. Signals have to be blocked before, so that they are so in the threads.
-    pub(super) fn start(layout: &Layout, deployment: &Deployment) -> io::Result<Self> {
+    /// Starts the threads; the controller, the first of `members`, is at `endpoint`. Signals have to be
+    /// blocked before, so that they are so in the threads.
+    pub(super) fn start(
+        layout: &Layout,
+        endpoint: Endpoint,
+        members: &[Member],
+    ) -> io::Result<Self> {
         let (wake, waker) = io::pipe()?;
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let mut ends = Vec::new();
-        let controller = &deployment.vms[0].name;
         let asker = Asker {
-            endpoint: Endpoint::VsockUnix {
-                path: layout.of_vm(controller, "vsock"),
-                port: CLIENT_PORT,
-            },
+            endpoint,
             token_file: layout.token_file(),
-            limit: deployment.vms[0].health.timeout,
+            limit: members[0].health.timeout,
+            workers_len: members.len() - 1,
             connection: None,
         };
-        ends.push(spawn(&seen, &waker, INTERVAL, asker.into_step())?);
-        for vm in &deployment.vms {
-            if let Check::Command(command) = &vm.health.check {
-                let step = ssh_step(layout, &vm.name, command, &vm.health);
-                ends.push(spawn(&seen, &waker, vm.health.interval, step)?);
+        let asker = spawn(&seen, &waker, INTERVAL, asker.into_step())?;
+        let mut ends = Vec::new();
+        for member in members {
+            if let Check::Command(command) = &member.health.check {
+                let step = ssh_step(layout, &member.name, command, &member.health);
+                ends.push(spawn(&seen, &waker, member.health.interval, step)?);
             }
         }
-        Ok(Self { seen, wake, waker, _ends: ends })
+        Ok(Self { seen, wake, waker, asker, _ends: ends })
+    }
+
+    /// Asks the controller at once, as something has happened to it.
+    pub(super) fn ask_now(&self) {
+        // The thread ends only with us.
+        let _ = self.asker.send(());
     }
 
     /// Another end that wakes the supervisor.
@@ -80,42 +93,37 @@ impl Watch {
         let _ = self.wake.read(&mut [0; 64]);
     }
 
-    /// Whether the VM is well; `None` while nobody knows.
-    pub(super) fn judge(
-        &self,
-        name: &str,
-        is_controller: bool,
-        health: &Health,
-    ) -> Option<Result<(), String>> {
+    /// Whether the member is healthy; `None` while nobody knows.
+    pub(super) fn judge(&self, member: &Member) -> Option<Result<(), String>> {
         let seen = self.seen.lock().expect("no holder panics");
-        if let Check::Command(_) = health.check {
-            return seen.commands.get(name).cloned();
+        if let Check::Command(_) = member.health.check {
+            return seen.commands.get(&member.name).cloned();
         }
-        match (&seen.status, is_controller) {
-            (None, true) => Some(Err(seen.error.clone())),
-            (None, false) => None,
-            (Some(_), true) => Some(Ok(())),
-            (Some(status), false) => Some(worker(status, name)),
+        match (&seen.status, member.role) {
+            (None, deployment::Role::Controller) => Some(Err(seen.error.clone())),
+            (None, deployment::Role::Worker) => None,
+            (Some(_), deployment::Role::Controller) => Some(Ok(())),
+            (Some(status), deployment::Role::Worker) => Some(worker(status, &member.name)),
         }
     }
 
     /// How long a worker has been the controller's, as far as that is known.
-    pub(super) fn age(&self, name: &str) -> Option<Duration> {
+    pub(super) fn age(&self, member: &Member) -> Option<Duration> {
         let seen = self.seen.lock().expect("no holder panics");
         let workers = &seen.status.as_ref()?.workers;
-        let worker = workers.iter().find(|worker| worker.name == name)?;
+        let worker = workers.iter().find(|worker| worker.name == member.name)?;
         Some(Duration::from_millis(worker.uptime_ms))
     }
 
-    /// Forgets a VM that starts anew.
-    pub(super) fn forget(&self, name: &str, is_controller: bool) {
+    /// Forgets a member that starts again.
+    pub(super) fn forget(&self, member: &Member) {
         let mut seen = self.seen.lock().expect("no holder panics");
-        seen.commands.remove(name);
-        if is_controller {
+        seen.commands.remove(&member.name);
+        if member.role == deployment::Role::Controller {
             seen.status = None;
             seen.error = "it has not answered yet".to_owned();
         } else if let Some(status) = &mut seen.status {
-            status.workers.retain(|worker| worker.name != name);
+            status.workers.retain(|worker| worker.name != member.name);
         }
     }
 }
@@ -144,25 +152,27 @@ fn was_quarantined(status: &Status, worker: &WorkerStatus) -> bool {
     row.is_some_and(|row| row.age_ms >= worker.uptime_ms)
 }
 
-type Step = Box<dyn FnMut(&Mutex<Seen>) + Send>;
+/// Asks once and gives the pause until the next time.
+type Step = Box<dyn FnMut(&Mutex<Seen>) -> Duration + Send>;
 
+/// Takes steps until the sender is dropped; a message to it cuts the pause short.
 fn spawn(
     seen: &Arc<Mutex<Seen>>,
     waker: &PipeWriter,
-    interval: Duration,
+    mut pause: Duration,
     mut step: Step,
 ) -> io::Result<mpsc::Sender<()>> {
-    let (end, ended) = mpsc::channel::<()>();
+    let (sender, receiver) = mpsc::channel::<()>();
     let (seen, mut waker) = (Arc::clone(seen), waker.try_clone()?);
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-            step(&seen);
+        while receiver.recv_timeout(pause) != Err(RecvTimeoutError::Disconnected) {
+            pause = step(&seen);
             if waker.write_all(b"w").is_err() {
                 return;
             }
         }
     })?;
-    Ok(end)
+    Ok(sender)
 }
 
 /// Keeps a connection to the controller, as one that has just booted may need several.
@@ -171,46 +181,88 @@ struct Asker {
     token_file: PathBuf,
     /// How long the controller may take to answer.
     limit: Duration,
+    /// How many workers there are to be.
+    workers_len: usize,
     connection: Option<Connection>,
 }
 
 impl Asker {
     fn into_step(mut self) -> Step {
         Box::new(move |seen| {
-            let asked = self.ask();
+            // Workers that are missing are waited for at the controller, not here: the answer comes
+            // as soon as one more is there.
+            let known = seen.lock().expect("no holder panics").status.as_ref().map(ready_len);
+            let missing = known.filter(|&ready| ready < self.workers_len);
+            let came = missing.map_or(Ok(false), |ready| self.await_worker(ready + 1));
+            let asked = came.and_then(|came| Ok((came, self.status()?)));
             if asked.is_err() {
                 self.connection = None;
             }
             let mut seen = seen.lock().expect("no holder panics");
             match asked {
-                Ok(status) => seen.status = Some(status),
+                Ok((came, status)) => {
+                    let ready = ready_len(&status);
+                    seen.status = Some(status);
+                    match ready {
+                        ready if ready >= self.workers_len => IDLE_INTERVAL,
+                        // One that came and has gone again is no reason to ask without pause.
+                        ready if came && Some(ready) <= known => INTERVAL,
+                        _ => Duration::ZERO,
+                    }
+                }
                 Err(error) => {
                     seen.status = None;
                     seen.error = error;
+                    INTERVAL
                 }
             }
         })
     }
 
-    fn ask(&mut self) -> Result<Status, String> {
+    /// Waits a while until this many workers are ready; whether they are.
+    fn await_worker(&mut self, workers: usize) -> Result<bool, String> {
+        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+        let timeout_ms = u32::try_from(INTERVAL.as_millis()).unwrap_or(u32::MAX);
+        let request = ClientRequest::WaitReady { workers, timeout_ms };
+        self.ask(&request, |reply| match reply {
+            ClientReply::Ready { enough, .. } => Some(enough),
+            _ => None,
+        })
+    }
+
+    fn status(&mut self) -> Result<Status, String> {
+        self.ask(&ClientRequest::Status, |reply| match reply {
+            ClientReply::Status(status) => Some(*status),
+            _ => None,
+        })
+    }
+
+    fn ask<T>(
+        &mut self,
+        request: &ClientRequest,
+        answer: impl Fn(ClientReply) -> Option<T>,
+    ) -> Result<T, String> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,
         };
         let connection = self.connection.insert(connection);
-        let sent = connection.sender.send(&ClientRequest::Status, &[]);
-        sent.map_err(|error| error.to_string())?;
+        connection.sender.send(request, &[]).map_err(|error| error.to_string())?;
         loop {
-            let received = connection.receiver.receive();
-            if let (ClientReply::Status(status), _) = received.map_err(|error| error.to_string())? {
-                return Ok(*status);
+            let (reply, _) = connection.receiver.receive().map_err(|error| error.to_string())?;
+            if let Some(answer) = answer(reply) {
+                return Ok(answer);
             }
         }
     }
 
     fn connect(&self) -> Result<Connection, String> {
-        let token = fs::read(&self.token_file).map_err(|error| error.to_string())?;
-        let token = Blob::from(token.trim_ascii_end());
+        let token = match fs::read(&self.token_file) {
+            Ok(token) => Blob::from(token.trim_ascii_end()),
+            // Over a Unix socket there is none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Blob::default(),
+            Err(error) => return Err(error.to_string()),
+        };
         let software = env!("CARGO_PKG_VERSION").to_owned();
         let role = Role::Client(ClientIntro { software, token });
         let connection = Connection::open(&self.endpoint, role).map_err(|e| e.to_string())?;
@@ -219,9 +271,14 @@ impl Asker {
     }
 }
 
+/// How many workers are ready for work.
+fn ready_len(status: &Status) -> usize {
+    status.workers.iter().filter(|worker| worker.health == WorkerHealth::Ready).count()
+}
+
 fn ssh_step(layout: &Layout, name: &str, command: &str, health: &Health) -> Step {
     let (config, name, command) = (layout.ssh_config(), name.to_owned(), command.to_owned());
-    let limit_s = format!("{}", health.timeout.as_secs_f64());
+    let (limit_s, interval) = (health.timeout.as_secs_f64().to_string(), health.interval);
     Box::new(move |seen| {
         let result = Command::new("timeout")
             .args(["-k", "1", &limit_s, "ssh", "-F"])
@@ -237,6 +294,7 @@ fn ssh_step(layout: &Layout, name: &str, command: &str, health: &Health) -> Step
             Err(error) => Err(error.to_string()),
         };
         seen.lock().expect("no holder panics").commands.insert(name.clone(), result);
+        interval
     })
 }
 

@@ -1,27 +1,26 @@
-//! What a person is shown of a cluster: a line a VM.
+//! What a person is shown of a cluster: one line per member.
 
 use super::fleet::Fleet;
 use super::machine::{Machine, Phase};
 use crate::deployment::Role;
-use crate::quote;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
 /// The table, with a line of headings.
 pub(super) fn table(fleet: &Fleet) -> String {
-    let config = quote::path(&fleet.frame.layout.ssh_config());
     let mut rows =
-        vec![["VM", "ROLE", "STATE", "UP", "MEMORY", "IMAGE", "METRICS", "SSH"].map(str::to_owned)];
+        vec![["NAME", "ROLE", "STATE", "UP", "MEMORY", "IMAGE", "METRICS", "SSH"].map(str::to_owned)];
     for (i, machine) in fleet.machines.iter().enumerate() {
-        let vm = &machine.vm;
-        let role = match vm.role {
+        let role = match machine.member.role {
             Role::Controller => "controller",
             Role::Worker => "worker",
         };
         let memory = resident_mib(fleet, i).map_or_else(|| "-".to_owned(), |mib| format!("{mib}M"));
+        let image = machine.image.as_ref().map_or("-", |image| &image.digest);
+        let [metrics, ssh] = fleet.context.addresses(i);
         rows.push([
-            vm.name.clone(),
+            machine.member.name.clone(),
             role.to_owned(),
             state(machine).to_owned(),
             match machine.phase == Phase::Down {
@@ -29,23 +28,23 @@ pub(super) fn table(fleet: &Fleet) -> String {
                 false => format!("{}s", machine.since.elapsed().as_secs()),
             },
             memory,
-            machine.image.digest.chars().take(19).collect(),
-            format!("127.0.0.1:{}", vm.metrics_port),
-            format!("ssh -F {config} {}", vm.name),
+            image.chars().take(19).collect(),
+            metrics,
+            ssh,
         ]);
     }
     aligned(&rows)
 }
 
-/// Memory that QEMU holds for the VM, in MiB.
+/// Resident memory of the member's main process, in MiB.
 fn resident_mib(fleet: &Fleet, i: usize) -> Option<u64> {
-    let pid = fleet.machines[i].qemu_pid(&fleet.supervisor)?;
+    let pid = fleet.supervisor.pid(fleet.machines[i].main_id()?)?;
     let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
-/// What a VM is at, in a word.
+/// The phase of a member, in a word.
 pub(super) fn state(machine: &Machine) -> &'static str {
     match machine.phase {
         Phase::Down => "stopped",

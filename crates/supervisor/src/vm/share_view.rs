@@ -7,7 +7,7 @@
 //! has, as no file is served by what they allow: it has one user's eyes either way.
 
 use super::plan::VIEW;
-use crate::args::ViewOptions;
+use crate::args::ShareViewOptions;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -25,7 +25,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Replaces this process by the file server; comes back only with an error.
-pub(crate) fn run(options: &ViewOptions) -> io::Error {
+pub(crate) fn run(options: &ShareViewOptions) -> io::Error {
     match prepare(options) {
         Ok(()) => {
             let (program, args) = options.command.split_first().expect("clap asks for a command");
@@ -35,7 +35,7 @@ pub(crate) fn run(options: &ViewOptions) -> io::Error {
     }
 }
 
-fn prepare(options: &ViewOptions) -> io::Result<()> {
+fn prepare(options: &ShareViewOptions) -> io::Result<()> {
     std::env::set_current_dir(&options.chdir).map_err(at("enter", &options.chdir))?;
     let is_root = geteuid().is_root();
     enter_namespaces(is_root).map_err(|error| failed("make a mount namespace", &error))?;

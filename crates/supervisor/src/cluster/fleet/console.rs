@@ -25,9 +25,9 @@ impl Fleet {
         }
         self.consoles_checked = Instant::now();
         for machine in &mut self.machines {
-            let path = self.frame.layout.console(&machine.vm.name);
+            let Some(path) = self.context.console(&machine.member.name) else { return };
             if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > CONSOLE_LEN_MAX) {
-                let (name, mib) = (&machine.vm.name, CONSOLE_LEN_MAX >> 20);
+                let (name, mib) = (&machine.member.name, CONSOLE_LEN_MAX >> 20);
                 // QEMU appends: it goes on at the start of the file.
                 match File::options().write(true).open(&path).and_then(|file| file.set_len(0)) {
                     Ok(()) => say(format_args!("{name}: its console wrote {mib} MiB; emptied")),
@@ -38,7 +38,7 @@ impl Fleet {
         }
     }
 
-    /// Gives a VM up whose service does nothing but fail, before the time for a start is over.
+    /// Gives a VM up if its service does nothing but fail, before the time for a start is over.
     pub(super) fn keeps_failing(&mut self, i: usize, now: Instant) -> bool {
         if now.duration_since(self.machines[i].console_checked) < IDLE_TICK {
             return false;
@@ -58,15 +58,18 @@ impl Fleet {
     /// have been started again.
     pub(super) fn all_tails(&self, i: usize) -> String {
         let machine = &self.machines[i];
-        let programs = machine.daemon_ids().into_iter().chain(machine.qemu_id());
-        let mut tails: Vec<String> = programs.map(|id| self.supervisor.tail(id)).collect();
-        tails.push(tail(&self.frame.layout.console(&machine.vm.name), machine.console_before));
+        let mut tails: Vec<String> = machine.ids().map(|id| self.supervisor.tail(id)).collect();
+        tails.push(self.tail_from(i, machine.console_before));
         tails.retain(|tail| !tail.is_empty());
         tails.join("\n")
     }
 
     pub(super) fn console_tail(&self, i: usize) -> String {
-        let machine = &self.machines[i];
-        tail(&self.frame.layout.console(&machine.vm.name), machine.console_start)
+        self.tail_from(i, self.machines[i].console_start)
+    }
+
+    fn tail_from(&self, i: usize, start: u64) -> String {
+        let path = self.context.console(&self.machines[i].member.name);
+        path.map(|path| tail(&path, start)).unwrap_or_default()
     }
 }

@@ -18,13 +18,13 @@ const MEMBERS_MAX: usize = 256;
 const LINES_MAX: usize = 1 << 20;
 
 /// The regular files and directories that `command` names, canonical, none inside another.
-pub(super) fn of(command: &[OsString]) -> Vec<PathBuf> {
+pub(crate) fn of(command: &[OsString]) -> Vec<PathBuf> {
     let mut words = command.iter().skip(1).skip_while(|word| word.as_bytes().starts_with(b"-"));
     let Some(name) = words.next() else { return Vec::new() };
-    let operands = words.filter(|word| !word.as_bytes().starts_with(b"-")).map(PathBuf::from);
+    let paths = words.filter(|word| !word.as_bytes().starts_with(b"-")).map(PathBuf::from);
     let found = match name.to_str() {
-        Some("sum") => operands.collect(),
-        Some("check") => operands.flat_map(|manifest| roots(&manifest)).collect(),
+        Some("sum") => paths.collect(),
+        Some("check") => paths.flat_map(|manifest| roots(&manifest)).collect(),
         _ => BTreeSet::new(),
     };
     let canonical: BTreeSet<PathBuf> = found

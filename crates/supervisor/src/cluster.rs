@@ -1,0 +1,19 @@
+//! A cluster from its start to its end, whatever it consists of.
+//!
+//! [`session`] is the life of a cluster and [`fleet`] its middle: what happens to the members
+//! ([`machine`]), be they VMs or plain processes ([`Context`]). [`watch`] asks how they are,
+//! [`control`] takes commands while they run.
+
+mod context;
+mod control;
+mod error;
+mod fleet;
+mod machine;
+mod session;
+mod table;
+mod watch;
+
+pub(crate) use control::{command, deploy, stop};
+pub(crate) use error::Error;
+pub(crate) use machine::{Daemon, Unit};
+pub(crate) use session::{local_run, local_up, run, up};

@@ -1,0 +1,86 @@
+//! What tells a cluster of VMs from one of processes: which processes a member consists of, and how
+//! it is asked to stop.
+
+use super::machine::Unit;
+use crate::deployment::{Member, Vm};
+use crate::local::LocalContext;
+use crate::supervise::{ProgramId, Supervisor};
+use crate::vm::{self, ClusterContext, Image, Layout};
+use crate::quote;
+use nix::sys::signal::Signal;
+use std::io;
+use std::path::PathBuf;
+
+/// What the members of a cluster have in common.
+#[derive(Debug)]
+pub(crate) enum Context {
+    Vms(ClusterContext, Vec<Vm>),
+    Local(LocalContext, Layout),
+}
+
+impl Context {
+    pub(crate) fn layout(&self) -> &Layout {
+        match self {
+            Self::Vms(context, _) => &context.layout,
+            Self::Local(_, layout) => layout,
+        }
+    }
+
+    /// The processes of member number `i`, a VM of which boots from `image`.
+    pub(super) fn unit(&self, i: usize, member: &Member, image: Option<&Image>) -> Unit {
+        match (self, image) {
+            (Self::Vms(context, vms), Some(image)) => context.unit(&vms[i], i, image),
+            (Self::Vms(..), None) => unreachable!("a VM has an image"),
+            (Self::Local(context, layout), _) => context.unit(member, layout),
+        }
+    }
+
+    /// Removes what processes of the member left.
+    pub(super) fn clean(&self, name: &str) -> io::Result<()> {
+        match self {
+            Self::Vms(context, _) => vm::clean_vm(&context.layout, name),
+            Self::Local(..) => Ok(()),
+        }
+    }
+
+    /// Asks a member to end in order; false if it does not hear that.
+    pub(super) fn ask_to_stop(
+        &self,
+        member: &Member,
+        is_healthy: bool,
+        main: Option<ProgramId>,
+        supervisor: &Supervisor,
+    ) -> bool {
+        match self {
+            // A guest that has not come far does not hear its power button.
+            Self::Vms(context, _) => {
+                is_healthy && vm::power_down(&context.layout.of_vm(&member.name, "qmp")).is_ok()
+            }
+            Self::Local(..) => {
+                main.is_some_and(|id| {
+                    supervisor.signal(id, Signal::SIGTERM);
+                    true
+                })
+            }
+        }
+    }
+
+    /// The log of a guest's console.
+    pub(super) fn console(&self, name: &str) -> Option<PathBuf> {
+        match self {
+            Self::Vms(context, _) => Some(context.layout.console(name)),
+            Self::Local(..) => None,
+        }
+    }
+
+    /// Where metrics and SSH of a member are, for a person.
+    pub(super) fn addresses(&self, i: usize) -> [String; 2] {
+        match self {
+            Self::Vms(context, vms) => [
+                format!("127.0.0.1:{}", vms[i].metrics_port),
+                format!("ssh -F {} {}", quote::path(&context.layout.ssh_config()), vms[i].name),
+            ],
+            Self::Local(..) => ["-".to_owned(), "-".to_owned()],
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! A cluster from its start to its end.
+//!
+//! `up` of VMs starts a supervisor in a session of its own and returns when the cluster is ready; until
+//! then the supervisor dies with whoever started it, so that a start that is broken off leaves
+//! nothing. `local up` stays in the foreground. `run` is a supervisor for as long as its command.
+
+use super::context::Context;
+use super::control::{self, Requests};
+use super::error::Error;
+use super::fleet::{Fleet, Limits};
+use super::watch::Watch;
+use crate::args::{StartOptions, VmOptions, WaitFor};
+use crate::deployment::{Member, Strategy, Vm};
+use crate::local::LocalContext;
+use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
+use crate::say::{indented, say};
+use crate::supervise::{Console, Event, Program, Signals, Supervisor, become_daemon, sys};
+use crate::vm::{self, Layout, Plan};
+use crate::{exit, pidfile, quote};
+use ipc_proto::endpoint::{self, Endpoint};
+use nix::sys::signal::Signal;
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// How long COMMAND may go on after a signal that asks it to end, other than SIGINT, which it may
+/// take as it likes.
+const COMMAND_STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a guest may take to power off.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
+
+/// Starts a cluster of VMs, says where it is, and leaves it running.
+pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode, Error> {
+    if let Some(ready_fd) = ready_fd {
+        return supervise(options, ready_fd);
+    }
+    let run_path = vm::run_path(options);
+    if options.dry_run {
+        return vm::dry_run(options, &run_path, options.state_dir().as_deref(), &[]);
+    }
+    if has_local(&run_path) {
+        let text = format!("a cluster without VMs runs in {}", run_path.display());
+        return Err(Error::Refused(text + "; scripts/stop.sh stops it"));
+    }
+    if let Some(pid) = supervisor_of(&run_path) {
+        return already_runs(&run_path, pid);
+    }
+    // What is wrong with the command line is said before anything else happens.
+    vm::load(options)?;
+    warn_root();
+    let mut supervisor = Supervisor::new(Signals::block().map_err(Error::step("block signals"))?);
+    let program = Program {
+        name: "supervisor".to_owned(),
+        path: env::current_exe().map_err(Error::step("find this program"))?,
+        args: env::args_os().skip(1).collect(),
+        env: Vec::new(),
+        console: Console::Foreground,
+        announces_ready: true,
+    };
+    let id = supervisor.start(program).map_err(Error::step("start a supervisor"))?;
+    loop {
+        match supervisor.next(None, None).map_err(Error::step("wait"))? {
+            Event::Ready => break,
+            Event::Signal(caught) => supervisor.signal(id, caught.signal),
+            Event::Exited { status, .. } => return Ok(shell_status(status)),
+            Event::Readable | Event::Deadline => {}
+        }
+    }
+    if run_dir::found_by_clients() != run_path {
+        say(format_args!("first  export {RUNTIME_DIR_VARIABLE}={}", quote::path(&run_path)));
+    }
+    control::send(&run_path, "status").map(|()| ExitCode::SUCCESS)
+}
+
+/// The supervisor of [`up`], in a process of its own.
+fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
+    // Nobody else is to hold it open: its end tells of ours.
+    let announcer = sys::adopt(ready_fd).map_err(Error::step("find the descriptor to announce on"));
+    let mut announcer = announcer?;
+    let signals = Signals::block().map_err(Error::step("block signals"))?;
+    // Ctrl-C goes to whoever started us, who passes it on.
+    nix::unistd::setsid().map_err(|error| Error::step("leave the terminal")(error.into()))?;
+    let run_path = vm::run_path(options);
+    let run_dir = match RunDir::claim(&run_path) {
+        Err(RunDirError::Busy) => {
+            let text = format!("another start or stop is under way in {}", run_path.display());
+            return Err(Error::Refused(text));
+        }
+        claimed => claimed?,
+    };
+    let kind = Kind::Vms { options, state: options.state_dir(), paths: Vec::new() };
+    hold(kind, run_dir, signals, |session| {
+        let log = session.fleet.context.layout().log("supervisor");
+        become_daemon(&log).map_err(Error::step("move the messages to a log"))?;
+        let said = announcer.write_all(b"ready\n");
+        said.map_err(Error::step("say that the cluster is ready"))?;
+        session.stay()
+    })
+}
+
+/// Runs `command` with a cluster of VMs: the one that runs in the run directory, or one of its own.
+pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode, Error> {
+    let paths = vm::paths_of(command);
+    // What lives as long as its command has no state to keep, unless it is told where.
+    let state = options.state.clone();
+    let run_path = vm::run_path(options);
+    if options.dry_run {
+        return vm::dry_run(options, &run_path, state.as_deref(), &paths);
+    }
+    if supervisor_of(&run_path).is_some() {
+        control::send(&run_path, "ready")?;
+        say(format_args!("uses the cluster in {}", run_path.display()));
+        let (program, args) = command.split_first().expect("clap asks for a COMMAND");
+        let mut command = Command::new(program);
+        let error = command.args(args).env(RUNTIME_DIR_VARIABLE, &run_path).exec();
+        return Err(Error::Command { command: program.display().to_string(), error });
+    }
+    vm::load(options)?;
+    warn_root();
+    let signals = Signals::block().map_err(Error::step("block signals"))?;
+    let run_dir = match &options.runtime.dir {
+        Some(path) => RunDir::claim(path)?,
+        // Not in a runtime directory, which is in memory: there may be images of datasets.
+        None => RunDir::private_in(&env::temp_dir())?,
+    };
+    let kind = Kind::Vms { options, state, paths };
+    hold(kind, run_dir, signals, |session| session.run_command(command))
+}
+
+/// Starts a cluster of processes and stays until a signal.
+pub(crate) fn local_up(options: &StartOptions) -> Result<ExitCode, Error> {
+    let signals = Signals::block().map_err(Error::step("block signals"))?;
+    let context = LocalContext::new(options)?;
+    let path = run_dir::or_default(options.runtime.dir.as_deref());
+    if let Some(pid) = supervisor_of(&path) {
+        return already_runs(&path, pid);
+    }
+    let run_dir = RunDir::claim(&path)?;
+    let kind = Kind::Local { context, wait_for: WaitFor::Workers, keeps_state: true };
+    hold(kind, run_dir, signals, |session| {
+        session.explain();
+        session.stay()
+    })
+}
+
+/// Starts a cluster of processes, runs `command` with it, and ends it.
+pub(crate) fn local_run(
+    options: &StartOptions,
+    wait_for: WaitFor,
+    command: &[OsString],
+) -> Result<ExitCode, Error> {
+    let signals = Signals::block().map_err(Error::step("block signals"))?;
+    let context = LocalContext::new(options)?;
+    let run_dir = match &options.runtime.dir {
+        None => RunDir::private(),
+        Some(path) => match (RunDir::claim(path), supervisor_of(path)) {
+            (Err(RunDirError::Busy), Some(pid)) => {
+                let path = path.display();
+                let text = format!("a cluster already runs in {path} (pid {pid}); use it with ");
+                let how = format!("hashctl --runtime-dir {path}, or leave out --runtime-dir");
+                return Err(Error::Refused(text + &how));
+            }
+            (claimed, _) => claimed,
+        },
+    }?;
+    let kind = Kind::Local { context, wait_for, keeps_state: false };
+    hold(kind, run_dir, signals, |session| session.run_command(command))
+}
+
+/// The process that starts, runs or stops a cluster in `run_path`, if there is one.
+fn supervisor_of(run_path: &Path) -> Option<u32> {
+    let found = pidfile::find(&run_dir::pidfile_of(run_path));
+    found.ok().flatten().map(|supervisor| supervisor.pid)
+}
+
+/// Whether a cluster without VMs runs there.
+fn has_local(run_path: &Path) -> bool {
+    supervisor_of(run_path).is_some() && run_path.join(endpoint::CLIENT_SOCKET).exists()
+}
+
+fn already_runs(run_path: &Path, pid: u32) -> Result<ExitCode, Error> {
+    control::send(run_path, "ready")?;
+    let path = run_path.display();
+    say(format_args!("already runs in {path} (pid {pid}); scripts/stop.sh stops it"));
+    control::send(run_path, "status").map(|()| ExitCode::SUCCESS)
+}
+
+fn warn_root() {
+    if nix::unistd::geteuid().is_root() {
+        say("runs as root, and so do QEMU and its daemons; an ordinary user is enough");
+    }
+}
+
+/// What is to be started.
+enum Kind<'a> {
+    Vms { options: &'a VmOptions, state: Option<PathBuf>, paths: Vec<PathBuf> },
+    Local { context: LocalContext, wait_for: WaitFor, keeps_state: bool },
+}
+
+/// Prepares, starts, does `work`, and stops everything, whatever happened; the first error counts.
+fn hold(
+    kind: Kind<'_>,
+    run_dir: RunDir,
+    signals: Signals,
+    work: impl FnOnce(&mut Session) -> Result<ExitCode, Error>,
+) -> Result<ExitCode, Error> {
+    let own = Layout::new(run_dir.path(), None);
+    let place = match run_dir.was_left {
+        true => vm::clean(&own).map_err(Error::step("remove what an earlier cluster left")),
+        false => vm::check_unused(&own),
+    };
+    if let Err(error) = place {
+        run_dir.release()?;
+        return Err(error);
+    }
+    let mut lock = None;
+    let result = Session::open(kind, run_dir.path(), signals, &mut lock).and_then(|mut session| {
+        let result = session.fleet.start().and_then(|()| work(&mut session));
+        let stopped = session.stop();
+        result.and_then(|code| stopped.map(|()| code))
+    });
+    // Others may have the images' place from here on; `clean` opens the lock again to remove them.
+    drop(lock);
+    let cleaned = vm::clean(&own).map_err(Error::step("remove the cluster's files"));
+    let released = run_dir.release();
+    let code = result?;
+    cleaned?;
+    released?;
+    Ok(code)
+}
+
+/// A cluster that starts or runs.
+struct Session {
+    fleet: Fleet,
+    /// Whether members are asked to stop, or just killed.
+    keeps_state: bool,
+}
+
+impl Session {
+    /// Everything up to the first start; `lock` is that of the state directory.
+    fn open(
+        kind: Kind<'_>,
+        run_path: &Path,
+        signals: Signals,
+        lock: &mut Option<File>,
+    ) -> Result<Self, Error> {
+        let mut supervisor = Supervisor::new(signals);
+        match kind {
+            Kind::Local { context, wait_for, keeps_state } => {
+                let layout = Layout::new(run_path, None);
+                let members = context.members();
+                let endpoint = Endpoint::Unix(run_path.join(endpoint::CLIENT_SOCKET));
+                let (watch, requests) = listen(&layout, endpoint, &members)?;
+                let limits = Limits {
+                    strategy: Strategy::Parallel,
+                    wait_for_workers: wait_for == WaitFor::Workers,
+                    startup_timeout: LocalContext::STARTUP_TIMEOUT,
+                    stop_limit: context.stop_limit,
+                };
+                let context = Context::Local(context, layout);
+                let fleet =
+                    Fleet::new(context, limits, members, None, supervisor, watch, requests);
+                Ok(Self { fleet, keeps_state })
+            }
+            Kind::Vms { options, state, paths } => {
+                let Plan { deployment, mut image, mut context } =
+                    vm::plan_of(options, run_path, state.as_deref(), &paths, false)?;
+                *lock = Some(vm::lock_state(&context.layout)?);
+                vm::images(&context.layout)?;
+                let members: Vec<Member> = deployment.vms.iter().map(Vm::member).collect();
+                let endpoint = context.layout.client_endpoint(&members[0].name);
+                // Others wait here from now on, even though nobody answers yet.
+                let (watch, requests) = listen(&context.layout, endpoint, &members)?;
+                image = image.copy_to(&context.layout.image(&image.digest))?;
+                vm::prepare_all(&context, &deployment, &image, &mut supervisor)?;
+                context.accel = vm::choose_accel(options, &image, &context, &mut supervisor)?;
+                let limits = Limits {
+                    strategy: deployment.strategy,
+                    wait_for_workers: deployment.wait_for_healthy,
+                    startup_timeout: deployment.startup_timeout,
+                    stop_limit: POWER_OFF_LIMIT,
+                };
+                let context = Context::Vms(context, deployment.vms);
+                let image = Some(&image);
+                let fleet =
+                    Fleet::new(context, limits, members, image, supervisor, watch, requests);
+                Ok(Self { fleet, keeps_state: true })
+            }
+        }
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        if self.keeps_state { self.fleet.stop_all() } else { self.fleet.kill_all() }
+    }
+
+    /// Keeps the cluster alive until a signal.
+    fn stay(&mut self) -> Result<ExitCode, Error> {
+        self.fleet.is_ready = true;
+        loop {
+            if let Some(caught) = self.fleet.take_signal() {
+                let signal = caught.signal;
+                say(format_args!("{signal}: stopping the workers, then the controller"));
+                return Ok(ExitCode::SUCCESS);
+            }
+            match self.fleet.take_request() {
+                Some(request) => request.serve(&mut self.fleet),
+                None => self.fleet.next(None)?,
+            }
+        }
+    }
+
+    /// Keeps the cluster alive until `command` has ended.
+    fn run_command(&mut self, command: &[OsString]) -> Result<ExitCode, Error> {
+        let (path, args) = command.split_first().expect("clap asks for a COMMAND");
+        let name = path.to_string_lossy().into_owned();
+        if let Context::Vms(..) = self.fleet.context {
+            self.fleet.is_ready = true;
+            say(format_args!("ready; running {name}"));
+        }
+        let program = Program {
+            name: name.clone(),
+            path: path.into(),
+            args: args.to_vec(),
+            env: vec![(RUNTIME_DIR_VARIABLE, self.fleet.context.layout().run().into())],
+            console: Console::Foreground,
+            announces_ready: false,
+        };
+        let started = self.fleet.supervisor.start(program);
+        let id = started.map_err(|error| Error::Command { command: name, error })?;
+        let mut deadline: Option<Instant> = None;
+        let mut failed = None;
+        loop {
+            if let Some(status) = self.fleet.take_end(id) {
+                return failed.map_or_else(|| Ok(shell_status(status)), Err);
+            }
+            if let Some(caught) = self.fleet.take_signal() {
+                // A terminal has sent it to the command already, which would take a second one for
+                // impatience.
+                if !caught.from_terminal {
+                    self.fleet.supervisor.signal(id, caught.signal);
+                }
+                if caught.signal != Signal::SIGINT {
+                    deadline.get_or_insert(Instant::now() + COMMAND_STOP_LIMIT);
+                }
+            }
+            if failed.is_none()
+                && let Err(error) = self.fleet.check_start()
+            {
+                self.fleet.supervisor.signal(id, Signal::SIGTERM);
+                deadline.get_or_insert(Instant::now() + COMMAND_STOP_LIMIT);
+                failed = Some(error);
+            }
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                self.fleet.supervisor.signal(id, Signal::SIGKILL);
+                deadline = None;
+            }
+            match self.fleet.take_request() {
+                Some(request) => request.serve(&mut self.fleet),
+                None => self.fleet.next(deadline)?,
+            }
+        }
+    }
+
+    /// Says how to use a cluster that stays in the foreground, and how to stop it.
+    fn explain(&self) {
+        let Context::Local(context, layout) = &self.fleet.context else { return };
+        let (run, pid) = (layout.run(), std::process::id());
+        let workers = match self.fleet.machines.len() - 1 {
+            1 => "1 worker".to_owned(),
+            n => format!("{n} workers"),
+        };
+        say(format_args!("controller and {workers} are ready in {} (pid {pid})", run.display()));
+        let dir = quote::path(run);
+        if run_dir::found_by_clients() != run {
+            indented(format_args!("first  export {RUNTIME_DIR_VARIABLE}={dir}"));
+        }
+        indented(format_args!("hash   {} sum PATH…", quote::path(&context.program("hashctl"))));
+        let asked = match run_dir::or_default(None) == run {
+            true => String::new(),
+            false => format!(" --runtime-dir {dir}"),
+        };
+        indented(format_args!("stop   Ctrl-C here, or scripts/stop.sh{asked}"));
+    }
+}
+
+/// Starts to ask how the members are, and to take commands.
+fn listen(
+    layout: &Layout,
+    endpoint: Endpoint,
+    members: &[Member],
+) -> Result<(Watch, Requests), Error> {
+    let watch = Watch::start(layout, endpoint, members).map_err(Error::step("start a thread"))?;
+    let requests =
+        watch.waker().and_then(|waker| control::listen(&layout.control_socket(), waker));
+    Ok((watch, requests.map_err(Error::step("listen for commands"))?))
+}
+
+/// What a shell gives as the status of a command that ended with `status`.
+fn shell_status(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| exit::KILLED + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commands_end_becomes_the_status_that_a_shell_would_give() {
+        for (raw, want) in [(0, 0), (1 << 8, 1), (4 << 8, 4), (255 << 8, 255), (2, 130), (15, 143)]
+        {
+            let found = shell_status(ExitStatus::from_raw(raw));
+            assert_eq!(format!("{found:?}"), format!("{:?}", ExitCode::from(want)), "{raw}");
+        }
+    }
+}
