@@ -51,8 +51,6 @@ run_local() {
   if (($# == 0)); then
     exec "$bin/hashcluster-vm" local up "${options[@]}"
   fi
-  # These two wait for workers by themselves, and find files meanwhile.
-  [[ $1 != sum && $1 != check ]] || options+=(--wait-for=controller)
   exec "$bin/hashcluster-vm" local run "${options[@]}" -- "$bin/hashctl" "$@"
 }
 

@@ -2,7 +2,7 @@
 # Brings what was built last into the running fleet: one worker after the other is drained, booted
 # from the new image and checked healthy, the controller last. If one does not become healthy, all
 # go back to the image that they ran before, and the exit status is 1.
-# Usage: scripts/deploy.sh [--run-dir DIR] [--image dev|yocto|DIR]
+# Usage: scripts/deploy.sh [--runtime-dir DIR] [--image dev|yocto|DIR]
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
@@ -14,8 +14,8 @@ main() {
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir | --image) (($# > 1)) || { usage >&2; exit 2; } ;;&
-      --run-dir) run_dir=(--run-dir "$2"); shift ;;
+      --runtime-dir | --run-dir | --image) (($# > 1)) || { usage >&2; exit 2; } ;;&
+      --runtime-dir | --run-dir) run_dir=(--runtime-dir "$2"); shift ;;
       --image) image=(--image "$2"); shift ;;
       *) usage >&2; exit 2 ;;
     esac

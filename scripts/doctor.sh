@@ -3,7 +3,7 @@
 # begins with ok, warn or FAIL, and below what is not well a line that says what to do.
 #
 # Usage: scripts/doctor.sh [OPTION]…
-#   --run-dir DIR          the cluster's; --state-dir DIR: where a cluster to be started keeps its state
+#   --runtime-dir DIR          the cluster's; --state-dir DIR: where a cluster to be started keeps its state
 #   --ports FILE           the VMs, instead of ports.conf; --config FILE: instead of cluster.toml
 #   --image dev|yocto|DIR  what VMs are to boot, as for ./run.sh
 #
@@ -57,8 +57,8 @@ main() {
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir | --state-dir | --ports | --config | --image) (($# > 1)) || misused "$1 needs a value" ;;&
-      --run-dir) export HASHCLUSTER_RUNTIME_DIR=$2 asked_run_dir=$2 ;;
+      --runtime-dir | --run-dir | --state-dir | --ports | --config | --image) (($# > 1)) || misused "$1 needs a value" ;;&
+      --runtime-dir | --run-dir) export HASHCLUSTER_RUNTIME_DIR=$2 asked_run_dir=$2 ;;
       --state-dir) asked_state=$2 ;;
       --ports) ports=$2 ;;
       --config) config=$2 ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows the log of a VM: its syslog while it runs, else its console. -f goes on as it grows. NAME may
 # also be `supervisor`, and in a cluster without VMs `controller` or a worker such as w1.
-# Usage: scripts/logs.sh [--run-dir DIR] NAME [-f]
+# Usage: scripts/logs.sh [--runtime-dir DIR] NAME [-f]
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
@@ -24,7 +24,7 @@ main() {
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir) (($# > 1)) || misused '--run-dir needs a directory'
+      --runtime-dir | --run-dir) (($# > 1)) || misused "$1 needs a directory"
         export HASHCLUSTER_RUNTIME_DIR=$2
         shift ;;
       -f) follow=(-f) ;;

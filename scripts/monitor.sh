@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shows the workers as they are now, every SECONDS (default 1), until Ctrl-C.
-# Usage: scripts/monitor.sh [--run-dir DIR] [SECONDS]
+# Usage: scripts/monitor.sh [--runtime-dir DIR] [SECONDS]
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
@@ -14,7 +14,7 @@ main() {
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir) (($# > 1)) || misused '--run-dir needs a directory'
+      --runtime-dir | --run-dir) (($# > 1)) || misused "$1 needs a directory"
         export HASHCLUSTER_RUNTIME_DIR=$2
         shift ;;
       *) [[ $1 =~ ^[1-9][0-9]{0,4}$ ]] || misused "'$1' is no number of seconds"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Restarts VMs of a cluster that runs, one after the other, each drained and checked healthy. Its
 # work goes to the other workers meanwhile.
-# Usage: scripts/restart.sh [--run-dir DIR] NAME…
+# Usage: scripts/restart.sh [--runtime-dir DIR] NAME…
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Opens a shell in a VM, or runs a command there. The VM's key is pinned; SSH is for management.
-# Usage: scripts/ssh.sh [--run-dir DIR] NAME [COMMAND [ARG]…]
+# Usage: scripts/ssh.sh [--runtime-dir DIR] NAME [COMMAND [ARG]…]
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
@@ -13,7 +13,7 @@ main() {
   while [[ ${1:-} == -* ]]; do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir) (($# > 1)) || misused '--run-dir needs a directory'
+      --runtime-dir | --run-dir) (($# > 1)) || misused "$1 needs a directory"
         export HASHCLUSTER_RUNTIME_DIR=$2
         shift 2 ;;
       *) misused "unknown option $1" ;;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows the VMs (state, uptime, memory, image, ports), what runs and listens in and around each, and
 # what the controller says of its workers, jobs and limits. Exit status 3 if no cluster runs.
-# Usage: scripts/status.sh [--run-dir DIR]
+# Usage: scripts/status.sh [--runtime-dir DIR]
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
@@ -52,7 +52,7 @@ main() {
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
-      --run-dir) (($# > 1)) || misused '--run-dir needs a directory'
+      --runtime-dir | --run-dir) (($# > 1)) || misused "$1 needs a directory"
         export HASHCLUSTER_RUNTIME_DIR=$2
         shift 2 ;;
       *) misused "unknown argument $1" ;;
@@ -62,11 +62,10 @@ main() {
   require_cluster
   asked=$(mktemp -d)
   trap 'rm -rf -- "$asked"' EXIT
+  printf '%s\n' "$table"
   if [[ $cluster == local ]]; then
-    "$bin/hashcluster-vm" local status
     printf 'sockets: %s %s\n' "$(sockets client.)" "$(sockets worker.)"
   else
-    printf '%s\n' "$table"
     ask_guests "$asked" "$GUEST_LIMIT_S"
     local name
     for name in "${vms[@]}"; do

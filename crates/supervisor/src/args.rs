@@ -169,13 +169,6 @@ impl VmOptions {
     }
 }
 
-/// What a command needs of its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum WaitFor {
-    Controller,
-    Workers,
-}
-
 /// What may run the guests' instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AccelChoice {
@@ -203,7 +196,7 @@ pub(crate) struct ShareViewOptions {
 /// Where a cluster of VMs is described.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct DeploymentOptions {
-    /// One VM a line, the controller first: its SSH port, then words such as mem=192M
+    /// One VM per line, the controller first: its SSH port, and perhaps host=NAME
     #[arg(long, value_name = "FILE", default_value = "ports.conf")]
     pub(crate) ports: PathBuf,
     /// More settings, see docs/cluster-toml.md [default: cluster.toml beside the ports file, when
@@ -238,10 +231,6 @@ pub(crate) enum LocalCommand {
     Run {
         #[command(flatten)]
         options: StartOptions,
-        /// What has to be ready before COMMAND starts: `controller` is for a command that waits for
-        /// workers by itself
-        #[arg(long, value_enum, default_value_t = WaitFor::Workers)]
-        wait_for: WaitFor,
         /// Run with `HASHCLUSTER_RUNTIME_DIR` set; its exit status becomes ours
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -281,7 +270,7 @@ mod tests {
         let line =
             ["hashcluster-vm", "local", "run", "--workers", "3", "--", "hashctl", "--run-dir"];
         let mode = Args::try_parse_from(line).unwrap().mode;
-        let Mode::Local { command: LocalCommand::Run { options, command, .. } } = mode else {
+        let Mode::Local { command: LocalCommand::Run { options, command } } = mode else {
             panic!("not run")
         };
         assert_eq!(options.workers, Some(3));

@@ -25,10 +25,9 @@ mod tests;
 
 pub(crate) use config::config;
 pub(crate) use fault::LoadErrors;
-pub(crate) use flags::{ControllerFlags, WorkerFlags};
 pub(crate) use load::{LoadOptions, LocalFlags};
 pub(crate) use ports_free::check_ports_free;
-pub(crate) use sched::{CpuSet, Sched};
+pub(crate) use sched::CpuSet;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -71,6 +70,8 @@ pub(crate) struct Vm {
     /// A host name (RFC 1123), no other VM's.
     pub(crate) name: String,
     pub(crate) role: Role,
+    /// Its line in `ports.conf`, counted from 1.
+    pub(crate) line: usize,
     /// Port of 127.0.0.1 that leads to the VM's SSH.
     pub(crate) ssh_port: u16,
     /// Port of 127.0.0.1 that leads to the VM's metrics.
@@ -79,32 +80,12 @@ pub(crate) struct Vm {
     pub(crate) cpus: u16,
     /// The host's CPUs that QEMU may use; all if none.
     pub(crate) cpuset: Option<CpuSet>,
-    /// The worker's threads; never a controller's.
-    pub(crate) threads: Option<u16>,
-    /// The worker's scheduling policy; never a controller's.
-    pub(crate) sched: Option<Sched>,
     pub(crate) memlock_kib: Option<u64>,
-    pub(crate) flags: Flags,
+    /// Flags of the program in it that its settings ask for.
+    pub(crate) args: Vec<String>,
     pub(crate) health: Health,
     /// Names of the datasets that the VM mounts; none for the controller.
     pub(crate) datasets: Vec<String>,
-}
-
-/// What the program in a VM is told beside that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Flags {
-    Controller(ControllerFlags),
-    Worker(WorkerFlags),
-}
-
-impl Flags {
-    /// As they stand on its command line.
-    pub(crate) fn args(&self) -> Vec<String> {
-        match self {
-            Self::Controller(flags) => flags.args(),
-            Self::Worker(flags) => flags.args(),
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

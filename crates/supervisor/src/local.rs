@@ -49,7 +49,8 @@ impl LocalContext {
             if nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK).is_err() {
                 return Err(Error::Tool {
                     what: format!("find {}", path.display()),
-                    how: "build it with `cargo xtask build`, or name its place with --bin-dir".into(),
+                    how: "build it with `cargo xtask build`, or name its place with --bin-dir"
+                        .into(),
                     output: String::new(),
                 });
             }
@@ -76,13 +77,13 @@ impl LocalContext {
     pub(crate) fn unit(&self, member: &Member, layout: &Layout) -> Unit {
         let mut args: Vec<OsString> = vec!["--runtime-dir".into(), layout.run().into()];
         let (name, flags) = match member.role {
-            Role::Controller => ("hashcluster-controller", self.flags.controller.args()),
+            Role::Controller => ("hashcluster-controller", &self.flags.controller),
             Role::Worker => {
                 args.extend(["--name", &member.name, "--threads", "1"].map(OsString::from));
-                ("hashcluster-worker", self.flags.workers.args())
+                ("hashcluster-worker", &self.flags.workers)
             }
         };
-        args.extend(flags.into_iter().map(OsString::from));
+        args.extend(flags.iter().map(OsString::from));
         let main = Program {
             name: "its process".into(),
             path: self.bin_dir.join(name),

@@ -23,8 +23,8 @@ fn main() -> ExitCode {
     use args::{LocalCommand, Mode};
     let result = match &args::Args::parse().mode {
         Mode::Local { command: LocalCommand::Up { options } } => cluster::local_up(options),
-        Mode::Local { command: LocalCommand::Run { options, wait_for, command } } => {
-            cluster::local_run(options, *wait_for, command)
+        Mode::Local { command: LocalCommand::Run { options, command } } => {
+            cluster::local_run(options, command)
         }
         Mode::Config { options } => {
             return deployment::config(options).unwrap_or_else(|error| {
@@ -47,9 +47,7 @@ fn main() -> ExitCode {
         Mode::Status { runtime } => cluster::command(runtime.dir.as_deref(), "status", &[]),
         Mode::Deploy { runtime, image } => cluster::deploy(runtime.dir.as_deref(), image),
         Mode::Console { runtime, name } => vm::console(runtime.dir.as_deref(), name),
-        Mode::Ssh { runtime, name, command } => {
-            Err(vm::ssh(runtime.dir.as_deref(), name, command))
-        }
+        Mode::Ssh { runtime, name, command } => Err(vm::ssh(runtime.dir.as_deref(), name, command)),
     };
     result.unwrap_or_else(|error| {
         if let cluster::Error::Deployment(errors) = &error {

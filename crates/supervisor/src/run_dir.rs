@@ -43,7 +43,11 @@ impl fmt::Display for RunDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { what, path, error } => {
-                write!(f, "cannot {what} {}: {error}; name another with --runtime-dir", path.display())
+                write!(
+                    f,
+                    "cannot {what} {}: {error}; name another with --runtime-dir",
+                    path.display()
+                )
             }
             Self::NotDirectory { path } => {
                 write!(f, "run directory {} is no directory, or a symlink", path.display())
@@ -55,7 +59,10 @@ impl fmt::Display for RunDirError {
             Self::Exposed { path, mode } => {
                 let path = path.display();
                 write!(f, "run directory {path} has mode {mode:04o}, others may enter it; ")?;
-                write!(f, "`chmod 700 {path}` after a look inside, or name another with --runtime-dir")
+                write!(
+                    f,
+                    "`chmod 700 {path}` after a look inside, or name another with --runtime-dir"
+                )
             }
             Self::Socket { path, error } => {
                 write!(f, "run directory {}: {error}; name a shorter one", path.display())?;

@@ -189,7 +189,7 @@ fn the_doctor_knows_an_image_with_an_initrd_for_each_role() {
         let said = format!("digest sha256:{digest}\nkernel 1\nkind yocto\n");
         fs::write(dir.path().join("image.txt"), said).unwrap();
         let mut doctor = Command::new(root().join("scripts/doctor.sh"));
-        doctor.arg("--image").arg(dir.path()).arg("--run-dir").arg(dir.path().join("run"));
+        doctor.arg("--image").arg(dir.path()).arg("--runtime-dir").arg(dir.path().join("run"));
         text(&output(&mut doctor).stdout)
     };
     // Of "kcw", cut, as the image's recipe does.

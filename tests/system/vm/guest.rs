@@ -31,12 +31,8 @@ fn a_vm_is_what_its_settings_say_and_lets_in_nobody_else() {
 #[test]
 fn what_cluster_toml_says_reaches_its_vm() {
     let site = Site::new(3);
-    let p = &site.ports;
-    let (first, second) = (
-        format!("{} metrics={}\n{} metrics={}\n", p[0], p[1], p[2], p[3]),
-        format!("{} metrics={} dataset=some host=archive mem=224M\n", p[4], p[5]),
-    );
-    site.write("ports.conf", &(first + &second));
+    let ports = [0, 2, 4].map(|i| site.ports[i].to_string()).join("\n");
+    site.write("ports.conf", &format!("{ports} host=archive\n"));
     fs::create_dir(site.path("some")).unwrap();
     fs::write(site.path("some/file"), "abc").unwrap();
     fs::create_dir(site.path("other")).unwrap();
@@ -54,6 +50,9 @@ fn what_cluster_toml_says_reaches_its_vm() {
         reading = "plain"
         report_every = "64M"
         drop_behind = true
+        [vm.archive]
+        memory = "224M"
+        datasets = ["some"]
         [vm.controller]
         cross_check = "1/1"
         [start]

@@ -83,9 +83,8 @@ fn a_kernel_without_its_root_is_shown_by_its_console() {
 #[test]
 fn more_memory_than_there_is() {
     let site = Site::new(16);
-    let lines = site.ports.chunks(2).map(|p| format!("{} metrics={} mem=64G\n", p[0], p[1]));
-    site.write("ports.conf", &lines.collect::<String>());
-    let words = ["MiB of memory", "are available", "mem="];
+    site.write("cluster.toml", "[defaults]\nmemory = \"64G\"\n");
+    let words = ["MiB of memory", "are available", "memory in cluster.toml"];
     assert_refused(&site, site.run_sh(&[]), 3, &words);
 }
 
@@ -179,10 +178,10 @@ fn a_disk_that_is_full() {
     let mut command = site.command(Path::new("unshare"));
     let mount = "mount -t tmpfs -o size=2m,mode=0700 small small && exec \"$@\"";
     command.args(["--mount", "--map-root-user", "bash", "-c", mount, "bash"]).args(words);
-    command.args(["--run-dir", "small/run"]);
+    command.args(["--runtime-dir", "small/run"]);
     // The option came twice: the last one would be refused.
     let args: Vec<_> = command.get_args().map(std::ffi::OsStr::to_owned).collect();
-    let first = args.iter().position(|arg| arg == "--run-dir").unwrap();
+    let first = args.iter().position(|arg| arg == "--runtime-dir").unwrap();
     let mut command = site.command(Path::new("unshare"));
     command.args(&args[..first]).args(&args[first + 2..]);
     assert_refused(&site, command, 1, &["No space left on device", "small/run"]);

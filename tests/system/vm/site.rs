@@ -22,6 +22,7 @@ static VMS: Mutex<()> = Mutex::new(());
 /// Place of one cluster; what still runs of it ends with it.
 pub(crate) struct Site {
     pub(crate) dir: TempDir,
+    /// For each VM its SSH port and that of its metrics.
     pub(crate) ports: Vec<u16>,
     _turn: MutexGuard<'static, ()>,
 }
@@ -49,9 +50,8 @@ impl Site {
         let turn = VMS.lock().unwrap_or_else(PoisonError::into_inner);
         set_up();
         let dir = tempfile::Builder::new().prefix("hcvm").tempdir().unwrap();
-        let ports = free_ports(2 * vms);
-        let lines = ports.chunks(2).map(|pair| format!("{} metrics={}\n", pair[0], pair[1]));
-        let text: String = lines.collect();
+        let ports = free_ports(vms);
+        let text: String = ports.chunks(2).map(|pair| format!("{}\n", pair[0])).collect();
         fs::write(dir.path().join("ports.conf"), text).unwrap();
         fs::create_dir(dir.path().join("tmp")).unwrap();
         Self { dir, ports, _turn: turn }
@@ -90,7 +90,7 @@ impl Site {
     /// `./run.sh` with this cluster's ports, and then `args`.
     pub(crate) fn run_sh(&self, args: &[&str]) -> Command {
         let mut command = self.command(&repository("run.sh"));
-        command.args(["--ports", "ports.conf", "--run-dir", "run"]).args(args);
+        command.args(["--ports", "ports.conf", "--runtime-dir", "run"]).args(args);
         command
     }
 
@@ -111,7 +111,7 @@ impl Site {
     /// `hashcluster-vm SUBCOMMAND` with what this host has for VMs, and then `args`.
     pub(crate) fn vm(&self, subcommand: &str, args: &[&str]) -> Command {
         let mut command = self.command(&bin("hashcluster-vm"));
-        command.arg(subcommand).args(["--ports", "ports.conf", "--run-dir", "run"]);
+        command.arg(subcommand).args(["--ports", "ports.conf", "--runtime-dir", "run"]);
         command.args(set_up()).args(args);
         command
     }
@@ -372,10 +372,16 @@ pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// So many ports that nobody has now.
-fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+/// This many pairs of ports, 1000 apart, that nobody has now.
+fn free_ports(pairs: usize) -> Vec<u16> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    while listeners.len() < 2 * pairs {
+        let ssh = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = ssh.local_addr().unwrap().port().checked_add(1000);
+        if let Some(Ok(metrics)) = port.map(|port| TcpListener::bind(("127.0.0.1", port))) {
+            listeners.extend([ssh, metrics]);
+        }
+    }
     listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 

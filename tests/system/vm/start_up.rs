@@ -166,7 +166,7 @@ fn a_user_who_is_not_root_boots_and_hashes_files_in_place() {
         command.args(["--reuid", &uid, "--regid", &uid, "--groups", &format!("{uid},27")]);
     }
     command.arg(site.path("bin/hashcluster-vm")).args(["run", "--ports", "ports.conf"]);
-    command.args(["--run-dir", "home/run"]).args(options).arg("--");
+    command.args(["--runtime-dir", "home/run"]).args(options).arg("--");
     command.arg(site.path("bin/hashctl")).args(["sum", "-v", "home/file"]);
     command.env("HOME", site.path("home")).env_remove("HASHCLUSTER_CACHE");
     // That of Debian's ordinary users.

@@ -4,9 +4,9 @@
 use super::machine::Unit;
 use crate::deployment::{Member, Vm};
 use crate::local::LocalContext;
+use crate::quote;
 use crate::supervise::{ProgramId, Supervisor};
 use crate::vm::{self, ClusterContext, Image, Layout};
-use crate::quote;
 use nix::sys::signal::Signal;
 use std::io;
 use std::path::PathBuf;
@@ -56,12 +56,10 @@ impl Context {
             Self::Vms(context, _) => {
                 is_healthy && vm::power_down(&context.layout.of_vm(&member.name, "qmp")).is_ok()
             }
-            Self::Local(..) => {
-                main.is_some_and(|id| {
-                    supervisor.signal(id, Signal::SIGTERM);
-                    true
-                })
-            }
+            Self::Local(..) => main.is_some_and(|id| {
+                supervisor.signal(id, Signal::SIGTERM);
+                true
+            }),
         }
     }
 

@@ -2,17 +2,17 @@
 //! which is `ok` or `error …`. Only the user whose cluster it is can reach the socket, as the run
 //! directory is closed to others.
 
-use super::error::Error;
 use super::context::Context;
+use super::error::Error;
 use super::fleet::Fleet;
 use super::machine::Phase;
 use super::table::{state, table};
 use crate::deployment::Role;
+use crate::pidfile;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::say::{indented, say};
 use crate::supervise::{log, sys};
 use crate::vm::{self, Image, Layout};
-use crate::pidfile;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;

@@ -123,7 +123,9 @@ impl fmt::Display for Error {
             Self::Tool { what, how, output } => write!(f, "cannot {what}: {how}{}", Tail(output)),
             Self::Memory { wanted_mib, available_mib } => {
                 write!(f, "the VMs may take {wanted_mib} MiB of memory, and {available_mib} MiB ")?;
-                f.write_str("are available; give them less (mem=…), or start fewer")
+                f.write_str(
+                    "are available; give them less (memory in cluster.toml), or start fewer",
+                )
             }
             Self::Died { name, how, tail } => write!(f, "{name} {how}{}", Tail(tail)),
             Self::Late { name, limit, why, tail } => {

@@ -65,7 +65,6 @@ pub(super) struct Fleet {
     signal: Option<Caught>,
     pub(super) is_ready: bool,
     is_ending: bool,
-    deadline: Instant,
     consoles_checked: Instant,
 }
 
@@ -80,7 +79,6 @@ impl Fleet {
         requests: Requests,
     ) -> Self {
         let machine = |member| Machine::new(member, image.cloned());
-        let now = Instant::now();
         Self {
             context,
             limits,
@@ -93,13 +91,13 @@ impl Fleet {
             signal: None,
             is_ready: false,
             is_ending: false,
-            deadline: now + limits.startup_timeout,
-            consoles_checked: now,
+            consoles_checked: Instant::now(),
         }
     }
 
     /// Starts the controller, then the workers, and waits until they are healthy.
     pub(super) fn start(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + self.limits.startup_timeout;
         let mut groups = vec![vec![0]];
         let workers = 1..self.machines.len();
         match self.limits.strategy {
@@ -114,19 +112,10 @@ impl Fleet {
                 self.begin(i);
             }
             if self.limits.wait_for_workers || group == [0] {
-                self.await_healthy(&group, self.deadline)?;
+                self.await_healthy(&group, deadline)?;
             }
         }
-        self.is_ready = self.limits.wait_for_workers;
-        Ok(())
-    }
-
-    /// Goes on with a start that did not wait for its workers.
-    pub(super) fn check_start(&mut self) -> Result<(), Error> {
-        if !self.is_ready {
-            let workers: Vec<usize> = (1..self.machines.len()).collect();
-            self.is_ready = self.are_healthy(&workers, self.deadline)?;
-        }
+        self.is_ready = true;
         Ok(())
     }
 
@@ -136,24 +125,21 @@ impl Fleet {
         group: &[usize],
         deadline: Instant,
     ) -> Result<(), Error> {
-        while !self.are_healthy(group, deadline)? {
+        loop {
+            let late = group.iter().copied().find(|&i| self.machines[i].phase != Phase::Healthy);
+            let Some(late) = late else { return Ok(()) };
+            // Without a controller no worker becomes healthy.
+            let controller = (!self.is_ready).then_some(0);
+            let mut needed = controller.into_iter().chain(group.iter().copied());
+            if let Some(dead) = needed.find(|&i| self.machines[i].deaths >= START_DEATHS_MAX) {
+                return Err(self.died(dead));
+            }
+            if Instant::now() >= deadline {
+                return Err(self.late(late));
+            }
             self.next(Some(deadline))?;
             self.go_on()?;
         }
-        Ok(())
-    }
-
-    /// Whether the machines are healthy; an error if they will not be.
-    fn are_healthy(&self, group: &[usize], deadline: Instant) -> Result<bool, Error> {
-        let late = group.iter().copied().find(|&i| self.machines[i].phase != Phase::Healthy);
-        let Some(late) = late else { return Ok(true) };
-        // Without a controller no worker becomes healthy.
-        let controller = (!self.is_ready).then_some(0);
-        let mut needed = controller.into_iter().chain(group.iter().copied());
-        if let Some(dead) = needed.find(|&i| self.machines[i].deaths >= START_DEATHS_MAX) {
-            return Err(self.died(dead));
-        }
-        if Instant::now() >= deadline { Err(self.late(late)) } else { Ok(false) }
     }
 
     /// Waits until the workers that run have found a controller again that was started anew.
@@ -420,8 +406,7 @@ impl Fleet {
             Phase::Daemons { .. } | Phase::Booting | Phase::Healthy | Phase::Resting { .. } => {}
         }
         let (is_healthy, main) = (machine.phase == Phase::Healthy, machine.main_id());
-        let asked =
-            self.context.ask_to_stop(&machine.member, is_healthy, main, &self.supervisor);
+        let asked = self.context.ask_to_stop(&machine.member, is_healthy, main, &self.supervisor);
         let limit = if asked { self.limits.stop_limit } else { Duration::ZERO };
         let kill_at = Instant::now() + limit;
         machine.enter(Phase::Ending { again, kill_at, killed: !asked });

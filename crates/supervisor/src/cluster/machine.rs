@@ -102,7 +102,8 @@ impl Machine {
 
     /// Ends its present life; it starts again after a pause that doubles while lives are short.
     pub(super) fn fail(&mut self) {
-        let lived = if self.phase == Phase::Healthy { self.since.elapsed() } else { Duration::ZERO };
+        let lived =
+            if self.phase == Phase::Healthy { self.since.elapsed() } else { Duration::ZERO };
         self.deaths += 1;
         self.pause = pause_after(lived, self.pause);
         self.enter(Phase::Ending { again: true, kill_at: Instant::now(), killed: true });

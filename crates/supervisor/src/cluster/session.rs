@@ -9,7 +9,7 @@ use super::control::{self, Requests};
 use super::error::Error;
 use super::fleet::{Fleet, Limits};
 use super::watch::Watch;
-use crate::args::{StartOptions, VmOptions, WaitFor};
+use crate::args::{StartOptions, VmOptions};
 use crate::deployment::{Member, Strategy, Vm};
 use crate::local::LocalContext;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
@@ -17,7 +17,7 @@ use crate::say::{indented, say};
 use crate::supervise::{Console, Event, Program, Signals, Supervisor, become_daemon, sys};
 use crate::vm::{self, Layout, Plan};
 use crate::{exit, pidfile, quote};
-use ipc_proto::endpoint::{self, Endpoint};
+use ipc_proto::endpoint::CLIENT_SOCKET;
 use nix::sys::signal::Signal;
 use std::env;
 use std::ffi::OsString;
@@ -142,7 +142,7 @@ pub(crate) fn local_up(options: &StartOptions) -> Result<ExitCode, Error> {
         return already_runs(&path, pid);
     }
     let run_dir = RunDir::claim(&path)?;
-    let kind = Kind::Local { context, wait_for: WaitFor::Workers, keeps_state: true };
+    let kind = Kind::Local { context, keeps_state: true };
     hold(kind, run_dir, signals, |session| {
         session.explain();
         session.stay()
@@ -150,11 +150,7 @@ pub(crate) fn local_up(options: &StartOptions) -> Result<ExitCode, Error> {
 }
 
 /// Starts a cluster of processes, runs `command` with it, and ends it.
-pub(crate) fn local_run(
-    options: &StartOptions,
-    wait_for: WaitFor,
-    command: &[OsString],
-) -> Result<ExitCode, Error> {
+pub(crate) fn local_run(options: &StartOptions, command: &[OsString]) -> Result<ExitCode, Error> {
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     let context = LocalContext::new(options)?;
     let run_dir = match &options.runtime.dir {
@@ -169,7 +165,7 @@ pub(crate) fn local_run(
             (claimed, _) => claimed,
         },
     }?;
-    let kind = Kind::Local { context, wait_for, keeps_state: false };
+    let kind = Kind::Local { context, keeps_state: false };
     hold(kind, run_dir, signals, |session| session.run_command(command))
 }
 
@@ -181,7 +177,7 @@ fn supervisor_of(run_path: &Path) -> Option<u32> {
 
 /// Whether a cluster without VMs runs there.
 fn has_local(run_path: &Path) -> bool {
-    supervisor_of(run_path).is_some() && run_path.join(endpoint::CLIENT_SOCKET).exists()
+    supervisor_of(run_path).is_some() && run_path.join(CLIENT_SOCKET).exists()
 }
 
 fn already_runs(run_path: &Path, pid: u32) -> Result<ExitCode, Error> {
@@ -200,7 +196,7 @@ fn warn_root() {
 /// What is to be started.
 enum Kind<'a> {
     Vms { options: &'a VmOptions, state: Option<PathBuf>, paths: Vec<PathBuf> },
-    Local { context: LocalContext, wait_for: WaitFor, keeps_state: bool },
+    Local { context: LocalContext, keeps_state: bool },
 }
 
 /// Prepares, starts, does `work`, and stops everything, whatever happened; the first error counts.
@@ -252,20 +248,18 @@ impl Session {
     ) -> Result<Self, Error> {
         let mut supervisor = Supervisor::new(signals);
         match kind {
-            Kind::Local { context, wait_for, keeps_state } => {
+            Kind::Local { context, keeps_state } => {
                 let layout = Layout::new(run_path, None);
                 let members = context.members();
-                let endpoint = Endpoint::Unix(run_path.join(endpoint::CLIENT_SOCKET));
-                let (watch, requests) = listen(&layout, endpoint, &members)?;
+                let (watch, requests) = listen(&layout, &members)?;
                 let limits = Limits {
                     strategy: Strategy::Parallel,
-                    wait_for_workers: wait_for == WaitFor::Workers,
+                    wait_for_workers: true,
                     startup_timeout: LocalContext::STARTUP_TIMEOUT,
                     stop_limit: context.stop_limit,
                 };
                 let context = Context::Local(context, layout);
-                let fleet =
-                    Fleet::new(context, limits, members, None, supervisor, watch, requests);
+                let fleet = Fleet::new(context, limits, members, None, supervisor, watch, requests);
                 Ok(Self { fleet, keeps_state })
             }
             Kind::Vms { options, state, paths } => {
@@ -274,9 +268,8 @@ impl Session {
                 *lock = Some(vm::lock_state(&context.layout)?);
                 vm::images(&context.layout)?;
                 let members: Vec<Member> = deployment.vms.iter().map(Vm::member).collect();
-                let endpoint = context.layout.client_endpoint(&members[0].name);
                 // Others wait here from now on, even though nobody answers yet.
-                let (watch, requests) = listen(&context.layout, endpoint, &members)?;
+                let (watch, requests) = listen(&context.layout, &members)?;
                 image = image.copy_to(&context.layout.image(&image.digest))?;
                 vm::prepare_all(&context, &deployment, &image, &mut supervisor)?;
                 context.accel = vm::choose_accel(options, &image, &context, &mut supervisor)?;
@@ -301,7 +294,6 @@ impl Session {
 
     /// Keeps the cluster alive until a signal.
     fn stay(&mut self) -> Result<ExitCode, Error> {
-        self.fleet.is_ready = true;
         loop {
             if let Some(caught) = self.fleet.take_signal() {
                 let signal = caught.signal;
@@ -320,7 +312,6 @@ impl Session {
         let (path, args) = command.split_first().expect("clap asks for a COMMAND");
         let name = path.to_string_lossy().into_owned();
         if let Context::Vms(..) = self.fleet.context {
-            self.fleet.is_ready = true;
             say(format_args!("ready; running {name}"));
         }
         let program = Program {
@@ -334,10 +325,9 @@ impl Session {
         let started = self.fleet.supervisor.start(program);
         let id = started.map_err(|error| Error::Command { command: name, error })?;
         let mut deadline: Option<Instant> = None;
-        let mut failed = None;
         loop {
             if let Some(status) = self.fleet.take_end(id) {
-                return failed.map_or_else(|| Ok(shell_status(status)), Err);
+                return Ok(shell_status(status));
             }
             if let Some(caught) = self.fleet.take_signal() {
                 // A terminal has sent it to the command already, which would take a second one for
@@ -348,13 +338,6 @@ impl Session {
                 if caught.signal != Signal::SIGINT {
                     deadline.get_or_insert(Instant::now() + COMMAND_STOP_LIMIT);
                 }
-            }
-            if failed.is_none()
-                && let Err(error) = self.fleet.check_start()
-            {
-                self.fleet.supervisor.signal(id, Signal::SIGTERM);
-                deadline.get_or_insert(Instant::now() + COMMAND_STOP_LIMIT);
-                failed = Some(error);
             }
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 self.fleet.supervisor.signal(id, Signal::SIGKILL);
@@ -390,14 +373,9 @@ impl Session {
 }
 
 /// Starts to ask how the members are, and to take commands.
-fn listen(
-    layout: &Layout,
-    endpoint: Endpoint,
-    members: &[Member],
-) -> Result<(Watch, Requests), Error> {
-    let watch = Watch::start(layout, endpoint, members).map_err(Error::step("start a thread"))?;
-    let requests =
-        watch.waker().and_then(|waker| control::listen(&layout.control_socket(), waker));
+fn listen(layout: &Layout, members: &[Member]) -> Result<(Watch, Requests), Error> {
+    let watch = Watch::start(layout, members).map_err(Error::step("start a thread"))?;
+    let requests = watch.waker().and_then(|waker| control::listen(&layout.control_socket(), waker));
     Ok((watch, requests.map_err(Error::step("listen for commands"))?))
 }
 

@@ -9,8 +9,9 @@ use std::path::Path;
 
 /// The table, with a line of headings.
 pub(super) fn table(fleet: &Fleet) -> String {
-    let mut rows =
-        vec![["NAME", "ROLE", "STATE", "UP", "MEMORY", "IMAGE", "METRICS", "SSH"].map(str::to_owned)];
+    let mut rows = vec![
+        ["NAME", "ROLE", "STATE", "UP", "MEMORY", "IMAGE", "METRICS", "SSH"].map(str::to_owned),
+    ];
     for (i, machine) in fleet.machines.iter().enumerate() {
         let role = match machine.member.role {
             Role::Controller => "controller",

@@ -1,16 +1,12 @@
 //! Asks how the members are, in threads of their own: the controller through the protocol, and each VM
 //! that has a command of its own through SSH. Whatever is learnt wakes the supervisor.
 
-use crate::deployment::{self, Check, Health, Member};
+use crate::deployment::{Check, Health, Member, Role};
 use crate::vm::Layout;
-use ipc_proto::Blob;
-use ipc_proto::endpoint::Endpoint;
-use ipc_proto::message::{
-    ClientIntro, ClientReply, ClientRequest, Role, Status, WorkerHealth, WorkerStatus,
-};
-use ipc_socket::Connection;
+use client::{Address, Client};
+use ipc_proto::message::{Status, WorkerHealth, WorkerStatus};
 use std::collections::HashMap;
-use std::fs;
+use std::error::Error;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -49,21 +45,16 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Starts the threads; the controller, the first of `members`, is at `endpoint`. Signals have to be
-    /// blocked before, so that they are so in the threads.
-    pub(super) fn start(
-        layout: &Layout,
-        endpoint: Endpoint,
-        members: &[Member],
-    ) -> io::Result<Self> {
+    /// Starts the threads; the first of `members` is the controller. Signals have to be blocked before,
+    /// so that they are so in the threads.
+    pub(super) fn start(layout: &Layout, members: &[Member]) -> io::Result<Self> {
         let (wake, waker) = io::pipe()?;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let asker = Asker {
-            endpoint,
-            token_file: layout.token_file(),
+            dir: layout.run().to_owned(),
             limit: members[0].health.timeout,
             workers_len: members.len() - 1,
-            connection: None,
+            client: None,
         };
         let asker = spawn(&seen, &waker, INTERVAL, asker.into_step())?;
         let mut ends = Vec::new();
@@ -100,10 +91,10 @@ impl Watch {
             return seen.commands.get(&member.name).cloned();
         }
         match (&seen.status, member.role) {
-            (None, deployment::Role::Controller) => Some(Err(seen.error.clone())),
-            (None, deployment::Role::Worker) => None,
-            (Some(_), deployment::Role::Controller) => Some(Ok(())),
-            (Some(status), deployment::Role::Worker) => Some(worker(status, &member.name)),
+            (None, Role::Controller) => Some(Err(seen.error.clone())),
+            (None, Role::Worker) => None,
+            (Some(_), Role::Controller) => Some(Ok(())),
+            (Some(status), Role::Worker) => Some(worker(status, &member.name)),
         }
     }
 
@@ -119,7 +110,7 @@ impl Watch {
     pub(super) fn forget(&self, member: &Member) {
         let mut seen = self.seen.lock().expect("no holder panics");
         seen.commands.remove(&member.name);
-        if member.role == deployment::Role::Controller {
+        if member.role == Role::Controller {
             seen.status = None;
             seen.error = "it has not answered yet".to_owned();
         } else if let Some(status) = &mut seen.status {
@@ -177,27 +168,20 @@ fn spawn(
 
 /// Keeps a connection to the controller, as one that has just booted may need several.
 struct Asker {
-    endpoint: Endpoint,
-    token_file: PathBuf,
+    /// The cluster's runtime directory, which says where its controller is.
+    dir: PathBuf,
     /// How long the controller may take to answer.
     limit: Duration,
     /// How many workers there are to be.
     workers_len: usize,
-    connection: Option<Connection>,
+    client: Option<Client>,
 }
 
 impl Asker {
     fn into_step(mut self) -> Step {
         Box::new(move |seen| {
-            // Workers that are missing are waited for at the controller, not here: the answer comes
-            // as soon as one more is there.
             let known = seen.lock().expect("no holder panics").status.as_ref().map(ready_len);
-            let missing = known.filter(|&ready| ready < self.workers_len);
-            let came = missing.map_or(Ok(false), |ready| self.await_worker(ready + 1));
-            let asked = came.and_then(|came| Ok((came, self.status()?)));
-            if asked.is_err() {
-                self.connection = None;
-            }
+            let asked = self.ask(known.filter(|&ready| ready < self.workers_len));
             let mut seen = seen.lock().expect("no holder panics");
             match asked {
                 Ok((came, status)) => {
@@ -212,62 +196,30 @@ impl Asker {
                 }
                 Err(error) => {
                     seen.status = None;
-                    seen.error = error;
+                    seen.error = error.to_string();
                     INTERVAL
                 }
             }
         })
     }
 
-    /// Waits a while until this many workers are ready; whether they are.
-    fn await_worker(&mut self, workers: usize) -> Result<bool, String> {
-        let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-        let timeout_ms = u32::try_from(INTERVAL.as_millis()).unwrap_or(u32::MAX);
-        let request = ClientRequest::WaitReady { workers, timeout_ms };
-        self.ask(&request, |reply| match reply {
-            ClientReply::Ready { enough, .. } => Some(enough),
-            _ => None,
-        })
-    }
-
-    fn status(&mut self) -> Result<Status, String> {
-        self.ask(&ClientRequest::Status, |reply| match reply {
-            ClientReply::Status(status) => Some(*status),
-            _ => None,
-        })
-    }
-
-    fn ask<T>(
-        &mut self,
-        request: &ClientRequest,
-        answer: impl Fn(ClientReply) -> Option<T>,
-    ) -> Result<T, String> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect()?,
+    /// The controller's status. Where some workers are missing and this many are ready, it waits a
+    /// while at the controller for one more, and says whether that came.
+    fn ask(&mut self, ready: Option<usize>) -> Result<(bool, Status), Box<dyn Error>> {
+        // After an error the connection is of no more use.
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => Client::connect(&Address::in_dir(&self.dir)?)?,
         };
-        let connection = self.connection.insert(connection);
-        connection.sender.send(request, &[]).map_err(|error| error.to_string())?;
-        loop {
-            let (reply, _) = connection.receiver.receive().map_err(|error| error.to_string())?;
-            if let Some(answer) = answer(reply) {
-                return Ok(answer);
-            }
+        let mut came = false;
+        if let Some(ready) = ready {
+            let wanted = u32::try_from(ready + 1).unwrap_or(u32::MAX);
+            came = client.wait_ready(wanted, INTERVAL)?.enough;
         }
-    }
-
-    fn connect(&self) -> Result<Connection, String> {
-        let token = match fs::read(&self.token_file) {
-            Ok(token) => Blob::from(token.trim_ascii_end()),
-            // Over a Unix socket there is none.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Blob::default(),
-            Err(error) => return Err(error.to_string()),
-        };
-        let software = env!("CARGO_PKG_VERSION").to_owned();
-        let role = Role::Client(ClientIntro { software, token });
-        let connection = Connection::open(&self.endpoint, role).map_err(|e| e.to_string())?;
-        connection.receiver.set_timeout(Some(self.limit)).map_err(|error| error.to_string())?;
-        Ok(connection)
+        client.set_timeout(Some(self.limit))?;
+        let status = client.status()?;
+        self.client = Some(client);
+        Ok((came, status))
     }
 }
 

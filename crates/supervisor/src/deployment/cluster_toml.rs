@@ -5,17 +5,16 @@
 //!
 //! Not here: whether the VMs exist and which setting wins (`merge`).
 
-mod flags;
 mod section;
 
 pub(super) use section::Lined;
 
 use super::fault::{Faults, Reason};
-use super::kind::{CPUS, Kind, MEMORY};
-use super::sched::{CpuSet, Sched};
+use super::flags::FLAGS;
+use super::kind::{CPUS, Kind, MEMORY, PORT};
+use super::sched::CpuSet;
 use super::shown::Shown;
 use super::{Check, Strategy};
-use flags::FlagSettings;
 use ipc_proto::limits::WORKER_THREADS_MAX;
 use section::Section;
 use std::path::PathBuf;
@@ -23,7 +22,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 /// A worker's threads, or those of them that read from one dataset.
-const THREADS: Kind = Kind::Number { min: 1, max: WORKER_THREADS_MAX as u64 };
+pub(super) const THREADS: Kind = Kind::Number { min: 1, max: WORKER_THREADS_MAX as u64 };
 
 /// What a VM's services may lock in memory.
 const MEMLOCK: Kind = Kind::Size { units: "KMG", min_kib: 64, max_kib: 64 << 20 };
@@ -56,11 +55,13 @@ pub(super) struct Settings {
     pub(super) memory_mib: Option<u32>,
     pub(super) cpus: Option<u16>,
     pub(super) cpuset: Option<CpuSet>,
-    pub(super) threads: Option<Lined<u16>>,
-    pub(super) sched: Option<Lined<Sched>>,
     pub(super) memlock_kib: Option<u64>,
-    pub(super) flags: FlagSettings,
+    /// Values of [`FLAGS`], in their order.
+    pub(super) flags: [Option<Lined<String>>; FLAGS.len()],
     pub(super) health: HealthSettings,
+    /// Of a `[vm.NAME]` only.
+    pub(super) metrics_port: Option<Lined<u16>>,
+    pub(super) datasets: Option<Lined<Vec<String>>>,
 }
 
 /// `health` of one of them.
@@ -113,13 +114,13 @@ pub(super) fn parse(bytes: &[u8], host_cpus: &CpuSet, faults: &mut Faults) -> Co
     let mut file = Section::new(text, table.get_ref());
     let mut config = Config::default();
     if let Some(section) = file.table("defaults") {
-        config.defaults = settings(section, host_cpus, faults);
+        config.defaults = settings(section, false, host_cpus, faults);
     }
     if let Some(section) = file.table("start") {
         config.start = start(section, faults);
     }
     for (line, name, section) in file.tables("vm") {
-        let settings = settings(section, host_cpus, faults);
+        let settings = settings(section, true, host_cpus, faults);
         config.vms.push(VmSettings { line, name: name.to_owned(), settings });
     }
     for (line, name, section) in file.tables("datasets") {
@@ -132,30 +133,38 @@ pub(super) fn parse(bytes: &[u8], host_cpus: &CpuSet, faults: &mut Faults) -> Co
     config
 }
 
-fn settings(mut section: Section<'_>, host_cpus: &CpuSet, faults: &mut Faults) -> Settings {
+fn settings(
+    mut section: Section<'_>,
+    is_of_vm: bool,
+    host_cpus: &CpuSet,
+    faults: &mut Faults,
+) -> Settings {
     let memory = section.text("memory", MEMORY, |text| MEMORY.size_kib(text));
     let cpus = section.number("cpus", CPUS);
     let cpuset = section.text("cpuset", Kind::CpuSet, CpuSet::parse);
-    let threads = section.number("threads", THREADS);
-    let sched = section.text("sched", Kind::Sched, Sched::parse);
     let memlock = section.text("memlock", MEMLOCK, |text| MEMLOCK.size_kib(text));
     if let Some(Lined { line, value }) = &cpuset
         && let Some(missing) = value.missing_in(host_cpus)
     {
         faults.at(*line, Reason::CpusMissing { missing, host: host_cpus.clone() });
     }
-    let flags = FlagSettings::read(&mut section);
+    let flags = FLAGS.map(|flag| section.flag(flag.key, flag.kind));
+    let (mut metrics_port, mut datasets) = (None, None);
+    if is_of_vm {
+        metrics_port = section.number("metrics_port", PORT);
+        datasets = section.names("datasets");
+    }
     let health = section.table("health").map(|section| health(section, faults));
     section.finish(faults);
     Settings {
         memory_mib: memory.and_then(|kib| u32::try_from(kib.value >> 10).ok()),
         cpus: cpus.map(|cpus| cpus.value),
         cpuset: cpuset.map(|cpuset| cpuset.value),
-        threads,
-        sched,
         memlock_kib: memlock.map(|kib| kib.value),
         flags,
         health: health.unwrap_or_default(),
+        metrics_port,
+        datasets,
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is wrong with a deployment: every fault has its file, its line if it has one, its reason.
 
 use super::kind::{Kind, PORT};
+use super::merge::METRICS_OFFSET;
 use super::port_holder::Holder;
-use super::ports_conf::{LINES_MAX, METRICS_OFFSET};
+use super::ports_conf::LINES_MAX;
 use super::sched::CpuSet;
 use super::shown::{Shown, shown_path};
 use std::fmt;
@@ -41,7 +42,8 @@ pub(super) struct Faults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PortUse {
     Ssh,
-    Metrics,
+    /// Metrics, by a line of `cluster.toml`.
+    Metrics(usize),
     /// Metrics, at a number that follows from the SSH port.
     MetricsByDefault,
 }
@@ -59,13 +61,16 @@ pub(super) enum Reason {
     NotAPort(Shown),
     Privileged(u64),
     OutOfRange(Shown),
-    /// This SSH port leaves no number for the metrics port.
-    NoMetricsPort(u16),
+    /// The SSH port leaves no number for the metrics port.
+    NoMetricsPort {
+        name: String,
+    },
     PortTaken {
         port: u16,
         of: PortUse,
+        name: String,
         by: PortUse,
-        by_line: usize,
+        by_name: String,
     },
     PortInUse {
         port: u16,
@@ -75,9 +80,13 @@ pub(super) enum Reason {
         port: u16,
         error: io::Error,
     },
-    NotAWord {
+    /// A word of `ports.conf` that is not `host=NAME`.
+    NotAWord(Shown),
+    /// A word that `ports.conf` took once.
+    Moved {
         word: Shown,
-        known: Vec<&'static str>,
+        name: String,
+        instead: String,
     },
     UnknownKey {
         key: Shown,
@@ -95,7 +104,6 @@ pub(super) enum Reason {
         name: String,
         by_line: usize,
     },
-    DatasetOfController,
     OnlyForWorkers(&'static str),
     OnlyForController(&'static str),
     UnknownVm {
@@ -188,7 +196,7 @@ impl fmt::Display for PortUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ssh => f.write_str("SSH port"),
-            Self::Metrics => f.write_str("metrics port"),
+            Self::Metrics(_) => f.write_str("metrics port"),
             Self::MetricsByDefault => {
                 write!(f, "metrics port (its SSH port + {METRICS_OFFSET})")
             }
@@ -218,17 +226,21 @@ impl fmt::Display for Reason {
             }
             Self::Privileged(port) => write!(f, "port {port} is privileged; use {}", PORT),
             Self::OutOfRange(port) => write!(f, "port {port} is out of range; use {}", PORT),
-            Self::NoMetricsPort(port) => {
-                write!(f, "no port {port} + {METRICS_OFFSET} for metrics; add metrics=PORT")
+            Self::NoMetricsPort { name } => {
+                write!(
+                    f,
+                    "no port for metrics, as SSH port + {METRICS_OFFSET} is too large; write in "
+                )?;
+                write!(f, "cluster.toml: [vm.{name}] metrics_port = PORT")
             }
-            Self::PortTaken { port, of, by, by_line } => {
-                write!(f, "port {port}, the {of}, is already the {by} of line {by_line}; ")?;
+            Self::PortTaken { port, of, name, by, by_name } => {
+                write!(f, "port {port}, the {of} of {name}, is already the {by} of {by_name}; ")?;
                 f.write_str(match (of, by) {
-                    (PortUse::Ssh | PortUse::Metrics, PortUse::Ssh | PortUse::Metrics) => {
+                    (PortUse::Ssh | PortUse::Metrics(_), PortUse::Ssh | PortUse::Metrics(_)) => {
                         "use another"
                     }
                     (PortUse::MetricsByDefault, _) | (_, PortUse::MetricsByDefault) => {
-                        "use another, or choose with metrics=PORT"
+                        "use another, or set metrics_port in cluster.toml"
                     }
                 })
             }
@@ -239,8 +251,11 @@ impl fmt::Display for Reason {
                 write!(f, "port {port} is in use; `ss -ltnp sport = {port}` as root says by what")
             }
             Self::NotBound { port, error } => write!(f, "port {port} cannot be used: {error}"),
-            Self::NotAWord { word, known } => {
-                write!(f, "{word} is no KEY=VALUE; keys are {}", listed(known))
+            Self::NotAWord(word) => {
+                write!(f, "unknown word {word}; after the port may stand host=NAME")
+            }
+            Self::Moved { word, name, instead } => {
+                write!(f, "{word} belongs in cluster.toml: [vm.{name}] {instead}")
             }
             Self::UnknownKey { key, known } => {
                 write!(f, "unknown key {key}; keys are {}", listed(known))
@@ -252,9 +267,6 @@ impl fmt::Display for Reason {
             }
             Self::NameTaken { name, by_line } => {
                 write!(f, "{name} is already the name of line {by_line}; choose with host=NAME")
-            }
-            Self::DatasetOfController => {
-                f.write_str("the controller mounts no dataset; move dataset= to a worker's line")
             }
             Self::OnlyForWorkers(key) => {
                 write!(f, "{key} is for workers; the controller hashes nothing")
@@ -283,7 +295,7 @@ impl fmt::Display for Reason {
                 write!(f, "there is no dataset {name}; there are {}", listed(known))
             }
             Self::DatasetOfNobody(name) => {
-                write!(f, "no worker has dataset {name}; add dataset={name} to a worker's line")
+                write!(f, "no worker has dataset {name}; add it to the datasets of a [vm.NAME]")
             }
             Self::TooManyDatasets { max } => write!(f, "more than {max} datasets"),
             Self::Dir { dir, error } => write!(f, "cannot use {dir} as a dataset: {error}"),

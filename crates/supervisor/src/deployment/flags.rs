@@ -1,10 +1,9 @@
-//! What becomes flags of the programs: how a worker hashes and reads, and how much of it the controller
-//! has checked. What is none is left to the program, and its flag is not given.
-//!
-//! Both kinds of clusters have them: the supervisor of VMs gives each guest its own, a local cluster
-//! gives all its processes those of `[defaults]`.
+//! Settings that become flags of the programs, one row each. What is not set is left to the program,
+//! and its flag is not given.
 
-use ipc_proto::sample::Sample;
+use super::kind::Kind;
+use super::{Role, cluster_toml::THREADS};
+use ipc_proto::limits::PROGRESS_LEN_MAX;
 
 /// The names that a worker's `--backend` takes, on one machine or another.
 pub(super) const BACKENDS: &[&str] = &[
@@ -23,49 +22,44 @@ pub(super) const BACKENDS: &[&str] = &[
 /// Those of its `--reading`.
 pub(super) const READINGS: &[&str] = &["auto", "uring", "plain"];
 
-/// A worker's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct WorkerFlags {
-    pub(crate) backend: Option<String>,
-    pub(crate) reading: Option<String>,
-    pub(crate) drop_behind: bool,
-    /// In KiB.
-    pub(crate) report_every_kib: Option<u64>,
+/// How much of a file a worker hashes before it reports a checkpoint.
+const REPORT_EVERY: Kind = Kind::Size { units: "KMG", min_kib: 1, max_kib: PROGRESS_LEN_MAX >> 10 };
+
+/// A key of `[defaults]` and `[vm.NAME]`, and the flag that it becomes.
+#[derive(Debug)]
+pub(super) struct Flag {
+    pub(super) key: &'static str,
+    pub(super) kind: Kind,
+    flag: &'static str,
+    /// Whose it is.
+    pub(super) role: Role,
+    /// Whether a cluster without VMs has it, too.
+    pub(super) is_local: bool,
 }
 
-impl WorkerFlags {
-    /// As they stand on its command line.
-    pub(crate) fn args(&self) -> Vec<String> {
-        let mut args = Vec::new();
-        let mut option = |name: &str, value: String| args.extend([name.to_owned(), value]);
-        if let Some(backend) = &self.backend {
-            option("--backend", backend.clone());
-        }
-        if let Some(reading) = &self.reading {
-            option("--reading", reading.clone());
-        }
-        if let Some(kib) = self.report_every_kib {
-            option("--report-every", (kib << 10).to_string());
-        }
-        if self.drop_behind {
-            args.push("--drop-behind".to_owned());
-        }
-        args
-    }
+const fn of_worker(key: &'static str, kind: Kind, flag: &'static str) -> Flag {
+    Flag { key, kind, flag, role: Role::Worker, is_local: true }
 }
 
-/// The controller's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ControllerFlags {
-    pub(crate) cross_check: Option<Sample>,
-}
+/// Every flag, in the order of the command line.
+pub(super) const FLAGS: [Flag; 7] = [
+    Flag { is_local: false, ..of_worker("threads", THREADS, "--threads") },
+    Flag { is_local: false, ..of_worker("sched", Kind::Sched, "--sched") },
+    of_worker("backend", Kind::OneOf(BACKENDS), "--backend"),
+    of_worker("reading", Kind::OneOf(READINGS), "--reading"),
+    of_worker("report_every", REPORT_EVERY, "--report-every"),
+    of_worker("drop_behind", Kind::Bool, "--drop-behind"),
+    Flag { role: Role::Controller, ..of_worker("cross_check", Kind::Sample, "--cross-check") },
+];
 
-impl ControllerFlags {
-    /// As they stand on its command line.
-    pub(crate) fn args(self) -> Vec<String> {
-        let sample =
-            self.cross_check.map(|sample| ["--cross-check".to_owned(), sample.to_string()]);
-        sample.into_iter().flatten().collect()
+impl Flag {
+    /// As it stands on the command line, for a value of its kind.
+    pub(super) fn args(&self, value: &str) -> Vec<String> {
+        match (self.kind, value) {
+            (Kind::Bool, "true") => vec![self.flag.to_owned()],
+            (Kind::Bool, _) => Vec::new(),
+            _ => vec![self.flag.to_owned(), value.to_owned()],
+        }
     }
 }
 
@@ -75,22 +69,6 @@ mod tests {
 
     const WORKER: &str = include_str!("../../../engine/src/hash.rs");
     const READING: &str = include_str!("../../../engine/src/input/reader.rs");
-
-    #[test]
-    fn each_setting_is_a_flag_and_what_is_not_set_is_none() {
-        let all = WorkerFlags {
-            backend: Some("portable".to_owned()),
-            reading: Some("uring".to_owned()),
-            drop_behind: true,
-            report_every_kib: Some(3 << 20),
-        };
-        let want = "--backend portable --reading uring --report-every 3221225472 --drop-behind";
-        assert_eq!(all.args().join(" "), want);
-        assert_eq!(WorkerFlags::default().args(), [""; 0]);
-        let checked = ControllerFlags { cross_check: "1/100".parse().ok() };
-        assert_eq!(checked.args(), ["--cross-check", "1/100"]);
-        assert_eq!(ControllerFlags::default().args(), [""; 0]);
-    }
 
     /// Of the source, as a worker for one processor lacks the backends of another.
     #[test]

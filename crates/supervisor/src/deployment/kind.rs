@@ -1,7 +1,9 @@
 //! Kinds of values: the limits of each, how it is read from a text, what to write instead.
 
-use super::sched::FIFO_PRIORITY_MAX;
+use super::sched::{FIFO_PRIORITY_MAX, is_sched};
+use ipc_proto::sample::Sample;
 use std::fmt;
+use toml::de::DeValue;
 
 /// Longest name of a VM, in bytes.
 const HOST_LEN_MAX: usize = 32;
@@ -48,6 +50,8 @@ pub(super) enum Kind {
     Command,
     Dir,
     Bool,
+    /// Names of datasets, no two of them equal.
+    DatasetNames,
     Table,
 }
 
@@ -64,7 +68,27 @@ impl Kind {
             | Self::Sample
             | Self::Command
             | Self::Dir => true,
-            Self::Number { .. } | Self::Bool | Self::Table => false,
+            Self::Number { .. } | Self::Bool | Self::DatasetNames | Self::Table => false,
+        }
+    }
+
+    /// A value of a flag, as the program takes it: a size in bytes.
+    pub(super) fn flag_value(self, value: &DeValue<'_>) -> Option<String> {
+        match value {
+            DeValue::Boolean(value) if self == Self::Bool => Some(value.to_string()),
+            DeValue::Integer(number) => {
+                let number = u64::from_str_radix(number.as_str(), number.radix()).ok()?;
+                self.number(number).map(|number| number.to_string())
+            }
+            DeValue::String(text) => match self.size_kib(text) {
+                Some(kib) => Some((kib << 10).to_string()),
+                None => self.text(text).map(str::to_owned),
+            },
+            DeValue::Boolean(_)
+            | DeValue::Float(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => None,
         }
     }
 
@@ -93,12 +117,13 @@ impl Kind {
                 (1..=COMMAND_LEN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
             }
             Self::Dir => !text.is_empty() && !text.contains('\0'),
+            Self::Sched => is_sched(text),
+            Self::Sample => text.parse::<Sample>().is_ok(),
             Self::Size { .. }
             | Self::Number { .. }
             | Self::CpuSet
-            | Self::Sched
-            | Self::Sample
             | Self::Bool
+            | Self::DatasetNames
             | Self::Table => false,
         };
         is_good.then_some(text)
@@ -165,6 +190,7 @@ impl fmt::Display for Kind {
             }
             Self::Dir => f.write_str("the path of a directory"),
             Self::Bool => f.write_str("true or false"),
+            Self::DatasetNames => f.write_str("an array of names of datasets, each once"),
             Self::Table => f.write_str("a table"),
         }
     }

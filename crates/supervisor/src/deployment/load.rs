@@ -7,7 +7,7 @@ use super::merge::{self, StartPlan};
 use super::ports_conf;
 use super::sched::CpuSet;
 use super::shown::shown_path;
-use super::{ControllerFlags, Dataset, Deployment, WorkerFlags};
+use super::{Dataset, Deployment, Role};
 use crate::args::DeploymentOptions;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -68,12 +68,13 @@ impl Deployment {
         // Without its lines, nothing can be said of the VMs.
         if !lines.is_empty() {
             merge::check_vms(&lines, &of_vms, &mut config);
+            merge::check_ports(&lines, &of_vms, [&mut ports, &mut config]);
         }
         let mut args = Faults::of("--dataset");
         let base = config_file.parent().unwrap_or(Path::new(""));
         let offers =
             datasets::gather(entries, base, &options.datasets, options.snapshot, &mut args);
-        merge::share(&offers, &mut lines, [&mut ports, &mut config, &mut args]);
+        merge::share(&offers, &mut lines, &of_vms, [&mut config, &mut args]);
         let datasets = offers.into_iter().filter_map(|offer| {
             let faults = [&mut config, &mut args];
             open(offer, faults)
@@ -89,8 +90,8 @@ impl Deployment {
 /// What `cluster.toml` says of the programs of a cluster without VMs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LocalFlags {
-    pub(crate) controller: ControllerFlags,
-    pub(crate) workers: WorkerFlags,
+    pub(crate) controller: Vec<String>,
+    pub(crate) workers: Vec<String>,
 }
 
 impl LocalFlags {
@@ -107,9 +108,9 @@ impl LocalFlags {
         });
         match read {
             Ok((bytes, cpus)) => {
-                let defaults = cluster_toml::parse(&bytes, &cpus, &mut faults).defaults.flags;
-                let controller = defaults.of_controller(&defaults);
-                flags = Self { controller, workers: defaults.of_worker(&defaults) };
+                let defaults = cluster_toml::parse(&bytes, &cpus, &mut faults).defaults;
+                let args = |role| merge::args(role, &defaults, &defaults, |flag| flag.is_local);
+                flags = Self { controller: args(Role::Controller), workers: args(Role::Worker) };
             }
             Err(reason) => faults.whole(reason),
         }

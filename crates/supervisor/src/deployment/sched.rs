@@ -1,4 +1,4 @@
-//! Where and how processes run: CPUs of the host, policies of the scheduler.
+//! Where and how processes run: CPUs of the host, scheduling policies.
 
 use std::fmt::Write;
 use std::fs;
@@ -72,39 +72,14 @@ fn cpu(text: &str) -> Option<u16> {
     text.parse().ok().filter(|&cpu| is_number && cpu < CPUS_MAX)
 }
 
-/// A policy of the scheduler, for the worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sched {
-    Other,
-    Batch,
-    /// Real time, with a priority of 1 to 99.
-    Fifo(u8),
-}
-
-impl Sched {
-    /// Reads `other`, `batch` or `fifo:PRIO`.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        match text.split_once(':') {
-            None if text == "other" => Some(Self::Other),
-            None if text == "batch" => Some(Self::Batch),
-            Some(("fifo", priority)) if !priority.starts_with('+') => {
-                let priority = priority.parse().ok();
-                priority
-                    .filter(|priority| (1..=FIFO_PRIORITY_MAX).contains(priority))
-                    .map(Self::Fifo)
-            }
-            _ => None,
-        }
-    }
-
-    /// The text of the worker's `--sched`.
-    pub(crate) fn as_arg(self) -> String {
-        match self {
-            Self::Other => "other".to_owned(),
-            Self::Batch => "batch".to_owned(),
-            Self::Fifo(priority) => format!("fifo:{priority}"),
-        }
-    }
+/// Whether the worker's `--sched` takes it: `other`, `batch` or `fifo:PRIO`.
+pub(super) fn is_sched(text: &str) -> bool {
+    let is_priority = |text: &str| match text.parse::<u8>() {
+        // `parse` takes a leading plus sign.
+        Ok(priority) => (1..=FIFO_PRIORITY_MAX).contains(&priority) && !text.starts_with('+'),
+        Err(_) => false,
+    };
+    matches!(text, "other" | "batch") || text.strip_prefix("fifo:").is_some_and(is_priority)
 }
 
 #[cfg(test)]
@@ -144,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_read_and_written_as_the_worker_does() {
+    fn a_policy_is_what_the_worker_takes() {
         for text in ["other", "batch", "fifo:1", "fifo:99"] {
-            assert_eq!(Sched::parse(text).unwrap().as_arg(), text);
+            assert!(is_sched(text), "{text}");
         }
         for bad in
             ["", "fifo", "fifo:", "fifo:0", "fifo:100", "fifo:+1", "fifo:-1", "rr:1", "Other"]
         {
-            assert_eq!(Sched::parse(bad), None, "{bad}");
+            assert!(!is_sched(bad), "{bad}");
         }
     }
 }

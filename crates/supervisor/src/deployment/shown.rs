@@ -16,6 +16,11 @@ impl Shown {
         Self(format!("\"{}\"", cut(escaped(bytes, '"'))))
     }
 
+    /// Bytes without quotes, with escapes for what is not printable and for a quote.
+    pub(super) fn bare(bytes: &[u8]) -> Self {
+        Self(cut(escaped(bytes, '"')))
+    }
+
     /// A text that may be long, without quotes.
     pub(super) fn cut(text: impl AsRef<str>) -> Self {
         Self(cut(escaped(text.as_ref().as_bytes(), '\0')))

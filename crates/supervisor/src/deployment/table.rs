@@ -5,16 +5,14 @@ use super::shown::shown_path;
 use super::{Check, Deployment, Health, Role, Strategy, Vm};
 use std::fmt;
 
-const HEAD: [&str; 12] = [
-    "NAME", "ROLE", "SSH", "METRICS", "MEMORY", "CPUS", "CPUSET", "THREADS", "SCHED", "MEMLOCK",
-    "DATASETS", "HEALTH",
-];
+const HEAD: [&str; 10] =
+    ["NAME", "ROLE", "SSH", "METRICS", "MEMORY", "CPUS", "CPUSET", "MEMLOCK", "DATASETS", "HEALTH"];
 
 impl fmt::Display for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<[String; 12]> =
+        let rows: Vec<[String; 10]> =
             [HEAD.map(str::to_owned)].into_iter().chain(self.vms.iter().map(row)).collect();
-        let mut widths = [0; 12];
+        let mut widths = [0; 10];
         for row in &rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = cell.chars().count().max(*width);
@@ -25,9 +23,8 @@ impl fmt::Display for Deployment {
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         for vm in &self.vms {
-            let flags = vm.flags.args();
-            if !flags.is_empty() {
-                writeln!(f, "flags of {}: {}", vm.name, flags.join(" "))?;
+            if !vm.args.is_empty() {
+                writeln!(f, "flags of {}: {}", vm.name, vm.args.join(" "))?;
             }
         }
         for dataset in &self.datasets {
@@ -48,7 +45,7 @@ impl fmt::Display for Deployment {
     }
 }
 
-fn row(vm: &Vm) -> [String; 12] {
+fn row(vm: &Vm) -> [String; 10] {
     let role = match vm.role {
         Role::Controller => "controller",
         Role::Worker => "worker",
@@ -61,8 +58,6 @@ fn row(vm: &Vm) -> [String; 12] {
         size(u64::from(vm.memory_mib) << 10),
         vm.cpus.to_string(),
         or_dash(vm.cpuset.as_ref().map(super::CpuSet::as_arg)),
-        or_dash(vm.threads.map(|threads| threads.to_string())),
-        or_dash(vm.sched.map(super::Sched::as_arg)),
         or_dash(vm.memlock_kib.map(size)),
         or_dash(Some(vm.datasets.join(",")).filter(|names| !names.is_empty())),
         health(&vm.health),

@@ -87,22 +87,21 @@ fn without_cluster_toml_everything_has_its_default() {
     let controller = Vm {
         name: "controller".into(),
         role: Role::Controller,
+        line: 1,
         ssh_port: 2_220,
         metrics_port: 3_220,
         memory_mib: 192,
         cpus: 1,
         cpuset: None,
-        threads: None,
-        sched: None,
         memlock_kib: None,
-        flags: Flags::Controller(ControllerFlags::default()),
+        args: Vec::new(),
         health,
         datasets: Vec::new(),
     };
     let worker = |n: u16| Vm {
         name: format!("worker{n}"),
         role: Role::Worker,
-        flags: Flags::Worker(WorkerFlags::default()),
+        line: 1 + usize::from(n),
         ssh_port: 2_220 + n,
         metrics_port: 3_220 + n,
         ..controller.clone()
@@ -121,24 +120,26 @@ fn without_cluster_toml_everything_has_its_default() {
 #[test]
 fn the_ports_file_of_the_repository_is_a_controller_and_two_workers() {
     let text = include_str!("../../../../ports.conf");
-    assert_eq!(good(text, ""), good(PORTS, ""));
+    let [mut found, want] = [text, PORTS].map(|text| good(text, ""));
+    for (found, want) in found.vms.iter_mut().zip(&want.vms) {
+        found.line = want.line;
+    }
+    assert_eq!(found, want);
 }
 
 #[test]
 fn the_most_specific_setting_wins() {
-    let ports = "2220\n2221 mem=300M cpus=3\n2222 mem=300M cpus=3\n2223\n";
     let deployment = good(
-        ports,
+        PORTS,
         "[defaults]\nmemory = '200M'\ncpus = 2\nthreads = 4\nsched = 'batch'\n\
          health = { command = 'true', interval_s = 7 }\n\
          [vm.worker2]\nmemory = '400M'\nthreads = 1\n\
          [vm.worker2.health]\ncheck = 'protocol'\nretries = 0\n",
     );
     let seen: Vec<_> = deployment.vms.iter().map(|vm| (vm.memory_mib, vm.cpus)).collect();
-    assert_eq!(seen, [(200, 2), (300, 3), (400, 3), (200, 2)]);
-    let seen: Vec<_> = deployment.vms.iter().map(|vm| (vm.threads, vm.sched)).collect();
-    let batch = Some(Sched::Batch);
-    assert_eq!(seen, [(None, None), (Some(4), batch), (Some(1), batch), (Some(4), batch)]);
+    assert_eq!(seen, [(200, 2), (200, 2), (400, 2)]);
+    let seen: Vec<_> = deployment.vms.iter().map(|vm| vm.args.join(" ")).collect();
+    assert_eq!(seen, ["", "--threads 4 --sched batch", "--threads 1 --sched batch"]);
     let health = |vm: usize| {
         let Health { check, interval, timeout, retries } = deployment.vms[vm].health.clone();
         (check, interval.as_secs(), timeout.as_secs(), retries)
@@ -209,14 +210,15 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
         ),
         (
             "mem = '1G'",
-            "unknown key \"mem\"; keys are memory, cpus, cpuset, threads, sched, memlock, backend, \
-             reading, drop_behind, report_every, cross_check, health",
+            "unknown key \"mem\"; keys are memory, cpus, cpuset, memlock, threads, sched, backend, \
+             reading, report_every, drop_behind, cross_check, health",
         ),
     ] {
         let want = format!("3: {want}");
-        let want = &[&want[..]];
-        check(&format!("# at line 3\n[defaults]\n{line}\n"), want);
-        check(&format!("\n[vm.worker2]\n{line}\n"), want);
+        check(&format!("# at line 3\n[defaults]\n{line}\n"), &[&want]);
+        let of_vm =
+            want.replace("cross_check, health", "cross_check, metrics_port, datasets, health");
+        check(&format!("\n[vm.worker2]\n{line}\n"), &[&of_vm]);
     }
 }
 
@@ -234,7 +236,7 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
         "color = 1\n\
          [start]\nstrategy = 'both'\nwait_for_healthy = 1\nstartup_timeout_s = 0\n\
          [vm.worker9]\ncpus = 99\n\
-         [vm.controller]\nthreads = 1\nsched = 'batch'\n\
+         [vm.controller]\nthreads = 1\ndatasets = ['empty']\n\
          [vm]\nworker1 = 3\n\
          [datasets.Bad]\nsnapshot = 'no'\n\
          [datasets.gone]\ndir = 'nowhere'\n\
@@ -247,7 +249,7 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
             "6: no VM is called \"worker9\"; there are controller, worker1, worker2",
             "7: cpus: bad value 99; write 1 to 64",
             "9: threads is for workers; the controller hashes nothing",
-            "10: sched is for workers; the controller hashes nothing",
+            "10: datasets is for workers; the controller hashes nothing",
             "12: vm.\"worker1\": bad value 3; write a table",
             "13: \"Bad\" is no name of a dataset; use 1 to 32 of a-z, 0-9, _ and -",
             "13: dataset \"Bad\" has no dir",
@@ -262,15 +264,18 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
 #[test]
 fn both_files_and_the_command_line_are_judged_together() {
     let files = Files::new(
-        b"80\n2221 dataset=a\n2222 dataset=b\n",
-        Some(b"[vm.worker3]\n[datasets.b]\ndir='data'\n[datasets.c]\ndir='data'\n"),
+        b"80\n2221\n2222\n",
+        Some(
+            b"[vm.worker3]\n[datasets.b]\ndir='data'\n[datasets.c]\ndir='data'\n\
+              [vm.worker1]\ndatasets=['a']\n[vm.worker2]\ndatasets=['b']\n",
+        ),
     );
     let want = "ports.conf:1: port 80 is privileged; use 1024 to 65535\n\
-                ports.conf:2: there is no dataset a; there are b, c, d\n\
                 cluster.toml:1: no VM is called \"worker3\"; there are controller, worker1, worker2\n\
-                cluster.toml:4: no worker has dataset c; add dataset=c to a worker's line\n\
+                cluster.toml:4: no worker has dataset c; add it to the datasets of a [vm.NAME]\n\
+                cluster.toml:7: there is no dataset a; there are b, c, d\n\
                 --dataset: \"x\" is no NAME=DIR\n\
-                --dataset: no worker has dataset d; add dataset=d to a worker's line\n\
+                --dataset: no worker has dataset d; add it to the datasets of a [vm.NAME]\n\
                 --dataset: cannot use ports.conf as a dataset: Not a directory (os error 20)";
     let dir = format!("d={}/ports.conf", files.0.display());
     assert_eq!(files.load(&["x", &dir]).unwrap_err(), want);
@@ -296,8 +301,11 @@ fn what_is_no_toml_is_told_by_its_line() {
 #[test]
 fn workers_have_the_datasets_that_they_name_or_all() {
     let files = Files::new(
-        b"2220\n2221\n2222 dataset=usr\n",
-        Some(b"[datasets.here]\ndir = 'data'\nsnapshot = true\nio_threads = 2\n[datasets.usr]\ndir = 'nowhere'\n"),
+        PORTS.as_bytes(),
+        Some(
+            b"[datasets.here]\ndir = 'data'\nsnapshot = true\nio_threads = 2\n\
+              [datasets.usr]\ndir = 'nowhere'\n[vm.worker2]\ndatasets = ['usr']\n",
+        ),
     );
     let deployment = files.load(&["usr=/usr/."]).unwrap();
     let datasets = |vm: usize| deployment.vms[vm].datasets.join(" ");
@@ -312,9 +320,54 @@ fn workers_have_the_datasets_that_they_name_or_all() {
 
 #[test]
 fn a_dataset_that_nothing_gives_is_named_with_what_to_do() {
-    let want = "ports.conf:2: there is no dataset a; give one in cluster.toml or with \
-                --dataset NAME=DIR";
-    assert_eq!(load("2220\n2221 dataset=a\n", "").unwrap_err(), want);
+    let want = "2: there is no dataset a; give one in cluster.toml or with --dataset NAME=DIR";
+    check("[vm.worker1]\ndatasets = ['a']\n", &[want]);
+}
+
+#[test]
+fn a_port_is_used_once_whichever_file_gives_it() {
+    let metrics = |ports: &[(&str, &str)]| {
+        let text = ports.iter().map(|(name, port)| format!("[vm.{name}]\nmetrics_port = {port}\n"));
+        text.collect::<String>()
+    };
+    let or_set = "use another, or set metrics_port in cluster.toml";
+    for (ports, config, want) in [
+        (
+            "2220\n2221\n2220\n",
+            metrics(&[("worker2", "9000")]),
+            "ports.conf:3: port 2220, the SSH port of worker2, is already the SSH port of \
+             controller; use another"
+                .to_owned(),
+        ),
+        (
+            "3220\n2220\n",
+            String::new(),
+            format!(
+                "ports.conf:2: port 3220, the metrics port (its SSH port + 1000) of worker1, is \
+                 already the SSH port of controller; {or_set}"
+            ),
+        ),
+        (
+            "2220\n2221\n",
+            metrics(&[("controller", "9000"), ("worker1", "9000")]),
+            "cluster.toml:4: port 9000, the metrics port of worker1, is already the metrics port of \
+             controller; use another"
+                .to_owned(),
+        ),
+        (
+            "2220\n64536\n",
+            String::new(),
+            "ports.conf:2: no port for metrics, as SSH port + 1000 is too large; write in \
+             cluster.toml: [vm.worker1] metrics_port = PORT"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(load(ports, &config).unwrap_err(), want);
+    }
+    let deployment =
+        good("2220\n3220\n65535\n", &metrics(&[("controller", "9000"), ("worker2", "1024")]));
+    let seen: Vec<u16> = deployment.vms.iter().map(|vm| vm.metrics_port).collect();
+    assert_eq!(seen, [9000, 4220, 1024]);
 }
 
 #[test]
@@ -350,7 +403,8 @@ fn a_file_that_is_missing_too_long_or_no_file_is_refused() {
 fn a_port_in_use_is_told_with_its_line_and_its_holder() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let files = Files::new(format!("# x\n2220\n2221 metrics={port}\n").as_bytes(), None);
+    let config = format!("[vm.worker1]\nmetrics_port = {port}\n");
+    let files = Files::new(b"# x\n2220\n2221\n", Some(config.as_bytes()));
     let mut vms = files.load(&[]).unwrap().vms;
     let check = |vms: &[Vm]| check_ports_free(&files.0.join("ports.conf"), vms);
     // The other ports may be anybody's while the test runs.
@@ -385,14 +439,15 @@ fn a_connection_that_has_ended_keeps_no_port() {
 #[test]
 fn a_deployment_is_shown_as_a_table() {
     let deployment = good(
-        "2220\n2221 mem=1G\n",
-        "[vm.worker1]\ncpuset = '0-1'\nsched = 'fifo:9'\nmemlock = '8M'\nthreads = 2\n\
+        "2220\n2221\n",
+        "[vm.worker1]\nmemory = '1G'\ncpuset = '0-1'\nsched = 'fifo:9'\nmemlock = '8M'\nthreads = 2\n\
          health.command = 'a b'\n[datasets.u]\ndir = '/usr'\n[start]\nstrategy = 'sequential'\n",
     );
     let want = "\
-NAME        ROLE        SSH   METRICS  MEMORY  CPUS  CPUSET  THREADS  SCHED   MEMLOCK  DATASETS  HEALTH
-controller  controller  2220  3220     192M    1     -       -        -       -        -         protocol every 5 s, limit 2 s, 3 retries
-worker1     worker      2221  3221     1G      1     0-1     2        fifo:9  8M       u         `a b` every 5 s, limit 2 s, 3 retries
+NAME        ROLE        SSH   METRICS  MEMORY  CPUS  CPUSET  MEMLOCK  DATASETS  HEALTH
+controller  controller  2220  3220     192M    1     -       -        -         protocol every 5 s, limit 2 s, 3 retries
+worker1     worker      2221  3221     1G      1     0-1     8M       u         `a b` every 5 s, limit 2 s, 3 retries
+flags of worker1: --threads 2 --sched fifo:9
 dataset u: live /usr
 start: the controller, then workers one after the other; healthy within 120 s
 ";
@@ -466,6 +521,7 @@ fn whatever_the_bytes_there_is_an_answer_in_printable_lines() {
         let mut config = fault::Faults::of("c");
         let read = cluster_toml::parse(&bytes, &host_cpus, &mut config);
         merge::check_vms(&lines, &read.vms, &mut config);
+        merge::check_ports(&lines, &read.vms, [&mut ports, &mut config]);
         let vms = merge::vms(&lines, &read.defaults, &read.vms);
         let told = LoadErrors::unless(vms.len(), [ports, config]);
         let told = told.map_or_else(|errors| errors.to_string(), |len| len.to_string());
@@ -493,8 +549,9 @@ fn the_documents_example_is_a_deployment() {
     let deployment = good(PORTS, blocks()[0]);
     let (controller, worker) = (&deployment.vms[0], &deployment.vms[1]);
     assert_eq!((controller.memory_mib, controller.memlock_kib), (512, Some(65_536)));
-    assert_eq!((worker.memory_mib, worker.threads), (256, Some(2)));
-    assert_eq!(worker.sched, Some(Sched::Fifo(10)));
+    assert_eq!((worker.memory_mib, worker.metrics_port), (256, 9464));
+    assert_eq!(worker.args, ["--threads", "2", "--sched", "fifo:10", "--drop-behind"]);
+    assert_eq!(worker.datasets, ["usr"]);
     assert_eq!((worker.health.interval.as_secs(), worker.health.retries), (10, 5));
     assert_eq!((deployment.strategy, deployment.datasets.len()), (Strategy::Sequential, 2));
 }
@@ -520,16 +577,17 @@ fn documented(title: &str) -> Vec<(String, String, String)> {
 /// The reader itself says which keys it knows, and what each has to be.
 #[test]
 fn the_documents_keys_and_limits_are_those_of_the_code() {
-    for (title, section) in [
-        ("`[defaults]` and `[vm.NAME]`", "[defaults]"),
-        ("`[defaults]` and `[vm.NAME]`", "[vm.worker1]"),
-        ("`health`", "[defaults.health]"),
-        ("`health`", "[vm.worker1.health]"),
-        ("`[start]`", "[start]"),
-        ("`[datasets.NAME]`", "[datasets.x]"),
+    let both = "`[defaults]` and `[vm.NAME]`";
+    for (titles, section) in [
+        (&[both][..], "[defaults]"),
+        (&[both, "`[vm.NAME]` alone"], "[vm.worker1]"),
+        (&["`health`"], "[defaults.health]"),
+        (&["`health`"], "[vm.worker1.health]"),
+        (&["`[start]`"], "[start]"),
+        (&["`[datasets.NAME]`"], "[datasets.x]"),
     ] {
         let refused = |line: &str| load(PORTS, &format!("{section}\n{line}\n")).unwrap_err();
-        let rows = documented(title);
+        let rows: Vec<_> = titles.iter().flat_map(|title| documented(title)).collect();
         let keys: Vec<&str> = rows.iter().map(|(key, ..)| &key[..]).collect();
         let unknown = refused("no-such-key = 1");
         let line = unknown.lines().find(|line| line.contains("no-such-key")).unwrap();
@@ -544,7 +602,7 @@ fn the_documents_keys_and_limits_are_those_of_the_code() {
             assert_eq!(limits.trim_start_matches("in quotes "), values, "{section} {key}");
             let is_value = default.starts_with(|c: char| c == '"' || c.is_ascii_digit())
                 || ["true", "false"].contains(&&default[..]);
-            if is_value && title != "`[datasets.NAME]`" {
+            if is_value && section != "[datasets.x]" {
                 let changed = good(PORTS, &format!("{section}\n{key} = {default}\n"));
                 assert_eq!(changed, good(PORTS, ""), "{section} {key} = {default}");
             }

@@ -4,7 +4,7 @@
 //! into VMs) and the logs; the state directory holds what outlives it, keys and the controller's
 //! disk, and what is large. [`Layout::left`] is what a stop removes.
 
-use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_TOKEN_FILE, Endpoint};
+use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_TOKEN_FILE};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,11 +68,6 @@ impl Layout {
 
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.run.join("control.sock")
-    }
-
-    /// Where the controller VM called `name` takes clients.
-    pub(crate) fn client_endpoint(&self, name: &str) -> Endpoint {
-        Endpoint::VsockUnix { path: self.of_vm(name, "vsock"), port: CLIENT_PORT }
     }
 
     pub(super) fn endpoint_file(&self) -> PathBuf {

@@ -118,7 +118,7 @@ impl ClusterContext {
         for share in &self.shares {
             args.extend(["--dataset".to_owned(), share.name.clone()]);
         }
-        args.extend(vm.flags.args());
+        args.extend(vm.args.iter().cloned());
         args
     }
 
@@ -129,13 +129,7 @@ impl ClusterContext {
             "--connect".to_owned(),
             format!("vsock:2:{WORKER_PORT}"),
         ];
-        if let Some(threads) = vm.threads {
-            args.extend(["--threads".to_owned(), threads.to_string()]);
-        }
-        if let Some(sched) = &vm.sched {
-            args.extend(["--sched".to_owned(), sched.as_arg()]);
-        }
-        args.extend(vm.flags.args());
+        args.extend(vm.args.iter().cloned());
         for (_, share) in self.shares_of(vm) {
             args.extend(["--dataset".to_owned(), format!("{0}=/data/{0}", share.name)]);
             if let Some(threads) = share.io_threads {
@@ -323,7 +317,7 @@ pub(super) fn comma(prefix: &str, path: &Path) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::{Check, ControllerFlags, Flags, Health, WorkerFlags};
+    use crate::deployment::{Check, Health};
     use std::time::Duration;
 
     #[test]
@@ -349,29 +343,23 @@ mod tests {
         let vm = Vm {
             name: "w".to_owned(),
             role: Role::Worker,
+            line: 1,
             ssh_port: 1,
             metrics_port: 2,
             memory_mib: 192,
             cpus: 2,
             cpuset: None,
-            threads: Some(2),
-            sched: None,
             memlock_kib: None,
-            flags: Flags::Worker(WorkerFlags {
-                reading: Some("plain".to_owned()),
-                drop_behind: true,
-                ..WorkerFlags::default()
-            }),
+            args: ["--threads", "2", "--drop-behind"].map(str::to_owned).into(),
             health,
             datasets: vec!["any".to_owned(), "disk".to_owned()],
         };
-        let want = "--name w --connect vsock:2:5000 --threads 2 --reading plain \
-                    --drop-behind --dataset any=/data/any \
+        let want = "--name w --connect vsock:2:5000 --threads 2 --drop-behind \
+                    --dataset any=/data/any \
                     --dataset disk=/data/disk --io-threads disk=1";
         assert_eq!(context.guest_args(&vm).join(" "), want);
-        let cross_check = "1/7".parse().ok();
-        let flags = Flags::Controller(ControllerFlags { cross_check });
-        let controller = Vm { role: Role::Controller, flags, ..vm };
+        let args = ["--cross-check", "1/7"].map(str::to_owned).into();
+        let controller = Vm { role: Role::Controller, args, ..vm };
         let args = context.guest_args(&controller).join(" ");
         assert!(args.ends_with("--dataset other --cross-check 1/7"), "{args}");
     }

@@ -372,7 +372,8 @@ pub(crate) fn clean(layout: &Layout) -> io::Result<()> {
 pub(crate) fn check_unused(layout: &Layout) -> Result<(), Error> {
     let left = layout.left().map_err(Error::step("look into the run directory"))?;
     left.first().map_or(Ok(()), |path| {
-        let text = format!("{} is not a cluster's file; name another --runtime-dir", path.display());
+        let text =
+            format!("{} is not a cluster's file; name another --runtime-dir", path.display());
         Err(Error::Refused(text))
     })
 }

@@ -41,9 +41,9 @@ fn check(output: &Output, status: i32, stdout: &str, stderr: &str) {
 fn a_plan_is_shown_on_stdout() {
     let files = Files::new("shown", "2220\n2221 host=left\n", Some("[vm.left]\nmemory = \"1G\"\n"));
     let want = "\
-NAME        ROLE        SSH   METRICS  MEMORY  CPUS  CPUSET  THREADS  SCHED  MEMLOCK  DATASETS  HEALTH
-controller  controller  2220  3220     192M    1     -       -        -      -        -         protocol every 5 s, limit 2 s, 3 retries
-left        worker      2221  3221     1G      1     -       -        -      -        u         protocol every 5 s, limit 2 s, 3 retries
+NAME        ROLE        SSH   METRICS  MEMORY  CPUS  CPUSET  MEMLOCK  DATASETS  HEALTH
+controller  controller  2220  3220     192M    1     -       -        -         protocol every 5 s, limit 2 s, 3 retries
+left        worker      2221  3221     1G      1     -       -        u         protocol every 5 s, limit 2 s, 3 retries
 dataset u: snapshot of /usr
 start: the controller, then workers in parallel; healthy within 120 s
 ";
@@ -66,7 +66,8 @@ fn every_fault_is_a_line_that_begins_with_its_file() {
 fn ports_in_use_are_refused_when_asked() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let files = Files::new("busy", &format!("2220\n2221 metrics={port}\n"), None);
+    let files =
+        Files::new("busy", "2220\n2221\n", Some(&format!("[vm.worker1]\nmetrics_port = {port}\n")));
     assert_eq!(files.config(&[]).status.code(), Some(0));
     let output = files.config(&["--check-ports"]);
     assert_eq!(output.status.code(), Some(2));

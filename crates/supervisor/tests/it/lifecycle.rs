@@ -213,17 +213,3 @@ fn two_runs_at_once_do_not_meet() {
     assert!(first.status.success() && second.status.success());
     assert_ne!(first.stdout, second.stdout);
 }
-
-#[test]
-fn a_command_that_waits_for_workers_itself_runs_before_they_are_ready() {
-    let mut bench = Bench::new("early", "w1:die w2:die");
-    let line = [&RUN[..], &["--wait-for", "controller", "--", "bin/command"]].concat();
-    let run = bench.start(&line);
-    bench.wait_for("command start");
-    // It is told to end when workers will never come, and the reason is that of a start.
-    bench.wait_for("command SIGTERM");
-    let ended = run.end();
-    assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
-    assert!(ended.stderr.contains(": told to die"), "{}", ended.stderr);
-    bench.wait_for("controller gone");
-}

@@ -62,7 +62,11 @@ fn a_missing_program_is_named_with_how_to_build_it() {
 #[test]
 fn a_controller_that_dies_at_its_start_shows_its_last_words() {
     let bench = Bench::new("badstart", "controller:die");
-    let parts = ["controller failed: its process (pid", "exited with status 1; it wrote:", "    controller: told to die"];
+    let parts = [
+        "controller failed: its process (pid",
+        "exited with status 1; it wrote:",
+        "    controller: told to die",
+    ];
     check(&bench.finish(&UP), 3, &parts);
     assert!(!bench.run_dir().join("supervisor.pid").exists());
 }

@@ -67,6 +67,26 @@ impl<'a> Section<'a> {
         self.read(key, Kind::Bool, DeValue::as_bool)
     }
 
+    /// The value of a program's flag, as the program takes it.
+    pub(super) fn flag(&mut self, key: &'static str, kind: Kind) -> Option<Lined<String>> {
+        self.read(key, kind, |value| kind.flag_value(value))
+    }
+
+    /// Names of datasets, no two of them equal.
+    pub(super) fn names(&mut self, key: &'static str) -> Option<Lined<Vec<String>>> {
+        self.read(key, Kind::DatasetNames, |value| {
+            let mut names = Vec::new();
+            for name in value.as_array()? {
+                let name = Kind::DatasetName.text(name.get_ref().as_str()?)?;
+                if names.iter().any(|known| known == name) {
+                    return None;
+                }
+                names.push(name.to_owned());
+            }
+            Some(names)
+        })
+    }
+
     /// A table below this one.
     pub(super) fn table(&mut self, key: &'static str) -> Option<Section<'a>> {
         let table = self.read(key, Kind::Table, DeValue::as_table)?;

@@ -11,7 +11,7 @@ fn flags_are_the_workers_or_the_controllers_and_the_most_specific_wins() {
          report_every = '64M'\ncross_check = '1/9'\n\
          [vm.worker2]\nbackend = 'avx2_x8'\ndrop_behind = false\nreport_every = '1K'\n",
     );
-    let seen: Vec<String> = deployment.vms.iter().map(|vm| vm.flags.args().join(" ")).collect();
+    let seen: Vec<String> = deployment.vms.iter().map(|vm| vm.args.join(" ")).collect();
     let want = [
         "--cross-check 1/9",
         "--backend portable --reading plain --report-every 67108864 --drop-behind",
@@ -22,7 +22,7 @@ fn flags_are_the_workers_or_the_controllers_and_the_most_specific_wins() {
     assert!(shown.contains("\nflags of controller: --cross-check 1/9\n"), "{shown}");
     let own =
         good(PORTS, "[defaults]\ncross_check = '1/9'\n[vm.controller]\ncross_check = '1/2'\n");
-    assert_eq!(own.vms[0].flags.args(), ["--cross-check", "1/2"]);
+    assert_eq!(own.vms[0].args, ["--cross-check", "1/2"]);
 }
 
 #[test]
@@ -51,8 +51,8 @@ fn a_cluster_without_vms_has_the_flags_of_the_defaults() {
     let config = "[defaults]\nthreads = 9\nreading = 'plain'\ncross_check = '1/3'\n\
                   [vm.worker1]\nbackend = 'portable'\n[datasets.d]\ndir = '/nowhere'\n";
     let flags = load(config).unwrap();
-    assert_eq!(flags.controller.args(), ["--cross-check", "1/3"]);
-    assert_eq!(flags.workers.args(), ["--reading", "plain"]);
+    assert_eq!(flags.controller, ["--cross-check", "1/3"]);
+    assert_eq!(flags.workers, ["--reading", "plain"]);
     assert_eq!(
         load("[defaults]\nreading = 1\ncolor = 2\n").unwrap_err().lines().next(),
         Some("cluster.toml:2: reading: bad value 1; write in quotes auto or uring or plain")
