@@ -63,7 +63,7 @@ pub(crate) enum Mode {
         runtime: RuntimeDir,
         /// The VM
         name: String,
-        /// What to run there
+        /// Command to run there
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
@@ -103,7 +103,7 @@ pub(crate) struct Names {
     pub(crate) names: Vec<String>,
 }
 
-/// How a cluster of VMs is started.
+/// Options of a start of VMs.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct VmOptions {
     #[command(flatten)]
@@ -115,10 +115,10 @@ pub(crate) struct VmOptions {
     /// ~/.local/state/hashcluster for others]
     #[arg(long = "state-dir", value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
-    /// What the VMs boot: a directory with kernel, initrd and image.txt
+    /// Image that the VMs boot: a directory with kernel, initrd and image.txt
     #[arg(long, value_name = "DIR")]
     pub(crate) image: PathBuf,
-    /// What runs the guests' instructions; auto boots a guest to find out
+    /// Accelerator for the guests; auto boots a guest to find out
     #[arg(long, value_enum, default_value_t = AccelChoice::Auto)]
     pub(crate) accel: AccelChoice,
     /// QEMU
@@ -130,7 +130,7 @@ pub(crate) struct VmOptions {
     /// The virtio-fs server
     #[arg(long, value_name = "PROGRAM", default_value = "/usr/lib/qemu/virtiofsd")]
     pub(crate) virtiofsd: PathBuf,
-    /// Whose options it takes
+    /// Dialect of its options
     #[arg(long, value_enum, default_value_t = crate::vm::VirtiofsdKind::C)]
     pub(crate) virtiofsd_kind: crate::vm::VirtiofsdKind,
     /// Print the command lines, start nothing
@@ -169,7 +169,7 @@ impl VmOptions {
     }
 }
 
-/// What may run the guests' instructions.
+/// The accelerator, as asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AccelChoice {
     Auto,
@@ -188,7 +188,7 @@ pub(crate) struct ShareViewOptions {
     /// A file or directory to show under its number; may be given more than once
     #[arg(long = "member", value_name = "PATH")]
     pub(crate) members: Vec<PathBuf>,
-    /// What to run
+    /// Command to run
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
@@ -239,7 +239,7 @@ pub(crate) enum LocalCommand {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct StartOptions {
-    /// How many workers, of one thread each [default: one per core]
+    /// Number of workers, of one thread each [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
     pub(crate) workers: Option<u16>,
     #[command(flatten)]
@@ -250,7 +250,7 @@ pub(crate) struct StartOptions {
     /// Where hashcluster-controller and hashcluster-worker are [default: beside this program]
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
-    /// How long workers, and then the controller, may take to stop before they are killed
+    /// Time that workers, and then the controller, have to stop before they are killed
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000)]
     pub(crate) stop_limit_ms: u32,
 }

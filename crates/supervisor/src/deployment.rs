@@ -1,4 +1,4 @@
-//! What a cluster of VMs is to be: read from `ports.conf`, `cluster.toml` and the command line,
+//! The description of a cluster of VMs: read from `ports.conf`, `cluster.toml` and the command line,
 //! and refused as a whole, with every error, before anything starts.
 //!
 //! [`Deployment::load`] reads; [`check_ports_free`] asks the host; [`config()`] shows what was read.
@@ -43,7 +43,7 @@ pub(crate) struct Deployment {
     pub(crate) startup_timeout: Duration,
 }
 
-/// How the workers start; the controller is always first.
+/// Order in which the workers start; the controller is always first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strategy {
     Sequential,
@@ -106,7 +106,7 @@ pub(crate) struct Dataset {
     pub(crate) io_threads: Option<u16>,
 }
 
-/// How often a VM is asked whether it is well, and when it is not.
+/// Health checks of a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) check: Check,

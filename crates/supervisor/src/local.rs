@@ -18,7 +18,7 @@ const HEALTH: Health = Health {
     retries: 3,
 };
 
-/// What all processes of a local cluster have in common.
+/// Context shared by all processes of a local cluster.
 #[derive(Debug)]
 pub(crate) struct LocalContext {
     bin_dir: PathBuf,
@@ -28,10 +28,10 @@ pub(crate) struct LocalContext {
 }
 
 impl LocalContext {
-    /// How long all of it may take to get ready.
+    /// Limit for the whole start.
     pub(crate) const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// What `options` ask for, after a look at the files that they name.
+    /// The context that `options` ask for, after a look at the files that they name.
     ///
     /// # Errors
     /// [`Error::Deployment`] for `cluster.toml`, [`Error::Tool`] for a program that is missing.

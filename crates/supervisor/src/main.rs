@@ -26,12 +26,7 @@ fn main() -> ExitCode {
         Mode::Local { command: LocalCommand::Run { options, command } } => {
             cluster::local_run(options, command)
         }
-        Mode::Config { options } => {
-            return deployment::config(options).unwrap_or_else(|error| {
-                say::lines(&error);
-                error.exit_code()
-            });
-        }
+        Mode::Config { options } => deployment::config(options),
         Mode::ShareView(options) => {
             say::say(format_args!("share-view: {}", vm::share_view(options)));
             return ExitCode::from(exit::FAILED);

@@ -1,4 +1,4 @@
-//! Who supervises a run directory: a pid, and what tells its process from a later one of the same
+//! The supervisor of a runtime directory: a pid, and what tells its process from a later one of the same
 //! number.
 //!
 //! Invariant: a process is handed out only as a pidfd that was opened *before* its start time was

@@ -19,7 +19,7 @@ const LOCK: &str = "lock";
 const PIDFILE: &str = "supervisor.pid";
 const LOGS: &str = "log";
 
-/// How the name of a private directory begins; so many random characters follow.
+/// Prefix of a private directory's name, and the number of random characters after it.
 const PRIVATE: &str = "hashcluster-run.";
 const PRIVATE_SUFFIX_LEN: usize = 6;
 
@@ -78,7 +78,7 @@ impl fmt::Display for RunDirError {
 pub(crate) struct RunDir {
     path: PathBuf,
     is_private: bool,
-    /// Whether an earlier holder had no time to clean up.
+    /// True if an earlier holder had no time to clean up.
     pub(crate) was_left: bool,
     /// Locked until it is closed, at the latest by our end.
     _lock: File,

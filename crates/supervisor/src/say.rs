@@ -1,4 +1,4 @@
-//! What a person is told, on stderr. A stderr that is closed or full ends nothing: the processes
+//! Messages for a person, on stderr. A stderr that is closed or full ends nothing: the processes
 //! in our care matter more than the message.
 
 use std::fmt;

@@ -29,7 +29,7 @@ const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("ipc-proto/tests/it/memory.rs", "counts what is allocated"),
     ("crates/ipc-socket/src/sys.rs", "passes descriptors"),
     ("crates/supervisor/src/supervise/sys.rs", "starts and signals processes by their pidfd"),
-    ("crates/supervisor/src/vm/view.rs", "a file server's sandbox: makes mounts read-only"),
+    ("crates/supervisor/src/vm/share_view.rs", "a file server's sandbox: makes mounts read-only"),
     ("crates/supervisor/tests/fake/main.rs", "is given a descriptor by its number, as a daemon is"),
     ("crates/bench/src/simd/openssl.rs", "calls what is measured against"),
     (

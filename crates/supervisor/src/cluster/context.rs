@@ -1,4 +1,4 @@
-//! What tells a cluster of VMs from one of processes: which processes a member consists of, and how
+//! The difference between VMs and processes: which processes a member consists of, and how
 //! it is asked to stop.
 
 use super::machine::Unit;
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use std::io;
 use std::path::PathBuf;
 
-/// What the members of a cluster have in common.
+/// Context shared by the members of a cluster.
 #[derive(Debug)]
 pub(crate) enum Context {
     Vms(ClusterContext, Vec<Vm>),

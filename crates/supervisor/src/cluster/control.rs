@@ -29,19 +29,19 @@ use std::time::{Duration, Instant};
 /// Longest command: a word and a path.
 const LINE_LEN_MAX: u64 = 4200;
 
-/// How long the sender of a command may take over its line.
+/// Time limit for the line of a command.
 const LINE_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long any command may take: a deployment boots every VM twice at worst.
+/// Time limit for any command: a deployment boots every VM twice at worst.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Commands that wait at most.
 const QUEUE_MAX: usize = 16;
 
-/// How long a stop may take: more than the default limits of its steps add up to.
+/// Time limit for a stop: more than the default limits of its steps add up to.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a supervisor that has just started may take until it listens.
+/// Time limit for a supervisor that has just started until it listens.
 const LISTEN_LIMIT: Duration = Duration::from_secs(5);
 
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -346,7 +346,7 @@ fn connect(path: &Path, run_dir: &Path) -> Result<UnixStream, Error> {
     }
 }
 
-/// Whether somebody starts, runs or stops a cluster in `run_dir`.
+/// True if somebody starts, runs or stops a cluster in `run_dir`.
 pub(super) fn is_supervised(run_dir: &Path) -> bool {
     matches!(pidfile::find(&run_dir::pidfile_of(run_dir)), Ok(Some(_)))
 }

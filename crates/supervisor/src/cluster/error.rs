@@ -152,7 +152,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// What a program wrote, below the line that speaks of it.
+/// Output of a program, below the line that speaks of it.
 struct Tail<'a>(&'a str);
 
 impl fmt::Display for Tail<'_> {

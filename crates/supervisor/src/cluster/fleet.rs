@@ -21,31 +21,31 @@ use std::collections::VecDeque;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-/// How long the daemons of a VM may take until they listen.
+/// Time limit for the daemons of a VM until they listen.
 const DAEMONS_LIMIT: Duration = Duration::from_secs(10);
 
 /// Ends of one member before its cluster was ready that are not forgiven.
 const START_DEATHS_MAX: u32 = 3;
 
-/// How often phases are looked at while something is on its way.
+/// Interval between looks at the phases while something is on its way.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How often they are otherwise.
+/// The same interval otherwise.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// A member that is not healthy this long after its boot is booted again, as its wire may never answer
 /// if it was dialled at a bad moment. Where a third of the time for a start is longer, that counts.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
 
-/// How a cluster starts and stops.
+/// Order and time limits of a start and a stop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) strategy: Strategy,
-    /// Whether a start waits for the workers, too.
+    /// True if a start waits for the workers, too.
     pub(super) wait_for_workers: bool,
-    /// How long the whole start may take.
+    /// Limit for the whole start.
     pub(super) startup_timeout: Duration,
-    /// How long a member may take to stop before it is killed.
+    /// Limit for a member to stop before it is killed.
     pub(super) stop_limit: Duration,
 }
 
@@ -176,7 +176,7 @@ impl Fleet {
         self.waiting.pop_front()
     }
 
-    /// How a program that belongs to no member ended, if it has.
+    /// The exit status of a program that belongs to no member, if it has ended.
     pub(super) fn take_end(&mut self, id: ProgramId) -> Option<ExitStatus> {
         let i = self.ended.iter().position(|(ended, _)| *ended == id)?;
         Some(self.ended.swap_remove(i).1)

@@ -29,7 +29,7 @@ pub(crate) struct Unit {
     pub(crate) main: Program,
 }
 
-/// What a member is at.
+/// Phase of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It is not wanted, and has no process.
@@ -49,14 +49,14 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) member: Member,
-    /// What a VM boots from.
+    /// Image that a VM boots from.
     pub(super) image: Option<Image>,
     pub(super) phase: Phase,
     /// When its present phase began.
     pub(super) since: Instant,
     /// Times that its processes ended without being asked to.
     pub(super) deaths: u32,
-    /// How it last ended.
+    /// Description of its last end.
     pub(super) last_end: String,
     /// Bad checks in a row, and when the last one counted.
     pub(super) failures: u32,

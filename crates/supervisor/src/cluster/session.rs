@@ -28,11 +28,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
-/// How long COMMAND may go on after a signal that asks it to end, other than SIGINT, which it may
+/// Time that COMMAND has after a signal that asks it to end, other than SIGINT, which it may
 /// take as it likes.
 const COMMAND_STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a guest may take to power off.
+/// Time limit for a guest to power off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
 
 /// Starts a cluster of VMs, says where it is, and leaves it running.
@@ -175,7 +175,7 @@ fn supervisor_of(run_path: &Path) -> Option<u32> {
     found.ok().flatten().map(|supervisor| supervisor.pid)
 }
 
-/// Whether a cluster without VMs runs there.
+/// True if a cluster without VMs runs there.
 fn has_local(run_path: &Path) -> bool {
     supervisor_of(run_path).is_some() && run_path.join(CLIENT_SOCKET).exists()
 }
@@ -193,7 +193,7 @@ fn warn_root() {
     }
 }
 
-/// What is to be started.
+/// The kind of cluster to start.
 enum Kind<'a> {
     Vms { options: &'a VmOptions, state: Option<PathBuf>, paths: Vec<PathBuf> },
     Local { context: LocalContext, keeps_state: bool },
@@ -234,7 +234,7 @@ fn hold(
 /// A cluster that starts or runs.
 struct Session {
     fleet: Fleet,
-    /// Whether members are asked to stop, or just killed.
+    /// True if members are asked to stop, not just killed.
     keeps_state: bool,
 }
 
@@ -379,7 +379,7 @@ fn listen(layout: &Layout, members: &[Member]) -> Result<(Watch, Requests), Erro
     Ok((watch, requests.map_err(Error::step("listen for commands"))?))
 }
 
-/// What a shell gives as the status of a command that ended with `status`.
+/// The exit status of a shell for a command that ended with `status`.
 fn shell_status(status: ExitStatus) -> ExitCode {
     let code = status.code().or_else(|| status.signal().map(|signal| exit::KILLED + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(exit::FAILED))

@@ -1,4 +1,4 @@
-//! What a person is shown of a cluster: one line per member.
+//! The table of a cluster for a person: one line per member.
 
 use super::fleet::Fleet;
 use super::machine::{Machine, Phase};

@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// How often the controller is asked at least while workers are missing.
+/// Longest interval between two questions to the controller while workers are missing.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often it is asked otherwise.
+/// The same interval otherwise.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is known of the cluster.
+/// Last answers about the cluster.
 #[derive(Debug, Default)]
 struct Seen {
     status: Option<Status>,
@@ -84,7 +84,7 @@ impl Watch {
         let _ = self.wake.read(&mut [0; 64]);
     }
 
-    /// Whether the member is healthy; `None` while nobody knows.
+    /// The member's health; `None` while nobody knows.
     pub(super) fn judge(&self, member: &Member) -> Option<Result<(), String>> {
         let seen = self.seen.lock().expect("no holder panics");
         if let Check::Command(_) = member.health.check {
@@ -98,7 +98,7 @@ impl Watch {
         }
     }
 
-    /// How long a worker has been the controller's, as far as that is known.
+    /// Time since a worker connected to the controller, as far as that is known.
     pub(super) fn age(&self, member: &Member) -> Option<Duration> {
         let seen = self.seen.lock().expect("no holder panics");
         let workers = &seen.status.as_ref()?.workers;
@@ -137,7 +137,7 @@ fn worker(status: &Status, name: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a worker in quarantine was there already when it connected.
+/// True if a worker was in quarantine already when it connected.
 fn was_quarantined(status: &Status, worker: &WorkerStatus) -> bool {
     let row = status.quarantined.iter().find(|row| row.worker == worker.name);
     row.is_some_and(|row| row.age_ms >= worker.uptime_ms)
@@ -170,9 +170,9 @@ fn spawn(
 struct Asker {
     /// The cluster's runtime directory, which says where its controller is.
     dir: PathBuf,
-    /// How long the controller may take to answer.
+    /// Time limit for an answer of the controller.
     limit: Duration,
-    /// How many workers there are to be.
+    /// Number of workers of a complete cluster.
     workers_len: usize,
     client: Option<Client>,
 }
@@ -223,7 +223,7 @@ impl Asker {
     }
 }
 
-/// How many workers are ready for work.
+/// Number of workers that are ready for work.
 fn ready_len(status: &Status) -> usize {
     status.workers.iter().filter(|worker| worker.health == WorkerHealth::Ready).count()
 }

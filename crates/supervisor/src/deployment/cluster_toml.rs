@@ -9,7 +9,7 @@ mod section;
 
 pub(super) use section::Lined;
 
-use super::fault::{Faults, Reason};
+use super::fault::{Faults, bad_dataset_name};
 use super::flags::FLAGS;
 use super::kind::{CPUS, Kind, MEMORY, PORT};
 use super::sched::CpuSet;
@@ -24,7 +24,7 @@ use toml::de::DeTable;
 /// A worker's threads, or those of them that read from one dataset.
 pub(super) const THREADS: Kind = Kind::Number { min: 1, max: WORKER_THREADS_MAX as u64 };
 
-/// What a VM's services may lock in memory.
+/// Memory that a VM's services may lock.
 const MEMLOCK: Kind = Kind::Size { units: "KMG", min_kib: 64, max_kib: 64 << 20 };
 
 const INTERVAL_S: Kind = Kind::Number { min: 1, max: 3_600 };
@@ -32,7 +32,7 @@ const TIMEOUT_S: Kind = Kind::Number { min: 1, max: 300 };
 const RETRIES: Kind = Kind::Number { min: 0, max: 100 };
 const STARTUP_TIMEOUT_S: Kind = Kind::Number { min: 1, max: 3_600 };
 
-/// What a file says; what it does not say is none.
+/// Content of a file; what it does not say is none.
 #[derive(Debug, Default)]
 pub(super) struct Config {
     pub(super) defaults: Settings,
@@ -98,7 +98,7 @@ pub(super) fn parse(bytes: &[u8], host_cpus: &CpuSet, faults: &mut Faults) -> Co
     let text = match str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {
-            faults.at(section::line_of(bytes, error.valid_up_to()), Reason::NotUtf8);
+            faults.at(section::line_of(bytes, error.valid_up_to()), "is not UTF-8 text");
             return Config::default();
         }
     };
@@ -106,7 +106,7 @@ pub(super) fn parse(bytes: &[u8], host_cpus: &CpuSet, faults: &mut Faults) -> Co
     for error in &errors {
         let line = error.span().map(|span| section::line_of(bytes, span.start));
         // One line, whatever the parser puts into it.
-        faults.add(line, Reason::Syntax(error.message().replace(char::is_control, " ")));
+        faults.add(line, error.message().replace(char::is_control, " "));
     }
     if !errors.is_empty() {
         return Config::default();
@@ -125,7 +125,7 @@ pub(super) fn parse(bytes: &[u8], host_cpus: &CpuSet, faults: &mut Faults) -> Co
     }
     for (line, name, section) in file.tables("datasets") {
         if Kind::DatasetName.text(name).is_none() {
-            faults.at(line, Reason::BadDatasetName(Shown::quoted(name.as_bytes())));
+            faults.at(line, bad_dataset_name(name.as_bytes()));
         }
         config.datasets.push(dataset(line, name, section, faults));
     }
@@ -146,7 +146,8 @@ fn settings(
     if let Some(Lined { line, value }) = &cpuset
         && let Some(missing) = value.missing_in(host_cpus)
     {
-        faults.at(*line, Reason::CpusMissing { missing, host: host_cpus.clone() });
+        let (missing, host) = (missing.as_arg(), host_cpus.as_arg());
+        faults.at(*line, format!("cpuset: no CPU {missing} to run on; this host gives {host}"));
     }
     let flags = FLAGS.map(|flag| section.flag(flag.key, flag.kind));
     let (mut metrics_port, mut datasets) = (None, None);
@@ -174,7 +175,7 @@ fn health(mut section: Section<'_>, faults: &mut Faults) -> HealthSettings {
     let command =
         section.text("command", Kind::Command, |text| Kind::Command.text(text).map(str::to_owned));
     if let (Some(check), Some(command)) = (&check, &command) {
-        faults.at(check.line.max(command.line), Reason::CheckAndCommand);
+        faults.at(check.line.max(command.line), "health has check or command, not both");
     }
     let seconds = |seconds: Lined<u64>| Duration::from_secs(seconds.value);
     let settings = HealthSettings {
@@ -208,7 +209,7 @@ fn start(mut section: Section<'_>, faults: &mut Faults) -> Start {
 
 fn dataset(line: usize, name: &str, mut section: Section<'_>, faults: &mut Faults) -> DatasetEntry {
     if !section.has("dir") {
-        faults.at(line, Reason::DatasetWithoutDir(Shown::quoted(name.as_bytes())));
+        faults.at(line, format!("dataset {} has no dir", Shown::quoted(name.as_bytes())));
     }
     let dir = section.text("dir", Kind::Dir, |text| Kind::Dir.text(text).map(PathBuf::from));
     let snapshot = section.bool("snapshot").is_some_and(|snapshot| snapshot.value);

@@ -2,7 +2,7 @@
 //! those of the same name.
 
 use super::cluster_toml::DatasetEntry;
-use super::fault::{Faults, Reason};
+use super::fault::{Faults, bad_dataset_name};
 use super::kind::Kind;
 use super::shown::Shown;
 use std::ffi::{OsStr, OsString};
@@ -42,16 +42,16 @@ pub(super) fn gather(
     let mut offers: Vec<Offer> = Vec::new();
     for arg in args {
         let Some((name, dir)) = split(arg) else {
-            faults.whole(Reason::NotADatasetArg(Shown::quoted(arg.as_bytes())));
+            faults.whole(format!("{} is no NAME=DIR", Shown::quoted(arg.as_bytes())));
             continue;
         };
         let Some(name) = str::from_utf8(name).ok().and_then(|name| Kind::DatasetName.text(name))
         else {
-            faults.whole(Reason::BadDatasetName(Shown::quoted(name)));
+            faults.whole(bad_dataset_name(name));
             continue;
         };
         if offers.iter().any(|offer| offer.name == name) {
-            faults.whole(Reason::Repeated(Shown::plain(format!("dataset {name}"))));
+            faults.whole(format!("dataset {name} is given twice"));
             continue;
         }
         let dir = Some(PathBuf::from(OsStr::from_bytes(dir)));
@@ -66,7 +66,7 @@ pub(super) fn gather(
         }
     }
     if offers.len() > DATASETS_MAX {
-        faults.whole(Reason::TooManyDatasets { max: DATASETS_MAX });
+        faults.whole(format!("more than {DATASETS_MAX} datasets"));
     }
     offers.sort_by(|a, b| a.name.cmp(&b.name));
     offers

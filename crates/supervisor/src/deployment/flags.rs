@@ -22,7 +22,7 @@ pub(super) const BACKENDS: &[&str] = &[
 /// Those of its `--reading`.
 pub(super) const READINGS: &[&str] = &["auto", "uring", "plain"];
 
-/// How much of a file a worker hashes before it reports a checkpoint.
+/// Bytes of a file between two checkpoints of a worker.
 const REPORT_EVERY: Kind = Kind::Size { units: "KMG", min_kib: 1, max_kib: PROGRESS_LEN_MAX >> 10 };
 
 /// A key of `[defaults]` and `[vm.NAME]`, and the flag that it becomes.
@@ -31,9 +31,9 @@ pub(super) struct Flag {
     pub(super) key: &'static str,
     pub(super) kind: Kind,
     flag: &'static str,
-    /// Whose it is.
+    /// The program that has it.
     pub(super) role: Role,
-    /// Whether a cluster without VMs has it, too.
+    /// True if a cluster without VMs has it, too.
     pub(super) is_local: bool,
 }
 

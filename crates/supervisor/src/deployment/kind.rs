@@ -26,7 +26,7 @@ pub(super) const PORT_MIN: u16 = 1_024;
 /// A port of the host.
 pub(super) const PORT: Kind = Kind::Number { min: PORT_MIN as u64, max: u16::MAX as u64 };
 
-/// What a value has to be.
+/// Type and limits of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A number with a unit out of `units`.
@@ -45,7 +45,7 @@ pub(super) enum Kind {
     CpuSet,
     Sched,
     OneOf(&'static [&'static str]),
-    /// How many items are cross-checked.
+    /// Share of items that are cross-checked.
     Sample,
     Command,
     Dir,
@@ -56,7 +56,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Whether TOML writes it as a string.
+    /// True if TOML writes it as a string.
     pub(super) fn is_text(self) -> bool {
         match self {
             Self::Size { .. }

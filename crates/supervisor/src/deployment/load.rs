@@ -2,7 +2,7 @@
 
 use super::cluster_toml::{self, Config};
 use super::datasets::{self, Offer, Origin};
-use super::fault::{FILE_LEN_MAX, Faults, LoadErrors, Reason};
+use super::fault::{FILE_LEN_MAX, Faults, LoadErrors};
 use super::merge::{self, StartPlan};
 use super::ports_conf;
 use super::sched::CpuSet;
@@ -10,6 +10,7 @@ use super::shown::shown_path;
 use super::{Dataset, Deployment, Role};
 use crate::args::DeploymentOptions;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -27,12 +28,12 @@ pub(crate) struct LoadOptions {
     pub(crate) datasets: Vec<OsString>,
     /// Of the datasets above, workers see copies.
     pub(crate) snapshot: bool,
-    /// What VMs may be bound to: [`CpuSet::of_this_process`].
+    /// CPUs that VMs may be bound to: [`CpuSet::of_this_process`].
     pub(crate) host_cpus: CpuSet,
 }
 
 impl LoadOptions {
-    /// What the command line says, on this host.
+    /// The options of the command line, on this host.
     ///
     /// # Errors
     /// Those of [`CpuSet::of_this_process`].
@@ -56,8 +57,8 @@ impl Deployment {
         let mut ports = Faults::of_file(&options.ports_file);
         let mut lines = match read(&options.ports_file) {
             Ok(bytes) => ports_conf::parse(&bytes, &mut ports),
-            Err(reason) => {
-                ports.whole(reason);
+            Err(error) => {
+                ports.whole(error.to_string());
                 Vec::new()
             }
         };
@@ -87,7 +88,7 @@ impl Deployment {
     }
 }
 
-/// What `cluster.toml` says of the programs of a cluster without VMs.
+/// Flags that `cluster.toml` sets for the programs of a cluster without VMs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LocalFlags {
     pub(crate) controller: Vec<String>,
@@ -104,7 +105,7 @@ impl LocalFlags {
         let mut faults = Faults::of_file(path);
         let mut flags = Self::default();
         let read = read(path).and_then(|bytes| {
-            CpuSet::of_this_process().map(|cpus| (bytes, cpus)).map_err(Reason::Unreadable)
+            CpuSet::of_this_process().map(|cpus| (bytes, cpus)).map_err(ReadError::Io)
         });
         match read {
             Ok((bytes, cpus)) => {
@@ -112,7 +113,7 @@ impl LocalFlags {
                 let args = |role| merge::args(role, &defaults, &defaults, |flag| flag.is_local);
                 flags = Self { controller: args(Role::Controller), workers: args(Role::Worker) };
             }
-            Err(reason) => faults.whole(reason),
+            Err(error) => faults.whole(error.to_string()),
         }
         LoadErrors::unless(flags, [faults])
     }
@@ -126,27 +127,43 @@ fn config_file(options: &LoadOptions) -> PathBuf {
 fn read_config(path: &Path, options: &LoadOptions, faults: &mut Faults) -> Config {
     match read(path) {
         Ok(bytes) => cluster_toml::parse(&bytes, &options.host_cpus, faults),
-        Err(Reason::Unreadable(error))
+        Err(ReadError::Io(error))
             if error.kind() == io::ErrorKind::NotFound && options.config_file.is_none() =>
         {
             Config::default()
         }
-        Err(reason) => {
-            faults.whole(reason);
+        Err(error) => {
+            faults.whole(error.to_string());
             Config::default()
         }
     }
 }
 
-/// A whole file, if it is not too long.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, Reason> {
-    let file = File::open(path).map_err(Reason::Unreadable)?;
-    let mut bytes = Vec::new();
-    let len = file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(Reason::Unreadable)?;
-    if len as u64 > FILE_LEN_MAX {
-        return Err(Reason::TooLarge);
+/// Why a file is not read.
+#[derive(Debug)]
+enum ReadError {
+    Io(io::Error),
+    TooLarge,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                f.write_str("there is no such file")
+            }
+            Self::Io(error) => write!(f, "cannot be read: {error}"),
+            Self::TooLarge => write!(f, "is longer than {} KiB", FILE_LEN_MAX >> 10),
+        }
     }
-    Ok(bytes)
+}
+
+/// A whole file, if it is not too long.
+fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let file = File::open(path).map_err(ReadError::Io)?;
+    let mut bytes = Vec::new();
+    let len = file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
+    if len as u64 > FILE_LEN_MAX { Err(ReadError::TooLarge) } else { Ok(bytes) }
 }
 
 /// The dataset with the directory that is there now.
@@ -158,14 +175,14 @@ fn open(offer: Offer, [config, args]: [&mut Faults; 2]) -> Option<Dataset> {
         fs::read_dir(&path)?;
         Ok(path)
     });
-    match (found, origin) {
-        (Ok(dir), _) => Some(Dataset { name, dir, snapshot, io_threads }),
-        (Err(error), Origin::Config(line)) => {
-            config.at(line, Reason::Dir { dir: shown_path(&dir), error });
-            None
-        }
-        (Err(error), Origin::CommandLine) => {
-            args.whole(Reason::Dir { dir: shown_path(&dir), error });
+    match found {
+        Ok(dir) => Some(Dataset { name, dir, snapshot, io_threads }),
+        Err(error) => {
+            let text = format!("cannot use {} as a dataset: {error}", shown_path(&dir));
+            match origin {
+                Origin::Config(line) => config.at(line, text),
+                Origin::CommandLine => args.whole(text),
+            }
             None
         }
     }

@@ -3,15 +3,16 @@
 
 use super::cluster_toml::{HealthSettings, Lined, Settings, Start, VmSettings};
 use super::datasets::{Offer, Origin};
-use super::fault::{Faults, PortUse, Reason};
+use super::fault::{Faults, listed};
 use super::flags::{FLAGS, Flag};
 use super::ports_conf::VmLine;
 use super::shown::Shown;
 use super::{Check, Health, Role, Strategy, Vm};
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
-/// What is added to the SSH port where no `metrics_port` is given.
+/// Distance from the SSH port to the metrics port where no `metrics_port` is given.
 pub(super) const METRICS_OFFSET: u16 = 1_000;
 
 const MEMORY_MIB: u32 = 192;
@@ -21,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const RETRIES: u32 = 3;
 const STARTUP_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How the cluster starts.
+/// Order and limits of a start.
 pub(super) struct StartPlan {
     pub(super) strategy: Strategy,
     pub(super) wait_for_healthy: bool,
@@ -102,24 +103,51 @@ fn health(own: &HealthSettings, defaults: &HealthSettings) -> Health {
 pub(super) fn check_vms(lines: &[VmLine], of_vms: &[VmSettings], faults: &mut Faults) {
     for VmSettings { line, name, settings } in of_vms {
         let Some(vm) = lines.iter().find(|vm| vm.name == *name) else {
-            let known = lines.iter().map(|vm| vm.name.clone()).collect();
+            let known: Vec<&str> = lines.iter().map(|vm| &*vm.name).collect();
             let name = Shown::quoted(name.as_bytes());
-            faults.at(*line, Reason::UnknownVm { name, known });
+            faults.at(*line, format!("no VM is called {name}; there are {}", listed(&known)));
             continue;
         };
         for (flag, value) in FLAGS.iter().zip(&settings.flags) {
             if let Some(Lined { line, .. }) = value.as_ref().filter(|_| flag.role != vm.role) {
-                let reason = match vm.role {
-                    Role::Controller => Reason::OnlyForWorkers(flag.key),
-                    Role::Worker => Reason::OnlyForController(flag.key),
+                let text = match vm.role {
+                    Role::Controller => only_for_workers(flag.key),
+                    Role::Worker => {
+                        let key = flag.key;
+                        format!("{key} is for the controller; write it there, or in [defaults]")
+                    }
                 };
-                faults.at(*line, reason);
+                faults.at(*line, text);
             }
         }
         if let Some(Lined { line, .. }) = &settings.datasets
             && vm.role == Role::Controller
         {
-            faults.at(*line, Reason::OnlyForWorkers("datasets"));
+            faults.at(*line, only_for_workers("datasets"));
+        }
+    }
+}
+
+fn only_for_workers(key: &str) -> String {
+    format!("{key} is for workers; the controller hashes nothing")
+}
+
+/// Use of a port.
+#[derive(Clone, Copy)]
+enum PortUse {
+    Ssh,
+    /// Metrics, by a line of `cluster.toml`.
+    Metrics(usize),
+    /// Metrics, at a number that follows from the SSH port.
+    MetricsByDefault,
+}
+
+impl fmt::Display for PortUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ssh => f.write_str("SSH port"),
+            Self::Metrics(_) => f.write_str("metrics port"),
+            Self::MetricsByDefault => write!(f, "metrics port (its SSH port + {METRICS_OFFSET})"),
         }
     }
 }
@@ -144,20 +172,28 @@ pub(super) fn check_ports(
         }
     });
     for (vm, port, of) in ssh.chain(metrics) {
-        let reason = match taken.get(&port) {
-            _ if port == 0 => Reason::NoMetricsPort { name: vm.name.clone() },
+        let name = &vm.name;
+        let text = match taken.get(&port) {
+            _ if port == 0 => format!(
+                "no port for metrics, as SSH port + {METRICS_OFFSET} is too large; write in \
+                 cluster.toml: [vm.{name}] metrics_port = PORT"
+            ),
             None => {
-                taken.insert(port, (of, &vm.name));
+                taken.insert(port, (of, name));
                 continue;
             }
-            Some(&(by, by_name)) => {
-                let (name, by_name) = (vm.name.clone(), by_name.to_owned());
-                Reason::PortTaken { port, of, name, by, by_name }
+            Some((by, by_name)) => {
+                let is_by_default = |of: &PortUse| matches!(of, PortUse::MetricsByDefault);
+                let how = match is_by_default(&of) || is_by_default(by) {
+                    true => "use another, or set metrics_port in cluster.toml",
+                    false => "use another",
+                };
+                format!("port {port}, the {of} of {name}, is already the {by} of {by_name}; {how}")
             }
         };
         match of {
-            PortUse::Metrics(line) => config.at(line, reason),
-            PortUse::Ssh | PortUse::MetricsByDefault => ports.at(vm.line, reason),
+            PortUse::Metrics(line) => config.at(line, text),
+            PortUse::Ssh | PortUse::MetricsByDefault => ports.at(vm.line, text),
         }
     }
 }
@@ -176,8 +212,11 @@ pub(super) fn share(
             None => all.clone(),
             Some(Lined { line, value }) => {
                 for name in value.iter().filter(|&name| !all.contains(name)) {
-                    let (name, known) = (name.clone(), all.clone());
-                    config.at(*line, Reason::UnknownDataset { name, known });
+                    let known = match all.is_empty() {
+                        true => "give one in cluster.toml or with --dataset NAME=DIR".to_owned(),
+                        false => format!("there are {}", listed(&all)),
+                    };
+                    config.at(*line, format!("there is no dataset {name}; {known}"));
                 }
                 value.clone()
             }
@@ -188,10 +227,10 @@ pub(super) fn share(
         if lines.iter().any(|vm| vm.datasets.contains(name)) {
             continue;
         }
-        let reason = Reason::DatasetOfNobody(name.clone());
+        let text = format!("no worker has dataset {name}; add it to the datasets of a [vm.NAME]");
         match *origin {
-            Origin::Config(line) => config.at(line, reason),
-            Origin::CommandLine => args.whole(reason),
+            Origin::Config(line) => config.at(line, text),
+            Origin::CommandLine => args.whole(text),
         }
     }
 }

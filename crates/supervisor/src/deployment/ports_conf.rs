@@ -8,8 +8,8 @@
 //! is `cluster.toml`'s.
 
 use super::Role;
-use super::fault::{Faults, Reason};
-use super::kind::{Kind, PORT_MIN, digits};
+use super::fault::{Faults, bad_value};
+use super::kind::{Kind, PORT, PORT_MIN, digits};
 use super::shown::Shown;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -26,7 +26,7 @@ pub(super) struct VmLine {
     pub(super) name: String,
     /// None if it has a fault.
     pub(super) ssh_port: Option<u16>,
-    /// What `merge` shares out.
+    /// Names of its datasets, set by `merge`.
     pub(super) datasets: Vec<String>,
 }
 
@@ -48,14 +48,14 @@ pub(super) fn parse(bytes: &[u8], faults: &mut Faults) -> Vec<VmLine> {
             continue;
         }
         if vms.len() == LINES_MAX {
-            faults.at(i + 1, Reason::TooManyVms);
+            faults.at(i + 1, format!("more than {LINES_MAX} VMs"));
             break;
         }
         vms.push(vm(i + 1, vms.len(), &words, faults));
     }
     match vms.len() {
-        0 => faults.whole(Reason::NoVm),
-        1 => faults.whole(Reason::NoWorker),
+        0 => faults.whole("names no VM; write one SSH port per line, the controller's first"),
+        1 => faults.whole("needs a controller and at least one worker; add a line with a port"),
         _ => {}
     }
     claim_names(&vms, faults);
@@ -81,13 +81,9 @@ fn vm(line: usize, index: usize, words: &[&[u8]], faults: &mut Faults) -> VmLine
     for (i, word) in hosts.into_iter().enumerate() {
         let value = &word[b"host=".len()..];
         match str::from_utf8(value).ok().and_then(|value| Kind::Host.text(value)) {
-            _ if i > 0 => faults.at(line, Reason::Repeated(Shown::plain("host"))),
+            _ if i > 0 => faults.at(line, "host is given twice"),
             Some(host) => host.clone_into(&mut name),
-            None => {
-                let (key, value) = ("host".to_owned(), Shown::quoted(value));
-                faults
-                    .at(line, Reason::BadValue { key, value, kind: Kind::Host, is_quoted: false });
-            }
+            None => faults.at(line, bad_value("host", &Shown::quoted(value), Kind::Host, false)),
         }
     }
     for word in others {
@@ -99,25 +95,26 @@ fn vm(line: usize, index: usize, words: &[&[u8]], faults: &mut Faults) -> VmLine
         faults.at(
             line,
             match moved {
-                Some(instead) => Reason::Moved { word, name: name.clone(), instead },
-                None => Reason::NotAWord(word),
+                Some(instead) => format!("{word} belongs in cluster.toml: [vm.{name}] {instead}"),
+                None => format!("unknown word {word}; after the port may stand host=NAME"),
             },
         );
     }
     VmLine { line, role, name, ssh_port, datasets: Vec::new() }
 }
 
-fn port(word: &[u8]) -> Result<u16, Reason> {
-    let shown = || Shown::quoted(word);
+fn port(word: &[u8]) -> Result<u16, String> {
+    let out_of_range = |port: Shown| format!("port {port} is out of range; use {PORT}");
     if word.is_empty() || !word.iter().all(u8::is_ascii_digit) {
-        return Err(Reason::NotAPort(shown()));
+        let word = Shown::quoted(word);
+        return Err(format!("{word} is no port; begin the line with one, {PORT}"));
     }
     let number = str::from_utf8(word).ok().and_then(digits);
     match number.map(|number| (number, u16::try_from(number))) {
         Some((_, Ok(port))) if port >= PORT_MIN => Ok(port),
-        Some((number @ 1.., Ok(_))) => Err(Reason::Privileged(number)),
-        Some((number, _)) => Err(Reason::OutOfRange(Shown::plain(number.to_string()))),
-        None => Err(Reason::OutOfRange(shown())),
+        Some((number @ 1.., Ok(_))) => Err(format!("port {number} is privileged; use {PORT}")),
+        Some((number, _)) => Err(out_of_range(Shown::plain(number.to_string()))),
+        None => Err(out_of_range(Shown::quoted(word))),
     }
 }
 
@@ -130,8 +127,10 @@ fn claim_names(vms: &[VmLine], faults: &mut Faults) {
                 free.insert(vm.line);
             }
             Entry::Occupied(taken) => {
-                let (name, by_line) = (vm.name.clone(), *taken.get());
-                faults.at(vm.line, Reason::NameTaken { name, by_line });
+                let (name, line) = (&vm.name, taken.get());
+                let text =
+                    format!("{name} is already the name of line {line}; choose with host=NAME");
+                faults.at(vm.line, text);
             }
         }
     }
@@ -148,7 +147,7 @@ mod tests {
         LoadErrors::unless(vms, [faults]).map_err(|errors| errors.to_string())
     }
 
-    /// What is wrong, line by line without the name of the file.
+    /// Checks the faults, line by line without the name of the file.
     #[track_caller]
     fn check(text: impl AsRef<[u8]>, want: &[&str]) {
         let errors = read(&text).map_or_else(|errors| errors, |_| String::new());
@@ -159,7 +158,7 @@ mod tests {
         assert_eq!(found, want, "{}", String::from_utf8_lossy(text.as_ref()));
     }
 
-    /// What is wrong with the second of three lines.
+    /// Checks the faults of the second of three lines.
     #[track_caller]
     fn check_line(line: impl AsRef<[u8]>, want: &[&str]) {
         let line = line.as_ref();

@@ -1,7 +1,7 @@
-//! Whether the ports of a deployment can be had, asked of the kernel before QEMU asks.
+//! Checks that the ports of a deployment are free before QEMU binds them.
 
 use super::Vm;
-use super::fault::{Faults, LoadErrors, Reason};
+use super::fault::{Faults, LoadErrors};
 use super::port_holder;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,9 +20,17 @@ pub(crate) fn check_ports_free(ports_file: &Path, vms: &[Vm]) -> Result<(), Load
         match bind(port) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                faults.at(vm.line, Reason::PortInUse { port, holder: port_holder::find(port) });
+                let text = match port_holder::find(port) {
+                    Some(holder) => {
+                        format!("port {port} is in use by {holder}; stop it, or use another port")
+                    }
+                    None => format!(
+                        "port {port} is in use; `ss -ltnp sport = {port}` as root says by what"
+                    ),
+                };
+                faults.at(vm.line, text);
             }
-            Err(error) => faults.at(vm.line, Reason::NotBound { port, error }),
+            Err(error) => faults.at(vm.line, format!("port {port} cannot be used: {error}")),
         }
     }
     LoadErrors::unless((), [faults])

@@ -72,7 +72,7 @@ fn cpu(text: &str) -> Option<u16> {
     text.parse().ok().filter(|&cpu| is_number && cpu < CPUS_MAX)
 }
 
-/// Whether the worker's `--sched` takes it: `other`, `batch` or `fifo:PRIO`.
+/// True for what the worker's `--sched` takes: `other`, `batch` or `fifo:PRIO`.
 pub(super) fn is_sched(text: &str) -> bool {
     let is_priority = |text: &str| match text.parse::<u8>() {
         // `parse` takes a leading plus sign.

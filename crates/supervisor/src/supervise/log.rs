@@ -8,7 +8,7 @@ use std::path::Path;
 /// A log longer than this is moved aside, over the one moved before, when its program starts.
 const LOG_LEN_MAX: u64 = 1 << 20;
 
-/// What is shown of a log at most.
+/// Most that is shown of a log.
 const TAIL_LEN_MAX: u64 = 4096;
 const TAIL_LINES_MAX: usize = 20;
 

@@ -9,17 +9,17 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// What to start.
+/// A program to start.
 #[derive(Debug)]
 pub(crate) struct Program {
-    /// What a person calls it: `controller`, `worker w1`.
+    /// Its name for a person.
     pub(crate) name: String,
     /// Absolute for a program in the background, whose working directory is `/`.
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(&'static str, OsString)>,
     pub(crate) console: Console,
-    /// Whether it takes `--ready-fd N` and writes a line there when it is ready.
+    /// True if it takes `--ready-fd N` and writes a line there when it is ready.
     pub(crate) announces_ready: bool,
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Console {
 }
 
 impl Console {
-    /// What its process gets when we die. One in the background gets no time to hold on to its
+    /// Signal for its process when we die. One in the background gets no time to hold on to its
     /// sockets; one in the foreground is not ours to kill.
     const fn death_signal(&self) -> Signal {
         match self {
@@ -95,7 +95,7 @@ impl Process {
         self.ready.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether the process says that it is ready. Closing without a word says nothing: its end
+    /// True if the process says that it is ready. Closing without a word says nothing: its end
     /// will.
     pub(super) fn read_ready(&mut self) -> bool {
         let mut bytes = [0; 64];
@@ -120,7 +120,7 @@ impl Process {
     }
 }
 
-/// How a process ended, for a person.
+/// Describes the end of a process for a person.
 pub(crate) fn describe(status: ExitStatus) -> String {
     match (status.code(), status.signal().map(Signal::try_from)) {
         (Some(code), _) => format!("exited with status {code}"),

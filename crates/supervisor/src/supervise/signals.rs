@@ -16,7 +16,7 @@ const SI_KERNEL: i32 = 0x80;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Caught {
     pub(crate) signal: Signal,
-    /// Whether the whole foreground process group got it too.
+    /// True if the whole foreground process group got it too.
     pub(crate) from_terminal: bool,
 }
 

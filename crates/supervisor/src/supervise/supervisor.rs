@@ -15,7 +15,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProgramId(usize);
 
-/// What happened.
+/// An event of the loop.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// We are asked to stop.
@@ -77,7 +77,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What a person calls the program.
+    /// The program's name for a person.
     pub(crate) fn name(&self, id: ProgramId) -> &str {
         &self.entries[id.0].program.name
     }
@@ -124,7 +124,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether the program has a process.
+    /// True while the program has a process.
     pub(crate) fn is_running(&self, id: ProgramId) -> bool {
         self.pid(id).is_some()
     }

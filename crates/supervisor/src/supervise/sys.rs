@@ -56,7 +56,7 @@ pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Whether whoever started us asked for `signal` to be ignored, as nohup(1) does.
+/// True if `signal` was ignored when we started, as nohup(1) does.
 pub(crate) fn is_ignored(signal: Signal) -> bool {
     // SAFETY: `sigaction` is plain data for which all zeroes is a valid value.
     let mut old: libc::sigaction = unsafe { mem::zeroed() };

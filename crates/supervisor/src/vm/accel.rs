@@ -15,13 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// What QEMU's `isa-debug-exit` makes of the guest's sign of life.
+/// Exit status that QEMU's `isa-debug-exit` makes of the guest's sign of life.
 const ALIVE: i32 = 33;
 
-/// What the guest's `/init` looks for.
+/// Word of the kernel's command line that the guest's `/init` looks for.
 const PROBE_WORD: &str = "hashcluster.probe=1";
 
-/// How long a guest may take; the slowest good one seen took 3 s without KVM.
+/// Time limit for a guest; the slowest good one seen took 3 s without KVM.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// KVM if it works, else what works everywhere. The answer is kept in `cache` for this boot of the

@@ -24,7 +24,7 @@ pub(crate) struct Image {
     pub(crate) digest: String,
     /// `dev` or `yocto`.
     pub(super) kind: String,
-    /// Whether each role has an initrd of its own.
+    /// True if each role has an initrd of its own.
     by_role: bool,
 }
 
@@ -121,7 +121,7 @@ impl Image {
     }
 }
 
-/// What VMs boot.
+/// The files that VMs boot.
 const fn files(by_role: bool) -> &'static [&'static str] {
     if by_role { &["kernel", INITRD_CONTROLLER, INITRD_WORKER] } else { &["kernel", INITRD] }
 }

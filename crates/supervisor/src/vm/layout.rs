@@ -15,7 +15,7 @@ pub(super) const WORKER_PORT: u32 = 5000;
 /// The controller's port for clients, inside its VM.
 pub(super) const CLIENT_PORT: u32 = 5001;
 
-/// What tells hashctl which directories are datasets.
+/// Directory that tells hashctl which directories are datasets.
 pub(super) const DATASETS_DIR: &str = "datasets";
 
 const STATE_DIR: &str = "state";
@@ -53,7 +53,7 @@ impl Layout {
         self.run.join(format!("{name}.{what}"))
     }
 
-    /// What the VM `name` is told at its boot, one file a key.
+    /// Settings that the VM `name` reads at its boot, one file per key.
     pub(super) fn settings(&self, name: &str) -> PathBuf {
         self.run.join("settings").join(name)
     }
@@ -133,7 +133,7 @@ impl Layout {
         is_ours.then(|| Self::new(path, path.parent()).state_lock())
     }
 
-    /// What there is in the run directory of all that is to be gone after a stop, whichever VMs
+    /// Everything in the runtime directory that has to be gone after a stop, whichever VMs
     /// there were.
     pub(super) fn left(&self) -> io::Result<Vec<PathBuf>> {
         let mut left: Vec<PathBuf> = ["settings", DATASETS_DIR].map(|n| self.run.join(n)).into();
@@ -156,7 +156,7 @@ impl Layout {
     }
 }
 
-/// Whether a file of the run directory, going by its name, belongs to a VM.
+/// True if a file of the runtime directory belongs to a VM, by its name.
 fn is_of_vm(name: &str) -> bool {
     let name = name.strip_suffix(".pid").filter(|name| *name != "supervisor").map_or(name, |vm| {
         // QEMU's is NAME.pid, a file server's NAME.dsN.pid.

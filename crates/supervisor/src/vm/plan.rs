@@ -21,7 +21,7 @@ pub(super) const VIEW: &str = "/mnt";
 
 pub(super) const KERNEL_ARGS: &str = "console=ttyS0 quiet panic=1";
 
-/// What runs the guest's instructions.
+/// The accelerator that runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accel {
     Kvm,
@@ -65,7 +65,7 @@ pub(crate) struct Tools {
     pub(crate) own: PathBuf,
 }
 
-/// What all VMs of a cluster have in common.
+/// Context shared by all VMs of a cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterContext {
     pub(crate) layout: Layout,

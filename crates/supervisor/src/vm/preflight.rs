@@ -23,14 +23,14 @@ use std::process::{Command, ExitCode, Stdio};
 /// Name of the dataset that holds what `run` is given on its command line.
 const PATHS: &str = "paths";
 
-/// What is known before anything starts.
+/// Everything that is known before anything starts.
 pub(crate) struct Plan {
     pub(crate) deployment: Deployment,
     pub(crate) image: Image,
     pub(crate) context: ClusterContext,
 }
 
-/// What runs the guests: as asked, or what works here.
+/// The accelerator: as asked, or the best that works here.
 pub(crate) fn choose_accel(
     options: &VmOptions,
     image: &Image,
@@ -111,7 +111,7 @@ pub(crate) fn plan_of(
     Ok(Plan { deployment, image, context: ClusterContext { layout, tools, accel, shares } })
 }
 
-/// Whether the paths of a command can be a dataset; else their bytes go to the workers.
+/// True if the paths of a command can be a dataset; else their bytes go to the workers.
 fn may_show(paths: &[PathBuf], shares: &[Share], own: &Path) -> bool {
     if paths.is_empty() || shares.iter().any(|share| share.name == PATHS) {
         return false;

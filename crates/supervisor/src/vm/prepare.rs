@@ -25,7 +25,7 @@ const STATE_DISK_BYTES: u64 = 1 << 30;
 /// Random bytes of a client token, before they are written in hex.
 const TOKEN_BYTES: usize = 24;
 
-/// What QEMU and its daemons take beside a guest's memory.
+/// Memory of QEMU and its daemons, on top of the guest's.
 const OVERHEAD_MIB: u64 = 64;
 
 /// Where programs of administrators are, which an ordinary user's `$PATH` may lack.
@@ -95,7 +95,7 @@ fn say_snapshot(share: &Share, dir: &Path) {
     crate::say::say(format_args!("dataset {}: taking a snapshot of {}", share.name, dir.display()));
 }
 
-/// What one VM reads at its boot; again before each boot, as the image may be another one.
+/// Writes what one VM reads at its boot; again before each boot, as the image may be another one.
 pub(crate) fn settings(context: &ClusterContext, vm: &Vm, image: &Image) -> Result<(), Error> {
     let layout = &context.layout;
     let dir = layout.settings(&vm.name);
@@ -215,7 +215,7 @@ fn state_disk(layout: &Layout, name: &str) -> Result<(), Error> {
     fs::rename(&fresh, &disk).map_err(Error::write(&disk))
 }
 
-/// What `hashctl` finds in the runtime directory, and how a worker VM reaches the controller's.
+/// Writes what `hashctl` finds in the runtime directory, and the way from a worker VM to the controller's.
 fn discovery(context: &ClusterContext, deployment: &Deployment) -> Result<(), Error> {
     let layout = &context.layout;
     let controller = &deployment.vms[0].name;

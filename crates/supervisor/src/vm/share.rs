@@ -1,4 +1,4 @@
-//! What a dataset consists of on the host, and how a VM gets to see it.
+//! Datasets on the host, and the ways in which a VM sees them.
 
 use std::path::PathBuf;
 

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What takes longer than this has failed.
+/// Time limit for everything.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const BIN: &str = env!("CARGO_BIN_EXE_hashcluster-vm");
@@ -128,7 +128,7 @@ impl Bench {
         line.split(' ').nth(2).unwrap().parse().unwrap()
     }
 
-    /// What was told up to and including the next line that starts with `start`, in order.
+    /// Events up to and including the next line that starts with `start`, in order.
     pub(crate) fn events_until(&mut self, start: &str) -> Vec<String> {
         let mut lines = std::mem::take(&mut self.seen);
         while !lines.iter().any(|line| line.starts_with(start)) {

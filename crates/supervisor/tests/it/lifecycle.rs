@@ -1,4 +1,4 @@
-//! What a cluster does between its start and its end.
+//! Clusters between their start and their end.
 
 use crate::harness::{Bench, kill};
 use nix::sys::signal::{Signal, killpg};

@@ -1,4 +1,4 @@
-//! What is not started, and what is said of it.
+//! Starts that are refused, and their messages.
 
 use crate::harness::{Bench, Ended};
 use nix::sys::signal::Signal;

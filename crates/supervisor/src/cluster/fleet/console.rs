@@ -1,4 +1,4 @@
-//! What guests write to their consoles: kept short, shown when a start fails, and looked at for the
+//! Console logs of guests: kept short, shown when a start fails, and searched for the
 //! failures of a service that a start need not wait for.
 
 use super::{Fleet, IDLE_TICK, START_DEATHS_MAX};
@@ -11,7 +11,7 @@ use std::time::Instant;
 /// for.
 const SERVICE_FAILURES_MAX: usize = 3;
 
-/// What the guest writes to its console when its service has failed.
+/// Words that the guest writes to its console when its service has failed.
 const SERVICE_FAILED: &str = " failed with ";
 
 /// A console log that grows past it while its VM runs is emptied: guests do not fill their host.
@@ -54,7 +54,7 @@ impl Fleet {
         true
     }
 
-    /// What the VM's processes wrote last, and its console: that of its last two lives, as it may just
+    /// Last output of the VM's processes, and its console: that of its last two lives, as it may just
     /// have been started again.
     pub(super) fn all_tails(&self, i: usize) -> String {
         let machine = &self.machines[i];

@@ -3,7 +3,7 @@
 //!
 //! serde's derive ends at the first error; here reading goes on, so that all are told at once.
 
-use super::super::fault::{Faults, Reason};
+use super::super::fault::{Faults, bad_value, listed};
 use super::super::kind::Kind;
 use super::super::shown::Shown;
 use toml::Spanned;
@@ -23,7 +23,7 @@ pub(super) struct Section<'a> {
     table: &'a DeTable<'a>,
     /// Keys that were asked for.
     known: Vec<&'static str>,
-    faults: Vec<(usize, Reason)>,
+    faults: Vec<(usize, String)>,
 }
 
 /// The line of a byte, counted from 1.
@@ -118,10 +118,10 @@ impl<'a> Section<'a> {
         for (key, _) in self.table {
             if !self.known.contains(&&**key.get_ref()) {
                 let (key, line) = (Shown::quoted(key.get_ref().as_bytes()), self.line(key));
-                faults.at(line, Reason::UnknownKey { key, known: self.known.clone() });
+                faults.at(line, format!("unknown key {key}; keys are {}", listed(&self.known)));
             }
         }
-        self.faults.into_iter().for_each(|(line, reason)| faults.at(line, reason));
+        self.faults.into_iter().for_each(|(line, text)| faults.at(line, text));
     }
 
     fn read<T>(
@@ -144,8 +144,7 @@ impl<'a> Section<'a> {
     fn refuse(&mut self, key: &str, kind: Kind, found: &Spanned<DeValue<'_>>) {
         let is_quoted = kind.is_text() && !found.get_ref().is_str();
         let value = shown(found.get_ref());
-        let fault = Reason::BadValue { key: key.to_owned(), value, kind, is_quoted };
-        self.faults.push((self.line(found), fault));
+        self.faults.push((self.line(found), bad_value(key, &value, kind, is_quoted)));
     }
 
     fn line<T>(&self, at: &Spanned<T>) -> usize {
