@@ -42,7 +42,7 @@ use job::Job;
 use ledger::Ledger;
 use plane::Datasets;
 use quarantine::Quarantine;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A client connection; never used again after it.
@@ -52,10 +52,6 @@ pub struct ClientId(pub u64);
 /// A worker connection; never used again after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub u64);
-
-/// A job, among those of all clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct JobKey(u64);
 
 /// What happened.
 #[derive(Debug)]
@@ -123,12 +119,12 @@ struct Client {
     uid: u32,
     pid: u32,
     administers: bool,
-    jobs: BTreeMap<JobId, JobKey>,
+    jobs: BTreeSet<JobId>,
 }
 
 #[derive(Debug)]
 struct Lease<F> {
-    job: JobKey,
+    job: JobId,
     worker: WorkerId,
     batch: batch::Batch<F>,
     deadline: Duration,
@@ -144,13 +140,15 @@ struct Waiter {
 #[derive(Debug)]
 pub struct Core<F> {
     limits: Limits,
+    /// The start of this controller, in seconds since 1970.
+    epoch: u32,
     sampler: Sampler,
     /// Of the event that is being taken in.
     now: Duration,
     datasets: Datasets,
     counters: Counters,
     clients: BTreeMap<ClientId, Client>,
-    jobs: BTreeMap<JobKey, Job<F>>,
+    jobs: BTreeMap<JobId, Job<F>>,
     fleet: Fleet,
     quarantine: Quarantine,
     leases: BTreeMap<LeaseId, Lease<F>>,
@@ -169,14 +167,16 @@ impl<F: Clone> Core<F> {
     /// The longest time between two events: deadlines are seen with this precision.
     pub const TICK: Duration = Duration::from_millis(250);
 
-    /// A controller that knows nobody. Files may be named in `datasets`.
+    /// A controller that was started at `epoch`, in seconds since 1970, and knows nobody. Files may be
+    /// named in `datasets`.
     ///
     /// # Panics
     /// If these are more than a peer may name.
     #[must_use]
-    pub fn new(limits: Limits, datasets: Vec<String>) -> Self {
+    pub fn new(limits: Limits, datasets: Vec<String>, epoch: u32) -> Self {
         Self {
             limits,
+            epoch,
             sampler: Sampler::default(),
             now: Duration::ZERO,
             datasets: Datasets::new(datasets),
@@ -211,7 +211,7 @@ impl<F: Clone> Core<F> {
         self.now = now;
         match event {
             Event::ClientJoined { client, uid, pid, administers } => {
-                let jobs = BTreeMap::new();
+                let jobs = BTreeSet::new();
                 self.clients.insert(client, Client { uid, pid, administers, jobs });
             }
             Event::ClientLeft(client) => self.client_left(client),
@@ -224,8 +224,8 @@ impl<F: Clone> Core<F> {
             }
             Event::WorkerJoined(worker, intro) => {
                 let planes = self.datasets.planes_of(&intro.planes);
-                let is_admitted = self.admits(&intro.name);
-                self.fleet.join(now, worker, intro, planes, !is_admitted);
+                let health = self.health_of(&intro.name);
+                self.fleet.join(now, worker, intro, planes, health);
             }
             Event::WorkerLeft(worker) => self.worker_left(worker),
             Event::WorkerSaid(worker, reply) => {
@@ -321,11 +321,11 @@ impl<F: Clone> Core<F> {
     }
 
     /// Tells clients of the windows that became free.
-    fn open_windows(&mut self, windows: Vec<(JobKey, Window)>) {
-        for (key, window) in windows {
-            if let Some(job) = self.jobs.get_mut(&key) {
+    fn open_windows(&mut self, windows: Vec<(JobId, Window)>) {
+        for (id, window) in windows {
+            if let Some(job) = self.jobs.get_mut(&id) {
                 job.window = window;
-                let (client, job) = (job.order.client, job.order.id);
+                let (client, job) = (job.order.client, id);
                 // A client that is leaving loses its jobs one by one.
                 if self.clients.contains_key(&client) {
                     let reply = ClientReply::Window { job, window };

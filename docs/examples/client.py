@@ -7,8 +7,8 @@ import socket
 import struct
 import sys
 
-MAGIC, VERSION, SHA256, JOB = b"HCL\x01", 4, 1, 1
-OPEN, MESSAGES, FINISH = 0, 2, 4  # requests
+MAGIC, VERSION, SHA256, INLINE = b"HCL\x01", 5, 1, 1
+OPEN, ITEMS, FINISH = 0, 1, 3  # requests
 OPENED, WINDOW, RESULTS, FINISHED, REJECTED = 0, 1, 2, 3, 7  # replies
 WIDTHS = {251: "<H", 252: "<I", 253: "<Q"}  # the first byte of a number above 250
 
@@ -66,16 +66,21 @@ def digest(path, message):
         if reply.number() != 0:
             reason, text = reply.number(), reply.blob()
             raise ValueError(f"refused ({reason}): {text.decode()}")
-        send(stream, number(OPEN) + number(JOB) + number(SHA256) + bytes([1]) + number(0))
+        # Any number to know the answer by, one algorithm, no cross-checks, no strict reads.
+        send(stream, number(OPEN) + number(0) + number(1) + number(SHA256) + number(0) + bytes([0]))
         sent, output = False, None
         while True:
             reply = receive(stream)
-            tag, _job = reply.number(), reply.number()
+            tag = reply.number()
+            if tag in (OPENED, REJECTED):
+                reply.number()  # ours of the request
+            if tag != REJECTED:
+                job = number(reply.number()) + number(reply.number())
             if tag in (OPENED, WINDOW) and not sent:
                 if reply.number() >= 1 and reply.number() >= len(message):
-                    lens = number(1) + number(len(message))
-                    send(stream, number(MESSAGES) + number(JOB) + number(0) + lens + blob(message))
-                    send(stream, number(FINISH) + number(JOB))
+                    items = number(INLINE) + number(1) + number(len(message)) + blob(message)
+                    send(stream, number(ITEMS) + job + number(0) + items)
+                    send(stream, number(FINISH) + job)
                     sent = True
             elif tag == RESULTS:
                 for _ in range(reply.number()):

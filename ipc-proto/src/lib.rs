@@ -9,6 +9,7 @@
 //! Not here: sockets and descriptors (`ipc-socket`), who is given what (`hashcluster-controller`).
 
 mod algorithm;
+mod algorithms;
 mod blob;
 pub mod codec;
 pub mod endpoint;
@@ -22,4 +23,5 @@ pub mod sample;
 pub mod token;
 
 pub use algorithm::{Algorithm, Sha2, UnknownAlgorithm};
+pub use algorithms::Algorithms;
 pub use blob::Blob;

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Longest body of a frame, in bytes.
 pub const BODY_LEN_MAX: usize = 1 << 20;
 
+/// Longest body of a `Hello`, in bytes. A controller takes no longer one before it knows its peer.
+pub const HELLO_LEN_MAX: usize = 4 << 10;
+
 /// Most memory that decoding one body may claim, in bytes: integers count in full here, though
 /// small ones travel as one byte.
 pub const DECODE_CLAIM_MAX: usize = 4 * BODY_LEN_MAX;
@@ -15,11 +18,8 @@ pub const FRAME_DESCRIPTORS_MAX: usize = 253;
 /// Most inline messages in one frame.
 pub const FRAME_MESSAGES_MAX: usize = 8192;
 
-/// Most inline bytes in one frame; leaves room for the lengths beside them.
+/// Most inline bytes in one frame; leaves room for their lengths.
 pub const INLINE_LEN_MAX: usize = 512 << 10;
-
-/// Most items in one batch of files.
-pub const BATCH_FILES_MAX: usize = FRAME_DESCRIPTORS_MAX;
 
 /// Most datasets that a peer names.
 pub const DATASETS_MAX: usize = 16;
@@ -27,10 +27,10 @@ pub const DATASETS_MAX: usize = 16;
 /// Longest name of a dataset, in bytes.
 pub const DATASET_LEN_MAX: usize = 32;
 
-/// Most files that one frame names in a dataset, and so most items in a batch of them.
+/// Most files of a dataset in one frame.
 pub const FRAME_NAMES_MAX: usize = 512;
 
-/// Most bytes of paths in one frame; leaves room for the stamps beside them.
+/// Most bytes of paths in one frame; leaves room for the files' stamps and ranges.
 pub const NAMES_LEN_MAX: usize = 512 << 10;
 
 /// Longest path in a dataset, in bytes: Linux' `PATH_MAX` without its zero byte.
@@ -52,20 +52,20 @@ pub const STATE_LEN_MAX: usize = 512;
 /// of SHA-2 (SHA-512, FIPS 180-4 section 1).
 pub const SEGMENT_ALIGN: usize = 128;
 
-/// A worker says how far it is with the SHA-2 of a file at least every so many bytes: what is read
-/// again at most if it is lost.
+/// A worker sends a checkpoint of a SHA-2 file at least every this many bytes: what is read again at
+/// most if it is lost.
 pub const PROGRESS_LEN_MAX: u64 = 4 << 30;
 
 /// Longest name of a worker, backend, version or image, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
 
-/// Longest token of a client, in bytes.
+/// Longest token of a client or worker, in bytes.
 pub const TOKEN_LEN_MAX: usize = 64;
 
 /// Most algorithms, and so most chosen backends, that a worker names.
 pub const BACKENDS_MAX: usize = 32;
 
-/// Most long messages that a worker's thread may say it hashes beside each other.
+/// Most long messages that a worker's thread may claim to interleave.
 pub const LANES_MAX: u8 = 64;
 
 /// Longest sentence of a refusal, in bytes.
@@ -74,8 +74,8 @@ pub const REASON_LEN_MAX: usize = 512;
 /// Most jobs that one client connection may have open.
 pub const CLIENT_JOBS_MAX: usize = 64;
 
-/// Highest weight of a job; the lowest is 1.
-pub const WEIGHT_MAX: u8 = 100;
+/// Most algorithms of one job.
+pub const ITEM_ALGORITHMS_MAX: usize = 4;
 
 /// Most threads that a worker may report.
 pub const WORKER_THREADS_MAX: u16 = 4096;
@@ -92,8 +92,11 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that has not said `Hello` by then is closed.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// A frame that is not whole by then after its first byte costs its sender the connection.
+pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A worker gives a sign of life at least this often.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A worker that has been silent for so long loses its leases.
+/// A worker that has been silent for this long loses its leases.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What peers say to each other once a frame has arrived whole.
+//! Messages: the bodies of frames.
 //!
 //! A connection starts with [`Hello`] and [`HelloReply`]; after that a client sends
 //! [`ClientRequest`]s and is sent [`ClientReply`]s, a worker is sent [`WorkerRequest`]s and sends
@@ -7,29 +7,31 @@
 //! Invariant: [`Message::check`] holds for every message that is sent or handed out.
 
 mod client;
+mod file;
 mod hello;
-mod named;
 mod status;
 mod work;
 mod worker;
 
-pub use client::{ClientReply, ClientRequest, JobId, RejectReason, ReleaseOutcome, Run, Window};
+pub use client::{
+    ClientReply, ClientRequest, Items, JobId, RejectReason, ReleaseOutcome, Run, Window,
+};
+pub use file::{ByteRange, FileItem, FileSource, Stamp, check_dataset};
 pub use hello::{
     Backend, ClientIntro, Hello, HelloReply, MAGIC, Planes, Preamble, RefuseReason, Role,
     VERSION_MAX, VERSION_MIN, Versions, Welcome, WorkerIntro,
 };
-pub use named::{Named, check_dataset};
 pub use status::{
     Counters, JobStatus, LimitStatus, QuarantineStatus, Status, WorkerHealth, WorkerStatus,
 };
-pub use work::{Failure, Failures, Piece, Stamp};
+pub use work::{Failure, Failures, Piece};
 pub use worker::{LeaseId, Work, WorkerReply, WorkerRequest};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 
-/// Something that travels as the body of one frame.
+/// A type that travels as the body of one frame.
 pub trait Message: Serialize + DeserializeOwned {
     /// Compares every field with its limit.
     ///
@@ -37,7 +39,7 @@ pub trait Message: Serialize + DeserializeOwned {
     /// The first field that breaks one.
     fn check(&self) -> Result<(), LimitExceeded>;
 
-    /// How many descriptors ride on this message's frame.
+    /// The number of descriptors that ride on this message's frame.
     fn descriptors_len(&self) -> usize {
         0
     }
@@ -46,11 +48,11 @@ pub trait Message: Serialize + DeserializeOwned {
 /// A field that breaks its limit, or two fields that contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitExceeded {
-    /// Which field.
+    /// Name of the field.
     pub field: &'static str,
-    /// What it holds.
+    /// Its value.
     pub value: u64,
-    /// The most, or the only, value that is taken.
+    /// The most, or the only, value that is accepted.
     pub limit: u64,
 }
 

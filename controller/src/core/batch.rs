@@ -12,17 +12,18 @@ use super::limits::{
 use super::midway::{Midway, Point};
 use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
-use ipc_proto::message::{Failures, Named, Piece, Run, Stamp, Work};
-use ipc_proto::{Algorithm, Blob, Sha2};
+use ipc_proto::message::{Failures, FileItem, FileSource, Piece, Run, Stamp, Work};
+use ipc_proto::{Algorithm, Algorithms, Blob, Sha2};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
+use std::slice;
 
 /// A whole file.
 #[derive(Clone, Debug)]
 pub(super) struct File<F> {
     pub(super) index: u64,
-    pub(super) stamp: Stamp,
+    pub(super) item: FileItem,
     pub(super) source: Source<F>,
 }
 
@@ -52,18 +53,9 @@ impl<F> Source<F> {
 }
 
 impl<F> File<F> {
-    fn named(&self) -> Option<Named> {
-        match &self.source {
-            Source::Name(_, path) => Some(Named { path: Blob::from(&**path), stamp: self.stamp }),
-            Source::Descriptor(_) => None,
-        }
-    }
-
-    fn descriptor(&self) -> Option<&F> {
-        match &self.source {
-            Source::Descriptor(descriptor) => Some(descriptor),
-            Source::Name(..) => None,
-        }
+    /// The item, if the file has this stamp.
+    fn as_found(&self, stamp: Stamp) -> FileItem {
+        FileItem { stamp, range: self.item.range }
     }
 }
 
@@ -71,7 +63,7 @@ impl<F> File<F> {
 #[derive(Clone, Debug)]
 pub(super) enum Load<F> {
     Files(Vec<File<F>>),
-    Messages { first: u64, lens: Vec<u32>, data: Blob },
+    Inline { first: u64, lens: Vec<u32>, data: Blob },
     Part { file: File<F>, number: usize, offset: u64, len: u64 },
     Merge { index: u64, values: Blob, path_len: usize },
     Piece { index: u64, piece: Piece },
@@ -149,7 +141,7 @@ impl<F: Clone> Batch<F> {
     pub(super) fn items_len(&self) -> usize {
         match &self.load {
             Load::Files(files) => files.len(),
-            Load::Messages { lens, .. } => lens.len(),
+            Load::Inline { lens, .. } => lens.len(),
             Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => 1,
         }
     }
@@ -161,7 +153,7 @@ impl<F: Clone> Batch<F> {
                 files.first().map_or(Plane::Descriptors, |file| file.source.plane())
             }
             Load::Part { file, .. } => file.source.plane(),
-            Load::Messages { .. } | Load::Merge { .. } | Load::Piece { .. } => Plane::Inline,
+            Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } => Plane::Inline,
         }
     }
 
@@ -169,7 +161,7 @@ impl<F: Clone> Batch<F> {
     pub(super) fn held_bytes(&self) -> u64 {
         let held_len = match &self.load {
             Load::Files(files) => files.iter().map(|file| file.source.path_len()).sum(),
-            Load::Messages { data, .. } => data.len(),
+            Load::Inline { data, .. } => data.len(),
             Load::Part { file, .. } => file.source.path_len(),
             Load::Merge { path_len, .. } => *path_len,
             Load::Piece { piece, .. } => piece.len(),
@@ -181,9 +173,9 @@ impl<F: Clone> Batch<F> {
     pub(super) fn bytes(&self) -> u64 {
         match &self.load {
             Load::Files(files) => {
-                files.iter().fold(0, |sum, file| sum.saturating_add(file.stamp.size))
+                files.iter().fold(0, |sum, file| sum.saturating_add(file.item.len()))
             }
-            Load::Messages { data, .. } => data.len() as u64,
+            Load::Inline { data, .. } => data.len() as u64,
             Load::Part { len, .. } => *len,
             Load::Merge { values, .. } => values.len() as u64,
             Load::Piece { piece, .. } => piece.len() as u64,
@@ -191,52 +183,62 @@ impl<F: Clone> Batch<F> {
     }
 
     /// Bytes that are to be read before the next sign of progress, for `algorithm`.
-    pub(super) fn bytes_ahead(&self, algorithm: Algorithm) -> u64 {
-        if !self.has_midway(algorithm) {
+    pub(super) fn bytes_ahead(&self, algorithms: Algorithms) -> u64 {
+        if !self.has_midway(algorithms) {
             return self.bytes();
         }
-        let size = self.midway.last().map_or(self.bytes(), |point| point.file.size);
-        (size - self.midway.offset()).min(PROGRESS_LEN_MAX)
+        let len = match (&self.load, self.midway.last()) {
+            (Load::Files(files), Some(point)) => files[0].as_found(point.file).len(),
+            _ => self.bytes(),
+        };
+        (len - self.midway.offset()).min(PROGRESS_LEN_MAX)
     }
 
     /// Beside what a worker gains by doing it, for `algorithm`.
-    pub(super) fn goes_beside(&self, algorithm: Algorithm) -> Option<Sha2> {
+    pub(super) fn goes_beside(&self, algorithms: Algorithms) -> Option<Sha2> {
         let Load::Files(files) = &self.load else { return None };
         let [file] = &files[..] else { return None };
         let is_free = !self.history.is_suspect() && self.opinions.is_empty();
-        let len = file.stamp.size.saturating_sub(self.midway.offset());
-        goes_beside(algorithm, len).filter(|_| is_free)
+        let len = file.item.len().saturating_sub(self.midway.offset());
+        goes_beside(algorithms, len).filter(|_| is_free)
     }
 
     /// Whether its worker says how far it is.
-    fn has_midway(&self, algorithm: Algorithm) -> bool {
-        algorithm != Algorithm::Blake3
+    fn has_midway(&self, algorithms: Algorithms) -> bool {
+        algorithms.single().and_then(Algorithm::sha2).is_some()
             && matches!(&self.load, Load::Files(files) if files.len() == 1)
     }
 
     /// Whether a worker that does it for `algorithm` can have come to `point`.
-    pub(super) fn takes(&self, algorithm: Algorithm, point: &Point) -> bool {
+    pub(super) fn takes(&self, algorithms: Algorithms, point: &Point) -> bool {
         let Load::Files(files) = &self.load else { return false };
-        // A descriptor's file is taken as its first reader found it.
-        let is_it = files.iter().all(|file| match &file.source {
-            Source::Descriptor(_) => true,
-            Source::Name(..) => {
-                (file.stamp.size, file.stamp.mtime_ns) == (point.file.size, point.file.mtime_ns)
-            }
+        let fits = files.iter().all(|file| {
+            let found = file.as_found(point.file);
+            let is_it = match &file.source {
+                // A descriptor's file is taken as its first reader found it.
+                Source::Descriptor(_) => true,
+                // By a name, another file may be found, if it came later.
+                Source::Name(..) => {
+                    let (seen, found) = (file.item.stamp, point.file);
+                    (seen.size, seen.mtime_ns) == (found.size, found.mtime_ns)
+                        || (found.mtime_ns > seen.mtime_ns && found.ctime_ns > seen.ctime_ns)
+                }
+            };
+            is_it && found.end() <= point.file.size && point.offset <= found.len()
         });
-        is_it && self.has_midway(algorithm) && self.midway.takes(point)
+        fits && self.has_midway(algorithms) && self.midway.takes(point)
     }
 
     /// Work in it, in bytes hashed: what is fixed about an item counts as bytes.
     pub(super) fn cost(&self) -> u64 {
         match &self.load {
             Load::Files(files) if self.midway.started() > 0 => {
-                let size: u64 = files.iter().map(|file| file.stamp.size).sum();
+                let size: u64 = files.iter().map(|file| file.item.len()).sum();
                 file_cost(size.saturating_sub(self.midway.started()))
             }
-            Load::Files(files) => files.iter().map(|file| file_cost(file.stamp.size)).sum(),
+            Load::Files(files) => files.iter().map(|file| file_cost(file.item.len())).sum(),
             Load::Part { len, .. } => file_cost(*len),
-            Load::Messages { .. } | Load::Merge { .. } | Load::Piece { .. } => {
+            Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } => {
                 self.bytes() + MESSAGE_COST * self.items_len() as u64
             }
         }
@@ -253,47 +255,35 @@ impl<F: Clone> Batch<F> {
             done.fold(0, |sum: u64, (_, len)| sum.saturating_add(len))
         };
         match &self.load {
-            Load::Files(files) => done(&mut files.iter().map(|file| file.stamp.size)),
-            Load::Messages { lens, .. } => done(&mut lens.iter().map(|&len| u64::from(len))),
+            Load::Files(files) => done(&mut files.iter().map(|file| file.item.len())),
+            Load::Inline { lens, .. } => done(&mut lens.iter().map(|&len| u64::from(len))),
             Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => 0,
         }
     }
 
-    /// What to send to a worker, and the descriptors that ride along.
+    /// The work as a worker is sent it, and the descriptors that ride along.
     pub(super) fn work(&self, datasets: &Datasets) -> (Work, Vec<F>) {
-        if let (Load::Files(files), Some(point)) = (&self.load, self.midway.last())
-            && let [file] = &files[..]
-        {
-            return rest(file, point, datasets);
-        }
         match &self.load {
-            Load::Files(files) => match self.plane() {
-                Plane::Dataset(id) => {
-                    let dataset = datasets.name(id).to_owned();
-                    let files = files.iter().filter_map(File::named).collect();
-                    (Work::Names { dataset, files }, Vec::new())
-                }
-                Plane::Inline | Plane::Descriptors => (
-                    Work::Files { files: files.iter().map(|file| file.stamp).collect() },
-                    files.iter().filter_map(File::descriptor).cloned().collect(),
-                ),
-            },
-            Load::Messages { lens, data, .. } => {
-                (Work::Messages { lens: lens.clone(), data: data.clone() }, Vec::new())
+            Load::Files(files) => {
+                let (source, descriptors) = source_of(files, datasets);
+                let work = match (self.midway.last(), &files[..]) {
+                    (Some(point), [file]) => {
+                        let Point { file: stamp, offset, state } = point.clone();
+                        Work::Resume { source, file: file.as_found(stamp), offset, state }
+                    }
+                    _ => {
+                        Work::Files { source, files: files.iter().map(|file| file.item).collect() }
+                    }
+                };
+                (work, descriptors)
+            }
+            Load::Inline { lens, data, .. } => {
+                (Work::Inline { lens: lens.clone(), data: data.clone() }, Vec::new())
             }
             Load::Part { file, offset, len, .. } => {
-                let (offset, len) = (*offset, *len);
-                match &file.source {
-                    Source::Descriptor(descriptor) => {
-                        let work = Work::Part { file: file.stamp, offset, len };
-                        (work, vec![descriptor.clone()])
-                    }
-                    Source::Name(id, path) => {
-                        let dataset = datasets.name(*id).to_owned();
-                        let file = Named { path: Blob::from(&**path), stamp: file.stamp };
-                        (Work::NamedPart { dataset, file, offset, len }, Vec::new())
-                    }
-                }
+                let (source, descriptors) = source_of(slice::from_ref(file), datasets);
+                let (file, offset, len) = (file.item, *offset, *len);
+                (Work::Subtree { source, file, offset, len }, descriptors)
             }
             Load::Merge { values, .. } => {
                 (Work::Piece(Piece::Merge { values: values.clone(), root: true }), Vec::new())
@@ -303,7 +293,7 @@ impl<F: Clone> Batch<F> {
     }
 
     /// The lengths that the output of one of its items can have, in bytes.
-    pub(super) fn output_len(&self, algorithm: Algorithm) -> RangeInclusive<usize> {
+    pub(super) fn output_len(&self, algorithms: Algorithms) -> RangeInclusive<usize> {
         let exactly = |len| len..=len;
         match &self.load {
             Load::Part { .. } | Load::Piece { piece: Piece::Subtree { .. }, .. } => {
@@ -314,8 +304,8 @@ impl<F: Clone> Batch<F> {
                 piece: Piece::Merge { .. } | Piece::Segment { last: true, .. }, ..
             }
             | Load::Files(_)
-            | Load::Messages { .. }
-            | Load::Merge { .. } => exactly(algorithm.digest_len()),
+            | Load::Inline { .. }
+            | Load::Merge { .. } => exactly(algorithms.digests_len()),
         }
     }
 
@@ -323,7 +313,7 @@ impl<F: Clone> Batch<F> {
     pub(super) fn runs(&self) -> Vec<Run> {
         match &self.load {
             Load::Files(files) => runs_of(files.iter().map(|file| file.index)),
-            Load::Messages { first, lens, .. } => {
+            Load::Inline { first, lens, .. } => {
                 let len = u32::try_from(lens.len()).expect("a frame's messages are counted");
                 vec![Run { first: *first, len }]
             }
@@ -347,7 +337,7 @@ impl<F: Clone> Batch<F> {
             let known = match &self.load {
                 Load::Files(_) => groups.iter_mut().find(|(of, _)| *of == mark),
                 // Messages lie back to back.
-                Load::Messages { .. } => groups.last_mut().filter(|(of, _)| *of == mark),
+                Load::Inline { .. } => groups.last_mut().filter(|(of, _)| *of == mark),
                 Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => None,
             };
             match known {
@@ -364,13 +354,13 @@ impl<F: Clone> Batch<F> {
             Load::Files(files) => {
                 Load::Files(positions.iter().map(|&position| files[position].clone()).collect())
             }
-            Load::Messages { first, lens, data } => {
+            Load::Inline { first, lens, data } => {
                 let (start, len) = (positions[0], positions.len());
                 let skipped_len: usize = lens[..start].iter().map(|&len| len as usize).sum();
                 let lens = lens[start..start + len].to_vec();
                 let data_len: usize = lens.iter().map(|&len| len as usize).sum();
                 let data = Blob::from(&data[skipped_len..][..data_len]);
-                Load::Messages { first: first + start as u64, lens, data }
+                Load::Inline { first: first + start as u64, lens, data }
             }
             single @ (Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. }) => {
                 single.clone()
@@ -407,23 +397,27 @@ impl<F: Clone> Batch<F> {
 }
 
 /// Beside what a worker gains by hashing a file of which `len` bytes are left.
-pub(super) fn goes_beside(algorithm: Algorithm, len: u64) -> Option<Sha2> {
-    algorithm.sha2().filter(|_| len >= LARGE_LEN)
+pub(super) fn goes_beside(algorithms: Algorithms, len: u64) -> Option<Sha2> {
+    algorithms.single().and_then(Algorithm::sha2).filter(|_| len >= LARGE_LEN)
 }
 
-/// What is left of `file` behind `point`.
-fn rest<F: Clone>(file: &File<F>, point: &Point, datasets: &Datasets) -> (Work, Vec<F>) {
-    let Point { file: stamp, offset, state } = point.clone();
-    match &file.source {
-        Source::Descriptor(descriptor) => {
-            (Work::Rest { file: stamp, offset, state }, vec![descriptor.clone()])
-        }
-        Source::Name(id, path) => {
-            let dataset = datasets.name(*id).to_owned();
-            let file = Named { path: Blob::from(&**path), stamp };
-            (Work::NamedRest { dataset, file, offset, state }, Vec::new())
+/// The source of `files`, which are on one plane, and their descriptors.
+fn source_of<F: Clone>(files: &[File<F>], datasets: &Datasets) -> (FileSource, Vec<F>) {
+    let (mut descriptors, mut paths, mut dataset) = (Vec::new(), Vec::new(), None);
+    for file in files {
+        match &file.source {
+            Source::Descriptor(descriptor) => descriptors.push(descriptor.clone()),
+            Source::Name(id, path) => {
+                dataset = Some(*id);
+                paths.push(Blob::from(&**path));
+            }
         }
     }
+    let source = match dataset {
+        None => FileSource::Descriptors,
+        Some(id) => FileSource::Dataset { name: datasets.name(id).to_owned(), paths },
+    };
+    (source, descriptors)
 }
 
 /// What a file, or `len` bytes of one, costs.
@@ -447,7 +441,8 @@ mod tests {
     use super::*;
 
     fn files(len: u64) -> Batch<()> {
-        let file = |index| File { index, stamp: Stamp::default(), source: Source::Descriptor(()) };
+        let file =
+            |index| File { index, item: FileItem::default(), source: Source::Descriptor(()) };
         Batch::new(Load::Files((0..len).map(file).collect()))
     }
 
@@ -483,12 +478,12 @@ mod tests {
     fn messages_are_cut_with_their_bytes() {
         let lens = vec![1, 0, 3, 2];
         let data = Blob::from(vec![10, 20, 21, 22, 30, 31]);
-        let batch = Batch::<()>::new(Load::Messages { first: 7, lens, data });
+        let batch = Batch::<()>::new(Load::Inline { first: 7, lens, data });
         let cut: Vec<_> = batch.cut(2).into_iter().map(|batch| batch.load).collect();
         let [a, b] = cut.as_slice() else { panic!("two halves") };
-        assert!(matches!(a, Load::Messages { first: 7, lens, data }
+        assert!(matches!(a, Load::Inline { first: 7, lens, data }
             if lens == &[1, 0] && data.0 == [10]));
-        assert!(matches!(b, Load::Messages { first: 9, lens, data }
+        assert!(matches!(b, Load::Inline { first: 9, lens, data }
             if lens == &[3, 2] && data.0 == [20, 21, 22, 30, 31]));
     }
 
@@ -497,13 +492,13 @@ mod tests {
         let failed = vec![(1, ipc_proto::message::Failure::Changed)];
         let file = |size| File {
             index: 0,
-            stamp: Stamp { size, ..Stamp::default() },
+            item: Stamp { size, ..Stamp::default() }.into(),
             source: Source::Descriptor(()),
         };
         let batch = Batch::new(Load::Files([1, u64::MAX, 4].map(file).to_vec()));
         assert_eq!((batch.bytes(), batch.bytes_done(&failed)), (u64::MAX, 5));
         let data = Blob::from(vec![0; 7]);
-        let batch = Batch::<()>::new(Load::Messages { first: 0, lens: vec![3, 4], data });
+        let batch = Batch::<()>::new(Load::Inline { first: 0, lens: vec![3, 4], data });
         assert_eq!((batch.bytes_done(&vec![]), batch.bytes_done(&failed)), (7, 3));
     }
 

@@ -8,7 +8,7 @@
 use super::answer::Answer;
 use super::batch::Batch;
 use super::fault::Fault;
-use super::{Action, Core, JobKey};
+use super::{Action, Core, JobId};
 use ipc_proto::Blob;
 use ipc_proto::message::{ClientReply, Failure};
 use std::collections::BTreeSet;
@@ -32,12 +32,12 @@ impl Sampler {
     }
 
     /// Whether to check item `index`, of a job whose client wants one in `every` to be.
-    fn picks(self, job: JobKey, index: u64, every: u32) -> bool {
+    fn picks(self, job: JobId, index: u64, every: u32) -> bool {
         let every = match (self.every, every) {
             (0, every) | (every, 0) => every,
             (ours, theirs) => ours.min(theirs),
         };
-        every > 0 && mix(mix(self.seed ^ job.0) ^ index).is_multiple_of(every.into())
+        every > 0 && mix(mix(self.seed ^ job.number) ^ index).is_multiple_of(every.into())
     }
 }
 
@@ -73,7 +73,7 @@ impl<F: Clone> Core<F> {
     /// judges what this is a check of, and resolves the rest.
     pub(super) fn take_answer(
         &mut self,
-        key: JobKey,
+        key: JobId,
         name: &Rc<str>,
         mut batch: Batch<F>,
         answer: Answer,
@@ -112,7 +112,7 @@ impl<F: Clone> Core<F> {
     }
 
     /// Has `batch` hashed again.
-    fn check(&mut self, key: JobKey, mut batch: Batch<F>, opinions: Vec<Opinion>) {
+    fn check(&mut self, key: JobId, mut batch: Batch<F>, opinions: Vec<Opinion>) {
         batch.opinions = opinions;
         if let Some(job) = self.jobs.get_mut(&key) {
             job.push_retry(batch);
@@ -123,7 +123,7 @@ impl<F: Clone> Core<F> {
     /// Compares what `name` gave for `batch` with what was given before.
     fn judge(
         &mut self,
-        key: JobKey,
+        key: JobId,
         name: &Rc<str>,
         opinions: &[Opinion],
         batch: &Batch<F>,
@@ -193,7 +193,7 @@ impl<F: Clone> Core<F> {
         }
     }
 
-    fn resolve_unchecked(&mut self, key: JobKey, name: &Rc<str>, batch: &Batch<F>, answer: Answer) {
+    fn resolve_unchecked(&mut self, key: JobId, name: &Rc<str>, batch: &Batch<F>, answer: Answer) {
         let outputs_len = (answer.items_len - answer.failures.len()) as u64;
         if let Some(job) = self.jobs.get_mut(&key).filter(|_| outputs_len > 0) {
             match job.unchecked.get_mut(name) {

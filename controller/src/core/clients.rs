@@ -3,21 +3,23 @@
 use super::batch::{File, Load, Source};
 use super::fault::Fault;
 use super::job::{Job, Order};
-use super::{Action, ClientId, Core, JobKey, Waiter};
-use ipc_proto::Algorithm;
+use super::{Action, ClientId, Core, JobId, Waiter};
+use ipc_proto::Algorithms;
 use ipc_proto::limits::CLIENT_JOBS_MAX;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, JobId, Named, RejectReason, Run, WorkerRequest,
+    ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, RejectReason, Run,
+    WorkerRequest,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a client wants of a job.
+/// A client's wish for a job.
 struct Wish {
-    algorithm: Algorithm,
-    weight: u8,
+    tag: u32,
+    algorithms: Algorithms,
     cross_check: u32,
+    strict_reads: bool,
 }
 
 impl<F: Clone> Core<F> {
@@ -29,43 +31,34 @@ impl<F: Clone> Core<F> {
         descriptors: Vec<F>,
     ) -> Result<(), Fault> {
         match request {
-            ClientRequest::Open { job, algorithm, weight, cross_check } => {
-                self.open_job(now, client, job, &Wish { algorithm, weight, cross_check })
-            }
-            ClientRequest::Files { job, first, files } => {
-                let key = self.admit(client, job, first, files.len(), 0)?;
-                let job = self.jobs.get_mut(&key).expect("admitted to an open job");
-                for ((stamp, descriptor), index) in files.into_iter().zip(descriptors).zip(first..)
-                {
-                    let source = Source::Descriptor(descriptor);
-                    job.push_file(File { index, stamp, source });
-                }
-                self.enqueue(key);
+            ClientRequest::Open { tag, algorithms, cross_check, strict_reads } => {
+                self.open_job(now, client, &Wish { tag, algorithms, cross_check, strict_reads });
                 Ok(())
             }
-            ClientRequest::Names { job, first, dataset, files } => {
-                self.named(client, job, first, &dataset, &files)
+            ClientRequest::Items { job, first, items: Items::Files { source, files } } => {
+                self.files(client, (job, first), &source, files, descriptors)
             }
-            ClientRequest::Messages { job, first, lens, data } => {
-                let key = self.admit(client, job, first, lens.len(), data.len() as u64)?;
-                self.push_inline(key, Load::Messages { first, lens, data });
+            ClientRequest::Items { job, first, items: Items::Inline { lens, data } } => {
+                self.admit(client, job, first, lens.len(), data.len() as u64)?;
+                self.push_inline(job, Load::Inline { first, lens, data });
                 Ok(())
             }
             ClientRequest::Piece { job, index, piece } => {
-                let key = self.admit(client, job, index, 1, piece.len() as u64)?;
-                self.push_inline(key, Load::Piece { index, piece });
+                self.admit(client, job, index, 1, piece.len() as u64)?;
+                self.push_inline(job, Load::Piece { index, piece });
                 Ok(())
             }
             ClientRequest::Finish { job } => {
-                let key = self.job_of(client, job)?;
-                self.jobs.get_mut(&key).expect("a client's jobs are open").finished = true;
-                self.close_if_done(key);
+                self.job_of(client, job)?.finished = true;
+                self.close_if_done(job);
                 Ok(())
             }
             ClientRequest::Cancel { job } => {
                 // It may cross the job's own end; then there is nothing left to cancel or to say.
-                let Ok(key) = self.job_of(client, job) else { return Ok(()) };
-                let unresolved = self.drop_job(key);
+                if self.job_of(client, job).is_err() {
+                    return Ok(());
+                }
+                let unresolved = self.drop_job(job);
                 self.counters.jobs_cancelled += 1;
                 self.actions
                     .push(Action::ToClient(client, ClientReply::Cancelled { job, unresolved }));
@@ -92,80 +85,75 @@ impl<F: Clone> Core<F> {
     pub(super) fn client_left(&mut self, client: ClientId) {
         self.waiters.remove(&client);
         let Some(client) = self.clients.remove(&client) else { return };
-        for key in client.jobs.into_values() {
-            self.drop_job(key);
+        for job in client.jobs {
+            self.drop_job(job);
             self.counters.jobs_cancelled += 1;
         }
     }
 
-    fn open_job(
-        &mut self,
-        now: Duration,
-        client: ClientId,
-        id: JobId,
-        wish: &Wish,
-    ) -> Result<(), Fault> {
+    fn open_job(&mut self, now: Duration, client: ClientId, wish: &Wish) {
+        let Wish { tag, algorithms, cross_check, strict_reads } = *wish;
         let jobs_max = usize::try_from(self.limits.jobs_max).unwrap_or(usize::MAX);
-        let Some(known) = self.clients.get_mut(&client) else { return Err(Fault::UnknownJob(id)) };
-        if known.jobs.contains_key(&id) {
-            return Err(Fault::JobInUse(id));
-        }
+        let Some(known) = self.clients.get_mut(&client) else { return };
         if known.jobs.len() >= CLIENT_JOBS_MAX || self.jobs.len() >= jobs_max {
             let text = format!(
-                "too many open jobs: at most {CLIENT_JOBS_MAX} a connection and {jobs_max} in all"
+                "too many open jobs: at most {CLIENT_JOBS_MAX} per connection and {jobs_max} in all"
             );
-            let reply = ClientReply::Rejected { job: id, reason: RejectReason::TooManyJobs, text };
+            let reply = ClientReply::Rejected { tag, reason: RejectReason::TooManyJobs, text };
             self.actions.push(Action::ToClient(client, reply));
-            return Ok(());
+            return;
         }
-        let key = JobKey(self.next_job);
+        let id = JobId { epoch: self.epoch, number: self.next_job };
         self.next_job += 1;
-        known.jobs.insert(id, key);
+        known.jobs.insert(id);
         let (uid, pid) = (known.uid, known.pid);
         *self.jobs_of_users.entry(uid).or_default() += 1;
-        let window = self.ledger.open(key, uid);
-        let Wish { algorithm, weight, cross_check } = *wish;
+        let window = self.ledger.open(id, uid);
         let order =
-            Order { key, client, id, uid, pid, algorithm, weight, cross_check, opened: now };
-        self.jobs.insert(key, Job::new(order, window));
+            Order { id, client, uid, pid, algorithms, cross_check, strict_reads, opened: now };
+        self.jobs.insert(id, Job::new(order, window));
         self.counters.jobs += 1;
         let workers = u32::try_from(self.fleet.ready_len()).unwrap_or(u32::MAX);
-        self.actions
-            .push(Action::ToClient(client, ClientReply::Opened { job: id, window, workers }));
-        Ok(())
+        let reply = ClientReply::Opened { tag, job: id, window, workers };
+        self.actions.push(Action::ToClient(client, reply));
     }
 
-    fn named(
+    fn files(
         &mut self,
         client: ClientId,
-        id: JobId,
-        first: u64,
-        dataset: &str,
-        files: &[Named],
+        (id, first): (JobId, u64),
+        source: &FileSource,
+        files: Vec<FileItem>,
+        descriptors: Vec<F>,
     ) -> Result<(), Fault> {
-        let Some(dataset) = self.datasets.find(dataset) else {
-            let key = self.admit(client, id, first, files.len(), 0)?;
-            let len = u32::try_from(files.len()).expect("a frame's names are counted");
-            self.turn_down(key, Run { first, len }, Failure::UnknownDataset);
-            return Ok(());
+        let sources: Vec<Source<F>> = match source {
+            FileSource::Descriptors => descriptors.into_iter().map(Source::Descriptor).collect(),
+            FileSource::Dataset { name, paths } => {
+                let Some(dataset) = self.datasets.find(name) else {
+                    self.admit(client, id, first, files.len(), 0)?;
+                    let len = u32::try_from(files.len()).expect("a frame's files are counted");
+                    self.turn_down(id, Run { first, len }, Failure::UnknownDataset);
+                    return Ok(());
+                };
+                paths.iter().map(|path| Source::Name(dataset, Rc::from(&**path))).collect()
+            }
         };
-        let paths_len = files.iter().map(|file| file.path.len() as u64).sum();
-        let key = self.admit(client, id, first, files.len(), paths_len)?;
-        let job = self.jobs.get_mut(&key).expect("admitted to an open job");
-        for (file, index) in files.iter().zip(first..) {
-            let source = Source::Name(dataset, Rc::from(&*file.path));
-            job.push_file(File { index, stamp: file.stamp, source });
+        let paths_len = sources.iter().map(|source| source.path_len() as u64).sum();
+        self.admit(client, id, first, files.len(), paths_len)?;
+        let job = self.job_of(client, id)?;
+        for ((item, source), index) in files.into_iter().zip(sources).zip(first..) {
+            job.push_file(File { index, item, source });
         }
-        self.enqueue(key);
+        self.enqueue(id);
         Ok(())
     }
 
-    fn job_of(&self, client: ClientId, id: JobId) -> Result<JobKey, Fault> {
-        let known = self.clients.get(&client).and_then(|client| client.jobs.get(&id));
-        known.copied().ok_or(Fault::UnknownJob(id))
+    fn job_of(&mut self, client: ClientId, id: JobId) -> Result<&mut Job<F>, Fault> {
+        let job = self.jobs.get_mut(&id).filter(|job| job.order.client == client);
+        job.ok_or(Fault::UnknownJob(id))
     }
 
-    /// Whether items fit the job that they are for: its next index, its end, its window.
+    /// Admits items that fit the job that they are for: its next index, its end, its window.
     fn admit(
         &mut self,
         client: ClientId,
@@ -173,9 +161,8 @@ impl<F: Clone> Core<F> {
         first: u64,
         items_len: usize,
         inline_bytes: u64,
-    ) -> Result<JobKey, Fault> {
-        let key = self.job_of(client, id)?;
-        let job = self.jobs.get(&key).expect("a client's jobs are open");
+    ) -> Result<(), Fault> {
+        let job = self.job_of(client, id)?;
         if job.finished {
             return Err(Fault::ItemAfterFinish(id));
         }
@@ -190,16 +177,16 @@ impl<F: Clone> Core<F> {
         }
         self.unresolved += items_len;
         self.inline_bytes += inline_bytes;
-        Ok(key)
+        Ok(())
     }
 
-    fn push_inline(&mut self, key: JobKey, load: Load<F>) {
+    fn push_inline(&mut self, key: JobId, load: Load<F>) {
         self.jobs.get_mut(&key).expect("admitted to an open job").push_inline(load);
         self.enqueue(key);
     }
 
     /// Brings the fair queue in line with what waits of a job.
-    pub(super) fn enqueue(&mut self, key: JobKey) {
+    pub(super) fn enqueue(&mut self, key: JobId) {
         let Some(job) = self.jobs.get(&key) else { return };
         for plane in job.planes() {
             if job.has_work(plane) {
@@ -211,17 +198,16 @@ impl<F: Clone> Core<F> {
     }
 
     /// Closes the job if its last item is resolved.
-    pub(super) fn close_if_done(&mut self, key: JobKey) {
+    pub(super) fn close_if_done(&mut self, key: JobId) {
         let Some(job) = self.jobs.get(&key).filter(|job| job.is_done()) else { return };
         let client = job.order.client;
-        let reply =
-            ClientReply::Finished { job: job.order.id, items: job.received, failed: job.failed };
+        let reply = ClientReply::Finished { job: key, items: job.received, failed: job.failed };
         self.drop_job(key);
         self.actions.push(Action::ToClient(client, reply));
     }
 
     /// Forgets a job and takes back its leases; how many items it leaves unresolved.
-    fn drop_job(&mut self, key: JobKey) -> u64 {
+    fn drop_job(&mut self, key: JobId) -> u64 {
         let Some(job) = self.jobs.remove(&key) else { return 0 };
         let uid = job.order.uid;
         job.planes().for_each(|plane| self.fair.leave(plane, uid, key));

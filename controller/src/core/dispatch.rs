@@ -5,19 +5,20 @@
 //! one would never be free.
 
 use super::batch::Batch;
-use super::fleet::skill;
+use super::fleet::{ALL_SKILLS, skills};
+use super::job::Order;
 use super::limits::{BATCH_TIME, BATCH_TIME_MIN, JOBS_SKIPPED_MAX, LEASE_SPEED_MIN, LEASE_TIME};
 use super::plane::Plane;
 use super::queue::Aim;
-use super::{Action, Core, JobKey, Lease, WorkerId};
-use ipc_proto::Algorithm;
+use super::{Action, Core, JobId, Lease, WorkerId};
+use ipc_proto::Algorithms;
 use ipc_proto::message::{Failure, LeaseId, WorkerRequest};
 use std::time::Duration;
 
 /// Who gets what next.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
-    job: JobKey,
+    job: JobId,
     plane: Plane,
     worker: WorkerId,
 }
@@ -39,8 +40,8 @@ impl<F: Clone> Core<F> {
         let first_of = |plane| {
             self.fair.iter(plane).take(JOBS_SKIPPED_MAX).find_map(|place| {
                 let job = self.jobs.get(&place.1.1)?;
-                let worker = self.fleet.pick(plane, job.order.algorithm, job.peek_again(plane))?;
-                Some(((place, job.rank(plane)), Pair { job: job.order.key, plane, worker }))
+                let worker = self.fleet.pick(plane, job.order.algorithms, job.peek_again(plane))?;
+                Some(((place, job.rank(plane)), Pair { job: job.order.id, plane, worker }))
             })
         };
         let firsts = self.fleet.ready_planes().filter_map(first_of);
@@ -58,8 +59,9 @@ impl<F: Clone> Core<F> {
             for place in self.fair.iter(plane).take(JOBS_SKIPPED_MAX) {
                 let job = self.jobs.get(&place.1.1)?;
                 let family = job.next_goes_beside(plane)?;
-                if let Some(worker) = self.fleet.pick_beside((plane, family), job.order.algorithm) {
-                    let pair = Pair { job: job.order.key, plane, worker };
+                if let Some(worker) = self.fleet.pick_beside((plane, family), job.order.algorithms)
+                {
+                    let pair = Pair { job: job.order.id, plane, worker };
                     first =
                         first.into_iter().chain([(place, pair)]).min_by_key(|(place, _)| *place);
                 }
@@ -76,23 +78,24 @@ impl<F: Clone> Core<F> {
         let batch = check.or_else(|| job.take(plane, aim));
         let mut batch = batch.expect("the fair queue holds jobs with work");
         batch.midway.start();
-        self.fair.charge(job.order.uid, key, job.order.weight, batch.cost());
+        self.fair.charge(job.order.uid, key, batch.cost());
         if !job.has_work(plane) {
             self.fair.leave(plane, job.order.uid, key);
         }
-        let id = LeaseId(self.next_lease);
+        let id = LeaseId { epoch: self.epoch, number: self.next_lease };
         self.next_lease += 1;
         job.leases.insert(id);
         batch.history.leased += 1;
-        let algorithm = job.order.algorithm;
+        let Order { algorithms, strict_reads, .. } = job.order;
         let (work, descriptors) = batch.work(&self.datasets);
         self.counters.leases += 1;
-        self.fleet.assign(worker, id, batch.cost(), batch.goes_beside(algorithm));
+        self.fleet.assign(worker, id, batch.cost(), batch.goes_beside(algorithms));
         let attempt = batch.history.leased;
         let check = !batch.opinions.is_empty();
-        let request = WorkerRequest::Assign { lease: id, attempt, algorithm, work, check };
+        let request =
+            WorkerRequest::Assign { lease: id, attempt, algorithms, work, check, strict_reads };
         self.actions.push(Action::ToWorker(worker, request, descriptors));
-        let deadline = now + lease_time(&batch, algorithm);
+        let deadline = now + lease_time(&batch, algorithms);
         self.leases.insert(id, Lease { job: key, worker, batch, deadline });
     }
 
@@ -113,15 +116,14 @@ impl<F: Clone> Core<F> {
         if self.fleet.is_idle() {
             return;
         }
-        let mut stuck: Vec<(Plane, JobKey)> = Vec::new();
+        let mut stuck: Vec<(Plane, JobId)> = Vec::new();
         for plane in self.fair.planes() {
-            let possible = self.fleet.possible(plane);
-            if Algorithm::ALL.into_iter().all(|algorithm| possible & skill(algorithm) != 0) {
+            if self.fleet.is_possible(plane, ALL_SKILLS) {
                 continue;
             }
-            let is_stuck = |key: &JobKey| {
-                let job = self.jobs.get(key);
-                job.is_some_and(|job| possible & skill(job.order.algorithm) == 0)
+            let is_stuck = |key: &JobId| {
+                let needed = self.jobs.get(key).map(|job| skills(&*job.order.algorithms));
+                needed.is_some_and(|needed| !self.fleet.is_possible(plane, needed))
             };
             let jobs = self.fair.iter(plane).take(JOBS_SKIPPED_MAX).map(|(_, (_, key))| key);
             stuck.extend(jobs.filter(is_stuck).map(|key| (plane, key)));
@@ -136,6 +138,6 @@ impl<F: Clone> Core<F> {
 }
 
 /// How long a lease lasts from its start, or from a sign of progress, on.
-pub(super) fn lease_time<F: Clone>(batch: &Batch<F>, algorithm: Algorithm) -> Duration {
-    LEASE_TIME + Duration::from_secs(batch.bytes_ahead(algorithm) / LEASE_SPEED_MIN)
+pub(super) fn lease_time<F: Clone>(batch: &Batch<F>, algorithms: Algorithms) -> Duration {
+    LEASE_TIME + Duration::from_secs(batch.bytes_ahead(algorithms) / LEASE_SPEED_MIN)
 }

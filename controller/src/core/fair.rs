@@ -1,8 +1,8 @@
-//! Who is served next: weighted fair queueing between users, and between the jobs of a user.
+//! Order of service: fair queueing between users, and between the jobs of a user.
 //!
 //! Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queueing", SIGCOMM 1996), twice:
 //! every user, and every job of a user, has a virtual time that advances by the cost of what it
-//! was given, divided by its weight, and the one furthest behind is next. Whoever comes new, or
+//! was given, and the one furthest behind is next. Whoever comes new, or
 //! back, starts at the present and gains nothing by having waited.
 //!
 //! There is one order for each plane, all by the same times: work on a plane whose workers are busy,
@@ -11,12 +11,9 @@
 //! Invariant: exactly the jobs that have work waiting on a plane are in its queue. Each call costs
 //! O(log n) for each plane.
 
-use super::JobKey;
+use super::JobId;
 use super::plane::Plane;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Resolution of a division by the weight.
-const SCALE: u64 = 128;
 
 /// Idle entities that a lane remembers before it drops those that are not ahead of the present.
 const IDLE_MAX: usize = 1024;
@@ -69,10 +66,10 @@ impl<K: Copy + Ord> Lane<K> {
         }
     }
 
-    fn charge(&mut self, key: K, cost: u64, lag_max: u64) {
+    fn charge(&mut self, key: K, cost: u64) {
         let Some(time) = self.times.get_mut(&key) else { return };
         let before = *time;
-        let start = before.max(self.present.saturating_sub(lag_max));
+        let start = before.max(self.present.saturating_sub(LAG_MAX));
         *time = start.saturating_add(cost);
         self.present = self.present.max(start);
         for order in self.orders.values_mut() {
@@ -95,21 +92,21 @@ impl<K: Copy + Ord> Lane<K> {
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
     users: Lane<u32>,
-    jobs: BTreeMap<u32, Lane<JobKey>>,
+    jobs: BTreeMap<u32, Lane<JobId>>,
 }
 
 /// Where a job stands; less is sooner. Comparable between planes.
-pub(super) type Place = ((u64, u32), (u64, JobKey));
+pub(super) type Place = ((u64, u32), (u64, JobId));
 
 impl FairQueue {
     /// `job` of user `uid` has work waiting on `plane`.
-    pub(super) fn enter(&mut self, plane: Plane, uid: u32, job: JobKey) {
+    pub(super) fn enter(&mut self, plane: Plane, uid: u32, job: JobId) {
         self.users.enter(plane, uid);
         self.jobs.entry(uid).or_default().enter(plane, job);
     }
 
     /// `job` has none there any more.
-    pub(super) fn leave(&mut self, plane: Plane, uid: u32, job: JobKey) {
+    pub(super) fn leave(&mut self, plane: Plane, uid: u32, job: JobId) {
         if let Some(jobs) = self.jobs.get_mut(&uid) {
             jobs.leave(plane, job);
             if !jobs.has(plane) {
@@ -124,11 +121,10 @@ impl FairQueue {
     }
 
     /// `job` was given work of `cost`.
-    pub(super) fn charge(&mut self, uid: u32, job: JobKey, weight: u8, cost: u64) {
-        self.users.charge(uid, cost, LAG_MAX);
+    pub(super) fn charge(&mut self, uid: u32, job: JobId, cost: u64) {
+        self.users.charge(uid, cost);
         if let Some(jobs) = self.jobs.get_mut(&uid) {
-            let cost = cost.saturating_mul(SCALE) / u64::from(weight.max(1));
-            jobs.charge(job, cost, LAG_MAX * SCALE);
+            jobs.charge(job, cost);
         }
     }
 
@@ -152,91 +148,95 @@ mod tests {
 
     const P: Plane = Plane::Inline;
 
-    fn next(queue: &FairQueue) -> Option<JobKey> {
+    fn id(number: u64) -> JobId {
+        JobId { epoch: 1, number }
+    }
+
+    fn next(queue: &FairQueue) -> Option<JobId> {
         queue.iter(P).next().map(|(_, (_, key))| key)
     }
 
-    fn serve(queue: &mut FairQueue, rounds: usize, jobs: &[(u32, u64, u8)]) -> Vec<usize> {
+    fn serve(queue: &mut FairQueue, rounds: usize, jobs: &[(u32, u64)]) -> Vec<usize> {
         let mut served = vec![0; jobs.len()];
         for _ in 0..rounds {
             let first = next(queue).expect("there is work");
-            let at = jobs.iter().position(|&(_, key, _)| JobKey(key) == first).unwrap();
+            let at = jobs.iter().position(|&(_, key)| id(key) == first).unwrap();
             served[at] += 1;
-            queue.charge(jobs[at].0, first, jobs[at].2, 1000);
+            queue.charge(jobs[at].0, first, 1000);
         }
         served
     }
 
-    fn queue(jobs: &[(u32, u64, u8)]) -> FairQueue {
+    fn queue(jobs: &[(u32, u64)]) -> FairQueue {
         let mut queue = FairQueue::default();
-        for &(uid, key, _) in jobs {
-            queue.enter(P, uid, JobKey(key));
+        for &(uid, key) in jobs {
+            queue.enter(P, uid, id(key));
         }
         queue
     }
 
     #[test]
-    fn jobs_of_a_user_share_by_weight() {
-        let jobs = [(7, 1, 1), (7, 2, 3)];
-        assert_eq!(serve(&mut queue(&jobs), 400, &jobs), [100, 300]);
+    fn jobs_of_a_user_share_alike() {
+        let jobs = [(7, 1), (7, 2)];
+        assert_eq!(serve(&mut queue(&jobs), 400, &jobs), [200, 200]);
     }
 
     #[test]
     fn a_user_gains_nothing_by_opening_many_jobs() {
-        let jobs = [(7, 1, 1), (8, 2, 100), (8, 3, 100), (8, 4, 100)];
+        let jobs = [(7, 1), (8, 2), (8, 3), (8, 4)];
         assert_eq!(serve(&mut queue(&jobs), 600, &jobs), [300, 100, 100, 100]);
     }
 
     #[test]
     fn who_comes_late_starts_at_the_present() {
-        let jobs = [(7, 1, 1), (7, 2, 1)];
+        let jobs = [(7, 1), (7, 2)];
         let mut queue = queue(&jobs[..1]);
         serve(&mut queue, 1000, &jobs);
-        queue.enter(P, 7, JobKey(2));
+        queue.enter(P, 7, id(2));
         let served = serve(&mut queue, 100, &jobs);
         assert!(served[0].abs_diff(served[1]) <= 2, "{served:?}");
     }
 
     #[test]
     fn who_leaves_and_comes_back_is_not_served_for_nothing() {
-        let jobs = [(7, 1, 1), (8, 2, 1)];
+        let jobs = [(7, 1), (8, 2)];
         let mut queue = queue(&jobs);
         let mut served = [0, 0];
         for _ in 0..1000 {
-            queue.leave(P, 7, JobKey(1));
-            queue.enter(P, 7, JobKey(1));
+            queue.leave(P, 7, id(1));
+            queue.enter(P, 7, id(1));
             let first = next(&queue).unwrap();
-            let at = jobs.iter().position(|&(_, key, _)| JobKey(key) == first).unwrap();
+            let at = jobs.iter().position(|&(_, key)| id(key) == first).unwrap();
             served[at] += 1;
-            queue.charge(jobs[at].0, first, 1, 1000);
+            queue.charge(jobs[at].0, first, 1000);
         }
         assert_eq!(served, [500, 500]);
     }
 
     #[test]
     fn a_job_without_work_is_not_served() {
-        let mut queue = queue(&[(7, 1, 1), (8, 2, 1)]);
-        queue.leave(P, 7, JobKey(1));
-        assert_eq!((next(&queue), queue.iter(P).count()), (Some(JobKey(2)), 1));
-        queue.leave(P, 8, JobKey(2));
+        let mut queue = queue(&[(7, 1), (8, 2)]);
+        queue.leave(P, 7, id(1));
+        assert_eq!((next(&queue), queue.iter(P).count()), (Some(id(2)), 1));
+        queue.leave(P, 8, id(2));
         assert_eq!(next(&queue), None);
     }
 
     #[test]
     fn who_waits_for_a_plane_is_in_nobodys_way_and_its_past_counts_a_little_only() {
-        let jobs = [(7, 1, 1), (8, 2, 1)];
+        let jobs = [(7, 1), (8, 2)];
         let mut queue = queue(&jobs[1..]);
-        queue.enter(Plane::Descriptors, 7, JobKey(1));
+        queue.enter(Plane::Descriptors, 7, id(1));
         let cost = LAG_MAX / 100;
         for _ in 0..1000 {
             let first = next(&queue).unwrap();
-            assert_eq!(first, JobKey(2));
-            queue.charge(8, first, 1, cost);
+            assert_eq!(first, id(2));
+            queue.charge(8, first, cost);
         }
-        queue.enter(P, 7, JobKey(1));
+        queue.enter(P, 7, id(1));
         let mut ahead = 0;
-        while next(&queue) == Some(JobKey(1)) {
-            queue.charge(7, JobKey(1), 1, cost);
+        while next(&queue) == Some(id(1)) {
+            queue.charge(7, id(1), cost);
             ahead += 1;
         }
         assert!((1..=102).contains(&ahead), "{ahead}");

@@ -7,9 +7,7 @@ use std::fmt;
 /// Why a peer is closed or quarantined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It opened a job under a number that is in use.
-    JobInUse(JobId),
-    /// It spoke of a job that is not open.
+    /// It named a job that is not open.
     UnknownJob(JobId),
     /// It sent items after it had said that there are no more.
     ItemAfterFinish(JobId),
@@ -48,15 +46,14 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::JobInUse(job) => write!(f, "job {} is open already", job.0),
-            Self::UnknownJob(job) => write!(f, "job {} is not open", job.0),
-            Self::ItemAfterFinish(job) => write!(f, "items after the end of job {}", job.0),
+            Self::UnknownJob(job) => write!(f, "job {job} is not open"),
+            Self::ItemAfterFinish(job) => write!(f, "items after the end of job {job}"),
             Self::WrongIndex { want, got } => write!(f, "item {got} instead of {want}"),
-            Self::WindowExceeded(job) => write!(f, "more items of job {} than its window", job.0),
+            Self::WindowExceeded(job) => write!(f, "more items of job {job} than its window"),
             Self::CreditExceeded => f.write_str("more credit than a worker may have"),
             Self::Silent => f.write_str("no sign of life"),
-            Self::ForeignLease(lease) => write!(f, "answered lease {} of another", lease.0),
-            Self::WrongAnswer(lease) => write!(f, "answer to lease {} has the wrong form", lease.0),
+            Self::ForeignLease(lease) => write!(f, "answered lease {lease} of another"),
+            Self::WrongAnswer(lease) => write!(f, "answer to lease {lease} has the wrong form"),
             Self::Contradicted => {
                 f.write_str("it gave a wrong digest: a cross-check contradicts it")
             }

@@ -12,13 +12,16 @@ use super::plane::Plane;
 use super::{LeaseId, WorkerId};
 use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
 use ipc_proto::message::{WorkerHealth, WorkerIntro, WorkerStatus};
-use ipc_proto::{Algorithm, Sha2};
+use ipc_proto::{Algorithm, Algorithms, Sha2};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// A set of algorithms, one bit each.
-pub(super) type Skills = u8;
+pub(super) type Skills = u16;
+
+/// Every algorithm.
+pub(super) const ALL_SKILLS: Skills = (1 << Algorithm::ALL.len()) - 1;
 
 /// Where a ready worker stands: leases a thread (scaled), last assignment, id.
 type LoadKey = (u32, u64, WorkerId);
@@ -43,7 +46,7 @@ pub(super) struct Worker {
     /// Cost that one thread does in a second.
     speed: u64,
     greeted: bool,
-    quarantined: bool,
+    health: WorkerHealth,
     overdue: u32,
     joined: Duration,
     last_seen: Duration,
@@ -101,8 +104,8 @@ struct Able {
     threads: u64,
 }
 
-pub(super) fn skill(algorithm: Algorithm) -> Skills {
-    1 << Algorithm::ALL.iter().position(|&a| a == algorithm).expect("ALL lists every algorithm")
+pub(super) fn skills<'a>(algorithms: impl IntoIterator<Item = &'a Algorithm>) -> Skills {
+    algorithms.into_iter().fold(0, |skills, algorithm| skills | 1 << *algorithm as u16)
 }
 
 impl Fleet {
@@ -125,22 +128,15 @@ impl Fleet {
 
     /// Workers that said hello, gave credit and are not quarantined.
     pub(super) fn ready_len(&self) -> usize {
-        self.workers.values().filter(|worker| worker.greeted && !worker.quarantined).count()
+        self.workers.values().filter(|worker| worker.greeted && worker.is_served()).count()
     }
 
-    /// What workers that are given work can do, on `plane` or on any.
-    fn skills(&self, plane: Option<Plane>) -> Skills {
-        let able = self.able.keys().filter(|(p, _)| plane.is_none_or(|plane| *p == plane));
-        able.fold(0, |all, (_, skills)| all | skills)
-    }
-
-    /// What may be asked for on `plane`: there, what no worker can do will not be done. A dataset
-    /// is waited for as long as somebody has the algorithm.
-    pub(super) fn possible(&self, plane: Plane) -> Skills {
-        match plane {
-            Plane::Inline | Plane::Descriptors => self.skills(Some(plane)),
-            Plane::Dataset(_) => self.skills(None),
-        }
+    /// Whether a worker that is given work can do what needs `skills` on `plane`: what none can do will
+    /// not be done. A dataset is waited for as long as some worker has the skills.
+    pub(super) fn is_possible(&self, plane: Plane, skills: Skills) -> bool {
+        self.able.keys().any(|(of, has)| {
+            (*of == plane || matches!(plane, Plane::Dataset(_))) && has & skills == skills
+        })
     }
 
     /// Whether no worker is given work.
@@ -156,19 +152,19 @@ impl Fleet {
             .filter_map(move |&(plane, _)| (last.replace(plane) != Some(plane)).then_some(plane))
     }
 
-    /// Adds a worker, which has `planes`; to be given work unless it is `quarantined`.
+    /// Adds a worker, which has `planes`; to be given work if its `health` allows it.
     pub(super) fn join(
         &mut self,
         now: Duration,
         id: WorkerId,
         intro: WorkerIntro,
         planes: Vec<Plane>,
-        quarantined: bool,
+        health: WorkerHealth,
     ) {
         let name: Rc<str> = Rc::from(intro.name.as_str());
-        let skills = intro.backends.iter().fold(0, |skills, b| skills | skill(b.algorithm));
+        let skills = skills(intro.backends.iter().map(|backend| &backend.algorithm));
         self.names.insert(Rc::clone(&name), id);
-        if !quarantined {
+        if health == WorkerHealth::Ready {
             self.enlist(skills, &planes, intro.threads);
         }
         let meter = Meter { since: now, ..Meter::default() };
@@ -183,7 +179,7 @@ impl Fleet {
             outstanding_cost: 0,
             speed: SPEED_GUESS,
             greeted: false,
-            quarantined,
+            health,
             overdue: 0,
             joined: now,
             last_seen: now,
@@ -199,7 +195,7 @@ impl Fleet {
     pub(super) fn leave(&mut self, id: WorkerId) -> Option<(Rc<str>, Vec<LeaseId>, usize)> {
         self.unready(id);
         let worker = self.workers.remove(&id)?;
-        if !worker.quarantined {
+        if worker.is_served() {
             self.retire(worker.skills, &worker.planes, worker.intro.threads);
         }
         self.names.remove(&worker.name);
@@ -232,18 +228,19 @@ impl Fleet {
         within
     }
 
-    /// The least loaded ready worker on `plane` that can do `algorithm`. If it is for a batch that
+    /// The least loaded ready worker on `plane` that can do `algorithms`. If it is for a batch that
     /// was given to workers before: one that the batch does not avoid, if such a one is ready; and for
     /// a check, if such a one is ready or busy.
     pub(super) fn pick<F: Clone>(
         &self,
         plane: Plane,
-        algorithm: Algorithm,
+        algorithms: Algorithms,
         again: Option<&Batch<F>>,
     ) -> Option<WorkerId> {
+        let needed = skills(&*algorithms);
         let least = |is_good: &dyn Fn(&Rc<str>) -> bool| {
             let of_plane = self.ready.range((plane, Skills::MIN)..=(plane, Skills::MAX));
-            let sets = of_plane.filter(|((_, skills), _)| *skills & skill(algorithm) != 0);
+            let sets = of_plane.filter(|((_, has), _)| has & needed == needed);
             let is_good =
                 |key: &&LoadKey| self.workers.get(&key.2).is_some_and(|w| is_good(&w.name));
             sets.filter_map(|(_, set)| set.iter().find(is_good)).min().map(|key| key.2)
@@ -257,7 +254,7 @@ impl Fleet {
         if let Some(other) = least(&|name| !batch.has_opinion_of(name)) {
             return Some(other);
         }
-        let can = |worker: &Worker| worker.can(plane, algorithm);
+        let can = |worker: &Worker| worker.can(plane, needed);
         let is_awaited = |worker: &Worker| !batch.has_opinion_of(&worker.name) && worker.is_busy();
         if self.workers.values().any(|worker| can(worker) && is_awaited(worker)) {
             return None;
@@ -280,10 +277,11 @@ impl Fleet {
     pub(super) fn pick_beside(
         &self,
         place: (Plane, Sha2),
-        algorithm: Algorithm,
+        algorithms: Algorithms,
     ) -> Option<WorkerId> {
+        let needed = skills(&*algorithms);
         let can = |key: &&LoadKey| {
-            self.workers.get(&key.2).is_some_and(|worker| worker.skills & skill(algorithm) != 0)
+            self.workers.get(&key.2).is_some_and(|worker| worker.skills & needed == needed)
         };
         self.roomy.get(&place)?.iter().find(can).map(|key| key.2)
     }
@@ -367,24 +365,18 @@ impl Fleet {
         })
     }
 
-    /// Gives a worker no more work.
-    pub(super) fn suspend(&mut self, id: WorkerId) {
-        self.set_quarantined(id, true);
-    }
-
-    /// Gives a worker work again.
-    pub(super) fn resume(&mut self, id: WorkerId) {
-        self.set_quarantined(id, false);
-    }
-
-    fn set_quarantined(&mut self, id: WorkerId, quarantined: bool) {
-        let worker = self.workers.get_mut(&id).filter(|w| w.quarantined != quarantined);
-        let Some(worker) = worker else { return };
-        worker.quarantined = quarantined;
+    /// Starts or stops giving work to a worker.
+    pub(super) fn set_health(&mut self, id: WorkerId, health: WorkerHealth) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let was_served = worker.is_served();
+        worker.health = health;
+        if was_served == worker.is_served() {
+            return;
+        }
         worker.overdue = 0;
         let (skills, threads) = (worker.skills, worker.intro.threads);
         let planes = worker.planes.clone();
-        if quarantined {
+        if was_served {
             self.retire(skills, &planes, threads);
         } else {
             self.enlist(skills, &planes, threads);
@@ -409,10 +401,7 @@ impl Fleet {
             name: worker.intro.name.clone(),
             software: worker.intro.software.clone(),
             pid: worker.intro.pid,
-            health: match worker.quarantined {
-                true => WorkerHealth::Quarantined,
-                false => WorkerHealth::Ready,
-            },
+            health: worker.health,
             threads: worker.intro.threads,
             backends: worker.intro.backends.clone(),
             credits: worker.credits,
@@ -422,7 +411,7 @@ impl Fleet {
             bytes: worker.meter.bytes,
             items_per_s: worker.meter.items_per_s,
             bytes_per_s: worker.meter.bytes_per_s,
-            attempts_lost: self.lost_by_name.get(&worker.name).copied().unwrap_or(0),
+            leases_lost: self.lost_by_name.get(&worker.name).copied().unwrap_or(0),
             reading: worker.intro.reading.clone(),
         }
     }
@@ -498,16 +487,21 @@ impl Worker {
         u64::try_from(u128::from(self.speed) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
     }
 
+    /// Whether it is given work.
+    fn is_served(&self) -> bool {
+        self.health == WorkerHealth::Ready
+    }
+
     fn is_ready(&self) -> bool {
         let threads = u64::from(self.intro.threads);
         let has_idle_thread = (self.leases.len() as u64) < threads;
         let has_room = self.outstanding_cost < threads * self.cost_in(PREFETCH_TIME);
-        self.credits > 0 && !self.quarantined && (has_idle_thread || has_room)
+        self.credits > 0 && self.is_served() && (has_idle_thread || has_room)
     }
 
-    /// Whether it is given work of `algorithm` on `plane`.
-    fn can(&self, plane: Plane, algorithm: Algorithm) -> bool {
-        self.skills & skill(algorithm) != 0 && self.planes.contains(&plane) && !self.quarantined
+    /// Whether it is given work that needs these skills on `plane`.
+    fn can(&self, plane: Plane, needed: Skills) -> bool {
+        self.skills & needed == needed && self.planes.contains(&plane) && self.is_served()
     }
 
     /// Whether it has something to do, and so will be ready again, or lost.
@@ -517,7 +511,7 @@ impl Worker {
 
     /// Of what a thread of it would take a file beside those that it has.
     fn roomy_for(&self) -> Option<Sha2> {
-        let family = self.only_beside().filter(|_| self.credits > 0 && !self.quarantined)?;
+        let family = self.only_beside().filter(|_| self.credits > 0 && self.is_served())?;
         let mut lanes = self.intro.backends.iter().filter(|b| b.algorithm.sha2() == Some(family));
         let lanes = u64::from(lanes.next()?.lanes) * u64::from(self.intro.threads);
         ((self.leases.len() as u64) < lanes).then_some(family)

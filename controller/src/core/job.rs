@@ -7,10 +7,10 @@
 use super::batch::{Batch, File, Load};
 use super::plane::Plane;
 use super::queue::{Aim, Queue};
-use super::{ClientId, JobKey, LeaseId};
+use super::{ClientId, JobId, LeaseId};
 use ipc_proto::limits::CHAINING_VALUE_LEN;
-use ipc_proto::message::{JobId, JobStatus, Window};
-use ipc_proto::{Algorithm, Blob, Sha2};
+use ipc_proto::message::{JobStatus, Window};
+use ipc_proto::{Algorithms, Blob, Sha2};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,15 +18,14 @@ use std::time::Duration;
 /// Who opened a job, and what it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
-    pub(super) key: JobKey,
-    pub(super) client: ClientId,
     pub(super) id: JobId,
+    pub(super) client: ClientId,
     pub(super) uid: u32,
     pub(super) pid: u32,
-    pub(super) algorithm: Algorithm,
-    pub(super) weight: u8,
+    pub(super) algorithms: Algorithms,
     /// One item in so many is checked; 0 for none.
     pub(super) cross_check: u32,
+    pub(super) strict_reads: bool,
     pub(super) opened: Duration,
 }
 
@@ -139,15 +138,15 @@ impl<F: Clone> Job<F> {
 
     /// Beside what the batch can go that is taken next from `plane`.
     pub(super) fn next_goes_beside(&self, plane: Plane) -> Option<Sha2> {
-        self.queues.get(&plane)?.next_goes_beside(self.order.algorithm)
+        self.queues.get(&plane)?.next_goes_beside(self.order.algorithms)
     }
 
     pub(super) fn take(&mut self, plane: Plane, aim: Aim) -> Option<Batch<F>> {
-        let batch = self.queues.get_mut(&plane)?.take(self.order.algorithm, aim)?;
+        let batch = self.queues.get_mut(&plane)?.take(self.order.algorithms, aim)?;
         if let Load::Part { file, number: 0, len, .. } = &batch.load {
             // It may be there already: then this part was lost before.
             self.splits.entry(file.index).or_insert_with(|| {
-                let parts_len = file.stamp.size.div_ceil(*len);
+                let parts_len = file.item.len().div_ceil(*len);
                 let missing = usize::try_from(parts_len).expect("at most 8192 parts");
                 let values = vec![0; missing * CHAINING_VALUE_LEN];
                 Split { values, missing, path_len: file.source.path_len() }
@@ -188,13 +187,13 @@ impl<F: Clone> Job<F> {
     /// Lets go of the items of `batch`, which are resolved; the inline bytes that they held.
     pub(super) fn let_go(&mut self, batch: &Batch<F>) -> u64 {
         match &batch.load {
-            Load::Files(_) | Load::Messages { .. } | Load::Piece { .. } => {}
+            Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => {}
             Load::Part { file, .. } => {
                 self.splits.remove(&file.index);
                 let splits = &self.splits;
                 if let Some(queue) = self.queues.get_mut(&batch.plane()) {
                     let is_abandoned = |batch: &Batch<F>| is_abandoned(splits, batch);
-                    queue.drop_file(file.index, file.stamp.size, is_abandoned);
+                    queue.drop_file(file.index, file.item.len(), is_abandoned);
                 }
             }
             Load::Merge { index, .. } => {
@@ -209,11 +208,10 @@ impl<F: Clone> Job<F> {
     pub(super) fn status(&self, now: Duration) -> JobStatus {
         let order = &self.order;
         JobStatus {
-            id: order.key.0,
+            id: order.id,
             uid: order.uid,
             pid: order.pid,
-            algorithm: order.algorithm,
-            weight: order.weight,
+            algorithms: order.algorithms,
             age_ms: super::millis(now.saturating_sub(order.opened)),
             items: self.received,
             resolved: self.resolved,
@@ -228,7 +226,7 @@ fn is_abandoned<F>(splits: &BTreeMap<u64, Split>, batch: &Batch<F>) -> bool {
     match &batch.load {
         Load::Part { file, .. } => !splits.contains_key(&file.index),
         Load::Merge { index, .. } => !splits.contains_key(index),
-        Load::Files(_) | Load::Messages { .. } | Load::Piece { .. } => false,
+        Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => false,
     }
 }
 
@@ -237,19 +235,19 @@ mod tests {
     use super::*;
     use crate::core::batch::Source;
     use crate::core::limits::SPLIT_LEN;
-    use ipc_proto::limits::{BATCH_FILES_MAX, CHUNK_LEN, MERGE_VALUES_MAX};
+    use ipc_proto::Algorithm;
+    use ipc_proto::limits::{CHUNK_LEN, FRAME_DESCRIPTORS_MAX, MERGE_VALUES_MAX};
     use ipc_proto::message::Stamp;
 
     fn job(algorithm: Algorithm) -> Job<()> {
         let order = Order {
-            key: JobKey(1),
+            id: JobId { epoch: 1, number: 1 },
             client: ClientId(1),
-            id: JobId(0),
             uid: 7,
             pid: 0,
-            algorithm,
-            weight: 1,
+            algorithms: algorithm.into(),
             cross_check: 0,
+            strict_reads: false,
             opened: Duration::ZERO,
         };
         Job::new(order, Window { items: 4096, bytes: 1 << 20 })
@@ -257,9 +255,9 @@ mod tests {
 
     fn push(job: &mut Job<()>, sizes: &[u64]) {
         for &size in sizes {
-            let stamp = Stamp { size, ..Stamp::default() };
+            let item = Stamp { size, ..Stamp::default() }.into();
             let source = Source::Descriptor(());
-            job.push_file(File { index: job.received, stamp, source });
+            job.push_file(File { index: job.received, item, source });
         }
     }
 
@@ -293,7 +291,7 @@ mod tests {
         let aim = Aim { cost: u64::MAX, threads: 2 };
         assert_eq!(
             indexes(&job.take(Plane::Descriptors, aim).unwrap().load).len(),
-            BATCH_FILES_MAX
+            FRAME_DESCRIPTORS_MAX
         );
     }
 

@@ -6,7 +6,7 @@
 //! until another one ends. Invariants: the promises add up to at most the
 //! limits, and a promise is never taken back.
 
-use super::JobKey;
+use super::JobId;
 use super::limits::{JOB_BYTES_MAX, JOB_BYTES_MIN, JOB_ITEMS_MAX, Limits};
 use ipc_proto::message::Window;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub(super) struct Ledger {
     bytes_max: u64,
     total: Promised,
     users: BTreeMap<u32, Promised>,
-    waiting: BTreeMap<JobKey, u32>,
+    waiting: BTreeMap<JobId, u32>,
 }
 
 impl Ledger {
@@ -38,7 +38,7 @@ impl Ledger {
     }
 
     /// The window of a new job; without items if it has to wait.
-    pub(super) fn open(&mut self, job: JobKey, uid: u32) -> Window {
+    pub(super) fn open(&mut self, job: JobId, uid: u32) -> Window {
         // Who came first is served first.
         let window = if self.waiting.is_empty() { self.promise(uid) } else { None };
         window.unwrap_or_else(|| {
@@ -48,7 +48,7 @@ impl Ledger {
     }
 
     /// `job` ended; the windows of waiting jobs that this makes room for.
-    pub(super) fn close(&mut self, job: JobKey, uid: u32, window: Window) -> Vec<(JobKey, Window)> {
+    pub(super) fn close(&mut self, job: JobId, uid: u32, window: Window) -> Vec<(JobId, Window)> {
         self.waiting.remove(&job);
         let user = self.users.entry(uid).or_default();
         for promised in [user, &mut self.total] {
@@ -94,6 +94,10 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    fn id(number: u64) -> JobId {
+        JobId { epoch: 1, number }
+    }
+
     fn ledger(items_max: u64) -> Ledger {
         Ledger::new(&Limits { items_max, ..Limits::default() })
     }
@@ -101,16 +105,16 @@ mod tests {
     #[test]
     fn promises_never_pass_the_limits_and_every_job_gets_its_turn() {
         let mut ledger = ledger(100);
-        let mut windows: BTreeMap<JobKey, Window> = BTreeMap::new();
+        let mut windows: BTreeMap<JobId, Window> = BTreeMap::new();
         for i in 0..50 {
-            windows.insert(JobKey(i), ledger.open(JobKey(i), u32::try_from(i % 3).unwrap()));
+            windows.insert(id(i), ledger.open(id(i), u32::try_from(i % 3).unwrap()));
             assert!(windows.values().map(|w| w.items).sum::<u32>() <= 100);
         }
         assert!(windows.values().any(|window| window.items == 0), "some have to wait");
         let mut served = 0;
         while let Some((&job, &window)) = windows.iter().find(|(_, window)| window.items > 0) {
             windows.remove(&job);
-            let uid = u32::try_from(job.0 % 3).unwrap();
+            let uid = u32::try_from(job.number % 3).unwrap();
             for (job, window) in ledger.close(job, uid, window) {
                 windows.insert(job, window);
             }
@@ -124,7 +128,7 @@ mod tests {
     #[test]
     fn one_user_leaves_a_quarter_to_the_others() {
         let mut ledger = ledger(100);
-        let mine: u32 = (0..40).map(|i| ledger.open(JobKey(i), 7).items).sum();
+        let mine: u32 = (0..40).map(|i| ledger.open(id(i), 7).items).sum();
         assert_eq!(mine, 75);
         assert!(ledger.promise(8).is_some(), "another user has room");
     }
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn a_dozen_idle_jobs_leave_their_user_room_for_another() {
         let mut ledger = ledger(1000);
-        let windows: Vec<u32> = (0..13).map(|i| ledger.open(JobKey(i), 7).items).collect();
+        let windows: Vec<u32> = (0..13).map(|i| ledger.open(id(i), 7).items).collect();
         assert!(windows.iter().all(|&items| items > 0), "{windows:?}");
         assert!(windows[0] > 100, "and the first has a window of use: {windows:?}");
     }
@@ -140,10 +144,10 @@ mod tests {
     #[test]
     fn a_waiting_job_that_is_closed_is_forgotten() {
         let mut ledger = ledger(1);
-        let window = ledger.open(JobKey(1), 7);
+        let window = ledger.open(id(1), 7);
         assert_eq!(window.items, 1);
-        assert_eq!(ledger.open(JobKey(2), 8), Window::default());
-        assert_eq!(ledger.close(JobKey(2), 8, Window::default()), []);
-        assert_eq!(ledger.close(JobKey(1), 7, window), []);
+        assert_eq!(ledger.open(id(2), 8), Window::default());
+        assert_eq!(ledger.close(id(2), 8, Window::default()), []);
+        assert_eq!(ledger.close(id(1), 7, window), []);
     }
 }

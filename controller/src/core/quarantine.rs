@@ -11,7 +11,7 @@
 use super::fault::Fault;
 use super::limits::QUARANTINED_MAX;
 use super::{Action, Core, WorkerId};
-use ipc_proto::message::{ClientReply, QuarantineStatus, ReleaseOutcome};
+use ipc_proto::message::{ClientReply, QuarantineStatus, ReleaseOutcome, WorkerHealth};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +27,14 @@ impl Case {
     /// Whether it outlives the connection.
     const fn stays(&self) -> bool {
         self.fault.is_wrong_answer()
+    }
+
+    const fn health(&self) -> WorkerHealth {
+        if matches!(self.fault, Fault::Overdue) {
+            WorkerHealth::Suspended
+        } else {
+            WorkerHealth::Quarantined
+        }
     }
 }
 
@@ -105,12 +113,13 @@ impl Quarantine {
 }
 
 impl<F: Clone> Core<F> {
-    /// Whether a worker of this name, which connects, may be given work; if not, that is told.
-    pub(super) fn admits(&mut self, name: &str) -> bool {
-        let Some(Case { fault, since }) = self.quarantine.meet(self.now, name) else { return true };
+    /// The health of a worker of this name that connects; it is reported if it is given no work.
+    pub(super) fn health_of(&mut self, name: &str) -> WorkerHealth {
+        let case = self.quarantine.meet(self.now, name);
+        let Some(Case { fault, since }) = case else { return WorkerHealth::Ready };
         let age = self.now.saturating_sub(since);
         self.actions.push(Action::BackInQuarantine { worker: name.to_owned(), fault, age });
-        false
+        WorkerHealth::Quarantined
     }
 
     /// Gives `worker` no more work, and what it holds to others.
@@ -128,10 +137,12 @@ impl<F: Clone> Core<F> {
             return;
         }
         self.actions.push(Action::Quarantined(name.to_string(), fault));
+        if let (Some(worker), Some(case)) = (worker, self.quarantine.cases.get(name)) {
+            self.fleet.set_health(worker, case.health());
+        }
         if change == Change::Quarantined {
             self.counters.workers_quarantined += 1;
             if let Some(worker) = worker {
-                self.fleet.suspend(worker);
                 self.take_back(worker);
             }
             self.distrust(name);
@@ -151,7 +162,7 @@ impl<F: Clone> Core<F> {
         if outcome == ReleaseOutcome::Released
             && let Some(worker) = self.fleet.id_of(name)
         {
-            self.fleet.resume(worker);
+            self.fleet.set_health(worker, WorkerHealth::Ready);
         }
         let (worker, uid) = (name.to_owned(), asker.uid);
         self.actions.push(Action::ReleaseAsked { worker: worker.clone(), uid, outcome });

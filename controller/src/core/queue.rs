@@ -8,8 +8,8 @@
 use super::batch::{Batch, File, Load, file_cost, goes_beside};
 use super::limits::{CHECKS_SKIPPED_MAX, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
 use super::plane::Plane;
-use ipc_proto::limits::{BATCH_FILES_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
-use ipc_proto::{Algorithm, Sha2};
+use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
+use ipc_proto::{Algorithm, Algorithms, Sha2};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -56,7 +56,7 @@ impl<F: Clone> Queue<F> {
             small: VecDeque::new(),
             large: BTreeMap::new(),
             files_max: match plane {
-                Plane::Inline | Plane::Descriptors => BATCH_FILES_MAX,
+                Plane::Inline | Plane::Descriptors => FRAME_DESCRIPTORS_MAX,
                 Plane::Dataset(_) => FRAME_NAMES_MAX,
             },
             cost: 0,
@@ -86,11 +86,11 @@ impl<F: Clone> Queue<F> {
     }
 
     pub(super) fn push_file(&mut self, file: File<F>) {
-        self.cost += file_cost(file.stamp.size);
-        if file.stamp.size < LARGE_LEN {
+        self.cost += file_cost(file.item.len());
+        if file.item.len() < LARGE_LEN {
             self.small.push_back(file);
         } else {
-            let key = (file.stamp.size, Reverse(file.index));
+            let key = (file.item.len(), Reverse(file.index));
             self.large.insert(key, Large { file, cut: None });
         }
     }
@@ -132,17 +132,17 @@ impl<F: Clone> Queue<F> {
     }
 
     /// Beside what that can go which is taken next.
-    pub(super) fn next_goes_beside(&self, algorithm: Algorithm) -> Option<Sha2> {
+    pub(super) fn next_goes_beside(&self, algorithms: Algorithms) -> Option<Sha2> {
         if let Some(batch) = self.retry.front() {
-            return batch.goes_beside(algorithm);
+            return batch.goes_beside(algorithms);
         }
         let is_next = self.inline.is_empty() && self.large_is_next();
         let ((size, _), _) = self.large.last_key_value().filter(|_| is_next)?;
-        goes_beside(algorithm, *size)
+        goes_beside(algorithms, *size)
     }
 
-    pub(super) fn take(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
-        let batch = self.next(algorithm, aim)?;
+    pub(super) fn take(&mut self, algorithms: Algorithms, aim: Aim) -> Option<Batch<F>> {
+        let batch = self.next(algorithms, aim)?;
         self.given = self.given.saturating_add(batch.cost());
         Some(batch)
     }
@@ -162,12 +162,12 @@ impl<F: Clone> Queue<F> {
         self.checks.retain(|batch| !abandoned(batch));
     }
 
-    fn next(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
+    fn next(&mut self, algorithms: Algorithms, aim: Aim) -> Option<Batch<F>> {
         if let Some(batch) = self.retry.pop_front().or_else(|| self.inline.pop_front()) {
             return Some(batch);
         }
         if self.large_is_next() && !self.large.is_empty() {
-            let batch = self.take_large(algorithm, aim)?;
+            let batch = self.take_large(algorithms, aim)?;
             self.given_large += batch.cost();
             return Some(batch);
         }
@@ -183,12 +183,12 @@ impl<F: Clone> Queue<F> {
         self.small.is_empty() || self.given_large <= self.given_small
     }
 
-    fn take_large(&mut self, algorithm: Algorithm, aim: Aim) -> Option<Batch<F>> {
+    fn take_large(&mut self, algorithms: Algorithms, aim: Aim) -> Option<Batch<F>> {
         let mut entry = self.large.last_entry()?;
-        let size = entry.get().file.stamp.size;
+        let size = entry.get().file.item.len();
         let (start, part_len) = match entry.get().cut {
             Some(cut) => cut,
-            None => match part_len(algorithm, size, aim) {
+            None => match part_len(algorithms, size, aim) {
                 Some(part_len) => (0, part_len),
                 None => {
                     let file = entry.remove().file;
@@ -213,7 +213,7 @@ impl<F: Clone> Queue<F> {
     fn take_small(&mut self, aim: Aim) -> Option<Batch<F>> {
         let (mut len, mut cost, mut paths_len) = (0, 0, 0);
         for file in self.small.iter().take(self.files_max) {
-            let file_cost = file_cost(file.stamp.size);
+            let file_cost = file_cost(file.item.len());
             paths_len += file.source.path_len();
             if len > 0 && (cost + file_cost > aim.cost || paths_len > NAMES_LEN_MAX) {
                 break;
@@ -232,8 +232,8 @@ impl<F: Clone> Queue<F> {
 /// Length of the parts that a file of `size` bytes is split into, if it is worth it: a power of
 /// two times the chunk, so that each part is a subtree (BLAKE3 paper, section 2.1), and never so
 /// short that the merge would be too large.
-fn part_len(algorithm: Algorithm, size: u64, aim: Aim) -> Option<u64> {
-    if algorithm != Algorithm::Blake3 || size < SPLIT_LEN || aim.threads < 2 {
+fn part_len(algorithms: Algorithms, size: u64, aim: Aim) -> Option<u64> {
+    if algorithms.single() != Some(Algorithm::Blake3) || size < SPLIT_LEN || aim.threads < 2 {
         return None;
     }
     let fair_len = size / (PARTS_PER_THREAD * aim.threads);

@@ -5,11 +5,11 @@ use super::batch::{AfterLoss, Batch, Load};
 use super::dispatch::lease_time;
 use super::fault::Fault;
 use super::midway::Point;
-use super::{Action, Core, JobKey, Lease, WorkerId};
-use ipc_proto::Blob;
+use super::{Action, Core, JobId, Lease, WorkerId};
 use ipc_proto::message::{
     ClientReply, Failure, Failures, LeaseId, Run, WorkerReply, WorkerRequest,
 };
+use ipc_proto::{Algorithms, Blob};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,13 +48,13 @@ impl<F: Clone> Core<F> {
         (outputs, failures, busy_us): (Blob, Failures, u64),
     ) -> Result<(), Fault> {
         let Some(lease) = self.held(worker, id, attempt)? else {
-            self.counters.answers_stale += 1;
+            self.counters.answers_fenced += 1;
             return Ok(());
         };
         let Some(job) = self.jobs.get(&lease.job) else { unreachable!("a lease's job is open") };
         let items_len = lease.batch.items_len();
         let answer = Answer { items_len, outputs, failures, busy_us };
-        if !fits(&lease.batch, job.order.algorithm, &answer) {
+        if !fits(&lease.batch, job.order.algorithms, &answer) {
             self.quarantine(worker, Fault::WrongAnswer(id));
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl<F: Clone> Core<F> {
         attempt: u32,
     ) -> Result<Option<&Lease<F>>, Fault> {
         match self.leases.get(&id) {
-            None if id.0 < self.next_lease => Ok(None),
+            None if id.epoch != self.epoch || id.number < self.next_lease => Ok(None),
             Some(lease) if lease.worker == worker => {
                 Ok(Some(lease).filter(|lease| lease.batch.history.leased == attempt))
             }
@@ -97,12 +97,12 @@ impl<F: Clone> Core<F> {
         point: Point,
     ) -> Result<(), Fault> {
         let Some(lease) = self.held(worker, id, attempt)? else {
-            self.counters.answers_stale += 1;
+            self.counters.answers_fenced += 1;
             return Ok(());
         };
         let Some(job) = self.jobs.get(&lease.job) else { unreachable!("a lease's job is open") };
-        let algorithm = job.order.algorithm;
-        if !lease.batch.takes(algorithm, &point) {
+        let algorithms = job.order.algorithms;
+        if !lease.batch.takes(algorithms, &point) {
             self.quarantine(worker, Fault::WrongAnswer(id));
             return Ok(());
         }
@@ -110,7 +110,7 @@ impl<F: Clone> Core<F> {
         if let (Some(lease), Some(name)) = (self.leases.get_mut(&id), name) {
             let bytes = point.offset - lease.batch.midway.offset();
             lease.batch.midway.push(&name, point);
-            lease.deadline = now + lease_time(&lease.batch, algorithm);
+            lease.deadline = now + lease_time(&lease.batch, algorithms);
             self.fleet.advanced(worker, bytes);
             self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         }
@@ -128,7 +128,7 @@ impl<F: Clone> Core<F> {
     }
 
     /// Passes the results of a batch on to its client, unless they are only a part of one.
-    pub(super) fn resolve(&mut self, key: JobKey, batch: &Batch<F>, answer: Answer) {
+    pub(super) fn resolve(&mut self, key: JobId, batch: &Batch<F>, answer: Answer) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         if job.is_abandoned(batch) {
             return;
@@ -146,7 +146,7 @@ impl<F: Clone> Core<F> {
     }
 
     /// Resolves items.
-    fn report(&mut self, key: JobKey, runs: Vec<Run>, answer: Answer) {
+    fn report(&mut self, key: JobId, runs: Vec<Run>, answer: Answer) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         let items_len = runs.iter().map(|run| u64::from(run.len)).sum::<u64>();
         let failed = answer.failures.len() as u64;
@@ -162,7 +162,7 @@ impl<F: Clone> Core<F> {
     }
 
     /// Resolves items that were just admitted, without looking at them.
-    pub(super) fn turn_down(&mut self, key: JobKey, run: Run, failure: Failure) {
+    pub(super) fn turn_down(&mut self, key: JobId, run: Run, failure: Failure) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         job.received += u64::from(run.len);
         self.report(key, vec![run], Answer::failed(run.len as usize, failure));
@@ -181,7 +181,7 @@ impl<F: Clone> Core<F> {
             // An item that fails here can end its job, and with it the job's other leases.
             let Some(lease) = self.take_lease(id) else { continue };
             self.fleet.count_lost(&name);
-            self.counters.attempts_lost += 1;
+            self.counters.leases_lost += 1;
             if i < busy_len || lease.batch.midway.has_advanced() {
                 self.lost(lease, &name);
             } else {
@@ -196,7 +196,7 @@ impl<F: Clone> Core<F> {
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
         let revoke = WorkerRequest::Revoke { leases: vec![id] };
         self.actions.push(Action::ToWorker(worker, revoke, Vec::new()));
-        self.counters.attempts_lost += 1;
+        self.counters.leases_lost += 1;
         let Some(name) = name else { return self.requeue(lease) };
         self.fleet.count_lost(&name);
         self.lost(lease, &name);
@@ -273,14 +273,14 @@ impl<F: Clone> Core<F> {
     }
 
     /// Resolves every item of `batch` without a digest.
-    pub(super) fn fail(&mut self, job: JobKey, batch: &Batch<F>, failure: Failure) {
+    pub(super) fn fail(&mut self, job: JobId, batch: &Batch<F>, failure: Failure) {
         let items_len = batch.items_len();
         self.resolve(job, batch, Answer::failed(items_len, failure));
     }
 }
 
 /// Whether an answer has one outcome for every item, and outputs of the right length.
-fn fits<F: Clone>(batch: &Batch<F>, algorithm: ipc_proto::Algorithm, answer: &Answer) -> bool {
+fn fits<F: Clone>(batch: &Batch<F>, algorithms: Algorithms, answer: &Answer) -> bool {
     let items_len = batch.items_len();
     let position_fits = |&(position, failure): &(u32, Failure)| {
         usize::try_from(position).is_ok_and(|position| position < items_len)
@@ -293,7 +293,7 @@ fn fits<F: Clone>(batch: &Batch<F>, algorithm: ipc_proto::Algorithm, answer: &An
         0 => answer.outputs.is_empty(),
         digests_len => {
             answer.outputs.len().is_multiple_of(digests_len)
-                && batch.output_len(algorithm).contains(&(answer.outputs.len() / digests_len))
+                && batch.output_len(algorithms).contains(&(answer.outputs.len() / digests_len))
         }
     }
 }

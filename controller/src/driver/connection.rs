@@ -294,7 +294,9 @@ mod tests {
     use ipc_proto::Blob;
     use ipc_proto::codec::{decode, encode_frame};
     use ipc_proto::endpoint::Endpoint;
-    use ipc_proto::message::{ClientReply, Hello, JobId, Message, ReleaseOutcome, Stamp};
+    use ipc_proto::message::{
+        ClientReply, FileItem, FileSource, Hello, Items, JobId, Message, ReleaseOutcome,
+    };
     use std::fs::File;
     use std::io::{Read, Write};
     use std::net::Shutdown;
@@ -303,6 +305,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     const TOKEN: &[u8] = b"secret";
+    const EPOCH: u32 = 1_800_000_000;
 
     fn settings(socket: Endpoint) -> Settings {
         let own_uid = nix::unistd::geteuid().as_raw();
@@ -355,7 +358,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let faulty = LocalSet::new().block_on(&runtime, async {
             let limits = budget::limits().unwrap();
-            let hub = Rc::new(Hub::new(limits, Clock::start(), Log::new(), settings));
+            let hub = Rc::new(Hub::new(limits, Clock::at(EPOCH), Log::new(), settings));
             serve(Rc::clone(&hub), socket, Side::Client).await;
             hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty
         });
@@ -439,10 +442,12 @@ mod tests {
     #[test]
     fn files_that_nobody_offered_to_take_close_the_connection() {
         let mixed = Settings { worker_socket: vsock().worker_socket, ..unix() };
-        let job = JobId(1);
-        let algorithm = ipc_proto::Algorithm::Sha256;
-        let open = frame(&ClientRequest::Open { job, algorithm, weight: 1, cross_check: 0 });
-        let files = frame(&ClientRequest::Files { job, first: 0, files: vec![Stamp::default()] });
+        let algorithms = ipc_proto::Algorithm::Sha256.into();
+        let open = ClientRequest::Open { tag: 0, algorithms, cross_check: 0, strict_reads: false };
+        let (source, files) = (FileSource::Descriptors, vec![FileItem::default()]);
+        let job = JobId { epoch: EPOCH, number: 0 };
+        let items = ClientRequest::Items { job, first: 0, items: Items::Files { source, files } };
+        let (open, files) = (frame(&open), frame(&items));
         let file = File::open("/dev/null").unwrap();
         let rest = [(open, &[][..]), (files, &[file.as_fd()])];
         for (settings, want) in [(mixed, 1), (unix(), 0)] {

@@ -57,7 +57,7 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn new(limits: Limits, clock: Clock, log: Log, settings: Settings) -> Self {
-        let mut core = Core::new(limits, settings.datasets.clone());
+        let mut core = Core::new(limits, settings.datasets.clone(), clock.epoch());
         // Workers must not know what is checked: a seed that is new with each start.
         core.cross_check(Sample::to_wire(settings.cross_check), RandomState::new().hash_one(()));
         Self {

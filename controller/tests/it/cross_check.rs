@@ -1,9 +1,9 @@
 //! Cross-checks: what is hashed again, by whom, and what follows when two do not agree.
 
-use crate::tables::{CLIENT, JOB, Table};
+use crate::tables::{CLIENT, JOB, Table, files, inline, job, open};
 use hashcluster_controller::core::{Action, Fault, Limits};
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, Failures, JobId, LeaseId, WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Failure, Failures, LeaseId, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
 
@@ -14,14 +14,8 @@ fn table(every: u32, workers: u64) -> Table {
     let mut table = Table::new(Limits::default());
     table.core.cross_check(every, SEED);
     (1..=workers).for_each(|worker| table.join(worker, 4));
-    open(&mut table, JOB, 0);
+    table.open(Algorithm::Sha256);
     table
-}
-
-fn open(table: &mut Table, job: JobId, cross_check: u32) {
-    let algorithm = Algorithm::Sha256;
-    table.say(ClientRequest::Open { job, algorithm, weight: 1, cross_check }, &[]);
-    table.told();
 }
 
 /// A batch in a worker's hands.
@@ -221,8 +215,9 @@ fn one_in_n_is_checked_and_the_others_do_not_wait() {
     for (ours, theirs, want) in [(4, 0, 50), (0, 4, 50), (4, 50, 50), (100, 4, 50), (0, 0, 0)] {
         let mut table = table(ours, 2);
         table.say(ClientRequest::Cancel { job: JOB }, &[]);
-        open(&mut table, JOB, theirs);
-        table.send_files(0, &[10; 200]);
+        table.say(open(Algorithm::Sha256, theirs), &[]);
+        table.told();
+        table.say(files(job(1), 0, &[10; 200]), &[0; 200]);
         let mut given = 0;
         let held = assigned(&mut table);
         for batch in &held {
@@ -242,13 +237,13 @@ fn one_in_n_is_checked_and_the_others_do_not_wait() {
 fn messages_are_checked_one_by_one() {
     let mut table = table(2, 2);
     let (lens, data) = (vec![1; 40], Blob((0..40).collect()));
-    table.say(ClientRequest::Messages { job: JOB, first: 0, lens, data }, &[]);
+    table.say(inline(JOB, 0, lens, data), &[]);
     let mut digests = Vec::new();
     for _ in 0..100 {
         let Some(position) = table.actions.iter().position(is_assignment) else { break };
         let Action::ToWorker(worker, request, _) = table.actions.remove(position) else { break };
         let WorkerRequest::Assign { lease, attempt, work, check, .. } = request else { break };
-        let ipc_proto::message::Work::Messages { data, .. } = work else { panic!("messages") };
+        let ipc_proto::message::Work::Inline { data, .. } = work else { panic!("messages") };
         let held = Held { worker: worker.0, lease, attempt, check, files: vec![] };
         answer(&mut table, &held, &data, vec![]);
         digests.extend(results(&mut table));
@@ -267,14 +262,11 @@ fn is_assignment(action: &Action<u64>) -> bool {
 #[test]
 fn who_has_unchecked_digests_of_a_contradicted_worker_is_told() {
     let mut table = table(0, 1);
-    let other = JobId(6);
     table.send_files(0, &[10, 10, 10]);
     let held = only(&mut table);
     answer(&mut table, &held, &[1, 2], vec![(1, Failure::Changed)]);
-    open(&mut table, other, 1);
-    let message =
-        ClientRequest::Messages { job: other, first: 0, lens: vec![0], data: Blob::default() };
-    table.say(message, &[]);
+    table.say(open(Algorithm::Sha256, 1), &[]);
+    table.say(inline(job(1), 0, vec![0], Blob::default()), &[]);
     for byte in [1, 2, 2] {
         let held = only(&mut table);
         answer(&mut table, &held, &[byte], vec![]);

@@ -1,16 +1,23 @@
 //! Files that are named in datasets: who is given them, and who is not held up by them.
 
-use crate::tables::{CLIENT, JOB, Table};
+use crate::tables::{CLIENT, JOB, Table, inline, job, open};
 use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, WorkerId};
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, JobId, LeaseId, Named, Piece, Planes, Run, Stamp, Work,
-    WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId, LeaseId, Piece,
+    Planes, Run, Stamp, Work, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
 
 fn planes(descriptors: bool, datasets: &[&str]) -> Planes {
     let datasets = datasets.iter().map(|&name| name.to_owned()).collect();
     Planes { descriptors, inline: true, datasets }
+}
+
+/// A file of a dataset, as its client saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    path: Blob,
+    stamp: Stamp,
 }
 
 fn file(path: &str, size: u64) -> Named {
@@ -20,13 +27,35 @@ fn file(path: &str, size: u64) -> Named {
 /// A controller that knows `a` and `b`, and a job.
 fn table(algorithm: Algorithm) -> Table {
     let mut table = Table::with_datasets(Limits::default(), &["a", "b"]);
-    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
-    table.told();
+    table.open(algorithm);
     table
 }
 
-fn name(table: &mut Table, job: JobId, first: u64, dataset: &str, files: Vec<Named>) {
-    table.say(ClientRequest::Names { job, first, dataset: dataset.to_owned(), files }, &[]);
+fn source(dataset: &str, files: &[Named]) -> FileSource {
+    let paths = files.iter().map(|file| file.path.clone()).collect();
+    FileSource::Dataset { name: dataset.to_owned(), paths }
+}
+
+fn items(files: &[Named]) -> Vec<FileItem> {
+    files.iter().map(|file| file.stamp.into()).collect()
+}
+
+fn request(job: JobId, first: u64, dataset: &str, files: &[Named]) -> ClientRequest {
+    let items = Items::Files { source: source(dataset, files), files: items(files) };
+    ClientRequest::Items { job, first, items }
+}
+
+fn name(table: &mut Table, job: JobId, first: u64, dataset: &str, files: &[Named]) {
+    table.say(request(job, first, dataset, files), &[]);
+}
+
+/// The dataset and the files of `work`.
+fn named(work: &Work) -> (&str, Vec<Named>) {
+    let Work::Files { source: FileSource::Dataset { name, paths }, files } = work else {
+        panic!("{work:?}")
+    };
+    let named = |(path, item): (&Blob, &FileItem)| Named { path: path.clone(), stamp: item.stamp };
+    (name, paths.iter().zip(files).map(named).collect())
 }
 
 /// What was assigned since the last look.
@@ -48,7 +77,7 @@ fn works(table: &mut Table) -> Vec<(u64, (LeaseId, u32), Work)> {
 }
 
 fn names(dataset: &str, files: &[Named]) -> Work {
-    Work::Names { dataset: dataset.to_owned(), files: files.to_vec() }
+    Work::Files { source: source(dataset, files), files: items(files) }
 }
 
 #[test]
@@ -56,7 +85,7 @@ fn names_go_only_to_workers_that_have_the_dataset() {
     let mut table = table(Algorithm::Sha256);
     table.join_with(1, 9, planes(true, &["b"]));
     let (x, y) = (file("x", 1), file("y/z", 2));
-    name(&mut table, JOB, 0, "a", vec![x.clone(), y.clone()]);
+    name(&mut table, JOB, 0, "a", &[x.clone(), y.clone()]);
     assert_eq!(works(&mut table), [], "nobody has it: they wait");
     table.join_with(2, 9, planes(false, &["c", "a"]));
     let assigned = works(&mut table);
@@ -67,12 +96,8 @@ fn names_go_only_to_workers_that_have_the_dataset() {
     assert_eq!(works(&mut table), [], "they wait again");
     table.join_with(3, 9, planes(false, &["a"]));
     let again = works(&mut table);
-    let files_of = |work: &Work| {
-        let Work::Names { files, .. } = work else { panic!("{work:?}") };
-        files.clone()
-    };
     assert!(again.iter().all(|(worker, (_, attempt), _)| (*worker, *attempt) == (3, 2)));
-    let files: Vec<Named> = again.iter().flat_map(|(.., work)| files_of(work)).collect();
+    let files: Vec<Named> = again.iter().flat_map(|(.., work)| named(work).1).collect();
     assert_eq!(names("a", &files), want, "the second attempt, maybe in pieces");
     table.done(2, (*first, 1), 2, vec![]);
     assert_eq!(table.told(), [], "a late answer counts for nothing");
@@ -104,12 +129,12 @@ fn descriptors_go_only_to_workers_that_take_them() {
 #[test]
 fn a_dataset_that_the_controller_does_not_know_fails_at_once_and_the_job_goes_on() {
     let mut table = table(Algorithm::Sha256);
-    name(&mut table, JOB, 0, "c", vec![file("x", 1), file("y", 2)]);
+    name(&mut table, JOB, 0, "c", &[file("x", 1), file("y", 2)]);
     let failures = vec![(0, Failure::UnknownDataset), (1, Failure::UnknownDataset)];
     let (runs, outputs) = (vec![Run { first: 0, len: 2 }], Blob::default());
     assert_eq!(table.told(), [ClientReply::Results { job: JOB, runs, outputs, failures }]);
     table.join_with(1, 9, planes(false, &["a", "c"]));
-    name(&mut table, JOB, 2, "a", vec![file("z", 1)]);
+    name(&mut table, JOB, 2, "a", &[file("z", 1)]);
     let assigned = works(&mut table);
     assert_eq!(assigned[0].2, names("a", &[file("z", 1)]));
     table.done(1, assigned[0].1, 1, vec![]);
@@ -124,33 +149,26 @@ fn a_dataset_that_the_controller_does_not_know_fails_at_once_and_the_job_goes_on
 fn work_that_waits_for_a_dataset_is_in_nobodys_way() {
     let limits = Limits { items_max: 1 << 24, bytes_max: 1 << 34, ..Limits::default() };
     let mut table = Table::with_datasets(limits, &["a", "b"]);
-    table.say(
-        ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 },
-        &[],
-    );
+    table.open(Algorithm::Sha256);
     table.join_with(1, 4000, planes(true, &["b"]));
-    let open =
-        |job| ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 };
     // More jobs than are looked at, of another user, before and after.
     let other = ClientId(2);
     table.step(Event::ClientJoined { client: other, uid: 8, pid: 80, administers: false });
-    for (job, dataset) in (0..64).map(|job| (JobId(job), "a")) {
-        table.step(Event::ClientSaid(other, open(job), vec![]));
-        let (dataset, files) = (dataset.to_owned(), vec![file("x", 1 << 30); 3]);
-        let request = ClientRequest::Names { job, first: 0, dataset, files };
+    for number in 1..=64 {
+        table.step(Event::ClientSaid(other, open(Algorithm::Sha256, 0), vec![]));
+        let request = request(job(number), 0, "a", &vec![file("x", 1 << 30); 3]);
         table.step(Event::ClientSaid(other, request, vec![]));
     }
-    for job in 10..40 {
-        table.say(open(JobId(job)), &[]);
-        name(&mut table, JobId(job), 0, "a", vec![file("x", 5); 10]);
+    for number in 65..95 {
+        table.open(Algorithm::Sha256);
+        name(&mut table, job(number), 0, "a", &vec![file("x", 5); 10]);
     }
     assert_eq!(works(&mut table), []);
     for (first, sizes) in [(0, [10; 100]), (100, [20; 100])] {
         table.send_files(first, &sizes);
     }
-    name(&mut table, JOB, 200, "b", vec![file("y", 5)]);
-    let data = Blob(vec![1, 2]);
-    table.say(ClientRequest::Messages { job: JOB, first: 201, lens: vec![2], data }, &[]);
+    name(&mut table, JOB, 200, "b", &[file("y", 5)]);
+    table.say(inline(JOB, 201, vec![2], Blob(vec![1, 2])), &[]);
     table.say(ClientRequest::Finish { job: JOB }, &[]);
     let mut told = Vec::new();
     for _ in 0..500 {
@@ -169,13 +187,13 @@ fn work_that_waits_for_a_dataset_is_in_nobodys_way() {
 #[test]
 fn two_planes_of_one_job_are_served_in_turn() {
     let mut table = table(Algorithm::Sha256);
-    name(&mut table, JOB, 0, "a", vec![file("x", 1 << 20); 200]);
-    name(&mut table, JOB, 200, "b", vec![file("y", 1 << 20); 200]);
+    name(&mut table, JOB, 0, "a", &vec![file("x", 1 << 20); 200]);
+    name(&mut table, JOB, 200, "b", &vec![file("y", 1 << 20); 200]);
     table.join_with(1, 1, planes(false, &["a", "b"]));
     let mut order = String::new();
     for _ in 0..4 {
         let (worker, lease, work) = works(&mut table).remove(0);
-        let Work::Names { dataset, files } = &work else { panic!("{work:?}") };
+        let (dataset, files) = named(&work);
         order.push_str(dataset);
         table.done(worker, lease, u8::try_from(files.len()).unwrap(), vec![]);
     }
@@ -189,7 +207,7 @@ fn paths_count_against_the_byte_window_until_their_result() {
     let path = "p".repeat(4095);
     let files = vec![file(&path, 1); 128];
     for first in 0..window_bytes / (128 * 4095) {
-        name(&mut table, JOB, first * 128, "a", files.clone());
+        name(&mut table, JOB, first * 128, "a", &files);
     }
     let first = window_bytes / (128 * 4095) * 128;
     let held = table.core.status(table.now, 9).limits.bytes;
@@ -200,7 +218,7 @@ fn paths_count_against_the_byte_window_until_their_result() {
     let less = table.core.status(table.now, 9).limits.bytes;
     assert_eq!(held - less, 4095 * work.items_len() as u64, "a result frees its paths");
     for i in 0..3 {
-        name(&mut table, JOB, first + 128 * i, "a", files.clone());
+        name(&mut table, JOB, first + 128 * i, "a", &files);
     }
     let closed = Action::CloseClient(CLIENT, Fault::WindowExceeded(JOB));
     assert!(table.actions.contains(&closed), "sent beyond the window");
@@ -212,18 +230,18 @@ fn paths_count_against_the_byte_window_until_their_result() {
 fn a_batch_of_names_fits_its_frame() {
     let mut table = table(Algorithm::Sha256);
     let short: Vec<Named> = (0..1024).map(|i| file(&format!("{i}"), 0)).collect();
-    name(&mut table, JOB, 0, "a", short[..512].to_vec());
-    name(&mut table, JOB, 512, "a", short[512..].to_vec());
+    name(&mut table, JOB, 0, "a", &short[..512]);
+    name(&mut table, JOB, 512, "a", &short[512..]);
     let long = vec![file(&"l".repeat(4095), 0); 128];
     for first in [1024, 1152, 1280] {
-        name(&mut table, JOB, first, "a", long.clone());
+        name(&mut table, JOB, first, "a", &long);
     }
     table.join_with(1, 1, planes(false, &["a"]));
     let mut lens = Vec::new();
     while let Some((worker, lease, work)) = works(&mut table).pop() {
-        let lens_of = |files: &[Named]| files.iter().map(|file| file.path.len()).sum::<usize>();
-        let Work::Names { files, .. } = &work else { panic!("{work:?}") };
-        assert!(files.len() <= 512 && lens_of(files) <= 512 << 10);
+        let (_, files) = named(&work);
+        let paths_len: usize = files.iter().map(|file| file.path.len()).sum();
+        assert!(files.len() <= 512 && paths_len <= 512 << 10);
         lens.push(files.len());
         let (outputs, (lease, attempt)) = (Blob(vec![1; 32 * files.len()]), lease);
         let failures = vec![];
@@ -241,7 +259,7 @@ fn a_large_named_file_is_split_over_the_workers_that_have_it() {
     table.join_with(1, 9, planes(true, &[]));
     table.join_with(2, 1, planes(false, &["a"]));
     table.join_with(3, 1, planes(false, &["a", "b"]));
-    name(&mut table, JOB, 0, "a", vec![large.clone()]);
+    name(&mut table, JOB, 0, "a", std::slice::from_ref(&large));
     let (mut next, mut busy) = (0, [0, 0]);
     let merge = loop {
         let assigned = works(&mut table);
@@ -252,8 +270,9 @@ fn a_large_named_file_is_split_over_the_workers_that_have_it() {
                 table.done(worker, (lease, attempt), 1, vec![]);
                 return assert!(busy.iter().all(|&parts| parts >= 4), "{busy:?}");
             }
-            let Work::NamedPart { dataset, file, offset, len } = work else { panic!("{work:?}") };
-            assert_eq!((&*dataset, &file, offset, len), ("a", &large, next, 4 << 20));
+            let (files, len) = (std::slice::from_ref(&large), 4 << 20);
+            let (source, file) = (source("a", files), large.stamp.into());
+            assert_eq!(work, Work::Subtree { source, file, offset: next, len });
             next += len;
             busy[usize::try_from(worker - 2).expect("worker 1 has no dataset")] += 1;
             table.done(worker, (lease, attempt), 1, vec![]);

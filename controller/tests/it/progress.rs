@@ -1,9 +1,9 @@
 //! Histories of one large SHA-2 file that goes from worker to worker.
 
-use crate::tables::{CLIENT, JOB, Table};
+use crate::tables::{JOB, Table, files, job, lease_id};
 use hashcluster_controller::core::{Action, Event, Fault, Limits, WorkerId};
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, Failures, JobId, LeaseId, Planes, Stamp, Work,
+    ClientReply, ClientRequest, Failure, Failures, FileSource, Items, Planes, Stamp, Work,
     WorkerHealth, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
@@ -15,19 +15,18 @@ const FILE: Stamp = Stamp { size: SIZE, mtime_ns: 0, ctime_ns: 0 };
 /// One file of `algorithm` waits.
 fn table(algorithm: Algorithm) -> Table {
     let mut table = Table::new(Limits::default());
-    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+    table.open(algorithm);
     table.send_files(0, &[SIZE]);
-    table.told();
     table
 }
 
-fn progress(table: &mut Table, worker: u64, lease: u64, attempt: u32, offset: u64, state: u8) {
-    let (lease, state) = (LeaseId(lease), Blob(vec![state]));
+fn progress(table: &mut Table, worker: u64, number: u64, attempt: u32, offset: u64, state: u8) {
+    let (lease, state) = (lease_id(number), Blob(vec![state]));
     table.hear(worker, WorkerReply::Progress { lease, attempt, file: FILE, offset, state });
 }
 
-fn answer(table: &mut Table, worker: u64, lease: u64, attempt: u32, failures: Failures) {
-    table.done(worker, (LeaseId(lease), attempt), u8::from(failures.is_empty()), failures);
+fn answer(table: &mut Table, worker: u64, number: u64, attempt: u32, failures: Failures) {
+    table.done(worker, (lease_id(number), attempt), u8::from(failures.is_empty()), failures);
 }
 
 /// What was assigned since the last look: worker, attempt, where it starts and with which state.
@@ -39,10 +38,12 @@ fn assigned(table: &mut Table) -> Vec<(u64, u32, u64, u8)> {
             return None;
         };
         assert_eq!(files, [0], "the file rides along");
-        if let Work::Rest { file: FILE, offset, state } = work {
+        if let Work::Resume { file, offset, state, .. } = work {
+            assert_eq!(file, FILE.into());
             return Some((worker.0, attempt, offset, state[0]));
         }
-        assert_eq!(work, Work::Files { files: vec![FILE] });
+        let source = FileSource::Descriptors;
+        assert_eq!(work, Work::Files { source, files: vec![FILE.into()] });
         Some((worker.0, attempt, 0, 0))
     };
     actions.into_iter().filter_map(work).collect()
@@ -129,7 +130,7 @@ fn progress_that_cannot_be_is_a_wrong_answer() {
             progress(&mut table, 1, 0, 1, 1024, 5);
         }
         assert_eq!(table.actions, [], "{what}: the first is good");
-        let (lease, state) = (LeaseId(0), Blob(vec![5]));
+        let (lease, state) = (lease_id(0), Blob(vec![5]));
         table.hear(1, WorkerReply::Progress { lease, attempt: 1, file, offset, state });
         let fault = Fault::WrongAnswer(lease);
         assert!(table.actions.contains(&Action::Quarantined("w1".to_owned(), fault)), "{what}");
@@ -145,29 +146,31 @@ fn progress_that_cannot_be_is_a_wrong_answer() {
 fn progress_of_several_files_or_of_another_than_was_named_is_a_wrong_answer() {
     let mut table = Table::with_datasets(Limits::default(), &["d"]);
     let algorithm = Algorithm::Sha256;
-    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+    table.open(algorithm);
     table.send_files(0, &[1000, 1000]);
     table.join(1, 1);
     let file = Stamp { size: 1000, ..Stamp::default() };
-    let (lease, attempt, state) = (LeaseId(0), 1, Blob(vec![1]));
+    let (lease, attempt, state) = (lease_id(0), 1, Blob(vec![1]));
     table.hear(1, WorkerReply::Progress { lease, attempt, file, offset: 128, state });
     let health = |table: &Table, i: usize| table.core.status(table.now, 9).workers[i].health;
     assert_eq!(health(&table, 0), WorkerHealth::Quarantined);
 
-    for (mtime_ns, ctime_ns, want) in
-        [(7, 8, WorkerHealth::Ready), (8, 8, WorkerHealth::Quarantined)]
-    {
+    for (mtime_ns, ctime_ns, want) in [
+        (7, 8, WorkerHealth::Ready),
+        (8, 8, WorkerHealth::Ready),
+        (8, 1, WorkerHealth::Quarantined),
+        (6, 8, WorkerHealth::Quarantined),
+    ] {
         let mut table = Table::with_datasets(Limits::default(), &["d"]);
-        table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+        table.open(algorithm);
         let stamp = Stamp { size: SIZE, mtime_ns: 7, ctime_ns: 1 };
-        let named = ipc_proto::message::Named { path: Blob(b"f".to_vec()), stamp };
-        let (dataset, files) = ("d".to_owned(), vec![named]);
-        let request = ClientRequest::Names { job: JOB, first: 0, dataset, files };
-        table.step(Event::ClientSaid(CLIENT, request, vec![]));
+        let source = FileSource::Dataset { name: "d".to_owned(), paths: vec![b"f"[..].into()] };
+        let items = Items::Files { source, files: vec![stamp.into()] };
+        table.say(ClientRequest::Items { job: JOB, first: 0, items }, &[]);
         let datasets = vec!["d".to_owned()];
         table.join_with(1, 1, Planes { descriptors: false, inline: true, datasets });
         let file = Stamp { size: SIZE, mtime_ns, ctime_ns };
-        let (lease, attempt, state) = (LeaseId(0), 1, Blob(vec![1]));
+        let (lease, attempt, state) = (lease_id(0), 1, Blob(vec![1]));
         table.hear(1, WorkerReply::Progress { lease, attempt, file, offset: 128, state });
         assert_eq!(health(&table, 0), want, "modified at {mtime_ns}");
     }
@@ -178,16 +181,16 @@ fn progress_of_a_lease_that_passed_on_is_dropped_and_of_a_foreign_one_closes() {
     let mut table = table(Algorithm::Sha256);
     table.join(1, 1);
     progress(&mut table, 1, 0, 2, 1024, 5);
-    assert_eq!(table.core.status(table.now, 9).counters.answers_stale, 1, "another attempt");
+    assert_eq!(table.core.status(table.now, 9).counters.answers_fenced, 1, "another attempt");
     table.step(Event::WorkerLeft(WorkerId(1)));
     table.join(2, 1);
     table.join(3, 1);
     table.actions.clear();
     progress(&mut table, 2, 0, 1, 1024, 5);
-    assert_eq!(table.core.status(table.now, 9).counters.answers_stale, 2, "a lease of before");
+    assert_eq!(table.core.status(table.now, 9).counters.answers_fenced, 2, "a lease of before");
     assert_eq!(bytes_of(&table, 0), 0);
     progress(&mut table, 3, 1, 2, 1024, 5);
-    let closed = Action::CloseWorker(WorkerId(3), Fault::ForeignLease(LeaseId(1)));
+    let closed = Action::CloseWorker(WorkerId(3), Fault::ForeignLease(lease_id(1)));
     assert!(table.actions.contains(&closed), "{:?}", table.actions);
 }
 
@@ -203,8 +206,8 @@ fn what_depends_on_a_worker_in_quarantine_is_begun_again() {
     // The first one comes back under its name, and is found out over another file.
     table.join_with(1, 1, Planes { descriptors: true, inline: true, datasets: vec![] });
     table.send_files(1, &[SIZE]);
-    table.done(1, (LeaseId(2), 1), 3, vec![]);
-    let revoke = WorkerRequest::Revoke { leases: vec![LeaseId(1)] };
+    table.done(1, (lease_id(2), 1), 3, vec![]);
+    let revoke = WorkerRequest::Revoke { leases: vec![lease_id(1)] };
     assert!(table.actions.contains(&Action::ToWorker(WorkerId(2), revoke, vec![])));
     table.actions.clear();
     answer(&mut table, 2, 1, 2, vec![]);
@@ -228,7 +231,7 @@ fn a_state_that_the_next_worker_does_not_take_is_forgotten() {
 /// Which files which worker is given, as these lengths of `algorithm` come.
 fn shared_out(algorithm: Algorithm, workers: u64, sizes: &[u64]) -> Vec<(u64, u64)> {
     let mut table = Table::new(Limits::default());
-    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+    table.open(algorithm);
     for worker in 1..=workers {
         table.join(worker, 9);
     }
@@ -266,11 +269,9 @@ fn a_long_file_does_not_go_beside_one_of_the_other_half_of_sha2() {
     ] {
         let mut table = Table::new(Limits::default());
         table.join(1, 9);
-        for (job, algorithm, descriptor) in [(JOB, first, 0), (JobId(JOB.0 + 1), other, 9)] {
-            let open = ClientRequest::Open { job, algorithm, weight: 1, cross_check: 0 };
-            table.say(open, &[]);
-            let files = vec![Stamp { size: 1 << 30, ..Stamp::default() }];
-            table.say(ClientRequest::Files { job, first: 0, files }, &[descriptor]);
+        for (id, algorithm, descriptor) in [(JOB, first, 0), (job(1), other, 9)] {
+            table.open(algorithm);
+            table.say(files(id, 0, &[1 << 30]), &[descriptor]);
         }
         let given: Vec<u64> = table.assigned().into_iter().map(|(_, _, files)| files[0]).collect();
         assert_eq!(given, want, "{other} beside {first}");
@@ -280,10 +281,7 @@ fn a_long_file_does_not_go_beside_one_of_the_other_half_of_sha2() {
 #[test]
 fn what_a_worker_was_lost_over_goes_alone() {
     let mut table = Table::new(Limits::default());
-    table.say(
-        ClientRequest::Open { job: JOB, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 },
-        &[],
-    );
+    table.open(Algorithm::Sha256);
     table.join(1, 9);
     table.send_files(0, &[1 << 30, 1 << 30]);
     let files = |table: &mut Table| -> Vec<u64> {
@@ -295,8 +293,8 @@ fn what_a_worker_was_lost_over_goes_alone() {
     assert_eq!(files(&mut table), [0], "either may have been the reason");
     table.send_files(2, &[1 << 30]);
     assert_eq!(files(&mut table), [], "so nothing is risked beside it");
-    table.done(2, (LeaseId(2), 2), 1, vec![]);
+    table.done(2, (lease_id(2), 2), 1, vec![]);
     assert_eq!(files(&mut table), [1]);
-    table.done(2, (LeaseId(3), 2), 1, vec![]);
+    table.done(2, (lease_id(3), 2), 1, vec![]);
     assert_eq!(files(&mut table), [2]);
 }

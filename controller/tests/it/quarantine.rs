@@ -1,6 +1,6 @@
 //! Quarantine: how long it lasts, who may end it, and how much of it is remembered.
 
-use crate::tables::{CLIENT, JOB, Table};
+use crate::tables::{CLIENT, Table};
 use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, WorkerId};
 use ipc_proto::message::{ClientReply, ClientRequest, ReleaseOutcome, WorkerHealth, WorkerReply};
 use ipc_proto::{Algorithm, Blob};
@@ -12,7 +12,7 @@ const NAMES_MAX: u64 = 1024;
 fn table() -> Table {
     let mut table = Table::new(Limits::default());
     let algorithm = Algorithm::Sha256;
-    table.say(ClientRequest::Open { job: JOB, algorithm, weight: 1, cross_check: 0 }, &[]);
+    table.open(algorithm);
     table.told();
     table
 }

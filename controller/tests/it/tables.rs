@@ -2,14 +2,46 @@
 
 use hashcluster_controller::core::{Action, ClientId, Core, Event, Fault, Limits, WorkerId};
 use ipc_proto::message::{
-    Backend, ClientReply, ClientRequest, Failure, Failures, JobId, LeaseId, Planes, Run, Stamp,
-    WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, ByteRange, ClientReply, ClientRequest, Failure, Failures, FileItem, FileSource, Items,
+    JobId, LeaseId, Planes, Run, Stamp, Work, WorkerHealth, WorkerIntro, WorkerReply,
+    WorkerRequest,
 };
-use ipc_proto::{Algorithm, Blob, Sha2};
+use ipc_proto::{Algorithm, Algorithms, Blob, Sha2};
+use std::cmp::Reverse;
 use std::time::Duration;
 
 pub(crate) const CLIENT: ClientId = ClientId(1);
-pub(crate) const JOB: JobId = JobId(5);
+
+/// The start of the controller of all tables.
+pub(crate) const EPOCH: u32 = 1_800_000_000;
+
+/// The first job that is opened.
+pub(crate) const JOB: JobId = job(0);
+
+pub(crate) const fn job(number: u64) -> JobId {
+    JobId { epoch: EPOCH, number }
+}
+
+pub(crate) const fn lease_id(number: u64) -> LeaseId {
+    LeaseId { epoch: EPOCH, number }
+}
+
+pub(crate) fn open(algorithm: Algorithm, cross_check: u32) -> ClientRequest {
+    let algorithms = algorithm.into();
+    ClientRequest::Open { tag: 0, algorithms, cross_check, strict_reads: false }
+}
+
+/// Passed files of these sizes.
+pub(crate) fn files(job: JobId, first: u64, sizes: &[u64]) -> ClientRequest {
+    let stamp = |&size: &u64| Stamp { size, ..Stamp::default() }.into();
+    let files = sizes.iter().map(stamp).collect();
+    let items = Items::Files { source: FileSource::Descriptors, files };
+    ClientRequest::Items { job, first, items }
+}
+
+pub(crate) fn inline(job: JobId, first: u64, lens: Vec<u32>, data: Blob) -> ClientRequest {
+    ClientRequest::Items { job, first, items: Items::Inline { lens, data } }
+}
 
 pub(crate) struct Table {
     pub(crate) core: Core<u64>,
@@ -25,7 +57,7 @@ impl Table {
 
     pub(crate) fn with_datasets(limits: Limits, datasets: &[&str]) -> Self {
         let datasets = datasets.iter().map(|&name| name.to_owned()).collect();
-        let (core, now) = (Core::new(limits, datasets), Duration::ZERO);
+        let (core, now) = (Core::new(limits, datasets, EPOCH), Duration::ZERO);
         let mut table = Self { core, now, actions: Vec::new() };
         table.step(Event::ClientJoined { client: CLIENT, uid: 7, pid: 70, administers: true });
         table
@@ -39,23 +71,14 @@ impl Table {
         self.step(Event::ClientSaid(CLIENT, request, files.to_vec()));
     }
 
-    fn open(&mut self) {
-        self.say(
-            ClientRequest::Open {
-                job: JOB,
-                algorithm: Algorithm::Sha256,
-                weight: 1,
-                cross_check: 0,
-            },
-            &[],
-        );
+    pub(crate) fn open(&mut self, algorithm: Algorithm) {
+        self.say(open(algorithm, 0), &[]);
+        self.told();
     }
 
     pub(crate) fn send_files(&mut self, first: u64, sizes: &[u64]) {
-        let stamp = |&size: &u64| Stamp { size, ..Stamp::default() };
-        let files = sizes.iter().map(stamp).collect();
         let descriptors: Vec<u64> = (first..).take(sizes.len()).collect();
-        self.say(ClientRequest::Files { job: JOB, first, files }, &descriptors);
+        self.say(files(JOB, first, sizes), &descriptors);
     }
 
     pub(crate) fn join(&mut self, worker: u64, credit: u16) {
@@ -64,6 +87,17 @@ impl Table {
     }
 
     pub(crate) fn join_with(&mut self, worker: u64, credit: u16, planes: Planes) {
+        self.join_if(worker, credit, planes, |_| true);
+    }
+
+    /// A worker with those backends that `has` selects.
+    fn join_if(
+        &mut self,
+        worker: u64,
+        credit: u16,
+        planes: Planes,
+        has: impl Fn(&Backend) -> bool,
+    ) {
         let backend = |algorithm: Algorithm| {
             // As with the SHA extensions and AVX2.
             let lanes = match algorithm.sha2() {
@@ -80,9 +114,10 @@ impl Table {
             pid: 1,
             threads: 1,
             memory_bytes: 0,
-            backends: Algorithm::ALL.map(backend).to_vec(),
+            backends: Algorithm::ALL.map(backend).into_iter().filter(has).collect(),
             planes,
             reading: "plain".to_owned(),
+            token: Blob::default(),
         };
         self.step(Event::WorkerJoined(WorkerId(worker), intro));
         self.hear(worker, WorkerReply::Credit { batches: credit });
@@ -149,8 +184,7 @@ impl Table {
 
 fn table() -> Table {
     let mut table = Table::new(Limits::default());
-    table.open();
-    table.told();
+    table.open(Algorithm::Sha256);
     table
 }
 
@@ -166,18 +200,18 @@ fn a_lost_connection_passes_its_lease_on_and_a_late_answer_is_dropped() {
     table.join(1, 1);
     table.send_files(0, &[10]);
     let first = table.assigned();
-    assert_eq!(first, [(1, (LeaseId(0), 1), vec![0])]);
+    assert_eq!(first, [(1, (lease_id(0), 1), vec![0])]);
     table.step(Event::WorkerLeft(WorkerId(1)));
     table.join(2, 1);
     let second = table.assigned();
-    assert_eq!(second, [(2, (LeaseId(1), 2), vec![0])]);
+    assert_eq!(second, [(2, (lease_id(1), 2), vec![0])]);
     table.join(1, 0);
     table.done(1, first[0].1, 1, vec![]);
     assert_eq!(table.told(), [], "the old attempt counts for nothing");
     table.done(2, second[0].1, 1, vec![]);
     assert_eq!(table.told(), [results(Run { first: 0, len: 1 }, 0, vec![])]);
     let counters = table.core.status(table.now, 9).counters;
-    assert_eq!((counters.answers_stale, counters.attempts_lost, counters.items), (1, 1, 1));
+    assert_eq!((counters.answers_fenced, counters.leases_lost, counters.items), (1, 1, 1));
 }
 
 #[test]
@@ -190,7 +224,7 @@ fn a_silent_worker_loses_its_leases_at_the_heartbeat_deadline() {
     assert_eq!(table.assigned().len(), 1, "the first worker still holds it");
     table.hear(2, WorkerReply::Heartbeat);
     table.wait(Duration::from_millis(1));
-    assert_eq!(table.assigned(), [(2, (LeaseId(1), 2), vec![0])]);
+    assert_eq!(table.assigned(), [(2, (lease_id(1), 2), vec![0])]);
     assert!(table.actions.contains(&Action::CloseWorker(WorkerId(1), Fault::Silent)));
 }
 
@@ -247,7 +281,7 @@ fn a_lease_past_its_deadline_goes_to_another_worker_and_three_quarantine() {
     }
     assert!(table.actions.contains(&Action::Quarantined("w1".to_owned(), Fault::Overdue)));
     let row = &table.core.status(table.now, 9).workers[0];
-    assert_eq!((row.health, row.leases, row.attempts_lost), (WorkerHealth::Quarantined, 0, 3));
+    assert_eq!((row.health, row.leases, row.leases_lost), (WorkerHealth::Suspended, 0, 3));
 }
 
 #[test]
@@ -282,8 +316,8 @@ fn a_worker_that_answers_for_another_is_closed() {
     table.done(2, lease, 1, vec![]);
     let closed = |worker, lease| Action::CloseWorker(WorkerId(worker), Fault::ForeignLease(lease));
     assert!(table.actions.contains(&closed(2, lease.0)));
-    table.done(1, (LeaseId(77), 1), 1, vec![]);
-    assert!(table.actions.contains(&closed(1, LeaseId(77))));
+    table.done(1, (lease_id(77), 1), 1, vec![]);
+    assert!(table.actions.contains(&closed(1, lease_id(77))));
     assert_eq!(table.told(), []);
 }
 
@@ -305,10 +339,9 @@ fn credit_is_never_overdrawn() {
 #[test]
 fn a_client_that_breaks_the_rules_is_closed_with_its_jobs() {
     type Case = (fn(&mut Table), Fault);
-    let cases: [Case; 5] = [
-        (Table::open, Fault::JobInUse(JOB)),
+    let cases: [Case; 4] = [
         (|t| t.send_files(1, &[1]), Fault::WrongIndex { want: 0, got: 1 }),
-        (|t| t.say(ClientRequest::Finish { job: JobId(9) }, &[]), Fault::UnknownJob(JobId(9))),
+        (|t| t.say(ClientRequest::Finish { job: job(9) }, &[]), Fault::UnknownJob(job(9))),
         (
             |t| {
                 t.send_files(0, &[1]);
@@ -374,24 +407,75 @@ fn waiting_for_workers_ends_when_they_are_ready_or_the_time_is_over() {
 #[test]
 fn too_many_jobs_are_rejected_and_the_connection_stays() {
     let mut table = Table::new(Limits { jobs_max: 2, ..Limits::default() });
-    for job in 0..3 {
-        let algorithm = Algorithm::Sha256;
-        table.say(
-            ClientRequest::Open { job: JobId(job), algorithm, weight: 1, cross_check: 0 },
-            &[],
-        );
-    }
+    (0..3).for_each(|_| table.say(open(Algorithm::Sha256, 0), &[]));
     let told = table.told();
     assert!(matches!(told[1], ClientReply::Opened { .. }));
-    assert!(matches!(&told[2], ClientReply::Rejected { job: JobId(2), text, .. }
+    assert!(matches!(&told[2], ClientReply::Rejected { tag: 0, text, .. }
         if text.contains("2 in all")));
+}
+
+#[test]
+fn a_job_of_another_client_or_of_an_earlier_start_is_not_open() {
+    for id in [JOB, JobId { epoch: EPOCH - 1, ..JOB }] {
+        let mut table = table();
+        let other = ClientId(2);
+        table.step(Event::ClientJoined { client: other, uid: 7, pid: 71, administers: true });
+        table.step(Event::ClientSaid(other, ClientRequest::Finish { job: id }, vec![]));
+        let closed = Action::CloseClient(other, Fault::UnknownJob(id));
+        assert!(table.actions.contains(&closed), "{:?}", table.actions);
+        assert_eq!(table.told(), [], "the job goes on");
+    }
+}
+
+#[test]
+fn several_digests_and_ranges_go_to_a_worker_that_has_all_algorithms() {
+    let mut table = Table::new(Limits::default());
+    let algorithms = Algorithms::new(&[Algorithm::Blake3, Algorithm::Sha256]).unwrap();
+    let open = ClientRequest::Open { tag: 3, algorithms, cross_check: 0, strict_reads: true };
+    table.say(open, &[]);
+    let planes = Planes { descriptors: true, inline: true, datasets: Vec::new() };
+    let only = |algorithm: Algorithm| move |backend: &Backend| backend.algorithm == algorithm;
+    table.join_if(1, 9, planes.clone(), only(Algorithm::Blake3));
+    table.join_if(2, 9, planes.clone(), only(Algorithm::Sha256));
+    let stamp = Stamp { size: 1 << 40, ..Stamp::default() };
+    let range = Some(ByteRange { offset: 7, len: 1 << 39 });
+    let files = vec![FileItem { stamp, range }, Stamp { size: 9, ..stamp }.into()];
+    let items = Items::Files { source: FileSource::Descriptors, files: files.clone() };
+    table.told();
+    table.say(ClientRequest::Items { job: JOB, first: 0, items: items.clone() }, &[0, 1]);
+    let failed = table.told();
+    assert!(
+        matches!(&failed[0], ClientReply::Results { failures, .. }
+        if failures.iter().all(|(_, failure)| *failure == Failure::Unsupported)),
+        "{failed:?}"
+    );
+    table.join_with(3, 9, planes);
+    table.say(ClientRequest::Items { job: JOB, first: 2, items }, &[0, 1]);
+    let mut given = Vec::new();
+    for action in std::mem::take(&mut table.actions) {
+        let Action::ToWorker(WorkerId(3), request, _) = action else { panic!("{action:?}") };
+        let WorkerRequest::Assign { lease, attempt, work, strict_reads, .. } = request else {
+            panic!("{request:?}")
+        };
+        let Work::Files { files, .. } = work else { panic!("no part of several: {work:?}") };
+        assert!(strict_reads);
+        table.done(3, (lease, attempt), u8::try_from(2 * files.len()).unwrap(), vec![]);
+        given.extend(files);
+    }
+    given.sort_by_key(|file| Reverse(file.stamp.size));
+    assert_eq!(given, files, "whole, and as they were sent");
+    let outputs_len = |reply| {
+        let ClientReply::Results { outputs, .. } = reply else { panic!("{reply:?}") };
+        outputs.len()
+    };
+    assert_eq!(table.told().into_iter().map(outputs_len).sum::<usize>(), 2 * 64);
 }
 
 #[test]
 fn any_length_that_a_client_claims_is_only_a_claim() {
     for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
         let mut table = Table::new(Limits::default());
-        table.say(ClientRequest::Open { job: JOB, algorithm, weight: 100, cross_check: 0 }, &[]);
+        table.open(algorithm);
         table.join(2, 9);
         table.send_files(0, &[u64::MAX; 253]);
         table.send_files(253, &[i64::MAX as u64, 0, 1 << 44]);

@@ -6,6 +6,8 @@ use ipc_proto::message::{Failure, JobId, Run, Window};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+const NOT_OPEN: ClientError = ClientError::Nonsense("a job that is not open");
+
 /// Marks the tag of a piece whose output is kept for [`crate::Job::wait`].
 pub(crate) const TICKET_BIT: u64 = 1 << 63;
 
@@ -20,7 +22,8 @@ pub(crate) struct InFlight {
 
 #[derive(Debug, Default)]
 struct State {
-    jobs: BTreeMap<JobId, JobState>,
+    /// By the tag of their `Open`.
+    jobs: BTreeMap<u32, JobState>,
     tickets: BTreeMap<u64, Option<Outcome>>,
     next_job: u32,
     next_ticket: u64,
@@ -31,6 +34,8 @@ struct State {
 /// One job.
 #[derive(Debug, Default)]
 struct JobState {
+    /// `None` until the controller has opened it.
+    id: Option<JobId>,
     window: Window,
     unresolved_items: u64,
     unresolved_bytes: u64,
@@ -50,6 +55,7 @@ struct Sent {
 /// Items that may be sent: their indexes start at `first`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grant {
+    pub(crate) job: JobId,
     pub(crate) first: u64,
     pub(crate) len: usize,
 }
@@ -59,17 +65,33 @@ impl InFlight {
         self.state.lock().expect("no holder panics")
     }
 
-    pub(crate) fn add_job(&self) -> JobId {
+    pub(crate) fn add_job(&self) -> u32 {
         let mut state = self.lock();
-        let job = JobId(state.next_job);
+        let tag = state.next_job;
         state.next_job += 1;
-        state.jobs.insert(job, JobState::default());
-        job
+        state.jobs.insert(tag, JobState::default());
+        tag
+    }
+
+    /// The controller has opened a job; returns whether it is to be cancelled.
+    pub(crate) fn opened(&self, tag: u32, id: JobId, window: Window) -> Result<bool, ClientError> {
+        let mut state = self.lock();
+        let job = state.jobs.get_mut(&tag).filter(|job| job.id.is_none());
+        let job = job.ok_or(ClientError::Nonsense("a job that nobody asked for"))?;
+        (job.id, job.window) = (Some(id), window);
+        self.changed.notify_all();
+        Ok(state.is_cancelled)
+    }
+
+    /// Waits until the controller has opened the job.
+    pub(crate) fn id(&self, tag: u32) -> Result<JobId, ClientError> {
+        self.wait_for(tag, |job| job.id.map(Ok))
     }
 
     pub(crate) fn remove_job(&self, job: JobId) -> Result<(), ClientError> {
         let mut state = self.lock();
-        let job = state.jobs.remove(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
+        let tag = state.tag_of(job).ok_or(NOT_OPEN)?;
+        let job = state.jobs.remove(&tag).ok_or(NOT_OPEN)?;
         self.changed.notify_all();
         match job.unresolved_items {
             0 => Ok(()),
@@ -79,18 +101,25 @@ impl InFlight {
 
     /// Forgets a cancelled job.
     pub(crate) fn drop_job(&self, job: JobId) {
-        self.lock().jobs.remove(&job);
+        let mut state = self.lock();
+        if let Some(tag) = state.tag_of(job) {
+            state.jobs.remove(&tag);
+        }
         self.changed.notify_all();
     }
 
     pub(crate) fn open_jobs(&self) -> Vec<JobId> {
-        self.lock().jobs.keys().copied().collect()
+        self.lock().jobs.values().filter_map(|job| job.id).collect()
+    }
+
+    /// The number of jobs that were asked for and have not ended.
+    pub(crate) fn jobs_len(&self) -> usize {
+        self.lock().jobs.len()
     }
 
     pub(crate) fn set_window(&self, job: JobId, window: Window) -> Result<(), ClientError> {
         let mut state = self.lock();
-        let job =
-            state.jobs.get_mut(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
+        let job = state.job(job).ok_or(NOT_OPEN)?;
         job.window = window;
         self.changed.notify_all();
         Ok(())
@@ -113,18 +142,14 @@ impl InFlight {
     }
 
     /// Waits until the job may have items at all.
-    pub(crate) fn window(&self, job: JobId) -> Result<Window, ClientError> {
+    pub(crate) fn window(&self, job: u32) -> Result<Window, ClientError> {
         self.wait_for(job, |job| (job.window.items > 0).then_some(Ok(job.window)))
     }
 
     /// Waits until some of these items, a tag and its inline bytes each, may be sent, and enters
     /// those. So as not to send many small frames it waits for an eighth of the window where it can
     /// use that much.
-    pub(crate) fn take_items(
-        &self,
-        job: JobId,
-        items: &[(u64, u32)],
-    ) -> Result<Grant, ClientError> {
+    pub(crate) fn take_items(&self, job: u32, items: &[(u64, u32)]) -> Result<Grant, ClientError> {
         self.wait_for(job, |job| {
             let window = job.window;
             if window.items > 0 && items.iter().any(|&(_, len)| u64::from(len) > window.bytes) {
@@ -140,7 +165,7 @@ impl InFlight {
     /// Waits until all of these items may be sent, and enters them.
     pub(crate) fn take_inline(
         &self,
-        job: JobId,
+        job: u32,
         tags: &[u64],
         lens: &[u32],
     ) -> Result<Grant, ClientError> {
@@ -159,7 +184,7 @@ impl InFlight {
 
     fn wait_for<T>(
         &self,
-        job: JobId,
+        job: u32,
         mut ready: impl FnMut(&mut JobState) -> Option<Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let mut state = self.lock();
@@ -178,8 +203,7 @@ impl InFlight {
     /// The tags of the items in `runs`, which are resolved now.
     pub(crate) fn resolve(&self, job: JobId, runs: &[Run]) -> Result<Vec<u64>, ClientError> {
         let mut state = self.lock();
-        let job =
-            state.jobs.get_mut(&job).ok_or(ClientError::Nonsense("a job that is not open"))?;
+        let job = state.job(job).ok_or(NOT_OPEN)?;
         let mut tags = Vec::new();
         for run in runs {
             job.resolve(*run, &mut tags)?;
@@ -218,6 +242,16 @@ impl InFlight {
     }
 }
 
+impl State {
+    fn tag_of(&self, id: JobId) -> Option<u32> {
+        self.jobs.iter().find(|(_, job)| job.id == Some(id)).map(|(&tag, _)| tag)
+    }
+
+    fn job(&mut self, id: JobId) -> Option<&mut JobState> {
+        self.jobs.values_mut().find(|job| job.id == Some(id))
+    }
+}
+
 impl JobState {
     /// How many of `items`, from the first on, the window has room for.
     fn fitting(&self, items: &[(u64, u32)]) -> usize {
@@ -233,7 +267,8 @@ impl JobState {
     }
 
     fn enter(&mut self, items: impl ExactSizeIterator<Item = (u64, u32)>) -> Grant {
-        let grant = Grant { first: self.base + self.items.len() as u64, len: items.len() };
+        let job = self.id.expect("only an open job has a window");
+        let grant = Grant { job, first: self.base + self.items.len() as u64, len: items.len() };
         for (tag, len) in items {
             self.unresolved_bytes += u64::from(len);
             self.items.push_back(Sent { tag, len, is_resolved: false });
@@ -275,10 +310,12 @@ mod tests {
         tags.iter().map(|&tag| (tag, 0)).collect()
     }
 
-    fn open(window: Window) -> (InFlight, JobId) {
+    const ID: JobId = JobId { epoch: 1, number: 9 };
+
+    fn open(window: Window) -> (InFlight, u32) {
         let in_flight = InFlight::default();
         let job = in_flight.add_job();
-        in_flight.set_window(job, window).unwrap();
+        assert!(!in_flight.opened(job, ID, window).unwrap());
         (in_flight, job)
     }
 
@@ -287,19 +324,19 @@ mod tests {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
         let grant = in_flight.take_items(job, &items(&[70, 71, 72, 73, 74])).unwrap();
         assert_eq!((grant.first, grant.len), (0, 4), "the window holds four");
-        assert_eq!(in_flight.resolve(job, &[Run { first: 2, len: 2 }]).unwrap(), [72, 73]);
+        assert_eq!(in_flight.resolve(ID, &[Run { first: 2, len: 2 }]).unwrap(), [72, 73]);
         let grant = in_flight.take_items(job, &items(&[74])).unwrap();
         assert_eq!((grant.first, grant.len), (4, 1));
         let runs = [Run { first: 4, len: 1 }, Run { first: 0, len: 2 }];
-        assert_eq!(in_flight.resolve(job, &runs).unwrap(), [74, 70, 71]);
-        in_flight.remove_job(job).unwrap();
+        assert_eq!(in_flight.resolve(ID, &runs).unwrap(), [74, 70, 71]);
+        in_flight.remove_job(ID).unwrap();
     }
 
     #[test]
     fn a_result_twice_or_of_nothing_is_refused() {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
         in_flight.take_items(job, &items(&[1, 2, 3])).unwrap();
-        in_flight.resolve(job, &[Run { first: 1, len: 1 }]).unwrap();
+        in_flight.resolve(ID, &[Run { first: 1, len: 1 }]).unwrap();
         for run in [
             Run { first: 1, len: 1 },
             Run { first: 0, len: 3 },
@@ -308,11 +345,11 @@ mod tests {
         ] {
             let (other, other_job) = open(Window { items: 4, bytes: 0 });
             other.take_items(other_job, &items(&[1, 2, 3])).unwrap();
-            other.resolve(other_job, &[Run { first: 1, len: 1 }]).unwrap();
-            assert!(other.resolve(other_job, &[run]).is_err(), "{run:?}");
+            other.resolve(ID, &[Run { first: 1, len: 1 }]).unwrap();
+            assert!(other.resolve(ID, &[run]).is_err(), "{run:?}");
         }
-        assert!(in_flight.resolve(JobId(9), &[]).is_err());
-        assert!(in_flight.remove_job(job).is_err(), "two items have no result");
+        assert!(in_flight.resolve(JobId::default(), &[]).is_err());
+        assert!(in_flight.remove_job(ID).is_err(), "two items have no result");
     }
 
     #[test]
@@ -323,7 +360,7 @@ mod tests {
             Err(ClientError::WindowTooSmall)
         ));
         in_flight.take_inline(job, &[0, 1], &[60, 40]).unwrap();
-        in_flight.resolve(job, &[Run { first: 0, len: 1 }]).unwrap();
+        in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap();
         in_flight.take_inline(job, &[2], &[60]).unwrap();
         in_flight.stop();
         assert!(matches!(in_flight.take_inline(job, &[3], &[1]), Err(ClientError::Stopped)));
@@ -335,7 +372,7 @@ mod tests {
         in_flight.take_items(job, &items(&[5])).unwrap();
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| in_flight.take_items(job, &items(&[6])).unwrap().first);
-            assert_eq!(in_flight.resolve(job, &[Run { first: 0, len: 1 }]).unwrap(), [5]);
+            assert_eq!(in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap(), [5]);
             assert_eq!(waiter.join().unwrap(), 1);
         });
     }
@@ -345,7 +382,7 @@ mod tests {
         let (in_flight, job) = open(Window { items: 10, bytes: 100 });
         let names = [(1, 40), (2, 40), (3, 40)];
         assert_eq!(in_flight.take_items(job, &names).unwrap().len, 2);
-        in_flight.resolve(job, &[Run { first: 0, len: 1 }]).unwrap();
+        in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap();
         assert_eq!(in_flight.take_items(job, &names[2..]).unwrap().first, 2);
         let too_long = in_flight.take_items(job, &[(4, 101)]);
         assert!(matches!(too_long, Err(ClientError::WindowTooSmall)));

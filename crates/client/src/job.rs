@@ -2,10 +2,10 @@
 
 use crate::ClientError;
 use crate::in_flight::{InFlight, Outcome};
-use ipc_proto::Algorithm;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX};
-use ipc_proto::message::{ClientRequest, JobId, Named, Piece, Stamp, Window};
+use ipc_proto::message::{ClientRequest, FileItem, FileSource, Items, Piece, Stamp, Window};
 use ipc_proto::sample::Sample;
+use ipc_proto::{Algorithm, Blob};
 use ipc_socket::Sender;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ pub struct Submitter {
 #[derive(Debug)]
 pub struct Job {
     submitter: Submitter,
-    id: JobId,
+    tag: u32,
 }
 
 /// A piece on its way, whose output is kept for [`Job::wait`].
@@ -38,15 +38,17 @@ impl Submitter {
     /// # Errors
     /// [`ClientError::Send`] and [`ClientError::Stopped`].
     pub fn open(&self, algorithm: Algorithm, sample: Option<Sample>) -> Result<Job, ClientError> {
-        let (id, cross_check) = (self.in_flight.add_job(), Sample::to_wire(sample));
-        self.send(&ClientRequest::Open { job: id, algorithm, weight: 1, cross_check }, &[])?;
-        Ok(Job { submitter: self.clone(), id })
+        let (tag, cross_check) = (self.in_flight.add_job(), Sample::to_wire(sample));
+        let algorithms = algorithm.into();
+        let open = ClientRequest::Open { tag, algorithms, cross_check, strict_reads: false };
+        self.send(&open, &[])?;
+        Ok(Job { submitter: self.clone(), tag })
     }
 
     /// How many jobs are open.
     #[must_use]
     pub fn jobs_len(&self) -> usize {
-        self.in_flight.open_jobs().len()
+        self.in_flight.jobs_len()
     }
 
     /// Cancels every job. Nothing more is sent after this, also not a second cancellation.
@@ -79,18 +81,12 @@ impl Submitter {
 }
 
 impl Job {
-    /// Its number on this connection.
-    #[must_use]
-    pub fn id(&self) -> JobId {
-        self.id
-    }
-
     /// Waits until the job may have items, and says how many.
     ///
     /// # Errors
     /// [`ClientError::Stopped`].
     pub fn window(&self) -> Result<Window, ClientError> {
-        self.submitter.in_flight.window(self.id)
+        self.submitter.in_flight.window(self.tag)
     }
 
     /// Sends files, in as few frames as their number and the window allow.
@@ -111,11 +107,12 @@ impl Job {
         while start < tags.len() {
             let end = tags.len().min(start + FRAME_DESCRIPTORS_MAX);
             let items: Vec<_> = tags[start..end].iter().map(|&tag| (tag, 0)).collect();
-            let grant = self.submitter.in_flight.take_items(self.id, &items)?;
+            let grant = self.submitter.in_flight.take_items(self.tag, &items)?;
             let end = start + grant.len;
             let descriptors: Vec<_> = files[start..end].iter().map(AsFd::as_fd).collect();
-            let files = stamps[start..end].to_vec();
-            let request = ClientRequest::Files { job: self.id, first: grant.first, files };
+            let files = stamps[start..end].iter().copied().map(FileItem::from).collect();
+            let items = Items::Files { source: FileSource::Descriptors, files };
+            let request = ClientRequest::Items { job: grant.job, first: grant.first, items };
             self.submitter.send(&request, &descriptors)?;
             start = end;
         }
@@ -133,11 +130,12 @@ impl Job {
     pub fn send_names(
         &mut self,
         dataset: &str,
-        files: &mut Vec<Named>,
+        files: &mut Vec<(Blob, Stamp)>,
         tags: &[u64],
     ) -> Result<(), ClientError> {
         assert_eq!(files.len(), tags.len());
-        let len_of = |file: &Named| u32::try_from(file.path.len()).expect("a path is short");
+        let len_of =
+            |(path, _): &(Blob, Stamp)| u32::try_from(path.len()).expect("a path is short");
         let items: Vec<_> = tags.iter().copied().zip(files.iter().map(len_of)).collect();
         let mut files = files.drain(..);
         let mut rest = &items[..];
@@ -151,11 +149,13 @@ impl Job {
                 None => false,
             };
             let frame_len = rest.iter().take(FRAME_NAMES_MAX).take_while(fits).count();
-            let grant = self.submitter.in_flight.take_items(self.id, &rest[..frame_len])?;
+            let grant = self.submitter.in_flight.take_items(self.tag, &rest[..frame_len])?;
             rest = &rest[grant.len..];
-            let (dataset, files) = (dataset.to_owned(), files.by_ref().take(grant.len).collect());
-            let (job, first) = (self.id, grant.first);
-            self.submitter.send(&ClientRequest::Names { job, first, dataset, files }, &[])?;
+            let granted = files.by_ref().take(grant.len);
+            let (paths, files) = granted.map(|(path, stamp)| (path, FileItem::from(stamp))).unzip();
+            let source = FileSource::Dataset { name: dataset.to_owned(), paths };
+            let (job, first, items) = (grant.job, grant.first, Items::Files { source, files });
+            self.submitter.send(&ClientRequest::Items { job, first, items }, &[])?;
         }
         Ok(())
     }
@@ -170,8 +170,9 @@ impl Job {
         data: Vec<u8>,
         tags: &[u64],
     ) -> Result<(), ClientError> {
-        let first = self.submitter.in_flight.take_inline(self.id, tags, &lens)?.first;
-        let request = ClientRequest::Messages { job: self.id, first, lens, data: data.into() };
+        let grant = self.submitter.in_flight.take_inline(self.tag, tags, &lens)?;
+        let items = Items::Inline { lens, data: data.into() };
+        let request = ClientRequest::Items { job: grant.job, first: grant.first, items };
         self.submitter.send(&request, &[])
     }
 
@@ -181,8 +182,9 @@ impl Job {
     /// See [`ClientError`].
     pub fn send_piece(&mut self, piece: Piece, tag: u64) -> Result<(), ClientError> {
         let len = u32::try_from(piece.len()).expect("a piece fits a frame");
-        let index = self.submitter.in_flight.take_inline(self.id, &[tag], &[len])?.first;
-        self.submitter.send(&ClientRequest::Piece { job: self.id, index, piece }, &[])
+        let grant = self.submitter.in_flight.take_inline(self.tag, &[tag], &[len])?;
+        let request = ClientRequest::Piece { job: grant.job, index: grant.first, piece };
+        self.submitter.send(&request, &[])
     }
 
     /// Sends one step of a streamed hash whose output the next one needs.
@@ -209,6 +211,7 @@ impl Job {
     /// # Errors
     /// See [`ClientError`].
     pub fn finish(self) -> Result<(), ClientError> {
-        self.submitter.send(&ClientRequest::Finish { job: self.id }, &[])
+        let job = self.submitter.in_flight.id(self.tag)?;
+        self.submitter.send(&ClientRequest::Finish { job }, &[])
     }
 }

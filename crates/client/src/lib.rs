@@ -228,8 +228,9 @@ impl Client {
     #[must_use]
     pub fn split(self) -> (Submitter, Replies) {
         let in_flight = Arc::new(InFlight::default());
-        let submitter = Submitter::new(Arc::clone(&in_flight), Arc::new(Mutex::new(self.sender)));
-        (submitter, Replies::new(in_flight, self.receiver))
+        let sender = Arc::new(Mutex::new(self.sender));
+        let submitter = Submitter::new(Arc::clone(&in_flight), Arc::clone(&sender));
+        (submitter, Replies::new(in_flight, self.receiver, sender))
     }
 
     fn send(&mut self, request: &ClientRequest) -> Result<(), ClientError> {

@@ -3,10 +3,10 @@
 use crate::ClientError;
 use crate::in_flight::{InFlight, TICKET_BIT};
 use ipc_proto::Blob;
-use ipc_proto::message::{ClientReply, Failure, Failures, JobId, Run};
-use ipc_socket::{ReceiveError, Receiver};
+use ipc_proto::message::{ClientReply, ClientRequest, Failure, Failures, JobId, Run};
+use ipc_socket::{ReceiveError, Receiver, Sender};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Receives.
@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Replies {
     in_flight: Arc<InFlight>,
     receiver: Receiver,
+    /// For a job that is opened after it was cancelled.
+    sender: Arc<Mutex<Sender>>,
 }
 
 /// What happened to a job.
@@ -79,8 +81,12 @@ impl Results {
 }
 
 impl Replies {
-    pub(crate) fn new(in_flight: Arc<InFlight>, receiver: Receiver) -> Self {
-        Self { in_flight, receiver }
+    pub(crate) fn new(
+        in_flight: Arc<InFlight>,
+        receiver: Receiver,
+        sender: Arc<Mutex<Sender>>,
+    ) -> Self {
+        Self { in_flight, receiver, sender }
     }
 
     /// Waits for what happens next; `None` when the time limit passed.
@@ -126,8 +132,12 @@ impl Replies {
 
     fn enter(&self, reply: ClientReply) -> Result<Event, ClientError> {
         match reply {
-            ClientReply::Opened { job, window, workers } => {
-                self.in_flight.set_window(job, window)?;
+            ClientReply::Opened { tag, job, window, workers } => {
+                if self.in_flight.opened(tag, job, window)? {
+                    let mut sender = self.sender.lock().expect("no holder panics");
+                    let cancel = ClientRequest::Cancel { job };
+                    sender.send(&cancel, &[]).map_err(ClientError::Send)?;
+                }
                 Ok(Event::Opened { job, workers })
             }
             ClientReply::Window { job, window } => {

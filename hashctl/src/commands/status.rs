@@ -122,8 +122,8 @@ fn to_json(status: &Status) -> Value {
             "items_failed": counters.items_failed,
             "bytes": counters.bytes,
             "leases": counters.leases,
-            "attempts_lost": counters.attempts_lost,
-            "answers_stale": counters.answers_stale,
+            "attempts_lost": counters.leases_lost,
+            "answers_stale": counters.answers_fenced,
             "peers_refused": counters.peers_refused,
             "peers_faulty": counters.peers_faulty,
             "workers_quarantined": counters.workers_quarantined,
@@ -158,7 +158,7 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         "bytes": worker.bytes,
         "items_per_s": worker.items_per_s,
         "bytes_per_s": worker.bytes_per_s,
-        "attempts_lost": worker.attempts_lost,
+        "attempts_lost": worker.leases_lost,
         "reading": worker.reading,
     })
 }
@@ -174,11 +174,10 @@ fn quarantine_json(row: &QuarantineStatus) -> Value {
 
 fn job_json(job: &JobStatus) -> Value {
     json!({
-        "id": job.id,
+        "id": job.id.to_string(),
         "uid": job.uid,
         "pid": job.pid,
-        "algorithm": job.algorithm.name(),
-        "weight": job.weight,
+        "algorithms": job.algorithms.iter().map(|a| a.name()).collect::<Vec<_>>(),
         "age_ms": job.age_ms,
         "items": job.items,
         "resolved": job.resolved,
@@ -191,6 +190,7 @@ fn job_json(job: &JobStatus) -> Value {
 const fn health(health: WorkerHealth) -> &'static str {
     match health {
         WorkerHealth::Ready => "ready",
+        WorkerHealth::Suspended => "suspended",
         WorkerHealth::Quarantined => "quarantined",
     }
 }

@@ -6,7 +6,7 @@
 use crate::input::datasets::Name;
 use crate::input::plane::Served;
 use client::{ClientError, Job, Submitter};
-use ipc_proto::message::{Named, Stamp};
+use ipc_proto::message::Stamp;
 use ipc_proto::sample::Sample;
 use ipc_proto::{Algorithm, Blob};
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ struct Lane {
 
 #[derive(Debug, Default)]
 struct Names {
-    files: Vec<Named>,
+    files: Vec<(Blob, Stamp)>,
     tags: Vec<u64>,
 }
 
@@ -130,7 +130,7 @@ impl Lanes {
             lanes.len() - 1
         });
         let names = &mut lanes[at].1;
-        names.files.push(Named { path: Blob(path), stamp });
+        names.files.push((Blob(path), stamp));
         names.tags.push(tag);
     }
 

@@ -5,7 +5,8 @@ use crate::oracle;
 use crate::program::DEADLINE;
 use ipc_proto::limits::CHUNK_LEN;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, JobId, Named, Piece, Planes, Run, Stamp, Window,
+    ClientReply, ClientRequest, Failure, FileSource, Items, JobId, Piece, Planes, Run, Stamp,
+    Window,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::collections::BTreeMap;
@@ -122,48 +123,17 @@ impl Engine {
 impl Play {
     fn take(&mut self, peer: &Peer, request: ClientRequest, files: Vec<OwnedFd>) {
         match request {
-            ClientRequest::Open { job, algorithm, .. } => {
+            ClientRequest::Open { tag, algorithms, .. } => {
+                let algorithm = algorithms.single().expect("one digest");
+                let job = JobId { epoch: 1, number: self.report.jobs };
                 let new = Job { algorithm, next: 0, unresolved: 0, bytes: 0, is_finished: false };
                 assert!(self.jobs.insert(job, new).is_none(), "{job:?} is open");
                 self.report.jobs += 1;
                 self.report.jobs_max = self.report.jobs_max.max(self.jobs.len());
                 let Engine { window, workers, .. } = self.engine;
-                peer.send(&ClientReply::Opened { job, window, workers });
+                peer.send(&ClientReply::Opened { tag, job, window, workers });
             }
-            ClientRequest::Files { job, first, files: stamps } => {
-                self.report.files += stamps.len() as u64;
-                self.admit(job, first, stamps.len(), 0);
-                let algorithm = self.jobs[&job].algorithm;
-                for ((stamp, file), index) in stamps.iter().zip(files).zip(first..) {
-                    let outcome = self.hash(algorithm, &content(&file.into(), *stamp));
-                    self.answers.push(Answer { job, index, len: 0, outcome });
-                }
-            }
-            ClientRequest::Names { job, first, dataset, files } => {
-                assert!(self.engine.planes.datasets.contains(&dataset), "{dataset}");
-                self.report.names += files.len() as u64;
-                let len_of = |file: &Named| file.path.len() as u64;
-                self.admit(job, first, files.len(), files.iter().map(len_of).sum());
-                let algorithm = self.jobs[&job].algorithm;
-                for (named, index) in files.iter().zip(first..) {
-                    let path = self.engine.root.join(OsStr::from_bytes(&named.path));
-                    let data = content(&File::open(path).unwrap(), named.stamp);
-                    let outcome = self.hash(algorithm, &data);
-                    self.answers.push(Answer { job, index, len: len_of(named), outcome });
-                }
-            }
-            ClientRequest::Messages { job, first, lens, data } => {
-                self.report.messages += lens.len() as u64;
-                self.admit(job, first, lens.len(), data.len() as u64);
-                let algorithm = self.jobs[&job].algorithm;
-                let mut rest = &data[..];
-                for (len, index) in lens.into_iter().zip(first..) {
-                    let (message, after) = rest.split_at(len as usize);
-                    rest = after;
-                    let outcome = Ok(oracle::digest(algorithm, message));
-                    self.answers.push(Answer { job, index, len: len.into(), outcome });
-                }
-            }
+            ClientRequest::Items { job, first, items } => self.items(job, first, items, files),
             ClientRequest::Piece { job, index, piece } => {
                 self.report.pieces += 1;
                 let len = piece.len() as u64;
@@ -186,6 +156,41 @@ impl Play {
             | ClientRequest::WaitReady { .. }
             | ClientRequest::Release { .. }) => {
                 panic!("{other:?}")
+            }
+        }
+    }
+
+    fn items(&mut self, job: JobId, first: u64, items: Items, descriptors: Vec<OwnedFd>) {
+        let algorithm = self.jobs[&job].algorithm;
+        match items {
+            Items::Files { source: FileSource::Descriptors, files } => {
+                self.report.files += files.len() as u64;
+                self.admit(job, first, files.len(), 0);
+                for ((item, file), index) in files.iter().zip(descriptors).zip(first..) {
+                    let outcome = self.hash(algorithm, &content(&file.into(), item.stamp));
+                    self.answers.push(Answer { job, index, len: 0, outcome });
+                }
+            }
+            Items::Files { source: FileSource::Dataset { name, paths }, files } => {
+                assert!(self.engine.planes.datasets.contains(&name), "{name}");
+                self.report.names += files.len() as u64;
+                self.admit(job, first, files.len(), paths.iter().map(|p| p.len() as u64).sum());
+                for ((path, item), index) in paths.iter().zip(files).zip(first..) {
+                    let file = File::open(self.engine.root.join(OsStr::from_bytes(path))).unwrap();
+                    let outcome = self.hash(algorithm, &content(&file, item.stamp));
+                    self.answers.push(Answer { job, index, len: path.len() as u64, outcome });
+                }
+            }
+            Items::Inline { lens, data } => {
+                self.report.messages += lens.len() as u64;
+                self.admit(job, first, lens.len(), data.len() as u64);
+                let mut rest = &data[..];
+                for (len, index) in lens.into_iter().zip(first..) {
+                    let (message, after) = rest.split_at(len as usize);
+                    rest = after;
+                    let outcome = Ok(oracle::digest(algorithm, message));
+                    self.answers.push(Answer { job, index, len: len.into(), outcome });
+                }
             }
         }
     }

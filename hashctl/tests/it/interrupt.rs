@@ -13,7 +13,7 @@ use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 
-const JOB: JobId = JobId(0);
+const JOB: JobId = JobId { epoch: 1, number: 2 };
 
 fn three_files() -> TempDir {
     let dir = tempdir().unwrap();
@@ -26,11 +26,11 @@ fn three_files() -> TempDir {
 /// Takes three files, resolves the first and the last, and says so.
 fn take_three(peer: &mut Peer, taken: &Sender<()>) {
     peer.welcome(DESCRIPTORS);
-    let Some((ClientRequest::Open { job: JOB, .. }, _)) = peer.next() else { panic!("an open") };
+    let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
     let window = Window { items: 100, bytes: 0 };
-    peer.send(&ClientReply::Opened { job: JOB, window, workers: 1 });
-    let Some((ClientRequest::Files { files, .. }, _)) = peer.next() else { panic!("files") };
-    assert_eq!(files.len(), 3);
+    peer.send(&ClientReply::Opened { tag, job: JOB, window, workers: 1 });
+    let Some((ClientRequest::Items { items, .. }, _)) = peer.next() else { panic!("files") };
+    assert_eq!(items.items_len(), 3);
     let Some((ClientRequest::Finish { job: JOB }, _)) = peer.next() else { panic!("a finish") };
     let runs = vec![Run { first: 0, len: 1 }, Run { first: 2, len: 1 }];
     let [a, c] = [b"a", b"c"].map(|content| digest(Algorithm::Sha256, content));
@@ -109,23 +109,23 @@ fn an_interrupt_cancels_even_when_nobody_reads_the_output() {
     let (taken, is_taken) = mpsc::channel();
     let fake = Fake::start(move |peer| {
         peer.welcome(DESCRIPTORS);
-        let Some((ClientRequest::Open { job, .. }, _)) = peer.next() else { panic!("an open") };
+        let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
         let window = Window { items: FILES, bytes: 0 };
-        peer.send(&ClientReply::Opened { job, window, workers: 1 });
+        peer.send(&ClientReply::Opened { tag, job: JOB, window, workers: 1 });
         let mut received = 0;
         while received < FILES {
-            let Some((ClientRequest::Files { files, .. }, _)) = peer.next() else {
+            let Some((ClientRequest::Items { items, .. }, _)) = peer.next() else {
                 panic!("files")
             };
-            received += u32::try_from(files.len()).unwrap();
+            received += u32::try_from(items.items_len()).unwrap();
         }
         let Some((ClientRequest::Finish { .. }, _)) = peer.next() else { panic!("a finish") };
         let runs = vec![Run { first: 0, len: FILES - 1 }];
         let outputs = Blob::from(vec![7; 32 * (FILES as usize - 1)]);
-        peer.send(&ClientReply::Results { job, runs, outputs, failures: vec![] });
+        peer.send(&ClientReply::Results { job: JOB, runs, outputs, failures: vec![] });
         taken.send(()).unwrap();
         let Some((ClientRequest::Cancel { .. }, _)) = peer.next() else { panic!("a cancel") };
-        peer.send(&ClientReply::Cancelled { job, unresolved: 1 });
+        peer.send(&ClientReply::Cancelled { job: JOB, unresolved: 1 });
         assert!(peer.next().is_none(), "no second cancel");
     });
     let dir = tempdir().unwrap();
@@ -149,12 +149,12 @@ fn an_interrupt_ends_waiting_for_standard_input() {
     let (opened, is_opened) = mpsc::channel();
     let fake = Fake::start(move |peer| {
         peer.welcome(DESCRIPTORS);
-        let Some((ClientRequest::Open { job, .. }, _)) = peer.next() else { panic!("an open") };
+        let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
         let window = Window { items: 100, bytes: 1 << 20 };
-        peer.send(&ClientReply::Opened { job, window, workers: 1 });
+        peer.send(&ClientReply::Opened { tag, job: JOB, window, workers: 1 });
         opened.send(()).unwrap();
         assert!(matches!(peer.next(), Some((ClientRequest::Cancel { .. }, _))));
-        peer.send(&ClientReply::Cancelled { job, unresolved: 0 });
+        peer.send(&ClientReply::Cancelled { job: JOB, unresolved: 0 });
     });
     let child = start(hashctl(fake.socket()).arg("sum").stdin(std::process::Stdio::piped()));
     is_opened.recv().unwrap();

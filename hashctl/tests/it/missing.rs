@@ -4,9 +4,11 @@ use crate::engine::Engine;
 use crate::fake::{DESCRIPTORS, Fake};
 use crate::program::{hashctl, run};
 use ipc_proto::Blob;
-use ipc_proto::message::{ClientReply, ClientRequest, RejectReason, Run, Window};
+use ipc_proto::message::{ClientReply, ClientRequest, JobId, RejectReason, Run, Window};
 use std::process::{Command, Stdio};
 use tempfile::tempdir;
+
+const JOB: JobId = JobId { epoch: 1, number: 2 };
 
 #[test]
 fn without_a_controller_one_line_says_where_and_what_to_do() {
@@ -63,9 +65,9 @@ fn a_refusal_is_told_in_the_controllers_words_on_one_line() {
 fn a_job_that_is_rejected_ends_the_run() {
     let fake = Fake::start(|peer| {
         peer.welcome(DESCRIPTORS);
-        let Some((ClientRequest::Open { job, .. }, _)) = peer.next() else { panic!("an open") };
+        let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
         let (reason, text) = (RejectReason::TooManyJobs, "too many open jobs".to_owned());
-        peer.send(&ClientReply::Rejected { job, reason, text });
+        peer.send(&ClientReply::Rejected { tag, reason, text });
         while peer.next().is_some() {}
     });
     let dir = tempdir().unwrap();
@@ -84,19 +86,19 @@ fn digests_that_may_be_wrong_are_told_and_the_run_fails() {
     let fake = Fake::start(|peer| {
         peer.welcome(DESCRIPTORS);
         let open = peer.next();
-        let Some((ClientRequest::Open { job, cross_check, .. }, _)) = open else {
+        let Some((ClientRequest::Open { tag, cross_check, .. }, _)) = open else {
             panic!("{open:?}")
         };
         let window = Window { items: 100, bytes: 1 << 20 };
-        peer.send(&ClientReply::Opened { job, window, workers: 1 });
+        peer.send(&ClientReply::Opened { tag, job: JOB, window, workers: 1 });
         while let Some((request, _)) = peer.next() {
-            if let ClientRequest::Files { .. } = request {
+            if let ClientRequest::Items { .. } = request {
                 let (runs, outputs) = (vec![Run { first: 0, len: 1 }], Blob(vec![7; 32]));
-                peer.send(&ClientReply::Results { job, runs, outputs, failures: vec![] });
+                peer.send(&ClientReply::Results { job: JOB, runs, outputs, failures: vec![] });
                 let worker = "w\n1".to_owned();
-                peer.send(&ClientReply::Suspect { job, worker, items: 1 });
+                peer.send(&ClientReply::Suspect { job: JOB, worker, items: 1 });
             } else if let ClientRequest::Finish { .. } = request {
-                peer.send(&ClientReply::Finished { job, items: 1, failed: 0 });
+                peer.send(&ClientReply::Finished { job: JOB, items: 1, failed: 0 });
             }
         }
         cross_check

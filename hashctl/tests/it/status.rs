@@ -2,7 +2,7 @@ use crate::fake::{DESCRIPTORS, Fake};
 use crate::program::{hashctl, run};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    Backend, ClientReply, ClientRequest, Counters, JobStatus, LimitStatus, QuarantineStatus,
+    Backend, ClientReply, ClientRequest, Counters, JobId, JobStatus, LimitStatus, QuarantineStatus,
     ReleaseOutcome, Status, WorkerHealth, WorkerStatus,
 };
 use serde_json::Value;
@@ -24,16 +24,15 @@ fn picture() -> Status {
             leases: 4,
             items_per_s: 5,
             bytes_per_s: 6 << 20,
-            attempts_lost: 7,
+            leases_lost: 7,
             reading: "io_\nuring".to_owned(),
             ..WorkerStatus::default()
         }],
         jobs: vec![JobStatus {
-            id: 11,
+            id: JobId { epoch: 10, number: 11 },
             uid: 12,
             pid: 13,
-            algorithm: Algorithm::Sha512,
-            weight: 1,
+            algorithms: Algorithm::Sha512.into(),
             age_ms: 14_000,
             items: 15,
             resolved: 16,
@@ -42,7 +41,7 @@ fn picture() -> Status {
             finished: true,
         }],
         limits: LimitStatus { items_max: 65_536, bytes_max: 64 << 20, ..LimitStatus::default() },
-        counters: Counters { answers_stale: 19, ..Counters::default() },
+        counters: Counters { answers_fenced: 19, ..Counters::default() },
         quarantined: vec![QuarantineStatus {
             worker: "w0".to_owned(),
             reason: "it\nlied".to_owned(),
@@ -75,7 +74,7 @@ fn status_shows_workers_jobs_and_limits() {
     has("w0 quarantined portable io_ uring 2 3 4 5 6.0 MiB 7");
     has("w0 20 s yes it lied");
     has("and 21 more workers in quarantine");
-    has("11 12 13 sha512 14 s 15 16 17 18");
+    has("10-11 12 13 sha512 14 s 15 16 17 18");
     assert!(text.contains("0 of 65536 items") && text.contains("of 64.0 MiB inline"), "{text}");
     assert!(text.contains("19 stale answers"), "{text}");
 }
@@ -101,7 +100,7 @@ fn the_keys_of_json_are_a_promise() {
     );
     assert_eq!(
         keys(&json["jobs"][0]),
-        "age_ms algorithm failed finished id in_flight items pid resolved uid weight"
+        "age_ms algorithms failed finished id in_flight items pid resolved uid"
     );
     assert_eq!(keys(&json["quarantined"][0]), "age_ms connected reason worker");
     assert_eq!(json["quarantined"][0]["reason"], "it\nlied");
@@ -183,12 +182,12 @@ fn version_is_ours_and_the_controllers_if_it_runs() {
     let fake = Fake::start(|peer| peer.welcome(DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
     let socket = fake.socket().display();
-    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 4\n");
+    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 5\n");
     assert_eq!((ours.out(), ours.code), (want, 0));
 
     let fake = Fake::start(|peer| peer.welcome_from("sha256:00ff", DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
-    assert!(ours.out().ends_with(", protocol 4, image sha256:00ff\n"), "{}", ours.out());
+    assert!(ours.out().ends_with(", protocol 5, image sha256:00ff\n"), "{}", ours.out());
 
     let dir = tempdir().unwrap();
     let socket = dir.path().join("client.sock");

@@ -15,12 +15,12 @@ use tempfile::tempdir;
 /// So long nothing comes from a client that has to wait.
 const QUIET: Duration = Duration::from_millis(300);
 
-const JOB: JobId = JobId(0);
+const JOB: JobId = JobId { epoch: 1, number: 2 };
 
 fn open(peer: &mut Peer, items: u32, workers: u32) {
-    let Some((ClientRequest::Open { job: JOB, .. }, _)) = peer.next() else { panic!("an open") };
+    let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
     let window = Window { items, bytes: 1 << 20 };
-    peer.send(&ClientReply::Opened { job: JOB, window, workers });
+    peer.send(&ClientReply::Opened { tag, job: JOB, window, workers });
 }
 
 fn resolve(peer: &Peer, first: u64, count: u32, content: &[u8]) {
@@ -43,13 +43,13 @@ fn a_window_of_nothing_is_waited_for() {
         assert!(matches!(peer.poll_next(QUIET), Polled::Quiet), "nothing may be sent");
         let window = Window { items: 2, bytes: 1 << 20 };
         peer.send(&ClientReply::Window { job: JOB, window });
-        let Some((ClientRequest::Files { first: 0, files, .. }, _)) = peer.next() else {
+        let Some((ClientRequest::Items { first: 0, items, .. }, _)) = peer.next() else {
             panic!("files")
         };
-        assert_eq!(files.len(), 2, "as many as the window holds");
+        assert_eq!(items.items_len(), 2, "as many as the window holds");
         assert!(matches!(peer.poll_next(QUIET), Polled::Quiet), "the window is full");
         resolve(peer, 1, 1, b"x");
-        let Some((ClientRequest::Files { first: 2, .. }, _)) = peer.next() else { panic!("more") };
+        let Some((ClientRequest::Items { first: 2, .. }, _)) = peer.next() else { panic!("more") };
         resolve(peer, 0, 1, b"x");
         resolve(peer, 2, 1, b"x");
         finish_job(peer, 3);
@@ -80,10 +80,10 @@ fn output_starts_while_later_files_still_wait() {
         open(peer, 4096, 1);
         let mut received = 0;
         while received < 500 {
-            let Some((ClientRequest::Files { first, files, .. }, _)) = peer.next() else {
+            let Some((ClientRequest::Items { first, items, .. }, _)) = peer.next() else {
                 panic!("files")
             };
-            let len = u32::try_from(files.len()).unwrap();
+            let len = u32::try_from(items.items_len()).unwrap();
             assert!(first > 0 || len <= 16, "the first frame is small, not {len}");
             received += u64::from(len);
             if first == 0 {
@@ -120,12 +120,12 @@ fn behind_a_slow_file_only_so_many_are_held() {
         let mut received = 0;
         loop {
             match peer.poll_next(QUIET) {
-                Polled::Request(ClientRequest::Files { files, first, .. }, _) => {
-                    received += files.len() as u64;
+                Polled::Request(ClientRequest::Items { items, first, .. }, _) => {
+                    received += items.items_len() as u64;
                     if first > 0 {
-                        resolve(peer, first, u32::try_from(files.len()).unwrap(), b"x");
+                        resolve(peer, first, u32::try_from(items.items_len()).unwrap(), b"x");
                     } else {
-                        resolve(peer, 1, u32::try_from(files.len()).unwrap() - 1, b"x");
+                        resolve(peer, 1, u32::try_from(items.items_len()).unwrap() - 1, b"x");
                     }
                 }
                 Polled::Quiet => break,
@@ -135,11 +135,11 @@ fn behind_a_slow_file_only_so_many_are_held() {
         assert!((ENTRIES_MAX..ENTRIES_MAX + 253).contains(&received), "{received} are held");
         resolve(peer, 0, 1, b"x");
         while received < LINES {
-            let Some((ClientRequest::Files { files, first, .. }, _)) = peer.next() else {
+            let Some((ClientRequest::Items { items, first, .. }, _)) = peer.next() else {
                 panic!("files")
             };
-            received += files.len() as u64;
-            resolve(peer, first, u32::try_from(files.len()).unwrap(), b"x");
+            received += items.items_len() as u64;
+            resolve(peer, first, u32::try_from(items.items_len()).unwrap(), b"x");
         }
         finish_job(peer, received);
     });

@@ -1,21 +1,33 @@
-//! What passes between a client and the controller.
+//! Messages between a client and the controller.
 
-use super::named::check_names;
 use super::work::check_failures;
-use super::worker::check_messages;
-use super::{Failures, LimitExceeded, Message, Named, Piece, Stamp, Status, at_most, within};
-use crate::limits::{
-    FRAME_DESCRIPTORS_MAX, FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, NAME_LEN_MAX, REASON_LEN_MAX,
-    WEIGHT_MAX,
+use super::worker::check_inline;
+use super::{
+    Failures, FileItem, FileSource, LimitExceeded, Message, Piece, Status, at_most, within,
 };
-use crate::{Algorithm, Blob, list};
+use crate::limits::{FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, NAME_LEN_MAX, REASON_LEN_MAX};
+use crate::{Algorithms, Blob, list};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// A job of one connection; the client chooses it and may use it again after the job's end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct JobId(pub u32);
+/// A job; never used again after it, by any controller.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct JobId {
+    /// The start of the controller that opened it, in seconds since 1970.
+    pub epoch: u32,
+    /// Its number among the jobs of that controller.
+    pub number: u64,
+}
 
-/// How much of a job may be unresolved at once: sent, and its result not yet received.
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.number)
+    }
+}
+
+/// Bounds on what may be unresolved of a job: sent, and its result not yet received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Items.
@@ -33,42 +45,77 @@ pub struct Run {
     pub len: u32,
 }
 
-/// What a client sends. Items of a job are numbered by the client, from 0, without holes.
+/// Neighbouring items of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ClientRequest {
-    /// Starts a job; answered by `Opened` or `Rejected`.
-    Open {
-        /// The client's number for it.
-        job: JobId,
-        /// What to compute.
-        algorithm: Algorithm,
-        /// Share relative to the other jobs of this user: 1 to [`WEIGHT_MAX`].
-        weight: u8,
-        /// One item in so many is hashed a second time, by another backend and on another worker
-        /// where there is one; 0 for none.
-        cross_check: u32,
-    },
-    /// Items that are whole files; their descriptors ride on the frame, in order.
+pub enum Items {
+    /// Files.
     Files {
-        /// The job.
-        job: JobId,
-        /// Index of the first item.
-        first: u64,
-        /// What the client saw when it opened each file.
-        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_DESCRIPTORS_MAX>")]
-        files: Vec<Stamp>,
+        /// Where their bytes come from.
+        source: FileSource,
+        /// The files.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
+        files: Vec<FileItem>,
     },
-    /// Items that are whole messages.
-    Messages {
-        /// The job.
-        job: JobId,
-        /// Index of the first item.
-        first: u64,
+    /// Messages that are in the frame.
+    Inline {
         /// Length of each in bytes.
         #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
         lens: Vec<u32>,
         /// Their bytes, back to back.
         data: Blob,
+    },
+}
+
+impl Items {
+    /// The number of items.
+    #[must_use]
+    pub fn items_len(&self) -> usize {
+        match self {
+            Self::Files { files, .. } => files.len(),
+            Self::Inline { lens, .. } => lens.len(),
+        }
+    }
+
+    /// The number of descriptors that ride along.
+    #[must_use]
+    pub fn descriptors_len(&self) -> usize {
+        match self {
+            Self::Files { source, files } => source.descriptors_len(files.len()),
+            Self::Inline { .. } => 0,
+        }
+    }
+
+    fn check(&self) -> Result<(), LimitExceeded> {
+        match self {
+            Self::Files { source, files } => source.check(files),
+            Self::Inline { lens, data } => check_inline(lens, data),
+        }
+    }
+}
+
+/// A client's message. Items of a job are numbered by the client, from 0, without holes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientRequest {
+    /// Starts a job; answered by `Opened` or `Rejected`.
+    Open {
+        /// Comes back in the answer.
+        tag: u32,
+        /// The digests of each item, in this order.
+        algorithms: Algorithms,
+        /// One item per this many is hashed a second time, by another backend and on another worker
+        /// where there is one; 0 for none.
+        cross_check: u32,
+        /// Whether a file must be shown to have no writer before it is read, however old its stamp.
+        strict_reads: bool,
+    },
+    /// Adds items to a job.
+    Items {
+        /// The job.
+        job: JobId,
+        /// Index of the first item.
+        first: u64,
+        /// The items.
+        items: Items,
     },
     /// An item that is one step of a streamed hash.
     Piece {
@@ -91,24 +138,12 @@ pub enum ClientRequest {
     },
     /// Answered by `Status`.
     Status,
-    /// Answered by `Ready` as soon as so many workers are ready, or when the time is over.
+    /// Answered by `Ready` as soon as this many workers are ready, or when the time is over.
     WaitReady {
         /// Workers to wait for.
         workers: u32,
-        /// How long to wait, in milliseconds.
+        /// Longest time to wait, in milliseconds.
         timeout_ms: u32,
-    },
-    /// Items that are whole files, which the workers find by name.
-    Names {
-        /// The job.
-        job: JobId,
-        /// Index of the first item.
-        first: u64,
-        /// The dataset that they are in.
-        dataset: String,
-        /// Their paths in it, and what the client saw when it opened each.
-        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
-        files: Vec<Named>,
     },
     /// Gives a worker work again that is in quarantine; answered by `Released`.
     Release {
@@ -117,33 +152,36 @@ pub enum ClientRequest {
     },
 }
 
-/// What a client is sent.
+/// A message to a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientReply {
     /// A job is open.
     Opened {
-        /// The job.
+        /// Tag of the `Open`.
+        tag: u32,
+        /// The job's id from here on.
         job: JobId,
-        /// How much of it may be unresolved.
+        /// Bounds on what may be unresolved of it.
         window: Window,
         /// Workers that are ready now.
         workers: u32,
     },
-    /// The job's window is another from now on.
+    /// The job's window changes.
     Window {
         /// The job.
         job: JobId,
-        /// How much of it may be unresolved.
+        /// Its new window.
         window: Window,
     },
     /// Items are resolved, each exactly once.
     Results {
         /// The job.
         job: JobId,
-        /// Which items, in the order of the outputs.
+        /// The items, in the order of the outputs.
         #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
         runs: Vec<Run>,
-        /// Outputs of the items that did not fail, back to back, all of one length.
+        /// Outputs of the items that did not fail, back to back, all of one length: of each item the
+        /// digests in the order of the job's algorithms.
         outputs: Blob,
         /// The items that failed, by position among the items of `runs`.
         #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
@@ -165,7 +203,7 @@ pub enum ClientReply {
         /// Items that were sent and have no result.
         unresolved: u64,
     },
-    /// What the controller sees.
+    /// The state of the cluster.
     Status(Box<Status>),
     /// Answers `WaitReady`.
     Ready {
@@ -174,35 +212,35 @@ pub enum ClientReply {
         /// Whether they are as many as were asked for.
         enough: bool,
     },
-    /// A request about `job` was not carried out; the connection stays open.
+    /// A job was not opened; the connection stays open.
     Rejected {
-        /// The job.
-        job: JobId,
+        /// Tag of the `Open`.
+        tag: u32,
         /// Why, for a program.
         reason: RejectReason,
         /// Why, for a person.
         text: String,
     },
-    /// A worker gave a digest that others contradict. What it gave before for this job was passed on
-    /// and may be wrong.
+    /// A worker gave a digest that others contradict. Its earlier results for this job were delivered
+    /// unchecked and may be wrong.
     Suspect {
         /// The job.
         job: JobId,
         /// The worker's name.
         worker: String,
-        /// Items of this job that were resolved by what it gave.
+        /// Number of those results.
         items: u64,
     },
     /// Answers `Release`.
     Released {
         /// The worker's name.
         worker: String,
-        /// What became of it.
+        /// The outcome.
         outcome: ReleaseOutcome,
     },
 }
 
-/// What became of a `Release`.
+/// The outcome of a `Release`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReleaseOutcome {
     /// The worker is given work again, now or when it connects.
@@ -213,7 +251,7 @@ pub enum ReleaseOutcome {
     Forbidden,
 }
 
-/// Why a request was not carried out.
+/// Why a job was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RejectReason {
     /// Too many jobs are open, on this connection or altogether.
@@ -223,43 +261,32 @@ pub enum RejectReason {
 impl Message for ClientRequest {
     fn check(&self) -> Result<(), LimitExceeded> {
         match self {
-            Self::Open { weight, .. } => {
-                within("weight", usize::from(*weight), 1, usize::from(WEIGHT_MAX))
-            }
-            Self::Files { first, files, .. } => {
-                within("files", files.len(), 1, FRAME_DESCRIPTORS_MAX)?;
-                check_indexes(*first, files.len())
-            }
-            Self::Messages { first, lens, data, .. } => {
-                check_messages(lens, data)?;
-                check_indexes(*first, lens.len())
+            Self::Items { first, items, .. } => {
+                items.check()?;
+                check_indexes(*first, items.items_len())
             }
             Self::Piece { index, piece, .. } => {
                 check_indexes(*index, 1)?;
                 piece.check()
             }
-            Self::Names { first, dataset, files, .. } => {
-                check_names(dataset, files)?;
-                check_indexes(*first, files.len())
-            }
             Self::Release { worker } => within("worker", worker.len(), 1, NAME_LEN_MAX),
-            Self::Finish { .. } | Self::Cancel { .. } | Self::Status | Self::WaitReady { .. } => {
-                Ok(())
-            }
+            Self::Open { .. }
+            | Self::Finish { .. }
+            | Self::Cancel { .. }
+            | Self::Status
+            | Self::WaitReady { .. } => Ok(()),
         }
     }
 
     fn descriptors_len(&self) -> usize {
         match self {
-            Self::Files { files, .. } => files.len(),
+            Self::Items { items, .. } => items.descriptors_len(),
             Self::Open { .. }
-            | Self::Messages { .. }
             | Self::Piece { .. }
             | Self::Finish { .. }
             | Self::Cancel { .. }
             | Self::Status
             | Self::WaitReady { .. }
-            | Self::Names { .. }
             | Self::Release { .. } => 0,
         }
     }

@@ -4,7 +4,7 @@
 //! age can be told in clear words that there is no common version. The rest of a `Hello` is
 //! encoded as the lowest version of its own range defines it.
 
-use super::named::check_datasets;
+use super::file::check_datasets;
 use super::{LimitExceeded, Message, at_most, within};
 use crate::limits::{
     BACKENDS_MAX, DATASETS_MAX, LANES_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX,
@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 4] = *b"HCL\x01";
 
 /// The oldest protocol version that this code speaks.
-pub const VERSION_MIN: u16 = 4;
+pub const VERSION_MIN: u16 = 5;
 
 /// The newest protocol version that this code speaks.
-pub const VERSION_MAX: u16 = 4;
+pub const VERSION_MAX: u16 = 5;
 
 /// The protocol versions that a peer speaks, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// What this code speaks.
+    /// The versions of this code.
     pub const OURS: Self = Self { min: VERSION_MIN, max: VERSION_MAX };
 
     /// The newest version that both speak.
@@ -48,18 +48,18 @@ impl Versions {
 pub struct Preamble {
     /// [`MAGIC`].
     pub magic: [u8; 4],
-    /// What the peer speaks.
+    /// The versions that the peer speaks.
     pub versions: Versions,
 }
 
-/// What a client or worker says first.
+/// The first message of a client or worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`MAGIC`].
     pub magic: [u8; 4],
-    /// What the peer speaks.
+    /// The versions that the peer speaks.
     pub versions: Versions,
-    /// What the peer is.
+    /// The role of the peer.
     pub role: Role,
 }
 
@@ -71,7 +71,7 @@ impl Hello {
     }
 }
 
-/// What a peer is, and what it can do.
+/// The role of a peer, with what it can do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// Opens jobs or asks for the status.
@@ -80,16 +80,16 @@ pub enum Role {
     Worker(WorkerIntro),
 }
 
-/// What a client tells about itself.
+/// A client's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientIntro {
     /// Version of its software, such as `0.1.0`.
     pub software: String,
-    /// What lets it in where the kernel cannot say who it is; may be empty elsewhere.
+    /// Proof that it is allowed, where the kernel cannot say who it is; may be empty elsewhere.
     pub token: Blob,
 }
 
-/// What a worker tells about itself.
+/// A worker's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerIntro {
     /// Name that stays the same when it reconnects or restarts; unique among living workers.
@@ -107,20 +107,23 @@ pub struct WorkerIntro {
     /// The backend that it chose for each algorithm that it serves.
     #[serde(deserialize_with = "list::at_most::<_, _, BACKENDS_MAX>")]
     pub backends: Vec<Backend>,
-    /// How data can reach it.
+    /// The ways by which data can reach it.
     pub planes: Planes,
-    /// How it reads what is not in memory, such as `io_uring` or `plain`.
+    /// The way it reads what is not in memory, such as `io_uring` or `plain`.
     pub reading: String,
+    /// Proof that it is the worker of its name, where the kernel cannot say who it is; may be empty
+    /// elsewhere.
+    pub token: Blob,
 }
 
-/// Which kernel set serves an algorithm.
+/// The kernel set that serves an algorithm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     /// The algorithm.
     pub algorithm: Algorithm,
     /// The kernel set, such as `portable`.
     pub backend: String,
-    /// How many long messages a thread best hashes beside each other: 1 where that gains nothing.
+    /// The number of long messages that a thread best interleaves: 1 where that gains nothing.
     pub lanes: u8,
 }
 
@@ -170,11 +173,12 @@ impl WorkerIntro {
             within("lanes", usize::from(*lanes), 1, usize::from(LANES_MAX))?;
         }
         at_most("reading", self.reading.len(), NAME_LEN_MAX)?;
+        at_most("token", self.token.len(), TOKEN_LEN_MAX)?;
         check_datasets(&self.planes.datasets)
     }
 }
 
-/// What the controller answers to a [`Hello`].
+/// The controller's answer to a [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HelloReply {
     /// The connection is open; it speaks `version` from here on.
@@ -185,7 +189,7 @@ pub enum HelloReply {
         reason: RefuseReason,
         /// Why, for a person.
         text: String,
-        /// What the controller speaks.
+        /// The versions that the controller speaks.
         versions: Versions,
     },
 }
@@ -199,7 +203,7 @@ pub struct Welcome {
     pub software: String,
     /// Digest of the image that the controller runs from, empty outside an image.
     pub image: String,
-    /// How data can reach the controller.
+    /// The ways by which data can reach the controller.
     pub planes: Planes,
 }
 
@@ -218,7 +222,7 @@ pub enum RefuseReason {
     NameTaken,
     /// A limit on connections is reached.
     Busy,
-    /// No `Hello` in time.
+    /// No whole `Hello` in time.
     Timeout,
 }
 

@@ -1,11 +1,9 @@
-//! What `hashctl status` shows, as the controller sees it.
+//! The state of the cluster as the controller sees it, for `hashctl status`.
 
-use super::{LimitExceeded, at_most};
+use super::{Backend, JobId, LimitExceeded, at_most};
 use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, STATUS_ROWS_MAX};
-use crate::{Algorithm, list};
+use crate::{Algorithms, list};
 use serde::{Deserialize, Serialize};
-
-use super::Backend;
 
 /// A picture of the cluster at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,9 +26,9 @@ pub struct Status {
     pub jobs: Vec<JobStatus>,
     /// Open jobs that are not listed.
     pub jobs_unlisted: u32,
-    /// The bounds, and what of them is in use.
+    /// The bounds with their use.
     pub limits: LimitStatus,
-    /// What has happened since the start.
+    /// Event counts since the start.
     pub counters: Counters,
     /// Workers in quarantine, connected or not, by name; at most [`STATUS_ROWS_MAX`].
     #[serde(deserialize_with = "list::at_most::<_, _, STATUS_ROWS_MAX>")]
@@ -45,7 +43,9 @@ pub enum WorkerHealth {
     /// It is.
     #[default]
     Ready,
-    /// It is not: it gave a wrong answer or failed too often.
+    /// It is not until it reconnects: it missed too many deadlines.
+    Suspended,
+    /// It is not until it is released: it gave a wrong answer.
     Quarantined,
 }
 
@@ -75,13 +75,13 @@ pub struct WorkerStatus {
     pub items: u64,
     /// Bytes hashed since it connected.
     pub bytes: u64,
-    /// Items a second, over the last seconds.
+    /// Items per second, over the last seconds.
     pub items_per_s: u64,
-    /// Bytes a second, over the last seconds.
+    /// Bytes per second, over the last seconds.
     pub bytes_per_s: u64,
     /// Leases lost by any worker of this name: to a lost connection or a deadline.
-    pub attempts_lost: u64,
-    /// How it reads what is not in memory.
+    pub leases_lost: u64,
+    /// The way it reads what is not in memory.
     pub reading: String,
 }
 
@@ -90,9 +90,9 @@ pub struct WorkerStatus {
 pub struct QuarantineStatus {
     /// Its name.
     pub worker: String,
-    /// Why it is given no work, for a person.
+    /// The reason, for a person.
     pub reason: String,
-    /// For how long, in milliseconds.
+    /// Time since then, in milliseconds.
     pub age_ms: u64,
     /// Whether it is connected.
     pub connected: bool,
@@ -101,16 +101,14 @@ pub struct QuarantineStatus {
 /// One open job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobStatus {
-    /// The controller's number for it.
-    pub id: u64,
-    /// Who opened it.
+    /// Its id.
+    pub id: JobId,
+    /// The uid that opened it.
     pub uid: u32,
     /// Process id of the client, 0 if unknown.
     pub pid: u32,
-    /// What it computes.
-    pub algorithm: Algorithm,
-    /// Its weight.
-    pub weight: u8,
+    /// The algorithms that it computes.
+    pub algorithms: Algorithms,
     /// Time since it was opened, in milliseconds.
     pub age_ms: u64,
     /// Items received.
@@ -121,11 +119,11 @@ pub struct JobStatus {
     pub failed: u64,
     /// Batches that workers hold.
     pub leases: u32,
-    /// Whether the client said that there are no more items.
+    /// Whether the client has announced the end of the items.
     pub finished: bool,
 }
 
-/// The bounds of the controller, each with what is in use of it.
+/// The bounds of the controller with their use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitStatus {
     /// Client connections.
@@ -146,7 +144,7 @@ pub struct LimitStatus {
     pub bytes_max: u64,
 }
 
-/// What has happened since the controller started.
+/// Event counts since the controller started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Jobs opened.
@@ -162,9 +160,9 @@ pub struct Counters {
     /// Batches leased.
     pub leases: u64,
     /// Leases lost to a lost connection or a deadline.
-    pub attempts_lost: u64,
-    /// Answers dropped because their lease had passed on.
-    pub answers_stale: u64,
+    pub leases_lost: u64,
+    /// Answers dropped because their lease was revoked or given to another worker.
+    pub answers_fenced: u64,
     /// Peers refused in the handshake.
     pub peers_refused: u64,
     /// Peers closed for breaking the protocol.

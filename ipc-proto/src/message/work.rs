@@ -1,4 +1,4 @@
-//! What there is to hash and how it can fail: the words that clients and workers share.
+//! Steps of streamed hashes, and failures of items: shared by clients and workers.
 
 use super::{LimitExceeded, at_most, exactly, within};
 use crate::Blob;
@@ -6,19 +6,6 @@ use crate::limits::{
     CHAINING_VALUE_LEN, CHUNK_LEN, INLINE_LEN_MAX, MERGE_VALUES_MAX, SEGMENT_ALIGN, STATE_LEN_MAX,
 };
 use serde::{Deserialize, Serialize};
-
-/// What a file looked like when its reader began: an unequal stamp afterwards means that it may
-/// have changed while it was read. `ctime` cannot be set back by a program, so it sees what a
-/// restored `mtime` hides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Stamp {
-    /// Length in bytes.
-    pub size: u64,
-    /// Time of the last modification, in nanoseconds since 1970.
-    pub mtime_ns: i64,
-    /// Time of the last status change, in nanoseconds since 1970.
-    pub ctime_ns: i64,
-}
 
 /// A step of a hash whose input is not at hand as a whole. The output is not a digest until the
 /// last step, and each step can be repeated on any worker.
@@ -53,7 +40,7 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// Bytes that it holds.
+    /// Length of its data in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -109,9 +96,9 @@ pub enum Failure {
     Invalid,
     /// No worker can do it: none serves the algorithm or the data plane.
     Unsupported,
-    /// Every worker that tried was lost, or stayed silent past its deadline.
+    /// Every worker that tried was lost, or missed its deadline.
     WorkersLost {
-        /// How many tried.
+        /// The number of attempts.
         attempts: u32,
     },
     /// The file was named in a dataset that the controller does not know.
@@ -120,17 +107,17 @@ pub enum Failure {
     Disputed,
 }
 
-/// Checks how far the SHA-2 of `file` is said to be.
-pub(super) fn check_midway(file: &Stamp, offset: u64, state: &[u8]) -> Result<(), LimitExceeded> {
+/// Checks a checkpoint at `offset` of an item of at most `len` bytes.
+pub(super) fn check_checkpoint(len: u64, offset: u64, state: &[u8]) -> Result<(), LimitExceeded> {
     within("state length", state.len(), 1, STATE_LEN_MAX)?;
     exactly("offset modulo 128", offset % SEGMENT_ALIGN as u64, 0)?;
-    if offset == 0 || offset > file.size {
-        return Err(LimitExceeded { field: "offset", value: offset, limit: file.size });
+    if offset == 0 || offset > len {
+        return Err(LimitExceeded { field: "offset", value: offset, limit: len });
     }
     Ok(())
 }
 
-/// Failures by position among the items that one message speaks of, in ascending order.
+/// Failures by position among the items of a message, in ascending order.
 pub type Failures = Vec<(u32, Failure)>;
 
 /// Checks the outcome of `items_len` items: positions ascend and fall inside.

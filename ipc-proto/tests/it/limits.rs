@@ -7,20 +7,22 @@ use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::limits::{
     BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, DATASET_LEN_MAX, DATASETS_MAX, FRAME_DESCRIPTORS_MAX,
-    FRAME_MESSAGES_MAX, INLINE_LEN_MAX, LANES_MAX, MERGE_VALUES_MAX, NAME_LEN_MAX, REASON_LEN_MAX,
-    STATE_LEN_MAX, STATUS_ROWS_MAX, TOKEN_LEN_MAX, WEIGHT_MAX, WORKER_THREADS_MAX,
+    FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, HELLO_LEN_MAX, INLINE_LEN_MAX, LANES_MAX,
+    MERGE_VALUES_MAX, NAME_LEN_MAX, NAMES_LEN_MAX, REASON_LEN_MAX, STATE_LEN_MAX, STATUS_ROWS_MAX,
+    TOKEN_LEN_MAX, WORKER_THREADS_MAX,
 };
 use ipc_proto::message::{
-    Backend, ClientIntro, ClientReply, ClientRequest, Failure, Hello, HelloReply, JobId, JobStatus,
-    LeaseId, LimitExceeded, Message, Piece, Planes, QuarantineStatus, RefuseReason, RejectReason,
-    ReleaseOutcome, Role, Run, Stamp, Status, Versions, Welcome, Window, Work, WorkerIntro,
-    WorkerReply, WorkerRequest, WorkerStatus,
+    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Failure, FileItem, FileSource,
+    Hello, HelloReply, Items, JobId, JobStatus, LeaseId, LimitExceeded, Message, Piece, Planes,
+    QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, Stamp, Status,
+    Versions, Welcome, Window, Work, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
-use names::{datasets, named};
+use names::{datasets, source};
 use serde::{Deserialize, Serialize};
 
-const JOB: JobId = JobId(1);
+const JOB: JobId = JobId { epoch: 1, number: 1 };
+const LEASE: LeaseId = LeaseId { epoch: 1, number: 1 };
 
 /// Sends what [`Message::check`] would keep us from sending.
 #[derive(Serialize, Deserialize)]
@@ -118,6 +120,7 @@ fn worker(change: impl FnOnce(&mut WorkerIntro)) -> Hello {
         backends: vec![backend(1)],
         planes: Planes::default(),
         reading: text(0),
+        token: Blob::default(),
     };
     change(&mut intro);
     Hello::new(Role::Worker(intro))
@@ -139,6 +142,7 @@ fn a_hello_keeps_its_limits() {
         worker(|w| w.backends = vec![Backend { lanes, ..backend(1) }])
     });
     check("reading", 0, NAME_LEN_MAX, |n| worker(|w| w.reading = text(n)));
+    check("token", 0, TOKEN_LEN_MAX, |n| worker(|w| w.token = zeros(n)));
     check("datasets", 0, DATASETS_MAX, |n| worker(|w| w.planes.datasets = datasets(n)));
     check("dataset", 1, DATASET_LEN_MAX, |n| worker(|w| w.planes.datasets = vec![text(n)]));
 }
@@ -146,11 +150,11 @@ fn a_hello_keeps_its_limits() {
 #[test]
 fn a_hello_reply_keeps_its_limits() {
     let welcome = |software, image| {
-        HelloReply::Welcome(Welcome { version: 4, software, image, planes: Planes::default() })
+        HelloReply::Welcome(Welcome { version: 5, software, image, planes: Planes::default() })
     };
     check("datasets", 0, DATASETS_MAX, |n| {
         let planes = Planes { datasets: datasets(n), ..Planes::default() };
-        HelloReply::Welcome(Welcome { version: 4, software: text(0), image: text(0), planes })
+        HelloReply::Welcome(Welcome { version: 5, software: text(0), image: text(0), planes })
     });
     check("software", 0, NAME_LEN_MAX, |n| welcome(text(n), text(0)));
     check("image", 0, NAME_LEN_MAX, |n| welcome(text(0), text(n)));
@@ -161,65 +165,109 @@ fn a_hello_reply_keeps_its_limits() {
     });
 }
 
+/// The largest message of a worker that keeps every other limit.
 #[test]
-fn a_client_request_keeps_its_limits() {
-    check("weight", 1, WEIGHT_MAX.into(), |n| ClientRequest::Open {
-        job: JOB,
-        algorithm: Algorithm::Sha256,
-        weight: u8::try_from(n).expect("8 bits"),
-        cross_check: 0,
+fn the_longest_hello_fits_its_limit() {
+    let hello = worker(|w| {
+        (w.name, w.software, w.image, w.reading) = (text(64), text(64), text(64), text(64));
+        (w.pid, w.threads, w.memory_bytes) = (u32::MAX, WORKER_THREADS_MAX, u64::MAX);
+        w.backends = vec![backend(NAME_LEN_MAX); BACKENDS_MAX];
+        let name = |i| format!("{i:032}");
+        w.planes.datasets = (0..DATASETS_MAX).map(name).collect();
+        w.token = zeros(TOKEN_LEN_MAX);
     });
-    check("files", 1, FRAME_DESCRIPTORS_MAX, |n| ClientRequest::Files {
-        job: JOB,
-        first: 0,
-        files: vec![Stamp::default(); n],
-    });
-    check("release", 1, NAME_LEN_MAX, |n| ClientRequest::Release { worker: text(n) });
-    let messages = |lens, data| ClientRequest::Messages { job: JOB, first: 0, lens, data };
-    check("messages", 1, FRAME_MESSAGES_MAX, |n| messages(vec![0; n], zeros(0)));
-    check("inline bytes", 0, INLINE_LEN_MAX, |n| messages(vec![u32_of(n)], zeros(n)));
-    check("sum of lengths", 7, 7, |n| messages(vec![3, 4], zeros(n)));
+    assert_eq!(hello.check(), Ok(()));
+    let len = body_of(hello).len();
+    assert!(len <= HELLO_LEN_MAX, "{len} bytes");
+}
+
+fn items(first: u64, items: Items) -> ClientRequest {
+    ClientRequest::Items { job: JOB, first, items }
+}
+
+fn inline(first: u64, lens: Vec<u32>, data: Blob) -> ClientRequest {
+    items(first, Items::Inline { lens, data })
+}
+
+/// Messages with these files, which are whole: a client's and a worker's.
+fn with_files(source: &FileSource, files: &[FileItem]) -> [Any; 2] {
+    let (source, files) = (source.clone(), files.to_vec());
+    let request = Items::Files { source: source.clone(), files: files.clone() };
+    [items(0, request).into(), assign(Work::Files { source, files }).into()]
 }
 
 #[test]
-fn the_longest_frame_of_messages_fits() {
+fn items_keep_their_limits() {
+    for kind in 0..2 {
+        check("files", 1, FRAME_DESCRIPTORS_MAX, |n| {
+            with_files(&FileSource::Descriptors, &vec![FileItem::default(); n])[kind].clone()
+        });
+    }
+    check("release", 1, NAME_LEN_MAX, |n| ClientRequest::Release { worker: text(n) });
+    check("messages", 1, FRAME_MESSAGES_MAX, |n| inline(0, vec![0; n], zeros(0)));
+    check("inline bytes", 0, INLINE_LEN_MAX, |n| inline(0, vec![u32_of(n)], zeros(n)));
+    check("sum of lengths", 7, 7, |n| inline(0, vec![3, 4], zeros(n)));
+}
+
+#[test]
+fn a_range_is_inside_of_its_file() {
+    for (size, offset, len, taken) in [
+        (10, 0, 10, true),
+        (10, 10, 0, true),
+        (10, 3, 7, true),
+        (0, 0, 0, true),
+        (u64::MAX, u64::MAX, 0, true),
+        (u64::MAX, 1, u64::MAX - 1, true),
+        (10, 0, 11, false),
+        (10, 11, 0, false),
+        (10, 4, 7, false),
+        (u64::MAX, 1, u64::MAX, false),
+        (u64::MAX, u64::MAX, 1, false),
+    ] {
+        let stamp = Stamp { size, ..Stamp::default() };
+        let file = FileItem { stamp, range: Some(ByteRange { offset, len }) };
+        for source in [FileSource::Descriptors, source(1)] {
+            for message in with_files(&source, &[file]) {
+                let why = format!("{len} bytes at {offset} of {size}");
+                if taken { check_taken(message, &why) } else { check_refused(message, &why) }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_frames_of_items_fit() {
     let mut lens = vec![u32_of(INLINE_LEN_MAX / FRAME_MESSAGES_MAX); FRAME_MESSAGES_MAX];
     lens[0] -= 1;
     lens[1] += 1;
-    check_taken(
-        ClientRequest::Messages {
-            job: JobId(u32::MAX),
-            first: 1 << 60,
-            lens,
-            data: zeros(INLINE_LEN_MAX),
-        }
-        .into(),
-        "the most messages with the most bytes",
-    );
+    let messages = inline(1 << 60, lens, zeros(INLINE_LEN_MAX));
+    check_taken(messages.into(), "the most messages with the most bytes");
+    let stamp = Stamp { size: u64::MAX, mtime_ns: i64::MIN, ctime_ns: i64::MIN };
+    let range = Some(ByteRange { offset: u64::MAX - (1 << 40), len: 1 << 40 });
+    let files = vec![FileItem { stamp, range }; FRAME_NAMES_MAX];
+    let paths = vec![Blob(vec![b'x'; NAMES_LEN_MAX / FRAME_NAMES_MAX]); FRAME_NAMES_MAX];
+    let source = FileSource::Dataset { name: text(DATASET_LEN_MAX), paths };
+    for message in with_files(&source, &files) {
+        check_taken(message, "the most files with the longest paths");
+    }
 }
 
 #[test]
 fn an_item_index_does_not_wrap() {
-    let messages = |first, n| {
-        Any::from(ClientRequest::Messages { job: JOB, first, lens: vec![0; n], data: zeros(0) })
-    };
-    let files = |first, n| {
-        Any::from(ClientRequest::Files { job: JOB, first, files: vec![Stamp::default(); n] })
+    let messages = |first, n| Any::from(inline(first, vec![0; n], zeros(0)));
+    let files = |source, first, n| {
+        Any::from(items(first, Items::Files { source, files: vec![FileItem::default(); n] }))
     };
     let piece = |index| {
         let piece = Piece::Segment { state: zeros(0), data: zeros(0), last: true };
         Any::from(ClientRequest::Piece { job: JOB, index, piece })
     };
-    let names = |first, n| {
-        let files = vec![named(b"a", Stamp::default()); n];
-        Any::from(ClientRequest::Names { job: JOB, first, dataset: text(1), files })
-    };
-    check_taken(names(u64::MAX - 2, 2), "the last names");
-    check_refused(names(u64::MAX - 1, 2), "names past the end");
+    check_taken(files(source(2), u64::MAX - 2, 2), "the last files of a dataset");
+    check_refused(files(source(2), u64::MAX - 1, 2), "files of a dataset past the end");
     check_taken(messages(u64::MAX - 2, 2), "the last messages");
     check_refused(messages(u64::MAX - 1, 2), "messages past the end");
-    check_taken(files(u64::MAX - 2, 2), "the last files");
-    check_refused(files(u64::MAX - 1, 2), "files past the end");
+    check_taken(files(FileSource::Descriptors, u64::MAX - 2, 2), "the last files");
+    check_refused(files(FileSource::Descriptors, u64::MAX - 1, 2), "files past the end");
     check_taken(piece(u64::MAX - 1), "the last piece");
     check_refused(piece(u64::MAX), "a piece past the end");
 }
@@ -265,17 +313,27 @@ fn a_subtree_starts_where_a_subtree_can() {
 }
 
 fn assign(work: Work) -> WorkerRequest {
-    let (lease, algorithm) = (LeaseId(1), Algorithm::Blake3);
-    WorkerRequest::Assign { lease, attempt: 1, algorithm, work, check: false }
+    let algorithms = Algorithm::Blake3.into();
+    let (lease, attempt) = (LEASE, 1);
+    WorkerRequest::Assign { lease, attempt, algorithms, work, check: false, strict_reads: false }
+}
+
+/// A whole file, and a range of a larger one, of `len` bytes each; from both sources.
+fn of_len(len: u64) -> Vec<(FileSource, FileItem)> {
+    let stamp = |size| Stamp { size, ..Stamp::default() };
+    let range = Some(ByteRange { offset: 7, len });
+    let mut items = vec![FileItem::from(stamp(len))];
+    items.extend(len.checked_add(9).map(|size| FileItem { stamp: stamp(size), range }));
+    let both = |file| [(FileSource::Descriptors, file), (source(1), file)];
+    items.into_iter().flat_map(both).collect()
 }
 
 #[test]
-fn a_part_is_a_whole_subtree_or_the_end_of_its_file() {
+fn a_subtree_of_an_item_is_a_whole_one_or_ends_the_item() {
     let parts = |size, offset, len| {
-        let file = Stamp { size, ..Stamp::default() };
-        let named = named(b"a", file);
-        let named_part = Work::NamedPart { dataset: text(1), file: named, offset, len };
-        [Any::from(assign(Work::Part { file, offset, len })), assign(named_part).into()]
+        of_len(size)
+            .into_iter()
+            .map(move |(source, file)| assign(Work::Subtree { source, file, offset, len }))
     };
     for (size, offset, len, taken) in [
         (4096, 0, 2048, true),
@@ -298,6 +356,7 @@ fn a_part_is_a_whole_subtree_or_the_end_of_its_file() {
     ] {
         let why = format!("{len} bytes at {offset} of {size}");
         for message in parts(size, offset, len) {
+            let message = Any::from(message);
             if taken { check_taken(message, &why) } else { check_refused(message, &why) }
         }
     }
@@ -315,7 +374,7 @@ fn a_client_reply_keeps_its_limits() {
         results(vec![Run { first: 9, len: 7 }], vec![(u32_of(n), Failure::Changed)])
     });
     check("rejection", 0, REASON_LEN_MAX, |n| ClientReply::Rejected {
-        job: JOB,
+        tag: 1,
         reason: RejectReason::TooManyJobs,
         text: text(n),
     });
@@ -371,11 +430,10 @@ fn a_status_keeps_its_limits() {
         status(|s| s.quarantined = vec![quarantined(text(0), text(0)); n])
     });
     let job = JobStatus {
-        id: 1,
+        id: JOB,
         uid: 2,
         pid: 3,
-        algorithm: Algorithm::Sha256,
-        weight: 1,
+        algorithms: Algorithm::Sha256.into(),
         age_ms: 4,
         items: 5,
         resolved: 6,
@@ -397,27 +455,24 @@ fn a_status_keeps_its_limits() {
 
 #[test]
 fn a_worker_request_keeps_its_limits() {
-    check("files", 1, FRAME_DESCRIPTORS_MAX, |n| {
-        assign(Work::Files { files: vec![Stamp::default(); n] })
-    });
     check("messages", 1, FRAME_MESSAGES_MAX, |n| {
-        assign(Work::Messages { lens: vec![0; n], data: zeros(0) })
+        assign(Work::Inline { lens: vec![0; n], data: zeros(0) })
     });
     check("inline bytes", 0, INLINE_LEN_MAX, |n| {
-        assign(Work::Messages { lens: vec![u32_of(n)], data: zeros(n) })
+        assign(Work::Inline { lens: vec![u32_of(n)], data: zeros(n) })
     });
     check("subtree", 1, INLINE_LEN_MAX, |n| {
         assign(Work::Piece(Piece::Subtree { offset: 0, data: zeros(n) }))
     });
     check("leases", 0, CREDIT_MAX.into(), |n| WorkerRequest::Revoke {
-        leases: vec![LeaseId(u64::MAX); n],
+        leases: vec![LeaseId { epoch: u32::MAX, number: u64::MAX }; n],
     });
 }
 
 #[test]
 fn a_worker_reply_keeps_its_limits() {
     let done = |credit, failures| WorkerReply::Done {
-        lease: LeaseId(1),
+        lease: LEASE,
         attempt: 1,
         credit,
         busy_us: 1,
@@ -432,17 +487,17 @@ fn a_worker_reply_keeps_its_limits() {
 }
 
 #[test]
-fn the_middle_of_a_file_is_a_block_border_inside_it_with_a_state() {
+fn a_checkpoint_is_a_block_border_inside_its_item_with_a_state() {
     let check_all = |size, offset, state_len, taken: bool| {
-        let (file, state) = (Stamp { size, ..Stamp::default() }, zeros(state_len));
-        let named = names::named(b"x", file);
-        let dataset = "d".to_owned();
-        let (lease, attempt) = (LeaseId(1), 1);
-        let messages: [Any; 3] = [
-            assign(Work::Rest { file, offset, state: state.clone() }).into(),
-            assign(Work::NamedRest { dataset, file: named, offset, state: state.clone() }).into(),
-            WorkerReply::Progress { lease, attempt, file, offset, state }.into(),
-        ];
+        let (stamp, state) = (Stamp { size, ..Stamp::default() }, zeros(state_len));
+        let mut messages: Vec<Any> = of_len(size)
+            .into_iter()
+            .map(|(source, file)| {
+                assign(Work::Resume { source, file, offset, state: state.clone() }).into()
+            })
+            .collect();
+        let (lease, attempt, file) = (LEASE, 1, stamp);
+        messages.push(WorkerReply::Progress { lease, attempt, file, offset, state }.into());
         for message in messages {
             let why = format!("{offset} of {size} bytes, a state of {state_len}");
             if taken { check_taken(message, &why) } else { check_refused(message, &why) }
@@ -475,8 +530,8 @@ fn a_body_of_1_mib_is_sent_and_a_longer_one_leaves_the_buffer_as_it_was() {
         outputs: zeros(outputs_len),
         failures: vec![],
     };
-    // Tag, job, no runs, a length of five bytes, no failures.
-    let outputs_len = BODY_LEN_MAX - 9;
+    // Tag, job of two bytes, no runs, a length of five bytes, no failures.
+    let outputs_len = BODY_LEN_MAX - 10;
     check_taken(results(outputs_len).into(), "the longest body");
     let mut out = vec![7, 7];
     codec::encode_frame(&results(outputs_len), &mut out).expect("the longest body");
@@ -488,12 +543,20 @@ fn a_body_of_1_mib_is_sent_and_a_longer_one_leaves_the_buffer_as_it_was() {
 }
 
 #[test]
-fn only_files_and_parts_carry_descriptors() {
-    for (_, message) in crate::samples::samples() {
-        let want = if let Any::ClientRequest(ClientRequest::Files { files, .. }) = &message {
-            files.len()
+fn only_the_descriptors_source_has_descriptors() {
+    for (label, message) in crate::samples::samples() {
+        let want = if let Any::ClientRequest(ClientRequest::Items { items, .. }) = &message {
+            let is_passed = matches!(items, Items::Files { source: FileSource::Descriptors, .. });
+            if is_passed { items.items_len() } else { 0 }
         } else if let Any::WorkerRequest(WorkerRequest::Assign { work, .. }) = &message {
-            work.descriptors_len()
+            let (Work::Files { source, .. }
+            | Work::Subtree { source, .. }
+            | Work::Resume { source, .. }) = work
+            else {
+                assert_eq!(work.descriptors_len(), 0, "{label}");
+                continue;
+            };
+            if *source == FileSource::Descriptors { work.items_len() } else { 0 }
         } else {
             0
         };
@@ -505,23 +568,7 @@ fn only_files_and_parts_carry_descriptors() {
             Any::WorkerRequest(message) => message.descriptors_len(),
             Any::WorkerReply(message) => message.descriptors_len(),
         };
-        assert_eq!(got, want, "{message:?}");
-    }
-}
-
-#[test]
-fn a_batch_has_a_descriptor_for_each_file_and_one_for_a_part() {
-    let file = Stamp { size: 9, ..Stamp::default() };
-    let piece = Piece::Segment { state: zeros(0), data: zeros(0), last: true };
-    for (work, descriptors_len, items_len) in [
-        (Work::Files { files: vec![file; 3] }, 3, 3),
-        (Work::Messages { lens: vec![0; 4], data: zeros(0) }, 0, 4),
-        (Work::Part { file, offset: 0, len: 9 }, 1, 1),
-        (Work::Piece(piece), 0, 1),
-        (Work::Names { dataset: text(1), files: vec![named(b"a", file); 5] }, 0, 5),
-        (Work::NamedPart { dataset: text(1), file: named(b"a", file), offset: 0, len: 9 }, 0, 1),
-    ] {
-        assert_eq!((work.descriptors_len(), work.items_len()), (descriptors_len, items_len));
+        assert_eq!(got, want, "{label}");
     }
 }
 

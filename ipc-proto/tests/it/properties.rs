@@ -75,9 +75,9 @@ fn an_unknown_tag_is_malformed() {
     check_malformed(Kind::Hello, &hello(2), "role");
     for (kind, known) in [
         (Kind::HelloReply, 2),
-        (Kind::ClientRequest, 10),
+        (Kind::ClientRequest, 8),
         (Kind::ClientReply, 10),
-        (Kind::WorkerRequest, 4),
+        (Kind::WorkerRequest, 3),
         (Kind::WorkerReply, 4),
     ] {
         for tag in known..=255 {
@@ -86,13 +86,18 @@ fn an_unknown_tag_is_malformed() {
     }
     for (kind, body, why) in [
         (Kind::HelloReply, &[1, 7, 0, 1, 1][..], "reason of a refusal"),
-        (Kind::ClientRequest, &[0, 1, 6, 1], "algorithm"),
-        (Kind::ClientRequest, &[3, 1, 0, 3, 0, 0, 0], "piece"),
-        (Kind::ClientReply, &[2, 1, 1, 0, 1, 0, 1, 0, 8], "failure"),
+        (Kind::ClientRequest, &[0, 1, 1, 99, 0, 0], "algorithm"),
+        (Kind::ClientRequest, &[0, 1, 0, 0, 0], "no algorithm"),
+        (Kind::ClientRequest, &[0, 1, 2, 1, 1, 0, 0], "an algorithm twice"),
+        (Kind::ClientRequest, &[0, 1, 5, 0, 1, 2, 3, 4, 0, 0], "five algorithms"),
+        (Kind::ClientRequest, &[1, 1, 1, 0, 2, 0, 0], "items"),
+        (Kind::ClientRequest, &[1, 1, 1, 0, 0, 2, 0, 0], "source"),
+        (Kind::ClientRequest, &[2, 1, 1, 0, 3, 0, 0, 0], "piece"),
+        (Kind::ClientReply, &[2, 1, 1, 1, 0, 1, 0, 1, 0, 8], "failure"),
         (Kind::ClientReply, &[6, 1, 2], "bool"),
         (Kind::ClientReply, &[7, 1, 2, 0], "reason of a rejection"),
         (Kind::ClientReply, &[9, 1, b'w', 3], "outcome of a release"),
-        (Kind::WorkerRequest, &[0, 1, 1, 0, 8, 0, 0], "work"),
+        (Kind::WorkerRequest, &[0, 1, 1, 1, 1, 0, 5, 0, 0], "work"),
     ] {
         check_malformed(kind, body, why);
     }
@@ -105,26 +110,26 @@ fn text_that_is_not_utf_8_is_malformed() {
 
 #[test]
 fn a_long_form_of_a_small_number_is_read_and_never_sent() {
-    let finish = Any::from(ClientRequest::Finish { job: JobId(1) });
+    let finish = Any::from(ClientRequest::Finish { job: JobId { epoch: 1, number: 2 } });
     for long in [
-        &[4, 1][..],
-        &[251, 4, 0, 1],
-        &[4, 251, 1, 0],
-        &[4, 252, 1, 0, 0, 0],
-        &[252, 4, 0, 0, 0, 252, 1, 0, 0, 0],
+        &[3, 1, 2][..],
+        &[251, 3, 0, 1, 2],
+        &[3, 251, 1, 0, 2],
+        &[3, 252, 1, 0, 0, 0, 251, 2, 0],
+        &[252, 3, 0, 0, 0, 252, 1, 0, 0, 0, 2],
     ] {
         assert_eq!(Kind::ClientRequest.decode(long).unwrap(), finish, "{long:?}");
     }
-    assert_eq!(finish.body(), [4, 1]);
+    assert_eq!(finish.body(), [3, 1, 2]);
 }
 
 #[test]
 fn a_number_wider_than_its_field_is_malformed() {
     for body in [
-        &[4, 253, 1, 0, 0, 0, 0, 0, 0, 0][..],
-        &[4, 254, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        &[4, 255, 1],
-        &[253, 4, 0, 0, 0, 0, 0, 0, 0, 1],
+        &[3, 253, 1, 0, 0, 0, 0, 0, 0, 0, 2][..],
+        &[3, 1, 254, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[3, 1, 255, 1],
+        &[253, 3, 0, 0, 0, 0, 0, 0, 0, 1, 2],
     ] {
         check_malformed(Kind::ClientRequest, body, "number");
     }

@@ -48,11 +48,11 @@ fn every_limit_is_in_the_table_with_its_value() {
     let seconds = |time: Duration| format!("{} s", time.as_secs());
     let want = [
         ("BODY_LEN_MAX", limits::BODY_LEN_MAX.to_string()),
+        ("HELLO_LEN_MAX", limits::HELLO_LEN_MAX.to_string()),
         ("DECODE_CLAIM_MAX", limits::DECODE_CLAIM_MAX.to_string()),
         ("FRAME_DESCRIPTORS_MAX", limits::FRAME_DESCRIPTORS_MAX.to_string()),
         ("FRAME_MESSAGES_MAX", limits::FRAME_MESSAGES_MAX.to_string()),
         ("INLINE_LEN_MAX", limits::INLINE_LEN_MAX.to_string()),
-        ("BATCH_FILES_MAX", limits::BATCH_FILES_MAX.to_string()),
         ("DATASETS_MAX", limits::DATASETS_MAX.to_string()),
         ("DATASET_LEN_MAX", limits::DATASET_LEN_MAX.to_string()),
         ("FRAME_NAMES_MAX", limits::FRAME_NAMES_MAX.to_string()),
@@ -70,12 +70,13 @@ fn every_limit_is_in_the_table_with_its_value() {
         ("LANES_MAX", limits::LANES_MAX.to_string()),
         ("REASON_LEN_MAX", limits::REASON_LEN_MAX.to_string()),
         ("CLIENT_JOBS_MAX", limits::CLIENT_JOBS_MAX.to_string()),
-        ("WEIGHT_MAX", limits::WEIGHT_MAX.to_string()),
+        ("ITEM_ALGORITHMS_MAX", limits::ITEM_ALGORITHMS_MAX.to_string()),
         ("WORKER_THREADS_MAX", limits::WORKER_THREADS_MAX.to_string()),
         ("CREDIT_MAX", limits::CREDIT_MAX.to_string()),
         ("STATUS_ROWS_MAX", limits::STATUS_ROWS_MAX.to_string()),
         ("DIAL_TIMEOUT", seconds(limits::DIAL_TIMEOUT)),
         ("HELLO_TIMEOUT", seconds(limits::HELLO_TIMEOUT)),
+        ("FRAME_TIMEOUT", seconds(limits::FRAME_TIMEOUT)),
         ("HEARTBEAT_INTERVAL", seconds(limits::HEARTBEAT_INTERVAL)),
         ("HEARTBEAT_TIMEOUT", seconds(limits::HEARTBEAT_TIMEOUT)),
     ];

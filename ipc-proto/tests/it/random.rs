@@ -3,12 +3,13 @@
 use crate::samples::{Any, Kind};
 use ipc_proto::limits::{FRAME_MESSAGES_MAX, SEGMENT_ALIGN, STATE_LEN_MAX};
 use ipc_proto::message::{
-    Backend, ClientIntro, ClientReply, ClientRequest, Counters, Failure, Failures, Hello,
-    HelloReply, JobId, JobStatus, LeaseId, LimitStatus, Named, Piece, Planes, QuarantineStatus,
-    RefuseReason, RejectReason, ReleaseOutcome, Role, Run, Stamp, Status, Versions, Welcome,
-    Window, Work, WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
+    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, Failure, Failures,
+    FileItem, FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId, LimitStatus, Piece,
+    Planes, QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, Stamp, Status,
+    Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest,
+    WorkerStatus,
 };
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithm, Algorithms, Blob};
 
 /// `splitmix64` (Steele, Lea and Flood, 2014).
 pub(crate) struct Rng(u64);
@@ -99,8 +100,8 @@ impl Rng {
     }
 
     fn hello(&mut self) -> Hello {
+        let len = usize::from(self.u16() % 65);
         let role = if self.flip() {
-            let len = usize::from(self.u16() % 65);
             Role::Client(ClientIntro { software: self.text(0, 64), token: self.blob(len) })
         } else {
             Role::Worker(WorkerIntro {
@@ -113,6 +114,7 @@ impl Rng {
                 backends: self.list(1, 32, Self::backend),
                 planes: self.planes(),
                 reading: self.text(0, 64),
+                token: self.blob(len),
             })
         };
         Hello { versions: self.versions(), ..Hello::new(role) }
@@ -150,31 +152,82 @@ impl Rng {
         HelloReply::Refused { reason, text: self.text(0, 512), versions: self.versions() }
     }
 
+    fn job(&mut self) -> JobId {
+        JobId { epoch: self.u32(), number: self.u64() }
+    }
+
+    fn lease(&mut self) -> LeaseId {
+        LeaseId { epoch: self.u32(), number: self.u64() }
+    }
+
+    fn algorithms(&mut self) -> Algorithms {
+        let mut list = Algorithm::ALL.to_vec();
+        (0..list.len()).for_each(|i| list.swap(i, self.below(i + 1)));
+        Algorithms::new(&list[..1 + self.below(4)]).expect("distinct")
+    }
+
     fn client_request(&mut self) -> ClientRequest {
-        let job = JobId(self.u32());
+        let job = self.job();
         let first = self.u64().saturating_sub(FRAME_MESSAGES_MAX as u64);
-        match self.below(10) {
-            8 => ClientRequest::Release { worker: self.text(1, 64) },
-            0 => {
-                let weight = u8::try_from(1 + self.below(100)).expect("at most 100");
-                let algorithm = self.one_of(&Algorithm::ALL);
-                ClientRequest::Open { job, algorithm, weight, cross_check: self.u32() }
+        match self.below(8) {
+            0 => ClientRequest::Open {
+                tag: self.u32(),
+                algorithms: self.algorithms(),
+                cross_check: self.u32(),
+                strict_reads: self.flip(),
+            },
+            1 => {
+                let items = if self.flip() {
+                    let (source, files) = self.files(100);
+                    Items::Files { source, files }
+                } else {
+                    let (lens, data) = self.messages();
+                    Items::Inline { lens, data }
+                };
+                ClientRequest::Items { job, first, items }
             }
-            1 => ClientRequest::Files { job, first, files: self.list(1, 253, Self::stamp) },
-            2 => {
-                let (lens, data) = self.messages();
-                ClientRequest::Messages { job, first, lens, data }
-            }
-            3 => ClientRequest::Piece { job, index: first, piece: self.piece() },
-            4 => ClientRequest::Finish { job },
-            5 => ClientRequest::Cancel { job },
-            6 => ClientRequest::Status,
-            7 => {
-                let (dataset, files) = (self.dataset(), self.list(1, 100, Self::named));
-                ClientRequest::Names { job, first, dataset, files }
-            }
+            2 => ClientRequest::Piece { job, index: first, piece: self.piece() },
+            3 => ClientRequest::Finish { job },
+            4 => ClientRequest::Cancel { job },
+            5 => ClientRequest::Status,
+            6 => ClientRequest::Release { worker: self.text(1, 64) },
             _ => ClientRequest::WaitReady { workers: self.u32(), timeout_ms: self.u32() },
         }
+    }
+
+    /// Up to `max` files, and where they are.
+    fn files(&mut self, max: usize) -> (FileSource, Vec<FileItem>) {
+        let files = self.list(1, max, Self::file);
+        let source = self.source(files.len());
+        (source, files)
+    }
+
+    fn source(&mut self, files_len: usize) -> FileSource {
+        if self.flip() {
+            return FileSource::Descriptors;
+        }
+        let paths = (0..files_len).map(|_| self.path()).collect();
+        FileSource::Dataset { name: self.dataset(), paths }
+    }
+
+    fn file(&mut self) -> FileItem {
+        let stamp = self.stamp();
+        let range = self.flip().then(|| {
+            let (a, b) = (self.u64().min(stamp.size), self.u64().min(stamp.size));
+            ByteRange { offset: a.min(b), len: a.abs_diff(b) }
+        });
+        FileItem { stamp, range }
+    }
+
+    /// An item of `len` bytes: a whole file, or a range of one.
+    fn file_of(&mut self, len: u64) -> FileItem {
+        let stamp = self.stamp();
+        if self.flip() {
+            return Stamp { size: len, ..stamp }.into();
+        }
+        let offset = self.u64() >> 16;
+        let size = (offset + len).saturating_add(self.u64() >> 16);
+        FileItem { stamp: Stamp { size, ..stamp }, range: Some(ByteRange { offset, len }) }
     }
 
     fn dataset(&mut self) -> String {
@@ -183,7 +236,7 @@ impl Rng {
     }
 
     /// Any bytes in components that are neither empty nor only dots.
-    fn named(&mut self) -> Named {
+    fn path(&mut self) -> Blob {
         let components = self.list(1, 9, |rng| {
             let name_len = rng.below(40);
             let Blob(mut name) = rng.blob(name_len);
@@ -191,7 +244,7 @@ impl Rng {
             name.push(b'x');
             name
         });
-        Named { path: Blob(components.join(&b'/')), stamp: self.stamp() }
+        Blob(components.join(&b'/'))
     }
 
     fn stamp(&mut self) -> Stamp {
@@ -227,7 +280,7 @@ impl Rng {
     }
 
     fn client_reply(&mut self) -> ClientReply {
-        let job = JobId(self.u32());
+        let job = self.job();
         let window = Window { items: self.u32(), bytes: self.u64() };
         match self.below(10) {
             8 => {
@@ -238,7 +291,7 @@ impl Rng {
                 ]);
                 ClientReply::Released { worker: self.text(0, 64), outcome }
             }
-            0 => ClientReply::Opened { job, window, workers: self.u32() },
+            0 => ClientReply::Opened { tag: self.u32(), job, window, workers: self.u32() },
             1 => ClientReply::Window { job, window },
             2 => {
                 let runs = self.list(0, 40, |rng| Run { first: rng.u64(), len: rng.u32() % 100 });
@@ -254,7 +307,7 @@ impl Rng {
             7 => ClientReply::Suspect { job, worker: self.text(0, 64), items: self.u64() },
             _ => {
                 let reason = RejectReason::TooManyJobs;
-                ClientReply::Rejected { job, reason, text: self.text(0, 512) }
+                ClientReply::Rejected { tag: self.u32(), reason, text: self.text(0, 512) }
             }
         }
     }
@@ -308,7 +361,11 @@ impl Rng {
     fn worker_status(&mut self) -> WorkerStatus {
         WorkerStatus {
             name: self.text(0, 64),
-            health: self.one_of(&[WorkerHealth::Ready, WorkerHealth::Quarantined]),
+            health: self.one_of(&[
+                WorkerHealth::Ready,
+                WorkerHealth::Suspended,
+                WorkerHealth::Quarantined,
+            ]),
             threads: self.u16(),
             backends: self.list(0, 32, Self::backend),
             bytes: self.u64(),
@@ -319,11 +376,10 @@ impl Rng {
 
     fn job_status(&mut self) -> JobStatus {
         JobStatus {
-            id: self.u64(),
+            id: self.job(),
             uid: self.u32(),
             pid: self.u32(),
-            algorithm: self.one_of(&Algorithm::ALL),
-            weight: self.next().to_le_bytes()[0],
+            algorithms: self.algorithms(),
             age_ms: self.u64(),
             items: self.u64(),
             resolved: self.u64(),
@@ -334,63 +390,51 @@ impl Rng {
     }
 
     fn worker_request(&mut self) -> WorkerRequest {
-        match self.below(4) {
+        match self.below(3) {
             0 => WorkerRequest::Assign {
-                lease: LeaseId(self.u64()),
+                lease: self.lease(),
                 attempt: self.u32(),
-                algorithm: self.one_of(&Algorithm::ALL),
+                algorithms: self.algorithms(),
                 work: self.work(),
                 check: self.flip(),
+                strict_reads: self.flip(),
             },
-            1 => WorkerRequest::Revoke { leases: self.list(0, 300, |rng| LeaseId(rng.u64())) },
-            2 => WorkerRequest::Heartbeat,
-            _ => WorkerRequest::Shutdown,
+            1 => WorkerRequest::Revoke { leases: self.list(0, 300, Self::lease) },
+            _ => WorkerRequest::Heartbeat,
         }
     }
 
     fn work(&mut self) -> Work {
-        match self.below(8) {
-            0 => Work::Files { files: self.list(1, 253, Self::stamp) },
+        match self.below(5) {
+            0 => {
+                let (source, files) = self.files(253);
+                Work::Files { source, files }
+            }
             1 => {
                 let (lens, data) = self.messages();
-                Work::Messages { lens, data }
+                Work::Inline { lens, data }
             }
             2 => {
-                let (file, offset, len) = self.part();
-                Work::Part { file, offset, len }
+                let full_len = 1024 << self.below(20);
+                let offset = full_len * u64::from(self.u32() >> 8);
+                let len = if self.flip() { full_len } else { full_len - self.below(512) as u64 };
+                let beyond = if len == full_len { self.u64() >> 16 } else { 0 };
+                let (source, file) = (self.source(1), self.file_of(offset + len + beyond));
+                Work::Subtree { source, file, offset, len }
             }
             3 => {
-                let (stamp, offset, len) = self.part();
-                let file = Named { stamp, ..self.named() };
-                Work::NamedPart { dataset: self.dataset(), file, offset, len }
-            }
-            4 => Work::Names { dataset: self.dataset(), files: self.list(1, 100, Self::named) },
-            5 => {
-                let (file, offset, state) = self.midway();
-                Work::Rest { file, offset, state }
-            }
-            6 => {
-                let (stamp, offset, state) = self.midway();
-                let file = Named { stamp, ..self.named() };
-                Work::NamedRest { dataset: self.dataset(), file, offset, state }
+                let (offset, state) = self.checkpoint();
+                let len = offset + (self.u64() >> 16);
+                Work::Resume { source: self.source(1), file: self.file_of(len), offset, state }
             }
             _ => Work::Piece(self.piece()),
         }
     }
 
-    fn midway(&mut self) -> (Stamp, u64, Blob) {
+    fn checkpoint(&mut self) -> (u64, Blob) {
         let offset = 128 * (1 + u64::from(self.u32()));
-        let file = Stamp { size: offset + (self.u64() >> 16), ..self.stamp() };
         let state_len = 1 + self.below(512);
-        (file, offset, self.blob(state_len))
-    }
-
-    fn part(&mut self) -> (Stamp, u64, u64) {
-        let full_len = 1024 << self.below(20);
-        let offset = full_len * u64::from(self.u32() >> 8);
-        let len = if self.flip() { full_len } else { full_len - self.below(512) as u64 };
-        let beyond = if len == full_len { self.u64() >> 16 } else { 0 };
-        (Stamp { size: offset + len + beyond, ..self.stamp() }, offset, len)
+        (offset, self.blob(state_len))
     }
 
     fn worker_reply(&mut self) -> WorkerReply {
@@ -399,7 +443,7 @@ impl Rng {
             1 => {
                 let outputs_len = 32 * self.below(40);
                 WorkerReply::Done {
-                    lease: LeaseId(self.u64()),
+                    lease: self.lease(),
                     attempt: self.u32(),
                     credit: self.u16().min(4096),
                     busy_us: self.u64(),
@@ -408,8 +452,9 @@ impl Rng {
                 }
             }
             2 => {
-                let (file, offset, state) = self.midway();
-                let (lease, attempt) = (LeaseId(self.u64()), self.u32());
+                let (offset, state) = self.checkpoint();
+                let file = Stamp { size: offset + (self.u64() >> 16), ..self.stamp() };
+                let (lease, attempt) = (self.lease(), self.u32());
                 WorkerReply::Progress { lease, attempt, file, offset, state }
             }
             _ => WorkerReply::Heartbeat,

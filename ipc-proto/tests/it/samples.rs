@@ -3,12 +3,13 @@
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
-    Backend, ClientIntro, ClientReply, ClientRequest, Counters, Failure, Hello, HelloReply, JobId,
-    JobStatus, LeaseId, LimitStatus, Message, Named, Piece, Planes, QuarantineStatus, RefuseReason,
-    RejectReason, ReleaseOutcome, Role, Run, Stamp, Status, Versions, Welcome, Window, Work,
-    WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
+    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, Failure, FileItem,
+    FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId, LimitStatus, Message, Piece,
+    Planes, QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, Stamp, Status,
+    Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest,
+    WorkerStatus,
 };
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithm, Algorithms, Blob};
 
 macro_rules! any {
     ($($type:ident),+) => {
@@ -90,12 +91,14 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
         add(&format!("hello_reply/refused/{label}"), refused.into());
     }
     for algorithm in Algorithm::ALL {
-        let open =
-            ClientRequest::Open { job: JobId(250), algorithm, weight: 100, cross_check: 1000 };
-        add(&format!("client_request/open/{algorithm}"), open.into());
+        add(&format!("client_request/open/{algorithm}"), open(250, algorithm.into(), true).into());
     }
+    let several = [Algorithm::Sha256, Algorithm::Blake3, Algorithm::Sha512, Algorithm::Sha224];
+    let several = Algorithms::new(&several).expect("four of them");
+    add("client_request/open/several", open(251, several, false).into());
     for (label, piece) in pieces() {
-        let request = ClientRequest::Piece { job: JobId(0xffff), index: 0xffff_ffff, piece };
+        let job = JobId { epoch: 3, number: 0xffff };
+        let request = ClientRequest::Piece { job, index: 0xffff_ffff, piece };
         add(&format!("client_request/piece/{label}"), request.into());
     }
     for (label, request) in client_requests() {
@@ -105,16 +108,15 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
         add(&format!("client_reply/{label}"), reply.into());
     }
     for (label, work) in works() {
-        let (lease, attempt) = (LeaseId(0x1_0000_0000), 1);
-        let algorithm = Algorithm::Blake3;
-        let assign = WorkerRequest::Assign { lease, attempt, algorithm, work, check: false };
+        let lease = LeaseId { epoch: 4, number: 0x1_0000_0000 };
+        let assign = assign(lease, Algorithm::Blake3.into(), work, false);
         add(&format!("worker_request/assign/{label}"), assign.into());
     }
-    let leases = vec![LeaseId(0), LeaseId(251), LeaseId(u64::MAX)];
+    let leases = [(0, 0), (1, 251), (u32::MAX, u64::MAX)];
+    let leases = leases.map(|(epoch, number)| LeaseId { epoch, number }).to_vec();
     add("worker_request/assign/check", check().into());
     add("worker_request/revoke", WorkerRequest::Revoke { leases }.into());
     add("worker_request/heartbeat", WorkerRequest::Heartbeat.into());
-    add("worker_request/shutdown", WorkerRequest::Shutdown.into());
     add("worker_reply/credit", WorkerReply::Credit { batches: 4096 }.into());
     add("worker_reply/done", done().into());
     add("worker_reply/heartbeat", WorkerReply::Heartbeat.into());
@@ -122,35 +124,33 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     all
 }
 
-const VERSIONS: Versions = Versions { min: 4, max: 4 };
+const VERSIONS: Versions = Versions { min: 5, max: 5 };
 const STAMP: Stamp =
     Stamp { size: 4096, mtime_ns: 1_700_000_000_123_456_789, ctime_ns: -1_000_000_001 };
 
 fn conversation() -> [(&'static str, Any); 8] {
-    let job = JobId(1);
+    let job = JobId { epoch: 1_800_000_000, number: 0 };
     let planes = Planes { descriptors: true, inline: true, datasets: vec![] };
     let (software, image) = ("0.1.0".to_owned(), String::new());
     let window = Window { items: 4096, bytes: 8 << 20 };
+    let abc = Items::Inline { lens: vec![3], data: Blob(b"abc".to_vec()) };
     let runs = vec![Run { first: 0, len: 1 }];
     let outputs = Blob::from(&SHA256_ABC[..]);
     [
         ("hello", Hello::new(client(Blob::default())).into()),
-        ("welcome", HelloReply::Welcome(Welcome { version: 4, software, image, planes }).into()),
-        (
-            "open",
-            ClientRequest::Open { job, algorithm: Algorithm::Sha256, weight: 1, cross_check: 0 }
-                .into(),
-        ),
-        ("opened", ClientReply::Opened { job, window, workers: 2 }.into()),
-        (
-            "messages",
-            ClientRequest::Messages { job, first: 0, lens: vec![3], data: Blob(b"abc".to_vec()) }
-                .into(),
-        ),
+        ("welcome", HelloReply::Welcome(Welcome { version: 5, software, image, planes }).into()),
+        ("open", open(7, Algorithm::Sha256.into(), false).into()),
+        ("opened", ClientReply::Opened { tag: 7, job, window, workers: 2 }.into()),
+        ("items", ClientRequest::Items { job, first: 0, items: abc }.into()),
         ("finish", ClientRequest::Finish { job }.into()),
         ("results", ClientReply::Results { job, runs, outputs, failures: vec![] }.into()),
         ("finished", ClientReply::Finished { job, items: 1, failed: 0 }.into()),
     ]
+}
+
+fn open(tag: u32, algorithms: Algorithms, strict_reads: bool) -> ClientRequest {
+    let cross_check = if strict_reads { 1000 } else { 0 };
+    ClientRequest::Open { tag, algorithms, cross_check, strict_reads }
 }
 
 fn client(token: Blob) -> Role {
@@ -176,6 +176,7 @@ fn worker_intro() -> WorkerIntro {
             datasets: vec!["d".to_owned(), "e-1_x".to_owned()],
         },
         reading: "plain".to_owned(),
+        token: Blob(vec![0xff, 0]),
     }
 }
 
@@ -193,42 +194,36 @@ fn pieces() -> [(&'static str, Piece); 4] {
 }
 
 fn client_requests() -> Vec<(&'static str, ClientRequest)> {
-    let job = JobId(251);
-    let files = vec![STAMP, Stamp { size: 0, mtime_ns: 0, ctime_ns: -1 }];
+    let job = JobId { epoch: 65_536, number: 251 };
+    let items = |first, items| ClientRequest::Items { job, first, items };
+    let passed = Items::Files { source: FileSource::Descriptors, files: files() };
+    let named = Items::Files { source: dataset(), files: files() };
+    let inline = Items::Inline { lens: vec![0, 2, 1], data: Blob(vec![0xff, 0, 1]) };
     vec![
-        ("files", ClientRequest::Files { job, first: 65_536, files }),
-        (
-            "messages",
-            ClientRequest::Messages {
-                job,
-                first: 250,
-                lens: vec![0, 2, 1],
-                data: Blob(vec![0xff, 0, 1]),
-            },
-        ),
+        ("items/descriptors", items(65_536, passed)),
+        ("items/dataset", items(251, named)),
+        ("items/inline", items(250, inline)),
         ("finish", ClientRequest::Finish { job }),
         ("cancel", ClientRequest::Cancel { job }),
         ("status", ClientRequest::Status),
         ("wait_ready", ClientRequest::WaitReady { workers: 2, timeout_ms: 30_000 }),
-        (
-            "names",
-            ClientRequest::Names { job, first: 251, dataset: "d".to_owned(), files: names() },
-        ),
         ("release", ClientRequest::Release { worker: "w1".to_owned() }),
     ]
 }
 
+fn files() -> Vec<FileItem> {
+    let range = Some(ByteRange { offset: 1000, len: 3096 });
+    vec![Stamp { size: 0, mtime_ns: 0, ctime_ns: -1 }.into(), FileItem { stamp: STAMP, range }]
+}
+
 /// A path is bytes, not text.
-fn names() -> Vec<Named> {
-    let second = Stamp { size: 0, mtime_ns: 0, ctime_ns: -1 };
-    vec![
-        Named { path: Blob(b"a/-b\n\\\xff".to_vec()), stamp: STAMP },
-        Named { path: Blob(b"...".to_vec()), stamp: second },
-    ]
+fn dataset() -> FileSource {
+    let paths = vec![Blob(b"a/-b\n\\\xff".to_vec()), Blob(b"...".to_vec())];
+    FileSource::Dataset { name: "d".to_owned(), paths }
 }
 
 fn client_replies() -> Vec<(&'static str, ClientReply)> {
-    let job = JobId(u32::MAX);
+    let job = JobId { epoch: u32::MAX, number: u64::MAX };
     let failures = vec![
         (1, Failure::Changed),
         (2, Failure::NotRegular),
@@ -240,7 +235,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         (302, Failure::Disputed),
     ];
     let runs = vec![Run { first: 7, len: 6 }, Run { first: 70_000, len: 300 }];
-    let rejected = |reason| ClientReply::Rejected { job, reason, text: "why".to_owned() };
+    let rejected = |reason| ClientReply::Rejected { tag: 252, reason, text: "why".to_owned() };
     let released = |outcome| ClientReply::Released { worker: "w1".to_owned(), outcome };
     vec![
         ("window", ClientReply::Window { job, window: Window { items: 0, bytes: u64::MAX } }),
@@ -262,35 +257,64 @@ fn works() -> Vec<(String, Work)> {
         .into_iter()
         .map(|(label, piece)| (format!("piece/{label}"), Work::Piece(piece)))
         .collect();
-    let part =
-        Work::Part { file: Stamp { size: 1 << 30, ..STAMP }, offset: 1 << 29, len: 16 << 20 };
-    let messages = Work::Messages { lens: vec![1, 0], data: Blob(vec![8]) };
-    all.push(("files".to_owned(), Work::Files { files: vec![STAMP] }));
-    all.push(("messages".to_owned(), messages));
-    all.push(("part".to_owned(), part));
-    let dataset = "d".to_owned();
-    all.push(("names".to_owned(), Work::Names { dataset: dataset.clone(), files: names() }));
-    let file = Named { path: Blob(b"large".to_vec()), stamp: Stamp { size: 1 << 30, ..STAMP } };
-    let part = Work::NamedPart { dataset, file, offset: 1 << 29, len: 16 << 20 };
-    all.push(("named_part".to_owned(), part));
-    let (file, state) = (Stamp { size: 1 << 40, ..STAMP }, Blob(vec![0x77; 5]));
-    let rest = Work::Rest { file, offset: 1 << 32, state: state.clone() };
-    all.push(("rest".to_owned(), rest));
-    let file = Named { path: Blob(b"huge".to_vec()), stamp: file };
-    let rest = Work::NamedRest { dataset: "d".to_owned(), file, offset: 128, state };
-    all.push(("named_rest".to_owned(), rest));
+    let (large, huge) = (Stamp { size: 1 << 30, ..STAMP }, Stamp { size: 1 << 40, ..STAMP });
+    let of_one =
+        |path: &[u8]| FileSource::Dataset { name: "d".to_owned(), paths: vec![path.into()] };
+    let state = Blob(vec![0x77; 5]);
+    let range = Some(ByteRange { offset: 77, len: (1 << 30) - 77 });
+    let works = [
+        ("files", Work::Files { source: FileSource::Descriptors, files: vec![STAMP.into()] }),
+        ("files/dataset", Work::Files { source: dataset(), files: files() }),
+        ("inline", Work::Inline { lens: vec![1, 0], data: Blob(vec![8]) }),
+        (
+            "subtree",
+            Work::Subtree {
+                source: FileSource::Descriptors,
+                file: large.into(),
+                offset: 1 << 29,
+                len: 16 << 20,
+            },
+        ),
+        (
+            "subtree/range_of_dataset",
+            Work::Subtree {
+                source: of_one(b"large"),
+                file: FileItem { stamp: large, range },
+                offset: 1 << 29,
+                len: (1 << 29) - 77,
+            },
+        ),
+        (
+            "resume",
+            Work::Resume {
+                source: FileSource::Descriptors,
+                file: huge.into(),
+                offset: 1 << 32,
+                state: state.clone(),
+            },
+        ),
+        (
+            "resume/dataset",
+            Work::Resume { source: of_one(b"huge"), file: huge.into(), offset: 128, state },
+        ),
+    ];
+    all.extend(works.map(|(label, work)| (label.to_owned(), work)));
     all
 }
 
+fn assign(lease: LeaseId, algorithms: Algorithms, work: Work, check: bool) -> WorkerRequest {
+    WorkerRequest::Assign { lease, attempt: 1, algorithms, work, check, strict_reads: !check }
+}
+
 fn check() -> WorkerRequest {
-    let work = Work::Messages { lens: vec![2], data: Blob(vec![4, 5]) };
-    let (lease, algorithm) = (LeaseId(7), Algorithm::Sha384);
-    WorkerRequest::Assign { lease, attempt: 3, algorithm, work, check: true }
+    let work = Work::Inline { lens: vec![2], data: Blob(vec![4, 5]) };
+    let algorithms = Algorithms::new(&[Algorithm::Sha384, Algorithm::Sha224]).expect("two");
+    assign(LeaseId { epoch: 6, number: 7 }, algorithms, work, true)
 }
 
 fn done() -> WorkerReply {
     WorkerReply::Done {
-        lease: LeaseId(1),
+        lease: LeaseId { epoch: 5, number: 1 },
         attempt: 2,
         credit: 1,
         busy_us: 100_000,
@@ -301,7 +325,7 @@ fn done() -> WorkerReply {
 
 fn progress() -> WorkerReply {
     WorkerReply::Progress {
-        lease: LeaseId(3),
+        lease: LeaseId { epoch: 5, number: 3 },
         attempt: 4,
         file: Stamp { size: 1 << 40, ..STAMP },
         offset: 1 << 33,
@@ -325,24 +349,25 @@ fn status() -> Status {
         bytes: 16,
         items_per_s: 17,
         bytes_per_s: 18,
-        attempts_lost: 19,
+        leases_lost: 19,
         reading: "io_uring".to_owned(),
     };
-    let quarantined = WorkerHealth::Quarantined;
-    let second = WorkerStatus { name: "w2".to_owned(), health: quarantined, ..worker.clone() };
+    let other =
+        |name: &str, health| WorkerStatus { name: name.to_owned(), health, ..worker.clone() };
+    let second = other("w2", WorkerHealth::Quarantined);
+    let third = other("w3", WorkerHealth::Suspended);
     Status {
         software: "0.1.0".to_owned(),
         image: "i".to_owned(),
         pid: 1,
         uptime_ms: 2,
-        workers: vec![worker, second],
+        workers: vec![worker, second, third],
         workers_unlisted: 3,
         jobs: vec![JobStatus {
-            id: 20,
+            id: JobId { epoch: 19, number: 20 },
             uid: 21,
             pid: 22,
-            algorithm: Algorithm::Sha512,
-            weight: 23,
+            algorithms: Algorithm::Sha512.into(),
             age_ms: 24,
             items: 25,
             resolved: 26,
@@ -368,8 +393,8 @@ fn status() -> Status {
             items_failed: 43,
             bytes: 44,
             leases: 45,
-            attempts_lost: 46,
-            answers_stale: 47,
+            leases_lost: 46,
+            answers_fenced: 47,
             peers_refused: 48,
             peers_faulty: 49,
             workers_quarantined: 50,

@@ -6,8 +6,8 @@
 use crate::samples::Any;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, HelloReply, Piece, RefuseReason, RejectReason,
-    ReleaseOutcome, Role, Work, WorkerHealth, WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Failure, FileSource, HelloReply, Items, Piece, RefuseReason,
+    RejectReason, ReleaseOutcome, Role, Work, WorkerHealth, WorkerReply, WorkerRequest,
 };
 use std::collections::BTreeSet;
 
@@ -45,8 +45,8 @@ variants! {
     HelloReply { Welcome(_), Refused { .. } }
     RefuseReason { NotOurs, Version, Forbidden, WrongSocket, NameTaken, Busy, Timeout }
     ClientRequest {
-        Open { .. }, Files { .. }, Messages { .. }, Piece { .. }, Finish { .. }, Cancel { .. },
-        Status, WaitReady { .. }, Names { .. }, Release { .. },
+        Open { .. }, Items { .. }, Piece { .. }, Finish { .. }, Cancel { .. }, Status,
+        WaitReady { .. }, Release { .. },
     }
     ClientReply {
         Opened { .. }, Window { .. }, Results { .. }, Finished { .. }, Cancelled { .. }, Status(_),
@@ -54,18 +54,17 @@ variants! {
     }
     ReleaseOutcome { Released, NotQuarantined, Forbidden }
     RejectReason { TooManyJobs }
-    WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat, Shutdown }
+    WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat }
     WorkerReply { Credit { .. }, Done { .. }, Heartbeat, Progress { .. } }
-    Work {
-        Files { .. }, Messages { .. }, Part { .. }, Piece(_), Names { .. }, NamedPart { .. },
-        Rest { .. }, NamedRest { .. },
-    }
+    Items { Files { .. }, Inline { .. } }
+    FileSource { Descriptors, Dataset { .. } }
+    Work { Files { .. }, Inline { .. }, Subtree { .. }, Resume { .. }, Piece(_) }
     Piece { Subtree { .. }, Merge { .. }, Segment { .. } }
     Failure {
         Changed, NotRegular, Io { .. }, Invalid, Unsupported, WorkersLost { .. }, UnknownDataset,
         Disputed,
     }
-    WorkerHealth { Ready, Quarantined }
+    WorkerHealth { Ready, Suspended, Quarantined }
 }
 
 /// The variants that a message holds, its own included, as `(enum, variant)`.
@@ -81,8 +80,14 @@ pub(crate) fn variants_in(message: &Any) -> BTreeSet<(&'static str, &'static str
         }
         Any::ClientRequest(request) => {
             seen.add(request);
-            if let ClientRequest::Open { algorithm, .. } = request {
-                seen.add(algorithm);
+            if let ClientRequest::Open { algorithms, .. } = request {
+                algorithms.iter().for_each(|algorithm| seen.add(algorithm));
+            }
+            if let ClientRequest::Items { items, .. } = request {
+                seen.add(items);
+                if let Items::Files { source, .. } = items {
+                    seen.add(source);
+                }
             }
             if let ClientRequest::Piece { piece, .. } = request {
                 seen.add(piece);

@@ -21,6 +21,7 @@ pub fn worker_role(name: &str) -> Role {
         backends: Algorithm::ALL.map(backend).to_vec(),
         planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
         reading: "test".to_owned(),
+        token: ipc_proto::Blob::default(),
     })
 }
 

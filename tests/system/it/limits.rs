@@ -3,7 +3,7 @@
 use ipc_proto::Blob;
 use ipc_proto::codec::encode_frame;
 use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
-use ipc_proto::message::{ClientIntro, ClientRequest, Hello, JobId, Role};
+use ipc_proto::message::{ClientIntro, ClientRequest, Hello, Items, JobId, Role};
 use ipc_socket::Connection;
 use std::fs;
 use std::io::{Read, Write};
@@ -56,17 +56,18 @@ fn a_peer_that_breaks_the_protocol_is_closed_counted_and_logged_and_nobody_else_
         vec![0; 4],
         vec![0xff; 4],
         vec![1, 0, 0, 0, 99],
-        vec![2, 0, 0, 0, 6, 0],
+        vec![2, 0, 0, 0, 5, 0],
         // A list of files whose length lies: 2^64 - 1 of them.
-        [&[12, 0, 0, 0, 1, 0, 0, 253][..], &[0xff; 8]].concat(),
+        [&[15, 0, 0, 0, 1, 0, 0, 0, 0, 0, 253][..], &[0xff; 8]].concat(),
         // A message of files without descriptors.
-        [&[7, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0][..]].concat(),
+        [&[11, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0][..]].concat(),
     ];
     let big = {
         let mut frame = Vec::new();
         let lens = vec![5; 100];
         let data = Blob(vec![7; 500]);
-        let message = ClientRequest::Messages { job: JobId(3), first: 0, lens, data };
+        let items = Items::Inline { lens, data };
+        let message = ClientRequest::Items { job: JobId::default(), first: 0, items };
         encode_frame(&message, &mut frame).unwrap();
         frame
     };

@@ -16,9 +16,9 @@ use engine::exec::order::{Order, Scratch};
 use engine::hash::{Choice, Midway};
 use engine::input::dataset::Datasets;
 use engine::input::reader::Reading;
-use ipc_proto::Algorithm;
 use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, LANES_MAX};
 use ipc_proto::message::{self, LeaseId, Planes, WorkerIntro, WorkerReply, WorkerRequest};
+use ipc_proto::{Algorithm, Blob};
 use ipc_socket::{Connection, ReceiveError, Socket};
 use std::fmt;
 use std::io;
@@ -34,7 +34,7 @@ const HERE_LEN_MAX: usize = 64 << 10;
 /// How a connection ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// The controller sent the worker away, or a signal did: nobody waits for an answer any more.
+    /// A signal asked for it, and every lease is answered.
     Left,
     /// Anything else; whether the controller had said a word after the handshake.
     Lost {
@@ -121,6 +121,7 @@ pub fn intro(
         backends: backends.into(),
         planes: Planes { descriptors, inline: true, datasets: datasets.names() },
         reading: reading.name().to_owned(),
+        token: Blob::default(),
     }
 }
 
@@ -140,7 +141,7 @@ pub fn serve(
             let session =
                 Arc::new(Session::new(sender, socket, credit, Arc::clone(datasets), pool));
             let scratch = Scratch::default();
-            Link { session, receiver, pool, scratch, proven: false, sent_away: false }
+            Link { session, receiver, pool, scratch, proven: false }
         }
         Err(error) => return Ended::Lost { reason: Lost::Io(error), proven: false },
     };
@@ -155,7 +156,7 @@ pub fn serve(
         drop(end);
         reason
     });
-    if link.sent_away || session.is_drained() {
+    if session.is_drained() {
         return Ended::Left;
     }
     Ended::Lost { reason, proven: link.proven }
@@ -185,7 +186,6 @@ struct Link<'a> {
     pool: &'a Pool,
     scratch: Scratch,
     proven: bool,
-    sent_away: bool,
 }
 
 /// Uninhabited: receiving ends only with a reason.
@@ -208,8 +208,8 @@ impl Link<'_> {
     fn handle(&mut self, arrived: Arrived, more_waits: bool) -> Result<(), Lost> {
         let (request, descriptors) = arrived;
         match request {
-            WorkerRequest::Assign { lease, attempt, algorithm, work, check } => {
-                let order = Order { algorithm, work, descriptors, check, strict_reads: false };
+            WorkerRequest::Assign { lease, attempt, algorithms, work, check, strict_reads } => {
+                let order = Order { algorithms, work, descriptors, check, strict_reads };
                 let here = self.is_done_here(&order, more_waits);
                 self.session.assign(lease, attempt, order)?;
                 if here {
@@ -224,11 +224,6 @@ impl Link<'_> {
                 Ok(())
             }
             WorkerRequest::Heartbeat => Ok(()),
-            WorkerRequest::Shutdown => {
-                self.sent_away = true;
-                self.session.drain();
-                Ok(())
-            }
         }
     }
 

@@ -28,7 +28,7 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoCredit => f.write_str("a batch beyond the credit given"),
-            Self::HeldAlready(LeaseId(lease)) => write!(f, "lease {lease} twice"),
+            Self::HeldAlready(lease) => write!(f, "lease {lease} twice"),
         }
     }
 }
@@ -176,14 +176,17 @@ mod tests {
     use ipc_proto::message::{Piece, Work};
     use ipc_proto::{Algorithm, Blob};
 
+    fn id(number: u64) -> LeaseId {
+        LeaseId { epoch: 1, number }
+    }
+
     fn order() -> Order {
         let piece = Piece::Segment { state: Blob::default(), data: Blob::default(), last: true };
-        let (algorithm, work) = (Algorithm::Sha256, Work::Piece(piece));
-        Order { algorithm, work, descriptors: Vec::new(), check: false, strict_reads: false }
+        Order::new(Algorithm::Sha256.into(), Work::Piece(piece), Vec::new())
     }
 
     fn assign(leases: &mut Leases, lease: u64) -> Result<(), Violation> {
-        leases.assign(LeaseId(lease), 1, order())
+        leases.assign(id(lease), 1, order())
     }
 
     #[test]
@@ -192,8 +195,8 @@ mod tests {
         assign(&mut leases, 1).unwrap();
         assign(&mut leases, 2).unwrap();
         assert_eq!(assign(&mut leases, 3), Err(Violation::NoCredit));
-        leases.start(LeaseId(1)).unwrap();
-        assert_eq!(leases.finish(LeaseId(1)), Finished { revoked: false, credit: 1 });
+        leases.start(id(1)).unwrap();
+        assert_eq!(leases.finish(id(1)), Finished { revoked: false, credit: 1 });
         assign(&mut leases, 3).unwrap();
         assert_eq!(assign(&mut leases, 4), Err(Violation::NoCredit));
     }
@@ -202,18 +205,18 @@ mod tests {
     fn a_lease_that_is_held_cannot_be_assigned_again() {
         let mut leases = Leases::new(4);
         assign(&mut leases, 1).unwrap();
-        assert_eq!(assign(&mut leases, 1), Err(Violation::HeldAlready(LeaseId(1))));
-        leases.start(LeaseId(1)).unwrap();
-        assert_eq!(assign(&mut leases, 1), Err(Violation::HeldAlready(LeaseId(1))));
+        assert_eq!(assign(&mut leases, 1), Err(Violation::HeldAlready(id(1))));
+        leases.start(id(1)).unwrap();
+        assert_eq!(assign(&mut leases, 1), Err(Violation::HeldAlready(id(1))));
     }
 
     #[test]
     fn a_queued_lease_is_dropped_when_revoked_and_its_credit_comes_back_once() {
         let mut leases = Leases::new(2);
         assign(&mut leases, 1).unwrap();
-        let dropped = leases.revoke(&[LeaseId(1), LeaseId(1), LeaseId(9)]);
+        let dropped = leases.revoke(&[id(1), id(1), id(9)]);
         assert_eq!((dropped.orders.len(), dropped.credit), (1, 1));
-        assert!(leases.start(LeaseId(1)).is_none(), "a thread that comes late finds nothing");
+        assert!(leases.start(id(1)).is_none(), "a thread that comes late finds nothing");
         assert_eq!(leases.credit, 2);
     }
 
@@ -221,11 +224,11 @@ mod tests {
     fn a_running_lease_is_told_and_not_answered_when_revoked() {
         let mut leases = Leases::new(2);
         assign(&mut leases, 1).unwrap();
-        let started = leases.start(LeaseId(1)).unwrap();
-        let dropped = leases.revoke(&[LeaseId(1)]);
+        let started = leases.start(id(1)).unwrap();
+        let dropped = leases.revoke(&[id(1)]);
         assert_eq!((dropped.orders.len(), dropped.credit), (0, 0));
         assert!(started.revoked.load(Ordering::Relaxed));
-        assert_eq!(leases.finish(LeaseId(1)), Finished { revoked: true, credit: 1 });
+        assert_eq!(leases.finish(id(1)), Finished { revoked: true, credit: 1 });
         assert_eq!(leases.credit, 2);
     }
 
@@ -237,14 +240,14 @@ mod tests {
         for lease in 1..=3 {
             assign(&mut leases, lease).unwrap();
         }
-        leases.start(LeaseId(1)).unwrap();
+        leases.start(id(1)).unwrap();
         assert!(!leases.drain());
-        let dropped = leases.revoke(&[LeaseId(2)]);
+        let dropped = leases.revoke(&[id(2)]);
         assert_eq!((dropped.orders.len(), dropped.credit), (1, 0));
         assert!(!leases.settle(1));
-        assert_eq!(leases.finish(LeaseId(1)), Finished { revoked: false, credit: 0 });
-        leases.start(LeaseId(3)).unwrap();
-        assert_eq!(leases.finish(LeaseId(3)), Finished { revoked: false, credit: 0 });
+        assert_eq!(leases.finish(id(1)), Finished { revoked: false, credit: 0 });
+        leases.start(id(3)).unwrap();
+        assert_eq!(leases.finish(id(3)), Finished { revoked: false, credit: 0 });
         assert!(!leases.settle(1), "an answer is not sent yet");
         assert!(leases.settle(1));
     }
@@ -254,10 +257,10 @@ mod tests {
         let mut leases = Leases::new(2);
         assign(&mut leases, 1).unwrap();
         assign(&mut leases, 2).unwrap();
-        let started = leases.start(LeaseId(1)).unwrap();
+        let started = leases.start(id(1)).unwrap();
         leases.abandon();
         assert!(started.revoked.load(Ordering::Relaxed));
-        assert!(leases.start(LeaseId(2)).is_none());
-        assert!(leases.finish(LeaseId(1)).revoked);
+        assert!(leases.start(id(2)).is_none());
+        assert!(leases.finish(id(1)).revoked);
     }
 }

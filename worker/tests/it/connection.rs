@@ -1,6 +1,8 @@
 //! Connecting, staying connected, and what a controller cannot do to a worker.
 
-use crate::controller::{Controller, DEADLINE, NAME, Peer, Worker, endless, file, stamp, welcome};
+use crate::controller::{
+    Controller, DEADLINE, NAME, Peer, Worker, assign, endless, file, stamp, welcome,
+};
 use engine::hash::Backend;
 use ipc_proto::codec;
 use ipc_proto::handshake::Refusal;
@@ -83,7 +85,7 @@ fn a_worker_behind_vsock_says_what_it_is_and_works_on_bytes() {
     assert_eq!(intro.image, "sha256:00ff");
     peer.send(&welcome(), &[]);
     peer.credit();
-    let work = Work::Messages { lens: vec![3], data: Blob(b"abc".to_vec()) };
+    let work = Work::Inline { lens: vec![3], data: Blob(b"abc".to_vec()) };
     let lease = peer.assign(Algorithm::Blake3, work, &[]);
     assert_eq!(peer.done(lease), (blake3::hash(b"abc").as_bytes().to_vec(), vec![]));
 }
@@ -233,23 +235,17 @@ fn frame(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An `Assign` of lease 1 to `algorithm` (its wire number), with `work` as encoded.
-fn assign(algorithm: u8, work: &[u8]) -> Vec<u8> {
-    frame(&[&[0, 1, 1, algorithm], work, &[0]].concat())
+/// An `Assign` of lease 1-1 to `algorithm` (its wire number), with `work` as encoded.
+fn encoded(algorithm: u8, work: &[u8]) -> Vec<u8> {
+    frame(&[&[0, 1, 1, 1, 1, algorithm], work, &[0, 0]].concat())
 }
 
 #[test]
 fn whatever_a_controller_sends_malformed_costs_it_the_connection_only() {
     const BLAKE3: u8 = 5;
     let mut whole = Vec::new();
-    let work = Work::Messages { lens: vec![3], data: Blob(b"abc".to_vec()) };
-    let request = WorkerRequest::Assign {
-        lease: LeaseId(1),
-        attempt: 1,
-        algorithm: Algorithm::Sha256,
-        work,
-        check: false,
-    };
+    let work = Work::Inline { lens: vec![3], data: Blob(b"abc".to_vec()) };
+    let request = assign(LeaseId { epoch: 1, number: 1 }, 1, Algorithm::Sha256, work);
     codec::encode_frame(&request, &mut whole).unwrap();
     let body = &whole[4..];
     let oversize = u32::try_from(BODY_LEN_MAX + 1).unwrap().to_le_bytes();
@@ -258,22 +254,27 @@ fn whatever_a_controller_sends_malformed_costs_it_the_connection_only() {
         ("the longest length", vec![0xff; 4], "frame of 4294967295 bytes"),
         ("a length just too long", oversize.to_vec(), "frame of 1048577 bytes"),
         ("an unknown message", frame(&[9]), "malformed"),
-        ("an unknown algorithm", assign(9, &[1, 0, 0]), "malformed"),
-        ("unknown work", assign(BLAKE3, &[9]), "malformed"),
+        ("an unknown algorithm", encoded(99, &[1, 0, 0]), "malformed"),
+        ("unknown work", encoded(BLAKE3, &[9]), "malformed"),
         ("a trailing byte", frame(&[body, &[0]].concat()), "1 bytes after the message"),
-        ("a length that lies", assign(BLAKE3, &[1, 1, 3, 253, 0, 0, 0, 0, 0, 0, 0, 255]), ""),
-        ("no messages", assign(0, &[1, 0, 0]), "messages is 0"),
-        ("lengths of other bytes", assign(0, &[1, 1, 4, 3, 1, 2, 3]), "sum of lengths"),
-        ("no files", assign(0, &[0, 0]), "files is 0"),
-        ("a file without its descriptor", assign(0, &[0, 1, 0, 0, 0]), "with 0 descriptors"),
-        ("an empty part", assign(BLAKE3, &[2, 100, 0, 0, 0, 0]), "empty part is 1"),
-        ("a part beyond its file", assign(BLAKE3, &[2, 100, 0, 0, 0, 101]), "part end"),
-        ("a part between chunks", assign(BLAKE3, &[2, 100, 0, 0, 50, 50]), "part offset is 50"),
-        ("an empty subtree", assign(BLAKE3, &[3, 0, 0, 0]), "subtree length is 0"),
-        ("a subtree between chunks", assign(BLAKE3, &[3, 0, 7, 1, 1]), "subtree offset is 7"),
-        ("a merge of nothing", assign(BLAKE3, &[3, 1, 0, 1]), "values is 0"),
-        ("a ragged merge", assign(BLAKE3, &[&[3, 1, 33][..], &[7; 33], &[1]].concat()), "values"),
-        ("a ragged segment", assign(0, &[3, 2, 0, 1, 7, 0]), "segment length modulo 128"),
+        ("a length that lies", encoded(BLAKE3, &[1, 1, 3, 253, 0, 0, 0, 0, 0, 0, 0, 255]), ""),
+        ("no messages", encoded(0, &[1, 0, 0]), "messages is 0"),
+        ("lengths of other bytes", encoded(0, &[1, 1, 4, 3, 1, 2, 3]), "sum of lengths"),
+        ("no files", encoded(0, &[0, 0, 0]), "files is 0"),
+        ("a file without its descriptor", encoded(0, &[0, 0, 1, 0, 0, 0, 0]), "with 0 descriptors"),
+        (
+            "a range beyond its file",
+            encoded(0, &[0, 0, 1, 9, 0, 0, 1, 5, 5]),
+            "end of a range is 10",
+        ),
+        ("an empty part", encoded(BLAKE3, &[2, 0, 100, 0, 0, 0, 0, 0]), "empty subtree is 1"),
+        ("a part beyond its file", encoded(BLAKE3, &[2, 0, 100, 0, 0, 0, 0, 101]), "subtree end"),
+        ("a part between chunks", encoded(BLAKE3, &[2, 0, 100, 0, 0, 0, 50, 50]), "offset is 50"),
+        ("an empty subtree", encoded(BLAKE3, &[4, 0, 0, 0]), "subtree length is 0"),
+        ("a subtree between chunks", encoded(BLAKE3, &[4, 0, 7, 1, 1]), "subtree offset is 7"),
+        ("a merge of nothing", encoded(BLAKE3, &[4, 1, 0, 1]), "values is 0"),
+        ("a ragged merge", encoded(BLAKE3, &[&[4, 1, 33][..], &[7; 33], &[1]].concat()), "values"),
+        ("a ragged segment", encoded(0, &[4, 2, 0, 1, 7, 0]), "segment length modulo 128"),
     ];
     for cut in 0..body.len() {
         cases.push(("a cut message", frame(&body[..cut]), ""));

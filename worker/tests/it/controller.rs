@@ -2,8 +2,8 @@
 
 use ipc_proto::codec;
 use ipc_proto::message::{
-    Failures, Hello, HelloReply, LeaseId, Message, Planes, Role, Stamp, VERSION_MAX, Welcome, Work,
-    WorkerIntro, WorkerReply, WorkerRequest,
+    Failures, FileSource, Hello, HelloReply, LeaseId, Message, Planes, Role, Stamp, VERSION_MAX,
+    Welcome, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, handshake};
 use ipc_socket::{Inbox, Scratch, send};
@@ -137,9 +137,8 @@ impl Peer {
         descriptors: &[BorrowedFd<'_>],
     ) -> LeaseId {
         self.leases += 1;
-        let lease = LeaseId(self.leases);
-        let request = WorkerRequest::Assign { lease, attempt: 1, algorithm, work, check: false };
-        self.send(&request, descriptors);
+        let lease = LeaseId { epoch: 1, number: self.leases };
+        self.send(&assign(lease, 1, algorithm, work), descriptors);
         lease
     }
 
@@ -149,8 +148,8 @@ impl Peer {
         files: &[(Stamp, &File)],
     ) -> LeaseId {
         let descriptors: Vec<_> = files.iter().map(|(_, file)| file.as_fd()).collect();
-        let files = files.iter().map(|&(stamp, _)| stamp).collect();
-        self.assign(algorithm, Work::Files { files }, &descriptors)
+        let files = files.iter().map(|&(stamp, _)| stamp.into()).collect();
+        self.assign(algorithm, Work::Files { source: FileSource::Descriptors, files }, &descriptors)
     }
 
     /// The next message that is no heartbeat.
@@ -343,6 +342,21 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+pub(crate) fn assign(
+    lease: LeaseId,
+    attempt: u32,
+    algorithm: Algorithm,
+    work: Work,
+) -> WorkerRequest {
+    let (algorithms, strict_reads) = (algorithm.into(), false);
+    WorkerRequest::Assign { lease, attempt, algorithms, work, check: false, strict_reads }
+}
+
+/// A subtree of a passed file.
+pub(crate) fn subtree(file: Stamp, offset: u64, len: u64) -> Work {
+    Work::Subtree { source: FileSource::Descriptors, file: file.into(), offset, len }
 }
 
 pub(crate) fn stamp(file: &File) -> Stamp {

@@ -1,9 +1,9 @@
 //! Files that are named in a dataset: their digests, and what is not opened.
 
-use crate::controller::{Controller, DEADLINE, Peer, Worker, pattern, stamp};
+use crate::controller::{Controller, DEADLINE, Peer, Worker, assign, pattern, stamp};
 use engine::hash::Backend;
 use ipc_proto::frame::PREFIX_LEN;
-use ipc_proto::message::{Failure, LeaseId, Named, Stamp, Work, WorkerRequest};
+use ipc_proto::message::{Failure, FileSource, LeaseId, Stamp, Work};
 use ipc_proto::{Algorithm, Blob, codec};
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
@@ -51,7 +51,7 @@ impl Setup {
 
     #[track_caller]
     fn hash(&mut self, files: &[Named]) -> (Vec<u8>, Vec<(u32, Failure)>) {
-        let work = Work::Names { dataset: "d".to_owned(), files: files.to_vec() };
+        let work = names("d", files);
         let lease = self.peer.assign(Algorithm::Sha256, work, &[]);
         self.peer.done(lease)
     }
@@ -70,15 +70,37 @@ impl Setup {
         assert!(started.elapsed() < DEADLINE / 2, "nothing was waited for");
         for (name, failure) in cases {
             let file = named(name, claim);
-            let work = Work::NamedPart { dataset: "d".to_owned(), file, offset: 0, len: 4 };
+            let work = part("d", &file, 0, 4);
             let lease = self.peer.assign(Algorithm::Blake3, work, &[]);
             assert_eq!(self.peer.done(lease), (vec![], vec![(0, *failure)]), "a part");
         }
     }
 }
 
+/// A file of a dataset, as its client saw it.
+#[derive(Clone)]
+struct Named {
+    path: Vec<u8>,
+    stamp: Stamp,
+}
+
 fn named(path: &[u8], stamp: Stamp) -> Named {
-    Named { path: Blob::from(path), stamp }
+    Named { path: path.to_vec(), stamp }
+}
+
+fn source(dataset: &str, files: &[Named]) -> FileSource {
+    let paths = files.iter().map(|file| Blob::from(&file.path[..])).collect();
+    FileSource::Dataset { name: dataset.to_owned(), paths }
+}
+
+fn names(dataset: &str, files: &[Named]) -> Work {
+    let items = files.iter().map(|file| file.stamp.into()).collect();
+    Work::Files { source: source(dataset, files), files: items }
+}
+
+fn part(dataset: &str, file: &Named, offset: u64, len: u64) -> Work {
+    let source = source(dataset, std::slice::from_ref(file));
+    Work::Subtree { source, file: file.stamp.into(), offset, len }
 }
 
 fn digests(inputs: &[&[u8]]) -> Vec<u8> {
@@ -188,12 +210,12 @@ fn devices_have_no_digest_and_files_of_procfs_have_one() {
         ("other", "version", Failure::UnknownDataset),
     ] {
         let files = vec![named(path.as_bytes(), Stamp::default())];
-        let work = Work::Names { dataset: dataset.to_owned(), files };
+        let work = names(dataset, &files);
         let lease = peer.assign(Algorithm::Sha256, work, &[]);
         assert_eq!(peer.done(lease), (vec![], vec![(0, failure)]), "{dataset}/{path}");
     }
     let files = vec![named(b"version", stamp(&File::open("/proc/version").unwrap()))];
-    let work = Work::Names { dataset: "proc".to_owned(), files };
+    let work = names("proc", &files);
     let lease = peer.assign(Algorithm::Sha256, work, &[]);
     let want = digests(&[&fs::read("/proc/version").unwrap()]);
     assert_eq!(peer.done(lease), (want, vec![]));
@@ -232,24 +254,19 @@ fn parts_of_a_named_file_merge_to_its_hash() {
     let bytes = pattern((2 << 20) + 4097);
     let file = setup.write(b"large", &bytes);
     let part_len = 1 << 20;
-    let part = |file: &Named, i: usize, len: usize| Work::NamedPart {
-        dataset: "d".to_owned(),
-        file: file.clone(),
-        offset: (i * part_len) as u64,
-        len: len as u64,
-    };
+    let part_of = |i: usize, len: usize| part("d", &file, (i * part_len) as u64, len as u64);
     let mut values = Vec::new();
     for (i, bytes) in bytes.chunks(part_len).enumerate() {
-        let lease = setup.peer.assign(Algorithm::Blake3, part(&file, i, bytes.len()), &[]);
+        let lease = setup.peer.assign(Algorithm::Blake3, part_of(i, bytes.len()), &[]);
         let (value, failures) = setup.peer.done(lease);
         assert_eq!((value.len(), failures), (32, vec![]));
         values.extend(value);
     }
     let want = *blake3::hash(&bytes).as_bytes();
     assert_eq!(engine::hash::merge(&values, true), Some(want));
-    let lease = setup.peer.assign(Algorithm::Sha512, part(&file, 0, part_len), &[]);
+    let lease = setup.peer.assign(Algorithm::Sha512, part_of(0, part_len), &[]);
     assert_eq!(setup.peer.done(lease), (vec![], vec![(0, Failure::Invalid)]));
-    let work = Work::NamedPart { dataset: "e".to_owned(), file, offset: 0, len: 1 << 20 };
+    let work = part("e", &file, 0, 1 << 20);
     let lease = setup.peer.assign(Algorithm::Blake3, work, &[]);
     assert_eq!(setup.peer.done(lease), (vec![], vec![(0, Failure::UnknownDataset)]));
 }
@@ -257,10 +274,9 @@ fn parts_of_a_named_file_merge_to_its_hash() {
 /// A frame that names `path`, which the sending side would refuse: the same with a path of one
 /// byte, and the bytes put in its place.
 fn frame_with(path: &[u8], stamp: Stamp) -> Vec<u8> {
-    let work = Work::Names { dataset: "d".to_owned(), files: vec![named(b"P", stamp)] };
-    let (lease, attempt, algorithm) = (LeaseId(99), 1, Algorithm::Sha256);
+    let work = names("d", &[named(b"P", stamp)]);
     let mut frame = Vec::new();
-    let request = WorkerRequest::Assign { lease, attempt, algorithm, work, check: false };
+    let request = assign(LeaseId { epoch: 1, number: 99 }, 1, Algorithm::Sha256, work);
     codec::encode_frame(&request, &mut frame).unwrap();
     let at = frame.iter().position(|&byte| byte == b'P').unwrap();
     frame[at - 1] = u8::try_from(path.len()).unwrap();
@@ -308,7 +324,7 @@ fn a_file_that_may_not_be_read_fails_alone() {
     let _worker = Worker::start_as(command, controller.dir.path(), &options);
     let (mut peer, _) = controller.welcome();
     let files = vec![named(b"closed", Stamp::default())];
-    let work = Work::Names { dataset: "d".to_owned(), files };
+    let work = names("d", &files);
     let lease = peer.assign(Algorithm::Sha256, work, &[]);
     assert_eq!(peer.done(lease), (vec![], vec![(0, io(libc::EACCES))]));
 }

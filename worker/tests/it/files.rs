@@ -1,10 +1,10 @@
 //! Files that come as descriptors: their digests, and what happens to what is no good file.
 
-use crate::controller::{Controller, Worker, file, pattern, stamp};
+use crate::controller::{Controller, Worker, file, pattern, stamp, subtree};
 use engine::hash::Backend;
 use ipc_proto::Algorithm;
-use ipc_proto::limits::BATCH_FILES_MAX;
-use ipc_proto::message::{Failure, Stamp, Work};
+use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
+use ipc_proto::message::{Failure, Stamp};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -129,7 +129,7 @@ fn parts_of_a_file_give_their_chaining_values_only_while_it_is_as_stamped() {
     let mut values = Vec::new();
     for (i, part) in bytes.chunks(part_len).enumerate() {
         let (offset, len) = ((i * part_len) as u64, part.len() as u64);
-        let work = Work::Part { file: stamp_before, offset, len };
+        let work = subtree(stamp_before, offset, len);
         let lease = peer.assign(Algorithm::Blake3, work, &[source.as_fd()]);
         let (value, failures) = peer.done(lease);
         assert_eq!((value.len(), failures), (32, vec![]));
@@ -137,7 +137,7 @@ fn parts_of_a_file_give_their_chaining_values_only_while_it_is_as_stamped() {
     }
     assert_eq!(engine::hash::merge(&values, true), Some(*blake3::hash(&bytes).as_bytes()));
     source.set_len(5 << 20).unwrap();
-    let part = |file| Work::Part { file, offset: 0, len: 1 << 20 };
+    let part = |file| subtree(file, 0, 1 << 20);
     let lease = peer.assign(Algorithm::Blake3, part(stamp_before), &[source.as_fd()]);
     assert_eq!(peer.done(lease), (vec![], vec![(0, Failure::Changed)]), "grown since");
     let lease = peer.assign(Algorithm::Sha512, part(stamp(&source)), &[source.as_fd()]);
@@ -152,12 +152,12 @@ fn descriptors_are_closed_when_their_batch_is_done() {
     let source = file(b"x");
     let (before, table_len) = (worker.open_descriptors(), worker.descriptor_table_len());
     assert!(table_len >= 1024, "{table_len}: reserved before the first thread");
-    let batch = vec![(stamp(&source), &source); BATCH_FILES_MAX];
+    let batch = vec![(stamp(&source), &source); FRAME_DESCRIPTORS_MAX];
     for _ in 0..4 {
         let leases: Vec<_> =
             (0..credit).map(|_| peer.assign_files(Algorithm::Sha256, &batch)).collect();
         for lease in leases {
-            assert_eq!(peer.done(lease).0.len(), BATCH_FILES_MAX * 32);
+            assert_eq!(peer.done(lease).0.len(), FRAME_DESCRIPTORS_MAX * 32);
         }
     }
     assert_eq!(worker.open_descriptors(), before);

@@ -1,6 +1,8 @@
 //! Credit, revoked leases, and leaving in order.
 
-use crate::controller::{Controller, Peer, Worker, endless, file, read_only, stamp, welcome};
+use crate::controller::{
+    Controller, Peer, Worker, assign, endless, file, read_only, stamp, welcome,
+};
 use ipc_proto::message::{LeaseId, Piece, Work, WorkerRequest};
 use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{Signal, kill};
@@ -41,7 +43,7 @@ fn revoked_leases_are_not_answered_and_their_credit_comes_back() {
         let queued: Vec<_> = (0..2)
             .map(|_| peer.assign_files(Algorithm::Sha256, &[(stamp(&small), &small)]))
             .collect();
-        let leases = vec![running, queued[0], queued[1], LeaseId(u64::MAX)];
+        let leases = vec![running, queued[0], queued[1], LeaseId { epoch: 1, number: u64::MAX }];
         peer.send(&WorkerRequest::Revoke { leases }, &[]);
         let mut credit = 0;
         while credit < 3 {
@@ -80,16 +82,9 @@ fn batches_beyond_the_credit_or_twice_end_the_connection() {
     let (mut peer, _) = controller.welcome();
     worker.says("connected");
     let lease = occupy(&mut peer, &days);
-    let twice = WorkerRequest::Assign {
-        lease,
-        attempt: 2,
-        algorithm: Algorithm::Sha256,
-        work: short(),
-        check: false,
-    };
-    peer.send(&twice, &[]);
+    peer.send(&assign(lease, 2, Algorithm::Sha256, short()), &[]);
     peer.closed();
-    worker.says("lease 1 twice");
+    worker.says("lease 1-1 twice");
 
     let (mut peer, again) = controller.welcome();
     assert_eq!(again, credit, "a new connection starts afresh");
@@ -98,29 +93,12 @@ fn batches_beyond_the_credit_or_twice_end_the_connection() {
 }
 
 #[test]
-fn a_shutdown_lets_leases_be_answered_and_then_the_worker_leaves() {
-    let controller = Controller::new();
-    let mut worker = Worker::start(&controller, &["--threads", "1"]);
-    let (mut peer, _) = controller.welcome();
-    let source = file(&vec![1; 20_000_000]);
-    let leases: Vec<_> = (0..2)
-        .map(|_| peer.assign_files(Algorithm::Sha512, &[(stamp(&source), &source)]))
-        .collect();
-    peer.send(&WorkerRequest::Shutdown, &[]);
-    for want in leases {
-        let answer = peer.answer();
-        assert_eq!((answer.lease, answer.outputs.len()), (want, 64));
-    }
-    peer.closed();
-    assert_eq!(worker.exit().code(), Some(0));
-}
-
-#[test]
-fn an_idle_worker_leaves_at_once_when_sent_away() {
+fn an_idle_worker_leaves_at_once_on_a_signal() {
     let controller = Controller::new();
     let mut worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();
-    peer.send(&WorkerRequest::Shutdown, &[]);
+    worker.says("connected");
+    kill(worker.pid(), Signal::SIGTERM).unwrap();
     peer.closed();
     assert_eq!(worker.exit().code(), Some(0));
 }

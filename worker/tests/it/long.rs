@@ -1,9 +1,11 @@
 //! Long files: two beside each other, and what stays of them in the page cache.
 
-use crate::controller::{Controller, Peer, Worker, endless, file, pattern, read_only, stamp};
+use crate::controller::{
+    Controller, Peer, Worker, endless, file, pattern, read_only, stamp, subtree,
+};
 use engine::hash::Backend;
 use ipc_proto::Algorithm;
-use ipc_proto::message::{LeaseId, Stamp, Work, WorkerReply, WorkerRequest};
+use ipc_proto::message::{FileSource, LeaseId, Stamp, Work, WorkerReply, WorkerRequest};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -66,7 +68,7 @@ fn a_killed_workers_file_is_ended_by_the_next_from_what_it_told() {
     drop(worker);
     let _worker = Worker::start(&controller, &["--threads", "1"]);
     let (mut peer, _) = controller.welcome();
-    let work = Work::Rest { file, offset, state };
+    let work = Work::Resume { source: FileSource::Descriptors, file: file.into(), offset, state };
     let lease = peer.assign(Algorithm::Sha512, work, &[source.as_fd()]);
     assert_eq!(peer.done(lease), (digest(Algorithm::Sha512, &bytes), vec![]));
 }
@@ -116,8 +118,8 @@ fn a_large_file_is_dropped_behind_the_reader_where_that_was_asked_for() {
         let (mut peer, _) = controller.welcome();
         let file = stamp(&source);
         let work = match work {
-            Some(len) => Work::Part { file, offset: 0, len },
-            None => Work::Files { files: vec![file] },
+            Some(len) => subtree(file, 0, len),
+            None => Work::Files { source: FileSource::Descriptors, files: vec![file.into()] },
         };
         let what = format!("{algorithm}, {work:?}, {options:?}");
         let is_whole = matches!(work, Work::Files { .. });

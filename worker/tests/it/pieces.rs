@@ -31,7 +31,7 @@ fn messages_get_their_digests_however_many_wait() {
         let mut wanted = Vec::new();
         for batch in batches {
             let lens = batch.iter().map(|message| message.len().try_into().unwrap()).collect();
-            let work = Work::Messages { lens, data: batch.concat().into() };
+            let work = Work::Inline { lens, data: batch.concat().into() };
             let lease = peer.assign(algorithm, work, &[]);
             let want: Vec<u8> = batch.iter().flat_map(|input| digest(algorithm, input)).collect();
             wanted.push((lease, want));

@@ -8,10 +8,10 @@ use super::model::{self, FileNumber, Random};
 use super::tally::Tally;
 use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, WorkerId};
 use ipc_proto::message::{
-    Backend, ClientReply, ClientRequest, Failure, JobId, LeaseId, Message, Planes, Stamp, Window,
-    Work, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, ByteRange, ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId,
+    LeaseId, Message, Planes, Stamp, Window, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ const DATASETS: [&str; 2] = ["everywhere", "rare"];
 /// The user who may release workers.
 const ADMINISTRATOR: u32 = 0;
 
+const EPOCH: u32 = 1_800_000_000;
 const STEPS: u64 = 400;
 const WORKERS_MAX: u64 = 6;
 const CLIENTS_MAX: usize = 5;
@@ -30,7 +31,7 @@ const ITEMS_MAX: u64 = 700;
 struct Worker {
     name: u64,
     datasets: Vec<String>,
-    queue: VecDeque<(LeaseId, u32, Algorithm, Work, Vec<FileNumber>)>,
+    queue: VecDeque<(LeaseId, u32, Algorithms, Work, Vec<FileNumber>)>,
     /// How far it is with each lease that it reported of.
     done: BTreeMap<LeaseId, u64>,
     /// Answers already given, to be given again.
@@ -50,7 +51,7 @@ enum Want {
 
 #[derive(Debug)]
 struct Job {
-    algorithm: Algorithm,
+    algorithms: Algorithms,
     window: Window,
     left: u64,
     sent: u64,
@@ -63,8 +64,10 @@ struct Job {
 
 #[derive(Debug, Default)]
 struct Client {
-    jobs: BTreeMap<u32, Job>,
-    next_job: u32,
+    jobs: BTreeMap<JobId, Job>,
+    /// Asked for, by tag.
+    opening: BTreeMap<u32, Job>,
+    next_tag: u32,
 }
 
 pub(super) struct World {
@@ -96,7 +99,7 @@ impl World {
             bytes_max: (2 + random.below(6)) << 20,
             ..Limits::default()
         };
-        let mut core = Core::new(limits, DATASETS.map(str::to_owned).to_vec());
+        let mut core = Core::new(limits, DATASETS.map(str::to_owned).to_vec(), EPOCH);
         let liar = random.chance(25).then_some(1);
         if liar.is_some() {
             core.cross_check(1, seed);
@@ -161,7 +164,7 @@ impl World {
         assert_eq!(in_use, (0, 0, 0), "seed {}: nothing is left behind", self.seed);
         let leases: u32 = status.workers.iter().map(|worker| worker.leases).sum();
         assert_eq!(leases, 0, "seed {}: no lease outlives its job", self.seed);
-        self.tally.stale += status.counters.answers_stale;
+        self.tally.stale += status.counters.answers_fenced;
         self.tally.contradicted += status.counters.items_contradicted;
         if self.liar.is_none() {
             let wronged = status.counters.items_contradicted;
@@ -254,6 +257,7 @@ impl World {
             backends: Algorithm::ALL.map(backend).to_vec(),
             planes: Planes { descriptors: true, inline: true, datasets: datasets.clone() },
             reading: String::new(),
+            token: Blob::default(),
         };
         let queue = VecDeque::new();
         let worker =
@@ -277,7 +281,7 @@ impl World {
             return;
         }
         let worker = self.workers.get_mut(&id).expect("it lives");
-        let Some((lease, attempt, algorithm, work, files)) = worker.queue.pop_front() else {
+        let Some((lease, attempt, algorithms, work, files)) = worker.queue.pop_front() else {
             return self.step(Event::WorkerSaid(id, WorkerReply::Heartbeat));
         };
         if files.iter().any(|&file| model::is_poison(file)) {
@@ -285,7 +289,7 @@ impl World {
             self.kill(id);
             return self.join_worker(name);
         }
-        let (mut outputs, failures) = model::compute(algorithm, &work, &files);
+        let (mut outputs, failures) = model::compute(algorithms, &work, &files);
         if self.liar == Some(worker.name) && !outputs.is_empty() && self.random.chance(40) {
             let at = self.random.index(outputs.len());
             outputs.0[at] ^= 1 + (self.random.next() & 0x7f) as u8;
@@ -293,7 +297,7 @@ impl World {
         }
         let reply = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 50, outputs, failures };
         worker.given.push(reply.clone());
-        if model::whole_of(algorithm, &work).is_some() {
+        if model::whole_of(algorithms, &work).is_some() {
             // What comes next of this file is a check, or a new start.
             self.reported.remove(&files[0]);
         }
@@ -315,13 +319,16 @@ impl World {
 
     fn open_job(&mut self) {
         let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
-        let algorithm = Algorithm::ALL[self.random.index(6)];
+        let mut list = Algorithm::ALL.to_vec();
+        (0..list.len()).for_each(|i| list.swap(i, self.random.index(i + 1)));
+        let algorithms_len = if self.random.chance(20) { 1 + self.random.index(4) } else { 1 };
+        let algorithms = Algorithms::new(&list[..algorithms_len]).expect("distinct");
         let left = 1 + self.random.below(ITEMS_MAX);
         let client = self.clients.get_mut(&id).expect("picked");
-        let number = client.next_job;
-        client.next_job += 1;
+        let tag = client.next_tag;
+        client.next_tag += 1;
         let job = Job {
-            algorithm,
+            algorithms,
             window: Window::default(),
             left,
             sent: 0,
@@ -331,31 +338,29 @@ impl World {
             failed: 0,
             finish_sent: false,
         };
-        client.jobs.insert(number, job);
+        client.opening.insert(tag, job);
         let cross_check = [0, 0, 3][self.random.index(3)];
-        let weight = u8::try_from(1 + self.random.below(5)).expect("small");
-        self.step(Event::ClientSaid(
-            id,
-            ClientRequest::Open { job: JobId(number), algorithm, weight, cross_check },
-            Vec::new(),
-        ));
+        let strict_reads = self.random.chance(10);
+        let open = ClientRequest::Open { tag, algorithms, cross_check, strict_reads };
+        self.step(Event::ClientSaid(id, open, Vec::new()));
     }
 
     fn cancel_job(&mut self) {
         let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
-        let Some(number) = Self::pick(&mut self.random, &self.clients[&id].jobs) else { return };
-        self.step(Event::ClientSaid(id, ClientRequest::Cancel { job: JobId(number) }, Vec::new()));
+        let Some(job) = Self::pick(&mut self.random, &self.clients[&id].jobs) else { return };
+        self.step(Event::ClientSaid(id, ClientRequest::Cancel { job }, Vec::new()));
         let client = self.clients.get(&id).expect("cancelling closes nobody");
-        assert!(!client.jobs.contains_key(&number), "seed {}: cancelled at once", self.seed);
+        assert!(!client.jobs.contains_key(&job), "seed {}: cancelled at once", self.seed);
     }
 
     fn say_nonsense(&mut self) {
         let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
-        let job = JobId(9999);
+        let job = JobId { epoch: EPOCH, number: u64::MAX };
         let request = if self.random.chance(50) {
             ClientRequest::Finish { job }
         } else {
-            ClientRequest::Files { job, first: 0, files: vec![Stamp::default()] }
+            let (source, files) = (FileSource::Descriptors, vec![FileItem::default()]);
+            ClientRequest::Items { job, first: 0, items: Items::Files { source, files } }
         };
         let files = vec![1; request.descriptors_len()];
         self.step(Event::ClientSaid(id, request, files));
@@ -363,8 +368,8 @@ impl World {
     }
 
     fn send_items(&mut self, id: ClientId) {
-        let numbers: Vec<u32> = self.clients[&id].jobs.keys().copied().collect();
-        for number in numbers {
+        let jobs: Vec<JobId> = self.clients[&id].jobs.keys().copied().collect();
+        for number in jobs {
             let client = self.clients.get_mut(&id).expect("a living client");
             let Some(job) = client.jobs.get_mut(&number) else { continue };
             let room = u64::from(job.window.items).saturating_sub(job.want.len() as u64);
@@ -376,8 +381,8 @@ impl World {
                 }
             } else if job.left == 0 && !job.finish_sent {
                 job.finish_sent = true;
-                let job = JobId(number);
-                self.step(Event::ClientSaid(id, ClientRequest::Finish { job }, Vec::new()));
+                let finish = ClientRequest::Finish { job: number };
+                self.step(Event::ClientSaid(id, finish, Vec::new()));
             }
         }
     }
@@ -385,13 +390,13 @@ impl World {
     fn make_items(
         &mut self,
         id: ClientId,
-        number: u32,
+        number: JobId,
         len: u64,
     ) -> Option<(ClientRequest, Vec<FileNumber>)> {
         let client = self.clients.get_mut(&id).expect("a living client");
         let job = client.jobs.get_mut(&number).expect("a living job");
         let first = job.sent;
-        let (random, algorithm) = (&mut self.random, job.algorithm);
+        let (random, algorithms) = (&mut self.random, job.algorithms);
         if random.chance(20) {
             let lens: Vec<u32> =
                 (0..len).map(|_| u32::try_from(random.below(300)).expect("small")).collect();
@@ -403,18 +408,17 @@ impl World {
             let mut rest: &[u8] = &data;
             for (index, &len) in (first..).zip(&lens) {
                 let (message, after) = rest.split_at(len as usize);
-                let digest = model::message_digest(algorithm, message);
-                job.want.insert(index, (Want::Digest(digest), len.into()));
+                let digests = model::message_digests(algorithms, message);
+                job.want.insert(index, (Want::Digest(digests), len.into()));
                 rest = after;
             }
             job.bytes_out += data.len() as u64;
             job.sent += len;
             job.left -= len;
-            let request =
-                ClientRequest::Messages { job: JobId(number), first, lens, data: Blob(data) };
-            return Some((request, Vec::new()));
+            let items = Items::Inline { lens, data: Blob(data) };
+            return Some((ClientRequest::Items { job: number, first, items }, Vec::new()));
         }
-        if random.chance(5) && algorithm != Algorithm::Blake3 {
+        if random.chance(5) && algorithms.single().and_then(Algorithm::sha2).is_some() {
             let piece = ipc_proto::message::Piece::Segment {
                 state: Blob::default(),
                 data: Blob(vec![3; 256]),
@@ -424,10 +428,7 @@ impl World {
             job.bytes_out += 256;
             job.sent += 1;
             job.left -= 1;
-            return Some((
-                ClientRequest::Piece { job: JobId(number), index: first, piece },
-                vec![],
-            ));
+            return Some((ClientRequest::Piece { job: number, index: first, piece }, vec![]));
         }
         let dataset = match random.below(100) {
             0..5 => Some("nowhere"),
@@ -435,9 +436,9 @@ impl World {
             20..50 => Some(DATASETS[0]),
             _ => None,
         };
+        let mut numbers = Vec::new();
         let mut files = Vec::new();
-        let mut stamps = Vec::new();
-        let mut names = Vec::new();
+        let mut paths = Vec::new();
         for index in first..first + len {
             let file = self.next_file;
             self.next_file += 1;
@@ -446,8 +447,13 @@ impl World {
                 1..4 => random.below(64 << 20),
                 _ => random.below(100_000),
             };
-            let name = model::name_of(file, size);
-            let path_len = if dataset.is_some() { name.path.len() as u64 } else { 0 };
+            let range = random.chance(10).then(|| {
+                let offset = random.below(size + 1);
+                ByteRange { offset, len: random.below(size - offset + 1) }
+            });
+            let item = FileItem { stamp: Stamp { size, mtime_ns: 1, ctime_ns: 2 }, range };
+            let path = model::path_of(file);
+            let path_len = if dataset.is_some() { path.len() as u64 } else { 0 };
             if job.bytes_out + path_len > job.window.bytes {
                 break;
             }
@@ -456,25 +462,25 @@ impl World {
             } else if model::is_unreadable(file) || model::is_poison(file) {
                 Want::Failure
             } else {
-                Want::Digest(model::file_digest(algorithm, file))
+                Want::Digest(model::file_digests(algorithms, model::content_of(file, &item)))
             };
             job.want.insert(index, (want, path_len));
             job.bytes_out += path_len;
             job.sent += 1;
             job.left -= 1;
-            files.push(file);
-            stamps.push(name.stamp);
-            names.push(name);
+            numbers.push(file);
+            files.push(item);
+            paths.push(path);
         }
-        if names.is_empty() {
+        if files.is_empty() {
             return None;
         }
-        if let Some(dataset) = dataset {
-            let (job, dataset) = (JobId(number), dataset.to_owned());
-            let request = ClientRequest::Names { job, first, dataset, files: names };
-            return Some((request, vec![]));
-        }
-        Some((ClientRequest::Files { job: JobId(number), first, files: stamps }, files))
+        let (source, passed) = match dataset {
+            Some(name) => (FileSource::Dataset { name: name.to_owned(), paths }, vec![]),
+            None => (FileSource::Descriptors, numbers),
+        };
+        let items = Items::Files { source, files };
+        Some((ClientRequest::Items { job: number, first, items }, passed))
     }
 
     /// One event into the core, its actions to the peers, and a look at the bounds.

@@ -14,7 +14,7 @@ use crate::input::dataset::Datasets;
 use crate::input::open_file::{Handle, LastFileSystem, failure};
 use crate::input::quiet::{Expected, Rule};
 use ipc_proto::Sha2;
-use ipc_proto::message::{Failure, LeaseId, Stamp, Work};
+use ipc_proto::message::{Failure, FileSource, LeaseId, Stamp, Work};
 use nix::errno::Errno;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,14 +27,11 @@ const LEN_MIN: u64 = 4 << 20;
 
 /// The half of the SHA-2 family that `order` belongs to, if it is for such a file.
 pub fn family_of(order: &Order) -> Option<Sha2> {
-    let family = order.algorithm.sha2()?;
+    let family = order.algorithms.single()?.sha2()?;
     let is_long = match &order.work {
-        Work::Files { files } => matches!(files[..], [Stamp { size: LEN_MIN.., .. }]),
-        Work::Names { files, .. } => files.len() == 1 && files[0].stamp.size >= LEN_MIN,
-        Work::Rest { .. } | Work::NamedRest { .. } => true,
-        Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) | Work::NamedPart { .. } => {
-            false
-        }
+        Work::Files { files, .. } => files.len() == 1 && files[0].len() >= LEN_MIN,
+        Work::Resume { .. } => true,
+        Work::Inline { .. } | Work::Subtree { .. } | Work::Piece(_) => false,
     };
     is_long.then_some(family)
 }
@@ -88,7 +85,10 @@ pub trait LeaseSource {
 pub fn run(first: Task, datasets: &Datasets, scratch: &mut Scratch, leases: &dyn LeaseSource) {
     let order = &first.started.order;
     // A check goes alone: by other kernels than what was interleaved.
-    let files_max = if order.check { 1 } else { Midway::lanes(order.algorithm) };
+    let files_max = match order.algorithms.single() {
+        Some(algorithm) if !order.check => Midway::lanes(algorithm),
+        _ => 1,
+    };
     run_up_to(files_max, first, datasets, scratch, leases);
 }
 
@@ -168,41 +168,42 @@ impl<'a> LeaseQueue<'a, '_> {
     /// Opens the file of `order`, where its checkpoint is if it has one.
     fn open(&self, order: &mut Order) -> Result<LongFile<'a>, Failure> {
         let descriptor = order.descriptors.pop();
-        let (named, file, checkpoint) = match &order.work {
-            Work::Files { files } => (None, files[0], None),
-            Work::Names { dataset, files } => {
-                (Some((dataset, &files[0].path)), files[0].stamp, None)
+        let algorithm = order.algorithms.single().ok_or(Failure::Invalid)?;
+        let (source, file, checkpoint) = match &order.work {
+            Work::Files { source, files } => {
+                (source, *files.first().ok_or(Failure::Invalid)?, None)
             }
-            Work::Rest { file, offset, state } => (None, *file, Some((*offset, state))),
-            Work::NamedRest { dataset, file, offset, state } => {
-                (Some((dataset, &file.path)), file.stamp, Some((*offset, state)))
-            }
-            Work::Messages { .. } | Work::Part { .. } | Work::Piece(_) | Work::NamedPart { .. } => {
+            Work::Resume { source, file, offset, state } => (source, *file, Some((*offset, state))),
+            Work::Inline { .. } | Work::Subtree { .. } | Work::Piece(_) => {
                 return Err(Failure::Invalid);
             }
         };
         let midstate = match checkpoint {
-            None => Midway::new(order.algorithm),
+            None => Midway::new(algorithm),
             Some((offset, state)) => {
-                Midway::restore(order.algorithm, state).filter(|midstate| midstate.len() == offset)
+                Midway::restore(algorithm, state).filter(|midstate| midstate.len() == offset)
             }
         };
         let hasher = Hasher::Midstate(midstate.ok_or(Failure::Invalid)?);
         let rule = Rule { clock: self.clock, strict: order.strict_reads };
         let expected = match checkpoint {
-            Some(_) => Expected::SameContent(file),
-            None => Expected::of_item(named.is_some(), order.check, file),
+            Some(_) => Expected::SameContent(file.stamp),
+            None => {
+                let is_named = matches!(source, FileSource::Dataset { .. });
+                Expected::of_item(is_named, order.check, file.stamp)
+            }
         };
         let now_ns = self.clock.now().real_ns;
-        let (source, stamp, io_limit) = match named {
-            None => {
+        let (source, stamp, io_limit) = match source {
+            FileSource::Descriptors => {
                 let handle = Handle::Owned(descriptor.ok_or(Failure::Invalid)?);
                 let (source, stamp) = handle.look(&mut LastFileSystem::default())?;
                 let is_admitted = expected.admits(stamp, source.validation());
                 (source, stamp, if is_admitted { None } else { return Err(Failure::Changed) })
             }
-            Some((dataset, path)) => {
-                let mut reader = self.datasets.reader(dataset)?;
+            FileSource::Dataset { name, paths } => {
+                let path = paths.first().ok_or(Failure::Invalid)?;
+                let mut reader = self.datasets.reader(name)?;
                 let open = || reader.open(path).map(Handle::Owned);
                 let (source, stamp) = long_file::open(open, expected, rule, now_ns)?;
                 (source, stamp, reader.io_limit())
@@ -210,11 +211,11 @@ impl<'a> LeaseQueue<'a, '_> {
         };
         // Somebody else read what is before the checkpoint: where anything has moved since, it is
         // begun again.
-        if checkpoint.is_some() && stamp.ctime_ns != file.ctime_ns {
+        if checkpoint.is_some() && stamp.ctime_ns != file.stamp.ctime_ns {
             return Err(Failure::Invalid);
         }
         let drop_behind = self.options.drop_behind;
-        let (offset, len) = (0, None);
+        let (offset, len) = (file.offset(), file.range.map(|range| range.len));
         let task = FileTask { source, stamp, expected, offset, len, hasher, io_limit, drop_behind };
         Ok(LongFile::new(task, rule))
     }
@@ -228,6 +229,7 @@ mod tests {
     use crate::input::open_file::regular_stamp;
     use crate::input::reader::Reader;
     use ipc_proto::Algorithm;
+    use ipc_proto::message::{ByteRange, FileItem};
     use std::cell::RefCell;
     use std::collections::VecDeque;
     use std::fs;
@@ -237,6 +239,19 @@ mod tests {
     use test_kit::pattern;
 
     const MIB: usize = 1 << 20;
+
+    fn id(number: u64) -> LeaseId {
+        LeaseId { epoch: 1, number }
+    }
+
+    fn files(file: impl Into<FileItem>) -> Work {
+        Work::Files { source: FileSource::Descriptors, files: vec![file.into()] }
+    }
+
+    fn resume(file: impl Into<FileItem>, offset: u64, state: Vec<u8>) -> Work {
+        let (source, file, state) = (FileSource::Descriptors, file.into(), state.into());
+        Work::Resume { source, file, offset, state }
+    }
 
     fn plain(algorithm: Algorithm, bytes: &[u8]) -> Output {
         let mut outputs = Vec::new();
@@ -260,13 +275,13 @@ mod tests {
 
     fn task(lease: u64, algorithm: Algorithm, work: Work, file: &fs::File) -> Task {
         let descriptors = vec![file.try_clone().unwrap().into()];
-        let order = Order { algorithm, work, descriptors, check: false, strict_reads: false };
+        let order = Order::new(algorithm.into(), work, descriptors);
         let started = Started { attempt: 3, order, revoked: Arc::default() };
-        Task { lease: LeaseId(lease), started }
+        Task { lease: id(lease), started }
     }
 
     fn whole(lease: u64, algorithm: Algorithm, (file, stamp): &(fs::File, Stamp)) -> Task {
-        task(lease, algorithm, Work::Files { files: vec![*stamp] }, file)
+        task(lease, algorithm, files(*stamp), file)
     }
 
     /// Keeps what is reported, and has more leases.
@@ -326,10 +341,7 @@ mod tests {
             let file = file(&bytes);
             let want = plain(algorithm, &bytes);
             let notes = Notes::default();
-            assert_eq!(
-                run_all(whole(7, algorithm, &file), 2, &notes),
-                [(LeaseId(7), want.clone())]
-            );
+            assert_eq!(run_all(whole(7, algorithm, &file), 2, &notes), [(id(7), want.clone())]);
             let points = notes.points.take();
             let offsets: Vec<u64> = points.iter().map(|point| point.offset).collect();
             let every_mib: Vec<u64> = (1..=len / MIB).map(|i| (i * MIB) as u64).collect();
@@ -342,10 +354,29 @@ mod tests {
                     .unwrap();
                 let now = regular_stamp(other.as_fd()).unwrap();
                 assert_eq!(stamp.size, now.size);
-                let rest = Work::Rest { file: now, offset, state: state.into() };
+                let rest = resume(now, offset, state);
                 let done = run_all(task(8, algorithm, rest, &other), 1, &Notes::default());
-                assert_eq!(done, [(LeaseId(8), want.clone())], "{algorithm} from {offset}");
+                assert_eq!(done, [(id(8), want.clone())], "{algorithm} from {offset}");
             }
+        }
+    }
+
+    #[test]
+    fn a_long_range_resumes_from_its_checkpoints() {
+        let bytes = pattern(7 * MIB);
+        let (file, stamp) = file(&bytes);
+        let range = ByteRange { offset: 1000, len: (5 * MIB + 99) as u64 };
+        let item = FileItem { stamp, range: Some(range) };
+        let want = plain(Algorithm::Sha256, &bytes[1000..][..5 * MIB + 99]);
+        let notes = Notes::default();
+        let whole = task(1, Algorithm::Sha256, files(item), &file);
+        assert_eq!(run_all(whole, 2, &notes), [(id(1), want.clone())]);
+        let points = notes.points.take();
+        assert_eq!(points.len(), 5);
+        for Checkpoint { file: stamp, offset, state, .. } in points {
+            let work = resume(FileItem { stamp, ..item }, offset, state);
+            let rest = task(2, Algorithm::Sha256, work, &file);
+            assert_eq!(run_all(rest, 2, &Notes::default()), [(id(2), want.clone())], "{offset}");
         }
     }
 
@@ -366,12 +397,12 @@ mod tests {
             let notes = Notes { waiting: RefCell::new(tasks), ..Notes::default() };
             let done = run_all(first, lanes, &notes);
             for ((i, bytes), (lease, output)) in (0..).zip(&contents).zip(done) {
-                assert_eq!(lease, LeaseId(i as u64));
+                assert_eq!(lease, id(i as u64));
                 assert_eq!(output, plain(algorithms[i % 2], bytes), "file {i}");
             }
             let points = notes.points.take();
-            assert!(points[..2].iter().any(|p| p.lease == LeaseId(0)), "the first two");
-            assert!(points[..2].iter().any(|p| p.lease == LeaseId(1)), "are interleaved");
+            assert!(points[..2].iter().any(|p| p.lease == id(0)), "the first two");
+            assert!(points[..2].iter().any(|p| p.lease == id(1)), "are interleaved");
         }
     }
 
@@ -385,10 +416,10 @@ mod tests {
         let flag = Arc::clone(&revoked.started.revoked);
         let waiting = [whole(1, Algorithm::Sha256, &other), revoked];
         let then = move |point: &Checkpoint| {
-            if point.lease == LeaseId(1) && point.offset == 2 * MIB as u64 {
+            if point.lease == id(1) && point.offset == 2 * MIB as u64 {
                 writable(&other_file).set_len(3 * MIB as u64).unwrap();
             }
-            if point.lease == LeaseId(2) {
+            if point.lease == id(2) {
                 flag.store(true, Ordering::Relaxed);
             }
         };
@@ -396,10 +427,10 @@ mod tests {
         let notes = Notes { waiting, then: Some(Box::new(then)), ..Notes::default() };
         let done = run_all(whole(0, Algorithm::Sha256, &good), 2, &notes);
         let failed = |failure| Output { outputs: vec![], failures: vec![(0, failure)] };
-        assert_eq!(done[0], (LeaseId(0), want));
+        assert_eq!(done[0], (id(0), want));
         let cut = plain(Algorithm::Sha256, &bytes[..3 * MIB]);
-        assert_eq!(done[1], (LeaseId(1), cut), "read again");
-        assert_eq!(done[2], (LeaseId(2), failed(failure(Errno::ECANCELED))));
+        assert_eq!(done[1], (id(1), cut), "read again");
+        assert_eq!(done[2], (id(2), failed(failure(Errno::ECANCELED))));
     }
 
     #[test]
@@ -408,18 +439,20 @@ mod tests {
         let (file, stamp) = file(&bytes);
         let mut midway = Midway::new(Algorithm::Sha256).unwrap();
         midway.update(&bytes[..MIB]);
-        let rest = |file, offset, state| Work::Rest { file, offset, state };
-        let state = || midway.save().into();
+        let state = || midway.save();
         for (work, want) in [
-            (rest(stamp, MIB as u64, state()), plain(Algorithm::Sha256, &bytes)),
-            (rest(Stamp { mtime_ns: 1, ..stamp }, MIB as u64, state()), failed(Failure::Changed)),
-            (rest(Stamp { ctime_ns: 1, ..stamp }, MIB as u64, state()), failed(Failure::Invalid)),
-            (rest(Stamp { size: 1 << 40, ..stamp }, MIB as u64, state()), failed(Failure::Changed)),
-            (rest(stamp, 2 * MIB as u64, state()), failed(Failure::Invalid)),
-            (rest(stamp, MIB as u64, vec![1; 7].into()), failed(Failure::Invalid)),
+            (resume(stamp, MIB as u64, state()), plain(Algorithm::Sha256, &bytes)),
+            (resume(Stamp { mtime_ns: 1, ..stamp }, MIB as u64, state()), failed(Failure::Changed)),
+            (resume(Stamp { ctime_ns: 1, ..stamp }, MIB as u64, state()), failed(Failure::Invalid)),
+            (
+                resume(Stamp { size: 1 << 40, ..stamp }, MIB as u64, state()),
+                failed(Failure::Changed),
+            ),
+            (resume(stamp, 2 * MIB as u64, state()), failed(Failure::Invalid)),
+            (resume(stamp, MIB as u64, vec![1; 7]), failed(Failure::Invalid)),
         ] {
             let done = run_all(task(0, Algorithm::Sha256, work, &file), 2, &Notes::default());
-            assert_eq!(done, [(LeaseId(0), want)]);
+            assert_eq!(done, [(id(0), want)]);
         }
     }
 
@@ -442,7 +475,7 @@ mod tests {
             let mut task = whole(0, first, &file);
             task.started.order.check = check;
             run(task, &Datasets::default(), &mut Scratch::default(), &notes);
-            assert_eq!(notes.done.take(), [(LeaseId(0), plain(first, &bytes))]);
+            assert_eq!(notes.done.take(), [(id(0), plain(first, &bytes))]);
             assert_eq!(notes.waiting.borrow().len(), 1, "{other} with {first}");
         }
     }
@@ -459,9 +492,9 @@ mod tests {
             (Algorithm::Sha256, vec![], None),
             (Algorithm::Blake3, vec![long], None),
         ] {
-            let work = Work::Files { files };
-            let order =
-                Order { algorithm, work, descriptors: vec![], check: false, strict_reads: false };
+            let files = files.into_iter().map(FileItem::from).collect();
+            let work = Work::Files { source: FileSource::Descriptors, files };
+            let order = Order::new(algorithm.into(), work, vec![]);
             assert_eq!(family_of(&order), want, "{order:?}");
         }
     }

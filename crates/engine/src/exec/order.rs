@@ -8,8 +8,8 @@ use crate::input::io_limit::IoLimit;
 use crate::input::open_file::{BUFFER_LEN, Handle};
 use crate::input::reader::Reader;
 use crate::input::sys;
-use ipc_proto::Algorithm;
-use ipc_proto::message::{Failure, Failures, Work};
+use ipc_proto::message::{Failure, Failures, FileSource, Work};
+use ipc_proto::{Algorithms, Blob};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -22,9 +22,9 @@ const MESSAGE_COST_LEN: usize = 64;
 /// Work for one thread.
 #[derive(Debug)]
 pub struct Order {
-    /// The algorithm to compute.
-    pub algorithm: Algorithm,
-    /// The items to compute it of.
+    /// The digests of each item, in this order.
+    pub algorithms: Algorithms,
+    /// The items.
     pub work: Work,
     /// As many as `work` needs.
     pub descriptors: Vec<OwnedFd>,
@@ -35,25 +35,28 @@ pub struct Order {
 }
 
 impl Order {
+    /// An order that is no check, and not strict.
+    #[must_use]
+    pub fn new(algorithms: Algorithms, work: Work, descriptors: Vec<OwnedFd>) -> Self {
+        Self { algorithms, work, descriptors, check: false, strict_reads: false }
+    }
+
     /// How many bytes take about as long to hash, or `None` if there are files to read.
     #[must_use]
     pub fn cost_len(&self) -> Option<usize> {
         match &self.work {
-            Work::Messages { lens, data } => Some(data.len() + lens.len() * MESSAGE_COST_LEN),
+            Work::Inline { lens, data } => {
+                Some((data.len() + lens.len() * MESSAGE_COST_LEN) * self.algorithms.len())
+            }
             Work::Piece(piece) => Some(piece.len() + MESSAGE_COST_LEN),
-            Work::Files { .. }
-            | Work::Part { .. }
-            | Work::Names { .. }
-            | Work::NamedPart { .. }
-            | Work::Rest { .. }
-            | Work::NamedRest { .. } => None,
+            Work::Files { .. } | Work::Subtree { .. } | Work::Resume { .. } => None,
         }
     }
 
-    /// The kernels of its algorithm, resolved once per batch.
-    pub(crate) fn kernels(&self) -> Kernels {
+    /// The kernels of each algorithm, resolved once per batch.
+    pub(crate) fn kernels(&self) -> impl Iterator<Item = Kernels> {
         let kernels = if self.check { Kernels::others } else { Kernels::usual };
-        kernels(self.algorithm)
+        self.algorithms.iter().map(move |&algorithm| kernels(algorithm))
     }
 }
 
@@ -82,21 +85,25 @@ pub(crate) enum Source<'a> {
     /// Open files, which stay open: closing them is the order's owner's.
     Descriptors(&'a [OwnedFd]),
     /// Names in a dataset.
-    Dataset { reader: DatasetReader<'a>, paths: Vec<&'a [u8]> },
+    Dataset { reader: DatasetReader<'a>, paths: &'a [Blob] },
 }
 
 impl<'a> Source<'a> {
-    /// The files of `paths` in a dataset.
+    /// The files of an order.
     ///
     /// # Errors
     /// [`Failure::UnknownDataset`].
-    pub(crate) fn dataset(
+    pub(crate) fn of(
+        source: &'a FileSource,
+        descriptors: &'a [OwnedFd],
         datasets: &'a Datasets,
-        name: &str,
-        paths: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Self, Failure> {
-        let reader = datasets.reader(name)?;
-        Ok(Self::Dataset { reader, paths: paths.into_iter().collect() })
+        Ok(match source {
+            FileSource::Descriptors => Self::Descriptors(descriptors),
+            FileSource::Dataset { name, paths } => {
+                Self::Dataset { reader: datasets.reader(name)?, paths }
+            }
+        })
     }
 
     /// The file at `position`.
@@ -208,7 +215,7 @@ impl fmt::Debug for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ipc_proto::Blob;
+    use ipc_proto::Algorithm;
 
     #[test]
     fn a_buffer_starts_at_a_page_and_has_its_length() {
@@ -220,10 +227,8 @@ mod tests {
 
     #[test]
     fn many_empty_messages_are_not_free() {
-        let work = Work::Messages { lens: vec![0; 8192], data: Blob::default() };
-        let descriptors = Vec::new();
-        let algorithm = Algorithm::Sha256;
-        let order = Order { algorithm, work, descriptors, check: false, strict_reads: false };
+        let work = Work::Inline { lens: vec![0; 8192], data: Blob::default() };
+        let order = Order::new(Algorithm::Sha256.into(), work, Vec::new());
         assert_eq!(order.cost_len(), Some(8192 * 64));
     }
 }

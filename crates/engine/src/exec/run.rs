@@ -12,7 +12,7 @@ use crate::input::dataset::Datasets;
 use crate::input::open_file::BUFFER_LEN;
 use crate::input::quiet::{Expected, Rule};
 use ipc_proto::Algorithm;
-use ipc_proto::message::{Failure, Piece, Stamp, Work};
+use ipc_proto::message::{ByteRange, Failure, FileItem, Piece, Work};
 use std::sync::atomic::AtomicBool;
 
 /// Carries out `order`; names in it are of `datasets`. Once `revoked` is true it may stop early, with
@@ -24,69 +24,77 @@ pub fn run(
     scratch: &mut Scratch,
     revoked: &AtomicBool,
 ) -> Output {
-    let descriptors = || Source::Descriptors(&order.descriptors);
-    let mut output = Output::default();
+    let source = |source| Source::of(source, &order.descriptors, datasets);
     match &order.work {
-        Work::Files { files } => {
-            Batch::new(order, descriptors(), files.clone(), scratch.tools(), revoked).run()
-        }
-        Work::Names { dataset, files } => {
-            let paths = files.iter().map(|file| &*file.path.0);
-            match Source::dataset(datasets, dataset, paths) {
-                Ok(source) => {
-                    let files = files.iter().map(|file| file.stamp).collect();
-                    Batch::new(order, source, files, scratch.tools(), revoked).run()
-                }
-                Err(failure) => {
-                    output.failures.extend((0..).zip(files).map(|(at, _)| (at, failure)));
-                    output
-                }
+        Work::Files { source: files_source, files } => match source(files_source) {
+            Ok(source) => Batch::new(order, source, files, scratch.tools(), revoked).run(),
+            Err(failure) => {
+                let failures = (0..).zip(files).map(|(at, _)| (at, failure)).collect();
+                Output { outputs: Vec::new(), failures }
             }
+        },
+        Work::Inline { lens, data } => {
+            let outputs = messages_digests(order, &split(lens, data));
+            Output { outputs, failures: Vec::new() }
         }
-        Work::Messages { lens, data } => {
-            order.kernels().hash_many(&split(lens, data), &mut output.outputs);
-            output
-        }
-        Work::Part { file, offset, len } => {
-            let range = (*offset, *len);
-            Output::of(subtree(order, descriptors(), *file, range, scratch.tools(), revoked))
-        }
-        Work::NamedPart { dataset, file, offset, len } => {
-            let source = Source::dataset(datasets, dataset, [&*file.path.0]);
-            let (file, range) = (file.stamp, (*offset, *len));
+        Work::Subtree { source: file_source, file, offset, len } => {
+            let range = ByteRange { offset: *offset, len: *len };
             Output::of(
-                source.and_then(|source| {
-                    subtree(order, source, file, range, scratch.tools(), revoked)
+                source(file_source).and_then(|source| {
+                    subtree(order, source, *file, range, scratch.tools(), revoked)
                 }),
             )
         }
         // A thread that has one reports checkpoints: `checkpointed`.
-        Work::Rest { .. } | Work::NamedRest { .. } => Output::of(Err(Failure::Invalid)),
-        Work::Piece(piece) => Output::of(step(order.algorithm, piece).ok_or(Failure::Invalid)),
+        Work::Resume { .. } => Output::of(Err(Failure::Invalid)),
+        Work::Piece(piece) => {
+            let output = order.algorithms.single().and_then(|algorithm| step(algorithm, piece));
+            Output::of(output.ok_or(Failure::Invalid))
+        }
     }
 }
 
-/// The chaining value of `len` bytes from `offset` on of a file.
+/// The digests of each message by all algorithms, message by message.
+fn messages_digests(order: &Order, messages: &[&[u8]]) -> Vec<u8> {
+    let mut columns = order.kernels().map(|kernels| {
+        let mut digests = Vec::new();
+        kernels.hash_many(messages, &mut digests);
+        digests
+    });
+    if order.algorithms.len() == 1 {
+        return columns.next().expect("there is one");
+    }
+    let columns: Vec<Vec<u8>> = columns.collect();
+    let digests_of = |position: usize| {
+        order.algorithms.iter().zip(&columns).flat_map(move |(algorithm, column)| {
+            column[position * algorithm.digest_len()..][..algorithm.digest_len()].iter().copied()
+        })
+    };
+    (0..messages.len()).flat_map(digests_of).collect()
+}
+
+/// The chaining value of a range of an item.
 fn subtree(
     order: &Order,
     mut source: Source<'_>,
-    stamp: Stamp,
-    (offset, len): (u64, u64),
+    file: FileItem,
+    ByteRange { offset, len }: ByteRange,
     ScratchParts { buffer, clock, options, .. }: ScratchParts<'_>,
     revoked: &AtomicBool,
 ) -> Result<Vec<u8>, Failure> {
-    let subtree = Subtree::new(offset, len).filter(|_| order.algorithm == Algorithm::Blake3);
+    let subtree =
+        Subtree::new(offset, len).filter(|_| order.algorithms.single() == Some(Algorithm::Blake3));
     let hasher = Hasher::Subtree(subtree.ok_or(Failure::Invalid)?);
     let rule = Rule { clock, strict: order.strict_reads };
     // Others read the other parts.
-    let expected = Expected::SameContent(stamp);
+    let expected = Expected::SameContent(file.stamp);
     let io_limit = source.io_limit();
     let (source, stamp) = {
         let now_ns = clock.now().real_ns;
         long_file::open(|| source.open(0), expected, rule, now_ns)?
     };
     let drop_behind = options.drop_behind;
-    let len = Some(len);
+    let (offset, len) = (file.offset().saturating_add(offset), Some(len));
     let task = FileTask { source, stamp, expected, offset, len, hasher, io_limit, drop_behind };
     let mut queue = Single { file: Some(LongFile::new(task, rule)), revoked, outcome: None };
     interleave::run(&mut queue, vec![&mut buffer[..BUFFER_LEN]], clock);
@@ -149,7 +157,8 @@ mod tests {
     use super::*;
     use crate::hash::Backend;
     use crate::input::open_file::regular_stamp;
-    use ipc_proto::Blob;
+    use ipc_proto::message::{FileSource, Stamp};
+    use ipc_proto::{Algorithms, Blob};
     use std::fs::File;
     use std::os::fd::AsFd;
     use std::os::fd::OwnedFd;
@@ -171,17 +180,26 @@ mod tests {
     }
 
     fn order(algorithm: Algorithm, work: Work, files: Vec<File>) -> Order {
-        let descriptors = files.into_iter().map(OwnedFd::from).collect();
-        Order { algorithm, work, descriptors, check: false, strict_reads: false }
+        Order::new(algorithm.into(), work, files.into_iter().map(OwnedFd::from).collect())
     }
 
     fn output(algorithm: Algorithm, work: Work, files: Vec<File>) -> Output {
         run(&order(algorithm, work, files), &Datasets::default(), &mut Scratch::default(), &GOING)
     }
 
+    fn passed(files: Vec<(Stamp, File)>) -> (Work, Vec<File>) {
+        let (stamps, descriptors): (Vec<Stamp>, Vec<File>) = files.into_iter().unzip();
+        let files = stamps.into_iter().map(FileItem::from).collect();
+        (Work::Files { source: FileSource::Descriptors, files }, descriptors)
+    }
+
+    fn part_of(file: Stamp, offset: u64, len: u64) -> Work {
+        Work::Subtree { source: FileSource::Descriptors, file: file.into(), offset, len }
+    }
+
     fn files(algorithm: Algorithm, files: Vec<(Stamp, File)>) -> Output {
-        let (files, descriptors) = files.into_iter().unzip();
-        output(algorithm, Work::Files { files }, descriptors)
+        let (work, descriptors) = passed(files);
+        output(algorithm, work, descriptors)
     }
 
     #[track_caller]
@@ -206,6 +224,67 @@ mod tests {
             let output = files(algorithm, contents.iter().map(|bytes| file(bytes)).collect());
             let want = digests(algorithm, contents.iter().map(Vec::as_slice));
             assert_eq!(output, Output { outputs: want, failures: vec![] }, "{algorithm}");
+        }
+    }
+
+    /// Descriptors, and the same files in a dataset: ranges, and several digests of one read.
+    #[test]
+    fn ranges_and_several_algorithms_give_the_digests_in_the_order_asked() {
+        let asked = [Algorithm::Blake3, Algorithm::Sha256, Algorithm::Sha512];
+        let contents = LENS.map(pattern);
+        let dir = tempfile::tempdir().unwrap();
+        let mount = format!("d={}", dir.path().display()).parse().unwrap();
+        let datasets = Datasets::open(vec![mount]).unwrap();
+        for (i, bytes) in contents.iter().enumerate() {
+            std::fs::write(dir.path().join(format!("{i}")), bytes).unwrap();
+        }
+        for algorithms in [&asked[..1], &asked[1..2], &asked[..2], &asked] {
+            let (mut items, mut paths, mut want) = (vec![], vec![], vec![]);
+            let mut descriptors = Vec::<OwnedFd>::new();
+            for (i, bytes) in contents.iter().enumerate() {
+                let (name, len) = (format!("{i}"), bytes.len());
+                for range in [None, Some(0..len), Some(len / 3..len / 2), Some(len..len)] {
+                    let file = File::open(dir.path().join(&name)).unwrap();
+                    let stamp = regular_stamp(file.as_fd()).unwrap();
+                    let part = range.clone().map_or(&bytes[..], |range| &bytes[range]);
+                    let range =
+                        range.map(|r| ByteRange { offset: r.start as u64, len: r.len() as u64 });
+                    items.push(FileItem { stamp, range });
+                    paths.push(Blob::from(name.as_bytes()));
+                    descriptors.push(file.into());
+                    algorithms.iter().for_each(|&a| want.extend(digests(a, [part])));
+                }
+            }
+            let dataset = FileSource::Dataset { name: "d".to_owned(), paths };
+            for source in [FileSource::Descriptors, dataset] {
+                let algorithms = Algorithms::new(algorithms).unwrap();
+                let work = Work::Files { source, files: items.clone() };
+                let descriptors = descriptors.iter().map(|fd| fd.try_clone().unwrap()).collect();
+                let order = Order::new(algorithms, work, descriptors);
+                let output = run(&order, &datasets, &mut Scratch::default(), &GOING);
+                assert_eq!(output.failures, vec![]);
+                assert!(output.outputs == want, "{algorithms}");
+            }
+        }
+        let (lens, data) = (vec![3, 0, 2], Blob(b"abcde".to_vec()));
+        let order =
+            Order::new(Algorithms::new(&asked).unwrap(), Work::Inline { lens, data }, vec![]);
+        let output = run(&order, &datasets, &mut Scratch::default(), &GOING);
+        let messages = [&b"abc"[..], b"", b"de"];
+        let want = messages.map(|m| asked.map(|a| digests(a, [m])).concat()).concat();
+        assert_eq!(output, Output { outputs: want, failures: vec![] });
+    }
+
+    #[test]
+    fn a_range_that_its_file_lost_is_changed_and_growth_behind_it_does_not_matter() {
+        for (len, want) in [(9_999, Err(Failure::Changed)), (10_001, Ok(()))] {
+            let (stamp, changed) = file(&pattern(10_000));
+            changed.set_len(len).unwrap();
+            let item = FileItem { stamp, range: Some(ByteRange { offset: 1000, len: 9000 }) };
+            let work = Work::Files { source: FileSource::Descriptors, files: vec![item] };
+            let output = output(Algorithm::Sha256, work, vec![changed]);
+            let outputs = want.map(|()| digests(Algorithm::Sha256, [&pattern(10_000)[1000..]]));
+            assert_eq!(output, Output::of(outputs), "now {len} bytes");
         }
     }
 
@@ -235,9 +314,8 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let contents = LENS.map(pattern);
             let check = |files: Vec<(Stamp, File)>| {
-                let (stamps, files) = files.into_iter().unzip();
-                let order =
-                    Order { check: true, ..order(algorithm, Work::Files { files: stamps }, files) };
+                let (work, files) = passed(files);
+                let order = Order { check: true, ..order(algorithm, work, files) };
                 run(&order, &Datasets::default(), &mut Scratch::default(), &GOING)
             };
             let want = digests(algorithm, contents.iter().map(Vec::as_slice));
@@ -257,7 +335,7 @@ mod tests {
     fn messages_are_cut_at_their_lengths() {
         let messages = [&b""[..], b"a", b"", b"bcd", &[7; 500]];
         let lens = messages.map(|message| u32::try_from(message.len()).unwrap()).into();
-        let work = Work::Messages { lens, data: messages.concat().into() };
+        let work = Work::Inline { lens, data: messages.concat().into() };
         let output = output(Algorithm::Sha512, work, Vec::new());
         assert_eq!(output.outputs, digests(Algorithm::Sha512, messages));
     }
@@ -270,7 +348,7 @@ mod tests {
         for (i, part) in bytes.chunks(part_len).enumerate() {
             let (stamp, file) = file(&bytes);
             let (offset, len) = ((i * part_len) as u64, part.len() as u64);
-            let work = Work::Part { file: stamp, offset, len };
+            let work = part_of(stamp, offset, len);
             let output = output(Algorithm::Blake3, work, vec![file]);
             assert_eq!((output.outputs.len(), output.failures), (32, vec![]));
             values.extend(output.outputs);
@@ -283,7 +361,7 @@ mod tests {
     fn a_part_of_a_changed_file_has_no_value() {
         let (stamp, part) = file(&[1; 4096]);
         part.set_len(4095).unwrap();
-        let work = Work::Part { file: stamp, offset: 2048, len: 2048 };
+        let work = part_of(stamp, 2048, 2048);
         let output = output(Algorithm::Blake3, work, vec![part]);
         assert_eq!(output.failures, vec![(0, Failure::Changed)]);
     }
@@ -291,7 +369,7 @@ mod tests {
     #[test]
     fn a_part_or_piece_of_another_algorithm_is_invalid() {
         let (stamp, part) = file(&[1; 4096]);
-        let work = Work::Part { file: stamp, offset: 0, len: 1024 };
+        let work = part_of(stamp, 0, 1024);
         let output = output(Algorithm::Sha256, work, vec![part]);
         assert_eq!(output.failures, vec![(0, Failure::Invalid)]);
         let data = Blob(vec![0; 64]);

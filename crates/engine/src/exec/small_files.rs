@@ -1,6 +1,6 @@
-//! Whole files of one batch: small ones are read one after the other and hashed together, and those of
-//! them that are not in memory are read together before that. Larger ones, and those that do not hold
-//! still, come last (`long_file`).
+//! Files of one batch: small ones are read one after the other and hashed together, and those of
+//! them that are not in memory are read together before that. Larger ones, ranges, those that are
+//! hashed by several algorithms, and those that do not hold still, come last (`long_file`).
 //!
 //! Invariants: outputs come in the order of the files that did not fail, failures in that of the
 //! files; what lies in the buffer held still, before it is hashed.
@@ -9,14 +9,14 @@ use crate::clock::Moment;
 use crate::exec::interleave::{self, FileQueue};
 use crate::exec::long_file::{self, FileTask, Hasher, LongFile};
 use crate::exec::order::{Order, Output, PAGE_LEN, ReadOptions, ScratchParts, Source};
-use crate::hash::{Kernels, Midway};
+use crate::hash::{self, Kernels, Midway};
 use crate::input::io_limit::{IoLimit, Permit};
 use crate::input::open_file::{BUFFER_LEN, LastFileSystem, OpenFile, Validation};
 use crate::input::quiet::{Expected, Rule, Trial};
 use crate::input::reader::Reader;
 use crate::input::sys::Read;
-use ipc_proto::Algorithm;
-use ipc_proto::message::{Failure, Failures, Stamp};
+use ipc_proto::message::{Failure, Failures, FileItem};
+use ipc_proto::{Algorithm, Algorithms};
 use std::cmp::Reverse;
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -36,12 +36,14 @@ const TREE_LEN_MIN: usize = 32 << 10;
 
 /// A batch of files on its way.
 pub(crate) struct Batch<'a> {
+    algorithms: Algorithms,
+    /// Of the first algorithm.
     kernels: Kernels,
     rule: Rule<'a>,
     /// Before the first file is read.
     start: Moment,
     source: Source<'a>,
-    files: Vec<Stamp>,
+    files: &'a [FileItem],
     is_check: bool,
     has_lanes: bool,
     /// How many files are interleaved while they are read.
@@ -83,18 +85,19 @@ struct Outcomes {
 }
 
 impl<'a> Batch<'a> {
-    /// Whole files, which their clients saw as `files`.
+    /// The files of `order`.
     pub(crate) fn new(
         order: &Order,
         source: Source<'a>,
-        files: Vec<Stamp>,
+        files: &'a [FileItem],
         tools: ScratchParts<'a>,
         revoked: &'a AtomicBool,
     ) -> Self {
         let ScratchParts { buffer, reader, options, clock } = tools;
         debug_assert!(buffer.len() > BUFFER_LEN);
-        let kernels = order.kernels();
+        let kernels = order.kernels().next().expect("an order has an algorithm");
         let mut batch = Self {
+            algorithms: order.algorithms,
             kernels,
             rule: Rule { clock, strict: order.strict_reads },
             start: clock.now(),
@@ -144,7 +147,7 @@ impl<'a> Batch<'a> {
             self.deferred = (0..self.files.len()).collect();
         }
         self.hash_deferred();
-        self.outcomes.in_order(self.kernels.algorithm().digest_len())
+        self.outcomes.in_order(self.algorithms.digests_len())
     }
 
     fn is_revoked(&self) -> bool {
@@ -153,13 +156,14 @@ impl<'a> Batch<'a> {
 
     fn expected(&self, position: usize) -> Expected {
         let is_named = matches!(self.source, Source::Dataset { .. });
-        Expected::of_item(is_named, self.is_check, self.files[position])
+        Expected::of_item(is_named, self.is_check, self.files[position].stamp)
     }
 
     /// Reads a small file if it is in memory and held still, else leaves it for later.
     fn add(&mut self, position: usize) -> Result<(), Failure> {
-        let stamp = self.files[position];
-        if stamp.size > self.small_len_max {
+        let FileItem { stamp, range } = self.files[position];
+        let is_streamed = range.is_some() || self.algorithms.len() > 1;
+        if is_streamed || stamp.size > self.small_len_max {
             self.deferred.push(position);
             return Ok(());
         }
@@ -288,12 +292,12 @@ impl<'a> Batch<'a> {
     /// Hashes the files that come last, the longest first.
     fn hash_deferred(&mut self) {
         let mut deferred = std::mem::take(&mut self.deferred);
-        deferred.sort_by_key(|&position| (self.files[position].size, Reverse(position)));
+        deferred.sort_by_key(|&position| (self.files[position].len(), Reverse(position)));
         let hasher = self.hasher();
         let mut queue = Deferred {
             deferred,
             hasher,
-            files: &self.files,
+            files: self.files,
             is_check: self.is_check,
             source: &mut self.source,
             rule: self.rule,
@@ -310,9 +314,9 @@ impl<'a> Batch<'a> {
     }
 
     fn hasher(&self) -> Hasher {
-        match Midway::new(self.kernels.algorithm()) {
+        match self.algorithms.single().and_then(Midway::new) {
             Some(midstate) => Hasher::Midstate(midstate),
-            None => Hasher::Streams(vec![self.kernels.stream()]),
+            None => Hasher::Streams(self.algorithms.iter().map(|&a| hash::stream(a)).collect()),
         }
     }
 }
@@ -353,7 +357,7 @@ struct Deferred<'b, 'a> {
     /// The next one is the last.
     deferred: Vec<usize>,
     hasher: Hasher,
-    files: &'b [Stamp],
+    files: &'b [FileItem],
     is_check: bool,
     source: &'b mut Source<'a>,
     rule: Rule<'a>,
@@ -369,13 +373,14 @@ impl<'a> FileQueue<'a> for Deferred<'_, 'a> {
     fn next(&mut self) -> Option<(usize, Result<LongFile<'a>, Failure>)> {
         let position = self.deferred.pop().filter(|_| !self.revoked.load(Ordering::Relaxed))?;
         let is_named = matches!(self.source, Source::Dataset { .. });
-        let expected = Expected::of_item(is_named, self.is_check, self.files[position]);
+        let expected = Expected::of_item(is_named, self.is_check, self.files[position].stamp);
         let io_limit = self.source.io_limit();
         let open = || self.source.open(position);
         let opened = long_file::open(open, expected, self.rule, self.start.real_ns);
         let file = opened.map(|(source, stamp)| {
             let (hasher, drop_behind) = (self.hasher.clone(), self.options.drop_behind);
-            let (offset, len) = (0, None);
+            let item = self.files[position];
+            let (offset, len) = (item.offset(), item.range.map(|range| range.len));
             let task =
                 FileTask { source, stamp, expected, offset, len, hasher, io_limit, drop_behind };
             LongFile::new(task, self.rule)
@@ -417,7 +422,7 @@ mod tests {
     use crate::input::open_file::{failure, regular_stamp};
     use crate::input::reader::{Asked, Reading};
     use ipc_proto::Blob;
-    use ipc_proto::message::{Named, Work};
+    use ipc_proto::message::{FileSource, Stamp, Work};
     use nix::errno::Errno;
     use std::fs::{self, File};
     use std::os::fd::OwnedFd;
@@ -436,17 +441,17 @@ mod tests {
     }
 
     fn order(algorithm: Algorithm) -> Order {
-        let (work, descriptors) = (Work::Files { files: vec![] }, vec![]);
-        Order { algorithm, work, descriptors, check: false, strict_reads: false }
+        let work = Work::Files { source: FileSource::Descriptors, files: vec![] };
+        Order::new(algorithm.into(), work, vec![])
     }
 
     /// Files that nobody can write to, with these contents.
-    fn files(dir: &tempfile::TempDir, contents: &[Vec<u8>]) -> (Vec<Stamp>, Vec<OwnedFd>) {
+    fn files(dir: &tempfile::TempDir, contents: &[Vec<u8>]) -> (Vec<FileItem>, Vec<OwnedFd>) {
         let open = |(i, bytes): (usize, &Vec<u8>)| {
             let path = dir.path().join(i.to_string());
             fs::write(&path, bytes).unwrap();
             let file = File::open(path).unwrap();
-            (regular_stamp(file.as_fd()).unwrap(), file.into())
+            (FileItem::from(regular_stamp(file.as_fd()).unwrap()), OwnedFd::from(file))
         };
         contents.iter().enumerate().map(open).unzip()
     }
@@ -463,7 +468,7 @@ mod tests {
                 let mut scratch = Scratch::default();
                 let source = Source::Descriptors(&files);
                 let order = order(algorithm);
-                let mut batch = Batch::new(&order, source, stamps.clone(), scratch.tools(), &GOING);
+                let mut batch = Batch::new(&order, source, &stamps, scratch.tools(), &GOING);
                 batch.group_max = group_max;
                 if algorithm != Algorithm::Blake3 {
                     batch.interleave(files_max);
@@ -493,13 +498,8 @@ mod tests {
             let (stamps, files) = files(&dir, &now);
             let mut scratch = Scratch::new(reader, ReadOptions::default());
             let order = order(Algorithm::Sha256);
-            let mut batch = Batch::new(
-                &order,
-                Source::Descriptors(&files),
-                stamps.clone(),
-                scratch.tools(),
-                &GOING,
-            );
+            let mut batch =
+                Batch::new(&order, Source::Descriptors(&files), &stamps, scratch.tools(), &GOING);
             for (position, size) in lens.into_iter().enumerate() {
                 let handle = batch.source.open(position).unwrap();
                 let (file, stamp) = handle.look(&mut LastFileSystem::default()).unwrap();
@@ -514,9 +514,9 @@ mod tests {
                 fs::write(dir.path().join(at.to_string()), &bytes).unwrap();
                 now[at] = bytes;
             }
-            batch.files.clear();
+            batch.files = &[];
             batch.hash_group();
-            batch.files.clone_from(&stamps);
+            batch.files = &stamps;
             batch.hash_deferred();
             let outcomes = std::mem::take(&mut batch.outcomes);
             let outputs = digests(Algorithm::Sha256, now.iter().map(Vec::as_slice));
@@ -529,19 +529,19 @@ mod tests {
     fn files_that_are_hashed_while_they_are_read_keep_their_order() {
         let dir = tempfile::tempdir().unwrap();
         let contents = [600_000, 9, 1_500_001, 524_289, 700_000].map(pattern);
-        let (stamps, _) = files(&dir, &contents);
-        let mut files: Vec<Named> = (0..)
-            .zip(stamps)
-            .map(|(i, stamp)| Named { path: Blob::from(i.to_string().as_bytes()), stamp })
-            .collect();
-        let missing = Named { path: Blob::from(&b"missing"[..]), ..files[2].clone() };
+        let (mut files, _) = files(&dir, &contents);
+        let mut paths: Vec<Blob> =
+            (0..files.len()).map(|i| Blob::from(i.to_string().as_bytes())).collect();
         let other = Stamp { mtime_ns: i64::MAX, ..files[3].stamp };
-        files.insert(1, missing);
-        files.insert(3, Named { stamp: other, ..files[4].clone() });
+        paths.insert(1, Blob::from(&b"missing"[..]));
+        files.insert(1, files[2]);
+        paths.insert(3, paths[4].clone());
+        files.insert(3, other.into());
         let mount = format!("d={}", dir.path().display()).parse().unwrap();
         let datasets = Datasets::open(vec![mount]).unwrap();
         for algorithm in Algorithm::ALL {
-            let work = Work::Names { dataset: "d".to_owned(), files: files.clone() };
+            let source = FileSource::Dataset { name: "d".to_owned(), paths: paths.clone() };
+            let work = Work::Files { source, files: files.clone() };
             let order = Order { work, ..order(algorithm) };
             let output = run::run(&order, &datasets, &mut Scratch::default(), &GOING);
             let failures = vec![(1, failure(Errno::ENOENT)), (3, Failure::Changed)];
@@ -553,18 +553,18 @@ mod tests {
     #[test]
     fn a_reader_keeps_others_from_reading_beyond_the_limit() {
         let dir = tempfile::tempdir().unwrap();
-        let (stamps, _) = files(&dir, &[pattern(10), pattern(1 << 20)]);
+        let (items, _) = files(&dir, &[pattern(10), pattern(1 << 20)]);
         let mount = format!("d={}", dir.path().display()).parse().unwrap();
         let mut datasets = Datasets::open(vec![mount]).unwrap();
         datasets.limit(vec!["d=1".parse().unwrap()]).unwrap();
         let limit = datasets.reader("d").unwrap().io_limit().unwrap();
-        for (at, stamp) in stamps.into_iter().enumerate() {
+        for (at, item) in items.into_iter().enumerate() {
             let permit = limit.acquire();
             std::thread::scope(|scope| {
                 let other = scope.spawn(|| {
-                    let path = Blob::from(at.to_string().as_bytes());
-                    let work =
-                        Work::Names { dataset: "d".to_owned(), files: vec![Named { path, stamp }] };
+                    let paths = vec![Blob::from(at.to_string().as_bytes())];
+                    let source = FileSource::Dataset { name: "d".to_owned(), paths };
+                    let work = Work::Files { source, files: vec![item] };
                     let order = Order { work, ..order(Algorithm::Sha256) };
                     run::run(&order, &datasets, &mut Scratch::default(), &GOING)
                 });

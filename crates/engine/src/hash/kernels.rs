@@ -1,6 +1,6 @@
 //! What one batch is hashed by: the backends of this process' choice or, to check those, others.
 
-use super::{Choice, Midway, Stream, choice};
+use super::{Choice, Midway, choice};
 use ipc_proto::Algorithm;
 
 /// The backends that one batch is hashed by.
@@ -44,10 +44,5 @@ impl Kernels {
             Some(choice) => choice.hash_many(self.algorithm, inputs, out),
             None => choice::hash_many(self.algorithm, inputs, out),
         }
-    }
-
-    /// As [`choice::stream`].
-    pub(crate) fn stream(&self) -> Stream {
-        choice::stream(self.algorithm)
     }
 }

@@ -6,7 +6,7 @@ use engine::exec::order::{Order, Output, Scratch};
 use engine::exec::run;
 use engine::hash::Backend;
 use engine::input::dataset::Datasets;
-use ipc_proto::message::{Failure, LeaseId, Named, Stamp, Work};
+use ipc_proto::message::{Failure, FileItem, FileSource, LeaseId, Stamp, Work};
 use ipc_proto::{Algorithm, Blob, Sha2};
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -32,10 +32,10 @@ fn stamp(file: &File) -> Stamp {
 }
 
 fn order(algorithm: Algorithm, files: Vec<(Stamp, File)>) -> Order {
-    let (files, descriptors): (_, Vec<File>) = files.into_iter().unzip();
-    let descriptors = descriptors.into_iter().map(OwnedFd::from).collect();
-    let work = Work::Files { files };
-    Order { algorithm, work, descriptors, check: false, strict_reads: false }
+    let item = |(stamp, file)| (FileItem::from(stamp), OwnedFd::from(file));
+    let (files, descriptors) = files.into_iter().map(|file: (Stamp, File)| item(file)).unzip();
+    let work = Work::Files { source: FileSource::Descriptors, files };
+    Order::new(algorithm.into(), work, descriptors)
 }
 
 fn hash(order: &Order) -> Output {
@@ -142,7 +142,7 @@ fn hash_long(order: Order, at_checkpoint: impl FnOnce()) -> Output {
     let options = engine::exec::order::ReadOptions { report_len: 1 << 20, ..Default::default() };
     let mut scratch = Scratch::new(engine::input::reader::Reader::default(), options);
     let started = Started { attempt: 1, order, revoked: Arc::default() };
-    let task = Task { lease: LeaseId(1), started };
+    let task = Task { lease: LeaseId { epoch: 1, number: 1 }, started };
     checkpointed::run(task, &Datasets::default(), &mut scratch, &leases);
     assert!(leases.at_checkpoint.take().is_none(), "it had a checkpoint");
     leases.output.take().expect("an answer")
@@ -263,10 +263,10 @@ fn datasets(dir: &TempDir) -> Datasets {
 }
 
 fn named_order(name: &str, stamp: Stamp) -> Order {
-    let files = vec![Named { path: Blob::from(name.as_bytes()), stamp }];
-    let work = Work::Names { dataset: "d".to_owned(), files };
-    let (algorithm, descriptors) = (Algorithm::Sha256, vec![]);
-    Order { algorithm, work, descriptors, check: false, strict_reads: false }
+    let paths = vec![Blob::from(name.as_bytes())];
+    let source = FileSource::Dataset { name: "d".to_owned(), paths };
+    let work = Work::Files { source, files: vec![stamp.into()] };
+    Order::new(Algorithm::Sha256.into(), work, vec![])
 }
 
 #[test]

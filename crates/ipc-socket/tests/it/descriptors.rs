@@ -7,7 +7,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::fs::File;
 use std::os::fd::AsFd;
 
-const FINISH: ClientRequest = ClientRequest::Finish { job: JobId(1) };
+const FINISH: ClientRequest = ClientRequest::Finish { job: JobId { epoch: 1, number: 1 } };
 
 #[track_caller]
 fn check_arrivals(arrivals: &[Arrival], want: &[(&ClientRequest, &[File])]) {

@@ -2,8 +2,8 @@
 
 use crate::support::frame;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, Hello, HelloReply, JobId, Message, Planes, RejectReason,
-    Run, Welcome, Window,
+    ClientReply, ClientRequest, Failure, Hello, HelloReply, Items, JobId, Message, Planes,
+    RejectReason, Run, Welcome, Window,
 };
 use ipc_proto::{Algorithm, Blob, handshake};
 use ipc_socket::{Inbox, Scratch};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 
-const JOB: JobId = JobId(1);
+const JOB: JobId = JobId { epoch: 1_800_000_000, number: 300 };
 
 struct Peer {
     stream: UnixStream,
@@ -46,15 +46,9 @@ impl Peer {
         let version = accepted.version;
         self.say(&HelloReply::Welcome(Welcome { version, software, image, planes }));
         let open: ClientRequest = self.next();
-        assert_eq!(
-            open,
-            ClientRequest::Open {
-                job: JOB,
-                algorithm: Algorithm::Sha256,
-                weight: 1,
-                cross_check: 0
-            }
-        );
+        let algorithms = Algorithm::Sha256.into();
+        let want = ClientRequest::Open { tag: 0, algorithms, cross_check: 0, strict_reads: false };
+        assert_eq!(open, want);
     }
 }
 
@@ -85,12 +79,13 @@ fn the_example_client_prints_the_digest_that_it_is_sent() {
     let output = run(&text, move |peer| {
         peer.open();
         // No room at first: a client has to wait for its window.
-        peer.say(&ClientReply::Opened { job: JOB, window: Window::default(), workers: 1 });
+        peer.say(&ClientReply::Opened { tag: 0, job: JOB, window: Window::default(), workers: 1 });
         let window = Window { items: 4096, bytes: 8 << 20 };
         peer.say(&ClientReply::Window { job: JOB, window });
         let messages: ClientRequest = peer.next();
         let lens = vec![u32::try_from(want.len()).unwrap()];
-        assert_eq!(messages, ClientRequest::Messages { job: JOB, first: 0, lens, data: want });
+        let items = Items::Inline { lens, data: want };
+        assert_eq!(messages, ClientRequest::Items { job: JOB, first: 0, items });
         assert_eq!(peer.next::<ClientRequest>(), ClientRequest::Finish { job: JOB });
         let (runs, outputs) = (vec![Run { first: 0, len: 1 }], Blob(vec![0xab; 32]));
         peer.say(&ClientReply::Results { job: JOB, runs, outputs, failures: vec![] });
@@ -120,13 +115,13 @@ fn the_example_client_tells_why_there_is_no_digest() {
     let output = run("abc", |peer| {
         peer.open();
         let (reason, text) = (RejectReason::TooManyJobs, "wait".to_owned());
-        peer.say(&ClientReply::Rejected { job: JOB, reason, text });
+        peer.say(&ClientReply::Rejected { tag: 0, reason, text });
     });
     check_failed(&output, "rejected (0): wait");
     let output = run("abc", |peer| {
         peer.open();
         let window = Window { items: 1, bytes: 3 };
-        peer.say(&ClientReply::Opened { job: JOB, window, workers: 1 });
+        peer.say(&ClientReply::Opened { tag: 0, job: JOB, window, workers: 1 });
         peer.next::<ClientRequest>();
         peer.next::<ClientRequest>();
         let failures = vec![(0, Failure::WorkersLost { attempts: 3 })];

@@ -6,8 +6,8 @@ use ipc_proto::endpoint::Endpoint;
 use ipc_proto::frame::FrameError;
 use ipc_proto::limits::{BODY_LEN_MAX, HELLO_TIMEOUT};
 use ipc_proto::message::{
-    ClientIntro, ClientReply, ClientRequest, Hello, HelloReply, JobId, Planes, RefuseReason, Role,
-    Versions, Welcome,
+    ClientIntro, ClientReply, ClientRequest, Hello, HelloReply, Items, JobId, Planes, RefuseReason,
+    Role, Versions, Welcome,
 };
 use ipc_socket::{ConnectError, Connection, Inbox, InboxError, ReceiveError, Scratch};
 use std::io::{ErrorKind, Read, Write};
@@ -120,12 +120,8 @@ fn a_welcome_opens_the_connection_and_messages_pass_both_ways() {
 
 #[test]
 fn messages_longer_than_the_sockets_buffer_pass() {
-    let large = ClientRequest::Messages {
-        job: JobId(1),
-        first: 0,
-        lens: vec![512 << 10],
-        data: Blob(vec![5; 512 << 10]),
-    };
+    let items = Items::Inline { lens: vec![512 << 10], data: Blob(vec![5; 512 << 10]) };
+    let large = ClientRequest::Items { job: JobId::default(), first: 0, items };
     let want = large.clone();
     let controller = Controller::start(move |stream| {
         let mut reader = Reader::new(stream.try_clone().unwrap());
@@ -152,7 +148,8 @@ fn a_message_that_fits_no_frame_is_an_error_before_anything_is_sent() {
     });
     let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
     let outputs = Blob(vec![0; BODY_LEN_MAX]);
-    let results = ClientReply::Results { job: JobId(1), runs: vec![], outputs, failures: vec![] };
+    let results =
+        ClientReply::Results { job: JobId::default(), runs: vec![], outputs, failures: vec![] };
     let error = connection.sender.send(&results, &[]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     connection.sender.send(&ClientRequest::Status, &[]).unwrap();

@@ -1,7 +1,7 @@
 //! Two ends of a socket, files to pass, and messages that carry them.
 
 use ipc_proto::codec;
-use ipc_proto::message::{ClientRequest, JobId, Message, Stamp};
+use ipc_proto::message::{ClientRequest, FileItem, FileSource, Items, JobId, Message};
 use ipc_socket::{Inbox, InboxError, Received, Scratch};
 use std::fs::File;
 use std::io;
@@ -66,7 +66,9 @@ pub(crate) fn frame<M: Message>(message: &M) -> Vec<u8> {
 
 /// A message that wants `len` descriptors, from item `first` on.
 pub(crate) fn files_message(first: u64, len: usize) -> ClientRequest {
-    ClientRequest::Files { job: JobId(1), first, files: vec![Stamp::default(); len] }
+    let (source, files) = (FileSource::Descriptors, vec![FileItem::default(); len]);
+    let items = Items::Files { source, files };
+    ClientRequest::Items { job: JobId::default(), first, items }
 }
 
 /// `len` different files.

@@ -132,7 +132,9 @@ fn worker(status: &Status, name: &str) -> Result<(), String> {
             WorkerHealth::Ready => Ok(()),
             // It was so before it connected: another boot would not help either.
             WorkerHealth::Quarantined if was_quarantined(status, worker) => Ok(()),
-            WorkerHealth::Quarantined => Err("the controller gives it no more work".to_owned()),
+            WorkerHealth::Suspended | WorkerHealth::Quarantined => {
+                Err("the controller gives it no more work".to_owned())
+            }
         },
     }
 }

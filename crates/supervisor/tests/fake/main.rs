@@ -153,10 +153,8 @@ fn answer(mut client: UnixStream, ready: &Ready) {
                 ClientReply::Status(Box::new(Status { pid, workers, ..Status::default() }))
             }
             ClientRequest::Open { .. }
-            | ClientRequest::Files { .. }
-            | ClientRequest::Messages { .. }
+            | ClientRequest::Items { .. }
             | ClientRequest::Piece { .. }
-            | ClientRequest::Names { .. }
             | ClientRequest::Finish { .. }
             | ClientRequest::Cancel { .. }
             | ClientRequest::Release { .. } => panic!("the supervisor opens no job"),

@@ -79,8 +79,8 @@ pub(super) fn render(status: &Status) -> String {
             counters.items_failed,
             bytes(counters.bytes),
             counters.leases,
-            counters.attempts_lost,
-            counters.answers_stale,
+            counters.leases_lost,
+            counters.answers_fenced,
         ),
     );
     put(
@@ -120,7 +120,7 @@ fn worker_row(worker: &WorkerStatus) -> [String; 10] {
         worker.leases.to_string(),
         worker.items_per_s.to_string(),
         bytes(worker.bytes_per_s),
-        worker.attempts_lost.to_string(),
+        worker.leases_lost.to_string(),
     ]
 }
 
@@ -138,7 +138,7 @@ fn job_row(job: &JobStatus) -> [String; 9] {
         job.id.to_string(),
         job.uid.to_string(),
         job.pid.to_string(),
-        job.algorithm.to_string(),
+        job.algorithms.to_string(),
         age(job.age_ms),
         format!("{}{}", job.items, if job.finished { "" } else { "+" }),
         job.resolved.to_string(),

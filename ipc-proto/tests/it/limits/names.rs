@@ -1,9 +1,10 @@
 //! What a file's name and a dataset's may be.
 
-use super::{JOB, assign, check, check_refused, check_taken, text, worker};
+use super::{assign, check, check_refused, check_taken, text, with_files, worker};
 use crate::samples::Any;
+use ipc_proto::Blob;
 use ipc_proto::limits::{DATASET_LEN_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX, PATH_LEN_MAX};
-use ipc_proto::message::{ClientRequest, Named, Stamp, Work};
+use ipc_proto::message::{FileItem, FileSource, Stamp, Work};
 
 pub(super) fn datasets(len: usize) -> Vec<String> {
     (0..len).map(|i| format!("d{i}")).collect()
@@ -29,39 +30,48 @@ fn a_dataset_has_a_plain_name_of_its_own() {
     }
 }
 
-pub(super) fn named(path: &[u8], stamp: Stamp) -> Named {
-    Named { path: path.into(), stamp }
+/// `len` files of a dataset.
+pub(super) fn source(len: usize) -> FileSource {
+    FileSource::Dataset { name: text(1), paths: vec![Blob(b"a".to_vec()); len] }
 }
 
-/// The messages that hold names, with these.
-fn holding(dataset: &str, files: &[Named]) -> [Any; 2] {
-    let (dataset, files) = (dataset.to_owned(), files.to_vec());
-    let request =
-        ClientRequest::Names { job: JOB, first: 0, dataset: dataset.clone(), files: files.clone() };
-    [request.into(), assign(Work::Names { dataset, files }).into()]
+/// The messages of both kinds that name files, with these paths.
+fn with_paths(name: &str, paths: Vec<Blob>) -> [Any; 2] {
+    let files = vec![FileItem::default(); paths.len()];
+    with_files(&FileSource::Dataset { name: name.to_owned(), paths }, &files)
 }
 
 #[test]
 fn names_keep_their_limits() {
     for kind in 0..2 {
-        let path = |n| named(&vec![b'x'; n], Stamp::default());
-        let check = |field, min, max, make: &dyn Fn(usize) -> Vec<Named>| {
-            check(field, min, max, |n| holding("d", &make(n))[kind].clone());
+        let path = |n| Blob(vec![b'x'; n]);
+        let check = |field, min, max, make: &dyn Fn(usize) -> Vec<Blob>| {
+            check(field, min, max, |n| with_paths("d", make(n))[kind].clone());
         };
-        check("names", 1, FRAME_NAMES_MAX, &|n| vec![path(1); n]);
+        check("files", 1, FRAME_NAMES_MAX, &|n| vec![path(1); n]);
         check("path", 1, PATH_LEN_MAX, &|n| vec![path(n)]);
         let most = NAMES_LEN_MAX - 131 * 4000;
         let paths = |len| [vec![path(4000); 131], vec![path(len)]].concat();
-        check_taken(holding("d", &paths(most))[kind].clone(), "the most bytes of paths");
-        check_refused(holding("d", &paths(most + 1))[kind].clone(), "one more");
+        check_taken(with_paths("d", paths(most))[kind].clone(), "the most bytes of paths");
+        check_refused(with_paths("d", paths(most + 1))[kind].clone(), "one more");
+        super::check("dataset", 1, DATASET_LEN_MAX, |n| {
+            with_paths(&text(n), vec![path(1)])[kind].clone()
+        });
+        super::check("paths of three files", 3, 3, |n| {
+            with_files(&source(n), &[FileItem::default(); 3])[kind].clone()
+        });
     }
-    check("dataset", 1, DATASET_LEN_MAX, |n| {
-        let file = named(b"x", Stamp { size: 1, ..Stamp::default() });
-        assign(Work::NamedPart { dataset: text(n), file, offset: 0, len: 1 })
+}
+
+#[test]
+fn work_on_a_part_of_a_file_has_one_source() {
+    let file = FileItem::from(Stamp { size: 1 << 20, ..Stamp::default() });
+    check("paths of a subtree", 1, 1, |n| {
+        assign(Work::Subtree { source: source(n), file, offset: 0, len: 1 << 20 })
     });
-    let longest = Stamp { size: u64::MAX, mtime_ns: i64::MIN, ctime_ns: i64::MIN };
-    let files = vec![named(&[b'x'; NAMES_LEN_MAX / FRAME_NAMES_MAX], longest); FRAME_NAMES_MAX];
-    holding(&text(32), &files).into_iter().for_each(|message| check_taken(message, "the most"));
+    check("paths of a file to resume", 1, 1, |n| {
+        assign(Work::Resume { source: source(n), file, offset: 128, state: Blob(vec![1]) })
+    });
 }
 
 #[test]
@@ -87,9 +97,11 @@ fn a_path_leads_nowhere_but_down() {
         (b"a/..", false),
         (b"a\0b", false),
     ] {
-        let file = named(path, Stamp { size: 1, ..Stamp::default() });
-        let part = Work::NamedPart { dataset: text(1), file: file.clone(), offset: 0, len: 1 };
-        let messages = holding("d", &[named(b"a", Stamp::default()), file]);
+        let file = FileItem::from(Stamp { size: 1, ..Stamp::default() });
+        let paths = vec![Blob::from(path)];
+        let source = FileSource::Dataset { name: text(1), paths };
+        let part = Work::Subtree { source, file, offset: 0, len: 1 };
+        let messages = with_paths("d", vec![Blob(b"a".to_vec()), Blob::from(path)]);
         for message in messages.into_iter().chain([assign(part).into()]) {
             let why = format!("{:?}", String::from_utf8_lossy(path));
             if taken { check_taken(message, &why) } else { check_refused(message, &why) }

@@ -11,7 +11,7 @@ impl World {
         files: Vec<FileNumber>,
     ) {
         match request {
-            WorkerRequest::Assign { lease, attempt, algorithm, work, check } => {
+            WorkerRequest::Assign { lease, attempt, algorithms, work, check, .. } => {
                 tally.checks += u64::from(check);
                 if matches!(work, Work::Piece(ipc_proto::message::Piece::Merge { .. })) {
                     tally.merges += 1;
@@ -19,21 +19,21 @@ impl World {
                 if let Some(dataset) = model::dataset_of(&work) {
                     assert!(worker.datasets.iter().any(|name| name == dataset), "{dataset}");
                     tally.named += work.items_len() as u64;
-                    tally.named_parts += u64::from(matches!(work, Work::NamedPart { .. }));
+                    tally.named_parts += u64::from(matches!(work, Work::Subtree { .. }));
                 }
                 let files = model::files_of(&work, files);
-                if let Some((_, start)) = model::whole_of(algorithm, &work) {
+                if let Some((_, start)) = model::whole_of(algorithms, &work) {
                     let last = reported.get(&files[0]).and_then(|points| points.last());
                     let want = last.map_or(0, |(_, offset)| *offset);
                     assert_eq!(start, want, "file {} is read from where it stood on", files[0]);
                     tally.resumed += u64::from(start > 0);
                 }
-                worker.queue.push_back((lease, attempt, algorithm, work, files));
+                worker.queue.push_back((lease, attempt, algorithms, work, files));
             }
             WorkerRequest::Revoke { leases } => {
                 worker.queue.retain(|(lease, ..)| !leases.contains(lease));
             }
-            WorkerRequest::Heartbeat | WorkerRequest::Shutdown => {}
+            WorkerRequest::Heartbeat => {}
         }
     }
 
@@ -41,17 +41,18 @@ impl World {
         let seed = self.seed;
         let client = self.clients.get_mut(&id).expect("replies go to living clients");
         match reply {
-            ClientReply::Opened { job, window, .. } => {
-                client.jobs.get_mut(&job.0).expect("opened").window = window;
+            ClientReply::Opened { tag, job: id, window, .. } => {
+                let job = Job { window, ..client.opening.remove(&tag).expect("asked for") };
+                assert!(client.jobs.insert(id, job).is_none(), "seed {seed}: {id} comes twice");
             }
             ClientReply::Window { job, window } => {
-                let job = client.jobs.get_mut(&job.0).expect("opened");
+                let job = client.jobs.get_mut(&job).expect("opened");
                 assert_eq!(job.window, Window::default(), "seed {seed}: windows open once");
                 job.window = window;
                 self.tally.waited_windows += 1;
             }
             ClientReply::Results { job, runs, outputs, failures } => {
-                let job = client.jobs.get_mut(&job.0).expect("results are of living jobs");
+                let job = client.jobs.get_mut(&job).expect("results are of living jobs");
                 let indexes = runs.iter().flat_map(|run| run.first..run.first + u64::from(run.len));
                 let indexes: Vec<u64> = indexes.collect();
                 let digests_len = indexes.len() - failures.len();
@@ -96,18 +97,18 @@ impl World {
                 assert_eq!(outputs.next(), None);
             }
             ClientReply::Finished { job, items, failed } => {
-                let job = client.jobs.remove(&job.0).expect("finished once");
+                let job = client.jobs.remove(&job).expect("finished once");
                 assert!(job.want.is_empty() && job.left == 0, "seed {seed}: nothing is lost");
                 assert_eq!((items, failed), (job.resolved, job.failed), "seed {seed}");
                 self.tally.finished += 1;
             }
             ClientReply::Cancelled { job, unresolved } => {
-                let job = client.jobs.remove(&job.0).expect("cancelled once");
+                let job = client.jobs.remove(&job).expect("cancelled once");
                 assert_eq!(unresolved, job.want.len() as u64, "seed {seed}");
                 self.tally.cancelled += 1;
             }
-            ClientReply::Rejected { job, .. } => {
-                client.jobs.remove(&job.0);
+            ClientReply::Rejected { tag, .. } => {
+                client.opening.remove(&tag);
             }
             reply @ ClientReply::Suspect { .. } => {
                 panic!("seed {seed}: where one lies all is checked: {reply:?}")

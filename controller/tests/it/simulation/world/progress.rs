@@ -4,7 +4,7 @@ use super::World;
 use crate::simulation::model;
 use hashcluster_controller::core::{Event, WorkerId};
 use ipc_proto::Blob;
-use ipc_proto::message::{Failure, Stamp, Work, WorkerReply};
+use ipc_proto::message::{Failure, FileSource, Stamp, Work, WorkerReply};
 
 impl World {
     pub(super) fn answer_wrongly(&mut self) {
@@ -21,24 +21,25 @@ impl World {
     /// than the right one, if that is asked for. Says whether it did.
     pub(super) fn come_forward(&mut self, id: WorkerId, state: Option<Blob>) -> bool {
         let worker = self.workers.get_mut(&id).expect("it lives");
-        let Some((lease, attempt, algorithm, work, files)) = worker.queue.front() else {
+        let Some((lease, attempt, algorithms, work, files)) = worker.queue.front() else {
             return false;
         };
-        let Some((stamp, start)) = model::whole_of(*algorithm, work) else { return false };
+        let Some((item, start)) = model::whole_of(*algorithms, work) else { return false };
         let before = worker.done.get(lease).copied().unwrap_or(start);
-        let blocks = (stamp.size - before) / 128;
+        let blocks = (item.len() - before) / 128;
         let is_bad = model::starts_from_a_lie(work);
         if blocks == 0 || is_bad || model::is_poison(files[0]) {
             return false;
         }
         let offset = before + 128 * (1 + self.random.below(blocks));
-        let state = state.unwrap_or_else(|| model::state_at(*algorithm, files[0], offset));
+        let content = model::content_of(files[0], &item);
+        let state = state.unwrap_or_else(|| model::state_at(*algorithms, content, offset));
         worker.done.insert(*lease, offset);
         let points = self.reported.entry(files[0]).or_default();
         points.push((worker.name, offset));
         self.tally.progress += 1;
         let (lease, attempt) = (*lease, *attempt);
-        let reply = WorkerReply::Progress { lease, attempt, file: stamp, offset, state };
+        let reply = WorkerReply::Progress { lease, attempt, file: item.stamp, offset, state };
         self.step(Event::WorkerSaid(id, reply));
         true
     }
@@ -49,17 +50,18 @@ impl World {
         let Some(id) = Self::pick(&mut self.random, &self.workers) else { return };
         match self.random.below(3) {
             0 => {
-                let Some((lease, attempt, algorithm, work, _)) = self.workers[&id].queue.front()
+                let Some((lease, attempt, algorithms, work, _)) = self.workers[&id].queue.front()
                 else {
                     return;
                 };
                 let (lease, attempt) = (*lease, *attempt);
-                let whole = model::whole_of(*algorithm, work);
+                let whole = model::whole_of(*algorithms, work);
                 let offset = whole.map_or(128, |(_, start)| start.max(128));
                 let before = self.workers[&id].done.get(&lease).copied();
                 // Not forward, not of a whole file, or not of that one: which nobody can see of the
                 // first that is said of a descriptor.
-                if before.is_none() && matches!(work, Work::Files { .. }) && whole.is_some() {
+                let is_passed = matches!(work, Work::Files { source: FileSource::Descriptors, .. });
+                if before.is_none() && is_passed && whole.is_some() {
                     return;
                 }
                 let file = Stamp { size: 1 << 40, mtime_ns: 77, ctime_ns: 0 };
