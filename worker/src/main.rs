@@ -82,7 +82,7 @@ struct Options {
 
     /// Cores to run on, such as 0,2-3 [default: all that the process may use]
     #[arg(long, value_name = "LIST")]
-    cpus: Option<Cores>,
+    cpuset: Option<Cores>,
 
     /// Nice value, -20 (first) to 19 (last)
     #[arg(long, value_name = "N", allow_negative_numbers = true,
@@ -150,7 +150,7 @@ fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
     let read_options =
         ReadOptions { report_len: options.report_every, drop_behind: options.drop_behind };
-    let Options { name, dataset, io_threads, reading, threads, cpus: cores, nice, .. } = options;
+    let Options { name, dataset, io_threads, reading, threads, cpuset: cores, nice, .. } = options;
     let (policy, backend) = (options.sched, options.backend);
     let mut datasets = Datasets::open(dataset)?;
     datasets.limit(io_threads)?;

@@ -25,7 +25,7 @@ fn a_wrong_option_is_a_usage_error() {
     for (options, text) in [
         (&["--threads", "0"][..], "--threads"),
         (&["--threads", "4097"], "--threads"),
-        (&["--cpus", "3-1"], "write cores as 0,2-3"),
+        (&["--cpuset", "3-1"], "write cores as 0,2-3"),
         (&["--nice", "20"], "--nice"),
         (&["--sched", "fifo"], "fifo:PRIO"),
         (&["--sched", "fifo:100"], "fifo:PRIO"),
@@ -105,7 +105,7 @@ fn a_variable_that_asks_for_what_is_not_there_keeps_a_worker_from_starting() {
 
 #[test]
 fn cores_that_the_process_may_not_use_are_one_line_and_1() {
-    let output = run(&["--cpus", "1023"]);
+    let output = run(&["--cpuset", "1023"]);
     assert_eq!(output.status.code(), Some(1));
     let line = stderr(&output);
     assert!(line.starts_with("hashcluster-worker: cannot run on cores 1023: "), "{line}");
@@ -153,7 +153,7 @@ fn thread_stat(worker: &Worker, name: &str) -> Vec<String> {
 #[test]
 fn hashing_threads_get_the_cores_and_priority_that_were_asked_for() {
     let controller = Controller::new();
-    let options = ["--cpus", "0", "--threads", "2", "--nice", "7", "--sched", "batch"];
+    let options = ["--cpuset", "0", "--threads", "2", "--nice", "7", "--sched", "batch"];
     let worker = Worker::start(&controller, &options);
     controller.welcome();
     for name in ["hash-0", "hash-1"] {

@@ -44,6 +44,25 @@ pub(crate) fn cached_len(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<
     Ok(pages[0].saturating_mul(u64::try_from(page_len).unwrap_or(4096)))
 }
 
+/// The same by mincore(2), on every kernel.
+#[cfg(test)]
+pub(crate) fn resident_len(file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Errno> {
+    const PAGE_LEN: usize = 4096;
+    let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+    let at = libc::off_t::try_from(offset).map_err(|_| Errno::EINVAL)?;
+    let (access, sharing, file) = (libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd());
+    // SAFETY: a new mapping, which nobody reads.
+    let map = unsafe { libc::mmap(std::ptr::null_mut(), len, access, sharing, file, at) };
+    let mut pages = vec![0_u8; len.div_ceil(PAGE_LEN)];
+    // SAFETY: the mapping made above, and a byte for each of its pages.
+    let result = unsafe { libc::mincore(map, len, pages.as_mut_ptr()) };
+    let result = Errno::result(result);
+    // SAFETY: the mapping made above, which nobody else knows.
+    unsafe { libc::munmap(map, len) };
+    result?;
+    Ok((pages.iter().filter(|page| *page & 1 == 1).count() * PAGE_LEN) as u64)
+}
+
 /// A read from the start of a file that may wait.
 #[derive(Debug)]
 pub(crate) struct Read<'a> {
