@@ -2,21 +2,24 @@
 
 use clap::Parser;
 use clap::builder::ValueParser;
-use engine::exec::order::ReadOptions;
+use engine::exec::order::{ReadOptions, Scratch};
 use engine::hash::{self, Backend, Forced};
 use engine::input::dataset::{Datasets, IoThreads, Mount};
 use engine::input::reader::{Asked, Reading};
-use hashcluster_worker::host::{Cores, Policy, Settings};
-use hashcluster_worker::link::shutdown::Stop;
-use hashcluster_worker::link::{connection as link, reconnect};
+use hashcluster_worker::host::{Cores, Policy, Settings, Share};
+use hashcluster_worker::link::connection as link;
+use hashcluster_worker::link::reconnect::{self, Dialer};
+use hashcluster_worker::link::shutdown::Shutdown;
 use hashcluster_worker::log;
 use hashcluster_worker::pool::Pool;
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, PROGRESS_LEN_MAX, WORKER_THREADS_MAX};
+use ipc_proto::message::WorkerIntro;
 use nix::sys::signal::{SigSet, Signal};
 use std::env;
 use std::error::Error;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -125,7 +128,12 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match work(&endpoint, options) {
+    let run = || {
+        let prepared = prepare(endpoint, options)?;
+        enter_sandbox();
+        serve(prepared)
+    };
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::line(format_args!("{error}"));
@@ -145,7 +153,22 @@ fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
     Endpoint::unix(dir.join(WORKER_SOCKET))
 }
 
-fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
+/// All that needs paths, privileges or measurements. There is one thread so far, and no other connection
+/// to the outside than what is in here.
+struct Prepared {
+    dialer: Dialer,
+    intro: WorkerIntro,
+    datasets: Arc<Datasets>,
+    share: Share,
+    credit: u16,
+    /// One per hashing thread.
+    scratches: Vec<Scratch>,
+    /// Blocked, and waited for by a thread of their own.
+    signals: SigSet,
+}
+
+/// First step: opens directories and rings, takes memory, sets cores and priorities, chooses backends.
+fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Error>> {
     Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
     let read_options =
@@ -157,22 +180,39 @@ fn work(endpoint: &Endpoint, options: Options) -> Result<(), Box<dyn Error>> {
     let datasets = Arc::new(datasets);
     let share = Settings { cores, nice, policy, threads }.apply()?;
     ipc_socket::reserve_descriptor_table()?;
-    let stop = Arc::new(Stop::default());
-    stop_on_signals(&stop)?;
+    let dir = endpoint.to_string();
+    let dialer = Dialer::new(endpoint).map_err(|error| {
+        format!("cannot enter the directory of {dir}: {error}; start the controller first")
+    })?;
     choose_backends(backend);
     let credit = share.credit(link::lanes())?;
     let (reading, readers) = Reading::open(reading, share.threads)
         .map_err(|error| format!("--reading uring: io_uring is refused: {error}"))?;
     log::line(format_args!("reads {reading}"));
-    let pool = Pool::start(readers, &share.pins, read_options)?;
+    let scratches = readers.into_iter().map(|reader| Scratch::new(reader, read_options)).collect();
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
-    let descriptors = endpoint.carries_descriptors();
+    let descriptors = dialer.carries_descriptors();
     let intro = link::intro(name, image, share.threads, descriptors, &datasets, &reading);
-    reconnect::run(endpoint, &intro, &pool, credit, &datasets, &stop)?;
+    // Threads inherit that they are blocked.
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals.thread_block()?;
+    Ok(Prepared { dialer, intro, datasets, share, credit, scratches, signals })
+}
+
+/// Second step: gives up what serving does not need. Nothing yet.
+fn enter_sandbox() {}
+
+/// Third step: starts the threads, which inherit the sandbox, and works for the controller.
+fn serve(prepared: Prepared) -> Result<(), Box<dyn Error>> {
+    let Prepared { dialer, intro, datasets, share, credit, scratches, signals } = prepared;
+    let shutdown = Arc::new(Shutdown::default());
+    shut_down_on(signals, &shutdown)?;
+    let pool = Pool::start(scratches, &share.pins)?;
+    reconnect::run(&dialer, &intro, &pool, credit, &datasets, &shutdown)?;
     Ok(())
 }
 
-/// Where and how the hashing threads will run, but before there are any: they would be in the way.
+/// Measures where and how the hashing threads will run, but before there are any: they would be in the way.
 fn choose_backends(forced: Option<Forced>) {
     for (algorithms, choice) in hash::choose(forced) {
         let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
@@ -180,16 +220,14 @@ fn choose_backends(forced: Option<Forced>) {
     }
 }
 
-/// Before any other thread is started: they inherit that the signals are blocked.
-fn stop_on_signals(stop: &Arc<Stop>) -> Result<(), Box<dyn Error>> {
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
-    signals.thread_block()?;
-    let stop = Arc::clone(stop);
+/// Requests the shutdown at the first of `signals`, and ends the process at the second.
+fn shut_down_on(signals: SigSet, shutdown: &Arc<Shutdown>) -> io::Result<()> {
+    let shutdown = Arc::clone(shutdown);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let wait = || signals.wait().expect("the set holds valid signals");
         let signal = wait();
         log::line(format_args!("stopping: {signal}"));
-        stop.request();
+        shutdown.request();
         thread::spawn(|| {
             thread::sleep(STOP_GRACE);
             process::exit(0);

@@ -5,8 +5,7 @@
 
 use crate::host;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use engine::exec::order::{ReadOptions, Scratch};
-use engine::input::reader::Reader;
+use engine::exec::order::Scratch;
 use ipc_proto::limits::CREDIT_MAX;
 use std::fmt;
 use std::io;
@@ -25,18 +24,18 @@ pub type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 /// Threads that take jobs from one queue, oldest first.
 pub struct Pool {
     jobs: Sender<Job>,
-    lookout: Lookout,
+    idle_probe: IdleProbe,
     threads: u16,
 }
 
-/// Sees whether jobs wait for a thread.
+/// Tells whether jobs wait for a thread.
 #[derive(Clone)]
-pub(crate) struct Lookout {
+pub(crate) struct IdleProbe {
     queue: Receiver<Job>,
     idle: Arc<AtomicUsize>,
 }
 
-impl Lookout {
+impl IdleProbe {
     /// Whether a job waits and no thread is about to take it: a moment ago.
     pub(crate) fn is_busy(&self) -> bool {
         !self.queue.is_empty() && self.idle.load(Ordering::Relaxed) == 0
@@ -48,33 +47,33 @@ impl Lookout {
 pub struct Full;
 
 impl Pool {
-    /// Starts a thread for each of `readers`, each on the next of `cores`, or anywhere if there are
+    /// Starts a thread for each of `scratches`, each on the next of `cores`, or anywhere if there are
     /// none.
     ///
     /// # Errors
     /// The system gives no more threads, or not that core.
     ///
     /// # Panics
-    /// If there are more readers than a worker may have threads.
-    pub fn start(readers: Vec<Reader>, cores: &[usize], options: ReadOptions) -> io::Result<Self> {
-        let threads = u16::try_from(readers.len()).expect("a worker's threads are counted");
+    /// If there are more than a worker may have threads.
+    pub fn start(scratches: Vec<Scratch>, cores: &[usize]) -> io::Result<Self> {
+        let threads = u16::try_from(scratches.len()).expect("a worker's threads are counted");
         let (jobs, queue) = bounded(QUEUE_MAX);
         let idle = Arc::new(AtomicUsize::new(0));
         let (pinned, pins) = bounded(usize::from(threads));
         let mut cores = cores.iter().copied().cycle();
-        for (i, reader) in readers.into_iter().enumerate() {
+        for (i, scratch) in scratches.into_iter().enumerate() {
             let (queue, idle, pinned) = (queue.clone(), Arc::clone(&idle), pinned.clone());
             let core = cores.next();
             thread::Builder::new().name(format!("hash-{i}")).spawn(move || {
                 // The pool may have given up on a sibling: then nobody waits for this result.
                 let _ = pinned.send(core.map_or(Ok(()), |core| host::pin(&[core])));
                 drop(pinned);
-                work(&queue, &idle, reader, options);
+                work(&queue, &idle, scratch);
             })?;
         }
         drop(pinned);
         pins.iter().collect::<io::Result<()>>()?;
-        Ok(Self { jobs, lookout: Lookout { queue, idle }, threads })
+        Ok(Self { jobs, idle_probe: IdleProbe { queue, idle }, threads })
     }
 
     /// Queues a job.
@@ -94,11 +93,11 @@ impl Pool {
     /// How many threads wait for a job: a moment ago.
     #[must_use]
     pub fn idle(&self) -> usize {
-        self.lookout.idle.load(Ordering::Relaxed)
+        self.idle_probe.idle.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn lookout(&self) -> Lookout {
-        self.lookout.clone()
+    pub(crate) fn idle_probe(&self) -> IdleProbe {
+        self.idle_probe.clone()
     }
 }
 
@@ -108,9 +107,8 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn work(queue: &Receiver<Job>, idle: &AtomicUsize, reader: Reader, options: ReadOptions) {
+fn work(queue: &Receiver<Job>, idle: &AtomicUsize, mut scratch: Scratch) {
     let _abort = AbortOnPanic;
-    let mut scratch = Scratch::new(reader, options);
     loop {
         idle.fetch_add(1, Ordering::Relaxed);
         let job = queue.recv();
@@ -140,15 +138,15 @@ mod tests {
     use std::sync::Barrier;
     use std::time::Duration;
 
-    fn readers(threads: usize) -> Vec<Reader> {
-        (0..threads).map(|_| Reader::default()).collect()
+    fn scratches(threads: usize) -> Vec<Scratch> {
+        (0..threads).map(|_| Scratch::default()).collect()
     }
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
     #[test]
     fn jobs_run_on_every_thread() {
-        let pool = Pool::start(readers(3), &[], ReadOptions::default()).unwrap();
+        let pool = Pool::start(scratches(3), &[]).unwrap();
         let (done, results) = unbounded();
         let together = Arc::new(Barrier::new(3));
         for _ in 0..3 {
@@ -165,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_queue_that_nobody_empties_is_full_at_its_limit() {
-        let pool = Pool::start(readers(1), &[], ReadOptions::default()).unwrap();
+        let pool = Pool::start(scratches(1), &[]).unwrap();
         let (started, has_started) = bounded(0);
         let (release, released) = bounded::<()>(0);
         let job = Box::new(move |_: &mut Scratch| {
@@ -183,6 +181,6 @@ mod tests {
 
     #[test]
     fn a_core_that_is_not_there_is_an_error() {
-        assert!(Pool::start(readers(2), &[1023], ReadOptions::default()).is_err());
+        assert!(Pool::start(scratches(2), &[1023]).is_err());
     }
 }

@@ -9,7 +9,7 @@
 
 use crate::host;
 use crate::link::session::{Session, Violation};
-use crate::link::shutdown::Stop;
+use crate::link::shutdown::Shutdown;
 use crate::pool::{Full, Pool};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use engine::exec::order::{Order, Scratch};
@@ -125,7 +125,7 @@ pub fn intro(
     }
 }
 
-/// Works for the controller at the other end until the connection ends or `stop` drains it.
+/// Works for the controller at the other end until the connection ends or `shutdown` drains it.
 /// `credit` is how many batches the controller may assign before the first is answered.
 #[must_use]
 pub fn serve(
@@ -133,7 +133,7 @@ pub fn serve(
     pool: &Pool,
     credit: u16,
     datasets: &Arc<Datasets>,
-    stop: &Stop,
+    shutdown: &Shutdown,
 ) -> Ended {
     let Connection { sender, receiver, .. } = connection;
     let mut link = match prepare(&receiver) {
@@ -147,7 +147,7 @@ pub fn serve(
     };
     let session = Arc::clone(&link.session);
     session.send(&WorkerReply::Credit { batches: credit });
-    stop.attach(&session);
+    shutdown.attach(&session);
     let (end, ended) = bounded::<()>(0);
     let reason = thread::scope(|scope| {
         scope.spawn(|| beat(&session, &ended));

@@ -1,15 +1,21 @@
-//! Staying connected: one connection after the other, with growing pauses between failures.
+//! Reconnecting: one connection after the other, with growing pauses between failures.
+//!
+//! No path is resolved after the start: [`Dialer::new`] makes the directory of the controller's socket the
+//! working directory, and every connection is to a plain name in it. `docs/decisions/0019` has why.
 
 use crate::link::connection::{self, Ended};
-use crate::link::shutdown::Stop;
+use crate::link::shutdown::Shutdown;
 use crate::log;
 use crate::pool::Pool;
 use engine::input::dataset::Datasets;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::message::{RefuseReason, Role, WorkerIntro};
 use ipc_socket::{ConnectError, Connection};
+use std::env;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +24,56 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The way to the controller, as far as it was prepared before the sandbox.
+#[derive(Debug)]
+pub struct Dialer {
+    /// For messages.
+    endpoint: Endpoint,
+    /// For connecting: in the working directory, if it is a socket there.
+    local: Endpoint,
+}
+
+impl Dialer {
+    /// Prepares to connect to `endpoint`: the directory of its socket becomes the working directory.
+    ///
+    /// # Errors
+    /// The directory cannot be entered.
+    pub fn new(endpoint: Endpoint) -> io::Result<Self> {
+        let local = match &endpoint {
+            Endpoint::Unix(path) => Endpoint::Unix(enter(path)?),
+            Endpoint::VsockUnix { path, port } => {
+                Endpoint::VsockUnix { path: enter(path)?, port: *port }
+            }
+            Endpoint::Vsock { .. } => endpoint.clone(),
+        };
+        Ok(Self { endpoint, local })
+    }
+
+    /// Whether descriptors can come from there.
+    #[must_use]
+    pub fn carries_descriptors(&self) -> bool {
+        self.endpoint.carries_descriptors()
+    }
+
+    /// Whether the directory of the socket does not exist any more.
+    fn is_directory_removed(&self) -> bool {
+        self.local != self.endpoint && env::current_dir().is_err()
+    }
+
+    fn dial(&self, intro: &WorkerIntro) -> Result<Connection, ConnectError> {
+        Connection::open(&self.local, Role::Worker(intro.clone()))
+    }
+}
+
+/// Enters the directory of a socket, and gives the socket's name in it.
+fn enter(socket: &Path) -> io::Result<PathBuf> {
+    let name = socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    if let Some(dir) = socket.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        env::set_current_dir(dir)?;
+    }
+    Ok(Path::new(".").join(name))
+}
 
 /// A controller that will not have this worker, however often it asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,43 +106,71 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// Works for the controller at `endpoint`, whenever it is there, until it or `stop` says that it
+/// Reasons not to reconnect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReconnectError {
+    /// The controller will not have this worker.
+    Rejected(Rejected),
+    /// The directory of the controller's socket was removed: a new one of that name is another one.
+    DirectoryRemoved(Endpoint),
+}
+
+impl fmt::Display for ReconnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejected) => rejected.fmt(f),
+            Self::DirectoryRemoved(endpoint) => {
+                write!(f, "the directory of {endpoint} was removed; start this worker again")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ReconnectError {}
+
+/// Works for the controller that `dialer` leads to, whenever it is there, until it or `shutdown` says that it
 /// is enough.
 ///
 /// # Errors
-/// [`Rejected`].
+/// See [`ReconnectError`].
 pub fn run(
-    endpoint: &Endpoint,
+    dialer: &Dialer,
     intro: &WorkerIntro,
     pool: &Pool,
     credit: u16,
     datasets: &Arc<Datasets>,
-    stop: &Stop,
-) -> Result<(), Rejected> {
-    let mut pause = Pause::default();
-    let mut said = Said::default();
-    while !stop.is_requested() {
-        match Connection::open(endpoint, Role::Worker(intro.clone())) {
+    shutdown: &Shutdown,
+) -> Result<(), ReconnectError> {
+    let endpoint = &dialer.endpoint;
+    let mut backoff = ReconnectBackoff::default();
+    let mut log_changes = LogOnChange::default();
+    while !shutdown.is_requested() {
+        match dialer.dial(intro) {
             Ok(connection) => {
-                said.line(format_args!("connected to the controller at {endpoint}"));
-                match connection::serve(connection, pool, credit, datasets, stop) {
+                log_changes.line(format_args!("connected to the controller at {endpoint}"));
+                match connection::serve(connection, pool, credit, datasets, shutdown) {
                     Ended::Left => break,
                     Ended::Lost { reason, proven } => {
-                        said.line(format_args!("lost the controller at {endpoint}: {reason}"));
+                        log_changes
+                            .line(format_args!("lost the controller at {endpoint}: {reason}"));
                         if proven {
-                            pause = Pause::default();
+                            backoff = ReconnectBackoff::default();
                         }
                     }
                 }
             }
             Err(ConnectError::Refused { reason, text }) if is_final(reason) => {
-                return Err(Rejected { endpoint: endpoint.clone(), reason, text });
+                let endpoint = endpoint.clone();
+                return Err(ReconnectError::Rejected(Rejected { endpoint, reason, text }));
             }
-            Err(error) => said.line(format_args!(
+            Err(_) if dialer.is_directory_removed() => {
+                return Err(ReconnectError::DirectoryRemoved(endpoint.clone()));
+            }
+            Err(error) => log_changes.line(format_args!(
                 "no connection to the controller at {endpoint}: {error}; trying until there is one"
             )),
         }
-        if stop.wait(pause.next(RandomState::new().hash_one(0))) {
+        if shutdown.wait(backoff.next(RandomState::new().hash_one(0))) {
             break;
         }
     }
@@ -105,11 +189,11 @@ fn is_final(reason: RefuseReason) -> bool {
     }
 }
 
-/// Says what changes, not what stays.
+/// Logs a line unless it is the one before.
 #[derive(Debug, Default)]
-struct Said(String);
+struct LogOnChange(String);
 
-impl Said {
+impl LogOnChange {
     fn line(&mut self, text: fmt::Arguments<'_>) {
         let text = text.to_string();
         if self.0 != text {
@@ -119,17 +203,17 @@ impl Said {
     }
 }
 
-/// Pauses that double up to [`PAUSE_MAX`], each a random half to whole of its turn's.
+/// Pauses that double up to [`PAUSE_MAX`], each shortened by a random half at most.
 #[derive(Debug)]
-struct Pause(Duration);
+struct ReconnectBackoff(Duration);
 
-impl Default for Pause {
+impl Default for ReconnectBackoff {
     fn default() -> Self {
         Self(PAUSE_MIN)
     }
 }
 
-impl Pause {
+impl ReconnectBackoff {
     fn next(&mut self, random: u64) -> Duration {
         let whole = self.0;
         self.0 = (2 * whole).min(PAUSE_MAX);
@@ -144,15 +228,15 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_their_limit_and_start_again_small() {
-        let mut pause = Pause::default();
+        let mut backoff = ReconnectBackoff::default();
         for want_ms in [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000] {
             let whole = Duration::from_millis(want_ms);
-            let mut twin = Pause(pause.0);
+            let mut twin = ReconnectBackoff(backoff.0);
             assert_eq!(twin.next(0), whole / 2);
-            let got = pause.next(u64::MAX / 3);
+            let got = backoff.next(u64::MAX / 3);
             assert!(got >= whole / 2 && got <= whole, "{got:?} of {whole:?}");
         }
-        assert!(Pause::default().next(7) <= PAUSE_MIN);
+        assert!(ReconnectBackoff::default().next(7) <= PAUSE_MIN);
     }
 
     #[test]

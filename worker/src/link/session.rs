@@ -5,7 +5,7 @@
 //! none.
 
 use crate::link::leases::{Dropped, Leases};
-use crate::pool::{Lookout, Pool};
+use crate::pool::{IdleProbe, Pool};
 use engine::clock::Stopwatch;
 use engine::exec::checkpointed::{self, Checkpoint, LeaseSource, Task};
 use engine::exec::order::{Order, Output, Scratch};
@@ -25,7 +25,7 @@ pub struct Session {
     socket: Socket,
     leases: Mutex<Leases>,
     datasets: Arc<Datasets>,
-    lookout: Lookout,
+    idle_probe: IdleProbe,
 }
 
 impl Session {
@@ -40,7 +40,7 @@ impl Session {
         pool: &Pool,
     ) -> Self {
         let leases = Mutex::new(Leases::new(credit));
-        Self { sender: Mutex::new(sender), socket, leases, datasets, lookout: pool.lookout() }
+        Self { sender: Mutex::new(sender), socket, leases, datasets, idle_probe: pool.idle_probe() }
     }
 
     /// Takes a lease into the books.
@@ -123,7 +123,7 @@ impl Session {
 
 impl LeaseSource for Session {
     fn next(&self, family: Sha2) -> Option<Task> {
-        if !self.lookout.is_busy() {
+        if !self.idle_probe.is_busy() {
             return None;
         }
         self.leases().start_long(family).map(|(lease, started)| Task { lease, started })

@@ -1,12 +1,12 @@
-//! The wish to leave, from a signal to whatever the worker is doing.
+//! Shutdown request: set by a signal, observed by every wait.
 
 use crate::link::session::Session;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-/// Asked for at most once; seen by everybody who waits.
+/// Requested at most once, seen by every thread that waits.
 #[derive(Debug, Default)]
-pub struct Stop {
+pub struct Shutdown {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -17,7 +17,7 @@ struct State {
     session: Weak<Session>,
 }
 
-impl Stop {
+impl Shutdown {
     /// Drains the open connection, if there is one, and ends every wait.
     pub fn request(&self) {
         let mut state = self.state();
@@ -28,7 +28,7 @@ impl Stop {
         self.changed.notify_all();
     }
 
-    /// Whether it was asked for.
+    /// Whether it was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.state().requested
@@ -43,7 +43,7 @@ impl Stop {
         }
     }
 
-    /// Waits for `pause` or for the request; says whether it was asked for.
+    /// Waits for `pause` or for the request; says whether it was requested.
     #[must_use]
     pub fn wait(&self, pause: Duration) -> bool {
         let (state, _) = self
@@ -65,13 +65,13 @@ mod tests {
 
     #[test]
     fn a_request_ends_a_wait() {
-        let stop = Stop::default();
-        assert!(!stop.wait(Duration::ZERO));
+        let shutdown = Shutdown::default();
+        assert!(!shutdown.wait(Duration::ZERO));
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| stop.wait(Duration::from_secs(60)));
-            stop.request();
+            let waiting = scope.spawn(|| shutdown.wait(Duration::from_secs(60)));
+            shutdown.request();
             assert!(waiting.join().unwrap());
         });
-        assert!(stop.is_requested());
+        assert!(shutdown.is_requested());
     }
 }

@@ -12,8 +12,11 @@ use ipc_proto::message::{
 };
 use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{Signal, kill};
+use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::time::Instant;
+use test_kit::until;
 
 fn check_works(peer: &mut Peer) {
     let source = file(b"abc");
@@ -140,6 +143,27 @@ fn a_worker_comes_back_after_its_controller_died_and_drops_the_old_work() {
     assert_eq!(again, credit);
     check_works(&mut peer);
     assert_eq!(worker.open_descriptors(), before);
+}
+
+/// The worker resolves no path after its start: it stays in the directory.
+#[test]
+fn a_worker_reconnects_wherever_its_directory_was_moved_and_ends_if_it_was_removed() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("run");
+    fs::create_dir(&dir).unwrap();
+    let mut worker = Worker::start_in(&dir, &[]);
+    worker.says("no connection to the controller");
+    let moved = parent.path().join("moved");
+    fs::rename(&dir, &moved).unwrap();
+    let listener = UnixListener::bind(moved.join("worker.sock")).unwrap();
+    drop(listener.accept().unwrap());
+    worker.says("connection reset");
+    drop(listener);
+    fs::remove_dir_all(&moved).unwrap();
+    fs::create_dir(&dir).unwrap();
+    let removed = "run/worker.sock was removed; start this worker again";
+    until("the worker sees it", || worker.next_line().contains(removed).then_some(()));
+    assert_eq!(worker.exit().code(), Some(1));
 }
 
 #[test]

@@ -18,11 +18,10 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tempfile::TempDir;
 
-/// How long anything may take before a test fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) use test_kit::{DEADLINE, file, pattern};
 
 pub(crate) const NAME: &str = "under-test";
 
@@ -281,6 +280,11 @@ impl Worker {
         self.reading.recv_timeout(DEADLINE).expect("a line in time")
     }
 
+    /// The next line that the worker logs.
+    pub(crate) fn next_line(&self) -> String {
+        self.lines.recv_timeout(DEADLINE).expect("a line in time")
+    }
+
     /// The next line that the worker logs must contain `text`.
     #[track_caller]
     pub(crate) fn says(&self, text: &str) {
@@ -368,13 +372,6 @@ pub(crate) fn stamp(file: &File) -> Stamp {
     }
 }
 
-pub(crate) fn file(bytes: &[u8]) -> File {
-    use std::os::unix::fs::FileExt;
-    let file = tempfile::tempfile().unwrap();
-    file.write_all_at(bytes, 0).unwrap();
-    file
-}
-
 /// The same file by a descriptor that cannot write, and is the only one: it is read once.
 pub(crate) fn read_only(file: &File) -> File {
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
@@ -382,11 +379,5 @@ pub(crate) fn read_only(file: &File) -> File {
 
 /// A file that takes days to hash and no space.
 pub(crate) fn endless() -> File {
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(1 << 43).unwrap();
-    file
-}
-
-pub(crate) fn pattern(len: usize) -> Vec<u8> {
-    (0..=250).cycle().skip(len % 251).take(len).collect()
+    test_kit::sparse_file(1 << 43)
 }
