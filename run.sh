@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Boots a cluster of VMs, or hashes with one that lives as long as the command.
+# Boots a cluster of VMs, or runs one hashctl command with a temporary cluster.
 #
-# Usage: ./run.sh [OPTION]…                      boot a VM per line of ports.conf, leave them running
+# Usage: ./run.sh [OPTION]…                      boot one VM per line of ports.conf, leave them running
 #        ./run.sh [OPTION]… COMMAND [ARG]…       boot them, run hashctl COMMAND ARG…, stop them
 #        ./run.sh [--config FILE] --local [N] [COMMAND [ARG]…]
 #                                               the same with N processes of this host as workers
 #
-# What is missing is made first: host packages (as root; else it says which), programs, VM image.
-# With COMMAND, what hashctl prints is all of stdout, its exit status is ours, and the paths that it
-# names are shown to the VMs, read-only. A cluster that runs already is used, and left running.
+# Missing host packages (as root; otherwise it lists them), programs and images are made first. With
+# COMMAND, stdout is that of hashctl, its exit status is ours, and the VMs see the paths that it names,
+# read-only. A cluster that already runs is used, and left running.
 #
 #   --ports FILE         the VMs, instead of ports.conf; --config FILE: instead of cluster.toml
-#   --dataset NAME=DIR   let the VMs see DIR, live and read-only; --snapshot: as it is at the start
-#   --image dev|yocto|DIR  what the VMs boot [default: the one that HASHCLUSTER_IMAGE says, else the
+#   --dataset NAME=DIR   show DIR to the VMs, live and read-only; --snapshot: a copy made at the start
+#   --image dev|yocto|DIR  what the VMs boot [default: that of HASHCLUSTER_IMAGE, else the
 #                        Yocto image if one was built, else dev]
-#   --accel auto|kvm|tcg   what runs them [default: auto, finds out whether KVM works here]
+#   --accel auto|kvm|tcg   the accelerator [default: auto, which tests if KVM works here]
 #   --runtime-dir DIR    sockets and logs; --state-dir DIR: keys and the controller's disk
 #   --dry-run            print the command lines, start nothing
 #

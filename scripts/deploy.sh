@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Brings what was built last into the running fleet: one worker after the other is drained, booted
-# from the new image and checked healthy, the controller last. If one does not become healthy, all
-# go back to the image that they ran before, and the exit status is 1.
+# Deploys the newest build to the running VMs: one worker at a time is drained, booted from the new
+# image and checked, the controller last. If one does not become healthy, all return to their previous
+# image, and the exit status is 1.
 # Usage: scripts/deploy.sh [--runtime-dir DIR] [--image dev|yocto|DIR]
 set -euo pipefail
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Looks for what is wrong with this host and, if one runs, with the cluster: a line a check that
-# begins with ok, warn or FAIL, and below what is not well a line that says what to do.
+# Checks this host and, if one runs, the cluster. Prints one line per check that begins with ok, warn
+# or FAIL; after a warning or failure follows a line that says what to do.
 #
 # Usage: scripts/doctor.sh [OPTION]…
-#   --runtime-dir DIR          the cluster's; --state-dir DIR: where a cluster to be started keeps its state
+#   --runtime-dir DIR      of the cluster; --state-dir DIR: that of a cluster to be started
 #   --ports FILE           the VMs, instead of ports.conf; --config FILE: instead of cluster.toml
-#   --image dev|yocto|DIR  what VMs are to boot, as for ./run.sh
+#   --image dev|yocto|DIR  what the VMs boot, as for ./run.sh
 #
-# Exit status: 0 if nothing failed, warnings or not; 1 if something did; 2 usage.
+# Exit status: 0 if no check failed, despite warnings; 1 if one did; 2 wrong usage.
 set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")

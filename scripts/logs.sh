@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Shows the log of a VM: its syslog while it runs, else its console. -f goes on as it grows. NAME may
-# also be `supervisor`, and in a cluster without VMs `controller` or a worker such as w1.
+# Shows the log of a VM: its syslog while it runs, else its console. -f follows it. NAME may also be
+# `supervisor`, and in a cluster without VMs `controller` or a worker such as w1.
 # Usage: scripts/logs.sh [--runtime-dir DIR] NAME [-f]
 set -euo pipefail
 
@@ -10,7 +10,7 @@ root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 
 usage() { sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; }
 
-# What is in the run directory of NAME, the console first.
+# Prints the path of NAME's log in the run directory, the console first.
 find_file() {
   local path
   for path in "$run_dir/log/$1.console.log" "$run_dir/log/$1.log"; do
@@ -38,7 +38,7 @@ main() {
   find_cluster
   if [[ " ${vms[*]} " == *" $name "* ]]; then
     if "$bin/hashcluster-vm" ssh "$name" true 2>/dev/null; then
-      # -F is -f with what is there already.
+      # -F is -f including the lines so far.
       exec "$bin/hashcluster-vm" ssh "$name" logread "${follow[@]/#-f/-F}"
     fi
     printf 'logs.sh: %s does not answer over SSH; this is its console\n' "$name" >&2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows the workers as they are now, every SECONDS (default 1), until Ctrl-C.
+# Shows the workers every SECONDS (default 1), until Ctrl-C.
 # Usage: scripts/monitor.sh [--runtime-dir DIR] [SECONDS]
 set -euo pipefail
 

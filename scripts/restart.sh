@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Restarts VMs of a cluster that runs, one after the other, each drained and checked healthy. Its
-# work goes to the other workers meanwhile.
+# Restarts VMs of a running cluster, one at a time: drained, booted, checked healthy. Their work goes
+# to the other workers meanwhile.
 # Usage: scripts/restart.sh [--runtime-dir DIR] NAME…
 set -euo pipefail
 

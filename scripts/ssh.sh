@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Opens a shell in a VM, or runs a command there. The VM's key is pinned; SSH is for management.
+# Opens a shell in a VM, or runs a command there. The VM's host key is pinned.
 # Usage: scripts/ssh.sh [--runtime-dir DIR] NAME [COMMAND [ARG]…]
 set -euo pipefail
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts the cluster: the monitoring if there is one, the controller, then the workers; takes the
-# options of ./run.sh. With names, starts these VMs of a cluster that runs. What runs already is
-# left as it is.
+# Starts the cluster: the monitoring if there is one, the controller, then the workers; accepts the
+# options of ./run.sh. With names, starts these VMs of a running cluster. VMs that already run are not
+# changed.
 # Usage: scripts/start.sh [OPTION OF run.sh]…
 #        scripts/start.sh [--runtime-dir DIR] NAME…
 set -euo pipefail

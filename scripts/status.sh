@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Shows the VMs (state, uptime, memory, image, ports), what runs and listens in and around each, and
-# what the controller says of its workers, jobs and limits. Exit status 3 if no cluster runs.
+# Shows the VMs (state, uptime, memory, image, ports), services, sockets and versions of each, and the
+# controller's workers, jobs and limits. Exit status 3 if no cluster runs.
 # Usage: scripts/status.sh [--runtime-dir DIR]
 set -euo pipefail
 
@@ -13,7 +13,7 @@ readonly GUEST_LIMIT_S=4
 
 usage() { sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; }
 
-# The names of the sockets in the run directory that begin with $1.
+# Prints the names of the sockets in the run directory that begin with $1.
 sockets() {
   local path names=()
   for path in "$run_dir/$1"*; do
@@ -22,7 +22,7 @@ sockets() {
   printf '%s' "${names[*]:-none}"
 }
 
-# What the VM $1 said in file $2, a line a subject.
+# Prints the report of the VM $1 in file $2, one line per subject.
 show_guest() {
   printf '\n%s\n' "$1"
   printf '  sockets   %s\n' "$(sockets "$1.")"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Stops the cluster: the workers, then the controller, then the monitoring. A VM that does not
-# power off in time is killed, and that is said. With names, stops only these VMs.
+# Stops the cluster: the workers, then the controller, then the monitoring. A VM that does not power
+# off in time is killed, with a message. With names, stops only these VMs.
 # Usage: scripts/stop.sh [--runtime-dir DIR] [NAME…]
 set -euo pipefail
 
