@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use tempfile::{TempDir, tempdir};
+use test_kit::Random;
 
 const OPTIONS: [&[&str]; 11] = [
     &[],
@@ -109,7 +110,7 @@ fn algorithms_may_be_mixed_and_one_job_is_fed_at_a_time() {
     }
     fs::write(dir.path().join("m"), manifest).unwrap();
     let window = Window { items: 9, bytes: 0 };
-    let fake = Engine { shuffle: Some(5), window, ..Engine::default() }.start();
+    let fake = Engine { shuffle: Some(Random::new(5)), window, ..Engine::default() }.start();
     let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["check", "m"]));
     let want: Vec<&str> = (0..600).map(|i| if i == 77 { "f: FAILED" } else { "f: OK" }).collect();
     assert_eq!(ours.out().lines().collect::<Vec<_>>(), want);

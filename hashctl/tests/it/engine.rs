@@ -1,8 +1,7 @@
 //! A controller that does everything right, and is as slow or unordered as a test wants it.
 
-use crate::fake::{DESCRIPTORS, Fake, Peer, Polled};
+use crate::fake::{DESCRIPTORS, Fake, Peer};
 use crate::oracle;
-use crate::program::DEADLINE;
 use ipc_proto::limits::CHUNK_LEN;
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, FileSource, Items, JobId, Piece, Planes, Run, Stamp,
@@ -17,6 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
+use test_kit::{DEADLINE, Polled, Random};
 
 /// What is answered is held back until so long nothing more comes.
 const QUIET: Duration = Duration::from_millis(20);
@@ -27,8 +27,8 @@ pub(crate) struct Engine {
     pub(crate) window: Window,
     pub(crate) workers: u32,
     pub(crate) planes: Planes,
-    /// Answers in an order drawn from this seed, one item a message, as late as the window allows.
-    pub(crate) shuffle: Option<u64>,
+    /// Answers in random order, one item per message, as late as the window allows.
+    pub(crate) shuffle: Option<Random>,
     /// The root of every dataset.
     pub(crate) root: PathBuf,
     /// What files of this content fail with.
@@ -97,7 +97,7 @@ impl Engine {
 
     /// Serves a client until it leaves.
     pub(crate) fn play(self, peer: &mut Peer) -> Report {
-        let shuffle = self.shuffle;
+        let is_shuffled = self.shuffle.is_some();
         let mut play = Play {
             engine: self,
             jobs: BTreeMap::new(),
@@ -106,14 +106,14 @@ impl Engine {
             report: Report::default(),
         };
         loop {
-            let timeout = match (play.answers.is_empty(), shuffle) {
+            let timeout = match (play.answers.is_empty(), is_shuffled) {
                 (true, _) => DEADLINE,
-                (false, Some(_)) => QUIET,
-                (false, None) => Duration::ZERO,
+                (false, true) => QUIET,
+                (false, false) => Duration::ZERO,
             };
             match peer.poll_next(timeout) {
-                Polled::Request(request, files) => play.take(peer, request, files),
-                Polled::Quiet => play.answer(peer),
+                Polled::Message(request, files) => play.take(peer, request, files),
+                Polled::Silent => play.answer(peer),
                 Polled::Gone => return play.report,
             }
         }
@@ -121,7 +121,7 @@ impl Engine {
 }
 
 impl Play {
-    fn take(&mut self, peer: &Peer, request: ClientRequest, files: Vec<OwnedFd>) {
+    fn take(&mut self, peer: &mut Peer, request: ClientRequest, files: Vec<OwnedFd>) {
         match request {
             ClientRequest::Open { tag, algorithms, .. } => {
                 let algorithm = algorithms.single().expect("one digest");
@@ -245,12 +245,11 @@ impl Play {
         }
     }
 
-    fn answer(&mut self, peer: &Peer) {
+    fn answer(&mut self, peer: &mut Peer) {
         let mut answers = std::mem::take(&mut self.answers);
-        if let Some(seed) = &mut self.engine.shuffle {
+        if let Some(random) = &mut self.engine.shuffle {
             for i in (1..answers.len()).rev() {
-                let other = oracle::random(seed) % (i as u64 + 1);
-                answers.swap(i, usize::try_from(other).unwrap());
+                answers.swap(i, random.index(i + 1));
             }
         }
         let mut jobs = Vec::new();
@@ -272,7 +271,7 @@ impl Play {
         }
     }
 
-    fn close_if_done(&mut self, peer: &Peer, id: JobId) {
+    fn close_if_done(&mut self, peer: &mut Peer, id: JobId) {
         if let Some(job) = self.jobs.get(&id)
             && job.is_finished
             && job.unresolved == 0

@@ -13,6 +13,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
+use test_kit::Random;
 
 /// `data`, which is dataset `d`, and `out` beside it.
 struct Host {
@@ -62,8 +63,8 @@ fn files_in_a_dataset_go_by_name_and_the_others_inline() {
     }
     fs::write(host.path("out/file"), "out").unwrap();
     symlink(host.path("data/-dash"), host.path("out/link")).unwrap();
-    for seed in [None, Some(7)] {
-        let fake = Engine { shuffle: seed, ..host.engine() }.start();
+    for shuffle in [None, Some(Random::new(7))] {
+        let fake = Engine { shuffle, ..host.engine() }.start();
         let mut ours = host.hashctl(&fake);
         ours.args(["-v", "sum", "-r", "data", "out/file", "out/link"]);
         let ours = outcome(&mut ours);

@@ -58,11 +58,3 @@ fn node(values: &[Value]) -> Value {
     };
     *value
 }
-
-/// Marsaglia's xorshift64.
-pub(crate) fn random(seed: &mut u64) -> u64 {
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    *seed
-}

@@ -7,10 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
-
-/// No test takes nearly as long.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+use test_kit::DEADLINE;
 
 /// Output and exit status of a program.
 #[derive(Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use ipc_proto::Algorithm;
 use ipc_proto::message::Window;
 use std::fs::{self, File};
 use tempfile::tempdir;
+use test_kit::Random;
 
 fn pipe(engine: &Engine, algorithm: Algorithm, data: &[u8]) -> (Outcome, Report) {
     let fake = engine.clone().start();
@@ -55,7 +56,7 @@ fn a_long_stream_through_a_small_window_merges_level_by_level() {
 #[test]
 fn a_shuffled_stream_is_put_together_in_order() {
     let engine = Engine {
-        shuffle: Some(7),
+        shuffle: Some(Random::new(7)),
         window: Window { items: 50, bytes: 32 << 10 },
         ..Engine::default()
     };

@@ -6,12 +6,12 @@ use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Window};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use tempfile::{TempDir, tempdir};
+use test_kit::Random;
 
 const HOSTILE_NAMES: [&[u8]; 21] = [
     b"plain",
@@ -89,10 +89,8 @@ fn missing_names_and_directories_are_reported_as_coreutils_does() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a random test prints its seed")]
 fn shuffled_results_are_printed_in_input_order() {
-    let seed = RandomState::new().hash_one(0) | 1;
-    println!("seed {seed}");
+    let random = Random::from_entropy();
     let dir = tempdir().unwrap();
     let names: Vec<String> = (0..700).map(|i| format!("f{:03}", i * 7 % 700)).collect();
     for name in &names {
@@ -102,7 +100,7 @@ fn shuffled_results_are_printed_in_input_order() {
         names.iter().map(|name| line(Algorithm::Sha256, name.as_bytes(), name)).collect();
     for items in [20, 100, 4096] {
         let window = Window { items, bytes: 0 };
-        let fake = Engine { shuffle: Some(seed), window, ..Engine::default() }.start();
+        let fake = Engine { shuffle: Some(random.clone()), window, ..Engine::default() }.start();
         let ours = run(hashctl(fake.socket()).current_dir(dir.path()).arg("sum").args(&names));
         assert_eq!((ours.out(), ours.code, &*ours.stderr), (want.clone(), 0, ""));
         let report = fake.join();

@@ -1,7 +1,7 @@
 //! Windows, order and bounds, with a controller that is told when to answer.
 
 use crate::engine::Engine;
-use crate::fake::{DESCRIPTORS, Fake, Peer, Polled};
+use crate::fake::{DESCRIPTORS, Fake, Peer};
 use crate::oracle::{digest, line};
 use crate::program::{finish, hashctl, run, start};
 use ipc_proto::message::{ClientReply, ClientRequest, JobId, Run, Window};
@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::sync::mpsc;
 use std::time::Duration;
 use tempfile::tempdir;
+use test_kit::Polled;
 
 /// So long nothing comes from a client that has to wait.
 const QUIET: Duration = Duration::from_millis(300);
@@ -23,7 +24,7 @@ fn open(peer: &mut Peer, items: u32, workers: u32) {
     peer.send(&ClientReply::Opened { tag, job: JOB, window, workers });
 }
 
-fn resolve(peer: &Peer, first: u64, count: u32, content: &[u8]) {
+fn resolve(peer: &mut Peer, first: u64, count: u32, content: &[u8]) {
     let outputs = digest(Algorithm::Sha256, content).repeat(count as usize);
     let runs = vec![Run { first, len: count }];
     let (outputs, failures) = (Blob::from(outputs), vec![]);
@@ -40,14 +41,14 @@ fn a_window_of_nothing_is_waited_for() {
     let fake = Fake::start(|peer| {
         peer.welcome(DESCRIPTORS);
         open(peer, 0, 1);
-        assert!(matches!(peer.poll_next(QUIET), Polled::Quiet), "nothing may be sent");
+        assert!(matches!(peer.poll_next(QUIET), Polled::Silent), "nothing may be sent");
         let window = Window { items: 2, bytes: 1 << 20 };
         peer.send(&ClientReply::Window { job: JOB, window });
         let Some((ClientRequest::Items { first: 0, items, .. }, _)) = peer.next() else {
             panic!("files")
         };
         assert_eq!(items.items_len(), 2, "as many as the window holds");
-        assert!(matches!(peer.poll_next(QUIET), Polled::Quiet), "the window is full");
+        assert!(matches!(peer.poll_next(QUIET), Polled::Silent), "the window is full");
         resolve(peer, 1, 1, b"x");
         let Some((ClientRequest::Items { first: 2, .. }, _)) = peer.next() else { panic!("more") };
         resolve(peer, 0, 1, b"x");
@@ -120,7 +121,7 @@ fn behind_a_slow_file_only_so_many_are_held() {
         let mut received = 0;
         loop {
             match peer.poll_next(QUIET) {
-                Polled::Request(ClientRequest::Items { items, first, .. }, _) => {
+                Polled::Message(ClientRequest::Items { items, first, .. }, _) => {
                     received += items.items_len() as u64;
                     if first > 0 {
                         resolve(peer, first, u32::try_from(items.items_len()).unwrap(), b"x");
@@ -128,8 +129,8 @@ fn behind_a_slow_file_only_so_many_are_held() {
                         resolve(peer, 1, u32::try_from(items.items_len()).unwrap() - 1, b"x");
                     }
                 }
-                Polled::Quiet => break,
-                other @ (Polled::Request(..) | Polled::Gone) => panic!("{other:?}"),
+                Polled::Silent => break,
+                other @ (Polled::Message(..) | Polled::Gone) => panic!("{other:?}"),
             }
         }
         assert!((ENTRIES_MAX..ENTRIES_MAX + 253).contains(&received), "{received} are held");
@@ -155,7 +156,7 @@ fn behind_a_slow_file_only_so_many_are_held() {
 
 #[test]
 fn a_result_that_makes_no_sense_is_never_printed() {
-    type Lie = fn(&Peer);
+    type Lie = fn(&mut Peer);
     let lies: [(&str, Lie); 4] = [
         ("twice", |peer| {
             resolve(peer, 1, 1, b"x");
