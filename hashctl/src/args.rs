@@ -1,7 +1,9 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
 use crate::input::plane::Choice;
+use crate::output::Format;
 use clap::{Args as Group, Parser, Subcommand};
+use client::JobOptions;
 use ipc_proto::Algorithm;
 use ipc_proto::limits::NAME_LEN_MAX;
 use ipc_proto::sample::Sample;
@@ -58,33 +60,40 @@ pub(crate) enum Command {
 
 #[derive(Debug, Group)]
 pub(crate) struct Sum {
+    #[command(flatten)]
+    pub(crate) options: SumOptions,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// Files; - or nothing is standard input
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, Group)]
+pub(crate) struct SumOptions {
     /// sha224, sha256, sha384, sha512, sha512-256 or blake3
     #[arg(short, long, value_name = "ALGO", default_value = "sha256", help_heading = "Hashing")]
     pub(crate) algorithm: Algorithm,
     /// Hash every file below a directory, in the order of names
     #[arg(short, long, help_heading = "Hashing")]
     pub(crate) recursive: bool,
-    /// Print lines of the form ALGO (NAME) = DIGEST
-    #[arg(long, help_heading = "Output")]
-    pub(crate) tag: bool,
-    /// End lines with a zero byte, and escape no names
-    #[arg(short, long, help_heading = "Output")]
-    pub(crate) zero: bool,
-    /// Print one JSON object per line: path, algorithm, digest, size or error; and path_hex, the
-    /// bytes of a path that is not UTF-8
-    #[arg(long, conflicts_with_all = ["tag", "zero"], help_heading = "Output")]
-    pub(crate) json: bool,
-    /// Hash one in N files a second time, on another worker and by another backend; a worker that
-    /// gave a wrong digest gets no more work
-    #[arg(long, value_name = "1/N", help_heading = "Hashing")]
-    pub(crate) cross_check: Option<Sample>,
-    /// Files; - or nothing is standard input
-    #[arg(value_name = "PATH")]
-    pub(crate) paths: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Group)]
 pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) options: CheckOptions,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// Manifests of sha*sum, b3sum or BSD tools; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, Group)]
+pub(crate) struct CheckOptions {
     /// Algorithm of lines that do not name theirs [default: by the digest's length, sha256 for 64
     /// digits]
     #[arg(short, long, value_name = "ALGO", help_heading = "Hashing")]
@@ -104,13 +113,25 @@ pub(crate) struct Check {
     /// Neither fail on nor report files that are missing
     #[arg(long, help_heading = "Output")]
     pub(crate) ignore_missing: bool,
+}
+
+/// Options of the jobs that a command opens.
+#[derive(Clone, Copy, Debug, Group)]
+pub(crate) struct JobArgs {
     /// Hash one in N files a second time, on another worker and by another backend; a worker that
     /// gave a wrong digest gets no more work
     #[arg(long, value_name = "1/N", help_heading = "Hashing")]
-    pub(crate) cross_check: Option<Sample>,
-    /// Manifests of sha*sum, b3sum or BSD tools; - is standard input
-    #[arg(value_name = "FILE", required = true)]
-    pub(crate) files: Vec<OsString>,
+    cross_check: Option<Sample>,
+    /// Take no file that anybody has open for writing, however long it is unchanged; costs a system
+    /// call per file
+    #[arg(long, help_heading = "Hashing")]
+    strict_reads: bool,
+}
+
+impl JobArgs {
+    pub(crate) fn options(self) -> JobOptions {
+        JobOptions { cross_check: self.cross_check, strict_reads: self.strict_reads }
+    }
 }
 
 #[derive(Debug, Group)]

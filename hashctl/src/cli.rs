@@ -5,7 +5,7 @@ use crate::commands::{check, release, status, sum};
 use crate::config::Config;
 pub use crate::config::Stdio;
 use crate::exit::Exit;
-use crate::output::{Format, Out};
+use crate::output::Out;
 use crate::say::{io_text, say};
 use clap::Parser;
 use clap::error::ErrorKind;
@@ -34,22 +34,13 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
     match args.command {
         Command::Sum(mut args) => {
             args.paths.extend(more_paths);
-            let format = Format { tag: args.tag, zero: args.zero, json: args.json };
-            let options =
-                sum::Options { algorithm: args.algorithm, recursive: args.recursive, format };
-            sum::sum(&Config { sample: args.cross_check, ..config }, options, args.paths)
+            let config = Config { job: args.job.options(), ..config };
+            sum::sum(&config, args.options, args.paths)
         }
         Command::Check(mut args) => {
             args.files.extend(more_paths);
-            let options = check::Options {
-                algorithm: args.algorithm,
-                quiet: args.quiet,
-                status: args.status,
-                strict: args.strict,
-                warn: args.warn,
-                ignore_missing: args.ignore_missing,
-            };
-            check::check(&Config { sample: args.cross_check, ..config }, options, args.files)
+            let config = Config { job: args.job.options(), ..config };
+            check::check(&config, args.options, args.files)
         }
         Command::Status(args) => match args.ready {
             Some(workers) => status::wait_ready(&config, workers, args.timeout_s),

@@ -5,9 +5,8 @@ use crate::exit::Exit;
 use crate::input::plane::Choice;
 use crate::lists::quote::quote;
 use crate::say::io_text;
-use client::{Address, AddressError, client_runtime_dir, read_token};
+use client::{Address, AddressError, JobOptions, client_runtime_dir, read_token};
 use ipc_proto::endpoint::Endpoint;
-use ipc_proto::sample::Sample;
 use std::env;
 use std::error::Error;
 use std::ffi::OsString;
@@ -38,8 +37,7 @@ pub(crate) struct Config {
     pub(crate) datasets: Option<PathBuf>,
     pub(crate) plane: Choice,
     pub(crate) verbose: bool,
-    /// Items that are cross-checked, in addition to the controller's own sample.
-    pub(crate) sample: Option<Sample>,
+    pub(crate) job: JobOptions,
     pub(crate) stdio: Stdio,
 }
 
@@ -102,7 +100,7 @@ impl Config {
             address.token = read_token(&path).map_err(ConfigError::Argument)?;
         }
         let (plane, verbose) = (global.plane, global.verbose);
-        Ok(Self { address, datasets, plane, verbose, sample: None, stdio })
+        Ok(Self { address, datasets, plane, verbose, job: JobOptions::default(), stdio })
     }
 
     /// Where the controller is, as it appears in a message.

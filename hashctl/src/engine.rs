@@ -120,7 +120,7 @@ pub(crate) fn run(
         progress: Progress::start(),
     };
     let options = opener::Options {
-        sample: config.sample,
+        job: config.job,
         has_stdin: config.stdio.has_stdin,
         is_verbose: config.verbose,
         expected,

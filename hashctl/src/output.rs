@@ -15,13 +15,17 @@ use std::os::fd::AsFd;
 const BUFFER_LEN: usize = 64 << 10;
 
 /// Format of printed digests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct Format {
-    /// `TAG (name) = digest` instead of `digest  name`.
+    /// Print lines of the form ALGO (NAME) = DIGEST
+    #[arg(long, help_heading = "Output")]
     pub(crate) tag: bool,
-    /// A zero byte ends a line, and names are not escaped.
+    /// End lines with a zero byte, and escape no names
+    #[arg(short, long, help_heading = "Output")]
     pub(crate) zero: bool,
-    /// One JSON object a line.
+    /// Print one JSON object per line: path, algorithm, digest, size or error; and path_hex, the
+    /// bytes of a path that is not UTF-8
+    #[arg(long, conflicts_with_all = ["tag", "zero"], help_heading = "Output")]
     pub(crate) json: bool,
 }
 

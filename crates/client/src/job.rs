@@ -10,6 +10,15 @@ use ipc_socket::Sender;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 
+/// Options of a job.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JobOptions {
+    /// Items that are cross-checked, in addition to the controller's own sample.
+    pub cross_check: Option<Sample>,
+    /// A file must be shown to have no writer before it is read, however old its stamps are.
+    pub strict_reads: bool,
+}
+
 /// Opens and cancels jobs.
 #[derive(Clone, Debug)]
 pub struct Submitter {
@@ -33,15 +42,14 @@ impl Submitter {
         Self { in_flight, sender }
     }
 
-    /// Opens a job, without waiting for the answer; a `sample` of it is cross-checked.
+    /// Opens a job, without waiting for the answer.
     ///
     /// # Errors
     /// [`ClientError::Send`] and [`ClientError::Stopped`].
-    pub fn open(&self, algorithm: Algorithm, sample: Option<Sample>) -> Result<Job, ClientError> {
-        let (tag, cross_check) = (self.in_flight.add_job(), Sample::to_wire(sample));
-        let algorithms = algorithm.into();
-        let open = ClientRequest::Open { tag, algorithms, cross_check, strict_reads: false };
-        self.send(&open, &[])?;
+    pub fn open(&self, algorithm: Algorithm, options: JobOptions) -> Result<Job, ClientError> {
+        let (tag, strict_reads) = (self.in_flight.add_job(), options.strict_reads);
+        let (algorithms, cross_check) = (algorithm.into(), Sample::to_wire(options.cross_check));
+        self.send(&ClientRequest::Open { tag, algorithms, cross_check, strict_reads }, &[])?;
         Ok(Job { submitter: self.clone(), tag })
     }
 

@@ -20,13 +20,13 @@
 //! the controller has it. Results in the order of sending are the caller's: it knows its tags.
 //!
 //! ```no_run
-//! use client::{Address, Client, Event};
+//! use client::{Address, Client, Event, JobOptions};
 //! use ipc_proto::Algorithm;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let address = Address::in_dir("/run/hashcluster".as_ref())?;
 //! let (submitter, mut replies) = Client::connect(&address)?.split();
-//! let mut job = submitter.open(Algorithm::Sha256, None)?;
+//! let mut job = submitter.open(Algorithm::Sha256, JobOptions::default())?;
 //! while !matches!(replies.receive()?, Some(Event::Opened { .. })) {}
 //! job.send_messages(vec![3, 3], b"onetwo".to_vec(), &[1, 2])?;
 //! job.finish()?;
@@ -56,7 +56,7 @@ mod runtime_dir;
 
 pub use address::{Address, AddressError, read_token};
 pub use ipc_socket::{ConnectError, ReceiveError};
-pub use job::{Job, Submitter, Ticket};
+pub use job::{Job, JobOptions, Submitter, Ticket};
 pub use replies::{Event, Replies, Results};
 pub use runtime_dir::{client_runtime_dir, user_runtime_dir};
 

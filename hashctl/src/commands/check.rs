@@ -2,6 +2,7 @@
 //!
 //! Invariant: OK stands for a file that was read to its end and has the manifest's digest.
 
+use crate::args::CheckOptions;
 use crate::config::Config;
 use crate::engine::lister::{Last, Lister};
 use crate::engine::reorder::{Item, Label, Mark, Stopped, Verdict};
@@ -23,19 +24,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// Name of standard input as a manifest.
 const STDIN_NAME: &[u8] = b"standard input";
 
-/// Lines that count, and lines that are printed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
-    pub(crate) algorithm: Option<Algorithm>,
-    pub(crate) quiet: bool,
-    pub(crate) status: bool,
-    pub(crate) strict: bool,
-    pub(crate) warn: bool,
-    pub(crate) ignore_missing: bool,
-}
-
 /// Checks the files that `manifests` name.
-pub(crate) fn check(config: &Config, options: Options, manifests: Vec<OsString>) -> Exit {
+pub(crate) fn check(config: &Config, options: CheckOptions, manifests: Vec<OsString>) -> Exit {
     let mut printer = Verdicts { options, counts: Counts::default(), is_ok: true };
     let has_stdin = config.stdio.has_stdin;
     run(config, &mut printer, None, move |lister| {
@@ -121,7 +111,7 @@ struct Counts {
 }
 
 struct Verdicts {
-    options: Options,
+    options: CheckOptions,
     counts: Counts,
     is_ok: bool,
 }
@@ -213,7 +203,7 @@ impl Verdicts {
 
     /// Says what was wrong with a manifest; whether nothing was.
     fn summary(&self, name: &str, counts: Counts) -> bool {
-        let Options { status, strict, ignore_missing, .. } = self.options;
+        let CheckOptions { status, strict, ignore_missing, .. } = self.options;
         if counts.good_lines == 0 {
             say(format_args!("{name}: no properly formatted checksum lines found"));
             return false;

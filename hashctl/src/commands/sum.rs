@@ -1,5 +1,6 @@
 //! `hashctl sum`: digests of files, trees and standard input.
 
+use crate::args::SumOptions;
 use crate::config::Config;
 use crate::engine::reorder::{Item, Label, Verdict};
 use crate::engine::{Printer, run};
@@ -8,26 +9,17 @@ use crate::lists::quote::quote;
 use crate::output::{Format, Out};
 use crate::problem::Special;
 use crate::say::say;
-use ipc_proto::Algorithm;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 
-/// Files to hash, and how to print their digests.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
-    pub(crate) algorithm: Algorithm,
-    pub(crate) recursive: bool,
-    pub(crate) format: Format,
-}
-
 /// Prints the digests of `paths`; of standard input if there are none.
-pub(crate) fn sum(config: &Config, options: Options, mut paths: Vec<OsString>) -> Exit {
+pub(crate) fn sum(config: &Config, options: SumOptions, mut paths: Vec<OsString>) -> Exit {
     let mut printer = Sums { format: options.format, verbose: config.verbose, is_ok: true };
     if paths.is_empty() {
         paths.push("-".into());
     }
-    let Options { algorithm, recursive, .. } = options;
+    let SumOptions { algorithm, recursive, .. } = options;
     run(config, &mut printer, Some(algorithm), move |lister| {
         paths.into_iter().try_for_each(|path| {
             let label = Label { name: &path.into_vec(), algorithm, want: b"" };

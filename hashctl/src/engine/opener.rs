@@ -18,10 +18,9 @@ use crate::input::open::{Kind, Links, Opened, glance_at, look, open_at, open_sta
 use crate::input::plane::{Plane, Route};
 use crate::problem::Problem;
 use crate::say::say;
-use client::{ClientError, Submitter};
+use client::{ClientError, JobOptions, Submitter};
 use ipc_proto::Algorithm;
 use ipc_proto::message::Stamp;
-use ipc_proto::sample::Sample;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, unshare};
@@ -83,8 +82,7 @@ struct Shared {
 /// Settings of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// Items that are cross-checked.
-    pub(crate) sample: Option<Sample>,
+    pub(crate) job: JobOptions,
     /// Standard input was open when the program started.
     pub(crate) has_stdin: bool,
     pub(crate) is_verbose: bool,
@@ -104,7 +102,7 @@ impl Openers {
         options: Options,
     ) -> Result<Self, ClientError> {
         let (tasks, receiver) = sync_channel(TASKS_MAX);
-        let mut sender = ItemSender::new(submitter, options.sample);
+        let mut sender = ItemSender::new(submitter, options.job);
         if let Some(algorithm) = options.expected {
             sender.job(algorithm)?;
         }

@@ -5,9 +5,8 @@
 
 use crate::input::datasets::Name;
 use crate::input::plane::Served;
-use client::{ClientError, Job, Submitter};
+use client::{ClientError, Job, JobOptions, Submitter};
 use ipc_proto::message::Stamp;
-use ipc_proto::sample::Sample;
 use ipc_proto::{Algorithm, Blob};
 use std::collections::BTreeMap;
 use std::mem;
@@ -18,7 +17,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct ItemSender {
     submitter: Submitter,
-    sample: Option<Sample>,
+    options: JobOptions,
     /// The job that takes items.
     job: Option<(Algorithm, Job)>,
     pub(crate) served: Served,
@@ -57,9 +56,9 @@ struct Names {
 }
 
 impl ItemSender {
-    pub(crate) fn new(submitter: Submitter, sample: Option<Sample>) -> Self {
+    pub(crate) fn new(submitter: Submitter, options: JobOptions) -> Self {
         let served = Served::default();
-        Self { submitter, sample, job: None, served, turn: 0, has_failed: false }
+        Self { submitter, options, job: None, served, turn: 0, has_failed: false }
     }
 
     /// The job of `algorithm`; that of another one ends first.
@@ -70,7 +69,7 @@ impl ItemSender {
                 if let Some((_, job)) = other {
                     job.finish()?;
                 }
-                self.submitter.open(algorithm, self.sample)?
+                self.submitter.open(algorithm, self.options)?
             }
         };
         Ok(&mut self.job.insert((algorithm, job)).1)

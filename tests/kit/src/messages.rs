@@ -1,7 +1,7 @@
 //! A job of messages on a connection of its own, sent and received by one thread.
 
 use crate::Cluster;
-use client::{Address, Client, Event, Job, Replies};
+use client::{Address, Client, Event, Job, JobOptions, Replies};
 use ipc_proto::Algorithm;
 
 /// Sends messages of a job and takes their results.
@@ -25,7 +25,8 @@ impl MessageJob {
         let connected = Client::connect(address);
         let client = connected.unwrap_or_else(|error| panic!("{}: {error}", address.endpoint));
         let (submitter, mut replies) = client.split();
-        let job = submitter.open(Algorithm::Sha256, None).expect("the controller lives");
+        let job =
+            submitter.open(Algorithm::Sha256, JobOptions::default()).expect("the controller lives");
         let opened = replies.receive().expect("the controller lives");
         assert!(matches!(opened, Some(Event::Opened { .. })), "{opened:?}");
         Self { job, replies, sent: 0, resolved: 0 }
