@@ -115,8 +115,11 @@ fn standard_input_that_cannot_be_read_is_an_error_line() {
     let fake = Engine::default().start();
     let ours = run(hashctl(fake.socket()).arg("sum").stdin(File::open("/").unwrap()));
     assert_eq!((ours.code, &*ours.stderr), (1, "hashctl: -: Is a directory\n"));
-    let fake = Engine::default().start();
-    let ours = run(&mut shell("exec \"$0\" \"$@\" <&-", fake.socket(), &["sum"]));
-    assert_eq!((ours.code, &*ours.out()), (1, ""));
-    assert_eq!(ours.stderr, "hashctl: -: Bad file descriptor\n");
+    // Closed, and open for writing only, as nohup leaves it.
+    for script in ["exec \"$0\" \"$@\" <&-", "exec \"$0\" \"$@\" 0>>/dev/null"] {
+        let fake = Engine::default().start();
+        let ours = run(&mut shell(script, fake.socket(), &["sum"]));
+        assert_eq!((ours.code, &*ours.out()), (1, ""), "{script}");
+        assert_eq!(ours.stderr, "hashctl: -: Bad file descriptor\n", "{script}");
+    }
 }
