@@ -155,6 +155,11 @@ impl Shared {
         self.sender.try_lock().ok().filter(|sender| sender.turn == turn)
     }
 
+    /// Has the lister close directories.
+    fn give_back(&self, dirs: &mut Vec<Arc<Dir>>) {
+        self.dirs.lock().expect("no holder panics").append(dirs);
+    }
+
     fn fail(&self, error: ClientError) {
         self.sender.lock().expect("no holder panics").has_failed = true;
         self.turn.notify_all();
@@ -214,16 +219,15 @@ impl Opener {
         loop {
             let task = self.shared.tasks.lock().expect("no holder panics").recv();
             let Ok(mut task) = task else { return };
-            let sent = self.send_task(&task);
-            // Not closed here.
-            self.shared.dirs.lock().expect("no holder panics").append(&mut task.dirs);
+            let sent = self.send_task(&mut task);
+            self.shared.give_back(&mut task.dirs);
             if let Err(error) = sent {
                 return self.shared.fail(error);
             }
         }
     }
 
-    fn send_task(&mut self, task: &OpenTask) -> Result<(), ClientError> {
+    fn send_task(&mut self, task: &mut OpenTask) -> Result<(), ClientError> {
         let mut turn = Turn { shared: self.shared, number: task.turn, sender: None };
         for (position, number) in (0..task.targets.len()).zip(task.first..) {
             if matches!(task.targets[position], Target::Nothing) {
@@ -273,6 +277,8 @@ impl Opener {
             }
             self.shared.reorder.end(End::Done);
         }
+        // Before somebody who waits for descriptors goes on.
+        self.shared.give_back(&mut task.dirs);
         turn.pass();
         self.lanes.close_sent();
         Ok(())

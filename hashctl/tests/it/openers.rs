@@ -46,14 +46,14 @@ fn forbid_unshare() {
 
 #[test]
 fn running_out_of_descriptors_fails_no_file() {
-    let (dir, want) = tree(200);
+    let (dir, want) = tree(60);
     let ours = sum_limited(dir.path(), 32);
     assert_eq!((ours.out(), ours.code, &*ours.stderr), (want, 0, ""));
 }
 
 #[test]
 fn openers_share_one_table_where_unshare_is_forbidden() {
-    let (dir, want) = tree(200);
+    let (dir, want) = tree(60);
     let outcomes = thread::spawn(move || {
         forbid_unshare();
         [32, 1024].map(|limit| sum_limited(dir.path(), limit))
