@@ -122,8 +122,7 @@ pub(crate) struct JobArgs {
     /// gave a wrong digest gets no more work
     #[arg(long, value_name = "1/N", help_heading = "Hashing")]
     cross_check: Option<Sample>,
-    /// Take no file that anybody has open for writing, however long it is unchanged; costs a system
-    /// call per file
+    /// Look for writers of every file before it is read, not only of those that changed recently
     #[arg(long, help_heading = "Hashing")]
     strict_reads: bool,
 }

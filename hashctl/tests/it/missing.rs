@@ -86,7 +86,7 @@ fn digests_that_may_be_wrong_are_told_and_the_run_fails() {
     let fake = Fake::start(|peer| {
         peer.welcome(DESCRIPTORS);
         let open = peer.next();
-        let Some((ClientRequest::Open { tag, cross_check, .. }, _)) = open else {
+        let Some((ClientRequest::Open { tag, cross_check, strict_reads, .. }, _)) = open else {
             panic!("{open:?}")
         };
         let window = Window { items: 100, bytes: 1 << 20 };
@@ -101,17 +101,17 @@ fn digests_that_may_be_wrong_are_told_and_the_run_fails() {
                 peer.send(&ClientReply::Finished { job: JOB, items: 1, failed: 0 });
             }
         }
-        cross_check
+        (cross_check, strict_reads)
     });
     let dir = tempdir().unwrap();
     std::fs::write(dir.path().join("f"), "x").unwrap();
-    let args = ["sum", "--cross-check", "1/9"];
+    let args = ["sum", "--cross-check", "1/9", "--strict-reads"];
     let ours = run(hashctl(fake.socket()).args(args).arg(dir.path().join("f")));
     assert!(ours.out().starts_with("07070707"), "{}", ours.out());
     let want = "hashctl: worker w 1 gave a wrong digest: 1 others of this run that it gave were not \
                 checked and may be wrong; run it again\n";
     assert_eq!((ours.code, &*ours.stderr), (1, want));
-    assert_eq!(fake.join(), 9, "what the option says is asked for");
+    assert_eq!(fake.join(), (9, true), "the job has the options of the command");
 }
 
 #[test]
