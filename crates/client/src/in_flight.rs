@@ -146,39 +146,29 @@ impl InFlight {
         self.wait_for(job, |job| (job.window.items > 0).then_some(Ok(job.window)))
     }
 
-    /// Waits until some of these items, a tag and its inline bytes each, may be sent, and enters
-    /// those. So as not to send many small frames it waits for an eighth of the window where it can
-    /// use that much.
-    pub(crate) fn take_items(&self, job: u32, items: &[(u64, u32)]) -> Result<Grant, ClientError> {
+    /// Waits until items, a tag and its inline bytes each, may be sent, and enters them: all of them
+    /// if they are `whole`, as one frame has to hold them, else from the first on as many as fit. So
+    /// as not to send many small frames it waits for an eighth of the window where it can use that
+    /// much.
+    pub(crate) fn take(
+        &self,
+        job: u32,
+        items: &[(u64, u32)],
+        whole: bool,
+    ) -> Result<Grant, ClientError> {
+        let lens = items.iter().map(|&(_, len)| u64::from(len));
+        let (items_min, bytes_min) =
+            if whole { (items.len(), lens.sum()) } else { (1, lens.max().unwrap_or(0)) };
         self.wait_for(job, |job| {
             let window = job.window;
-            if window.items > 0 && items.iter().any(|&(_, len)| u64::from(len) > window.bytes) {
+            let window_items = window.items as usize;
+            if window_items > 0 && (window_items < items_min || window.bytes < bytes_min) {
                 return Some(Err(ClientError::WindowTooSmall));
             }
             let len = job.fitting(items);
-            let useful = (window.items as usize / 8).clamp(1, items.len());
-            let is_all = len > 0 && job.unresolved_items == 0;
-            (len >= useful || is_all).then(|| Ok(job.enter(items[..len].iter().copied())))
-        })
-    }
-
-    /// Waits until all of these items may be sent, and enters them.
-    pub(crate) fn take_inline(
-        &self,
-        job: u32,
-        tags: &[u64],
-        lens: &[u32],
-    ) -> Result<Grant, ClientError> {
-        let bytes = lens.iter().map(|&len| u64::from(len)).sum::<u64>();
-        let items = tags.len() as u64;
-        self.wait_for(job, |job| {
-            let window = job.window;
-            if window.items > 0 && (u64::from(window.items) < items || window.bytes < bytes) {
-                return Some(Err(ClientError::WindowTooSmall));
-            }
-            let fits = job.unresolved_items + items <= u64::from(window.items)
-                && job.unresolved_bytes + bytes <= window.bytes;
-            fits.then(|| Ok(job.enter(tags.iter().copied().zip(lens.iter().copied()))))
+            let useful = (window_items / 8).max(items_min).min(items.len());
+            let is_all = len >= items_min && job.unresolved_items == 0;
+            (len >= useful || is_all).then(|| Ok(job.enter(&items[..len])))
         })
     }
 
@@ -266,10 +256,10 @@ impl JobState {
         items.take_while(fits).count()
     }
 
-    fn enter(&mut self, items: impl ExactSizeIterator<Item = (u64, u32)>) -> Grant {
+    fn enter(&mut self, items: &[(u64, u32)]) -> Grant {
         let job = self.id.expect("only an open job has a window");
         let grant = Grant { job, first: self.base + self.items.len() as u64, len: items.len() };
-        for (tag, len) in items {
+        for &(tag, len) in items {
             self.unresolved_bytes += u64::from(len);
             self.items.push_back(Sent { tag, len, is_resolved: false });
         }
@@ -322,10 +312,10 @@ mod tests {
     #[test]
     fn items_are_numbered_and_come_back_with_their_tags() {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
-        let grant = in_flight.take_items(job, &items(&[70, 71, 72, 73, 74])).unwrap();
+        let grant = in_flight.take(job, &items(&[70, 71, 72, 73, 74]), false).unwrap();
         assert_eq!((grant.first, grant.len), (0, 4), "the window holds four");
         assert_eq!(in_flight.resolve(ID, &[Run { first: 2, len: 2 }]).unwrap(), [72, 73]);
-        let grant = in_flight.take_items(job, &items(&[74])).unwrap();
+        let grant = in_flight.take(job, &items(&[74]), false).unwrap();
         assert_eq!((grant.first, grant.len), (4, 1));
         let runs = [Run { first: 4, len: 1 }, Run { first: 0, len: 2 }];
         assert_eq!(in_flight.resolve(ID, &runs).unwrap(), [74, 70, 71]);
@@ -335,7 +325,7 @@ mod tests {
     #[test]
     fn a_result_twice_or_of_nothing_is_refused() {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
-        in_flight.take_items(job, &items(&[1, 2, 3])).unwrap();
+        in_flight.take(job, &items(&[1, 2, 3]), false).unwrap();
         in_flight.resolve(ID, &[Run { first: 1, len: 1 }]).unwrap();
         for run in [
             Run { first: 1, len: 1 },
@@ -344,7 +334,7 @@ mod tests {
             Run { first: u64::MAX, len: u32::MAX },
         ] {
             let (other, other_job) = open(Window { items: 4, bytes: 0 });
-            other.take_items(other_job, &items(&[1, 2, 3])).unwrap();
+            other.take(other_job, &items(&[1, 2, 3]), false).unwrap();
             other.resolve(ID, &[Run { first: 1, len: 1 }]).unwrap();
             assert!(other.resolve(ID, &[run]).is_err(), "{run:?}");
         }
@@ -355,23 +345,20 @@ mod tests {
     #[test]
     fn inline_bytes_are_counted_until_they_are_resolved() {
         let (in_flight, job) = open(Window { items: 10, bytes: 100 });
-        assert!(matches!(
-            in_flight.take_inline(job, &[0], &[101]),
-            Err(ClientError::WindowTooSmall)
-        ));
-        in_flight.take_inline(job, &[0, 1], &[60, 40]).unwrap();
+        assert!(matches!(in_flight.take(job, &[(0, 101)], true), Err(ClientError::WindowTooSmall)));
+        in_flight.take(job, &[(0, 60), (1, 40)], true).unwrap();
         in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap();
-        in_flight.take_inline(job, &[2], &[60]).unwrap();
+        in_flight.take(job, &[(2, 60)], true).unwrap();
         in_flight.stop();
-        assert!(matches!(in_flight.take_inline(job, &[3], &[1]), Err(ClientError::Stopped)));
+        assert!(matches!(in_flight.take(job, &[(3, 1)], true), Err(ClientError::Stopped)));
     }
 
     #[test]
     fn a_full_window_waits_for_a_result() {
         let (in_flight, job) = open(Window { items: 1, bytes: 0 });
-        in_flight.take_items(job, &items(&[5])).unwrap();
+        in_flight.take(job, &items(&[5]), false).unwrap();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| in_flight.take_items(job, &items(&[6])).unwrap().first);
+            let waiter = scope.spawn(|| in_flight.take(job, &items(&[6]), false).unwrap().first);
             assert_eq!(in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap(), [5]);
             assert_eq!(waiter.join().unwrap(), 1);
         });
@@ -381,10 +368,10 @@ mod tests {
     fn named_items_count_against_both_windows() {
         let (in_flight, job) = open(Window { items: 10, bytes: 100 });
         let names = [(1, 40), (2, 40), (3, 40)];
-        assert_eq!(in_flight.take_items(job, &names).unwrap().len, 2);
+        assert_eq!(in_flight.take(job, &names, false).unwrap().len, 2);
         in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap();
-        assert_eq!(in_flight.take_items(job, &names[2..]).unwrap().first, 2);
-        let too_long = in_flight.take_items(job, &[(4, 101)]);
+        assert_eq!(in_flight.take(job, &names[2..], false).unwrap().first, 2);
+        let too_long = in_flight.take(job, &[(4, 101)], false);
         assert!(matches!(too_long, Err(ClientError::WindowTooSmall)));
     }
 
@@ -392,6 +379,6 @@ mod tests {
     fn an_empty_window_takes_what_fits_however_little() {
         let (in_flight, job) = open(Window { items: 4096, bytes: 100 });
         let names: Vec<(u64, u32)> = (0..500).map(|tag| (tag, 60)).collect();
-        assert_eq!(in_flight.take_items(job, &names).unwrap().len, 1);
+        assert_eq!(in_flight.take(job, &names, false).unwrap().len, 1);
     }
 }

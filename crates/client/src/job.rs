@@ -115,7 +115,7 @@ impl Job {
         while start < tags.len() {
             let end = tags.len().min(start + FRAME_DESCRIPTORS_MAX);
             let items: Vec<_> = tags[start..end].iter().map(|&tag| (tag, 0)).collect();
-            let grant = self.submitter.in_flight.take_items(self.tag, &items)?;
+            let grant = self.submitter.in_flight.take(self.tag, &items, false)?;
             let end = start + grant.len;
             let descriptors: Vec<_> = files[start..end].iter().map(AsFd::as_fd).collect();
             let files = stamps[start..end].iter().copied().map(FileItem::from).collect();
@@ -157,7 +157,7 @@ impl Job {
                 None => false,
             };
             let frame_len = rest.iter().take(FRAME_NAMES_MAX).take_while(fits).count();
-            let grant = self.submitter.in_flight.take_items(self.tag, &rest[..frame_len])?;
+            let grant = self.submitter.in_flight.take(self.tag, &rest[..frame_len], false)?;
             rest = &rest[grant.len..];
             let granted = files.by_ref().take(grant.len);
             let (paths, files) = granted.map(|(path, stamp)| (path, FileItem::from(stamp))).unzip();
@@ -178,7 +178,8 @@ impl Job {
         data: Vec<u8>,
         tags: &[u64],
     ) -> Result<(), ClientError> {
-        let grant = self.submitter.in_flight.take_inline(self.tag, tags, &lens)?;
+        let tagged: Vec<_> = tags.iter().copied().zip(lens.iter().copied()).collect();
+        let grant = self.submitter.in_flight.take(self.tag, &tagged, true)?;
         let items = Items::Inline { lens, data: data.into() };
         let request = ClientRequest::Items { job: grant.job, first: grant.first, items };
         self.submitter.send(&request, &[])
@@ -190,7 +191,7 @@ impl Job {
     /// See [`ClientError`].
     pub fn send_piece(&mut self, piece: Piece, tag: u64) -> Result<(), ClientError> {
         let len = u32::try_from(piece.len()).expect("a piece fits a frame");
-        let grant = self.submitter.in_flight.take_inline(self.tag, &[tag], &[len])?;
+        let grant = self.submitter.in_flight.take(self.tag, &[(tag, len)], true)?;
         let request = ClientRequest::Piece { job: grant.job, index: grant.first, piece };
         self.submitter.send(&request, &[])
     }

@@ -8,9 +8,7 @@ use crate::engine::connect;
 use crate::exit::Exit;
 use crate::say::{io_text, say};
 use client::{Client, ClientError, ConnectError};
-use ipc_proto::message::{
-    JobStatus, QuarantineStatus, Status, Welcome, WorkerHealth, WorkerStatus,
-};
+use ipc_proto::message::{JobStatus, Status, Welcome, WorkerHealth, WorkerStatus};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -92,7 +90,6 @@ fn lost(config: &Config, error: &ClientError) -> Exit {
 
 /// The status with stable keys: counts are numbers, sizes bytes, times milliseconds.
 fn to_json(status: &Status) -> Value {
-    let limits = &status.limits;
     let counters = &status.counters;
     json!({
         "controller": {
@@ -105,16 +102,7 @@ fn to_json(status: &Status) -> Value {
         "workers_unlisted": status.workers_unlisted,
         "jobs": status.jobs.iter().map(job_json).collect::<Vec<_>>(),
         "jobs_unlisted": status.jobs_unlisted,
-        "limits": {
-            "clients": limits.clients,
-            "clients_max": limits.clients_max,
-            "workers_max": limits.workers_max,
-            "jobs_max": limits.jobs_max,
-            "items": limits.items,
-            "items_max": limits.items_max,
-            "bytes": limits.bytes,
-            "bytes_max": limits.bytes_max,
-        },
+        "limits": status.limits,
         "counters": {
             "jobs": counters.jobs,
             "jobs_cancelled": counters.jobs_cancelled,
@@ -130,7 +118,7 @@ fn to_json(status: &Status) -> Value {
             "items_checked": counters.items_checked,
             "items_contradicted": counters.items_contradicted,
         },
-        "quarantined": status.quarantined.iter().map(quarantine_json).collect::<Vec<_>>(),
+        "quarantined": status.quarantined,
         "quarantined_unlisted": status.quarantined_unlisted,
     })
 }
@@ -160,15 +148,6 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         "bytes_per_s": worker.bytes_per_s,
         "attempts_lost": worker.leases_lost,
         "reading": worker.reading,
-    })
-}
-
-fn quarantine_json(row: &QuarantineStatus) -> Value {
-    json!({
-        "worker": row.worker,
-        "reason": row.reason,
-        "age_ms": row.age_ms,
-        "connected": row.connected,
     })
 }
 
