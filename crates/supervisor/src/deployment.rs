@@ -25,7 +25,7 @@ mod tests;
 
 pub(crate) use config::config;
 pub(crate) use fault::LoadErrors;
-pub(crate) use load::{LoadOptions, LocalFlags};
+pub(crate) use load::LocalFlags;
 pub(crate) use ports_free::check_ports_free;
 pub(crate) use sched::CpuSet;
 

@@ -3,7 +3,7 @@
 use crate::args::{StartOptions, WORKERS_MAX};
 use crate::cluster::{Error, Unit};
 use crate::deployment::{Check, Health, LocalFlags, Member, Role};
-use crate::supervise::{Console, Program};
+use crate::supervise::{Console, Program, is_executable};
 use crate::vm::Layout;
 use std::ffi::OsString;
 use std::num::NonZero;
@@ -46,7 +46,7 @@ impl LocalContext {
         let bin_dir = bin_dir.map_err(Error::step("find the programs"))?;
         for name in ["hashcluster-controller", "hashcluster-worker"] {
             let path = bin_dir.join(name);
-            if nix::unistd::access(&path, nix::unistd::AccessFlags::X_OK).is_err() {
+            if !is_executable(&path) {
                 return Err(Error::Tool {
                     what: format!("find {}", path.display()),
                     how: "build it with `cargo xtask build`, or name its place with --bin-dir"

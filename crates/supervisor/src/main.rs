@@ -6,6 +6,7 @@
 
 mod args;
 mod cluster;
+mod columns;
 mod deployment;
 mod exit;
 mod local;

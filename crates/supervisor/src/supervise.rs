@@ -19,6 +19,6 @@ pub(crate) mod sys;
 
 pub(crate) use daemon::become_daemon;
 pub(crate) use log::tail;
-pub(crate) use process::{Console, Program, describe};
+pub(crate) use process::{Console, Program, describe, is_executable};
 pub(crate) use signals::{Caught, Signals};
 pub(crate) use supervisor::{Event, ProgramId, Supervisor};

@@ -2,8 +2,8 @@
 
 use super::fleet::Fleet;
 use super::machine::{Machine, Phase};
+use crate::columns;
 use crate::deployment::Role;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -34,7 +34,7 @@ pub(super) fn table(fleet: &Fleet) -> String {
             ssh,
         ]);
     }
-    aligned(&rows)
+    columns::aligned(&rows)
 }
 
 /// Resident memory of the member's main process, in MiB.
@@ -55,19 +55,4 @@ pub(super) fn state(machine: &Machine) -> &'static str {
         Phase::Ending { .. } => "stopping",
         Phase::Resting { .. } => "restarting",
     }
-}
-
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            // Writing to a string cannot fail.
-            let _ = write!(line, "{cell:<width$}  ", width = width(column));
-        }
-        text += line.trim_end();
-        text.push('\n');
-    }
-    text
 }

@@ -1,6 +1,6 @@
 //! `config`: a deployment is read, checked and shown; nothing starts.
 
-use super::{Deployment, LoadOptions, check_ports_free};
+use super::{CpuSet, Deployment, check_ports_free};
 use crate::args::ConfigOptions;
 use crate::cluster::Error;
 use std::io::{self, Write};
@@ -12,8 +12,8 @@ use std::process::ExitCode;
 /// [`Error::Deployment`] if the description is refused, [`Error::Step`] for the host's part.
 pub(crate) fn config(options: &ConfigOptions) -> Result<ExitCode, Error> {
     let asked = &options.deployment;
-    let load = LoadOptions::new(asked).map_err(Error::step("read this host's CPUs"))?;
-    let deployment = Deployment::load(&load)?;
+    let cpus = CpuSet::of_this_process().map_err(Error::step("read this host's CPUs"))?;
+    let deployment = Deployment::load(asked, &cpus)?;
     if options.check_ports {
         check_ports_free(&asked.ports, &deployment.vms)?;
     }

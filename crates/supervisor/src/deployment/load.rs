@@ -3,13 +3,12 @@
 use super::cluster_toml::{self, Config};
 use super::datasets::{self, Offer, Origin};
 use super::fault::{FILE_LEN_MAX, Faults, LoadErrors};
-use super::merge::{self, StartPlan};
+use super::merge::{self, STARTUP_TIMEOUT};
 use super::ports_conf;
 use super::sched::CpuSet;
 use super::shown::shown_path;
-use super::{Dataset, Deployment, Role};
+use super::{Dataset, Deployment, Role, Strategy};
 use crate::args::DeploymentOptions;
-use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -18,44 +17,18 @@ use std::path::{Path, PathBuf};
 /// Looked for beside `ports.conf` where no file is named.
 const CONFIG_NAME: &str = "cluster.toml";
 
-/// Where a deployment is described.
-#[derive(Clone, Debug)]
-pub(crate) struct LoadOptions {
-    pub(crate) ports_file: PathBuf,
-    /// If none: `cluster.toml` beside the ports file, when there is one.
-    pub(crate) config_file: Option<PathBuf>,
-    /// Each `NAME=DIR`.
-    pub(crate) datasets: Vec<OsString>,
-    /// Of the datasets above, workers see copies.
-    pub(crate) snapshot: bool,
-    /// CPUs that VMs may be bound to: [`CpuSet::of_this_process`].
-    pub(crate) host_cpus: CpuSet,
-}
-
-impl LoadOptions {
-    /// The options of the command line, on this host.
-    ///
-    /// # Errors
-    /// Those of [`CpuSet::of_this_process`].
-    pub(crate) fn new(asked: &DeploymentOptions) -> io::Result<Self> {
-        Ok(Self {
-            ports_file: asked.ports.clone(),
-            config_file: asked.config.clone(),
-            datasets: asked.datasets.clone(),
-            snapshot: asked.snapshot,
-            host_cpus: CpuSet::of_this_process()?,
-        })
-    }
-}
-
 impl Deployment {
-    /// Reads and checks everything; nothing is started, and no port is tried.
+    /// Reads and checks everything; nothing is started, and no port is tried. VMs may be bound to
+    /// `host_cpus`.
     ///
     /// # Errors
     /// All that is wrong in the files, on the command line and with the datasets' directories.
-    pub(crate) fn load(options: &LoadOptions) -> Result<Self, LoadErrors> {
-        let mut ports = Faults::of_file(&options.ports_file);
-        let mut lines = match read(&options.ports_file) {
+    pub(crate) fn load(
+        options: &DeploymentOptions,
+        host_cpus: &CpuSet,
+    ) -> Result<Self, LoadErrors> {
+        let mut ports = Faults::of_file(&options.ports);
+        let mut lines = match read(&options.ports) {
             Ok(bytes) => ports_conf::parse(&bytes, &mut ports),
             Err(error) => {
                 ports.whole(error.to_string());
@@ -65,7 +38,7 @@ impl Deployment {
         let config_file = config_file(options);
         let mut config = Faults::of_file(&config_file);
         let Config { defaults, vms: of_vms, start, datasets: entries } =
-            read_config(&config_file, options, &mut config);
+            read_config(&config_file, options, host_cpus, &mut config);
         // Without its lines, nothing can be said of the VMs.
         if !lines.is_empty() {
             merge::check_vms(&lines, &of_vms, &mut config);
@@ -81,9 +54,13 @@ impl Deployment {
             open(offer, faults)
         });
         let datasets = datasets.collect();
-        let StartPlan { strategy, wait_for_healthy, startup_timeout } = start.into();
-        let vms = merge::vms(&lines, &defaults, &of_vms);
-        let deployment = Self { vms, datasets, strategy, wait_for_healthy, startup_timeout };
+        let deployment = Self {
+            vms: merge::vms(&lines, &defaults, &of_vms),
+            datasets,
+            strategy: start.strategy.unwrap_or(Strategy::Parallel),
+            wait_for_healthy: start.wait_for_healthy.unwrap_or(true),
+            startup_timeout: start.startup_timeout.unwrap_or(STARTUP_TIMEOUT),
+        };
         LoadErrors::unless(deployment, [ports, config, args])
     }
 }
@@ -119,16 +96,21 @@ impl LocalFlags {
     }
 }
 
-fn config_file(options: &LoadOptions) -> PathBuf {
-    let beside = || options.ports_file.with_file_name(CONFIG_NAME);
-    options.config_file.clone().unwrap_or_else(beside)
+fn config_file(options: &DeploymentOptions) -> PathBuf {
+    let beside = || options.ports.with_file_name(CONFIG_NAME);
+    options.config.clone().unwrap_or_else(beside)
 }
 
-fn read_config(path: &Path, options: &LoadOptions, faults: &mut Faults) -> Config {
+fn read_config(
+    path: &Path,
+    options: &DeploymentOptions,
+    host_cpus: &CpuSet,
+    faults: &mut Faults,
+) -> Config {
     match read(path) {
-        Ok(bytes) => cluster_toml::parse(&bytes, &options.host_cpus, faults),
+        Ok(bytes) => cluster_toml::parse(&bytes, host_cpus, faults),
         Err(ReadError::Io(error))
-            if error.kind() == io::ErrorKind::NotFound && options.config_file.is_none() =>
+            if error.kind() == io::ErrorKind::NotFound && options.config.is_none() =>
         {
             Config::default()
         }

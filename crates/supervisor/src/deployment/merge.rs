@@ -1,13 +1,13 @@
 //! One deployment out of what each file says. The most specific wins: `[vm.NAME]` of `cluster.toml`,
 //! then its `[defaults]`, then what is written here.
 
-use super::cluster_toml::{HealthSettings, Lined, Settings, Start, VmSettings};
+use super::cluster_toml::{HealthSettings, Lined, Settings, VmSettings};
 use super::datasets::{Offer, Origin};
 use super::fault::{Faults, listed};
 use super::flags::{FLAGS, Flag};
 use super::ports_conf::VmLine;
 use super::shown::Shown;
-use super::{Check, Health, Role, Strategy, Vm};
+use super::{Check, Health, Role, Vm};
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
@@ -20,24 +20,7 @@ const CPUS: u16 = 1;
 const INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(2);
 const RETRIES: u32 = 3;
-const STARTUP_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Order and limits of a start.
-pub(super) struct StartPlan {
-    pub(super) strategy: Strategy,
-    pub(super) wait_for_healthy: bool,
-    pub(super) startup_timeout: Duration,
-}
-
-impl From<Start> for StartPlan {
-    fn from(start: Start) -> Self {
-        Self {
-            strategy: start.strategy.unwrap_or(Strategy::Parallel),
-            wait_for_healthy: start.wait_for_healthy.unwrap_or(true),
-            startup_timeout: start.startup_timeout.unwrap_or(STARTUP_TIMEOUT),
-        }
-    }
-}
+pub(super) const STARTUP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Each VM as it is to be. Those whose lines have faults are left out.
 pub(super) fn vms(lines: &[VmLine], defaults: &Settings, of_vms: &[VmSettings]) -> Vec<Vm> {

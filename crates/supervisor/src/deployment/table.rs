@@ -3,6 +3,7 @@
 use super::kind::size;
 use super::shown::shown_path;
 use super::{Check, Deployment, Health, Role, Strategy, Vm};
+use crate::columns;
 use std::fmt;
 
 const HEAD: [&str; 10] =
@@ -12,16 +13,7 @@ impl fmt::Display for Deployment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows: Vec<[String; 10]> =
             [HEAD.map(str::to_owned)].into_iter().chain(self.vms.iter().map(row)).collect();
-        let mut widths = [0; 10];
-        for row in &rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        for row in &rows {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-        }
+        f.write_str(&columns::aligned(&rows))?;
         for vm in &self.vms {
             if !vm.args.is_empty() {
                 writeln!(f, "flags of {}: {}", vm.name, vm.args.join(" "))?;

@@ -4,6 +4,7 @@ mod document;
 mod flags;
 
 use super::*;
+use crate::args::DeploymentOptions;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
@@ -30,19 +31,18 @@ impl Files {
         files
     }
 
-    fn options(&self, datasets: &[&str]) -> LoadOptions {
-        LoadOptions {
-            ports_file: self.0.join("ports.conf"),
-            config_file: None,
+    fn options(&self, datasets: &[&str]) -> DeploymentOptions {
+        DeploymentOptions {
+            ports: self.0.join("ports.conf"),
+            config: None,
             datasets: datasets.iter().map(OsString::from).collect(),
             snapshot: false,
-            host_cpus: CpuSet::parse("0-1").unwrap(),
         }
     }
 
     fn load(&self, datasets: &[&str]) -> Result<Deployment, String> {
         let dir = format!("{}/", self.0.display());
-        let loaded = Deployment::load(&self.options(datasets));
+        let loaded = load_as(&self.options(datasets));
         loaded.map_err(|errors| errors.to_string().replace(&dir, ""))
     }
 }
@@ -51,6 +51,10 @@ impl Drop for Files {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+fn load_as(options: &DeploymentOptions) -> Result<Deployment, LoadErrors> {
+    Deployment::load(options, &CpuSet::parse("0-1").unwrap())
 }
 
 fn load(ports: &str, config: &str) -> Result<Deployment, String> {
@@ -374,9 +378,9 @@ fn a_file_that_is_missing_too_long_or_no_file_is_refused() {
     let files = Files::new(PORTS.as_bytes(), None);
     let mut options = files.options(&[]);
     let mut refused = |ports: &str, config: Option<&str>| {
-        options.ports_file = files.0.join(ports);
-        options.config_file = config.map(|config| files.0.join(config));
-        let errors = Deployment::load(&options).unwrap_err().to_string();
+        options.ports = files.0.join(ports);
+        options.config = config.map(|config| files.0.join(config));
+        let errors = load_as(&options).unwrap_err().to_string();
         errors.replace(&format!("{}/", files.0.display()), "")
     };
     assert_eq!(
@@ -393,9 +397,9 @@ fn a_file_that_is_missing_too_long_or_no_file_is_refused() {
     assert_eq!(refused("long", None), "long: is longer than 64 KiB");
     assert_eq!(refused("ports.conf", Some("long")), "long: is longer than 64 KiB");
     len(64 << 10);
-    options.ports_file = files.0.join("long");
-    options.config_file = None;
-    assert!(Deployment::load(&options).is_ok());
+    options.ports = files.0.join("long");
+    options.config = None;
+    assert!(load_as(&options).is_ok());
 }
 
 #[test]
@@ -463,48 +467,11 @@ fn random(state: &mut u64) -> usize {
 
 #[test]
 fn whatever_the_bytes_there_is_an_answer_in_printable_lines() {
-    const PIECES: [&[u8]; 40] = [
-        b"2220",
-        b"2221",
-        b"65535",
-        b"80",
-        b"99999999999999999999",
-        b" ",
-        b"\n",
-        b"\n",
-        b"\r\n",
-        b"#",
-        b"=",
-        b"mem=",
-        b"cpus=",
-        b"host=a",
-        b"dataset=",
-        b"metrics=",
-        b"1G",
-        b"[defaults]",
-        b"[vm.",
-        b"worker1",
-        b"]",
-        b"[[",
-        b"memory = ",
-        b"\"192M\"",
-        b"'",
-        b"\"\"\"",
-        b"{",
-        b"}",
-        b".",
-        b",",
-        b"health",
-        b"command",
-        b"\\u0000",
-        b"\xff",
-        b"\xe2\x82",
-        b"\x1b[0m",
-        b"\0",
-        b"-",
-        b"1e999",
-        b"1979-05-27",
-    ];
+    // Pieces of both files, with a bar after each.
+    const PIECES: &[u8] = b"2220|2221|65535|80|99999999999999999999| |\n|\n|\r\n|#|=|mem=|cpus=|host=a|\
+        dataset=|metrics=|1G|[defaults]|[vm.|worker1|]|[[|memory = |\"192M\"|'|\"\"\"|{|}|.|,|health|\
+        command|\\u0000|\xff|\xe2\x82|\x1b[0m|\0|-|1e999|1979-05-27";
+    let pieces: Vec<&[u8]> = PIECES.split(|&byte| byte == b'|').collect();
     let mut state = 7;
     let host_cpus = CpuSet::parse("0").unwrap();
     for round in 0..20_000 {
@@ -512,7 +479,7 @@ fn whatever_the_bytes_there_is_an_answer_in_printable_lines() {
         for _ in 0..random(&mut state) % 24 {
             match random(&mut state) % 8 {
                 0 => bytes.push(u8::try_from(random(&mut state) % 256).unwrap()),
-                _ => bytes.extend(PIECES[random(&mut state) % PIECES.len()]),
+                _ => bytes.extend(pieces[random(&mut state) % pieces.len()]),
             }
         }
         let mut ports = fault::Faults::of("p");

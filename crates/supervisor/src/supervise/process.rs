@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// A program to start.
@@ -118,6 +118,11 @@ impl Process {
     pub(super) fn wait(mut self) -> io::Result<ExitStatus> {
         self.child.wait()
     }
+}
+
+/// True for a file that we may execute.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
 }
 
 /// Describes the end of a process for a person.

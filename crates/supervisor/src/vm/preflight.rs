@@ -7,11 +7,11 @@ use super::plan::{Accel, ClusterContext, Tools};
 use super::share::{Root, Share};
 use crate::args::{AccelChoice, VmOptions};
 use crate::cluster::{Error, Unit};
-use crate::deployment::{Deployment, LoadOptions, Role, check_ports_free};
+use crate::deployment::{CpuSet, Deployment, Role, check_ports_free};
 use crate::quote;
 use crate::run_dir::{self, RunDirError};
 use crate::say::say;
-use crate::supervise::{Program, Supervisor};
+use crate::supervise::{Program, Supervisor, is_executable};
 use ipc_proto::endpoint;
 use ipc_proto::limits::DATASETS_MAX;
 use std::env;
@@ -54,8 +54,8 @@ pub(crate) fn run_path(options: &VmOptions) -> PathBuf {
 
 /// Reads and checks what describes the cluster.
 pub(crate) fn load(options: &VmOptions) -> Result<Deployment, Error> {
-    let load_options = LoadOptions::new(&options.deployment);
-    Ok(Deployment::load(&load_options.map_err(Error::step("look at the host's CPUs"))?)?)
+    let cpus = CpuSet::of_this_process().map_err(Error::step("read this host's CPUs"))?;
+    Ok(Deployment::load(&options.deployment, &cpus)?)
 }
 
 /// Everything that is known before anything starts.
@@ -139,13 +139,11 @@ fn share(dataset: &crate::deployment::Dataset) -> Share {
 
 /// The program at `path`, or of that name in `$PATH`.
 fn resolve(path: &Path, is_dry: bool) -> Result<PathBuf, Error> {
-    let is_program =
-        |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
     let found = if path.components().count() > 1 {
-        std::path::absolute(path).ok().filter(|path| is_program(path))
+        std::path::absolute(path).ok().filter(|path| is_executable(path))
     } else {
         let dirs = env::var_os("PATH").unwrap_or_default();
-        env::split_paths(&dirs).map(|dir| dir.join(path)).find(|path| is_program(path))
+        env::split_paths(&dirs).map(|dir| dir.join(path)).find(|path| is_executable(path))
     };
     match found {
         Some(found) => Ok(found),
