@@ -71,7 +71,8 @@ pub(crate) struct Sum {
 
 #[derive(Clone, Copy, Debug, Group)]
 pub(crate) struct SumOptions {
-    /// sha224, sha256, sha384, sha512, sha512-256 or blake3
+    /// sha224, sha256, sha384, sha512, sha512-256, blake3 or blake2b; md5 and sha1 are legacy: they
+    /// show damage, but no forgery
     #[arg(short, long, value_name = "ALGO", default_value = "sha256", help_heading = "Hashing")]
     pub(crate) algorithm: Algorithm,
     /// Hash every file below a directory, in the order of names

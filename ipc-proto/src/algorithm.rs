@@ -19,42 +19,95 @@ pub enum Algorithm {
     Sha512_256,
     /// BLAKE3 in its hash mode with a 32-byte output (BLAKE3 paper, section 2).
     Blake3,
+    /// MD5 (RFC 1321), which is broken: for old manifests.
+    Md5,
+    /// SHA-1 (FIPS 180-4, section 6.1), which is broken: for old manifests.
+    Sha1,
+    /// BLAKE2b without a key and with a 64-byte output (RFC 7693), as `b2sum` computes it.
+    Blake2b,
 }
 
-/// The halves of the SHA-2 family: algorithms of one have kernels in common, which hash messages of
-/// both beside each other.
+/// Algorithms that share a compression function and so their kernels, which hash messages of all of
+/// them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Sha2 {
-    /// Words of 32 bits: SHA-224 and SHA-256.
-    Bits32,
-    /// Words of 64 bits: SHA-384, SHA-512 and SHA-512/256.
-    Bits64,
+pub enum Family {
+    /// SHA-256 and SHA-224.
+    Sha256,
+    /// SHA-512, SHA-384 and SHA-512/256.
+    Sha512,
+    /// BLAKE3.
+    Blake3,
+    /// MD5.
+    Md5,
+    /// SHA-1.
+    Sha1,
+    /// BLAKE2b.
+    Blake2b,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 6] =
+        [Self::Sha256, Self::Sha512, Self::Blake3, Self::Md5, Self::Sha1, Self::Blake2b];
+
+    /// Whether hashing can stop in the middle of a message and resume elsewhere, so that it has
+    /// checkpoints and goes in segments. BLAKE3 is a tree: its messages split into subtrees instead.
+    #[must_use]
+    pub const fn has_midstate(self) -> bool {
+        !matches!(self, Self::Blake3)
+    }
 }
 
 impl Algorithm {
     /// Every algorithm, in wire order.
-    pub const ALL: [Self; 6] =
-        [Self::Sha224, Self::Sha256, Self::Sha384, Self::Sha512, Self::Sha512_256, Self::Blake3];
+    pub const ALL: [Self; 9] = [
+        Self::Sha224,
+        Self::Sha256,
+        Self::Sha384,
+        Self::Sha512,
+        Self::Sha512_256,
+        Self::Blake3,
+        Self::Md5,
+        Self::Sha1,
+        Self::Blake2b,
+    ];
 
     /// Length of a digest in bytes.
     #[must_use]
     pub const fn digest_len(self) -> usize {
         match self {
+            Self::Md5 => 16,
+            Self::Sha1 => 20,
             Self::Sha224 => 28,
             Self::Sha384 => 48,
-            Self::Sha512 => 64,
+            Self::Sha512 | Self::Blake2b => 64,
             Self::Sha256 | Self::Sha512_256 | Self::Blake3 => 32,
         }
     }
 
-    /// Which half of the SHA-2 family it is of, if any.
+    /// The family whose kernels compute it.
     #[must_use]
-    pub const fn sha2(self) -> Option<Sha2> {
+    pub const fn family(self) -> Family {
         match self {
-            Self::Sha224 | Self::Sha256 => Some(Sha2::Bits32),
-            Self::Sha384 | Self::Sha512 | Self::Sha512_256 => Some(Sha2::Bits64),
-            Self::Blake3 => None,
+            Self::Sha224 | Self::Sha256 => Family::Sha256,
+            Self::Sha384 | Self::Sha512 | Self::Sha512_256 => Family::Sha512,
+            Self::Blake3 => Family::Blake3,
+            Self::Md5 => Family::Md5,
+            Self::Sha1 => Family::Sha1,
+            Self::Blake2b => Family::Blake2b,
         }
+    }
+
+    /// As [`Family::has_midstate`].
+    #[must_use]
+    pub const fn has_midstate(self) -> bool {
+        self.family().has_midstate()
+    }
+
+    /// Whether collisions can be made at will, so that a digest shows damage but no forgery.
+    #[must_use]
+    pub const fn is_legacy(self) -> bool {
+        matches!(self, Self::Md5 | Self::Sha1)
     }
 
     /// The name that a person types and a metric label carries, such as `sha512-256`.
@@ -67,6 +120,9 @@ impl Algorithm {
             Self::Sha512 => "sha512",
             Self::Sha512_256 => "sha512-256",
             Self::Blake3 => "blake3",
+            Self::Md5 => "md5",
+            Self::Sha1 => "sha1",
+            Self::Blake2b => "blake2b",
         }
     }
 
@@ -80,6 +136,9 @@ impl Algorithm {
             Self::Sha512 => "SHA512",
             Self::Sha512_256 => "SHA512/256",
             Self::Blake3 => "BLAKE3",
+            Self::Md5 => "MD5",
+            Self::Sha1 => "SHA1",
+            Self::Blake2b => "BLAKE2b",
         }
     }
 
@@ -140,11 +199,20 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_the_known_ones() {
-        let error = "md5".parse::<Algorithm>().unwrap_err();
+    fn all_is_in_wire_order_and_covers_every_family() {
+        assert!(Algorithm::ALL.is_sorted());
+        for family in Family::ALL {
+            assert!(Algorithm::ALL.iter().any(|algorithm| algorithm.family() == family));
+        }
+    }
+
+    #[test]
+    fn rejects_an_unknown_name_and_lists_the_known_ones() {
+        let error = "md4".parse::<Algorithm>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown algorithm 'md5'; one of sha224, sha256, sha384, sha512, sha512-256, blake3"
+            "unknown algorithm 'md4'; one of sha224, sha256, sha384, sha512, sha512-256, blake3, \
+             md5, sha1, blake2b"
         );
         assert_eq!(Algorithm::from_tag("sha256"), None);
     }

@@ -10,6 +10,7 @@
 
 mod algorithm;
 mod algorithms;
+pub mod backend;
 mod blob;
 pub mod codec;
 pub mod endpoint;
@@ -22,6 +23,6 @@ pub mod message;
 pub mod sample;
 pub mod token;
 
-pub use algorithm::{Algorithm, Sha2, UnknownAlgorithm};
+pub use algorithm::{Algorithm, Family, UnknownAlgorithm};
 pub use algorithms::Algorithms;
 pub use blob::Blob;

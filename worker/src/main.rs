@@ -12,6 +12,7 @@ use hashcluster_worker::link::reconnect::{self, Dialer};
 use hashcluster_worker::link::shutdown::Shutdown;
 use hashcluster_worker::log;
 use hashcluster_worker::pool::Pool;
+use ipc_proto::Algorithm;
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, PROGRESS_LEN_MAX, WORKER_THREADS_MAX};
@@ -214,8 +215,9 @@ fn serve(prepared: Prepared) -> Result<(), Box<dyn Error>> {
 
 /// Measures where and how the hashing threads will run, but before there are any: they would be in the way.
 fn choose_backends(forced: Option<Forced>) {
-    for (algorithms, choice) in hash::choose(forced) {
-        let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
+    for (family, choice) in hash::choose(forced) {
+        let algorithms = Algorithm::ALL.into_iter().filter(|a| a.family() == family);
+        let names: Vec<_> = algorithms.map(Algorithm::name).collect();
         log::line(format_args!("backends for {}: {}", names.join(", "), choice.describe()));
     }
 }

@@ -1,47 +1,43 @@
-//! `cargo xtask kernels`: the suite of the worker's kernels, once more for each CPU feature that is
-//! hidden, the newest first, so that what an older processor would run is run on this one.
+//! `cargo xtask kernels`: the tests of the kernels, once more for each CPU feature that is hidden, the
+//! newest first, so that this processor runs what an older one would.
 //!
-//! Which backends there have to be is worked out here, from what the kernel of the system says about
-//! the processor: a backend that the worker ought to find and does not fails the suite, where it would
-//! only be missing otherwise. The tables below are held against the worker's sources by tests.
+//! The backends that have to be available follow from the features that the system's kernel reports: a
+//! backend that ought to be detected and is not fails the tests, where it would only be missing
+//! otherwise. The backends are those of `ipc_proto::backend`; the features below are compared with the
+//! engine's source by a test.
 
 use crate::tools::{Failure, cargo, output, run};
+use ipc_proto::backend::{self, BackendInfo};
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::process::Command;
 
-/// What hides features from the worker, and what requires backends (`crates/engine/src/hash.rs`).
+/// Hides features from the engine, and requires backends of it (`crates/engine/src/hash.rs`).
 const DENY_CPU: &str = "HASHCLUSTER_DENY_CPU";
-const REQUIRE_BACKENDS: &str = "HASHCLUSTER_REQUIRE_BACKENDS";
+pub(crate) const REQUIRE_BACKENDS: &str = "HASHCLUSTER_REQUIRE_BACKENDS";
 
 /// Names of tests begin or end like this: every backend against the portable one.
 const FILTERS: [&str; 2] = ["hash::", "by_every_backend"];
 
-/// The features and backends of a kind of processor.
+/// A kind of processor.
 #[derive(Debug)]
 pub(crate) struct Kernels {
+    arch: &'static str,
     /// The newest first.
     features: &'static [Feature],
-    backends: &'static [Backend],
 }
 
 #[derive(Debug)]
 struct Feature {
     /// The name for [`DENY_CPU`].
     name: &'static str,
-    /// Its names in `/proc/cpuinfo`, of which all have to be there.
+    /// Its names in `/proc/cpuinfo`; a processor that has it has all of them.
     flags: &'static [&'static str],
 }
 
-#[derive(Debug)]
-struct Backend {
-    name: &'static str,
-    /// Names of features.
-    needs: &'static [&'static str],
-}
-
 const X86_64: Kernels = Kernels {
+    arch: "x86_64",
     features: &[
         Feature { name: "avx512vl", flags: &["avx512vl"] },
         Feature { name: "avx512bw", flags: &["avx512bw"] },
@@ -51,29 +47,24 @@ const X86_64: Kernels = Kernels {
         Feature { name: "sse4.1", flags: &["sse4_1"] },
         Feature { name: "ssse3", flags: &["ssse3"] },
     ],
-    backends: &[
-        Backend { name: "avx512_x16", needs: &["avx512f", "avx512bw"] },
-        Backend { name: "avx512_x8", needs: &["avx512f", "avx512bw"] },
-        Backend { name: "sha256_avx512_x16", needs: &["avx512f", "avx512bw"] },
-        Backend { name: "sha_ni_x2", needs: &["sha", "sse4.1", "ssse3"] },
-        Backend { name: "avx2_x8", needs: &["avx2"] },
-        Backend { name: "blake3_avx2_x8", needs: &["avx2"] },
-        Backend { name: "avx2_x4", needs: &["avx2"] },
-    ],
 };
 
 /// `sha3` is what the standard library calls the instructions for SHA-512 together with those for
 /// SHA-3.
 pub(crate) const AARCH64: Kernels = Kernels {
+    arch: "aarch64",
     features: &[
         Feature { name: "sha3", flags: &["sha3", "sha512"] },
         Feature { name: "sha2", flags: &["sha2"] },
     ],
-    backends: &[
-        Backend { name: "sha256_aarch64_x2", needs: &["sha2"] },
-        Backend { name: "sha512_aarch64_x2", needs: &["sha3"] },
-    ],
 };
+
+/// Names of the backends that a processor of this machine's kind has if it has no other `features`.
+pub(crate) fn backends_with(features: &[&str]) -> Vec<&'static str> {
+    let of_arch = backend::ALL.iter().filter(|backend| backend.arch == env::consts::ARCH);
+    let has_all = |backend: &&BackendInfo| backend.features.iter().all(|f| features.contains(f));
+    of_arch.filter(has_all).map(|backend| backend.name).collect()
+}
 
 /// The suite on this machine.
 pub(crate) fn run_here() -> Result<(), Failure> {
@@ -101,8 +92,8 @@ impl Kernels {
     ) -> Result<(), Failure> {
         there_are_tests(&prepare)?;
         let lacking = self.lacking(has);
-        for backend in self.backends {
-            if let Some(feature) = backend.needs.iter().find(|feature| lacking.contains(*feature)) {
+        for backend in self.backends() {
+            if let Some(feature) = backend.features.iter().find(|f| lacking.contains(*f)) {
                 println!("not run: {}: this processor has no {feature}", backend.name);
             }
         }
@@ -118,19 +109,24 @@ impl Kernels {
         Ok(())
     }
 
-    /// Names of features that a processor does not have that `has` flags.
+    fn backends(&self) -> impl Iterator<Item = &'static BackendInfo> {
+        backend::ALL.iter().filter(|backend| backend.arch == self.arch)
+    }
+
+    /// Names of the features that a processor lacks which `has` flags.
     fn lacking(&self, has: impl Fn(&str) -> bool) -> Vec<&'static str> {
         let lacks = |feature: &&Feature| !feature.flags.iter().all(|flag| has(flag));
         self.features.iter().filter(lacks).map(|feature| feature.name).collect()
     }
 
-    /// With nothing hidden, then one for each set of backends that is left while ever more is.
+    /// First with nothing hidden, then one level per set of backends that is left while more and more
+    /// features are hidden.
     fn levels(&self, lacking: &[&str]) -> Vec<Level> {
         let mut levels: Vec<Level> = Vec::new();
         for len in 0..=self.features.len() {
             let hidden: Vec<_> = self.features[..len].iter().map(|feature| feature.name).collect();
             let is_there = |name| !lacking.contains(name) && !hidden.contains(name);
-            let left = self.backends.iter().filter(|backend| backend.needs.iter().all(is_there));
+            let left = self.backends().filter(|backend| backend.features.iter().all(is_there));
             let required: Vec<_> = left.map(|backend| backend.name).collect();
             match levels.last_mut() {
                 Some(last) if last.required == required && last.hidden.is_empty() => {}
@@ -156,7 +152,7 @@ fn there_are_tests(prepare: impl Fn(&mut Command)) -> Result<(), Failure> {
     let listed = output(suite(&prepare).args(["--", "--list"]).args(FILTERS))?;
     match FILTERS.iter().find(|filter| !listed.lines().any(|line| line.contains(**filter))) {
         None => Ok(()),
-        Some(filter) => Err(Failure::Wrong(format!("the worker has no test like '{filter}'"))),
+        Some(filter) => Err(Failure::Wrong(format!("the engine has no test like '{filter}'"))),
     }
 }
 
@@ -192,14 +188,15 @@ mod tests {
 
     #[test]
     fn each_level_hides_what_the_newest_backends_left_need() {
-        let wide = "avx512_x16 avx512_x8 sha256_avx512_x16";
-        let avx2 = "avx2_x8 blake3_avx2_x8 avx2_x4";
+        let all = "sha256_sha_ni_x2 sha256_avx512_x16 sha256_avx2_x8 sha512_avx512_x8 \
+                   sha512_avx2_x4 blake3_avx512_x16 blake3_avx2_x8";
+        let avx2 = "sha256_avx2_x8 sha512_avx2_x4 blake3_avx2_x8";
         check(
             &X86_64,
             "ssse3 sse4_1 sha_ni avx2 avx512f avx512bw avx512vl",
             &[
-                ("", &format!("{wide} sha_ni_x2 {avx2}")),
-                ("avx512vl avx512bw avx512f", &format!("sha_ni_x2 {avx2}")),
+                ("", all),
+                ("avx512vl avx512bw avx512f", &format!("sha256_sha_ni_x2 {avx2}")),
                 ("avx512vl avx512bw avx512f sha", avx2),
                 ("avx512vl avx512bw avx512f sha avx2 sse4.1 ssse3", ""),
             ],
@@ -217,7 +214,7 @@ mod tests {
 
     #[test]
     fn what_a_processor_lacks_is_not_required_of_it() {
-        let avx2 = "avx2_x8 blake3_avx2_x8 avx2_x4";
+        let avx2 = "sha256_avx2_x8 sha512_avx2_x4 blake3_avx2_x8";
         check(
             &X86_64,
             "ssse3 sse4_1 avx2 avx512f",
@@ -247,18 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_have_every_backend_and_feature_of_the_worker() {
+    fn the_features_are_those_of_the_engine_and_of_every_backend() {
         let all = [X86_64, AARCH64];
-        let backends = all.iter().flat_map(|kernels| kernels.backends).map(|b| b.name.to_owned());
-        let mut backends: BTreeSet<_> = backends.collect();
-        backends.insert("portable".into());
-        assert_eq!(backends, quoted("crates/engine/src/hash.rs", "Self::", " => \""));
         let features = all.iter().flat_map(|kernels| kernels.features).map(|f| f.name.to_owned());
         let features: BTreeSet<_> = features.collect();
         assert_eq!(features, quoted("crates/engine/src/hash/cpu.rs", "", " = \""));
-        for kernels in all {
-            let known: BTreeSet<_> = kernels.features.iter().map(|feature| feature.name).collect();
-            assert!(kernels.backends.iter().flat_map(|b| b.needs).all(|need| known.contains(need)));
+        for backend in backend::ALL {
+            let of_arch = all.iter().find(|kernels| kernels.arch == backend.arch).unwrap();
+            let known: BTreeSet<_> = of_arch.features.iter().map(|feature| feature.name).collect();
+            assert!(backend.features.iter().all(|feature| known.contains(feature)), "{backend:?}");
         }
     }
 }

@@ -37,9 +37,6 @@ Usage: cargo xtask COMMAND
                   also against the programs of another build in DIR, in the same run
   yocto COMMAND   checks of meta-hashcluster/ and kas/; `yocto --help` lists them";
 
-/// Backends required under valgrind.
-const VALGRIND_BACKENDS: &str = "avx2_x8,avx2_x4,blake3_avx2_x8";
-
 /// Seeds of a long simulation; a test run uses fewer.
 const SIM_SEEDS: u64 = 10_000;
 
@@ -107,5 +104,6 @@ fn valgrind() -> Result<(), Failure> {
     let test =
         ["test", "-p", "engine", "-p", "hashcluster-worker", "--test", "it", "--config", &runner];
     let filter = ["--", "by_every_backend"];
-    run(cargo(&test).args(filter).env("HASHCLUSTER_REQUIRE_BACKENDS", VALGRIND_BACKENDS))
+    let backends = kernels::backends_with(&["avx2"]).join(",");
+    run(cargo(&test).args(filter).env(kernels::REQUIRE_BACKENDS, backends))
 }

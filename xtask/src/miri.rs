@@ -1,14 +1,12 @@
-//! `cargo xtask miri`: the worker's kernels in an interpreter that sees every access to memory that is
-//! not allowed. It knows the SHA extensions and AVX2.
+//! `cargo xtask miri`: the kernels in an interpreter that sees every access to memory that is not
+//! allowed. It knows the SHA extensions and AVX2.
 
+use crate::kernels;
 use crate::tools::{Failure, has_program, root, run};
 use std::process::{Command, Stdio};
 
 /// What the interpreted processor has: nothing is detected there.
-const FEATURES: &str = "-C target-feature=+ssse3,+sse4.1,+sha,+avx2";
-
-/// Backends that there have to be with them.
-const BACKENDS: &str = "sha_ni_x2,avx2_x8,avx2_x4,blake3_avx2_x8";
+const FEATURES: [&str; 4] = ["ssse3", "sse4.1", "sha", "avx2"];
 
 /// The one test that is small enough.
 const TEST: &str = "hash::equal::one_set_of_short_messages";
@@ -20,8 +18,10 @@ pub(crate) fn kernels() -> Result<(), Failure> {
     let mut test = nightly(&["cargo", "miri", "test", "-p", "engine", "--lib"]);
     test.args(["--", "--exact", TEST]);
     // A variable that is only forwarded does not arrive (Miri of May 2026).
-    let required = format!("-Zmiri-env-set=HASHCLUSTER_REQUIRE_BACKENDS={BACKENDS}");
-    run(test.env("MIRIFLAGS", required).env("RUSTFLAGS", FEATURES))
+    let backends = kernels::backends_with(&FEATURES).join(",");
+    let required = format!("-Zmiri-env-set={}={backends}", kernels::REQUIRE_BACKENDS);
+    let features = format!("-C target-feature=+{}", FEATURES.join(",+"));
+    run(test.env("MIRIFLAGS", required).env("RUSTFLAGS", features))
 }
 
 fn prepare() -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use super::midway::{Midway, Point};
 use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
 use ipc_proto::message::{Failures, FileItem, FileSource, Piece, Run, Stamp, Work};
-use ipc_proto::{Algorithm, Algorithms, Blob, Sha2};
+use ipc_proto::{Algorithm, Algorithms, Blob, Family};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -195,7 +195,7 @@ impl<F: Clone> Batch<F> {
     }
 
     /// Beside what a worker gains by doing it, for `algorithm`.
-    pub(super) fn goes_beside(&self, algorithms: Algorithms) -> Option<Sha2> {
+    pub(super) fn goes_beside(&self, algorithms: Algorithms) -> Option<Family> {
         let Load::Files(files) = &self.load else { return None };
         let [file] = &files[..] else { return None };
         let is_free = !self.history.is_suspect() && self.opinions.is_empty();
@@ -205,7 +205,7 @@ impl<F: Clone> Batch<F> {
 
     /// Whether its worker says how far it is.
     fn has_midway(&self, algorithms: Algorithms) -> bool {
-        algorithms.single().and_then(Algorithm::sha2).is_some()
+        algorithms.single().is_some_and(Algorithm::has_midstate)
             && matches!(&self.load, Load::Files(files) if files.len() == 1)
     }
 
@@ -397,8 +397,9 @@ impl<F: Clone> Batch<F> {
 }
 
 /// Beside what a worker gains by hashing a file of which `len` bytes are left.
-pub(super) fn goes_beside(algorithms: Algorithms, len: u64) -> Option<Sha2> {
-    algorithms.single().and_then(Algorithm::sha2).filter(|_| len >= LARGE_LEN)
+pub(super) fn goes_beside(algorithms: Algorithms, len: u64) -> Option<Family> {
+    let family = algorithms.single()?.family();
+    (family.has_midstate() && len >= LARGE_LEN).then_some(family)
 }
 
 /// The source of `files`, which are on one plane, and their descriptors.

@@ -12,7 +12,7 @@ use super::plane::Plane;
 use super::{LeaseId, WorkerId};
 use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
 use ipc_proto::message::{WorkerHealth, WorkerIntro, WorkerStatus};
-use ipc_proto::{Algorithm, Algorithms, Sha2};
+use ipc_proto::{Algorithm, Algorithms, Family};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(super) struct Worker {
     /// In order of assignment: the first ones are being worked on.
     leases: BTreeMap<LeaseId, u64>,
     /// Those that another one of the same half of SHA-2 can go beside.
-    beside: [(Sha2, BTreeSet<LeaseId>); 2],
+    beside: [(Family, BTreeSet<LeaseId>); Family::ALL.len()],
     outstanding_cost: u64,
     /// Cost that one thread does in a second.
     speed: u64,
@@ -52,7 +52,7 @@ pub(super) struct Worker {
     last_seen: Duration,
     last_assigned: u64,
     ready: Option<LoadKey>,
-    roomy: Option<(Sha2, LoadKey)>,
+    roomy: Option<(Family, LoadKey)>,
     meter: Meter,
 }
 
@@ -92,7 +92,7 @@ pub(super) struct Fleet {
     lost_by_name: BTreeMap<Rc<str>, u64>,
     ready: BTreeMap<(Plane, Skills), BTreeSet<LoadKey>>,
     /// Workers that are not ready, but take a file beside another one.
-    roomy: BTreeMap<(Plane, Sha2), BTreeSet<LoadKey>>,
+    roomy: BTreeMap<(Plane, Family), BTreeSet<LoadKey>>,
     able: BTreeMap<(Plane, Skills), Able>,
     assigned: u64,
 }
@@ -175,7 +175,7 @@ impl Fleet {
             planes,
             credits: 0,
             leases: BTreeMap::new(),
-            beside: [Sha2::Bits32, Sha2::Bits64].map(|family| (family, BTreeSet::new())),
+            beside: Family::ALL.map(|family| (family, BTreeSet::new())),
             outstanding_cost: 0,
             speed: SPEED_GUESS,
             greeted: false,
@@ -276,7 +276,7 @@ impl Fleet {
     /// The least loaded worker that takes a file beside those that its threads have.
     pub(super) fn pick_beside(
         &self,
-        place: (Plane, Sha2),
+        place: (Plane, Family),
         algorithms: Algorithms,
     ) -> Option<WorkerId> {
         let needed = skills(&*algorithms);
@@ -297,7 +297,13 @@ impl Fleet {
     }
 
     /// A worker holds a lease from now on; what can go beside it.
-    pub(super) fn assign(&mut self, id: WorkerId, lease: LeaseId, cost: u64, beside: Option<Sha2>) {
+    pub(super) fn assign(
+        &mut self,
+        id: WorkerId,
+        lease: LeaseId,
+        cost: u64,
+        beside: Option<Family>,
+    ) {
         self.assigned += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.credits = worker.credits.saturating_sub(1);
@@ -510,15 +516,15 @@ impl Worker {
     }
 
     /// Of what a thread of it would take a file beside those that it has.
-    fn roomy_for(&self) -> Option<Sha2> {
+    fn roomy_for(&self) -> Option<Family> {
         let family = self.only_beside().filter(|_| self.credits > 0 && self.is_served())?;
-        let mut lanes = self.intro.backends.iter().filter(|b| b.algorithm.sha2() == Some(family));
+        let mut lanes = self.intro.backends.iter().filter(|b| b.algorithm.family() == family);
         let lanes = u64::from(lanes.next()?.lanes) * u64::from(self.intro.threads);
         ((self.leases.len() as u64) < lanes).then_some(family)
     }
 
     /// What all that it has can go beside, if it can.
-    fn only_beside(&self) -> Option<Sha2> {
+    fn only_beside(&self) -> Option<Family> {
         let all = |leases: &BTreeSet<_>| !leases.is_empty() && leases.len() == self.leases.len();
         self.beside.iter().find(|(_, leases)| all(leases)).map(|(family, _)| *family)
     }

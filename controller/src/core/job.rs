@@ -10,7 +10,7 @@ use super::queue::{Aim, Queue};
 use super::{ClientId, JobId, LeaseId};
 use ipc_proto::limits::CHAINING_VALUE_LEN;
 use ipc_proto::message::{JobStatus, Window};
-use ipc_proto::{Algorithms, Blob, Sha2};
+use ipc_proto::{Algorithms, Blob, Family};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -137,7 +137,7 @@ impl<F: Clone> Job<F> {
     }
 
     /// Beside what the batch can go that is taken next from `plane`.
-    pub(super) fn next_goes_beside(&self, plane: Plane) -> Option<Sha2> {
+    pub(super) fn next_goes_beside(&self, plane: Plane) -> Option<Family> {
         self.queues.get(&plane)?.next_goes_beside(self.order.algorithms)
     }
 

@@ -9,7 +9,7 @@ use super::batch::{Batch, File, Load, file_cost, goes_beside};
 use super::limits::{CHECKS_SKIPPED_MAX, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
 use super::plane::Plane;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
-use ipc_proto::{Algorithm, Algorithms, Sha2};
+use ipc_proto::{Algorithm, Algorithms, Family};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -132,7 +132,7 @@ impl<F: Clone> Queue<F> {
     }
 
     /// Beside what that can go which is taken next.
-    pub(super) fn next_goes_beside(&self, algorithms: Algorithms) -> Option<Sha2> {
+    pub(super) fn next_goes_beside(&self, algorithms: Algorithms) -> Option<Family> {
         if let Some(batch) = self.retry.front() {
             return batch.goes_beside(algorithms);
         }

@@ -6,7 +6,7 @@ use ipc_proto::message::{
     JobId, LeaseId, Planes, Run, Stamp, Work, WorkerHealth, WorkerIntro, WorkerReply,
     WorkerRequest,
 };
-use ipc_proto::{Algorithm, Algorithms, Blob, Sha2};
+use ipc_proto::{Algorithm, Algorithms, Blob, Family};
 use std::cmp::Reverse;
 use std::time::Duration;
 
@@ -100,10 +100,10 @@ impl Table {
     ) {
         let backend = |algorithm: Algorithm| {
             // As with the SHA extensions and AVX2.
-            let lanes = match algorithm.sha2() {
-                Some(Sha2::Bits32) => 2,
-                Some(Sha2::Bits64) => 4,
-                None => 1,
+            let lanes = match algorithm.family() {
+                Family::Sha256 => 2,
+                Family::Sha512 => 4,
+                Family::Blake3 | Family::Md5 | Family::Sha1 | Family::Blake2b => 1,
             };
             Backend { algorithm, backend: "portable".to_owned(), lanes }
         };

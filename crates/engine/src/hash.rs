@@ -1,125 +1,74 @@
-//! Hashing, whatever does it: the dispatch to backends, and what only one family needs.
+//! Hashing: the backends, the choice between them, and steps that only one family has.
 //!
-//! A [`Backend`] is one set of kernels with a file of its own; it serves whole messages
-//! ([`Backend::hash_many`]) and messages that come in pieces ([`Stream`]). Which one is taken for what
-//! is in [`choice`]: [`hash_many`] and [`stream()`] take the fastest. Steps whose output is not
-//! a digest yet are in [`Subtree`] and [`merge`] (BLAKE3), [`segment`] and [`Midway`] (SHA-2).
+//! A [`Backend`] is one set of kernels, a row of the table in `backends`; it hashes whole messages
+//! ([`Backend::hash_many`]) and absorbs blocks of interleaved ones ([`Midstate::update_many_by`]). Which
+//! one is used for what is decided in [`choice`]; `Kernels` resolves it once per batch. Messages that
+//! come in pieces are a [`Stream`]. Steps whose output is not a digest yet are in [`Subtree`] and
+//! [`merge`] (BLAKE3), [`segment`] and [`Midstate`] (all others).
 //!
-//! Which backends there are is found out once, by [`Backend::check`] or with the first use. Two
-//! variables change it: `HASHCLUSTER_DENY_CPU` (see `cpu`) and `HASHCLUSTER_REQUIRE_BACKENDS`,
-//! names of backends that there have to be, with commas between them.
+//! The backends are detected once, by [`Backend::check`] or at the first use. Two variables change
+//! them: `HASHCLUSTER_DENY_CPU` (see `cpu`) and `HASHCLUSTER_REQUIRE_BACKENDS`, a comma-separated list
+//! of backends that have to be available.
 //!
 //! Invariants: the same input gives the same output from every backend; nothing here panics on a
-//! peer's input: what a step does not take is `None`.
+//! peer's input: a step that cannot be done is `None`.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-#[cfg(target_arch = "x86_64")]
-mod blake3_avx2_x8;
-#[cfg(target_arch = "x86_64")]
-mod blake3_avx512_x16;
+mod backends;
+mod blake2b;
 mod choice;
 mod cpu;
 #[cfg(test)]
 mod equal;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod fips180;
-#[cfg(target_arch = "x86_64")]
-mod forest;
 #[cfg(test)]
 mod guarded;
 mod kernels;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod lanes;
-mod midway;
+#[cfg(target_arch = "x86_64")]
+mod many_trees;
+mod merkle_damgard;
+mod midstate;
 mod portable;
-mod segment;
-#[cfg(target_arch = "aarch64")]
-mod sha256_aarch64_x2;
-#[cfg(target_arch = "x86_64")]
-mod sha256_avx2_x8;
-#[cfg(target_arch = "x86_64")]
-mod sha256_avx512_x16;
-#[cfg(target_arch = "aarch64")]
-mod sha512_aarch64_x2;
-#[cfg(target_arch = "x86_64")]
-mod sha512_avx2_x4;
-#[cfg(target_arch = "x86_64")]
-mod sha512_avx512_x8;
-#[cfg(target_arch = "x86_64")]
-mod sha_ni_x2;
 mod tree;
 
-#[cfg(target_arch = "x86_64")]
-pub use avx2::Avx2;
-#[cfg(target_arch = "x86_64")]
-pub use avx512::Avx512;
-pub use choice::{Choice, ForceError, Forced, choose, hash_many, stream};
+pub use choice::{Choice, ForceError, Forced, choose, hash_many};
 pub use cpu::UnknownFeature;
 pub(crate) use kernels::Kernels;
-pub use midway::Midway;
+pub use midstate::{Midstate, segment};
 pub use portable::Stream;
-pub use segment::segment;
-#[cfg(target_arch = "x86_64")]
-pub use sha_ni_x2::ShaNi;
-#[cfg(target_arch = "aarch64")]
-pub use sha256_aarch64_x2::Sha2;
-#[cfg(target_arch = "x86_64")]
-pub use sha256_avx512_x16::WideAndPairs;
-#[cfg(target_arch = "aarch64")]
-pub use sha512_aarch64_x2::Sha3;
 pub use tree::{ChainingValue, Subtree, merge};
 
+use backends::{Absorb, Row};
 use cpu::Cpu;
-use ipc_proto::Algorithm;
+use ipc_proto::{Algorithm, backend};
 use std::error::Error;
 use std::sync::OnceLock;
 use std::{env, fmt};
 
-/// Names of the backends that there have to be.
+/// Names of the backends that have to be available.
 const REQUIRE_BACKENDS: &str = "HASHCLUSTER_REQUIRE_BACKENDS";
 
-/// One set of kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// The `sha2` and `blake3` crates, one message at a time. They detect CPU features themselves.
-    Portable,
-    /// SHA-256 and SHA-224 by the SHA extensions, two messages at once.
-    #[cfg(target_arch = "x86_64")]
-    ShaNiX2(ShaNi),
-    /// BLAKE3 of small messages by AVX-512, 16 chunks at once.
-    #[cfg(target_arch = "x86_64")]
-    Avx512X16(Avx512),
-    /// SHA-512, SHA-384 and SHA-512/256 by AVX-512, eight messages at once.
-    #[cfg(target_arch = "x86_64")]
-    Sha512Avx512X8(Avx512),
-    /// SHA-256 and SHA-224 by AVX-512, 16 messages at once.
-    #[cfg(target_arch = "x86_64")]
-    Sha256Avx512X16(WideAndPairs),
-    /// SHA-256 and SHA-224 by AVX2, eight messages at once.
-    #[cfg(target_arch = "x86_64")]
-    Sha256Avx2X8(Avx2),
-    /// BLAKE3 of small messages by AVX2, eight chunks at once.
-    #[cfg(target_arch = "x86_64")]
-    Blake3Avx2X8(Avx2),
-    /// SHA-512, SHA-384 and SHA-512/256 by AVX2, four messages at once.
-    #[cfg(target_arch = "x86_64")]
-    Sha512Avx2X4(Avx2),
-    /// SHA-256 and SHA-224 by the SHA2 instructions of ARMv8, two messages at once.
-    #[cfg(target_arch = "aarch64")]
-    Sha256Aarch64X2(Sha2),
-    /// SHA-512, SHA-384 and SHA-512/256 by the SHA512 instructions of ARMv8.2, two messages at once.
-    #[cfg(target_arch = "aarch64")]
-    Sha512Aarch64X2(Sha3),
+/// One set of kernels that this processor can run.
+#[derive(Clone, Copy, Debug)]
+pub struct Backend(&'static Row);
+
+impl PartialEq for Backend {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
 }
 
+impl Eq for Backend {}
+
 impl Backend {
-    /// Finds out which backends there are.
+    /// The RustCrypto and `blake3` crates, one message at a time, for every algorithm. They detect CPU
+    /// features themselves.
+    pub const PORTABLE: Self = Self(&backends::PORTABLE);
+
+    /// Detects the backends.
     ///
     /// # Errors
-    /// A variable says what cannot be. Everything else here panics then.
+    /// A variable names an unknown feature or a backend that is not available. Everything else here
+    /// panics then.
     pub fn check() -> Result<(), BackendError> {
         detected().as_ref().map(|_| ()).map_err(Clone::clone)
     }
@@ -138,136 +87,37 @@ impl Backend {
     }
 
     /// Whether it has a kernel of its own for `algorithm`.
-    #[cfg_attr(
-        not(any(target_arch = "x86_64", target_arch = "aarch64")),
-        expect(unused_variables, reason = "portable serves all")
-    )]
     #[must_use]
-    pub const fn serves(self, algorithm: Algorithm) -> bool {
-        match self {
-            Self::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) => sha_ni_x2::serves(algorithm),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512X16(_) | Self::Blake3Avx2X8(_) => forest::serves(algorithm),
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha512Avx512X8(_) => sha512_avx512_x8::serves(algorithm),
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha256Avx512X16(_) => sha256_avx512_x16::serves(algorithm),
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha256Avx2X8(_) => sha256_avx2_x8::serves(algorithm),
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha512Avx2X4(_) => sha512_avx2_x4::serves(algorithm),
-            #[cfg(target_arch = "aarch64")]
-            Self::Sha256Aarch64X2(_) => sha256_aarch64_x2::serves(algorithm),
-            #[cfg(target_arch = "aarch64")]
-            Self::Sha512Aarch64X2(_) => sha512_aarch64_x2::serves(algorithm),
-        }
+    pub fn serves(self, algorithm: Algorithm) -> bool {
+        self.0.family.is_none_or(|family| family == algorithm.family())
     }
 
-    /// Whether it has a kernel of its own for messages that come in pieces.
-    const fn streams(self) -> bool {
-        matches!(self, Self::Portable)
-    }
-
-    /// The name that the controller and metrics show.
+    /// The name that the controller and metrics show: one of [`ipc_proto::backend::ALL`].
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_) => "sha_ni_x2",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512X16(_) => "avx512_x16",
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha512Avx512X8(_) => "avx512_x8",
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha256Avx512X16(_) => "sha256_avx512_x16",
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha256Avx2X8(_) => "avx2_x8",
-            #[cfg(target_arch = "x86_64")]
-            Self::Blake3Avx2X8(_) => "blake3_avx2_x8",
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha512Avx2X4(_) => "avx2_x4",
-            #[cfg(target_arch = "aarch64")]
-            Self::Sha256Aarch64X2(_) => "sha256_aarch64_x2",
-            #[cfg(target_arch = "aarch64")]
-            Self::Sha512Aarch64X2(_) => "sha512_aarch64_x2",
-        }
+    pub fn name(self) -> &'static str {
+        self.0.name
     }
 
     /// How many messages [`Backend::hash_many`] takes best at once.
     #[must_use]
-    pub const fn lanes(self) -> usize {
-        match self {
-            Self::Portable => 1,
-            // Among more messages, one of any length finds others that take as long.
-            #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_)
-            | Self::Sha512Avx512X8(_)
-            | Self::Sha256Avx512X16(_)
-            | Self::Sha256Avx2X8(_)
-            | Self::Sha512Avx2X4(_) => 16,
-            #[cfg(target_arch = "aarch64")]
-            Self::Sha256Aarch64X2(_) | Self::Sha512Aarch64X2(_) => 16,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512X16(_) => blake3_avx512_x16::LANES,
-            #[cfg(target_arch = "x86_64")]
-            Self::Blake3Avx2X8(_) => blake3_avx2_x8::LANES,
-        }
+    pub fn preferred_batch(self) -> usize {
+        self.0.preferred_batch
+    }
+
+    /// How many messages it absorbs interleaved.
+    fn width(self) -> usize {
+        self.0.width
+    }
+
+    fn absorb(self) -> Option<&'static Absorb> {
+        self.0.absorb
     }
 
     /// Appends the digest of each input to `out`, in order. An algorithm that it has no kernel for
     /// is left to the portable one.
     pub fn hash_many(self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
-        match self {
-            Self::Portable => portable::hash_many(algorithm, inputs, out),
-            #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(proof) => sha_ni_x2::hash_many(proof, algorithm, inputs, out),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512X16(proof) => forest::hash_many(proof, algorithm, inputs, out),
-            #[cfg(target_arch = "x86_64")]
-            Self::Blake3Avx2X8(proof) => forest::hash_many(proof, algorithm, inputs, out),
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha512Avx512X8(proof) => {
-                sha512_avx512_x8::hash_many(proof, algorithm, inputs, out)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha256Avx512X16(kernels) => {
-                sha256_avx512_x16::hash_many(kernels, algorithm, inputs, out)
-            }
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha256Avx2X8(proof) => sha256_avx2_x8::hash_many(proof, algorithm, inputs, out),
-            #[cfg(target_arch = "x86_64")]
-            Self::Sha512Avx2X4(proof) => sha512_avx2_x4::hash_many(proof, algorithm, inputs, out),
-            #[cfg(target_arch = "aarch64")]
-            Self::Sha256Aarch64X2(proof) => {
-                sha256_aarch64_x2::hash_many(proof, algorithm, inputs, out)
-            }
-            #[cfg(target_arch = "aarch64")]
-            Self::Sha512Aarch64X2(proof) => {
-                sha512_aarch64_x2::hash_many(proof, algorithm, inputs, out)
-            }
-        }
-    }
-
-    /// Starts a message that comes in pieces.
-    #[must_use]
-    pub fn stream(self, algorithm: Algorithm) -> Stream {
-        match self {
-            Self::Portable => Stream::new(algorithm),
-            // One message alone is as fast in the crate.
-            #[cfg(target_arch = "x86_64")]
-            Self::ShaNiX2(_)
-            | Self::Avx512X16(_)
-            | Self::Sha512Avx512X8(_)
-            | Self::Sha256Avx512X16(_)
-            | Self::Sha256Avx2X8(_)
-            | Self::Blake3Avx2X8(_)
-            | Self::Sha512Avx2X4(_) => Stream::new(algorithm),
-            #[cfg(target_arch = "aarch64")]
-            Self::Sha256Aarch64X2(_) | Self::Sha512Aarch64X2(_) => Stream::new(algorithm),
-        }
+        let backend = if self.serves(algorithm) { self } else { Self::PORTABLE };
+        (backend.0.hash_many)(algorithm, inputs, out);
     }
 }
 
@@ -281,53 +131,33 @@ fn detected() -> &'static Result<Vec<Backend>, BackendError> {
 
 fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
     let cpu = Cpu::detect(denied).map_err(BackendError::Denied)?;
-    let backends: Vec<_> = simd(&cpu).into_iter().flatten().chain([Backend::Portable]).collect();
+    let backends = backends::of(&cpu);
     let is_missing = |name: &&str| !backends.iter().any(|backend| backend.name() == *name);
     match cpu::list(required).find(is_missing) {
-        Some(name) => Err(BackendError::Missing { name: name.to_owned(), backends }),
+        Some(name) if backend::NAMES.contains(&name) => {
+            Err(BackendError::Missing { name: name.to_owned(), backends })
+        }
+        Some(name) => Err(BackendError::Unknown { name: name.to_owned() }),
         None => Ok(backends),
     }
-}
-
-/// Where two serve the same algorithm, the faster one first.
-#[cfg(target_arch = "x86_64")]
-fn simd(cpu: &Cpu) -> [Option<Backend>; 7] {
-    let (avx512, avx2) = (Avx512::detect(cpu), Avx2::detect(cpu));
-    [
-        ShaNi::detect(cpu).map(Backend::ShaNiX2),
-        avx512.map(Backend::Avx512X16),
-        avx512.map(Backend::Sha512Avx512X8),
-        WideAndPairs::detect(cpu).map(Backend::Sha256Avx512X16),
-        avx2.map(Backend::Sha256Avx2X8),
-        avx2.map(Backend::Blake3Avx2X8),
-        avx2.map(Backend::Sha512Avx2X4),
-    ]
-}
-
-#[cfg(target_arch = "aarch64")]
-fn simd(cpu: &Cpu) -> [Option<Backend>; 2] {
-    [
-        Sha2::detect(cpu).map(Backend::Sha256Aarch64X2),
-        Sha3::detect(cpu).map(Backend::Sha512Aarch64X2),
-    ]
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn simd(_: &Cpu) -> [Option<Backend>; 0] {
-    []
 }
 
 /// What the environment asks of this machine, and cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendError {
-    /// `HASHCLUSTER_DENY_CPU` names what is no feature.
+    /// `HASHCLUSTER_DENY_CPU` names an unknown feature.
     Denied(UnknownFeature),
-    /// `HASHCLUSTER_REQUIRE_BACKENDS` names what is not there.
+    /// `HASHCLUSTER_REQUIRE_BACKENDS` names a backend that is not available.
     Missing {
         /// The name.
         name: String,
-        /// What is there.
+        /// The available backends.
         backends: Vec<Backend>,
+    },
+    /// `HASHCLUSTER_REQUIRE_BACKENDS` names a backend that no machine has.
+    Unknown {
+        /// The name.
+        name: String,
     },
 }
 
@@ -336,11 +166,12 @@ impl fmt::Display for BackendError {
         match self {
             Self::Denied(error) => error.fmt(f),
             Self::Missing { name, backends } => {
-                write!(
-                    f,
-                    "{REQUIRE_BACKENDS} names {name:?}, which is not available here; these are:"
-                )?;
+                write!(f, "{REQUIRE_BACKENDS}: {name:?} is not available here; available:")?;
                 backends.iter().try_for_each(|backend| write!(f, " {}", backend.name()))
+            }
+            Self::Unknown { name } => {
+                write!(f, "{REQUIRE_BACKENDS}: unknown backend {name:?}; known:")?;
+                backend::NAMES.iter().try_for_each(|name| write!(f, " {name}"))
             }
         }
     }
@@ -358,82 +189,78 @@ mod tests {
 
     #[track_caller]
     fn check(algorithm: Algorithm, input: &[u8], want: &str) {
+        let len = input.len();
         for &backend in Backend::available() {
-            let (len, name) = (input.len(), backend.name());
             let mut whole = Vec::new();
             backend.hash_many(algorithm, &[input], &mut whole);
-            assert_eq!(hex(&whole), want, "{algorithm} of {len} bytes by {name}");
-            let mut stream = backend.stream(algorithm);
-            input.chunks(61).for_each(|piece| stream.update(piece));
-            let mut streamed = Vec::new();
+            assert_eq!(hex(&whole), want, "{algorithm} of {len} bytes by {}", backend.name());
+        }
+        for piece_len in [1, 63, 64, 129, 4096] {
+            let (mut stream, mut streamed) = (Stream::new(algorithm), Vec::new());
+            input.chunks(piece_len).for_each(|piece| stream.update(piece));
             stream.finish(&mut streamed);
-            assert_eq!(hex(&streamed), want, "{algorithm} of {len} bytes by {name}, in pieces");
+            assert_eq!(hex(&streamed), want, "{algorithm} of {len} bytes by {piece_len}");
         }
     }
 
     #[test]
-    fn a_required_backend_that_is_hidden_is_an_error() {
+    fn the_table_has_the_names_families_and_features_of_the_list() {
+        let known = backend::ALL.iter().filter(|known| known.arch == env::consts::ARCH);
         let all = detect("", "").unwrap();
-        assert_eq!(all.last(), Some(&Backend::Portable));
-        let names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
-        assert_eq!(detect("", &names.join(",")), Ok(all));
-        #[cfg(target_arch = "x86_64")]
-        let by_feature = [
-            ("sha", "sha_ni_x2"),
-            ("avx512f", "avx512_x16"),
-            ("avx512bw", "avx512_x16"),
-            ("avx512f", "avx512_x8"),
-            ("avx512bw", "sha256_avx512_x16"),
-            ("avx2", "avx2_x8"),
-            ("avx2", "blake3_avx2_x8"),
-            ("avx2", "avx2_x4"),
-        ];
-        #[cfg(target_arch = "aarch64")]
-        let by_feature = [("sha2", "sha256_aarch64_x2"), ("sha3", "sha512_aarch64_x2")];
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        let by_feature = [];
-        for (denied, name) in by_feature {
-            let error = detect(denied, &format!("portable, {name}")).unwrap_err();
-            let text = error.to_string();
-            let start =
-                format!("HASHCLUSTER_REQUIRE_BACKENDS names {name:?}, which is not available here");
-            assert!(text.starts_with(&start) && text.contains(" portable"), "{text}");
+        assert_eq!(all.last(), Some(&Backend::PORTABLE));
+        for known in known {
+            let found = all.iter().find(|backend| backend.name() == known.name);
+            let has = |feature: &&str| Cpu::detect("").unwrap().has_named(feature);
+            assert_eq!(found.is_some(), known.features.iter().all(has), "{}", known.name);
+            if let Some(found) = found {
+                assert_eq!(found.0.family, Some(known.family), "{}", known.name);
+            }
+            for hidden in known.features {
+                let error = detect(hidden, &format!("portable, {}", known.name)).unwrap_err();
+                let want = format!(
+                    "HASHCLUSTER_REQUIRE_BACKENDS: {:?} is not available here; available: ",
+                    known.name
+                );
+                let text = error.to_string();
+                assert!(text.starts_with(&want) && text.ends_with(" portable"), "{text}");
+            }
         }
-    }
-
-    #[test]
-    fn no_two_backends_have_the_same_name() {
-        let mut names: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();
-        names.sort_unstable();
+        assert!(all.iter().all(|backend| backend::NAMES.contains(&backend.name())));
+        let mut names: Vec<_> = all.iter().map(|backend| backend.name()).collect();
+        assert_eq!(detect("", &names.join(",")), Ok(all));
         let all_len = names.len();
+        names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all_len, "{names:?}");
     }
 
-    /// Some leave few messages to them.
+    #[test]
+    fn a_misspelt_or_old_name_is_an_error_that_lists_the_known_ones() {
+        for (denied, required, want) in [
+            ("sha1", "", "HASHCLUSTER_DENY_CPU: unknown feature \"sha1\"; known: "),
+            ("", "portabel", "HASHCLUSTER_REQUIRE_BACKENDS: unknown backend \"portabel\"; known: "),
+            ("", "avx2_x8", "HASHCLUSTER_REQUIRE_BACKENDS: unknown backend \"avx2_x8\"; known: "),
+        ] {
+            let text = detect(denied, required).unwrap_err().to_string();
+            assert!(text.starts_with(want), "{text}");
+            let known = backend::NAMES.iter().all(|name| text.contains(name));
+            assert!(known || required.is_empty(), "{text}");
+        }
+    }
+
+    /// Some leave few messages to the SHA extensions.
     #[cfg(target_arch = "x86_64")]
     #[test]
-    fn every_backend_goes_without_the_sha_extensions() {
+    fn every_backend_agrees_without_the_sha_extensions() {
         let data: Vec<u8> = (0..=250).cycle().take(4000).collect();
         for backend in detect("sha", "").unwrap() {
             for width in 0..=40 {
                 let inputs: Vec<_> = (0..width).map(|i| &data[..i * i * 7 % 4000]).collect();
                 let (mut want, mut got) = (Vec::new(), Vec::new());
-                Backend::Portable.hash_many(Algorithm::Sha256, &inputs, &mut want);
+                Backend::PORTABLE.hash_many(Algorithm::Sha256, &inputs, &mut want);
                 backend.hash_many(Algorithm::Sha256, &inputs, &mut got);
                 assert!(got == want, "{width} messages by {}", backend.name());
             }
-        }
-    }
-
-    #[test]
-    fn a_misspelt_feature_or_backend_is_an_error() {
-        for (denied, required, want) in [
-            ("sha1", "", "HASHCLUSTER_DENY_CPU names \"sha1\""),
-            ("", "portabel", "HASHCLUSTER_REQUIRE_BACKENDS names \"portabel\""),
-        ] {
-            let text = detect(denied, required).unwrap_err().to_string();
-            assert!(text.starts_with(want), "{text}");
         }
     }
 
@@ -513,6 +340,75 @@ mod tests {
         );
     }
 
+    /// RFC 1321, appendix A.5.
+    #[test]
+    fn md5_gives_the_published_digests() {
+        let digits = b"1234567890".repeat(8);
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        for (input, want) in [
+            (&b""[..], "d41d8cd98f00b204e9800998ecf8427e"),
+            (b"a", "0cc175b9c0f1b6a831c399e269772661"),
+            (b"abc", "900150983cd24fb0d6963f7d28e17f72"),
+            (b"message digest", "f96b697d7cb7938d525a2f31aaf161d0"),
+            (b"abcdefghijklmnopqrstuvwxyz", "c3fcd3d76192e4007dfb496cca67e13b"),
+            (letters, "d174ab98d277d9f5a5611c2c9f419d9f"),
+            (&digits, "57edf4a22be3c955ac49da2e2107b67a"),
+        ] {
+            check(Algorithm::Md5, input, want);
+        }
+    }
+
+    /// FIPS 180-4's examples, as NIST publishes them with the standard, the empty message of its
+    /// validation suite, and a million times "a" (RFC 3174, section 7.3).
+    #[test]
+    fn sha1_gives_the_published_digests() {
+        let two_blocks = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+        for (input, want) in [
+            (&b""[..], "da39a3ee5e6b4b0d3255bfef95601890afd80709"),
+            (b"abc", "a9993e364706816aba3e25717850c26c9cd0d89d"),
+            (two_blocks, "84983e441c3bd26ebaae4aa1f95129e5e54670f1"),
+            (&[b'a'; 1_000_000], "34aa973cd4c4daa4f61eeb2bdbad27316534016f"),
+        ] {
+            check(Algorithm::Sha1, input, want);
+        }
+    }
+
+    /// RFC 7693, appendix A, and from BLAKE2's `blake2-kat.json` the messages without a key of which
+    /// the bytes count up: empty, one block, and one and two blocks less one byte.
+    #[test]
+    fn blake2b_gives_the_published_digests() {
+        let counting: Vec<u8> = (0..=255).collect();
+        for (input, want) in [
+            (
+                &b"abc"[..],
+                "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1\
+                 7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923",
+            ),
+            (
+                b"",
+                "786a02f742015903c6c6fd852552d272912f4740e15847618a86e217f71f5419\
+                 d25e1031afee585313896444934eb04b903a685b1448b755d56f701afe9be2ce",
+            ),
+            (
+                &counting[..127],
+                "b6292669ccd38d5f01caae96ba272c76a879a45743afa0725d83b9ebb26665b7\
+                 31f1848c52f11972b6644f554c064fa90780dbbbf3a89d4fc31f67df3e5857ef",
+            ),
+            (
+                &counting[..128],
+                "2319e3789c47e2daa5fe807f61bec2a1a6537fa03f19ff32e87eecbfd64b7e0e\
+                 8ccff439ac333b040f19b0c4ddd11a61e24ac1fe0f10a039806c5dcc0da3d115",
+            ),
+            (
+                &counting[..255],
+                "5b21c5fd8868367612474fa2e70e9cfa2201ffeee8fafab5797ad58fefa17c9b\
+                 5b107da4a3db6320baaf2c8617d5a51df914ae88da3867c2d41f0cc14fa67928",
+            ),
+        ] {
+            check(Algorithm::Blake2b, input, want);
+        }
+    }
+
     /// The hash column of BLAKE3's `test_vectors.json`, first 32 bytes.
     #[test]
     fn blake3_gives_the_published_digests() {
@@ -533,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_around_block_borders_is_the_same_whole_and_in_pieces() {
+    fn every_length_around_block_borders_has_the_same_digest_whole_and_in_pieces() {
         let data: Vec<u8> = (0..=250).cycle().take(2100).collect();
         for algorithm in Algorithm::ALL {
             let inputs: Vec<&[u8]> = (0..=300).chain(1000..=2100).map(|len| &data[..len]).collect();
@@ -542,7 +438,7 @@ mod tests {
             assert_eq!(want.len(), inputs.len() * algorithm.digest_len());
             let mut got = Vec::new();
             for input in inputs {
-                let mut stream = stream(algorithm);
+                let mut stream = Stream::new(algorithm);
                 let (head, tail) = input.split_at(input.len() / 3);
                 stream.update(head);
                 stream.update(tail);

@@ -54,7 +54,7 @@ pub(crate) fn send(
     agree: impl FnOnce(u64) -> Result<(), Problem>,
 ) -> Result<(), StreamError> {
     let window = job.window()?;
-    let is_tree = algorithm == Algorithm::Blake3;
+    let is_tree = !algorithm.has_midstate();
     let part_len = if is_tree { part_len(window) } else { segment_len(window) };
     let part_len = part_len.ok_or(ClientError::WindowTooSmall)?;
     let mut parts = Parts { input, part_len, total: 0, is_over: false };

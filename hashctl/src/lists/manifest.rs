@@ -126,10 +126,17 @@ fn tagged(line: &[u8]) -> Option<Option<(Algorithm, &[u8], &[u8])>> {
 }
 
 fn by_digits(digits_len: usize) -> Option<Algorithm> {
+    // Those that share a length with a SHA-2 have to be named.
     let fits = |algorithm: &Algorithm| 2 * algorithm.digest_len() == digits_len;
-    [Algorithm::Sha256, Algorithm::Sha224, Algorithm::Sha384, Algorithm::Sha512]
-        .into_iter()
-        .find(fits)
+    let by_length = [
+        Algorithm::Sha256,
+        Algorithm::Sha224,
+        Algorithm::Sha384,
+        Algorithm::Sha512,
+        Algorithm::Sha1,
+        Algorithm::Md5,
+    ];
+    by_length.into_iter().find(fits)
 }
 
 fn trim_start(bytes: &[u8]) -> &[u8] {
@@ -214,6 +221,8 @@ mod tests {
     fn check(asked: Option<Algorithm>, line: &str, want: Option<(Algorithm, &[u8])>) {
         let line = line
             .replace("H32", &"aB".repeat(32))
+            .replace("H16", &"aB".repeat(16))
+            .replace("H20", &"aB".repeat(20))
             .replace("H28", &"aB".repeat(28))
             .replace("H64", &"aB".repeat(64));
         match (Parser::new(asked).parse(line.as_bytes()), want) {
@@ -235,9 +244,13 @@ mod tests {
         check(None, "H32  a\r", Some((sha256, b"a")));
         check(None, "\\H32  a\\nb\\\\c\\r", Some((sha256, b"a\nb\\c\r")));
         check(None, "H32  a\\nb", Some((sha256, b"a\\nb")));
+        check(None, "H16  a", Some((Algorithm::Md5, b"a")));
+        check(None, "H20  a", Some((Algorithm::Sha1, b"a")));
         check(None, "H28  a", Some((Algorithm::Sha224, b"a")));
         check(None, "H64  a", Some((Algorithm::Sha512, b"a")));
         check(Some(Algorithm::Blake3), "H32  a", Some((Algorithm::Blake3, b"a")));
+        check(Some(Algorithm::Blake2b), "H64  a", Some((Algorithm::Blake2b, b"a")));
+        check(Some(Algorithm::Sha256), "H16  a", None);
         check(None, "H32 ab", Some((sha256, b"ab")));
     }
 
@@ -247,6 +260,9 @@ mod tests {
         check(asked, "SHA256 (a) = H32", Some((Algorithm::Sha256, b"a")));
         check(asked, "SHA512/256 (a) = H32", Some((Algorithm::Sha512_256, b"a")));
         check(asked, "SHA512 (a) = H64", Some((Algorithm::Sha512, b"a")));
+        check(asked, "BLAKE2b (a) = H64", Some((Algorithm::Blake2b, b"a")));
+        check(asked, "MD5 (a) = H16", Some((Algorithm::Md5, b"a")));
+        check(asked, "SHA1 (a) = H20", Some((Algorithm::Sha1, b"a")));
         check(asked, "BLAKE3 (a) b) = H32", Some((Algorithm::Blake3, b"a) b")));
         check(asked, "\\SHA256 (a\\nb) = H32", Some((Algorithm::Sha256, b"a\nb")));
         check(asked, "SHA256(a)= H32", Some((Algorithm::Sha256, b"a")));

@@ -12,6 +12,9 @@ pub(crate) fn digest(algorithm: Algorithm, data: &[u8]) -> Vec<u8> {
         Algorithm::Sha384 => sha2::Sha384::digest(data).to_vec(),
         Algorithm::Sha512 => sha2::Sha512::digest(data).to_vec(),
         Algorithm::Sha512_256 => sha2::Sha512_256::digest(data).to_vec(),
+        Algorithm::Md5 => md5::Md5::digest(data).to_vec(),
+        Algorithm::Sha1 => sha1::Sha1::digest(data).to_vec(),
+        Algorithm::Blake2b => blake2::Blake2b512::digest(data).to_vec(),
         Algorithm::Blake3 => blake3::hash(data).as_bytes().to_vec(),
     }
 }

@@ -40,7 +40,7 @@ macro_rules! variants {
 }
 
 variants! {
-    Algorithm { Sha224, Sha256, Sha384, Sha512, Sha512_256, Blake3 }
+    Algorithm { Sha224, Sha256, Sha384, Sha512, Sha512_256, Blake3, Md5, Sha1, Blake2b }
     Role { Client(_), Worker(_) }
     HelloReply { Welcome(_), Refused { .. } }
     RefuseReason { NotOurs, Version, Forbidden, WrongSocket, NameTaken, Busy, Timeout }

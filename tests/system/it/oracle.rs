@@ -79,11 +79,11 @@ fn output_is_that_of_the_installed_tools_for_all_sizes_and_names() {
     let dir = tempfile::tempdir().unwrap();
     let names = files(dir.path());
     let cluster = Cluster::start(Options::default());
-    for bits in ["224", "256", "384", "512"] {
-        let program = format!("sha{bits}sum");
-        let algorithm = format!("sha{bits}");
+    for algorithm in ["sha224", "sha256", "sha384", "sha512", "md5", "sha1", "blake2b"] {
+        let program =
+            if algorithm == "blake2b" { "b2sum".into() } else { format!("{algorithm}sum") };
         for options in [&[][..], &["--tag"], &["-z"]] {
-            let ours = [&["-a", &algorithm], options].concat();
+            let ours = [&["-a", algorithm], options].concat();
             let theirs = [&[program.as_str()], options].concat();
             check(&cluster, dir.path(), &names, &ours, &theirs);
         }

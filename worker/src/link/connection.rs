@@ -13,7 +13,7 @@ use crate::link::shutdown::Shutdown;
 use crate::pool::{Full, Pool};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use engine::exec::order::{Order, Scratch};
-use engine::hash::{Choice, Midway};
+use engine::hash::{Choice, Midstate};
 use engine::input::dataset::Datasets;
 use engine::input::reader::Reading;
 use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, LANES_MAX};
@@ -93,7 +93,7 @@ pub fn lanes() -> u16 {
 }
 
 fn lanes_of(algorithm: Algorithm) -> u8 {
-    u8::try_from(Midway::lanes(algorithm)).unwrap_or(LANES_MAX).clamp(1, LANES_MAX)
+    u8::try_from(Midstate::interleave_max(algorithm)).unwrap_or(LANES_MAX).clamp(1, LANES_MAX)
 }
 
 /// What this worker says of itself; `image` is what it runs from, and `descriptors` whether they can

@@ -8,7 +8,7 @@
 
 use engine::exec::checkpointed::{self, Started};
 use engine::exec::order::Order;
-use ipc_proto::Sha2;
+use ipc_proto::Family;
 use ipc_proto::message::LeaseId;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -42,7 +42,7 @@ pub(crate) struct Leases {
     held: HashMap<LeaseId, Held>,
     /// Long files that no thread has, oldest first; those that were started or revoked may be among
     /// them.
-    long: VecDeque<(LeaseId, Sha2)>,
+    long: VecDeque<(LeaseId, Family)>,
     /// Leases whose answer, or whose credit, is not on its way yet.
     unsettled: usize,
     draining: bool,
@@ -105,7 +105,7 @@ impl Leases {
     }
 
     /// Starts the oldest long file of `family` that no thread has.
-    pub(crate) fn start_long(&mut self, family: Sha2) -> Option<(LeaseId, Started)> {
+    pub(crate) fn start_long(&mut self, family: Family) -> Option<(LeaseId, Started)> {
         let held = &self.held;
         let waits = |lease: &LeaseId| held.get(lease).is_some_and(|held| held.order.is_some());
         self.long.retain(|(lease, _)| waits(lease));

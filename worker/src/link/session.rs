@@ -12,7 +12,7 @@ use engine::exec::order::{Order, Output, Scratch};
 use engine::exec::run;
 use engine::input::dataset::Datasets;
 use ipc_proto::message::{LeaseId, WorkerReply};
-use ipc_proto::{Blob, Sha2};
+use ipc_proto::{Blob, Family};
 use ipc_socket::{Sender, Socket};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -122,7 +122,7 @@ impl Session {
 }
 
 impl LeaseSource for Session {
-    fn next(&self, family: Sha2) -> Option<Task> {
+    fn next(&self, family: Family) -> Option<Task> {
         if !self.idle_probe.is_busy() {
             return None;
         }

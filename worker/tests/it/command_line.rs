@@ -65,18 +65,18 @@ fn a_wrong_option_is_a_usage_error() {
 #[test]
 fn a_backend_that_is_not_there_is_told_beside_those_that_are() {
     let mut worker = Command::new(WORKER);
-    worker.args(["--backend", "sha_ni_x2"]).env("HASHCLUSTER_DENY_CPU", "sha");
+    worker.args(["--backend", "sha256_sha_ni_x2"]).env("HASHCLUSTER_DENY_CPU", "sha");
     worker.env_remove("HASHCLUSTER_REQUIRE_BACKENDS");
     let output = worker.output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
     assert!(
-        text.contains("'sha_ni_x2' for '--backend <NAME>': it is not available here"),
+        text.contains("'sha256_sha_ni_x2' for '--backend <NAME>': it is not available here"),
         "{text}"
     );
     let (_, listed) = text.split_once("these are:").unwrap();
     let listed = listed.lines().next().unwrap();
-    assert!(listed.contains(" portable") && !listed.contains("sha_ni_x2"), "{text}");
+    assert!(listed.contains(" portable") && !listed.contains("sha256_sha_ni_x2"), "{text}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::process::Command;
 
 fn digest(algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    Backend::Portable.hash_many(algorithm, &[bytes], &mut out);
+    Backend::PORTABLE.hash_many(algorithm, &[bytes], &mut out);
     out
 }
 

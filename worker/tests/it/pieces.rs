@@ -8,7 +8,7 @@ use ipc_proto::{Algorithm, Blob};
 
 fn digest(algorithm: Algorithm, input: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    Backend::Portable.hash_many(algorithm, &[input], &mut out);
+    Backend::PORTABLE.hash_many(algorithm, &[input], &mut out);
     out
 }
 
@@ -67,12 +67,12 @@ fn a_streamed_blake3_is_the_plain_one() {
 }
 
 #[test]
-fn a_streamed_sha2_is_the_plain_one() {
+fn a_stream_in_segments_has_the_plain_digest() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();
     let bytes = pattern(1_000_003);
-    for algorithm in Algorithm::ALL.into_iter().filter(|&a| a != Algorithm::Blake3) {
+    for algorithm in Algorithm::ALL.into_iter().filter(|a| a.has_midstate()) {
         let mut state = Blob::default();
         let segments: Vec<_> = bytes.chunks(128 * 3001).collect();
         for (i, data) in segments.iter().enumerate() {

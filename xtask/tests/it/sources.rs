@@ -32,6 +32,7 @@ const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("crates/supervisor/src/vm/share_view.rs", "a file server's sandbox: makes mounts read-only"),
     ("crates/supervisor/tests/fake/main.rs", "is given a descriptor by its number, as a daemon is"),
     ("crates/bench/src/simd/openssl.rs", "calls what is measured against"),
+    ("crates/engine/src/hash/backends/", "instructions that not every processor has"),
     (
         "crates/engine/src/hash/guarded.rs",
         "pages that may not be touched, for tests of the backends",
@@ -40,14 +41,6 @@ const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("crates/engine/src/input/sys/", "system calls for reading"),
     ("worker/src/sys.rs", "system calls for scheduling"),
 ];
-
-/// True if `path` is named like a backend: by its CPU feature and the number of messages at once.
-fn is_backend(path: &str) -> bool {
-    let name =
-        path.strip_prefix("crates/engine/src/hash/").and_then(|name| name.strip_suffix(".rs"));
-    let lanes = name.filter(|name| !name.contains('/')).and_then(|name| name.rsplit_once("_x"));
-    lanes.is_some_and(|(_, lanes)| lanes.parse::<u8>().is_ok())
-}
 
 #[test]
 fn unsafe_code_stands_only_in_backends_and_where_the_system_is_called() {
@@ -58,7 +51,7 @@ fn unsafe_code_stands_only_in_backends_and_where_the_system_is_called() {
     let covers =
         |place: &str, path: &str| path == place || place.ends_with('/') && path.starts_with(place);
     let is_listed = |path: &str| UNSAFE_PLACES.iter().any(|(place, _)| covers(place, path));
-    let elsewhere = announced.iter().filter(|path| !is_backend(path) && !is_listed(path));
+    let elsewhere = announced.iter().filter(|path| !is_listed(path));
     let elsewhere: Vec<String> = elsewhere.map(ToString::to_string).collect();
     let reason = "unsafe code is for backends, descriptor passing and system calls: do without, or \
                   say in UNSAFE_PLACES why no safe code can do it";
@@ -67,20 +60,6 @@ fn unsafe_code_stands_only_in_backends_and_where_the_system_is_called() {
     let stale = UNSAFE_PLACES.iter().map(|(place, _)| *place).filter(is_stale);
     let stale: Vec<String> = stale.map(str::to_owned).collect();
     refuse(&stale, "UNSAFE_PLACES names what is not there any more, or is safe by now");
-}
-
-#[test]
-fn a_backend_is_recognised_by_its_file_name() {
-    for (path, want) in [
-        ("crates/engine/src/hash/sha_ni_x2.rs", true),
-        ("crates/engine/src/hash/blake3_avx512_x16.rs", true),
-        ("crates/engine/src/hash/lanes.rs", false),
-        ("crates/engine/src/hash/choice/fast_x2.rs", false),
-        ("crates/engine/src/hash/too_x.rs", false),
-        ("controller/src/sha_ni_x2.rs", false),
-    ] {
-        assert_eq!(is_backend(path), want, "{path}");
-    }
 }
 
 #[test]

@@ -127,7 +127,7 @@ pub(super) fn files_of(work: &Work, passed: Vec<FileNumber>) -> Vec<FileNumber> 
 
 /// The one item that `work` is the SHA-2 of as a whole, and where it starts.
 pub(super) fn whole_of(algorithms: Algorithms, work: &Work) -> Option<(FileItem, u64)> {
-    algorithms.single().and_then(Algorithm::sha2)?;
+    algorithms.single().filter(|algorithm| algorithm.has_midstate())?;
     match work {
         Work::Files { files, .. } if files.len() == 1 => Some((files[0], 0)),
         Work::Resume { file, offset, .. } => Some((*file, *offset)),

@@ -418,7 +418,7 @@ impl World {
             let items = Items::Inline { lens, data: Blob(data) };
             return Some((ClientRequest::Items { job: number, first, items }, Vec::new()));
         }
-        if random.chance(5) && algorithms.single().and_then(Algorithm::sha2).is_some() {
+        if random.chance(5) && algorithms.single().is_some_and(Algorithm::has_midstate) {
             let piece = ipc_proto::message::Piece::Segment {
                 state: Blob::default(),
                 data: Blob(vec![3; 256]),

@@ -22,6 +22,9 @@ pub(super) fn reference(algorithm: Algorithm) -> Contender {
         Algorithm::Sha384 => each::<sha2::Sha384>(),
         Algorithm::Sha512 => each::<sha2::Sha512>(),
         Algorithm::Sha512_256 => each::<sha2::Sha512_256>(),
+        Algorithm::Md5 => each::<md5::Md5>(),
+        Algorithm::Sha1 => each::<sha1::Sha1>(),
+        Algorithm::Blake2b => each::<blake2::Blake2b512>(),
         Algorithm::Blake3 => Contender::new("the blake3 crate", |message, out| {
             out.extend_from_slice(blake3::hash(message).as_bytes());
         }),
@@ -36,6 +39,9 @@ pub(super) fn others(algorithm: Algorithm) -> Vec<Contender> {
         Algorithm::Sha384 => (Some(&ring::SHA384), Some(c"SHA2-384")),
         Algorithm::Sha512 => (Some(&ring::SHA512), Some(c"SHA2-512")),
         Algorithm::Sha512_256 => (Some(&ring::SHA512_256), Some(c"SHA2-512/256")),
+        Algorithm::Md5 => (None, Some(c"MD5")),
+        Algorithm::Sha1 => (Some(&ring::SHA1_FOR_LEGACY_USE_ONLY), Some(c"SHA1")),
+        Algorithm::Blake2b => (None, Some(c"BLAKE2B-512")),
         Algorithm::Blake3 => (None, None),
     };
     // Nothing hides the SHA extensions from it.
@@ -63,7 +69,9 @@ pub(super) fn backend(name: &str, algorithm: Algorithm) -> Option<Contender> {
 }
 
 fn each<D: Digest>() -> Contender {
-    Contender::new("the sha2 crate", |message, out| out.extend_from_slice(&D::digest(message)))
+    Contender::new("the RustCrypto crate", |message, out| {
+        out.extend_from_slice(&D::digest(message))
+    })
 }
 
 impl Contender {

@@ -9,11 +9,11 @@ use crate::clock::StampClock;
 use crate::exec::interleave::{self, FileQueue};
 use crate::exec::long_file::{self, FileTask, Hasher, LongFile};
 use crate::exec::order::{Order, Output, ReadOptions, Scratch, ScratchParts};
-use crate::hash::Midway;
+use crate::hash::Midstate;
 use crate::input::dataset::Datasets;
 use crate::input::open_file::{Handle, LastFileSystem, failure};
 use crate::input::quiet::{Expected, Rule};
-use ipc_proto::Sha2;
+use ipc_proto::Family;
 use ipc_proto::message::{Failure, FileSource, LeaseId, Stamp, Work};
 use nix::errno::Errno;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ pub const REPORT_LEN: u64 = 2 << 30;
 const LEN_MIN: u64 = 4 << 20;
 
 /// The half of the SHA-2 family that `order` belongs to, if it is for such a file.
-pub fn family_of(order: &Order) -> Option<Sha2> {
-    let family = order.algorithms.single()?.sha2()?;
+pub fn family_of(order: &Order) -> Option<Family> {
+    let family = order.algorithms.single()?.family();
     let is_long = match &order.work {
         Work::Files { files, .. } => files.len() == 1 && files[0].len() >= LEN_MIN,
         Work::Resume { .. } => true,
         Work::Inline { .. } | Work::Subtree { .. } | Work::Piece(_) => false,
     };
-    is_long.then_some(family)
+    (is_long && family.has_midstate()).then_some(family)
 }
 
 /// A lease that a thread may work on.
@@ -74,7 +74,7 @@ pub struct Checkpoint {
 /// Supplies leases and takes their answers.
 pub trait LeaseSource {
     /// Another lease of `family`, if it would wait otherwise.
-    fn next(&self, family: Sha2) -> Option<Task>;
+    fn next(&self, family: Family) -> Option<Task>;
     /// A lease advanced.
     fn advanced(&self, checkpoint: Checkpoint);
     /// A lease is done, after this much of the thread's time.
@@ -86,7 +86,7 @@ pub fn run(first: Task, datasets: &Datasets, scratch: &mut Scratch, leases: &dyn
     let order = &first.started.order;
     // A check goes alone: by other kernels than what was interleaved.
     let files_max = match order.algorithms.single() {
-        Some(algorithm) if !order.check => Midway::lanes(algorithm),
+        Some(algorithm) if !order.check => Midstate::interleave_max(algorithm),
         _ => 1,
     };
     run_up_to(files_max, first, datasets, scratch, leases);
@@ -110,7 +110,7 @@ struct LeaseQueue<'a, 'l> {
     first: Option<Task>,
     /// Leases that are not done yet.
     held: usize,
-    family: Option<Sha2>,
+    family: Option<Family>,
     datasets: &'a Datasets,
     options: ReadOptions,
     clock: &'l StampClock,
@@ -136,7 +136,7 @@ impl<'a> FileQueue<'a> for LeaseQueue<'a, '_> {
             false => self.open(&mut task.started.order),
         };
         let midstate = opened.as_ref().ok().and_then(LongFile::midstate);
-        let reported_len = midstate.map_or(0, Midway::len);
+        let reported_len = midstate.map_or(0, Midstate::len);
         Some((Ticket { task, reported_len }, opened))
     }
 
@@ -179,9 +179,9 @@ impl<'a> LeaseQueue<'a, '_> {
             }
         };
         let midstate = match checkpoint {
-            None => Midway::new(algorithm),
+            None => Midstate::new(algorithm),
             Some((offset, state)) => {
-                Midway::restore(algorithm, state).filter(|midstate| midstate.len() == offset)
+                Midstate::restore(algorithm, state).filter(|midstate| midstate.len() == offset)
             }
         };
         let hasher = Hasher::Midstate(midstate.ok_or(Failure::Invalid)?);
@@ -255,7 +255,7 @@ mod tests {
 
     fn plain(algorithm: Algorithm, bytes: &[u8]) -> Output {
         let mut outputs = Vec::new();
-        Backend::Portable.hash_many(algorithm, &[bytes], &mut outputs);
+        Backend::PORTABLE.hash_many(algorithm, &[bytes], &mut outputs);
         Output { outputs, failures: vec![] }
     }
 
@@ -297,7 +297,7 @@ mod tests {
     type Then = Box<dyn Fn(&Checkpoint)>;
 
     impl LeaseSource for Notes {
-        fn next(&self, family: Sha2) -> Option<Task> {
+        fn next(&self, family: Family) -> Option<Task> {
             let mut waiting = self.waiting.borrow_mut();
             let at = waiting.iter().position(|t| family_of(&t.started.order) == Some(family))?;
             waiting.remove(at)
@@ -437,7 +437,7 @@ mod tests {
     fn does_not_resume_a_file_that_changed() {
         let bytes = pattern(5 * MIB);
         let (file, stamp) = file(&bytes);
-        let mut midway = Midway::new(Algorithm::Sha256).unwrap();
+        let mut midway = Midstate::new(Algorithm::Sha256).unwrap();
         midway.update(&bytes[..MIB]);
         let state = || midway.save();
         for (work, want) in [
@@ -485,8 +485,8 @@ mod tests {
         let long = Stamp { size: LEN_MIN, ..Stamp::default() };
         let short = Stamp { size: LEN_MIN - 1, ..long };
         for (algorithm, files, want) in [
-            (Algorithm::Sha224, vec![long], Some(Sha2::Bits32)),
-            (Algorithm::Sha384, vec![long], Some(Sha2::Bits64)),
+            (Algorithm::Sha224, vec![long], Some(Family::Sha256)),
+            (Algorithm::Sha384, vec![long], Some(Family::Sha512)),
             (Algorithm::Sha256, vec![short], None),
             (Algorithm::Sha256, vec![long, long], None),
             (Algorithm::Sha256, vec![], None),

@@ -9,7 +9,7 @@
 //! read more than [`READS_MAX`] times.
 
 use crate::clock::StampClock;
-use crate::hash::{Midway, Stream, Subtree};
+use crate::hash::{Midstate, Stream, Subtree};
 use crate::input::io_limit::IoLimit;
 use crate::input::open_file::{Handle, LastFileSystem, OpenFile, Validation, failure};
 use crate::input::page_cache::PageCache;
@@ -42,7 +42,7 @@ const REOPEN_NS: i64 = 50_000_000;
 #[derive(Clone, Debug)]
 pub(crate) enum Hasher {
     /// SHA-2 at a block border: can be interleaved with others, and saved.
-    Midstate(Midway),
+    Midstate(Midstate),
     /// Any algorithms, one after the other over each window.
     Streams(Vec<Stream>),
     /// Part of a BLAKE3 tree.
@@ -140,7 +140,7 @@ pub(crate) struct LongFile<'a> {
     /// The read before, and its output.
     last: Option<(Trial, Vec<u8>)>,
     /// The midstate at the last look that saw what the one before the first byte saw.
-    steady: Option<Midway>,
+    steady: Option<Midstate>,
     /// The stamp of the look before the first byte.
     before: Stamp,
     /// Bytes given to the hasher, or covered by its midstate from the start.
@@ -186,7 +186,7 @@ impl<'a> LongFile<'a> {
 
     /// The midstate and the stamp of the file that it is of, if another worker can resume from there:
     /// bytes that may yet be read again are not to be relied on.
-    pub(crate) fn checkpoint(&self, clock: &StampClock) -> Option<(&Midway, Stamp)> {
+    pub(crate) fn checkpoint(&self, clock: &StampClock) -> Option<(&Midstate, Stamp)> {
         let is_trusted = self.trial.is_trusted(self.rule(clock), self.source.validation());
         self.midstate().filter(|_| is_trusted).map(|midstate| (midstate, self.before))
     }
@@ -196,7 +196,7 @@ impl<'a> LongFile<'a> {
     }
 
     /// The state of the hash of what was read so far, if the algorithm has one.
-    pub(crate) fn midstate(&self) -> Option<&Midway> {
+    pub(crate) fn midstate(&self) -> Option<&Midstate> {
         match &self.hasher {
             Hasher::Midstate(midstate) => Some(midstate),
             Hasher::Streams(_) | Hasher::Subtree(_) => None,
@@ -356,7 +356,7 @@ impl<'a> LongFile<'a> {
     /// Goes to where the hasher is.
     fn rewind(&mut self) {
         self.pages.finish(self.source.as_fd());
-        self.done_len = self.midstate().map_or(0, Midway::len);
+        self.done_len = self.midstate().map_or(0, Midstate::len);
         self.looked_len = self.done_len;
         (self.held, self.is_last) = (0..0, false);
         let end = self.len.map_or(self.before.size, |len| self.offset.saturating_add(len));
@@ -392,7 +392,7 @@ pub(crate) fn absorb<'f, 'a: 'f>(files: impl Iterator<Item = (&'f mut LongFile<'
             }
         }
     }
-    Midway::update_beside(&mut midstates, &data);
+    Midstate::update_many(&mut midstates, &data);
 }
 
 #[cfg(test)]
@@ -413,14 +413,14 @@ mod tests {
 
     fn digest(bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        Backend::Portable.hash_many(Algorithm::Sha256, &[bytes], &mut out);
+        Backend::PORTABLE.hash_many(Algorithm::Sha256, &[bytes], &mut out);
         out
     }
 
     fn open_long(path: &Path, expected: Expected, rule: Rule<'_>) -> LongFile<'static> {
         let open = || Ok(Handle::Owned(File::open(path).unwrap().into()));
         let (source, stamp) = open_any(open, expected, rule);
-        let hasher = Hasher::Midstate(Midway::new(Algorithm::Sha256).unwrap());
+        let hasher = Hasher::Midstate(Midstate::new(Algorithm::Sha256).unwrap());
         let (offset, len, io_limit, drop_behind) = (0, None, None, false);
         let task = FileTask { source, stamp, expected, offset, len, hasher, io_limit, drop_behind };
         LongFile::new(task, rule)

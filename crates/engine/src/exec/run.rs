@@ -175,7 +175,7 @@ mod tests {
     fn digests<'a>(algorithm: Algorithm, inputs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut out = Vec::new();
         let inputs: Vec<_> = inputs.into_iter().collect();
-        Backend::Portable.hash_many(algorithm, &inputs, &mut out);
+        Backend::PORTABLE.hash_many(algorithm, &inputs, &mut out);
         out
     }
 

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::exec::interleave::{self, FileQueue};
 use crate::exec::long_file::{self, FileTask, Hasher, LongFile};
 use crate::exec::order::{Order, Output, PAGE_LEN, ReadOptions, ScratchParts, Source};
-use crate::hash::{self, Kernels, Midway};
+use crate::hash::{self, Kernels, Midstate};
 use crate::input::io_limit::{IoLimit, Permit};
 use crate::input::open_file::{BUFFER_LEN, LastFileSystem, OpenFile, Validation};
 use crate::input::quiet::{Expected, Rule, Trial};
@@ -104,7 +104,7 @@ impl<'a> Batch<'a> {
             source,
             files,
             is_check: order.check,
-            has_lanes: kernels.lanes() > 1,
+            has_lanes: kernels.preferred_batch() > 1,
             interleave_max: 1,
             small_len_max: 0,
             options,
@@ -120,7 +120,7 @@ impl<'a> Batch<'a> {
             outcomes: Outcomes::default(),
             revoked,
         };
-        batch.interleave(kernels.long_lanes());
+        batch.interleave(kernels.interleave_max());
         batch
     }
 
@@ -314,9 +314,11 @@ impl<'a> Batch<'a> {
     }
 
     fn hasher(&self) -> Hasher {
-        match self.algorithms.single().and_then(Midway::new) {
+        match self.algorithms.single().and_then(Midstate::new) {
             Some(midstate) => Hasher::Midstate(midstate),
-            None => Hasher::Streams(self.algorithms.iter().map(|&a| hash::stream(a)).collect()),
+            None => {
+                Hasher::Streams(self.algorithms.iter().map(|&a| hash::Stream::new(a)).collect())
+            }
         }
     }
 }
@@ -436,7 +438,7 @@ mod tests {
     fn digests<'a>(algorithm: Algorithm, inputs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let inputs: Vec<&[u8]> = inputs.into_iter().collect();
         let mut out = Vec::new();
-        Backend::Portable.hash_many(algorithm, &inputs, &mut out);
+        Backend::PORTABLE.hash_many(algorithm, &inputs, &mut out);
         out
     }
 

@@ -1,9 +1,9 @@
-//! Which backend hashes what: the fastest on this machine, by measurement and not by name.
+//! The choice between backends: the fastest on this machine, by measurement and not by name.
 //!
-//! A processor can have instructions that are slower than plain ones: those that an emulator offers
-//! are. And a backend can be the fastest for some lengths and the slowest for others. So the backends
-//! that serve an algorithm are timed against each other (`measure`), and each [`Choice`] keeps the
-//! fastest by class: the length of the messages, and whether they are many.
+//! A processor can have instructions that are slower than plain ones: those of an emulator are. And a
+//! backend can be the fastest for some lengths and the slowest for others. So the backends that serve
+//! an algorithm are timed against each other (`measure`), and each [`Choice`] keeps the fastest by
+//! class: the length of the messages, and whether they are many.
 //!
 //! Invariant: a choice changes how long hashing takes, never a digest.
 //!
@@ -14,7 +14,8 @@ mod measure;
 mod process;
 
 pub use forced::{ForceError, Forced};
-pub use process::{choose, hash_many, stream};
+pub(super) use process::count;
+pub use process::{choose, hash_many};
 
 use super::Backend;
 use ipc_proto::Algorithm;
@@ -26,7 +27,7 @@ struct Class {
     len_max: usize,
     /// What stands for all of them.
     sample_len: usize,
-    /// Whether it is only for algorithms that hash parts of one message beside each other; to others
+    /// Whether it is only for algorithms that hash parts of one message in several lanes; to others
     /// these lengths are as those of the class before.
     is_for_trees: bool,
 }
@@ -55,35 +56,27 @@ pub struct Choice<B = Backend> {
     few: [B; CLASSES.len()],
     /// For more, by class.
     many: [B; CLASSES.len()],
-    stream: B,
 }
 
 impl<B: Copy + PartialEq> Choice<B> {
     const fn only(backend: B) -> Self {
-        Self { few: [backend; CLASSES.len()], many: [backend; CLASSES.len()], stream: backend }
+        Self { few: [backend; CLASSES.len()], many: [backend; CLASSES.len()] }
     }
 
-    /// The fastest of `whole` for messages and of `streams` for streams, of which `time` says how
-    /// long they take; the first where two are about as fast. `is_tree` is whether the algorithm is
-    /// one.
-    fn measured(
-        is_tree: bool,
-        whole: &[B],
-        streams: &[B],
-        mut time: impl FnMut(B, Case) -> u64,
-    ) -> Self {
-        let mut best = |candidates: &[B], case| fastest(candidates, |backend| time(backend, case));
+    /// The fastest of `candidates`, whose times for a case `time` measures; the first where two are
+    /// about as fast. `is_tree` is whether the algorithm is one.
+    fn measured(is_tree: bool, candidates: &[B], mut time: impl FnMut(B, Case) -> u64) -> Self {
         let mut messages = |count| {
-            let mut last = whole[0];
+            let mut last = candidates[0];
             CLASSES.each_ref().map(|class| {
                 if is_tree || !class.is_for_trees {
-                    last = best(whole, Case::Messages { count, len: class.sample_len });
+                    let case = Case { count, len: class.sample_len };
+                    last = fastest(candidates, |backend| time(backend, case));
                 }
                 last
             })
         };
-        let (few, many) = (messages(SAMPLE_FEW), messages(SAMPLE_MANY));
-        Self { few, many, stream: best(streams, Case::Stream) }
+        Self { few: messages(SAMPLE_FEW), many: messages(SAMPLE_MANY) }
     }
 
     /// The backends for messages of these lengths, by class: a backend gets the messages that it is
@@ -116,41 +109,35 @@ fn is_one<B: PartialEq>(backends: &[B]) -> bool {
 }
 
 impl Choice {
-    /// For each class another backend than this one's where a second one serves `algorithm`, and then
-    /// the plainest.
+    /// For each class another backend than this one's, the plainest, where more than one serves
+    /// `algorithm`.
     pub(super) fn other(&self, algorithm: Algorithm) -> Self {
         let plainest_first = || Backend::available().iter().rev().copied();
         let other = |usual: Backend| {
             let mut others = plainest_first().filter(|b| b.serves(algorithm) && *b != usual);
             others.next().unwrap_or(usual)
         };
-        Self { few: self.few.map(other), many: self.many.map(other), ..*self }
+        Self { few: self.few.map(other), many: self.many.map(other) }
     }
 
-    /// `backend` for everything.
-    fn by(backend: Backend) -> Self {
-        let stream = if backend.streams() { backend } else { Backend::Portable };
-        Self { stream, ..Self::only(backend) }
-    }
-
-    /// What absorbs the blocks of so many long messages.
-    pub(super) fn for_long(&self, count: usize) -> Backend {
+    /// What absorbs the blocks of this many long messages, interleaved.
+    pub(super) fn for_interleaving(&self, count: usize) -> Backend {
         let by_class = if count < MANY_MIN { &self.few } else { &self.many };
         by_class[CLASSES.len() - 1]
     }
 
-    /// The same for as many as one likes.
-    pub(super) fn for_all_long(&self) -> [Backend; 2] {
-        [self.for_long(0), self.for_long(MANY_MIN)]
+    /// How many long messages are best absorbed interleaved; 1 where that gains nothing.
+    pub(super) fn interleave_max(&self) -> usize {
+        self.for_interleaving(1).width().max(self.for_interleaving(MANY_MIN).width())
     }
 
     /// How many messages [`hash_many`] takes best at once.
     #[must_use]
-    pub fn lanes(&self) -> usize {
-        self.many.iter().map(|backend| backend.lanes()).max().expect("there are classes")
+    pub fn preferred_batch(&self) -> usize {
+        self.many.iter().map(|backend| backend.preferred_batch()).max().expect("there are classes")
     }
 
-    /// What it is, for a log.
+    /// The backends with the lengths that they are for, as a log has them.
     #[must_use]
     pub fn describe(&self) -> String {
         let mut text = String::new();
@@ -163,9 +150,6 @@ impl Choice {
         text += longest.name();
         if !is_one(&self.many) {
             text += " above";
-        }
-        if self.stream != longest {
-            text += &format!(", streams by {}", self.stream.name());
         }
         text
     }
@@ -223,14 +207,13 @@ fn hash_apart(
 mod tests {
     use super::process::serving;
     use super::*;
+    use ipc_proto::Family;
     use ipc_proto::limits::NAME_LEN_MAX;
-
-    const MANY: usize = SAMPLE_MANY;
 
     /// Nanoseconds for a message of `len` bytes among `count`, where `name` has a kernel of as many
     /// lanes as said and each takes as long as said for a byte.
     fn model(name: &str, case: Case) -> u64 {
-        let Case::Messages { count, len } = case else { panic!("only one has streams") };
+        let Case { count, len } = case;
         let (lanes, byte_ns, start_ns) = match name {
             "narrow" => (2, 10, 400),
             "wide" => (16, 50, 1000),
@@ -242,17 +225,17 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(candidates: &[&'static str], few: [&str; 4], many: [&str; 4], stream: &str) {
-        let choice = Choice::measured(true, candidates, &["plain"], model);
-        assert_eq!((choice.few, choice.many, choice.stream), (few, many, stream));
+    fn check(candidates: &[&'static str], few: [&str; 4], many: [&str; 4]) {
+        let choice = Choice::measured(true, candidates, model);
+        assert_eq!((choice.few, choice.many), (few, many));
     }
 
     #[test]
     fn a_check_is_by_another_backend_where_there_is_one() {
         for algorithm in Algorithm::ALL {
-            for usual in serving(algorithm) {
-                let other = Choice::by(usual).other(algorithm);
-                let are_two = serving(algorithm).count() > 1;
+            for usual in serving(algorithm.family()) {
+                let other = Choice::only(usual).other(algorithm);
+                let are_two = serving(algorithm.family()).count() > 1;
                 for backend in other.few.into_iter().chain(other.many) {
                     assert_eq!(backend != usual, are_two, "{algorithm}: {}", usual.name());
                     assert!(backend.serves(algorithm));
@@ -264,36 +247,32 @@ mod tests {
     #[test]
     fn the_fastest_is_chosen_for_each_class() {
         let times = |name, case| match (name, case) {
-            ("a", Case::Messages { len: 40 | 4096, count: MANY }) | ("b", Case::Stream) => 50,
-            ("c", Case::Messages { len: 40, count: SAMPLE_FEW }) => 60,
-            ("b", Case::Messages { .. }) => 70,
+            ("a", Case { len: 40 | 4096, count: SAMPLE_MANY }) => 50,
+            ("c", Case { len: 40, count: SAMPLE_FEW }) => 60,
+            ("b", _) => 70,
             _ => 100,
         };
-        let choice = Choice::measured(true, &["a", "b", "c"], &["a", "b"], times);
+        let choice = Choice::measured(true, &["a", "b", "c"], times);
         assert_eq!(choice.many, ["a", "b", "a", "b"]);
         assert_eq!(choice.few, ["c", "b", "b", "b"]);
-        assert_eq!(choice.stream, "b");
-        let choice = Choice::measured(false, &["a", "b", "c"], &["a", "b"], times);
+        let choice = Choice::measured(false, &["a", "b", "c"], times);
         assert_eq!(choice.many, ["a", "b", "a", "a"], "long messages are as those before");
     }
 
     #[test]
     fn a_wide_backend_is_chosen_only_where_its_lanes_are_full() {
         let few = ["plain", "narrow", "narrow", "narrow"];
-        check(&["wide", "narrow", "plain"], few, ["wide"; 4], "plain");
+        check(&["wide", "narrow", "plain"], few, ["wide"; 4]);
     }
 
     #[test]
     fn an_emulated_backend_loses_against_plain_code_though_it_is_expected_to_win() {
-        check(&["emulated", "plain"], ["plain"; 4], ["plain"; 4], "plain");
-        check(&["emulated", "wide", "plain"], ["plain"; 4], ["wide"; 4], "plain");
+        check(&["emulated", "plain"], ["plain"; 4], ["plain"; 4]);
+        check(&["emulated", "wide", "plain"], ["plain"; 4], ["wide"; 4]);
     }
 
-    const MIXED: Choice<&str> = Choice {
-        few: ["f", "f", "f", "g"],
-        many: ["wide", "narrow", "narrow", "plain"],
-        stream: "plain",
-    };
+    const MIXED: Choice<&str> =
+        Choice { few: ["f", "f", "f", "g"], many: ["wide", "narrow", "narrow", "plain"] };
 
     #[track_caller]
     fn check_messages(lens: &[(usize, usize)], want: [&str; 4]) {
@@ -335,13 +314,14 @@ mod tests {
         let inputs: Vec<&[u8]> = lens.cycle().take(100).map(|len| &data[..len]).collect();
         for algorithm in Algorithm::ALL {
             let mut want = b"before".to_vec();
-            Backend::Portable.hash_many(algorithm, &inputs, &mut want);
+            Backend::PORTABLE.hash_many(algorithm, &inputs, &mut want);
             for &backend in Backend::available() {
                 let mut got = b"before".to_vec();
-                let other = Backend::Portable;
+                let other = Backend::PORTABLE;
                 hash_apart([backend, other, backend, other], algorithm, &inputs, &mut got);
                 assert_eq!(got, want, "{algorithm} by {}", backend.name());
-                let choice = Choice { many: [other, backend, other, backend], ..Choice::by(other) };
+                let choice =
+                    Choice { many: [other, backend, other, backend], ..Choice::only(other) };
                 got.truncate(b"before".len());
                 choice.hash_many(algorithm, &inputs, &mut got);
                 assert_eq!(got, want, "{algorithm} by {choice}");
@@ -351,26 +331,26 @@ mod tests {
 
     #[test]
     fn a_choice_is_shown_from_short_to_long() {
-        let portable = Choice::by(Backend::Portable);
+        let portable = Choice::only(Backend::PORTABLE);
         assert_eq!(
             (portable.to_string(), portable.describe()),
             ("portable".into(), "portable".into())
         );
         for &backend in &Backend::available()[..Backend::available().len() - 1] {
-            let (name, other) = (backend.name(), Backend::Portable);
-            let only = Choice::by(backend);
-            assert_eq!(only.describe(), format!("{name}, streams by portable"));
+            let (name, other) = (backend.name(), Backend::PORTABLE);
+            let only = Choice::only(backend);
+            assert_eq!(only.describe(), name);
             let short = Choice { many: [backend, backend, other, other], ..only };
             assert_eq!(short.to_string(), format!("{name}/portable"));
             assert_eq!(short.describe(), format!("{name} up to 1024 bytes, portable above"));
             let turns = Choice { many: [backend, other, backend, other], ..only };
             assert_eq!(turns.to_string(), format!("{name}/portable"));
         }
-        for algorithm in Algorithm::ALL {
-            let mut lens: Vec<_> = serving(algorithm).map(|b| b.name().len() + "/".len()).collect();
+        for family in Family::ALL {
+            let mut lens: Vec<_> = serving(family).map(|b| b.name().len() + "/".len()).collect();
             lens.sort_unstable();
             let longest: usize = lens.iter().rev().take(CLASSES.len()).sum();
-            assert!(longest <= NAME_LEN_MAX, "some choice for {algorithm} cannot be sent");
+            assert!(longest <= NAME_LEN_MAX, "some choice for {family:?} cannot be sent");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which instructions a backend may use: what the processor has, less what is hidden.
+//! The instructions that a backend may use: those that the processor has and that are not hidden.
 //!
 //! `HASHCLUSTER_DENY_CPU` hides features, as a list such as `sha,avx512f`, so that what an older
 //! processor would run can be run on a newer one. It hides them from our backends: the crates behind
@@ -9,12 +9,12 @@ use std::arch::is_aarch64_feature_detected;
 use std::error::Error;
 use std::fmt;
 
-/// Names of the features to hide, with commas between them: those of this kind of processor.
+/// Comma-separated names of features to hide: those of this kind of processor.
 pub(super) const DENY_CPU: &str = "HASHCLUSTER_DENY_CPU";
 
 macro_rules! features {
     ($detected:ident: $($feature:ident = $name:tt,)*) => {
-        /// What some backend needs.
+        /// A feature that some backend needs.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Feature {
             $($feature,)*
@@ -62,7 +62,7 @@ features! {
     no_detection:
 }
 
-/// What backends may use.
+/// The features that backends may use.
 #[derive(Debug)]
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -88,23 +88,30 @@ impl Cpu {
     }
 }
 
+#[cfg(test)]
+impl Cpu {
+    pub(super) fn has_named(&self, name: &str) -> bool {
+        feature(name).is_ok_and(|feature| self.has(&[feature]))
+    }
+}
+
 fn feature(name: &str) -> Result<Feature, UnknownFeature> {
     let named = Feature::ALL.iter().find(|feature| feature.name() == name);
     named.copied().ok_or_else(|| UnknownFeature(name.to_owned()))
 }
 
-/// The names in a variable's value. Nothing between two commas is no name.
+/// The names in a variable's value. An empty one does not count.
 pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
-/// A name in `HASHCLUSTER_DENY_CPU` that is none of ours.
+/// An unknown name in `HASHCLUSTER_DENY_CPU`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownFeature(String);
 
 impl fmt::Display for UnknownFeature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{DENY_CPU} names {:?}, which no backend uses; known are", self.0)?;
+        write!(f, "{DENY_CPU}: unknown feature {:?}; known:", self.0)?;
         Feature::ALL.iter().try_for_each(|feature| write!(f, " {}", feature.name()))
     }
 }
@@ -141,7 +148,7 @@ mod tests {
         let error = Cpu::detect(&format!("{},sse4_1", known.join(","))).unwrap_err();
         assert_eq!(error, UnknownFeature("sse4_1".to_owned()));
         let text = error.to_string();
-        let end = format!("\"sse4_1\", which no backend uses; known are {}", known.join(" "));
+        let end = format!("unknown feature \"sse4_1\"; known: {}", known.join(" "));
         assert!(text.ends_with(&end), "{text}");
     }
 }

@@ -20,7 +20,7 @@ fn pattern(len: usize) -> Vec<u8> {
 fn check(inputs: &[&[u8]], what: &str) {
     for algorithm in Algorithm::ALL {
         let mut want = b"before".to_vec();
-        Backend::Portable.hash_many(algorithm, inputs, &mut want);
+        Backend::PORTABLE.hash_many(algorithm, inputs, &mut want);
         for &backend in Backend::available() {
             let mut got = b"before".to_vec();
             backend.hash_many(algorithm, inputs, &mut got);

@@ -1,25 +1,26 @@
-//! What one batch is hashed by: the backends of this process' choice or, to check those, others.
+//! The backends of one batch: those of this process' choice or, to check their digests, others.
 
-use super::{Choice, Midway, choice};
+use super::{Choice, choice};
 use ipc_proto::Algorithm;
 
-/// The backends that one batch is hashed by.
+/// The backends that one batch is hashed by, resolved once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
     algorithm: Algorithm,
-    /// `None` for the usual ones, which may still be chosen with what they hash.
-    other: Option<Choice>,
+    choice: Choice,
+    is_check: bool,
 }
 
 impl Kernels {
-    /// Those that are the fastest here.
-    pub(crate) const fn usual(algorithm: Algorithm) -> Self {
-        Self { algorithm, other: None }
+    /// The backends that are the fastest here.
+    pub(crate) fn usual(algorithm: Algorithm) -> Self {
+        Self { algorithm, choice: Choice::of(algorithm), is_check: false }
     }
 
-    /// Others, to check what the usual ones gave. A stream has only one.
+    /// Others than the usual ones, to check their digests. A stream has only one.
     pub(crate) fn others(algorithm: Algorithm) -> Self {
-        Self { algorithm, other: Some(Choice::of(algorithm).other(algorithm)) }
+        let choice = Choice::of(algorithm).other(algorithm);
+        Self { algorithm, choice, is_check: true }
     }
 
     /// What they compute.
@@ -28,21 +29,19 @@ impl Kernels {
     }
 
     /// How many messages [`Kernels::hash_many`] takes best at once.
-    pub(crate) fn lanes(&self) -> usize {
-        self.other.unwrap_or_else(|| Choice::of(self.algorithm)).lanes()
+    pub(crate) fn preferred_batch(&self) -> usize {
+        self.choice.preferred_batch()
     }
 
-    /// How many long messages are best absorbed beside each other.
-    pub(crate) fn long_lanes(&self) -> usize {
-        // Alone, a message goes to the portable backend: another one than beside others.
-        if self.other.is_some() { 1 } else { Midway::lanes(self.algorithm) }
+    /// How many long messages are best absorbed interleaved; 1 where that gains nothing.
+    pub(crate) fn interleave_max(&self) -> usize {
+        // Alone, a message goes to the portable backend: another one than interleaved.
+        if self.is_check { 1 } else { self.choice.interleave_max() }
     }
 
-    /// As [`choice::hash_many`].
+    /// Appends the digest of each input to `out`, in order.
     pub(crate) fn hash_many(&self, inputs: &[&[u8]], out: &mut Vec<u8>) {
-        match &self.other {
-            Some(choice) => choice.hash_many(self.algorithm, inputs, out),
-            None => choice::hash_many(self.algorithm, inputs, out),
-        }
+        choice::count(self.algorithm, inputs);
+        self.choice.hash_many(self.algorithm, inputs, out);
     }
 }

@@ -1,16 +1,17 @@
-//! Which messages a kernel of several lanes hashes beside each other, and for how long.
+//! Scheduling of messages over the lanes of a kernel.
 //!
-//! A kernel absorbs as many blocks in each lane. So it runs for the fewest that a lane has left,
-//! lanes that are done get the next message, the longest first, and what is left when too few
-//! messages are on their way goes on in a narrower kernel ([`run`] gives the messages back with
-//! their states). That is for SHA-2 of either word length, and for any number of lanes.
+//! A kernel absorbs an equal number of blocks in each lane. So it runs for the fewest that any lane has
+//! left; a lane that is done gets the next message, the longest first; and when fewer messages are left
+//! than are worth it, [`run`] gives them back with their states, for a narrower kernel. This serves
+//! words of either length and any number of lanes.
 //!
 //! Invariants: each message is either finished or given back; a lane reads only its message, or that
 //! of another lane while it has none.
 //!
-//! Not here: the kernels, and all that is unsafe.
+//! Not here: the kernels, and everything unsafe.
 
-use super::fips180::Word;
+use super::merkle_damgard::{ByteOrder, Word};
+use ipc_proto::Algorithm;
 use std::array;
 use std::cmp::Reverse;
 
@@ -19,12 +20,16 @@ use std::cmp::Reverse;
 #[repr(align(64))]
 pub(super) struct Columns<W, const LANES: usize>(pub(super) [[W; LANES]; 8]);
 
-/// What comes next in each lane, as many blocks in each.
+/// The next blocks of each lane, equally many.
 pub(super) type Blocks<'a, const BLOCK_LEN: usize, const LANES: usize> =
     [&'a [[u8; BLOCK_LEN]]; LANES];
 
-/// Blocks in which any rest of a message fits with its padding (FIPS 180-4, 5.1).
-const TAIL_BLOCKS: usize = 2;
+/// Blocks in which any rest of a message fits with its padding (FIPS 180-4, section 5.1).
+pub(super) const TAIL_BLOCKS: usize = 2;
+
+/// Messages that a backend of many lanes takes best at once: among more than there are lanes, one of
+/// any length finds others that take as long.
+pub(super) const PREFERRED_BATCH: usize = 16;
 
 /// Hashes messages until fewer than `live_min` are left, and gives those back with their states.
 /// `compress` absorbs the blocks of all lanes.
@@ -98,15 +103,16 @@ impl<W: Word, const LANES: usize> Columns<W, LANES> {
     }
 }
 
-/// Where a message is on its way.
+/// A message of which some blocks are absorbed.
 pub(super) struct Message<'a, W, const BLOCK_LEN: usize> {
-    index: usize,
+    pub(super) index: usize,
     state: [W; 8],
     /// The blocks that are left before the tail.
     body: &'a [[u8; BLOCK_LEN]],
     /// What is hashed from the tail.
     rest: &'a [u8],
-    bits_len: u64,
+    /// The length in bits, as the last block has it.
+    bits_len: [u8; 8],
     /// How many blocks of the tail are unused or done.
     tail_at: usize,
 }
@@ -118,22 +124,43 @@ impl<'a, W, const BLOCK_LEN: usize> Message<'a, W, BLOCK_LEN> {
     /// Longest message that is padded as a whole, so that it is hashed in one go.
     const SHORT_LEN_MAX: usize = TAIL_BLOCKS * BLOCK_LEN - Self::LENGTH_LEN - 1;
 
-    fn new(index: usize, message: &'a [u8], state: [W; 8]) -> Self {
-        let is_short = message.len() <= Self::SHORT_LEN_MAX;
-        let (body, rest) = if is_short { (&[][..], message) } else { message.as_chunks() };
+    /// A message that nothing is left of.
+    pub(super) const fn done(state: [W; 8]) -> Self {
+        Self { index: 0, state, body: &[], rest: &[], bits_len: [0; 8], tail_at: TAIL_BLOCKS }
+    }
+
+    pub(super) fn new(index: usize, message: &'a [u8], state: [W; 8], order: ByteOrder) -> Self {
+        Self { index, ..Self::resume(state, 0, message, order) }
+    }
+
+    /// The rest of a message, after `absorbed_len` bytes that gave `state`.
+    pub(super) fn resume(
+        state: [W; 8],
+        absorbed_len: u64,
+        rest: &'a [u8],
+        order: ByteOrder,
+    ) -> Self {
+        // No message has so many bytes that its length in bits needs more than 64.
+        let bits_len = (absorbed_len + rest.len() as u64) * 8;
+        let bits_len = match order {
+            ByteOrder::Big => bits_len.to_be_bytes(),
+            ByteOrder::Little => bits_len.to_le_bytes(),
+        };
+        let is_short = rest.len() <= Self::SHORT_LEN_MAX;
+        let (body, rest) = if is_short { (&[][..], rest) } else { rest.as_chunks() };
         let tail_at = usize::from(rest.len() + 1 + Self::LENGTH_LEN <= BLOCK_LEN);
-        Self { index, state, body, rest, bits_len: message.len() as u64 * 8, tail_at }
+        Self { index: 0, state, body, rest, bits_len, tail_at }
     }
 
     /// The blocks that come next: none once it is done.
-    fn ready<'b>(&self, tail: &'b Tail<BLOCK_LEN>) -> &'b [[u8; BLOCK_LEN]]
+    pub(super) fn ready<'b>(&self, tail: &'b Tail<BLOCK_LEN>) -> &'b [[u8; BLOCK_LEN]]
     where
         'a: 'b,
     {
         if self.body.is_empty() { &tail.0[self.tail_at..] } else { self.body }
     }
 
-    fn advance(&mut self, blocks_len: usize) {
+    pub(super) fn advance(&mut self, blocks_len: usize) {
         if self.body.is_empty() {
             self.tail_at += blocks_len;
         } else {
@@ -141,68 +168,71 @@ impl<'a, W, const BLOCK_LEN: usize> Message<'a, W, BLOCK_LEN> {
         }
     }
 
-    fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.tail_at == TAIL_BLOCKS
     }
 }
 
 /// The last bytes of a message, with the padding, in the last of these blocks.
 #[derive(Clone, Copy)]
-struct Tail<const BLOCK_LEN: usize>([[u8; BLOCK_LEN]; TAIL_BLOCKS]);
+pub(super) struct Tail<const BLOCK_LEN: usize>([[u8; BLOCK_LEN]; TAIL_BLOCKS]);
 
 impl<const BLOCK_LEN: usize> Tail<BLOCK_LEN> {
-    const EMPTY: Self = Self([[0; BLOCK_LEN]; TAIL_BLOCKS]);
+    pub(super) const EMPTY: Self = Self([[0; BLOCK_LEN]; TAIL_BLOCKS]);
 
-    /// Of a message that may be anywhere on its way.
-    fn fill<W>(&mut self, message: &Message<'_, W, BLOCK_LEN>) {
+    /// Takes the end of `message`, however much of that is absorbed.
+    pub(super) fn fill<W>(&mut self, message: &Message<'_, W, BLOCK_LEN>) {
         let rest = message.rest;
         let blocks_len = (rest.len() + 1 + BLOCK_LEN / 8).div_ceil(BLOCK_LEN);
         let padded = self.0[TAIL_BLOCKS - blocks_len..].as_flattened_mut();
         padded.fill(0);
         padded[..rest.len()].copy_from_slice(rest);
         padded[rest.len()] = 0x80;
-        // No slice has so many bytes that more than these 8 would be needed.
-        *padded.last_chunk_mut().expect("the tail has a block") = message.bits_len.to_be_bytes();
+        *padded.last_chunk_mut().expect("the tail has a block") = message.bits_len;
     }
 }
 
 /// All of `inputs`, the longest first.
 pub(super) fn longest_first<'a, W: Word, const BLOCK_LEN: usize>(
+    algorithm: Algorithm,
     initial: [W; 8],
     inputs: &[&'a [u8]],
 ) -> impl Iterator<Item = Message<'a, W, BLOCK_LEN>> {
-    some_longest_first(initial, inputs, (0..inputs.len()).collect())
+    some_longest_first(algorithm, initial, inputs, (0..inputs.len()).collect())
 }
 
-/// Those of `inputs` that `indices` says, the longest first.
+/// Those of `inputs` with these indices, the longest first.
 pub(super) fn some_longest_first<'a, W: Word, const BLOCK_LEN: usize>(
+    algorithm: Algorithm,
     initial: [W; 8],
     inputs: &[&'a [u8]],
     mut indices: Vec<usize>,
 ) -> impl Iterator<Item = Message<'a, W, BLOCK_LEN>> {
+    let order = ByteOrder::of(algorithm);
     indices.sort_unstable_by_key(|&index| Reverse(inputs[index].len() / BLOCK_LEN));
-    indices.into_iter().map(move |index| Message::new(index, inputs[index], initial))
+    indices.into_iter().map(move |index| Message::new(index, inputs[index], initial, order))
 }
 
 /// Where digests go.
 pub(super) struct Digests<'a> {
     bytes: &'a mut [u8],
     digest_len: usize,
+    order: ByteOrder,
 }
 
 impl<'a> Digests<'a> {
-    /// Makes room for as many at the end of `out`.
-    pub(super) fn new(out: &'a mut Vec<u8>, len: usize, digest_len: usize) -> Self {
-        let before_len = out.len();
+    /// Makes room for `len` digests at the end of `out`.
+    pub(super) fn new(out: &'a mut Vec<u8>, len: usize, algorithm: Algorithm) -> Self {
+        let (before_len, digest_len) = (out.len(), algorithm.digest_len());
         out.resize(before_len + len * digest_len, 0);
-        Self { bytes: &mut out[before_len..], digest_len }
+        Self { bytes: &mut out[before_len..], digest_len, order: ByteOrder::of(algorithm) }
     }
 
     /// The digest of a message: the start of its last state.
     pub(super) fn put<W: Word>(&mut self, index: usize, state: [W; 8]) {
-        let digest = self.get_mut(index);
-        for (bytes, word) in digest.chunks_exact_mut(size_of::<W>()).zip(state) {
-            word.put(bytes);
+        let order = self.order;
+        for (bytes, word) in self.get_mut(index).chunks_exact_mut(size_of::<W>()).zip(state) {
+            word.put(order, bytes);
         }
     }
 
@@ -214,12 +244,11 @@ impl<'a> Digests<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::Backend;
-    use super::super::fips180::{BLOCK_LEN_256, BLOCK_LEN_512, initial_256, initial_512};
+    use super::super::merkle_damgard::{BLOCK_LEN_32, BLOCK_LEN_64, initial_32, initial_64};
     use super::*;
-    use ipc_proto::Algorithm;
     use sha2::block_api::{compress256, compress512};
 
-    /// What a run cost.
+    /// The cost of a run.
     #[derive(Debug, Default)]
     struct Cost {
         /// Blocks that the messages have, with their padding.
@@ -236,8 +265,8 @@ mod tests {
         }
     }
 
-    /// Hashes messages of these lengths with a kernel that does one lane after the other, and what
-    /// is left one by one; the digests have to be those of the portable backend.
+    /// Hashes messages of these lengths with a kernel that does one lane after the other, and those
+    /// left one by one; the digests have to be those of the portable backend.
     #[track_caller]
     fn check<W: Word, const BLOCK_LEN: usize, const LANES: usize>(
         algorithm: Algorithm,
@@ -254,8 +283,8 @@ mod tests {
         let mut cost =
             Cost { needed: lens.iter().map(|&len| blocks_len(len)).sum(), ..Cost::default() };
         let mut out = b"before".to_vec();
-        let mut digests = Digests::new(&mut out, inputs.len(), algorithm.digest_len());
-        let messages = longest_first(initial.unwrap(), &inputs);
+        let mut digests = Digests::new(&mut out, inputs.len(), algorithm);
+        let messages = longest_first(algorithm, initial.unwrap(), &inputs);
         let wide = |columns: &mut Columns<W, LANES>, blocks: &Blocks<'_, BLOCK_LEN, LANES>| {
             assert!(!blocks[0].is_empty());
             for (lane, blocks) in blocks.iter().enumerate() {
@@ -280,16 +309,16 @@ mod tests {
         }
         run_single(left, compress_one, &mut digests);
         let mut want = b"before".to_vec();
-        Backend::Portable.hash_many(algorithm, &inputs, &mut want);
+        Backend::PORTABLE.hash_many(algorithm, &inputs, &mut want);
         assert!(out == want, "{algorithm} in {LANES} lanes, at least {live_min}: {lens:?}");
         cost
     }
 
     fn check_256<const LANES: usize>(live_min: usize, lens: &[usize]) -> Cost {
         let algorithm = Algorithm::Sha256;
-        check::<_, BLOCK_LEN_256, LANES>(
+        check::<_, BLOCK_LEN_32, LANES>(
             algorithm,
-            initial_256(algorithm),
+            initial_32(algorithm),
             compress256,
             live_min,
             lens,
@@ -298,9 +327,9 @@ mod tests {
 
     fn check_512<const LANES: usize>(live_min: usize, lens: &[usize]) -> Cost {
         let algorithm = Algorithm::Sha384;
-        check::<_, BLOCK_LEN_512, LANES>(
+        check::<_, BLOCK_LEN_64, LANES>(
             algorithm,
-            initial_512(algorithm),
+            initial_64(algorithm),
             compress512,
             live_min,
             lens,
@@ -308,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_is_hashed_once_in_any_number_of_lanes() {
+    fn hashes_every_length_once_in_any_number_of_lanes() {
         let lens: Vec<_> = (0..=600).collect();
         check_256::<1>(1, &lens);
         check_256::<2>(2, &lens);
@@ -319,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn so_is_every_number_of_messages() {
+    fn hashes_any_number_of_messages_once() {
         for len in 0..=40 {
             let lens: Vec<_> = (0..len).map(|i| i * 37 % 300).collect();
             for live_min in [0, 1, 5, 8] {
@@ -330,13 +359,13 @@ mod tests {
     }
 
     #[test]
-    fn lanes_of_equal_messages_are_full() {
+    fn fills_the_lanes_with_equal_messages() {
         let cost = check_512::<8>(1, &[1000; 64]);
         assert_eq!(cost.wide, cost.needed);
     }
 
     #[test]
-    fn lanes_of_mixed_messages_are_nearly_full() {
+    fn nearly_fills_the_lanes_with_mixed_messages() {
         let mut state = 1;
         let mut below = |limit: usize| {
             state = (state * 75 + 74) % 65_537;
@@ -348,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_message_does_not_keep_idle_lanes() {
+    fn gives_a_huge_message_back_when_it_is_alone() {
         let mut lens = [500; 40];
         lens[17] = 100_000;
         let cost = check_256::<16>(2, &lens);
@@ -357,14 +386,14 @@ mod tests {
     }
 
     #[test]
-    fn two_huge_messages_stay_beside_each_other() {
+    fn interleaves_two_huge_messages_to_their_end() {
         let cost = check_512::<2>(2, &[100_000, 10, 100_000, 10, 10]);
         assert_eq!(cost.left, 1);
         cost.assert_fill(100);
     }
 
     #[test]
-    fn too_few_messages_are_given_back_untouched() {
+    fn gives_too_few_messages_back_untouched() {
         let cost = check_256::<16>(14, &[1000; 13]);
         assert_eq!((cost.left, cost.wide), (13, 0));
     }

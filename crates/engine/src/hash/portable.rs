@@ -1,7 +1,10 @@
-//! The portable backend: the `sha2` and `blake3` crates, which are also what every other backend is
-//! held against.
+//! The portable backend: the RustCrypto crates and `blake3`, one message at a time, which every other
+//! backend is compared with; and messages that come in pieces, which no other backend serves.
 
-use ipc_proto::Algorithm;
+use super::midstate::Midstate;
+use ipc_proto::limits::SEGMENT_ALIGN;
+use ipc_proto::{Algorithm, Family};
+use sha2::block_api::{compress256, compress512};
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512, Sha512_256};
 use std::fmt;
 
@@ -13,6 +16,9 @@ pub(super) fn hash_many(algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8
         Algorithm::Sha384 => each::<Sha384>(inputs, out),
         Algorithm::Sha512 => each::<Sha512>(inputs, out),
         Algorithm::Sha512_256 => each::<Sha512_256>(inputs, out),
+        Algorithm::Md5 => each::<md5::Md5>(inputs, out),
+        Algorithm::Sha1 => each::<sha1::Sha1>(inputs, out),
+        Algorithm::Blake2b => each::<blake2::Blake2b512>(inputs, out),
         Algorithm::Blake3 => {
             inputs.iter().for_each(|input| out.extend_from_slice(blake3::hash(input).as_bytes()));
         }
@@ -23,40 +29,71 @@ fn each<D: Digest>(inputs: &[&[u8]], out: &mut Vec<u8>) {
     inputs.iter().for_each(|input| out.extend_from_slice(&D::digest(input)));
 }
 
+/// The compression function of a family with words of 32 bits.
+///
+/// # Panics
+/// If the words of `family` are not of 32 bits.
+pub(super) fn compress_32(family: Family) -> fn(&mut [u32; 8], &[[u8; 64]]) {
+    match family {
+        Family::Sha256 => compress256,
+        Family::Sha1 => |words, blocks| {
+            let words = words.first_chunk_mut().expect("five of eight");
+            sha1::block_api::compress(words, blocks);
+        },
+        Family::Md5 => |words, blocks| {
+            let words = words.first_chunk_mut().expect("four of eight");
+            md5::block_api::compress(words, blocks);
+        },
+        Family::Sha512 | Family::Blake2b | Family::Blake3 => panic!("{family:?} has other words"),
+    }
+}
+
+/// The compression function of SHA-512's family.
+pub(super) fn compress_64(words: &mut [u64; 8], blocks: &[[u8; 128]]) {
+    compress512(words, blocks);
+}
+
 /// A message that comes in pieces of any size.
 #[derive(Clone)]
 pub struct Stream(State);
 
 #[derive(Clone)]
 enum State {
-    Sha224(Sha224),
-    Sha256(Sha256),
-    Sha384(Sha384),
-    Sha512(Sha512),
-    Sha512_256(Sha512_256),
+    /// `rest` is shorter than a block.
+    Blocks {
+        absorbed: Midstate,
+        rest: Vec<u8>,
+    },
     Blake3(Box<blake3::Hasher>),
 }
 
 impl Stream {
-    pub(super) fn new(algorithm: Algorithm) -> Self {
-        Self(match algorithm {
-            Algorithm::Sha224 => State::Sha224(Sha224::new()),
-            Algorithm::Sha256 => State::Sha256(Sha256::new()),
-            Algorithm::Sha384 => State::Sha384(Sha384::new()),
-            Algorithm::Sha512 => State::Sha512(Sha512::new()),
-            Algorithm::Sha512_256 => State::Sha512_256(Sha512_256::new()),
-            Algorithm::Blake3 => State::Blake3(Box::default()),
+    /// A message before its first byte.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Self {
+        Self(match Midstate::new(algorithm) {
+            Some(absorbed) => State::Blocks { absorbed, rest: Vec::with_capacity(SEGMENT_ALIGN) },
+            None => State::Blake3(Box::default()),
         })
     }
 
     /// Appends to the message.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, mut bytes: &[u8]) {
         match &mut self.0 {
-            State::Sha224(hasher) => hasher.update(bytes),
-            State::Sha256(hasher) => hasher.update(bytes),
-            State::Sha384(hasher) => hasher.update(bytes),
-            State::Sha512(hasher) => hasher.update(bytes),
-            State::Sha512_256(hasher) => hasher.update(bytes),
+            State::Blocks { absorbed, rest } => {
+                if !rest.is_empty() {
+                    let (head, tail) = bytes.split_at(bytes.len().min(SEGMENT_ALIGN - rest.len()));
+                    rest.extend_from_slice(head);
+                    bytes = tail;
+                }
+                if rest.len() == SEGMENT_ALIGN {
+                    absorbed.update(rest);
+                    rest.clear();
+                }
+                let (whole, end) = bytes.split_at(bytes.len() / SEGMENT_ALIGN * SEGMENT_ALIGN);
+                absorbed.update(whole);
+                rest.extend_from_slice(end);
+            }
             State::Blake3(hasher) => {
                 hasher.update(bytes);
             }
@@ -66,11 +103,7 @@ impl Stream {
     /// Ends the message and appends its digest to `out`.
     pub fn finish(self, out: &mut Vec<u8>) {
         match self.0 {
-            State::Sha224(hasher) => out.extend_from_slice(&hasher.finalize()),
-            State::Sha256(hasher) => out.extend_from_slice(&hasher.finalize()),
-            State::Sha384(hasher) => out.extend_from_slice(&hasher.finalize()),
-            State::Sha512(hasher) => out.extend_from_slice(&hasher.finalize()),
-            State::Sha512_256(hasher) => out.extend_from_slice(&hasher.finalize()),
+            State::Blocks { absorbed, rest } => out.extend_from_slice(&absorbed.finish(&rest)),
             State::Blake3(hasher) => out.extend_from_slice(hasher.finalize().as_bytes()),
         }
     }

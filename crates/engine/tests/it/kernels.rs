@@ -1,7 +1,7 @@
-//! What the fuzz target `kernels` runs, as a plain function: `fuzz/` wraps it for libFuzzer, the test
+//! The fuzz target `kernels` as a plain function: `fuzz/` wraps it for libFuzzer, the test
 //! `fuzz` gives it seeded inputs. It panics when a backend does not agree with the portable one.
 
-use engine::hash::{Backend, Midway};
+use engine::hash::{Backend, Midstate};
 use ipc_proto::Algorithm;
 use ipc_proto::limits::SEGMENT_ALIGN;
 
@@ -21,41 +21,41 @@ pub(crate) fn kernels(input: &[u8]) {
         [] => &[0],
         data => data,
     };
-    // Each in memory of its own and as long as it is, so that a sanitizer sees what is read beside it.
+    // Each in memory of its own and as long as it is, so that a sanitizer sees a read past its end.
     let messages: Vec<Box<[u8]>> = heads.iter().map(|head| message(*head, data)).collect();
     let messages: Vec<&[u8]> = messages.iter().map(AsRef::as_ref).collect();
     let mut want = b"before".to_vec();
-    Backend::Portable.hash_many(algorithm, &messages, &mut want);
+    Backend::PORTABLE.hash_many(algorithm, &messages, &mut want);
     for backend in Backend::available() {
         let mut got = b"before".to_vec();
         backend.hash_many(algorithm, &messages, &mut got);
         assert!(got == want, "{algorithm} by {}", backend.name());
-        if algorithm.sha2().is_some() {
+        if algorithm.has_midstate() {
             let mut got = b"before".to_vec();
-            beside(*backend, algorithm, &messages, &mut got);
+            interleave(*backend, algorithm, &messages, &mut got);
             assert!(got == want, "{algorithm} by {}, block by block", backend.name());
         }
     }
 }
 
-/// Hashes SHA-2 as files are that are read meanwhile: as many whole blocks of each as the one with
-/// the fewest has, again and again.
-fn beside(backend: Backend, algorithm: Algorithm, messages: &[&[u8]], out: &mut Vec<u8>) {
-    let start = |message| (Midway::new(algorithm).expect("it is of SHA-2"), message);
-    let mut going: Vec<(Midway, &[u8])> = messages.iter().copied().map(start).collect();
+/// Hashes as long files are hashed: interleaved, as many whole blocks of each as the one with the
+/// fewest has, again and again.
+fn interleave(backend: Backend, algorithm: Algorithm, messages: &[&[u8]], out: &mut Vec<u8>) {
+    let start = |message| (Midstate::new(algorithm).expect("it has one"), message);
+    let mut going: Vec<(Midstate, &[u8])> = messages.iter().copied().map(start).collect();
     let whole_len = |rest: &[u8]| rest.len() / SEGMENT_ALIGN * SEGMENT_ALIGN;
     while let Some(len) = going.iter().map(|(_, rest)| whole_len(rest)).filter(|len| *len > 0).min()
     {
         let (mut states, mut data) = (Vec::new(), Vec::new());
-        for (midway, rest) in going.iter_mut().filter(|(_, rest)| whole_len(rest) > 0) {
+        for (midstate, rest) in going.iter_mut().filter(|(_, rest)| whole_len(rest) > 0) {
             let (next, after) = rest.split_at(len);
             *rest = after;
-            states.push(midway);
+            states.push(midstate);
             data.push(next);
         }
-        Midway::update_beside_by(backend, &mut states, &data);
+        Midstate::update_many_by(backend, &mut states, &data);
     }
-    out.extend(going.iter().flat_map(|(midway, rest)| midway.finish(rest)));
+    out.extend(going.iter().flat_map(|(midstate, rest)| midstate.finish(rest)));
 }
 
 /// Of 0 to 65,535 bytes, a shift in the head making short ones as likely as long ones.

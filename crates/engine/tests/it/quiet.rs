@@ -7,7 +7,7 @@ use engine::exec::run;
 use engine::hash::Backend;
 use engine::input::dataset::Datasets;
 use ipc_proto::message::{Failure, FileItem, FileSource, LeaseId, Stamp, Work};
-use ipc_proto::{Algorithm, Blob, Sha2};
+use ipc_proto::{Algorithm, Blob, Family};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
@@ -49,7 +49,7 @@ fn opened(path: &Path) -> (Stamp, File) {
 
 fn digest(algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
     let mut digest = Vec::new();
-    Backend::Portable.hash_many(algorithm, &[bytes], &mut digest);
+    Backend::PORTABLE.hash_many(algorithm, &[bytes], &mut digest);
     digest
 }
 
@@ -118,7 +118,7 @@ struct Leases<'a> {
 }
 
 impl LeaseSource for Leases<'_> {
-    fn next(&self, _: Sha2) -> Option<Task> {
+    fn next(&self, _: Family) -> Option<Task> {
         None
     }
 

@@ -3,23 +3,10 @@
 
 use super::kind::Kind;
 use super::{Role, cluster_toml::THREADS};
+use ipc_proto::backend;
 use ipc_proto::limits::PROGRESS_LEN_MAX;
 
-/// The names that a worker's `--backend` takes, on one machine or another.
-pub(super) const BACKENDS: &[&str] = &[
-    "portable",
-    "sha_ni_x2",
-    "avx512_x16",
-    "avx512_x8",
-    "sha256_avx512_x16",
-    "avx2_x8",
-    "blake3_avx2_x8",
-    "avx2_x4",
-    "sha256_aarch64_x2",
-    "sha512_aarch64_x2",
-];
-
-/// Those of its `--reading`.
+/// The names that a worker's `--reading` takes.
 pub(super) const READINGS: &[&str] = &["auto", "uring", "plain"];
 
 /// Bytes of a file between two checkpoints of a worker.
@@ -45,7 +32,7 @@ const fn of_worker(key: &'static str, kind: Kind, flag: &'static str) -> Flag {
 pub(super) const FLAGS: [Flag; 7] = [
     Flag { is_local: false, ..of_worker("threads", THREADS, "--threads") },
     Flag { is_local: false, ..of_worker("sched", Kind::Sched, "--sched") },
-    of_worker("backend", Kind::OneOf(BACKENDS), "--backend"),
+    of_worker("backend", Kind::OneOf(&backend::NAMES), "--backend"),
     of_worker("reading", Kind::OneOf(READINGS), "--reading"),
     of_worker("report_every", REPORT_EVERY, "--report-every"),
     of_worker("drop_behind", Kind::Bool, "--drop-behind"),
@@ -67,18 +54,7 @@ impl Flag {
 mod tests {
     use super::*;
 
-    const WORKER: &str = include_str!("../../../engine/src/hash.rs");
     const READING: &str = include_str!("../../../engine/src/input/reader.rs");
-
-    /// Of the source, as a worker for one processor lacks the backends of another.
-    #[test]
-    fn backends_have_the_names_that_the_worker_gives_them() {
-        let body = WORKER.split("pub const fn name(self)").nth(1).unwrap();
-        let body = body.split("pub const fn").next().unwrap();
-        let arms = body.lines().filter_map(|line| line.split_once("=> \""));
-        let names: Vec<&str> = arms.map(|(_, name)| name.trim_end_matches("\",")).collect();
-        assert_eq!(names, BACKENDS);
-    }
 
     #[test]
     fn ways_of_reading_have_the_names_that_the_worker_gives_them() {

@@ -219,9 +219,9 @@ mod tests {
     #[test]
     fn a_backend_stands_once_in_its_column_whatever_it_is_taken_for() {
         let chosen = [
-            (Algorithm::Sha256, "sha_ni_x2"),
+            (Algorithm::Sha256, "sha256_sha_ni_x2"),
             (Algorithm::Sha512, "portable"),
-            (Algorithm::Blake3, "avx512_x16/portable/avx512_x16"),
+            (Algorithm::Blake3, "blake3_avx512_x16/portable/blake3_avx512_x16"),
         ];
         let backend = |(algorithm, backend): (_, &str)| Backend {
             algorithm,
@@ -230,7 +230,7 @@ mod tests {
         };
         let worker =
             WorkerStatus { backends: chosen.map(backend).into(), ..WorkerStatus::default() };
-        assert_eq!(worker_row(&worker)[2], "avx512_x16,portable,sha_ni_x2");
+        assert_eq!(worker_row(&worker)[2], "blake3_avx512_x16,portable,sha256_sha_ni_x2");
     }
 
     #[test]

@@ -1,8 +1,7 @@
-//! How long a backend takes.
+//! Measurement of how long a backend takes.
 //!
-//! Each candidate is timed several times, in turns with the others, and its least time counts: what
-//! disturbs a measurement only adds to it. How much is hashed for a measurement does not depend on
-//! what it finds.
+//! Each candidate is timed several times, in turns with the others, and its least time counts: a
+//! disturbance only adds to it. How much is hashed for a measurement does not depend on its results.
 
 use super::{CLASSES, SAMPLE_MANY};
 use crate::clock::Stopwatch;
@@ -20,17 +19,11 @@ const EVEN_PART: u64 = 16;
 /// Fewer bytes are hashed repeatedly until they are as many: a clock does not see less.
 const TIMED_LEN_MIN: usize = 12 << 10;
 
-/// Length of a stream that stands for all, and of its pieces.
-const STREAM_LEN: usize = 64 << 10;
-const PIECE_LEN: usize = 16 << 10;
-
-/// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Case {
-    /// Messages at once.
-    Messages { count: usize, len: usize },
-    /// One that comes in pieces.
-    Stream,
+/// The messages that are timed: hashed at once, all of one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Case {
+    pub(super) count: usize,
+    pub(super) len: usize,
 }
 
 /// The fastest of `candidates`, or the first of those that are about as fast. One alone is not
@@ -64,7 +57,7 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(algorithm: Algorithm) -> Self {
         let longest = CLASSES.iter().map(|class| class.sample_len * SAMPLE_MANY).max();
-        let len = longest.expect("there are classes").max(STREAM_LEN);
+        let len = longest.expect("there are classes");
         Self { algorithm, data: vec![0x5a; len], out: Vec::new(), hashed_len: 0 }
     }
 
@@ -74,14 +67,7 @@ impl Meter {
     }
 
     /// How long `backend` takes for `case`, in nanoseconds.
-    pub(super) fn ns(&mut self, backend: Backend, case: Case) -> u64 {
-        match case {
-            Case::Messages { count, len } => self.messages_ns(backend, count, len),
-            Case::Stream => self.stream_ns(backend),
-        }
-    }
-
-    fn messages_ns(&mut self, backend: Backend, count: usize, len: usize) -> u64 {
+    pub(super) fn ns(&mut self, backend: Backend, Case { count, len }: Case) -> u64 {
         let inputs: Vec<&[u8]> = self.data.chunks_exact(len).take(count).collect();
         let repeats = TIMED_LEN_MIN.div_ceil(count * len);
         self.hashed_len += (repeats * count * len) as u64;
@@ -90,16 +76,6 @@ impl Meter {
             self.out.clear();
             backend.hash_many(self.algorithm, black_box(&inputs), &mut self.out);
         }
-        watch.elapsed_ns()
-    }
-
-    fn stream_ns(&mut self, backend: Backend) -> u64 {
-        self.hashed_len += STREAM_LEN as u64;
-        self.out.clear();
-        let watch = Stopwatch::start();
-        let mut stream = backend.stream(self.algorithm);
-        self.data[..STREAM_LEN].chunks(PIECE_LEN).for_each(|piece| stream.update(black_box(piece)));
-        stream.finish(&mut self.out);
         watch.elapsed_ns()
     }
 }
@@ -148,10 +124,9 @@ mod tests {
     fn every_case_is_timed_over_its_bytes() {
         for &backend in Backend::available() {
             for (case, hashed_len) in [
-                (Case::Messages { count: 4, len: 40 }, 77 * 160),
-                (Case::Messages { count: 16, len: 768 }, 12 << 10),
-                (Case::Messages { count: 16, len: 20 << 10 }, 320 << 10),
-                (Case::Stream, STREAM_LEN as u64),
+                (Case { count: 4, len: 40 }, 77 * 160),
+                (Case { count: 16, len: 768 }, 12 << 10),
+                (Case { count: 16, len: 20 << 10 }, 320 << 10),
             ] {
                 let mut meter = Meter::new(Algorithm::Sha512);
                 assert!(meter.ns(backend, case) > 0, "{case:?} by {}", backend.name());

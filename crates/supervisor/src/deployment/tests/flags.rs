@@ -9,13 +9,13 @@ fn flags_are_the_workers_or_the_controllers_and_the_most_specific_wins() {
         PORTS,
         "[defaults]\nbackend = 'portable'\nreading = 'plain'\ndrop_behind = true\n\
          report_every = '64M'\ncross_check = '1/9'\n\
-         [vm.worker2]\nbackend = 'avx2_x8'\ndrop_behind = false\nreport_every = '1K'\n",
+         [vm.worker2]\nbackend = 'sha256_avx2_x8'\ndrop_behind = false\nreport_every = '1K'\n",
     );
     let seen: Vec<String> = deployment.vms.iter().map(|vm| vm.args.join(" ")).collect();
     let want = [
         "--cross-check 1/9",
         "--backend portable --reading plain --report-every 67108864 --drop-behind",
-        "--backend avx2_x8 --reading plain --report-every 1024",
+        "--backend sha256_avx2_x8 --reading plain --report-every 1024",
     ];
     assert_eq!(seen, want);
     let shown = deployment.to_string();

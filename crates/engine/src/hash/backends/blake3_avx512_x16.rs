@@ -5,25 +5,28 @@
 //! Invariants: a lane reads only its input, whose last block is padded in a copy; a lane that is
 //! done keeps its value while the longer ones go on.
 
-use super::avx512::{Avx512, transpose};
-use super::forest::{
-    BLOCK_LEN, Block, CHUNK_START, Chunks, IV, Kernel, Limits, Parents, SCHEDULE, VALUE_LEN, Value,
+use super::Row;
+use super::avx512::words32::{self, splat, transpose};
+use super::avx512::{Avx512, load};
+use crate::hash::many_trees::{
+    self, BLOCK_LEN, Block, CHUNK_START, Chunks, IV, Kernel, Limits, Parents, SCHEDULE, VALUE_LEN,
+    Value,
 };
 use std::arch::x86_64::{
     __m512i, _mm256_storeu_si256, _mm512_add_epi32, _mm512_castsi512_si256,
-    _mm512_cmpeq_epi32_mask, _mm512_cmpge_epu32_mask, _mm512_loadu_si512, _mm512_mask_mov_epi32,
-    _mm512_mask_or_epi32, _mm512_mask_xor_epi32, _mm512_maskz_loadu_epi8, _mm512_max_epu32,
-    _mm512_ror_epi32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32,
-    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_epi32, _mm512_xor_si512,
+    _mm512_cmpeq_epi32_mask, _mm512_cmpge_epu32_mask, _mm512_mask_mov_epi32, _mm512_mask_or_epi32,
+    _mm512_mask_xor_epi32, _mm512_maskz_loadu_epi8, _mm512_max_epu32, _mm512_ror_epi32,
+    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512,
+    _mm512_sub_epi32, _mm512_xor_si512,
 };
 use std::array;
 use std::hint::black_box;
 
-/// Chunks or parents at once.
-pub(super) const LANES: usize = 16;
+const LANES: usize = 16;
 
-/// A word of each lane.
-type Words = [u32; LANES];
+pub(super) fn row(proof: Avx512) -> Row {
+    many_trees::row("blake3_avx512_x16", proof)
+}
 
 impl Kernel<LANES> for Avx512 {
     /// Measured on Zen 4.
@@ -90,7 +93,7 @@ fn compress(
     blocks: &[&Block; LANES],
     [counters, lens, flags]: [__m512i; 3],
 ) {
-    let words = transpose(blocks.map(|block| load(block)));
+    let words = words32::load_little_endian(blocks);
     let [h0, h1, h2, h3, h4, h5, h6, h7] = *value;
     let [iv0, iv1, iv2, iv3, ..] = IV.map(|word| splat(word));
     let mut state = [
@@ -144,8 +147,8 @@ fn round<const ROUND: usize>(state: &mut [[__m512i; 4]; 4], words: &[__m512i; 16
     half::<1, 8, 7>(state, array::from_fn(|i| words[schedule[8 + 2 * i + 1]]));
 }
 
-/// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals: beside
-/// each other, because each step waits for the one before it.
+/// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals:
+/// interleaved, because each step waits for the one before it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn half<const DIAGONAL: usize, const D_BITS: i32, const B_BITS: i32>(
@@ -185,24 +188,6 @@ fn padded(rest: &[u8]) -> Block {
         _mm512_storeu_si512(block.as_mut_ptr().cast(), row);
     }
     block
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn splat(word: u32) -> __m512i {
-    _mm512_set1_epi32(word.cast_signed())
-}
-
-/// What fills a register and is valid whatever its bits.
-trait Row {}
-impl Row for Words {}
-impl Row for Block {}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn load<T: Row>(from: &T) -> __m512i {
-    // SAFETY: a `Row` is 64 bytes that can be read, at any alignment.
-    unsafe { _mm512_loadu_si512(std::ptr::from_ref(from).cast()) }
 }
 
 #[inline]

@@ -4,11 +4,12 @@
 //!
 //! Invariant: a lane reads only its blocks.
 
-use super::cpu::{Cpu, Feature};
-use super::fips180::{BLOCK_LEN_512 as BLOCK_LEN, K_512, initial_512};
-use super::lanes::{self, Blocks, Columns, Digests};
-use super::portable;
-use ipc_proto::Algorithm;
+use super::{Row, row as lanes_row};
+use crate::hash::cpu::{Cpu, Feature};
+use crate::hash::lanes::{Blocks, Columns};
+use crate::hash::merkle_damgard::{BLOCK_LEN_64 as BLOCK_LEN, K_512};
+use crate::hash::portable::compress_64;
+use ipc_proto::Family;
 use std::arch::aarch64::{
     uint64x2_t, vaddq_u64, vextq_u64, vld1q_u8, vld1q_u64, vreinterpretq_u64_u8, vrev64q_u8,
     vsha512h2q_u64, vsha512hq_u64, vsha512su0q_u64, vsha512su1q_u64, vst1q_u64,
@@ -16,10 +17,10 @@ use std::arch::aarch64::{
 
 /// Proof that the SHA512 instructions were detected; only `detect` makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sha3(());
+pub(super) struct Sha3(());
 
 impl Sha3 {
-    /// What every function here with `target_feature` enables. The standard library has no feature
+    /// The features that every function here with `target_feature` enables. The standard library has no feature
     /// for these instructions alone: it means them and those of SHA-3 by `sha3`.
     const FEATURES: &[Feature] = &[Feature::Sha3];
 
@@ -28,52 +29,33 @@ impl Sha3 {
     }
 }
 
-/// Messages at once.
 const LANES: usize = 2;
 
 type Block = [u8; BLOCK_LEN];
 
 type State = [u64; 8];
 
-pub(super) const fn serves(algorithm: Algorithm) -> bool {
-    initial_512(algorithm).is_some()
-}
-
-pub(super) fn hash_many(proof: Sha3, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
-    let Some(initial) = initial_512(algorithm) else {
-        return portable::hash_many(algorithm, inputs, out);
+pub(super) fn row(proof: Sha3) -> Row {
+    let compress = move |columns: &mut Columns<u64, LANES>, blocks: &Blocks<'_, _, LANES>| {
+        compress_columns(proof, columns, blocks);
     };
-    let mut digests = Digests::new(out, inputs.len(), algorithm.digest_len());
-    let left = lanes::run(
-        lanes::longest_first(initial, inputs),
-        LANES,
-        |columns, blocks| compress_columns(proof, columns, blocks),
-        &mut digests,
-    );
-    let alone =
-        |state: &mut State, blocks: &[_]| compress(proof, std::array::from_mut(state), [blocks]);
-    lanes::run_single(left, alone, &mut digests);
+    lanes_row("sha512_aarch64_x2", Family::Sha512, compress, compress_64)
 }
 
-/// Absorbs the blocks of both lanes.
-pub(super) fn compress_columns(
-    proof: Sha3,
+/// Absorbs the blocks of both lanes, equally many of each.
+fn compress_columns(
+    _proof: Sha3,
     columns: &mut Columns<u64, LANES>,
     blocks: &Blocks<'_, BLOCK_LEN, LANES>,
 ) {
     let mut states = [columns.state(0), columns.state(1)];
-    compress(proof, &mut states, *blocks);
+    // SAFETY: a `Sha3` exists only after `detect` saw every feature that is enabled below.
+    unsafe { compress(&mut states, *blocks) }
     states.into_iter().enumerate().for_each(|(lane, state)| columns.set_state(lane, state));
 }
 
-/// Absorbs the blocks of `N` messages, as many of each.
-fn compress<const N: usize>(_proof: Sha3, states: &mut [State; N], blocks: [&[Block]; N]) {
-    // SAFETY: a `Sha3` exists only after `detect` saw every feature that is enabled below.
-    unsafe { compress_impl(states, blocks) }
-}
-
 #[target_feature(enable = "sha3")]
-fn compress_impl<const N: usize>(states: &mut [State; N], blocks: [&[Block]; N]) {
+fn compress(states: &mut [State; LANES], blocks: [&[Block]; LANES]) {
     let mut hash = states.each_ref().map(|state| quarters(state));
     let blocks_len = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
     for i in 0..blocks_len {
@@ -81,9 +63,9 @@ fn compress_impl<const N: usize>(states: &mut [State; N], blocks: [&[Block]; N])
         let mut words = blocks.map(|blocks| load_words(&blocks[i]));
         let [first @ .., last] = &K_512;
         for constants in first {
-            rounds::<N, true>(&mut hash, &mut words, constants);
+            rounds::<true>(&mut hash, &mut words, constants);
         }
-        rounds::<N, false>(&mut hash, &mut words, last);
+        rounds::<false>(&mut hash, &mut words, last);
         for (hash, before) in hash.as_flattened_mut().iter_mut().zip(before.as_flattened()) {
             *hash = vaddq_u64(*hash, *before);
         }
@@ -96,9 +78,9 @@ fn compress_impl<const N: usize>(states: &mut [State; N], blocks: [&[Block]; N])
 /// Does 16 rounds and, to `EXTEND`, replaces `words` by the 16 that follow (FIPS 180-4, 6.4.2).
 #[inline]
 #[target_feature(enable = "sha3")]
-fn rounds<const N: usize, const EXTEND: bool>(
-    hash: &mut [[uint64x2_t; 4]; N],
-    words: &mut [[uint64x2_t; 8]; N],
+fn rounds<const EXTEND: bool>(
+    hash: &mut [[uint64x2_t; 4]; LANES],
+    words: &mut [[uint64x2_t; 8]; LANES],
     constants: &[u64; 16],
 ) {
     let (constants, _) = constants.as_chunks::<2>();

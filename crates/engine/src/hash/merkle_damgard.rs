@@ -1,57 +1,71 @@
-//! What FIPS 180-4 fixes for the SHA-2 family: constants of the rounds and initial hash values.
+//! What the standards fix for hashes that absorb one block after the other: initial values, byte
+//! order and the constants of SHA-2 (FIPS 180-4 for SHA, RFC 1321 for MD5).
 //!
-//! Its two halves differ in the length of a word: SHA-256 and SHA-224 have 32 bits and blocks of
-//! [`BLOCK_LEN_256`] bytes, the others 64 bits and blocks of [`BLOCK_LEN_512`]. Within a half the
-//! algorithms differ in the initial value, and in how much of the last one is the digest.
+//! Words have 32 bits in blocks of [`BLOCK_LEN_32`] bytes, or 64 bits in blocks of [`BLOCK_LEN_64`].
+//! Algorithms of a family differ in the initial value, and in how much of the last value is the
+//! digest. A value has eight words; those that MD5 and SHA-1 do not have stay zero.
 
 use ipc_proto::Algorithm;
 
-/// Bytes of a block of SHA-256 and SHA-224.
-pub(super) const BLOCK_LEN_256: usize = 64;
+/// Bytes of a block where words have 32 bits: SHA-256, SHA-224, SHA-1, MD5.
+pub(super) const BLOCK_LEN_32: usize = 64;
 
-/// Bytes of a block of SHA-512, SHA-384 and SHA-512/256.
-pub(super) const BLOCK_LEN_512: usize = 128;
+/// Bytes of a block where words have 64 bits: SHA-512, SHA-384 and SHA-512/256.
+pub(super) const BLOCK_LEN_64: usize = 128;
 
-/// A word of either half.
-pub(super) trait Word: Copy + Default {
-    /// Its bytes, the most significant first, at the start of `bytes`.
-    fn put(self, bytes: &mut [u8]);
-    /// The word at the start of `bytes`, in a state that is saved: the least significant first.
-    fn restore(bytes: &[u8]) -> Self;
-    /// The reverse.
-    fn save(self, bytes: &mut [u8]);
+/// How words stand in the digest, and the length of the message in its last block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ByteOrder {
+    /// The most significant byte first.
+    Big,
+    /// The least significant byte first.
+    Little,
 }
 
-impl Word for u32 {
-    fn put(self, bytes: &mut [u8]) {
-        bytes[..size_of::<Self>()].copy_from_slice(&self.to_be_bytes());
-    }
-
-    fn restore(bytes: &[u8]) -> Self {
-        Self::from_le_bytes(*bytes.first_chunk().expect("the bytes of a word"))
-    }
-
-    fn save(self, bytes: &mut [u8]) {
-        bytes[..size_of::<Self>()].copy_from_slice(&self.to_le_bytes());
+impl ByteOrder {
+    pub(super) const fn of(algorithm: Algorithm) -> Self {
+        if matches!(algorithm, Algorithm::Md5) { Self::Little } else { Self::Big }
     }
 }
 
-impl Word for u64 {
-    fn put(self, bytes: &mut [u8]) {
-        bytes[..size_of::<Self>()].copy_from_slice(&self.to_be_bytes());
-    }
-
-    fn restore(bytes: &[u8]) -> Self {
-        Self::from_le_bytes(*bytes.first_chunk().expect("the bytes of a word"))
-    }
-
-    fn save(self, bytes: &mut [u8]) {
-        bytes[..size_of::<Self>()].copy_from_slice(&self.to_le_bytes());
-    }
+/// A word of either length.
+pub(super) trait Word: Copy + Default + PartialEq {
+    /// The initial hash value of an algorithm with such words.
+    fn initial(algorithm: Algorithm) -> Option<[Self; 8]>;
+    /// Writes its bytes to the start of `bytes`.
+    fn put(self, order: ByteOrder, bytes: &mut [u8]);
+    /// The word at the start of `bytes`, the least significant byte first.
+    fn from_le(bytes: &[u8]) -> Self;
 }
 
-/// The initial hash value (sections 5.3.2 and 5.3.3), where words have 32 bits.
-pub(super) const fn initial_256(algorithm: Algorithm) -> Option<[u32; 8]> {
+macro_rules! word {
+    ($word:ty, $initial:path) => {
+        impl Word for $word {
+            fn initial(algorithm: Algorithm) -> Option<[Self; 8]> {
+                $initial(algorithm)
+            }
+
+            fn put(self, order: ByteOrder, bytes: &mut [u8]) {
+                let value = match order {
+                    ByteOrder::Big => self.to_be_bytes(),
+                    ByteOrder::Little => self.to_le_bytes(),
+                };
+                bytes[..value.len()].copy_from_slice(&value);
+            }
+
+            fn from_le(bytes: &[u8]) -> Self {
+                Self::from_le_bytes(*bytes.first_chunk().expect("the bytes of a word"))
+            }
+        }
+    };
+}
+
+word!(u32, initial_32);
+word!(u64, initial_64);
+
+/// The initial hash value where words have 32 bits (FIPS 180-4, sections 5.3.1 to 5.3.3; RFC 1321,
+/// section 3.3).
+pub(super) const fn initial_32(algorithm: Algorithm) -> Option<[u32; 8]> {
     match algorithm {
         Algorithm::Sha224 => Some([
             0xc105_9ed8,
@@ -73,12 +87,20 @@ pub(super) const fn initial_256(algorithm: Algorithm) -> Option<[u32; 8]> {
             0x1f83_d9ab,
             0x5be0_cd19,
         ]),
-        Algorithm::Sha384 | Algorithm::Sha512 | Algorithm::Sha512_256 | Algorithm::Blake3 => None,
+        Algorithm::Md5 => Some([0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0, 0, 0, 0]),
+        Algorithm::Sha1 => {
+            Some([0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0, 0, 0, 0])
+        }
+        Algorithm::Sha384
+        | Algorithm::Sha512
+        | Algorithm::Sha512_256
+        | Algorithm::Blake3
+        | Algorithm::Blake2b => None,
     }
 }
 
-/// The initial hash value (sections 5.3.4, 5.3.5 and 5.3.6.2), where words have 64 bits.
-pub(super) const fn initial_512(algorithm: Algorithm) -> Option<[u64; 8]> {
+/// The initial hash value where words have 64 bits (FIPS 180-4, sections 5.3.4, 5.3.5 and 5.3.6.2).
+pub(super) const fn initial_64(algorithm: Algorithm) -> Option<[u64; 8]> {
     match algorithm {
         Algorithm::Sha384 => Some([
             0xcbbb_9d5d_c105_9ed8,
@@ -110,7 +132,12 @@ pub(super) const fn initial_512(algorithm: Algorithm) -> Option<[u64; 8]> {
             0x2b01_99fc_2c85_b8aa,
             0x0eb7_2ddc_81c5_2ca2,
         ]),
-        Algorithm::Sha224 | Algorithm::Sha256 | Algorithm::Blake3 => None,
+        Algorithm::Sha224
+        | Algorithm::Sha256
+        | Algorithm::Blake3
+        | Algorithm::Md5
+        | Algorithm::Sha1
+        | Algorithm::Blake2b => None,
     }
 }
 

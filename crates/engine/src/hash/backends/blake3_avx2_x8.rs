@@ -5,26 +5,31 @@
 //! Invariants: a lane reads only its input, whose last block is padded in a copy; a lane that is
 //! done keeps its value while the longer ones go on.
 //!
-//! Not here: which chunks these are ([`forest`](super::forest)).
+//! Not here: which chunks these are ([`many_trees`](crate::hash::many_trees)).
 
-use super::avx2::{Avx2, transpose};
-use super::forest::{
-    BLOCK_LEN, Block, CHUNK_START, Chunks, IV, Kernel, Limits, Parents, SCHEDULE, VALUE_LEN, Value,
+use super::Row;
+use super::avx2::words32::{self, splat};
+use super::avx2::{Avx2, load, store};
+use crate::hash::many_trees::{
+    self, BLOCK_LEN, Block, CHUNK_START, Chunks, IV, Kernel, Limits, Parents, SCHEDULE, VALUE_LEN,
+    Value,
 };
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_cmpeq_epi32,
-    _mm256_cmpgt_epi32, _mm256_loadu_si256, _mm256_or_si256, _mm256_set1_epi32,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi32,
-    _mm256_storeu_si256, _mm256_sub_epi32, _mm256_xor_si256,
+    _mm256_cmpgt_epi32, _mm256_or_si256, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_slli_epi32, _mm256_srli_epi32, _mm256_sub_epi32, _mm256_xor_si256,
 };
 use std::array;
 use std::hint::black_box;
 
-/// Chunks or parents at once.
-pub(super) const LANES: usize = 8;
+const LANES: usize = 8;
 
 /// A word of each lane.
 type Words = [u32; LANES];
+
+pub(super) fn row(proof: Avx2) -> Row {
+    many_trees::row("blake3_avx2_x8", proof)
+}
 
 impl Kernel<LANES> for Avx2 {
     /// Measured on Zen 4.
@@ -90,8 +95,10 @@ fn compress(
     blocks: &[&Block; LANES],
     [counters, lens, flags]: [__m256i; 3],
 ) {
-    let operands =
-        Operands { words: load_words(blocks), by_bytes: [load(&rotation(1)), load(&rotation(2))] };
+    let operands = Operands {
+        words: words32::load_little_endian(blocks),
+        by_bytes: [load(&rotation(1)), load(&rotation(2))],
+    };
     let [h0, h1, h2, h3, h4, h5, h6, h7] = *value;
     let [iv0, iv1, iv2, iv3, ..] = IV.map(|word| splat(word));
     let mut state = [
@@ -114,7 +121,7 @@ fn compress(
 #[target_feature(enable = "avx2")]
 fn values(value: [__m256i; 8]) -> [Value; LANES] {
     let mut values = [[0; VALUE_LEN]; LANES];
-    for (value, row) in values.iter_mut().zip(transpose(value)) {
+    for (value, row) in values.iter_mut().zip(words32::transpose(value)) {
         store(value, row);
     }
     values
@@ -152,8 +159,8 @@ fn round<const ROUND: usize>(state: &mut [[__m256i; 4]; 4], operands: &Operands)
     half::<1, false>(state, *by_one, array::from_fn(|i| words[schedule[8 + 2 * i + 1]]));
 }
 
-/// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals: beside
-/// each other, because each step waits for the one before it.
+/// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals:
+/// interleaved, because each step waits for the one before it.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn half<const DIAGONAL: usize, const IS_FIRST: bool>(
@@ -196,40 +203,4 @@ const fn rotation(bytes: u8) -> [u8; 32] {
         at += 1;
     }
     from
-}
-
-/// The 16 words of the blocks.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load_words(blocks: &[&Block; LANES]) -> [__m256i; 16] {
-    let mut words = [_mm256_setzero_si256(); 16];
-    for (half, words) in words.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        *words = transpose(blocks.map(|block| load(&block.as_chunks().0[half])));
-    }
-    words
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn splat(word: u32) -> __m256i {
-    _mm256_set1_epi32(word.cast_signed())
-}
-
-/// What fills a register and is valid whatever its bits.
-trait Row {}
-impl Row for Words {}
-impl Row for [u8; 32] {}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn load<T: Row>(from: &T) -> __m256i {
-    // SAFETY: a `Row` is 32 bytes that can be read, at any alignment.
-    unsafe { _mm256_loadu_si256(std::ptr::from_ref(from).cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn store(to: &mut Value, row: __m256i) {
-    // SAFETY: `to` is 32 bytes that can be written, at any alignment.
-    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), row) }
 }

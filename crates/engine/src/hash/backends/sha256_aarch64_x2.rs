@@ -6,11 +6,12 @@
 //!
 //! Invariant: a lane reads only its blocks.
 
-use super::cpu::{Cpu, Feature};
-use super::fips180::{BLOCK_LEN_256 as BLOCK_LEN, K_256, initial_256};
-use super::lanes::{self, Blocks, Columns, Digests};
-use super::portable;
-use ipc_proto::Algorithm;
+use super::{Row, row as lanes_row};
+use crate::hash::cpu::{Cpu, Feature};
+use crate::hash::lanes::{Blocks, Columns};
+use crate::hash::merkle_damgard::{BLOCK_LEN_32 as BLOCK_LEN, K_256};
+use crate::hash::portable::compress_32;
+use ipc_proto::Family;
 use std::arch::aarch64::{
     uint32x4_t, vaddq_u32, vld1q_u8, vld1q_u32, vreinterpretq_u32_u8, vrev32q_u8, vsha256h2q_u32,
     vsha256hq_u32, vsha256su0q_u32, vsha256su1q_u32, vst1q_u32,
@@ -18,10 +19,10 @@ use std::arch::aarch64::{
 
 /// Proof that the SHA2 instructions were detected; only `detect` makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sha2(());
+pub(super) struct Sha2(());
 
 impl Sha2 {
-    /// What every function here with `target_feature` enables.
+    /// The features that every function here with `target_feature` enables.
     const FEATURES: &[Feature] = &[Feature::Sha2];
 
     pub(super) fn detect(cpu: &Cpu) -> Option<Self> {
@@ -29,52 +30,33 @@ impl Sha2 {
     }
 }
 
-/// Messages at once.
 const LANES: usize = 2;
 
 type Block = [u8; BLOCK_LEN];
 
 type State = [u32; 8];
 
-pub(super) const fn serves(algorithm: Algorithm) -> bool {
-    initial_256(algorithm).is_some()
-}
-
-pub(super) fn hash_many(proof: Sha2, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
-    let Some(initial) = initial_256(algorithm) else {
-        return portable::hash_many(algorithm, inputs, out);
+pub(super) fn row(proof: Sha2) -> Row {
+    let compress = move |columns: &mut Columns<u32, LANES>, blocks: &Blocks<'_, _, LANES>| {
+        compress_columns(proof, columns, blocks);
     };
-    let mut digests = Digests::new(out, inputs.len(), algorithm.digest_len());
-    let left = lanes::run(
-        lanes::longest_first(initial, inputs),
-        LANES,
-        |columns, blocks| compress_columns(proof, columns, blocks),
-        &mut digests,
-    );
-    let alone =
-        |state: &mut State, blocks: &[_]| compress(proof, std::array::from_mut(state), [blocks]);
-    lanes::run_single(left, alone, &mut digests);
+    lanes_row("sha256_aarch64_x2", Family::Sha256, compress, compress_32(Family::Sha256))
 }
 
-/// Absorbs the blocks of both lanes.
-pub(super) fn compress_columns(
-    proof: Sha2,
+/// Absorbs the blocks of both lanes, equally many of each.
+fn compress_columns(
+    _proof: Sha2,
     columns: &mut Columns<u32, LANES>,
     blocks: &Blocks<'_, BLOCK_LEN, LANES>,
 ) {
     let mut states = [columns.state(0), columns.state(1)];
-    compress(proof, &mut states, *blocks);
+    // SAFETY: a `Sha2` exists only after `detect` saw every feature that is enabled below.
+    unsafe { compress(&mut states, *blocks) }
     states.into_iter().enumerate().for_each(|(lane, state)| columns.set_state(lane, state));
 }
 
-/// Absorbs the blocks of `N` messages, as many of each.
-fn compress<const N: usize>(_proof: Sha2, states: &mut [State; N], blocks: [&[Block]; N]) {
-    // SAFETY: a `Sha2` exists only after `detect` saw every feature that is enabled below.
-    unsafe { compress_impl(states, blocks) }
-}
-
 #[target_feature(enable = "sha2")]
-fn compress_impl<const N: usize>(states: &mut [State; N], blocks: [&[Block]; N]) {
+fn compress(states: &mut [State; LANES], blocks: [&[Block]; LANES]) {
     let mut hash = states.each_ref().map(|state| halves(state));
     let blocks_len = blocks.iter().map(|blocks| blocks.len()).min().unwrap_or(0);
     for i in 0..blocks_len {
@@ -82,9 +64,9 @@ fn compress_impl<const N: usize>(states: &mut [State; N], blocks: [&[Block]; N])
         let mut words = blocks.map(|blocks| load_words(&blocks[i]));
         let [first @ .., last] = &K_256;
         for constants in first {
-            rounds::<N, true>(&mut hash, &mut words, constants);
+            rounds::<true>(&mut hash, &mut words, constants);
         }
-        rounds::<N, false>(&mut hash, &mut words, last);
+        rounds::<false>(&mut hash, &mut words, last);
         for (hash, before) in hash.as_flattened_mut().iter_mut().zip(before.as_flattened()) {
             *hash = vaddq_u32(*hash, *before);
         }
@@ -97,9 +79,9 @@ fn compress_impl<const N: usize>(states: &mut [State; N], blocks: [&[Block]; N])
 /// Does 16 rounds and, to `EXTEND`, replaces `words` by the 16 that follow (FIPS 180-4, 6.2.2).
 #[inline]
 #[target_feature(enable = "sha2")]
-fn rounds<const N: usize, const EXTEND: bool>(
-    hash: &mut [[uint32x4_t; 2]; N],
-    words: &mut [[uint32x4_t; 4]; N],
+fn rounds<const EXTEND: bool>(
+    hash: &mut [[uint32x4_t; 2]; LANES],
+    words: &mut [[uint32x4_t; 4]; LANES],
     constants: &[u32; 16],
 ) {
     let (constants, _) = constants.as_chunks::<4>();

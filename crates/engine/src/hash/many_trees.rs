@@ -1,7 +1,7 @@
-//! BLAKE3 of many small messages: what goes into the lanes of a kernel, whichever messages it is of.
+//! BLAKE3 of many small messages: fills the lanes of a kernel with chunks of any of them.
 //!
 //! A message is a tree of chunks (paper, section 2.1). First all chunks of a window of messages are
-//! hashed, those with as many blocks beside each other; then their parents, level by level:
+//! hashed, those with an equal number of blocks together; then their parents, level by level:
 //! neighbours are merged, and the last of an odd number goes up as it is, which gives the tree that
 //! the paper defines.
 //!
@@ -16,10 +16,11 @@ pub(super) use chunks::{
     BLOCK_LEN, Block, CHUNK_START, Chunks, IV, Parents, SCHEDULE, VALUE_LEN, Value,
 };
 
+use super::backends::Row;
 use super::portable;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use chunks::Chunk;
-use ipc_proto::Algorithm;
+use ipc_proto::{Algorithm, Family};
 use std::cmp::Reverse;
 
 /// Bytes of a chunk.
@@ -29,8 +30,8 @@ const CHUNK_LEN: usize = 1024;
 /// in the cache.
 const WINDOW: usize = 256;
 
-/// Hashes `LANES` chunks or parents at once. Who has one may run it.
-pub(super) trait Kernel<const LANES: usize>: Copy {
+/// Hashes `LANES` chunks or parents at once. A value is the proof that it may run.
+pub(super) trait Kernel<const LANES: usize>: Copy + Send + Sync + 'static {
     const LIMITS: Limits;
 
     /// The values of idle lanes mean nothing.
@@ -55,29 +56,40 @@ pub(super) struct Limits {
     pub(super) batch_blocks: usize,
 }
 
-pub(super) const fn serves(algorithm: Algorithm) -> bool {
-    matches!(algorithm, Algorithm::Blake3)
+/// The row of a kernel.
+pub(super) fn row<K: Kernel<LANES>, const LANES: usize>(name: &'static str, kernel: K) -> Row {
+    let hash_many = move |algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>| {
+        hash_many(kernel, algorithm, inputs, out);
+    };
+    Row {
+        name,
+        family: Some(Family::Blake3),
+        preferred_batch: LANES,
+        width: 1,
+        hash_many: Box::leak(Box::new(hash_many)),
+        absorb: None,
+    }
 }
 
-pub(super) fn hash_many<K: Kernel<LANES>, const LANES: usize>(
+fn hash_many<K: Kernel<LANES>, const LANES: usize>(
     kernel: K,
     algorithm: Algorithm,
     inputs: &[&[u8]],
     out: &mut Vec<u8>,
 ) {
-    if !serves(algorithm) || inputs.len() < K::LIMITS.inputs_min {
+    if inputs.len() < K::LIMITS.inputs_min {
         return portable::hash_many(algorithm, inputs, out);
     }
     out.reserve(inputs.len() * VALUE_LEN);
-    let mut forest = Forest::new(kernel, inputs.len().min(WINDOW));
+    let mut trees = Trees::new(kernel, inputs.len().min(WINDOW));
     let mut messages = inputs;
     while !messages.is_empty() {
-        let (planted, rest) = messages.split_at(forest.plant(messages));
-        forest.hash_leaves();
-        while !forest.open.is_empty() {
-            forest.merge_level();
+        let (taken, rest) = messages.split_at(trees.take(messages));
+        trees.hash_leaves();
+        while !trees.open.is_empty() {
+            trees.merge_level();
         }
-        out.extend_from_slice(forest.values[..planted.len()].as_flattened());
+        out.extend_from_slice(trees.values[..taken.len()].as_flattened());
         messages = rest;
     }
 }
@@ -97,7 +109,7 @@ impl Limits {
 }
 
 /// The trees of a window of messages.
-struct Forest<'a, K, const LANES: usize> {
+struct Trees<'a, K, const LANES: usize> {
     kernel: K,
     /// First the digest of each message, then the values of chunks and parents that are no roots.
     values: Vec<Value>,
@@ -128,7 +140,7 @@ struct Pair {
     to: usize,
 }
 
-impl<'a, K: Kernel<LANES>, const LANES: usize> Forest<'a, K, LANES> {
+impl<'a, K: Kernel<LANES>, const LANES: usize> Trees<'a, K, LANES> {
     fn new(kernel: K, messages_max: usize) -> Self {
         Self {
             kernel,
@@ -141,19 +153,19 @@ impl<'a, K: Kernel<LANES>, const LANES: usize> Forest<'a, K, LANES> {
     }
 
     /// Takes messages as long as there is room, and says how many.
-    fn plant(&mut self, messages: &[&'a [u8]]) -> usize {
+    fn take(&mut self, messages: &[&'a [u8]]) -> usize {
         self.values.truncate(self.digests_max);
         self.leaves.clear();
-        let mut planted = 0;
+        let mut taken = 0;
         for &bytes in messages.iter().take(self.digests_max) {
             if self.leaves.len() >= WINDOW {
                 break;
             }
             if !K::LIMITS.are_open_for(bytes) {
-                self.values[planted] = *blake3::hash(bytes).as_bytes();
+                self.values[taken] = *blake3::hash(bytes).as_bytes();
             } else if bytes.len() <= CHUNK_LEN {
                 let chunk = Chunk { bytes, counter: 0, is_root: true };
-                self.leaves.push(Leaf { chunk, to: planted });
+                self.leaves.push(Leaf { chunk, to: taken });
             } else {
                 let first = self.values.len();
                 let leaf = |(counter, bytes)| {
@@ -163,11 +175,11 @@ impl<'a, K: Kernel<LANES>, const LANES: usize> Forest<'a, K, LANES> {
                 self.leaves.extend((0..).zip(bytes.chunks(CHUNK_LEN)).map(leaf));
                 let len = bytes.len().div_ceil(CHUNK_LEN);
                 self.values.resize(first + len, [0; VALUE_LEN]);
-                self.open.push(Open { message: planted, first, len });
+                self.open.push(Open { message: taken, first, len });
             }
-            planted += 1;
+            taken += 1;
         }
-        planted
+        taken
     }
 
     fn hash_leaves(&mut self) {

@@ -2,24 +2,24 @@
 //! compression (paper, section 2.2).
 
 /// Bytes of a block.
-pub(in super::super) const BLOCK_LEN: usize = 64;
+pub(in crate::hash) const BLOCK_LEN: usize = 64;
 
 /// Bytes of a chaining value, and of a digest.
-pub(in super::super) const VALUE_LEN: usize = 32;
+pub(in crate::hash) const VALUE_LEN: usize = 32;
 
-pub(in super::super) type Block = [u8; BLOCK_LEN];
+pub(in crate::hash) type Block = [u8; BLOCK_LEN];
 
 /// What a chunk or parent hashes to.
-pub(in super::super) type Value = [u8; VALUE_LEN];
+pub(in crate::hash) type Value = [u8; VALUE_LEN];
 
 /// Flags of a block (paper, table 3).
-pub(in super::super) const CHUNK_START: u32 = 1;
+pub(in crate::hash) const CHUNK_START: u32 = 1;
 const CHUNK_END: u32 = 1 << 1;
 const PARENT: u32 = 1 << 2;
 const ROOT: u32 = 1 << 3;
 
 /// The words of the initial state, before the counter, length and flags.
-pub(in super::super) const IV: [u32; 8] = [
+pub(in crate::hash) const IV: [u32; 8] = [
     0x6a09_e667,
     0xbb67_ae85,
     0x3c6e_f372,
@@ -36,7 +36,7 @@ const PERMUTATION: [usize; 16] = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14,
 const ROUNDS: usize = 7;
 
 /// Which word of the message comes at which place of a round.
-pub(in super::super) const SCHEDULE: [[usize; 16]; ROUNDS] = {
+pub(in crate::hash) const SCHEDULE: [[usize; 16]; ROUNDS] = {
     let mut schedule = [[0; 16]; ROUNDS];
     let mut word = 0;
     while word < 16 {
@@ -64,18 +64,18 @@ pub(super) struct Chunk<'a> {
 
 /// A chunk for each lane, and where their ends are padded.
 #[derive(Debug)]
-pub(in super::super) struct Chunks<'a, const LANES: usize> {
+pub(in crate::hash) struct Chunks<'a, const LANES: usize> {
     /// The whole blocks.
-    pub(in super::super) bodies: [&'a [Block]; LANES],
+    pub(in crate::hash) bodies: [&'a [Block]; LANES],
     /// What comes after them.
-    pub(in super::super) rests: [&'a [u8]; LANES],
+    pub(in crate::hash) rests: [&'a [u8]; LANES],
     /// Bytes; 0 in a lane that is idle.
-    pub(in super::super) lens: [u32; LANES],
-    pub(in super::super) counters: [u32; LANES],
+    pub(in crate::hash) lens: [u32; LANES],
+    pub(in crate::hash) counters: [u32; LANES],
     /// Flags of the last block.
-    pub(in super::super) ends: [u32; LANES],
+    pub(in crate::hash) ends: [u32; LANES],
     /// For the kernel: the rests, padded.
-    pub(in super::super) tails: [Block; LANES],
+    pub(in crate::hash) tails: [Block; LANES],
 }
 
 impl<'a, const LANES: usize> Chunks<'a, LANES> {
@@ -104,10 +104,10 @@ impl<'a, const LANES: usize> Chunks<'a, LANES> {
 
 /// A parent for each lane.
 #[derive(Debug)]
-pub(in super::super) struct Parents<'a, const LANES: usize> {
+pub(in crate::hash) struct Parents<'a, const LANES: usize> {
     /// The two chaining values below each.
-    pub(in super::super) blocks: [&'a Block; LANES],
-    pub(in super::super) flags: [u32; LANES],
+    pub(in crate::hash) blocks: [&'a Block; LANES],
+    pub(in crate::hash) flags: [u32; LANES],
 }
 
 impl<'a, const LANES: usize> Parents<'a, LANES> {

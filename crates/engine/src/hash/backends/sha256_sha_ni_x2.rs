@@ -7,12 +7,12 @@
 //!
 //! Invariant: a lane reads only its message; the padded end of it is a copy.
 
-use super::cpu::{Cpu, Feature};
-pub(super) use super::fips180::BLOCK_LEN_256 as BLOCK_LEN;
-use super::fips180::{K_256, initial_256};
-use super::lanes::{Blocks, Columns};
-use super::portable;
-use ipc_proto::Algorithm;
+use super::Row;
+use crate::hash::cpu::{Cpu, Feature};
+use crate::hash::lanes::{Blocks, Columns, Digests, Message, PREFERRED_BATCH, Tail};
+use crate::hash::merkle_damgard::{BLOCK_LEN_32 as BLOCK_LEN, ByteOrder, K_256, initial_32};
+use crate::hash::midstate;
+use ipc_proto::{Algorithm, Family};
 use std::arch::x86_64::{
     __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_loadu_si128, _mm_set_epi8, _mm_sha256msg1_epu32,
     _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_srli_si128,
@@ -23,10 +23,10 @@ use std::hint::black_box;
 
 /// Proof that the SHA extensions were detected; only `detect` makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShaNi(());
+pub(super) struct ShaNi(());
 
 impl ShaNi {
-    /// What every function here with `target_feature` enables.
+    /// The features that every function here with `target_feature` enables.
     const FEATURES: &[Feature] = &[Feature::Sha, Feature::Sse41, Feature::Ssse3];
 
     pub(super) fn detect(cpu: &Cpu) -> Option<Self> {
@@ -34,14 +34,7 @@ impl ShaNi {
     }
 }
 
-/// Bytes of the length of the message, in bits, at the end of the last block.
-const LENGTH_LEN: usize = 8;
-
-/// Blocks in which any rest of a message fits with its padding (FIPS 180-4, 5.1.1).
-const TAIL_BLOCKS: usize = 2;
-
-/// Longest message that is padded as a whole, so that it is hashed in one go.
-const SHORT_LEN_MAX: usize = TAIL_BLOCKS * BLOCK_LEN - LENGTH_LEN - 1;
+const LANES: usize = 2;
 
 type Block = [u8; BLOCK_LEN];
 
@@ -57,28 +50,39 @@ const fn words([[f, e, b, a], [h, g, d, c]]: State) -> [u32; 8] {
     [a, b, c, d, e, f, g, h]
 }
 
-pub(super) const fn serves(algorithm: Algorithm) -> bool {
-    initial_256(algorithm).is_some()
+pub(super) fn row(proof: ShaNi) -> Row {
+    let hash_many = move |algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>| {
+        hash_many(proof, algorithm, inputs, out);
+    };
+    let absorb = move |messages: &mut [&mut _], data: &[&[u8]]| {
+        midstate::absorb(messages, data, |columns, blocks| {
+            compress_columns(proof, columns, blocks);
+        });
+    };
+    Row {
+        name: "sha256_sha_ni_x2",
+        family: Some(Family::Sha256),
+        preferred_batch: PREFERRED_BATCH,
+        width: LANES,
+        hash_many: Box::leak(Box::new(hash_many)),
+        absorb: Some(Box::leak(Box::new(absorb))),
+    }
 }
 
+/// With a scheduler of its own: that of any number of lanes takes time that shows in messages of a
+/// block or two.
+///
+/// # Panics
+/// If `algorithm` is not of the family.
 pub(super) fn hash_many<'a>(
     proof: ShaNi,
     algorithm: Algorithm,
     inputs: &[&'a [u8]],
     out: &mut Vec<u8>,
 ) {
-    let Some(initial) = initial_256(algorithm) else {
-        return portable::hash_many(algorithm, inputs, out);
-    };
-    let initial = state(initial);
-    let digest_len = algorithm.digest_len();
-    let before_len = out.len();
-    out.resize(before_len + inputs.len() * digest_len, 0);
-    let digests = &mut out[before_len..];
-    let mut put = |lane: &Lane<'_>| {
-        let digest = &mut digests[lane.index * digest_len..][..digest_len];
-        digest.copy_from_slice(&lane.digest()[..digest_len]);
-    };
+    let initial = state(initial_32(algorithm).expect("an algorithm of the family"));
+    let mut digests = Digests::new(out, inputs.len(), algorithm);
+    let mut put = |lane: &Lane<'_>| digests.put(lane.message.index, words(lane.state));
     // The longest first, so that both lanes end at about the same time.
     let mut order: Vec<usize> = (0..inputs.len()).collect();
     order.sort_unstable_by_key(|&index| Reverse(inputs[index].len() / BLOCK_LEN));
@@ -97,15 +101,15 @@ pub(super) fn hash_many<'a>(
             let (state_b, ready_b) = b.parts();
             let len = ready_a.len().min(ready_b.len());
             compress(proof, [state_a, state_b], [&ready_a[..len], &ready_b[..len]]);
-            a.advance(len);
-            b.advance(len);
-            if a.is_done() {
+            a.message.advance(len);
+            b.message.advance(len);
+            if a.message.is_done() {
                 put(&a);
                 if !start(&mut a) {
                     break &mut b;
                 }
             }
-            if b.is_done() {
+            if b.message.is_done() {
                 put(&b);
                 if !start(&mut b) {
                     break &mut a;
@@ -113,78 +117,39 @@ pub(super) fn hash_many<'a>(
             }
         };
     }
-    while !last.is_done() {
+    while !last.message.is_done() {
         let (state, ready) = last.parts();
         let len = ready.len();
         compress(proof, [state], [ready]);
-        last.advance(len);
+        last.message.advance(len);
     }
     put(last);
 }
 
-/// Where a message is on its way.
+/// A message and its state, as the kernel takes it.
 struct Lane<'a> {
-    /// Of the message.
-    index: usize,
+    message: Message<'a, u32, BLOCK_LEN>,
     state: State,
-    /// What is left of it before the tail.
-    body: &'a [Block],
-    tail: [Block; TAIL_BLOCKS],
-    /// How many blocks of the tail are unused or done.
-    tail_at: usize,
+    tail: Tail<BLOCK_LEN>,
 }
 
 impl<'a> Lane<'a> {
-    const IDLE: Self = Self {
-        index: 0,
-        state: [[0; 4]; 2],
-        body: &[],
-        tail: [[0; BLOCK_LEN]; TAIL_BLOCKS],
-        tail_at: TAIL_BLOCKS,
-    };
+    const IDLE: Self =
+        Self { message: Message::done([0; 8]), state: [[0; 4]; 2], tail: Tail::EMPTY };
 
     fn start(&mut self, index: usize, message: &'a [u8], state: State) {
-        (self.index, self.state) = (index, state);
-        let rest;
-        (self.body, rest) =
-            if message.len() <= SHORT_LEN_MAX { (&[][..], message) } else { message.as_chunks() };
-        self.tail = [[0; BLOCK_LEN]; TAIL_BLOCKS];
-        self.tail_at = usize::from(rest.len() + 1 + LENGTH_LEN <= BLOCK_LEN);
-        let padded = self.tail[self.tail_at..].as_flattened_mut();
-        padded[..rest.len()].copy_from_slice(rest);
-        padded[rest.len()] = 0x80;
-        let bits_len = message.len() as u64 * 8;
-        *padded.last_chunk_mut().expect("the tail has a block") = bits_len.to_be_bytes();
+        self.state = state;
+        self.message = Message::new(index, message, [0; 8], ByteOrder::Big);
+        self.tail.fill(&self.message);
     }
 
     /// The state, and the blocks that come next: none once the message is done.
     fn parts(&mut self) -> (&mut State, &[Block]) {
-        let tail = &self.tail[self.tail_at..];
-        (&mut self.state, if self.body.is_empty() { tail } else { self.body })
-    }
-
-    fn advance(&mut self, blocks_len: usize) {
-        if self.body.is_empty() {
-            self.tail_at += blocks_len;
-        } else {
-            self.body = &self.body[blocks_len..];
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.tail_at == TAIL_BLOCKS
-    }
-
-    fn digest(&self) -> [u8; 32] {
-        let mut digest = [0; 32];
-        for (bytes, word) in digest.as_chunks_mut().0.iter_mut().zip(words(self.state)) {
-            *bytes = word.to_be_bytes();
-        }
-        digest
+        (&mut self.state, self.message.ready(&self.tail))
     }
 }
 
-/// Absorbs the blocks of `LANES` messages, as many of each.
+/// Absorbs the blocks of `LANES` messages, equally many of each.
 fn compress<const LANES: usize>(
     _proof: ShaNi,
     states: [&mut State; LANES],
@@ -194,7 +159,7 @@ fn compress<const LANES: usize>(
     unsafe { compress_impl(states, blocks) }
 }
 
-/// The same, where a wider backend had them before.
+/// The same, of messages in columns.
 pub(super) fn compress_columns(
     proof: ShaNi,
     columns: &mut Columns<u32, 2>,
@@ -260,14 +225,20 @@ fn rounds<const LANES: usize, const EXTEND: bool>(
     }
 }
 
-/// What fills a register and is valid whatever its bits.
-trait Quad {}
-impl Quad for [u32; 4] {}
-impl Quad for [u8; 16] {}
+/// A value that fills a vector.
+///
+/// # Safety
+/// It has 16 bytes, none of them padding, and any bits are valid.
+unsafe trait Quad {}
+// SAFETY: arrays of integers, 16 bytes in all.
+unsafe impl Quad for [u32; 4] {}
+// SAFETY: as above.
+unsafe impl Quad for [u8; 16] {}
 
 #[inline]
 #[target_feature(enable = "sse2")]
 fn load<T: Quad>(from: &T) -> __m128i {
+    const { assert!(size_of::<T>() == 16) }
     // SAFETY: a `Quad` is 16 bytes that can be read, at any alignment.
     unsafe { _mm_loadu_si128(std::ptr::from_ref(from).cast()) }
 }
