@@ -1,34 +1,29 @@
 //! A controller whose every byte the test chooses, and a worker process that belongs to it.
 
-use ipc_proto::codec;
+use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    Failures, FileSource, Hello, HelloReply, LeaseId, Message, Planes, Role, Stamp, VERSION_MAX,
-    Welcome, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    Failures, FileSource, HelloReply, LeaseId, Message, Role, Stamp, Work, WorkerIntro, WorkerReply,
+    WorkerRequest,
 };
-use ipc_proto::{Algorithm, handshake};
-use ipc_socket::{Inbox, Scratch, send};
-use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::fstat;
-use nix::sys::time::TimeVal;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 use tempfile::TempDir;
-
+use test_kit::FakeController;
 pub(crate) use test_kit::{DEADLINE, file, pattern};
 
 pub(crate) const NAME: &str = "under-test";
 
-/// The place where a controller listens.
+/// A controller in a directory of its own.
 pub(crate) struct Controller {
     pub(crate) dir: TempDir,
-    listener: UnixListener,
+    fake: FakeController,
 }
 
 impl Controller {
@@ -37,20 +32,13 @@ impl Controller {
     }
 
     pub(crate) fn in_dir(dir: TempDir) -> Self {
-        let path = dir.path().join("worker.sock");
-        let _ = fs::remove_file(&path);
-        let listener = UnixListener::bind(path).unwrap();
-        let deadline = TimeVal::new(DEADLINE.as_secs().try_into().unwrap(), 0);
-        setsockopt(&listener, sockopt::ReceiveTimeout, &deadline).unwrap();
-        Self { dir, listener }
+        let fake = FakeController::listen(dir.path().join("worker.sock"));
+        Self { dir, fake }
     }
 
-    /// The next connection, before a word was said on it.
+    /// The next connection, before a byte was exchanged on it.
     pub(crate) fn accept(&self) -> Peer {
-        let (stream, _) = self.listener.accept().expect("a worker connects in time");
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Peer { stream, inbox: Inbox::new(), scratch: Scratch::default(), leases: 0 }
+        Peer { fake: self.fake.accept(), leases: 0 }
     }
 
     /// The next connection, welcomed, with the credit that it gave.
@@ -64,12 +52,7 @@ impl Controller {
 }
 
 pub(crate) fn welcome() -> HelloReply {
-    HelloReply::Welcome(Welcome {
-        version: VERSION_MAX,
-        software: "test".to_owned(),
-        image: String::new(),
-        planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
-    })
+    test_kit::welcome("", test_kit::DESCRIPTORS)
 }
 
 /// What a worker says of a batch.
@@ -82,50 +65,27 @@ pub(crate) struct Answer {
 
 /// One connection of a worker.
 pub(crate) struct Peer {
-    stream: UnixStream,
-    inbox: Inbox,
-    scratch: Scratch,
+    fake: test_kit::Peer,
     leases: u64,
 }
 
 impl Peer {
-    /// Plays the vsock device between the worker and the controller.
+    /// Answers as the vsock device between the worker and the controller.
     pub(crate) fn lead_to(&mut self, port: u32) {
-        let want = format!("CONNECT {port}\n");
-        let mut line = vec![0; want.len()];
-        self.stream.read_exact(&mut line).unwrap();
-        assert_eq!(String::from_utf8(line).unwrap(), want);
-        self.stream.write_all(b"OK 1073741824\n").unwrap();
+        self.fake.play_device(port);
     }
 
     pub(crate) fn hello(&mut self) -> WorkerIntro {
-        loop {
-            if let Some(body) = self.inbox.next_body().unwrap() {
-                match handshake::accept(&body).unwrap().role {
-                    Role::Worker(intro) => {
-                        codec::decode::<Hello>(&body).unwrap();
-                        return intro;
-                    }
-                    Role::Client(_) => panic!("a worker says that it is a client"),
-                }
-            }
-            assert!(self.receive(), "closed before a hello");
-        }
+        let Role::Worker(intro) = self.fake.hello() else { panic!("a worker, not a client") };
+        intro
     }
 
     pub(crate) fn send<M: Message>(&mut self, message: &M, descriptors: &[BorrowedFd<'_>]) {
-        let mut frame = Vec::new();
-        codec::encode_frame(message, &mut frame).unwrap();
-        self.send_raw(&frame, descriptors);
+        self.fake.send(message, descriptors);
     }
 
-    pub(crate) fn send_raw(&mut self, mut bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
-        let mut riding = descriptors;
-        while !bytes.is_empty() {
-            let sent = send(self.stream.as_fd(), bytes, riding).unwrap();
-            bytes = &bytes[sent..];
-            riding = &[];
-        }
+    pub(crate) fn send_raw(&mut self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        self.fake.send_bytes(bytes, descriptors);
     }
 
     /// Assigns a batch and gives its lease.
@@ -164,14 +124,7 @@ impl Peer {
 
     /// The next message, or `None` at the end of the stream.
     pub(crate) fn any_reply(&mut self) -> Option<WorkerReply> {
-        loop {
-            if let Some((reply, _)) = self.inbox.next_message().unwrap() {
-                return Some(reply);
-            }
-            if !self.receive() {
-                return None;
-            }
-        }
+        self.fake.next_message().map(|(reply, _)| reply)
     }
 
     /// The outcome of a batch, which must be the next answer and give one credit.
@@ -205,14 +158,6 @@ impl Peer {
         let start = Instant::now();
         while self.any_reply().is_some() {
             assert!(start.elapsed() < DEADLINE, "still open");
-        }
-    }
-
-    fn receive(&mut self) -> bool {
-        match self.inbox.receive(self.stream.as_fd(), &mut self.scratch) {
-            Ok(received) => received.bytes_len > 0,
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("nothing came in time: {error}"),
         }
     }
 }
