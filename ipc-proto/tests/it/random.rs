@@ -10,29 +10,27 @@ use ipc_proto::message::{
     WorkerStatus,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
+use test_kit::Random;
 
-/// `splitmix64` (Steele, Lea and Flood, 2014).
-pub(crate) struct Rng(u64);
+/// Messages of a seed.
+pub(crate) struct Rng(Random);
 
 impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Random::new(seed))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// A number in `0..end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("less than a usize")
+        self.0.index(end)
     }
 
     fn one_of<T: Clone>(&mut self, values: &[T]) -> T {
-        values[self.below(values.len())].clone()
+        self.0.one_of(values)
     }
 
     fn flip(&mut self) -> bool {

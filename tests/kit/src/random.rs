@@ -73,10 +73,7 @@ impl Drop for Random {
     #[expect(clippy::print_stderr, reason = "a failed test needs its seed")]
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!(
-                "random numbers of seed {0}; HASHCLUSTER_TEST_SEED={0} repeats them",
-                self.seed
-            );
+            eprintln!("random numbers of seed {}", self.seed);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    Failures, FileSource, HelloReply, LeaseId, Message, Role, Stamp, Work, WorkerIntro, WorkerReply,
-    WorkerRequest,
+    Failures, FileSource, HelloReply, LeaseId, Message, Role, Stamp, Work, WorkerIntro,
+    WorkerReply, WorkerRequest,
 };
 use nix::sys::stat::fstat;
 use std::fs::{self, File};

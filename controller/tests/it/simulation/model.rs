@@ -2,39 +2,13 @@
 
 use ipc_proto::message::{ByteRange, Failure, Failures, FileItem, FileSource, Piece, Work};
 use ipc_proto::{Algorithm, Algorithms, Blob};
+use test_kit::Random;
 
 /// The descriptor of a simulated file: its number.
 pub(super) type FileNumber = u64;
 
-/// Small, seeded, and the same everywhere (Vigna, `SplitMix64`).
-#[derive(Clone, Debug)]
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(super) fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(len as u64)).expect("below a length")
-    }
-
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
-
 fn spread(seed: u64, len: usize) -> Vec<u8> {
-    let mut random = Random(seed);
-    (0..len.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).take(len).collect()
+    Random::new(seed).bytes(len)
 }
 
 fn digests(algorithms: Algorithms, seed: u64) -> Vec<u8> {

@@ -4,7 +4,7 @@ mod judge;
 mod progress;
 mod quarantine;
 
-use super::model::{self, FileNumber, Random};
+use super::model::{self, FileNumber};
 use super::tally::Tally;
 use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, WorkerId};
 use ipc_proto::message::{
@@ -14,6 +14,7 @@ use ipc_proto::message::{
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+use test_kit::Random;
 
 /// What the controller knows.
 const DATASETS: [&str; 2] = ["everywhere", "rare"];
@@ -93,7 +94,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let limits = Limits {
             items_max: 200 + random.below(2000),
             bytes_max: (2 + random.below(6)) << 20,
@@ -292,7 +293,7 @@ impl World {
         let (mut outputs, failures) = model::compute(algorithms, &work, &files);
         if self.liar == Some(worker.name) && !outputs.is_empty() && self.random.chance(40) {
             let at = self.random.index(outputs.len());
-            outputs.0[at] ^= 1 + (self.random.next() & 0x7f) as u8;
+            outputs.0[at] ^= 1 + (self.random.byte() & 0x7f);
             self.tally.lies += 1;
         }
         let reply = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 50, outputs, failures };
@@ -400,8 +401,7 @@ impl World {
         if random.chance(20) {
             let lens: Vec<u32> =
                 (0..len).map(|_| u32::try_from(random.below(300)).expect("small")).collect();
-            let data: Vec<u8> =
-                (0..lens.iter().sum::<u32>()).map(|_| (random.next() & 0xff) as u8).collect();
+            let data: Vec<u8> = (0..lens.iter().sum::<u32>()).map(|_| random.byte()).collect();
             if job.bytes_out + data.len() as u64 > job.window.bytes {
                 return None;
             }
