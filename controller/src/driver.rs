@@ -29,7 +29,7 @@ use log::Log;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use token::Token;
+use token::{Token, WorkerTokens};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -44,6 +44,8 @@ pub struct Settings {
     pub access: Access,
     /// What clients on a vsock socket need besides, if anything.
     pub client_token: Option<Token>,
+    /// What workers on a vsock socket need besides, if anything.
+    pub worker_tokens: Option<WorkerTokens>,
     /// Digest of the image that the controller runs from, empty outside an image.
     pub image: String,
     /// Datasets in which clients may name files.
@@ -103,6 +105,9 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         log.line(&format!("listens on {} and {}", clients.endpoint(), workers.endpoint()));
         if !settings.client_socket.carries_descriptors() && settings.client_token.is_none() {
             log.line("without --client-token-file every VM of this host can be a client");
+        }
+        if !settings.worker_socket.carries_descriptors() && settings.worker_tokens.is_none() {
+            log.line("without --worker-tokens every VM of this host can be a worker");
         }
         let hub = Rc::new(Hub::new(limits, Clock::start(), log, settings.clone()));
         tokio::task::spawn_local(Rc::clone(&hub).tick());

@@ -1,7 +1,7 @@
 //! Parses the command line, runs the controller, maps its end to an exit status.
 
 use clap::Parser;
-use hashcluster_controller::driver::token::Token;
+use hashcluster_controller::driver::token::{Token, WorkerTokens};
 use hashcluster_controller::driver::{self, Settings, access::Access};
 use ipc_proto::endpoint::{self, Endpoint};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
@@ -13,6 +13,10 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Most bytes of the file of the workers' tokens that are read: more than those of all workers that
+/// can connect.
+const WORKER_TOKENS_LEN_MAX: usize = 1 << 20;
 
 /// Hands hash tasks of clients to workers.
 ///
@@ -39,6 +43,11 @@ struct Args {
     /// file: 1 to 64 bytes, a newline at the end not counted.
     #[arg(long, value_name = "FILE")]
     client_token_file: Option<PathBuf>,
+
+    /// Lets in only those workers over vsock, where nobody has a uid, that know the token of their
+    /// name in this file: one "NAME TOKEN" per line.
+    #[arg(long, value_name = "FILE")]
+    worker_tokens: Option<PathBuf>,
 
     /// Lets this user connect, besides the own user and root; may be repeated.
     #[arg(long, value_name = "UID")]
@@ -95,16 +104,35 @@ fn settings(args: &Args) -> Result<Settings, String> {
             gids: args.allow_gid.clone(),
         },
         client_token: args.client_token_file.as_deref().map(token).transpose()?,
+        worker_tokens: args.worker_tokens.as_deref().map(worker_tokens).transpose()?,
         image: image::parse(std::env::var_os(IMAGE_VARIABLE)).map_err(|error| error.to_string())?,
     })
 }
 
 fn token(path: &Path) -> Result<Token, String> {
+    parse_file(path, FILE_LEN_MAX, Token::parse)
+}
+
+fn worker_tokens(path: &Path) -> Result<WorkerTokens, String> {
+    parse_file(path, WORKER_TOKENS_LEN_MAX, WorkerTokens::parse)
+}
+
+/// What `parse` makes of the first `len_max` bytes of a file.
+fn parse_file<T, E: std::error::Error>(
+    path: &Path,
+    len_max: usize,
+    parse: fn(&[u8]) -> Result<T, E>,
+) -> Result<T, String> {
     let mut content = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(FILE_LEN_MAX as u64).read_to_end(&mut content))
+        .and_then(|file| file.take(len_max as u64).read_to_end(&mut content))
         .map_err(|error| error.to_string())
-        .and_then(|_| Token::parse(&content).map_err(|error| error.to_string()))
+        .and_then(|_| {
+            parse(&content).map_err(|error| match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            })
+        })
         .map_err(|error| format!("{}: {error}", path.display()))
 }
 

@@ -1,7 +1,8 @@
 //! Length-prefixed frames: `[len: u32 little-endian][body: len bytes]`.
 //!
 //! [`Decoder`] takes bytes in pieces of any size and yields whole bodies. It does no I/O, reads no
-//! clock, and compares `len` with [`BODY_LEN_MAX`] before it reserves memory for the body.
+//! clock, and compares `len` with its limit before it reserves memory for the body: [`BODY_LEN_MAX`],
+//! or [`HELLO_LEN_MAX`] until it is known who sends.
 //!
 //! Invariants:
 //! - after an error the decoder stays failed: a stream cannot be re-synchronised;
@@ -10,7 +11,7 @@
 //!
 //! Not here: what a body means (`message`), who may send it (`handshake`).
 
-use crate::limits::BODY_LEN_MAX;
+use crate::limits::{BODY_LEN_MAX, HELLO_LEN_MAX};
 use std::fmt;
 
 /// Length of the prefix of a frame in bytes.
@@ -21,10 +22,12 @@ pub const PREFIX_LEN: usize = 4;
 pub enum FrameError {
     /// A prefix of 0.
     Empty,
-    /// A prefix above [`BODY_LEN_MAX`].
+    /// A prefix above the limit.
     Oversize {
-        /// What the prefix said, in bytes.
+        /// Length in the prefix, in bytes.
         body_len: u32,
+        /// The limit, in bytes.
+        len_max: usize,
     },
 }
 
@@ -32,8 +35,8 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("frame of length 0"),
-            Self::Oversize { body_len } => {
-                write!(f, "frame of {body_len} bytes, at most {BODY_LEN_MAX} are taken")
+            Self::Oversize { body_len, len_max } => {
+                write!(f, "frame of {body_len} bytes, at most {len_max} are taken")
             }
         }
     }
@@ -42,9 +45,11 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 /// Cuts a byte stream into bodies.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     bytes: Vec<u8>,
+    /// Longest body that is taken.
+    len_max: usize,
     /// Bytes of `bytes` that earlier bodies took.
     taken: usize,
     /// Bytes of the stream before `bytes[0]`.
@@ -52,11 +57,29 @@ pub struct Decoder {
     failed: Option<FrameError>,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Decoder {
     /// A decoder at the start of a stream.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { bytes: Vec::new(), len_max: BODY_LEN_MAX, taken: 0, discarded: 0, failed: None }
+    }
+
+    /// A decoder at the start of a stream whose first body is a `Hello`: until
+    /// [`Self::accept_hello`], bodies are at most [`HELLO_LEN_MAX`] long.
+    #[must_use]
+    pub fn for_hello() -> Self {
+        Self { len_max: HELLO_LEN_MAX, ..Self::new() }
+    }
+
+    /// Takes bodies of any message from now on.
+    pub fn accept_hello(&mut self) {
+        self.len_max = BODY_LEN_MAX;
     }
 
     /// Appends what was read from the stream.
@@ -87,7 +110,7 @@ impl Decoder {
         let Some(prefix) = self.bytes[self.taken..].first_chunk::<PREFIX_LEN>() else {
             return Ok(None);
         };
-        let body_len = match check_prefix(*prefix) {
+        let body_len = match check_prefix(*prefix, self.len_max) {
             Ok(body_len) => body_len,
             Err(error) => {
                 self.failed = Some(error);
@@ -118,12 +141,12 @@ impl Decoder {
     }
 }
 
-fn check_prefix(prefix: [u8; PREFIX_LEN]) -> Result<usize, FrameError> {
+fn check_prefix(prefix: [u8; PREFIX_LEN], len_max: usize) -> Result<usize, FrameError> {
     let body_len = u32::from_le_bytes(prefix);
     match usize::try_from(body_len) {
         Ok(0) => Err(FrameError::Empty),
-        Ok(len) if len <= BODY_LEN_MAX => Ok(len),
-        _ => Err(FrameError::Oversize { body_len }),
+        Ok(len) if len <= len_max => Ok(len),
+        _ => Err(FrameError::Oversize { body_len, len_max }),
     }
 }
 
@@ -161,8 +184,11 @@ mod tests {
     fn a_bad_length_fails_for_ever_and_holds_no_memory() {
         for (prefix, want) in [
             ([0; 4], FrameError::Empty),
-            ([0xff; 4], FrameError::Oversize { body_len: u32::MAX }),
-            ([1, 0, 16, 0], FrameError::Oversize { body_len: (1 << 20) + 1 }),
+            ([0xff; 4], FrameError::Oversize { body_len: u32::MAX, len_max: BODY_LEN_MAX }),
+            (
+                [1, 0, 16, 0],
+                FrameError::Oversize { body_len: (1 << 20) + 1, len_max: BODY_LEN_MAX },
+            ),
         ] {
             let mut decoder = Decoder::new();
             decoder.push(&prefix);
@@ -171,6 +197,21 @@ mod tests {
             assert_eq!(decoder.next_body(), Err(want), "a failed stream stays failed");
             assert_eq!(decoder.pending_len(), 0);
         }
+    }
+
+    #[test]
+    fn a_hello_is_short_and_what_follows_it_is_not() {
+        let (hello, after) = (vec![1; HELLO_LEN_MAX], vec![2; BODY_LEN_MAX]);
+        let mut decoder = Decoder::for_hello();
+        decoder.push(&frame(&hello));
+        decoder.push(&frame(&after));
+        assert_eq!(decoder.next_body(), Ok(Some(&hello[..])));
+        decoder.accept_hello();
+        assert_eq!(decoder.next_body(), Ok(Some(&after[..])));
+        let mut decoder = Decoder::for_hello();
+        decoder.push(&frame(&[1; HELLO_LEN_MAX + 1])[..PREFIX_LEN]);
+        let error = decoder.next_body().expect_err("before any byte of it has come");
+        assert_eq!(error.to_string(), "frame of 4097 bytes, at most 4096 are taken");
     }
 
     #[test]

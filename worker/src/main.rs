@@ -12,11 +12,11 @@ use hashcluster_worker::link::reconnect::{self, Dialer};
 use hashcluster_worker::link::shutdown::Shutdown;
 use hashcluster_worker::log;
 use hashcluster_worker::pool::Pool;
-use ipc_proto::Algorithm;
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, PROGRESS_LEN_MAX, WORKER_THREADS_MAX};
 use ipc_proto::message::WorkerIntro;
+use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{SigSet, Signal};
 use std::env;
 use std::error::Error;
@@ -61,6 +61,11 @@ struct Options {
     #[arg(long, value_name = "ENDPOINT", conflicts_with = "runtime_dir",
           value_parser = Endpoint::to_dial)]
     connect: Option<Endpoint>,
+
+    /// File with the token that proves the name to a controller behind vsock: 1 to 64 bytes, a
+    /// newline at the end not counted
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
 
     /// Name of this worker, unique in its cluster [default: worker-PID]
     #[arg(long, value_parser = ValueParser::new(parse_name))]
@@ -174,7 +179,17 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
     let read_options =
         ReadOptions { report_len: options.report_every, drop_behind: options.drop_behind };
-    let Options { name, dataset, io_threads, reading, threads, cpuset: cores, nice, .. } = options;
+    let Options {
+        name,
+        token_file,
+        dataset,
+        io_threads,
+        reading,
+        threads,
+        cpuset: cores,
+        nice,
+        ..
+    } = options;
     let (policy, backend) = (options.sched, options.backend);
     let mut datasets = Datasets::open(dataset)?;
     datasets.limit(io_threads)?;
@@ -193,7 +208,14 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     let scratches = readers.into_iter().map(|reader| Scratch::new(reader, read_options)).collect();
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = dialer.carries_descriptors();
+    let token = match token_file {
+        Some(path) => {
+            ipc_socket::read_token(&path).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => Blob::default(),
+    };
     let intro = link::intro(name, image, share.threads, descriptors, &datasets, &reading);
+    let intro = WorkerIntro { token, ..intro };
     // Threads inherit that they are blocked.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block()?;

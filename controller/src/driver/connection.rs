@@ -5,16 +5,19 @@ use super::outbox::Flushed;
 use super::port::Port;
 use crate::core::{ClientId, Event, WorkerId};
 use ipc_proto::handshake::{self, Accepted, Refusal};
-use ipc_proto::limits::HELLO_TIMEOUT;
+use ipc_proto::limits::{FRAME_TIMEOUT, HELLO_TIMEOUT};
 use ipc_proto::message::{
     ClientIntro, ClientRequest, HelloReply, Planes, RefuseReason, Role, Welcome, WorkerIntro,
     WorkerReply,
 };
 use ipc_socket::{Inbox, InboxError, Peer, Socket};
+use std::future;
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::time::Sleep;
 
 /// Pause before descriptors are sent again that the kernel had no room for.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
@@ -40,6 +43,8 @@ enum End {
     Closed,
     /// The peer closed it inside a frame.
     Cut,
+    /// A frame was not whole in time.
+    Stalled,
     /// The peer broke the protocol.
     Fault(InboxError),
     /// The peer used a plane that it was not offered.
@@ -62,7 +67,7 @@ pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, side: Side) {
         Ok(port) => Rc::new(port),
         Err(error) => return hub.log.line(&format!("connection of uid {}: {error}", peer.uid)),
     };
-    let mut inbox = Inbox::new();
+    let mut inbox = Inbox::for_hello();
     match tokio::time::timeout(HELLO_TIMEOUT, hello(&hub, &port, &mut inbox, side)).await {
         Ok(Ok(role)) => talk(&hub, &port, inbox, role, peer).await,
         Ok(Err(Some(refusal))) => refuse_port(&hub, &port, refusal),
@@ -109,13 +114,14 @@ async fn hello(
         match receive(hub, port, inbox).await {
             Ok(()) => {}
             Err(End::Closed) => return Err(None),
-            Err(End::Cut | End::Fault(_) | End::NotOffered | End::Io(_)) => {
+            Err(End::Cut | End::Stalled | End::Fault(_) | End::NotOffered | End::Io(_)) => {
                 return Err(Some(Refusal::new(RefuseReason::NotOurs, "cut off in its hello")));
             }
         }
     };
     let Accepted { version, role } = handshake::accept(&body)?;
     check_role(hub, &role, side, port.socket().is_local())?;
+    inbox.accept_hello();
     let welcome = HelloReply::Welcome(Welcome {
         version,
         software: env!("CARGO_PKG_VERSION").to_owned(),
@@ -137,7 +143,11 @@ fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), 
             Some(token) if !is_local && !token.is(&intro.token) => Err(wrong_token(intro)),
             _ => Ok(()),
         },
-        (Role::Worker(WorkerIntro { name, .. }), Side::Worker) => {
+        (Role::Worker(WorkerIntro { name, token, .. }), Side::Worker) => {
+            let tokens = hub.settings.worker_tokens.as_ref().filter(|_| !is_local);
+            if tokens.is_some_and(|tokens| !tokens.admit(name, token)) {
+                return Err(wrong_worker_token(name, token));
+            }
             if hub.core.borrow().is_name_taken(name) {
                 let text = format!("a worker named {name} is connected already");
                 return Err(Refusal::new(RefuseReason::NameTaken, text));
@@ -161,6 +171,17 @@ fn administers(hub: &Hub, port: &Port, peer: Peer) -> bool {
     } else {
         hub.settings.client_token.is_some()
     }
+}
+
+fn wrong_worker_token(name: &str, token: &[u8]) -> Refusal {
+    let text = if token.is_empty() {
+        format!(
+            "this controller wants a token of worker {name}; see hashcluster-worker --token-file"
+        )
+    } else {
+        format!("the token is not that of a worker named {name}")
+    };
+    Refusal::new(RefuseReason::Forbidden, text)
 }
 
 fn wrong_token(intro: &ClientIntro) -> Refusal {
@@ -189,22 +210,29 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Pe
             (Identity::Worker(hub.add_worker(port, intro)), name)
         }
     };
+    let mut timer = FrameTimer::default();
     let end = loop {
         if let Err(end) = hand_out(hub, port, &mut inbox, identity) {
             break end;
         }
-        if let Err(end) = wait(hub, port, &mut inbox).await {
+        // While nothing is read, a frame that is not whole is not the peer's fault.
+        timer.watch(inbox.incomplete_frame().filter(|_| !port.is_choked()));
+        if let Err(end) = wait(hub, port, &mut inbox, &mut timer).await {
             break end;
         }
     };
     match &end {
         End::Closed => {}
         End::Cut => hub.log.line(&format!("{name} closed: cut off inside a frame")),
+        End::Stalled => {
+            let s = FRAME_TIMEOUT.as_secs();
+            hub.log.line(&format!("{name} closed: a frame was not whole after {s} s"));
+        }
         End::Fault(error) => hub.log.line(&format!("{name} closed: {error}")),
         End::NotOffered => hub.log.line(&format!("{name} closed: passed files, as nobody offered")),
         End::Io(error) => hub.log.line(&format!("{name} lost: {error}")),
     }
-    if matches!(end, End::Fault(_) | End::NotOffered | End::Cut) {
+    if matches!(end, End::Fault(_) | End::NotOffered | End::Cut | End::Stalled) {
         hub.core.borrow_mut().count_faulty();
     }
     match identity {
@@ -243,14 +271,40 @@ fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Re
 }
 
 /// Waits until there is more to hand out, sending meanwhile what waits to be sent.
-async fn wait(hub: &Hub, port: &Port, inbox: &mut Inbox) -> Result<(), End> {
+async fn wait(
+    hub: &Hub,
+    port: &Port,
+    inbox: &mut Inbox,
+    timer: &mut FrameTimer,
+) -> Result<(), End> {
     tokio::select! {
         biased;
         () = port.changed.notified() => {}
         received = receive(hub, port, inbox), if !port.is_choked() => return received,
         sent = send(port), if port.has_unsent() => return sent,
+        () = timer.expired() => return Err(End::Stalled),
     }
     if port.is_closed() { Err(End::Closed) } else { Ok(()) }
+}
+
+/// The time limit of a frame, from its first byte to its last.
+#[derive(Debug, Default)]
+struct FrameTimer(Option<(u64, Pin<Box<Sleep>>)>);
+
+impl FrameTimer {
+    /// Runs for the frame that starts at `start` of the stream: continues, restarts, or stops.
+    fn watch(&mut self, start: Option<u64>) {
+        if self.0.as_ref().map(|(of, _)| *of) != start {
+            self.0 = start.map(|start| (start, Box::pin(tokio::time::sleep(FRAME_TIMEOUT))));
+        }
+    }
+
+    async fn expired(&mut self) {
+        match &mut self.0 {
+            Some((_, sleep)) => sleep.await,
+            None => future::pending().await,
+        }
+    }
 }
 
 /// Receives once.
@@ -289,13 +343,13 @@ mod tests {
     use crate::driver::access::Access;
     use crate::driver::clock::Clock;
     use crate::driver::log::Log;
-    use crate::driver::token::Token;
+    use crate::driver::token::{Token, WorkerTokens};
     use crate::driver::{Settings, budget};
     use ipc_proto::Blob;
     use ipc_proto::codec::{decode, encode_frame};
     use ipc_proto::endpoint::Endpoint;
     use ipc_proto::message::{
-        ClientReply, FileItem, FileSource, Hello, Items, JobId, Message, ReleaseOutcome,
+        Backend, ClientReply, FileItem, FileSource, Hello, Items, JobId, Message, ReleaseOutcome,
     };
     use std::fs::File;
     use std::io::{Read, Write};
@@ -316,6 +370,7 @@ mod tests {
             worker_socket: socket,
             access: Access { own_uid, uids: vec![], gids: vec![] },
             client_token: Some(Token::parse(TOKEN).unwrap()),
+            worker_tokens: Some(WorkerTokens::parse(b"w1 secret\nw2 other\n").unwrap()),
             image: "sha256:00".to_owned(),
         }
     }
@@ -347,19 +402,40 @@ mod tests {
         hello: &Hello,
         rest: &[(Vec<u8>, &[BorrowedFd<'_>])],
     ) -> (HelloReply, u64, Vec<u8>) {
+        serve_until(settings, is_far, hello, rest, true)
+    }
+
+    /// As [`serve_one`]; a peer that does not leave stays silent while the time runs.
+    fn serve_until(
+        settings: Settings,
+        is_far: bool,
+        hello: &Hello,
+        rest: &[(Vec<u8>, &[BorrowedFd<'_>])],
+        leaves: bool,
+    ) -> (HelloReply, u64, Vec<u8>) {
+        let side = match hello.role {
+            Role::Client(_) => Side::Client,
+            Role::Worker(_) => Side::Worker,
+        };
         let (mut peer, ours) = UnixStream::pair().unwrap();
         peer.write_all(&frame(hello)).unwrap();
         for (frame, files) in rest {
             ipc_socket::send(peer.as_fd(), frame, files).unwrap();
         }
-        peer.shutdown(Shutdown::Write).unwrap();
+        if leaves {
+            peer.shutdown(Shutdown::Write).unwrap();
+        }
         ours.set_nonblocking(true).unwrap();
         let socket = if is_far { Socket::far(ours) } else { Socket::from(ours) };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(!leaves)
+            .build()
+            .unwrap();
         let faulty = LocalSet::new().block_on(&runtime, async {
             let limits = budget::limits().unwrap();
             let hub = Rc::new(Hub::new(limits, Clock::at(EPOCH), Log::new(), settings));
-            serve(Rc::clone(&hub), socket, Side::Client).await;
+            serve(Rc::clone(&hub), socket, side).await;
             hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty
         });
         let mut answer = Vec::new();
@@ -387,6 +463,79 @@ mod tests {
         for guess in [&b"s"[..], b"secres", b"secret\n", b"secret\0"] {
             check_forbidden(&answer(vsock(), true, guess), "is not this controller's");
         }
+    }
+
+    #[test]
+    fn behind_vsock_a_worker_proves_its_name_by_its_token() {
+        let worker = |name: &str, token: &[u8]| {
+            Hello::new(Role::Worker(WorkerIntro {
+                name: name.to_owned(),
+                software: String::new(),
+                image: String::new(),
+                pid: 1,
+                threads: 1,
+                memory_bytes: 0,
+                backends: vec![Backend {
+                    algorithm: ipc_proto::Algorithm::Sha256,
+                    backend: "test".to_owned(),
+                    lanes: 1,
+                }],
+                planes: Planes::default(),
+                reading: String::new(),
+                token: Blob::from(token),
+            }))
+        };
+        let reply = |settings, is_far, hello| serve_one(settings, is_far, &hello, &[]).0;
+        for (name, token, want) in [
+            ("w1", &b""[..], "wants a token of worker w1; see hashcluster-worker --token-file"),
+            ("w1", b"other", "is not that of a worker named w1"),
+            ("w1", b"secre", "is not that of a worker named w1"),
+            ("w3", b"secret", "is not that of a worker named w3"),
+        ] {
+            check_forbidden(&reply(vsock(), true, worker(name, token)), want);
+        }
+        let open = Settings { worker_tokens: None, ..vsock() };
+        for (settings, is_far, token) in
+            [(vsock(), true, &b"secret"[..]), (open, true, b""), (unix(), false, b"")]
+        {
+            let reply = reply(settings, is_far, worker("w1", token));
+            assert!(matches!(reply, HelloReply::Welcome(_)), "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_not_whole_in_time_closes_the_connection() {
+        let status = frame(&ClientRequest::Status);
+        for cut in 1..status.len() {
+            let rest = [(status[..cut].to_vec(), &[][..])];
+            let (reply, faulty, _) = serve_until(unix(), false, &client(b""), &rest, false);
+            assert!(matches!(reply, HelloReply::Welcome(_)), "{reply:?}");
+            assert_eq!(faulty, 1, "{cut} bytes");
+        }
+    }
+
+    #[test]
+    fn a_hello_beyond_its_limit_is_refused_before_it_has_arrived() {
+        let mut hello = frame(&client(b""));
+        hello.truncate(4);
+        hello[..4].copy_from_slice(&4097_u32.to_le_bytes());
+        let mut settings = unix();
+        settings.client_token = None;
+        let (mut peer, ours) = UnixStream::pair().unwrap();
+        peer.write_all(&hello).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let limits = budget::limits().unwrap();
+            let hub = Rc::new(Hub::new(limits, Clock::start(), Log::new(), settings));
+            serve(hub, Socket::from(ours), Side::Client).await;
+        });
+        let mut answer = Vec::new();
+        peer.read_to_end(&mut answer).unwrap();
+        let reply: HelloReply = decode(&answer[4..]).unwrap();
+        let HelloReply::Refused { reason, text, .. } = reply else { panic!("{reply:?}") };
+        assert_eq!(reason, RefuseReason::NotOurs);
+        assert_eq!(text, "frame of 4097 bytes, at most 4096 are taken");
     }
 
     #[test]

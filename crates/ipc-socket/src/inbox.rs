@@ -116,6 +116,17 @@ impl Inbox {
         Self::default()
     }
 
+    /// An inbox at the start of a stream whose first body is a `Hello`, as [`Decoder::for_hello`].
+    #[must_use]
+    pub fn for_hello() -> Self {
+        Self { decoder: Decoder::for_hello(), ..Self::default() }
+    }
+
+    /// Takes frames of any message from now on.
+    pub fn accept_hello(&mut self) {
+        self.decoder.accept_hello();
+    }
+
     /// Receives once from `socket`.
     ///
     /// # Errors
@@ -169,6 +180,12 @@ impl Inbox {
     #[must_use]
     pub fn pending_len(&self) -> usize {
         self.decoder.pending_len()
+    }
+
+    /// The position in the stream at which a frame starts that is not whole, if one does.
+    #[must_use]
+    pub fn incomplete_frame(&self) -> Option<u64> {
+        self.is_cut().then(|| self.decoder.position())
     }
 
     /// Whether the stream ended inside a frame, or with descriptors left over.

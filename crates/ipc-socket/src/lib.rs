@@ -14,6 +14,7 @@ mod dial;
 mod inbox;
 mod socket;
 mod sys;
+mod token_file;
 
 pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 pub use dial::WireError;
@@ -22,3 +23,4 @@ pub use socket::{Listener, Socket};
 pub use sys::{
     DESCRIPTOR_TABLE_LEN, Peer, Received, close_all, peer, recv, reserve_descriptor_table, send,
 };
+pub use token_file::read_token;
