@@ -191,6 +191,13 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
         ..
     } = options;
     let (policy, backend) = (options.sched, options.backend);
+    // Relative paths are resolved before the working directory changes.
+    let token = match token_file {
+        Some(path) => {
+            ipc_socket::read_token(&path).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => Blob::default(),
+    };
     let mut datasets = Datasets::open(dataset)?;
     datasets.limit(io_threads)?;
     let datasets = Arc::new(datasets);
@@ -208,12 +215,6 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     let scratches = readers.into_iter().map(|reader| Scratch::new(reader, read_options)).collect();
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = dialer.carries_descriptors();
-    let token = match token_file {
-        Some(path) => {
-            ipc_socket::read_token(&path).map_err(|error| format!("{}: {error}", path.display()))?
-        }
-        None => Blob::default(),
-    };
     let intro = link::intro(name, image, share.threads, descriptors, &datasets, &reading);
     let intro = WorkerIntro { token, ..intro };
     // Threads inherit that they are blocked.

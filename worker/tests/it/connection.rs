@@ -27,9 +27,12 @@ fn check_works(peer: &mut Peer) {
 #[test]
 fn a_worker_says_what_it_is() {
     let controller = Controller::new();
-    let worker = Worker::start(&controller, &["--threads", "3"]);
+    let token_file = controller.dir.path().join("token");
+    fs::write(&token_file, "secret\n").unwrap();
+    let options = ["--threads", "3", "--token-file", token_file.to_str().unwrap()];
+    let worker = Worker::start(&controller, &options);
     let intro = controller.accept().hello();
-    assert_eq!(intro.name, NAME);
+    assert_eq!((&*intro.name, &*intro.token), (NAME, &b"secret"[..]));
     assert_eq!(intro.software, env!("CARGO_PKG_VERSION"));
     assert_eq!(i32::try_from(intro.pid).unwrap(), worker.pid().as_raw());
     assert_eq!(intro.threads, 3);

@@ -1,6 +1,6 @@
 //! Files of one batch: small ones are read one after the other and hashed together, and those of
-//! them that are not in memory are read together before that. Larger ones, ranges, those that are
-//! hashed by several algorithms, and those that do not hold still, come last (`long_file`).
+//! them that are not in memory are read together before that. Larger ones, ranges, and those that do
+//! not hold still come last (`long_file`).
 //!
 //! Invariants: outputs come in the order of the files that did not fail, failures in that of the
 //! files; what lies in the buffer held still, before it is hashed.
@@ -37,8 +37,8 @@ const TREE_LEN_MIN: usize = 32 << 10;
 /// A batch of files on its way.
 pub(crate) struct Batch<'a> {
     algorithms: Algorithms,
-    /// Of the first algorithm.
-    kernels: Kernels,
+    /// One per algorithm.
+    kernels: Vec<Kernels>,
     rule: Rule<'a>,
     /// Before the first file is read.
     start: Moment,
@@ -95,16 +95,19 @@ impl<'a> Batch<'a> {
     ) -> Self {
         let ScratchParts { buffer, reader, options, clock } = tools;
         debug_assert!(buffer.len() > BUFFER_LEN);
-        let kernels = order.kernels().next().expect("an order has an algorithm");
+        let kernels: Vec<_> = order.kernels().collect();
+        // Several algorithms are streamed together, one file at a time.
+        let interleave_max =
+            if let [kernels] = &kernels[..] { kernels.interleave_max() } else { 1 };
         let mut batch = Self {
             algorithms: order.algorithms,
+            has_lanes: kernels.iter().any(|kernels| kernels.preferred_batch() > 1),
             kernels,
             rule: Rule { clock, strict: order.strict_reads },
             start: clock.now(),
             source,
             files,
             is_check: order.check,
-            has_lanes: kernels.preferred_batch() > 1,
             interleave_max: 1,
             small_len_max: 0,
             options,
@@ -120,7 +123,7 @@ impl<'a> Batch<'a> {
             outcomes: Outcomes::default(),
             revoked,
         };
-        batch.interleave(kernels.interleave_max());
+        batch.interleave(interleave_max);
         batch
     }
 
@@ -162,8 +165,7 @@ impl<'a> Batch<'a> {
     /// Reads a small file if it is in memory and held still, else leaves it for later.
     fn add(&mut self, position: usize) -> Result<(), Failure> {
         let FileItem { stamp, range } = self.files[position];
-        let is_streamed = range.is_some() || self.algorithms.len() > 1;
-        if is_streamed || stamp.size > self.small_len_max {
+        if range.is_some() || stamp.size > self.small_len_max {
             self.deferred.push(position);
             return Ok(());
         }
@@ -231,7 +233,7 @@ impl<'a> Batch<'a> {
         self.group.push(Slot { position, span: start..start + size, late });
         self.used_len = (start + stride(size)).min(self.buffer.len());
         let is_alone = !self.has_lanes
-            || (self.kernels.algorithm() == Algorithm::Blake3
+            || (self.algorithms.single() == Some(Algorithm::Blake3)
                 && self.used_len >= TREE_LEN_MIN * self.group.len());
         let is_enough = is_alone && self.used_len >= ALONE_LEN;
         let are_late = || self.group.iter().any(|slot| slot.late.is_some());
@@ -262,7 +264,7 @@ impl<'a> Batch<'a> {
             *input = &self.buffer[span.clone()];
         }
         if !inputs.is_empty() {
-            self.kernels.hash_many(inputs, &mut self.outcomes.outputs);
+            hash_many(&self.kernels, inputs, &mut self.outcomes.outputs);
             self.outcomes.positions.extend(group.iter().map(|slot| slot.position));
         }
         group.clear();
@@ -319,6 +321,24 @@ impl<'a> Batch<'a> {
             None => {
                 Hasher::Streams(self.algorithms.iter().map(|&a| hash::Stream::new(a)).collect())
             }
+        }
+    }
+}
+
+/// Appends the digests of each input by each of `kernels`.
+fn hash_many(kernels: &[Kernels], inputs: &[&[u8]], out: &mut Vec<u8>) {
+    if let [kernels] = kernels {
+        return kernels.hash_many(inputs, out);
+    }
+    let digests = kernels.iter().map(|kernels| {
+        let mut digests = Vec::new();
+        kernels.hash_many(inputs, &mut digests);
+        (digests, kernels.algorithm().digest_len())
+    });
+    let digests: Vec<_> = digests.collect();
+    for i in 0..inputs.len() {
+        for (digests, len) in &digests {
+            out.extend_from_slice(&digests[i * len..][..*len]);
         }
     }
 }
