@@ -25,7 +25,7 @@ const SOFT_SHA2: &str = "--cfg sha2_backend=\"soft\"";
 /// Hides the SHA extensions from OpenSSL: OPENSSL_ia32cap(3), bit 29 of its second word.
 const SOFT_OPENSSL: &str = ":~0x20000000";
 
-/// What to measure.
+/// Arguments of `cargo xtask bench`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct BenchArgs<'a> {
     /// The directory of another build's programs, to measure in turn with ours.

@@ -162,7 +162,7 @@ fn suite(prepare: impl Fn(&mut Command)) -> Command {
     command
 }
 
-/// What all processors of `/proc/cpuinfo` have.
+/// Features that all processors of `/proc/cpuinfo` have.
 fn flags(cpuinfo: &str) -> BTreeSet<&str> {
     let lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
     let lists = lines.filter(|(key, _)| ["flags", "Features"].contains(&key.trim()));
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
     use crate::tools::root;
 
-    /// What is hidden and what is required, on a processor that has `flags`.
+    /// Features to hide and backends to require, on a processor that has `flags`.
     #[track_caller]
     fn check(kernels: &Kernels, flags: &str, want: &[(&str, &str)]) {
         let has = |flag: &str| flags.split(' ').any(|other| other == flag);
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(flags("no such lines"), BTreeSet::new());
     }
 
-    /// What lines that begin with `start` have in quotes, after `between`.
+    /// Quoted words in lines that begin with `start`, after `between`.
     fn quoted(path: &str, start: &str, between: &str) -> BTreeSet<String> {
         let text = fs::read_to_string(root().join(path)).unwrap();
         let names = text.lines().filter_map(|line| {

@@ -5,7 +5,7 @@ use crate::kernels;
 use crate::tools::{Failure, has_program, root, run};
 use std::process::{Command, Stdio};
 
-/// What the interpreted processor has: nothing is detected there.
+/// Features of the interpreted processor: nothing is detected there.
 const FEATURES: [&str; 4] = ["ssse3", "sse4.1", "sha", "avx2"];
 
 /// The one test that is small enough.

@@ -1,4 +1,4 @@
-//! What a client that never reads costs another one: the p99 of its tasks, with and without.
+//! Cost of a client that never reads to another one: the p99 of its tasks, with and without.
 
 use crate::report::{Report, Target, median, us};
 use ipc_proto::Blob;

@@ -1,4 +1,4 @@
-//! What the controller is when nothing happens: its size, its memory, its CPU time.
+//! The idle controller: its size, its memory, its CPU time.
 
 use crate::report::{Report, Target};
 use std::time::Duration;

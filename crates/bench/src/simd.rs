@@ -36,7 +36,7 @@ struct Row {
     target: Option<f64>,
 }
 
-/// How long the messages are.
+/// Lengths of the messages.
 #[derive(Clone, Copy)]
 enum Lens {
     Equal(usize),
@@ -59,7 +59,7 @@ const fn figure(algorithm: Algorithm, len: usize, backends: &'static [&'static s
 
 const KIB: usize = 1024;
 
-/// What serves SHA-256 where there are the SHA extensions.
+/// Backends of SHA-256 on a processor with the SHA extensions.
 const SHA_256: &[&str] = &["sha256_sha_ni_x2", "sha256_avx512_x16"];
 
 const ROWS: &[Row] = &[
@@ -219,7 +219,7 @@ fn times(sides: [&[Contender]; 2], messages: &[&[u8]]) -> [Vec<Vec<f64>>; 2] {
     times
 }
 
-/// How many times as long `theirs` take, by the middle round.
+/// Time of `theirs` over ours, by the middle round.
 fn ratio(theirs: &[f64], ours: &[f64]) -> f64 {
     median(theirs.iter().zip(ours).map(|(theirs, ours)| theirs / ours).collect())
 }

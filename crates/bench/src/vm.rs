@@ -1,4 +1,4 @@
-//! What the VMs cost: their boot, their image, their memory, the wire into them, and hashing in
+//! Cost of VMs: their boot, their image, their memory, the wire into them, and hashing in
 //! them, against the same programs outside.
 //!
 //! Without KVM a VM's instructions are translated (TCG), which says nothing about VMs. So what

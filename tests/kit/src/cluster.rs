@@ -37,7 +37,7 @@ pub fn bin(name: &str) -> PathBuf {
     path
 }
 
-/// What a cluster is made of.
+/// Parts and settings of a cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The directory of the programs, if not that of [`bin`].
@@ -50,9 +50,9 @@ pub struct Options {
     pub controller_files: Option<u64>,
     /// Datasets: their names, and the directories that the workers have under them.
     pub datasets: Vec<(&'static str, PathBuf)>,
-    /// What the controller is told to cross-check.
+    /// The controller's `--cross-check`.
     pub cross_check: Option<&'static str>,
-    /// What else stands on the workers' command lines.
+    /// More arguments of the workers.
     pub worker_args: Vec<&'static str>,
 }
 
@@ -183,7 +183,7 @@ impl Cluster {
         assert!(ready.status.success(), "workers are not ready: {said}\n{}", self.logs());
     }
 
-    /// What the controller sees.
+    /// The controller's status.
     ///
     /// # Panics
     /// If it does not answer.

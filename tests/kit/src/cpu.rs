@@ -18,10 +18,10 @@ pub fn cpu_time(pid: u32) -> Duration {
     Duration::from(clock_gettime(clock).expect("the process lives"))
 }
 
-/// What a command used.
+/// Times of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Spent {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
     /// User and system time of it and its children.
     pub cpu: Duration,

@@ -51,7 +51,7 @@ impl MessageJob {
         u64::from(window.items).min(window.bytes / u64::from(len.max(1)))
     }
 
-    /// Whether `count` more messages of `len` bytes can be sent without waiting.
+    /// True if `count` more messages of `len` bytes can be sent without waiting.
     ///
     /// # Panics
     /// If the connection ended.

@@ -1,4 +1,4 @@
-//! How runs end: exit statuses, messages, and nothing left behind.
+//! Ends of runs: exit statuses, messages, and nothing left behind.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};

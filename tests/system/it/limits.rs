@@ -19,7 +19,7 @@ fn open_files(cluster: &Cluster) -> usize {
     fs::read_dir(format!("/proc/{}/fd", cluster.controller.id())).unwrap().count()
 }
 
-/// Whether every thread of the controller waits for an event: none runs, and none is ready to run.
+/// True if every thread of the controller waits for an event: none runs, and none is ready to run.
 fn is_asleep(cluster: &Cluster) -> bool {
     let tasks = fs::read_dir(format!("/proc/{}/task", cluster.controller.id())).unwrap();
     tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap()).all(|stat| {

@@ -1,4 +1,4 @@
-//! What `hashctl` prints against what the installed tools print, byte for byte.
+//! Output of `hashctl` against that of the installed tools, byte for byte.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

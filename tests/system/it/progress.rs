@@ -1,4 +1,4 @@
-//! What a person at a terminal sees while a run goes on.
+//! The progress line on a terminal.
 
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};

@@ -29,7 +29,7 @@ fn start() -> (Cluster, Device) {
     (cluster, device)
 }
 
-/// What the runtime directory of a cluster of VMs looks like on its host.
+/// A runtime directory as that of a cluster of VMs on its host.
 fn host_dir(device: &Device) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(device.path(), dir.path().join("controller.vsock")).unwrap();

@@ -39,7 +39,7 @@ fn write_data(dir: &Path) {
     write_file(&dir.join("big"), BIG_LEN, 1);
 }
 
-/// What `PROGRAM` prints of all files, in the order in which `hashctl sum -r` does.
+/// Output of `PROGRAM` for all files, in the order in which `hashctl sum -r` does.
 fn oracle(site: &Site, program: &str, find: &str) -> Vec<u8> {
     let line = format!("{find} -type f -print0 | LC_ALL=C sort -z | xargs -0 {program}");
     let mut command = site.command(Path::new("bash"));

@@ -1,4 +1,4 @@
-//! What stands in the way of a start: each is told, and nothing is left of it.
+//! Obstacles to a start: each is reported, and nothing is left behind.
 
 use crate::site::{Site, copy_image, files_below, repository, until, worker_initrd};
 use std::fs;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use test_kit::bin;
 
-/// What takes longer has failed. A cluster under TCG on busy cores takes a quarter of it.
+/// The longest wait for an event. A cluster under TCG on busy cores takes a quarter of it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// VMs take all cores: one test has them at a time.
@@ -38,7 +38,7 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
-    /// What it printed, byte for byte, and as text.
+    /// Its output, byte for byte and as text.
     pub(crate) printed: Vec<u8>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -122,7 +122,7 @@ impl Site {
         command
     }
 
-    /// What a command over SSH prints, which has to succeed.
+    /// Output of a command over SSH, which has to succeed.
     #[track_caller]
     pub(crate) fn ssh(&self, name: &str, line: &str) -> String {
         let ended = self.finish(self.script("ssh.sh", &[name, line]));
@@ -252,7 +252,7 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// What a terminal does on Ctrl-C: every process of the group gets the signal.
+    /// Acts as a terminal on Ctrl-C: every process of the group gets the signal.
     pub(crate) fn interrupt(&self) {
         kill(-i32::try_from(self.child.id()).unwrap(), "INT");
     }
@@ -389,7 +389,7 @@ fn text_of(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
 }
 
-/// What explains a failed test.
+/// Logs that explain a failed test.
 fn show_logs(dir: &Path) {
     for path in files_below(dir) {
         let text = fs::read(&path).unwrap_or_default();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const SLOW_OPENINGS: [&str; 7] = ["Who", "Whose", "What", "Whether", "How", "Of what", "Beside"];
 
 /// Documentation that still opens with one of them: lower it, never raise it.
-const SLOW_OPENINGS_LEFT: usize = 677;
+const SLOW_OPENINGS_LEFT: usize = 300;
 
 /// First lines of documentation comments that open slowly, as `path:line: text`.
 fn slow_openings(file: &File) -> Vec<String> {
@@ -56,8 +56,7 @@ fn a_slow_opening_is_found_in_the_first_line_only() {
 }
 
 /// Names that stand for two types: a type that is renamed leaves this list, none is added.
-const SHARED_NAMES: [&str; 40] = [
-    "Accel",
+const SHARED_NAMES: [&str; 31] = [
     "Args",
     "Backend",
     "Batch",
@@ -65,7 +64,6 @@ const SHARED_NAMES: [&str; 40] = [
     "Check",
     "Choice",
     "Config",
-    "ConfigError",
     "Datasets",
     "Error",
     "Event",
@@ -73,7 +71,6 @@ const SHARED_NAMES: [&str; 40] = [
     "Fault",
     "File",
     "Fleet",
-    "Found",
     "ImageError",
     "Job",
     "Kernels",
@@ -81,20 +78,14 @@ const SHARED_NAMES: [&str; 40] = [
     "Limits",
     "Listener",
     "Message",
-    "Midway",
-    "Options",
     "Order",
-    "Place",
     "Plane",
-    "Point",
     "Role",
     "Scratch",
     "Settings",
-    "Sha2",
     "Share",
     "Signals",
     "Source",
-    "Start",
     "Status",
     "Supervisor",
 ];

@@ -14,7 +14,7 @@ pub(super) struct Contender {
     pub(super) hash_all: HashAll,
 }
 
-/// What a row promises to be faster than.
+/// Contender that a row promises to beat.
 pub(super) fn reference(algorithm: Algorithm) -> Contender {
     match algorithm {
         Algorithm::Sha224 => each::<sha2::Sha224>(),

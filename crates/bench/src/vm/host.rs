@@ -1,4 +1,4 @@
-//! What the host has for VMs: `qemu/setup.sh` made it, and `cargo xtask bench` handed its answer on.
+//! Options for VMs on this host, from `qemu/setup.sh` by way of `cargo xtask bench`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,7 +31,7 @@ impl Host {
         &self.image
     }
 
-    /// What `image.txt` says of `key`.
+    /// Value of `key` in `image.txt`.
     pub(super) fn image_value(&self, key: &str) -> String {
         let text = std::fs::read_to_string(self.image.join("image.txt")).expect("the image's text");
         let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));

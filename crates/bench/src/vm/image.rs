@@ -1,4 +1,4 @@
-//! How large the image is.
+//! Size of the image.
 
 use super::host::Host;
 use crate::report::{Report, Target};

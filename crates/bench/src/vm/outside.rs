@@ -12,7 +12,7 @@ use test_kit::bin;
 /// The longest that a worker may take to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What runs a program outside.
+/// Way to run a program outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Runner {
     /// The processor.

@@ -1,4 +1,4 @@
-//! How fast a worker in a VM hashes, against one outside that is run by the same accelerator and
+//! Speed of a worker in a VM, against one outside that is run by the same accelerator and
 //! has as many threads.
 //!
 //! In the figure is all of `hashctl sum`. The VM's worker reads the file through a dataset: a
@@ -119,7 +119,7 @@ fn sum(runtime_dir: &Path, dir: &Path, algorithm: &str) -> (f64, Vec<u8>) {
     (LEN as f64 / seconds / 1e6, output.stdout)
 }
 
-/// What the worker has chosen for the algorithms that are measured.
+/// Backends that the worker chose for the measured algorithms.
 fn backends(address: &Address) -> String {
     let mut client = Client::connect(address).expect("the controller lives");
     let status = client.status().expect("the controller lives");

@@ -81,7 +81,7 @@ impl<'a> Vms<'a> {
         &self.run_dir
     }
 
-    /// What runs the guests' instructions, as QEMU's own command line has it.
+    /// Accelerator, from QEMU's own command line.
     pub(super) fn accel(&self) -> Accel {
         let pid = fs::read_to_string(self.run_dir.join("controller.pid")).expect("QEMU's pidfile");
         let line = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).expect("it runs");
@@ -92,7 +92,7 @@ impl<'a> Vms<'a> {
         }
     }
 
-    /// What a command writes in a VM.
+    /// Output of a command in a VM.
     pub(super) fn ssh(&self, name: &str, command: &[&str]) -> String {
         self.vm("ssh", &[&[name], command].concat())
     }
