@@ -82,7 +82,14 @@ impl fmt::Display for RunError {
     }
 }
 
-impl std::error::Error for RunError {}
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind(error) => Some(error),
+            Self::Budget(error) | Self::Runtime(error) => Some(error),
+        }
+    }
+}
 
 /// Runs a controller until `SIGTERM` or `SIGINT`; calls `ready` once both sockets listen.
 ///

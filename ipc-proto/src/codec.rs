@@ -42,7 +42,14 @@ impl fmt::Display for CodecError {
     }
 }
 
-impl std::error::Error for CodecError {}
+impl std::error::Error for CodecError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Limit(error) => Some(error),
+            Self::Oversize | Self::Malformed(_) | Self::Trailing { .. } => None,
+        }
+    }
+}
 
 /// Appends `message` to `out` as one frame.
 ///

@@ -58,7 +58,14 @@ impl fmt::Display for BindError {
     }
 }
 
-impl std::error::Error for BindError {}
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(_, error) | Self::Listen(_, error) => Some(error),
+            Self::InUse(_) | Self::NotASocket(_) => None,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Listener {

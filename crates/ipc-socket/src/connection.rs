@@ -48,7 +48,16 @@ impl fmt::Display for ConnectError {
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Wire(error) => Some(error),
+            Self::Protocol(error) => Some(error),
+            Self::Refused { .. } => None,
+        }
+    }
+}
 
 impl From<DialError> for ConnectError {
     fn from(error: DialError) -> Self {
@@ -83,7 +92,15 @@ impl fmt::Display for ReceiveError {
     }
 }
 
-impl std::error::Error for ReceiveError {}
+impl std::error::Error for ReceiveError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Protocol(error) => Some(error),
+            Self::Closed | Self::TimedOut => None,
+        }
+    }
+}
 
 /// The sending half; several threads need a lock around it.
 #[derive(Debug)]
@@ -247,5 +264,27 @@ impl Receiver {
 impl AsFd for Receiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_proto::codec::CodecError;
+    use ipc_proto::message::LimitExceeded;
+    use std::error::Error;
+
+    #[test]
+    fn the_cause_of_an_error_is_its_source_at_every_step() {
+        let limit = LimitExceeded { field: "files", value: 0, limit: 1 };
+        let inbox = || InboxError::Codec(CodecError::Limit(limit));
+        let connect = ConnectError::Protocol(inbox());
+        let receive = ReceiveError::Protocol(inbox());
+        for error in [&connect as &dyn Error, &receive] {
+            let inbox = error.source().expect("what arrived");
+            let codec = inbox.source().expect("the body");
+            let cause = codec.source().expect("the field");
+            assert_eq!(cause.downcast_ref(), Some(&limit));
+        }
     }
 }

@@ -90,7 +90,17 @@ impl fmt::Display for InboxError {
     }
 }
 
-impl std::error::Error for InboxError {}
+impl std::error::Error for InboxError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Frame(error) => Some(error),
+            Self::Codec(error) => Some(error),
+            Self::DescriptorsMissing { .. }
+            | Self::DescriptorsUnclaimed { .. }
+            | Self::Truncated => None,
+        }
+    }
+}
 
 /// Bytes and descriptors of one connection that have arrived but were not returned yet.
 #[derive(Debug, Default)]
