@@ -184,6 +184,25 @@ fn nothing_but_ssh_and_metrics_is_reachable(site: &Site) {
     let ended = site.finish(command);
     assert_eq!(ended.status.code(), Some(3), "{}", ended.stdout);
     assert!((ended.stdout + &ended.stderr).contains("token"), "{}", ended.stderr);
+    a_worker_needs_the_token_of_its_name(site);
+}
+
+fn a_worker_needs_the_token_of_its_name(site: &Site) {
+    let endpoint = format!("vsock-unix:{}:5000", site.run("controller.vsock").display());
+    fs::write(site.path("other.token"), "0".repeat(48)).unwrap();
+    let tokens = fs::read_to_string(site.run("worker.tokens")).unwrap();
+    let own = tokens.lines().find_map(|line| line.strip_prefix("worker1 ")).unwrap();
+    fs::write(site.path("own.token"), own).unwrap();
+    for (name, token) in
+        [("worker1", None), ("worker1", Some("other.token")), ("intruder", Some("own.token"))]
+    {
+        let mut worker = site.command(&test_kit::bin("hashcluster-worker"));
+        worker.args(["--name", name, "--connect", &endpoint]);
+        worker.args(token.into_iter().flat_map(|token| ["--token-file", token]));
+        let mut worker = site.start(worker);
+        assert!(worker.says("token"), "{name} {token:?}: {}", worker.stderr());
+        assert_eq!(site.worker("intruder", "threads"), None);
+    }
 }
 
 fn a_first_boot_has_read_everything(site: &Site) {

@@ -78,6 +78,11 @@ impl Layout {
         self.run.join(CLIENT_TOKEN_FILE)
     }
 
+    /// Lines `NAME TOKEN`, one per worker.
+    pub(super) fn worker_tokens_file(&self) -> PathBuf {
+        self.run.join("worker.tokens")
+    }
+
     pub(crate) fn ssh_config(&self) -> PathBuf {
         self.run.join("ssh_config")
     }
@@ -141,6 +146,7 @@ impl Layout {
             self.images_link(),
             self.endpoint_file(),
             self.token_file(),
+            self.worker_tokens_file(),
             self.ssh_config(),
             self.known_hosts(),
             self.control_socket(),

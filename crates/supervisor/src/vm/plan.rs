@@ -115,6 +115,8 @@ impl ClusterContext {
             format!("vsock:any:{CLIENT_PORT}"),
             "--client-token-file".to_owned(),
             "/run/hashcluster/client.token".to_owned(),
+            "--worker-tokens".to_owned(),
+            "/run/hashcluster/worker.tokens".to_owned(),
         ];
         for share in &self.shares {
             args.extend(["--dataset".to_owned(), share.name.clone()]);
@@ -129,6 +131,8 @@ impl ClusterContext {
             vm.name.clone(),
             "--connect".to_owned(),
             format!("vsock:2:{WORKER_PORT}"),
+            "--token-file".to_owned(),
+            "/run/hashcluster/worker.token".to_owned(),
         ];
         args.extend(vm.args.iter().cloned());
         for (_, share) in self.shares_of(vm) {
@@ -281,8 +285,9 @@ impl ClusterContext {
 pub(super) fn setting_keys(vm: &Vm) -> Vec<&'static str> {
     let mut keys =
         vec!["hostname", "role", "authorized_keys", "host_key", "image", "args", "datasets"];
-    if vm.role == Role::Controller {
-        keys.push("client_token");
+    match vm.role {
+        Role::Controller => keys.extend(["client_token", "worker_tokens"]),
+        Role::Worker => keys.push("worker_token"),
     }
     if vm.memlock_kib.is_some() {
         keys.push("memlock_kib");
@@ -355,7 +360,8 @@ mod tests {
             health,
             datasets: vec!["any".to_owned(), "disk".to_owned()],
         };
-        let want = "--name w --connect vsock:2:5000 --threads 2 --drop-behind \
+        let want = "--name w --connect vsock:2:5000 \
+                    --token-file /run/hashcluster/worker.token --threads 2 --drop-behind \
                     --dataset any=/data/any \
                     --dataset disk=/data/disk --io-threads disk=1";
         assert_eq!(context.guest_args(&vm).join(" "), want);

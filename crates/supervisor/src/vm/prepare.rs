@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Size of the controller's disk. It is sparse: it takes what is written.
 const STATE_DISK_BYTES: u64 = 1 << 30;
 
-/// Random bytes of a client token, before they are written in hex.
+/// Random bytes of a token, before they are written in hex.
 const TOKEN_BYTES: usize = 24;
 
 /// Memory of QEMU and its daemons, on top of the guest's.
@@ -70,8 +70,12 @@ pub(crate) fn all(
     let layout = &context.layout;
     check_memory(deployment)?;
     ssh(layout, deployment)?;
-    let token = hex(&random(TOKEN_BYTES)?);
-    private_file(&layout.token_file(), format!("{token}\n").as_bytes())?;
+    private_file(&layout.token_file(), format!("{}\n", token()?).as_bytes())?;
+    let mut worker_tokens = String::new();
+    for vm in deployment.vms.iter().filter(|vm| vm.role == Role::Worker) {
+        worker_tokens += &format!("{} {}\n", vm.name, token()?);
+    }
+    private_file(&layout.worker_tokens_file(), worker_tokens.as_bytes())?;
     for (number, share) in context.shares.iter().enumerate() {
         if let Root::Snapshot(dir) = &share.root {
             say_snapshot(share, dir);
@@ -111,6 +115,8 @@ pub(crate) fn settings(context: &ClusterContext, vm: &Vm, image: &Image) -> Resu
             "datasets" => lines(context.shares_of(vm).map(|(number, share)| {
                 format!("{} {} {}", share.name, share.kind(), Share::id(number))
             })),
+            "worker_tokens" => read(&layout.worker_tokens_file())?,
+            "worker_token" => worker_token(&read(&layout.worker_tokens_file())?, &vm.name),
             "client_token" => read(&layout.token_file())?.trim_ascii_end().to_owned(),
             "memlock_kib" => vm.memlock_kib.unwrap_or_default().to_string().into_bytes(),
             other => unreachable!("{other} is no key"),
@@ -118,6 +124,18 @@ pub(crate) fn settings(context: &ClusterContext, vm: &Vm, image: &Image) -> Resu
         private_file(&dir.join(key), &value)?;
     }
     Ok(())
+}
+
+/// The token of the worker called `name`, out of lines `NAME TOKEN`; nothing if it has none.
+fn worker_token(lines: &[u8], name: &str) -> Vec<u8> {
+    let lines = String::from_utf8_lossy(lines);
+    let line = lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_default().as_bytes().to_vec()
+}
+
+/// A fresh secret, in hex.
+fn token() -> Result<String, Error> {
+    Ok(hex(&random(TOKEN_BYTES)?))
 }
 
 const fn role(vm: &Vm) -> &'static str {
