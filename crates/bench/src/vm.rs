@@ -30,7 +30,7 @@ pub(crate) fn run(report: &mut Report) {
     memory(report, &vms);
     rate::measure(report, &scratch, &vms, &data);
     // From here on the only worker is one made by hand.
-    vms.stop("worker1");
+    vms.stop(wire::WORKER);
     wire::measure(report, &scratch, &vms);
     drop(vms);
     boot::measure(report, &host, &scratch);

@@ -10,6 +10,10 @@ use std::time::Duration;
 /// The role of a worker made by hand, which takes every algorithm.
 #[must_use]
 pub fn worker_role(name: &str) -> Role {
+    role(name, Blob::default())
+}
+
+fn role(name: &str, token: Blob) -> Role {
     let backend = |algorithm| Backend { algorithm, backend: "test".to_owned(), lanes: 1 };
     Role::Worker(WorkerIntro {
         name: name.to_owned(),
@@ -21,7 +25,7 @@ pub fn worker_role(name: &str) -> Role {
         backends: Algorithm::ALL.map(backend).to_vec(),
         planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
         reading: "test".to_owned(),
-        token: ipc_proto::Blob::default(),
+        token,
     })
 }
 
@@ -38,13 +42,13 @@ pub struct HeldLease {
 }
 
 impl FakeWorker {
-    /// Connects to the workers' socket at `endpoint`.
+    /// Connects to the workers' socket at `endpoint`, with the token that proves its name over vsock.
     ///
     /// # Panics
     /// If the controller does not take it.
     #[must_use]
-    pub fn connect(endpoint: &Endpoint, name: &str) -> Self {
-        let opened = Connection::open(endpoint, worker_role(name));
+    pub fn connect(endpoint: &Endpoint, name: &str, token: Blob) -> Self {
+        let opened = Connection::open(endpoint, role(name, token));
         let opened = opened.unwrap_or_else(|error| panic!("worker {name} at {endpoint}: {error}"));
         opened.receiver.set_timeout(Some(DEADLINE)).expect("an open socket");
         Self(opened)
@@ -56,7 +60,8 @@ impl FakeWorker {
     /// If the controller does not take it.
     #[must_use]
     pub fn join(cluster: &Cluster, name: &str) -> Self {
-        Self::connect(&Endpoint::Unix(cluster.dir().join(WORKER_SOCKET)), name)
+        let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
+        Self::connect(&endpoint, name, Blob::default())
     }
 
     /// Asks for `batches` more.

@@ -4,6 +4,7 @@
 use super::host::Host;
 use super::kept::{Kept, Scratch};
 use client::Address;
+use ipc_proto::Blob;
 use ipc_proto::endpoint::Endpoint;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -63,7 +64,7 @@ impl<'a> Vms<'a> {
                 .args(options)
                 .arg("--ports")
                 .arg(at(".ports"))
-                .arg("--run-dir")
+                .arg("--runtime-dir")
                 .arg(at(""))
                 .args(["--", "sh", "-c", "echo ready; exec cat >/dev/null"])
                 .stderr(log),
@@ -104,7 +105,7 @@ impl<'a> Vms<'a> {
 
     fn vm(&self, word: &str, args: &[&str]) -> String {
         let mut command = Command::new(bin("hashcluster-vm"));
-        command.args([word, "--run-dir"]).arg(&self.run_dir).args(args);
+        command.args([word, "--runtime-dir"]).arg(&self.run_dir).args(args);
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
         let output = output.expect("it was started before");
         assert!(output.status.success(), "hashcluster-vm {word}: {}", output.status);
@@ -115,20 +116,39 @@ impl<'a> Vms<'a> {
         Endpoint::VsockUnix { path: self.run_dir.join("controller.vsock"), port: WORKER_PORT }
     }
 
+    /// The token of the worker called `name`.
+    pub(super) fn worker_token(&self, name: &str) -> Blob {
+        let tokens =
+            fs::read_to_string(self.run_dir.join("worker.tokens")).expect("one per worker");
+        let mut pairs = tokens.lines().filter_map(|line| line.split_once(' '));
+        let (_, token) =
+            pairs.find(|(worker, _)| *worker == name).expect("a worker of the cluster");
+        Blob::from(token.as_bytes())
+    }
+
     /// The clients' address, with the cluster's token.
     pub(super) fn clients(&self) -> Address {
         Address::in_dir(&self.run_dir).expect("the run directory of a cluster")
     }
 }
 
+/// How far a VM's metrics port is above its SSH port.
+const METRICS_ABOVE: u16 = 1000;
+
 /// Lines of a ports.conf for `vms` VMs.
 fn ports(vms: usize) -> String {
-    let bind = |_| TcpListener::bind("127.0.0.1:0").expect("a free port");
     // All are held until all are known, so that none comes twice.
-    let listeners: Vec<TcpListener> = (0..2 * vms).map(bind).collect();
-    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
-    let line = |pair: &[TcpListener]| format!("{} metrics={}\n", port(&pair[0]), port(&pair[1]));
-    listeners.chunks(2).map(line).collect()
+    let mut held: Vec<(TcpListener, TcpListener)> = Vec::new();
+    while held.len() < vms {
+        let ssh = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = ssh.local_addr().expect("it is bound").port();
+        let metrics = port.checked_add(METRICS_ABOVE);
+        if let Some(Ok(metrics)) = metrics.map(|port| TcpListener::bind(("127.0.0.1", port))) {
+            held.push((ssh, metrics));
+        }
+    }
+    let port = |(ssh, _): &(TcpListener, _)| ssh.local_addr().expect("it is bound").port();
+    held.iter().map(|pair| format!("{}\n", port(pair))).collect()
 }
 
 /// The name and the seconds in `hashcluster-vm: worker1: healthy after 5.4 s`.

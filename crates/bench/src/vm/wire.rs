@@ -10,6 +10,7 @@ use super::vms::{Accel, Vms};
 use crate::contest::median_ratio;
 use crate::report::{Report, median, us};
 use client::Address;
+use ipc_proto::Blob;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::limits::{HEARTBEAT_INTERVAL, INLINE_LEN_MAX};
 use std::thread;
@@ -26,8 +27,13 @@ const FRAMES: u64 = 64;
 struct Way {
     name: String,
     workers: Endpoint,
+    /// What the worker called [`WORKER`] proves its name by.
+    token: Blob,
     clients: Address,
 }
+
+/// A worker of the cluster whose VM is stopped.
+pub(super) const WORKER: &str = "worker1";
 
 pub(super) fn measure(report: &mut Report, scratch: &Scratch, vms: &Vms<'_>) {
     let runners: &[Runner] = match vms.accel() {
@@ -38,11 +44,16 @@ pub(super) fn measure(report: &mut Report, scratch: &Scratch, vms: &Vms<'_>) {
         .iter()
         .map(|&r| (r, Outside::controller(scratch, &format!("wire-{}", r.name()), r)))
         .collect();
-    let mut ways =
-        vec![Way { name: "VM".to_owned(), workers: vms.worker_endpoint(), clients: vms.clients() }];
+    let mut ways = vec![Way {
+        name: "VM".to_owned(),
+        workers: vms.worker_endpoint(),
+        token: vms.worker_token(WORKER),
+        clients: vms.clients(),
+    }];
     ways.extend(outside.iter().map(|(runner, outside)| Way {
         name: format!("Unix socket, {} controller", runner.name()),
         workers: outside.worker_endpoint(),
+        token: Blob::default(),
         clients: outside.clients(),
     }));
     let beats = rounds(&ways, BEAT_ROUNDS, Beat::start, Beat::block);
@@ -89,7 +100,7 @@ struct Beat(FakeWorker);
 
 impl Beat {
     fn start(way: &Way) -> Self {
-        Self(FakeWorker::connect(&way.workers, "beat"))
+        Self(FakeWorker::connect(&way.workers, WORKER, way.token.clone()))
     }
 
     /// The p50 of one block, in microseconds.
@@ -112,7 +123,7 @@ struct Flow(MessageJob);
 
 impl Flow {
     fn start(way: &Way) -> Self {
-        let mut sink = FakeWorker::connect(&way.workers, "sink");
+        let mut sink = FakeWorker::connect(&way.workers, WORKER, way.token.clone());
         sink.give_credit(8);
         // It ends with its connection.
         thread::spawn(move || sink.serve(0, HEARTBEAT_INTERVAL, || false));
