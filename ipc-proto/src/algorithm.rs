@@ -50,8 +50,8 @@ impl Family {
     pub const ALL: [Self; 6] =
         [Self::Sha256, Self::Sha512, Self::Blake3, Self::Md5, Self::Sha1, Self::Blake2b];
 
-    /// Whether hashing can stop in the middle of a message and resume elsewhere, so that it has
-    /// checkpoints and goes in segments. BLAKE3 is a tree: its messages split into subtrees instead.
+    /// Returns true if hashing can stop in the middle of a message and resume elsewhere, so that
+    /// the algorithm has checkpoints and segments. BLAKE3 is a tree: its messages split into subtrees instead.
     #[must_use]
     pub const fn has_midstate(self) -> bool {
         !matches!(self, Self::Blake3)
@@ -104,7 +104,7 @@ impl Algorithm {
         self.family().has_midstate()
     }
 
-    /// Whether collisions can be made at will, so that a digest shows damage but no forgery.
+    /// Returns true if collisions are practical, so that a digest detects damage but no forgery.
     #[must_use]
     pub const fn is_legacy(self) -> bool {
         matches!(self, Self::Md5 | Self::Sha1)

@@ -15,11 +15,11 @@ pub const CLIENT_SOCKET: &str = "client.sock";
 /// Name of the workers' socket in the runtime directory.
 pub const WORKER_SOCKET: &str = "worker.sock";
 
-/// Name of the file in the runtime directory that says in one line, as an endpoint, where clients
-/// connect if there is no [`CLIENT_SOCKET`]; a relative path in it is one in that directory.
+/// Name of the file in the runtime directory that holds the clients' endpoint, one line, for when
+/// there is no [`CLIENT_SOCKET`]; a relative path in it starts in that directory.
 pub const CLIENT_ENDPOINT_FILE: &str = "client.endpoint";
 
-/// Name of the file beside it that holds the clients' token, if they need one.
+/// Name of the file in the runtime directory that holds the clients' token, if they need one.
 pub const CLIENT_TOKEN_FILE: &str = "client.token";
 
 /// The system-wide runtime directory.
@@ -34,7 +34,7 @@ pub const PORT_MAX: u32 = u32::MAX - 1;
 /// Highest context id of vsock(7), the number of a VM; the one above means any.
 pub const CID_MAX: u32 = u32::MAX - 1;
 
-/// Why a text names no endpoint, or not one for this use.
+/// A text that is not an endpoint, or not one for this use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointError {
     /// Nothing but a prefix.
@@ -46,17 +46,17 @@ pub enum EndpointError {
         /// Its length in bytes.
         len: usize,
     },
-    /// A prefix that is none of ours, or none and no path.
+    /// Unknown scheme, or neither a scheme nor a path.
     UnknownScheme,
     /// No colon before the port.
     NoPort,
-    /// A port that is no number from 1 to [`PORT_MAX`].
+    /// A port that is not a number from 1 to [`PORT_MAX`].
     BadPort(String),
-    /// A CID that is no number up to [`CID_MAX`], nor `any`.
+    /// A CID that is neither a number up to [`CID_MAX`] nor `any`.
     BadCid(String),
-    /// `vsock:any`, which no peer can be reached at.
+    /// `vsock:any`, which is only for listening.
     OnlyListened,
-    /// `vsock-unix`, whose socket somebody else listens on.
+    /// `vsock-unix`, which is only for connecting: the VMM listens on its socket.
     OnlyDialled,
 }
 
@@ -72,8 +72,8 @@ impl fmt::Display for EndpointError {
                 "unknown kind of endpoint; give unix:PATH, vsock:CID:PORT or vsock-unix:PATH:PORT",
             ),
             Self::NoPort => f.write_str("no port; it stands last, behind a colon"),
-            Self::BadPort(text) => write!(f, "port {text:?} is no number from 1 to {PORT_MAX}"),
-            Self::BadCid(text) => write!(f, "CID {text:?} is no number up to {CID_MAX}"),
+            Self::BadPort(text) => write!(f, "port {text:?} is not a number from 1 to {PORT_MAX}"),
+            Self::BadCid(text) => write!(f, "CID {text:?} is not a number up to {CID_MAX}"),
             Self::OnlyListened => {
                 f.write_str("any CID is only for listening; name the one to connect to")
             }
@@ -93,7 +93,7 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// An `AF_VSOCK` socket: `vsock:CID:PORT`.
     Vsock {
-        /// Whose port; `None` is anybody's, for listening.
+        /// CID of the peer; `None` listens for any peer.
         cid: Option<u32>,
         /// The port.
         port: u32,
@@ -158,7 +158,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether open files can be passed over it.
+    /// Returns true if open files can be passed over it.
     #[must_use]
     pub fn carries_descriptors(&self) -> bool {
         matches!(self, Self::Unix(_))
@@ -219,7 +219,7 @@ fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// Whether `path` can be the path of a socket.
+/// Checks that `path` can be the path of a socket.
 ///
 /// # Errors
 /// See [`EndpointError`].
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_taken_with_and_without_its_scheme() {
+    fn parses_a_path_with_and_without_its_scheme() {
         for text in ["unix:/run/x/client.sock", "/run/x/client.sock"] {
             assert_eq!(parse(text), Ok(Endpoint::Unix("/run/x/client.sock".into())));
         }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_is_behind_the_last_colon() {
+    fn parses_the_port_after_the_last_colon() {
         assert_eq!(parse("vsock:2:5000"), Ok(Endpoint::Vsock { cid: Some(2), port: 5000 }));
         assert_eq!(parse("vsock:any:1"), Ok(Endpoint::Vsock { cid: None, port: 1 }));
         assert_eq!(parse("vsock-unix:c.vsock:5001"), Ok(vsock_unix("c.vsock", 5001)));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_displayed_reads_back_as_the_same() {
+    fn a_displayed_endpoint_parses_to_the_same_endpoint() {
         for text in [
             "unix:/run/x",
             "unix:here",
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused() {
+    fn rejects_invalid_endpoints() {
         let long = format!("unix:/{}", "x".repeat(107));
         let long_device = format!("vsock-unix:/{}:5000", "x".repeat(107));
         let port = |text: &str| EndpointError::BadPort(text.to_owned());
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn any_is_for_listening_and_a_device_for_connecting() {
+    fn any_is_only_for_listening_and_a_device_only_for_connecting() {
         assert_eq!(Endpoint::to_dial("vsock:any:1"), Err(EndpointError::OnlyListened));
         assert_eq!(Endpoint::to_listen("vsock-unix:/x:1"), Err(EndpointError::OnlyDialled));
         for text in ["/x", "vsock:1:1"] {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_path_is_one_in_the_directory() {
+    fn resolves_a_relative_path_in_the_directory() {
         let in_dir = |text| parse(text).unwrap().in_dir(Path::new("/run/x")).unwrap().to_string();
         assert_eq!(in_dir("unix:c.sock"), "/run/x/c.sock");
         assert_eq!(in_dir("vsock-unix:c.vsock:1"), "vsock-unix:/run/x/c.vsock:1");
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_directory_is_the_asked_one_then_the_systems_then_the_users() {
+    fn the_runtime_directory_is_the_given_one_then_the_systems_then_the_users() {
         let dir = |asked: Option<&str>, exists, xdg: Option<&str>| {
             runtime_dir(asked.map(PathBuf::from), exists, xdg.map(PathBuf::from))
         };

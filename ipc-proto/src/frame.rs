@@ -17,7 +17,7 @@ use std::fmt;
 /// Length of the prefix of a frame in bytes.
 pub const PREFIX_LEN: usize = 4;
 
-/// Why a stream of frames cannot go on.
+/// A fatal error of a stream of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// A prefix of 0.
@@ -128,13 +128,13 @@ impl Decoder {
         Ok(Some(&self.bytes[start..end]))
     }
 
-    /// How many bytes of the stream the bodies handed out so far have used, prefixes included.
+    /// Position in the stream behind the last body handed out, prefixes included, in bytes.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.discarded + self.taken as u64
     }
 
-    /// How many bytes are held that belong to no body yet.
+    /// Number of bytes held that belong to no body yet.
     #[must_use]
     pub fn pending_len(&self) -> usize {
         self.bytes.len() - self.taken
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_length_fails_for_ever_and_holds_no_memory() {
+    fn a_bad_length_is_fatal_and_reserves_no_memory() {
         for (prefix, want) in [
             ([0; 4], FrameError::Empty),
             ([0xff; 4], FrameError::Oversize { body_len: u32::MAX, len_max: BODY_LEN_MAX }),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hello_is_short_and_what_follows_it_is_not() {
+    fn only_the_hello_has_the_short_limit() {
         let (hello, after) = (vec![1; HELLO_LEN_MAX], vec![2; BODY_LEN_MAX]);
         let mut decoder = Decoder::for_hello();
         decoder.push(&frame(&hello));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_body_is_taken() {
+    fn accepts_the_longest_body() {
         let mut decoder = Decoder::new();
         decoder.push(&frame(&vec![7; BODY_LEN_MAX]));
         assert_eq!(decoder.next_body().unwrap().map(<[u8]>::len), Some(BODY_LEN_MAX));

@@ -1,8 +1,8 @@
 //! The first exchange of a connection, for both ends.
 //!
 //! The controller's end decides from the body of the first frame; waiting for it, and the time
-//! limit, are the driver's, which asks [`deadline`]. Invariant: a peer whose versions have nothing
-//! in common with ours is told so in words, whatever the rest of its `Hello` looks like.
+//! limit, are the driver's, which asks [`deadline`]. Invariant: a peer without a common version is
+//! refused with that reason, whatever the rest of its `Hello` looks like.
 
 use crate::codec::{self, CodecError};
 use crate::limits::HELLO_TIMEOUT;
@@ -12,12 +12,12 @@ use crate::message::{
 use std::fmt;
 use std::time::Duration;
 
-/// A peer that said a good `Hello`.
+/// A peer whose `Hello` was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The version to speak.
     pub version: u16,
-    /// What the peer is.
+    /// Role of the peer: worker or client.
     pub role: Role,
 }
 
@@ -31,13 +31,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal in the words of `text`.
+    /// A refusal with a message for a person.
     #[must_use]
     pub fn new(reason: RefuseReason, text: impl Into<String>) -> Self {
         Self { reason, text: text.into() }
     }
 
-    /// The message that says so.
+    /// The reply that carries it.
     #[must_use]
     pub fn into_reply(self) -> HelloReply {
         HelloReply::Refused { reason: self.reason, text: self.text, versions: Versions::OURS }
@@ -50,7 +50,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// When a connection accepted at `now` must have said `Hello`.
+/// Deadline for the `Hello` of a connection that was accepted at `now`.
 #[must_use]
 pub fn deadline(now: Duration) -> Duration {
     now + HELLO_TIMEOUT
@@ -107,20 +107,20 @@ mod tests {
     }
 
     #[test]
-    fn our_own_hello_is_accepted() {
+    fn accepts_our_own_hello() {
         let accepted = accept(&body(&Hello::new(client()))).unwrap();
         assert_eq!(accepted, Accepted { version: VERSION_MAX, role: client() });
     }
 
     #[test]
-    fn a_newer_peer_that_still_speaks_ours_is_accepted() {
+    fn accepts_a_newer_peer_that_still_speaks_our_version() {
         let mut hello = Hello::new(client());
         hello.versions.max = VERSION_MAX + 7;
         assert_eq!(accept(&body(&hello)).unwrap().version, VERSION_MAX);
     }
 
     #[test]
-    fn no_common_version_is_said_whatever_follows() {
+    fn refuses_a_peer_without_a_common_version_whatever_follows() {
         let mut hello = Hello::new(client());
         hello.versions = Versions { min: 300, max: 400 };
         let mut body = body(&hello);
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn an_upside_down_range_has_no_common_version() {
+    fn refuses_an_inverted_version_range() {
         let mut hello = Hello::new(client());
         hello.versions = Versions { min: 9, max: 0 };
         check_refused(&body(&hello), RefuseReason::Version, "you speak 9 to 0");
     }
 
     #[test]
-    fn rubbish_is_not_ours() {
+    fn refuses_bytes_without_the_magic() {
         check_refused(b"GET / HTTP/1.1\r\n", RefuseReason::NotOurs, "not the hashcluster protocol");
         check_refused(b"H", RefuseReason::NotOurs, "malformed");
         let whole = body(&Hello::new(client()));

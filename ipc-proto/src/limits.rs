@@ -66,7 +66,7 @@ pub const TOKEN_LEN_MAX: usize = 64;
 pub const BACKENDS_MAX: usize = 32;
 
 /// Most long messages that a worker's thread may claim to interleave.
-pub const LANES_MAX: u8 = 64;
+pub const INTERLEAVE_MAX: u8 = 64;
 
 /// Longest sentence of a refusal, in bytes.
 pub const REASON_LEN_MAX: usize = 512;
@@ -86,16 +86,16 @@ pub const CREDIT_MAX: u16 = 4096;
 /// Most workers and most jobs that one status reply lists; the reply counts the rest.
 pub const STATUS_ROWS_MAX: usize = 2048;
 
-/// A connection over vsock that is not made by then, first lines included, is given up.
+/// Time limit for a connection over vsock, first lines included.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A peer that has not said `Hello` by then is closed.
+/// Time limit for a peer's `Hello`; the connection is closed when it expires.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A frame that is not whole by then after its first byte costs its sender the connection.
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A worker gives a sign of life at least this often.
+/// Interval of a worker's heartbeats.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A worker that has been silent for this long loses its leases.

@@ -1,14 +1,14 @@
-//! How many items are cross-checked, as a person writes it: `1/N`.
+//! Fraction of items that is cross-checked, written as `1/N`.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-/// One item in so many.
+/// One item in N.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample(NonZeroU32);
 
-/// A text that is no [`Sample`].
+/// A text that is not a [`Sample`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadSample;
 
@@ -19,7 +19,7 @@ impl Sample {
         self.0.get()
     }
 
-    /// As it travels: 0 for none.
+    /// The wire form: 0 for none.
     #[must_use]
     pub fn to_wire(sample: Option<Self>) -> u32 {
         sample.map_or(0, Self::every)
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sample_is_read_as_it_is_written() {
+    fn a_displayed_sample_parses_to_the_same_sample() {
         for text in ["1/1", "1/100", "1/4294967295"] {
             assert_eq!(text.parse::<Sample>().map(|sample| sample.to_string()), Ok(text.into()));
         }

@@ -4,10 +4,10 @@ use crate::Blob;
 use crate::limits::TOKEN_LEN_MAX;
 use std::fmt;
 
-/// So many bytes of a token's file are enough to judge it: a token, a newline, and one too many.
+/// Bytes to read of a token's file: a token, a newline, and one byte too many.
 pub const FILE_LEN_MAX: usize = TOKEN_LEN_MAX + 2;
 
-/// Why the content of a file is no token.
+/// Content of a file that is not a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
     /// Nothing but perhaps a newline: that would let anybody in.
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_what_stands_before_the_last_newline() {
+    fn a_token_ends_before_the_last_newline() {
         let longest = [b'x'; TOKEN_LEN_MAX];
         for (content, want) in [
             (&b"abc"[..], Ok(&b"abc"[..])),

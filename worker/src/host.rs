@@ -1,4 +1,4 @@
-//! What this process takes of its host: cores, priority, descriptors, memory.
+//! Resources that this process takes from its host: cores, priority, descriptors, memory.
 //!
 //! [`Settings::apply`] is for the main thread, before any other is started: threads inherit.
 
@@ -15,7 +15,7 @@ use std::str::FromStr;
 /// Highest priority of `SCHED_FIFO`: sched(7).
 const FIFO_PRIORITY_MAX: u8 = 99;
 
-/// Batches that are held beside those that are worked on, so that no thread waits for the next.
+/// Batches held in addition to those in work, so that no thread waits for the next.
 const PREFETCH: u16 = 1;
 
 /// Descriptors kept free of batches: standard streams, sockets, and a frame that is arriving while
@@ -26,7 +26,7 @@ const DESCRIPTORS_RESERVE: usize = 32 + 2 * FRAME_DESCRIPTORS_MAX;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores(Vec<usize>);
 
-/// A text that is no list of cores.
+/// A text that is not a list of cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadCores;
 
@@ -93,7 +93,7 @@ pub enum Policy {
     Fifo(u8),
 }
 
-/// A text that is no policy.
+/// A text that is not a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPolicy;
 
@@ -131,26 +131,26 @@ impl fmt::Display for Policy {
     }
 }
 
-/// What the host does not give.
+/// A resource that the host does not grant.
 #[derive(Debug)]
 pub enum HostError {
     /// Not those cores.
     Cores {
-        /// What was asked for.
+        /// Cores that were asked for.
         asked: Cores,
-        /// What this process may use.
+        /// Cores that this process may use.
         allowed: Cores,
     },
     /// Not that nice value.
     Nice {
-        /// What was asked for.
+        /// Priority that was asked for.
         asked: i8,
         /// The system's error.
         error: io::Error,
     },
     /// Not that policy.
     Policy {
-        /// What was asked for.
+        /// Policy that was asked for.
         asked: Policy,
         /// The system's error.
         error: io::Error,
@@ -160,9 +160,9 @@ pub enum HostError {
         /// The hard limit.
         limit: usize,
     },
-    /// Something that every host gives.
+    /// Something that every host provides.
     System {
-        /// What was tried.
+        /// The call that failed, in words.
         what: &'static str,
         /// The system's error.
         error: io::Error,
@@ -199,7 +199,7 @@ impl fmt::Display for HostError {
 
 impl std::error::Error for HostError {}
 
-/// What an operator asked for.
+/// Resources that the operator asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Cores to run on.
@@ -212,25 +212,25 @@ pub struct Settings {
     pub threads: Option<u16>,
 }
 
-/// What this process got.
+/// Resources that this process got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
     /// Hashing threads.
     pub threads: u16,
-    /// The core of each thread, in turns; empty if they may run anywhere.
+    /// Cores assigned to the threads round-robin; empty if they may run anywhere.
     pub pins: Vec<usize>,
     /// Descriptors that may be open.
     descriptors_max: usize,
 }
 
 impl Share {
-    /// How many batches may be held at once, where each thread works on up to `lanes`: each may bring
-    /// a frame full of descriptors.
+    /// Number of batches that may be held at once, where each thread interleaves up to
+    /// `interleave_max`: each batch may bring a frame full of descriptors.
     ///
     /// # Errors
     /// Not one of them might be open.
-    pub fn credit(&self, lanes: u16) -> Result<u16, HostError> {
-        credit(self.threads.saturating_mul(lanes), self.descriptors_max)
+    pub fn credit(&self, interleave_max: u16) -> Result<u16, HostError> {
+        credit(self.threads.saturating_mul(interleave_max), self.descriptors_max)
     }
 }
 
@@ -290,7 +290,7 @@ fn set_policy(policy: Policy) -> io::Result<()> {
     }
 }
 
-/// Raises the soft limit to the hard one, which it gives.
+/// Raises the soft limit to the hard one, and returns that.
 fn raise_descriptor_limit() -> Result<usize, HostError> {
     let raise = || {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -319,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cores_are_read_and_written_as_ranges() {
+    fn cores_parse_and_display_as_ranges() {
         for (text, want) in
             [("0", "0"), ("3,0,1", "0-1,3"), ("0,2-3", "0,2-3"), ("5-7,6", "5-7"), ("1023", "1023")]
         {
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_cores_is_refused() {
+    fn rejects_invalid_lists_of_cores() {
         for text in
             ["", ",", "1,", "a", "-", "1-", "-1", "3-1", "1-2-3", "+1", " 1", "1024", "0-99999999"]
         {
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_are_read_as_they_are_written() {
+    fn a_displayed_policy_parses_to_the_same_policy() {
         for policy in [Policy::Other, Policy::Batch, Policy::Fifo(1), Policy::Fifo(99)] {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_is_not_allowed_is_named_beside_those_that_are() {
+    fn a_forbidden_core_is_reported_with_the_allowed_ones() {
         let allowed = allowed_cores().unwrap();
         let settings = Settings { cores: Some("1023".parse().unwrap()), ..Settings::default() };
         assert_eq!(

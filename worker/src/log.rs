@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-/// What every line starts with.
+/// Prefix of every line.
 const PREFIX: &str = "hashcluster-worker: ";
 
 /// Writes one line. Control characters become spaces: a peer's words cannot forge a second line.

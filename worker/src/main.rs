@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// How long leases may still be worked on after a signal.
+/// Grace period for leases in flight after a signal.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Exit status for a wrong command line.
@@ -36,16 +36,18 @@ const USAGE: u8 = 2;
 /// Computes digests for a hashcluster controller.
 ///
 /// Everything to hash arrives over the controller's socket, as open descriptors or as bytes, or is
-/// in a directory that --dataset names: this program opens no other file. It connects again whenever the controller comes back.
+/// in a directory that --dataset names: this program opens no other file. It reconnects whenever
+/// the controller is back.
 #[derive(Debug, Parser)]
 #[command(
     version,
     after_help = "\
-Signals: SIGTERM or SIGINT takes no new work, finishes what is leased for up to 5 seconds, and exits \
-with 0; the controller gives the rest to another worker. A second one exits at once.
+Signals: on SIGTERM or SIGINT the worker takes no new work, finishes its leases for up to 5 seconds, \
+and exits with 0; the controller gives the rest to another worker. A second signal exits at once.
 Exit status: 0 after a signal or when the controller sent the worker away, 1 if the host or the \
 controller does not allow what was asked for, 2 for a wrong command line.
-Backends: at its start it times those of this machine for a few milliseconds and logs which it takes.
+Backends: at its start the worker times the backends of this machine for a few milliseconds and \
+logs which it uses.
 Environment: HASHCLUSTER_DENY_CPU=sha,avx2,… hides processor features, so that slower backends are \
 used; HASHCLUSTER_REQUIRE_BACKENDS=NAME,… refuses to start without these; HASHCLUSTER_IMAGE is the \
 digest of the image that the worker runs from."
@@ -63,7 +65,7 @@ struct Options {
     connect: Option<Endpoint>,
 
     /// File with the token that proves the name to a controller behind vsock: 1 to 64 bytes, a
-    /// newline at the end not counted
+    /// newline at the end is ignored
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -71,16 +73,16 @@ struct Options {
     #[arg(long, value_parser = ValueParser::new(parse_name))]
     name: Option<String>,
 
-    /// Opens files below this directory when clients name them in dataset NAME; may be repeated
+    /// Open files below DIR when clients name them in dataset NAME; may be repeated
     #[arg(long, value_name = "NAME=DIR")]
     dataset: Vec<Mount>,
 
-    /// Lets at most N threads read from dataset NAME at once, as a rotating disk likes it; may be
+    /// Limit the threads that read from dataset NAME concurrently, for rotating disks; may be
     /// repeated [default: all]
     #[arg(long, value_name = "NAME=N")]
     io_threads: Vec<IoThreads>,
 
-    /// How files are read that are not in memory
+    /// Choose how to read files that are not in memory
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = false)]
     reading: Asked,
 
@@ -102,18 +104,16 @@ struct Options {
     #[arg(long, value_name = "POLICY")]
     sched: Option<Policy>,
 
-    /// Backend to take for every algorithm that it serves [default: the fastest, by measurement]
+    /// Backend for every algorithm that it serves [default: the fastest, by measurement]
     #[arg(long, value_name = "NAME")]
     backend: Option<Forced>,
 
-    /// Says how far it is with a SHA-2 file after so many bytes, so that another worker can go on
-    /// from there
+    /// Send a checkpoint of a long SHA-2 file every BYTES, so that another worker can resume it
     #[arg(long, value_name = "BYTES", default_value_t = ReadOptions::default().report_len,
           value_parser = clap::value_parser!(u64).range(1..=PROGRESS_LEN_MAX))]
     report_every: u64,
 
-    /// Drops large files from the page cache of this system once they are hashed, but for what was
-    /// there before
+    /// Evict large files from the page cache after hashing, except pages that were cached before
     #[arg(long)]
     drop_behind: bool,
 }
@@ -208,7 +208,7 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
         format!("cannot enter the directory of {dir}: {error}; start the controller first")
     })?;
     choose_backends(backend);
-    let credit = share.credit(link::lanes())?;
+    let credit = share.credit(link::interleave_max())?;
     let (reading, readers) = Reading::open(reading, share.threads)
         .map_err(|error| format!("--reading uring: io_uring is refused: {error}"))?;
     log::line(format_args!("reads {reading}"));
@@ -223,7 +223,7 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     Ok(Prepared { dialer, intro, datasets, share, credit, scratches, signals })
 }
 
-/// Second step: gives up what serving does not need. Nothing yet.
+/// Second step: drops privileges that serving does not need. Nothing yet.
 fn enter_sandbox() {}
 
 /// Third step: starts the threads, which inherit the sandbox, and works for the controller.

@@ -1,7 +1,7 @@
 //! The hashing threads.
 //!
-//! Each has a [`Scratch`] of its own and, where asked, a core of its own. A job that panics takes
-//! the process down: a worker that goes on with fewer threads than it said would be worse.
+//! Each has its own [`Scratch`] and, where configured, its own core. A job that panics ends the
+//! process: a worker that continues with fewer threads than it announced would be worse.
 
 use crate::host;
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -18,7 +18,7 @@ use std::thread;
 /// behind when it broke.
 const QUEUE_MAX: usize = 2 * CREDIT_MAX as usize;
 
-/// What a thread does once.
+/// A task that one thread runs once.
 pub type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 
 /// Threads that take jobs from one queue, oldest first.
@@ -36,7 +36,7 @@ pub(crate) struct IdleProbe {
 }
 
 impl IdleProbe {
-    /// Whether a job waits and no thread is about to take it: a moment ago.
+    /// Returns true if a job waited, and no thread was about to take it, a moment ago.
     pub(crate) fn is_busy(&self) -> bool {
         !self.queue.is_empty() && self.idle.load(Ordering::Relaxed) == 0
     }
@@ -51,7 +51,7 @@ impl Pool {
     /// none.
     ///
     /// # Errors
-    /// The system gives no more threads, or not that core.
+    /// The system refused another thread, or that core.
     ///
     /// # Panics
     /// If there are more than a worker may have threads.
@@ -84,13 +84,13 @@ impl Pool {
         self.jobs.try_send(job).map_err(|_| Full)
     }
 
-    /// How many threads there are.
+    /// Number of threads.
     #[must_use]
     pub fn threads(&self) -> u16 {
         self.threads
     }
 
-    /// How many threads wait for a job: a moment ago.
+    /// Number of threads that waited for a job a moment ago.
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle_probe.idle.load(Ordering::Relaxed)
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_nobody_empties_is_full_at_its_limit() {
+    fn the_queue_is_full_at_its_limit() {
         let pool = Pool::start(scratches(1), &[]).unwrap();
         let (started, has_started) = bounded(0);
         let (release, released) = bounded::<()>(0);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_is_not_there_is_an_error() {
+    fn a_missing_core_is_an_error() {
         assert!(Pool::start(scratches(2), &[1023]).is_err());
     }
 }

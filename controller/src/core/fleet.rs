@@ -518,9 +518,9 @@ impl Worker {
     /// Of what a thread of it would take a file beside those that it has.
     fn roomy_for(&self) -> Option<Family> {
         let family = self.only_beside().filter(|_| self.credits > 0 && self.is_served())?;
-        let mut lanes = self.intro.backends.iter().filter(|b| b.algorithm.family() == family);
-        let lanes = u64::from(lanes.next()?.lanes) * u64::from(self.intro.threads);
-        ((self.leases.len() as u64) < lanes).then_some(family)
+        let mut backends = self.intro.backends.iter().filter(|b| b.algorithm.family() == family);
+        let files_max = u64::from(backends.next()?.interleave_max) * u64::from(self.intro.threads);
+        ((self.leases.len() as u64) < files_max).then_some(family)
     }
 
     /// What all that it has can go beside, if it can.

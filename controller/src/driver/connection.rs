@@ -478,7 +478,7 @@ mod tests {
                 backends: vec![Backend {
                     algorithm: ipc_proto::Algorithm::Sha256,
                     backend: "test".to_owned(),
-                    lanes: 1,
+                    interleave_max: 1,
                 }],
                 planes: Planes::default(),
                 reading: String::new(),

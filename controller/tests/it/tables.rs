@@ -100,12 +100,12 @@ impl Table {
     ) {
         let backend = |algorithm: Algorithm| {
             // As with the SHA extensions and AVX2.
-            let lanes = match algorithm.family() {
+            let interleave_max = match algorithm.family() {
                 Family::Sha256 => 2,
                 Family::Sha512 => 4,
                 Family::Blake3 | Family::Md5 | Family::Sha1 | Family::Blake2b => 1,
             };
-            Backend { algorithm, backend: "portable".to_owned(), lanes }
+            Backend { algorithm, backend: "portable".to_owned(), interleave_max }
         };
         let intro = WorkerIntro {
             name: format!("w{worker}"),

@@ -1,6 +1,6 @@
 //! Controller addresses: an endpoint and the token that it wants. A runtime directory leads to one
 //! by its socket, else by a file that names the endpoint of a controller in a VM, with the token in
-//! a file of its own.
+//! its own file.
 
 use ipc_proto::Blob;
 use ipc_proto::endpoint::{
@@ -22,7 +22,7 @@ const ENDPOINT_LEN_MAX: u64 = 4096;
 pub struct Address {
     /// Its client socket.
     pub endpoint: Endpoint,
-    /// Proof of who connects; empty where the kernel gives that.
+    /// Proof of identity; empty where the kernel provides credentials.
     pub token: Blob,
 }
 
@@ -65,7 +65,7 @@ impl Error for AddressError {
 }
 
 impl Address {
-    /// An endpoint where the kernel says who connects, or the token is still to be set.
+    /// An endpoint without a token: the kernel provides credentials, or the token is set later.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, token: Blob::default() }
@@ -153,12 +153,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_leads_to_its_socket() {
+    fn an_empty_directory_resolves_to_its_socket() {
         assert_eq!(found(&[]), Ok(("client.sock".to_owned(), vec![])));
     }
 
     #[test]
-    fn an_endpoint_is_relative_to_its_directory_and_takes_the_token_there() {
+    fn an_endpoint_is_relative_to_its_directory_and_uses_the_token_there() {
         let endpoint = ("client.endpoint", &b"vsock-unix:c.vsock:5001\n"[..]);
         let want = "vsock-unix:c.vsock:5001".to_owned();
         assert_eq!(found(&[endpoint]), Ok((want.clone(), vec![])));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_comes_first_and_other_files_in_its_place_do_not_count() {
+    fn a_socket_is_preferred_and_other_files_of_its_name_are_ignored() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("client.endpoint"), "vsock:3:5001\n").unwrap();
         let socket = dir.path().join("client.sock");

@@ -11,7 +11,7 @@ const NOT_OPEN: ClientError = ClientError::Nonsense("a job that is not open");
 /// Marks the tag of a piece whose output is kept for [`crate::Job::wait`].
 pub(crate) const TICKET_BIT: u64 = 1 << 63;
 
-/// What became of an item.
+/// Outcome of one item: its digests, or the failure.
 pub(crate) type Outcome = Result<Vec<u8>, Failure>;
 
 #[derive(Debug, Default)]
@@ -243,7 +243,7 @@ impl State {
 }
 
 impl JobState {
-    /// How many of `items`, from the first on, the window has room for.
+    /// Length of the longest prefix of `items` that the window has room for.
     fn fitting(&self, items: &[(u64, u32)]) -> usize {
         let room = u64::from(self.window.items).saturating_sub(self.unresolved_items);
         let mut free = self.window.bytes.saturating_sub(self.unresolved_bytes);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn items_are_numbered_and_come_back_with_their_tags() {
+    fn results_return_the_tags_of_their_items() {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
         let grant = in_flight.take(job, &items(&[70, 71, 72, 73, 74]), false).unwrap();
         assert_eq!((grant.first, grant.len), (0, 4), "the window holds four");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_twice_or_of_nothing_is_refused() {
+    fn rejects_duplicate_and_unknown_results() {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
         in_flight.take(job, &items(&[1, 2, 3]), false).unwrap();
         in_flight.resolve(ID, &[Run { first: 1, len: 1 }]).unwrap();
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn inline_bytes_are_counted_until_they_are_resolved() {
+    fn inline_bytes_count_until_their_items_are_resolved() {
         let (in_flight, job) = open(Window { items: 10, bytes: 100 });
         assert!(matches!(in_flight.take(job, &[(0, 101)], true), Err(ClientError::WindowTooSmall)));
         in_flight.take(job, &[(0, 60), (1, 40)], true).unwrap();
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_window_takes_what_fits_however_little() {
+    fn an_empty_window_accepts_whatever_fits() {
         let (in_flight, job) = open(Window { items: 4096, bytes: 100 });
         let names: Vec<(u64, u32)> = (0..500).map(|tag| (tag, 60)).collect();
         assert_eq!(in_flight.take(job, &names, false).unwrap().len, 1);

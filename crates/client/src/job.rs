@@ -53,7 +53,7 @@ impl Submitter {
         Ok(Job { submitter: self.clone(), tag })
     }
 
-    /// How many jobs are open.
+    /// Number of open jobs.
     #[must_use]
     pub fn jobs_len(&self) -> usize {
         self.in_flight.jobs_len()
@@ -89,7 +89,7 @@ impl Submitter {
 }
 
 impl Job {
-    /// Waits until the job may have items, and says how many.
+    /// Waits until the window has room for items, and returns how many.
     ///
     /// # Errors
     /// [`ClientError::Stopped`].

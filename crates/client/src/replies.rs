@@ -18,7 +18,7 @@ pub struct Replies {
     sender: Arc<Mutex<Sender>>,
 }
 
-/// What happened to a job.
+/// An event of a job.
 #[derive(Debug)]
 pub enum Event {
     /// It is open.
@@ -28,15 +28,15 @@ pub enum Event {
         /// Workers that are ready.
         workers: u32,
     },
-    /// It has another window; whoever waited for it goes on.
+    /// Its window changed: items that waited for it can be sent.
     Window,
     /// Items are resolved.
     Results(Results),
-    /// Digests that a worker gave before may be wrong.
+    /// Digests that a worker returned before may be wrong.
     Suspect {
         /// Its name.
         worker: String,
-        /// How many items they are of.
+        /// Number of items with a result in this run.
         items: u64,
     },
     /// Every item is resolved.
@@ -53,7 +53,7 @@ pub enum Event {
     },
 }
 
-/// What became of some items.
+/// Outcomes of a run of items.
 #[derive(Debug)]
 pub struct Results {
     tags: Vec<u64>,
@@ -101,7 +101,7 @@ impl Replies {
         }
     }
 
-    /// What has arrived already.
+    /// Returns the next event if it has arrived already.
     ///
     /// # Errors
     /// See [`ClientError`]; nothing more comes after it.

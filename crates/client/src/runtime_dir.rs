@@ -49,7 +49,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_directory_counts_if_it_is_ours_and_leads_to_a_controller() {
+    fn uses_a_directory_that_we_own_and_that_leads_to_a_controller() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("hashcluster");
         assert!(!has_controller(&own));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_taken_whatever_is_in_it() {
+    fn uses_a_given_directory_whatever_it_contains() {
         let asked = PathBuf::from("/no/such/place");
         assert_eq!(client_runtime_dir(Some(asked.clone()), None), asked);
     }

@@ -129,7 +129,8 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         .iter()
         .map(|chosen| (chosen.algorithm.name().to_owned(), chosen.backend.clone().into()))
         .collect();
-    let lanes = worker.backends.iter().map(|b| (b.algorithm.name().to_owned(), b.lanes.into()));
+    let lanes =
+        worker.backends.iter().map(|b| (b.algorithm.name().to_owned(), b.interleave_max.into()));
     let lanes: serde_json::Map<String, Value> = lanes.collect();
     json!({
         "name": worker.name,

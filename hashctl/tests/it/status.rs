@@ -10,7 +10,7 @@ use tempfile::tempdir;
 
 fn picture() -> Status {
     let backend =
-        Backend { algorithm: Algorithm::Blake3, backend: "portable".to_owned(), lanes: 1 };
+        Backend { algorithm: Algorithm::Blake3, backend: "portable".to_owned(), interleave_max: 1 };
     Status {
         software: "9.8.7".to_owned(),
         pid: 42,

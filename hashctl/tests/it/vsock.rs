@@ -153,7 +153,7 @@ fn an_endpoint_that_nobody_can_connect_to_is_usage() {
     for (endpoint, want) in [
         ("vsock:any:5001", "any CID is only for listening"),
         ("vsock:2", "no port"),
-        ("vsock-unix:/x:0", "port \"0\" is no number from 1 to"),
+        ("vsock-unix:/x:0", "port \"0\" is not a number from 1 to"),
         ("vsock-unix:@x:1", "abstract sockets are not taken"),
         ("tcp:x:1", "unknown kind of endpoint"),
     ] {

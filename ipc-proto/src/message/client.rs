@@ -41,7 +41,7 @@ pub struct Window {
 pub struct Run {
     /// Index of the first.
     pub first: u64,
-    /// How many.
+    /// Length in bytes.
     pub len: u32,
 }
 
@@ -105,7 +105,7 @@ pub enum ClientRequest {
         /// One item per this many is hashed a second time, by another backend and on another worker
         /// where there is one; 0 for none.
         cross_check: u32,
-        /// Whether a file must be shown to have no writer before it is read, however old its stamp.
+        /// A file must be shown to have no writer before it is read, however old its stamp.
         strict_reads: bool,
     },
     /// Adds items to a job.
@@ -209,7 +209,7 @@ pub enum ClientReply {
     Ready {
         /// Workers that are ready now.
         workers: u32,
-        /// Whether they are as many as were asked for.
+        /// As many are ready as were asked for.
         enough: bool,
     },
     /// A job was not opened; the connection stays open.
@@ -221,7 +221,7 @@ pub enum ClientReply {
         /// Why, for a person.
         text: String,
     },
-    /// A worker gave a digest that others contradict. Its earlier results for this job were delivered
+    /// A worker returned a digest that others contradict. Its earlier results for this job were delivered
     /// unchecked and may be wrong.
     Suspect {
         /// The job.

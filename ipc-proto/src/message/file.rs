@@ -36,7 +36,7 @@ pub struct ByteRange {
 /// A file, or a range of one, that is an item of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileItem {
-    /// What the client saw when it opened the file.
+    /// Metadata of the file when the client opened it.
     pub stamp: Stamp,
     /// Bytes to hash, inside of `stamp.size`; the whole file if `None`.
     pub range: Option<ByteRange>,
@@ -61,7 +61,7 @@ impl FileItem {
         self.offset().saturating_add(self.len())
     }
 
-    /// Whether there are no bytes to hash.
+    /// Returns true if there are no bytes to hash.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -1,13 +1,13 @@
 //! The first frames of a connection.
 //!
-//! [`Preamble`] is the start of every [`Hello`] in every version, for ever, so that a peer of any
-//! age can be told in clear words that there is no common version. The rest of a `Hello` is
+//! [`Preamble`] is the start of every [`Hello`] in every version, so that a peer of any version can
+//! be refused with a clear message when there is no common version. The rest of a `Hello` is
 //! encoded as the lowest version of its own range defines it.
 
 use super::file::check_datasets;
 use super::{LimitExceeded, Message, at_most, within};
 use crate::limits::{
-    BACKENDS_MAX, DATASETS_MAX, LANES_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX,
+    BACKENDS_MAX, DATASETS_MAX, INTERLEAVE_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX,
     WORKER_THREADS_MAX,
 };
 use crate::{Algorithm, Blob, list};
@@ -124,7 +124,7 @@ pub struct Backend {
     /// The kernel set, such as `portable`.
     pub backend: String,
     /// The number of long messages that a thread best interleaves: 1 where that gains nothing.
-    pub lanes: u8,
+    pub interleave_max: u8,
 }
 
 /// The data planes that a peer can use.
@@ -168,9 +168,9 @@ impl WorkerIntro {
         at_most("image", self.image.len(), NAME_LEN_MAX)?;
         within("threads", usize::from(self.threads), 1, usize::from(WORKER_THREADS_MAX))?;
         within("backends", self.backends.len(), 1, BACKENDS_MAX)?;
-        for Backend { backend, lanes, .. } in &self.backends {
+        for Backend { backend, interleave_max, .. } in &self.backends {
             at_most("backend", backend.len(), NAME_LEN_MAX)?;
-            within("lanes", usize::from(*lanes), 1, usize::from(LANES_MAX))?;
+            within("interleave_max", usize::from(*interleave_max), 1, usize::from(INTERLEAVE_MAX))?;
         }
         at_most("reading", self.reading.len(), NAME_LEN_MAX)?;
         at_most("token", self.token.len(), TOKEN_LEN_MAX)?;

@@ -37,15 +37,15 @@ pub struct Status {
     pub quarantined_unlisted: u32,
 }
 
-/// Whether a worker is given work.
+/// Health of a worker, which decides if it is given work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WorkerHealth {
-    /// It is.
+    /// It is given work.
     #[default]
     Ready,
-    /// It is not until it reconnects: it missed too many deadlines.
+    /// It gets no work until it reconnects: it missed too many deadlines.
     Suspended,
-    /// It is not until it is released: it gave a wrong answer.
+    /// It gets no work until it is released: it returned a wrong digest.
     Quarantined,
 }
 
@@ -58,7 +58,7 @@ pub struct WorkerStatus {
     pub software: String,
     /// Process id, as the worker sees it.
     pub pid: u32,
-    /// Whether it is given work.
+    /// Health, which decides if it is given work.
     pub health: WorkerHealth,
     /// Hashing threads.
     pub threads: u16,
@@ -94,7 +94,7 @@ pub struct QuarantineStatus {
     pub reason: String,
     /// Time since then, in milliseconds.
     pub age_ms: u64,
-    /// Whether it is connected.
+    /// The worker is connected.
     pub connected: bool,
 }
 
@@ -119,7 +119,7 @@ pub struct JobStatus {
     pub failed: u64,
     /// Batches that workers hold.
     pub leases: u32,
-    /// Whether the client has announced the end of the items.
+    /// The client has announced the end of the items.
     pub finished: bool,
 }
 

@@ -25,7 +25,7 @@ pub enum Piece {
     Merge {
         /// 2 to [`MERGE_VALUES_MAX`] values of 32 bytes.
         values: Blob,
-        /// Whether this is the whole input, so that the output is the digest.
+        /// This is the whole input, so that the output is the digest.
         root: bool,
     },
     /// SHA-2: `data` absorbed into `state`, giving the next state, or the digest after the last.
@@ -34,7 +34,7 @@ pub enum Piece {
         state: Blob,
         /// A multiple of [`SEGMENT_ALIGN`] bytes unless `last`.
         data: Blob,
-        /// Whether the input ends here.
+        /// The input ends here.
         last: bool,
     },
 }
@@ -50,7 +50,7 @@ impl Piece {
         }
     }
 
-    /// Whether it holds no bytes: only the single segment of an empty stream does.
+    /// Returns true if it holds no bytes: only the single segment of an empty stream does.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -103,7 +103,7 @@ pub enum Failure {
     },
     /// The file was named in a dataset that the controller does not know.
     UnknownDataset,
-    /// Workers gave different digests, and no two the same.
+    /// Workers returned different digests, and no two the same.
     Disputed,
 }
 

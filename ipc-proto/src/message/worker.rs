@@ -18,7 +18,7 @@ const REVOKE_MAX: usize = CREDIT_MAX as usize;
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct LeaseId {
-    /// The start of the controller that gave it, in seconds since 1970.
+    /// Start time of the controller that granted it, in seconds since 1970.
     pub epoch: u32,
     /// Its number among the leases of that controller.
     pub number: u64,
@@ -43,10 +43,10 @@ pub enum WorkerRequest {
         algorithms: Algorithms,
         /// The items.
         work: Work,
-        /// Whether this is a cross-check of an earlier result: to be hashed by another backend than
+        /// This is a cross-check of an earlier result: to be hashed by another backend than
         /// the usual one, if there is one, and only if a file still is as the client saw it.
         check: bool,
-        /// Whether a file must be shown to have no writer before it is read, however old its stamp.
+        /// A file must be shown to have no writer before it is read, however old its stamp.
         strict_reads: bool,
     },
     /// These leases are void: do not start them, and do not answer.
@@ -62,7 +62,7 @@ pub enum WorkerRequest {
 /// One batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
-    /// Files; gives the digests of each.
+    /// Files; yields the digests of each.
     Files {
         /// Where their bytes come from.
         source: FileSource,
@@ -70,7 +70,7 @@ pub enum Work {
         #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
         files: Vec<FileItem>,
     },
-    /// Messages that are in the frame; gives the digests of each.
+    /// Messages inside the frame; yields the digests of each.
     Inline {
         /// Length of each in bytes.
         #[serde(deserialize_with = "list::at_most::<_, _, FRAME_MESSAGES_MAX>")]
@@ -78,7 +78,7 @@ pub enum Work {
         /// Their bytes, back to back.
         data: Blob,
     },
-    /// A BLAKE3 subtree of a large file; gives a chaining value.
+    /// A BLAKE3 subtree of a large file; yields a chaining value.
     Subtree {
         /// Where its bytes come from: one file.
         source: FileSource,
@@ -89,7 +89,7 @@ pub enum Work {
         /// Length of the subtree: 1024·2^k bytes, or less where it ends the item.
         len: u64,
     },
-    /// The SHA-2 of a file from a checkpoint on; gives the digest.
+    /// The SHA-2 of a file from a checkpoint on; yields the digest.
     Resume {
         /// Where its bytes come from: one file.
         source: FileSource,

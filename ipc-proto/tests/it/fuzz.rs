@@ -79,12 +79,12 @@ fn seeded(input: fn(&mut Rng) -> Vec<u8>) -> impl Iterator<Item = (String, Vec<u
 }
 
 #[test]
-fn a_stream_is_read_the_same_however_it_is_split() {
+fn a_stream_decodes_the_same_however_it_is_split() {
     check(targets::frames, seeds("frames").into_iter().chain(seeded(random_stream)));
 }
 
 #[test]
-fn the_longest_frames_are_read_the_same_however_they_are_split() {
+fn the_longest_frames_decode_the_same_however_they_are_split() {
     let body = vec![7; BODY_LEN_MAX];
     let prefix = u32::try_from(BODY_LEN_MAX).unwrap().to_le_bytes();
     let stream = [&[255], &prefix[..], &body, &prefix, &body, &prefix, &body[..99]].concat();
@@ -101,7 +101,7 @@ fn a_mutated_body_keeps_its_limits_or_is_refused() {
 }
 
 #[test]
-fn a_mutated_hello_is_accepted_as_it_is_or_refused_in_words() {
+fn a_mutated_hello_is_accepted_unchanged_or_refused_with_a_message() {
     let mutated = |rng: &mut Rng| {
         let golden = golden();
         let hellos: Vec<_> = golden.iter().filter(|(label, _)| label.contains("hello")).collect();

@@ -44,7 +44,7 @@ fn line(label: &str, message: &Any) -> String {
 }
 
 #[test]
-fn every_message_has_the_bytes_that_it_always_had() {
+fn every_message_encodes_to_its_golden_bytes() {
     let mut changed = String::new();
     let lines: BTreeSet<&str> = GOLDEN.lines().collect();
     for (label, message) in samples() {
@@ -57,7 +57,7 @@ fn every_message_has_the_bytes_that_it_always_had() {
 }
 
 #[test]
-fn every_golden_frame_is_read_as_its_message() {
+fn every_golden_frame_decodes_to_its_message() {
     let mut samples: BTreeMap<String, Any> = samples().into_iter().collect();
     for (label, frame) in golden() {
         let want = samples.remove(label).unwrap_or_else(|| panic!("no sample for {label}"));

@@ -7,7 +7,7 @@ use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::limits::{
     BACKENDS_MAX, BODY_LEN_MAX, CREDIT_MAX, DATASET_LEN_MAX, DATASETS_MAX, FRAME_DESCRIPTORS_MAX,
-    FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, HELLO_LEN_MAX, INLINE_LEN_MAX, LANES_MAX,
+    FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, HELLO_LEN_MAX, INLINE_LEN_MAX, INTERLEAVE_MAX,
     MERGE_VALUES_MAX, NAME_LEN_MAX, NAMES_LEN_MAX, REASON_LEN_MAX, STATE_LEN_MAX, STATUS_ROWS_MAX,
     TOKEN_LEN_MAX, WORKER_THREADS_MAX,
 };
@@ -40,7 +40,7 @@ fn body_of<M: Message>(message: M) -> Vec<u8> {
     frame.split_off(PREFIX_LEN)
 }
 
-/// What a peer that is sent this message, unchecked, makes of it.
+/// Encodes a message without its checks and decodes it as the peer would.
 fn arrives(message: Any) -> Result<Any, CodecError> {
     let kind = message.kind();
     kind.decode(&match message {
@@ -106,7 +106,7 @@ fn u32_of(value: usize) -> u32 {
 }
 
 fn backend(len: usize) -> Backend {
-    Backend { algorithm: Algorithm::Blake3, backend: text(len), lanes: 1 }
+    Backend { algorithm: Algorithm::Blake3, backend: text(len), interleave_max: 1 }
 }
 
 fn worker(change: impl FnOnce(&mut WorkerIntro)) -> Hello {
@@ -137,9 +137,9 @@ fn a_hello_keeps_its_limits() {
     check("threads", 1, WORKER_THREADS_MAX.into(), |n| worker(|w| w.threads = u16_of(n)));
     check("backends", 1, BACKENDS_MAX, |n| worker(|w| w.backends = vec![backend(1); n]));
     check("backend", 0, NAME_LEN_MAX, |n| worker(|w| w.backends = vec![backend(n)]));
-    check("lanes", 1, LANES_MAX.into(), |n| {
-        let lanes = u8::try_from(n).expect("8 bits");
-        worker(|w| w.backends = vec![Backend { lanes, ..backend(1) }])
+    check("interleave_max", 1, INTERLEAVE_MAX.into(), |n| {
+        let interleave_max = u8::try_from(n).expect("8 bits");
+        worker(|w| w.backends = vec![Backend { interleave_max, ..backend(1) }])
     });
     check("reading", 0, NAME_LEN_MAX, |n| worker(|w| w.reading = text(n)));
     check("token", 0, TOKEN_LEN_MAX, |n| worker(|w| w.token = zeros(n)));
@@ -392,7 +392,7 @@ fn a_client_reply_keeps_its_limits() {
 }
 
 #[test]
-fn failures_come_in_ascending_order_and_once() {
+fn failures_are_ascending_and_distinct() {
     for (positions, taken) in [(vec![0, 2], true), (vec![2, 0], false), (vec![1, 1], false)] {
         let failures: Vec<_> = positions.iter().map(|&at| (at, Failure::Invalid)).collect();
         let runs = vec![Run { first: 0, len: 3 }];
@@ -573,7 +573,7 @@ fn only_the_descriptors_source_has_descriptors() {
 }
 
 #[test]
-fn a_window_has_no_limit_of_its_own() {
+fn a_window_is_not_limited() {
     let window = Window { items: u32::MAX, bytes: u64::MAX };
     check_taken(ClientReply::Window { job: JOB, window }.into(), "the widest window");
 }

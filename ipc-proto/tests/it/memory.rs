@@ -80,7 +80,7 @@ fn the_counter_counts() {
 /// length: with nothing behind it, with the rest of the body, and with zeros up to the limit of a
 /// body, which read as very many small elements.
 #[test]
-fn a_length_that_lies_is_refused_in_little_memory() {
+fn a_false_length_is_refused_in_little_memory() {
     let zeros = vec![0; BODY_LEN_MAX];
     let lies = [1 << 12, 1 << 20, 4_000_000, 1 << 22, 1 << 32, 1 << 62, u64::MAX];
     let lists = [
@@ -120,7 +120,7 @@ fn a_length_that_lies_is_refused_in_little_memory() {
 }
 
 #[test]
-fn a_prefix_that_lies_reserves_nothing() {
+fn a_false_length_prefix_reserves_nothing() {
     for prefix in [0, 1, 1 << 20, (1 << 20) + 1, u32::MAX] {
         let peak = peak_of(|| {
             let mut decoder = Decoder::new();

@@ -1,4 +1,4 @@
-//! What holds for every message, and what is never one.
+//! Properties of every message, and bytes that are never a message.
 
 use crate::golden::golden;
 use crate::random::Rng;
@@ -10,7 +10,7 @@ use ipc_proto::message::{ClientRequest, JobId};
 const SEEDS: u64 = 3_000;
 
 #[test]
-fn a_random_message_comes_back_as_it_was_sent() {
+fn a_random_message_round_trips() {
     for seed in 0..SEEDS {
         let message = Rng::new(seed).message();
         assert_eq!(message.check(), Ok(()), "seed {seed}");
@@ -22,7 +22,7 @@ fn a_random_message_comes_back_as_it_was_sent() {
 }
 
 #[test]
-fn a_body_cut_anywhere_is_malformed() {
+fn a_truncated_body_is_malformed() {
     let random = (0..200).map(|seed| (format!("seed {seed}"), Rng::new(seed).message()));
     for (label, message) in samples().into_iter().chain(random) {
         let body = message.body();
@@ -36,7 +36,7 @@ fn a_body_cut_anywhere_is_malformed() {
 }
 
 #[test]
-fn bytes_after_a_message_are_refused() {
+fn trailing_bytes_are_malformed() {
     for (label, message) in samples() {
         let mut body = message.body();
         for unread_len in 1..=3 {
@@ -51,7 +51,7 @@ fn bytes_after_a_message_are_refused() {
 }
 
 #[test]
-fn a_message_is_read_only_as_its_own_kind_of_bytes() {
+fn a_message_decodes_only_as_its_own_type() {
     // One body may be a message of several types, as the types are known from the connection. What
     // must not happen is a panic, or a message beyond its limits.
     for (_, frame) in golden() {
@@ -104,12 +104,12 @@ fn an_unknown_tag_is_malformed() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_is_malformed() {
+fn invalid_utf_8_is_malformed() {
     check_malformed(Kind::HelloReply, &[1, 0, 2, 0xc3, 0x28, 1, 1], "text");
 }
 
 #[test]
-fn a_long_form_of_a_small_number_is_read_and_never_sent() {
+fn an_overlong_varint_is_decoded_but_never_encoded() {
     let finish = Any::from(ClientRequest::Finish { job: JobId { epoch: 1, number: 2 } });
     for long in [
         &[3, 1, 2][..],
@@ -124,7 +124,7 @@ fn a_long_form_of_a_small_number_is_read_and_never_sent() {
 }
 
 #[test]
-fn a_number_wider_than_its_field_is_malformed() {
+fn an_integer_wider_than_its_field_is_malformed() {
     for body in [
         &[3, 253, 1, 0, 0, 0, 0, 0, 0, 0, 2][..],
         &[3, 1, 254, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],

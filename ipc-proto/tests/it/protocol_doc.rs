@@ -67,7 +67,7 @@ fn every_limit_is_in_the_table_with_its_value() {
         ("NAME_LEN_MAX", limits::NAME_LEN_MAX.to_string()),
         ("TOKEN_LEN_MAX", limits::TOKEN_LEN_MAX.to_string()),
         ("BACKENDS_MAX", limits::BACKENDS_MAX.to_string()),
-        ("LANES_MAX", limits::LANES_MAX.to_string()),
+        ("INTERLEAVE_MAX", limits::INTERLEAVE_MAX.to_string()),
         ("REASON_LEN_MAX", limits::REASON_LEN_MAX.to_string()),
         ("CLIENT_JOBS_MAX", limits::CLIENT_JOBS_MAX.to_string()),
         ("ITEM_ALGORITHMS_MAX", limits::ITEM_ALGORITHMS_MAX.to_string()),

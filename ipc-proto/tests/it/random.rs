@@ -133,7 +133,7 @@ impl Rng {
         Backend {
             algorithm: self.one_of(&Algorithm::ALL),
             backend: self.text(0, 64),
-            lanes: u8::try_from(self.below(64)).expect("8 bits") + 1,
+            interleave_max: u8::try_from(self.below(64)).expect("8 bits") + 1,
         }
     }
 

@@ -168,7 +168,7 @@ fn worker_intro() -> WorkerIntro {
         backends: vec![Backend {
             algorithm: Algorithm::Blake3,
             backend: "portable".to_owned(),
-            lanes: 1,
+            interleave_max: 1,
         }],
         planes: Planes {
             descriptors: true,

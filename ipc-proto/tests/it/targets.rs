@@ -1,4 +1,4 @@
-//! What the fuzz targets run, as plain functions: `fuzz/` wraps them for libFuzzer, the test
+//! Bodies of the fuzz targets, as plain functions: `fuzz/` wraps them for libFuzzer, the test
 //! `fuzz` gives them seeded inputs. Each panics when the protocol code breaks a promise.
 
 use ipc_proto::codec;

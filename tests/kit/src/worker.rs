@@ -14,7 +14,7 @@ pub fn worker_role(name: &str) -> Role {
 }
 
 fn role(name: &str, token: Blob) -> Role {
-    let backend = |algorithm| Backend { algorithm, backend: "test".to_owned(), lanes: 1 };
+    let backend = |algorithm| Backend { algorithm, backend: "test".to_owned(), interleave_max: 1 };
     Role::Worker(WorkerIntro {
         name: name.to_owned(),
         software: "test".to_owned(),

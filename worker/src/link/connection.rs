@@ -16,7 +16,7 @@ use engine::exec::order::{Order, Scratch};
 use engine::hash::{Choice, Midstate};
 use engine::input::dataset::Datasets;
 use engine::input::reader::Reading;
-use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, LANES_MAX};
+use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, INTERLEAVE_MAX};
 use ipc_proto::message::{self, LeaseId, Planes, WorkerIntro, WorkerReply, WorkerRequest};
 use ipc_proto::{Algorithm, Blob};
 use ipc_socket::{Connection, ReceiveError, Socket};
@@ -31,21 +31,21 @@ use std::thread;
 /// the pool. Hashing them takes about a tenth of a millisecond.
 const HERE_LEN_MAX: usize = 64 << 10;
 
-/// How a connection ended.
+/// Outcome of a connection.
 #[derive(Debug)]
 pub enum Ended {
-    /// A signal asked for it, and every lease is answered.
+    /// Shutdown was requested, and every lease is answered.
     Left,
-    /// Anything else; whether the controller had said a word after the handshake.
+    /// The connection was lost.
     Lost {
-        /// What happened.
+        /// Cause of the end.
         reason: Lost,
-        /// Whether a message had come.
+        /// A message had arrived after the handshake.
         proven: bool,
     },
 }
 
-/// Why a connection is of no more use.
+/// Cause of a lost connection.
 #[derive(Debug)]
 pub enum Lost {
     /// Nothing, or nothing good, came from the controller.
@@ -86,18 +86,24 @@ impl From<Full> for Lost {
     }
 }
 
-/// How many batches a thread works on at once, at most.
+/// Maximum number of batches that a thread interleaves.
 #[must_use]
-pub fn lanes() -> u16 {
-    Algorithm::ALL.map(|algorithm| u16::from(lanes_of(algorithm))).into_iter().max().unwrap_or(1)
+pub fn interleave_max() -> u16 {
+    Algorithm::ALL
+        .map(|algorithm| u16::from(interleave_max_of(algorithm)))
+        .into_iter()
+        .max()
+        .unwrap_or(1)
 }
 
-fn lanes_of(algorithm: Algorithm) -> u8 {
-    u8::try_from(Midstate::interleave_max(algorithm)).unwrap_or(LANES_MAX).clamp(1, LANES_MAX)
+fn interleave_max_of(algorithm: Algorithm) -> u8 {
+    u8::try_from(Midstate::interleave_max(algorithm))
+        .unwrap_or(INTERLEAVE_MAX)
+        .clamp(1, INTERLEAVE_MAX)
 }
 
-/// What this worker says of itself; `image` is what it runs from, and `descriptors` whether they can
-/// reach it.
+/// Introduction of this worker for its `Hello`: `image` is the image that it runs from,
+/// `descriptors` is true if open files can reach it.
 #[must_use]
 pub fn intro(
     name: String,
@@ -109,7 +115,7 @@ pub fn intro(
 ) -> WorkerIntro {
     let backends = Algorithm::ALL.map(|algorithm| {
         let backend = Choice::of(algorithm).to_string();
-        message::Backend { algorithm, backend, lanes: lanes_of(algorithm) }
+        message::Backend { algorithm, backend, interleave_max: interleave_max_of(algorithm) }
     });
     WorkerIntro {
         name,
@@ -162,8 +168,7 @@ pub fn serve(
     Ended::Lost { reason, proven: link.proven }
 }
 
-/// Bounds how long the controller may be silent or take nothing, and gives a second handle of the
-/// socket.
+/// Sets the socket's read and write timeouts, and returns a second handle of it.
 fn prepare(receiver: &ipc_socket::Receiver) -> io::Result<Socket> {
     let socket = receiver.socket().try_clone()?;
     socket.set_read_timeout(Some(HEARTBEAT_TIMEOUT))?;

@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What the controller must not do.
+/// A breach of the protocol by the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// It assigned a batch without credit.
@@ -142,13 +142,13 @@ impl Leases {
         self.is_drained()
     }
 
-    /// Gives no credit from now on; says whether the drain is over already.
+    /// Grants no credit from now on; returns true if the drain is over already.
     pub(crate) fn drain(&mut self) -> bool {
         self.draining = true;
         self.is_drained()
     }
 
-    /// Whether a drain was asked for and everything is answered.
+    /// Returns true once a drain was requested and every lease is answered.
     pub(crate) fn is_drained(&self) -> bool {
         self.draining && self.unsettled == 0
     }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_running_lease_is_told_and_not_answered_when_revoked() {
+    fn a_running_lease_is_cancelled_and_not_answered_when_revoked() {
         let mut leases = Leases::new(2);
         assign(&mut leases, 1).unwrap();
         let started = leases.start(id(1)).unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_gives_no_credit_and_ends_with_the_last_answer_sent() {
+    fn a_drain_grants_no_credit_and_ends_with_the_last_answer() {
         let mut leases = Leases::new(3);
         assert!(!Leases::new(1).is_drained());
         assert!(Leases::new(1).drain(), "nothing held");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_connection_revokes_what_runs_and_drops_what_waits() {
+    fn a_lost_connection_revokes_running_and_drops_queued_leases() {
         let mut leases = Leases::new(2);
         assign(&mut leases, 1).unwrap();
         assign(&mut leases, 2).unwrap();

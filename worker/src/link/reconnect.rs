@@ -50,13 +50,13 @@ impl Dialer {
         Ok(Self { endpoint, local })
     }
 
-    /// Whether descriptors can come from there.
+    /// Returns true if descriptors can arrive over it.
     #[must_use]
     pub fn carries_descriptors(&self) -> bool {
         self.endpoint.carries_descriptors()
     }
 
-    /// Whether the directory of the socket does not exist any more.
+    /// Returns true if the directory of the socket was removed.
     fn is_directory_removed(&self) -> bool {
         self.local != self.endpoint && env::current_dir().is_err()
     }
@@ -66,7 +66,7 @@ impl Dialer {
     }
 }
 
-/// Enters the directory of a socket, and gives the socket's name in it.
+/// Enters the directory of a socket, and returns the socket's name in it.
 fn enter(socket: &Path) -> io::Result<PathBuf> {
     let name = socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     if let Some(dir) = socket.parent().filter(|dir| !dir.as_os_str().is_empty()) {
@@ -95,7 +95,7 @@ impl fmt::Display for Rejected {
             RefuseReason::Forbidden => {
                 f.write_str("; run it as the controller's user, or allow this one with --allow-uid")
             }
-            RefuseReason::WrongSocket => f.write_str("; give it the workers' socket"),
+            RefuseReason::WrongSocket => f.write_str("; connect to the workers' socket"),
             RefuseReason::NotOurs
             | RefuseReason::NameTaken
             | RefuseReason::Busy
@@ -128,8 +128,8 @@ impl fmt::Display for ReconnectError {
 
 impl std::error::Error for ReconnectError {}
 
-/// Works for the controller that `dialer` leads to, whenever it is there, until it or `shutdown` says that it
-/// is enough.
+/// Serves the controller at `dialer`, reconnecting whenever needed, until it drains this worker or
+/// `shutdown` is requested.
 ///
 /// # Errors
 /// See [`ReconnectError`].
@@ -177,7 +177,7 @@ pub fn run(
     Ok(())
 }
 
-/// Whether asking again cannot help. A name may be taken only by our own last connection, whose
+/// Returns true if a retry cannot help. A name may be taken only by our own last connection, whose
 /// end the controller has not seen yet.
 fn is_final(reason: RefuseReason) -> bool {
     match reason {

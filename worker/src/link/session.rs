@@ -1,4 +1,4 @@
-//! What the threads of one connection share: its sending half and its leases.
+//! State that the threads of one connection share: its sending half and its leases.
 //!
 //! Any thread may answer; whoever cannot send shuts the socket down, which wakes the link thread.
 //! Invariant: an answer is on its way before its lease counts as settled, so that a drain loses
@@ -29,8 +29,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that sends through `sender` and closes by `socket`, which is the same one. The
-    /// controller is to be told of `credit`, and was told of `datasets`; its leases go to `pool`.
+    /// A session that sends through `sender` and closes by `socket`, a second handle of the same
+    /// socket. It grants `credit` and runs leases in `pool`; `datasets` were announced already.
     #[must_use]
     pub fn new(
         sender: Sender,
@@ -80,7 +80,7 @@ impl Session {
         }
     }
 
-    /// Whether the connection was closed by a drain that is over.
+    /// Returns true if the connection was closed at the end of a drain.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.leases().is_drained()

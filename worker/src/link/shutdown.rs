@@ -28,7 +28,7 @@ impl Shutdown {
         self.changed.notify_all();
     }
 
-    /// Whether it was requested.
+    /// Returns true once shutdown was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.state().requested
@@ -43,7 +43,7 @@ impl Shutdown {
         }
     }
 
-    /// Waits for `pause` or for the request; says whether it was requested.
+    /// Waits for `pause` or for the request; returns true if it was requested.
     #[must_use]
     pub fn wait(&self, pause: Duration) -> bool {
         let (state, _) = self
@@ -64,7 +64,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_request_ends_a_wait() {
+    fn a_shutdown_request_ends_a_wait() {
         let shutdown = Shutdown::default();
         assert!(!shutdown.wait(Duration::ZERO));
         thread::scope(|scope| {

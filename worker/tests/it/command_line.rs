@@ -33,7 +33,7 @@ fn a_wrong_option_is_a_usage_error() {
         (&["--name", "a\nb"], "no control characters"),
         (&["--connect", "@abstract"], "abstract sockets"),
         (&["--connect", "vsock:any:5000"], "any CID is only for listening"),
-        (&["--connect", "vsock:2:x"], "is no number from 1 to"),
+        (&["--connect", "vsock:2:x"], "is not a number from 1 to"),
         (&["--connect", "unix:/a", "--runtime-dir", "/b"], "cannot be used with"),
         (&["--io-threads", "d"], "write NAME=N"),
         (&["--io-threads", "d=0"], "N from 1 on"),
@@ -63,7 +63,7 @@ fn a_wrong_option_is_a_usage_error() {
 }
 
 #[test]
-fn a_backend_that_is_not_there_is_told_beside_those_that_are() {
+fn an_unknown_backend_is_reported_with_the_available_ones() {
     let mut worker = Command::new(WORKER);
     worker.args(["--backend", "sha256_sha_ni_x2"]).env("HASHCLUSTER_DENY_CPU", "sha");
     worker.env_remove("HASHCLUSTER_REQUIRE_BACKENDS");
@@ -80,7 +80,7 @@ fn a_backend_that_is_not_there_is_told_beside_those_that_are() {
 }
 
 #[test]
-fn help_and_version_say_what_they_should() {
+fn prints_help_and_version() {
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
     for text in ["--runtime-dir", "--connect", "--sched", "--backend", "SIGTERM", "Exit status"] {
         assert!(help.contains(text), "{text}");
@@ -90,7 +90,7 @@ fn help_and_version_say_what_they_should() {
 }
 
 #[test]
-fn a_variable_that_asks_for_what_is_not_there_keeps_a_worker_from_starting() {
+fn an_environment_variable_with_an_unavailable_value_prevents_the_start() {
     for (variable, value) in
         [("HASHCLUSTER_DENY_CPU", "sha1"), ("HASHCLUSTER_REQUIRE_BACKENDS", "portable,fast")]
     {
@@ -104,7 +104,7 @@ fn a_variable_that_asks_for_what_is_not_there_keeps_a_worker_from_starting() {
 }
 
 #[test]
-fn cores_that_the_process_may_not_use_are_one_line_and_1() {
+fn forbidden_cores_are_one_error_line_and_status_1() {
     let output = run(&["--cpuset", "1023"]);
     assert_eq!(output.status.code(), Some(1));
     let line = stderr(&output);
@@ -114,7 +114,7 @@ fn cores_that_the_process_may_not_use_are_one_line_and_1() {
 
 /// Root may do everything, so root becomes somebody else first.
 #[test]
-fn a_priority_that_is_not_permitted_is_one_line_and_1() {
+fn a_forbidden_priority_is_one_error_line_and_status_1() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.path().join("worker");
@@ -151,7 +151,7 @@ fn thread_stat(worker: &Worker, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn hashing_threads_get_the_cores_and_priority_that_were_asked_for() {
+fn hashing_threads_get_their_cores_and_priority() {
     let controller = Controller::new();
     let options = ["--cpuset", "0", "--threads", "2", "--nice", "7", "--sched", "batch"];
     let worker = Worker::start(&controller, &options);
@@ -164,7 +164,7 @@ fn hashing_threads_get_the_cores_and_priority_that_were_asked_for() {
 }
 
 #[test]
-fn how_it_reads_is_logged_and_said_and_can_be_forced() {
+fn the_reading_method_is_logged_announced_and_can_be_forced() {
     for (asked, name, text) in [
         ("plain", "plain", ": reads by plain calls"),
         ("uring", "io_uring", ": reads what is not in memory through io_uring"),
@@ -179,7 +179,7 @@ fn how_it_reads_is_logged_and_said_and_can_be_forced() {
 }
 
 #[test]
-fn threads_are_limited_only_for_a_dataset_that_is_there() {
+fn io_threads_requires_a_mounted_dataset() {
     let output = run(&["--dataset", "d=/", "--io-threads", "e=1"]);
     assert_eq!(output.status.code(), Some(1));
     let want = "--io-threads for dataset e, which is not given";

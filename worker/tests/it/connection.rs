@@ -25,7 +25,7 @@ fn check_works(peer: &mut Peer) {
 }
 
 #[test]
-fn a_worker_says_what_it_is() {
+fn a_worker_introduces_itself() {
     let controller = Controller::new();
     let token_file = controller.dir.path().join("token");
     fs::write(&token_file, "secret\n").unwrap();
@@ -42,9 +42,12 @@ fn a_worker_says_what_it_is() {
     assert_eq!(served, Algorithm::ALL);
     let known: Vec<_> = Backend::available().iter().map(|backend| backend.name()).collect();
     let said = worker.backends();
-    for Chosen { algorithm, backend, lanes } in intro.backends {
+    for Chosen { algorithm, backend, interleave_max } in intro.backends {
         let is_alone = algorithm == Algorithm::Blake3 || backend == "portable";
-        assert!(lanes >= 1 && !(is_alone && lanes > 1), "{algorithm}: {lanes} by {backend}");
+        assert!(
+            interleave_max >= 1 && !(is_alone && interleave_max > 1),
+            "{algorithm}: {interleave_max} by {backend}"
+        );
         assert!(backend.split('/').all(|name| known.contains(&name)), "{algorithm} by {backend}");
         let lines = said.iter().filter(|line| names(line, algorithm.name()));
         let lines: Vec<_> = lines.collect();
@@ -53,7 +56,7 @@ fn a_worker_says_what_it_is() {
     }
 }
 
-/// Whether `line` tells the backends for the algorithm `name`.
+/// Returns true if `line` lists the backends of the algorithm `name`.
 fn names(line: &str, name: &str) -> bool {
     let (_, text) = line.split_once(": backends for ").expect("it says what it is");
     let (algorithms, _) = text.split_once(": ").expect("and which they are");
@@ -61,7 +64,7 @@ fn names(line: &str, name: &str) -> bool {
 }
 
 #[test]
-fn a_backend_that_was_forced_does_what_it_serves_and_no_other_algorithm() {
+fn a_forced_backend_is_used_for_exactly_the_algorithms_it_serves() {
     for &backend in Backend::available() {
         let controller = Controller::new();
         let worker = Worker::start(&controller, &["--backend", backend.name()]);
@@ -81,7 +84,7 @@ fn a_backend_that_was_forced_does_what_it_serves_and_no_other_algorithm() {
 }
 
 #[test]
-fn a_worker_behind_vsock_says_what_it_is_and_works_on_bytes() {
+fn a_worker_over_vsock_introduces_itself_and_hashes_inline_bytes() {
     let controller = Controller::new();
     let _worker = Worker::start_behind_device(&controller, 5000, "sha256:00ff");
     let mut peer = controller.accept();
@@ -97,7 +100,7 @@ fn a_worker_behind_vsock_says_what_it_is_and_works_on_bytes() {
 }
 
 #[test]
-fn a_worker_dials_again_until_a_device_leads_to_its_controller() {
+fn a_worker_redials_until_the_device_reaches_its_controller() {
     let controller = Controller::new();
     let worker = Worker::start_behind_device(&controller, 5000, "");
     // Nobody listens in the VM; then it boots, and does not answer.
@@ -116,7 +119,7 @@ fn a_worker_dials_again_until_a_device_leads_to_its_controller() {
 }
 
 #[test]
-fn a_worker_waits_for_a_controller_that_is_not_there_yet_and_says_so_once() {
+fn a_worker_waits_for_its_controller_and_logs_that_once() {
     let dir = tempfile::tempdir().unwrap();
     let worker = Worker::start_in(dir.path(), &[]);
     worker.says("no connection to the controller");
@@ -128,7 +131,7 @@ fn a_worker_waits_for_a_controller_that_is_not_there_yet_and_says_so_once() {
 }
 
 #[test]
-fn a_worker_comes_back_after_its_controller_died_and_drops_the_old_work() {
+fn a_worker_reconnects_after_a_controller_crash_and_drops_old_leases() {
     let controller = Controller::new();
     let worker = Worker::start(&controller, &["--threads", "1"]);
     let (mut peer, credit) = controller.welcome();
@@ -150,7 +153,7 @@ fn a_worker_comes_back_after_its_controller_died_and_drops_the_old_work() {
 
 /// The worker resolves no path after its start: it stays in the directory.
 #[test]
-fn a_worker_reconnects_wherever_its_directory_was_moved_and_ends_if_it_was_removed() {
+fn a_worker_follows_a_moved_runtime_directory_and_exits_when_it_is_removed() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("run");
     fs::create_dir(&dir).unwrap();
@@ -170,7 +173,7 @@ fn a_worker_reconnects_wherever_its_directory_was_moved_and_ends_if_it_was_remov
 }
 
 #[test]
-fn a_name_that_is_still_taken_is_asked_for_again() {
+fn retries_while_its_name_is_taken() {
     let controller = Controller::new();
     let worker = Worker::start(&controller, &[]);
     for _ in 0..3 {
@@ -186,7 +189,7 @@ fn a_name_that_is_still_taken_is_asked_for_again() {
 }
 
 #[test]
-fn a_final_refusal_ends_the_worker_with_one_line() {
+fn a_final_refusal_ends_the_worker_with_one_log_line() {
     for (reason, text) in [
         (RefuseReason::Forbidden, "uid 1234 is not allowed"),
         (RefuseReason::Version, "no common protocol version"),
@@ -207,7 +210,7 @@ fn a_final_refusal_ends_the_worker_with_one_line() {
 }
 
 #[test]
-fn heartbeats_go_on_while_every_thread_is_busy() {
+fn heartbeats_continue_while_every_thread_is_busy() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &["--threads", "1"]);
     let (mut peer, _) = controller.welcome();
@@ -222,7 +225,7 @@ fn heartbeats_go_on_while_every_thread_is_busy() {
 }
 
 #[test]
-fn a_silent_controller_is_left_and_asked_again() {
+fn a_silent_controller_is_disconnected_and_redialled() {
     let controller = Controller::new();
     let worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();
@@ -238,7 +241,7 @@ fn a_silent_controller_is_left_and_asked_again() {
 }
 
 #[test]
-fn a_killed_worker_is_seen_at_once() {
+fn a_killed_worker_is_noticed_at_once() {
     let controller = Controller::new();
     let mut worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();
@@ -268,7 +271,7 @@ fn encoded(algorithm: u8, work: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn whatever_a_controller_sends_malformed_costs_it_the_connection_only() {
+fn malformed_messages_cost_the_controller_only_its_connection() {
     const BLAKE3: u8 = 5;
     let mut whole = Vec::new();
     let work = Work::Inline { lens: vec![3], data: Blob(b"abc".to_vec()) };
@@ -323,7 +326,7 @@ fn whatever_a_controller_sends_malformed_costs_it_the_connection_only() {
 }
 
 #[test]
-fn descriptors_that_no_message_claims_cost_the_connection_and_do_not_stay_open() {
+fn unclaimed_descriptors_are_closed_with_the_connection() {
     let controller = Controller::new();
     let worker = Worker::start(&controller, &[]);
     let source = file(b"x");
@@ -343,7 +346,7 @@ fn descriptors_that_no_message_claims_cost_the_connection_and_do_not_stay_open()
 }
 
 #[test]
-fn a_malformed_welcome_is_no_connection() {
+fn a_malformed_welcome_fails_the_handshake() {
     let controller = Controller::new();
     let worker = Worker::start(&controller, &[]);
     let mut peer = controller.accept();

@@ -20,7 +20,7 @@ pub(crate) use test_kit::{DEADLINE, file, pattern};
 
 pub(crate) const NAME: &str = "under-test";
 
-/// A controller in a directory of its own.
+/// A controller in its own directory.
 pub(crate) struct Controller {
     pub(crate) dir: TempDir,
     fake: FakeController,
@@ -55,7 +55,7 @@ pub(crate) fn welcome() -> HelloReply {
     test_kit::welcome("", test_kit::DESCRIPTORS)
 }
 
-/// What a worker says of a batch.
+/// Reply of a worker to one batch.
 pub(crate) struct Answer {
     pub(crate) lease: LeaseId,
     pub(crate) credit: u16,
@@ -111,7 +111,7 @@ impl Peer {
         self.assign(algorithm, Work::Files { source: FileSource::Descriptors, files }, &descriptors)
     }
 
-    /// The next message that is no heartbeat.
+    /// The next message that is not a heartbeat.
     pub(crate) fn reply(&mut self) -> WorkerReply {
         loop {
             match self.any_reply() {
@@ -214,13 +214,12 @@ impl Worker {
         nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap())
     }
 
-    /// What it logged of its backends, which is no line for any other check: for each family of
-    /// algorithms.
+    /// Lines that it logged about its backends, one per family of algorithms.
     pub(crate) fn backends(&self) -> [String; 3] {
         [(); 3].map(|()| self.backends.recv_timeout(DEADLINE).expect("a line in time"))
     }
 
-    /// What it logged of how it reads.
+    /// The line that it logged about how it reads.
     pub(crate) fn reading(&self) -> String {
         self.reading.recv_timeout(DEADLINE).expect("a line in time")
     }
@@ -253,7 +252,7 @@ impl Worker {
         assert!(more.is_empty(), "{more:?}");
     }
 
-    /// How it exits, by itself.
+    /// Waits until it exits by itself and returns its status.
     #[track_caller]
     pub(crate) fn exit(&mut self) -> ExitStatus {
         let pid = self.pid();

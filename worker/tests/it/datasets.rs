@@ -140,7 +140,7 @@ fn files_of_every_size_and_name_get_their_digests_in_order() {
 }
 
 #[test]
-fn no_symbolic_link_is_followed_and_nothing_leads_out() {
+fn symbolic_links_are_not_followed_and_no_path_escapes() {
     let mut setup = Setup::new();
     fs::write(setup.dir.path().join("secret"), "four").unwrap();
     fs::create_dir(setup.path(b"sub")).unwrap();
@@ -178,7 +178,7 @@ fn no_symbolic_link_is_followed_and_nothing_leads_out() {
 }
 
 #[test]
-fn what_is_no_regular_file_or_not_there_fails_alone_and_holds_nobody_up() {
+fn a_special_or_missing_file_fails_alone_without_blocking() {
     let mut setup = Setup::new();
     mkfifo(&setup.path(b"fifo"), Mode::S_IRWXU).unwrap();
     let _listener = UnixListener::bind(setup.path(b"socket")).unwrap();
@@ -222,7 +222,7 @@ fn devices_have_no_digest_and_files_of_procfs_have_one() {
 }
 
 #[test]
-fn a_file_that_is_not_the_one_that_was_seen_has_changed() {
+fn a_replaced_file_is_reported_as_changed() {
     let mut setup = Setup::new();
     for len in [5, 300_000] {
         let file = setup.write(b"f", &pattern(len));
@@ -288,7 +288,7 @@ fn frame_with(path: &[u8], stamp: Stamp) -> Vec<u8> {
 
 /// The check of the protocol comes before any file system: the worker hangs up.
 #[test]
-fn a_path_that_is_none_ends_the_connection() {
+fn an_invalid_path_ends_the_connection() {
     for path in [&b"../d/good"[..], b"/etc/passwd", b"a//b", b"./a", b"a/..", b"", b"a\0b"] {
         let mut setup = Setup::new();
         let good = setup.write(b"good", b"good");
@@ -302,7 +302,7 @@ fn a_path_that_is_none_ends_the_connection() {
 
 /// Root may read everything, so the worker becomes somebody else first.
 #[test]
-fn a_file_that_may_not_be_read_fails_alone() {
+fn an_unreadable_file_fails_alone() {
     let dir = tempfile::tempdir().unwrap();
     let controller = Controller::new();
     let open = fs::Permissions::from_mode(0o777);
@@ -330,7 +330,7 @@ fn a_file_that_may_not_be_read_fails_alone() {
 }
 
 #[test]
-fn a_dataset_that_is_not_there_keeps_a_worker_from_starting() {
+fn a_missing_dataset_prevents_the_start() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     let at = |name: &str| format!("d={}", dir.path().join(name).display());
@@ -351,7 +351,7 @@ fn a_dataset_that_is_not_there_keeps_a_worker_from_starting() {
 }
 
 #[test]
-fn a_worker_says_which_datasets_it_has() {
+fn a_worker_announces_its_datasets() {
     let controller = Controller::new();
     let options = ["--dataset", "b=/", "--dataset", "a-1=/dev"];
     let _worker = Worker::start(&controller, &options);

@@ -1,4 +1,4 @@
-//! Files that come as descriptors: their digests, and what happens to what is no good file.
+//! Files passed as descriptors: their digests, and the failures of what is not a regular file.
 
 use crate::controller::{Controller, Worker, file, pattern, stamp, subtree};
 use engine::hash::Backend;
@@ -37,7 +37,7 @@ fn files_of_every_size_get_their_digests_in_order() {
 }
 
 #[test]
-fn a_file_in_memory_and_a_moved_position_do_not_matter() {
+fn hashes_memfds_and_files_with_a_moved_position() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();
@@ -51,7 +51,7 @@ fn a_file_in_memory_and_a_moved_position_do_not_matter() {
 }
 
 #[test]
-fn what_is_no_regular_file_fails_alone_and_holds_nobody_up() {
+fn a_special_file_fails_alone_without_blocking() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &["--threads", "1"]);
     let (mut peer, _) = controller.welcome();
@@ -92,7 +92,7 @@ fn what_is_no_regular_file_fails_alone_and_holds_nobody_up() {
 }
 
 #[test]
-fn a_file_cut_short_or_rewritten_after_its_stamp_gets_the_digest_of_what_is_there() {
+fn a_file_changed_after_its_stamp_gets_the_digest_of_its_current_content() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();
@@ -119,7 +119,7 @@ fn a_file_without_a_size_is_read_to_its_end() {
 }
 
 #[test]
-fn parts_of_a_file_give_their_chaining_values_only_while_it_is_as_stamped() {
+fn subtrees_have_chaining_values_only_while_the_file_matches_its_stamp() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &["--threads", "2"]);
     let (mut peer, _) = controller.welcome();

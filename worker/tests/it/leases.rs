@@ -19,20 +19,21 @@ fn occupy(peer: &mut Peer, endless: &File) -> LeaseId {
 }
 
 #[test]
-fn a_worker_is_ready_for_what_fills_its_lanes_and_one_batch_more() {
+fn credit_covers_every_interleaved_batch_and_one_more() {
     for threads in [1, 3] {
         let controller = Controller::new();
         let _worker = Worker::start(&controller, &["--threads", &threads.to_string()]);
         let mut peer = controller.accept();
         let backends = peer.hello().backends;
-        let lanes = backends.iter().map(|backend| u16::from(backend.lanes)).max().unwrap();
+        let per_thread =
+            backends.iter().map(|backend| u16::from(backend.interleave_max)).max().unwrap();
         peer.send(&welcome(), &[]);
-        assert_eq!(peer.credit(), lanes * threads + 1);
+        assert_eq!(peer.credit(), per_thread * threads + 1);
     }
 }
 
 #[test]
-fn revoked_leases_are_not_answered_and_their_credit_comes_back() {
+fn revoked_leases_are_not_answered_and_their_credit_returns() {
     let controller = Controller::new();
     let worker = Worker::start(&controller, &["--threads", "1"]);
     let (mut peer, _) = controller.welcome();
@@ -67,7 +68,7 @@ fn a_short_batch_does_not_wait_for_a_long_one() {
 }
 
 #[test]
-fn batches_beyond_the_credit_or_twice_end_the_connection() {
+fn exceeding_credit_or_repeating_a_lease_ends_the_connection() {
     let controller = Controller::new();
     let worker = Worker::start(&controller, &["--threads", "1"]);
     let days = endless();
@@ -93,7 +94,7 @@ fn batches_beyond_the_credit_or_twice_end_the_connection() {
 }
 
 #[test]
-fn an_idle_worker_leaves_at_once_on_a_signal() {
+fn a_signal_ends_an_idle_worker_at_once() {
     let controller = Controller::new();
     let mut worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();

@@ -1,4 +1,4 @@
-//! Long files: two beside each other, and what stays of them in the page cache.
+//! Long files: two interleaved, and what stays of them in the page cache.
 
 use crate::controller::{
     Controller, Peer, Worker, endless, file, pattern, read_only, stamp, subtree,
@@ -18,7 +18,7 @@ fn digest(algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_thread_takes_a_second_long_file_along_and_each_has_its_answer() {
+fn a_thread_interleaves_two_long_files_and_answers_each() {
     let controller = Controller::new();
     let worker = Worker::start(&controller, &["--threads", "1"]);
     let (mut peer, _) = controller.welcome();
@@ -28,7 +28,11 @@ fn a_thread_takes_a_second_long_file_along_and_each_has_its_answer() {
     let first = peer.assign_files(Algorithm::Sha256, &[(stamp(&days), &days)]);
     for algorithm in [Algorithm::Sha256, Algorithm::Sha224] {
         let second = peer.assign_files(algorithm, &[(stamp(&long), &long)]);
-        assert_eq!(peer.done(second), (digest(algorithm, &bytes), vec![]), "beside days of work");
+        assert_eq!(
+            peer.done(second),
+            (digest(algorithm, &bytes), vec![]),
+            "interleaved with days of work"
+        );
     }
     let other = peer.assign_files(Algorithm::Sha256, &[(stamp(&days), &days)]);
     peer.send(&WorkerRequest::Revoke { leases: vec![other] }, &[]);
@@ -40,7 +44,7 @@ fn a_thread_takes_a_second_long_file_along_and_each_has_its_answer() {
     assert_eq!(worker.open_descriptors(), before);
 }
 
-/// The next point that is told of.
+/// The next checkpoint that is reported.
 fn point(peer: &mut Peer) -> (LeaseId, Stamp, u64, ipc_proto::Blob) {
     let reply = peer.reply();
     let WorkerReply::Progress { lease, attempt: 1, file, offset, state } = reply else {
@@ -50,7 +54,7 @@ fn point(peer: &mut Peer) -> (LeaseId, Stamp, u64, ipc_proto::Blob) {
 }
 
 #[test]
-fn a_killed_workers_file_is_ended_by_the_next_from_what_it_told() {
+fn another_worker_resumes_a_killed_workers_file_from_its_checkpoint() {
     let controller = Controller::new();
     let options = ["--threads", "1", "--report-every", "1048576"];
     let mut worker = Worker::start(&controller, &options);
@@ -81,8 +85,8 @@ fn resident_len(path: &Path) -> u64 {
     String::from_utf8(output.stdout).unwrap().trim().parse().expect("a number of bytes")
 }
 
-/// Whether the system says what of a file is in memory: cachestat(2), Linux 6.5. Without that a file
-/// of this size is left alone.
+/// Returns true if the system reports which pages of a file are cached: cachestat(2), Linux 6.5.
+/// Without it a file of this size is left alone.
 fn knows_what_is_cached() -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
@@ -90,7 +94,7 @@ fn knows_what_is_cached() -> bool {
 }
 
 #[test]
-fn a_large_file_is_dropped_behind_the_reader_where_that_was_asked_for() {
+fn drop_behind_evicts_a_large_file_behind_the_reader() {
     const LEN: usize = 64 << 20;
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = dir.path().join("large");

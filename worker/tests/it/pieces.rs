@@ -13,7 +13,7 @@ fn digest(algorithm: Algorithm, input: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn messages_get_their_digests_however_many_wait() {
+fn inline_messages_get_their_digests_in_batches_of_any_size() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &["--threads", "2"]);
     let (mut peer, credit) = controller.welcome();
@@ -49,7 +49,7 @@ fn messages_get_their_digests_however_many_wait() {
 }
 
 #[test]
-fn a_streamed_blake3_is_the_plain_one() {
+fn a_blake3_stream_has_the_plain_digest() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();
@@ -88,7 +88,7 @@ fn a_stream_in_segments_has_the_plain_digest() {
 }
 
 #[test]
-fn a_step_that_an_algorithm_does_not_have_is_invalid_and_the_worker_lives_on() {
+fn an_unsupported_step_is_invalid_and_the_worker_survives() {
     let controller = Controller::new();
     let _worker = Worker::start(&controller, &[]);
     let (mut peer, _) = controller.welcome();

@@ -247,7 +247,8 @@ impl World {
         if self.calm || self.random.chance(20) {
             datasets.insert(0, DATASETS[1].to_owned());
         }
-        let backend = |algorithm| Backend { algorithm, backend: "model".to_owned(), lanes: 2 };
+        let backend =
+            |algorithm| Backend { algorithm, backend: "model".to_owned(), interleave_max: 2 };
         let intro = WorkerIntro {
             name: text,
             software: "0".to_owned(),

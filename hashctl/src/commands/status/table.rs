@@ -226,7 +226,7 @@ mod tests {
         let backend = |(algorithm, backend): (_, &str)| Backend {
             algorithm,
             backend: backend.into(),
-            lanes: 1,
+            interleave_max: 1,
         };
         let worker =
             WorkerStatus { backends: chosen.map(backend).into(), ..WorkerStatus::default() };
@@ -241,7 +241,7 @@ mod tests {
             backends: vec![Backend {
                 algorithm: Algorithm::Sha256,
                 backend: "portable".to_owned(),
-                lanes: 1,
+                interleave_max: 1,
             }],
             reading: "plain".to_owned(),
             bytes_per_s: 3 << 20,

@@ -1,4 +1,4 @@
-//! What a file's name and a dataset's may be.
+//! Limits of file names and dataset names.
 
 use super::{assign, check, check_refused, check_taken, text, with_files, worker};
 use crate::samples::Any;
@@ -11,7 +11,7 @@ pub(super) fn datasets(len: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_dataset_has_a_plain_name_of_its_own() {
+fn dataset_names_are_plain_and_distinct() {
     for (names, taken) in [
         (&["a-z_09"][..], true),
         (&["-"], true),
@@ -75,7 +75,7 @@ fn work_on_a_part_of_a_file_has_one_source() {
 }
 
 #[test]
-fn a_path_leads_nowhere_but_down() {
+fn a_path_stays_below_its_dataset() {
     for (path, taken) in [
         (&b"a"[..], true),
         (b"a/b", true),
