@@ -22,6 +22,7 @@ mod job;
 mod ledger;
 pub mod limits;
 mod midway;
+mod owner;
 mod plane;
 mod quarantine;
 mod queue;
@@ -29,6 +30,7 @@ mod workers;
 
 pub use fault::Fault;
 pub use limits::Limits;
+pub use owner::Principal;
 
 use check::Sampler;
 use fair::FairQueue;
@@ -60,8 +62,8 @@ pub enum Event<F> {
     ClientJoined {
         /// Its connection.
         client: ClientId,
-        /// Who it runs as.
-        uid: u32,
+        /// Whose it is.
+        principal: Principal,
         /// Its process.
         pid: u32,
         /// Whether it may release workers from quarantine.
@@ -108,7 +110,7 @@ pub enum Action<F> {
         /// The worker's name, in the words of the client.
         worker: String,
         /// Who asked.
-        uid: u32,
+        by: Principal,
         /// What became of it.
         outcome: ReleaseOutcome,
     },
@@ -116,7 +118,7 @@ pub enum Action<F> {
 
 #[derive(Debug)]
 struct Client {
-    uid: u32,
+    principal: Principal,
     pid: u32,
     administers: bool,
     jobs: BTreeSet<JobId>,
@@ -155,7 +157,7 @@ pub struct Core<F> {
     fair: FairQueue,
     ledger: Ledger,
     waiters: BTreeMap<ClientId, Waiter>,
-    jobs_of_users: BTreeMap<u32, u32>,
+    jobs_of_principals: BTreeMap<Principal, u32>,
     next_job: u64,
     next_lease: u64,
     unresolved: u64,
@@ -189,7 +191,7 @@ impl<F: Clone> Core<F> {
             fair: FairQueue::default(),
             ledger: Ledger::new(&limits),
             waiters: BTreeMap::new(),
-            jobs_of_users: BTreeMap::new(),
+            jobs_of_principals: BTreeMap::new(),
             next_job: 0,
             next_lease: 0,
             unresolved: 0,
@@ -210,9 +212,9 @@ impl<F: Clone> Core<F> {
     pub fn step(&mut self, now: Duration, event: Event<F>) -> Vec<Action<F>> {
         self.now = now;
         match event {
-            Event::ClientJoined { client, uid, pid, administers } => {
+            Event::ClientJoined { client, principal, pid, administers } => {
                 let jobs = BTreeSet::new();
-                self.clients.insert(client, Client { uid, pid, administers, jobs });
+                self.clients.insert(client, Client { principal, pid, administers, jobs });
             }
             Event::ClientLeft(client) => self.client_left(client),
             Event::ClientSaid(client, request, descriptors) => {
@@ -320,17 +322,13 @@ impl<F: Clone> Core<F> {
         });
     }
 
-    /// Tells clients of the windows that became free.
+    /// Tells owners of the windows that became free.
     fn open_windows(&mut self, windows: Vec<(JobId, Window)>) {
         for (id, window) in windows {
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.window = window;
-                let (client, job) = (job.order.client, id);
-                // A client that is leaving loses its jobs one by one.
-                if self.clients.contains_key(&client) {
-                    let reply = ClientReply::Window { job, window };
-                    self.actions.push(Action::ToClient(client, reply));
-                }
+                let owner = job.order.owner;
+                self.tell(owner, ClientReply::Window { job: id, window });
             }
         }
     }

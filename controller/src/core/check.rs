@@ -8,7 +8,8 @@
 use super::answer::Answer;
 use super::batch::Batch;
 use super::fault::Fault;
-use super::{Action, Core, JobId};
+use super::job::Job;
+use super::{Core, JobId};
 use ipc_proto::Blob;
 use ipc_proto::message::{ClientReply, Failure};
 use std::collections::BTreeSet;
@@ -184,12 +185,14 @@ impl<F: Clone> Core<F> {
     /// Gives the worker called `name` no more work, and tells whoever has unchecked outputs of it.
     fn contradicted(&mut self, name: &Rc<str>) {
         self.quarantine_name(name, Fault::Contradicted);
-        for job in self.jobs.values_mut() {
-            if let Some(items) = job.unchecked.remove(name) {
-                let (client, job) = (job.order.client, job.order.id);
-                let reply = ClientReply::Suspect { job, worker: name.to_string(), items };
-                self.actions.push(Action::ToClient(client, reply));
-            }
+        let suspect = |job: &mut Job<F>| {
+            let items = job.unchecked.remove(name)?;
+            let (job, worker) = (job.order.id, name.to_string());
+            Some((job, ClientReply::Suspect { job, worker, items }))
+        };
+        let suspects: Vec<_> = self.jobs.values_mut().filter_map(suspect).collect();
+        for (job, reply) in suspects {
+            self.tell(self.jobs[&job].order.owner, reply);
         }
     }
 

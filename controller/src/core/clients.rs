@@ -3,6 +3,7 @@
 use super::batch::{File, Load, Source};
 use super::fault::Fault;
 use super::job::{Job, Order};
+use super::owner::Owner;
 use super::{Action, ClientId, Core, JobId, Waiter};
 use ipc_proto::Algorithms;
 use ipc_proto::limits::CLIENT_JOBS_MAX;
@@ -106,11 +107,19 @@ impl<F: Clone> Core<F> {
         let id = JobId { epoch: self.epoch, number: self.next_job };
         self.next_job += 1;
         known.jobs.insert(id);
-        let (uid, pid) = (known.uid, known.pid);
-        *self.jobs_of_users.entry(uid).or_default() += 1;
-        let window = self.ledger.open(id, uid);
-        let order =
-            Order { id, client, uid, pid, algorithms, cross_check, strict_reads, opened: now };
+        let (principal, pid) = (known.principal, known.pid);
+        *self.jobs_of_principals.entry(principal).or_default() += 1;
+        let window = self.ledger.open(id, principal);
+        let order = Order {
+            id,
+            owner: Owner::Attached(client),
+            principal,
+            pid,
+            algorithms,
+            cross_check,
+            strict_reads,
+            opened: now,
+        };
         self.jobs.insert(id, Job::new(order, window));
         self.counters.jobs += 1;
         let workers = u32::try_from(self.fleet.ready_len()).unwrap_or(u32::MAX);
@@ -149,7 +158,7 @@ impl<F: Clone> Core<F> {
     }
 
     fn job_of(&mut self, client: ClientId, id: JobId) -> Result<&mut Job<F>, Fault> {
-        let job = self.jobs.get_mut(&id).filter(|job| job.order.client == client);
+        let job = self.jobs.get_mut(&id).filter(|job| job.order.owner == Owner::Attached(client));
         job.ok_or(Fault::UnknownJob(id))
     }
 
@@ -190,9 +199,9 @@ impl<F: Clone> Core<F> {
         let Some(job) = self.jobs.get(&key) else { return };
         for plane in job.planes() {
             if job.has_work(plane) {
-                self.fair.enter(plane, job.order.uid, key);
+                self.fair.enter(plane, job.order.principal, key);
             } else {
-                self.fair.leave(plane, job.order.uid, key);
+                self.fair.leave(plane, job.order.principal, key);
             }
         }
     }
@@ -200,32 +209,33 @@ impl<F: Clone> Core<F> {
     /// Closes the job if its last item is resolved.
     pub(super) fn close_if_done(&mut self, key: JobId) {
         let Some(job) = self.jobs.get(&key).filter(|job| job.is_done()) else { return };
-        let client = job.order.client;
+        let owner = job.order.owner;
         let reply = ClientReply::Finished { job: key, items: job.received, failed: job.failed };
         self.drop_job(key);
-        self.actions.push(Action::ToClient(client, reply));
+        self.tell(owner, reply);
     }
 
     /// Forgets a job and takes back its leases; how many items it leaves unresolved.
     fn drop_job(&mut self, key: JobId) -> u64 {
         let Some(job) = self.jobs.remove(&key) else { return 0 };
-        let uid = job.order.uid;
-        job.planes().for_each(|plane| self.fair.leave(plane, uid, key));
-        if let Some(client) = self.clients.get_mut(&job.order.client) {
-            client.jobs.remove(&job.order.id);
+        let principal = job.order.principal;
+        job.planes().for_each(|plane| self.fair.leave(plane, principal, key));
+        let Owner::Attached(client) = job.order.owner;
+        if let Some(client) = self.clients.get_mut(&client) {
+            client.jobs.remove(&key);
         }
-        if let Some(jobs) = self.jobs_of_users.get_mut(&uid) {
+        if let Some(jobs) = self.jobs_of_principals.get_mut(&principal) {
             *jobs -= 1;
             if *jobs == 0 {
-                self.jobs_of_users.remove(&uid);
-                self.fair.forget(uid);
+                self.jobs_of_principals.remove(&principal);
+                self.fair.forget(principal);
             }
         }
         let unresolved = job.unresolved();
         self.unresolved -= unresolved;
         self.inline_bytes -= job.inline_bytes;
         self.revoke(&job);
-        let opened = self.ledger.close(key, uid, job.window);
+        let opened = self.ledger.close(key, principal, job.window);
         self.open_windows(opened);
         unresolved
     }

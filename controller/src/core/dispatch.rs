@@ -78,9 +78,9 @@ impl<F: Clone> Core<F> {
         let batch = check.or_else(|| job.take(plane, aim));
         let mut batch = batch.expect("the fair queue holds jobs with work");
         batch.midway.start();
-        self.fair.charge(job.order.uid, key, batch.cost());
+        self.fair.charge(job.order.principal, key, batch.cost());
         if !job.has_work(plane) {
-            self.fair.leave(plane, job.order.uid, key);
+            self.fair.leave(plane, job.order.principal, key);
         }
         let id = LeaseId { epoch: self.epoch, number: self.next_lease };
         self.next_lease += 1;

@@ -1,7 +1,7 @@
-//! Order of service: fair queueing between users, and between the jobs of a user.
+//! Order of service: fair queueing between principals, and between the jobs of each.
 //!
 //! Start-time fair queueing (Goyal, Vin, Cheng: "Start-time Fair Queueing", SIGCOMM 1996), twice:
-//! every user, and every job of a user, has a virtual time that advances by the cost of what it
+//! every principal, and every job of one, has a virtual time that advances by the cost of what it
 //! was given, and the one furthest behind is next. Whoever comes new, or
 //! back, starts at the present and gains nothing by having waited.
 //!
@@ -11,8 +11,8 @@
 //! Invariant: exactly the jobs that have work waiting on a plane are in its queue. Each call costs
 //! O(log n) for each plane.
 
-use super::JobId;
 use super::plane::Plane;
+use super::{JobId, Principal};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Idle entities that a lane remembers before it drops those that are not ahead of the present.
@@ -91,53 +91,53 @@ impl<K: Copy + Ord> Lane<K> {
 /// The jobs that have work waiting.
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
-    users: Lane<u32>,
-    jobs: BTreeMap<u32, Lane<JobId>>,
+    principals: Lane<Principal>,
+    jobs: BTreeMap<Principal, Lane<JobId>>,
 }
 
 /// Where a job stands; less is sooner. Comparable between planes.
-pub(super) type Place = ((u64, u32), (u64, JobId));
+pub(super) type Place = ((u64, Principal), (u64, JobId));
 
 impl FairQueue {
-    /// `job` of user `uid` has work waiting on `plane`.
-    pub(super) fn enter(&mut self, plane: Plane, uid: u32, job: JobId) {
-        self.users.enter(plane, uid);
-        self.jobs.entry(uid).or_default().enter(plane, job);
+    /// `job` of `principal` has work waiting on `plane`.
+    pub(super) fn enter(&mut self, plane: Plane, principal: Principal, job: JobId) {
+        self.principals.enter(plane, principal);
+        self.jobs.entry(principal).or_default().enter(plane, job);
     }
 
     /// `job` has none there any more.
-    pub(super) fn leave(&mut self, plane: Plane, uid: u32, job: JobId) {
-        if let Some(jobs) = self.jobs.get_mut(&uid) {
+    pub(super) fn leave(&mut self, plane: Plane, principal: Principal, job: JobId) {
+        if let Some(jobs) = self.jobs.get_mut(&principal) {
             jobs.leave(plane, job);
             if !jobs.has(plane) {
-                self.users.leave(plane, uid);
+                self.principals.leave(plane, principal);
             }
         }
     }
 
-    /// `uid` has no jobs any more.
-    pub(super) fn forget(&mut self, uid: u32) {
-        self.jobs.remove(&uid);
+    /// `principal` has no jobs any more.
+    pub(super) fn forget(&mut self, principal: Principal) {
+        self.jobs.remove(&principal);
     }
 
     /// `job` was given work of `cost`.
-    pub(super) fn charge(&mut self, uid: u32, job: JobId, cost: u64) {
-        self.users.charge(uid, cost);
-        if let Some(jobs) = self.jobs.get_mut(&uid) {
+    pub(super) fn charge(&mut self, principal: Principal, job: JobId, cost: u64) {
+        self.principals.charge(principal, cost);
+        if let Some(jobs) = self.jobs.get_mut(&principal) {
             jobs.charge(job, cost);
         }
     }
 
     /// The planes on which work is waiting.
     pub(super) fn planes(&self) -> impl Iterator<Item = Plane> + '_ {
-        self.users.orders.keys().copied()
+        self.principals.orders.keys().copied()
     }
 
     /// All jobs with work on `plane`, the one to serve next first.
     pub(super) fn iter(&self, plane: Plane) -> impl Iterator<Item = Place> + '_ {
-        self.users.iter(plane).flat_map(move |user| {
-            let jobs = self.jobs.get(&user.1).into_iter();
-            jobs.flat_map(move |jobs| jobs.iter(plane)).map(move |job| (user, job))
+        self.principals.iter(plane).flat_map(move |principal| {
+            let jobs = self.jobs.get(&principal.1).into_iter();
+            jobs.flat_map(move |jobs| jobs.iter(plane)).map(move |job| (principal, job))
         })
     }
 }
@@ -145,6 +145,7 @@ impl FairQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Principal::Uid;
 
     const P: Plane = Plane::Inline;
 
@@ -162,7 +163,7 @@ mod tests {
             let first = next(queue).expect("there is work");
             let at = jobs.iter().position(|&(_, key)| id(key) == first).unwrap();
             served[at] += 1;
-            queue.charge(jobs[at].0, first, 1000);
+            queue.charge(Uid(jobs[at].0), first, 1000);
         }
         served
     }
@@ -170,19 +171,19 @@ mod tests {
     fn queue(jobs: &[(u32, u64)]) -> FairQueue {
         let mut queue = FairQueue::default();
         for &(uid, key) in jobs {
-            queue.enter(P, uid, id(key));
+            queue.enter(P, Uid(uid), id(key));
         }
         queue
     }
 
     #[test]
-    fn jobs_of_a_user_share_alike() {
+    fn jobs_of_a_principal_share_alike() {
         let jobs = [(7, 1), (7, 2)];
         assert_eq!(serve(&mut queue(&jobs), 400, &jobs), [200, 200]);
     }
 
     #[test]
-    fn a_user_gains_nothing_by_opening_many_jobs() {
+    fn a_principal_gains_nothing_by_opening_many_jobs() {
         let jobs = [(7, 1), (8, 2), (8, 3), (8, 4)];
         assert_eq!(serve(&mut queue(&jobs), 600, &jobs), [300, 100, 100, 100]);
     }
@@ -192,7 +193,7 @@ mod tests {
         let jobs = [(7, 1), (7, 2)];
         let mut queue = queue(&jobs[..1]);
         serve(&mut queue, 1000, &jobs);
-        queue.enter(P, 7, id(2));
+        queue.enter(P, Uid(7), id(2));
         let served = serve(&mut queue, 100, &jobs);
         assert!(served[0].abs_diff(served[1]) <= 2, "{served:?}");
     }
@@ -203,12 +204,12 @@ mod tests {
         let mut queue = queue(&jobs);
         let mut served = [0, 0];
         for _ in 0..1000 {
-            queue.leave(P, 7, id(1));
-            queue.enter(P, 7, id(1));
+            queue.leave(P, Uid(7), id(1));
+            queue.enter(P, Uid(7), id(1));
             let first = next(&queue).unwrap();
             let at = jobs.iter().position(|&(_, key)| id(key) == first).unwrap();
             served[at] += 1;
-            queue.charge(jobs[at].0, first, 1000);
+            queue.charge(Uid(jobs[at].0), first, 1000);
         }
         assert_eq!(served, [500, 500]);
     }
@@ -216,9 +217,9 @@ mod tests {
     #[test]
     fn a_job_without_work_is_not_served() {
         let mut queue = queue(&[(7, 1), (8, 2)]);
-        queue.leave(P, 7, id(1));
+        queue.leave(P, Uid(7), id(1));
         assert_eq!((next(&queue), queue.iter(P).count()), (Some(id(2)), 1));
-        queue.leave(P, 8, id(2));
+        queue.leave(P, Uid(8), id(2));
         assert_eq!(next(&queue), None);
     }
 
@@ -226,17 +227,17 @@ mod tests {
     fn who_waits_for_a_plane_is_in_nobodys_way_and_its_past_counts_a_little_only() {
         let jobs = [(7, 1), (8, 2)];
         let mut queue = queue(&jobs[1..]);
-        queue.enter(Plane::Descriptors, 7, id(1));
+        queue.enter(Plane::Descriptors, Uid(7), id(1));
         let cost = LAG_MAX / 100;
         for _ in 0..1000 {
             let first = next(&queue).unwrap();
             assert_eq!(first, id(2));
-            queue.charge(8, first, cost);
+            queue.charge(Uid(8), first, cost);
         }
-        queue.enter(P, 7, id(1));
+        queue.enter(P, Uid(7), id(1));
         let mut ahead = 0;
         while next(&queue) == Some(id(1)) {
-            queue.charge(7, id(1), cost);
+            queue.charge(Uid(7), id(1), cost);
             ahead += 1;
         }
         assert!((1..=102).contains(&ahead), "{ahead}");

@@ -5,9 +5,10 @@
 //! Not here: in which order items go (`queue`).
 
 use super::batch::{Batch, File, Load};
+use super::owner::{Owner, Principal};
 use super::plane::Plane;
 use super::queue::{Aim, Queue};
-use super::{ClientId, JobId, LeaseId};
+use super::{JobId, LeaseId};
 use ipc_proto::limits::CHAINING_VALUE_LEN;
 use ipc_proto::message::{JobStatus, Window};
 use ipc_proto::{Algorithms, Blob, Family};
@@ -19,8 +20,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
     pub(super) id: JobId,
-    pub(super) client: ClientId,
-    pub(super) uid: u32,
+    pub(super) owner: Owner,
+    pub(super) principal: Principal,
     pub(super) pid: u32,
     pub(super) algorithms: Algorithms,
     /// One item in so many is checked; 0 for none.
@@ -209,7 +210,7 @@ impl<F: Clone> Job<F> {
         let order = &self.order;
         JobStatus {
             id: order.id,
-            uid: order.uid,
+            uid: order.principal.uid(),
             pid: order.pid,
             algorithms: order.algorithms,
             age_ms: super::millis(now.saturating_sub(order.opened)),
@@ -233,6 +234,7 @@ fn is_abandoned<F>(splits: &BTreeMap<u64, Split>, batch: &Batch<F>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ClientId;
     use crate::core::batch::Source;
     use crate::core::limits::SPLIT_LEN;
     use ipc_proto::Algorithm;
@@ -242,8 +244,8 @@ mod tests {
     fn job(algorithm: Algorithm) -> Job<()> {
         let order = Order {
             id: JobId { epoch: 1, number: 1 },
-            client: ClientId(1),
-            uid: 7,
+            owner: Owner::Attached(ClientId(1)),
+            principal: Principal::Uid(7),
             pid: 0,
             algorithms: algorithm.into(),
             cross_check: 0,

@@ -1,13 +1,13 @@
 //! Windows: how much each job may have unresolved, so that the sum never passes the limits.
 //!
-//! A new job is promised a quarter of what its user has free, up to a cap, and keeps it until it
-//! ends, so that even jobs that sit idle leave something to the next; a user's jobs together get at
+//! A new job is promised a quarter of what its principal has free, up to a cap, and keeps it until it
+//! ends, so that even jobs that sit idle leave something to the next; the jobs of one principal together get at
 //! most three quarters of everything. A job that can be promised nothing useful waits, in order,
 //! until another one ends. Invariants: the promises add up to at most the
 //! limits, and a promise is never taken back.
 
-use super::JobId;
 use super::limits::{JOB_BYTES_MAX, JOB_BYTES_MIN, JOB_ITEMS_MAX, Limits};
+use super::{JobId, Principal};
 use ipc_proto::message::Window;
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ pub(super) struct Ledger {
     items_max: u64,
     bytes_max: u64,
     total: Promised,
-    users: BTreeMap<u32, Promised>,
-    waiting: BTreeMap<JobId, u32>,
+    principals: BTreeMap<Principal, Promised>,
+    waiting: BTreeMap<JobId, Principal>,
 }
 
 impl Ledger {
@@ -32,36 +32,42 @@ impl Ledger {
             items_max: limits.items_max,
             bytes_max: limits.bytes_max,
             total: Promised::default(),
-            users: BTreeMap::new(),
+            principals: BTreeMap::new(),
             waiting: BTreeMap::new(),
         }
     }
 
     /// The window of a new job; without items if it has to wait.
-    pub(super) fn open(&mut self, job: JobId, uid: u32) -> Window {
+    pub(super) fn open(&mut self, job: JobId, principal: Principal) -> Window {
         // Who came first is served first.
-        let window = if self.waiting.is_empty() { self.promise(uid) } else { None };
+        let window = if self.waiting.is_empty() { self.promise(principal) } else { None };
         window.unwrap_or_else(|| {
-            self.waiting.insert(job, uid);
+            self.waiting.insert(job, principal);
             Window::default()
         })
     }
 
     /// `job` ended; the windows of waiting jobs that this makes room for.
-    pub(super) fn close(&mut self, job: JobId, uid: u32, window: Window) -> Vec<(JobId, Window)> {
+    pub(super) fn close(
+        &mut self,
+        job: JobId,
+        principal: Principal,
+        window: Window,
+    ) -> Vec<(JobId, Window)> {
         self.waiting.remove(&job);
-        let user = self.users.entry(uid).or_default();
-        for promised in [user, &mut self.total] {
+        let held = self.principals.entry(principal).or_default();
+        for promised in [held, &mut self.total] {
             promised.items -= u64::from(window.items);
             promised.bytes -= window.bytes;
         }
-        if self.users.get(&uid).is_some_and(|user| user.items == 0) {
-            self.users.remove(&uid);
+        if self.principals.get(&principal).is_some_and(|held| held.items == 0) {
+            self.principals.remove(&principal);
         }
         let mut opened = Vec::new();
-        let waiting: Vec<_> = self.waiting.iter().map(|(&job, &uid)| (job, uid)).collect();
-        for (job, uid) in waiting {
-            if let Some(window) = self.promise(uid) {
+        let waiting: Vec<_> =
+            self.waiting.iter().map(|(&job, &principal)| (job, principal)).collect();
+        for (job, principal) in waiting {
+            if let Some(window) = self.promise(principal) {
                 self.waiting.remove(&job);
                 opened.push((job, window));
             }
@@ -69,20 +75,20 @@ impl Ledger {
         opened
     }
 
-    fn promise(&mut self, uid: u32) -> Option<Window> {
-        let user = self.users.get(&uid).copied().unwrap_or_default();
-        let free = |max: u64, total: u64, user: u64| {
-            (max - total).min((max - max / 4).saturating_sub(user))
+    fn promise(&mut self, principal: Principal) -> Option<Window> {
+        let held = self.principals.get(&principal).copied().unwrap_or_default();
+        let free = |max: u64, total: u64, held: u64| {
+            (max - total).min((max - max / 4).saturating_sub(held))
         };
-        let free_items = free(self.items_max, self.total.items, user.items);
-        let free_bytes = free(self.bytes_max, self.total.bytes, user.bytes);
+        let free_items = free(self.items_max, self.total.items, held.items);
+        let free_bytes = free(self.bytes_max, self.total.bytes, held.bytes);
         if free_items == 0 || free_bytes < JOB_BYTES_MIN {
             return None;
         }
         let items = u32::try_from(free_items.div_ceil(4)).unwrap_or(u32::MAX).min(JOB_ITEMS_MAX);
         let bytes = (free_bytes / 4).clamp(JOB_BYTES_MIN, JOB_BYTES_MAX);
-        let user = self.users.entry(uid).or_default();
-        for promised in [user, &mut self.total] {
+        let held = self.principals.entry(principal).or_default();
+        for promised in [held, &mut self.total] {
             promised.items += u64::from(items);
             promised.bytes += bytes;
         }
@@ -93,6 +99,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Principal::Uid;
 
     fn id(number: u64) -> JobId {
         JobId { epoch: 1, number }
@@ -107,14 +114,14 @@ mod tests {
         let mut ledger = ledger(100);
         let mut windows: BTreeMap<JobId, Window> = BTreeMap::new();
         for i in 0..50 {
-            windows.insert(id(i), ledger.open(id(i), u32::try_from(i % 3).unwrap()));
+            windows.insert(id(i), ledger.open(id(i), Uid(u32::try_from(i % 3).unwrap())));
             assert!(windows.values().map(|w| w.items).sum::<u32>() <= 100);
         }
         assert!(windows.values().any(|window| window.items == 0), "some have to wait");
         let mut served = 0;
         while let Some((&job, &window)) = windows.iter().find(|(_, window)| window.items > 0) {
             windows.remove(&job);
-            let uid = u32::try_from(job.number % 3).unwrap();
+            let uid = Uid(u32::try_from(job.number % 3).unwrap());
             for (job, window) in ledger.close(job, uid, window) {
                 windows.insert(job, window);
             }
@@ -126,17 +133,17 @@ mod tests {
     }
 
     #[test]
-    fn one_user_leaves_a_quarter_to_the_others() {
+    fn one_principal_leaves_a_quarter_to_the_others() {
         let mut ledger = ledger(100);
-        let mine: u32 = (0..40).map(|i| ledger.open(id(i), 7).items).sum();
+        let mine: u32 = (0..40).map(|i| ledger.open(id(i), Uid(7)).items).sum();
         assert_eq!(mine, 75);
-        assert!(ledger.promise(8).is_some(), "another user has room");
+        assert!(ledger.promise(Uid(8)).is_some(), "another principal has room");
     }
 
     #[test]
-    fn a_dozen_idle_jobs_leave_their_user_room_for_another() {
+    fn a_dozen_idle_jobs_leave_their_principal_room_for_another() {
         let mut ledger = ledger(1000);
-        let windows: Vec<u32> = (0..13).map(|i| ledger.open(id(i), 7).items).collect();
+        let windows: Vec<u32> = (0..13).map(|i| ledger.open(id(i), Uid(7)).items).collect();
         assert!(windows.iter().all(|&items| items > 0), "{windows:?}");
         assert!(windows[0] > 100, "and the first has a window of use: {windows:?}");
     }
@@ -144,10 +151,10 @@ mod tests {
     #[test]
     fn a_waiting_job_that_is_closed_is_forgotten() {
         let mut ledger = ledger(1);
-        let window = ledger.open(id(1), 7);
+        let window = ledger.open(id(1), Uid(7));
         assert_eq!(window.items, 1);
-        assert_eq!(ledger.open(id(2), 8), Window::default());
-        assert_eq!(ledger.close(id(2), 8, Window::default()), []);
-        assert_eq!(ledger.close(id(1), 7, window), []);
+        assert_eq!(ledger.open(id(2), Uid(8)), Window::default());
+        assert_eq!(ledger.close(id(2), Uid(8), Window::default()), []);
+        assert_eq!(ledger.close(id(1), Uid(7), window), []);
     }
 }

@@ -164,8 +164,8 @@ impl<F: Clone> Core<F> {
         {
             self.fleet.set_health(worker, WorkerHealth::Ready);
         }
-        let (worker, uid) = (name.to_owned(), asker.uid);
-        self.actions.push(Action::ReleaseAsked { worker: worker.clone(), uid, outcome });
+        let (worker, by) = (name.to_owned(), asker.principal);
+        self.actions.push(Action::ReleaseAsked { worker: worker.clone(), by, outcome });
         self.actions.push(Action::ToClient(client, ClientReply::Released { worker, outcome }));
     }
 }

@@ -127,7 +127,7 @@ impl<F: Clone> Core<F> {
         }
     }
 
-    /// Passes the results of a batch on to its client, unless they are only a part of one.
+    /// Passes the results of a batch on to its owner, unless they are only a part of one.
     pub(super) fn resolve(&mut self, key: JobId, batch: &Batch<F>, answer: Answer) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         if job.is_abandoned(batch) {
@@ -156,8 +156,8 @@ impl<F: Clone> Core<F> {
         self.counters.items += items_len;
         self.counters.items_failed += failed;
         let Answer { outputs, failures, .. } = answer;
-        let reply = ClientReply::Results { job: job.order.id, runs, outputs, failures };
-        self.actions.push(Action::ToClient(job.order.client, reply));
+        let owner = job.order.owner;
+        self.tell(owner, ClientReply::Results { job: key, runs, outputs, failures });
         self.close_if_done(key);
     }
 

@@ -3,7 +3,7 @@
 use super::hub::Hub;
 use super::outbox::Flushed;
 use super::port::Port;
-use crate::core::{ClientId, Event, WorkerId};
+use crate::core::{ClientId, Event, Principal, WorkerId};
 use ipc_proto::handshake::{self, Accepted, Refusal};
 use ipc_proto::limits::{FRAME_TIMEOUT, HELLO_TIMEOUT};
 use ipc_proto::message::{
@@ -55,17 +55,20 @@ enum End {
 
 /// Serves one peer until its connection ends.
 pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, side: Side) {
-    let peer = match peer(&hub, &socket) {
-        Ok(peer) if hub.settings.access.allows(peer) => peer,
-        Ok(peer) => {
+    // Over vsock there are no credentials: its sockets are guarded by tokens.
+    let peer = match socket.is_local().then(|| ipc_socket::peer(socket.as_fd())).transpose() {
+        Ok(Some(peer)) if !hub.settings.access.allows(peer) => {
             let text = format!("uid {} is not allowed; see --allow-uid and --allow-gid", peer.uid);
             return refuse(&hub, &socket, Refusal::new(RefuseReason::Forbidden, text));
         }
+        Ok(peer) => peer,
         Err(error) => return hub.log.line(&format!("peer without credentials: {error}")),
     };
     let port = match Port::new(socket) {
         Ok(port) => Rc::new(port),
-        Err(error) => return hub.log.line(&format!("connection of uid {}: {error}", peer.uid)),
+        Err(error) => {
+            return hub.log.line(&format!("connection of {}: {error}", principal(peer)));
+        }
     };
     let mut inbox = Inbox::for_hello();
     match tokio::time::timeout(HELLO_TIMEOUT, hello(&hub, &port, &mut inbox, side)).await {
@@ -76,12 +79,8 @@ pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, side: Side) {
     }
 }
 
-/// Who is at the other end. Behind vsock that is not known, and counts as the own user.
-fn peer(hub: &Hub, socket: &Socket) -> io::Result<Peer> {
-    if socket.is_local() {
-        return ipc_socket::peer(socket.as_fd());
-    }
-    Ok(Peer { uid: hub.settings.access.own_uid, gid: u32::MAX, pid: 0 })
+fn principal(peer: Option<Peer>) -> Principal {
+    peer.map_or(Principal::Token, |peer| Principal::Uid(peer.uid))
 }
 
 /// Tells a peer why it is refused; it is closed when `socket` is dropped.
@@ -165,11 +164,10 @@ fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), 
 
 /// Whether a client that was let in may change what the controller does for everybody. Behind vsock it
 /// is the token that tells the operator from the other VMs of the host.
-fn administers(hub: &Hub, port: &Port, peer: Peer) -> bool {
-    if port.socket().is_local() {
-        hub.settings.access.administers(peer)
-    } else {
-        hub.settings.client_token.is_some()
+fn administers(hub: &Hub, peer: Option<Peer>) -> bool {
+    match peer {
+        Some(peer) => hub.settings.access.administers(peer),
+        None => hub.settings.client_token.is_some(),
     }
 }
 
@@ -193,11 +191,12 @@ fn wrong_token(intro: &ClientIntro) -> Refusal {
     Refusal::new(RefuseReason::Forbidden, text)
 }
 
-async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Peer) {
+async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Option<Peer>) {
     let (identity, name) = match role {
         Role::Client(_) => {
-            let client = hub.add_client(port, peer, administers(hub, port, peer));
-            (Identity::Client(client), format!("client of uid {}, pid {}", peer.uid, peer.pid))
+            let (principal, pid) = (principal(peer), peer.map_or(0, |peer| peer.pid));
+            let client = hub.add_client(port, (principal, pid), administers(hub, peer));
+            (Identity::Client(client), format!("client of {principal}, pid {pid}"))
         }
         Role::Worker(intro) => {
             let name = format!("worker {}", intro.name);

@@ -4,12 +4,12 @@ use super::Settings;
 use super::clock::Clock;
 use super::log::Log;
 use super::port::Port;
-use crate::core::{Action, ClientId, Core, Event, Limits, WorkerId};
+use crate::core::{Action, ClientId, Core, Event, Limits, Principal, WorkerId};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{ClientReply, ReleaseOutcome, Status};
 use ipc_proto::sample::Sample;
-use ipc_socket::{Peer, Scratch};
+use ipc_socket::Scratch;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -79,10 +79,15 @@ impl Hub {
         id
     }
 
-    pub(super) fn add_client(&self, port: &Rc<Port>, peer: Peer, administers: bool) -> ClientId {
+    pub(super) fn add_client(
+        &self,
+        port: &Rc<Port>,
+        (principal, pid): (Principal, u32),
+        administers: bool,
+    ) -> ClientId {
         let client = ClientId(self.new_id());
         self.clients.borrow_mut().insert(client, Rc::clone(port));
-        self.step(Event::ClientJoined { client, uid: peer.uid, pid: peer.pid, administers });
+        self.step(Event::ClientJoined { client, principal, pid, administers });
         client
     }
 
@@ -172,13 +177,13 @@ impl Hub {
                 ));
                 None
             }
-            Action::ReleaseAsked { worker, uid, outcome } => {
+            Action::ReleaseAsked { worker, by, outcome } => {
                 match outcome {
                     ReleaseOutcome::Released => {
-                        self.log.line(&format!("worker {worker} is released by uid {uid}"));
+                        self.log.line(&format!("worker {worker} is released by {by}"));
                     }
                     ReleaseOutcome::Forbidden => {
-                        self.log.line(&format!("uid {uid} may not release worker {worker}"));
+                        self.log.line(&format!("{by} may not release worker {worker}"));
                     }
                     ReleaseOutcome::NotQuarantined => {}
                 }

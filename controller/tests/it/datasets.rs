@@ -1,7 +1,7 @@
 //! Files that are named in datasets: who is given them, and who is not held up by them.
 
 use crate::tables::{CLIENT, JOB, Table, inline, job, open};
-use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, WorkerId};
+use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, Principal, WorkerId};
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId, LeaseId, Piece,
     Planes, Run, Stamp, Work, WorkerReply, WorkerRequest,
@@ -153,7 +153,12 @@ fn work_that_waits_for_a_dataset_is_in_nobodys_way() {
     table.join_with(1, 4000, planes(true, &["b"]));
     // More jobs than are looked at, of another user, before and after.
     let other = ClientId(2);
-    table.step(Event::ClientJoined { client: other, uid: 8, pid: 80, administers: false });
+    table.step(Event::ClientJoined {
+        client: other,
+        principal: Principal::Uid(8),
+        pid: 80,
+        administers: false,
+    });
     for number in 1..=64 {
         table.step(Event::ClientSaid(other, open(Algorithm::Sha256, 0), vec![]));
         let request = request(job(number), 0, "a", &vec![file("x", 1 << 30); 3]);

@@ -1,7 +1,7 @@
 //! Quarantine: how long it lasts, who may end it, and how much of it is remembered.
 
 use crate::tables::{CLIENT, Table};
-use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, WorkerId};
+use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, Principal, WorkerId};
 use ipc_proto::message::{ClientReply, ClientRequest, ReleaseOutcome, WorkerHealth, WorkerReply};
 use ipc_proto::{Algorithm, Blob};
 use std::time::Duration;
@@ -156,7 +156,12 @@ fn only_who_administers_the_controller_may_release() {
     table.join(1, 4);
     fail(&mut table, 1);
     let other = ClientId(9);
-    table.step(Event::ClientJoined { client: other, uid: 8, pid: 80, administers: false });
+    table.step(Event::ClientJoined {
+        client: other,
+        principal: Principal::Uid(8),
+        pid: 80,
+        administers: false,
+    });
     table.actions.clear();
     let worker = "w1".to_owned();
     table.step(Event::ClientSaid(other, ClientRequest::Release { worker: worker.clone() }, vec![]));
@@ -164,7 +169,10 @@ fn only_who_administers_the_controller_may_release() {
     let told = ClientReply::Released { worker: worker.clone(), outcome };
     assert_eq!(
         table.actions,
-        [Action::ReleaseAsked { worker, uid: 8, outcome }, Action::ToClient(other, told)]
+        [
+            Action::ReleaseAsked { worker, by: Principal::Uid(8), outcome },
+            Action::ToClient(other, told)
+        ]
     );
     assert_eq!(listed(&table).len(), 1);
     assert_eq!(table.assigned(), []);
@@ -264,7 +272,7 @@ fn a_client_is_told_what_became_of_its_wish_and_the_operator_too() {
     assert_eq!(release(&mut table, "w1"), ReleaseOutcome::Released);
     let asked = |worker: &str, outcome| Action::<u64>::ReleaseAsked {
         worker: worker.to_owned(),
-        uid: 7,
+        by: Principal::Uid(7),
         outcome,
     };
     assert!(table.actions.contains(&asked("nobody", ReleaseOutcome::NotQuarantined)));

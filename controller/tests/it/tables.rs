@@ -1,9 +1,11 @@
 //! Histories written by hand: what the core must do, step by step.
 
-use hashcluster_controller::core::{Action, ClientId, Core, Event, Fault, Limits, WorkerId};
+use hashcluster_controller::core::{
+    Action, ClientId, Core, Event, Fault, Limits, Principal, WorkerId,
+};
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, Failures, FileItem, FileSource, Items,
-    JobId, LeaseId, Planes, Run, Stamp, Work, WorkerHealth, WorkerIntro, WorkerReply,
+    JobId, JobStatus, LeaseId, Planes, Run, Stamp, Work, WorkerHealth, WorkerIntro, WorkerReply,
     WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob, Family};
@@ -59,7 +61,12 @@ impl Table {
         let datasets = datasets.iter().map(|&name| name.to_owned()).collect();
         let (core, now) = (Core::new(limits, datasets, EPOCH), Duration::ZERO);
         let mut table = Self { core, now, actions: Vec::new() };
-        table.step(Event::ClientJoined { client: CLIENT, uid: 7, pid: 70, administers: true });
+        table.step(Event::ClientJoined {
+            client: CLIENT,
+            principal: Principal::Uid(7),
+            pid: 70,
+            administers: true,
+        });
         table
     }
 
@@ -419,12 +426,32 @@ fn a_job_of_another_client_or_of_an_earlier_start_is_not_open() {
     for id in [JOB, JobId { epoch: EPOCH - 1, ..JOB }] {
         let mut table = table();
         let other = ClientId(2);
-        table.step(Event::ClientJoined { client: other, uid: 7, pid: 71, administers: true });
+        table.step(Event::ClientJoined {
+            client: other,
+            principal: Principal::Uid(7),
+            pid: 71,
+            administers: true,
+        });
         table.step(Event::ClientSaid(other, ClientRequest::Finish { job: id }, vec![]));
         let closed = Action::CloseClient(other, Fault::UnknownJob(id));
         assert!(table.actions.contains(&closed), "{:?}", table.actions);
         assert_eq!(table.told(), [], "the job goes on");
     }
+}
+
+#[test]
+fn clients_over_vsock_are_a_principal_of_their_own_without_a_uid() {
+    let mut table = table();
+    for (client, principal) in
+        [(2, Principal::Token), (3, Principal::Token), (4, Principal::Uid(0))]
+    {
+        let client = ClientId(client);
+        table.step(Event::ClientJoined { client, principal, pid: 0, administers: true });
+        table.step(Event::ClientSaid(client, open(Algorithm::Sha256, 0), vec![]));
+    }
+    let status = table.core.status(table.now, usize::MAX);
+    let uids: Vec<Option<u32>> = status.jobs.iter().map(JobStatus::uid).collect();
+    assert_eq!(uids, [Some(7), None, None, Some(0)]);
 }
 
 #[test]

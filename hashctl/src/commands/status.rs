@@ -155,7 +155,7 @@ fn worker_json(worker: &WorkerStatus) -> Value {
 fn job_json(job: &JobStatus) -> Value {
     json!({
         "id": job.id.to_string(),
-        "uid": job.uid,
+        "uid": job.uid(),
         "pid": job.pid,
         "algorithms": job.algorithms.iter().map(|a| a.name()).collect::<Vec<_>>(),
         "age_ms": job.age_ms,

@@ -103,7 +103,7 @@ pub struct QuarantineStatus {
 pub struct JobStatus {
     /// Its id.
     pub id: JobId,
-    /// The uid that opened it.
+    /// The uid that opened it, or [`JobStatus::NO_UID`].
     pub uid: u32,
     /// Process id of the client, 0 if unknown.
     pub pid: u32,
@@ -121,6 +121,17 @@ pub struct JobStatus {
     pub leases: u32,
     /// The client has announced the end of the items.
     pub finished: bool,
+}
+
+impl JobStatus {
+    /// The `uid` of a job that was opened over vsock, where nobody has one.
+    pub const NO_UID: u32 = u32::MAX;
+
+    /// The uid that opened it, if it was opened on a Unix socket.
+    #[must_use]
+    pub fn uid(&self) -> Option<u32> {
+        (self.uid != Self::NO_UID).then_some(self.uid)
+    }
 }
 
 /// The bounds of the controller with their use.

@@ -6,7 +6,7 @@ mod quarantine;
 
 use super::model::{self, FileNumber};
 use super::tally::Tally;
-use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, WorkerId};
+use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, Principal, WorkerId};
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId,
     LeaseId, Message, Planes, Stamp, Window, Work, WorkerIntro, WorkerReply, WorkerRequest,
@@ -20,7 +20,7 @@ use test_kit::Random;
 const DATASETS: [&str; 2] = ["everywhere", "rare"];
 
 /// The user who may release workers.
-const ADMINISTRATOR: u32 = 0;
+const ADMINISTRATOR: Principal = Principal::Uid(0);
 
 const EPOCH: u32 = 1_800_000_000;
 const STEPS: u64 = 400;
@@ -205,8 +205,10 @@ impl World {
                 let client = ClientId(self.new_id());
                 self.clients.insert(client, Client::default());
                 let uid = u32::try_from(self.random.below(3)).expect("small");
-                let administers = uid == ADMINISTRATOR;
-                self.step(Event::ClientJoined { client, uid, pid: 1, administers });
+                // The third principal is who comes over vsock.
+                let principal = if uid == 2 { Principal::Token } else { Principal::Uid(uid) };
+                let administers = principal == ADMINISTRATOR;
+                self.step(Event::ClientJoined { client, principal, pid: 1, administers });
             }
             25..40 => self.open_job(),
             40..42 => self.cancel_job(),
@@ -530,8 +532,8 @@ impl World {
             }
             Action::Quarantined(worker, fault) => self.take_quarantine(&worker, fault),
             Action::BackInQuarantine { worker, .. } => self.take_back_in_quarantine(&worker),
-            Action::ReleaseAsked { worker, uid, outcome } => {
-                self.take_release(&worker, uid, outcome);
+            Action::ReleaseAsked { worker, by, outcome } => {
+                self.take_release(&worker, by, outcome);
             }
         }
     }

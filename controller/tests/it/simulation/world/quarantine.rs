@@ -1,7 +1,7 @@
 //! Workers in quarantine: nobody gives them work, however often they connect, until they are released.
 
 use super::{ADMINISTRATOR, World};
-use hashcluster_controller::core::{Event, Fault};
+use hashcluster_controller::core::{Event, Fault, Principal};
 use ipc_proto::message::{ClientRequest, ReleaseOutcome};
 
 impl World {
@@ -30,13 +30,13 @@ impl World {
         self.tally.back_in_quarantine += 1;
     }
 
-    pub(super) fn take_release(&mut self, worker: &str, uid: u32, outcome: ReleaseOutcome) {
-        let want = match (uid, self.quarantined.contains(&number(worker))) {
+    pub(super) fn take_release(&mut self, worker: &str, by: Principal, outcome: ReleaseOutcome) {
+        let want = match (by, self.quarantined.contains(&number(worker))) {
             (ADMINISTRATOR, true) => ReleaseOutcome::Released,
             (ADMINISTRATOR, false) => ReleaseOutcome::NotQuarantined,
             _ => ReleaseOutcome::Forbidden,
         };
-        assert_eq!(outcome, want, "seed {}: {worker}, uid {uid}", self.seed);
+        assert_eq!(outcome, want, "seed {}: {worker}, {by}", self.seed);
         if outcome == ReleaseOutcome::Released {
             self.quarantined.remove(&number(worker));
             self.tally.released += 1;

@@ -1,0 +1,55 @@
+//! Principals and owners: whom a job is charged to, and where its results go.
+
+use super::{Action, ClientId, Core};
+use ipc_proto::message::{ClientReply, JobStatus};
+use std::fmt;
+
+/// The holder of windows, shares and quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Principal {
+    /// A user of this host, by the credentials of a Unix socket.
+    Uid(u32),
+    /// All clients over vsock, where nobody has a uid: they share the client token.
+    Token,
+}
+
+impl Principal {
+    /// The uid in [`JobStatus`].
+    pub(super) const fn uid(self) -> u32 {
+        match self {
+            Self::Uid(uid) => uid,
+            Self::Token => JobStatus::NO_UID,
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uid(uid) => write!(f, "uid {uid}"),
+            Self::Token => f.write_str("a client over vsock"),
+        }
+    }
+}
+
+/// The sink of a job's results. A job ends with its client only because its owner is that client:
+/// jobs that outlive their clients get a variant here, and [`Core::tell`] gives its reports to the
+/// journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A connection.
+    Attached(ClientId),
+}
+
+impl<F: Clone> Core<F> {
+    /// Reports to the owner of a job.
+    pub(super) fn tell(&mut self, owner: Owner, report: ClientReply) {
+        match owner {
+            // A client that is leaving loses its jobs one by one, and hears no more of them.
+            Owner::Attached(client) if self.clients.contains_key(&client) => {
+                self.actions.push(Action::ToClient(client, report));
+            }
+            Owner::Attached(_) => {}
+        }
+    }
+}
