@@ -91,15 +91,17 @@ fn prints_help_and_version() {
 
 #[test]
 fn an_environment_variable_with_an_unavailable_value_prevents_the_start() {
-    for (variable, value) in
-        [("HASHCLUSTER_DENY_CPU", "sha1"), ("HASHCLUSTER_REQUIRE_BACKENDS", "portable,fast")]
-    {
+    for (variable, value, fault) in [
+        ("HASHCLUSTER_DENY_CPU", "sha1", "unknown feature"),
+        ("HASHCLUSTER_REQUIRE_BACKENDS", "portable,fast", "unknown backend"),
+        ("HASHCLUSTER_REQUIRE_BACKENDS", "sha_ni_x2", "unknown backend"),
+    ] {
         let mut worker = Command::new(WORKER);
         worker.args(["--connect", "/nowhere/worker.sock"]).env(variable, value);
         let output = worker.output().unwrap();
         assert!(!output.status.success(), "{variable}={value}");
         let (text, name) = (stderr(&output), value.rsplit(',').next().unwrap());
-        assert!(text.contains(&format!("{variable} names {name:?}")), "{text}");
+        assert!(text.contains(&format!("{variable}: {fault} {name:?}; known: ")), "{text}");
     }
 }
 

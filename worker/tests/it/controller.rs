@@ -1,10 +1,10 @@
 //! A controller whose every byte the test chooses, and a worker process that belongs to it.
 
-use ipc_proto::Algorithm;
 use ipc_proto::message::{
     Failures, FileSource, HelloReply, LeaseId, Message, Role, Stamp, Work, WorkerIntro,
     WorkerReply, WorkerRequest,
 };
+use ipc_proto::{Algorithm, Family};
 use nix::sys::stat::fstat;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -215,8 +215,8 @@ impl Worker {
     }
 
     /// Lines that it logged about its backends, one per family of algorithms.
-    pub(crate) fn backends(&self) -> [String; 3] {
-        [(); 3].map(|()| self.backends.recv_timeout(DEADLINE).expect("a line in time"))
+    pub(crate) fn backends(&self) -> [String; Family::ALL.len()] {
+        Family::ALL.map(|_| self.backends.recv_timeout(DEADLINE).expect("a line in time"))
     }
 
     /// The line that it logged about how it reads.
