@@ -15,7 +15,7 @@ pub const MARGIN_NS: i64 = 2_000_000_000;
 /// Differences of the two clocks below this are ticks between two readings, not steps. In nanoseconds.
 const STEP_NS_MIN: i64 = 100_000_000;
 
-/// How often [`StampClock::wait_until_after`] looks.
+/// Interval at which [`StampClock::wait_until_after`] polls.
 const POLL: Duration = Duration::from_millis(1);
 
 /// A moment from which time is measured.
@@ -46,7 +46,7 @@ pub struct Moment {
     pub real_ns: i64,
     /// The same minus the clock that cannot be set: constant unless the first is set.
     offset_ns: i64,
-    /// Whether the clock was set less than the margin ago: stamps may be on either side of the step.
+    /// The clock was set less than the margin ago: stamps may be on either side of the step.
     pub is_unsettled: bool,
 }
 
@@ -89,7 +89,7 @@ impl StampClock {
         Moment { real_ns, offset_ns, is_unsettled }
     }
 
-    /// Whether the clock was set since `moment`.
+    /// Returns true if the clock was set since `moment`.
     pub fn was_set_since(&self, moment: Moment) -> bool {
         is_step(moment.offset_ns, self.now().offset_ns)
     }
@@ -150,7 +150,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_is_unsettled_for_the_margin() {
+    fn a_clock_step_leaves_the_clock_unsettled_for_the_margin() {
         for by_ns in [-3_600_000_000_000, 3_600_000_000_000, -STEP_NS_MIN - 1] {
             let hands = Hands::default();
             let clock = hands.clock();
@@ -167,7 +167,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn ticks_between_two_readings_are_no_step() {
+    fn ticks_between_two_clock_reads_are_not_a_step() {
         let hands = Hands::default();
         let clock = hands.clock();
         let before = clock.now();
@@ -176,7 +176,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_wait_ends_behind_its_moment() {
+    fn a_wait_ends_after_its_moment() {
         let clock = StampClock::default();
         let start = clock.now();
         clock.wait_until_after(start.real_ns);

@@ -18,10 +18,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 use test_kit::{DEADLINE, Polled, Random};
 
-/// What is answered is held back until so long nothing more comes.
+/// Answers are held back until nothing has arrived for this long.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// How the controller behaves.
+/// Behaviour of the controller.
 #[derive(Clone)]
 pub(crate) struct Engine {
     pub(crate) window: Window,
@@ -31,7 +31,7 @@ pub(crate) struct Engine {
     pub(crate) shuffle: Option<Random>,
     /// The root of every dataset.
     pub(crate) root: PathBuf,
-    /// What files of this content fail with.
+    /// Failure of the files with this content.
     pub(crate) fail: fn(&[u8]) -> Option<Failure>,
 }
 
@@ -48,7 +48,7 @@ impl Default for Engine {
     }
 }
 
-/// What the client did.
+/// Observed actions of the client.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) items: u64,
@@ -82,7 +82,7 @@ struct Play {
     engine: Engine,
     jobs: BTreeMap<JobId, Job>,
     answers: Vec<Answer>,
-    /// What a state of a SHA-2 stream stands for, by its number.
+    /// Bytes that each state of a SHA-2 stream covers, by its number.
     streams: Vec<Vec<u8>>,
     report: Report,
 }

@@ -249,7 +249,7 @@ fn a_replaced_file_is_reported_as_changed() {
 }
 
 #[test]
-fn parts_of_a_named_file_merge_to_its_hash() {
+fn subtrees_of_a_named_file_merge_to_its_digest() {
     let mut setup = Setup::new();
     let bytes = pattern((2 << 20) + 4097);
     let file = setup.write(b"large", &bytes);

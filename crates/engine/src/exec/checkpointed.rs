@@ -39,11 +39,11 @@ pub fn family_of(order: &Order) -> Option<Family> {
 /// A lease that a thread may work on.
 #[derive(Debug)]
 pub struct Started {
-    /// How often the batch was leased before, plus one.
+    /// Number of earlier leases of the batch, plus one.
     pub attempt: u32,
     /// The work.
     pub order: Order,
-    /// Turns true when nobody waits for the answer any more.
+    /// Set when the lease is revoked and no answer is expected.
     pub revoked: Arc<AtomicBool>,
 }
 
@@ -65,7 +65,7 @@ pub struct Checkpoint {
     pub attempt: u32,
     /// The file's stamp before it was read.
     pub file: Stamp,
-    /// How many of its bytes are hashed.
+    /// Number of bytes hashed so far.
     pub offset: u64,
     /// The state of the hash there.
     pub state: Vec<u8>,
@@ -84,7 +84,7 @@ pub trait LeaseSource {
 /// Carries out `first`, and what it takes along.
 pub fn run(first: Task, datasets: &Datasets, scratch: &mut Scratch, leases: &dyn LeaseSource) {
     let order = &first.started.order;
-    // A check goes alone: by other kernels than what was interleaved.
+    // A cross-check is not interleaved: it uses other kernels.
     let files_max = match order.algorithms.single() {
         Some(algorithm) if !order.check => Midstate::interleave_max(algorithm),
         _ => 1,
@@ -119,7 +119,7 @@ struct LeaseQueue<'a, 'l> {
 
 struct Ticket {
     task: Task,
-    /// How much of the file the controller knows of.
+    /// Length that the last reported checkpoint covers.
     reported_len: u64,
 }
 
@@ -390,8 +390,8 @@ mod tests {
         {
             let contents = lens.map(pattern);
             let all: Vec<_> = contents.iter().map(|bytes| file(bytes)).collect();
-            let turns = (0..).zip(algorithms.into_iter().cycle());
-            let tasks = turns.zip(&all).map(|((i, algorithm), file)| whole(i, algorithm, file));
+            let numbered = (0..).zip(algorithms.into_iter().cycle());
+            let tasks = numbered.zip(&all).map(|((i, algorithm), file)| whole(i, algorithm, file));
             let mut tasks: VecDeque<Task> = tasks.collect();
             let first = tasks.pop_front().unwrap();
             let notes = Notes { waiting: RefCell::new(tasks), ..Notes::default() };
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_one_file_leaves_the_others_alone() {
+    fn the_end_of_one_file_does_not_disturb_the_others() {
         let bytes = pattern(6 * MIB);
         let (good, other) = (file(&bytes), file(&bytes));
         let want = plain(Algorithm::Sha256, &bytes);
@@ -437,9 +437,9 @@ mod tests {
     fn does_not_resume_a_file_that_changed() {
         let bytes = pattern(5 * MIB);
         let (file, stamp) = file(&bytes);
-        let mut midway = Midstate::new(Algorithm::Sha256).unwrap();
-        midway.update(&bytes[..MIB]);
-        let state = || midway.save();
+        let mut hasher = Midstate::new(Algorithm::Sha256).unwrap();
+        hasher.update(&bytes[..MIB]);
+        let state = || hasher.save();
         for (work, want) in [
             (resume(stamp, MIB as u64, state()), plain(Algorithm::Sha256, &bytes)),
             (resume(Stamp { mtime_ns: 1, ..stamp }, MIB as u64, state()), failed(Failure::Changed)),
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_long_sha2_file_is_one() {
+    fn only_a_single_long_sha2_file_has_checkpoints() {
         let long = Stamp { size: LEN_MIN, ..Stamp::default() };
         let short = Stamp { size: LEN_MIN - 1, ..long };
         for (algorithm, files, want) in [

@@ -28,7 +28,7 @@ pub(crate) trait FileQueue<'a> {
     /// The next file to hash now, if there is one.
     fn next(&mut self) -> Option<(Self::Ticket, Result<LongFile<'a>, Failure>)>;
 
-    /// Turns true when nobody waits for the outcome any more.
+    /// Set when the lease is revoked and no outcome is expected.
     fn revoked<'t>(&'t self, ticket: &'t Self::Ticket) -> &'t AtomicBool;
 
     /// More of the file is hashed.
@@ -96,7 +96,7 @@ pub(crate) fn run<'a, Q: FileQueue<'a>>(
         }
         for lane in lanes.extract_if(.., |lane| lane.outcome.is_some()) {
             windows.push(lane.window);
-            // Closed before the answer gives credit for another.
+            // Closed before the answer grants credit for another.
             drop(lane.file);
             if let Some(outcome) = lane.outcome {
                 queue.done(lane.ticket, outcome, lane.busy_ns);

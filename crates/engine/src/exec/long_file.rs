@@ -1,8 +1,8 @@
 //! A file that is hashed while it is read, window by window, by the quiet rule.
 //!
 //! Drive it by [`LongFile::read`], then [`absorb`] for all files that share a kernel, then
-//! [`LongFile::finish`], until that gives an outcome. What did not hold still is read again from its
-//! start, or from the last look before its metadata alone changed: `finish` then gives nothing, and the
+//! [`LongFile::finish`], until that returns an outcome. What did not hold still is read again from its
+//! start, or from the last look before its metadata alone changed: `finish` then returns `None`, and the
 //! next `read` starts over.
 //!
 //! Invariants: a digest covers each byte of its range once, in order, all of one content; no file is
@@ -31,11 +31,11 @@ const SIZELESS_LEN_MAX: u64 = 1 << 30;
 /// Shorter files are not evicted from the page cache. In bytes.
 const DROP_LEN_MIN: u64 = 4 << 20;
 
-/// How long a file server may answer from memory, by another name's file that was there before. A
-/// little more than the second that virtiofsd takes.
+/// Longest time for which a file server may return a replaced file under a name, from its cache: a
+/// little more than the second of virtiofsd.
 const STALE_NS: i64 = 1_200_000_000;
 
-/// How often a file that may be another one is opened again.
+/// Interval at which a file that may be a replaced one is opened again.
 const REOPEN_NS: i64 = 50_000_000;
 
 /// The computation over the bytes of a file.
@@ -86,9 +86,9 @@ pub(crate) struct FileTask<'a> {
     pub(crate) expected: Expected,
     /// Where they start.
     pub(crate) offset: u64,
-    /// How many they are; `None` for all to the end of the file.
+    /// Number of bytes; `None` for all to the end of the file.
     pub(crate) len: Option<u64>,
-    /// What the bytes from `offset` on are given to. A midstate may cover some of them.
+    /// Hasher for the bytes from `offset` on. Its midstate may cover some of them.
     pub(crate) hasher: Hasher,
     pub(crate) io_limit: Option<&'a IoLimit>,
     pub(crate) drop_behind: bool,
@@ -135,7 +135,7 @@ pub(crate) struct LongFile<'a> {
     begun: Hasher,
     hasher: Hasher,
     trial: Trial,
-    /// How often it was read, this time included.
+    /// Number of reads, this one included.
     reads: u8,
     /// The read before, and its output.
     last: Option<(Trial, Vec<u8>)>,
@@ -150,7 +150,7 @@ pub(crate) struct LongFile<'a> {
     pages: PageCache,
     /// Where in the window the bytes are that were read and not hashed.
     held: Range<usize>,
-    /// Whether these are the last.
+    /// These are the last bytes.
     is_last: bool,
 }
 
@@ -250,7 +250,7 @@ impl<'a> LongFile<'a> {
         }
     }
 
-    /// Whether what was read, `read_len` bytes, is all that there should be.
+    /// Returns true if `read_len` bytes are all that the item has.
     fn is_complete(&self, read_len: u64) -> bool {
         match self.len {
             Some(len) => read_len == len,
@@ -259,7 +259,7 @@ impl<'a> LongFile<'a> {
         }
     }
 
-    /// Looks at the file in the middle: is it worth to go on?
+    /// Looks at the file between two reads, and fails early if this read cannot count any more.
     fn look(&mut self, rule: Rule<'_>) -> Result<(), Failure> {
         self.looked_len = self.done_len;
         let now = self.source.stamp()?;
@@ -328,7 +328,7 @@ impl<'a> LongFile<'a> {
         self.read_again(rule, Some(output)).map(|()| None)
     }
 
-    /// Starts another read after one that gave `output`, if it came to its end.
+    /// Starts another read after one whose output was `output`, if it came to its end.
     fn read_again(&mut self, rule: Rule<'_>, output: Option<Vec<u8>>) -> Result<(), Failure> {
         if self.reads == READS_MAX {
             return Err(Failure::Changed);
@@ -458,7 +458,7 @@ mod tests {
         nanoseconds(meta.ctime(), meta.ctime_nsec())
     }
 
-    /// How often a file is read, by the age of its stamps and what could be written to it.
+    /// Number of reads of a file, by the age of its stamps and its possible writers.
     #[test]
     fn reads_a_file_again_only_where_it_may_not_have_held_still() {
         let dir = tempfile::tempdir().unwrap();
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changes_while_it_is_read_is_read_again_at_most_twice() {
+    fn rereads_a_changing_file_at_most_twice() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         type Change = fn(&File, u8);
@@ -523,7 +523,7 @@ mod tests {
 
     /// One that another reader has the other parts of, or that is checked, is not read as it is now.
     #[test]
-    fn content_that_others_read_is_not_replaced_by_what_came_later() {
+    fn a_part_is_not_hashed_from_later_content() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, pattern(LEN)).unwrap();

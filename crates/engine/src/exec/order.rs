@@ -28,20 +28,20 @@ pub struct Order {
     pub work: Work,
     /// As many as `work` needs.
     pub descriptors: Vec<OwnedFd>,
-    /// Whether this was computed before and is to be compared: by other kernels than usual.
+    /// This is a cross-check: it is hashed by other kernels than usual.
     pub check: bool,
-    /// Whether every file is probed for writers, however old its stamps are.
+    /// Every file is probed for writers, however old its stamps are.
     pub strict_reads: bool,
 }
 
 impl Order {
-    /// An order that is no check, and not strict.
+    /// An order that is neither a cross-check nor strict.
     #[must_use]
     pub fn new(algorithms: Algorithms, work: Work, descriptors: Vec<OwnedFd>) -> Self {
         Self { algorithms, work, descriptors, check: false, strict_reads: false }
     }
 
-    /// How many bytes take about as long to hash, or `None` if there are files to read.
+    /// Cost of the order, in bytes that take about as long to hash; `None` if files must be read.
     #[must_use]
     pub fn cost_len(&self) -> Option<usize> {
         match &self.work {
@@ -136,8 +136,8 @@ impl<'a> Source<'a> {
 pub struct ReadOptions {
     /// Bytes of a long file after which a checkpoint is reported.
     pub report_len: u64,
-    /// Whether large files are evicted from the page cache behind the reader, except pages that were
-    /// cached before.
+    /// Evicts large files from the page cache behind the reader, except pages that were cached
+    /// before.
     pub drop_behind: bool,
 }
 

@@ -229,7 +229,7 @@ mod tests {
 
     /// Descriptors, and the same files in a dataset: ranges, and several digests of one read.
     #[test]
-    fn ranges_and_several_algorithms_give_the_digests_in_the_order_asked() {
+    fn ranges_and_several_algorithms_yield_digests_in_the_given_order() {
         let asked = [Algorithm::Blake3, Algorithm::Sha256, Algorithm::Sha512];
         let contents = LENS.map(pattern);
         let dir = tempfile::tempdir().unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_its_file_lost_is_changed_and_growth_behind_it_does_not_matter() {
+    fn a_truncated_range_is_reported_as_changed_and_growth_behind_it_is_ignored() {
         for (len, want) in [(9_999, Err(Failure::Changed)), (10_001, Ok(()))] {
             let (stamp, changed) = file(&pattern(10_000));
             changed.set_len(len).unwrap();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_fails_leaves_the_others_their_digests() {
+    fn a_file_that_fails_does_not_affect_the_others() {
         let null = File::open("/dev/null").unwrap();
         let batch = vec![file(b"one"), (Stamp::default(), null), file(b"three")];
         let output = files(Algorithm::Blake3, batch);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_before_it_was_read_gets_the_digest_of_what_it_is_now() {
+    fn a_file_changed_before_it_is_read_gets_the_digest_of_its_current_content() {
         for len in [10, 300_000] {
             let (stamp, changed) = file(&pattern(len));
             let now = pattern(len + 1);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_gives_the_same_digests_and_none_of_a_file_that_is_not_as_it_was() {
+    fn a_cross_check_has_the_same_digests_and_none_for_a_changed_file() {
         for algorithm in Algorithm::ALL {
             let contents = LENS.map(pattern);
             let check = |files: Vec<(Stamp, File)>| {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_cut_at_their_lengths() {
+    fn inline_messages_are_split_at_their_lengths() {
         let messages = [&b""[..], b"a", b"", b"bcd", &[7; 500]];
         let lens = messages.map(|message| u32::try_from(message.len()).unwrap()).into();
         let work = Work::Inline { lens, data: messages.concat().into() };
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_file_merge_to_its_hash() {
+    fn subtrees_of_a_file_merge_to_its_digest() {
         let bytes = pattern(1_000_000);
         let part_len = 256 << 10;
         let mut values = Vec::new();
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_changed_file_has_no_value() {
+    fn a_subtree_of_a_changed_file_has_no_value() {
         let (stamp, part) = file(&[1; 4096]);
         part.set_len(4095).unwrap();
         let work = part_of(stamp, 2048, 2048);
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_or_piece_of_another_algorithm_is_invalid() {
+    fn a_subtree_or_piece_of_another_algorithm_is_invalid() {
         let (stamp, part) = file(&[1; 4096]);
         let work = part_of(stamp, 0, 1024);
         let output = output(Algorithm::Sha256, work, vec![part]);
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_or_state_that_the_libraries_do_not_take_is_invalid() {
+    fn an_invalid_shape_or_state_is_rejected() {
         let blob = |len| Blob(vec![0xff; len]);
         for (offset, len) in [(1, 10), (1024, 2000), (0, 0), (u64::MAX - 1, 10)] {
             check_piece(Algorithm::Blake3, Piece::Subtree { offset, data: blob(len) }, None);

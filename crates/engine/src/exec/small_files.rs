@@ -46,20 +46,20 @@ pub(crate) struct Batch<'a> {
     files: &'a [FileItem],
     is_check: bool,
     has_lanes: bool,
-    /// How many files are interleaved while they are read.
+    /// Maximum number of files that are interleaved while they are read.
     interleave_max: usize,
     /// Files up to this size are read whole: enough of them fit the buffer to fill the kernel.
     small_len_max: u64,
     options: ReadOptions,
     buffer: &'a mut [u8],
     reader: &'a mut Reader,
-    /// Whether reads that do not wait are supported by what the files are on.
+    /// The file system supports reads that do not wait.
     can_read_ready: bool,
     last_file_system: LastFileSystem,
     permit: Option<Permit<'a>>,
     group: Vec<Slot<'a>>,
     group_max: usize,
-    /// Where the next file goes in the buffer.
+    /// Offset of the next file in the buffer.
     used_len: usize,
     /// Files that come last.
     deferred: Vec<usize>,
@@ -344,7 +344,7 @@ fn hash_many(kernels: &[Kernels], inputs: &[&[u8]], out: &mut Vec<u8>) {
 }
 
 /// Reads the rest of a file, of which `len` bytes are in `buffer`, which has room for one more than
-/// there should be; says whether it is whole and held still.
+/// there should be; returns true if it is whole and held still.
 fn is_whole(
     file: &OpenFile<'_>,
     trial: Trial,
@@ -512,7 +512,7 @@ mod tests {
 
     /// A file that is not in memory is read later than it was looked at.
     #[test]
-    fn late_files_keep_their_order_and_those_that_changed_meanwhile_are_read_again() {
+    fn deferred_files_keep_their_order_and_are_read_again_if_they_changed() {
         let lens = [10, 0, 70_000, 4096, 1, 200_000, 33, 8192];
         for (how, reader) in readers() {
             let dir = tempfile::tempdir().unwrap();
@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_keeps_others_from_reading_beyond_the_limit() {
+    fn at_most_the_limit_of_threads_reads_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let (items, _) = files(&dir, &[pattern(10), pattern(1 << 20)]);
         let mount = format!("d={}", dir.path().display()).parse().unwrap();

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A dataset, as the command line gives it.
+/// A dataset as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     name: String,
@@ -69,7 +69,7 @@ impl fmt::Display for MountError {
 
 impl std::error::Error for MountError {}
 
-/// Number of threads that may read from a dataset at once, as the command line gives it.
+/// Number of threads that may read from a dataset at once, as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoThreads {
     name: String,
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dataset_is_a_name_and_a_directory() {
+    fn parses_a_dataset_as_name_and_directory() {
         for (text, want) in [
             ("d=/a=b", Ok(("d", "/a=b"))),
             ("a-1_b=rel", Ok(("a-1_b", "rel"))),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_directory_of_several_files_stays_open_wherever_it_is_moved() {
+    fn keeps_the_directory_of_several_files_open_when_it_moves() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("a")).unwrap();
         for name in ["a/1", "a/2", "a/3", "4"] {

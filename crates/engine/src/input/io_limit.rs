@@ -53,7 +53,7 @@ impl IoLimit {
         self.state.lock().expect("no holder panics")
     }
 
-    /// Whether a thread waits for a permit.
+    /// Returns true if a thread waits for a permit.
     #[cfg(test)]
     pub(crate) fn is_wanted(&self) -> bool {
         let state = self.lock();
@@ -75,7 +75,7 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn at_most_the_limit_read_at_once_and_every_thread_comes_to_read() {
+    fn at_most_the_limit_reads_at_once_and_every_thread_gets_a_permit() {
         for most in [1, 2, 3] {
             let limit = IoLimit::new(NonZeroU16::new(most).unwrap());
             let (now, peak, total) =

@@ -23,7 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Bytes that a thread reads at once. BLAKE3 gains from more (8 % from 256 KiB to 1 MiB).
 pub(crate) const BUFFER_LEN: usize = 1 << 20;
 
-/// How the content of a file is validated: a property of the file system that it is on.
+/// Validation of a file's content: a property of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validation {
     /// This kernel's clock stamps it, and every writer goes through this kernel.
@@ -116,8 +116,8 @@ impl AsFd for Handle<'_> {
 }
 
 impl<'a> Handle<'a> {
-    /// Reads from its start what is in memory: `None` if that is nothing, or nobody can tell.
-    /// `are_supported` turns false where the kind of file has no such reads.
+    /// Reads cached bytes from its start: `None` if there are none, or that is unknown.
+    /// `are_supported` becomes false where the kind of file has no such reads.
     ///
     /// # Errors
     /// Why the item fails.
@@ -133,7 +133,7 @@ impl<'a> Handle<'a> {
             Ok(len) => Ok(Some(len)),
             Err(Errno::EAGAIN) => Ok(None),
             errno => {
-                // What is not a regular file is reported as that, whatever its read says.
+                // A special file is reported as that, whatever the error of its read.
                 regular_stamp(self.as_fd())?;
                 match errno {
                     Err(Errno::EOPNOTSUPP) => {
@@ -171,7 +171,7 @@ impl AsFd for OpenFile<'_> {
 }
 
 impl OpenFile<'_> {
-    /// How its content is validated.
+    /// Validation of its content.
     pub(crate) fn validation(&self) -> Validation {
         self.validation
     }
@@ -196,7 +196,7 @@ impl OpenFile<'_> {
         self.handle.read_ready(buffer, are_supported)
     }
 
-    /// Whether somebody could write to it.
+    /// Probes for programs that could write to it.
     pub(crate) fn probe_writers(&self) -> Probe {
         match self.validation {
             Validation::LocalClock => sys::probe_writers(self.as_fd()),
@@ -214,7 +214,7 @@ impl OpenFile<'_> {
     }
 
     /// Reads from `offset` on until `buffer`, of which `len` bytes are there, is full or the file ends;
-    /// gives how many bytes are in it.
+    /// returns how many bytes are in it.
     ///
     /// # Errors
     /// Why the item fails; `EAGAIN` if what is made while it is read would have to be waited for.
@@ -246,7 +246,7 @@ impl OpenFile<'_> {
         }
     }
 
-    /// Whether a read does not wait for an event, as one of `/proc/kmsg` does.
+    /// Returns true if a read does not wait for an event, as one of `/proc/kmsg` does.
     fn is_ready(&self) -> bool {
         let mut files = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         // A file that cannot be polled does not wait.
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_validated_by_what_they_are_on() {
+    fn validation_depends_on_the_file_system() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "four").unwrap();
         let (file, stamp) = (dir.path().join("f"), 4);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_file_system_is_remembered_by_its_number() {
+    fn caches_the_last_file_system_by_device_number() {
         let dir = tempfile::tempdir().unwrap();
         let paths = [dir.path().join("f"), "/proc/version".into(), dir.path().join("f")];
         fs::write(&paths[0], "").unwrap();
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_wherever_its_position_is() {
+    fn reads_ignore_the_file_position() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         for len in [0, 1, 4095, 4096, 4097] {
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_regular_file_is_refused_without_waiting() {
+    fn refuses_special_files_without_blocking() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         let (pipe, _writer) = std::io::pipe().unwrap();
         let zeroes = File::open("/dev/zero").unwrap();
@@ -368,7 +368,7 @@ mod tests {
 
     /// `/proc/kmsg` has no more once it was read, and then waits for the kernel's next line.
     #[test]
-    fn what_would_be_waited_for_is_refused() {
+    fn refuses_reads_that_would_block() {
         let (reader, writer) = std::io::pipe().unwrap();
         let handle = Handle::Owned(reader.into());
         let open = OpenFile { handle, validation: Validation::Sizeless };

@@ -17,7 +17,7 @@ const CHUNK_LEN: u64 = 4 << 20;
 /// Shorter files are not evicted where the system does not report cached pages. In bytes.
 const UNKNOWN_LEN_MIN: u64 = 1 << 30;
 
-/// The page cache as one reader goes through a file, chunk by chunk.
+/// Page cache of one file while it is read chunk by chunk.
 #[derive(Debug)]
 pub(crate) struct PageCache {
     /// End of the file, or of the part of it.
@@ -82,7 +82,7 @@ impl PageCache {
     }
 }
 
-/// Whether a chunk of `len` bytes, of a file that ends at `end`, was in memory before it was asked for.
+/// Returns true if a chunk of `len` bytes of a file of `end` bytes was cached before we read it.
 fn was_there_before(cached_len: Result<u64, Errno>, len: u64, end: u64) -> bool {
     match cached_len {
         // The system reads a little ahead by itself: what is there of that is ours.
@@ -130,7 +130,7 @@ mod tests {
         sys::resident_len(file.as_fd(), offset, len).unwrap()
     }
 
-    /// Whether it is in memory, but for a little that the system may take at any time.
+    /// Returns true if nearly all of it is cached: the system may evict a little at any time.
     fn is_there(file: &File, offset: u64, len: u64) -> bool {
         resident(file, offset, len) > len / 8 * 7
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn cached_bytes_are_those_that_are_resident() {
+    fn counts_the_resident_bytes() {
         let file = cold();
         file.read_exact_at(&mut vec![0; 10_000], CHUNK_LEN).unwrap();
         match sys::cached_len(file.as_fd(), 0, LEN) {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_stays_in_memory_unless_it_is_to_be_dropped_and_its_cached_pages_are_known() {
+    fn evicts_a_file_only_on_request_and_with_known_cached_pages() {
         for (drop_behind, cached_len, is_dropped) in [
             (false, sys::resident_len as CachedLen, false),
             (true, sys::resident_len, true),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_had_in_memory_before_is_left_there() {
+    fn keeps_pages_that_were_cached_before() {
         let file = cold();
         let mut buffer = vec![0; usize::try_from(CHUNK_LEN).unwrap()];
         file.read_exact_at(&mut buffer, CHUNK_LEN).unwrap();
@@ -194,7 +194,7 @@ mod tests {
 
     /// There a file that is not huge is left alone.
     #[test]
-    fn where_nobody_knows_what_was_there_only_huge_files_are_dropped() {
+    fn without_cachestat_only_huge_files_are_evicted() {
         for (end, was_there) in [(UNKNOWN_LEN_MIN - 1, true), (UNKNOWN_LEN_MIN, false)] {
             assert_eq!(was_there_before(Err(Errno::ENOSYS), CHUNK_LEN, end), was_there, "{end}");
         }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn never_more_than_a_few_chunks_are_in_memory_on_the_way() {
+    fn only_a_few_chunks_are_cached_at_a_time() {
         let file = cold();
         let mut pages = PageCache { cached_len: sys::resident_len, ..PageCache::new(0, LEN, true) };
         let mut buffer = vec![0; 256 << 10];
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_next_is_asked_for() {
+    fn requests_readahead_of_the_next_chunk() {
         let file = cold();
         let mut pages = PageCache::new(0, LEN, false);
         pages.advance(file.as_fd(), 0);

@@ -1,4 +1,4 @@
-//! The quiet rule: a digest is given only for content that held still while it was read.
+//! The quiet rule: a digest is returned only for content that held still while it was read.
 //!
 //! Every write sets `mtime` and `ctime` when it begins, and `ctime` cannot be set by a program. So
 //! content held still if
@@ -6,15 +6,15 @@
 //!   before the first byte. One look, behind the read;
 //! - **free**: nobody had the file open for writing before the first byte (a lease probe), and the
 //!   stamps after the last byte are those from before the probe;
-//! - **twice**: two reads gave the same digest, no write began since the first of them, and a write that
-//!   was in progress before it was waited for.
+//! - **twice**: two reads have the same digest, no write began since the first of them, and a write
+//!   that was in progress before it was waited for.
 //!
-//! Where another clock sets the stamps, equal stamps before and after have to do. A clock that is set
-//! meanwhile is noticed, and then only equal stamps and digests count. Metadata (links, mode, name,
+//! Where another clock sets the stamps, equal stamps before and after must suffice. A step of the
+//! clock is noticed, and then only equal stamps and digests count. Metadata (links, mode, name,
 //! `atime`) moves `ctime` alone; a file whose `ctime` alone moved is read twice.
 //!
 //! What stays invisible: a store through a mapping to a file whose stamps are old, as the kernel sets
-//! them when it cleans the page, and a single write call that goes on for longer than the margin.
+//! them when it cleans the page, and a single write call that takes longer than the margin.
 //! [`Rule::strict`] probes every file, which sees both.
 
 use crate::clock::{MARGIN_NS, Moment, StampClock};
@@ -22,7 +22,7 @@ use crate::input::open_file::{OpenFile, Validation};
 use crate::input::sys::Probe;
 use ipc_proto::message::{Failure, Stamp};
 
-/// How often a file is read at most before it is reported as changed.
+/// Maximum number of reads of a file before it is reported as changed.
 pub(crate) const READS_MAX: u8 = 3;
 
 /// Some file systems stamp by whole seconds. In nanoseconds.
@@ -32,7 +32,7 @@ const COARSE_NS: i64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule<'a> {
     pub(crate) clock: &'a StampClock,
-    /// Whether every file is probed for writers, however old its stamps are.
+    /// Every file is probed for writers, however old its stamps are.
     pub(crate) strict: bool,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Rule<'a> {
 pub(crate) enum Expected {
     /// Whatever is in the file when it is read.
     Any,
-    /// What a client saw under a name, or what came there later; a copy on an image never does.
+    /// Content that a client saw under a name, or a later one; a copy on an image never is later.
     SameOrLater(Stamp),
     /// The same as others read: parts of a file.
     SameContent(Stamp),
@@ -63,12 +63,12 @@ impl Expected {
         }
     }
 
-    /// Whether another file may be opened by the same name.
+    /// Returns true if another file may be opened by the same name.
     pub(crate) fn is_of_a_name(&self) -> bool {
         matches!(self, Self::SameOrLater(_) | Self::SameContent(_))
     }
 
-    /// Whether a file that looks like `found` has it.
+    /// Returns true if a file whose stamp is `found` matches.
     pub(crate) fn admits(&self, found: Stamp, validation: Validation) -> bool {
         match self {
             Self::Any => true,
@@ -121,7 +121,7 @@ impl Trial {
         self.before.map(|(stamp, _)| stamp)
     }
 
-    /// Whether equal stamps after reading show that content held still.
+    /// Returns true if equal stamps after reading prove that the content held still.
     pub(crate) fn is_trusted(&self, rule: Rule<'_>, validation: Validation) -> bool {
         let Some((stamp, probe)) = self.before else { return false };
         let is_old = !rule.strict && is_old(stamp, self.start);
@@ -135,7 +135,7 @@ impl Trial {
         }
     }
 
-    /// Whether what was read, all of it, held still, as the stamps are `after` the last byte.
+    /// Returns true if the content held still for the whole read; `after` is the stamp behind it.
     pub(crate) fn is_good(&self, rule: Rule<'_>, validation: Validation, after: Stamp) -> bool {
         match validation {
             Validation::ReadOnly | Validation::Sizeless => return true,
@@ -149,7 +149,8 @@ impl Trial {
         !rule.clock.was_set_since(self.start)
     }
 
-    /// Whether no write began from the first byte of this read until the look that gave `after`.
+    /// Returns true if no write began from the first byte of this read to the look that saw
+    /// `after`.
     pub(crate) fn is_unwritten(
         &self,
         rule: Rule<'_>,
@@ -167,7 +168,7 @@ impl Trial {
 }
 
 impl Rule<'_> {
-    /// Whether a file that looks like `stamp` has to be probed for writers.
+    /// Returns true if a file with this stamp must be probed for writers.
     pub(crate) fn wants_probe(&self, stamp: Stamp, now: Moment) -> bool {
         self.strict || !is_old(stamp, now)
     }
@@ -182,18 +183,19 @@ impl Rule<'_> {
     }
 }
 
-/// Whether both have the same length and `mtime`: only metadata may differ.
+/// Returns true if both have the same length and `mtime`: only metadata may differ.
 pub(crate) fn is_same_content(one: Stamp, other: Stamp) -> bool {
     (one.size, one.mtime_ns) == (other.size, other.mtime_ns)
 }
 
-/// Whether no write that left `stamp` can be in progress at `start`. The future is young.
+/// Returns true if no write that left `stamp` can be in progress at `start`. A stamp in the future
+/// is young.
 pub(crate) fn is_old(stamp: Stamp, start: Moment) -> bool {
     let limit_ns = start.real_ns.saturating_sub(MARGIN_NS);
     !start.is_unsettled && stamp.ctime_ns < limit_ns && stamp.mtime_ns < limit_ns
 }
 
-/// Whether the tick of a stamp was over at `start`.
+/// Returns true if the tick of a stamp was over at `start`.
 fn is_before(stamp_ns: i64, start: Moment) -> bool {
     last_ns(stamp_ns) < start.real_ns
 }
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_good_where_no_write_can_have_been_in_progress() {
+    fn accepts_content_where_no_write_can_have_been_in_progress() {
         use Probe::{Busy, Free, Unknown};
         use Validation::{ForeignClock, LocalClock, ReadOnly, Sizeless};
         let (old, young) = (ago(MARGIN_NS + 1), ago(1));
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn two_equal_digests_count_where_no_write_began_since_the_first_read() {
+    fn accepts_two_equal_digests_where_no_write_began_since_the_first_read() {
         use Validation::{ForeignClock, LocalClock};
         let young = ago(COARSE_NS / 2);
         for (validation, before, after, want) in [
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_leads_to_what_was_seen_or_to_what_came_there_later() {
+    fn a_name_refers_to_the_seen_content_or_to_later_content() {
         let seen = ago(MARGIN_NS);
         let later = ago(1);
         let metadata = Stamp { ctime_ns: 1, ..seen };

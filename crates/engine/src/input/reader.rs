@@ -1,5 +1,5 @@
-//! How threads read what is not in memory: through a ring, many files at a time, or else by plain
-//! calls, one after the other, once the kernel was told of all of them.
+//! Readers of what is not in memory: many files at a time through a ring, or one after the other by
+//! plain calls, after readahead was requested for all of them.
 //!
 //! What is in memory is read by a plain call either way: `docs/decisions/0015-reading-by-io-uring.md`
 //! has what was measured.
@@ -13,7 +13,7 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
-/// What an operator asks for.
+/// The reading method that the operator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Asked {
     /// Through io_uring where the system allows it, else by plain calls
@@ -38,7 +38,7 @@ impl FromStr for Asked {
     }
 }
 
-/// How files are read, and why.
+/// The reading method in use, and the reason.
 #[derive(Debug)]
 pub struct Reading {
     has_rings: bool,
@@ -46,7 +46,7 @@ pub struct Reading {
     refused: Option<io::Error>,
 }
 
-/// What one thread reads with.
+/// Reader of one thread.
 #[derive(Debug, Default)]
 pub struct Reader(Option<Ring>);
 
@@ -54,7 +54,7 @@ impl Reading {
     /// Makes `threads` readers.
     ///
     /// # Errors
-    /// Rings are not to be had, and nothing else was wanted.
+    /// Rings are refused by the system, and the operator allows nothing else.
     pub fn open(asked: Asked, threads: u16) -> io::Result<(Self, Vec<Reader>)> {
         Self::open_by(asked, threads, Ring::new)
     }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn where_rings_are_refused_plain_calls_are_taken_unless_rings_were_asked_for() {
+    fn falls_back_to_plain_reads_unless_rings_are_required() {
         let (reading, readers) = Reading::open_by(Asked::Auto, 3, refuse).unwrap();
         assert_eq!((reading.name(), readers.len()), ("plain", 3));
         let text = reading.to_string();

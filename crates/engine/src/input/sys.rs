@@ -68,7 +68,7 @@ pub(crate) fn resident_len(file: BorrowedFd<'_>, offset: u64, len: u64) -> Resul
 pub(crate) struct Read<'a> {
     pub(crate) file: BorrowedFd<'a>,
     pub(crate) buffer: &'a mut [u8],
-    /// How many bytes came, if it is done.
+    /// Number of bytes read, once it is done.
     pub(crate) result: Result<usize, Errno>,
 }
 
@@ -114,11 +114,11 @@ pub(crate) enum Probe {
     Free,
     /// Somebody can, perhaps through this very descriptor.
     Busy,
-    /// The file belongs to somebody else, or its file system has no leases.
+    /// Another user owns the file, or its file system has no leases.
     Unknown,
 }
 
-/// Takes a read lease on `file` (fcntl(2), `F_SETLEASE`) and gives it back at once.
+/// Takes a read lease on `file` (fcntl(2), `F_SETLEASE`) and releases it at once.
 ///
 /// [`ignore_lease_breaks`] must have been called: whoever opens the file for writing in between makes
 /// the kernel send a signal to this process.
@@ -164,7 +164,7 @@ mod tests {
     const NOBODY: libc::uid_t = 65534;
 
     #[test]
-    fn a_probe_tells_who_could_write() {
+    fn a_lease_probe_detects_writers() {
         ignore_lease_breaks();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");

@@ -64,7 +64,7 @@ fn changed() -> Output {
 /// 40 files are rewritten without pause, each by one `pwrite`. `HASHCLUSTER_TORN_DIGESTS=20000` hashes
 /// as many of them.
 #[test]
-fn no_digest_is_torn_beside_a_program_that_rewrites_files() {
+fn no_digest_is_torn_while_another_program_rewrites_files() {
     const FILES: usize = 40;
     const CONTENTS: usize = 8;
     const LEN: usize = 60_000;
@@ -149,7 +149,7 @@ fn hash_long(order: Order, at_checkpoint: impl FnOnce()) -> Output {
 }
 
 #[test]
-fn metadata_that_changes_while_a_long_file_is_read_is_not_content() {
+fn metadata_changes_during_a_long_read_do_not_fail_it() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("f"), dir.path().join("g"));
     let bytes = pattern(10 << 20);
@@ -186,7 +186,7 @@ fn metadata_that_changes_while_a_long_file_is_read_is_not_content() {
 }
 
 #[test]
-fn a_file_whose_metadata_changes_without_pause_has_its_digest() {
+fn a_file_with_constantly_changing_metadata_has_its_digest() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
     let bytes = pattern(6 << 20);
@@ -208,9 +208,9 @@ fn a_file_whose_metadata_changes_without_pause_has_its_digest() {
     });
 }
 
-/// Young stamps, for which one read is enough only where nobody can write.
+/// Young stamps, for which one read is enough only if there is no writer.
 #[test]
-fn a_file_that_somebody_could_write_to_has_its_digest_once_it_holds_still() {
+fn a_file_that_is_open_for_writing_is_hashed_once_it_holds_still() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
     for len in [0, 100, 700_000, 5 << 20] {
@@ -218,7 +218,11 @@ fn a_file_that_somebody_could_write_to_has_its_digest_once_it_holds_still() {
         fs::write(&path, &bytes).unwrap();
         let want = good(Algorithm::Sha512, &bytes);
         let writer = File::options().read(true).write(true).open(&path).unwrap();
-        assert_eq!(hash(&order(Algorithm::Sha512, vec![opened(&path)])), want, "{len}: beside it");
+        assert_eq!(
+            hash(&order(Algorithm::Sha512, vec![opened(&path)])),
+            want,
+            "{len}: concurrent open"
+        );
         let itself = order(Algorithm::Sha512, vec![(stamp(&writer), writer)]);
         assert_eq!(hash(&itself), want, "{len}: by a descriptor that can write");
         let mut strict = order(Algorithm::Sha512, vec![opened(&path)]);
@@ -228,7 +232,7 @@ fn a_file_that_somebody_could_write_to_has_its_digest_once_it_holds_still() {
 }
 
 #[test]
-fn a_file_that_was_replaced_or_rewritten_while_it_waited_is_hashed_as_it_is_now() {
+fn a_file_replaced_or_rewritten_in_the_queue_is_hashed_as_it_is_now() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
     let datasets = datasets(&dir);
@@ -288,16 +292,16 @@ fn files_without_a_size_are_read_to_their_end() {
 }
 
 #[test]
-fn what_is_made_while_it_is_read_and_would_be_waited_for_fails() {
+fn generated_files_that_would_block_fail() {
     // The kernel's log has no end: it is read to where it would wait.
     let Ok(file) = File::open("/proc/kmsg") else { panic!("tests need to read /proc/kmsg") };
     let output = hash(&order(Algorithm::Sha256, vec![(stamp(&file), file)]));
     assert_eq!(output.failures, vec![(0, Failure::Io { errno: libc::EAGAIN })]);
 }
 
-/// The clock goes back by an hour while a file is read: stamps of writes from then on look old.
+/// The clock is set back by an hour while a file is read: stamps of later writes look old.
 #[test]
-fn a_clock_that_is_set_back_is_noticed() {
+fn notices_a_clock_that_is_set_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("f");
     for len in [1000, 5 << 20] {

@@ -1,7 +1,7 @@
 #![expect(unsafe_code, reason = "the kernel writes to memory that only a queue entry names")]
 //! A ring (`io_uring(7)`) that can read files, many at a time, and nothing else.
 //!
-//! It is made with its restrictions before it is enabled, so that whoever gets hold of the process
+//! It is made with its restrictions before it is enabled, so that an attacker who controls the process
 //! can do no more with it than reading what is open. That needs `io_uring_setup` and
 //! `io_uring_register` once, and then `io_uring_enter` alone.
 //!
@@ -64,7 +64,7 @@ impl Ring {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) => {}
-                // The kernel may go on writing to memory that would be used for other things.
+                // The kernel could still write to memory that is reused for other things.
                 Err(_) => process::abort(),
             }
             for done in self.0.completion() {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn more_reads_than_entries_are_all_done_and_told_apart() {
+    fn completes_more_reads_than_entries_and_matches_each() {
         let mut ring = ring();
         let files: Vec<File> = (0..3 * ENTRIES + 5)
             .map(|i| {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_fails_harms_no_other() {
+    fn a_failed_read_does_not_affect_the_others() {
         let mut ring = ring();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"good").unwrap();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_can_do_nothing_but_read() {
+    fn a_ring_can_only_read() {
         let mut ring = ring();
         let entry = opcode::Nop::new().build().user_data(7);
         // SAFETY: the entry names no memory.
