@@ -1,7 +1,7 @@
 //! A cluster from its start to its end, whatever it consists of.
 //!
 //! [`session`] is the life of a cluster and [`fleet`] its middle: what happens to the members
-//! ([`machine`]), be they VMs or plain processes ([`Context`]). [`watch`] asks how they are,
+//! ([`machine`]), be they VMs or plain processes ([`context::Context`]). [`watch`] asks how they are,
 //! [`control`] takes commands while they run.
 
 mod context;

@@ -1,7 +1,7 @@
 //! Clusters of VMs: everything that only they need.
 //!
 //! [`preflight`] makes a plan of the command line, [`plan`] every command line of it, [`prepare`]
-//! every file, in the places of [`layout`]. [`share_view`] is a program of its own: what a file
+//! every file, in the places of [`layout`]. [`mod@share_view`] is a program of its own: what a file
 //! server sees.
 //!
 //! Not here: what happens to the VMs while they run (`cluster`).
