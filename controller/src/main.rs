@@ -14,18 +14,16 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Most bytes of the file of the workers' tokens that are read: more than those of all workers that
-/// can connect.
+/// Maximum size of the file of worker tokens, in bytes: more than all workers that can connect need.
 const WORKER_TOKENS_LEN_MAX: usize = 1 << 20;
 
-/// Hands hash tasks of clients to workers.
+/// Distributes the hash jobs of clients to workers.
 ///
-/// Stops on SIGTERM or SIGINT; its workers and clients then find its sockets gone, and workers
-/// come back when they are there again.
+/// SIGTERM or SIGINT stops it and removes its sockets. Workers reconnect when it is back.
 #[derive(Debug, Parser)]
 #[command(version, name = "hashcluster-controller")]
 struct Args {
-    /// Directory of the sockets; made with mode 0700 if it is missing
+    /// Directory of the sockets; created with mode 0700 if it is missing
     /// [default: /run/hashcluster if it exists, else $XDG_RUNTIME_DIR/hashcluster].
     #[arg(long, value_name = "DIR", env = "HASHCLUSTER_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
@@ -39,35 +37,35 @@ struct Args {
     #[arg(long, value_name = "ENDPOINT", value_parser = Endpoint::to_listen)]
     worker_socket: Option<Endpoint>,
 
-    /// Lets in only those clients over vsock, where nobody has a uid, that know the token in this
-    /// file: 1 to 64 bytes, a newline at the end not counted.
+    /// Require clients over vsock, where peers have no uid, to know the token in this file: 1 to 64
+    /// bytes, a newline at the end is ignored.
     #[arg(long, value_name = "FILE")]
     client_token_file: Option<PathBuf>,
 
-    /// Lets in only those workers over vsock, where nobody has a uid, that know the token of their
-    /// name in this file: one "NAME TOKEN" per line.
+    /// Require workers over vsock, where peers have no uid, to know the token of their name in this
+    /// file: one "NAME TOKEN" per line.
     #[arg(long, value_name = "FILE")]
     worker_tokens: Option<PathBuf>,
 
-    /// Lets this user connect, besides the own user and root; may be repeated.
+    /// Allow this user to connect, in addition to the controller's own user and root; may be repeated.
     #[arg(long, value_name = "UID")]
     allow_uid: Vec<u32>,
 
-    /// Lets this group connect (the effective group of a peer); may be repeated.
+    /// Allow this group to connect (the effective group of a peer); may be repeated.
     #[arg(long, value_name = "GID")]
     allow_gid: Vec<u32>,
 
-    /// Lets clients name files in this dataset, which workers have under the same name; may be
+    /// Allow clients to name files in this dataset, which workers have under the same name; may be
     /// repeated, up to 16 times.
     #[arg(long, value_name = "NAME", value_parser = dataset)]
     dataset: Vec<String>,
 
-    /// Has one in N items hashed a second time, on another worker and by another backend; a worker
-    /// that gave a wrong digest gets no more work. Clients can ask for more.
+    /// Hash one in N items a second time, on another worker and by another backend; a worker that
+    /// returned a wrong digest gets no more work. Clients can ask for a larger fraction.
     #[arg(long, value_name = "1/N")]
     cross_check: Option<Sample>,
 
-    /// Writes a line to this descriptor once both sockets listen.
+    /// Write a line to this descriptor once both sockets listen.
     #[arg(long, value_name = "N")]
     ready_fd: Option<u32>,
 }

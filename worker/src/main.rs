@@ -82,7 +82,7 @@ struct Options {
     #[arg(long, value_name = "NAME=N")]
     io_threads: Vec<IoThreads>,
 
-    /// Choose how to read files that are not in memory
+    /// Method to read files that are not in the page cache
     #[arg(long, value_name = "HOW", default_value = "auto", hide_possible_values = false)]
     reading: Asked,
 

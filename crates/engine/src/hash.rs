@@ -10,7 +10,7 @@
 //! them: `HASHCLUSTER_DENY_CPU` (see `cpu`) and `HASHCLUSTER_REQUIRE_BACKENDS`, a comma-separated list
 //! of backends that have to be available.
 //!
-//! Invariants: the same input gives the same output from every backend; nothing here panics on a
+//! Invariants: every backend returns the same output for the same input; nothing here panics on a
 //! peer's input: a step that cannot be done is `None`.
 
 mod backends;
@@ -86,7 +86,7 @@ impl Backend {
         }
     }
 
-    /// Whether it has a kernel of its own for `algorithm`.
+    /// Returns true if it has its own kernel for `algorithm`.
     #[must_use]
     pub fn serves(self, algorithm: Algorithm) -> bool {
         self.0.family.is_none_or(|family| family == algorithm.family())
@@ -98,13 +98,13 @@ impl Backend {
         self.0.name
     }
 
-    /// How many messages [`Backend::hash_many`] takes best at once.
+    /// Preferred number of messages per call of [`Backend::hash_many`].
     #[must_use]
     pub fn preferred_batch(self) -> usize {
         self.0.preferred_batch
     }
 
-    /// How many messages it absorbs interleaved.
+    /// Number of messages that it absorbs interleaved.
     fn width(self) -> usize {
         self.0.width
     }
@@ -142,7 +142,7 @@ fn detect(denied: &str, required: &str) -> Result<Vec<Backend>, BackendError> {
     }
 }
 
-/// What the environment asks of this machine, and cannot have.
+/// Backends named by the environment that are unknown, or that this machine does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendError {
     /// `HASHCLUSTER_DENY_CPU` names an unknown feature.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const SLOW_OPENINGS: [&str; 7] = ["Who", "Whose", "What", "Whether", "How", "Of what", "Beside"];
 
 /// Documentation that still opens with one of them: lower it, never raise it.
-const SLOW_OPENINGS_LEFT: usize = 169;
+const SLOW_OPENINGS_LEFT: usize = 126;
 
 /// First lines of documentation comments that open slowly, as `path:line: text`.
 fn slow_openings(file: &File) -> Vec<String> {

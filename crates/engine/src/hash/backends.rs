@@ -42,9 +42,9 @@ pub(super) struct Row {
     pub(super) name: &'static str,
     /// The family that it has a kernel for; `None` for the portable one, which serves all.
     pub(super) family: Option<Family>,
-    /// How many messages `hash_many` takes best at once.
+    /// Preferred number of messages per call of `hash_many`.
     pub(super) preferred_batch: usize,
-    /// How many messages `absorb` takes at most.
+    /// Maximum number of messages per call of `absorb`.
     pub(super) width: usize,
     /// Appends the digest of each message, in order.
     pub(super) hash_many: &'static HashMany,

@@ -25,10 +25,10 @@ use std::fmt;
 /// Lengths for which the same backend is taken.
 struct Class {
     len_max: usize,
-    /// What stands for all of them.
+    /// Length of the sample that stands for all of them.
     sample_len: usize,
-    /// Whether it is only for algorithms that hash parts of one message in several lanes; to others
-    /// these lengths are as those of the class before.
+    /// Only for algorithms that hash parts of one message in several lanes; for others these lengths
+    /// belong to the class before.
     is_for_trees: bool,
 }
 
@@ -42,11 +42,11 @@ const CLASSES: [Class; 4] = [
 /// Fewer messages leave lanes of a wide backend idle.
 const MANY_MIN: usize = 8;
 
-/// How many messages stand for fewer than [`MANY_MIN`], and for as many or more.
+/// Number of sampled messages that stands for fewer than [`MANY_MIN`], and for as many or more.
 const SAMPLE_FEW: usize = 4;
 const SAMPLE_MANY: usize = 16;
 
-/// What the start and end of a message cost, in bytes hashed.
+/// Cost of the start and end of a message, in bytes hashed.
 const MESSAGE_COST_LEN: usize = 64;
 
 /// The backends for one family of algorithms.
@@ -120,18 +120,18 @@ impl Choice {
         Self { few: self.few.map(other), many: self.many.map(other) }
     }
 
-    /// What absorbs the blocks of this many long messages, interleaved.
+    /// Backend that absorbs the blocks of `count` long messages, interleaved.
     pub(super) fn for_interleaving(&self, count: usize) -> Backend {
         let by_class = if count < MANY_MIN { &self.few } else { &self.many };
         by_class[CLASSES.len() - 1]
     }
 
-    /// How many long messages are best absorbed interleaved; 1 where that gains nothing.
+    /// Best number of long messages to interleave; 1 where interleaving gains nothing.
     pub(super) fn interleave_max(&self) -> usize {
         self.for_interleaving(1).width().max(self.for_interleaving(MANY_MIN).width())
     }
 
-    /// How many messages [`hash_many`] takes best at once.
+    /// Preferred number of messages per call of [`hash_many`].
     #[must_use]
     pub fn preferred_batch(&self) -> usize {
         self.many.iter().map(|backend| backend.preferred_batch()).max().expect("there are classes")
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_is_by_another_backend_where_there_is_one() {
+    fn a_cross_check_uses_another_backend_where_there_is_one() {
         for algorithm in Algorithm::ALL {
             for usual in serving(algorithm.family()) {
                 let other = Choice::only(usual).other(algorithm);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emulated_backend_loses_against_plain_code_though_it_is_expected_to_win() {
+    fn an_emulated_backend_is_not_chosen_over_faster_portable_code() {
         check(&["emulated", "plain"], ["plain"; 4], ["plain"; 4]);
         check(&["emulated", "wide", "plain"], ["plain"; 4], ["wide"; 4]);
     }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn few_messages_go_together_to_the_backend_of_what_takes_longest() {
+    fn few_messages_use_the_backend_of_the_costliest_class() {
         check_messages(&[], ["g"; 4]);
         check_messages(&[(7, 10)], ["f"; 4]);
         check_messages(&[(6, 10), (1, 20_000)], ["g"; 4]);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn of_mixed_messages_only_many_of_a_class_leave_the_others() {
+    fn mixed_messages_are_split_only_where_a_class_has_many() {
         check_messages(&[(8, 10), (8, 100)], ["wide", "narrow", "narrow", "narrow"]);
         check_messages(&[(7, 10), (8, 100)], ["narrow"; 4]);
         check_messages(&[(4, 100), (4, 5000), (8, 10)], ["wide", "narrow", "narrow", "narrow"]);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hashed_apart_comes_in_order() {
+    fn digests_of_split_messages_keep_their_order() {
         let data: Vec<u8> = (0..=250).cycle().take(30_000).collect();
         let lens = [10, 100, 5000, 20_000, 0, 64, 65, 1024, 1025, 16_384, 16_385].into_iter();
         let inputs: Vec<&[u8]> = lens.cycle().take(100).map(|len| &data[..len]).collect();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_is_shown_from_short_to_long() {
+    fn a_choice_is_displayed_from_short_to_long() {
         let portable = Choice::only(Backend::PORTABLE);
         assert_eq!(
             (portable.to_string(), portable.describe()),

@@ -78,7 +78,7 @@ impl Cpu {
         Ok(Self(Feature::ALL.iter().copied().filter(seen).collect()))
     }
 
-    /// Whether it has all of `features`.
+    /// Returns true if it has all of `features`.
     #[cfg_attr(
         not(any(target_arch = "x86_64", target_arch = "aarch64")),
         allow(dead_code, reason = "no backend asks there")

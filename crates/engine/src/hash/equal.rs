@@ -120,7 +120,7 @@ fn random_sets_of_messages() {
 }
 
 #[test]
-fn nothing_is_read_beside_a_message() {
+fn no_byte_outside_of_a_message_is_read() {
     let (mut first, mut second) = (Guarded::new(LEN_MAX), Guarded::new(LEN_MAX));
     for memory in [&mut first, &mut second] {
         let bytes = memory.bytes();

@@ -30,7 +30,7 @@ impl Guarded {
         Self { start, len }
     }
 
-    /// What may be touched.
+    /// Bytes that may be accessed.
     pub(super) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: `new` made them readable and writable, the kernel zeroed them, and only `self`
         // knows where they are.

@@ -23,17 +23,17 @@ impl Kernels {
         Self { algorithm, choice, is_check: true }
     }
 
-    /// What they compute.
+    /// Algorithm that they compute.
     pub(crate) const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// How many messages [`Kernels::hash_many`] takes best at once.
+    /// Preferred number of messages per call of [`Kernels::hash_many`].
     pub(crate) fn preferred_batch(&self) -> usize {
         self.choice.preferred_batch()
     }
 
-    /// How many long messages are best absorbed interleaved; 1 where that gains nothing.
+    /// Best number of long messages to interleave; 1 where interleaving gains nothing.
     pub(crate) fn interleave_max(&self) -> usize {
         // Alone, a message goes to the portable backend: another one than interleaved.
         if self.is_check { 1 } else { self.choice.interleave_max() }

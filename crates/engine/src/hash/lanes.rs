@@ -2,7 +2,7 @@
 //!
 //! A kernel absorbs an equal number of blocks in each lane. So it runs for the fewest that any lane has
 //! left; a lane that is done gets the next message, the longest first; and when fewer messages are left
-//! than are worth it, [`run`] gives them back with their states, for a narrower kernel. This serves
+//! than are worth it, [`run`] returns them with their states, for a narrower kernel. This serves
 //! words of either length and any number of lanes.
 //!
 //! Invariants: each message is either finished or given back; a lane reads only its message, or that
@@ -31,7 +31,7 @@ pub(super) const TAIL_BLOCKS: usize = 2;
 /// any length finds others that take as long.
 pub(super) const PREFERRED_BATCH: usize = 16;
 
-/// Hashes messages until fewer than `live_min` are left, and gives those back with their states.
+/// Hashes messages until fewer than `live_min` are left, and returns those with their states.
 /// `compress` absorbs the blocks of all lanes.
 pub(super) fn run<'a, W: Word, const BLOCK_LEN: usize, const LANES: usize>(
     messages: impl IntoIterator<Item = Message<'a, W, BLOCK_LEN>>,
@@ -109,11 +109,11 @@ pub(super) struct Message<'a, W, const BLOCK_LEN: usize> {
     state: [W; 8],
     /// The blocks that are left before the tail.
     body: &'a [[u8; BLOCK_LEN]],
-    /// What is hashed from the tail.
+    /// Bytes after the last whole block, hashed from the tail.
     rest: &'a [u8],
     /// The length in bits, as the last block has it.
     bits_len: [u8; 8],
-    /// How many blocks of the tail are unused or done.
+    /// Number of blocks of the tail that are unused or done.
     tail_at: usize,
 }
 
@@ -133,14 +133,14 @@ impl<'a, W, const BLOCK_LEN: usize> Message<'a, W, BLOCK_LEN> {
         Self { index, ..Self::resume(state, 0, message, order) }
     }
 
-    /// The rest of a message, after `absorbed_len` bytes that gave `state`.
+    /// The rest of a message, after `absorbed_len` bytes that led to `state`.
     pub(super) fn resume(
         state: [W; 8],
         absorbed_len: u64,
         rest: &'a [u8],
         order: ByteOrder,
     ) -> Self {
-        // No message has so many bytes that its length in bits needs more than 64.
+        // The length of every message in bits fits 64 bits.
         let bits_len = (absorbed_len + rest.len() as u64) * 8;
         let bits_len = match order {
             ByteOrder::Big => bits_len.to_be_bytes(),
@@ -255,7 +255,7 @@ mod tests {
         needed: usize,
         /// Blocks that were absorbed in the wide kernel, over all lanes, used or not.
         wide: usize,
-        /// Messages that it gave back.
+        /// Messages that it returned.
         left: usize,
     }
 
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_a_huge_message_back_when_it_is_alone() {
+    fn returns_a_huge_message_when_it_is_alone() {
         let mut lens = [500; 40];
         lens[17] = 100_000;
         let cost = check_256::<16>(2, &lens);
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_too_few_messages_back_untouched() {
+    fn returns_too_few_messages_untouched() {
         let cost = check_256::<16>(14, &[1000; 13]);
         assert_eq!((cost.left, cost.wide), (13, 0));
     }

@@ -50,9 +50,9 @@ pub(super) struct Limits {
     pub(super) chunks_many: usize,
     /// Fewer messages.
     pub(super) inputs_min: usize,
-    /// What a block of every lane takes, in blocks of the portable backend.
+    /// Cost of one block of every lane, in blocks of the portable backend.
     pub(super) step_blocks: usize,
-    /// What the start and end of a batch take, in blocks of the portable backend.
+    /// Cost of the start and end of a batch, in blocks of the portable backend.
     pub(super) batch_blocks: usize,
 }
 
@@ -95,14 +95,14 @@ fn hash_many<K: Kernel<LANES>, const LANES: usize>(
 }
 
 impl Limits {
-    /// Whether the portable backend needs longer for `message` than its part of the lanes takes.
+    /// Returns true if the portable backend needs longer for `message` than its part of the lanes.
     const fn are_open_for(&self, message: &[u8]) -> bool {
         let chunks = message.len().div_ceil(CHUNK_LEN);
         chunks == 0 || (chunks < self.chunks_many && !chunks.is_multiple_of(self.chunks_even))
     }
 
-    /// Whether the portable backend needs less for the `blocks` of a batch, the longest of which has
-    /// `steps`.
+    /// Returns true if the portable backend needs less for the `blocks` of a batch whose longest
+    /// message has `steps`.
     const fn are_closed_for(&self, blocks: usize, steps: usize) -> bool {
         blocks < self.batch_blocks + self.step_blocks * steps
     }
@@ -152,7 +152,7 @@ impl<'a, K: Kernel<LANES>, const LANES: usize> Trees<'a, K, LANES> {
         }
     }
 
-    /// Takes messages as long as there is room, and says how many.
+    /// Takes messages as long as there is room, and returns how many.
     fn take(&mut self, messages: &[&'a [u8]]) -> usize {
         self.values.truncate(self.digests_max);
         self.leaves.clear();

@@ -1,4 +1,4 @@
-//! What the standards fix for hashes that absorb one block after the other: initial values, byte
+//! Constants of the standards for hashes that absorb one block after the other: initial values, byte
 //! order and the constants of SHA-2 (FIPS 180-4 for SHA, RFC 1321 for MD5).
 //!
 //! Words have 32 bits in blocks of [`BLOCK_LEN_32`] bytes, or 64 bits in blocks of [`BLOCK_LEN_64`].
@@ -13,7 +13,7 @@ pub(super) const BLOCK_LEN_32: usize = 64;
 /// Bytes of a block where words have 64 bits: SHA-512, SHA-384 and SHA-512/256.
 pub(super) const BLOCK_LEN_64: usize = 128;
 
-/// How words stand in the digest, and the length of the message in its last block.
+/// Byte order of words in the digest, and of the message's length in its last block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ByteOrder {
     /// The most significant byte first.

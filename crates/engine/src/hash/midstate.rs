@@ -89,13 +89,13 @@ impl Midstate {
         state
     }
 
-    /// How many bytes are absorbed.
+    /// Number of bytes absorbed.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether no byte is absorbed.
+    /// Returns true if no byte is absorbed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -115,7 +115,7 @@ impl Midstate {
         self.len += data.len() as u64;
     }
 
-    /// How many messages are best absorbed interleaved; 1 where that gains nothing.
+    /// Best number of messages to interleave; 1 where interleaving gains nothing.
     #[must_use]
     pub fn interleave_max(algorithm: Algorithm) -> usize {
         Choice::of(algorithm).interleave_max()
@@ -237,7 +237,7 @@ impl MidstateWord for u64 {
     }
 }
 
-/// Takes the words from the start of `state` and gives what follows them. A word that the family does
+/// Takes the words from the start of `state` and returns what follows them. A word that the family does
 /// not have, which is zero before the first byte, has to be zero.
 fn restore_words<'a, W: Word>(words: &mut [W; 8], state: &'a [u8]) -> Option<&'a [u8]> {
     let (saved, rest) = state.split_at_checked(8 * size_of::<W>())?;

@@ -1,14 +1,14 @@
 //! Parts of a BLAKE3 input: the chaining value of a subtree, and merging chaining values to the
 //! root (BLAKE3 paper, sections 2.1 and 2.5).
 //!
-//! The library underneath panics on an empty or unaligned subtree, and gives another hash for one
+//! The library underneath panics on an empty or unaligned subtree, and returns another hash for one
 //! of the wrong shape, so shapes are checked here before it sees them.
 
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, CHUNK_LEN, MERGE_VALUES_MAX};
 use std::fmt;
 
-/// What a subtree hashes to.
+/// Chaining value of a subtree.
 pub type ChainingValue = [u8; CHAINING_VALUE_LEN];
 
 /// A subtree whose bytes come in pieces.
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_that_no_tree_has_is_refused_not_a_panic() {
+    fn an_impossible_tree_shape_is_an_error_not_a_panic() {
         for (offset, len) in [
             (0, 0),
             (1024, 0),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subtree_takes_exactly_its_bytes() {
+    fn a_subtree_requires_exactly_its_length() {
         let mut short = Subtree::new(0, 2048).unwrap();
         short.update(&[0; 2047]).unwrap();
         assert_eq!(short.clone().finish(), None);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_no_pair_are_refused() {
+    fn rejects_values_that_are_not_siblings() {
         for len in [0, 1, 31, 32, 33, 63, 65, (MERGE_VALUES_MAX + 1) * CHAINING_VALUE_LEN] {
             assert_eq!(merge(&vec![0; len], true), None, "{len} bytes");
             assert_eq!(merge(&vec![0; len], false), None, "{len} bytes");

@@ -16,7 +16,7 @@ fn check(label: &str, input: &[u8]) {
 }
 
 #[test]
-fn sets_of_messages_that_a_fuzzer_chose_are_the_same_by_every_backend() {
+fn fuzzed_sets_of_messages_have_equal_digests_by_every_backend() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/kernels");
     let paths = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
     let paths: Vec<_> = paths.collect();
@@ -27,7 +27,7 @@ fn sets_of_messages_that_a_fuzzer_chose_are_the_same_by_every_backend() {
 }
 
 #[test]
-fn random_inputs_of_the_fuzzer_are_the_same_by_every_backend() {
+fn random_fuzz_inputs_have_equal_digests_by_every_backend() {
     for seed in 1..=RUNS {
         // Marsaglia's xorshift with 64 bits.
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -127,7 +127,7 @@ fn values(value: [__m256i; 8]) -> [Value; LANES] {
     values
 }
 
-/// What is used in every round.
+/// Operands that every round uses.
 struct Operands {
     words: [__m256i; 16],
     /// For a shuffle that rotates each word right by one byte, and by two.

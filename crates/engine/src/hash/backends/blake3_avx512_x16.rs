@@ -49,7 +49,7 @@ impl Kernel<LANES> for Avx512 {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn hash_chunks(chunks: &mut Chunks<'_, LANES>) -> [Value; LANES] {
     let Chunks { bodies, rests, lens, counters, ends, tails } = chunks;
-    // Only where it is needed: a masked load from what is no page at all takes very long.
+    // Only where it is needed: a masked load from an unmapped page is very slow.
     for ((tail, body), rest) in tails.iter_mut().zip(&*bodies).zip(rests) {
         if body.is_empty() || !rest.is_empty() {
             *tail = padded(rest);

@@ -231,7 +231,7 @@ fn padded(message: &[u8], block: usize, is_last: bool) -> __m512i {
     let start = block * BLOCK_LEN;
     let len = message.len().saturating_sub(start).min(BLOCK_LEN);
     let end: u64 = if len == BLOCK_LEN { 0 } else { 1 << len };
-    // A load of nothing takes very long too where there is no page.
+    // Even a fully masked load is very slow on an unmapped page.
     let from = if len == 0 { NOTHING.as_ptr() } else { message[start..].as_ptr() };
     // SAFETY: as many bytes are read as the mask has ones, and as many there are from `start` on.
     let row = unsafe { _mm512_maskz_loadu_epi8(end.wrapping_sub(1), from.cast()) };

@@ -1,4 +1,4 @@
-//! What an operator wants in place of a measurement.
+//! Backend that the operator forces, in place of a measurement.
 
 use crate::hash::{Backend, BackendError};
 use std::collections::BTreeSet;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backend_that_is_not_there_cannot_be_forced() {
+    fn cannot_force_an_unavailable_backend() {
         for name in ["", "fast", "Portable", "neon_x2"] {
             let text = name.parse::<Forced>().unwrap_err().to_string();
             assert!(text.starts_with("it is not available here; these are: "), "{text}");

@@ -9,11 +9,11 @@ use crate::hash::Backend;
 use ipc_proto::Algorithm;
 use std::hint::black_box;
 
-/// How often each candidate is timed.
+/// Number of timings per candidate.
 const ROUNDS: usize = 3;
 
-/// What is faster by less than this part is not taken for faster: of two that are about the same, every
-/// start is to choose the same.
+/// Smallest gain that counts, as a fraction 1/N of the time: of two backends that are about the
+/// same, every start must choose the same.
 const EVEN_PART: u64 = 16;
 
 /// Fewer bytes are hashed repeatedly until they are as many: a clock does not see less.
@@ -48,7 +48,7 @@ pub(super) fn fastest<B: Copy>(candidates: &[B], mut time: impl FnMut(B) -> u64)
 /// Times backends by the clock, for one algorithm.
 pub(super) struct Meter {
     algorithm: Algorithm,
-    /// What is hashed: messages lie in it back to back, as files do that were read.
+    /// Bytes to hash: messages lie in it back to back, as files do after reading.
     data: Vec<u8>,
     out: Vec<u8>,
     hashed_len: u64,
@@ -66,7 +66,7 @@ impl Meter {
         self.hashed_len
     }
 
-    /// How long `backend` takes for `case`, in nanoseconds.
+    /// Time that `backend` takes for the case, in nanoseconds.
     pub(super) fn ns(&mut self, backend: Backend, Case { count, len }: Case) -> u64 {
         let inputs: Vec<&[u8]> = self.data.chunks_exact(len).take(count).collect();
         let repeats = TIMED_LEN_MIN.div_ceil(count * len);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_time_counts() {
+    fn uses_the_minimum_time() {
         check(&[[100, 100, 100], [50, 50, 50]], 1);
         check(&[[50, 50, 50], [100, 100, 100]], 0);
         check(&[[100, 100, 100], [900, 5000, 50]], 1);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_are_about_the_same_it_is_the_first() {
+    fn prefers_the_first_of_two_equally_fast_backends() {
         check(&[[100; 3], [100; 3]], 0);
         check(&[[100; 3], [95; 3], [97; 3]], 0);
         check(&[[0; 3], [0; 3]], 0);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_is_not_timed() {
+    fn a_single_candidate_is_not_timed() {
         assert_eq!(fastest(&["only"], |_| panic!("timed")), "only");
     }
 

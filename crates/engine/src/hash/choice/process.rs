@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const UNMEASURED_LEN_MAX: u64 = 64 << 20;
 
 impl Choice {
-    /// What this process chose for `algorithm`, or chooses now if it has hashed enough for that.
+    /// Choice of this process for `algorithm`, measured now if it has hashed enough for that.
     ///
     /// # Panics
     /// If [`Backend::check`] fails.
@@ -134,7 +134,7 @@ mod tests {
 
     const FAMILIES: [Family; Family::ALL.len()] = Family::ALL;
 
-    /// How much is measured does not depend on the machine, only on how many backends it has.
+    /// The amount measured depends only on the number of backends, not on their speed.
     #[test]
     fn a_start_measures_at_most_two_megabytes_per_backend() {
         let chooser = Chooser::new();

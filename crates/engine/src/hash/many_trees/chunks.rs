@@ -1,4 +1,4 @@
-//! What a kernel of BLAKE3 takes: a chunk or a parent for each lane, and the constants of the
+//! Input of a BLAKE3 kernel: a chunk or a parent for each lane, and the constants of the
 //! compression (paper, section 2.2).
 
 /// Bytes of a block.
@@ -9,7 +9,7 @@ pub(in crate::hash) const VALUE_LEN: usize = 32;
 
 pub(in crate::hash) type Block = [u8; BLOCK_LEN];
 
-/// What a chunk or parent hashes to.
+/// Chaining value of a chunk or parent.
 pub(in crate::hash) type Value = [u8; VALUE_LEN];
 
 /// Flags of a block (paper, table 3).
@@ -58,7 +58,7 @@ pub(super) struct Chunk<'a> {
     pub(super) bytes: &'a [u8],
     /// Its place in the message.
     pub(super) counter: u32,
-    /// Whether it is the whole message.
+    /// It is the whole message.
     pub(super) is_root: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Chunk<'a> {
 pub(in crate::hash) struct Chunks<'a, const LANES: usize> {
     /// The whole blocks.
     pub(in crate::hash) bodies: [&'a [Block]; LANES],
-    /// What comes after them.
+    /// Bytes that follow them.
     pub(in crate::hash) rests: [&'a [u8]; LANES],
     /// Bytes; 0 in a lane that is idle.
     pub(in crate::hash) lens: [u32; LANES],
