@@ -18,6 +18,7 @@ mod dispatch;
 mod fair;
 mod fault;
 mod fleet;
+mod invariants;
 mod job;
 mod ledger;
 pub mod limits;

@@ -142,6 +142,43 @@ impl FairQueue {
     }
 }
 
+impl FairQueue {
+    /// Asserts that both levels agree, and that jobs are kept of principals for whom `has_jobs` only.
+    pub(super) fn check_invariants(&self, has_jobs: impl Fn(Principal) -> bool) {
+        self.principals.check_invariants();
+        for (&principal, jobs) in &self.jobs {
+            assert!(has_jobs(principal), "{principal} has no jobs and was not forgotten");
+            jobs.check_invariants();
+        }
+        for (&plane, principals) in &self.principals.orders {
+            let has_work = |principal: Principal| {
+                self.jobs.get(&principal).is_some_and(|jobs| jobs.has(plane))
+            };
+            assert!(
+                principals.iter().all(|&(_, principal)| has_work(principal)),
+                "principals with work on {plane:?}"
+            );
+        }
+        for (principal, jobs) in &self.jobs {
+            for plane in jobs.orders.keys() {
+                let places = self.principals.iter(*plane).filter(|(_, of)| of == principal).count();
+                assert_eq!(places, 1, "{principal} is in the queue of {plane:?} once");
+            }
+        }
+    }
+}
+
+impl<K: Copy + Ord> Lane<K> {
+    /// Asserts that each entity waits once on a plane, at its own virtual time.
+    fn check_invariants(&self) {
+        for order in self.orders.values() {
+            assert!(!order.is_empty(), "planes without work are dropped");
+            let is_timely = |(time, key): &(u64, K)| self.times.get(key) == Some(time);
+            assert!(order.iter().all(is_timely), "an entity waits at its virtual time");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

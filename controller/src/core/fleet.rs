@@ -402,6 +402,55 @@ impl Fleet {
         rows.take(rows_max).map(|worker| self.row(worker, now)).collect()
     }
 
+    /// Name, health and number of leases of each worker.
+    pub(super) fn healths(&self) -> impl Iterator<Item = (&Rc<str>, WorkerHealth, usize)> {
+        self.workers.values().map(|worker| (&worker.name, worker.health, worker.leases.len()))
+    }
+
+    /// Asserts that workers hold exactly `leases`, and that every index over the workers is what one
+    /// that is built anew would be.
+    pub(super) fn check_invariants(&self, leases: impl Iterator<Item = (LeaseId, WorkerId)>) {
+        let held: BTreeSet<(LeaseId, WorkerId)> = leases.collect();
+        let known = self.workers.iter();
+        let known = known.flat_map(|(&id, worker)| worker.leases.keys().map(move |&l| (l, id)));
+        assert_eq!(known.collect::<BTreeSet<_>>(), held, "workers know the leases that they hold");
+        let (mut ready, mut roomy) = (BTreeSet::new(), BTreeSet::new());
+        let mut able: BTreeMap<(Plane, Skills), (u32, u64)> = BTreeMap::new();
+        for (&id, worker) in &self.workers {
+            let name = &worker.name;
+            worker.check_invariants();
+            assert_eq!(self.names.get(name), Some(&id), "worker {name} is found by its name");
+            let key = (worker.load(), worker.last_assigned, id);
+            let is_ready = worker.is_ready();
+            let roomy_for = worker.roomy_for().filter(|_| !is_ready);
+            assert_eq!(worker.ready, is_ready.then_some(key), "worker {name}");
+            assert_eq!(worker.roomy, roomy_for.map(|family| (family, key)), "worker {name}");
+            for &plane in &worker.planes {
+                ready.extend(worker.ready.map(|key| (plane, worker.skills, key)));
+                roomy.extend(worker.roomy.map(|(family, key)| (plane, family, key)));
+                if worker.is_served() {
+                    let (workers, threads) = able.entry((plane, worker.skills)).or_default();
+                    *workers += 1;
+                    *threads += u64::from(worker.intro.threads);
+                }
+            }
+        }
+        assert_eq!(self.names.len(), self.workers.len(), "names are of connected workers");
+        let listed = self
+            .ready
+            .iter()
+            .flat_map(|(&(plane, skills), keys)| keys.iter().map(move |&key| (plane, skills, key)));
+        assert!(listed.eq(ready), "the order of ready workers");
+        let listed = self
+            .roomy
+            .iter()
+            .flat_map(|(&(plane, family), keys)| keys.iter().map(move |&key| (plane, family, key)));
+        assert!(listed.eq(roomy), "the order of workers with room beside a file");
+        let listed = self.able.iter().map(|(&place, able)| (place, (able.workers, able.threads)));
+        assert!(listed.eq(able), "workers that are given work");
+        assert!(self.lost_by_name.len() <= NAMES_MAX);
+    }
+
     fn row(&self, worker: &Worker, now: Duration) -> WorkerStatus {
         WorkerStatus {
             name: worker.intro.name.clone(),
@@ -488,6 +537,15 @@ impl Fleet {
 }
 
 impl Worker {
+    fn check_invariants(&self) {
+        let name = &self.name;
+        assert!(self.credits <= u32::from(CREDIT_MAX), "credits of worker {name}");
+        assert!(self.greeted || self.leases.is_empty(), "worker {name} holds leases for no credit");
+        assert_eq!(self.outstanding_cost, self.leases.values().sum::<u64>(), "worker {name}");
+        let is_held = |lease: &LeaseId| self.leases.contains_key(lease);
+        assert!(self.beside.iter().all(|(_, leases)| leases.iter().all(is_held)), "worker {name}");
+    }
+
     /// Cost that one thread of it does in `time`.
     pub(super) fn cost_in(&self, time: Duration) -> u64 {
         u64::try_from(u128::from(self.speed) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)

@@ -206,6 +206,40 @@ impl<F: Clone> Job<F> {
         held_bytes
     }
 
+    /// Asserts that every item received is in exactly one place: queued, split, in one of the batches
+    /// that are `leased`, or resolved; and the parts of a split file likewise.
+    pub(super) fn check_invariants<'a>(&'a self, leased: impl Iterator<Item = &'a Batch<F>>) {
+        let id = self.order.id;
+        assert!(self.resolved <= self.received && self.failed <= self.resolved, "job {id}");
+        assert!(!self.is_done(), "job {id} is done and not closed");
+        let mut census = Census::default();
+        for (&plane, queue) in &self.queues {
+            queue.check_invariants();
+            for batch in queue.batches() {
+                assert!(!self.is_abandoned(batch), "job {id} queues a part that is resolved");
+                assert_eq!(batch.plane(), plane, "job {id} queues a batch on its plane");
+                census.count(batch);
+            }
+            queue.files().for_each(|(file, cut)| census.count_file(file, cut));
+        }
+        leased.filter(|batch| !self.is_abandoned(batch)).for_each(|batch| census.count(batch));
+        for (index, split) in &self.splits {
+            let parts = census.parts.remove(index).unwrap_or_default();
+            assert_eq!(parts.len(), split.missing, "job {id}, parts of item {index}");
+            let merges = census.merges.remove(index).unwrap_or_default();
+            assert_eq!(merges, usize::from(split.missing == 0), "job {id}, merge of item {index}");
+            census.count_item(*index);
+            census.held_bytes += split.path_len as u64;
+        }
+        assert!(census.merges.is_empty(), "job {id} merges what is not split");
+        assert!(census.parts.is_empty(), "job {id} has parts of what is not split");
+        assert_eq!(census.items.len() as u64, self.unresolved(), "job {id}, unresolved items");
+        assert!(census.items.last().is_none_or(|&index| index < self.received), "job {id}");
+        assert_eq!(census.held_bytes, self.inline_bytes, "job {id}, inline bytes");
+        assert!(self.unresolved() <= self.window.items.into(), "job {id}, window");
+        assert!(self.inline_bytes <= self.window.bytes, "job {id}, window");
+    }
+
     pub(super) fn status(&self, now: Duration) -> JobStatus {
         let order = &self.order;
         JobStatus {
@@ -220,6 +254,52 @@ impl<F: Clone> Job<F> {
             leases: u32::try_from(self.leases.len()).unwrap_or(u32::MAX),
             finished: self.finished,
         }
+    }
+}
+
+/// The items of a job by where they are.
+#[derive(Default)]
+struct Census {
+    items: BTreeSet<u64>,
+    /// Numbers of the parts of each split file.
+    parts: BTreeMap<u64, BTreeSet<u64>>,
+    merges: BTreeMap<u64, usize>,
+    held_bytes: u64,
+}
+
+impl Census {
+    fn count<F: Clone>(&mut self, batch: &Batch<F>) {
+        match &batch.load {
+            Load::Part { file, number, .. } => self.count_part(file.index, *number as u64),
+            Load::Merge { index, .. } => *self.merges.entry(*index).or_default() += 1,
+            Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => {
+                batch.indexes().into_iter().for_each(|index| self.count_item(index));
+                self.held_bytes += batch.held_bytes();
+            }
+        }
+    }
+
+    /// A file that waits whole, or from a part on, with the length of each part.
+    fn count_file<F>(&mut self, file: &File<F>, cut: Option<(u64, u64)>) {
+        match cut {
+            None => {
+                self.count_item(file.index);
+                self.held_bytes += file.source.path_len() as u64;
+            }
+            Some((start, part_len)) => {
+                let parts = start / part_len..file.item.len().div_ceil(part_len);
+                parts.for_each(|number| self.count_part(file.index, number));
+            }
+        }
+    }
+
+    fn count_item(&mut self, index: u64) {
+        assert!(self.items.insert(index), "item {index} is in two places");
+    }
+
+    fn count_part(&mut self, index: u64, number: u64) {
+        let is_new = self.parts.entry(index).or_default().insert(number);
+        assert!(is_new, "part {number} of item {index} is in two places");
     }
 }
 

@@ -96,6 +96,37 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// Asserts that what is promised is the sum of the windows of `jobs`, per principal and in total, and
+    /// within the limits; and that exactly the jobs without a window wait.
+    pub(super) fn check_invariants(&self, jobs: impl Iterator<Item = (JobId, Principal, Window)>) {
+        let (mut total, mut principals) =
+            (Promised::default(), BTreeMap::<Principal, Promised>::new());
+        let mut waiting = BTreeMap::new();
+        for (job, principal, window) in jobs {
+            if window.items == 0 {
+                waiting.insert(job, principal);
+                continue;
+            }
+            for promised in [principals.entry(principal).or_default(), &mut total] {
+                promised.items += u64::from(window.items);
+                promised.bytes += window.bytes;
+            }
+        }
+        let pair = |promised: &Promised| (promised.items, promised.bytes);
+        assert_eq!(pair(&self.total), pair(&total), "the promises are the windows");
+        assert!(
+            self.principals
+                .iter()
+                .map(|(principal, of)| (principal, pair(of)))
+                .eq(principals.iter().map(|(principal, of)| (principal, pair(of)))),
+            "the promises of each principal: {self:?}"
+        );
+        assert!(total.items <= self.items_max && total.bytes <= self.bytes_max, "{total:?}");
+        assert_eq!(self.waiting, waiting, "jobs without a window wait");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@
 //!   one. Only a new start of the controller ends this, as nobody knows then whom to release.
 
 use super::fault::Fault;
+use super::fleet::Fleet;
 use super::limits::QUARANTINED_MAX;
 use super::{Action, Core, WorkerId};
 use ipc_proto::message::{ClientReply, QuarantineStatus, ReleaseOutcome, WorkerHealth};
@@ -109,6 +110,22 @@ impl Quarantine {
             connected: is_connected(name),
         };
         self.cases.iter().take(rows_max).map(row).collect()
+    }
+}
+
+impl Quarantine {
+    /// Asserts that exactly the workers with a case are given no work, and hold none; that names stay
+    /// for a wrong answer only, and within the limit.
+    pub(super) fn check_invariants(&self, fleet: &Fleet) {
+        for (name, health, leases_len) in fleet.healths() {
+            let is_served = health == WorkerHealth::Ready;
+            assert_eq!(is_served, !self.cases.contains_key(name), "worker {name} is {health:?}");
+            assert!(is_served || leases_len == 0, "worker {name} is {health:?} and holds leases");
+        }
+        for (name, case) in &self.cases {
+            assert!(case.stays() || fleet.is_named(name), "{name} left, and so did its case");
+        }
+        assert!(self.cases.values().filter(|case| case.stays()).count() <= QUARANTINED_MAX);
     }
 }
 

@@ -162,6 +162,35 @@ impl<F: Clone> Queue<F> {
         self.checks.retain(|batch| !abandoned(batch));
     }
 
+    /// Batches that wait.
+    pub(super) fn batches(&self) -> impl Iterator<Item = &Batch<F>> {
+        self.retry.iter().chain(&self.checks).chain(&self.inline)
+    }
+
+    /// Files that wait, with the start of the next part and its length where one is being split.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&File<F>, Option<(u64, u64)>)> {
+        let large = self.large.values().map(|large| (&large.file, large.cut));
+        self.small.iter().map(|file| (file, None)).chain(large)
+    }
+
+    /// Asserts that each batch and file is where it belongs, and that their cost was added up.
+    pub(super) fn check_invariants(&self) {
+        let left = |(file, cut): (&File<F>, Option<(u64, u64)>)| {
+            file.item.len() - cut.map_or(0, |(start, _)| start)
+        };
+        assert_eq!(self.cost, self.files().map(|file| file_cost(left(file))).sum::<u64>());
+        assert!(self.small.iter().all(|file| file.item.len() < LARGE_LEN));
+        for (&(size, Reverse(index)), large) in &self.large {
+            assert_eq!((large.file.item.len(), large.file.index), (size, index));
+            assert!(
+                size >= LARGE_LEN && large.cut.is_none_or(|(start, _)| 0 < start && start < size)
+            );
+        }
+        assert!(self.retry.iter().chain(&self.inline).all(|batch| batch.opinions.is_empty()));
+        assert!(self.checks.iter().all(|batch| !batch.opinions.is_empty()));
+        assert!(self.batches().all(|batch| batch.items_len() > 0), "no batch is empty");
+    }
+
     fn next(&mut self, algorithms: Algorithms, aim: Aim) -> Option<Batch<F>> {
         if let Some(batch) = self.retry.pop_front().or_else(|| self.inline.pop_front()) {
             return Some(batch);

@@ -72,6 +72,7 @@ impl Table {
 
     pub(crate) fn step(&mut self, event: Event<u64>) {
         self.actions.extend(self.core.step(self.now, event));
+        self.core.check_invariants();
     }
 
     pub(crate) fn say(&mut self, request: ClientRequest, files: &[u64]) {
