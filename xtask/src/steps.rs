@@ -107,8 +107,7 @@ impl Steps {
         self.step("shellcheck", shellcheck)?;
         self.step("documentation", || {
             let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps"]);
-            // Readers of this documentation have the sources, so links to private items are fine.
-            run(doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))
+            run(doc.env("RUSTDOCFLAGS", "-D warnings"))
         })?;
         self.step("dependencies: bans, licences, sources", || {
             deny(&["check", "bans", "licenses", "sources"])

@@ -2,7 +2,7 @@
 //!
 //! A [`Backend`] is one set of kernels, a row of the table in `backends`; it hashes whole messages
 //! ([`Backend::hash_many`]) and absorbs blocks of interleaved ones ([`Midstate::update_many_by`]). Which
-//! one is used for what is decided in [`choice`]; `Kernels` resolves it once per batch. Messages that
+//! one is used for what is decided in `choice`; `Kernels` resolves it once per batch. Messages that
 //! come in pieces are a [`Stream`]. Steps whose output is not a digest yet are in [`Subtree`] and
 //! [`merge`] (BLAKE3), [`segment`] and [`Midstate`] (all others).
 //!

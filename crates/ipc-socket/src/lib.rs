@@ -1,6 +1,6 @@
 //! Frames and descriptors over Unix and vsock stream sockets: the system calls of the protocol.
 //!
-//! [`sys`] sends and receives bytes with descriptors; [`Inbox`] turns them into messages with
+//! `sys` sends and receives bytes with descriptors; [`Inbox`] turns them into messages with
 //! their descriptors; [`Socket`] and [`Listener`] are the two ends of an
 //! endpoint, and `dial` leads from one to the other; [`Connection`] is a blocking peer for programs
 //! that need no event loop.
