@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_how_much_of_how_much_and_how_fast() {
+    fn the_progress_line_has_done_total_and_rate() {
         let tally = Tally { files: 2_000, bytes: 64 << 20, files_done: 500, bytes_done: 16 << 20 };
         let known = line(tally, true, Duration::from_secs(2));
         assert_eq!(known, "500 of 2000 files, 16.0 MiB of 64.0 MiB, 8.0 MiB/s, 2 s elapsed");

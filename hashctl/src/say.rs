@@ -17,7 +17,7 @@ pub(crate) fn say(text: fmt::Arguments<'_>) {
     let _ = stderr.write_all((cleared() + &line(&text.to_string())).as_bytes());
 }
 
-/// Shows `text` until something else is said.
+/// Shows `text` until the next message.
 pub(crate) fn replace(text: &str) {
     let mut stderr = io::stderr().lock();
     let _ = stderr.write_all((cleared() + text).as_bytes());
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_said_in_the_systems_words() {
+    fn errors_use_the_systems_wording() {
         assert_eq!(errno_text(libc::ENOENT), "No such file or directory");
     }
 }

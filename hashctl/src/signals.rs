@@ -21,7 +21,7 @@ impl Signals {
         Ok(Self(set))
     }
 
-    /// Calls `first` at the first of them, in a thread of its own.
+    /// Calls `first` at the first of them, in its own thread.
     pub(crate) fn watch(self, first: impl FnOnce() + Send + 'static) {
         if self.0.iter().next().is_none() {
             return;

@@ -26,7 +26,7 @@ pub(crate) fn status(config: &Config, as_json: bool) -> Exit {
     print(config.stdio, &text)
 }
 
-/// Waits until so many workers are ready, and before that for a controller that is not there yet.
+/// Waits until N workers are ready, and before that for the controller to start.
 pub(crate) fn wait_ready(config: &Config, workers: u32, timeout_s: u32) -> Exit {
     let deadline = Instant::now() + Duration::from_secs(timeout_s.into());
     let mut client = loop {

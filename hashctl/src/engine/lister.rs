@@ -287,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_its_directory_and_a_name() {
+    fn splits_a_path_into_directory_and_name() {
         for (path, want) in [
             (&b"a"[..], (&b""[..], &b"a"[..])),
             (b"/a", (b"/", b"a")),

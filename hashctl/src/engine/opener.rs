@@ -4,7 +4,7 @@
 //! a task each. Sending is in the order of tasks: a thread waits for its turn, so items are
 //! numbered in input order and a window that is full stops every thread.
 //!
-//! Each thread has a descriptor table of its own where the system permits it (unshare(2),
+//! Each thread has its own descriptor table where the system permits it (unshare(2),
 //! `CLONE_FILES`): then nobody else holds up its calls. Descriptors are therefore sent and closed by
 //! the thread that opened them, and the lister's directories are found through `/proc/self/fd`,
 //! which shows the table of the main thread.
@@ -72,7 +72,7 @@ struct Shared {
     route: Arc<Route>,
     tasks: Mutex<Receiver<OpenTask>>,
     sender: Mutex<ItemSender>,
-    /// The sender's turn changed.
+    /// Signalled when the next task may send.
     turn: Condvar,
     /// Directories that the lister may close.
     dirs: Mutex<Vec<Arc<Dir>>>,
@@ -86,7 +86,7 @@ pub(crate) struct Options {
     /// Standard input was open when the program started.
     pub(crate) has_stdin: bool,
     pub(crate) is_verbose: bool,
-    /// Opens the job of this algorithm before its first item: what is known early is said early.
+    /// Opens the job of this algorithm before its first item, so that errors are reported early.
     pub(crate) expected: Option<Algorithm>,
 }
 
@@ -277,7 +277,7 @@ impl Opener {
             }
             self.shared.reorder.end(End::Done);
         }
-        // Before somebody who waits for descriptors goes on.
+        // Before a thread that waits for descriptors resumes.
         self.shared.give_back(&mut task.dirs);
         turn.pass();
         self.lanes.close_sent();
@@ -468,7 +468,7 @@ impl DirCache {
     }
 }
 
-/// Gives this thread a descriptor table of its own, with what is open now; whether it has one.
+/// Unshares this thread's descriptor table, which keeps what is open now; returns true on success.
 /// Containers may forbid it, and without `/proc` the lister's directories are out of reach.
 fn unshare_descriptors() -> bool {
     Path::new("/proc/self/fd").is_dir() && unshare(CloneFlags::CLONE_FILES).is_ok()

@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn shuffled_outcomes_come_out_in_input_order_and_as_soon_as_they_can() {
+    fn shuffled_outcomes_are_printed_in_input_order_as_soon_as_possible() {
         let reorder = Reorder::new().unwrap();
         push(&reorder, &["a", "b"]);
         push(&reorder, &["c"]);
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_the_outcome_is_rejected() {
+    fn rejects_impossible_outcomes() {
         let reorder = Reorder::new().unwrap();
         push(&reorder, &["a", "b"]);
         assert!(!resolve(&reorder, 2, &[0; 32]), "not listed");

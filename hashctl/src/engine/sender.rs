@@ -1,4 +1,4 @@
-//! Items on their way to the controller, in the order of tasks: whoever has the turn sends.
+//! Items on their way to the controller, sent in the order of tasks.
 //!
 //! Invariant: one job at a time takes items. A thread that waited for the window of a second job
 //! while the first is open could wait for ever, because windows are shares of one user's total.

@@ -188,7 +188,7 @@ impl<R: Read> Parts<R> {
         let mut len = 0;
         while len < part.len() {
             match self.input.read(&mut part[len..]) {
-                // A terminal's end of file is said once.
+                // A terminal reports its end of file once.
                 Ok(0) => {
                     self.is_over = true;
                     break;

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_what_stands_under_its_name_has_none() {
+    fn a_file_that_differs_from_the_one_under_its_name_has_no_name() {
         let host = host();
         symlink(host.path().join("data"), host.path().join("datasets/d")).unwrap();
         let datasets = load(&host, &["d"]);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_no_directory_is_none() {
+    fn a_root_that_is_not_a_directory_is_ignored() {
         let host = host();
         symlink(host.path().join("data/a"), host.path().join("datasets/file")).unwrap();
         symlink("nowhere", host.path().join("datasets/dangling")).unwrap();

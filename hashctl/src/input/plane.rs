@@ -154,7 +154,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn the_best_way_that_is_there_and_allowed_is_taken() {
+    fn uses_the_best_available_and_allowed_plane() {
         let host = tempfile::tempdir().unwrap();
         let root = host.path().canonicalize().unwrap();
         fs::create_dir(root.join("datasets")).unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_which_way_is_said_in_one_line() {
+    fn reports_files_per_plane_in_one_line() {
         let mut served = Served::default();
         assert_eq!(served.to_string(), "no files");
         served.count_names(&"b".into(), 2);

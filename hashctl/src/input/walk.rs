@@ -5,7 +5,7 @@
 //! below is opened relative to the directory that holds it, so a tree that is renamed meanwhile
 //! cannot lead elsewhere, and no symbolic link is followed.
 //!
-//! Invariants: at most [`DEPTH_MAX`] directories are open at once; what is no file or directory is
+//! Invariants: at most [`DEPTH_MAX`] directories are open at once; what is neither file nor directory is
 //! not opened where the file system says so in the directory.
 
 use super::open::{Kind, Links, Opened, kind_at, kind_of_dirent, open_at};
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_named_and_neither_opened_nor_followed() {
+    fn special_files_are_reported_and_neither_opened_nor_followed() {
         let dir = tempdir().unwrap();
         let outside = tempdir().unwrap();
         File::create(outside.path().join("secret")).unwrap();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_directory_comes_in_sorted_runs_and_nothing_is_left_out() {
+    fn a_large_directory_is_listed_completely_in_sorted_runs() {
         let dir = tempdir().unwrap();
         let names: Vec<String> =
             (0..6000).map(|i| format!("./{i:04}-{}", "x".repeat(60))).collect();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_is_too_deep_is_cut_with_its_name() {
+    fn a_tree_that_is_too_deep_is_reported_by_name() {
         let dir = tempdir().unwrap();
         let depth = DEPTH_MAX + 3;
         fs::create_dir_all(dir.path().join("d/".repeat(depth))).unwrap();

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_comes_back() {
+    fn every_byte_round_trips() {
         let bytes: Vec<u8> = (0..=255).collect();
         let mut text = Vec::new();
         encode(&bytes, &mut text);
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_hexadecimal_is_refused() {
+    fn rejects_text_that_is_not_hexadecimal() {
         for text in ["0", "0g", "g0", " 0", "00 ", "+1"] {
             assert_eq!(decode(text.as_bytes()), None, "{text}");
         }

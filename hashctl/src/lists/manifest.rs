@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_coreutils_are_taken() {
+    fn parses_the_lines_of_coreutils() {
         let sha256 = Algorithm::Sha256;
         check(None, "H32  a", Some((sha256, b"a")));
         check(None, "H32 *a", Some((sha256, b"a")));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_of_a_manifest_is_said_to_be_bad() {
+    fn reports_improperly_formatted_lines() {
         for line in [
             "garbage",
             "H32",
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_empty_lines_say_nothing() {
+    fn ignores_comments_and_empty_lines() {
         for line in ["", "\r", "# comment"] {
             assert_eq!(Parser::new(None).parse(line.as_bytes()), Parsed::Nothing, "{line:?}");
         }

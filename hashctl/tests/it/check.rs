@@ -126,7 +126,7 @@ fn algorithms_may_be_mixed_and_one_job_is_fed_at_a_time() {
 }
 
 #[test]
-fn the_algorithm_is_the_asked_one_where_no_tag_names_it() {
+fn uses_the_given_algorithm_where_no_tag_names_one() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("f"), "x").unwrap();
     let blake3 = line(Algorithm::Blake3, b"x", "f");
@@ -145,7 +145,7 @@ fn the_algorithm_is_the_asked_one_where_no_tag_names_it() {
 }
 
 #[test]
-fn ok_is_not_said_of_a_file_without_digest() {
+fn a_file_without_a_digest_is_not_ok() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("f"), "x").unwrap();
     fs::write(dir.path().join("m"), line(Algorithm::Sha256, b"x", "f")).unwrap();
@@ -159,7 +159,7 @@ fn ok_is_not_said_of_a_file_without_digest() {
 }
 
 #[test]
-fn a_line_longer_than_any_path_is_an_error_and_the_rest_goes_on() {
+fn a_line_longer_than_any_path_is_an_error_and_the_check_continues() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("f"), "x").unwrap();
     let manifest = format!("{}\n{}", "0".repeat(1 << 20), line(Algorithm::Sha256, b"x", "f"));

@@ -1,4 +1,4 @@
-//! A controller for one client, played by a test in a thread of its own.
+//! A fake controller for one client, in its own thread.
 
 use ipc_proto::message::{ClientReply, ClientRequest, Planes, Role};
 use std::os::fd::OwnedFd;

@@ -87,7 +87,7 @@ fn a_second_interrupt_does_not_wait_for_the_controller() {
 }
 
 #[test]
-fn a_controller_that_does_not_confirm_holds_nobody_up() {
+fn a_controller_that_does_not_confirm_does_not_delay_the_exit() {
     let (taken, is_taken) = mpsc::channel();
     let fake = Fake::start(move |peer| {
         take_three(peer, &taken);
@@ -192,7 +192,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_so() {
 }
 
 #[test]
-fn a_lost_controller_is_said_with_what_is_missing() {
+fn a_lost_controller_is_reported_with_the_number_of_missing_digests() {
     let (taken, _is_taken) = mpsc::channel();
     let fake = Fake::start(move |peer| take_three(peer, &taken));
     let dir = three_files();

@@ -11,7 +11,7 @@ use tempfile::tempdir;
 const JOB: JobId = JobId { epoch: 1, number: 2 };
 
 #[test]
-fn without_a_controller_one_line_says_where_and_what_to_do() {
+fn a_missing_controller_is_one_line_with_its_place_and_a_remedy() {
     let dir = tempdir().unwrap();
     let socket = dir.path().join("client.sock");
     let ready = ["status", "--ready", "1", "--timeout-s", "1"];
@@ -51,7 +51,7 @@ fn the_runtime_directory_is_taken_from_argument_environment_or_user() {
 }
 
 #[test]
-fn a_refusal_is_told_in_the_controllers_words_on_one_line() {
+fn a_refusal_is_reported_on_one_line_in_the_controllers_words() {
     let fake = Fake::start(|peer| peer.refuse("uid 7 is not\nallowed"));
     let ours = run(hashctl(fake.socket()).args(["sum", "/dev/null"]));
     let want = format!(
@@ -82,7 +82,7 @@ fn a_job_that_is_rejected_ends_the_run() {
 }
 
 #[test]
-fn digests_that_may_be_wrong_are_told_and_the_run_fails() {
+fn suspect_digests_are_reported_and_fail_the_run() {
     let fake = Fake::start(|peer| {
         peer.welcome(DESCRIPTORS);
         let open = peer.next();
@@ -129,7 +129,7 @@ fn help_groups_the_options_by_what_they_are_about() {
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_usage() {
+fn invalid_arguments_are_usage_errors() {
     let fake = Engine::default().start();
     for args in [
         &[][..],

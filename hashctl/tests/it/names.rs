@@ -1,4 +1,4 @@
-//! Files that go by name: which do, what is sent of them, and what is said.
+//! Files that go by name: which do, what is sent of them, and what is reported.
 
 use crate::engine::Engine;
 use crate::fake::{Fake, INLINE};
@@ -15,7 +15,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use test_kit::Random;
 
-/// `data`, which is dataset `d`, and `out` beside it.
+/// `data`, which is dataset `d`, and its sibling `out`.
 struct Host {
     dir: TempDir,
 }
@@ -144,7 +144,7 @@ fn long_paths_wait_for_the_window_and_go_in_several_frames() {
 }
 
 #[test]
-fn what_a_worker_could_not_find_is_said_and_the_rest_goes_on() {
+fn a_file_no_worker_finds_is_reported_and_the_run_continues() {
     let host = Host::new();
     for (file, content) in [("a", "gone"), ("b", "changed"), ("c", "unknown"), ("d", "good")] {
         fs::write(host.path("data").join(file), content).unwrap();
@@ -167,7 +167,7 @@ fn what_a_worker_could_not_find_is_said_and_the_rest_goes_on() {
 
 /// From the second name in a directory on, files are looked at there and not opened.
 #[test]
-fn neighbours_are_told_from_what_is_no_file_or_not_ours_to_read() {
+fn regular_files_are_told_apart_from_special_and_unreadable_ones() {
     let host = Host::new();
     for (file, content) in
         [("data/a", "1"), ("data/b", "22"), ("data/locked", "333"), ("out/x", "4")]

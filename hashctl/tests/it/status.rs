@@ -119,7 +119,7 @@ fn the_keys_of_json_are_a_promise() {
 }
 
 #[test]
-fn ready_asks_the_controller_and_its_status_tells() {
+fn ready_asks_the_controller_and_sets_the_exit_status() {
     for (ready, code, stderr) in
         [(3, 0, ""), (1, 1, "hashctl: 1 of 3 workers are ready after 7 s\n")]
     {
@@ -139,7 +139,7 @@ fn ready_asks_the_controller_and_its_status_tells() {
 }
 
 #[test]
-fn a_release_is_asked_for_and_its_outcome_told() {
+fn release_prints_its_outcome() {
     let forbidden = "hashctl: only root and the controller's own user, and in front of a VM who has \
                      the token, may release 'w 1'\n";
     let unknown = "hashctl: 'w 1' is not in quarantine; see hashctl status\n";

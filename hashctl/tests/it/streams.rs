@@ -65,7 +65,7 @@ fn a_shuffled_stream_is_put_together_in_order() {
 }
 
 #[test]
-fn a_window_too_small_for_any_step_is_said_and_not_waited_for() {
+fn a_window_too_small_for_any_step_is_an_error() {
     let engine = Engine { window: Window { items: 1, bytes: 100 }, ..Engine::default() };
     let (ours, _) = pipe(&engine, Algorithm::Sha256, &bytes(1000));
     assert_eq!((ours.code, &*ours.out()), (1, ""));

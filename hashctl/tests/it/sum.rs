@@ -124,7 +124,7 @@ fn every_algorithm_has_its_digest_and_its_tag() {
 }
 
 #[test]
-fn a_file_without_digest_has_a_reason_and_the_rest_goes_on() {
+fn a_file_without_a_digest_has_a_reason_and_the_run_continues() {
     let dir = tempdir().unwrap();
     for (name, content) in [("a", "fine"), ("b", "moves"), ("c", "lost"), ("d", "io"), ("e", "ok")]
     {
@@ -162,7 +162,7 @@ fn a_file_without_digest_has_a_reason_and_the_rest_goes_on() {
 }
 
 #[test]
-fn what_is_no_file_is_skipped_and_never_waited_for() {
+fn special_files_are_skipped_without_blocking() {
     let dir = tree(&[b"good"]);
     let at = |name: &str| dir.path().join(name);
     nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
@@ -214,7 +214,7 @@ fn a_tree_is_what_find_and_sort_give_to_sha256sum() {
 }
 
 #[test]
-fn an_unreadable_directory_is_an_error_and_the_rest_goes_on() {
+fn an_unreadable_directory_is_an_error_and_the_run_continues() {
     let dir = tree(&[b"good"]);
     let deep = "d/".repeat(300);
     // One at a time: the whole path would be too long for some systems.

@@ -83,7 +83,7 @@ fn the_arguments_name_device_and_token_as_well() {
 }
 
 #[test]
-fn a_client_without_a_token_says_none() {
+fn a_client_without_a_token_sends_an_empty_one() {
     let fake = Fake::start(|peer| {
         peer.lead_to(5001);
         peer.welcome_from("", DESCRIPTORS)
@@ -149,7 +149,7 @@ fn a_cluster_that_is_gone_is_3_and_files_that_make_no_sense_are_named() {
 }
 
 #[test]
-fn an_endpoint_that_nobody_can_connect_to_is_usage() {
+fn a_listen_only_endpoint_is_a_usage_error() {
     for (endpoint, want) in [
         ("vsock:any:5001", "any CID is only for listening"),
         ("vsock:2", "no port"),

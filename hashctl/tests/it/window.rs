@@ -37,7 +37,7 @@ fn finish_job(peer: &mut Peer, items: u64) {
 }
 
 #[test]
-fn a_window_of_nothing_is_waited_for() {
+fn waits_while_the_window_is_empty() {
     let fake = Fake::start(|peer| {
         peer.welcome(DESCRIPTORS);
         open(peer, 0, 1);
@@ -64,7 +64,7 @@ fn a_window_of_nothing_is_waited_for() {
 }
 
 #[test]
-fn without_workers_the_person_is_told_once() {
+fn a_cluster_without_workers_is_reported_once() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("f"), "x").unwrap();
     let fake = Engine { workers: 0, ..Engine::default() }.start();
@@ -112,7 +112,7 @@ fn output_starts_while_later_files_still_wait() {
 }
 
 #[test]
-fn behind_a_slow_file_only_so_many_are_held() {
+fn a_slow_file_holds_back_a_bounded_number_of_results() {
     const ENTRIES_MAX: u64 = 65_536;
     const LINES: u64 = 80_000;
     let fake = Fake::start(|peer| {
@@ -155,7 +155,7 @@ fn behind_a_slow_file_only_so_many_are_held() {
 }
 
 #[test]
-fn a_result_that_makes_no_sense_is_never_printed() {
+fn an_invalid_result_is_never_printed() {
     type Lie = fn(&mut Peer);
     let lies: [(&str, Lie); 4] = [
         ("twice", |peer| {

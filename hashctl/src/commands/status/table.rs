@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_stands_once_in_its_column_whatever_it_is_taken_for() {
+    fn lists_a_backend_once_however_many_algorithms_use_it() {
         let chosen = [
             (Algorithm::Sha256, "sha256_sha_ni_x2"),
             (Algorithm::Sha512, "portable"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_and_jobs_stand_in_columns_and_forge_no_lines() {
+    fn workers_and_jobs_are_in_columns_and_cannot_forge_lines() {
         let worker = WorkerStatus {
             name: "w\n1".to_owned(),
             threads: 2,
