@@ -47,7 +47,7 @@ fn nobodys_own_files_are_taken_for_a_clusters() {
     assert!(stop.status.success(), "{}", stop.stderr);
     let up = site.finish(site.run_sh(&["--state-dir", "state"]));
     assert_eq!(up.status.code(), Some(1), "{}", up.stderr);
-    assert!(up.stderr.contains("none of a cluster's"), "{}", up.stderr);
+    assert!(up.stderr.contains("is not a cluster's file"), "{}", up.stderr);
     for path in ["run/datasets/mine", "run/httpd.pid", "state/images/mine"] {
         assert!(site.path(path).exists(), "{path}");
     }
