@@ -136,13 +136,13 @@ mod tests {
 
     /// The amount measured depends only on the number of backends, not on their speed.
     #[test]
-    fn a_start_measures_at_most_two_megabytes_per_backend() {
+    fn a_start_measures_at_most_half_a_megabyte_per_backend() {
         let chooser = Chooser::new();
         chooser.choose(None);
         let candidates = FAMILIES.map(|family| serving(family).count()).into_iter();
         let timed: usize = candidates.filter(|&candidates| candidates > 1).sum();
         let measured_len = chooser.measured_len.load(Ordering::Relaxed);
-        assert!(measured_len <= timed as u64 * (2 << 20), "{measured_len} for {timed}");
+        assert!(measured_len <= timed as u64 * (512 << 10), "{measured_len} for {timed}");
         assert_eq!(measured_len == 0, timed == 0);
         chooser.choose(None);
         chooser.count(Family::Sha256, || u64::MAX);
