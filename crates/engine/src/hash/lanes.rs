@@ -125,6 +125,7 @@ impl<'a, W, const BLOCK_LEN: usize> Message<'a, W, BLOCK_LEN> {
     const SHORT_LEN_MAX: usize = TAIL_BLOCKS * BLOCK_LEN - Self::LENGTH_LEN - 1;
 
     /// A message that nothing is left of.
+    #[cfg(target_arch = "x86_64")]
     pub(super) const fn done(state: [W; 8]) -> Self {
         Self { index: 0, state, body: &[], rest: &[], bits_len: [0; 8], tail_at: TAIL_BLOCKS }
     }
