@@ -10,9 +10,9 @@
 //!
 //! `F` is a file's descriptor, opaque here. Not here: sockets, timers, credentials (`driver`).
 
-mod answer;
 mod batch;
 mod check;
+mod checkpoints;
 mod clients;
 mod dispatch;
 mod fair;
@@ -22,11 +22,11 @@ mod invariants;
 mod job;
 mod ledger;
 pub mod limits;
-mod midway;
 mod owner;
 mod plane;
 mod quarantine;
 mod queue;
+mod results;
 mod workers;
 
 pub use fault::Fault;

@@ -2,14 +2,14 @@
 //!
 //! A batch owns what its items need until they are resolved, so that a lost lease can be given to
 //! another worker. A batch that was lost is cut into smaller ones: an item that kills its workers
-//! is alone by its third attempt and takes no other with it. One large SHA-2 file goes on where its
-//! last worker said that it was (`midway`).
+//! is alone by its third attempt and takes no other with it. One long SHA-2 file resumes from its
+//! last checkpoint (`checkpoints`).
 
-use super::check::Opinion;
+use super::check::Vote;
+use super::checkpoints::{Checkpoint, Checkpoints};
 use super::limits::{
     FILE_COST, FILE_COST_MAX, LARGE_LEN, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
 };
-use super::midway::{Midway, Point};
 use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
 use ipc_proto::message::{Failures, FileItem, FileSource, Piece, Run, Stamp, Work};
@@ -108,10 +108,10 @@ impl History {
 pub(super) struct Batch<F> {
     pub(super) load: Load<F>,
     pub(super) history: History,
-    /// What workers gave for it, of which this is a check; none if it is none.
-    pub(super) opinions: Vec<Opinion>,
-    /// How far it is, if it is the SHA-2 of one file.
-    pub(super) midway: Midway,
+    /// Outputs of other runs, of which this is a check; none if it is none.
+    pub(super) votes: Vec<Vote>,
+    /// Of its file, if it is the SHA-2 of one.
+    pub(super) checkpoints: Checkpoints,
 }
 
 /// What becomes of a batch that a worker lost.
@@ -125,17 +125,22 @@ pub(super) enum AfterLoss<F> {
 
 impl<F: Clone> Batch<F> {
     pub(super) fn new(load: Load<F>) -> Self {
-        Self { load, history: History::default(), opinions: Vec::new(), midway: Midway::default() }
+        Self {
+            load,
+            history: History::default(),
+            votes: Vec::new(),
+            checkpoints: Checkpoints::default(),
+        }
     }
 
     /// Whether another worker than `worker` should have it: that one lost it, or it is a check of what
     /// that one gave.
     pub(super) fn avoids(&self, worker: &Rc<str>) -> bool {
-        self.history.avoids(worker) || self.has_opinion_of(worker)
+        self.history.avoids(worker) || self.has_vote_of(worker)
     }
 
-    pub(super) fn has_opinion_of(&self, worker: &Rc<str>) -> bool {
-        self.opinions.iter().any(|o| o.worker == *worker)
+    pub(super) fn has_vote_of(&self, worker: &Rc<str>) -> bool {
+        self.votes.iter().any(|o| o.worker == *worker)
     }
 
     pub(super) fn items_len(&self) -> usize {
@@ -182,35 +187,35 @@ impl<F: Clone> Batch<F> {
         }
     }
 
-    /// Bytes that are to be read before the next sign of progress, for `algorithm`.
+    /// Bytes to read before the next checkpoint, or the end, for `algorithms`.
     pub(super) fn bytes_ahead(&self, algorithms: Algorithms) -> u64 {
-        if !self.has_midway(algorithms) {
+        if !self.has_checkpoints(algorithms) {
             return self.bytes();
         }
-        let len = match (&self.load, self.midway.last()) {
+        let len = match (&self.load, self.checkpoints.last()) {
             (Load::Files(files), Some(point)) => files[0].as_found(point.file).len(),
             _ => self.bytes(),
         };
-        (len - self.midway.offset()).min(PROGRESS_LEN_MAX)
+        (len - self.checkpoints.offset()).min(PROGRESS_LEN_MAX)
     }
 
-    /// Beside what a worker gains by doing it, for `algorithm`.
-    pub(super) fn goes_beside(&self, algorithms: Algorithms) -> Option<Family> {
+    /// The family with which it interleaves, for `algorithms`.
+    pub(super) fn interleaves(&self, algorithms: Algorithms) -> Option<Family> {
         let Load::Files(files) = &self.load else { return None };
         let [file] = &files[..] else { return None };
-        let is_free = !self.history.is_suspect() && self.opinions.is_empty();
-        let len = file.item.len().saturating_sub(self.midway.offset());
-        goes_beside(algorithms, len).filter(|_| is_free)
+        let is_free = !self.history.is_suspect() && self.votes.is_empty();
+        let len = file.item.len().saturating_sub(self.checkpoints.offset());
+        interleaves(algorithms, len).filter(|_| is_free)
     }
 
-    /// Whether its worker says how far it is.
-    fn has_midway(&self, algorithms: Algorithms) -> bool {
+    /// Reports whether its worker sends checkpoints.
+    fn has_checkpoints(&self, algorithms: Algorithms) -> bool {
         algorithms.single().is_some_and(Algorithm::has_midstate)
             && matches!(&self.load, Load::Files(files) if files.len() == 1)
     }
 
     /// Whether a worker that does it for `algorithm` can have come to `point`.
-    pub(super) fn takes(&self, algorithms: Algorithms, point: &Point) -> bool {
+    pub(super) fn takes(&self, algorithms: Algorithms, point: &Checkpoint) -> bool {
         let Load::Files(files) = &self.load else { return false };
         let fits = files.iter().all(|file| {
             let found = file.as_found(point.file);
@@ -226,15 +231,15 @@ impl<F: Clone> Batch<F> {
             };
             is_it && found.end() <= point.file.size && point.offset <= found.len()
         });
-        fits && self.has_midway(algorithms) && self.midway.takes(point)
+        fits && self.has_checkpoints(algorithms) && self.checkpoints.takes(point)
     }
 
     /// Work in it, in bytes hashed: what is fixed about an item counts as bytes.
     pub(super) fn cost(&self) -> u64 {
         match &self.load {
-            Load::Files(files) if self.midway.started() > 0 => {
+            Load::Files(files) if self.checkpoints.started() > 0 => {
                 let size: u64 = files.iter().map(|file| file.item.len()).sum();
-                file_cost(size.saturating_sub(self.midway.started()))
+                file_cost(size.saturating_sub(self.checkpoints.started()))
             }
             Load::Files(files) => files.iter().map(|file| file_cost(file.item.len())).sum(),
             Load::Part { len, .. } => file_cost(*len),
@@ -247,7 +252,7 @@ impl<F: Clone> Batch<F> {
     /// Bytes of the items that did not fail, without those that were counted as progress.
     pub(super) fn bytes_done(&self, failures: &Failures) -> u64 {
         if failures.is_empty() {
-            return self.bytes().saturating_sub(self.midway.offset());
+            return self.bytes().saturating_sub(self.checkpoints.offset());
         }
         let failed: BTreeSet<u32> = failures.iter().map(|&(position, _)| position).collect();
         let done = |lens: &mut dyn Iterator<Item = u64>| {
@@ -266,9 +271,9 @@ impl<F: Clone> Batch<F> {
         match &self.load {
             Load::Files(files) => {
                 let (source, descriptors) = source_of(files, datasets);
-                let work = match (self.midway.last(), &files[..]) {
+                let work = match (self.checkpoints.last(), &files[..]) {
                     (Some(point), [file]) => {
-                        let Point { file: stamp, offset, state } = point.clone();
+                        let Checkpoint { file: stamp, offset, state } = point.clone();
                         Work::Resume { source, file: file.as_found(stamp), offset, state }
                     }
                     _ => {
@@ -370,7 +375,7 @@ impl<F: Clone> Batch<F> {
 
     /// Judges the batch after `worker`, which was probably busy with it, was lost.
     pub(super) fn after_loss(mut self, worker: &Rc<str>) -> AfterLoss<F> {
-        self.history.lose(worker, self.midway.has_advanced());
+        self.history.lose(worker, self.checkpoints.has_advanced());
         let items_len = self.items_len();
         if items_len == 1 {
             return if self.history.is_exhausted() {
@@ -389,15 +394,15 @@ impl<F: Clone> Batch<F> {
         let positions: Vec<usize> = (0..items_len).collect();
         let piece = |positions: &[usize]| Self {
             history: self.history.clone(),
-            opinions: self.opinions.iter().map(|o| o.pick(positions, items_len)).collect(),
+            votes: self.votes.iter().map(|o| o.pick(positions, items_len)).collect(),
             ..self.pick(positions)
         };
         positions.chunks(piece_len).map(piece).collect()
     }
 }
 
-/// Beside what a worker gains by hashing a file of which `len` bytes are left.
-pub(super) fn goes_beside(algorithms: Algorithms, len: u64) -> Option<Family> {
+/// The family with which a file interleaves of which `len` bytes are left.
+pub(super) fn interleaves(algorithms: Algorithms, len: u64) -> Option<Family> {
     let family = algorithms.single()?.family();
     (family.has_midstate() && len >= LARGE_LEN).then_some(family)
 }

@@ -1,8 +1,8 @@
 //! Who gets what next: while a worker is ready and a job has work, lease a batch.
 //!
-//! When no worker is ready for what waits, and that is long SHA-2 files only, they go beside others
-//! that threads have. Anything else that waits keeps them from it: a thread that always has another
-//! one would never be free.
+//! When no worker is ready for what waits, and that is long SHA-2 files only, they are interleaved
+//! with those that threads have. Anything else that waits keeps them from it: a thread that always
+//! has another one would never be free.
 
 use super::batch::Batch;
 use super::fleet::{ALL_SKILLS, skills};
@@ -26,7 +26,7 @@ struct Pair {
 impl<F: Clone> Core<F> {
     pub(super) fn dispatch(&mut self, now: Duration) {
         self.fail_the_impossible();
-        while let Some(pair) = self.next_pair().or_else(|| self.next_beside()) {
+        while let Some(pair) = self.next_pair().or_else(|| self.next_interleaved()) {
             self.lease(now, pair);
         }
     }
@@ -48,9 +48,9 @@ impl<F: Clone> Core<F> {
         firsts.min_by_key(|(place, _)| *place).map(|(_, pair)| pair)
     }
 
-    /// The job whose next file goes beside another one, if that is all there is to do.
-    fn next_beside(&self) -> Option<Pair> {
-        if !self.fleet.any_roomy() {
+    /// The job whose next file is interleaved with another one, if that is all there is to do.
+    fn next_interleaved(&self) -> Option<Pair> {
+        if !self.fleet.has_interleave_room() {
             return None;
         }
         let mut first = None;
@@ -58,8 +58,9 @@ impl<F: Clone> Core<F> {
         for plane in self.fair.planes().filter(|plane| self.fleet.threads(*plane) > 0) {
             for place in self.fair.iter(plane).take(JOBS_SKIPPED_MAX) {
                 let job = self.jobs.get(&place.1.1)?;
-                let family = job.next_goes_beside(plane)?;
-                if let Some(worker) = self.fleet.pick_beside((plane, family), job.order.algorithms)
+                let family = job.next_interleaves(plane)?;
+                if let Some(worker) =
+                    self.fleet.pick_to_interleave((plane, family), job.order.algorithms)
                 {
                     let pair = Pair { job: job.order.id, plane, worker };
                     first =
@@ -77,7 +78,7 @@ impl<F: Clone> Core<F> {
         let check = self.fleet.get(worker).and_then(|worker| job.take_check(plane, &worker.name));
         let batch = check.or_else(|| job.take(plane, aim));
         let mut batch = batch.expect("the fair queue holds jobs with work");
-        batch.midway.start();
+        batch.checkpoints.start();
         self.fair.charge(job.order.principal, key, batch.cost());
         if !job.has_work(plane) {
             self.fair.leave(plane, job.order.principal, key);
@@ -89,9 +90,9 @@ impl<F: Clone> Core<F> {
         let Order { algorithms, strict_reads, .. } = job.order;
         let (work, descriptors) = batch.work(&self.datasets);
         self.counters.leases += 1;
-        self.fleet.assign(worker, id, batch.cost(), batch.goes_beside(algorithms));
+        self.fleet.assign(worker, id, batch.cost(), batch.interleaves(algorithms));
         let attempt = batch.history.leased;
-        let check = !batch.opinions.is_empty();
+        let check = !batch.votes.is_empty();
         let request =
             WorkerRequest::Assign { lease: id, attempt, algorithms, work, check, strict_reads };
         self.actions.push(Action::ToWorker(worker, request, descriptors));

@@ -2,9 +2,9 @@
 //!
 //! A worker is *ready* when it has credit, is not quarantined, and a thread of it would soon have
 //! nothing to do. Ready workers are kept in order of load, for each plane and set of algorithms, so
-//! that the least loaded one is found in O(log n). A worker whose threads all have long files that
-//! others go beside is not ready, but has room for those: it is in an order of its own. What is lost
-//! is counted by name: a worker that comes back after a crash is the same worker.
+//! that the least loaded one is found in O(log n). A worker whose threads all hash long files that
+//! can be interleaved is not ready, but has room for more of those: it is in an order of its own. Losses
+//! are counted by name: a worker that comes back after a crash is the same worker.
 
 use super::batch::Batch;
 use super::limits::{NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
@@ -40,8 +40,8 @@ pub(super) struct Worker {
     credits: u32,
     /// In order of assignment: the first ones are being worked on.
     leases: BTreeMap<LeaseId, u64>,
-    /// Those that another one of the same half of SHA-2 can go beside.
-    beside: [(Family, BTreeSet<LeaseId>); Family::ALL.len()],
+    /// Leases of files that others of the same family can be interleaved with.
+    interleaved: [(Family, BTreeSet<LeaseId>); Family::ALL.len()],
     outstanding_cost: u64,
     /// Cost that one thread does in a second.
     speed: u64,
@@ -52,7 +52,7 @@ pub(super) struct Worker {
     last_seen: Duration,
     last_assigned: u64,
     ready: Option<LoadKey>,
-    roomy: Option<(Family, LoadKey)>,
+    interleave_room: Option<(Family, LoadKey)>,
     meter: Meter,
 }
 
@@ -91,8 +91,8 @@ pub(super) struct Fleet {
     names: BTreeMap<Rc<str>, WorkerId>,
     lost_by_name: BTreeMap<Rc<str>, u64>,
     ready: BTreeMap<(Plane, Skills), BTreeSet<LoadKey>>,
-    /// Workers that are not ready, but take a file beside another one.
-    roomy: BTreeMap<(Plane, Family), BTreeSet<LoadKey>>,
+    /// Workers that are not ready, but take a file to interleave.
+    interleave_room: BTreeMap<(Plane, Family), BTreeSet<LoadKey>>,
     able: BTreeMap<(Plane, Skills), Able>,
     assigned: u64,
 }
@@ -175,7 +175,7 @@ impl Fleet {
             planes,
             credits: 0,
             leases: BTreeMap::new(),
-            beside: Family::ALL.map(|family| (family, BTreeSet::new())),
+            interleaved: Family::ALL.map(|family| (family, BTreeSet::new())),
             outstanding_cost: 0,
             speed: SPEED_GUESS,
             greeted: false,
@@ -185,7 +185,7 @@ impl Fleet {
             last_seen: now,
             last_assigned: 0,
             ready: None,
-            roomy: None,
+            interleave_room: None,
             meter,
         };
         self.workers.insert(id, worker);
@@ -200,8 +200,8 @@ impl Fleet {
         }
         self.names.remove(&worker.name);
         let threads = usize::from(worker.intro.threads);
-        // What goes beside another one is not waiting.
-        let lanes = if worker.only_beside().is_some() { worker.leases.len() } else { threads };
+        // What is interleaved is not waiting.
+        let lanes = if worker.only_interleaved().is_some() { worker.leases.len() } else { threads };
         let busy_len = lanes.min(worker.leases.len());
         Some((worker.name, worker.leases.into_keys().collect(), busy_len))
     }
@@ -250,12 +250,12 @@ impl Fleet {
         if let Some(other) = least(&|name| !batch.avoids(name)) {
             return Some(other);
         }
-        let Some((last, before)) = batch.opinions.split_last() else { return any() };
-        if let Some(other) = least(&|name| !batch.has_opinion_of(name)) {
+        let Some((last, before)) = batch.votes.split_last() else { return any() };
+        if let Some(other) = least(&|name| !batch.has_vote_of(name)) {
             return Some(other);
         }
         let can = |worker: &Worker| worker.can(plane, needed);
-        let is_awaited = |worker: &Worker| !batch.has_opinion_of(&worker.name) && worker.is_busy();
+        let is_awaited = |worker: &Worker| !batch.has_vote_of(&worker.name) && worker.is_busy();
         if self.workers.values().any(|worker| can(worker) && is_awaited(worker)) {
             return None;
         }
@@ -273,8 +273,8 @@ impl Fleet {
         self.names.get(name).copied()
     }
 
-    /// The least loaded worker that takes a file beside those that its threads have.
-    pub(super) fn pick_beside(
+    /// The least loaded worker that takes a file to interleave with those that its threads have.
+    pub(super) fn pick_to_interleave(
         &self,
         place: (Plane, Family),
         algorithms: Algorithms,
@@ -283,12 +283,12 @@ impl Fleet {
         let can = |key: &&LoadKey| {
             self.workers.get(&key.2).is_some_and(|worker| worker.skills & needed == needed)
         };
-        self.roomy.get(&place)?.iter().find(can).map(|key| key.2)
+        self.interleave_room.get(&place)?.iter().find(can).map(|key| key.2)
     }
 
-    /// Whether any worker takes a file beside another one.
-    pub(super) fn any_roomy(&self) -> bool {
-        !self.roomy.is_empty()
+    /// Reports whether any worker takes a file to interleave.
+    pub(super) fn has_interleave_room(&self) -> bool {
+        !self.interleave_room.is_empty()
     }
 
     /// Whether any worker is ready for anything.
@@ -296,20 +296,20 @@ impl Fleet {
         !self.ready.is_empty()
     }
 
-    /// A worker holds a lease from now on; what can go beside it.
+    /// A worker holds a lease from now on, which `interleaves` with others of a family.
     pub(super) fn assign(
         &mut self,
         id: WorkerId,
         lease: LeaseId,
         cost: u64,
-        beside: Option<Family>,
+        interleaves: Option<Family>,
     ) {
         self.assigned += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.credits = worker.credits.saturating_sub(1);
             worker.leases.insert(lease, cost);
-            for (family, leases) in &mut worker.beside {
-                leases.extend((beside == Some(*family)).then_some(lease));
+            for (family, leases) in &mut worker.interleaved {
+                leases.extend((interleaves == Some(*family)).then_some(lease));
             }
             worker.outstanding_cost += cost;
             worker.last_assigned = self.assigned;
@@ -323,7 +323,7 @@ impl Fleet {
             && let Some(cost) = worker.leases.remove(&lease)
         {
             worker.outstanding_cost -= cost;
-            worker.beside.iter_mut().for_each(|(_, leases)| _ = leases.remove(&lease));
+            worker.interleaved.iter_mut().for_each(|(_, leases)| _ = leases.remove(&lease));
             self.update(id);
         }
     }
@@ -493,13 +493,13 @@ impl Fleet {
 
     fn unready(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id)
-            && let Some((family, key)) = worker.roomy.take()
+            && let Some((family, key)) = worker.interleave_room.take()
         {
             for &plane in &worker.planes {
-                if let Some(set) = self.roomy.get_mut(&(plane, family)) {
+                if let Some(set) = self.interleave_room.get_mut(&(plane, family)) {
                     set.remove(&key);
                     if set.is_empty() {
-                        self.roomy.remove(&(plane, family));
+                        self.interleave_room.remove(&(plane, family));
                     }
                 }
             }
@@ -527,10 +527,10 @@ impl Fleet {
             for &plane in &worker.planes {
                 self.ready.entry((plane, worker.skills)).or_default().insert(key);
             }
-        } else if let Some(family) = worker.roomy_for() {
-            worker.roomy = Some((family, key));
+        } else if let Some(family) = worker.interleave_room_for() {
+            worker.interleave_room = Some((family, key));
             for &plane in &worker.planes {
-                self.roomy.entry((plane, family)).or_default().insert(key);
+                self.interleave_room.entry((plane, family)).or_default().insert(key);
             }
         }
     }
@@ -573,18 +573,18 @@ impl Worker {
         !self.leases.is_empty()
     }
 
-    /// Of what a thread of it would take a file beside those that it has.
-    fn roomy_for(&self) -> Option<Family> {
-        let family = self.only_beside().filter(|_| self.credits > 0 && self.is_served())?;
+    /// The family of which a thread of it would interleave one more file.
+    fn interleave_room_for(&self) -> Option<Family> {
+        let family = self.only_interleaved().filter(|_| self.credits > 0 && self.is_served())?;
         let mut backends = self.intro.backends.iter().filter(|b| b.algorithm.family() == family);
         let files_max = u64::from(backends.next()?.interleave_max) * u64::from(self.intro.threads);
         ((self.leases.len() as u64) < files_max).then_some(family)
     }
 
-    /// What all that it has can go beside, if it can.
-    fn only_beside(&self) -> Option<Family> {
+    /// The family with which everything that it has interleaves, if there is one.
+    fn only_interleaved(&self) -> Option<Family> {
         let all = |leases: &BTreeSet<_>| !leases.is_empty() && leases.len() == self.leases.len();
-        self.beside.iter().find(|(_, leases)| all(leases)).map(|(family, _)| *family)
+        self.interleaved.iter().find(|(_, leases)| all(leases)).map(|(family, _)| *family)
     }
 
     fn load(&self) -> u32 {

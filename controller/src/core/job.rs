@@ -122,7 +122,7 @@ impl<F: Clone> Job<F> {
         }
     }
 
-    /// Forgets how far its lost batches are where that depends on the worker called `name`.
+    /// Discards checkpoints of its lost batches that depend on the worker called `name`.
     pub(super) fn distrust(&mut self, name: &Rc<str>) {
         self.queues.values_mut().for_each(|queue| queue.distrust(name));
     }
@@ -137,9 +137,9 @@ impl<F: Clone> Job<F> {
         self.queues.get_mut(&plane)?.take_check(worker)
     }
 
-    /// Beside what the batch can go that is taken next from `plane`.
-    pub(super) fn next_goes_beside(&self, plane: Plane) -> Option<Family> {
-        self.queues.get(&plane)?.next_goes_beside(self.order.algorithms)
+    /// The family with which the next batch of `plane` interleaves.
+    pub(super) fn next_interleaves(&self, plane: Plane) -> Option<Family> {
+        self.queues.get(&plane)?.next_interleaves(self.order.algorithms)
     }
 
     pub(super) fn take(&mut self, plane: Plane, aim: Aim) -> Option<Batch<F>> {

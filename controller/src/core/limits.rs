@@ -14,7 +14,7 @@ pub(super) const MESSAGE_COST: u64 = 256;
 pub(super) const FILE_COST_MAX: u64 = 1 << 44;
 
 /// A file from this length on is dispatched alone, largest first; shorter ones are batched in
-/// their order. Of SHA-2, a thread that has one may be given others: it hashes them beside each other,
+/// their order. Of SHA-2, a thread that has one may be given others: it interleaves them,
 /// in little more time than one. In bytes.
 pub(super) const LARGE_LEN: u64 = 4 << 20;
 

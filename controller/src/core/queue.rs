@@ -5,7 +5,7 @@
 //! to come at once, and the largest file starts early. What was lost before goes first of all; but a
 //! check goes before everything else to a worker whose work it does not check.
 
-use super::batch::{Batch, File, Load, file_cost, goes_beside};
+use super::batch::{Batch, File, Load, file_cost, interleaves};
 use super::limits::{CHECKS_SKIPPED_MAX, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
 use super::plane::Plane;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
@@ -101,7 +101,7 @@ impl<F: Clone> Queue<F> {
 
     /// Takes a batch that was lost, or that is to be checked.
     pub(super) fn push_retry(&mut self, batch: Batch<F>) {
-        match batch.opinions.is_empty() {
+        match batch.votes.is_empty() {
             true => self.retry.push_back(batch),
             false => self.checks.push_back(batch),
         }
@@ -125,20 +125,20 @@ impl<F: Clone> Queue<F> {
         Some(batch)
     }
 
-    /// Forgets how far a lost batch is where that depends on the worker called `name`.
+    /// Discards checkpoints of lost batches that depend on the worker called `name`.
     pub(super) fn distrust(&mut self, name: &Rc<str>) {
         let lost = self.retry.iter_mut().chain(&mut self.checks);
-        lost.for_each(|batch| _ = batch.midway.distrust(name));
+        lost.for_each(|batch| _ = batch.checkpoints.distrust(name));
     }
 
-    /// Beside what that can go which is taken next.
-    pub(super) fn next_goes_beside(&self, algorithms: Algorithms) -> Option<Family> {
+    /// The family with which the next batch interleaves.
+    pub(super) fn next_interleaves(&self, algorithms: Algorithms) -> Option<Family> {
         if let Some(batch) = self.retry.front() {
-            return batch.goes_beside(algorithms);
+            return batch.interleaves(algorithms);
         }
         let is_next = self.inline.is_empty() && self.large_is_next();
         let ((size, _), _) = self.large.last_key_value().filter(|_| is_next)?;
-        goes_beside(algorithms, *size)
+        interleaves(algorithms, *size)
     }
 
     pub(super) fn take(&mut self, algorithms: Algorithms, aim: Aim) -> Option<Batch<F>> {
