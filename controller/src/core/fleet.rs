@@ -414,7 +414,7 @@ impl Fleet {
         let known = self.workers.iter();
         let known = known.flat_map(|(&id, worker)| worker.leases.keys().map(move |&l| (l, id)));
         assert_eq!(known.collect::<BTreeSet<_>>(), held, "workers know the leases that they hold");
-        let (mut ready, mut roomy) = (BTreeSet::new(), BTreeSet::new());
+        let (mut ready, mut interleave_room) = (BTreeSet::new(), BTreeSet::new());
         let mut able: BTreeMap<(Plane, Skills), (u32, u64)> = BTreeMap::new();
         for (&id, worker) in &self.workers {
             let name = &worker.name;
@@ -422,12 +422,17 @@ impl Fleet {
             assert_eq!(self.names.get(name), Some(&id), "worker {name} is found by its name");
             let key = (worker.load(), worker.last_assigned, id);
             let is_ready = worker.is_ready();
-            let roomy_for = worker.roomy_for().filter(|_| !is_ready);
+            let interleave_room_for = worker.interleave_room_for().filter(|_| !is_ready);
             assert_eq!(worker.ready, is_ready.then_some(key), "worker {name}");
-            assert_eq!(worker.roomy, roomy_for.map(|family| (family, key)), "worker {name}");
+            assert_eq!(
+                worker.interleave_room,
+                interleave_room_for.map(|family| (family, key)),
+                "worker {name}"
+            );
             for &plane in &worker.planes {
                 ready.extend(worker.ready.map(|key| (plane, worker.skills, key)));
-                roomy.extend(worker.roomy.map(|(family, key)| (plane, family, key)));
+                interleave_room
+                    .extend(worker.interleave_room.map(|(family, key)| (plane, family, key)));
                 if worker.is_served() {
                     let (workers, threads) = able.entry((plane, worker.skills)).or_default();
                     *workers += 1;
@@ -442,10 +447,10 @@ impl Fleet {
             .flat_map(|(&(plane, skills), keys)| keys.iter().map(move |&key| (plane, skills, key)));
         assert!(listed.eq(ready), "the order of ready workers");
         let listed = self
-            .roomy
+            .interleave_room
             .iter()
             .flat_map(|(&(plane, family), keys)| keys.iter().map(move |&key| (plane, family, key)));
-        assert!(listed.eq(roomy), "the order of workers with room beside a file");
+        assert!(listed.eq(interleave_room), "the order of workers with room beside a file");
         let listed = self.able.iter().map(|(&place, able)| (place, (able.workers, able.threads)));
         assert!(listed.eq(able), "workers that are given work");
         assert!(self.lost_by_name.len() <= NAMES_MAX);
@@ -543,7 +548,10 @@ impl Worker {
         assert!(self.greeted || self.leases.is_empty(), "worker {name} holds leases for no credit");
         assert_eq!(self.outstanding_cost, self.leases.values().sum::<u64>(), "worker {name}");
         let is_held = |lease: &LeaseId| self.leases.contains_key(lease);
-        assert!(self.beside.iter().all(|(_, leases)| leases.iter().all(is_held)), "worker {name}");
+        assert!(
+            self.interleaved.iter().all(|(_, leases)| leases.iter().all(is_held)),
+            "worker {name}"
+        );
     }
 
     /// Cost that one thread of it does in `time`.

@@ -186,8 +186,8 @@ impl<F: Clone> Queue<F> {
                 size >= LARGE_LEN && large.cut.is_none_or(|(start, _)| 0 < start && start < size)
             );
         }
-        assert!(self.retry.iter().chain(&self.inline).all(|batch| batch.opinions.is_empty()));
-        assert!(self.checks.iter().all(|batch| !batch.opinions.is_empty()));
+        assert!(self.retry.iter().chain(&self.inline).all(|batch| batch.votes.is_empty()));
+        assert!(self.checks.iter().all(|batch| !batch.votes.is_empty()));
         assert!(self.batches().all(|batch| batch.items_len() > 0), "no batch is empty");
     }
 
