@@ -6,7 +6,7 @@
 //! last checkpoint (`checkpoints`).
 
 use super::check::Vote;
-use super::checkpoints::{Checkpoint, Checkpoints};
+use super::checkpoints::{Checkpoints, ResumePoint};
 use super::limits::{
     FILE_COST, FILE_COST_MAX, LARGE_LEN, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
 };
@@ -215,7 +215,7 @@ impl<F: Clone> Batch<F> {
     }
 
     /// Whether a worker that does it for `algorithm` can have come to `point`.
-    pub(super) fn takes(&self, algorithms: Algorithms, point: &Checkpoint) -> bool {
+    pub(super) fn takes(&self, algorithms: Algorithms, point: &ResumePoint) -> bool {
         let Load::Files(files) = &self.load else { return false };
         let fits = files.iter().all(|file| {
             let found = file.as_found(point.file);
@@ -273,7 +273,7 @@ impl<F: Clone> Batch<F> {
                 let (source, descriptors) = source_of(files, datasets);
                 let work = match (self.checkpoints.last(), &files[..]) {
                     (Some(point), [file]) => {
-                        let Checkpoint { file: stamp, offset, state } = point.clone();
+                        let ResumePoint { file: stamp, offset, state } = point.clone();
                         Work::Resume { source, file: file.as_found(stamp), offset, state }
                     }
                     _ => {

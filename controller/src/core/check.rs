@@ -74,7 +74,7 @@ impl Vote {
 
 /// The state of an item after another run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict<'a> {
+pub(super) enum Ruling<'a> {
     /// Its outcome; votes for another output are wrong.
     Settled(Result<&'a [u8], Failure>),
     /// Another run has to decide.
@@ -83,13 +83,13 @@ pub(super) enum Verdict<'a> {
 
 /// Judges an item for which `votes` were given, of which there are some, by the `outcome` of the next
 /// run.
-pub(super) fn judge<'a>(votes: &[&'a [u8]], outcome: Result<&'a [u8], Failure>) -> Verdict<'a> {
+pub(super) fn judge<'a>(votes: &[&'a [u8]], outcome: Result<&'a [u8], Failure>) -> Ruling<'a> {
     match (outcome, votes) {
-        (Err(_), [output]) => Verdict::Settled(Ok(output)),
-        (Err(_), _) => Verdict::Settled(outcome),
-        (Ok(output), _) if votes.contains(&output) => Verdict::Settled(outcome),
-        (Ok(_), _) if votes.len() + 1 < RUNS_MAX => Verdict::Open,
-        (Ok(_), _) => Verdict::Settled(Err(Failure::Disputed)),
+        (Err(_), [output]) => Ruling::Settled(Ok(output)),
+        (Err(_), _) => Ruling::Settled(outcome),
+        (Ok(output), _) if votes.contains(&output) => Ruling::Settled(outcome),
+        (Ok(_), _) if votes.len() + 1 < RUNS_MAX => Ruling::Open,
+        (Ok(_), _) => Ruling::Settled(Err(Failure::Disputed)),
     }
 }
 
@@ -102,13 +102,13 @@ mod tests {
         let (a, b, c) = (&b"a"[..], &b"b"[..], &b"c"[..]);
         let changed = Err(Failure::Changed);
         for (votes, outcome, want) in [
-            (&[a][..], Ok(a), Verdict::Settled(Ok(a))),
-            (&[a], Ok(b), Verdict::Open),
-            (&[a], changed, Verdict::Settled(Ok(a))),
-            (&[a, b], Ok(a), Verdict::Settled(Ok(a))),
-            (&[a, b], Ok(b), Verdict::Settled(Ok(b))),
-            (&[a, b], Ok(c), Verdict::Settled(Err(Failure::Disputed))),
-            (&[a, b], changed, Verdict::Settled(changed)),
+            (&[a][..], Ok(a), Ruling::Settled(Ok(a))),
+            (&[a], Ok(b), Ruling::Open),
+            (&[a], changed, Ruling::Settled(Ok(a))),
+            (&[a, b], Ok(a), Ruling::Settled(Ok(a))),
+            (&[a, b], Ok(b), Ruling::Settled(Ok(b))),
+            (&[a, b], Ok(c), Ruling::Settled(Err(Failure::Disputed))),
+            (&[a, b], changed, Ruling::Settled(changed)),
         ] {
             assert_eq!(judge(votes, outcome), want, "{votes:?}, {outcome:?}");
         }

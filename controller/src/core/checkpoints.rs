@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 /// State of the hash at an offset.
 #[derive(Clone, Debug)]
-pub(super) struct Checkpoint {
+pub(super) struct ResumePoint {
     /// The file's stamp before it was read.
     pub(super) file: Stamp,
     /// Bytes that are absorbed.
@@ -24,14 +24,14 @@ pub(super) struct Checkpoint {
 /// All of one file, with the workers that sent them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Checkpoints {
-    points: Vec<(Rc<str>, Checkpoint)>,
+    points: Vec<(Rc<str>, ResumePoint)>,
     /// Where the lease of now, or the last one, started.
     started: u64,
 }
 
 impl Checkpoints {
     /// Where to resume.
-    pub(super) fn last(&self) -> Option<&Checkpoint> {
+    pub(super) fn last(&self) -> Option<&ResumePoint> {
         self.points.last().map(|(_, point)| point)
     }
 
@@ -56,12 +56,12 @@ impl Checkpoints {
     }
 
     /// Reports whether `point` can follow.
-    pub(super) fn takes(&self, point: &Checkpoint) -> bool {
+    pub(super) fn takes(&self, point: &ResumePoint) -> bool {
         point.offset > self.offset() && self.last().is_none_or(|last| last.file == point.file)
     }
 
     /// The worker called `name` came to `point`.
-    pub(super) fn push(&mut self, name: &Rc<str>, point: Checkpoint) {
+    pub(super) fn push(&mut self, name: &Rc<str>, point: ResumePoint) {
         match self.points.last_mut() {
             Some((by, last)) if by == name => *last = point,
             _ => self.points.push((Rc::clone(name), point)),
@@ -97,8 +97,8 @@ impl Checkpoints {
 mod tests {
     use super::*;
 
-    fn point(offset: u64) -> Checkpoint {
-        Checkpoint {
+    fn point(offset: u64) -> ResumePoint {
+        ResumePoint {
             file: Stamp { size: 1 << 40, ..Stamp::default() },
             offset,
             state: Blob(vec![1]),
@@ -125,7 +125,7 @@ mod tests {
         for (offset, taken) in [(128, false), (256, false), (384, true)] {
             assert_eq!(checkpoints.takes(&point(offset)), taken, "{offset}");
         }
-        let other = Checkpoint { file: Stamp { mtime_ns: 1, ..point(1).file }, ..point(384) };
+        let other = ResumePoint { file: Stamp { mtime_ns: 1, ..point(1).file }, ..point(384) };
         assert!(!checkpoints.takes(&other), "another stamp");
     }
 

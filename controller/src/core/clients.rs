@@ -9,7 +9,6 @@ use ipc_proto::Algorithms;
 use ipc_proto::limits::CLIENT_JOBS_MAX;
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, RejectReason, Run,
-    WorkerRequest,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -234,13 +233,13 @@ impl<F: Clone> Core<F> {
         let unresolved = job.unresolved();
         self.unresolved -= unresolved;
         self.inline_bytes -= job.inline_bytes;
-        self.revoke(&job);
+        self.revoke_all(&job);
         let opened = self.ledger.close(key, principal, job.window);
         self.open_windows(opened);
         unresolved
     }
 
-    fn revoke(&mut self, job: &Job<F>) {
+    fn revoke_all(&mut self, job: &Job<F>) {
         let mut by_worker: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for &id in &job.leases {
             if let Some(lease) = self.leases.remove(&id) {
@@ -249,8 +248,7 @@ impl<F: Clone> Core<F> {
             }
         }
         for (worker, leases) in by_worker {
-            let request = WorkerRequest::Revoke { leases };
-            self.actions.push(Action::ToWorker(worker, request, Vec::new()));
+            self.revoke(worker, leases);
         }
     }
 }

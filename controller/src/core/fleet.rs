@@ -414,7 +414,7 @@ impl Fleet {
         let known = self.workers.iter();
         let known = known.flat_map(|(&id, worker)| worker.leases.keys().map(move |&l| (l, id)));
         assert_eq!(known.collect::<BTreeSet<_>>(), held, "workers know the leases that they hold");
-        let (mut ready, mut interleave_room) = (BTreeSet::new(), BTreeSet::new());
+        let (mut ready, mut rooms) = (BTreeSet::new(), BTreeSet::new());
         let mut able: BTreeMap<(Plane, Skills), (u32, u64)> = BTreeMap::new();
         for (&id, worker) in &self.workers {
             let name = &worker.name;
@@ -422,17 +422,12 @@ impl Fleet {
             assert_eq!(self.names.get(name), Some(&id), "worker {name} is found by its name");
             let key = (worker.load(), worker.last_assigned, id);
             let is_ready = worker.is_ready();
-            let interleave_room_for = worker.interleave_room_for().filter(|_| !is_ready);
+            let room = worker.interleave_room_for().filter(|_| !is_ready);
             assert_eq!(worker.ready, is_ready.then_some(key), "worker {name}");
-            assert_eq!(
-                worker.interleave_room,
-                interleave_room_for.map(|family| (family, key)),
-                "worker {name}"
-            );
+            assert_eq!(worker.interleave_room, room.map(|family| (family, key)), "worker {name}");
             for &plane in &worker.planes {
                 ready.extend(worker.ready.map(|key| (plane, worker.skills, key)));
-                interleave_room
-                    .extend(worker.interleave_room.map(|(family, key)| (plane, family, key)));
+                rooms.extend(worker.interleave_room.map(|(family, key)| (plane, family, key)));
                 if worker.is_served() {
                     let (workers, threads) = able.entry((plane, worker.skills)).or_default();
                     *workers += 1;
@@ -450,7 +445,7 @@ impl Fleet {
             .interleave_room
             .iter()
             .flat_map(|(&(plane, family), keys)| keys.iter().map(move |&key| (plane, family, key)));
-        assert!(listed.eq(interleave_room), "the order of workers with room beside a file");
+        assert!(listed.eq(rooms), "the order of workers with room to interleave");
         let listed = self.able.iter().map(|(&place, able)| (place, (able.workers, able.threads)));
         assert!(listed.eq(able), "workers that are given work");
         assert!(self.lost_by_name.len() <= NAMES_MAX);
@@ -497,29 +492,12 @@ impl Fleet {
     }
 
     fn unready(&mut self, id: WorkerId) {
-        if let Some(worker) = self.workers.get_mut(&id)
-            && let Some((family, key)) = worker.interleave_room.take()
-        {
-            for &plane in &worker.planes {
-                if let Some(set) = self.interleave_room.get_mut(&(plane, family)) {
-                    set.remove(&key);
-                    if set.is_empty() {
-                        self.interleave_room.remove(&(plane, family));
-                    }
-                }
-            }
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if let Some((family, key)) = worker.interleave_room.take() {
+            remove(&mut self.interleave_room, &worker.planes, family, &key);
         }
-        if let Some(worker) = self.workers.get_mut(&id)
-            && let Some(key) = worker.ready.take()
-        {
-            for &plane in &worker.planes {
-                if let Some(set) = self.ready.get_mut(&(plane, worker.skills)) {
-                    set.remove(&key);
-                    if set.is_empty() {
-                        self.ready.remove(&(plane, worker.skills));
-                    }
-                }
-            }
+        if let Some(key) = worker.ready.take() {
+            remove(&mut self.ready, &worker.planes, worker.skills, &key);
         }
     }
 
@@ -541,17 +519,31 @@ impl Fleet {
     }
 }
 
+/// Removes `key` from the order of each of `planes`, and orders that are empty then.
+fn remove<K: Copy + Ord>(
+    orders: &mut BTreeMap<(Plane, K), BTreeSet<LoadKey>>,
+    planes: &[Plane],
+    by: K,
+    key: &LoadKey,
+) {
+    for &plane in planes {
+        if let Some(order) = orders.get_mut(&(plane, by)) {
+            order.remove(key);
+            if order.is_empty() {
+                orders.remove(&(plane, by));
+            }
+        }
+    }
+}
+
 impl Worker {
     fn check_invariants(&self) {
         let name = &self.name;
         assert!(self.credits <= u32::from(CREDIT_MAX), "credits of worker {name}");
         assert!(self.greeted || self.leases.is_empty(), "worker {name} holds leases for no credit");
         assert_eq!(self.outstanding_cost, self.leases.values().sum::<u64>(), "worker {name}");
-        let is_held = |lease: &LeaseId| self.leases.contains_key(lease);
-        assert!(
-            self.interleaved.iter().all(|(_, leases)| leases.iter().all(is_held)),
-            "worker {name}"
-        );
+        let mut interleaved = self.interleaved.iter().flat_map(|(_, leases)| leases);
+        assert!(interleaved.all(|lease| self.leases.contains_key(lease)), "worker {name}");
     }
 
     /// Cost that one thread of it does in `time`.

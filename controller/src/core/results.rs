@@ -7,7 +7,7 @@
 //! - reported: the owner is told.
 
 use super::batch::{Batch, Load};
-use super::check::{self, Verdict, Vote};
+use super::check::{self, Ruling, Vote};
 use super::fault::Fault;
 use super::job::Job;
 use super::{Core, JobId, WorkerId};
@@ -179,9 +179,9 @@ impl<F: Clone> Core<F> {
             let verdict = check::judge(&given, outcome);
             if votes.len() == 1 && outcome.is_ok() {
                 self.counters.items_checked += 1;
-                self.counters.items_contradicted += u64::from(verdict == Verdict::Open);
+                self.counters.items_contradicted += u64::from(verdict == Ruling::Open);
             }
-            if let Verdict::Settled(Ok(output)) = verdict {
+            if let Ruling::Settled(Ok(output)) = verdict {
                 let wrong = votes.iter().zip(&given).filter(|(_, given)| **given != output);
                 let own = wrong.filter(|(vote, _)| vote.is_own);
                 liars.extend(own.map(|(vote, _)| Rc::clone(&vote.worker)));
@@ -190,7 +190,7 @@ impl<F: Clone> Core<F> {
         }
         // Before the last item of a job is resolved, and with it the job.
         liars.into_iter().for_each(|liar| self.contradicted(&liar));
-        let is_open: Vec<bool> = verdicts.iter().map(|&v| v == Verdict::Open).collect();
+        let is_open: Vec<bool> = verdicts.iter().map(|&v| v == Ruling::Open).collect();
         for (is_open, positions) in batch.groups(&is_open) {
             let part = batch.pick(&positions);
             if is_open {
@@ -201,8 +201,8 @@ impl<F: Clone> Core<F> {
                 self.requeue(key, [Batch { votes, ..part }]);
             } else {
                 let settled = positions.iter().map(|&position| match verdicts[position] {
-                    Verdict::Settled(outcome) => outcome,
-                    Verdict::Open => unreachable!("open items are in the other group"),
+                    Ruling::Settled(outcome) => outcome,
+                    Ruling::Open => unreachable!("open items are in the other group"),
                 });
                 self.resolve(key, &part, Outcomes::of(settled));
             }

@@ -3,7 +3,7 @@
 //! Not here: results (`results`).
 
 use super::batch::{AfterLoss, Batch};
-use super::checkpoints::Checkpoint;
+use super::checkpoints::ResumePoint;
 use super::dispatch::lease_time;
 use super::fault::Fault;
 use super::{Action, Core, JobId, Lease, WorkerId};
@@ -29,7 +29,7 @@ impl<F: Clone> Core<F> {
                 self.credit(worker, credit)
             }
             WorkerReply::Progress { lease, attempt, file, offset, state } => {
-                self.progress(now, worker, (lease, attempt), Checkpoint { file, offset, state })
+                self.progress(now, worker, (lease, attempt), ResumePoint { file, offset, state })
             }
         }
     }
@@ -44,7 +44,7 @@ impl<F: Clone> Core<F> {
         now: Duration,
         worker: WorkerId,
         (id, attempt): (LeaseId, u32),
-        point: Checkpoint,
+        point: ResumePoint,
     ) -> Result<(), Fault> {
         let fits = |batch: &Batch<F>, algorithms| batch.takes(algorithms, &point);
         let Some(algorithms) = self.counts(worker, (id, attempt), fits)? else { return Ok(()) };
@@ -95,8 +95,7 @@ impl<F: Clone> Core<F> {
         let Some(lease) = self.take_lease(id) else { return };
         let worker = lease.worker;
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
-        let revoke = WorkerRequest::Revoke { leases: vec![id] };
-        self.actions.push(Action::ToWorker(worker, revoke, Vec::new()));
+        self.revoke(worker, vec![id]);
         self.counters.leases_lost += 1;
         let Some(name) = name else { return self.requeue(lease.job, [lease.batch]) };
         self.fleet.count_lost(&name);
@@ -119,8 +118,7 @@ impl<F: Clone> Core<F> {
             self.requeue(lease.job, [lease.batch]);
         }
         if !held.is_empty() {
-            let request = WorkerRequest::Revoke { leases: held };
-            self.actions.push(Action::ToWorker(worker, request, Vec::new()));
+            self.revoke(worker, held);
         }
     }
 
@@ -136,9 +134,13 @@ impl<F: Clone> Core<F> {
         for (worker, id) in begun {
             let lease = self.take_lease(id).expect("it was just listed");
             self.requeue(lease.job, [lease.batch]);
-            let revoke = WorkerRequest::Revoke { leases: vec![id] };
-            self.actions.push(Action::ToWorker(worker, revoke, Vec::new()));
+            self.revoke(worker, vec![id]);
         }
+    }
+
+    pub(super) fn revoke(&mut self, worker: WorkerId, leases: Vec<LeaseId>) {
+        let request = WorkerRequest::Revoke { leases };
+        self.actions.push(Action::ToWorker(worker, request, Vec::new()));
     }
 
     pub(super) fn take_lease(&mut self, id: LeaseId) -> Option<Lease<F>> {
