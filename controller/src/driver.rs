@@ -25,7 +25,7 @@ use hub::Hub;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::sample::Sample;
 use listen::Listener;
-use log::Log;
+use log::{Event, LOG};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -108,15 +108,14 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         let workers = bind(&settings.worker_socket)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Runtime)?;
-        let log = Log::new();
-        log.line(&format!("listens on {} and {}", clients.endpoint(), workers.endpoint()));
         if !settings.client_socket.carries_descriptors() && settings.client_token.is_none() {
-            log.line("without --client-token-file every VM of this host can be a client");
+            LOG.log(&Event::AnyClientVm {});
         }
         if !settings.worker_socket.carries_descriptors() && settings.worker_tokens.is_none() {
-            log.line("without --worker-tokens every VM of this host can be a worker");
+            LOG.log(&Event::AnyWorkerVm {});
         }
-        let hub = Rc::new(Hub::new(limits, Clock::start(), log, settings.clone()));
+        LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
+        let hub = Rc::new(Hub::new(limits, Clock::start(), settings.clone()));
         tokio::task::spawn_local(Rc::clone(&hub).tick());
         let (clients_max, workers_max) = (limits.clients_max, limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);
@@ -128,7 +127,7 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        hub.log.line("stops");
+        LOG.log(&Event::Stopping {});
         Ok(())
     })
 }

@@ -1,30 +1,25 @@
-//! Lines for the operator, on standard error.
+//! What an operator should know, on standard error.
 
-use std::fmt;
-use std::io::{self, Write};
+use ipc_proto::endpoint::Endpoint;
+use std::fmt::Display;
+use telemetry::{Log, events};
 
-/// Prefix of every line.
-const PREFIX: &str = "hashcluster-worker: ";
+/// The worker's log.
+pub static LOG: Log = Log::new("hashcluster-worker");
 
-/// Writes one line. Control characters become spaces: a peer's words cannot forge a second line.
-pub fn line(text: fmt::Arguments<'_>) {
-    let line = one_line(&text.to_string());
-    // Nobody is left to tell when standard error is gone.
-    let _ = io::stderr().lock().write_all(line.as_bytes());
-}
-
-fn one_line(text: &str) -> String {
-    let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    PREFIX.chars().chain(visible).chain(['\n']).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peers_words_stay_on_their_line() {
-        let line = one_line("refused: no\nhashcluster-worker: all is well\r\u{1b}[2J");
-        assert_eq!(line, "hashcluster-worker: refused: no hashcluster-worker: all is well  [2J\n");
+events! {
+    /// Events of the worker.
+    pub enum Event<'a> {
+        Error NoSocket { error: &'a dyn Display } => "no socket in the runtime directory: {error}",
+        Error Failed { error: &'a dyn Display } => "{error}",
+        Info Reading { way: &'a dyn Display } => "reads {way}",
+        Info Backends { algorithms: &'a str, choice: &'a str }
+            => "backends for {algorithms}: {choice}",
+        Info Stopping { signal: &'a dyn Display } => "stopping: {signal}",
+        Info Connected { endpoint: &'a Endpoint } => "connected to the controller at {endpoint}",
+        Warning Lost { endpoint: &'a Endpoint, reason: &'a dyn Display }
+            => "lost the controller at {endpoint}: {reason}",
+        Warning NoConnection { endpoint: &'a Endpoint, error: &'a dyn Display }
+            => "no connection to the controller at {endpoint}: {error}; trying until there is one",
     }
 }

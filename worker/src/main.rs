@@ -10,7 +10,7 @@ use hashcluster_worker::host::{Cores, Policy, Settings, Share};
 use hashcluster_worker::link::connection as link;
 use hashcluster_worker::link::reconnect::{self, Dialer};
 use hashcluster_worker::link::shutdown::Shutdown;
-use hashcluster_worker::log;
+use hashcluster_worker::log::{Event, LOG};
 use hashcluster_worker::pool::Pool;
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
@@ -130,7 +130,7 @@ fn main() -> ExitCode {
     let endpoint = match endpoint(&options) {
         Ok(endpoint) => endpoint,
         Err(error) => {
-            log::line(format_args!("no socket in the runtime directory: {error}"));
+            LOG.log(&Event::NoSocket { error: &error });
             return ExitCode::from(USAGE);
         }
     };
@@ -142,7 +142,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::line(format_args!("{error}"));
+            LOG.log(&Event::Failed { error: &error });
             ExitCode::FAILURE
         }
     }
@@ -211,7 +211,7 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     let credit = share.credit(link::interleave_max())?;
     let (reading, readers) = Reading::open(reading, share.threads)
         .map_err(|error| format!("--reading uring: io_uring is refused: {error}"))?;
-    log::line(format_args!("reads {reading}"));
+    LOG.log(&Event::Reading { way: &reading });
     let scratches = readers.into_iter().map(|reader| Scratch::new(reader, read_options)).collect();
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = dialer.carries_descriptors();
@@ -241,7 +241,7 @@ fn choose_backends(forced: Option<Forced>) {
     for (family, choice) in hash::choose(forced) {
         let algorithms = Algorithm::ALL.into_iter().filter(|a| a.family() == family);
         let names: Vec<_> = algorithms.map(Algorithm::name).collect();
-        log::line(format_args!("backends for {}: {}", names.join(", "), choice.describe()));
+        LOG.log(&Event::Backends { algorithms: &names.join(", "), choice: &choice.describe() });
     }
 }
 
@@ -251,7 +251,7 @@ fn shut_down_on(signals: SigSet, shutdown: &Arc<Shutdown>) -> io::Result<()> {
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let wait = || signals.wait().expect("the set holds valid signals");
         let signal = wait();
-        log::line(format_args!("stopping: {signal}"));
+        LOG.log(&Event::Stopping { signal: &signal });
         shutdown.request();
         thread::spawn(|| {
             thread::sleep(STOP_GRACE);

@@ -1,6 +1,7 @@
 //! The life of one connection: handshake, messages, end.
 
 use super::hub::Hub;
+use super::log::{self, LOG};
 use super::outbox::Flushed;
 use super::port::Port;
 use crate::core::{ClientId, Event, Principal, WorkerId};
@@ -62,12 +63,13 @@ pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, side: Side) {
             return refuse(&hub, &socket, Refusal::new(RefuseReason::Forbidden, text));
         }
         Ok(peer) => peer,
-        Err(error) => return hub.log.line(&format!("peer without credentials: {error}")),
+        Err(error) => return LOG.log(&log::Event::NoCredentials { error: &error }),
     };
     let port = match Port::new(socket) {
         Ok(port) => Rc::new(port),
         Err(error) => {
-            return hub.log.line(&format!("connection of {}: {error}", principal(peer)));
+            return LOG
+                .log(&log::Event::NoConnection { principal: principal(peer), error: &error });
         }
     };
     let mut inbox = Inbox::for_hello();
@@ -86,7 +88,7 @@ fn principal(peer: Option<Peer>) -> Principal {
 /// Tells a peer why it is refused; it is closed when `socket` is dropped.
 pub(super) fn refuse(hub: &Hub, socket: &Socket, refusal: Refusal) {
     hub.core.borrow_mut().count_refused();
-    hub.log.line(&format!("peer refused: {refusal}"));
+    LOG.log(&log::Event::Refused { refusal: &refusal });
     let mut frame = Vec::new();
     ipc_proto::codec::encode_frame(&refusal.into_reply(), &mut frame).expect("a refusal is short");
     // A peer that does not read its refusal only misses the reason.
@@ -200,11 +202,11 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Op
         }
         Role::Worker(intro) => {
             let name = format!("worker {}", intro.name);
-            hub.log.line(&format!("{name} is here, with {} threads", intro.threads));
+            LOG.log(&log::Event::Joined { peer: &name, threads: intro.threads });
             for dataset in
                 intro.planes.datasets.iter().filter(|d| !hub.settings.datasets.contains(d))
             {
-                hub.log.line(&format!("{name} has dataset {dataset}, which no --dataset names"));
+                LOG.log(&log::Event::UnknownDataset { peer: &name, dataset });
             }
             (Identity::Worker(hub.add_worker(port, intro)), name)
         }
@@ -220,16 +222,18 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Op
             break end;
         }
     };
+    let closed = |cause| LOG.log(&log::Event::Closed { peer: &name, cause });
     match &end {
         End::Closed => {}
-        End::Cut => hub.log.line(&format!("{name} closed: cut off inside a frame")),
+        End::Cut => closed(&"cut off inside a frame"),
         End::Stalled => {
-            let s = FRAME_TIMEOUT.as_secs();
-            hub.log.line(&format!("{name} closed: a frame was not whole after {s} s"));
+            closed(&format_args!("a frame was not whole after {} s", FRAME_TIMEOUT.as_secs()));
         }
-        End::Fault(error) => hub.log.line(&format!("{name} closed: {error}")),
-        End::NotOffered => hub.log.line(&format!("{name} closed: passed files, as nobody offered")),
-        End::Io(error) => hub.log.line(&format!("{name} lost: {error}")),
+        End::Fault(error) => closed(error),
+        End::NotOffered => {
+            closed(&"sent descriptors on a connection that does not accept them");
+        }
+        End::Io(error) => LOG.log(&log::Event::Lost { peer: &name, error }),
     }
     if matches!(end, End::Fault(_) | End::NotOffered | End::Cut | End::Stalled) {
         hub.core.borrow_mut().count_faulty();
@@ -237,7 +241,7 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Op
     match identity {
         Identity::Client(client) => hub.remove_client(client),
         Identity::Worker(worker) => {
-            hub.log.line(&format!("{name} has left"));
+            LOG.log(&log::Event::Left { peer: &name });
             hub.remove_worker(worker);
         }
     }
@@ -341,7 +345,6 @@ mod tests {
     use super::*;
     use crate::driver::access::Access;
     use crate::driver::clock::Clock;
-    use crate::driver::log::Log;
     use crate::driver::token::{Token, WorkerTokens};
     use crate::driver::{Settings, budget};
     use ipc_proto::Blob;
@@ -433,7 +436,7 @@ mod tests {
             .unwrap();
         let faulty = LocalSet::new().block_on(&runtime, async {
             let limits = budget::limits().unwrap();
-            let hub = Rc::new(Hub::new(limits, Clock::at(EPOCH), Log::new(), settings));
+            let hub = Rc::new(Hub::new(limits, Clock::at(EPOCH), settings));
             serve(Rc::clone(&hub), socket, side).await;
             hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty
         });
@@ -526,7 +529,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let limits = budget::limits().unwrap();
-            let hub = Rc::new(Hub::new(limits, Clock::start(), Log::new(), settings));
+            let hub = Rc::new(Hub::new(limits, Clock::start(), settings));
             serve(hub, Socket::from(ours), Side::Client).await;
         });
         let mut answer = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::clock::Clock;
-use super::log::Log;
+use super::log::{self, LOG};
 use super::port::Port;
 use crate::core::{Action, ClientId, Core, Event, Limits, Principal, WorkerId};
 use ipc_proto::codec::CodecError;
@@ -46,7 +46,6 @@ impl AsFd for File {
 pub(super) struct Hub {
     pub(super) core: RefCell<Core<File>>,
     clock: Clock,
-    pub(super) log: Log,
     pub(super) settings: Settings,
     pub(super) scratch: RefCell<Scratch>,
     clients: RefCell<HashMap<ClientId, Rc<Port>>>,
@@ -56,14 +55,13 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(limits: Limits, clock: Clock, log: Log, settings: Settings) -> Self {
+    pub(super) fn new(limits: Limits, clock: Clock, settings: Settings) -> Self {
         let mut core = Core::new(limits, settings.datasets.clone(), clock.epoch());
         // Workers must not know what is checked: a seed that is new with each start.
         core.cross_check(Sample::to_wire(settings.cross_check), RandomState::new().hash_one(()));
         Self {
             core: RefCell::new(core),
             clock,
-            log,
             settings,
             scratch: RefCell::default(),
             clients: RefCell::default(),
@@ -154,36 +152,33 @@ impl Hub {
                 Some(port)
             }
             Action::CloseClient(client, fault) => {
-                self.log.line(&format!("client closed: {fault}"));
+                LOG.log(&log::Event::Closed { peer: "client", cause: &fault });
                 let port = self.clients.borrow_mut().remove(&client)?;
                 port.close();
                 None
             }
             Action::CloseWorker(worker, fault) => {
-                self.log.line(&format!("worker closed: {fault}"));
+                LOG.log(&log::Event::Closed { peer: "worker", cause: &fault });
                 let port = self.workers.borrow_mut().remove(&worker)?;
                 port.close();
                 None
             }
             Action::Quarantined(worker, fault) => {
-                self.log.line(&format!("worker {worker} is given no more work: {fault}"));
+                LOG.log(&log::Event::Quarantined { worker: &worker, fault: &fault });
                 None
             }
             Action::BackInQuarantine { worker, fault, age } => {
-                let s = age.as_secs();
-                self.log.line(&format!(
-                    "worker {worker} connects again and is given no work, quarantined since {s} s: \
-                     {fault}; see hashctl release"
-                ));
+                let (worker, fault, age_s) = (&worker, &fault, age.as_secs());
+                LOG.log(&log::Event::BackInQuarantine { worker, age_s, fault });
                 None
             }
             Action::ReleaseAsked { worker, by, outcome } => {
                 match outcome {
                     ReleaseOutcome::Released => {
-                        self.log.line(&format!("worker {worker} is released by {by}"));
+                        LOG.log(&log::Event::Released { worker: &worker, by });
                     }
                     ReleaseOutcome::Forbidden => {
-                        self.log.line(&format!("{by} may not release worker {worker}"));
+                        LOG.log(&log::Event::ReleaseForbidden { worker: &worker, by });
                     }
                     ReleaseOutcome::NotQuarantined => {}
                 }

@@ -3,6 +3,7 @@
 
 use super::connection::{self, Side};
 use super::hub::Hub;
+use super::log::{Event, LOG};
 use super::port::watch;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::handshake::Refusal;
@@ -111,7 +112,7 @@ impl Listener {
                 () = self.refuse_one(&hub, &room, peers_max) => continue,
             };
             let permit = permit.expect("the semaphore is never closed");
-            if let Some(socket) = self.accept(&hub).await {
+            if let Some(socket) = self.accept().await {
                 let served = connection::serve(Rc::clone(&hub), socket, side);
                 tokio::task::spawn_local(async move {
                     served.await;
@@ -127,17 +128,17 @@ impl Listener {
         if room.available_permits() > 0 {
             return;
         }
-        if let Some(socket) = self.accept(hub).await {
+        if let Some(socket) = self.accept().await {
             let text = format!("the controller has its most connections, {peers_max}");
             connection::refuse(hub, &socket, Refusal::new(RefuseReason::Busy, text));
         }
     }
 
-    async fn accept(&self, hub: &Hub) -> Option<Socket> {
+    async fn accept(&self) -> Option<Socket> {
         match self.next().await {
             Ok(socket) => Some(socket),
             Err(error) => {
-                hub.log.line(&format!("{}: accept: {error}", self.endpoint));
+                LOG.log(&Event::AcceptFailed { endpoint: &self.endpoint, error: &error });
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 None
             }

@@ -1,48 +1,39 @@
-//! One line for each thing an operator should know, on standard error.
-//!
-//! Invariant: a peer cannot flood it. Beyond [`LINES_MAX`] lines a [`PERIOD`] the rest is counted,
-//! and the count is said. Control characters are escaped, so that no peer forges a line.
+//! What an operator should know, on standard error.
 
-use super::clock::Clock;
-use std::cell::Cell;
-use std::io::Write;
-use std::time::Duration;
+use crate::core::Principal;
+use ipc_proto::endpoint::Endpoint;
+use std::fmt::Display;
+use telemetry::{Log, events};
 
-const LINES_MAX: u32 = 20;
-const PERIOD: Duration = Duration::from_secs(1);
+pub(super) static LOG: Log = Log::new("hashcluster-controller");
 
-#[derive(Debug)]
-pub(super) struct Log {
-    clock: Clock,
-    period_start: Cell<Duration>,
-    lines: Cell<u32>,
-}
-
-impl Log {
-    pub(super) fn new() -> Self {
-        let clock = Clock::start();
-        Self { clock, period_start: Cell::new(Duration::ZERO), lines: Cell::new(0) }
+events! {
+    /// Events of the controller.
+    pub(super) enum Event<'a> {
+        Info Listening { clients: &'a Endpoint, workers: &'a Endpoint }
+            => "listens on {clients} and {workers}",
+        Warning AnyClientVm {} => "without --client-token-file every VM of this host can be a client",
+        Warning AnyWorkerVm {} => "without --worker-tokens every VM of this host can be a worker",
+        Info Stopping {} => "stops",
+        Warning AcceptFailed { endpoint: &'a Endpoint, error: &'a dyn Display }
+            => "{endpoint}: accept: {error}",
+        Warning NoCredentials { error: &'a dyn Display } => "peer without credentials: {error}",
+        Warning NoConnection { principal: Principal, error: &'a dyn Display }
+            => "connection of {principal}: {error}",
+        Warning Refused { refusal: &'a dyn Display } => "peer refused: {refusal}",
+        Info Joined { peer: &'a str, threads: u16 } => "{peer} is here, with {threads} threads",
+        Warning UnknownDataset { peer: &'a str, dataset: &'a str }
+            => "{peer} has dataset {dataset}, which no --dataset names",
+        Warning Closed { peer: &'a str, cause: &'a dyn Display } => "{peer} closed: {cause}",
+        Warning Lost { peer: &'a str, error: &'a dyn Display } => "{peer} lost: {error}",
+        Info Left { peer: &'a str } => "{peer} has left",
+        Error Quarantined { worker: &'a str, fault: &'a dyn Display }
+            => "worker {worker} is given no more work: {fault}",
+        Warning BackInQuarantine { worker: &'a str, age_s: u64, fault: &'a dyn Display }
+            => "worker {worker} connects again and is given no work, quarantined since {age_s} s: \
+                {fault}; see hashctl release",
+        Info Released { worker: &'a str, by: Principal } => "worker {worker} is released by {by}",
+        Warning ReleaseForbidden { worker: &'a str, by: Principal }
+            => "{by} may not release worker {worker}",
     }
-
-    pub(super) fn line(&self, text: &str) {
-        let now = self.clock.now();
-        if now - self.period_start.get() >= PERIOD {
-            let dropped = self.lines.get().saturating_sub(LINES_MAX);
-            self.period_start.set(now);
-            self.lines.set(0);
-            if dropped > 0 {
-                write(&format!("{dropped} more lines in the second before"));
-            }
-        }
-        self.lines.set(self.lines.get() + 1);
-        if self.lines.get() <= LINES_MAX {
-            write(text);
-        }
-    }
-}
-
-fn write(text: &str) {
-    let safe: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    // A log that cannot be written must not stop the service.
-    let _ = writeln!(std::io::stderr(), "hashcluster-controller: {safe}");
 }

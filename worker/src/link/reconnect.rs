@@ -5,7 +5,7 @@
 
 use crate::link::connection::{self, Ended};
 use crate::link::shutdown::Shutdown;
-use crate::log;
+use crate::log::{Event, LOG};
 use crate::pool::Pool;
 use engine::input::dataset::Datasets;
 use ipc_proto::endpoint::Endpoint;
@@ -143,16 +143,14 @@ pub fn run(
 ) -> Result<(), ReconnectError> {
     let endpoint = &dialer.endpoint;
     let mut backoff = ReconnectBackoff::default();
-    let mut log_changes = LogOnChange::default();
     while !shutdown.is_requested() {
         match dialer.dial(intro) {
             Ok(connection) => {
-                log_changes.line(format_args!("connected to the controller at {endpoint}"));
+                LOG.log_change(&Event::Connected { endpoint });
                 match connection::serve(connection, pool, credit, datasets, shutdown) {
                     Ended::Left => break,
                     Ended::Lost { reason, proven } => {
-                        log_changes
-                            .line(format_args!("lost the controller at {endpoint}: {reason}"));
+                        LOG.log_change(&Event::Lost { endpoint, reason: &reason });
                         if proven {
                             backoff = ReconnectBackoff::default();
                         }
@@ -166,9 +164,7 @@ pub fn run(
             Err(_) if dialer.is_directory_removed() => {
                 return Err(ReconnectError::DirectoryRemoved(endpoint.clone()));
             }
-            Err(error) => log_changes.line(format_args!(
-                "no connection to the controller at {endpoint}: {error}; trying until there is one"
-            )),
+            Err(error) => LOG.log_change(&Event::NoConnection { endpoint, error: &error }),
         }
         if shutdown.wait(backoff.next(RandomState::new().hash_one(0))) {
             break;
@@ -186,20 +182,6 @@ fn is_final(reason: RefuseReason) -> bool {
         | RefuseReason::Forbidden
         | RefuseReason::WrongSocket => true,
         RefuseReason::NameTaken | RefuseReason::Busy | RefuseReason::Timeout => false,
-    }
-}
-
-/// Logs a line unless it is the one before.
-#[derive(Debug, Default)]
-struct LogOnChange(String);
-
-impl LogOnChange {
-    fn line(&mut self, text: fmt::Arguments<'_>) {
-        let text = text.to_string();
-        if self.0 != text {
-            log::line(format_args!("{text}"));
-            self.0 = text;
-        }
     }
 }
 

@@ -110,7 +110,8 @@ fn forbidden_cores_are_one_error_line_and_status_1() {
     let output = run(&["--cpuset", "1023"]);
     assert_eq!(output.status.code(), Some(1));
     let line = stderr(&output);
-    assert!(line.starts_with("hashcluster-worker: cannot run on cores 1023: "), "{line}");
+    let start = "hashcluster-worker: error: cannot run on cores 1023: ";
+    assert!(line.starts_with(start), "{line}");
     assert_eq!(line.lines().count(), 1);
 }
 

@@ -201,7 +201,7 @@ fn a_final_refusal_ends_the_worker_with_one_log_line() {
         peer.send(&Refusal::new(reason, text).into_reply(), &[]);
         assert_eq!(worker.exit().code(), Some(1));
         worker.says_after(
-            "the controller at ",
+            "error: the controller at ",
             &format!("refuses this worker: {text}; "),
             "refused",
         );
@@ -318,7 +318,7 @@ fn malformed_messages_cost_the_controller_only_its_connection() {
         peer.send(&WorkerRequest::Heartbeat, &[]);
         peer.send_raw(&bytes, &[]);
         peer.closed();
-        let line = format!("lost the controller at {}", controller.dir.path().display());
+        let line = format!("warning: lost the controller at {}", controller.dir.path().display());
         worker.says_after(&line, text, what);
     }
     let (mut peer, _) = controller.welcome();
