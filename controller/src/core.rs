@@ -1,4 +1,4 @@
-//! What the controller knows and decides, without I/O: [`Core::step`] takes one event and returns
+//! State and decisions of the controller, without I/O: [`Core::step`] takes one event and returns
 //! the actions that follow from it.
 //!
 //! Invariants, which the simulation checks on random histories:
@@ -56,18 +56,18 @@ pub struct ClientId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerId(pub u64);
 
-/// What happened.
+/// An input of the core.
 #[derive(Debug)]
 pub enum Event<F> {
     /// A client completed its handshake.
     ClientJoined {
         /// Its connection.
         client: ClientId,
-        /// Whose it is.
+        /// Its principal.
         principal: Principal,
         /// Its process.
         pid: u32,
-        /// Whether it may release workers from quarantine.
+        /// True if it may release workers from quarantine.
         administers: bool,
     },
     /// A client's connection ended.
@@ -84,7 +84,7 @@ pub enum Event<F> {
     Tick,
 }
 
-/// What to do about it.
+/// An output of the core, for the driver.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<F> {
     /// Send a message.
@@ -110,9 +110,9 @@ pub enum Action<F> {
     ReleaseAsked {
         /// The worker's name, in the words of the client.
         worker: String,
-        /// Who asked.
+        /// The client that requested it.
         by: Principal,
-        /// What became of it.
+        /// The outcome.
         outcome: ReleaseOutcome,
     },
 }
@@ -244,13 +244,13 @@ impl<F: Clone> Core<F> {
         std::mem::take(&mut self.actions)
     }
 
-    /// Whether a living worker has this name.
+    /// True if a connected worker has this name.
     #[must_use]
     pub fn is_name_taken(&self, name: &str) -> bool {
         self.fleet.is_named(name)
     }
 
-    /// Whether anything depends on [`Event::Tick`].
+    /// True if anything depends on [`Event::Tick`].
     #[must_use]
     pub fn needs_ticks(&self) -> bool {
         self.fleet.len() > 0 || !self.waiters.is_empty()

@@ -33,29 +33,29 @@ use token::{Token, WorkerTokens};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-/// How a controller is run.
+/// Options of a controller.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where clients connect.
     pub client_socket: Endpoint,
     /// Where workers connect.
     pub worker_socket: Endpoint,
-    /// Who may.
+    /// Users and groups that may connect.
     pub access: Access,
-    /// What clients on a vsock socket need besides, if anything.
+    /// Token required of clients on a vsock socket, if any.
     pub client_token: Option<Token>,
-    /// What workers on a vsock socket need besides, if anything.
+    /// Tokens required of workers on a vsock socket, if any.
     pub worker_tokens: Option<WorkerTokens>,
     /// Digest of the image that the controller runs from, empty outside an image.
     pub image: String,
     /// Datasets in which clients may name files.
     pub datasets: Vec<String>,
-    /// How many items of every job are cross-checked.
+    /// Sample of items of every job that are cross-checked.
     pub cross_check: Option<Sample>,
 }
 
 impl Settings {
-    /// Whether open files can pass from a client through the controller to a worker.
+    /// True if descriptors can be passed from a client through the controller to a worker.
     fn offers_descriptors(&self) -> bool {
         self.client_socket.carries_descriptors() && self.worker_socket.carries_descriptors()
     }

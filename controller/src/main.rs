@@ -115,7 +115,7 @@ fn worker_tokens(path: &Path) -> Result<WorkerTokens, String> {
     parse_file(path, WORKER_TOKENS_LEN_MAX, WorkerTokens::parse)
 }
 
-/// What `parse` makes of the first `len_max` bytes of a file.
+/// Reads at most `len_max` bytes of a file and parses them.
 fn parse_file<T, E: std::error::Error>(
     path: &Path,
     len_max: usize,

@@ -1,4 +1,4 @@
-//! What an operator should know, on standard error.
+//! Log events of the worker, on standard error.
 
 use ipc_proto::endpoint::Endpoint;
 use std::fmt::Display;

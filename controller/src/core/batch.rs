@@ -59,7 +59,7 @@ impl<F> File<F> {
     }
 }
 
-/// What is to be computed. Files of one batch are on one plane.
+/// The work of a batch. Its files are on one plane.
 #[derive(Clone, Debug)]
 pub(super) enum Load<F> {
     Files(Vec<File<F>>),
@@ -69,24 +69,24 @@ pub(super) enum Load<F> {
     Piece { index: u64, piece: Piece },
 }
 
-/// What happened to a batch so far.
+/// Attempts and losses of a batch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct History {
-    /// How often it was leased.
+    /// Number of leases.
     pub(super) leased: u32,
-    /// How often it was lost while a worker was probably busy with it.
+    /// Number of losses while a worker was probably busy with it.
     lost: u32,
     /// The distinct workers that lost it.
     lost_on: Vec<Rc<str>>,
 }
 
 impl History {
-    /// Whether `worker` lost it before.
+    /// True if `worker` lost it before.
     pub(super) fn avoids(&self, worker: &Rc<str>) -> bool {
         self.lost_on.contains(worker)
     }
 
-    /// Whether a worker was lost over it: then nothing else should be lost with it.
+    /// True if a worker was lost over it: then nothing else should be lost with it.
     pub(super) fn is_suspect(&self) -> bool {
         !self.lost_on.is_empty()
     }
@@ -114,7 +114,7 @@ pub(super) struct Batch<F> {
     pub(super) checkpoints: Checkpoints,
 }
 
-/// What becomes of a batch that a worker lost.
+/// Next step of a batch that a worker lost.
 #[derive(Debug)]
 pub(super) enum AfterLoss<F> {
     /// Try again.
@@ -133,8 +133,8 @@ impl<F: Clone> Batch<F> {
         }
     }
 
-    /// Whether another worker than `worker` should have it: that one lost it, or it is a check of what
-    /// that one gave.
+    /// True if another worker than `worker` should have it: `worker` lost it, or it checks an output
+    /// of `worker`.
     pub(super) fn avoids(&self, worker: &Rc<str>) -> bool {
         self.history.avoids(worker) || self.has_vote_of(worker)
     }
@@ -151,7 +151,7 @@ impl<F: Clone> Batch<F> {
         }
     }
 
-    /// What a worker needs for it.
+    /// Requirements on a worker for it.
     pub(super) fn plane(&self) -> Plane {
         match &self.load {
             Load::Files(files) => {
@@ -214,7 +214,7 @@ impl<F: Clone> Batch<F> {
             && matches!(&self.load, Load::Files(files) if files.len() == 1)
     }
 
-    /// Whether a worker that does it for `algorithm` can have come to `point`.
+    /// True if a worker that does it for `algorithm` can have reached `point`.
     pub(super) fn takes(&self, algorithms: Algorithms, point: &ResumePoint) -> bool {
         let Load::Files(files) = &self.load else { return false };
         let fits = files.iter().all(|file| {
@@ -426,7 +426,7 @@ fn source_of<F: Clone>(files: &[File<F>], datasets: &Datasets) -> (FileSource, V
     (source, descriptors)
 }
 
-/// What a file, or `len` bytes of one, costs.
+/// Cost of a file, or of `len` bytes of one.
 pub(super) fn file_cost(len: u64) -> u64 {
     len.min(FILE_COST_MAX) + FILE_COST
 }

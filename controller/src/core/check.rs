@@ -24,12 +24,12 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    /// Whether nothing is checked, of a job whose client wants one item in `every` to be.
+    /// True if nothing is checked in a job whose client requests one item in `every`.
     pub(super) const fn is_idle(self, every: u32) -> bool {
         self.every == 0 && every == 0
     }
 
-    /// Whether to check item `index`, of a job whose client wants one in `every` to be.
+    /// True if item `index` is checked in a job whose client requests one in `every`.
     pub(super) fn picks(self, job: JobId, index: u64, every: u32) -> bool {
         let every = match (self.every, every) {
             (0, every) | (every, 0) => every,
@@ -52,7 +52,7 @@ fn mix(value: u64) -> u64 {
 #[derive(Clone, Debug)]
 pub(super) struct Vote {
     pub(super) worker: Rc<str>,
-    /// Whether others had no part in it.
+    /// True if no other worker had a part in it.
     pub(super) is_own: bool,
     pub(super) outputs: Blob,
 }

@@ -1,4 +1,4 @@
-//! What clients ask for: jobs opened, filled, finished, cancelled.
+//! Requests of clients: jobs opened, filled, finished, cancelled.
 
 use super::batch::{File, Load, Source};
 use super::fault::Fault;

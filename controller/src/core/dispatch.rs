@@ -1,6 +1,6 @@
-//! Who gets what next: while a worker is ready and a job has work, lease a batch.
+//! Dispatch: while a worker is ready and a job has work, lease a batch.
 //!
-//! When no worker is ready for what waits, and that is long SHA-2 files only, they are interleaved
+//! When no worker is ready, and only long files without subtrees wait, they are interleaved
 //! with those that threads have. Anything else that waits keeps them from it: a thread that always
 //! has another one would never be free.
 
@@ -15,7 +15,7 @@ use ipc_proto::Algorithms;
 use ipc_proto::message::{Failure, LeaseId, WorkerRequest};
 use std::time::Duration;
 
-/// Who gets what next.
+/// A ready worker, and the work that it gets next.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
     job: JobId,
@@ -100,8 +100,8 @@ impl<F: Clone> Core<F> {
         self.leases.insert(id, Lease { job: key, worker, batch, deadline });
     }
 
-    /// How large the next batch should be: some time of this worker's, and no more than leaves
-    /// enough for the other threads.
+    /// Size of the next batch: some time of this worker's, and no more than leaves enough for the
+    /// other threads.
     fn aim(&self, Pair { job, plane, worker }: Pair) -> Aim {
         let threads = self.fleet.threads(plane).max(1);
         let queued = self.jobs.get(&job).map_or(0, |job| job.queued_cost(plane));
@@ -138,7 +138,7 @@ impl<F: Clone> Core<F> {
     }
 }
 
-/// How long a lease lasts from its start, or from a sign of progress, on.
+/// Duration of a lease from its start, or from its last checkpoint.
 pub(super) fn lease_time<F: Clone>(batch: &Batch<F>, algorithms: Algorithms) -> Duration {
     LEASE_TIME + Duration::from_secs(batch.bytes_ahead(algorithms) / LEASE_SPEED_MIN)
 }

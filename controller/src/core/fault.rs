@@ -1,4 +1,4 @@
-//! What a peer did that it may not do.
+//! Faults of peers: violations of the protocol.
 
 use super::limits::QUARANTINED_MAX;
 use ipc_proto::message::{JobId, LeaseId};
@@ -37,7 +37,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether what was computed is wrong: a new connection does not mend that.
+    /// True if an output is wrong, which a new connection does not repair.
     pub(super) const fn is_wrong_answer(self) -> bool {
         matches!(self, Self::WrongAnswer(_) | Self::Contradicted)
     }

@@ -56,7 +56,7 @@ pub(super) struct Worker {
     meter: Meter,
 }
 
-/// What a worker resolved, and how fast of late.
+/// Totals of a worker, and its recent speed.
 #[derive(Debug, Default)]
 struct Meter {
     items: u64,
@@ -131,15 +131,15 @@ impl Fleet {
         self.workers.values().filter(|worker| worker.greeted && worker.is_served()).count()
     }
 
-    /// Whether a worker that is given work can do what needs `skills` on `plane`: what none can do will
-    /// not be done. A dataset is waited for as long as some worker has the skills.
+    /// True if a worker that gets work has `skills` for `plane`; otherwise such work fails. A dataset is
+    /// waited for as long as some worker has the skills.
     pub(super) fn is_possible(&self, plane: Plane, skills: Skills) -> bool {
         self.able.keys().any(|(of, has)| {
             (*of == plane || matches!(plane, Plane::Dataset(_))) && has & skills == skills
         })
     }
 
-    /// Whether no worker is given work.
+    /// True if no worker gets work.
     pub(super) fn is_idle(&self) -> bool {
         self.able.is_empty()
     }
@@ -291,7 +291,7 @@ impl Fleet {
         !self.interleave_room.is_empty()
     }
 
-    /// Whether any worker is ready for anything.
+    /// True if any worker is ready.
     pub(super) fn any_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -551,7 +551,7 @@ impl Worker {
         u64::try_from(u128::from(self.speed) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
     }
 
-    /// Whether it is given work.
+    /// True if it gets work.
     fn is_served(&self) -> bool {
         self.health == WorkerHealth::Ready
     }
@@ -563,12 +563,12 @@ impl Worker {
         self.credits > 0 && self.is_served() && (has_idle_thread || has_room)
     }
 
-    /// Whether it is given work that needs these skills on `plane`.
+    /// True if it gets work that needs these skills on `plane`.
     fn can(&self, plane: Plane, needed: Skills) -> bool {
         self.skills & needed == needed && self.planes.contains(&plane) && self.is_served()
     }
 
-    /// Whether it has something to do, and so will be ready again, or lost.
+    /// True if it has work, and so will be ready again or lost.
     fn is_busy(&self) -> bool {
         !self.leases.is_empty()
     }

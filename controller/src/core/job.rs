@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Who opened a job, and what it is.
+/// Identity and options of a job.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
     pub(super) id: JobId,
@@ -40,12 +40,12 @@ pub(super) struct Job<F> {
     pub(super) failed: u64,
     /// Inline bytes, and bytes of paths, received and not resolved.
     pub(super) inline_bytes: u64,
-    /// Whether the client said that there are no more items.
+    /// True once the client has announced that there are no more items.
     pub(super) finished: bool,
     pub(super) leases: BTreeSet<LeaseId>,
-    /// How many outputs each worker gave that were not checked.
+    /// Number of unchecked outputs per worker.
     pub(super) unchecked: BTreeMap<Rc<str>, u64>,
-    /// What waits on each plane that the job ever used.
+    /// The queue of each plane that the job ever used.
     queues: BTreeMap<Plane, Queue<F>>,
     splits: BTreeMap<u64, Split>,
 }
@@ -88,7 +88,7 @@ impl<F: Clone> Job<F> {
         self.queues.keys().copied()
     }
 
-    /// Whether a batch can be taken from `plane`.
+    /// True if a batch can be taken from `plane`.
     pub(super) fn has_work(&self, plane: Plane) -> bool {
         self.queues.get(&plane).is_some_and(Queue::has_work)
     }
@@ -180,7 +180,7 @@ impl<F: Clone> Job<F> {
         Some(Batch::new(Load::Merge { index, values, path_len }))
     }
 
-    /// Whether the part or merge belongs to a file that is resolved already.
+    /// True if the part or merge belongs to a file that is already resolved.
     pub(super) fn is_abandoned(&self, batch: &Batch<F>) -> bool {
         is_abandoned(&self.splits, batch)
     }

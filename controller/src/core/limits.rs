@@ -3,14 +3,14 @@
 use ipc_proto::limits::INLINE_LEN_MAX;
 use std::time::Duration;
 
-/// What opening, looking at and closing a file costs, in bytes hashed in the same time.
+/// Cost of opening, checking and closing a file, in bytes hashed in the same time.
 pub(super) const FILE_COST: u64 = 16 << 10;
 
-/// What is fixed about a message, in bytes hashed in the same time.
+/// Fixed cost of a message, in bytes hashed in the same time.
 pub(super) const MESSAGE_COST: u64 = 256;
 
-/// What the bytes of one file count for at most: a client may claim any length, and the sum over
-/// everything that waits must fit.
+/// Maximum cost of one file: a client may claim any length, and the sum over all queues must not
+/// overflow.
 pub(super) const FILE_COST_MAX: u64 = 1 << 44;
 
 /// A file from this length on is dispatched alone, largest first; shorter ones are batched in
@@ -28,16 +28,16 @@ pub(super) const PART_LEN_MIN: u64 = 4 << 20;
 /// finish together.
 pub(super) const PARTS_PER_THREAD: u64 = 8;
 
-/// How long a batch should keep one thread busy.
+/// Target time of a batch on one thread.
 pub(super) const BATCH_TIME: Duration = Duration::from_millis(100);
 
-/// A batch is not made shorter than this for the sake of sharing the queue out.
+/// Minimum time of a batch when the queue is shared out.
 pub(super) const BATCH_TIME_MIN: Duration = Duration::from_millis(4);
 
-/// How much work a thread may have waiting behind the batch that it is busy with.
+/// Work that a thread may have queued behind the batch in progress.
 pub(super) const PREFETCH_TIME: Duration = Duration::from_millis(25);
 
-/// Speed of a thread that has not been measured, in bytes a second.
+/// Speed of a thread that has not been measured, in bytes per second.
 pub(super) const SPEED_GUESS: u64 = 500_000_000;
 
 /// After being lost on so many distinct workers an item fails.
@@ -49,7 +49,7 @@ pub(super) const LOST_MAX: u32 = 16;
 /// A lease lasts this long, and longer for its bytes.
 pub(super) const LEASE_TIME: Duration = Duration::from_secs(60);
 
-/// The slowest reading that a lease allows for, in bytes a second.
+/// The slowest reading that a lease allows for, in bytes per second.
 pub(super) const LEASE_SPEED_MIN: u64 = 4_000_000;
 
 /// Leases that a worker may lose to their deadline, none done between, before it is quarantined.
@@ -78,7 +78,7 @@ pub(super) const JOB_BYTES_MAX: u64 = 8 << 20;
 /// it.
 pub(super) const JOB_BYTES_MIN: u64 = INLINE_LEN_MAX as u64;
 
-/// How much may be held at once, by everybody together. Reaching one slows the sender.
+/// Limits on what all peers together may hold. Reaching one slows the sender.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Client connections.

@@ -1,4 +1,4 @@
-//! How the bytes of an item reach a worker: what each batch needs and each worker has.
+//! Planes, the ways of bytes to a worker: what each batch needs and each worker has.
 //!
 //! Invariant: there are at most 2 + [`DATASETS_MAX`] planes, so that what is done for each of them
 //! is done a bounded number of times.
@@ -43,7 +43,7 @@ impl Datasets {
         &self.names[id.0]
     }
 
-    /// What a peer with `planes` has; datasets that the controller does not know are of no use.
+    /// The known planes of a peer with `planes`; unknown datasets are ignored.
     pub(super) fn planes_of(&self, planes: &Planes) -> Vec<Plane> {
         let plain = [(planes.inline, Plane::Inline), (planes.descriptors, Plane::Descriptors)];
         let plain = plain.into_iter().filter_map(|(has, plane)| has.then_some(plane));

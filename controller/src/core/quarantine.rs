@@ -1,7 +1,8 @@
-//! Who is given no more work, since when, and why.
+//! Quarantine: workers that get no more work, since when, and why.
 //!
-//! Kept by name. Who gave a wrong answer stays, however often it connects anew, until an operator
-//! releases it. Who was only late stays until its connection ends: what held it up may end with that.
+//! Kept by name. A worker that gave a wrong answer stays, however often it reconnects, until an
+//! operator releases it. One that was only late is suspended until its connection ends, because the
+//! cause may end with it.
 //!
 //! Invariants:
 //! - at most [`QUARANTINED_MAX`] names stay, and none is dropped to make room for another;
@@ -25,7 +26,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Whether it outlives the connection.
+    /// True if it outlives the connection.
     const fn stays(&self) -> bool {
         self.fault.is_wrong_answer()
     }
@@ -39,7 +40,7 @@ impl Case {
     }
 }
 
-/// What a fault has changed.
+/// Effect of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     /// Nothing.
@@ -54,7 +55,7 @@ enum Change {
 #[derive(Debug, Default)]
 pub(super) struct Quarantine {
     cases: BTreeMap<Rc<str>, Case>,
-    /// Whether somebody should have stayed for whom there was no room.
+    /// True if a worker could not be remembered for lack of room.
     is_overrun: bool,
 }
 
@@ -81,7 +82,7 @@ impl Quarantine {
         if known.is_some() { Change::Case } else { Change::Quarantined }
     }
 
-    /// What there is against a worker that connects.
+    /// The entry against a worker that connects.
     fn meet(&mut self, now: Duration, name: &str) -> Option<Case> {
         if self.is_overrun && !self.cases.contains_key(name) {
             self.cases.insert(Rc::from(name), Case { fault: Fault::Unnamed, since: now });

@@ -1,4 +1,4 @@
-//! What waits of one job on one plane.
+//! The queue of one job on one plane.
 //!
 //! Files from [`LARGE_LEN`] on go largest first so that the tail is short; the others are batched
 //! in their order. Both kinds get an equal share, so that neither holds up the other: results start
@@ -38,7 +38,7 @@ struct Large<F> {
     cut: Option<(u64, u64)>,
 }
 
-/// What the next batch is for.
+/// Requirements on the next batch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Aim {
     /// Cost that should be in it.
@@ -66,7 +66,7 @@ impl<F: Clone> Queue<F> {
         }
     }
 
-    /// Whether a batch can be taken.
+    /// True if a batch can be taken.
     pub(super) fn has_work(&self) -> bool {
         self.has_new_work() || !self.retry.is_empty() || !self.checks.is_empty()
     }

@@ -279,7 +279,7 @@ impl<F: Clone> Core<F> {
     }
 }
 
-/// Whether an answer has one outcome for every item, and outputs of the right length.
+/// True if an answer has one outcome per item, and outputs of the right length.
 fn fits<F: Clone>(
     batch: &Batch<F>,
     algorithms: Algorithms,

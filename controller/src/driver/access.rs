@@ -1,4 +1,4 @@
-//! Who may connect: the controller's own user and root always, others by uid or gid.
+//! Access control: the controller's own user and root always, others by uid or gid.
 
 use ipc_socket::Peer;
 
@@ -14,19 +14,19 @@ pub struct Access {
 }
 
 impl Access {
-    /// Whether nobody but the own user and root may connect.
+    /// True if only the controller's own user and root may connect.
     #[must_use]
     pub fn is_own_only(&self) -> bool {
         self.uids.is_empty() && self.gids.is_empty()
     }
 
-    /// Whether `peer`, of this host, may change what the controller does for everybody.
+    /// True if `peer`, of this host, is an administrator.
     #[must_use]
     pub fn administers(&self, peer: Peer) -> bool {
         peer.uid == 0 || peer.uid == self.own_uid
     }
 
-    /// Whether `peer` may connect.
+    /// True if `peer` may connect.
     #[must_use]
     pub fn allows(&self, peer: Peer) -> bool {
         self.administers(peer) || self.uids.contains(&peer.uid) || self.gids.contains(&peer.gid)

@@ -30,7 +30,7 @@ pub(super) enum Side {
     Worker,
 }
 
-/// What a connection is once its handshake is done.
+/// Role of a connection after its handshake.
 #[derive(Clone, Copy, Debug)]
 enum Identity {
     Client(ClientId),
@@ -164,8 +164,8 @@ fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), 
     }
 }
 
-/// Whether a client that was let in may change what the controller does for everybody. Behind vsock it
-/// is the token that tells the operator from the other VMs of the host.
+/// True if an admitted client is an administrator. Over vsock the token distinguishes the operator
+/// from the other VMs of the host.
 fn administers(hub: &Hub, peer: Option<Peer>) -> bool {
     match peer {
         Some(peer) => hub.settings.access.administers(peer),

@@ -1,4 +1,4 @@
-//! What an operator should know, on standard error.
+//! Log events of the controller, on standard error.
 
 use crate::core::Principal;
 use ipc_proto::endpoint::Endpoint;

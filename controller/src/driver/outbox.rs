@@ -1,5 +1,4 @@
-//! What waits to be sent on one connection: bytes in order, descriptors on the first byte of
-//! their frame.
+//! The send queue of one connection: bytes in order, descriptors on the first byte of their frame.
 
 use super::hub::File;
 use ipc_proto::codec::{self, CodecError};
@@ -42,7 +41,7 @@ impl Outbox {
         self.segments.is_empty()
     }
 
-    /// Whether the peer has to take some bytes before it is listened to again.
+    /// True if the peer must read some bytes before its requests are read again.
     pub(super) fn is_choked(&self) -> bool {
         self.unsent_len >= CHOKE_LEN
     }

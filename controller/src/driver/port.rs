@@ -26,7 +26,7 @@ pub(super) struct Port {
     closed: Cell<bool>,
 }
 
-/// How soon a full socket is tried again that could not be watched for writing.
+/// Delay before retrying a full socket that could not be watched for writing.
 const WRITE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Port {

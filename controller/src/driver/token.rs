@@ -22,7 +22,7 @@ impl Token {
         token::parse(content).map(|token| Self::padded(&token))
     }
 
-    /// Whether `guess`, of at most [`TOKEN_LEN_MAX`] bytes, is this token.
+    /// True if `guess`, of at most [`TOKEN_LEN_MAX`] bytes, is this token.
     #[must_use]
     pub fn is(&self, guess: &[u8]) -> bool {
         let guess = Self::padded(guess);
@@ -69,7 +69,7 @@ pub enum WorkerTokensError {
     Token {
         /// Number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The cause.
         error: TokenError,
     },
     /// The name has a token already.
@@ -125,7 +125,7 @@ impl WorkerTokens {
         Ok(Self(tokens))
     }
 
-    /// Whether `guess`, of at most [`TOKEN_LEN_MAX`] bytes, is the token of the worker called `name`.
+    /// True if `guess`, of at most [`TOKEN_LEN_MAX`] bytes, is the token of the worker `name`.
     #[must_use]
     pub fn admit(&self, name: &str, guess: &[u8]) -> bool {
         self.0.get(name).is_some_and(|token| token.is(guess))

@@ -58,7 +58,7 @@ fn named(work: &Work) -> (&str, Vec<Named>) {
     (name, paths.iter().zip(files).map(named).collect())
 }
 
-/// What was assigned since the last look.
+/// Assignments since the last call.
 fn works(table: &mut Table) -> Vec<(u64, (LeaseId, u32), Work)> {
     let mut works = Vec::new();
     table.actions.retain(|action| {

@@ -29,7 +29,7 @@ fn answer(table: &mut Table, worker: u64, number: u64, attempt: u32, failures: F
     table.done(worker, (lease_id(number), attempt), u8::from(failures.is_empty()), failures);
 }
 
-/// What was assigned since the last look: worker, attempt, where it starts and with which state.
+/// Assignments since the last call: worker, attempt, start offset and state.
 fn assigned(table: &mut Table) -> Vec<(u64, u32, u64, u8)> {
     let actions = std::mem::take(&mut table.actions);
     let work = |action| {

@@ -6,7 +6,7 @@ use ipc_proto::message::{ClientReply, ClientRequest, ReleaseOutcome, WorkerHealt
 use ipc_proto::{Algorithm, Blob};
 use std::time::Duration;
 
-/// How many names stay: `QUARANTINED_MAX`.
+/// Number of names that are kept: `QUARANTINED_MAX`.
 const NAMES_MAX: u64 = 1024;
 
 fn table() -> Table {

@@ -169,7 +169,7 @@ impl Table {
         assigned
     }
 
-    /// What the client was told since the last look.
+    /// Replies to the client since the last call.
     pub(crate) fn told(&mut self) -> Vec<ClientReply> {
         let mut told = Vec::new();
         self.actions.retain(|action| {

@@ -198,7 +198,7 @@ impl Inbox {
         self.is_cut().then(|| self.decoder.position())
     }
 
-    /// Whether the stream ended inside a frame, or with descriptors left over.
+    /// True if the stream ended inside a frame, or with descriptors left over.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.decoder.pending_len() > 0 || !self.pending.is_empty()

@@ -1,4 +1,4 @@
-//! What workers compute in the simulation: no hash, but as hard to get right by accident.
+//! The function that workers compute in the simulation: no hash, but as hard to get right by accident.
 
 use ipc_proto::message::{ByteRange, Failure, Failures, FileItem, FileSource, Piece, Work};
 use ipc_proto::{Algorithm, Algorithms, Blob};
@@ -54,17 +54,17 @@ fn merged(algorithms: Algorithms, values: &[u8]) -> Option<Vec<u8>> {
     (next == word(values, 3)).then(|| file_digests(algorithms, content))
 }
 
-/// Whether file `number` cannot be read.
+/// True if file `number` cannot be read.
 pub(super) fn is_unreadable(number: FileNumber) -> bool {
     number % 97 == 13
 }
 
-/// Whether file `number` kills every worker that touches it.
+/// True if file `number` kills every worker that touches it.
 pub(super) fn is_poison(number: FileNumber) -> bool {
     number % 501 == 250
 }
 
-/// What file `number` is called in a dataset.
+/// Path of file `number` in a dataset.
 pub(super) fn path_of(number: FileNumber) -> Blob {
     Blob(format!("dir/{number}").into_bytes())
 }
@@ -109,7 +109,7 @@ pub(super) fn whole_of(algorithms: Algorithms, work: &Work) -> Option<(FileItem,
     }
 }
 
-/// Whether it starts from what only a liar can have said.
+/// True if it starts from a checkpoint that only a liar can have sent.
 pub(super) fn starts_from_a_lie(work: &Work) -> bool {
     matches!(work, Work::Resume { state, .. } if *state == false_state())
 }
@@ -129,7 +129,7 @@ pub(super) fn poisoned_state() -> Blob {
     Blob(vec![0xdd; 32])
 }
 
-/// What a worker that does its best answers.
+/// The answer of an honest worker.
 pub(super) fn compute(
     algorithms: Algorithms,
     work: &Work,

@@ -1,6 +1,6 @@
-//! What happened in the simulation.
+//! Counts of events in the simulation.
 
-/// What happened over a run, so that a simulation in which nothing does cannot pass.
+/// Counts over a run, so that a simulation in which nothing happens cannot pass.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) resolved: u64,

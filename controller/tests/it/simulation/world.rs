@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use test_kit::Random;
 
-/// What the controller knows.
+/// Datasets of the controller.
 const DATASETS: [&str; 2] = ["everywhere", "rare"];
 
 /// The user who may release workers.
@@ -33,7 +33,7 @@ struct Worker {
     name: u64,
     datasets: Vec<String>,
     queue: VecDeque<(LeaseId, u32, Algorithms, Work, Vec<FileNumber>)>,
-    /// How far it is with each lease that it reported of.
+    /// Offset of the last checkpoint of each lease.
     done: BTreeMap<LeaseId, u64>,
     /// Answers already given, to be given again.
     given: Vec<WorkerReply>,
@@ -81,15 +81,15 @@ pub(super) struct World {
     clients: BTreeMap<ClientId, Client>,
     next_id: u64,
     next_file: u64,
-    /// Whether the worker of this name gives wrong outputs at times, and everything is checked.
+    /// True if the worker of this name sometimes gives wrong outputs, and everything is checked.
     liar: Option<u64>,
-    /// Who gave a wrong answer and was not released.
+    /// Workers that gave a wrong answer and were not released.
     quarantined: BTreeSet<u64>,
     calm: bool,
     traced: bool,
     events: u64,
     tally: Tally,
-    /// Who said how far each file is, of those that count: nothing before the last is read again.
+    /// Valid checkpoints of each file with their workers: nothing before the last is read again.
     reported: BTreeMap<FileNumber, Vec<(u64, u64)>>,
 }
 

@@ -132,7 +132,7 @@ impl<'a> Vms<'a> {
     }
 }
 
-/// How far a VM's metrics port is above its SSH port.
+/// Distance of a VM's metrics port from its SSH port.
 const METRICS_ABOVE: u16 = 1000;
 
 /// Lines of a ports.conf for `vms` VMs.

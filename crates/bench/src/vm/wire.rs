@@ -27,7 +27,7 @@ const FRAMES: u64 = 64;
 struct Way {
     name: String,
     workers: Endpoint,
-    /// What the worker called [`WORKER`] proves its name by.
+    /// Token of the worker [`WORKER`].
     token: Blob,
     clients: Address,
 }

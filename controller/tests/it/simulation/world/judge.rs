@@ -1,4 +1,4 @@
-//! What the core sends to its peers, held against the model.
+//! Checks of the core's messages to its peers against the model.
 
 use super::*;
 

@@ -99,7 +99,7 @@ impl World {
     }
 }
 
-/// Whether a worker does not take the state that it was given.
+/// True if a worker rejects the state that it was given.
 pub(super) fn says_invalid(reply: &WorkerReply) -> bool {
     matches!(reply, WorkerReply::Done { failures, .. } if *failures == [(0, Failure::Invalid)])
 }
