@@ -128,7 +128,8 @@ impl Bench {
         line.split(' ').nth(2).unwrap().parse().unwrap()
     }
 
-    /// Events up to and including the next line that starts with `start`, in order.
+    /// Events up to and including the next line that starts with `start`, in order. Ends of processes
+    /// come by ways of their own, in any order: the others of them stay to be waited for.
     pub(crate) fn events_until(&mut self, start: &str) -> Vec<String> {
         let mut lines = std::mem::take(&mut self.seen);
         while !lines.iter().any(|line| line.starts_with(start)) {
@@ -136,7 +137,10 @@ impl Bench {
                 panic!("no event {start:?} in {lines:#?}");
             }));
         }
-        lines.retain(|line| !line.contains(" gone "));
+        let (mut gone, lines): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| line.contains(" gone "));
+        gone.retain(|line| !line.starts_with(start));
+        self.seen = gone;
         lines
     }
 }

@@ -12,7 +12,8 @@ use std::hint::black_box;
 /// Number of timings per candidate, unless it is slow.
 const ROUNDS: usize = 2;
 
-/// A candidate that takes this many times as long as the fastest in the first round is not timed again.
+/// A candidate that takes this many times as long as the fastest in the first round is not timed again,
+/// unless it stands before that one: it is expected to be faster, and may only have been interrupted.
 const SLOW_FACTOR: u64 = 2;
 
 /// Smallest gain that counts, as a fraction 1/N of the time: of two backends that are about the
@@ -35,9 +36,14 @@ pub(super) fn fastest<B: Copy>(candidates: &[B], mut time: impl FnMut(B) -> u64)
     let mut least = vec![u64::MAX; candidates.len()];
     let rounds = if candidates.len() > 1 { ROUNDS } else { 0 };
     for _ in 0..rounds {
-        let slow = least.iter().min().map_or(u64::MAX, |least| least.saturating_mul(SLOW_FACTOR));
-        for (least, &candidate) in least.iter_mut().zip(candidates) {
-            if *least <= slow {
+        let (fastest, limit) = least
+            .iter()
+            .copied()
+            .enumerate()
+            .min_by_key(|&(_, least)| least)
+            .map_or((0, u64::MAX), |(i, least)| (i, least.saturating_mul(SLOW_FACTOR)));
+        for (i, (least, &candidate)) in least.iter_mut().zip(candidates).enumerate() {
+            if i < fastest || *least <= limit {
                 *least = time(candidate).min(*least);
             }
         }
@@ -91,8 +97,8 @@ impl Meter {
 mod tests {
     use super::*;
 
-    /// The fastest of candidates whose measurements are these, in turns; those that are slow in the
-    /// first are measured once.
+    /// The fastest of candidates whose measurements are these, in turns; those behind the fastest of
+    /// the first round that are slow in it are measured once.
     #[track_caller]
     fn check(times: &[[u64; ROUNDS]], want: usize) {
         let mut timed = vec![0; times.len()];
@@ -102,9 +108,10 @@ mod tests {
             times[candidate][timed[candidate] - 1]
         });
         assert_eq!(best, want, "{times:?}");
-        let least = times.iter().map(|times| times[0]).min().unwrap();
-        for (timed, times) in timed.into_iter().zip(times) {
-            let is_slow = times[0] > least.saturating_mul(SLOW_FACTOR);
+        let fastest = (0..times.len()).min_by_key(|&i| times[i][0]).unwrap();
+        let first_of_fastest = times[fastest][0];
+        for (i, (timed, times)) in timed.into_iter().zip(times).enumerate() {
+            let is_slow = i > fastest && times[0] > first_of_fastest.saturating_mul(SLOW_FACTOR);
             assert_eq!(timed, if is_slow { 1 } else { ROUNDS }, "{times:?}");
         }
     }
@@ -116,6 +123,7 @@ mod tests {
         check(&[[100, 100], [150, 50]], 1);
         check(&[[100, 5000], [120, 120]], 0);
         check(&[[300; 2], [100; 2], [200; 2]], 1);
+        check(&[[90_000, 50], [100; 2], [800; 2]], 0);
     }
 
     #[test]
