@@ -13,6 +13,7 @@ use ipc_proto::message::{
 use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{Signal, kill};
 use std::fs;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::time::Instant;
@@ -162,7 +163,10 @@ fn a_worker_follows_a_moved_runtime_directory_and_exits_when_it_is_removed() {
     let moved = parent.path().join("moved");
     fs::rename(&dir, &moved).unwrap();
     let listener = UnixListener::bind(moved.join("worker.sock")).unwrap();
-    drop(listener.accept().unwrap());
+    let (mut controller, _) = listener.accept().unwrap();
+    // A hello that has arrived and is not read: the worker waits for a reply by now.
+    controller.read_exact(&mut [0]).unwrap();
+    drop(controller);
     worker.says("connection reset");
     drop(listener);
     fs::remove_dir_all(&moved).unwrap();
