@@ -4,7 +4,8 @@
 # Usage: scripts/bin-dir.sh [--no-build]
 set -euo pipefail
 
-root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
+self=$(readlink -f -- "${BASH_SOURCE[0]}")
+root=${self%/scripts/*}
 # shellcheck source=scripts/lib/programs
 . "$root/scripts/lib/programs"
 
