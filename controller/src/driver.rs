@@ -9,6 +9,7 @@ pub mod access;
 pub mod budget;
 mod clock;
 mod connection;
+mod files;
 mod hub;
 mod listen;
 mod log;

@@ -4,6 +4,7 @@ use super::batch::{File, Load, Source};
 use super::fault::Fault;
 use super::job::{Job, Order};
 use super::owner::Owner;
+use super::plane::Plane;
 use super::{Action, ClientId, Core, JobId, Waiter};
 use ipc_proto::Algorithms;
 use ipc_proto::limits::CLIENT_JOBS_MAX;
@@ -39,13 +40,16 @@ impl<F: Clone> Core<F> {
                 self.files(client, (job, first), &source, files, descriptors)
             }
             ClientRequest::Items { job, first, items: Items::Inline { lens, data } } => {
-                self.admit(client, job, first, lens.len(), data.len() as u64)?;
-                self.push_inline(job, Load::Inline { first, lens, data });
+                let (items_len, bytes) = (lens.len(), data.len() as u64);
+                let admitted = self.admit(client, job, first, items_len, bytes)?;
+                admitted.push_inline(Load::Inline { first, lens, data });
+                self.enqueue(job);
                 Ok(())
             }
             ClientRequest::Piece { job, index, piece } => {
-                self.admit(client, job, index, 1, piece.len() as u64)?;
-                self.push_inline(job, Load::Piece { index, piece });
+                let admitted = self.admit(client, job, index, 1, piece.len() as u64)?;
+                admitted.push_inline(Load::Piece { index, piece });
+                self.enqueue(job);
                 Ok(())
             }
             ClientRequest::Finish { job } => {
@@ -134,23 +138,26 @@ impl<F: Clone> Core<F> {
         files: Vec<FileItem>,
         descriptors: Vec<F>,
     ) -> Result<(), Fault> {
-        let sources: Vec<Source<F>> = match source {
-            FileSource::Descriptors => descriptors.into_iter().map(Source::Descriptor).collect(),
+        let items = (first..).zip(files);
+        let file = |((index, item), source)| File { index, item, source };
+        match source {
+            FileSource::Descriptors => {
+                let job = self.admit(client, id, first, descriptors.len(), 0)?;
+                let sources = descriptors.into_iter().map(Source::Descriptor);
+                job.push_files(Plane::Descriptors, items.zip(sources).map(file), 0);
+            }
             FileSource::Dataset { name, paths } => {
                 let Some(dataset) = self.datasets.find(name) else {
-                    self.admit(client, id, first, files.len(), 0)?;
-                    let len = u32::try_from(files.len()).expect("a frame's files are counted");
+                    self.admit(client, id, first, paths.len(), 0)?;
+                    let len = u32::try_from(paths.len()).expect("a frame's files are counted");
                     self.turn_down(id, Run { first, len }, Failure::UnknownDataset);
                     return Ok(());
                 };
-                paths.iter().map(|path| Source::Name(dataset, Rc::from(&**path))).collect()
+                let paths_len = paths.iter().map(|path| path.len() as u64).sum();
+                let job = self.admit(client, id, first, paths.len(), paths_len)?;
+                let sources = paths.iter().map(|path| Source::Name(dataset, Rc::from(&**path)));
+                job.push_files(Plane::Dataset(dataset), items.zip(sources).map(file), paths_len);
             }
-        };
-        let paths_len = sources.iter().map(|source| source.path_len() as u64).sum();
-        self.admit(client, id, first, files.len(), paths_len)?;
-        let job = self.job_of(client, id)?;
-        for ((item, source), index) in files.into_iter().zip(sources).zip(first..) {
-            job.push_file(File { index, item, source });
         }
         self.enqueue(id);
         Ok(())
@@ -161,7 +168,8 @@ impl<F: Clone> Core<F> {
         job.ok_or(Fault::UnknownJob(id))
     }
 
-    /// Admits items that fit the job that they are for: its next index, its end, its window.
+    /// Admits items that fit the job that they are for, which it returns: its next index, its end,
+    /// its window.
     fn admit(
         &mut self,
         client: ClientId,
@@ -169,7 +177,7 @@ impl<F: Clone> Core<F> {
         first: u64,
         items_len: usize,
         inline_bytes: u64,
-    ) -> Result<(), Fault> {
+    ) -> Result<&mut Job<F>, Fault> {
         let job = self.job_of(client, id)?;
         if job.finished {
             return Err(Fault::ItemAfterFinish(id));
@@ -185,12 +193,7 @@ impl<F: Clone> Core<F> {
         }
         self.unresolved += items_len;
         self.inline_bytes += inline_bytes;
-        Ok(())
-    }
-
-    fn push_inline(&mut self, key: JobId, load: Load<F>) {
-        self.jobs.get_mut(&key).expect("admitted to an open job").push_inline(load);
-        self.enqueue(key);
+        self.job_of(client, id)
     }
 
     /// Brings the fair queue in line with what waits of a job.

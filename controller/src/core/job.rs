@@ -103,10 +103,19 @@ impl<F: Clone> Job<F> {
         self.queues.get(&plane).map(Queue::rank)
     }
 
-    pub(super) fn push_file(&mut self, file: File<F>) {
-        self.received += 1;
-        self.inline_bytes += file.source.path_len() as u64;
-        self.queue(file.source.plane()).push_file(file);
+    /// Queues files on `plane`, which hold `paths_len` bytes of paths.
+    pub(super) fn push_files(
+        &mut self,
+        plane: Plane,
+        files: impl Iterator<Item = File<F>>,
+        paths_len: u64,
+    ) {
+        let queue = self.queues.entry(plane).or_insert_with(|| Queue::new(plane));
+        for file in files {
+            queue.push_file(file);
+            self.received += 1;
+        }
+        self.inline_bytes += paths_len;
     }
 
     pub(super) fn push_inline(&mut self, load: Load<F>) {
@@ -336,11 +345,11 @@ mod tests {
     }
 
     fn push(job: &mut Job<()>, sizes: &[u64]) {
-        for &size in sizes {
+        let files = (job.received..).zip(sizes).map(|(index, &size)| {
             let item = Stamp { size, ..Stamp::default() }.into();
-            let source = Source::Descriptor(());
-            job.push_file(File { index: job.received, item, source });
-        }
+            File { index, item, source: Source::Descriptor(()) }
+        });
+        job.push_files(Plane::Descriptors, files, 0);
     }
 
     fn take_all(job: &mut Job<()>, aim: Aim) -> Vec<Load<()>> {

@@ -260,7 +260,7 @@ fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Re
                 if !descriptors.is_empty() && !hub.settings.offers_descriptors() {
                     return Err(End::NotOffered);
                 }
-                let files = descriptors.into_iter().map(|fd| hub.hold(fd)).collect();
+                let files = descriptors.into_iter().map(|fd| hub.files.hold(fd)).collect();
                 hub.step(Event::ClientSaid(client, request, files));
             }
             Identity::Worker(worker) => {

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::clock::Clock;
+use super::files::{File, FileTable};
 use super::log::{self, LOG};
 use super::port::Port;
 use crate::core::{Action, ClientId, Core, Event, Limits, Principal, WorkerId};
@@ -13,34 +14,7 @@ use ipc_socket::Scratch;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-
-/// A file that a client passed. The last one to let go of it leaves it in the bag.
-#[derive(Clone, Debug)]
-pub(super) struct File(Rc<Held>);
-
-/// Descriptors that nobody needs any more, closed together after each step.
-type Bag = Rc<RefCell<Vec<OwnedFd>>>;
-
-#[derive(Debug)]
-struct Held {
-    /// `None` only while it is dropped.
-    descriptor: Option<OwnedFd>,
-    bag: Bag,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.bag.borrow_mut().extend(self.descriptor.take());
-    }
-}
-
-impl AsFd for File {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.descriptor.as_ref().expect("it is held until it is dropped").as_fd()
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -51,7 +25,8 @@ pub(super) struct Hub {
     clients: RefCell<HashMap<ClientId, Rc<Port>>>,
     workers: RefCell<HashMap<WorkerId, Rc<Port>>>,
     next_id: Cell<u64>,
-    bag: Bag,
+    /// Files that clients passed.
+    pub(super) files: Rc<FileTable>,
 }
 
 impl Hub {
@@ -67,7 +42,7 @@ impl Hub {
             clients: RefCell::default(),
             workers: RefCell::default(),
             next_id: Cell::new(0),
-            bag: Bag::default(),
+            files: Rc::default(),
         }
     }
 
@@ -124,13 +99,7 @@ impl Hub {
         for port in touched {
             port.flush_or_wake();
         }
-        let unneeded = self.bag.take();
-        ipc_socket::close_all(unneeded);
-    }
-
-    /// Takes a descriptor that arrived.
-    pub(super) fn hold(&self, descriptor: OwnedFd) -> File {
-        File(Rc::new(Held { descriptor: Some(descriptor), bag: Rc::clone(&self.bag) }))
+        ipc_socket::close_all(self.files.take_unneeded());
     }
 
     /// Carries out one action; the port that now has something to send.
@@ -215,7 +184,7 @@ impl Hub {
                 self.step(Event::Tick);
             }
             // What was dropped between steps, such as the unsent frames of a peer that left.
-            ipc_socket::close_all(self.bag.take());
+            ipc_socket::close_all(self.files.take_unneeded());
         }
     }
 }

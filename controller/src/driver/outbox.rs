@@ -1,11 +1,11 @@
 //! The send queue of one connection: bytes in order, descriptors on the first byte of their frame.
 
-use super::hub::File;
+use super::files::File;
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::message::Message;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 /// A peer whose unsent bytes reach this is not read from until it has taken some.
 pub(super) const CHOKE_LEN: usize = 1 << 20;
@@ -71,9 +71,11 @@ impl Outbox {
     /// Sends as much as `socket` takes.
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<Flushed> {
         while let Some(segment) = self.segments.front_mut() {
-            let descriptors: Vec<BorrowedFd<'_>> =
-                segment.descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
-            match ipc_socket::send(socket, &segment.bytes[segment.sent..], &descriptors) {
+            let unsent = &segment.bytes[segment.sent..];
+            let sent = File::with_descriptors(&segment.descriptors, |descriptors| {
+                ipc_socket::send(socket, unsent, descriptors)
+            });
+            match sent {
                 Ok(sent_len) => {
                     segment.sent += sent_len;
                     segment.descriptors.clear();

@@ -4,7 +4,7 @@
 //! controller whenever a peer takes what was sent to it, which doubles the wake-ups of a task on
 //! its way; so that is done through a second descriptor, and only while a socket is full.
 
-use super::hub::File;
+use super::files::File;
 use super::outbox::{Flushed, Outbox};
 use ipc_proto::codec::CodecError;
 use ipc_proto::message::Message;
