@@ -103,7 +103,8 @@ fn hex_text(bytes: &[u8]) -> String {
 
 /// True for a name that must be escaped in a line.
 fn needs_escape(name: &[u8]) -> bool {
-    name.iter().any(|byte| matches!(byte, b'\\' | b'\n' | b'\r'))
+    // Without an early end, so that many bytes are compared at once.
+    name.iter().fold(false, |found, byte| found | matches!(byte, b'\\' | b'\n' | b'\r'))
 }
 
 /// Appends `name` in the form that goes with a backslash at the start of its line.

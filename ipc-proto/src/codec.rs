@@ -60,8 +60,9 @@ pub fn encode_frame<M: Message>(message: &M, out: &mut Vec<u8>) -> Result<(), Co
     let start = out.len();
     out.extend_from_slice(&[0; PREFIX_LEN]);
     let body_start = out.len();
-    let bounded = Bounded { out, start: body_start };
-    let written = bincode::serde::encode_into_writer(message, bounded, CONFIG);
+    let mut bounded = Bounded { out, start: body_start, chunk: [0; GATHER_LEN], chunk_len: 0 };
+    let written = bincode::serde::encode_into_writer(message, &mut bounded, CONFIG)
+        .and_then(|()| bounded.flush());
     let body_len = out.len() - body_start;
     match (written, u32::try_from(body_len)) {
         (Ok(()), Ok(prefix)) => {
@@ -105,18 +106,49 @@ fn malformed(error: &DecodeError) -> CodecError {
     CodecError::Malformed(error.to_string())
 }
 
-/// Appends to `out` until the body that starts at `start` is full.
+/// Bytes that are appended together.
+const GATHER_LEN: usize = 256;
+
+/// Appends to `out` until the body that starts at `start` is full. The encoder writes a byte or a
+/// few at a time, so they are gathered.
 struct Bounded<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
+    chunk: [u8; GATHER_LEN],
+    chunk_len: usize,
+}
+
+impl Bounded<'_> {
+    fn flush(&mut self) -> Result<(), EncodeError> {
+        let len = std::mem::take(&mut self.chunk_len);
+        append(self.out, self.start, &self.chunk[..len])
+    }
+
+    #[cold]
+    fn write_past(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.flush()?;
+        append(self.out, self.start, bytes)
+    }
+}
+
+fn append(out: &mut Vec<u8>, start: usize, bytes: &[u8]) -> Result<(), EncodeError> {
+    if out.len() - start + bytes.len() > BODY_LEN_MAX {
+        return Err(EncodeError::UnexpectedEnd);
+    }
+    out.extend_from_slice(bytes);
+    Ok(())
 }
 
 impl Writer for Bounded<'_> {
+    // Inlined, so that the encoder's slices of a constant length are stored without a call.
+    #[inline(always)]
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        if self.out.len() - self.start + bytes.len() > BODY_LEN_MAX {
-            return Err(EncodeError::UnexpectedEnd);
-        }
-        self.out.extend_from_slice(bytes);
+        let end = self.chunk_len + bytes.len();
+        let Some(room) = self.chunk.get_mut(self.chunk_len..end) else {
+            return self.write_past(bytes);
+        };
+        room.copy_from_slice(bytes);
+        self.chunk_len = end;
         Ok(())
     }
 }

@@ -177,8 +177,11 @@ impl Replies {
             return Err(ClientError::Nonsense("outputs of no common length"));
         }
         let results = Results { tags, outputs, output_len, failures };
-        for (tag, outcome) in results.all().filter(|(tag, _)| tag & TICKET_BIT != 0) {
-            self.in_flight.settle(tag, outcome.map(<[u8]>::to_vec));
+        let is_ticket = |tag: &u64| tag & TICKET_BIT != 0;
+        if results.tags.iter().any(is_ticket) {
+            for (tag, outcome) in results.all().filter(|(tag, _)| is_ticket(tag)) {
+                self.in_flight.settle(tag, outcome.map(<[u8]>::to_vec));
+            }
         }
         Ok(results)
     }

@@ -124,7 +124,7 @@ impl Lister {
             reorder,
             openers,
             route,
-            batch: Batch::default(),
+            batch: Batch::with_capacity(0),
             targets: Vec::new(),
             dirs: Vec::new(),
             task_len: TASK_LEN_FIRST.min(files_max.max(1)),
@@ -175,12 +175,14 @@ impl Lister {
             return Ok(());
         }
         self.task_len = (2 * self.task_len).min(self.task_len_max);
-        let batch = Arc::new(mem::take(&mut self.batch));
+        let next = Batch::with_capacity(self.task_len);
+        let batch = Arc::new(mem::replace(&mut self.batch, next));
         let first = match batch.len() {
             0 => 0,
             _ => self.reorder.push(Arc::clone(&batch))?,
         };
-        let (targets, dirs) = (mem::take(&mut self.targets), mem::take(&mut self.dirs));
+        let targets = mem::replace(&mut self.targets, Vec::with_capacity(self.task_len));
+        let dirs = mem::take(&mut self.dirs);
         let turn = self.next_turn;
         self.next_turn += 1;
         self.openers.give(OpenTask { turn, first, batch, targets, dirs, last })

@@ -26,7 +26,7 @@ use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl};
 use nix::sched::{CloneFlags, unshare};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Whence, lseek};
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -354,14 +354,14 @@ impl Opener {
     }
 
     fn try_find(&mut self, task: &OpenTask, position: usize) -> Result<Found, Errno> {
-        let path = task.batch.path(position);
         let (opened, is_in_tree) = match task.targets[position] {
-            Target::Path => (open_at(AT_FDCWD, path, Links::Follow)?, false),
+            Target::Path => {
+                (open_at(AT_FDCWD, task.batch.path(position, 0), Links::Follow)?, false)
+            }
             Target::In(dir) => {
                 let dir = &task.dirs[dir];
-                let (prefix, _) = split(path.to_bytes());
-                let base = &path.to_bytes_with_nul()[prefix.len()..];
-                let base = CStr::from_bytes_with_nul(base).expect("the end of a string is one");
+                let (prefix, _) = split(task.batch.label(position).name);
+                let base = task.batch.path(position, prefix.len());
                 let fd = self.dirs.fd(dir)?;
                 if let Some(folder) = &dir.folder
                     && let Some(stamp) = glance_at(fd, base)

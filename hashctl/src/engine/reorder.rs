@@ -29,6 +29,9 @@ pub(crate) const ENTRIES_MAX: usize = 65_536;
 /// Most bytes of buffered names.
 pub(crate) const TEXT_LEN_MAX: usize = 16 << 20;
 
+/// Bytes of text for which a batch has room per entry, so that it seldom grows.
+const NAME_LEN_USUAL: usize = 64;
+
 /// State of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -80,7 +83,7 @@ pub(crate) struct Item<'a> {
 }
 
 /// Neighbouring entries, as they were listed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     rows: Vec<Row>,
     /// Names, each with a zero byte behind it, and expected digests.
@@ -96,6 +99,11 @@ struct Row {
 }
 
 impl Batch {
+    /// An empty batch with room for `len` entries.
+    pub(crate) fn with_capacity(len: usize) -> Self {
+        Self { rows: Vec::with_capacity(len), text: Vec::with_capacity(len * NAME_LEN_USUAL) }
+    }
+
     /// Appends an entry, with its verdict if that is known without opening a file.
     pub(crate) fn push(&mut self, label: Label<'_>, listed: Verdict) {
         let Label { name, algorithm, want } = label;
@@ -119,9 +127,9 @@ impl Batch {
         }
     }
 
-    /// The name of an entry as system calls take it.
-    pub(crate) fn path(&self, position: usize) -> &CStr {
-        let text = &self.text[self.start(position)..=self.rows[position].name_end];
+    /// The name of an entry from its byte `start` on, as system calls take it.
+    pub(crate) fn path(&self, position: usize, start: usize) -> &CStr {
+        let text = &self.text[self.start(position) + start..=self.rows[position].name_end];
         CStr::from_bytes_with_nul(text).expect("names hold no zero byte")
     }
 
@@ -135,6 +143,12 @@ struct Outcome {
     size: u64,
     verdict: Verdict,
     digest: [u8; DIGEST_LEN_MAX],
+}
+
+impl Outcome {
+    fn is_waiting(&self) -> bool {
+        matches!(self.verdict, Verdict::Waiting)
+    }
 }
 
 /// Entries that were taken, complete.
@@ -210,6 +224,8 @@ struct State {
     batches: VecDeque<Pending>,
     /// Entries of the first batch that were taken.
     taken: usize,
+    /// Position of the batch that was used last.
+    cursor: usize,
     listed: u64,
     entries: usize,
     text_len: usize,
@@ -224,6 +240,12 @@ struct Pending {
     first: u64,
     batch: Arc<Batch>,
     outcomes: Vec<Outcome>,
+}
+
+impl Pending {
+    fn has(&self, number: u64) -> bool {
+        number.checked_sub(self.first).is_some_and(|at| at < self.outcomes.len() as u64)
+    }
 }
 
 impl Reorder {
@@ -252,7 +274,7 @@ impl Reorder {
         let mut has_outcome = false;
         for row in &batch.rows {
             let is_file = !matches!(row.listed, Verdict::Mark(_));
-            let is_done = row.listed != Verdict::Waiting;
+            let is_done = !matches!(row.listed, Verdict::Waiting);
             state.tally.files += u64::from(is_file);
             state.tally.files_done += u64::from(is_file && is_done);
             has_outcome |= is_done;
@@ -276,7 +298,7 @@ impl Reorder {
                 Change::Size(size) => state.set_size(number, size),
                 Change::Verdict(verdict) => {
                     has_outcome = true;
-                    let is_set = state.set(number, verdict);
+                    let is_set = state.set(number, verdict, &[]);
                     debug_assert!(is_set, "an entry without an item gets one verdict");
                 }
             }
@@ -296,8 +318,8 @@ impl Reorder {
         let mut state = self.lock();
         let mut results = results;
         results.all(|(number, result)| match result {
-            Ok(digest) => state.set_digest(number, digest),
-            Err(problem) => state.set(number, Verdict::Problem(problem)),
+            Ok(digest) => state.set(number, Verdict::Digest, digest),
+            Err(problem) => state.set(number, Verdict::Problem(problem), &[]),
         })
     }
 
@@ -307,13 +329,14 @@ impl Reorder {
         let start = state.taken;
         let pending = state.batches.front_mut()?;
         let rest = &pending.outcomes[start..];
-        let len = rest.iter().take_while(|outcome| outcome.verdict != Verdict::Waiting).count();
+        let len = rest.iter().take_while(|outcome| !outcome.is_waiting()).count();
         let outcomes = rest[..len].to_vec();
         let batch = Arc::clone(&pending.batch);
         state.taken += len;
         if state.taken == batch.len() {
             state.batches.pop_front();
             state.taken = 0;
+            state.cursor = state.cursor.saturating_sub(1);
         }
         (len > 0).then_some(Complete { batch, start, outcomes })
     }
@@ -377,38 +400,37 @@ impl AsFd for Reorder {
 }
 
 impl State {
-    fn entry(&mut self, number: u64) -> Option<(&mut Outcome, Algorithm)> {
-        let after = self.batches.partition_point(|pending| pending.first <= number);
-        let pending = self.batches.get_mut(after.checked_sub(1)?)?;
+    /// An entry, with the progress that depends on it.
+    fn entry(&mut self, number: u64) -> Option<(&mut Outcome, Algorithm, &mut Tally)> {
+        // Neighbours come together, so that the batch is mostly that of the entry before.
+        if !self.batches.get(self.cursor).is_some_and(|pending| pending.has(number)) {
+            let after = self.batches.partition_point(|pending| pending.first <= number);
+            self.cursor = after.checked_sub(1)?;
+        }
+        let pending = self.batches.get_mut(self.cursor)?;
         let position = usize::try_from(number - pending.first).ok()?;
         let outcome = pending.outcomes.get_mut(position)?;
-        Some((outcome, pending.batch.rows[position].algorithm))
+        Some((outcome, pending.batch.rows[position].algorithm, &mut self.tally))
     }
 
     fn set_size(&mut self, number: u64, size: u64) {
-        let Some((outcome, _)) = self.entry(number) else { return };
+        let Some((outcome, _, tally)) = self.entry(number) else { return };
         let old = std::mem::replace(&mut outcome.size, size);
-        self.tally.bytes = self.tally.bytes - old + size;
+        tally.bytes = tally.bytes - old + size;
     }
 
-    fn set(&mut self, number: u64, verdict: Verdict) -> bool {
-        let Some((outcome, _)) = self.entry(number) else { return false };
-        if outcome.verdict != Verdict::Waiting {
-            return false;
-        }
-        outcome.verdict = verdict;
-        self.tally.bytes_done += outcome.size;
-        self.tally.files_done += 1;
-        true
-    }
-
-    fn set_digest(&mut self, number: u64, digest: &[u8]) -> bool {
-        let Some((outcome, algorithm)) = self.entry(number) else { return false };
-        if outcome.verdict != Verdict::Waiting || digest.len() != algorithm.digest_len() {
+    /// Sets the verdict of an entry that has none; the digest is empty unless that is the verdict.
+    fn set(&mut self, number: u64, verdict: Verdict, digest: &[u8]) -> bool {
+        let Some((outcome, algorithm, tally)) = self.entry(number) else { return false };
+        let is_fit = verdict != Verdict::Digest || digest.len() == algorithm.digest_len();
+        if !outcome.is_waiting() || !is_fit {
             return false;
         }
         outcome.digest[..digest.len()].copy_from_slice(digest);
-        self.set(number, Verdict::Digest)
+        outcome.verdict = verdict;
+        tally.bytes_done += outcome.size;
+        tally.files_done += 1;
+        true
     }
 }
 
@@ -417,7 +439,7 @@ mod tests {
     use super::*;
 
     fn push(reorder: &Reorder, names: &[&str]) {
-        let mut batch = Batch::default();
+        let mut batch = Batch::with_capacity(names.len());
         for name in names {
             let (algorithm, want) = (Algorithm::Sha256, &b"want"[..]);
             batch.push(Label { name: name.as_bytes(), algorithm, want }, Verdict::Waiting);

@@ -8,7 +8,6 @@ use crate::input::plane::Served;
 use client::{ClientError, Job, JobOptions, Submitter};
 use ipc_proto::message::Stamp;
 use ipc_proto::{Algorithm, Blob};
-use std::collections::BTreeMap;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -30,7 +29,9 @@ pub(crate) struct ItemSender {
 /// Opened files that are not sent yet, by algorithm.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    lanes: BTreeMap<Algorithm, Lane>,
+    lanes: Vec<(Algorithm, Lane)>,
+    /// Items in all of them.
+    len: usize,
     /// Inline bytes in all of them.
     pub(crate) data_len: usize,
     /// Sent, but not closed yet.
@@ -81,12 +82,12 @@ impl ItemSender {
 
     /// Sends everything in `lanes`, first what the open job takes.
     pub(crate) fn send(&mut self, lanes: &mut Lanes) -> Result<(), ClientError> {
-        lanes.data_len = 0;
+        (lanes.len, lanes.data_len) = (0, 0);
         let open = self.job.as_ref().map(|(algorithm, _)| *algorithm);
         for is_open in [true, false] {
-            for (&algorithm, lane) in &mut lanes.lanes {
-                if (Some(algorithm) == open) == is_open && !lane.is_empty() {
-                    lane.send(self.job(algorithm)?)?;
+            for (algorithm, lane) in &mut lanes.lanes {
+                if (Some(*algorithm) == open) == is_open && !lane.is_empty() {
+                    lane.send(self.job(*algorithm)?)?;
                     self.served.descriptors += lane.files.len() as u64;
                     self.served.inline += lane.message_tags.len() as u64;
                     for (dataset, names) in &lane.names {
@@ -103,32 +104,43 @@ impl ItemSender {
 
 impl Lanes {
     pub(crate) fn is_empty(&self) -> bool {
-        self.lanes.values().all(Lane::is_empty)
+        self.len == 0
+    }
+
+    /// The lane of an algorithm, which gets an item.
+    fn add(&mut self, algorithm: Algorithm) -> &mut Lane {
+        self.len += 1;
+        let known = self.lanes.iter().position(|(of, _)| *of == algorithm);
+        let position = known.unwrap_or_else(|| {
+            self.lanes.push((algorithm, Lane::default()));
+            self.lanes.len() - 1
+        });
+        &mut self.lanes[position].1
     }
 
     pub(crate) fn add_file(&mut self, algorithm: Algorithm, tag: u64, file: OwnedFd, stamp: Stamp) {
-        let lane = self.lanes.entry(algorithm).or_default();
+        let lane = self.add(algorithm);
         lane.stamps.push(stamp);
         lane.files.push(file);
         lane.file_tags.push(tag);
     }
 
     pub(crate) fn add_bytes(&mut self, algorithm: Algorithm, tag: u64, data: &[u8]) {
-        let lane = self.lanes.entry(algorithm).or_default();
+        self.data_len += data.len();
+        let lane = self.add(algorithm);
         lane.lens.push(u32::try_from(data.len()).expect("a small file"));
         lane.data.extend_from_slice(data);
         lane.message_tags.push(tag);
-        self.data_len += data.len();
     }
 
     pub(crate) fn add_name(&mut self, algorithm: Algorithm, tag: u64, name: Name, stamp: Stamp) {
         let Name { dataset, path } = name;
-        let lanes = &mut self.lanes.entry(algorithm).or_default().names;
-        let at = lanes.iter().position(|(known, _)| *known == dataset).unwrap_or_else(|| {
-            lanes.push((dataset, Names::default()));
-            lanes.len() - 1
+        let datasets = &mut self.add(algorithm).names;
+        let at = datasets.iter().position(|(known, _)| *known == dataset).unwrap_or_else(|| {
+            datasets.push((dataset, Names::default()));
+            datasets.len() - 1
         });
-        let names = &mut lanes[at].1;
+        let names = &mut datasets[at].1;
         names.files.push((Blob(path), stamp));
         names.tags.push(tag);
     }
