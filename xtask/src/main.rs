@@ -7,7 +7,6 @@
 
 mod aarch64;
 mod bench;
-mod elf;
 mod kernels;
 mod miri;
 mod packages;
@@ -60,7 +59,7 @@ fn main() -> ExitCode {
             Ok(args) => bench::bench(&args),
             Err(what) => return usage(what),
         },
-        ["yocto", ref args @ ..] => match yocto::run(args) {
+        ["yocto", ref args @ ..] => match yocto::command(args) {
             Err(yocto::Error::Usage(what)) => return misused(&what, yocto::USAGE),
             Err(yocto::Error::Failed(failure)) => Err(failure),
             Ok(()) => Ok(()),

@@ -123,7 +123,7 @@ fn apt_get() -> Command {
 }
 
 /// True for root: a process's own entry in /proc belongs to its effective user (proc_pid(5)).
-pub(crate) fn is_root() -> bool {
+fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 

@@ -3,10 +3,8 @@
 //! The target is named although it is the host: then `RUSTFLAGS` do not apply to procedural
 //! macros, which cannot be static.
 
-use crate::elf;
 use crate::tools::{Failure, cargo, judge, output};
 use std::env;
-use std::fs;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -79,16 +77,25 @@ fn executable(message: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
+/// Checks that a binary needs no library of its host and carries no symbols.
 fn check(path: &Path) -> Result<(), Failure> {
-    let shown = path.display();
-    let file = fs::read(path).map_err(|error| Failure::Wrong(format!("{shown}: {error}")))?;
-    let what = match elf::traits(&file) {
-        None => "is no binary",
-        Some(traits) if !traits.is_static => "is not static: it asks for a dynamic loader",
-        Some(traits) if !traits.is_stripped => "is not stripped: it has a symbol table",
-        Some(_) => return Ok(()),
-    };
-    Err(Failure::Wrong(format!("{shown} {what}")))
+    let mut readelf = Command::new("readelf");
+    let about = output(readelf.args(["--segments", "--sections", "--wide"]).arg(path))?;
+    match fault(&about) {
+        Some(what) => Err(Failure::Wrong(format!("{} {what}", path.display()))),
+        None => Ok(()),
+    }
+}
+
+/// The fault in the output of `readelf`, in which each row begins with a type or a name.
+fn fault(about: &str) -> Option<&'static str> {
+    if about.contains(" INTERP ") {
+        Some("is not static: it asks for a dynamic loader")
+    } else if about.contains(" SYMTAB ") {
+        Some("is not stripped: it has a symbol table")
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -103,5 +110,17 @@ mod tests {
         assert_eq!(of(artifact), Some(PathBuf::from("/t/release/hashctl")));
         assert_eq!(of(r#"{"reason":"compiler-artifact","executable":null}"#), None);
         assert_eq!(of(r#"{"reason":"build-finished","success":true}"#), None);
+    }
+
+    #[test]
+    fn only_a_static_and_stripped_binary_passes() {
+        let own = check(&env::current_exe().unwrap()).unwrap_err().to_string();
+        assert!(own.contains("is not static"), "{own}");
+        let stripped = "  [ 1] .text  PROGBITS  0000\n  LOAD  0x000000 0x0000\n";
+        assert_eq!(fault(stripped), None);
+        let symbols = fault(&format!("{stripped}  [40] .symtab  SYMTAB  0000\n"));
+        assert!(symbols.unwrap().contains("is not stripped"));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        assert!(matches!(check(&script), Err(Failure::Status { .. })), "no binary");
     }
 }

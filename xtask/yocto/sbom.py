@@ -80,11 +80,10 @@ def crate_faults(sbom, program, crates):
         yield f"the SBOM links {program} with {name}, but it is not linked"
 
 
-def main(sbom, manifest, program):
+def main(sbom, manifest, program, crates):
     """Prints the faults; exits with 1 if there are any."""
     sbom = Sbom(pathlib.Path(sbom).read_text(encoding="utf-8"))
     manifest = pathlib.Path(manifest).read_text(encoding="utf-8").splitlines()
-    crates = sys.stdin.read().splitlines()
     if not manifest or not crates:
         sys.exit("sbom: the list of packages or crates is empty")
     faults = [*package_faults(sbom, manifest), *crate_faults(sbom, program, crates)]
@@ -96,4 +95,4 @@ def main(sbom, manifest, program):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:], sys.stdin.read().splitlines())

@@ -3,179 +3,176 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::Mutex;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-const LAYER_CONF: &str = "meta-hashcluster/conf/layer.conf";
-const RECIPES: &str = "meta-hashcluster/recipes-hashcluster/hashcluster";
-const CRATES: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashcluster-crates.inc";
-
-/// A copy of all tracked files, removed when the test ends.
+/// A directory for one test, removed when it ends.
 #[derive(Debug)]
-struct Tree(PathBuf);
+struct Dir(PathBuf);
 
-impl Tree {
-    fn copy(name: &str) -> Self {
+impl Dir {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = format!("hashcluster-{}-yocto{count}", std::process::id());
+        let dir = std::env::temp_dir().join(dir);
+        fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    /// A copy of all tracked files.
+    fn of_tree() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let to = std::env::temp_dir().join(format!("hashcluster-{}-{name}", std::process::id()));
+        let dir = Self::new();
         let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
         let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
         for path in listed.split_terminator('\0').filter(|path| root.join(path).exists()) {
-            fs::create_dir_all(to.join(path).parent().unwrap()).unwrap();
-            fs::copy(root.join(path), to.join(path)).unwrap();
+            fs::create_dir_all(dir.0.join(path).parent().unwrap()).unwrap();
+            fs::copy(root.join(path), dir.0.join(path)).unwrap();
         }
-        Self(to)
+        dir
     }
 
-    /// Replaces every `from`, which must occur.
-    fn edit(&self, path: &str, from: &str, to: &str) {
-        let path = self.0.join(path);
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{} has no {from:?}", path.display());
-        fs::write(&path, text.replace(from, to)).unwrap();
-    }
-
-    fn check(&self, names: &[&str]) -> Output {
+    fn check(&self, name: &str) -> Output {
         let mut check = Command::new(env!("CARGO_BIN_EXE_xtask"));
-        check.args(["yocto", "check", "--tree"]).arg(&self.0).args(names).output().unwrap()
+        check.args(["yocto", "check", "--tree"]).arg(&self.0).arg(name).output().unwrap()
     }
 }
 
-impl Drop for Tree {
+impl Drop for Dir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Asserts that the check `name` passes on the tree, and reports `want` once `break_it` has run.
-#[track_caller]
-fn check(name: &str, break_it: impl Fn(&Tree), want: &str) {
-    static PASSED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let tree = Tree::copy(&want.replace(|c: char| !c.is_ascii_alphanumeric(), ""));
-    // Once is enough; the lock keeps other tests from running it meanwhile.
-    if let Ok(mut passed) = PASSED.lock()
-        && passed.insert(name.to_owned())
-    {
-        let before = tree.check(&[name]);
-        let said = String::from_utf8_lossy(&before.stderr);
-        assert!(before.status.success(), "{name} fails on what is not broken: {said}");
+/// A way to break a tree.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Replaces every occurrence of a text in a file, which must have it.
+    Edit(&'static str, &'static str, &'static str),
+    /// Renames a file or folder.
+    Move(&'static str, &'static str),
+}
+use Fault::{Edit, Move};
+
+impl Fault {
+    fn apply(self, Dir(dir): &Dir) {
+        match self {
+            Edit(path, from, to) => {
+                let text = fs::read_to_string(dir.join(path)).unwrap();
+                assert!(text.contains(from), "{path} has no {from:?}");
+                fs::write(dir.join(path), text.replace(from, to)).unwrap();
+            }
+            Move(from, to) => fs::rename(dir.join(from), dir.join(to)).unwrap(),
+        }
     }
-    break_it(&tree);
-    let after = tree.check(&[name]);
-    let said = String::from_utf8_lossy(&after.stderr);
-    assert_eq!(after.status.code(), Some(1), "{name} passes on what is broken: {said}");
-    assert!(said.contains(want), "{name} says {said:?} instead of {want:?}");
+}
+
+/// Asserts that the check `name` passes on the tree, and reports the text of each row once the tree is
+/// broken in that way.
+#[track_caller]
+fn check(name: &str, rows: &[(Fault, &str)]) {
+    let before = Dir::of_tree().check(name);
+    let said = String::from_utf8_lossy(&before.stderr);
+    assert!(before.status.success(), "{name} fails on what is not broken: {said}");
+    for (fault, want) in rows {
+        let tree = Dir::of_tree();
+        fault.apply(&tree);
+        let after = tree.check(name);
+        let said = String::from_utf8_lossy(&after.stderr);
+        assert_eq!(after.status.code(), Some(1), "{name} passes in spite of {fault:?}: {said}");
+        assert!(said.contains(want), "{name} says {said:?} instead of {want:?}");
+    }
+}
+
+const CRATES: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashcluster-crates.inc";
+const RECIPE: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashcluster.inc";
+const HASHCTL: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashctl_0.1.0.bb";
+const HASHCTL_CRATES: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashctl-crates.inc";
+const HASHCTL_OLD: &str = "meta-hashcluster/recipes-hashcluster/hashcluster/hashctl_0.0.9.bb";
+const BUSYBOX: &str = "meta-hashcluster/recipes-core/busybox/busybox_%.bbappend";
+const OTHER_RELEASE: Fault =
+    Edit("meta-hashcluster/conf/layer.conf", "\"wrynose\"", "\"scarthgap\"");
+
+#[test]
+fn crates_that_are_not_those_of_the_lock_are_refused() {
+    let older = Edit(CRATES, "/bincode/2.0.1 ", "/bincode/2.0.0 ");
+    let licence = Edit(CRATES, " Unlicense OR MIT;", " MIT;");
+    let unsupported = Edit("Cargo.toml", "\"MIT OR Apache-2.0\"", "\"MIT WITH x\"");
+    let checksum = Edit("Cargo.lock", "checksum = \"", "checksum = \"x");
+    let stale = "disagrees with Cargo.lock and `cargo tree`; run `cargo xtask yocto crates`";
+    check(
+        "crates",
+        &[
+            (older, "/bincode/2.0.0 \\`, disagrees with Cargo.lock and `cargo tree`; run"),
+            (licence, " MIT; \\`, disagrees with Cargo.lock and `cargo tree`"),
+            (Edit(CRATES, "; \\\n\"\n", "; \\\n"), "is truncated"),
+            (Edit(HASHCTL_CRATES, " & (MIT | Unlicense)", ""), stale),
+            (Edit(RECIPE, " tests ", " "), "HASHCLUSTER_FILES lacks tests"),
+            (checksum, "has no SHA-256 checksum"),
+            (unsupported, "unsupported licence expression `MIT WITH x`"),
+        ],
+    );
+    let digit = Edit(CRATES, "[bincode-2.0.1.sha256sum] = \"3", "[bincode-2.0.1.sha256sum] = \"4");
+    check("fetch", &[(digit, "was expected")]);
 }
 
 #[test]
-fn a_layer_for_another_release_is_refused() {
-    let other = |tree: &Tree| tree.edit(LAYER_CONF, "\"wrynose\"", "\"scarthgap\"");
-    check("layer", other, "which only supports these series: wrynose (layer is compatible with");
-    check("versions", other, "the Rust version of scarthgap is unknown");
+fn versions_that_disagree_are_refused() {
+    let newer = Edit("Cargo.toml", "rust-version = \"1.94\"", "rust-version = \"1.95\"");
+    let recipe = "hashctl_0.0.9.bb has version 0.0.9, the workspace 0.1.0";
+    check(
+        "versions",
+        &[
+            (Move(HASHCTL, HASHCTL_OLD), recipe),
+            (newer, "rust-version is 1.95, but wrynose has Rust 1.94.1"),
+            (OTHER_RELEASE, "the Rust version of scarthgap is unknown"),
+        ],
+    );
 }
 
 #[test]
-fn a_list_of_crates_that_is_stale_is_refused() {
-    let older = |tree: &Tree| tree.edit(CRATES, "/bincode/2.0.1 ", "/bincode/2.0.0 ");
-    check("crates", older, "/bincode/2.0.0 \\`, disagrees with Cargo.lock and `cargo tree`; run");
-    let cut = |tree: &Tree| {
-        let text = fs::read_to_string(tree.0.join(CRATES)).unwrap();
-        let (all_but_last, _) = text.trim_end().rsplit_once('\n').unwrap();
-        fs::write(tree.0.join(CRATES), format!("{all_but_last}\n")).unwrap();
-    };
-    check("crates", cut, "is truncated");
+fn a_layer_that_bitbake_reads_with_faults_is_refused() {
+    let licence = Edit("LICENSE-MIT", "MIT License", "Some License");
+    let series = "which only supports these series: wrynose (layer is compatible with";
+    check(
+        "layer",
+        &[
+            (OTHER_RELEASE, series),
+            (Move("qemu/rootfs", "root"), "file://qemu/rootfs does not exist"),
+            (licence, "LIC_FILES_CHKSUM of LICENSE-MIT differs from the file"),
+            (
+                Edit(BUSYBOX, "BUSYBOX_SPLIT_SUID:hashcluster", "BUSYBOX_SPLIT_SUID"),
+                "changes BUSYBOX_SPLIT_SUID without DISTRO",
+            ),
+        ],
+    );
+    let summary = Edit(HASHCTL, "SUMMARY = ", "SUMARY = ");
+    check("lint", &[(summary, "Variable 'SUMMARY' should be set")]);
 }
 
 #[test]
-fn a_member_of_the_workspace_that_recipes_do_not_take_is_refused() {
-    let file = format!("{RECIPES}/hashcluster.inc");
-    let lacks = |tree: &Tree| tree.edit(&file, " tests ", " ");
-    check("crates", lacks, "HASHCLUSTER_FILES lacks tests");
-}
-
-#[test]
-fn a_corrupted_checksum_is_refused() {
-    let corrupt = |tree: &Tree| {
-        let text = fs::read_to_string(tree.0.join(CRATES)).unwrap();
-        let (before, after) = text.split_once("sha256sum] = \"").unwrap();
-        let digit = if after.starts_with('0') { '1' } else { '0' };
-        let after = &after[1..];
-        fs::write(tree.0.join(CRATES), format!("{before}sha256sum] = \"{digit}{after}")).unwrap();
-    };
-    check("fetch", corrupt, "was expected");
-}
-
-#[test]
-fn a_key_of_kas_that_is_misspelt_is_refused() {
-    let misspelt = |tree: &Tree| tree.edit("kas/hashcluster.yml", "machine:", "machne:");
-    check("kas", misspelt, "kas/hashcluster.yml: the file: Additional properties");
-}
-
-#[test]
-fn a_block_of_kas_that_replaces_another_is_refused() {
-    let same = |tree: &Tree| tree.edit("kas/disk.yml", "  disk: |", "  base: |");
-    check("kas", same, "local_conf_header/base is also in disk.yml");
-}
-
-#[test]
-fn a_repository_without_its_commit_is_refused() {
-    let name = "bitbake:\n      commit";
-    let lost = |tree: &Tree| tree.edit("kas/hashcluster.lock.yml", name, "bitbak:\n      commit");
-    check("kas", lost, "is missing in hashcluster.yml or hashcluster.lock.yml");
-}
-
-#[test]
-fn a_choice_of_the_menu_that_leads_nowhere_is_refused() {
-    let lost = |tree: &Tree| fs::remove_file(tree.0.join("kas/disk.yml")).unwrap();
-    check("kas", lost, "kas/disk.yml does not exist");
-    let other = |tree: &Tree| tree.edit("kas/Kconfig", "kas/debug.yml", "kas/disk.yml");
-    check("kas", other, "DEBUG leads to ['kas/disk.yml'] instead of kas/debug.yml");
-}
-
-#[test]
-fn a_recipe_of_another_version_is_refused() {
-    let adrift = |tree: &Tree| {
-        let from = tree.0.join(RECIPES).join("hashctl_0.1.0.bb");
-        fs::rename(from, tree.0.join(RECIPES).join("hashctl_0.0.9.bb")).unwrap();
-    };
-    check("versions", adrift, "hashctl_0.0.9.bb has version 0.0.9, the workspace 0.1.0");
-}
-
-#[test]
-fn a_rust_that_the_release_does_not_have_is_refused() {
-    let newer =
-        |tree: &Tree| tree.edit("Cargo.toml", "rust-version = \"1.94\"", "rust-version = \"1.95\"");
-    check("versions", newer, "rust-version is 1.95, but wrynose has Rust 1.94.1");
-}
-
-#[test]
-fn an_append_that_changes_what_others_build_is_refused() {
-    let append = "meta-hashcluster/recipes-core/busybox/busybox_%.bbappend";
-    let loose =
-        |tree: &Tree| tree.edit(append, "BUSYBOX_SPLIT_SUID:hashcluster", "BUSYBOX_SPLIT_SUID");
-    check("layer", loose, "changes BUSYBOX_SPLIT_SUID without DISTRO");
-}
-
-#[test]
-fn a_file_that_a_recipe_names_and_does_not_have_is_refused() {
-    let root = |tree: &Tree| fs::rename(tree.0.join("qemu/rootfs"), tree.0.join("root")).unwrap();
-    check("layer", root, "file://qemu/rootfs does not exist");
-}
-
-#[test]
-fn a_licence_that_has_changed_is_refused() {
-    let changed = |tree: &Tree| tree.edit("LICENSE-MIT", "MIT License", "Some License");
-    check("layer", changed, "LIC_FILES_CHKSUM of LICENSE-MIT differs from the file");
-}
-
-#[test]
-fn what_the_linter_finds_is_refused() {
-    let file = format!("{RECIPES}/hashctl_0.1.0.bb");
-    let without = |tree: &Tree| tree.edit(&file, "SUMMARY = ", "SUMARY = ");
-    check("lint", without, "Variable 'SUMMARY' should be set");
+fn kas_files_with_faults_are_refused() {
+    let misspelt = Edit("kas/hashcluster.yml", "machine:", "machne:");
+    let lock = "kas/hashcluster.lock.yml";
+    let lost = Edit(lock, "bitbake:\n      commit", "bitbak:\n      commit");
+    let other = Edit("kas/Kconfig", "kas/debug.yml", "kas/disk.yml");
+    check(
+        "kas",
+        &[
+            (misspelt, "kas/hashcluster.yml: the file: Additional properties"),
+            (
+                Edit("kas/disk.yml", "  disk: |", "  base: |"),
+                "local_conf_header/base is also in disk.yml",
+            ),
+            (lost, "is missing in hashcluster.yml or hashcluster.lock.yml"),
+            (Move("kas/disk.yml", "disk.yml"), "kas/disk.yml does not exist"),
+            (other, "DEBUG leads to ['kas/disk.yml'] instead of kas/debug.yml"),
+        ],
+    );
 }
 
 /// The exit status is distinct, so that it is taken neither for a pass nor for a fault.
@@ -188,6 +185,50 @@ fn what_needs_bitbake_is_not_run_without_it_and_says_how() {
         let said = String::from_utf8_lossy(&ended.stderr);
         assert_eq!(ended.status.code(), Some(4), "{command}: {said}");
         assert!(said.contains("not run") && said.contains("OE_CORE_DIR=…"), "{command}: {said}");
+    }
+}
+
+/// Runs Python in `xtask/yocto`; what it prints, or why it ends with an error.
+fn python(args: &[&str], stdin: &str) -> Result<String, String> {
+    let mut python = Command::new("python3");
+    python.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("yocto")).args(args);
+    python.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::piped());
+    let mut child = python.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Dropped, which is the input's end.
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if ended.status.success() { Ok(text(ended.stdout)) } else { Err(text(ended.stderr)) }
+}
+
+#[test]
+fn examples_in_the_scripts_are_true() {
+    for script in ["crates.py", "versions.py", "build.py"] {
+        let said = python(&["-m", "doctest", "-v", script], "").unwrap();
+        assert!(said.contains("Test passed") && !said.contains("0 tests in 0 items"), "{said}");
+    }
+}
+
+#[test]
+fn an_image_that_breaks_a_promise_is_refused() {
+    let good = "-rwxr-xr-x   1 root     root       555720 Mar  9  2018 usr/bin/busybox\n\
+                lrwxrwxrwx   1 root     root            7 Mar  9  2018 usr/bin/sh -> busybox\n\
+                drwxrwxrwt   2 root     root            0 Mar  9  2018 tmp\n";
+    python(&["promises.py", "files"], good).unwrap();
+    for (line, want) in [
+        ("-rwsr-xr-x 1 root root 1 Mar 9 2018 usr/bin/su", "setuid"),
+        ("-rwxr-sr-x 1 root root 1 Mar 9 2018 usr/bin/wall", "setgid"),
+        ("drwxrwxrwx 1 root root 1 Mar 9 2018 data", "data is world-writable"),
+        ("-rwxr-xr-x 1 root root 1 Mar 9 2018 usr/bin/python3", "interpreter"),
+        ("-rw------- 1 root root 1 Mar 9 2018 etc/hashcluster/host_key", "credential"),
+    ] {
+        let said = python(&["promises.py", "files"], &format!("{good}{line}\n")).unwrap_err();
+        assert!(said.contains(want), "{said}");
+    }
+    assert!(python(&["promises.py", "files"], "").unwrap_err().contains("is empty"));
+    python(&["promises.py", "shadow"], "root:*:1::::::\nsshd:!:1::::::\n").unwrap();
+    for shadow in ["root::1::::::\n", "root:$6$salt$hash:1::::::\n", ""] {
+        python(&["promises.py", "shadow"], shadow).unwrap_err();
     }
 }
 
@@ -210,27 +251,11 @@ const SBOM: &str = r#"{ "@graph": [
 
 /// Runs the check of an SBOM on an image with `manifest` whose program is linked with `crates`.
 fn check_sbom(sbom: &str, manifest: &str, crates: &str) -> Result<String, String> {
-    let dir = tempdir(sbom, manifest, crates);
-    let mut check = Command::new("python3");
-    check.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("yocto/sbom.py"));
-    check.args([dir.0.join("sbom"), dir.0.join("manifest")]).arg("prog");
-    check.stdin(fs::File::open(dir.0.join("crates")).unwrap());
-    let ended = check.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    if ended.status.success() { Ok(text(ended.stdout)) } else { Err(text(ended.stderr)) }
-}
-
-fn tempdir(sbom: &str, manifest: &str, crates: &str) -> Tree {
-    static COUNT: Mutex<usize> = Mutex::new(0);
-    let mut count = COUNT.lock().unwrap();
-    *count += 1;
-    let dir = format!("hashcluster-{}-sbom{count}", std::process::id());
-    let dir = Tree(std::env::temp_dir().join(dir));
-    fs::create_dir_all(&dir.0).unwrap();
-    for (name, text) in [("sbom", sbom), ("manifest", manifest), ("crates", crates)] {
-        fs::write(dir.0.join(name), text).unwrap();
-    }
-    dir
+    let dir = Dir::new();
+    let files = ["sbom", "manifest"].map(|name| dir.0.join(name).to_str().unwrap().to_owned());
+    fs::write(&files[0], sbom).unwrap();
+    fs::write(&files[1], manifest).unwrap();
+    python(&["sbom.py", &files[0], &files[1], "prog"], crates)
 }
 
 #[test]
@@ -238,49 +263,29 @@ fn an_sbom_without_a_package_a_crate_or_a_licence_is_refused() {
     let (manifest, crates) = ("prog all 0.1.0-r0\n", "a 1.2.3+x 5a MIT OR Apache-2.0\n");
     let said = check_sbom(SBOM, manifest, crates).unwrap();
     assert_eq!(said, "1 packages, and 1 crates in prog, with their licences\n");
-    let refuses = |sbom: &str, manifest, crates, want: &str| {
-        let said = check_sbom(sbom, manifest, crates).unwrap_err();
-        assert!(said.contains(want), "{said:?} instead of {want:?}");
-    };
     let with = |from: &str, to: &str| {
         assert!(SBOM.contains(from), "{from}");
         SBOM.replace(from, to)
     };
+    let sbom = || SBOM.to_owned();
+    let package_bare = with(r#""from": "p", "to": ["l"]"#, r#""from": "p", "to": []"#);
+    let crate_bare = with(r#""from": "c", "to": ["l"]"#, r#""from": "c", "to": []"#);
     let other = "prog all 0.1.0-r0\nbusybox all 1.37.0-r0\n";
-    refuses(SBOM, other, crates, "the package busybox of the image is missing in the SBOM");
-    refuses(
-        SBOM,
-        "prog all 0.1.1-r0\n",
-        crates,
-        "prog has version 0.1.1-r0, but 0.1.0 in the SBOM",
-    );
-    let bare = with(r#""from": "p", "to": ["l"]"#, r#""from": "p", "to": []"#);
-    refuses(&bare, manifest, crates, "prog has no licence in the SBOM");
     let two = "a 1.2.3+x 5a MIT OR Apache-2.0\nb 1.0.0 5b MIT\n";
-    refuses(SBOM, manifest, two, "linked with b 1.0.0, which is missing in the SBOM");
-    refuses(
-        SBOM,
-        manifest,
-        "b 1.0.0 5b MIT\n",
-        "links prog with a-1.2.3+x.crate, but it is not linked",
-    );
-    let bare = with(r#""from": "c", "to": ["l"]"#, r#""from": "c", "to": []"#);
-    refuses(&bare, manifest, crates, "a 1.2.3+x has licence MIT OR Apache-2.0, but [] in the SBOM");
-    refuses(&with("MIT OR", "ISC OR"), manifest, crates, "but ['ISC OR Apache-2.0'] in the SBOM");
-    refuses(&with("\"5a\"", "\"5b\""), manifest, crates, "another version or checksum");
-    refuses(&with("%2B", "-"), manifest, crates, "not the purl pkg:cargo/a@1.2.3%2Bx");
-    refuses(SBOM, "", crates, "the list of packages or crates is empty");
-}
-
-#[test]
-fn a_licence_that_is_not_the_crates_is_refused() {
-    let mit = |tree: &Tree| tree.edit(CRATES, " Unlicense OR MIT;", " MIT;");
-    check("crates", mit, " MIT; \\`, disagrees with Cargo.lock and `cargo tree`");
-    let file = format!("{RECIPES}/hashctl-crates.inc");
-    let lacks = |tree: &Tree| tree.edit(&file, " & (MIT | Unlicense)", "");
-    check(
-        "crates",
-        lacks,
-        "disagrees with Cargo.lock and `cargo tree`; run `cargo xtask yocto crates`",
-    );
+    let newer = "prog all 0.1.1-r0\n";
+    for (sbom, manifest, crates, want) in [
+        (sbom(), other, crates, "the package busybox of the image is missing in the SBOM"),
+        (sbom(), newer, crates, "prog has version 0.1.1-r0, but 0.1.0 in the SBOM"),
+        (package_bare, manifest, crates, "prog has no licence in the SBOM"),
+        (sbom(), manifest, two, "linked with b 1.0.0, which is missing in the SBOM"),
+        (sbom(), manifest, "b 1.0.0 5b MIT\n", "a-1.2.3+x.crate, but it is not linked"),
+        (crate_bare, manifest, crates, "a 1.2.3+x has licence MIT OR Apache-2.0, but [] in"),
+        (with("MIT OR", "ISC OR"), manifest, crates, "but ['ISC OR Apache-2.0'] in the SBOM"),
+        (with("\"5a\"", "\"5b\""), manifest, crates, "another version or checksum"),
+        (with("%2B", "-"), manifest, crates, "not the purl pkg:cargo/a@1.2.3%2Bx"),
+        (sbom(), "", crates, "the list of packages or crates is empty"),
+    ] {
+        let said = check_sbom(&sbom, manifest, crates).unwrap_err();
+        assert!(said.contains(want), "{said:?} instead of {want:?}");
+    }
 }
