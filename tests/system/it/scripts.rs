@@ -63,6 +63,26 @@ impl Tree {
     }
 }
 
+#[test]
+fn every_script_has_help_and_refuses_what_it_does_not_know() {
+    let listed = output(Command::new("git").args(["ls-files", "*.sh"]).current_dir(root()));
+    let listed = text(&listed.stdout);
+    assert!(listed.lines().count() > 12, "{listed}");
+    for path in listed.lines().map(|path| root().join(path)) {
+        let run = |option: &str| output(Command::new(&path).arg(option).current_dir("/"));
+        let (shown, name) = (path.display(), path.file_name().unwrap().to_str().unwrap());
+        for option in ["--help", "-h"] {
+            let help = run(option);
+            let said = text(&help.stdout);
+            assert!(help.status.success() && help.stderr.is_empty(), "{shown} {option}");
+            assert!(said.contains("Usage: ") && said.contains(name), "{shown}: {said}");
+        }
+        let refused = run("--no-such-option");
+        assert_eq!(refused.status.code(), Some(2), "{shown}");
+        assert!(!refused.stderr.is_empty() && refused.stdout.is_empty(), "{shown}");
+    }
+}
+
 const GOOD: &str = "service hashcluster-controller run 7\nuptime 9\nclock 1\nmemory 196608 98304\n\
                     space /run 4096 4000\nlistens 10.0.2.15:22\nversion hashcluster-controller 0.1.0\n\
                     image sha256:abc\n";

@@ -5,36 +5,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-fn scripts() -> Vec<PathBuf> {
-    let mut found = vec![repository("run.sh")];
-    for dir in ["scripts", "qemu"] {
-        let entries = fs::read_dir(repository(dir)).unwrap().map(|entry| entry.unwrap().path());
-        found.extend(entries.filter(|path| path.extension().is_some_and(|end| end == "sh")));
-    }
-    found
-}
-
-#[test]
-fn every_script_has_help_and_refuses_what_it_does_not_know() {
-    let scripts = scripts();
-    assert!(scripts.len() > 12, "{scripts:?}");
-    for path in scripts {
-        for option in ["--help", "-h"] {
-            let mut command = std::process::Command::new(&path);
-            let output = command.arg(option).output().unwrap();
-            let text = String::from_utf8(output.stdout).unwrap();
-            assert!(output.status.success(), "{} {option}", path.display());
-            assert!(text.contains("Usage: "), "{}: {text}", path.display());
-            let name = path.file_name().unwrap().to_str().unwrap();
-            assert!(text.contains(name), "{}: {text}", path.display());
-            assert!(output.stderr.is_empty(), "{}", path.display());
-        }
-        let output = std::process::Command::new(&path).arg("--no-such-option").output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{}", path.display());
-        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{}", path.display());
-    }
-}
-
 #[test]
 fn a_cluster_that_does_not_run_is_said_to() {
     let site = Site::new(2);

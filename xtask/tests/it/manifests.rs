@@ -70,37 +70,25 @@ fn every_version_is_named_once_in_the_workspace() {
     refuse(&broken, "a dependency's version stands in [workspace.dependencies] only");
 }
 
-#[track_caller]
-fn check_without(member: &str, crates: &[&str], reason: &str) {
-    let needs = dependencies(&read(&format!("{member}/Cargo.toml")));
-    let found = needs.into_iter().filter(|name| crates.contains(&name.as_str()));
-    refuse(&found.collect::<Vec<_>>(), &format!("{member}: {reason}"));
-}
-
 #[test]
-fn the_controller_links_no_hash_kernel() {
-    let reason = "it hands out work and computes none, so it stays small and parses no data";
-    check_without("controller", &["sha2", "blake3", "engine", "hashcluster-worker"], reason);
-}
-
-#[test]
-fn the_engine_has_no_sockets_and_no_program_is_a_library_of_a_crate() {
-    let crates = ["tokio", "ipc-socket", "hashcluster-worker", "hashcluster-controller", "hashctl"];
-    check_without(
-        "crates/engine",
-        &crates,
-        "files and hashes in one process, for whoever links it",
-    );
-    let programs = ["hashcluster-worker", "hashctl"];
-    for member in members().iter().filter(|member| member.starts_with("crates/")) {
-        check_without(member, &programs, "arrows run from programs to crates");
+fn no_crate_links_what_it_has_to_do_without() {
+    let kernels = &["sha2", "blake3", "engine", "hashcluster-worker"][..];
+    let programs = &["hashcluster-worker", "hashctl"][..];
+    let sockets = &["tokio", "ipc-socket", "hashcluster-controller"][..];
+    let io = &["tokio", "nix", "libc", "mio", "socket2", "ipc-socket"][..];
+    let members = members();
+    let crates = members.iter().filter(|member| member.starts_with("crates/"));
+    let crates = crates.map(|member| (&**member, programs, "arrows run from programs to crates"));
+    let rows = [
+        ("controller", kernels, "it hands out work and computes none, and parses no data"),
+        ("crates/engine", sockets, "files and hashes in one process, for whoever links it"),
+        ("ipc-proto", io, "bytes in, bytes out: no I/O, no async, no system calls"),
+    ];
+    for (member, without, reason) in rows.into_iter().chain(crates) {
+        let mut found = dependencies(&read(&format!("{member}/Cargo.toml")));
+        found.retain(|name| without.contains(&name.as_str()));
+        refuse(&found, &format!("{member}: {reason}"));
     }
-}
-
-#[test]
-fn the_protocol_does_no_io() {
-    let crates = ["tokio", "nix", "libc", "mio", "socket2", "ipc-socket"];
-    check_without("ipc-proto", &crates, "bytes in, bytes out: no I/O, no async, no system calls");
 }
 
 #[test]

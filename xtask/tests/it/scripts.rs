@@ -2,26 +2,12 @@
 
 use crate::tree::{files, refuse, root};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
 
 fn scripts() -> Vec<String> {
     let scripts = files().into_iter().filter(|file| file.path.ends_with(".sh"));
     let scripts: Vec<String> = scripts.map(|file| file.path).collect();
     assert!(scripts.contains(&"run.sh".to_owned()), "{scripts:?}");
     scripts
-}
-
-#[test]
-fn every_script_explains_itself() {
-    let silent = scripts().into_iter().filter(|path| {
-        let mut help = Command::new("bash");
-        help.arg(root().join(path)).arg("--help").current_dir("/").stdin(Stdio::null());
-        let output = help.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        !(output.status.success() && text.contains("Usage: "))
-    });
-    let reason = "--help works from any directory, says `Usage: ` on stdout and does nothing else";
-    refuse(&silent.collect::<Vec<_>>(), reason);
 }
 
 #[test]

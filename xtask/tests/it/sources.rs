@@ -5,21 +5,20 @@ use crate::tree::{File, names, refuse, rust_files};
 /// Longest module, without its tests.
 const MODULE_LINES_MAX: usize = 600;
 
+/// The workspace denies unsafe code; an attribute that names the lint permits it.
 #[test]
 fn unsafe_code_is_announced_in_the_first_line_of_its_file() {
-    let keyword = concat!("un", "safe");
-    let uses = ["{", "fn ", "impl ", "extern "].map(|what| format!("{keyword} {what}"));
-    let announcement = format!("#![expect({keyword}_code, reason");
-    let silent = |file: &File| !file.text.starts_with(&announcement);
-    let found = rust_files().into_iter().filter(silent).flat_map(|file| {
-        let lines = file.text.lines().enumerate();
-        let lines = lines.filter(|(_, line)| !line.trim_start().starts_with("//"));
-        let used = lines.filter(|(_, line)| uses.iter().any(|what| names(line, what)));
-        used.map(|(i, line)| format!("{}:{}: {}", file.path, i + 1, line.trim()))
-            .collect::<Vec<_>>()
-    });
-    let reason = format!("unsafe code without `{announcement} = \"…\")]` in the first line: one");
-    refuse(&found.collect::<Vec<_>>(), &format!("{reason} grep has to list every such file"));
+    let lint = concat!("un", "safe_code");
+    let names_it = |file: File| {
+        let first = format!("{}:1: ", file.path);
+        let lines = file.lines_with(|line| line.contains(lint) && !line.starts_with("fn "));
+        lines.into_iter().filter(move |line| !line.starts_with(&first))
+    };
+    let found: Vec<String> = rust_files().into_iter().flat_map(names_it).collect();
+    refuse(
+        &found,
+        "what permits unsafe code stands in line 1: one grep has to list every such file",
+    );
 }
 
 /// Files and directories that may contain unsafe code besides the backends, each with its reason.
@@ -117,10 +116,8 @@ fn the_worker_opens_no_file_by_name_outside_its_datasets() {
 #[test]
 fn no_test_is_switched_off() {
     let switch = concat!("#[", "ignore");
-    let off = rust_files().into_iter().flat_map(|file| {
-        let lines = file.text.lines().enumerate().filter(|(_, line)| line.contains(switch));
-        lines.map(|(i, _)| format!("{}:{}", file.path, i + 1)).collect::<Vec<_>>()
-    });
+    let off =
+        rust_files().into_iter().flat_map(|file| file.lines_with(|line| line.contains(switch)));
     refuse(
         &off.collect::<Vec<_>>(),
         "a test that does not run keeps no promise: mend or remove it",

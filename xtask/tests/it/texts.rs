@@ -6,11 +6,7 @@ use crate::tree::{File, files, refuse};
 #[track_caller]
 fn check_absent(needles: &[String], except: impl Fn(&File) -> bool, reason: &str) {
     let found = files().into_iter().filter(|file| !except(file)).flat_map(|file| {
-        let lines = file.text.lines().enumerate();
-        let lines = lines.filter(|(_, line)| needles.iter().any(|needle| line.contains(needle)));
-        lines
-            .map(|(i, line)| format!("{}:{}: {}", file.path, i + 1, line.trim()))
-            .collect::<Vec<_>>()
+        file.lines_with(|line| needles.iter().any(|needle| line.contains(needle)))
     });
     refuse(&found.collect::<Vec<_>>(), reason);
 }
@@ -61,10 +57,7 @@ fn skips_host_keys(line: &str) -> bool {
 
 #[test]
 fn ssh_host_keys_are_always_checked() {
-    let found = files().into_iter().flat_map(|file| {
-        let lines = file.text.lines().enumerate().filter(|(_, line)| skips_host_keys(line));
-        lines.map(|(i, _)| format!("{}:{}", file.path, i + 1)).collect::<Vec<_>>()
-    });
+    let found = files().into_iter().flat_map(|file| file.lines_with(skips_host_keys));
     let reason = "host keys are made by the host and pinned; a session that skips the check talks \
                   to anybody";
     refuse(&found.collect::<Vec<_>>(), reason);

@@ -71,7 +71,15 @@ impl File {
 
     /// Lines of code for which `what` is true, as `path:line: text`.
     pub(crate) fn broken(&self, what: impl Fn(&str) -> bool) -> Vec<String> {
-        let lines = self.code().filter(|(_, line)| what(line));
+        self.shown(self.code().filter(|(_, line)| what(line)))
+    }
+
+    /// Lines of text for which `what` is true, in the same form.
+    pub(crate) fn lines_with(&self, what: impl Fn(&str) -> bool) -> Vec<String> {
+        self.shown((1..).zip(self.text.lines()).filter(|(_, line)| what(line)))
+    }
+
+    fn shown<'a>(&self, lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<String> {
         lines.map(|(number, line)| format!("{}:{number}: {}", self.path, line.trim())).collect()
     }
 
