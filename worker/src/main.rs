@@ -46,8 +46,8 @@ Signals: on SIGTERM or SIGINT the worker takes no new work, finishes its leases 
 and exits with 0; the controller gives the rest to another worker. A second signal exits at once.
 Exit status: 0 after a signal or when the controller sent the worker away, 1 if the host or the \
 controller does not allow what was asked for, 2 for a wrong command line.
-Backends: at its start the worker times the backends of this machine for a few milliseconds and \
-logs which it uses.
+Backends: at its start the worker times the backends of this machine for less than a millisecond \
+and logs which it uses.
 Environment: HASHCLUSTER_DENY_CPU=sha,avx2,… hides processor features, so that slower backends are \
 used; HASHCLUSTER_REQUIRE_BACKENDS=NAME,… refuses to start without these; HASHCLUSTER_IMAGE is the \
 digest of the image that the worker runs from."

@@ -1,50 +1,44 @@
 //! The choice between backends: the fastest on this machine, by measurement and not by name.
 //!
 //! A processor can have instructions that are slower than plain ones: those of an emulator are. And a
-//! backend can be the fastest for some lengths and the slowest for others. So the backends that serve
-//! an algorithm are timed against each other (`measure`), and each [`Choice`] keeps the fastest by
-//! class: the length of the messages, and whether they are many.
+//! backend can be the fastest for some messages and the slowest for others. So the backends that serve
+//! an algorithm are timed against each other (`measure`), and a [`Choice`] keeps the fastest for each
+//! class of lengths and number of messages.
 //!
 //! Invariant: a choice changes how long hashing takes, never a digest.
 //!
-//! Not here: when a process measures (`process`), and what an operator wants instead (`forced`).
+//! Not here: the choices of this process (`process`), and what an operator wants instead (`forced`).
 
 mod forced;
 mod measure;
 mod process;
 
 pub use forced::{ForceError, Forced};
-pub(super) use process::count;
-pub use process::{choose, hash_many};
+pub use process::choose;
 
 use super::Backend;
 use ipc_proto::Algorithm;
-use measure::{Case, fastest};
+use measure::{Case, fastest, least_times};
+use std::array;
 use std::fmt;
 
-/// Lengths for which the same backend is taken.
-struct Class {
-    len_max: usize,
-    /// Length of the sample that stands for all of them.
-    sample_len: usize,
-    /// Only for algorithms that hash parts of one message in several lanes; for others these lengths
-    /// belong to the class before.
-    is_for_trees: bool,
-}
+/// Longest messages of each class of lengths, for which the same backend is taken.
+const LENS_MAX: [usize; CLASSES] = [64, 1 << 10, 16 << 10, usize::MAX];
+const CLASSES: usize = 4;
 
-const CLASSES: [Class; 4] = [
-    Class { len_max: 64, sample_len: 40, is_for_trees: false },
-    Class { len_max: 1 << 10, sample_len: 768, is_for_trees: false },
-    Class { len_max: 16 << 10, sample_len: 4 << 10, is_for_trees: false },
-    Class { len_max: usize::MAX, sample_len: 20 << 10, is_for_trees: true },
-];
+/// Lengths of the messages that stand for the first class and for all others, where a hash absorbs block
+/// after block: each block takes the same time.
+const BLOCKS_SAMPLES: [usize; 2] = [40, 768];
 
-/// Fewer messages leave lanes of a wide backend idle.
-const MANY_MIN: usize = 8;
+/// Messages of a tree that stand for each class but the last: enough to be worth a kernel's lanes.
+const TREES_SAMPLES: [Case; CLASSES - 1] =
+    [Case { count: 8, len: 40 }, Case { count: 8, len: 768 }, Case { count: 4, len: 4 << 10 }];
 
-/// Number of sampled messages that stands for fewer than [`MANY_MIN`], and for as many or more.
-const SAMPLE_FEW: usize = 4;
-const SAMPLE_MANY: usize = 16;
+/// Number of messages for which as many or more have the same choice: the most lanes of a kernel.
+const COUNT_MAX: usize = 16;
+
+/// Fewer messages of one class are hashed together with the others.
+const APART_MIN: usize = 8;
 
 /// Cost of the start and end of a message, in bytes hashed.
 const MESSAGE_COST_LEN: usize = 64;
@@ -52,61 +46,88 @@ const MESSAGE_COST_LEN: usize = 64;
 /// The backends for one family of algorithms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice<B = Backend> {
-    /// For fewer than [`MANY_MIN`] messages, by class.
-    few: [B; CLASSES.len()],
-    /// For more, by class.
-    many: [B; CLASSES.len()],
+    /// By class, then by the number of messages, less one.
+    best: [[B; COUNT_MAX]; CLASSES],
 }
 
 impl<B: Copy + PartialEq> Choice<B> {
     const fn only(backend: B) -> Self {
-        Self { few: [backend; CLASSES.len()], many: [backend; CLASSES.len()] }
+        Self { best: [[backend; COUNT_MAX]; CLASSES] }
     }
 
-    /// The fastest of `candidates`, whose times for a case `time` measures; the first where two are
-    /// about as fast. `is_tree` is whether the algorithm is one.
-    fn measured(is_tree: bool, candidates: &[B], mut time: impl FnMut(B, Case) -> u64) -> Self {
-        let mut best = |case| fastest(candidates, |backend| time(backend, case));
-        // A tree of such a length fills the lanes by itself: few of them stand for many.
-        let [.., longest] = &CLASSES;
-        let longest = is_tree.then(|| best(Case { count: SAMPLE_FEW, len: longest.sample_len }));
-        let mut messages = |count| {
-            let mut last = candidates[0];
-            CLASSES.each_ref().map(|class| {
-                last = match longest {
-                    Some(backend) if class.is_for_trees => backend,
-                    None if class.is_for_trees => last,
-                    _ => best(Case { count, len: class.sample_len }),
-                };
-                last
+    /// The fastest of `candidates` for a hash that absorbs block after block. `time` measures the time
+    /// per message of a case, `width` is how many messages a candidate absorbs interleaved; the last
+    /// one absorbs them one by one.
+    fn of_blocks(
+        candidates: &[B],
+        width: impl Fn(B) -> usize,
+        mut time: impl FnMut(B, Case) -> u64,
+    ) -> Self {
+        let mut by_count = |len| {
+            let times = least_times(candidates, |b| time(b, Case { count: width(b), len }));
+            let single = times[times.len() - 1];
+            array::from_fn(|i| {
+                let costs = candidates.iter().zip(&times).map(|(&b, &time)| {
+                    // One message alone has the choice of two.
+                    (b, cost((i + 1).max(2), width(b), time, single))
+                });
+                fastest(costs)
             })
         };
-        Self { few: messages(SAMPLE_FEW), many: messages(SAMPLE_MANY) }
+        let [short, long] = BLOCKS_SAMPLES.map(&mut by_count);
+        Self { best: [short, long, long, long] }
+    }
+
+    /// The fastest of `candidates` for a tree: its kernels leave what does not fill their lanes to the
+    /// portable backend, the last, so that the number of messages does not matter. A message of the last
+    /// class fills the lanes of that one.
+    fn of_trees(candidates: &[B], mut time: impl FnMut(B, Case) -> u64) -> Self {
+        let mut best = [[candidates[candidates.len() - 1]; COUNT_MAX]; CLASSES];
+        for (best, sample) in best.iter_mut().zip(TREES_SAMPLES) {
+            let times = least_times(candidates, |backend| time(backend, sample));
+            *best = [fastest(candidates.iter().copied().zip(times)); COUNT_MAX];
+        }
+        Self { best }
+    }
+
+    /// The backends by class, where there are `count` messages.
+    fn for_count(&self, count: usize) -> [B; CLASSES] {
+        self.best.map(|by_count| by_count[count.clamp(1, COUNT_MAX) - 1])
     }
 
     /// The backends for messages of these lengths, by class: a backend gets the messages that it is
     /// the fastest for if they are many. The rest go with what takes the longest.
-    fn for_messages(&self, lens: impl ExactSizeIterator<Item = usize>) -> [B; CLASSES.len()] {
-        let by_class = if lens.len() < MANY_MIN { &self.few } else { &self.many };
-        if is_one(by_class) {
-            return *by_class;
+    fn for_messages(&self, lens: impl ExactSizeIterator<Item = usize>) -> [B; CLASSES] {
+        let by_class = self.for_count(lens.len());
+        if is_one(&by_class) {
+            return by_class;
         }
-        let (mut counts, mut costs) = ([0; CLASSES.len()], [0; CLASSES.len()]);
+        let (mut counts, mut costs) = ([0; CLASSES], [0; CLASSES]);
         for len in lens {
             counts[class(len)] += 1;
             costs[class(len)] += len + MESSAGE_COST_LEN;
         }
-        let sum = |of: [usize; CLASSES.len()], backend| -> usize {
-            of.iter().zip(by_class).filter(|&(_, &b)| b == backend).map(|(value, _)| value).sum()
+        let sum = |of: [usize; CLASSES], backend| -> usize {
+            of.iter().zip(&by_class).filter(|&(_, &b)| b == backend).map(|(value, _)| value).sum()
         };
         let most = by_class.iter().copied().max_by_key(|&backend| sum(costs, backend));
         let most = most.expect("there are classes");
-        by_class.map(|backend| if sum(counts, backend) < MANY_MIN { most } else { backend })
+        by_class.map(|backend| if sum(counts, backend) < APART_MIN { most } else { backend })
     }
 }
 
+/// Time for `count` messages of equal length in a kernel that absorbs `width` of them at once, each in
+/// `time` where its lanes are full. Idle lanes take as long as others, but a message that is left alone
+/// takes `single`.
+const fn cost(count: usize, width: usize, time: u64, single: u64) -> u64 {
+    let (full, rest) = (count - count % width, count % width);
+    let lanes = if rest > 1 { full + width } else { full };
+    let alone = if rest == 1 { single } else { 0 };
+    time.saturating_mul(lanes as u64).saturating_add(alone)
+}
+
 fn class(len: usize) -> usize {
-    CLASSES.iter().position(|class| len <= class.len_max).expect("the last has no end")
+    LENS_MAX.iter().position(|&len_max| len <= len_max).expect("the last has no end")
 }
 
 fn is_one<B: PartialEq>(backends: &[B]) -> bool {
@@ -122,43 +143,46 @@ impl Choice {
             let mut others = plainest_first().filter(|b| b.serves(algorithm) && *b != usual);
             others.next().unwrap_or(usual)
         };
-        Self { few: self.few.map(other), many: self.many.map(other) }
+        Self { best: self.best.map(|by_count| by_count.map(other)) }
     }
 
     /// Backend that absorbs the blocks of `count` long messages, interleaved.
     pub(super) fn for_interleaving(&self, count: usize) -> Backend {
-        let by_class = if count < MANY_MIN { &self.few } else { &self.many };
-        by_class[CLASSES.len() - 1]
+        self.for_count(count)[CLASSES - 1]
     }
 
     /// Best number of long messages to interleave; 1 where interleaving gains nothing.
     pub(super) fn interleave_max(&self) -> usize {
-        self.for_interleaving(1).width().max(self.for_interleaving(MANY_MIN).width())
+        // All lanes of every kernel are busy with this many.
+        self.for_interleaving(COUNT_MAX).width()
     }
 
-    /// Preferred number of messages per call of [`hash_many`].
+    /// Preferred number of messages per call of [`Choice::hash_many`].
     #[must_use]
     pub fn preferred_batch(&self) -> usize {
-        self.many.iter().map(|backend| backend.preferred_batch()).max().expect("there are classes")
+        let many = self.for_count(COUNT_MAX);
+        many.iter().map(|backend| backend.preferred_batch()).max().expect("there are classes")
     }
 
     /// The backends with the lengths that they are for, as a log has them.
     #[must_use]
     pub fn describe(&self) -> String {
+        let many = self.for_count(COUNT_MAX);
         let mut text = String::new();
-        for (pair, Class { len_max, .. }) in self.many.windows(2).zip(&CLASSES) {
+        for (pair, len_max) in many.windows(2).zip(LENS_MAX) {
             if pair[0] != pair[1] {
                 text += &format!("{} up to {len_max} bytes, ", pair[0].name());
             }
         }
-        let longest = self.many[CLASSES.len() - 1];
-        text += longest.name();
-        if !is_one(&self.many) {
+        text += many[CLASSES - 1].name();
+        if !is_one(&many) {
             text += " above";
         }
         text
     }
 
+    /// Appends the digest of each input to `out`, in order, by the backends that are the fastest for
+    /// messages like these.
     pub(super) fn hash_many(&self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
         let backends = self.for_messages(inputs.iter().map(|input| input.len()));
         if is_one(&backends) {
@@ -172,9 +196,10 @@ impl Choice {
 /// The backends for messages, each once, from short messages to long ones, with slashes between them.
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.many[0].name())?;
-        for (i, backend) in self.many.iter().enumerate() {
-            if !self.many[..i.max(1)].contains(backend) {
+        let many = self.for_count(COUNT_MAX);
+        f.write_str(many[0].name())?;
+        for (i, backend) in many.iter().enumerate() {
+            if !many[..i.max(1)].contains(backend) {
                 write!(f, "/{}", backend.name())?;
             }
         }
@@ -184,7 +209,7 @@ impl fmt::Display for Choice {
 
 /// Hashes each class of messages by its backend, and puts the digests in the order of the messages.
 fn hash_apart(
-    backends: [Backend; CLASSES.len()],
+    backends: [Backend; CLASSES],
     algorithm: Algorithm,
     inputs: &[&[u8]],
     out: &mut Vec<u8>,
@@ -215,24 +240,24 @@ mod tests {
     use ipc_proto::Family;
     use ipc_proto::limits::NAME_LEN_MAX;
 
-    /// Nanoseconds for a message of `len` bytes among `count`, where `name` has a kernel of as many
-    /// lanes as said and each takes as long as said for a byte.
-    fn model(name: &str, case: Case) -> u64 {
-        let Case { count, len } = case;
-        let (lanes, byte_ns, start_ns) = match name {
-            "narrow" => (2, 10, 400),
-            "wide" => (16, 50, 1000),
-            "plain" => (1, 8, 10),
-            "emulated" => (16, 400, 1000),
-            _ => panic!("{name}"),
-        };
-        (count.div_ceil(lanes) * (len * byte_ns + start_ns)) as u64
+    fn width(name: &str) -> usize {
+        match name {
+            "pairs" => 2,
+            "narrow" => 4,
+            "wide" | "emulated" => 16,
+            _ => 1,
+        }
     }
 
+    /// The backends for 1 to 16 messages, where each candidate takes this long per message in full lanes.
     #[track_caller]
-    fn check(candidates: &[&'static str], few: [&str; 4], many: [&str; 4]) {
-        let choice = Choice::measured(false, candidates, model);
-        assert_eq!((choice.few, choice.many), (few, many));
+    fn check(times: &[(&'static str, u64)], want: [&str; COUNT_MAX]) {
+        let candidates: Vec<_> = times.iter().map(|&(name, _)| name).collect();
+        let choice = Choice::of_blocks(&candidates, width, |name, case| {
+            assert_eq!(case.count, width(name), "its lanes are full");
+            times.iter().find(|(candidate, _)| *candidate == name).unwrap().1
+        });
+        assert_eq!(choice.best, [want; CLASSES]);
     }
 
     #[test]
@@ -241,7 +266,7 @@ mod tests {
             for usual in serving(algorithm.family()) {
                 let other = Choice::only(usual).other(algorithm);
                 let are_two = serving(algorithm.family()).count() > 1;
-                for backend in other.few.into_iter().chain(other.many) {
+                for backend in other.best.into_iter().flatten() {
                     assert_eq!(backend != usual, are_two, "{algorithm}: {}", usual.name());
                     assert!(backend.serves(algorithm));
                 }
@@ -251,38 +276,58 @@ mod tests {
 
     #[test]
     fn the_fastest_is_chosen_for_each_class() {
-        let times = |name, case| match (name, case) {
-            ("a", Case { len: 40 | 4096, count: SAMPLE_MANY }) => 50,
-            ("c", Case { len: 40, count: SAMPLE_FEW }) => 60,
-            ("b", _) => 70,
+        let times = |name, case: Case| match (name, case.len) {
+            ("a", 40 | 4096) => 50,
+            ("b", 768) => 70,
             _ => 100,
         };
-        let choice = Choice::measured(true, &["a", "b", "c"], times);
-        assert_eq!(choice.many, ["a", "b", "a", "b"]);
-        assert_eq!(choice.few, ["c", "b", "b", "b"]);
-        let choice = Choice::measured(false, &["a", "b", "c"], times);
-        assert_eq!(choice.many, ["a", "b", "a", "a"], "long messages are as those before");
+        let choice = Choice::of_trees(&["a", "b", "c"], times);
+        assert_eq!(choice.best, ["a", "b", "a", "c"].map(|name| [name; COUNT_MAX]));
+        let choice = Choice::of_blocks(&["a", "b", "c"], |_| 1, times);
+        assert_eq!(choice.best, ["a", "b", "b", "b"].map(|name| [name; COUNT_MAX]));
     }
 
     #[test]
     fn a_wide_backend_is_chosen_only_where_its_lanes_are_full() {
-        let few = ["plain", "narrow", "narrow", "narrow"];
-        check(&["wide", "narrow", "plain"], few, ["wide"; 4]);
+        // As Zen 4: 16 lanes gain next to nothing.
+        check(&[("pairs", 50), ("wide", 48), ("plain", 90)], ["pairs"; COUNT_MAX]);
+        // As Zen 5: twice as fast.
+        let [p, w] = ["pairs", "wide"];
+        let want = [p, p, p, p, p, p, p, p, w, w, w, w, w, w, w, w];
+        check(&[("pairs", 50), ("wide", 25), ("plain", 90)], want);
+        // Three idle lanes of four take longer than a message alone, two do not take longer than two.
+        let [p, n] = ["plain", "narrow"];
+        let want = [p, p, n, n, n, n, n, n, n, n, n, n, n, n, n, n];
+        check(&[("narrow", 60), ("plain", 100)], want);
+    }
+
+    #[test]
+    fn messages_take_as_long_as_their_lanes() {
+        for (count, width, want) in
+            [(1, 4, 9), (2, 4, 40), (4, 4, 40), (5, 4, 49), (6, 4, 80), (8, 4, 80), (3, 1, 30)]
+        {
+            assert_eq!(cost(count, width, 10, 9), want, "{count} in {width} lanes");
+        }
+        assert_eq!(cost(16, 1, u64::MAX, u64::MAX), u64::MAX);
     }
 
     #[test]
     fn an_emulated_backend_is_not_chosen_over_faster_portable_code() {
-        check(&["emulated", "plain"], ["plain"; 4], ["plain"; 4]);
-        check(&["emulated", "wide", "plain"], ["plain"; 4], ["wide"; 4]);
+        check(&[("emulated", 300), ("plain", 100)], ["plain"; COUNT_MAX]);
     }
 
-    const MIXED: Choice<&str> =
-        Choice { few: ["f", "f", "f", "g"], many: ["wide", "narrow", "narrow", "plain"] };
+    /// Up to seven messages go to "f" and "g".
+    fn mixed() -> Choice<&'static str> {
+        let by_count = |few, many| array::from_fn(|i| if i < 7 { few } else { many });
+        let [f, g] = ["f", "g"];
+        let best = [(f, "wide"), (f, "narrow"), (f, "narrow"), (g, "plain")];
+        Choice { best: best.map(|(few, many)| by_count(few, many)) }
+    }
 
     #[track_caller]
     fn check_messages(lens: &[(usize, usize)], want: [&str; 4]) {
         let lens: Vec<_> = lens.iter().flat_map(|&(n, len)| vec![len; n]).collect();
-        assert_eq!(MIXED.for_messages(lens.iter().copied()), want, "{lens:?}");
+        assert_eq!(mixed().for_messages(lens.iter().copied()), want, "{lens:?}");
     }
 
     #[test]
@@ -325,8 +370,8 @@ mod tests {
                 let other = Backend::PORTABLE;
                 hash_apart([backend, other, backend, other], algorithm, &inputs, &mut got);
                 assert_eq!(got, want, "{algorithm} by {}", backend.name());
-                let choice =
-                    Choice { many: [other, backend, other, backend], ..Choice::only(other) };
+                let best = [other, backend, other, backend].map(|backend| [backend; COUNT_MAX]);
+                let choice = Choice { best };
                 got.truncate(b"before".len());
                 choice.hash_many(algorithm, &inputs, &mut got);
                 assert_eq!(got, want, "{algorithm} by {choice}");
@@ -343,18 +388,18 @@ mod tests {
         );
         for &backend in &Backend::available()[..Backend::available().len() - 1] {
             let (name, other) = (backend.name(), Backend::PORTABLE);
-            let only = Choice::only(backend);
-            assert_eq!(only.describe(), name);
-            let short = Choice { many: [backend, backend, other, other], ..only };
+            assert_eq!(Choice::only(backend).describe(), name);
+            let many = |best: [Backend; 4]| Choice { best: best.map(|best| [best; COUNT_MAX]) };
+            let short = many([backend, backend, other, other]);
             assert_eq!(short.to_string(), format!("{name}/portable"));
             assert_eq!(short.describe(), format!("{name} up to 1024 bytes, portable above"));
-            let turns = Choice { many: [backend, other, backend, other], ..only };
+            let turns = many([backend, other, backend, other]);
             assert_eq!(turns.to_string(), format!("{name}/portable"));
         }
         for family in Family::ALL {
             let mut lens: Vec<_> = serving(family).map(|b| b.name().len() + "/".len()).collect();
             lens.sort_unstable();
-            let longest: usize = lens.iter().rev().take(CLASSES.len()).sum();
+            let longest: usize = lens.iter().rev().take(CLASSES).sum();
             assert!(longest <= NAME_LEN_MAX, "some choice for {family:?} cannot be sent");
         }
     }

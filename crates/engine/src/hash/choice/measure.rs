@@ -1,27 +1,28 @@
 //! Measurement of how long a backend takes.
 //!
 //! Each candidate is timed several times, in turns with the others, and its least time counts: a
-//! disturbance only adds to it. One that is slow at first is not timed again.
+//! disturbance only adds to it.
 
-use super::{CLASSES, Class, SAMPLE_FEW, SAMPLE_MANY};
+use super::MESSAGE_COST_LEN;
 use crate::clock::Stopwatch;
 use crate::hash::Backend;
 use ipc_proto::Algorithm;
 use std::hint::black_box;
 
-/// Number of timings per candidate, unless it is slow.
-const ROUNDS: usize = 2;
+/// Number of timings per candidate. In the first ones, code and data come into the caches.
+const ROUNDS: usize = 4;
 
-/// A candidate that takes this many times as long as the fastest in the first round is not timed again,
-/// unless it stands before that one: it is expected to be faster, and may only have been interrupted.
+/// Number of timings after which a candidate counts as slow that takes [`SLOW_FACTOR`] times as long as
+/// the fastest, and is timed no more.
+const SLOW_ROUNDS: usize = 2;
 const SLOW_FACTOR: u64 = 2;
 
 /// Smallest gain that counts, as a fraction 1/N of the time: of two backends that are about the
 /// same, every start must choose the same.
 const EVEN_PART: u64 = 16;
 
-/// Fewer bytes are hashed repeatedly until they are as many: a clock does not see less.
-const TIMED_LEN_MIN: usize = 4 << 10;
+/// Messages that cost less than this many bytes are hashed repeatedly: a clock does not see less.
+const TIMED_LEN_MIN: usize = 2 << 10;
 
 /// The messages that are timed: hashed at once, all of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,31 +31,28 @@ pub(super) struct Case {
     pub(super) len: usize,
 }
 
-/// The fastest of `candidates`, or the first of those that are about as fast. One alone is not
-/// timed.
-pub(super) fn fastest<B: Copy>(candidates: &[B], mut time: impl FnMut(B) -> u64) -> B {
+/// The least time of each candidate; `time` measures the time per message.
+pub(super) fn least_times<B: Copy>(candidates: &[B], mut time: impl FnMut(B) -> u64) -> Vec<u64> {
     let mut least = vec![u64::MAX; candidates.len()];
-    let rounds = if candidates.len() > 1 { ROUNDS } else { 0 };
-    for _ in 0..rounds {
-        let (fastest, limit) = least
-            .iter()
-            .copied()
-            .enumerate()
-            .min_by_key(|&(_, least)| least)
-            .map_or((0, u64::MAX), |(i, least)| (i, least.saturating_mul(SLOW_FACTOR)));
-        for (i, (least, &candidate)) in least.iter_mut().zip(candidates).enumerate() {
-            if i < fastest || *least <= limit {
+    for round in 0..ROUNDS {
+        let fastest = least.iter().min().map_or(0, |&fastest| fastest);
+        let limit =
+            if round < SLOW_ROUNDS { u64::MAX } else { fastest.saturating_mul(SLOW_FACTOR) };
+        for (least, &candidate) in least.iter_mut().zip(candidates) {
+            if *least <= limit {
                 *least = time(candidate).min(*least);
             }
         }
     }
-    let mut best = 0;
-    for i in 1..candidates.len() {
-        if least[i].saturating_add(least[i] / EVEN_PART) < least[best] {
-            best = i;
-        }
-    }
-    candidates[best]
+    least
+}
+
+/// The candidate with the least time, or the first of those that are about as fast.
+pub(super) fn fastest<B>(times: impl IntoIterator<Item = (B, u64)>) -> B {
+    let faster = |best: (B, u64), other: (B, u64)| {
+        if other.1.saturating_add(other.1 / EVEN_PART) < best.1 { other } else { best }
+    };
+    times.into_iter().reduce(faster).expect("there is a candidate").0
 }
 
 /// Times backends by the clock, for one algorithm.
@@ -68,10 +66,7 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn new(algorithm: Algorithm) -> Self {
-        let count = |class: &Class| if class.is_for_trees { SAMPLE_FEW } else { SAMPLE_MANY };
-        let longest = CLASSES.iter().map(|class| class.sample_len * count(class)).max();
-        let len = longest.expect("there are classes");
-        Self { algorithm, data: vec![0x5a; len], out: Vec::new(), hashed_len: 0 }
+        Self { algorithm, data: Vec::new(), out: Vec::new(), hashed_len: 0 }
     }
 
     /// Bytes hashed so far.
@@ -79,17 +74,20 @@ impl Meter {
         self.hashed_len
     }
 
-    /// Time that `backend` takes for the case, in nanoseconds.
-    pub(super) fn ns(&mut self, backend: Backend, Case { count, len }: Case) -> u64 {
+    /// Time that `backend` takes per message of the case, in picoseconds.
+    pub(super) fn time_ps(&mut self, backend: Backend, Case { count, len }: Case) -> u64 {
+        if self.data.len() < count * len {
+            self.data.resize(count * len, 0x5a);
+        }
         let inputs: Vec<&[u8]> = self.data.chunks_exact(len).take(count).collect();
-        let repeats = TIMED_LEN_MIN.div_ceil(count * len);
+        let repeats = TIMED_LEN_MIN.div_ceil(count * (len + MESSAGE_COST_LEN));
         self.hashed_len += (repeats * count * len) as u64;
         let watch = Stopwatch::start();
         for _ in 0..repeats {
             self.out.clear();
             backend.hash_many(self.algorithm, black_box(&inputs), &mut self.out);
         }
-        watch.elapsed_ns()
+        watch.elapsed_ns().saturating_mul(1000) / (repeats * count) as u64
     }
 }
 
@@ -97,59 +95,54 @@ impl Meter {
 mod tests {
     use super::*;
 
-    /// The fastest of candidates whose measurements are these, in turns; those behind the fastest of
-    /// the first round that are slow in it are measured once.
+    /// The fastest of candidates whose measurements are these, in turns; one that ends early is not
+    /// measured again.
     #[track_caller]
-    fn check(times: &[[u64; ROUNDS]], want: usize) {
+    fn check(times: &[&[u64]], want: usize) {
         let mut timed = vec![0; times.len()];
         let candidates: Vec<usize> = (0..times.len()).collect();
-        let best = fastest(&candidates, |candidate| {
+        let least = least_times(&candidates, |candidate| {
             timed[candidate] += 1;
             times[candidate][timed[candidate] - 1]
         });
-        assert_eq!(best, want, "{times:?}");
-        let fastest = (0..times.len()).min_by_key(|&i| times[i][0]).unwrap();
-        let first_of_fastest = times[fastest][0];
-        for (i, (timed, times)) in timed.into_iter().zip(times).enumerate() {
-            let is_slow = i > fastest && times[0] > first_of_fastest.saturating_mul(SLOW_FACTOR);
-            assert_eq!(timed, if is_slow { 1 } else { ROUNDS }, "{times:?}");
-        }
+        assert_eq!(timed, times.iter().map(|times| times.len()).collect::<Vec<_>>());
+        assert_eq!(fastest(candidates.into_iter().zip(least)), want, "{times:?}");
     }
 
     #[test]
     fn uses_the_minimum_time() {
-        check(&[[100, 100], [50, 50]], 1);
-        check(&[[50, 50], [100, 100]], 0);
-        check(&[[100, 100], [150, 50]], 1);
-        check(&[[100, 5000], [120, 120]], 0);
-        check(&[[300; 2], [100; 2], [200; 2]], 1);
-        check(&[[90_000, 50], [100; 2], [800; 2]], 0);
+        check(&[&[100; 4], &[50; 4]], 1);
+        check(&[&[50; 4], &[100; 4]], 0);
+        check(&[&[100; 4], &[900, 150, 120, 50]], 1);
+        check(&[&[100, 5000, 130, 120], &[120; 4]], 0);
+        check(&[&[90_000, 50, 50, 60], &[100; 4]], 0);
+    }
+
+    #[test]
+    fn a_slow_backend_is_timed_less_often() {
+        check(&[&[101; 2], &[50; 4], &[300, 200]], 1);
+        check(&[&[500, 101], &[50; 4], &[100, 150, 100, 100]], 1);
     }
 
     #[test]
     fn prefers_the_first_of_two_equally_fast_backends() {
-        check(&[[100; 2], [100; 2]], 0);
-        check(&[[100; 2], [95; 2], [97; 2]], 0);
-        check(&[[0; 2], [0; 2]], 0);
-        check(&[[u64::MAX; 2], [u64::MAX - 1; 2]], 0);
-        check(&[[100; 2], [94; 2]], 1);
-    }
-
-    #[test]
-    fn a_single_candidate_is_not_timed() {
-        assert_eq!(fastest(&["only"], |_| panic!("timed")), "only");
+        check(&[&[100; 4], &[100; 4]], 0);
+        check(&[&[100; 4], &[95; 4], &[97; 4]], 0);
+        check(&[&[0; 4], &[0; 4]], 0);
+        check(&[&[u64::MAX; 4], &[u64::MAX - 1; 4]], 0);
+        check(&[&[100; 4], &[94; 4]], 1);
     }
 
     #[test]
     fn every_case_is_timed_over_its_bytes() {
         for &backend in Backend::available() {
             for (case, hashed_len) in [
-                (Case { count: 4, len: 40 }, 26 * 160),
+                (Case { count: 4, len: 40 }, 5 * 160),
                 (Case { count: 16, len: 768 }, 12 << 10),
-                (Case { count: 4, len: 20 << 10 }, 80 << 10),
+                (Case { count: 3, len: 20 << 10 }, 60 << 10),
             ] {
                 let mut meter = Meter::new(Algorithm::Sha512);
-                assert!(meter.ns(backend, case) > 0, "{case:?} by {}", backend.name());
+                assert!(meter.time_ps(backend, case) > 0, "{case:?} by {}", backend.name());
                 assert_eq!(meter.hashed_len(), hashed_len, "{case:?}");
             }
         }
