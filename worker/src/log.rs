@@ -15,6 +15,7 @@ events! {
         Info Reading { way: &'a dyn Display } => "reads {way}",
         Info Backends { algorithms: &'a str, choice: &'a str }
             => "backends for {algorithms}: {choice}",
+        Info Sandbox { layers: &'a dyn Display } => "sandbox: {layers}",
         Info Stopping { signal: &'a dyn Display } => "stopping: {signal}",
         Info Connected { endpoint: &'a Endpoint } => "connected to the controller at {endpoint}",
         Warning Lost { endpoint: &'a Endpoint, reason: &'a dyn Display }

@@ -12,17 +12,20 @@ use hashcluster_worker::link::reconnect::{self, Dialer};
 use hashcluster_worker::link::shutdown::Shutdown;
 use hashcluster_worker::log::{Event, LOG};
 use hashcluster_worker::pool::Pool;
+use hashcluster_worker::sandbox::{Role, Sandbox};
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, PROGRESS_LEN_MAX, WORKER_THREADS_MAX};
 use ipc_proto::message::WorkerIntro;
 use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{SigSet, Signal};
+use sandbox::Enforcement;
 use std::env;
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -113,6 +116,12 @@ struct Options {
           value_parser = clap::value_parser!(u64).range(1..=PROGRESS_LEN_MAX))]
     report_every: u64,
 
+    /// Behaviour on a host that lacks a part of the sandbox: enforce does not start, best-effort
+    /// starts and logs the part, off starts without any
+    #[arg(long, value_name = "MODE", default_value = "enforce",
+          value_parser = ValueParser::new(Enforcement::from_str))]
+    sandbox: Enforcement,
+
     /// Evict large files from the page cache after hashing, except pages that were cached before
     #[arg(long)]
     drop_behind: bool,
@@ -135,9 +144,10 @@ fn main() -> ExitCode {
         }
     };
     let run = || {
+        let mode = options.sandbox;
         let prepared = prepare(endpoint, options)?;
-        enter_sandbox();
-        serve(prepared)
+        let sandbox = Sandbox::enter(mode, &prepared.datasets)?;
+        serve(prepared, sandbox)
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -223,15 +233,13 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     Ok(Prepared { dialer, intro, datasets, share, credit, scratches, signals })
 }
 
-/// Second step: drops privileges that serving does not need. Nothing yet.
-fn enter_sandbox() {}
-
 /// Third step: starts the threads, which inherit the sandbox, and works for the controller.
-fn serve(prepared: Prepared) -> Result<(), Box<dyn Error>> {
+fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
     let Prepared { dialer, intro, datasets, share, credit, scratches, signals } = prepared;
     let shutdown = Arc::new(Shutdown::default());
-    shut_down_on(signals, &shutdown)?;
-    let pool = Pool::start(scratches, &share.pins)?;
+    shut_down_on(signals, &shutdown, sandbox)?;
+    let pool = Pool::start(scratches, &share.pins, sandbox)?;
+    sandbox.narrow(Role::Link)?;
     reconnect::run(&dialer, &intro, &pool, credit, &datasets, &shutdown)?;
     Ok(())
 }
@@ -246,9 +254,10 @@ fn choose_backends(forced: Option<Forced>) {
 }
 
 /// Requests the shutdown at the first of `signals`, and ends the process at the second.
-fn shut_down_on(signals: SigSet, shutdown: &Arc<Shutdown>) -> io::Result<()> {
+fn shut_down_on(signals: SigSet, shutdown: &Arc<Shutdown>, sandbox: Sandbox) -> io::Result<()> {
     let shutdown = Arc::clone(shutdown);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        sandbox.narrow(Role::Signals).expect("the kernel took a filter before");
         let wait = || signals.wait().expect("the set holds valid signals");
         let signal = wait();
         LOG.log(&Event::Stopping { signal: &signal });

@@ -4,6 +4,7 @@
 //! process: a worker that continues with fewer threads than it announced would be worse.
 
 use crate::host;
+use crate::sandbox::{Role, Sandbox};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use engine::exec::order::Scratch;
 use ipc_proto::limits::CREDIT_MAX;
@@ -48,14 +49,14 @@ pub struct Full;
 
 impl Pool {
     /// Starts a thread for each of `scratches`, each on the next of `cores`, or anywhere if there are
-    /// none.
+    /// none. In `sandbox` it can only hash from then on.
     ///
     /// # Errors
-    /// The system refused another thread, or that core.
+    /// The system refused another thread, that core, or the filter.
     ///
     /// # Panics
     /// If there are more than a worker may have threads.
-    pub fn start(scratches: Vec<Scratch>, cores: &[usize]) -> io::Result<Self> {
+    pub fn start(scratches: Vec<Scratch>, cores: &[usize], sandbox: Sandbox) -> io::Result<Self> {
         let threads = u16::try_from(scratches.len()).expect("a worker's threads are counted");
         let (jobs, queue) = bounded(QUEUE_MAX);
         let idle = Arc::new(AtomicUsize::new(0));
@@ -65,9 +66,15 @@ impl Pool {
             let (queue, idle, pinned) = (queue.clone(), Arc::clone(&idle), pinned.clone());
             let core = cores.next();
             thread::Builder::new().name(format!("hash-{i}")).spawn(move || {
+                let is_pinned = core.map_or(Ok(()), |core| host::pin(&[core]));
+                let ready = is_pinned.and_then(|()| sandbox.narrow(Role::Hash));
+                let is_ready = ready.is_ok();
                 // The pool may have given up on a sibling: then nobody waits for this result.
-                let _ = pinned.send(core.map_or(Ok(()), |core| host::pin(&[core])));
+                let _ = pinned.send(ready);
                 drop(pinned);
+                if !is_ready {
+                    return;
+                }
                 work(&queue, &idle, scratch);
             })?;
         }
@@ -146,7 +153,7 @@ mod tests {
 
     #[test]
     fn jobs_run_on_every_thread() {
-        let pool = Pool::start(scratches(3), &[]).unwrap();
+        let pool = Pool::start(scratches(3), &[], Sandbox::default()).unwrap();
         let (done, results) = unbounded();
         let together = Arc::new(Barrier::new(3));
         for _ in 0..3 {
@@ -163,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_full_at_its_limit() {
-        let pool = Pool::start(scratches(1), &[]).unwrap();
+        let pool = Pool::start(scratches(1), &[], Sandbox::default()).unwrap();
         let (started, has_started) = bounded(0);
         let (release, released) = bounded::<()>(0);
         let job = Box::new(move |_: &mut Scratch| {
@@ -181,6 +188,6 @@ mod tests {
 
     #[test]
     fn a_missing_core_is_an_error() {
-        assert!(Pool::start(scratches(2), &[1023]).is_err());
+        assert!(Pool::start(scratches(2), &[1023], Sandbox::default()).is_err());
     }
 }

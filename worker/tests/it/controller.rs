@@ -203,6 +203,9 @@ impl Worker {
                 if line.contains(": reads ") {
                     return how.send(line);
                 }
+                if line.contains(": sandbox: ") {
+                    return Ok(());
+                }
                 let is_choice = line.contains(": backends for ");
                 if is_choice { &chosen } else { &sender }.send(line)
             })

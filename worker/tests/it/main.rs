@@ -6,6 +6,7 @@ mod command_line;
 mod connection;
 mod controller;
 mod datasets;
+mod denied;
 mod files;
 mod leases;
 mod long;

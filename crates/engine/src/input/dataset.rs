@@ -142,6 +142,11 @@ impl Datasets {
         self.roots.keys().cloned().collect()
     }
 
+    /// Their directories.
+    pub fn roots(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.roots.values().map(|root| root.dir.as_fd())
+    }
+
     /// A reader of one dataset, for the files of one batch.
     ///
     /// # Errors

@@ -9,6 +9,9 @@ use ipc_proto::limits::PROGRESS_LEN_MAX;
 /// The names that a worker's `--reading` takes.
 pub(super) const READINGS: &[&str] = &["auto", "uring", "plain"];
 
+/// The names that a worker's `--sandbox` takes.
+const ENFORCEMENTS: &[&str] = &["enforce", "best-effort", "off"];
+
 /// Bytes of a file between two checkpoints of a worker.
 const REPORT_EVERY: Kind = Kind::Size { units: "KMG", min_kib: 1, max_kib: PROGRESS_LEN_MAX >> 10 };
 
@@ -29,11 +32,12 @@ const fn of_worker(key: &'static str, kind: Kind, flag: &'static str) -> Flag {
 }
 
 /// Every flag, in the order of the command line.
-pub(super) const FLAGS: [Flag; 7] = [
+pub(super) const FLAGS: [Flag; 8] = [
     Flag { is_local: false, ..of_worker("threads", THREADS, "--threads") },
     Flag { is_local: false, ..of_worker("sched", Kind::Sched, "--sched") },
     of_worker("backend", Kind::OneOf(&backend::NAMES), "--backend"),
     of_worker("reading", Kind::OneOf(READINGS), "--reading"),
+    of_worker("sandbox", Kind::OneOf(ENFORCEMENTS), "--sandbox"),
     of_worker("report_every", REPORT_EVERY, "--report-every"),
     of_worker("drop_behind", Kind::Bool, "--drop-behind"),
     Flag { role: Role::Controller, ..of_worker("cross_check", Kind::Sample, "--cross-check") },

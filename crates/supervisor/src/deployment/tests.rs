@@ -215,7 +215,7 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
         (
             "mem = '1G'",
             "unknown key \"mem\"; keys are memory, cpus, cpuset, memlock, threads, sched, backend, \
-             reading, report_every, drop_behind, cross_check, health",
+             reading, sandbox, report_every, drop_behind, cross_check, health",
         ),
     ] {
         let want = format!("3: {want}");

@@ -1,0 +1,217 @@
+#![expect(unsafe_code, reason = "prctl(2) has an option that neither nix nor rustix offers")]
+//! The layers, in the order in which they are put on.
+
+use crate::{Enforcement, Profile, calls};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{getegid, geteuid};
+use rustix::thread::{self, CapabilitySet, CapabilitySets};
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io;
+
+/// Landlock of Linux 6.12, the newest of which the rules make use.
+const LANDLOCK: ABI = ABI::V6;
+
+/// One thing that is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Network devices and System V IPC that the host has.
+    Namespaces,
+    /// Core dumps, locked memory, and what a debugger or /proc shows others of this user.
+    Limits,
+    /// Programs that run with more rights than who starts them.
+    NewPrivileges,
+    /// Memory that was written and becomes code.
+    WrittenCode,
+    /// Files, but for those below some directories.
+    Landlock,
+    /// Capabilities.
+    Capabilities,
+    /// System calls.
+    Seccomp,
+}
+
+impl Layer {
+    const ALL: [Self; 7] = [
+        Self::Namespaces,
+        Self::Limits,
+        Self::NewPrivileges,
+        Self::WrittenCode,
+        Self::Landlock,
+        Self::Capabilities,
+        Self::Seccomp,
+    ];
+
+    /// True if a host that cannot have it cannot run an enforced sandbox. Many hosts keep namespaces
+    /// from who is not root, and before Linux 6.3 written code is denied by system calls alone.
+    const fn is_required(self) -> bool {
+        !matches!(self, Self::Namespaces | Self::WrittenCode)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Limits => "limits",
+            Self::NewPrivileges => "no new privileges",
+            Self::WrittenCode => "no written code",
+            Self::Landlock => "Landlock",
+            Self::Capabilities => "dropped capabilities",
+            Self::Seccomp => "seccomp",
+        }
+    }
+
+    fn put_on(self, profile: &Profile<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
+        match self {
+            Self::Namespaces => separate()?,
+            Self::Limits => limit()?,
+            Self::NewPrivileges => prctl::set_no_new_privs()?,
+            Self::WrittenCode => deny_written_code()?,
+            Self::Landlock => return landlock(profile),
+            Self::Capabilities => drop_capabilities(profile.capabilities)?,
+            Self::Seccomp => {
+                calls::hide_clone3()?;
+                calls::narrow(profile.calls)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The layers that a process has, and those that it lacks.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// All that are missing, with the kernel's reason.
+    pub missing: Vec<(Layer, Box<dyn Error + Send + Sync>)>,
+    is_off: bool,
+}
+
+impl Report {
+    /// True if the process has that layer.
+    #[must_use]
+    pub fn has(&self, layer: Layer) -> bool {
+        !self.is_off && self.missing.iter().all(|(missing, _)| *missing != layer)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_off {
+            return f.write_str("off");
+        }
+        let has = |layer: &Layer| self.has(*layer);
+        let names: Vec<_> = Layer::ALL.into_iter().filter(has).map(Layer::name).collect();
+        f.write_str(&names.join(", "))?;
+        for (i, (layer, error)) in self.missing.iter().enumerate() {
+            let before = if i == 0 { "; without " } else { ", " };
+            write!(f, "{before}{} ({error})", layer.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// A layer that has to be there is not.
+#[derive(Debug)]
+pub struct EnterError {
+    layer: Layer,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl fmt::Display for EnterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layer, source } = self;
+        let name = layer.name();
+        write!(f, "this host gives no {name} for the sandbox ({source}); ")?;
+        f.write_str("--sandbox best-effort starts without what is missing")
+    }
+}
+
+impl Error for EnterError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+/// Takes everything away from this process but what `profile` names. Call it while there is a single
+/// thread.
+///
+/// # Errors
+/// [`EnterError`] with [`Enforcement::Enforce`]; the process is to end then, as it may have lost some already.
+pub fn enter(profile: &Profile<'_>, mode: Enforcement) -> Result<Report, EnterError> {
+    let mut report = Report { is_off: mode == Enforcement::Off, ..Report::default() };
+    let layers: &[Layer] = if report.is_off { &[] } else { &Layer::ALL };
+    for &layer in layers {
+        if let Err(source) = layer.put_on(profile) {
+            if mode == Enforcement::Enforce && layer.is_required() {
+                return Err(EnterError { layer, source });
+            }
+            report.missing.push((layer, source));
+        }
+    }
+    Ok(report)
+}
+
+fn limit() -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0)?;
+    prctl::set_dumpable(false)
+}
+
+fn separate() -> io::Result<()> {
+    let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
+    if unshare(own) != Err(Errno::EPERM) {
+        return Ok(());
+    }
+    let (user, group) = (geteuid(), getegid());
+    unshare(own | CloneFlags::CLONE_NEWUSER)?;
+    // It stays who it is, for files and for peers.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
+}
+
+fn deny_written_code() -> nix::Result<()> {
+    // SAFETY: no pointers; prctl(2) wants the arguments that it does not use to be zero.
+    let result = unsafe { libc::prctl(libc::PR_SET_MDWE, libc::PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) };
+    Errno::result(result).map(drop)
+}
+
+fn landlock(profile: &Profile<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let reads = AccessFs::ReadFile | AccessFs::ReadDir;
+    let rules =
+        profile.read_below.iter().map(|dir| Ok::<_, RulesetError>(PathBeneath::new(dir, reads)));
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(LANDLOCK))?
+        .handle_access(AccessNet::from_all(LANDLOCK))?
+        .scope(BitFlags::<Scope>::all())?
+        .create()?
+        .add_rules(rules)?
+        .restrict_self()?;
+    match status.ruleset {
+        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::NotEnforced => Err("the kernel was built or started without it".into()),
+    }
+}
+
+fn drop_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
+    for capability in CapabilitySet::all().difference(kept) {
+        match thread::remove_capability_from_bounding_set(capability) {
+            // Unknown to an older kernel, or nothing to take from a process without capabilities.
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    thread::clear_ambient_capability_set()?;
+    let held = thread::capabilities(None)?.permitted & kept;
+    let sets =
+        CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() };
+    thread::set_capabilities(None, sets)
+}

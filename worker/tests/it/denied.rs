@@ -1,0 +1,215 @@
+#![expect(unsafe_code, reason = "makes the system calls that the sandbox denies")]
+//! Code that took over a worker's thread finds everything closed. Each case runs in a process of its own,
+//! as nothing leaves a sandbox.
+
+use engine::input::dataset::Datasets;
+use hashcluster_worker::sandbox::{CALLS, Role, Sandbox};
+use nix::errno::Errno;
+use sandbox::{Call, CapabilitySet, Enforcement, Layer, Profile, narrow};
+use std::collections::BTreeSet;
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+
+/// Set in the process of a case; to a directory of its own.
+const CASE_DIR: &str = "HASHCLUSTER_TEST_CASE_DIR";
+
+/// Runs `case` in a process of its own, which is this test alone.
+fn alone(test: &str, case: impl Fn(PathBuf)) {
+    if let Some(dir) = env::var_os(CASE_DIR) {
+        return case(dir.into());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("shown"), "shown").unwrap();
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::write(dir.path().join("data/file"), "data").unwrap();
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", &format!("denied::{test}"), "--nocapture", "--test-threads=1"])
+        .env(CASE_DIR, dir.path())
+        .output()
+        .unwrap();
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{:?}\n{stdout}\n{stderr}", output.status);
+    assert!(stdout.contains("1 passed"), "{stdout}");
+}
+
+/// The sandbox of a worker with one dataset, `data`.
+fn enter(dir: &std::path::Path) -> (Sandbox, Datasets) {
+    let mount = format!("d={}", dir.join("data").display()).parse().unwrap();
+    let datasets = Datasets::open(vec![mount]).unwrap();
+    (Sandbox::enter(Enforcement::Enforce, &datasets).unwrap(), datasets)
+}
+
+fn call(number: libc::c_long, args: [u64; 6]) -> Errno {
+    let [a, b, c, d, e, f] = args;
+    // SAFETY: the kernel denies the call before it looks at the arguments; where it does not, they are
+    // no valid pointers.
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
+    Errno::result(result).expect_err("it fails, one way or the other")
+}
+
+/// uretprobe and uprobe of x86-64, which no filter sees; the kernel kills who calls them elsewhere than
+/// in its own code.
+const PROBES: [libc::c_long; 2] = [335, 336];
+
+/// Newer calls than any that Linux has.
+const NUMBERS: libc::c_long = 600;
+
+#[test]
+fn every_call_that_is_not_listed_is_denied_in_each_role() {
+    alone("every_call_that_is_not_listed_is_denied_in_each_role", |dir| {
+        let (sandbox, _datasets) = enter(&dir);
+        let listed: BTreeSet<_> = CALLS.iter().map(|row| row.call.number).collect();
+        let check = |role: Option<Role>| {
+            let own: BTreeSet<_> =
+                CALLS.iter().filter(|row| row.is_for(role)).map(|row| row.call.number).collect();
+            let mut denied = 0;
+            for number in (0..NUMBERS).filter(|number| !own.contains(number)) {
+                if cfg!(target_arch = "x86_64") && PROBES.contains(&number) {
+                    continue;
+                }
+                let errno = call(number, [u64::MAX; 6]);
+                assert_eq!(errno, Errno::EPERM, "{role:?} {number} {}", listed.contains(&number));
+                denied += 1;
+            }
+            assert!(denied > 540, "{role:?}: {denied}");
+        };
+        check(None);
+        thread::scope(|scope| {
+            for role in [Role::Link, Role::Hash, Role::Signals] {
+                scope.spawn(move || {
+                    sandbox.narrow(role).unwrap();
+                    check(Some(role));
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn calls_that_are_listed_with_conditions_are_denied_without() {
+    alone("calls_that_are_listed_with_conditions_are_denied_without", |dir| {
+        let log = File::create(dir.join("log")).unwrap();
+        enter(&dir);
+        let (code, none) = (libc::PROT_READ | libc::PROT_EXEC, u64::MAX);
+        let [code, domain, sigkill] =
+            [code, libc::AF_INET, libc::SIGKILL].map(|value| u64::try_from(value).unwrap());
+        let fd = u64::try_from(log.as_raw_fd()).unwrap();
+        for (what, number, args) in [
+            ("memory to be run", libc::SYS_mmap, [0, 4096, code, 0x22, none, 0]),
+            ("memory made to be run", libc::SYS_mprotect, [0, 4096, code, 0, 0, 0]),
+            ("a process", libc::SYS_clone, [17, 0, 0, 0, 0, 0]),
+            ("a socket of the network", libc::SYS_socket, [domain, 1, 0, 0, 0, 0]),
+            ("writing to a file", libc::SYS_write, [fd, 0, 0, 0, 0, 0]),
+            ("killing", libc::SYS_tgkill, [1, 1, sigkill, 0, 0, 0]),
+            ("a flag of a file", libc::SYS_fcntl, [fd, 4, 0, 0, 0, 0]),
+            ("a core dump", libc::SYS_prctl, [4, 1, 0, 0, 0, 0]),
+        ] {
+            assert_eq!(call(number, args), Errno::EPERM, "{what}");
+        }
+        assert_eq!(call(libc::SYS_clone3, [0; 6]), Errno::ENOSYS);
+    });
+}
+
+#[test]
+fn only_files_of_datasets_can_be_opened() {
+    alone("only_files_of_datasets_can_be_opened", |dir| {
+        let shown = File::open(dir.join("shown")).unwrap();
+        enter(&dir);
+        assert_eq!(read(&shown), b"shown", "what was passed stays readable");
+        assert_eq!(read(&File::open(dir.join("data/file")).unwrap()), b"data");
+        for path in [dir.join("shown"), "/etc/passwd".into(), "/proc/self/mem".into(), "/".into()] {
+            let error = File::open(&path).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{}", path.display());
+        }
+        for path in [dir.join("data/new"), dir.join("data/file")] {
+            let error = File::create(&path).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{}", path.display());
+        }
+    });
+}
+
+fn read(file: &File) -> Vec<u8> {
+    let mut bytes = vec![0; 16];
+    let len = std::os::unix::fs::FileExt::read_at(file, &mut bytes, 0).unwrap();
+    bytes.truncate(len);
+    bytes
+}
+
+#[test]
+fn no_other_peer_can_be_reached() {
+    alone("no_other_peer_can_be_reached", |dir| {
+        let name = format!("hashcluster-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
+        let _listener = UnixListener::bind_addr(&address).unwrap();
+        UnixStream::connect_addr(&address).expect("before");
+        enter(&dir);
+        UnixStream::connect_addr(&address).expect_err("an abstract socket");
+        let denied = |error: io::Error| assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        denied(TcpStream::connect("127.0.0.1:1").unwrap_err());
+        denied(UdpSocket::bind("127.0.0.1:0").unwrap_err());
+    });
+}
+
+#[test]
+fn no_program_is_started() {
+    alone("no_program_is_started", |dir| {
+        enter(&dir);
+        let error = Command::new("/bin/true").status().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+    });
+}
+
+#[test]
+fn a_host_without_a_layer_is_refused_or_reported() {
+    alone("a_host_without_a_layer_is_refused_or_reported", |_| {
+        let others = (0..NUMBERS).filter(|&number| number != libc::SYS_landlock_create_ruleset);
+        narrow(&others.map(Call::any).collect::<Vec<_>>()).unwrap();
+        let profile = Profile {
+            read_below: &[],
+            capabilities: CapabilitySet::empty(),
+            calls: &(0..NUMBERS).map(Call::any).collect::<Vec<_>>(),
+        };
+        let error = sandbox::enter(&profile, Enforcement::Enforce).unwrap_err().to_string();
+        assert!(error.contains("no Landlock") && error.contains("best-effort"), "{error}");
+        let report = sandbox::enter(&profile, Enforcement::BestEffort).unwrap();
+        assert!(!report.has(Layer::Landlock) && report.has(Layer::Seccomp), "{report}");
+        assert!(report.to_string().contains("; without Landlock ("), "{report}");
+        let report = sandbox::enter(&profile, Enforcement::Off).unwrap();
+        assert_eq!(report.to_string(), "off");
+    });
+}
+
+#[test]
+fn nothing_is_left_to_gain_or_to_leak() {
+    alone("nothing_is_left_to_gain_or_to_leak", |dir| {
+        let status = File::open("/proc/thread-self/status").unwrap();
+        let net = || fs::read_link("/proc/self/ns/net");
+        net().unwrap();
+        enter(&dir);
+        net().unwrap_err();
+        let mut text = vec![0; 8192];
+        let len = std::os::unix::fs::FileExt::read_at(&status, &mut text, 0).unwrap();
+        let text = String::from_utf8_lossy(&text[..len]).into_owned();
+        let row = |key: &str| {
+            let row = text.lines().find_map(|line| line.strip_prefix(key));
+            row.unwrap_or_else(|| panic!("{key} in {text}")).trim().to_owned()
+        };
+        assert_eq!(row("NoNewPrivs:"), "1");
+        assert_eq!(row("Seccomp:"), "2");
+        let bits = |key| u64::from_str_radix(&row(key), 16).unwrap();
+        // CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_LEASE.
+        let kept = 1 << 1 | 1 << 2 | 1 << 28;
+        for key in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(bits(key) & !kept, 0, "{key}");
+        }
+    });
+}
