@@ -1,6 +1,7 @@
 //! Cost of a client that never reads to another one: the p99 of its tasks, with and without.
 
-use crate::report::{Report, Target, median, us};
+use crate::contest::{interleave, median, quantile};
+use crate::report::{Report, Target};
 use ipc_proto::Blob;
 use ipc_proto::codec::encode_frame;
 use ipc_proto::message::{ClientIntro, ClientRequest, Hello, Role};
@@ -10,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use test_kit::{Cluster, MessageJob, Options};
 
 const ROUNDS: usize = 15;
@@ -19,34 +20,19 @@ const BLOCK: usize = 1000;
 pub(crate) fn run(report: &mut Report) {
     let cluster = Cluster::start(Options::default());
     let mut job = MessageJob::on(&cluster);
-    let mut ratios = Vec::new();
-    for round in 0..=ROUNDS {
-        let alone = p99(&mut job);
-        let deaf = Deaf::start(&cluster);
-        let beside = p99(&mut job);
-        deaf.stop();
-        if round > 0 {
-            ratios.push(beside / alone);
-        }
-    }
-    report.check(
-        "p99 of a task beside a client that never reads, over alone",
-        median(ratios),
-        "x",
-        Target::AtMost(2.0),
+    let p99 = |job: &mut MessageJob| quantile(BLOCK, 99, || job.round_trip());
+    let mut rounds = interleave(
+        ROUNDS,
+        &mut [Box::new(|| {
+            let alone = p99(&mut job);
+            let deaf = Deaf::start(&cluster);
+            let beside = p99(&mut job);
+            deaf.stop();
+            beside / alone
+        })],
     );
-}
-
-fn p99(job: &mut MessageJob) -> f64 {
-    let mut times: Vec<f64> = (0..BLOCK)
-        .map(|_| {
-            let start = Instant::now();
-            job.round_trip();
-            us(start.elapsed())
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[BLOCK * 99 / 100]
+    let what = "p99 of a task beside a client that never reads, over alone";
+    report.check(what, median(rounds.remove(0)), "x", Target::AtMost(2.0));
 }
 
 /// A client that asks until the controller takes no more, and reads nothing.

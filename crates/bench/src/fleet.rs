@@ -3,7 +3,8 @@
 //! The workers are connections of this process. One batch is under way at a time, so that neither
 //! side gains by several messages sharing a system call.
 
-use crate::report::{Report, Target, median, us};
+use crate::contest::{interleave, median, median_ratio, us};
+use crate::report::{Report, Target};
 use test_kit::{Cluster, FakeWorker, MessageJob, Options, cpu_time};
 
 const ROUNDS: usize = 15;
@@ -20,23 +21,16 @@ struct Fleet {
 pub(crate) fn run(report: &mut Report) {
     let mut one = Fleet::start(1);
     let mut many = Fleet::start(FLEET);
-    let (mut cost_one, mut cost_many, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let (a, b) = (one.round(), many.round());
-        if round > 0 {
-            cost_one.push(a);
-            cost_many.push(b);
-            ratios.push(b / a);
-        }
-    }
+    let costs = interleave(ROUNDS, &mut [Box::new(|| one.round()), Box::new(|| many.round())]);
     report.note(&format!(
         "CPU of the controller a batch: {:.1} us with 1 worker, {:.1} us with {FLEET}",
-        median(cost_one),
-        median(cost_many)
+        median(costs[0].clone()),
+        median(costs[1].clone())
     ));
+    let ratio = median_ratio(&costs[1], &costs[0]);
     report.check(
         "cost of a batch with 1,000 workers over 1 worker",
-        median(ratios),
+        ratio,
         "x",
         Target::AtMost(1.5),
     );

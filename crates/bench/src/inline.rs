@@ -1,6 +1,7 @@
 //! Many 64-byte messages, batched, end to end.
 
-use crate::report::{Report, Target, median};
+use crate::contest::{interleave, median};
+use crate::report::{Report, Target};
 use std::time::Instant;
 use test_kit::{Cluster, MessageJob, Options, cpu_time};
 
@@ -10,23 +11,19 @@ const ITEM_LEN: u32 = 64;
 
 pub(crate) fn run(report: &mut Report) {
     let cluster = Cluster::start(Options::default());
-    let (mut rates, mut costs) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
-        let cpu_before: f64 = cpu(&cluster);
-        let start = Instant::now();
-        one_job(&cluster);
-        if round > 0 {
-            rates.push(ITEMS as f64 / start.elapsed().as_secs_f64() / 1e6);
-            costs.push((cpu(&cluster) - cpu_before) * 1e6 / ITEMS as f64);
-        }
-    }
-    report.note(&format!("CPU an item, all processes: {:.2} us", median(costs)));
-    report.check(
-        "64-byte SHA-256 messages a second, end to end",
-        median(rates),
-        " million",
-        Target::AtLeast(1.0),
+    let mut rounds = interleave(
+        ROUNDS,
+        &mut [Box::new(|| {
+            let (cpu_before, start) = (cpu(&cluster), Instant::now());
+            one_job(&cluster);
+            let rate = ITEMS as f64 / start.elapsed().as_secs_f64() / 1e6;
+            (rate, (cpu(&cluster) - cpu_before) * 1e6 / ITEMS as f64)
+        })],
     );
+    let (rates, costs) = rounds.remove(0).into_iter().unzip();
+    report.note(&format!("CPU an item, all processes: {:.2} us", median(costs)));
+    let what = "64-byte SHA-256 messages a second, end to end";
+    report.check(what, median(rates), " million", Target::AtLeast(1.0));
 }
 
 fn cpu(cluster: &Cluster) -> f64 {

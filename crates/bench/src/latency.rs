@@ -5,14 +5,15 @@
 //! kept on the first core and the raw ping-pong's other end on the second; the daemons are placed
 //! by the scheduler. The ping-pong on one core is shown beside it, without a target.
 
-use crate::report::{Report, Target, median, us};
+use crate::contest::{interleave, median, median_ratio, quantile};
+use crate::report::{Report, Target};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 use test_kit::{Cluster, MessageJob, Options, until};
 
 const ROUNDS: usize = 40;
@@ -23,71 +24,38 @@ pub(crate) fn run(report: &mut Report) {
     let cluster = Cluster::start(Options::default());
     let mut ours = MessageJob::on(&cluster);
     let mut redis = Redis::start(dir.path());
-    let mut raw = Raw::start(dir.path(), 1);
-    let mut raw_here = Raw::start(dir.path(), 0);
+    let (mut raw, mut raw_here) = (Raw::start(1), Raw::start(0));
     let everywhere = sched_getaffinity(OWN).expect("our own affinity");
-    pin(0);
-    let (mut raw_p50, mut our_p50, mut redis_p50) = (Vec::new(), Vec::new(), Vec::new());
-    let mut here_p50 = Vec::new();
-    for round in 0..ROUNDS + 1 {
-        let times = [
-            block(|| raw.ping()),
-            block(|| ours.round_trip()),
-            block(|| redis.ping()),
-            block(|| raw_here.ping()),
-        ];
-        if round > 0 {
-            raw_p50.push(times[0]);
-            our_p50.push(times[1]);
-            redis_p50.push(times[2]);
-            here_p50.push(times[3]);
-        }
-    }
+    let mut here = CpuSet::new();
+    here.set(0).expect("the number of a core");
+    sched_setaffinity(OWN, &here).expect("the first core");
+    let p50s = interleave(
+        ROUNDS,
+        &mut [
+            Box::new(|| quantile(BLOCK, 50, || raw.ping())),
+            Box::new(|| quantile(BLOCK, 50, || ours.round_trip())),
+            Box::new(|| quantile(BLOCK, 50, || redis.ping())),
+            Box::new(|| quantile(BLOCK, 50, || raw_here.ping())),
+        ],
+    );
     sched_setaffinity(OWN, &everywhere).expect("our own affinity");
-    let over_raw = our_p50.iter().zip(&raw_p50).map(|(ours, raw)| ours / raw).collect();
-    let over_redis = our_p50.iter().zip(&redis_p50).map(|(ours, redis)| ours / redis).collect();
+    let middle = |i: usize| median(p50s[i].clone());
     report.note(&format!(
         "p50 of {ROUNDS} interleaved blocks of {BLOCK}: raw on two cores {:.1} us, raw on one core \
          {:.1} us, one task {:.1} us, redis {:.1} us",
-        median(raw_p50),
-        median(here_p50),
-        median(our_p50),
-        median(redis_p50)
+        middle(0),
+        middle(3),
+        middle(1),
+        middle(2)
     ));
-    report.check(
-        "one empty task over a raw ping-pong, p50",
-        median(over_raw),
-        "x",
-        Target::AtMost(2.0),
-    );
-    report.check(
-        "one empty task over a Redis hand-over, p50",
-        median(over_redis),
-        "x",
-        Target::AtMost(1.0),
-    );
-}
-
-/// The p50 of one block, in microseconds.
-fn block(mut ping: impl FnMut()) -> f64 {
-    let mut times: Vec<Duration> = (0..BLOCK)
-        .map(|_| {
-            let start = Instant::now();
-            ping();
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    us(times[BLOCK / 2])
+    for (rival, what, most) in [(0, "a raw ping-pong", 2.0), (2, "a Redis hand-over", 1.0)] {
+        let ratio = median_ratio(&p50s[1], &p50s[rival]);
+        let what = format!("one empty task over {what}, p50");
+        report.check(&what, ratio, "x", Target::AtMost(most));
+    }
 }
 
 const OWN: Pid = Pid::from_raw(0);
-
-fn pin(core: usize) {
-    let mut set = CpuSet::new();
-    set.set(core).expect("the number of a core");
-    sched_setaffinity(OWN, &set).expect("this machine has two cores");
-}
 
 struct Raw {
     stream: UnixStream,
@@ -95,15 +63,15 @@ struct Raw {
 }
 
 impl Raw {
-    /// Starts the other end on `core`.
-    fn start(dir: &Path, core: usize) -> Self {
-        let path = dir.join(format!("echo{core}.sock"));
-        let listener = UnixListener::bind(&path).expect("a new socket");
-        let own = std::env::current_exe().expect("our own path");
-        let core = core.to_string();
-        let child = Command::new(own).arg("echo").arg(&path).arg(core).spawn().expect("ourselves");
-        let (stream, _) = listener.accept().expect("the child connects");
-        Self { stream, child }
+    /// Starts the other end on `core`: cat(1), which writes what it reads.
+    fn start(core: usize) -> Self {
+        let (stream, theirs) = UnixStream::pair().expect("two sockets");
+        let stdin = OwnedFd::from(theirs.try_clone().expect("room for a descriptor"));
+        let mut cat = Command::new("taskset");
+        cat.args(["--cpu-list", &core.to_string(), "cat"])
+            .stdin(stdin)
+            .stdout(OwnedFd::from(theirs));
+        Self { stream, child: cat.spawn().expect("util-linux is installed") }
     }
 
     fn ping(&mut self) {
@@ -119,14 +87,6 @@ impl Drop for Raw {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The other end of the raw ping-pong.
-pub(crate) fn echo(path: &str, core: &str) {
-    pin(core.parse().expect("the number of a core"));
-    let mut stream = UnixStream::connect(path).expect("the bench listens");
-    let mut bytes = [0; 64];
-    while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
 }
 
 struct Redis {

@@ -12,7 +12,6 @@ mod files;
 mod fleet;
 mod idle;
 mod inline;
-mod large;
 mod latency;
 mod machine;
 mod one_shot;
@@ -46,8 +45,8 @@ const GROUPS: [Group; 10] = [
     ("one_shot", one_shot::run, Against::Contenders),
     ("files", files::run, Against::Contenders),
     ("longer", files::run_longer, Against::Contenders),
-    ("large", large::run, Against::Contenders),
-    ("pair", large::run_pair, Against::Contenders),
+    ("large", files::run_large, Against::Contenders),
+    ("pair", files::run_pair, Against::Contenders),
     ("fleet", fleet::run, Against::OwnBench),
     ("idle", idle::run, Against::OwnBench),
 ];
@@ -58,10 +57,10 @@ const NAMED_GROUPS: [Group; 2] =
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["echo", path, core] => return latency::echo(path, core),
-        ["redis-worker", path] => return latency::redis_worker(path),
-        _ => {}
+    if let [word, path] = &args[..]
+        && word == "redis-worker"
+    {
+        return latency::redis_worker(path);
     }
     let groups = || GROUPS.iter().chain(&NAMED_GROUPS);
     if let Some(unknown) = args.iter().find(|arg| groups().all(|(name, ..)| name != arg)) {

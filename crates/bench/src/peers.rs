@@ -1,9 +1,8 @@
 //! The programs that people use today, each with one thread unless a row says otherwise.
 
-use crate::contest::{Cost, Series, measure, median, median_ratio};
+use crate::contest::{Cost, measure};
 use crate::machine::version_of;
-use crate::report::Report;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -33,30 +32,6 @@ pub(crate) fn versions() -> String {
 }
 
 /// One run over `names` in `dir`.
-pub(crate) fn run<N: AsRef<OsStr>>((program, args): Peer, dir: &Path, names: &[N]) -> Cost {
+pub(crate) fn run((program, args): Peer, dir: &Path, names: &[OsString]) -> Cost {
     measure(Command::new(program).args(args).args(names).current_dir(dir), &[])
-}
-
-/// Says what each peer took for each of `files` files.
-pub(crate) fn note(report: &mut Report, what: &str, peers: &[Peer], all: &[Series], files: usize) {
-    for ((program, _), series) in peers.iter().zip(all) {
-        report.note(&format!("{what}: {program} {}", per_file(series, files)));
-    }
-}
-
-/// Both times of one file.
-pub(crate) fn per_file(series: &Series, files: usize) -> String {
-    let each = |times: &[f64]| median(times.to_vec()) / files as f64;
-    format!("{:.2} us CPU per file, {:.2} us wall", each(&series.cpu), each(&series.wall))
-}
-
-/// CPU time, then wall time, of the best peer over ours.
-pub(crate) fn best_over(ours: &Series, peers: &[Series]) -> (f64, f64) {
-    let best = |ratio: fn(&Series, &Series) -> f64| {
-        peers.iter().map(|peer| ratio(peer, ours)).fold(f64::INFINITY, f64::min)
-    };
-    (
-        best(|peer, ours| median_ratio(&peer.cpu, &ours.cpu)),
-        best(|peer, ours| median_ratio(&peer.wall, &ours.wall)),
-    )
 }

@@ -1,10 +1,7 @@
 //! Figures against their targets, and against another build.
 
-use crate::contest::{Series, median_bounds, ratios};
+use crate::contest::{median, median_bounds, ratios};
 use crate::machine;
-use std::time::Duration;
-
-pub(crate) use crate::contest::median;
 
 /// Less than this is not worth a row of its own: builds differ by it without a cause.
 const NOISE: f64 = 0.02;
@@ -65,12 +62,6 @@ impl Report {
         self.row(!worse, format!("{row} ({low:.2}x to {high:.2}x)"));
     }
 
-    /// Both times of another build over ours.
-    pub(crate) fn compare_series(&mut self, what: &str, other: &Series, ours: &Series) {
-        self.compare(&format!("{what}, CPU"), &other.cpu, &ours.cpu);
-        self.compare(&format!("{what}, wall"), &other.wall, &ours.wall);
-    }
-
     fn row(&mut self, is_good: bool, row: String) {
         println!("  {row}");
         self.rows.push(row);
@@ -105,10 +96,6 @@ pub(crate) fn parse_check(row: &str) -> Option<(&str, f64, Target)> {
         _ => return None,
     };
     Some((what, number(value)?, target))
-}
-
-pub(crate) fn us(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }
 
 #[cfg(test)]

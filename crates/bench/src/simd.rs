@@ -7,7 +7,8 @@
 mod contender;
 mod openssl;
 
-use crate::report::{Report, Target, median};
+use crate::contest::median;
+use crate::report::{Report, Target};
 use contender::Contender;
 use ipc_proto::Algorithm::{self, Blake3, Sha256, Sha512};
 use std::time::Instant;

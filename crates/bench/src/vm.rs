@@ -1,5 +1,5 @@
-//! Cost of VMs: their boot, their image, their memory, the wire into them, and hashing in
-//! them, against the same programs outside.
+//! Cost of VMs: their boot, their memory, the wire into them, and hashing in them, against the same
+//! programs outside.
 //!
 //! Without KVM a VM's instructions are translated (TCG), which says nothing about VMs. So what
 //! runs in one is then also held against the same static binary outside under `qemu-x86_64`, which
@@ -7,46 +7,47 @@
 
 mod boot;
 mod host;
-mod image;
-mod kept;
-mod outside;
 mod rate;
 mod vms;
 mod wire;
 
 use crate::report::Report;
 use host::Host;
-use kept::Scratch;
 use rate::Data;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use test_kit::{Cluster, Options, bin};
 use vms::Vms;
+
+const PROGRAMS: [&str; 3] = ["hashcluster-controller", "hashcluster-worker", "hashctl"];
 
 pub(crate) fn run(report: &mut Report) {
     let host = Host::from_environment();
-    let scratch = Scratch::new();
-    image::measure(report, &host);
+    let scratch = tempfile::Builder::new().prefix("hc").tempdir().expect("a temporary directory");
     let data = Data::write(scratch.path());
-    let vms = Vms::start(&host, &scratch, "measured", 2, &["--config", &data.config]);
+    let vms = Vms::start(&host, scratch.path(), "measured", 2, &["--config", &data.config]);
     conditions(report, &host, &vms);
     memory(report, &vms);
-    rate::measure(report, &scratch, &vms, &data);
+    rate::measure(report, scratch.path(), &vms, &data);
     // From here on the only worker is one made by hand.
     vms.stop(wire::WORKER);
-    wire::measure(report, &scratch, &vms);
+    wire::measure(report, scratch.path(), &vms);
     drop(vms);
-    boot::measure(report, &host, &scratch);
+    boot::measure(report, &host, scratch.path());
 }
 
-fn conditions(report: &mut Report, host: &Host, vms: &Vms<'_>) {
+fn conditions(report: &mut Report, host: &Host, vms: &Vms) {
     report.note(&format!(
         "VMs of 192 MiB and 1 CPU on {}, accelerator {}, guest Linux {}, {} image",
         host::qemu_version(),
-        vms.accel().name(),
+        vms.accel(),
         host.image_value("kernel"),
         host.image_value("kind")
     ));
 }
 
-fn memory(report: &mut Report, vms: &Vms<'_>) {
+fn memory(report: &mut Report, vms: &Vms) {
     for name in ["controller", "worker1"] {
         let text = vms.ssh(name, &["cat", "/proc/meminfo"]);
         let mib = |key: &str| {
@@ -60,4 +61,28 @@ fn memory(report: &mut Report, vms: &Vms<'_>) {
             mib("MemTotal")
         ));
     }
+}
+
+/// Clusters outside with `workers` workers: native, and where VMs are translated also one whose
+/// `program` is translated by QEMU's user mode with the processor model of the VMs.
+fn outside(dir: &Path, vms: &Vms, workers: usize, program: &str) -> Vec<(&'static str, Cluster)> {
+    let options = Options { workers, ..Options::default() };
+    let mut clusters = vec![("native", Cluster::start(options.clone()))];
+    if vms.accel() == "tcg" {
+        let bin_dir = dir.join(format!("translated-{program}"));
+        fs::create_dir(&bin_dir).expect("a new directory");
+        for name in PROGRAMS {
+            if name != program {
+                symlink(bin(name), bin_dir.join(name)).expect("a new name");
+            }
+        }
+        let (wrapper, binary) = (bin_dir.join(program), bin(program));
+        let text = format!("#!/bin/sh\nexec qemu-x86_64 -cpu max {} \"$@\"\n", binary.display());
+        fs::write(&wrapper, text).expect("room for a file");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&wrapper, mode).expect("our own file");
+        let bin_dir = Some(bin_dir);
+        clusters.push(("translated", Cluster::start(Options { bin_dir, ..options })));
+    }
+    clusters
 }

@@ -19,6 +19,6 @@ pub use cpu::{Spent, cpu_time, run_timed};
 pub use device::Device;
 pub use files::{file, sparse_file, write_file, write_tree};
 pub use messages::MessageJob;
-pub use process::{DEADLINE, output, text, until};
+pub use process::{DEADLINE, free_ports, output, text, until};
 pub use random::{Random, pattern};
 pub use worker::{FakeWorker, HeldLease, worker_role};

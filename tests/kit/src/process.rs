@@ -1,5 +1,6 @@
 //! Commands and events, waited for with a deadline.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,4 +40,22 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "{what} did not happen within {DEADLINE:?}");
         thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// This many pairs of TCP ports, 1000 apart, that nobody has now.
+///
+/// # Panics
+/// If the host has no free port.
+#[must_use]
+pub fn free_ports(pairs: usize) -> Vec<u16> {
+    // All are held until all are known, so that none comes twice.
+    let mut held: Vec<TcpListener> = Vec::new();
+    while held.len() < 2 * pairs {
+        let low = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = low.local_addr().expect("it is bound").port().checked_add(1000);
+        if let Some(Ok(high)) = port.map(|port| TcpListener::bind(("127.0.0.1", port))) {
+            held.extend([low, high]);
+        }
+    }
+    held.iter().map(|listener| listener.local_addr().expect("it is bound").port()).collect()
 }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use test_kit::bin;
+use test_kit::{bin, free_ports};
 
 /// The longest wait for an event. A cluster under TCG on busy cores takes a quarter of it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
@@ -370,19 +370,6 @@ pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-/// This many pairs of ports, 1000 apart, that nobody has now.
-fn free_ports(pairs: usize) -> Vec<u16> {
-    let mut listeners: Vec<TcpListener> = Vec::new();
-    while listeners.len() < 2 * pairs {
-        let ssh = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = ssh.local_addr().unwrap().port().checked_add(1000);
-        if let Some(Ok(metrics)) = port.map(|port| TcpListener::bind(("127.0.0.1", port))) {
-            listeners.extend([ssh, metrics]);
-        }
-    }
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
 fn text_of(path: &Path) -> String {

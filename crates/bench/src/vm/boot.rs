@@ -1,10 +1,10 @@
 //! From the command to a cluster that is healthy.
 
 use super::host::Host;
-use super::kept::Scratch;
 use super::vms::Vms;
-use crate::contest::median_ratio;
-use crate::report::{Report, median};
+use crate::contest::{Run, interleave, median, median_ratio};
+use crate::report::Report;
+use std::path::Path;
 
 const ROUNDS: usize = 5;
 
@@ -12,46 +12,32 @@ const ROUNDS: usize = 5;
 const FEW: usize = 2;
 const MANY: usize = 4;
 
-#[derive(Default)]
-struct Boots {
-    ready: Vec<f64>,
-    controller: Vec<f64>,
-    /// Of each round the slowest.
-    worker: Vec<f64>,
-}
+/// Seconds to the command, and to the health of the controller and of the slowest worker.
+type Boot = [f64; 3];
 
-pub(super) fn measure(report: &mut Report, host: &Host, scratch: &Scratch) {
-    let (mut few, mut many) = (Boots::default(), Boots::default());
-    for round in 0..=ROUNDS {
-        for (boots, vms) in [(&mut few, FEW), (&mut many, MANY)] {
-            // The first round makes the keys and the controller's disk.
-            let cluster = Vms::start(host, scratch, &format!("boot{vms}"), vms, &[]);
-            if round > 0 {
-                boots.add(&cluster);
-            }
-        }
-    }
-    for (boots, vms) in [(&few, FEW), (&many, MANY)] {
+pub(super) fn measure(report: &mut Report, host: &Host, scratch: &Path) {
+    // The first round makes the keys and the controller's disk.
+    let mut runs = [FEW, MANY].map(|vms| -> Run<'_, Boot> {
+        Box::new(move || boot(&Vms::start(host, scratch, &format!("boot{vms}"), vms, &[])))
+    });
+    let boots = interleave(ROUNDS, &mut runs);
+    let of =
+        |boots: &[Boot], what: usize| -> Vec<f64> { boots.iter().map(|boot| boot[what]).collect() };
+    for (boots, vms) in boots.iter().zip([FEW, MANY]) {
+        let [ready, controller, worker] = [0, 1, 2].map(|what| median(of(boots, what)));
+        report.note(&format!("cluster of {vms} VMs, ready after {ready:.1} s"));
         report.note(&format!(
-            "cluster of {vms} VMs, ready after {:.1} s",
-            median(boots.ready.clone())
-        ));
-        report.note(&format!(
-            "  from QEMU's start to health: controller {:.1} s, then {} worker(s) at once {:.1} s",
-            median(boots.controller.clone()),
+            "  from QEMU's start to health: controller {controller:.1} s, then {} worker(s) at once \
+             {worker:.1} s",
             vms - 1,
-            median(boots.worker.clone()),
         ));
     }
-    let ratio = median_ratio(&many.ready, &few.ready);
+    let ratio = median_ratio(&of(&boots[1], 0), &of(&boots[0], 0));
     report.note(&format!("ready after, {MANY} VMs over {FEW}: {ratio:.2}x"));
 }
 
-impl Boots {
-    fn add(&mut self, cluster: &Vms<'_>) {
-        self.ready.push(cluster.ready_after);
-        self.controller.push(cluster.healthy_after["controller"]);
-        let workers = cluster.healthy_after.iter().filter(|(name, _)| *name != "controller");
-        self.worker.push(workers.map(|(_, &seconds)| seconds).fold(0.0, f64::max));
-    }
+fn boot(cluster: &Vms) -> Boot {
+    let workers = cluster.healthy_after.iter().filter(|(name, _)| *name != "controller");
+    let slowest = workers.map(|(_, &seconds)| seconds).fold(0.0, f64::max);
+    [cluster.ready_after, cluster.healthy_after["controller"], slowest]
 }

@@ -1,6 +1,6 @@
 //! Options for VMs on this host, from `qemu/setup.sh` by way of `cargo xtask bench`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Options of `hashcluster-vm`, one a line.
@@ -25,10 +25,6 @@ impl Host {
 
     pub(super) fn options(&self) -> &[String] {
         &self.options
-    }
-
-    pub(super) fn image(&self) -> &Path {
-        &self.image
     }
 
     /// Value of `key` in `image.txt`.

@@ -5,11 +5,10 @@
 //! snapshot, which after the first round is in the guest's page cache, and a live one, whose bytes
 //! come from the host each time. Outside the worker gets the file's descriptor.
 
-use super::kept::Scratch;
-use super::outside::{Outside, Runner};
-use super::vms::{Accel, Vms};
-use crate::contest::median_ratio;
-use crate::report::{Report, median};
+use super::outside;
+use super::vms::Vms;
+use crate::contest::{Run, interleave, median, median_ratio};
+use crate::report::Report;
 use client::{Address, Client};
 use ipc_proto::Algorithm;
 use std::fs;
@@ -52,55 +51,37 @@ impl Data {
     }
 }
 
-/// A worker, and the directory in which it is asked for the file.
-struct Lane<'a> {
-    name: &'static str,
-    runtime_dir: &'a Path,
-    dir: &'a Path,
-    rates: Vec<f64>,
-}
-
-pub(super) fn measure(report: &mut Report, scratch: &Scratch, vms: &Vms<'_>, data: &Data) {
-    let native = Outside::with_worker(scratch, "rate-native", Runner::Native);
-    let translated = (vms.accel() == Accel::Tcg)
-        .then(|| Outside::with_worker(scratch, "rate-translated", Runner::Translated));
+pub(super) fn measure(report: &mut Report, scratch: &Path, vms: &Vms, data: &Data) {
+    let outside = outside(scratch, vms, 1, "hashcluster-worker");
     report.note(&format!("kernels, VM: {}", backends(&vms.clients())));
-    let outside: Vec<(&'static str, &Outside<'_>)> = translated
-        .iter()
-        .map(|outside| (Runner::Translated.name(), outside))
-        .chain([(Runner::Native.name(), &native)])
-        .collect();
-    for (name, outside) in &outside {
-        let backends = backends(&outside.clients());
-        report.note(&format!("kernels, {name}: {backends}"));
+    for (name, cluster) in &outside {
+        report.note(&format!("kernels, {name}: {}", backends(&cluster.address())));
     }
     for algorithm in ["sha256", "blake3"] {
-        let lane = |name, runtime_dir, dir| Lane { name, runtime_dir, dir, rates: Vec::new() };
-        let mut inside = [
-            lane("VM, snapshot", vms.run_dir(), data.snapshot.as_path()),
-            lane("VM, live dataset", vms.run_dir(), data.live.as_path()),
-        ];
-        let mut others: Vec<Lane<'_>> =
-            outside.iter().map(|(name, outside)| lane(name, outside.dir(), &data.live)).collect();
-        for round in 0..=ROUNDS {
-            let mut digest = None;
-            for lane in inside.iter_mut().chain(&mut others) {
-                let (rate, output) = sum(lane.runtime_dir, lane.dir, algorithm);
-                assert_eq!(*digest.get_or_insert_with(|| output.clone()), output, "{}", lane.name);
-                if round > 0 {
-                    lane.rates.push(rate);
-                }
-            }
+        let run = |run_dir: &'_ Path, dir: &'_ Path| -> Run<'_, _> {
+            let (run_dir, dir) = (run_dir.to_owned(), dir.to_owned());
+            Box::new(move || sum(&run_dir, &dir, algorithm))
+        };
+        let mut names = vec!["VM, snapshot", "VM, live dataset"];
+        let mut runs = vec![run(vms.run_dir(), &data.snapshot), run(vms.run_dir(), &data.live)];
+        for (name, cluster) in &outside {
+            names.push(name);
+            runs.push(run(cluster.dir(), &data.live));
         }
-        for (lane, other) in inside.iter().flat_map(|lane| others.iter().map(move |o| (lane, o))) {
+        let (rates, printed): (Vec<Vec<f64>>, Vec<Vec<_>>) =
+            interleave(ROUNDS, &mut runs).into_iter().map(|sums| sums.into_iter().unzip()).unzip();
+        let want = &printed[0][0];
+        assert!(printed.iter().flatten().all(|line| line == want), "{printed:?}");
+        for (lane, other) in [0, 1].into_iter().flat_map(|i| (2..names.len()).map(move |j| (i, j)))
+        {
             report.note(&format!(
                 "{algorithm} of {} MiB, 1 thread, {} over {}: {:.2}x ({:.0} MB/s, {:.0} MB/s)",
                 LEN >> 20,
-                lane.name,
-                other.name,
-                median_ratio(&lane.rates, &other.rates),
-                median(lane.rates.clone()),
-                median(other.rates.clone()),
+                names[lane],
+                names[other],
+                median_ratio(&rates[lane], &rates[other]),
+                median(rates[lane].clone()),
+                median(rates[other].clone()),
             ));
         }
     }

@@ -2,80 +2,62 @@
 //! the end of its input.
 
 use super::host::Host;
-use super::kept::{Kept, Scratch};
 use client::Address;
 use ipc_proto::Blob;
 use ipc_proto::endpoint::Endpoint;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::marker::PhantomData;
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
-use test_kit::bin;
+use test_kit::{bin, free_ports};
 
 /// The workers' port inside the controller's VM.
 const WORKER_PORT: u32 = 5000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Accel {
-    Kvm,
-    Tcg,
-}
-
-impl Accel {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        }
-    }
-}
+/// The command in place of a client: it ends with its input, and so with the bench however that ends.
+const READY: &str = "echo ready; exec cat >/dev/null";
 
 #[derive(Debug)]
-pub(super) struct Vms<'a> {
+pub(super) struct Vms {
     run_dir: PathBuf,
     /// Seconds from the start of `hashcluster-vm` to that of its command, when all are healthy.
     pub(super) ready_after: f64,
     /// Seconds from the start of each VM's QEMU to its health, by name.
     pub(super) healthy_after: BTreeMap<String, f64>,
-    _kept: Kept,
-    _scratch: PhantomData<&'a Scratch>,
+    vm: Child,
 }
 
-impl<'a> Vms<'a> {
+impl Vms {
     /// Boots `vms` VMs, one of them the controller. The same `name` has the same keys and disk.
     pub(super) fn start(
         host: &Host,
-        scratch: &'a Scratch,
+        scratch: &Path,
         name: &str,
         vms: usize,
         options: &[&str],
     ) -> Self {
-        let at = |suffix: &str| scratch.path().join(format!("{name}{suffix}"));
-        fs::write(at(".ports"), ports(vms)).expect("room for a file");
+        let at = |suffix: &str| scratch.join(format!("{name}{suffix}"));
+        let ports: String =
+            free_ports(vms).chunks(2).map(|ports| format!("{}\n", ports[0])).collect();
+        fs::write(at(".ports"), ports).expect("room for a file");
         let log = File::create(at(".log")).expect("room for a file");
+        let mut command = Command::new(bin("hashcluster-vm"));
+        command.arg("run").args(host.options()).args(options).arg("--ports").arg(at(".ports"));
+        command.arg("--runtime-dir").arg(at("")).args(["--", "sh", "-c", READY]).stderr(log);
         let start = Instant::now();
-        let kept = Kept::ready(
-            Command::new(bin("hashcluster-vm"))
-                .arg("run")
-                .args(host.options())
-                .args(options)
-                .arg("--ports")
-                .arg(at(".ports"))
-                .arg("--runtime-dir")
-                .arg(at(""))
-                .args(["--", "sh", "-c", "echo ready; exec cat >/dev/null"])
-                .stderr(log),
-        );
+        let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut vm = spawned.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let stdout = vm.stdout.take().expect("it was just made");
+        let is_ready = matches!(BufReader::new(stdout).read_line(&mut String::new()), Ok(1..));
         let ready_after = start.elapsed().as_secs_f64();
         let said = fs::read_to_string(at(".log")).expect("it was made");
-        let kept = kept.unwrap_or_else(|| panic!("the VMs did not start:\n{said}"));
+        assert!(is_ready, "the VMs did not start:\n{said}");
         let healthy_after: BTreeMap<_, _> = said.lines().filter_map(healthy).collect();
         assert_eq!(healthy_after.len(), vms, "a line for each VM:\n{said}");
         let run_dir = at("");
-        Self { run_dir, ready_after, healthy_after, _kept: kept, _scratch: PhantomData }
+        Self { run_dir, ready_after, healthy_after, vm }
     }
 
     pub(super) fn run_dir(&self) -> &Path {
@@ -83,14 +65,11 @@ impl<'a> Vms<'a> {
     }
 
     /// Accelerator, from QEMU's own command line.
-    pub(super) fn accel(&self) -> Accel {
+    pub(super) fn accel(&self) -> String {
         let pid = fs::read_to_string(self.run_dir.join("controller.pid")).expect("QEMU's pidfile");
         let line = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).expect("it runs");
-        match line.split('\0').skip_while(|&word| word != "-accel").nth(1) {
-            Some("kvm") => Accel::Kvm,
-            Some("tcg") => Accel::Tcg,
-            other => panic!("QEMU runs with accelerator {other:?}"),
-        }
+        let accel = line.split('\0').skip_while(|&word| word != "-accel").nth(1);
+        accel.expect("each VM has an accelerator").to_owned()
     }
 
     /// Output of a command in a VM.
@@ -132,23 +111,12 @@ impl<'a> Vms<'a> {
     }
 }
 
-/// Distance of a VM's metrics port from its SSH port.
-const METRICS_ABOVE: u16 = 1000;
-
-/// Lines of a ports.conf for `vms` VMs.
-fn ports(vms: usize) -> String {
-    // All are held until all are known, so that none comes twice.
-    let mut held: Vec<(TcpListener, TcpListener)> = Vec::new();
-    while held.len() < vms {
-        let ssh = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = ssh.local_addr().expect("it is bound").port();
-        let metrics = port.checked_add(METRICS_ABOVE);
-        if let Some(Ok(metrics)) = metrics.map(|port| TcpListener::bind(("127.0.0.1", port))) {
-            held.push((ssh, metrics));
-        }
+impl Drop for Vms {
+    fn drop(&mut self) {
+        drop(self.vm.stdin.take());
+        // It is gone in either case.
+        let _ = self.vm.wait();
     }
-    let port = |(ssh, _): &(TcpListener, _)| ssh.local_addr().expect("it is bound").port();
-    held.iter().map(|pair| format!("{}\n", port(pair))).collect()
 }
 
 /// The name and the seconds in `hashcluster-vm: worker1: healthy after 5.4 s`.
