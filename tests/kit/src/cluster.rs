@@ -17,10 +17,6 @@ use tempfile::TempDir;
 const READY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The path of one of our binaries: in `$HASHCLUSTER_BIN_DIR`, else where cargo put ours.
-///
-/// # Panics
-/// If it was not built.
-#[must_use]
 pub fn bin(name: &str) -> PathBuf {
     let dir = env::var_os("HASHCLUSTER_BIN_DIR").map_or_else(
         || {
@@ -89,10 +85,6 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts everything and waits until all workers are ready.
-    ///
-    /// # Panics
-    /// If anything does not start.
-    #[must_use]
     pub fn start(options: Options) -> Self {
         let dir = tempfile::Builder::new().prefix("hc").tempdir().expect("a temporary directory");
         let controller = start_controller(dir.path(), &options);
@@ -107,15 +99,11 @@ impl Cluster {
     }
 
     /// The runtime directory.
-    #[must_use]
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
     /// Shows `hashctl` the workers' datasets: the directories are the same for both.
-    ///
-    /// # Panics
-    /// If they were shown before.
     pub fn link_datasets(&self) {
         let links = self.dir().join("datasets");
         std::fs::create_dir(&links).expect("a new directory");
@@ -125,13 +113,11 @@ impl Cluster {
     }
 
     /// The clients' socket.
-    #[must_use]
     pub fn client_socket(&self) -> PathBuf {
         self.dir().join(CLIENT_SOCKET)
     }
 
     /// `hashctl`, told where the cluster is.
-    #[must_use]
     pub fn hashctl(&self) -> Command {
         let mut command = Command::new(self.options.program("hashctl"));
         command.env("HASHCLUSTER_RUNTIME_DIR", self.dir()).stdin(Stdio::null());
@@ -139,10 +125,6 @@ impl Cluster {
     }
 
     /// Starts worker `number`, which need not be ready when this returns.
-    ///
-    /// # Panics
-    /// If it cannot be started.
-    #[must_use]
     pub fn spawn_worker(&self, number: usize) -> Child {
         Command::new(self.options.program("hashcluster-worker"))
             .arg("--runtime-dir")
@@ -159,9 +141,6 @@ impl Cluster {
     }
 
     /// Kills worker `number` with `SIGKILL` and starts it again.
-    ///
-    /// # Panics
-    /// If it cannot be started.
     pub fn replace_worker(&mut self, number: usize) {
         let fresh = self.spawn_worker(number);
         let mut old = std::mem::replace(&mut self.workers[number], fresh);
@@ -170,9 +149,6 @@ impl Cluster {
     }
 
     /// Waits until this many workers are ready.
-    ///
-    /// # Panics
-    /// If they are not in time.
     pub fn wait_ready(&self, workers: usize) {
         // By hashctl, which speaks the protocol of a cluster of another version.
         let (workers, timeout) = (workers.to_string(), READY_TIMEOUT.as_secs().to_string());
@@ -184,34 +160,21 @@ impl Cluster {
     }
 
     /// The controller's status.
-    ///
-    /// # Panics
-    /// If it does not answer.
-    #[must_use]
     pub fn status(&self) -> Status {
         self.client().status().expect("the controller answers")
     }
 
     /// A connection as a client.
-    ///
-    /// # Panics
-    /// If the controller does not take it.
-    #[must_use]
     pub fn client(&self) -> Client {
         Client::connect(&self.address()).expect("the controller is there")
     }
 
     /// The clients' address.
-    ///
-    /// # Panics
-    /// If the directory's path is too long for a socket.
-    #[must_use]
     pub fn address(&self) -> Address {
         Address::unix(self.client_socket()).expect("a short path")
     }
 
     /// Everything the processes wrote.
-    #[must_use]
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for entry in self.dir().read_dir().into_iter().flatten().flatten() {
@@ -224,24 +187,17 @@ impl Cluster {
     }
 
     /// The process ids of the controller and the workers.
-    #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         std::iter::once(&self.controller).chain(&self.workers).map(Child::id).collect()
     }
 
     /// Stops the controller in order and says whether it ended well.
-    ///
-    /// # Panics
-    /// If it is not ours any more.
     pub fn terminate_controller(&mut self) -> bool {
         signal(&self.controller, Signal::SIGTERM);
         self.controller.wait().expect("our own child").success()
     }
 
     /// Starts another controller in the place of one that ended.
-    ///
-    /// # Panics
-    /// If it does not start.
     pub fn restart_controller(&mut self) {
         self.controller = start_controller(self.dir(), &self.options);
     }

@@ -28,10 +28,6 @@ pub struct FakeController {
 
 impl FakeController {
     /// Listens at `path`, in the place of whoever did before.
-    ///
-    /// # Panics
-    /// If it cannot listen.
-    #[must_use]
     pub fn listen(path: PathBuf) -> Self {
         // There may be none.
         let _ = fs::remove_file(&path);
@@ -40,16 +36,11 @@ impl FakeController {
     }
 
     /// The socket.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The next connection, before a byte was exchanged on it.
-    ///
-    /// # Panics
-    /// If none comes within the deadline.
-    #[must_use]
     pub fn accept(&self) -> Peer {
         assert!(is_readable(self.listener.as_fd(), DEADLINE), "nobody connects");
         let (stream, _) = self.listener.accept().expect("somebody connects");
@@ -78,10 +69,6 @@ pub struct Peer {
 
 impl Peer {
     /// The peer behind an accepted connection.
-    ///
-    /// # Panics
-    /// If the socket takes no deadline.
-    #[must_use]
     pub fn new(stream: UnixStream) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).expect("an open socket");
         stream.set_write_timeout(Some(DEADLINE)).expect("an open socket");
@@ -89,9 +76,6 @@ impl Peer {
     }
 
     /// Answers as the vsock device of a VM that has the controller at `port`.
-    ///
-    /// # Panics
-    /// If the peer asks for something else.
     pub fn play_device(&mut self, port: u32) {
         let want = format!("CONNECT {port}\n");
         let mut line = vec![0; want.len()];
@@ -101,9 +85,6 @@ impl Peer {
     }
 
     /// Receives the peer's hello.
-    ///
-    /// # Panics
-    /// If something else comes, or nothing.
     pub fn hello(&mut self) -> Role {
         loop {
             if let Some(body) = self.inbox.next_body().expect("a whole frame") {
@@ -114,9 +95,6 @@ impl Peer {
     }
 
     /// Receives the peer's hello and accepts it, in the name of a controller of `image`.
-    ///
-    /// # Panics
-    /// As [`Self::hello`].
     pub fn welcome(&mut self, image: &str, planes: Planes) -> Role {
         let role = self.hello();
         self.send(&welcome(image, planes), &[]);
@@ -124,9 +102,6 @@ impl Peer {
     }
 
     /// Receives the peer's hello and refuses it.
-    ///
-    /// # Panics
-    /// As [`Self::hello`].
     pub fn refuse(&mut self, text: &str) {
         self.hello();
         let (reason, text) = (RefuseReason::Forbidden, text.to_owned());
@@ -134,9 +109,6 @@ impl Peer {
     }
 
     /// Sends a message; a peer that left shows when the test receives.
-    ///
-    /// # Panics
-    /// If the message breaks its limits.
     pub fn send<M: Message>(&mut self, message: &M, descriptors: &[BorrowedFd<'_>]) {
         let mut frame = Vec::new();
         codec::encode_frame(message, &mut frame).expect("a message within its limits");
@@ -155,9 +127,6 @@ impl Peer {
     }
 
     /// The next message; `None` when the connection is closed.
-    ///
-    /// # Panics
-    /// If nothing comes within the deadline, or what comes is no message of this kind.
     pub fn next_message<M: Message>(&mut self) -> Option<(M, Vec<OwnedFd>)> {
         match self.poll_next(DEADLINE) {
             Polled::Message(message, descriptors) => Some((message, descriptors)),
@@ -167,9 +136,6 @@ impl Peer {
     }
 
     /// The next message, if one comes within `timeout`.
-    ///
-    /// # Panics
-    /// If what comes is no message of this kind.
     pub fn poll_next<M: Message>(&mut self, timeout: Duration) -> Polled<M> {
         loop {
             let next = self.inbox.next_message().expect("a message of this kind");
@@ -202,7 +168,6 @@ impl Peer {
 }
 
 /// The acceptance of a hello by a controller of `image`.
-#[must_use]
 pub fn welcome(image: &str, planes: Planes) -> HelloReply {
     HelloReply::Welcome(Welcome {
         version: Versions::OURS.max,

@@ -8,10 +8,6 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// CPU time that the living process `pid` has used, all threads together.
-///
-/// # Panics
-/// If there is no such process.
-#[must_use]
 pub fn cpu_time(pid: u32) -> Duration {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
     let clock = clock_getcpuclockid(pid).expect("the process lives");
@@ -30,9 +26,6 @@ pub struct Spent {
 }
 
 /// Runs `command` to its end; no other child may end meanwhile.
-///
-/// # Panics
-/// If it cannot be started.
 pub fn run_timed(command: &mut Command) -> Spent {
     let before = children_time();
     let start = Instant::now();

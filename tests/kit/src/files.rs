@@ -7,10 +7,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// An open file without a name that holds `bytes`.
-///
-/// # Panics
-/// If it cannot be made.
-#[must_use]
 pub fn file(bytes: &[u8]) -> File {
     let file = tempfile::tempfile().expect("a temporary file");
     file.write_all_at(bytes, 0).expect("room for a file");
@@ -18,10 +14,6 @@ pub fn file(bytes: &[u8]) -> File {
 }
 
 /// An open file without a name, of `len` bytes of zeros that take no space.
-///
-/// # Panics
-/// If it cannot be made.
-#[must_use]
 pub fn sparse_file(len: u64) -> File {
     let file = tempfile::tempfile().expect("a temporary file");
     file.set_len(len).expect("a length that the file system takes");
@@ -29,9 +21,6 @@ pub fn sparse_file(len: u64) -> File {
 }
 
 /// Writes a file of `len` random bytes.
-///
-/// # Panics
-/// If it cannot be written.
 pub fn write_file(path: &Path, len: u64, seed: u64) {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path).expect("a new file"));
     let mut random = Random::new(seed);
@@ -46,10 +35,6 @@ pub fn write_file(path: &Path, len: u64, seed: u64) {
 }
 
 /// Writes `files` files of `len` random bytes below `dir`, 500 per directory; their paths, sorted.
-///
-/// # Panics
-/// If they cannot be written.
-#[must_use]
 pub fn write_tree(dir: &Path, files: usize, len: u64) -> Vec<PathBuf> {
     (0..files)
         .map(|i| {
@@ -62,4 +47,25 @@ pub fn write_tree(dir: &Path, files: usize, len: u64) -> Vec<PathBuf> {
             path
         })
         .collect()
+}
+
+/// Names that break what splits, escapes or decodes them; `b3sum` prints the last two otherwise.
+pub fn hostile_names() -> Vec<Vec<u8>> {
+    let longest = [vec![b'n'; 255], [&b"\\"[..], &[b'\n'; 254]].concat()];
+    let names: [&[u8]; 13] = [
+        b"two\nlines",
+        b"back\\slash",
+        b"both\\\nof them",
+        b" spaces  inside ",
+        b"-dash",
+        b"--help",
+        b"*star",
+        b"quote'\"`$(x);&",
+        b"(b) = c",
+        b"...",
+        b"tab\tbell\x07",
+        b"latin-\xe9\xff",
+        b"carriage\rreturn",
+    ];
+    longest.into_iter().chain(names.map(<[u8]>::to_vec)).collect()
 }

@@ -1,12 +1,13 @@
 //! Shared parts of tests and benches: the real binaries, fake peers, files, random numbers, waiting.
 //!
+//! All of it panics where a step fails, as a test does.
+//!
 //! Every crate may have it as a dev-dependency. In `ipc-proto`'s own unit tests, which see their
 //! types twice then, only what names no type of the protocol can be used.
 
 mod cluster;
 mod controller;
 mod cpu;
-mod device;
 mod files;
 mod messages;
 mod process;
@@ -16,8 +17,7 @@ mod worker;
 pub use cluster::{Cluster, Options, bin};
 pub use controller::{DESCRIPTORS, FakeController, INLINE, Peer, Polled, welcome};
 pub use cpu::{Spent, cpu_time, run_timed};
-pub use device::Device;
-pub use files::{file, sparse_file, write_file, write_tree};
+pub use files::{file, hostile_names, sparse_file, write_file, write_tree};
 pub use messages::MessageJob;
 pub use process::{DEADLINE, free_ports, output, text, until};
 pub use random::{Random, pattern};

@@ -17,10 +17,6 @@ pub struct MessageJob {
 
 impl MessageJob {
     /// Opens a job of SHA-256.
-    ///
-    /// # Panics
-    /// If the controller at `address` does not take it.
-    #[must_use]
     pub fn open(address: &Address) -> Self {
         let connected = Client::connect(address);
         let client = connected.unwrap_or_else(|error| panic!("{}: {error}", address.endpoint));
@@ -33,43 +29,27 @@ impl MessageJob {
     }
 
     /// Opens a job on `cluster`.
-    ///
-    /// # Panics
-    /// If its controller does not take it.
-    #[must_use]
     pub fn on(cluster: &Cluster) -> Self {
         Self::open(&cluster.address())
     }
 
     /// Items that the window holds, of `len` bytes each.
-    ///
-    /// # Panics
-    /// If the connection ended.
-    #[must_use]
     pub fn window(&self, len: u32) -> u64 {
         let window = self.job.window().expect("the controller lives");
         u64::from(window.items).min(window.bytes / u64::from(len.max(1)))
     }
 
     /// True if `count` more messages of `len` bytes can be sent without waiting.
-    ///
-    /// # Panics
-    /// If the connection ended.
-    #[must_use]
     pub fn fits(&self, count: u64, len: u32) -> bool {
         self.sent - self.resolved + count <= self.window(len)
     }
 
     /// Messages that have their results.
-    #[must_use]
     pub const fn resolved(&self) -> u64 {
         self.resolved
     }
 
     /// Sends `count` messages of `len` bytes in one frame.
-    ///
-    /// # Panics
-    /// If they do not fit a frame, or the connection ended.
     pub fn send(&mut self, count: u64, len: u32) {
         let messages = usize::try_from(count).expect("messages of a frame");
         let tags: Vec<u64> = (self.sent..self.sent + count).collect();
@@ -79,9 +59,6 @@ impl MessageJob {
     }
 
     /// Waits until some messages are resolved, or the window changes; how many have been so far.
-    ///
-    /// # Panics
-    /// If one of them failed, or the connection ended.
     pub fn receive(&mut self) -> u64 {
         match self.replies.receive().expect("the controller lives") {
             Some(Event::Results(results)) => {
@@ -98,9 +75,6 @@ impl MessageJob {
     }
 
     /// One empty message there and back.
-    ///
-    /// # Panics
-    /// If it failed, or the connection ended.
     pub fn round_trip(&mut self) {
         self.send(1, 0);
         while self.resolved < self.sent {
@@ -109,10 +83,6 @@ impl MessageJob {
     }
 
     /// Ends the job when all of it is resolved; the number of its messages.
-    ///
-    /// # Panics
-    /// If one of them failed, or the connection ended.
-    #[must_use]
     pub fn finish(mut self) -> u64 {
         while self.resolved < self.sent {
             self.receive();

@@ -12,24 +12,17 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Runs `command` to its end.
-///
-/// # Panics
-/// If it cannot be started.
 #[track_caller]
 pub fn output(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
 /// Bytes as text, for comparisons and messages.
-#[must_use]
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Asks until there is an answer.
-///
-/// # Panics
-/// If there is none within [`DEADLINE`].
 #[track_caller]
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
@@ -43,10 +36,6 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// This many pairs of TCP ports, 1000 apart, that nobody has now.
-///
-/// # Panics
-/// If the host has no free port.
-#[must_use]
 pub fn free_ports(pairs: usize) -> Vec<u16> {
     // All are held until all are known, so that none comes twice.
     let mut held: Vec<TcpListener> = Vec::new();

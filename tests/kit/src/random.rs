@@ -14,16 +14,11 @@ pub struct Random {
 
 impl Random {
     /// The generator of `seed`.
-    #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { seed, state: seed }
     }
 
     /// A generator with another seed in each run, or with that of `HASHCLUSTER_TEST_SEED`.
-    ///
-    /// # Panics
-    /// If the variable is not a number.
-    #[must_use]
     pub fn from_entropy() -> Self {
         let given = std::env::var("HASHCLUSTER_TEST_SEED").ok();
         let given = given.map(|seed| seed.parse().expect("HASHCLUSTER_TEST_SEED is a number"));
@@ -79,7 +74,6 @@ impl Drop for Random {
 }
 
 /// `len` bytes without a period that fits a block; of two lengths also the starts differ.
-#[must_use]
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..=250).cycle().skip(len % 251).take(len).collect()
 }

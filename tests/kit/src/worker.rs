@@ -8,7 +8,6 @@ use ipc_socket::{Connection, ReceiveError};
 use std::time::Duration;
 
 /// The role of a worker made by hand, which takes every algorithm.
-#[must_use]
 pub fn worker_role(name: &str) -> Role {
     role(name, Blob::default())
 }
@@ -43,10 +42,6 @@ pub struct HeldLease {
 
 impl FakeWorker {
     /// Connects to the workers' socket at `endpoint`, with the token that proves its name over vsock.
-    ///
-    /// # Panics
-    /// If the controller does not take it.
-    #[must_use]
     pub fn connect(endpoint: &Endpoint, name: &str, token: Blob) -> Self {
         let opened = Connection::open(endpoint, role(name, token));
         let opened = opened.unwrap_or_else(|error| panic!("worker {name} at {endpoint}: {error}"));
@@ -55,44 +50,28 @@ impl FakeWorker {
     }
 
     /// Connects to `cluster`.
-    ///
-    /// # Panics
-    /// If the controller does not take it.
-    #[must_use]
     pub fn join(cluster: &Cluster, name: &str) -> Self {
         let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
         Self::connect(&endpoint, name, Blob::default())
     }
 
     /// Asks for `batches` more.
-    ///
-    /// # Panics
-    /// If the controller is gone.
     pub fn give_credit(&mut self, batches: u16) {
         self.send(&WorkerReply::Credit { batches });
     }
 
     /// Shows the controller that it is alive.
-    ///
-    /// # Panics
-    /// If the controller is gone.
     pub fn beat(&mut self) {
         self.send(&WorkerReply::Heartbeat);
     }
 
     /// Waits for the controller's echo of a heartbeat.
-    ///
-    /// # Panics
-    /// If something else comes.
     pub fn await_beat(&mut self) {
         let (request, _) = self.0.receiver.receive::<WorkerRequest>().expect("an echo in time");
         assert_eq!(request, WorkerRequest::Heartbeat);
     }
 
     /// The next batch; echoes of heartbeats are skipped.
-    ///
-    /// # Panics
-    /// If something else comes.
     pub fn next_lease(&mut self) -> HeldLease {
         loop {
             let (request, _) = self.0.receiver.receive().expect("a batch in time");
@@ -104,9 +83,6 @@ impl FakeWorker {
     }
 
     /// Answers a batch of SHA-256 with digests of equal bytes `fill`, and asks for one more.
-    ///
-    /// # Panics
-    /// If the controller is gone.
     pub fn finish(&mut self, lease: HeldLease, fill: u8) {
         self.send(&done(lease, fill));
     }
@@ -114,9 +90,6 @@ impl FakeWorker {
     /// Answers every batch of SHA-256 with digests of equal bytes `fill` until `is_over`, which is
     /// asked whenever nothing came for a pause, or until the controller is gone; returns the number
     /// of batches.
-    ///
-    /// # Panics
-    /// If the pause is zero.
     pub fn serve(mut self, fill: u8, pause: Duration, is_over: impl Fn() -> bool) -> u64 {
         let mut batches = 0;
         self.0.receiver.set_timeout(Some(pause)).expect("a pause that is not zero");

@@ -21,53 +21,23 @@ fn sorted(text: &str) -> Vec<&str> {
     lines
 }
 
-/// The worker called `liar`, ready for work.
-fn join_liar(cluster: &Cluster) -> FakeWorker {
-    let mut liar = FakeWorker::join(cluster, "liar");
-    liar.give_credit(4);
-    liar
-}
-
-/// Gives a wrong digest for everything until `is_over`, or the controller is gone; returns the number
-/// of its batches.
-fn lie(liar: FakeWorker, is_over: impl Fn() -> bool) -> u64 {
-    liar.serve(0xee, Duration::from_millis(20), is_over)
-}
-
-#[test]
-fn a_worker_that_lies_is_found_and_no_digest_of_it_comes_out_where_everything_is_checked() {
-    let dir = tempfile::tempdir().unwrap();
-    let _ = write_tree(dir.path(), 400, 3000);
-    let cluster = Cluster::start(Options::default());
-    let liar = join_liar(&cluster);
-    cluster.wait_ready(3);
-    let liar = thread::spawn(|| lie(liar, || false));
-    let sum = output(
-        cluster.hashctl().args(["sum", "-r", "--cross-check", "1/1", "."]).current_dir(dir.path()),
-    );
-    assert_eq!(sorted(&text(&sum.stdout)), sorted(&oracle("sha256sum", dir.path())));
-    assert_eq!((sum.status.code(), text(&sum.stderr)), (Some(0), String::new()));
-    let status = cluster.status();
-    let worker = status.workers.iter().find(|worker| worker.name == "liar").unwrap();
-    assert_eq!(worker.health, WorkerHealth::Quarantined);
-    let healthy = status.workers.iter().filter(|worker| worker.health == WorkerHealth::Ready);
-    assert_eq!(healthy.count(), 2, "who was lied about is not blamed");
-    assert!(status.counters.items_contradicted > 0);
-    drop(cluster);
-    assert!(liar.join().unwrap() > 0);
-}
-
 /// Hashes everything in `dir`, all of it checked, beside a worker that lies, and holds it against the
 /// tool; how many batches the liar was given.
 fn sum_beside_a_liar(cluster: &Cluster, dir: &Path) -> u64 {
-    let liar = join_liar(cluster);
+    let mut liar = FakeWorker::join(cluster, "liar");
+    liar.give_credit(4);
     until("the liar to be there", || liar_row(cluster).map(drop));
     thread::scope(|scope| {
         let sum = scope.spawn(|| {
             let args = ["sum", "-r", "--cross-check", "1/1", "."];
             output(cluster.hashctl().args(args).current_dir(dir))
         });
-        let batches = lie(liar, || sum.is_finished());
+        let batches = liar.serve(0xee, Duration::from_millis(20), || {
+            let is_over = sum.is_finished();
+            let health = || liar_row(cluster).map(|row| row.health);
+            assert!(!is_over || health() == Some(WorkerHealth::Quarantined));
+            is_over
+        });
         let sum = sum.join().unwrap();
         assert_eq!(sorted(&text(&sum.stdout)), sorted(&oracle("sha256sum", dir)));
         assert_eq!((sum.status.code(), text(&sum.stderr)), (Some(0), String::new()));
@@ -88,11 +58,15 @@ fn quarantined(cluster: &Cluster) -> Option<Value> {
 }
 
 #[test]
-fn a_worker_that_lied_gets_no_work_when_it_comes_back_until_it_is_released() {
+fn a_worker_that_lies_is_found_and_gets_no_work_until_it_is_released() {
     let dir = tempfile::tempdir().unwrap();
     let _ = write_tree(dir.path(), 400, 3000);
     let cluster = Cluster::start(Options::default());
     assert!(sum_beside_a_liar(&cluster, dir.path()) > 0, "nobody knows it yet");
+    let status = cluster.status();
+    let healthy = status.workers.iter().filter(|worker| worker.health == WorkerHealth::Ready);
+    assert_eq!(healthy.count(), 2, "the workers that were contradicted are not blamed");
+    assert!(status.counters.items_contradicted > 0);
     let row = quarantined(&cluster).expect("it is in quarantine");
     assert!(row["reason"].as_str().unwrap().contains("a cross-check contradicts it"), "{row}");
     until("the liar to leave", || liar_row(&cluster).is_none().then_some(()));

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 use tempfile::TempDir;
-use test_kit::{Cluster, Options, Random, bin, output, text, write_file};
+use test_kit::{Cluster, Options, Random, bin, hostile_names, output, text, write_file};
 
 /// Two workers that have `workers_dir` as `d`, and a host on which `host_dir` is `d`.
 fn cluster(workers_dir: &Path, host_dir: &Path) -> Cluster {
@@ -25,33 +25,10 @@ fn dir() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Names that break what splits, escapes or decodes them; `b3sum` prints the last two otherwise.
-fn hostile_names() -> Vec<Vec<u8>> {
-    let mut names: Vec<Vec<u8>> = [
-        &b"two\nlines"[..],
-        b"back\\slash",
-        b"both\\\nof them",
-        b" spaces  inside ",
-        b"-dash",
-        b"--help",
-        b"*star",
-        b"quote'\"`$(x)",
-        b"(b) = c",
-        b"...",
-        b"tab\tbell\x07",
-        b"latin-\xe9\xff",
-        b"carriage\rreturn",
-    ]
-    .map(<[u8]>::to_vec)
-    .into();
-    names.insert(0, vec![b'n'; 255]);
-    names.insert(0, [&b"\\"[..], &[b'\n'; 254]].concat());
-    names
-}
-
 #[test]
 fn a_tree_of_hostile_names_goes_by_name_and_comes_out_as_the_installed_tools_say() {
     let dir = dir();
+    // `b3sum` prints the last two otherwise.
     let names = hostile_names();
     for (i, name) in (0..).zip(&names) {
         let sub = dir.path().join("tree").join(OsStr::from_bytes(name));
@@ -88,21 +65,6 @@ fn a_tree_of_hostile_names_goes_by_name_and_comes_out_as_the_installed_tools_say
     let status = cluster.status();
     assert!(status.workers.iter().all(|worker| worker.items > 0), "{:?}", status.workers);
     assert_eq!((status.limits.items, status.limits.bytes), (0, 0));
-}
-
-#[test]
-fn a_large_named_file_is_split_over_both_workers() {
-    let dir = dir();
-    write_file(&dir.path().join("large"), (40 << 20) + 5, 7);
-    let cluster = cluster(dir.path(), dir.path());
-    let mut ours = cluster.hashctl();
-    ours.args(["--plane", "dataset", "sum", "-a", "blake3", "large"]);
-    let ours = output(ours.current_dir(dir.path()));
-    let theirs = output(Command::new("b3sum").arg("large").current_dir(dir.path()));
-    assert_eq!((text(&ours.stdout), text(&ours.stderr)), (text(&theirs.stdout), String::new()));
-    let status = cluster.status();
-    assert!(status.workers.iter().all(|worker| worker.bytes >= 4 << 20), "{:?}", status.workers);
-    assert!(status.counters.leases >= 11, "ten parts and more, and a merge");
 }
 
 /// The name leads to another file of the same length: its time tells.

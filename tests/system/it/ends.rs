@@ -7,41 +7,6 @@ use std::thread;
 use std::time::Duration;
 use test_kit::{Cluster, Options, bin, output, text, until, write_file};
 
-#[test]
-fn no_controller_is_one_line_and_3() {
-    let sum = output(Command::new(bin("hashctl")).args(["--connect", "/nowhere/x", "sum", "a"]));
-    assert_eq!(sum.status.code(), Some(3));
-    let line = text(&sum.stderr);
-    assert!(line.contains("/nowhere/x") && line.contains("run.sh --local"), "{line}");
-    assert_eq!(line.lines().count(), 1);
-    let usage = output(Command::new(bin("hashctl")).args(["sum", "--nonsense"]));
-    assert_eq!(usage.status.code(), Some(2));
-}
-
-#[test]
-fn what_is_no_file_is_told_and_the_rest_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("a"), "a").unwrap();
-    fs::create_dir(dir.path().join("directory")).unwrap();
-    nix::unistd::mkfifo(&dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
-    let cluster = Cluster::start(Options::default());
-    let sum = output(
-        cluster
-            .hashctl()
-            .args(["sum", "gone", "directory", "fifo", "socket", "/dev/zero", "a"])
-            .current_dir(&dir),
-    );
-    assert_eq!(sum.status.code(), Some(1));
-    assert_eq!(text(&sum.stdout).lines().count(), 1, "{}", text(&sum.stdout));
-    let errors = text(&sum.stderr);
-    for name in ["gone", "directory", "fifo", "socket", "/dev/zero"] {
-        assert!(errors.lines().any(|line| line.contains(name)), "{name}: {errors}");
-    }
-    let tree = output(cluster.hashctl().args(["sum", "-r", "."]).current_dir(&dir));
-    assert_eq!(text(&tree.stdout).lines().count(), 1);
-}
-
 /// Bytes that the workers have read so far: proc_pid_io(5).
 fn read_len(cluster: &Cluster) -> u64 {
     let of = |pid: u32| {
@@ -91,26 +56,6 @@ fn a_file_that_changes_while_it_is_read_has_no_digest_and_harms_no_worker() {
     }
     assert_eq!(cluster.status().workers.len(), 2);
     assert_eq!(cluster.pids(), pids, "truncation kills no worker");
-}
-
-#[test]
-fn output_that_cannot_be_written_is_an_error() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("a"), "a").unwrap();
-    let cluster = Cluster::start(Options::default());
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let sum = output(cluster.hashctl().args(["sum", "a"]).current_dir(&dir).stdout(full));
-    assert_eq!(sum.status.code(), Some(1));
-    assert!(text(&sum.stderr).contains("No space left"), "{}", text(&sum.stderr));
-    let closed = output(
-        Command::new("bash")
-            .args(["-c", "exec \"$0\" sum a >&-"])
-            .arg(bin("hashctl"))
-            .env("HASHCLUSTER_RUNTIME_DIR", cluster.dir())
-            .current_dir(&dir),
-    );
-    assert_eq!(closed.status.code(), Some(1));
-    assert!(text(&closed.stderr).contains("standard output"), "{}", text(&closed.stderr));
 }
 
 #[test]

@@ -5,56 +5,22 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use test_kit::{Cluster, Options, output, text, write_file};
-
-const SIZES: [u64; 24] = [
-    0,
-    1,
-    55,
-    56,
-    57,
-    63,
-    64,
-    65,
-    111,
-    112,
-    113,
-    119,
-    120,
-    121,
-    127,
-    128,
-    129,
-    1023,
-    1024,
-    1025,
-    (1 << 20) - 1,
-    1 << 20,
-    (1 << 20) + 1,
-    64 << 20,
-];
+use test_kit::{Cluster, Options, hostile_names, output, text, write_file};
 
 fn files(dir: &Path) -> Vec<OsString> {
     let mut names: Vec<OsString> = Vec::new();
-    for size in SIZES {
+    // Around the ends of blocks, of their padding, of chunks and of buffers.
+    let ends = [56, 64, 112, 120, 128, 1024, 1 << 20].into_iter().flat_map(|end| end - 1..=end + 1);
+    let sizes = [0, 1].into_iter().chain(ends).chain([64 << 20]);
+    for size in sizes {
         let name = format!("size-{size}");
         write_file(&dir.join(&name), size, size);
         names.push(name.into());
     }
-    let hostile: [&[u8]; 10] = [
-        b"two\nlines",
-        b"back\\slash",
-        b"carriage\rreturn",
-        b" spaces  inside ",
-        b"*star",
-        b"./-dash",
-        b"quote'\"`$(x)",
-        b"(b) = c",
-        b"latin-\xe9\xff",
-        b"tab\tbell\x07",
-    ];
-    for name in hostile {
-        let name = OsStr::from_bytes(name);
+    // `./-dash` stands for all that look like options.
+    let hostile = hostile_names().into_iter().filter(|name| name.len() < 255 && name[0] != b'-');
+    for name in hostile.chain([b"./-dash".to_vec()]) {
+        let name = OsStr::from_bytes(&name);
         fs::write(dir.join(name), name.as_bytes()).unwrap();
         names.push(name.to_owned());
     }

@@ -1,98 +1,10 @@
-//! A controller behind a vsock device, and one that listens on vsock. VMs have tests of their own.
+//! A controller that listens on vsock. Connections into VMs have tests of their own.
 
-use ipc_proto::endpoint::WORKER_SOCKET;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use tempfile::TempDir;
-use test_kit::{Cluster, Device, Options, bin, output, text, until, write_file};
-
-const WORKER_PORT: u32 = 5000;
-const CLIENT_PORT: u32 = 5001;
-
-/// A cluster whose only worker came by a device.
-fn start() -> (Cluster, Device) {
-    let mut cluster = Cluster::start(Options { workers: 0, ..Options::default() });
-    let ports =
-        [(WORKER_PORT, cluster.dir().join(WORKER_SOCKET)), (CLIENT_PORT, cluster.client_socket())];
-    let device = Device::start(cluster.dir().join("controller.vsock"), &ports);
-    let worker = Command::new(bin("hashcluster-worker"))
-        .args(["--name", "far", "--connect", &device.endpoint(WORKER_PORT)])
-        .env("HASHCLUSTER_IMAGE", "sha256:00ff")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    cluster.workers.push(worker);
-    cluster.wait_ready(1);
-    (cluster, device)
-}
-
-/// A runtime directory as that of a cluster of VMs on its host.
-fn host_dir(device: &Device) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(device.path(), dir.path().join("controller.vsock")).unwrap();
-    let endpoint = format!("vsock-unix:controller.vsock:{CLIENT_PORT}\n");
-    fs::write(dir.path().join("client.endpoint"), endpoint).unwrap();
-    fs::write(dir.path().join("client.token"), "not looked at on a unix socket\n").unwrap();
-    dir
-}
-
-fn hashctl(host: &Path) -> Command {
-    let mut command = Command::new(bin("hashctl"));
-    command.env("HASHCLUSTER_RUNTIME_DIR", host).stdin(Stdio::null());
-    command
-}
-
-#[test]
-fn clients_and_workers_behind_a_device_hash_as_sha256sum_does() {
-    let (_cluster, device) = start();
-    let host = host_dir(&device);
-    let dir = tempfile::tempdir().unwrap();
-    let lens = [0, 1, 4095, 70_000, 3 << 20, 20 << 20];
-    for (seed, len) in (1..).zip(lens) {
-        write_file(&dir.path().join(format!("f{len}")), len, seed);
-    }
-    let names = lens.map(|len| format!("f{len}"));
-    for (ours, theirs) in [(&["sum"][..], "sha256sum"), (&["sum", "-a", "sha512"], "sha512sum")] {
-        let got = output(hashctl(host.path()).args(ours).args(&names).current_dir(&dir));
-        let want = output(Command::new(theirs).args(&names).current_dir(&dir));
-        assert_eq!((text(&got.stdout), text(&got.stderr)), (text(&want.stdout), String::new()));
-    }
-}
-
-#[test]
-fn a_worker_whose_vm_was_cut_off_dials_again_and_clients_are_told() {
-    let (cluster, device) = start();
-    let host = host_dir(&device);
-    // One connection that asks again and again: those of others may be counted for a moment more.
-    let mut watcher = cluster.client();
-    let mut clients = || watcher.status().unwrap().limits.clients;
-    until("nobody else", || (clients() == 1).then_some(()));
-    let mut waiting = hashctl(host.path())
-        .args(["status", "--ready", "2"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // One that is cut off in the middle of its handshake tries once more.
-    until("the client's end", || {
-        if clients() == 2 {
-            device.cut();
-        }
-        waiting.try_wait().unwrap()
-    });
-    let lost = waiting.wait_with_output().unwrap();
-    assert_eq!(lost.status.code(), Some(3), "{}", text(&lost.stderr));
-    assert!(text(&lost.stderr).contains("lost the controller at vsock-unix:"));
-    cluster.wait_ready(1);
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("a"), "a").unwrap();
-    let sum = output(hashctl(host.path()).args(["sum", "a"]).current_dir(&dir));
-    let want = output(Command::new("sha256sum").arg("a").current_dir(&dir));
-    assert_eq!(text(&sum.stdout), text(&want.stdout));
-}
+use test_kit::{bin, output, text};
 
 fn controller(dir: &Path, ports: [u32; 2], token_file: &Path) -> Command {
     let mut command = Command::new(bin("hashcluster-controller"));
