@@ -3,12 +3,10 @@
 //! The target is named although it is the host: then `RUSTFLAGS` do not apply to procedural
 //! macros, which cannot be static.
 
-use crate::tools::{Failure, cargo, judge, output};
+use crate::tools::{Failure, cargo, output};
 use std::env;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::thread;
+use std::process::Command;
 
 /// Packages that have one binary each, of the same name.
 const PACKAGES: [&str; 4] =
@@ -23,7 +21,7 @@ pub(crate) fn build() -> Result<PathBuf, Failure> {
     command.arg("--message-format=json-render-diagnostics");
     let flags = env::var("RUSTFLAGS").map_or(STATIC.into(), |flags| format!("{flags} {STATIC}"));
     command.env("RUSTFLAGS", flags);
-    let messages = build_quietly(&mut command)?;
+    let messages = output(&mut command)?;
     let binaries: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
     for package in PACKAGES {
         let is_it = |path: &&PathBuf| path.file_name().is_some_and(|name| name == package);
@@ -41,33 +39,6 @@ pub(crate) fn host() -> Result<String, Failure> {
     let about = output(Command::new(rustc).arg("-vV"))?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).ok_or_else(|| Failure::Wrong("rustc -vV names no host".into()))
-}
-
-/// Runs cargo and forwards its messages, except the line that says that nothing was to be done.
-/// Returns its stdout.
-fn build_quietly(command: &mut Command) -> Result<String, Failure> {
-    let color = if io::stderr().is_terminal() { "always" } else { "auto" };
-    command.env("CARGO_TERM_COLOR", color).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => return judge(command, Err(error)).map(|()| String::new()),
-    };
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let speaker = thread::spawn(move || {
-        let lines = stderr.into_iter().flat_map(|pipe| BufReader::new(pipe).lines());
-        for line in lines.map_while(Result::ok).filter(|line| !is_done(line)) {
-            eprintln!("{line}");
-        }
-    });
-    let mut messages = String::new();
-    let read = stdout.map_or(Ok(0), |mut pipe| pipe.read_to_string(&mut messages));
-    let status = read.and_then(|_| child.wait());
-    speaker.join().expect("the thread only copies lines");
-    judge(command, status).map(|()| messages)
-}
-
-fn is_done(line: &str) -> bool {
-    line.contains("Finished") && line.contains("target(s)")
 }
 
 /// The path in a message of cargo about an executable.

@@ -79,7 +79,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
     judge(command, status)
 }
 
-pub(crate) fn judge(command: &Command, status: io::Result<ExitStatus>) -> Result<(), Failure> {
+fn judge(command: &Command, status: io::Result<ExitStatus>) -> Result<(), Failure> {
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Failure::Status { command: line(command), status }),

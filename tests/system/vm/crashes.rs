@@ -14,13 +14,11 @@ fn a_controller_vm_that_is_killed_comes_back_with_its_state() {
     kill(qemu, "KILL");
     until("another controller VM", || site.qemu_pid("controller").filter(|&pid| pid != qemu));
     // The worker reconnects by itself: its VM is the same.
-    let ready = site.finish(site.hashctl(&["status", "--ready", "1", "--timeout-s", "150"]));
-    assert!(ready.status.success(), "{}", ready.stderr);
+    site.wait_ready();
     assert_eq!(site.qemu_pid("worker1"), worker);
     assert_eq!(site.ssh("controller", "cat /var/lib/hashcluster/mark"), "durable\n");
     assert_eq!(fs::read(site.run("known_hosts")).unwrap(), key);
-    let sum = site.finish(site.hashctl(&["sum", "ports.conf"]));
-    assert!(sum.status.success(), "{}", sum.stderr);
+    site.succeed(site.hashctl(&["sum", "ports.conf"]));
 }
 
 #[test]
@@ -28,8 +26,7 @@ fn a_vm_whose_daemon_is_killed_is_started_anew() {
     let site = Site::new(2);
     fs::create_dir(site.path("data")).unwrap();
     fs::write(site.path("data/file"), "abc").unwrap();
-    let up = site.finish(site.run_sh(&["--dataset", "files=data"]));
-    assert!(up.status.success(), "{}", up.stderr);
+    site.succeed(site.run_sh(&["--dataset", "files=data"]));
     for daemon in ["vhost-device-vsock", "virtiofsd"] {
         let qemu = site.qemu_pid("worker1").unwrap();
         let victims = site.processes(daemon);
@@ -39,8 +36,7 @@ fn a_vm_whose_daemon_is_killed_is_started_anew() {
         kill(victim.unwrap_or_else(|| panic!("no {daemon}: {victims:?}")).0, "KILL");
         until("another VM", || site.qemu_pid("worker1").filter(|&pid| pid != qemu));
         assert!(!exists(qemu), "a VM without its {daemon}");
-        let ready = site.finish(site.hashctl(&["status", "--ready", "1", "--timeout-s", "150"]));
-        assert!(ready.status.success(), "{}", ready.stderr);
+        site.wait_ready();
         let sum = site.finish(site.hashctl(&["sum", "-v", "data/file"]));
         assert!(sum.stdout.starts_with("ba7816bf"), "{}", sum.stderr);
         assert!(sum.stderr.contains("by name in dataset files"), "{}", sum.stderr);
@@ -57,12 +53,10 @@ fn a_supervisor_that_is_killed_takes_its_vms_with_it() {
     let status = site.finish(site.script("status.sh", &[]));
     assert_eq!(status.status.code(), Some(3), "{}", status.stdout);
     // What it left is no obstacle, neither for a start nor for a stop.
-    let up = site.finish(site.run_sh(&[]));
-    assert!(up.status.success(), "{}", up.stderr);
+    site.succeed(site.run_sh(&[]));
     let text = fs::read_to_string(site.run("supervisor.pid")).unwrap();
     kill(text.split_whitespace().next().unwrap().parse().unwrap(), "KILL");
     until("the end of all processes", || site.processes("").is_empty().then_some(()));
-    let stop = site.finish(site.script("stop.sh", &[]));
-    assert!(stop.status.success(), "{}", stop.stderr);
+    site.succeed(site.script("stop.sh", &[]));
     site.assert_clean();
 }

@@ -64,8 +64,7 @@ fn what_cluster_toml_says_reaches_its_vm() {
         snapshot = true
         "#,
     );
-    let up = site.finish(site.run_sh(&[]));
-    assert!(up.status.success(), "{}", up.stderr);
+    let up = site.succeed(site.run_sh(&[]));
     let place =
         |what: &str| up.stderr.find(what).unwrap_or_else(|| panic!("{what}: {}", up.stderr));
     assert!(place("worker1: healthy") < place("archive: booting"));
@@ -271,8 +270,7 @@ fn the_root_is_in_memory_and_has_room(site: &Site) {
 
 fn a_restart_keeps_the_address_and_the_key(site: &Site) {
     let before = site.qemu_pid("worker1");
-    let restart = site.finish(site.script("restart.sh", &["worker1"]));
-    assert!(restart.status.success(), "{}", restart.stderr);
+    site.succeed(site.script("restart.sh", &["worker1"]));
     assert_ne!(before, site.qemu_pid("worker1"));
     // The same configuration and pinned key as before.
     assert_eq!(site.ssh("worker1", "hostname"), "worker1\n");

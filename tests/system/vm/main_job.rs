@@ -31,8 +31,7 @@ fn oracle(site: &Site, program: &str, find: &str) -> Vec<u8> {
     let line = format!("{find} -type f -print0 | LC_ALL=C sort -z | xargs -0 {program}");
     let mut command = site.command(Path::new("bash"));
     command.args(["-c", &line]);
-    let ended = site.finish(command);
-    assert!(ended.status.success(), "{}", ended.stderr);
+    let ended = site.succeed(command);
     ended.printed
 }
 
@@ -50,8 +49,7 @@ fn assert_prints(ended: &Ended, want: &[u8]) {
 fn vms_print_what_the_tools_print_even_if_one_dies() {
     let site = Site::new(3);
     write_data(&site.path("data"));
-    let up = site.finish(site.run_sh(&["--dataset", "files=data"]));
-    assert!(up.status.success(), "{}", up.stderr);
+    let up = site.succeed(site.run_sh(&["--dataset", "files=data"]));
     for row in ["controller", "worker1", "worker2", "healthy", "ssh -F"] {
         assert!(up.stdout.contains(row), "{}", up.stdout);
     }
@@ -86,8 +84,7 @@ fn vms_print_what_the_tools_print_even_if_one_dies() {
     assert!(shares.iter().all(|&share| share > BIG_LEN / 10), "{shares:?}");
 
     fs::write(site.path("manifest"), &sha256).unwrap();
-    let check = site.finish(site.hashctl(&["check", "manifest"]));
-    assert!(check.status.success(), "{}", check.stderr);
+    let check = site.succeed(site.hashctl(&["check", "manifest"]));
     let mut theirs = site.command(Path::new("sha256sum"));
     theirs.args(["-c", "manifest"]);
     assert_eq!(check.printed, site.finish(theirs).printed);
@@ -102,8 +99,7 @@ fn vms_print_what_the_tools_print_even_if_one_dies() {
         pid.and(site.worker("worker2", "items"))
     });
 
-    let stop = site.finish(site.script("stop.sh", &[]));
-    assert!(stop.status.success(), "{}", stop.stderr);
+    site.succeed(site.script("stop.sh", &[]));
     site.assert_clean();
 }
 
@@ -139,8 +135,7 @@ fn a_snapshot_is_what_was_there_at_the_start() {
     write_file(&site.path(dir).join("kept"), 100_000, 1);
     write_file(&site.path(dir).join("edited"), 100_000, 2);
     let dataset = format!("files={dir}");
-    let up = site.finish(site.run_sh(&["--snapshot", "--dataset", &dataset]));
-    assert!(up.status.success(), "{}", up.stderr);
+    site.succeed(site.run_sh(&["--snapshot", "--dataset", &dataset]));
     let want = oracle(&site, "sha256sum", &format!("find \"{}\"", dir.replace('$', "\\$")));
     assert_prints(&site.finish(site.hashctl(&["sum", "-r", dir])), &want);
     // The VMs still have the old bytes: they are never given out as those of today's file.

@@ -111,8 +111,7 @@ fn image_with_worker(site: &Site, text: &str) {
     let mut command = site.command(Path::new("bash"));
     let append = "truncate -s %4 \"$0\" && cd more && echo usr/bin/hashcluster-worker | cpio -o -H newc >>\"$0\"";
     command.args(["-c", append]).arg(worker_initrd(&site.path("image")));
-    let ended = site.finish(command);
-    assert!(ended.status.success(), "{}", ended.stderr);
+    site.succeed(command);
 }
 
 #[test]
@@ -140,8 +139,7 @@ fn an_accelerator_that_opens_and_hangs() {
     let mut command = site.vm("run", &["--accel", "auto", "--qemu", qemu.to_str().unwrap(), "--"]);
     command.arg(test_kit::bin("hashctl")).arg("version");
     command.env("HASHCLUSTER_CACHE", site.path("cache"));
-    let ended = site.finish(command);
-    assert!(ended.status.success(), "{}", ended.stderr);
+    let ended = site.succeed(command);
     // Where there is no KVM at all, the probe has nothing to find out, and says so.
     let has_kvm = fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
     let found = if has_kvm { "opens but runs no guest" } else { "no access to /dev/kvm" };

@@ -26,9 +26,7 @@ fn a_cluster_that_does_not_run_is_said_to() {
 
 #[track_caller]
 fn run(site: &Site, name: &str, args: &[&str]) -> String {
-    let ended = site.finish(site.script(name, args));
-    assert!(ended.status.success(), "{name} {args:?}: {}{}", ended.stdout, ended.stderr);
-    ended.stdout
+    site.succeed(site.script(name, args)).stdout
 }
 
 #[test]
@@ -39,8 +37,7 @@ fn vms_are_stopped_started_and_restarted_by_name() {
         assert_eq!(site.qemu_pid("worker2"), None);
         assert!(run(&site, "status.sh", &[]).contains("stopped"));
     }
-    let sum = site.finish(site.hashctl(&["sum", "ports.conf"]));
-    assert!(sum.status.success(), "one worker is enough: {}", sum.stderr);
+    site.succeed(site.hashctl(&["sum", "ports.conf"]));
     for _ in 0..2 {
         run(&site, "start.sh", &["worker2"]);
         until("worker2", || site.worker("worker2", "items"));
@@ -61,8 +58,7 @@ fn vms_are_stopped_started_and_restarted_by_name() {
     }
     let log = run(&site, "logs.sh", &["worker1"]);
     assert!(log.contains("connected to the controller"), "{log}");
-    let doctor = site.finish(site.script("doctor.sh", &[]));
-    assert!(doctor.status.success(), "{}{}", doctor.stdout, doctor.stderr);
+    site.succeed(site.script("doctor.sh", &[]));
 
     let mut monitor = site.start(site.script("monitor.sh", &["1"]));
     until("a table", || {
@@ -90,10 +86,8 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
     let site = Site::new(2);
     // Nobody is to mend what the doctor is to find.
     site.write("cluster.toml", "[defaults]\nhealth = { retries = 100 }\n");
-    let up = site.finish(site.run_sh(&[]));
-    assert!(up.status.success(), "{}", up.stderr);
-    let well = site.finish(site.script("doctor.sh", &[]));
-    assert!(well.status.success(), "{}{}", well.stdout, well.stderr);
+    site.succeed(site.run_sh(&[]));
+    site.succeed(site.script("doctor.sh", &[]));
     site.ssh("worker1", "sv stop /run/service/hashcluster-worker");
     let ill = site.finish(site.script("doctor.sh", &[]));
     assert_fails(&ill, &["hashcluster-worker", "worker1: not connected to the controller"]);
@@ -105,8 +99,7 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
     site.ssh("worker1", "sv start /run/service/hashcluster-worker");
     until("a worker that is back", || site.worker("worker1", "items"));
     run(&site, "stop.sh", &[]);
-    let none = site.finish(site.script("doctor.sh", &["--ports", "ports.conf"]));
-    assert!(none.status.success(), "{}{}", none.stdout, none.stderr);
+    site.succeed(site.script("doctor.sh", &["--ports", "ports.conf"]));
 }
 
 #[test]
@@ -116,8 +109,7 @@ fn a_stop_ends_what_is_under_way() {
     let mut restart = site.start(site.script("restart.sh", &["worker1"]));
     until("another worker1", || site.qemu_pid("worker1").filter(|&pid| Some(pid) != before));
     assert!(restart.is_running(), "it waits for worker1 to be healthy");
-    let stop = site.finish(site.script("stop.sh", &[]));
-    assert!(stop.status.success(), "{}", stop.stderr);
+    site.succeed(site.script("stop.sh", &[]));
     assert!(!restart.end().status.success(), "it was not done");
     site.assert_clean();
 }
@@ -130,8 +122,7 @@ fn two_builds_of_the_image_are_equal() {
         let mut command = site.command(Path::new("bash"));
         let build = format!("umask {umask}; exec \"$0\" {name} \"$1\"");
         command.args(["-c", &build]).arg(repository("qemu/dev-image.sh")).arg(&bin_dir);
-        let ended = site.finish(command);
-        assert!(ended.status.success(), "{}", ended.stderr);
+        site.succeed(command);
     }
     for file in ["kernel", "initrd", "image.txt"] {
         let read = |name| fs::read(site.path(name).join(file)).unwrap();
@@ -171,8 +162,7 @@ fn a_deployment_reaches_every_vm_or_none() {
     let deploy = run(&site, "deploy.sh", &["--image", good.to_str().unwrap()]);
     assert!(deploy.find("worker1").unwrap() < deploy.find("controller").unwrap(), "{deploy}");
     assert_eq!(images(), ["sha256:good"]);
-    let sum = site.finish(site.hashctl(&["sum", "ports.conf"]));
-    assert!(sum.status.success(), "{}", sum.stderr);
+    site.succeed(site.hashctl(&["sum", "ports.conf"]));
 
     let broken = image(&site, "broken", |dir| fs::write(dir.join("kernel"), "none").unwrap());
     let deploy = site.finish(site.script("deploy.sh", &["--image", broken.to_str().unwrap()]));

@@ -60,8 +60,7 @@ impl Site {
     /// A cluster that runs.
     pub(crate) fn up(vms: usize) -> Self {
         let site = Self::new(vms);
-        let up = site.finish(site.run_sh(&[]));
-        assert!(up.status.success(), "{}", up.stderr);
+        site.succeed(site.run_sh(&[]));
         site
     }
 
@@ -125,9 +124,7 @@ impl Site {
     /// Output of a command over SSH, which has to succeed.
     #[track_caller]
     pub(crate) fn ssh(&self, name: &str, line: &str) -> String {
-        let ended = self.finish(self.script("ssh.sh", &[name, line]));
-        assert!(ended.status.success(), "{name}: {line}: {}{}", ended.stdout, ended.stderr);
-        ended.stdout
+        self.succeed(self.script("ssh.sh", &[name, line])).stdout
     }
 
     /// Starts a command, in a process group of its own.
@@ -143,6 +140,21 @@ impl Site {
     #[track_caller]
     pub(crate) fn finish(&self, command: Command) -> Ended {
         self.start(command).end()
+    }
+
+    /// Runs a command, which has to succeed.
+    #[track_caller]
+    pub(crate) fn succeed(&self, command: Command) -> Ended {
+        let shown = format!("{command:?}");
+        let ended = self.finish(command);
+        assert!(ended.status.success(), "{shown}: {}{}", ended.stdout, ended.stderr);
+        ended
+    }
+
+    /// Waits for one worker that is ready.
+    #[track_caller]
+    pub(crate) fn wait_ready(&self) {
+        self.succeed(self.hashctl(&["status", "--ready", "1", "--timeout-s", "150"]));
     }
 
     /// `hashctl status --json`, once the controller answers.

@@ -12,13 +12,11 @@ const NOBODY: u32 = 65_534;
 fn a_second_start_changes_nothing() {
     let site = Site::up(2);
     let before = [site.qemu_pid("controller"), site.qemu_pid("worker1")];
-    let again = site.finish(site.run_sh(&[]));
-    assert!(again.status.success(), "{}", again.stderr);
+    let again = site.succeed(site.run_sh(&[]));
     assert!(again.stderr.contains("already runs"), "{}", again.stderr);
     assert!(again.stdout.contains("worker1"), "{}", again.stdout);
     assert_eq!(before, [site.qemu_pid("controller"), site.qemu_pid("worker1")]);
-    let start = site.finish(site.script("start.sh", &["--ports", "ports.conf"]));
-    assert!(start.status.success(), "{}", start.stderr);
+    site.succeed(site.script("start.sh", &["--ports", "ports.conf"]));
     // A command finds the cluster, and leaves it.
     let sum = site.finish(site.run_sh(&["sum", "ports.conf"]));
     assert!(sum.status.success() && sum.stdout.ends_with("  ports.conf\n"), "{}", sum.stderr);
@@ -28,8 +26,7 @@ fn a_second_start_changes_nothing() {
         assert_eq!(found, mode, "{name}");
     }
     for _ in 0..2 {
-        let stop = site.finish(site.script("stop.sh", &[]));
-        assert!(stop.status.success(), "{}", stop.stderr);
+        site.succeed(site.script("stop.sh", &[]));
         site.assert_clean();
     }
 }
@@ -43,8 +40,7 @@ fn nobodys_own_files_are_taken_for_a_clusters() {
     fs::write(site.path("run/httpd.pid"), "1").unwrap();
     fs::create_dir_all(site.path("state/images")).unwrap();
     fs::write(site.path("state/images/mine"), "x").unwrap();
-    let stop = site.finish(site.script("stop.sh", &[]));
-    assert!(stop.status.success(), "{}", stop.stderr);
+    site.succeed(site.script("stop.sh", &[]));
     let up = site.finish(site.run_sh(&["--state-dir", "state"]));
     assert_eq!(up.status.code(), Some(1), "{}", up.stderr);
     assert!(up.stderr.contains("is not a cluster's file"), "{}", up.stderr);
@@ -120,8 +116,7 @@ fn ctrl_c_at_any_moment_of_a_start_leaves_nothing() {
         }
     }
     // Nor is anything in the way of the next one.
-    let sum = site.finish(site.run_sh(&["sum", "ports.conf"]));
-    assert!(sum.status.success(), "{}", sum.stderr);
+    site.succeed(site.run_sh(&["sum", "ports.conf"]));
 }
 
 #[test]
@@ -171,8 +166,7 @@ fn a_user_who_is_not_root_boots_and_hashes_files_in_place() {
     command.env("HOME", site.path("home")).env_remove("HASHCLUSTER_CACHE");
     // That of Debian's ordinary users.
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
-    let sum = site.finish(command);
-    assert!(sum.status.success(), "{}", sum.stderr);
+    let sum = site.succeed(command);
     let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  home/file\n";
     assert_eq!(sum.stdout, want);
     assert!(sum.stderr.contains("1 file by name in dataset paths"), "{}", sum.stderr);
