@@ -1,8 +1,11 @@
-//! The bodies of the fuzz targets. They belong to the tests of `ipc-proto` and of the engine, which
-//! run them too.
+//! The bodies of the fuzz targets. They belong to the tests of `ipc-proto`, of the controller and of
+//! the engine, which run them too.
 
 #[path = "../../ipc-proto/tests/it/targets.rs"]
 mod targets;
+
+#[path = "../../controller/tests/it/targets.rs"]
+mod core_targets;
 
 #[path = "../../crates/engine/tests/it/kernels.rs"]
 mod worker_kernels;
@@ -20,6 +23,11 @@ pub fn messages(input: &[u8]) {
 /// The first body of a connection.
 pub fn handshake(input: &[u8]) {
     targets::handshake(input);
+}
+
+/// Events of the controller's core, its invariants asserted after each.
+pub fn core(input: &[u8]) {
+    core_targets::core(input);
 }
 
 /// A set of messages, hashed by every backend.

@@ -98,3 +98,115 @@ impl<F: Clone> Core<F> {
         self.fair.check_invariants(|principal| self.jobs_of_principals.contains_key(&principal));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plane::Plane;
+    use super::super::{Action, ClientId, Event, Fault, Job, Limits, Waiter, WorkerId};
+    use super::*;
+    use ipc_proto::message::{
+        Backend, ClientRequest, FileItem, FileSource, Items, JobId, Planes, Window, WorkerIntro,
+        WorkerReply,
+    };
+    use ipc_proto::{Algorithm, Blob};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    const JOB: JobId = JobId { epoch: 1, number: 0 };
+    const CLIENT: ClientId = ClientId(1);
+    const WORKER: WorkerId = WorkerId(2);
+
+    /// A core with a job of which one item is leased and others wait.
+    fn core() -> Core<()> {
+        let mut core = Core::new(Limits::default(), Vec::new(), JOB.epoch);
+        let (client, principal, algorithm) = (CLIENT, Principal::Uid(1), Algorithm::Sha256);
+        let backend = Backend { algorithm, backend: "model".to_owned(), interleave_max: 1 };
+        let intro = WorkerIntro {
+            name: "w1".to_owned(),
+            software: String::new(),
+            image: String::new(),
+            pid: 1,
+            threads: 1,
+            memory_bytes: 1,
+            backends: vec![backend],
+            planes: Planes { descriptors: true, ..Planes::default() },
+            reading: String::new(),
+            token: Blob::default(),
+        };
+        let (source, files) = (FileSource::Descriptors, vec![FileItem::default()]);
+        let items = |first| {
+            let items = Items::Files { source: source.clone(), files: files.clone() };
+            Event::ClientSaid(CLIENT, ClientRequest::Items { job: JOB, first, items }, vec![()])
+        };
+        let (algorithms, cross_check, strict_reads) = (algorithm.into(), 0, false);
+        let open = ClientRequest::Open { tag: 0, algorithms, cross_check, strict_reads };
+        for event in [
+            Event::ClientJoined { client, principal, pid: 1, administers: false },
+            Event::WorkerJoined(WORKER, intro),
+            Event::WorkerSaid(WORKER, WorkerReply::Credit { batches: 1 }),
+            Event::ClientSaid(CLIENT, open, Vec::new()),
+            items(0),
+            items(1),
+        ] {
+            core.step(Duration::ZERO, event);
+        }
+        assert_eq!((core.leases.len(), core.unresolved), (1, 2));
+        core
+    }
+
+    fn job(core: &mut Core<()>) -> &mut Job<()> {
+        core.jobs.get_mut(&JOB).expect("it is open")
+    }
+
+    #[test]
+    fn the_walk_finds_every_broken_state() {
+        type Case = (&'static str, fn(&mut Core<()>));
+        core().check_invariants();
+        let broken: [Case; 17] = [
+            ("an action that was not returned", |core| {
+                core.actions.push(Action::CloseClient(CLIENT, Fault::Silent));
+            }),
+            ("a job without its client", |core| core.clients.clear()),
+            ("a client that does not know its job", |core| {
+                core.clients.values_mut().for_each(|client| client.jobs.clear());
+            }),
+            ("a job charged to another principal", |core| {
+                job(core).order.principal = Principal::Uid(2);
+            }),
+            ("a principal with too few jobs", |core| core.jobs_of_principals.clear()),
+            ("a waiter that left", |core| {
+                let waiter = Waiter { workers: 1, deadline: Duration::ZERO };
+                core.waiters.insert(ClientId(9), waiter);
+            }),
+            ("a lease that its job does not know", |core| job(core).leases.clear()),
+            ("a lease that only its job and worker know", |core| core.leases.clear()),
+            ("a lease that its worker does not know", |core| {
+                let id = *core.leases.keys().next().expect("there is one");
+                core.fleet.release(WORKER, id);
+            }),
+            ("a lease number from the future", |core| core.next_lease = 0),
+            ("a lease of a closed job", |core| {
+                core.leases.values_mut().for_each(|lease| lease.job.number = 7);
+            }),
+            ("an item resolved and leased", |core| job(core).resolved += 1),
+            ("an item in two places", |core| {
+                let batch = core.leases.values().next().expect("there is one").batch.clone();
+                job(core).push_retry(batch);
+            }),
+            ("items that are not added up", |core| core.unresolved += 1),
+            ("bytes that are not added up", |core| core.inline_bytes += 1),
+            ("a window that was not promised", |core| {
+                job(core).window = Window { items: 7, ..job(core).window };
+            }),
+            ("a job with work that is in no queue", |core| {
+                core.fair.leave(Plane::Descriptors, Principal::Uid(1), JOB);
+            }),
+        ];
+        for (what, break_it) in broken {
+            let mut core = core();
+            break_it(&mut core);
+            let found = catch_unwind(AssertUnwindSafe(|| core.check_invariants()));
+            assert!(found.is_err(), "{what} is not found");
+        }
+    }
+}

@@ -2,7 +2,9 @@
 
 mod cross_check;
 mod datasets;
+mod fuzz;
 mod progress;
 mod quarantine;
 mod simulation;
 mod tables;
+mod targets;

@@ -1,39 +1,13 @@
-//! The fuzz targets over the committed seeds and over seeded random inputs, so that every run of
-//! the tests is a short run of the fuzzers.
+//! The fuzz targets over their seeds and over random inputs.
 
 use crate::golden::golden;
 use crate::random::Rng;
 use crate::targets;
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::limits::BODY_LEN_MAX;
-use std::fs;
-use std::panic;
-use std::path::Path;
+use test_kit::fuzz;
 
 const RUNS: u64 = 4_000;
-
-#[track_caller]
-fn check(target: fn(&[u8]), inputs: impl Iterator<Item = (String, Vec<u8>)>) {
-    for (label, input) in inputs {
-        if panic::catch_unwind(|| target(&input)).is_err() {
-            panic!("{label} breaks the target, see the panic above: {input:02x?}");
-        }
-    }
-}
-
-/// The committed inputs of a target: a starting point for the fuzzer, and what it once found.
-fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
-    let entries = fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    let seeds: Vec<_> = entries
-        .map(|entry| {
-            let path = entry.expect("a directory entry").path();
-            (path.display().to_string(), fs::read(&path).expect("a seed"))
-        })
-        .collect();
-    assert!(!seeds.is_empty(), "no seeds in {}", dir.display());
-    seeds
-}
 
 /// Some bytes of `bytes` changed, cut out, doubled or followed by others.
 fn mutate(rng: &mut Rng, mut bytes: Vec<u8>) -> Vec<u8> {
@@ -80,7 +54,7 @@ fn seeded(input: fn(&mut Rng) -> Vec<u8>) -> impl Iterator<Item = (String, Vec<u
 
 #[test]
 fn a_stream_decodes_the_same_however_it_is_split() {
-    check(targets::frames, seeds("frames").into_iter().chain(seeded(random_stream)));
+    fuzz("frames", targets::frames, seeded(random_stream));
 }
 
 #[test]
@@ -88,7 +62,7 @@ fn the_longest_frames_decode_the_same_however_they_are_split() {
     let body = vec![7; BODY_LEN_MAX];
     let prefix = u32::try_from(BODY_LEN_MAX).unwrap().to_le_bytes();
     let stream = [&[255], &prefix[..], &body, &prefix, &body, &prefix, &body[..99]].concat();
-    check(targets::frames, [("three frames of 1 MiB".to_owned(), stream)].into_iter());
+    targets::frames(&stream);
 }
 
 #[test]
@@ -97,7 +71,7 @@ fn a_mutated_body_keeps_its_limits_or_is_refused() {
         let body = random_body(rng);
         mutate(rng, body)
     };
-    check(targets::messages, seeds("messages").into_iter().chain(seeded(mutated)));
+    fuzz("messages", targets::messages, seeded(mutated));
 }
 
 #[test]
@@ -108,5 +82,5 @@ fn a_mutated_hello_is_accepted_unchanged_or_refused_with_a_message() {
         let body = hellos[rng.below(hellos.len())].1[PREFIX_LEN..].to_vec();
         mutate(rng, body)
     };
-    check(targets::handshake, seeds("handshake").into_iter().chain(seeded(mutated)));
+    fuzz("handshake", targets::handshake, seeded(mutated));
 }
