@@ -6,7 +6,6 @@ mod limits;
 mod memory;
 mod properties;
 mod protocol_doc;
-mod random;
 mod samples;
 mod targets;
 mod variants;

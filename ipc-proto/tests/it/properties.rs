@@ -1,34 +1,16 @@
 //! Properties of every message, and bytes that are never a message.
 
 use crate::golden::golden;
-use crate::random::Rng;
 use crate::samples::{Any, Kind, samples};
 use ipc_proto::codec::CodecError;
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{ClientRequest, JobId};
 
-const SEEDS: u64 = 3_000;
-
-#[test]
-fn a_random_message_round_trips() {
-    for seed in 0..SEEDS {
-        let message = Rng::new(seed).message();
-        assert_eq!(message.check(), Ok(()), "seed {seed}");
-        let body = message.body();
-        let got = message.kind().decode(&body).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        assert_eq!(got, message, "seed {seed}");
-        assert_eq!(got.body(), body, "seed {seed}");
-    }
-}
-
 #[test]
 fn a_truncated_body_is_malformed() {
-    let random = (0..200).map(|seed| (format!("seed {seed}"), Rng::new(seed).message()));
-    for (label, message) in samples().into_iter().chain(random) {
+    for (label, message) in samples() {
         let body = message.body();
-        // Of a long body the ends, and some places between.
-        let step = 1 + body.len() / 2_000;
-        for cut in (0..body.len()).step_by(step).chain(body.len().saturating_sub(40)..body.len()) {
+        for cut in 0..body.len() {
             let got = message.kind().decode(&body[..cut]);
             assert!(matches!(got, Err(CodecError::Malformed(_))), "{label} cut at {cut}: {got:?}");
         }
