@@ -71,15 +71,23 @@ pub(crate) struct Sum {
 
 #[derive(Clone, Copy, Debug, Group)]
 pub(crate) struct SumOptions {
-    /// sha224, sha256, sha384, sha512, sha512-256, blake3 or blake2b; md5 and sha1 are legacy: they
-    /// show damage, but no forgery
-    #[arg(short, long, value_name = "ALGO", default_value = "sha256", help_heading = "Hashing")]
+    #[arg(short, long, value_name = "ALGO", default_value = "sha256", help_heading = "Hashing",
+          help = algorithms_help())]
     pub(crate) algorithm: Algorithm,
     /// Hash every file below a directory, in the order of names
     #[arg(short, long, help_heading = "Hashing")]
     pub(crate) recursive: bool,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+fn algorithms_help() -> String {
+    let names = |is_legacy| {
+        let all = Algorithm::ALL.into_iter().filter(move |a| a.is_legacy() == is_legacy);
+        all.map(Algorithm::name).collect::<Vec<_>>().join(", ")
+    };
+    let (names, legacy) = (names(false), names(true));
+    format!("{names}; legacy, which show damage but no forgery: {legacy}")
 }
 
 #[derive(Debug, Group)]

@@ -29,6 +29,10 @@ pub const ALL: &[BackendInfo] = &[
     x86_64("sha512_avx2_x4", Family::Sha512, &["avx2"]),
     x86_64("blake3_avx512_x16", Family::Blake3, AVX512),
     x86_64("blake3_avx2_x8", Family::Blake3, &["avx2"]),
+    x86_64("md5_avx512_x16", Family::Md5, AVX512),
+    x86_64("md5_avx2_x8", Family::Md5, &["avx2"]),
+    x86_64("sha1_avx512_x16", Family::Sha1, AVX512),
+    x86_64("sha1_avx2_x8", Family::Sha1, &["avx2"]),
     aarch64("sha256_aarch64_x2", Family::Sha256, &["sha2"]),
     aarch64("sha512_aarch64_x2", Family::Sha512, &["sha3"]),
 ];

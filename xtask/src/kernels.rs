@@ -189,8 +189,9 @@ mod tests {
     #[test]
     fn each_level_hides_what_the_newest_backends_left_need() {
         let all = "sha256_sha_ni_x2 sha256_avx512_x16 sha256_avx2_x8 sha512_avx512_x8 \
-                   sha512_avx2_x4 blake3_avx512_x16 blake3_avx2_x8";
-        let avx2 = "sha256_avx2_x8 sha512_avx2_x4 blake3_avx2_x8";
+                   sha512_avx2_x4 blake3_avx512_x16 blake3_avx2_x8 md5_avx512_x16 md5_avx2_x8 \
+                   sha1_avx512_x16 sha1_avx2_x8";
+        let avx2 = "sha256_avx2_x8 sha512_avx2_x4 blake3_avx2_x8 md5_avx2_x8 sha1_avx2_x8";
         check(
             &X86_64,
             "ssse3 sse4_1 sha_ni avx2 avx512f avx512bw avx512vl",
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_a_processor_lacks_is_not_required_of_it() {
-        let avx2 = "sha256_avx2_x8 sha512_avx2_x4 blake3_avx2_x8";
+        let avx2 = "sha256_avx2_x8 sha512_avx2_x4 blake3_avx2_x8 md5_avx2_x8 sha1_avx2_x8";
         check(
             &X86_64,
             "ssse3 sse4_1 avx2 avx512f",

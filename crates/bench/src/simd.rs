@@ -10,7 +10,7 @@ mod openssl;
 use crate::contest::median;
 use crate::report::{Report, Target};
 use contender::Contender;
-use ipc_proto::Algorithm::{self, Blake3, Sha256, Sha512};
+use ipc_proto::Algorithm::{self, Blake2b, Blake3, Md5, Sha1, Sha256, Sha512};
 use std::time::Instant;
 
 const ROUNDS: usize = 21;
@@ -80,6 +80,11 @@ const ROWS: &[Row] = &[
     figure(Blake3, KIB, &["blake3_avx2_x8"]),
     figure(Blake3, 2 * KIB, &["blake3_avx2_x8"]),
     figure(Blake3, 4 * KIB, &["blake3_avx2_x8"]),
+    figure(Md5, 4 * KIB, &["md5_avx512_x16"]),
+    row(Md5, 4 * KIB, &["md5_avx2_x8"], 4.5),
+    figure(Sha1, 4 * KIB, &["sha1_avx512_x16"]),
+    row(Sha1, 4 * KIB, &["sha1_avx2_x8"], 1.8),
+    figure(Blake2b, 4 * KIB, &["portable"]),
 ];
 
 /// Without the SHA extensions.

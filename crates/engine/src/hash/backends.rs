@@ -1,4 +1,4 @@
-//! The table of backends: one row per set of kernels, each made by the file of its kernel.
+//! The table of backends: one row per set of kernels, each made by the module of its kernel.
 //!
 //! A row has the name, the family that it serves, how many messages it takes, and its functions. The
 //! functions hold the zero-sized proof that the processor has their instructions, so that a row exists
@@ -14,21 +14,23 @@ mod blake3_avx2_x8;
 mod blake3_avx512_x16;
 #[cfg(target_arch = "x86_64")]
 #[macro_use]
+mod md5_rounds;
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod sha1_rounds;
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
 mod sha2_rounds;
+#[cfg(target_arch = "x86_64")]
+mod lane_kernels;
 #[cfg(target_arch = "aarch64")]
 mod sha256_aarch64_x2;
-#[cfg(target_arch = "x86_64")]
-mod sha256_avx2_x8;
 #[cfg(target_arch = "x86_64")]
 mod sha256_avx512_x16;
 #[cfg(target_arch = "x86_64")]
 mod sha256_sha_ni_x2;
 #[cfg(target_arch = "aarch64")]
 mod sha512_aarch64_x2;
-#[cfg(target_arch = "x86_64")]
-mod sha512_avx2_x4;
-#[cfg(target_arch = "x86_64")]
-mod sha512_avx512_x8;
 
 use super::cpu::Cpu;
 use super::lanes::{self, Blocks, Columns, Digests, PREFERRED_BATCH};
@@ -79,17 +81,22 @@ pub(super) fn of(cpu: &Cpu) -> Vec<Backend> {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn simd(cpu: &Cpu) -> [Option<Row>; 7] {
+fn simd(cpu: &Cpu) -> [Option<Row>; 11] {
+    use lane_kernels as lanes;
     let (avx512, avx2) = (avx512::Avx512::detect(cpu), avx2::Avx2::detect(cpu));
     let sha_ni = sha256_sha_ni_x2::ShaNi::detect(cpu);
     [
         sha_ni.map(sha256_sha_ni_x2::row),
         avx512.map(|avx512| sha256_avx512_x16::row(avx512, sha_ni)),
-        avx2.map(sha256_avx2_x8::row),
-        avx512.map(sha512_avx512_x8::row),
-        avx2.map(sha512_avx2_x4::row),
+        avx2.map(lanes::sha256_avx2_x8::row),
+        avx512.map(lanes::sha512_avx512_x8::row),
+        avx2.map(lanes::sha512_avx2_x4::row),
         avx512.map(blake3_avx512_x16::row),
         avx2.map(blake3_avx2_x8::row),
+        avx512.map(lanes::md5_avx512_x16::row),
+        avx2.map(lanes::md5_avx2_x8::row),
+        avx512.map(lanes::sha1_avx512_x16::row),
+        avx2.map(lanes::sha1_avx2_x8::row),
     ]
 }
 

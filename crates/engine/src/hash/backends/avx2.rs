@@ -69,6 +69,12 @@ pub(super) fn majority(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
+pub(super) fn xor(x: __m256i, y: __m256i) -> __m256i {
+    _mm256_xor_si256(x, y)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
 pub(super) fn xor3(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
     _mm256_xor_si256(_mm256_xor_si256(x, y), z)
 }
@@ -83,7 +89,7 @@ const HIGH: i32 = 0x31;
 pub(super) mod words32 {
     use super::*;
 
-    pub(in super::super) use super::{choose, majority, xor3};
+    pub(in super::super) use super::{choose, majority, xor, xor3};
 
     pub(in super::super) const BITS: i32 = 32;
 

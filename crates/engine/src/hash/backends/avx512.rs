@@ -8,7 +8,7 @@ use std::arch::x86_64::{
     _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_i32x4, _mm512_shuffle_i64x2,
     _mm512_srli_epi32, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_ternarylogic_epi32,
     _mm512_ternarylogic_epi64, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
-    _mm512_unpacklo_epi64,
+    _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
 /// Proof that AVX-512 was detected; only `detect` makes one.
@@ -144,6 +144,19 @@ pub(super) mod words32 {
     #[target_feature(enable = "avx512f,avx512bw")]
     pub(in super::super) fn load_little_endian(blocks: &[&[u8; 64]; 16]) -> [__m512i; 16] {
         transpose(blocks.map(|block| load(block)))
+    }
+
+    /// The same, the most significant byte first.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(in super::super) fn load_big_endian(blocks: &[&[u8; 64]; 16]) -> [__m512i; 16] {
+        each_big_endian(load_little_endian(blocks))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(in super::super) fn xor(x: __m512i, y: __m512i) -> __m512i {
+        _mm512_xor_si512(x, y)
     }
 
     /// Reverses the bytes of each word.
