@@ -94,6 +94,15 @@ pub(crate) enum Role {
     Worker,
 }
 
+impl Role {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Controller => "controller",
+            Self::Worker => "worker",
+        }
+    }
+}
+
 /// A directory of the host that workers see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Dataset {

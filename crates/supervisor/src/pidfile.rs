@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn a_reused_pid_is_not_taken_for_the_supervisor() {
-        let path = std::env::temp_dir().join(format!("hashcluster-pid-{}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
         write(&path).unwrap();
         assert_eq!(find(&path).unwrap().map(|found| found.pid), Some(std::process::id()));
 

@@ -19,7 +19,7 @@ mod share_view;
 mod ssh;
 
 pub(crate) use image::{Image, ImageError};
-pub(crate) use layout::Layout;
+pub(crate) use layout::{CONTROL_SOCKET, Layout, SSH_CONFIG};
 pub(crate) use paths::of as paths_of;
 pub(crate) use plan::{ClusterContext, VirtiofsdKind};
 pub(crate) use preflight::{Plan, choose_accel, dry_run, load, plan_of, run_path};

@@ -6,7 +6,7 @@ use crate::deployment::{Member, Vm};
 use crate::local::LocalContext;
 use crate::quote;
 use crate::supervise::{ProgramId, Supervisor};
-use crate::vm::{self, ClusterContext, Image, Layout};
+use crate::vm::{self, ClusterContext, Image, Layout, SSH_CONFIG};
 use nix::sys::signal::Signal;
 use std::io;
 use std::path::PathBuf;
@@ -76,7 +76,7 @@ impl Context {
         match self {
             Self::Vms(context, vms) => [
                 format!("127.0.0.1:{}", vms[i].metrics_port),
-                format!("ssh -F {} {}", quote::path(&context.layout.ssh_config()), vms[i].name),
+                format!("ssh -F {} {}", quote::path(&context.layout.file(SSH_CONFIG)), vms[i].name),
             ],
             Self::Local(..) => ["-".to_owned(), "-".to_owned()],
         }

@@ -12,7 +12,7 @@ use crate::pidfile;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::say::{indented, say};
 use crate::supervise::{log, sys};
-use crate::vm::{self, Image, Layout};
+use crate::vm::{self, CONTROL_SOCKET, Image, Layout};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -312,7 +312,7 @@ fn sweep(path: &Path) -> Result<(), Error> {
 
 /// Sends a command to the supervisor of `run_dir`, and prints what it answers.
 pub(super) fn send(run_dir: &Path, command: &str) -> Result<(), Error> {
-    let mut stream = connect(&Layout::new(run_dir, None).control_socket(), run_dir)?;
+    let mut stream = connect(&Layout::new(run_dir, None).file(CONTROL_SOCKET), run_dir)?;
     let asked = stream
         .set_read_timeout(Some(ANSWER_LIMIT))
         .and_then(|()| stream.write_all(format!("{command}\n").as_bytes()));

@@ -95,21 +95,10 @@ impl From<ImageError> for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Step { error, .. } | Self::Command { error, .. } => Some(error),
-            Self::Deployment(errors) => Some(errors),
-            Self::RunDir(_)
-            | Self::Image(_)
-            | Self::Tool { .. }
-            | Self::Memory { .. }
-            | Self::Died { .. }
-            | Self::Late { .. }
-            | Self::Interrupted(_)
-            | Self::NotRunning { .. }
-            | Self::NoSuchMember { .. }
-            | Self::NotStopped { .. }
-            | Self::Refused(_) => None,
+        if let Self::Step { error, .. } | Self::Command { error, .. } = self {
+            return Some(error);
         }
+        if let Self::Deployment(errors) = self { Some(errors) } else { None }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::local::LocalContext;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::{indented, say};
 use crate::supervise::{Console, Event, Program, Signals, Supervisor, become_daemon, sys};
-use crate::vm::{self, Layout, Plan};
+use crate::vm::{self, CONTROL_SOCKET, Layout, Plan};
 use crate::{exit, pidfile, quote};
 use ipc_proto::endpoint::CLIENT_SOCKET;
 use nix::sys::signal::Signal;
@@ -375,7 +375,8 @@ impl Session {
 /// Starts to ask how the members are, and to take commands.
 fn listen(layout: &Layout, members: &[Member]) -> Result<(Watch, Requests), Error> {
     let watch = Watch::start(layout, members).map_err(Error::step("start a thread"))?;
-    let requests = watch.waker().and_then(|waker| control::listen(&layout.control_socket(), waker));
+    let requests =
+        watch.waker().and_then(|waker| control::listen(&layout.file(CONTROL_SOCKET), waker));
     Ok((watch, requests.map_err(Error::step("listen for commands"))?))
 }
 

@@ -3,7 +3,6 @@
 use super::fleet::Fleet;
 use super::machine::{Machine, Phase};
 use crate::columns;
-use crate::deployment::Role;
 use std::fs;
 use std::path::Path;
 
@@ -13,16 +12,12 @@ pub(super) fn table(fleet: &Fleet) -> String {
         ["NAME", "ROLE", "STATE", "UP", "MEMORY", "IMAGE", "METRICS", "SSH"].map(str::to_owned),
     ];
     for (i, machine) in fleet.machines.iter().enumerate() {
-        let role = match machine.member.role {
-            Role::Controller => "controller",
-            Role::Worker => "worker",
-        };
         let memory = resident_mib(fleet, i).map_or_else(|| "-".to_owned(), |mib| format!("{mib}M"));
         let image = machine.image.as_ref().map_or("-", |image| &image.digest);
         let [metrics, ssh] = fleet.context.addresses(i);
         rows.push([
             machine.member.name.clone(),
-            role.to_owned(),
+            machine.member.role.name().to_owned(),
             state(machine).to_owned(),
             match machine.phase == Phase::Down {
                 true => "-".to_owned(),

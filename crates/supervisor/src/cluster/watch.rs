@@ -2,7 +2,7 @@
 //! that has a command of its own through SSH. Whatever is learnt wakes the supervisor.
 
 use crate::deployment::{Check, Health, Member, Role};
-use crate::vm::Layout;
+use crate::vm::{Layout, SSH_CONFIG};
 use client::{Address, Client};
 use ipc_proto::message::{Status, WorkerHealth, WorkerStatus};
 use std::collections::HashMap;
@@ -231,7 +231,7 @@ fn ready_len(status: &Status) -> usize {
 }
 
 fn ssh_step(layout: &Layout, name: &str, command: &str, health: &Health) -> Step {
-    let (config, name, command) = (layout.ssh_config(), name.to_owned(), command.to_owned());
+    let (config, name, command) = (layout.file(SSH_CONFIG), name.to_owned(), command.to_owned());
     let (limit_s, interval) = (health.timeout.as_secs_f64().to_string(), health.interval);
     Box::new(move |seen| {
         let result = Command::new("timeout")

@@ -58,18 +58,9 @@ pub(super) enum Kind {
 impl Kind {
     /// True if TOML writes it as a string.
     pub(super) fn is_text(self) -> bool {
-        match self {
-            Self::Size { .. }
-            | Self::Host
-            | Self::DatasetName
-            | Self::CpuSet
-            | Self::Sched
-            | Self::OneOf(_)
-            | Self::Sample
-            | Self::Command
-            | Self::Dir => true,
-            Self::Number { .. } | Self::Bool | Self::DatasetNames | Self::Table => false,
-        }
+        let is_other =
+            matches!(self, Self::Number { .. } | Self::Bool | Self::DatasetNames | Self::Table);
+        !is_other
     }
 
     /// A value of a flag, as the program takes it: a size in bytes.

@@ -2,7 +2,7 @@
 
 use super::kind::size;
 use super::shown::shown_path;
-use super::{Check, Deployment, Health, Role, Strategy, Vm};
+use super::{Check, Deployment, Health, Strategy, Vm};
 use crate::columns;
 use std::fmt;
 
@@ -38,13 +38,9 @@ impl fmt::Display for Deployment {
 }
 
 fn row(vm: &Vm) -> [String; 10] {
-    let role = match vm.role {
-        Role::Controller => "controller",
-        Role::Worker => "worker",
-    };
     [
         vm.name.clone(),
-        role.to_owned(),
+        vm.role.name().to_owned(),
         vm.ssh_port.to_string(),
         vm.metrics_port.to_string(),
         size(u64::from(vm.memory_mib) << 10),

@@ -9,31 +9,37 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
+use test_kit::Random;
 
 const PORTS: &str = "2220\n2221\n2222\n";
 
-/// A directory with the files of one test, removed at its end.
-struct Files(PathBuf);
+/// A directory with the files of one test.
+struct Files(TempDir);
 
 impl Files {
     fn new(ports: &[u8], config: Option<&[u8]>) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = format!("hashcluster-deployment-{}-{number}", std::process::id());
-        let files = Self(std::env::temp_dir().join(dir));
-        fs::create_dir(&files.0).unwrap();
-        fs::write(files.0.join("ports.conf"), ports).unwrap();
+        let files = Self(tempfile::tempdir().unwrap());
+        fs::write(files.path("ports.conf"), ports).unwrap();
         if let Some(config) = config {
-            fs::write(files.0.join("cluster.toml"), config).unwrap();
+            fs::write(files.path("cluster.toml"), config).unwrap();
         }
-        fs::create_dir(files.0.join("data")).unwrap();
+        fs::create_dir(files.path("data")).unwrap();
         files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A message of ours without the place of the files.
+    fn plain(&self, text: &impl ToString) -> String {
+        text.to_string().replace(&format!("{}/", self.0.path().display()), "")
     }
 
     fn options(&self, datasets: &[&str]) -> DeploymentOptions {
         DeploymentOptions {
-            ports: self.0.join("ports.conf"),
+            ports: self.path("ports.conf"),
             config: None,
             datasets: datasets.iter().map(OsString::from).collect(),
             snapshot: false,
@@ -41,15 +47,7 @@ impl Files {
     }
 
     fn load(&self, datasets: &[&str]) -> Result<Deployment, String> {
-        let dir = format!("{}/", self.0.display());
-        let loaded = load_as(&self.options(datasets));
-        loaded.map_err(|errors| errors.to_string().replace(&dir, ""))
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        load_as(&self.options(datasets)).map_err(|errors| self.plain(&errors))
     }
 }
 
@@ -79,45 +77,16 @@ fn check(config: &str, want: &[&str]) {
 
 #[test]
 fn without_cluster_toml_everything_has_its_default() {
-    let files = Files::new(PORTS.as_bytes(), None);
-    let deployment = files.load(&[]).unwrap();
-    let health = Health {
-        check: Check::Protocol,
-        interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(2),
-        retries: 3,
-    };
-    let controller = Vm {
-        name: "controller".into(),
-        role: Role::Controller,
-        line: 1,
-        ssh_port: 2_220,
-        metrics_port: 3_220,
-        memory_mib: 192,
-        cpus: 1,
-        cpuset: None,
-        memlock_kib: None,
-        args: Vec::new(),
-        health,
-        datasets: Vec::new(),
-    };
-    let worker = |n: u16| Vm {
-        name: format!("worker{n}"),
-        role: Role::Worker,
-        line: 1 + usize::from(n),
-        ssh_port: 2_220 + n,
-        metrics_port: 3_220 + n,
-        ..controller.clone()
-    };
-    let want = Deployment {
-        vms: vec![controller.clone(), worker(1), worker(2)],
-        datasets: Vec::new(),
-        strategy: Strategy::Parallel,
-        wait_for_healthy: true,
-        startup_timeout: Duration::from_secs(120),
-    };
-    assert_eq!(deployment, want);
-    assert_eq!(good(PORTS, ""), want);
+    let want = "\
+NAME        ROLE        SSH   METRICS  MEMORY  CPUS  CPUSET  MEMLOCK  DATASETS  HEALTH
+controller  controller  2220  3220     192M    1     -       -        -         protocol every 5 s, limit 2 s, 3 retries
+worker1     worker      2221  3221     192M    1     -       -        -         protocol every 5 s, limit 2 s, 3 retries
+worker2     worker      2222  3222     192M    1     -       -        -         protocol every 5 s, limit 2 s, 3 retries
+start: the controller, then workers in parallel; healthy within 120 s
+";
+    let deployment = Files::new(PORTS.as_bytes(), None).load(&[]).unwrap();
+    assert_eq!(deployment.to_string(), want);
+    assert_eq!(good(PORTS, ""), deployment);
 }
 
 #[test]
@@ -281,7 +250,7 @@ fn both_files_and_the_command_line_are_judged_together() {
                 --dataset: \"x\" is no NAME=DIR\n\
                 --dataset: no worker has dataset d; add it to the datasets of a [vm.NAME]\n\
                 --dataset: cannot use ports.conf as a dataset: Not a directory (os error 20)";
-    let dir = format!("d={}/ports.conf", files.0.display());
+    let dir = format!("d={}", files.path("ports.conf").display());
     assert_eq!(files.load(&["x", &dir]).unwrap_err(), want);
 }
 
@@ -314,7 +283,7 @@ fn workers_have_the_datasets_that_they_name_or_all() {
     let deployment = files.load(&["usr=/usr/."]).unwrap();
     let datasets = |vm: usize| deployment.vms[vm].datasets.join(" ");
     assert_eq!([datasets(0), datasets(1), datasets(2)], ["", "here usr", "usr"]);
-    let data = files.0.join("data").canonicalize().unwrap();
+    let data = files.path("data").canonicalize().unwrap();
     let want = [
         Dataset { name: "here".into(), dir: data, snapshot: true, io_threads: Some(2) },
         Dataset { name: "usr".into(), dir: "/usr".into(), snapshot: false, io_threads: None },
@@ -379,10 +348,9 @@ fn a_file_that_is_missing_too_long_or_no_file_is_refused() {
     let files = Files::new(PORTS.as_bytes(), None);
     let mut options = files.options(&[]);
     let mut refused = |ports: &str, config: Option<&str>| {
-        options.ports = files.0.join(ports);
-        options.config = config.map(|config| files.0.join(config));
-        let errors = load_as(&options).unwrap_err().to_string();
-        errors.replace(&format!("{}/", files.0.display()), "")
+        options.ports = files.path(ports);
+        options.config = config.map(|config| files.path(config));
+        files.plain(&load_as(&options).unwrap_err())
     };
     assert_eq!(
         refused("none\n.conf", Some("none.toml")),
@@ -392,13 +360,13 @@ fn a_file_that_is_missing_too_long_or_no_file_is_refused() {
     let len = |len: usize| {
         let mut text = format!("{PORTS}#").into_bytes();
         text.resize(len, b'x');
-        fs::write(files.0.join("long"), text).unwrap();
+        fs::write(files.path("long"), text).unwrap();
     };
     len((64 << 10) + 1);
     assert_eq!(refused("long", None), "long: is longer than 64 KiB");
     assert_eq!(refused("ports.conf", Some("long")), "long: is longer than 64 KiB");
     len(64 << 10);
-    options.ports = files.0.join("long");
+    options.ports = files.path("long");
     options.config = None;
     assert!(load_as(&options).is_ok());
 }
@@ -410,7 +378,7 @@ fn a_port_in_use_is_told_with_its_line_and_its_holder() {
     let config = format!("[vm.worker1]\nmetrics_port = {port}\n");
     let files = Files::new(b"# x\n2220\n2221\n", Some(config.as_bytes()));
     let mut vms = files.load(&[]).unwrap().vms;
-    let check = |vms: &[Vm]| check_ports_free(&files.0.join("ports.conf"), vms);
+    let check = |vms: &[Vm]| check_ports_free(&files.path("ports.conf"), vms);
     // The other ports may be anybody's while the test runs.
     vms.retain(|vm| vm.metrics_port == port);
     vms[0].ssh_port = port;
@@ -436,7 +404,7 @@ fn a_connection_that_has_ended_keeps_no_port() {
     let mut vms = files.load(&[]).unwrap().vms;
     vms.truncate(1);
     (vms[0].ssh_port, vms[0].metrics_port) = (address.port(), address.port());
-    let checked = check_ports_free(&files.0.join("ports.conf"), &vms);
+    let checked = check_ports_free(&files.path("ports.conf"), &vms);
     assert!(checked.is_ok(), "{checked:?}");
 }
 
@@ -458,14 +426,6 @@ start: the controller, then workers one after the other; healthy within 120 s
     assert_eq!(deployment.to_string(), want);
 }
 
-/// `splitmix64` (Steele, Lea and Flood, 2014).
-fn random(state: &mut u64) -> usize {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    usize::try_from((z ^ (z >> 31)) >> 1).unwrap()
-}
-
 #[test]
 fn whatever_the_bytes_there_is_an_answer_in_printable_lines() {
     // Pieces of both files, with a bar after each.
@@ -473,14 +433,14 @@ fn whatever_the_bytes_there_is_an_answer_in_printable_lines() {
         dataset=|metrics=|1G|[defaults]|[vm.|worker1|]|[[|memory = |\"192M\"|'|\"\"\"|{|}|.|,|health|\
         command|\\u0000|\xff|\xe2\x82|\x1b[0m|\0|-|1e999|1979-05-27";
     let pieces: Vec<&[u8]> = PIECES.split(|&byte| byte == b'|').collect();
-    let mut state = 7;
+    let mut random = Random::new(7);
     let host_cpus = CpuSet::parse("0").unwrap();
     for round in 0..20_000 {
         let mut bytes = Vec::new();
-        for _ in 0..random(&mut state) % 24 {
-            match random(&mut state) % 8 {
-                0 => bytes.push(u8::try_from(random(&mut state) % 256).unwrap()),
-                _ => bytes.extend(pieces[random(&mut state) % pieces.len()]),
+        for _ in 0..random.below(24) {
+            match random.below(8) {
+                0 => bytes.push(random.byte()),
+                _ => bytes.extend(random.one_of(&pieces)),
             }
         }
         let mut ports = fault::Faults::of("p");

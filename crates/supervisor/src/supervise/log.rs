@@ -69,23 +69,19 @@ mod tests {
 
     #[test]
     fn a_long_log_is_moved_aside_at_the_next_start() {
-        let dir = std::env::temp_dir().join(format!("hashcluster-log-test-{}", std::process::id()));
-        fs::create_dir(&dir).unwrap();
-        let path = dir.join("w1.log");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("w1.log");
         fs::write(&path, vec![b'x'; 1 << 20]).unwrap();
         assert_eq!(open(&path).unwrap().1, LOG_LEN_MAX, "at the limit it stays");
         fs::write(&path, vec![b'x'; (1 << 20) + 1]).unwrap();
         assert_eq!(open(&path).unwrap().1, 0);
-        assert_eq!(fs::metadata(dir.join("w1.log.old")).unwrap().len(), LOG_LEN_MAX + 1);
-        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(fs::metadata(dir.path().join("w1.log.old")).unwrap().len(), LOG_LEN_MAX + 1);
     }
 
     #[test]
     fn a_tail_starts_where_its_process_did() {
-        let path = std::env::temp_dir().join(format!("hashcluster-tail-{}", std::process::id()));
-        fs::write(&path, "old life\nnew life\n").unwrap();
-        assert_eq!(tail(&path, 9), "new life");
-        assert_eq!(tail(&path, 18), "");
-        fs::remove_file(&path).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "old life\nnew life\n").unwrap();
+        assert_eq!([9, 18].map(|start| tail(file.path(), start)), ["new life", ""]);
     }
 }

@@ -136,15 +136,10 @@ fn is_plain(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn image(text: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!(
-            "hashcluster-image-{}-{:x}",
-            std::process::id(),
-            text.len()
-        ));
-        fs::create_dir_all(&dir).unwrap();
+    fn image(text: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
         for (name, content) in [("kernel", "k"), ("initrd", "i"), ("image.txt", text)] {
-            fs::write(dir.join(name), content).unwrap();
+            fs::write(dir.path().join(name), content).unwrap();
         }
         dir
     }
@@ -152,38 +147,35 @@ mod tests {
     #[test]
     fn an_image_is_known_by_its_digest() {
         let dir = image("kind dev\ndigest sha256:abc\nkernel 6.1\n");
-        let found = Image::open(&dir).unwrap();
+        let found = Image::open(dir.path()).unwrap();
         assert_eq!((found.digest.as_str(), found.kind.as_str()), ("sha256:abc", "dev"));
-        fs::write(dir.join("kernel"), "").unwrap();
-        assert!(Image::open(&dir).unwrap_err().to_string().contains("kernel is empty"));
-        fs::remove_file(dir.join("kernel")).unwrap();
-        assert!(Image::open(&dir).unwrap_err().to_string().contains("cannot read"));
-        fs::remove_dir_all(&dir).unwrap();
+        fs::write(dir.path().join("kernel"), "").unwrap();
+        assert!(Image::open(dir.path()).unwrap_err().to_string().contains("kernel is empty"));
+        fs::remove_file(dir.path().join("kernel")).unwrap();
+        assert!(Image::open(dir.path()).unwrap_err().to_string().contains("cannot read"));
     }
 
     #[test]
     fn a_role_boots_its_own_initrd_where_there_is_one() {
         let dir = image("kind yocto\ndigest sha256:def\nkernel 6.18\n");
-        let same = Image::open(&dir).unwrap();
+        let same = Image::open(dir.path()).unwrap();
         assert_eq!(same.initrd(Role::Controller), same.initrd(Role::Worker));
-        fs::remove_file(dir.join("initrd")).unwrap();
-        fs::write(dir.join("initrd.worker"), "w").unwrap();
-        let error = Image::open(&dir).unwrap_err().to_string();
+        fs::remove_file(dir.path().join("initrd")).unwrap();
+        fs::write(dir.path().join("initrd.worker"), "w").unwrap();
+        let error = Image::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains("initrd.controller"), "{error}");
-        fs::write(dir.join("initrd.controller"), "c").unwrap();
-        let copy = Image::open(&dir).unwrap().copy_to(&dir.join("copy")).unwrap();
+        fs::write(dir.path().join("initrd.controller"), "c").unwrap();
+        let copy = Image::open(dir.path()).unwrap().copy_to(&dir.path().join("copy")).unwrap();
         assert_eq!(fs::read_to_string(copy.initrd(Role::Worker)).unwrap(), "w");
         assert_eq!(fs::read_to_string(copy.initrd(Role::Controller)).unwrap(), "c");
-        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
     fn a_digest_that_would_leave_its_directory_is_none() {
         for text in ["kind dev\ndigest ../../x", "kind dev\ndigest ", "kind dev\n"] {
             let dir = image(text);
-            let error = Image::open(&dir).unwrap_err().to_string();
+            let error = Image::open(dir.path()).unwrap_err().to_string();
             assert!(error.contains("no line `digest"), "{text}: {error}");
-            fs::remove_dir_all(&dir).unwrap();
         }
     }
 }

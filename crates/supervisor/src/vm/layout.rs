@@ -18,10 +18,36 @@ pub(super) const CLIENT_PORT: u32 = 5001;
 /// Directory that tells hashctl which directories are datasets.
 pub(super) const DATASETS_DIR: &str = "datasets";
 
+/// Where the supervisor takes commands.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+/// Lines `NAME TOKEN`, one per worker.
+pub(super) const WORKER_TOKENS_FILE: &str = "worker.tokens";
+
+/// Configuration of ssh(1) for a person, and the keys that it expects.
+pub(crate) const SSH_CONFIG: &str = "ssh_config";
+pub(super) const KNOWN_HOSTS: &str = "known_hosts";
+
+const SETTINGS_DIR: &str = "settings";
+
 const STATE_DIR: &str = "state";
 
-/// Nobody else has such a directory beside their own files.
-const IMAGES_DIR: &str = "hashcluster-images";
+/// Images in the state directory, and a link to them for those who know the run directory only.
+/// Nobody else has such a directory among their own files.
+pub(super) const IMAGES_DIR: &str = "hashcluster-images";
+
+/// Everything in the run directory that lives as long as the cluster, except files of one VM.
+const FILES: [&str; 9] = [
+    SETTINGS_DIR,
+    DATASETS_DIR,
+    IMAGES_DIR,
+    CLIENT_ENDPOINT_FILE,
+    CLIENT_TOKEN_FILE,
+    WORKER_TOKENS_FILE,
+    SSH_CONFIG,
+    KNOWN_HOSTS,
+    CONTROL_SOCKET,
+];
 
 /// Ends of the names of files of one VM; a number may follow `.ds`.
 const VM_SUFFIXES: [&str; 5] = [".vhost", ".vsock", ".vsock_5000", ".qmp", ".ds"];
@@ -48,6 +74,11 @@ impl Layout {
         &self.state
     }
 
+    /// One of the files and directories named above, in the run directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.run.join(name)
+    }
+
     /// A file of one VM: a socket or a pidfile.
     pub(crate) fn of_vm(&self, name: &str, what: &str) -> PathBuf {
         self.run.join(format!("{name}.{what}"))
@@ -55,7 +86,7 @@ impl Layout {
 
     /// Settings that the VM `name` reads at its boot, one file per key.
     pub(super) fn settings(&self, name: &str) -> PathBuf {
-        self.run.join("settings").join(name)
+        self.run.join(SETTINGS_DIR).join(name)
     }
 
     pub(crate) fn log(&self, name: &str) -> PathBuf {
@@ -66,39 +97,9 @@ impl Layout {
         self.run.join("log").join(format!("{name}.console.log"))
     }
 
-    pub(crate) fn control_socket(&self) -> PathBuf {
-        self.run.join("control.sock")
-    }
-
-    pub(super) fn endpoint_file(&self) -> PathBuf {
-        self.run.join(CLIENT_ENDPOINT_FILE)
-    }
-
-    pub(crate) fn token_file(&self) -> PathBuf {
-        self.run.join(CLIENT_TOKEN_FILE)
-    }
-
-    /// Lines `NAME TOKEN`, one per worker.
-    pub(super) fn worker_tokens_file(&self) -> PathBuf {
-        self.run.join("worker.tokens")
-    }
-
-    pub(crate) fn ssh_config(&self) -> PathBuf {
-        self.run.join("ssh_config")
-    }
-
-    pub(super) fn datasets(&self) -> PathBuf {
-        self.run.join(DATASETS_DIR)
-    }
-
     /// Where images are: on a disk, as run directories are often in memory.
     pub(super) fn images(&self) -> PathBuf {
         self.state.join(IMAGES_DIR)
-    }
-
-    /// A link to [`Self::images`], for who knows the run directory only.
-    pub(super) fn images_link(&self) -> PathBuf {
-        self.run.join(IMAGES_DIR)
     }
 
     /// An image of dataset number `index`.
@@ -120,10 +121,6 @@ impl Layout {
         self.state.join("ssh").join("id_ed25519")
     }
 
-    pub(super) fn known_hosts(&self) -> PathBuf {
-        self.run.join("known_hosts")
-    }
-
     pub(super) fn host_key(&self, name: &str) -> PathBuf {
         self.state.join("ssh").join(format!("{name}.host_key"))
     }
@@ -141,16 +138,7 @@ impl Layout {
     /// Everything in the runtime directory that has to be gone after a stop, whichever VMs
     /// there were.
     pub(super) fn left(&self) -> io::Result<Vec<PathBuf>> {
-        let mut left: Vec<PathBuf> = ["settings", DATASETS_DIR].map(|n| self.run.join(n)).into();
-        left.extend([
-            self.images_link(),
-            self.endpoint_file(),
-            self.token_file(),
-            self.worker_tokens_file(),
-            self.ssh_config(),
-            self.known_hosts(),
-            self.control_socket(),
-        ]);
+        let mut left: Vec<PathBuf> = FILES.map(|name| self.run.join(name)).into();
         for entry in fs::read_dir(&self.run)? {
             let path = entry?.path();
             if path.file_name().and_then(|name| name.to_str()).is_some_and(is_of_vm) {

@@ -5,12 +5,16 @@
 //! a process that outlives its step; what may take long ends with a signal.
 
 use super::image::Image;
-use super::layout::{CLIENT_PORT, Layout};
+use super::layout::{
+    CLIENT_PORT, DATASETS_DIR, IMAGES_DIR, KNOWN_HOSTS, Layout, SSH_CONFIG, WORKER_PORT,
+    WORKER_TOKENS_FILE,
+};
 use super::plan::{ClusterContext, setting_keys};
 use super::share::{Root, Share};
 use crate::cluster::Error;
 use crate::deployment::{Deployment, Role, Vm};
 use crate::supervise::{Console, Event, Program, Supervisor};
+use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_TOKEN_FILE};
 use nix::sys::signal::Signal;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -57,7 +61,7 @@ pub(crate) fn images(layout: &Layout) -> Result<(), Error> {
     // Of a cluster that had no time to clean up, maybe with another run directory.
     remove_all(&layout.images()).map_err(Error::write(&layout.images()))?;
     private_dir(&layout.images())?;
-    link(&layout.images(), &layout.images_link())
+    link(&layout.images(), &layout.file(IMAGES_DIR))
 }
 
 /// Makes whatever `deployment` needs in the directories of `context`.
@@ -70,12 +74,12 @@ pub(crate) fn all(
     let layout = &context.layout;
     check_memory(deployment)?;
     ssh(layout, deployment)?;
-    private_file(&layout.token_file(), format!("{}\n", token()?).as_bytes())?;
+    private_file(&layout.file(CLIENT_TOKEN_FILE), format!("{}\n", token()?).as_bytes())?;
     let mut worker_tokens = String::new();
     for vm in deployment.vms.iter().filter(|vm| vm.role == Role::Worker) {
         worker_tokens += &format!("{} {}\n", vm.name, token()?);
     }
-    private_file(&layout.worker_tokens_file(), worker_tokens.as_bytes())?;
+    private_file(&layout.file(WORKER_TOKENS_FILE), worker_tokens.as_bytes())?;
     for (number, share) in context.shares.iter().enumerate() {
         if let Root::Snapshot(dir) = &share.root {
             say_snapshot(share, dir);
@@ -107,7 +111,7 @@ pub(crate) fn settings(context: &ClusterContext, vm: &Vm, image: &Image) -> Resu
     for key in setting_keys(vm) {
         let value = match key {
             "hostname" => vm.name.clone().into_bytes(),
-            "role" => role(vm).into(),
+            "role" => vm.role.name().into(),
             "authorized_keys" => read(&layout.ssh_key().with_extension("pub"))?,
             "host_key" => read(&layout.host_key(&vm.name))?,
             "image" => image.digest.clone().into_bytes(),
@@ -115,9 +119,9 @@ pub(crate) fn settings(context: &ClusterContext, vm: &Vm, image: &Image) -> Resu
             "datasets" => lines(context.shares_of(vm).map(|(number, share)| {
                 format!("{} {} {}", share.name, share.kind(), Share::id(number))
             })),
-            "worker_tokens" => read(&layout.worker_tokens_file())?,
-            "worker_token" => worker_token(&read(&layout.worker_tokens_file())?, &vm.name),
-            "client_token" => read(&layout.token_file())?.trim_ascii_end().to_owned(),
+            "worker_tokens" => read(&layout.file(WORKER_TOKENS_FILE))?,
+            "worker_token" => worker_token(&read(&layout.file(WORKER_TOKENS_FILE))?, &vm.name),
+            "client_token" => read(&layout.file(CLIENT_TOKEN_FILE))?.trim_ascii_end().to_owned(),
             "memlock_kib" => vm.memlock_kib.unwrap_or_default().to_string().into_bytes(),
             other => unreachable!("{other} is no key"),
         };
@@ -135,14 +139,10 @@ fn worker_token(lines: &[u8], name: &str) -> Vec<u8> {
 
 /// A fresh secret, in hex.
 fn token() -> Result<String, Error> {
-    Ok(hex(&random(TOKEN_BYTES)?))
-}
-
-const fn role(vm: &Vm) -> &'static str {
-    match vm.role {
-        Role::Controller => "controller",
-        Role::Worker => "worker",
-    }
+    let mut bytes = [0; TOKEN_BYTES];
+    let filled = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    filled.map_err(Error::step("read /dev/urandom"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn lines(lines: impl IntoIterator<Item = String>) -> Vec<u8> {
@@ -207,10 +207,10 @@ fn ssh(layout: &Layout, deployment: &Deployment) -> Result<(), Error> {
          BatchMode yes\n  PasswordAuthentication no\n  StrictHostKeyChecking yes\n  \
          ConnectTimeout 10\n  LogLevel ERROR\n",
         ssh_word(&key),
-        ssh_word(&layout.known_hosts())
+        ssh_word(&layout.file(KNOWN_HOSTS))
     );
-    private_file(&layout.known_hosts(), known_hosts.as_bytes())?;
-    private_file(&layout.ssh_config(), config.as_bytes())
+    private_file(&layout.file(KNOWN_HOSTS), known_hosts.as_bytes())?;
+    private_file(&layout.file(SSH_CONFIG), config.as_bytes())
 }
 
 /// A path as ssh_config(5) takes it.
@@ -237,7 +237,7 @@ fn state_disk(layout: &Layout, name: &str) -> Result<(), Error> {
 fn discovery(context: &ClusterContext, deployment: &Deployment) -> Result<(), Error> {
     let layout = &context.layout;
     let controller = &deployment.vms[0].name;
-    let datasets = layout.datasets();
+    let datasets = layout.file(DATASETS_DIR);
     private_dir(&datasets)?;
     for share in &context.shares {
         let path = datasets.join(&share.name);
@@ -252,12 +252,11 @@ fn discovery(context: &ClusterContext, deployment: &Deployment) -> Result<(), Er
         }
     }
     for vm in deployment.vms.iter().filter(|vm| vm.role == Role::Worker) {
-        let port = super::layout::WORKER_PORT;
-        let way = layout.of_vm(&vm.name, &format!("vsock_{port}"));
+        let way = layout.of_vm(&vm.name, &format!("vsock_{WORKER_PORT}"));
         link(Path::new(&format!("{controller}.vsock")), &way)?;
     }
     let endpoint = format!("vsock-unix:{controller}.vsock:{CLIENT_PORT}\n");
-    private_file(&layout.endpoint_file(), endpoint.as_bytes())
+    private_file(&layout.file(CLIENT_ENDPOINT_FILE), endpoint.as_bytes())
 }
 
 fn link(target: &Path, path: &Path) -> Result<(), Error> {
@@ -285,16 +284,6 @@ fn private_file(path: &Path, content: &[u8]) -> Result<(), Error> {
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(Error::step(format!("read {}", path.display())))
-}
-
-fn random(len: usize) -> Result<Vec<u8>, Error> {
-    let mut bytes = vec![0; len];
-    let filled = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    filled.map_err(Error::step("read /dev/urandom")).map(|()| bytes)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A program of the host, which may be one of administrators.
@@ -377,7 +366,7 @@ pub(super) fn long(
 /// Removes everything of [`all`] from the run directory, and the sockets and pidfiles of the VMs;
 /// images that a dead cluster kept elsewhere, unless somebody has them.
 pub(crate) fn clean(layout: &Layout) -> io::Result<()> {
-    if let Ok(images) = fs::read_link(layout.images_link())
+    if let Ok(images) = fs::read_link(layout.file(IMAGES_DIR))
         && let Some(lock) = Layout::lock_of_images(&images)
         && File::open(lock).is_ok_and(|lock| lock.try_lock().is_ok())
     {

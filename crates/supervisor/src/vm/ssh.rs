@@ -1,6 +1,6 @@
 //! Ways into a VM for a person: SSH and the console log.
 
-use super::layout::Layout;
+use super::layout::{Layout, SSH_CONFIG};
 use crate::cluster::Error;
 use crate::run_dir;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ pub(crate) fn console(asked: Option<&Path>, name: &str) -> Result<ExitCode, Erro
 /// Becomes `ssh` to a VM.
 pub(crate) fn ssh(asked: Option<&Path>, name: &str, args: &[OsString]) -> Error {
     let run_path = run_dir::or_default(asked);
-    let config = Layout::new(&run_path, None).ssh_config();
+    let config = Layout::new(&run_path, None).file(SSH_CONFIG);
     let Ok(text) = fs::read_to_string(&config) else {
         return Error::NotRunning { run_dir: run_path };
     };

@@ -17,22 +17,19 @@
 //!
 //! The controller counts who connects to `worker.sock` as ready workers.
 
-use ipc_proto::message::{
-    ClientReply, ClientRequest, HelloReply, Message, Planes, Role, Status, Welcome, WorkerStatus,
-};
-use ipc_proto::message::{Hello, VERSION_MAX};
-use ipc_proto::{codec, endpoint};
-use ipc_socket::{Inbox, Scratch};
+use ipc_proto::endpoint;
+use ipc_proto::message::{ClientReply, ClientRequest, Planes, Status, WorkerStatus};
 use nix::sys::signal::{SigSet, Signal};
 use std::env;
 use std::io::Write;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::exit;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
+use test_kit::Peer;
 
 fn main() {
     let mask: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
@@ -127,17 +124,10 @@ fn serve(args: &[String]) {
     std::fs::File::from(ready_fd).write_all(b"ready\n").unwrap();
 }
 
-fn answer(mut client: UnixStream, ready: &Ready) {
-    let mut inbox = Inbox::new();
-    let Some(Hello { role: Role::Client(_), .. }) = receive(&client, &mut inbox) else { return };
-    let welcome = Welcome {
-        version: VERSION_MAX,
-        software: "fake".into(),
-        image: String::new(),
-        planes: Planes::default(),
-    };
-    send(&mut client, &HelloReply::Welcome(welcome));
-    while let Some(request) = receive(&client, &mut inbox) {
+fn answer(client: UnixStream, ready: &Ready) {
+    let mut peer = Peer::new(client);
+    peer.welcome("", Planes::default());
+    while let Some((request, _)) = peer.next_message() {
         let reply = match request {
             ClientRequest::WaitReady { workers: wanted, timeout_ms } => {
                 let joined = ready.0.lock().unwrap();
@@ -159,24 +149,6 @@ fn answer(mut client: UnixStream, ready: &Ready) {
             | ClientRequest::Cancel { .. }
             | ClientRequest::Release { .. } => panic!("the supervisor opens no job"),
         };
-        send(&mut client, &reply);
+        peer.send(&reply, &[]);
     }
-}
-
-fn receive<M: Message>(client: &UnixStream, inbox: &mut Inbox) -> Option<M> {
-    let mut scratch = Scratch::default();
-    loop {
-        if let Some((message, _)) = inbox.next_message().unwrap() {
-            return Some(message);
-        }
-        if inbox.receive(client.as_fd(), &mut scratch).unwrap().bytes_len == 0 {
-            return None;
-        }
-    }
-}
-
-fn send<M: Message>(client: &mut UnixStream, message: &M) {
-    let mut frame = Vec::new();
-    codec::encode_frame(message, &mut frame).unwrap();
-    client.write_all(&frame).unwrap();
 }

@@ -162,9 +162,7 @@ fn run_gives_the_commands_status_and_removes_its_directory() {
 fn run_passes_its_input_on() {
     let bench = Bench::new("input", "");
     let mut command = bench.command(&[&RUN[..], &["--", "cat"]].concat());
-    let input = bench.path("input");
-    fs::write(&input, "words\n").unwrap();
-    let output = command.stdin(fs::File::open(input).unwrap()).output().unwrap();
+    let output = command.stdin(test_kit::file(b"words\n")).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "words\n");
     assert!(output.status.success());
 }

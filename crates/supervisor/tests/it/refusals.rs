@@ -17,31 +17,26 @@ fn check(ended: &Ended, status: i32, parts: &[&str]) {
 }
 
 #[test]
-fn a_directory_that_others_may_enter_is_refused() {
-    let bench = Bench::new("mode", "");
-    fs::DirBuilder::new().mode(0o700).create(bench.run_dir()).unwrap();
-    fs::set_permissions(bench.run_dir(), PermissionsExt::from_mode(0o750)).unwrap();
-    check(&bench.finish(&UP), 3, &["has mode 0750", "chmod 700"]);
-    assert!(fs::read_dir(bench.run_dir()).unwrap().next().is_none(), "nothing was made in it");
-}
-
-#[test]
-fn a_symlink_to_somebodys_directory_is_refused() {
-    let bench = Bench::new("symlink", "");
-    symlink("/tmp", bench.run_dir()).unwrap();
-    check(&bench.finish(&UP), 3, &["is no directory, or a symlink"]);
-}
-
-#[test]
-fn a_directory_of_somebody_else_is_refused() {
-    let bench = Bench::new("owner", "");
-    // Root's for an ordinary user; for root, whoever's it makes this one.
-    let (dir, owner) = if std::os::unix::fs::chown(bench.path("bin"), Some(1), None).is_ok() {
+fn a_directory_that_is_not_ours_alone_is_refused() {
+    let bench = Bench::new("dirs", "");
+    let (open, link) = (bench.path("open"), bench.path("link"));
+    fs::DirBuilder::new().mode(0o700).create(&open).unwrap();
+    fs::set_permissions(&open, PermissionsExt::from_mode(0o750)).unwrap();
+    symlink("/tmp", &link).unwrap();
+    // Root's for an ordinary user; for root, that of whomever it gives this one to.
+    let (theirs, owner) = if std::os::unix::fs::chown(bench.path("bin"), Some(1), None).is_ok() {
         (bench.path("bin"), "belongs to uid 1")
     } else {
         ("/etc".into(), "belongs to uid 0")
     };
-    check(&bench.finish(&["up", "--runtime-dir", dir.to_str().unwrap()]), 3, &[owner]);
+    for (dir, parts) in [
+        (&open, &["has mode 0750", "chmod 700"][..]),
+        (&link, &["is no directory, or a symlink"]),
+        (&theirs, &[owner]),
+    ] {
+        check(&bench.finish(&["up", "--runtime-dir", dir.to_str().unwrap()]), 3, parts);
+    }
+    assert!(fs::read_dir(open).unwrap().next().is_none(), "nothing was made in it");
 }
 
 #[test]

@@ -44,9 +44,7 @@ fn flags_of_another_program_are_refused() {
 fn a_cluster_without_vms_has_the_flags_of_the_defaults() {
     let load = |config: &str| {
         let files = Files::new(b"", Some(config.as_bytes()));
-        let dir = format!("{}/", files.0.display());
-        let flags = LocalFlags::load(&files.0.join("cluster.toml"));
-        flags.map_err(|errors| errors.to_string().replace(&dir, ""))
+        LocalFlags::load(&files.path("cluster.toml")).map_err(|errors| files.plain(&errors))
     };
     let config = "[defaults]\nthreads = 9\nreading = 'plain'\ncross_check = '1/3'\n\
                   [vm.worker1]\nbackend = 'portable'\n[datasets.d]\ndir = '/nowhere'\n";
