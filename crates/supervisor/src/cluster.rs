@@ -8,6 +8,7 @@ mod context;
 mod control;
 mod error;
 mod fleet;
+mod log;
 mod machine;
 mod session;
 mod table;

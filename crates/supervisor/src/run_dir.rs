@@ -41,32 +41,26 @@ pub(crate) enum RunDirError {
 
 impl fmt::Display for RunDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let another = "name another with --runtime-dir";
         match self {
             Self::Io { what, path, error } => {
-                write!(
-                    f,
-                    "cannot {what} {}: {error}; name another with --runtime-dir",
-                    path.display()
-                )
+                write!(f, "cannot {what} {}: {error}; {another}", path.display())
             }
             Self::NotDirectory { path } => {
                 write!(f, "run directory {} is no directory, or a symlink", path.display())
             }
             Self::Foreign { path, owner } => {
-                write!(f, "run directory {} belongs to uid {owner}, not to us; ", path.display())?;
-                f.write_str("name another with --runtime-dir")
+                let path = path.display();
+                write!(f, "run directory {path} belongs to uid {owner}, not to us; {another}")
             }
             Self::Exposed { path, mode } => {
                 let path = path.display();
                 write!(f, "run directory {path} has mode {mode:04o}, others may enter it; ")?;
-                write!(
-                    f,
-                    "`chmod 700 {path}` after a look inside, or name another with --runtime-dir"
-                )
+                write!(f, "`chmod 700 {path}` after a look inside, or {another}")
             }
             Self::Socket { path, error } => {
-                write!(f, "run directory {}: {error}; name a shorter one", path.display())?;
-                f.write_str(" with --runtime-dir")
+                let path = path.display();
+                write!(f, "run directory {path}: {error}; name a shorter one with --runtime-dir")
             }
             Self::Busy => f.write_str("the run directory is in use"),
         }

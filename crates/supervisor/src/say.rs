@@ -1,5 +1,5 @@
-//! Messages for a person, on stderr. A stderr that is closed or full ends nothing: the processes
-//! in our care matter more than the message.
+//! Answers to a command for a person, on stderr; log events are in `cluster::log`. A stderr that is closed
+//! or full ends nothing: the processes in our care matter more than the message.
 
 use std::fmt;
 use std::io::{self, Write};

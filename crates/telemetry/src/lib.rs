@@ -173,7 +173,8 @@ impl fmt::Write for Line {
 }
 
 /// Control characters, line separators, and those that reverse the direction of text.
-fn is_harmful(c: char) -> bool {
+#[must_use]
+pub fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

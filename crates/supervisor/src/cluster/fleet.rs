@@ -10,10 +10,10 @@ mod console;
 use super::context::Context;
 use super::control::{Request, Requests};
 use super::error::Error;
+use super::log::{LOG, MemberEvent};
 use super::machine::{Machine, Phase};
 use super::watch::Watch;
 use crate::deployment::{Member, Strategy};
-use crate::say::{indented, say};
 use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log};
 use crate::vm::Image;
 use nix::sys::signal::Signal;
@@ -107,7 +107,7 @@ impl Fleet {
         for group in groups {
             for &i in &group {
                 if let Context::Vms(..) = self.context {
-                    say(format_args!("{}: booting", self.machines[i].member.name));
+                    LOG.log(&MemberEvent::Booting { member: &self.machines[i].member.name });
                 }
                 self.begin(i);
             }
@@ -336,9 +336,9 @@ impl Fleet {
             Some(Ok(())) => {
                 machine.failures = 0;
                 if is_booting {
-                    let took = now.duration_since(machine.since).as_secs_f32();
                     if let Context::Vms(..) = self.context {
-                        say(format_args!("{}: healthy after {took:.1} s", machine.member.name));
+                        let seconds = now.duration_since(machine.since).as_secs_f32();
+                        LOG.log(&MemberEvent::Healthy { member: &machine.member.name, seconds });
                     }
                     machine.enter(Phase::Healthy);
                 }
@@ -373,8 +373,9 @@ impl Fleet {
             tail += &self.console_tail(i);
         }
         self.fail(i, format!("failed: {} {how}", self.supervisor.name(id)));
-        if !tail.is_empty() && self.is_ready {
-            indented(tail);
+        if self.is_ready {
+            let member = &self.machines[i].member.name;
+            tail.lines().for_each(|line| LOG.log(&MemberEvent::Wrote { member, line }));
         }
     }
 
@@ -382,10 +383,10 @@ impl Fleet {
     fn fail(&mut self, i: usize, why: String) {
         let machine = &mut self.machines[i];
         machine.fail();
-        let (name, pause) = (&machine.member.name, machine.pause.as_secs_f32());
         // An end that is not forgiven is the error of the start.
         if self.is_ready || machine.deaths < START_DEATHS_MAX {
-            say(format_args!("{name} {why}; it starts again in {pause:.1} s"));
+            let (member, pause_s) = (&machine.member.name, machine.pause.as_secs_f32());
+            LOG.log(&MemberEvent::Failed { member, why: &why, pause_s });
         }
         machine.last_end = why;
     }
@@ -429,7 +430,7 @@ impl Fleet {
             return;
         }
         if main.is_some() && !killed && !again {
-            say(format_args!("{} did not stop in time and is killed", machine.member.name));
+            LOG.log(&MemberEvent::Killed { member: &machine.member.name });
         }
         for id in machine.ids() {
             self.supervisor.signal(id, Signal::SIGKILL);

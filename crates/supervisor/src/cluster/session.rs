@@ -8,6 +8,7 @@ use super::context::Context;
 use super::control::{self, Requests};
 use super::error::Error;
 use super::fleet::{Fleet, Limits};
+use super::log::{LOG, MemberEvent};
 use super::watch::Watch;
 use crate::args::{StartOptions, VmOptions};
 use crate::deployment::{Member, Strategy, Vm};
@@ -296,8 +297,7 @@ impl Session {
     fn stay(&mut self) -> Result<ExitCode, Error> {
         loop {
             if let Some(caught) = self.fleet.take_signal() {
-                let signal = caught.signal;
-                say(format_args!("{signal}: stopping the workers, then the controller"));
+                LOG.log(&MemberEvent::Stopping { signal: &caught.signal });
                 return Ok(ExitCode::SUCCESS);
             }
             match self.fleet.take_request() {

@@ -145,13 +145,6 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
             "sched: bad value \"fifo\"; write other, batch or fifo:PRIO with 1 to 99",
         ),
         ("memlock = '1K'", "memlock: bad value \"1K\"; write 64K to 64G"),
-        (
-            "backend = 'avx1024'",
-            "backend: bad value \"avx1024\"; write portable or \
-             sha256_sha_ni_x2 or sha256_avx512_x16 or sha256_avx2_x8 or sha512_avx512_x8 or \
-             sha512_avx2_x4 or blake3_avx512_x16 or blake3_avx2_x8 or sha256_aarch64_x2 or \
-             sha512_aarch64_x2",
-        ),
         ("reading = 'mmap'", "reading: bad value \"mmap\"; write auto or uring or plain"),
         ("drop_behind = 'yes'", "drop_behind: bad value \"yes\"; write true or false"),
         ("report_every = '5G'", "report_every: bad value \"5G\"; write 1K to 4G"),

@@ -50,7 +50,7 @@ fn tail_of(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().collect();
     let shown = &lines[lines.len().saturating_sub(TAIL_LINES_MAX)..];
-    let plain = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
+    let plain = |c: char| if telemetry::is_harmful(c) && c != '\n' { '?' } else { c };
     shown.join("\n").chars().map(plain).collect()
 }
 

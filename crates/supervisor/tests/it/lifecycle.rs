@@ -9,9 +9,11 @@ use std::os::unix::fs::PermissionsExt;
 const RUN: [&str; 5] = ["run", "--bin-dir", "bin", "--workers", "2"];
 
 #[test]
-fn workers_start_after_the_controller_and_stop_before_it() {
+fn workers_start_after_the_controller_stop_before_it_and_leave_no_socket() {
     let mut bench = Bench::new("order", "");
     let up = bench.up("2", &[]);
+    let mode = |name| fs::metadata(bench.run_dir().join(name)).unwrap().permissions().mode();
+    assert_eq!((mode("") & 0o7777, mode("log/controller.log") & 0o7777), (0o700, 0o600));
     up.signal(Signal::SIGTERM);
     let ended = up.end();
     assert!(ended.status.success(), "{}", ended.stderr);
@@ -26,17 +28,6 @@ fn workers_start_after_the_controller_and_stop_before_it() {
     let worker = &events[at("w2 start")];
     let args = format!("--runtime-dir {run_dir} --name w2 --threads 1");
     assert!(worker.ends_with(&args), "{worker}");
-}
-
-#[test]
-fn a_stopped_cluster_leaves_no_socket_and_no_pidfile() {
-    let bench = Bench::new("clean", "");
-    let up = bench.up("1", &[]);
-    let mode = |name| fs::metadata(bench.run_dir().join(name)).unwrap().permissions().mode();
-    assert_eq!(mode("") & 0o7777, 0o700);
-    assert_eq!(mode("log/controller.log") & 0o7777, 0o600);
-    up.signal(Signal::SIGINT);
-    assert!(up.end().status.success());
     let names = fs::read_dir(bench.run_dir()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.collect();
     names.sort();
@@ -80,29 +71,20 @@ fn stop_ends_the_cluster_and_then_finds_nothing() {
 }
 
 #[test]
-fn a_killed_worker_is_started_again_and_told_of_once() {
-    let mut bench = Bench::new("crash", "");
-    let mut up = bench.up("1", &[]);
-    let first = bench.pid_of("w1");
-    kill(Signal::SIGKILL, first);
-    let told = up.wait_for("w1 failed");
-    assert!(told.contains(&format!("(pid {first}) was killed by SIGKILL")), "{told}");
-    assert_ne!(bench.pid_of("w1"), first);
-    up.signal(Signal::SIGTERM);
-    let ended = up.end();
-    assert_eq!(ended.stderr.matches("w1 failed").count(), 0, "{}", ended.stderr);
-}
-
-#[test]
-fn a_killed_controller_is_started_again() {
-    let mut bench = Bench::new("controller", "");
-    let mut up = bench.up("1", &[]);
-    let first = bench.pid_of("controller");
-    kill(Signal::SIGKILL, first);
-    up.wait_for("controller failed: its process (pid");
-    assert_ne!(bench.pid_of("controller"), first);
-    up.signal(Signal::SIGTERM);
-    assert!(up.end().status.success());
+fn a_killed_member_is_started_again_and_logged_once() {
+    for name in ["controller", "w1"] {
+        let mut bench = Bench::new(&format!("again-{name}"), "");
+        let mut up = bench.up("1", &[]);
+        let first = bench.pid_of(name);
+        kill(Signal::SIGKILL, first);
+        let logged = up.wait_for(&format!("hashcluster-vm: warning: {name} failed: its process "));
+        assert!(logged.contains(&format!("(pid {first}) was killed by SIGKILL")), "{logged}");
+        assert_ne!(bench.pid_of(name), first);
+        up.signal(Signal::SIGTERM);
+        let ended = up.end();
+        assert!(ended.status.success());
+        assert_eq!(ended.stderr.matches(&format!("{name} failed")).count(), 0, "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! failures of a service that a start need not wait for.
 
 use super::{Fleet, IDLE_TICK, START_DEATHS_MAX};
-use crate::say::say;
+use crate::cluster::log::{LOG, MemberEvent};
 use crate::supervise::tail;
 use std::fs::{self, File};
 use std::time::Instant;
@@ -27,11 +27,14 @@ impl Fleet {
         for machine in &mut self.machines {
             let Some(path) = self.context.console(&machine.member.name) else { return };
             if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > CONSOLE_LEN_MAX) {
-                let (name, mib) = (&machine.member.name, CONSOLE_LEN_MAX >> 20);
+                let (member, mib) = (&machine.member.name, CONSOLE_LEN_MAX >> 20);
                 // QEMU appends: it goes on at the start of the file.
                 match File::options().write(true).open(&path).and_then(|file| file.set_len(0)) {
-                    Ok(()) => say(format_args!("{name}: its console wrote {mib} MiB; emptied")),
-                    Err(error) => say(format_args!("cannot empty {}: {error}", path.display())),
+                    Ok(()) => LOG.log(&MemberEvent::ConsoleEmptied { member, mib }),
+                    Err(error) => {
+                        let path = &path.display();
+                        LOG.log(&MemberEvent::ConsoleKept { path, error: &error });
+                    }
                 }
                 (machine.console_before, machine.console_start) = (0, 0);
             }

@@ -40,6 +40,14 @@ fn flags_of_another_program_are_refused() {
     );
 }
 
+/// All names of backends are in the document, which is compared with the message.
+#[test]
+fn a_backend_that_does_not_exist_is_refused() {
+    let refused = load(PORTS, "[defaults]\nbackend = 'avx1024'\n").unwrap_err();
+    let want = "cluster.toml:2: backend: bad value \"avx1024\"; write portable or sha256_";
+    assert!(refused.starts_with(want), "{refused}");
+}
+
 #[test]
 fn a_cluster_without_vms_has_the_flags_of_the_defaults() {
     let load = |config: &str| {

@@ -1,0 +1,25 @@
+//! Log events of a running cluster, on standard error: the supervisor's log once it is in the
+//! background. Answers to a command are not here (`say`).
+
+use std::fmt::Display;
+use telemetry::{Log, events};
+
+pub(super) static LOG: Log = Log::new("hashcluster-vm");
+
+events! {
+    /// Events of a cluster's members.
+    pub(super) enum MemberEvent<'a> {
+        Info Booting { member: &'a str } => "{member}: booting",
+        Info Healthy { member: &'a str, seconds: f32 } => "{member}: healthy after {seconds:.1} s",
+        Warning Failed { member: &'a str, why: &'a str, pause_s: f32 }
+            => "{member} {why}; it starts again in {pause_s:.1} s",
+        Warning Wrote { member: &'a str, line: &'a str } => "{member} wrote: {line}",
+        Warning Killed { member: &'a str } => "{member} did not stop in time and is killed",
+        Warning ConsoleEmptied { member: &'a str, mib: u64 }
+            => "{member}: its console wrote {mib} MiB; emptied",
+        Warning ConsoleKept { path: &'a dyn Display, error: &'a dyn Display }
+            => "cannot empty {path}: {error}",
+        Info Stopping { signal: &'a dyn Display }
+            => "{signal}: stopping the workers, then the controller",
+    }
+}
