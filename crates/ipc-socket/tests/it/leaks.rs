@@ -10,95 +10,42 @@ use std::path::Path;
 
 const FINISH: ClientRequest = ClientRequest::Finish { job: JobId { epoch: 1, number: 1 } };
 
-/// Sends `frames`, each with that many descriptors on its first byte, and expects this error.
-#[track_caller]
-fn check(name: &str, frames: &[(&[u8], usize)], want: &str) {
-    alone(name, || {
-        let before = open_descriptors();
-        let mut pair = Pair::new();
-        for (bytes, descriptors_len) in frames {
-            let files = files(*descriptors_len);
-            pair.send(bytes, &borrow(&files));
-        }
-        let error = pair.arrivals().expect_err("the peer breaks a rule");
-        assert_eq!(error.to_string(), want);
-        drop(pair);
-        assert_eq!(open_descriptors(), before, "descriptors leaked");
-    });
-}
-
+/// Per case the frames, each with that many descriptors on its first byte, and the error.
 #[test]
-fn descriptors_without_a_message_that_takes_them_are_refused() {
-    check(
-        "leaks::descriptors_without_a_message_that_takes_them_are_refused",
-        &[(&frame(&FINISH), 3)],
-        "3 descriptors that no message claims",
-    );
-}
-
-#[test]
-fn descriptors_on_the_frame_before_theirs_are_refused() {
-    check(
-        "leaks::descriptors_on_the_frame_before_theirs_are_refused",
-        &[(&frame(&FINISH), 1), (&frame(&files_message(0, 1)), 0)],
-        "1 descriptors that no message claims",
-    );
-}
-
-#[test]
-fn more_descriptors_than_a_message_declares_are_refused() {
-    check(
-        "leaks::more_descriptors_than_a_message_declares_are_refused",
-        &[(&frame(&files_message(0, 2)), 5)],
-        "3 descriptors that no message claims",
-    );
-}
-
-#[test]
-fn fewer_descriptors_than_a_message_declares_are_refused() {
-    check(
-        "leaks::fewer_descriptors_than_a_message_declares_are_refused",
-        &[(&frame(&files_message(0, 3)), 2)],
-        "message with 2 descriptors instead of 3",
-    );
-}
-
-#[test]
-fn a_message_without_any_of_its_descriptors_is_refused() {
-    check(
-        "leaks::a_message_without_any_of_its_descriptors_is_refused",
-        &[(&frame(&files_message(0, 1)), 0)],
-        "message with 0 descriptors instead of 1",
-    );
-}
-
-#[test]
-fn descriptors_on_every_byte_of_an_endless_frame_are_refused() {
-    // A frame that says 1 MiB, and descriptors on each of its bytes.
+fn descriptors_that_no_message_takes_are_refused_and_closed() {
     let most = FRAME_DESCRIPTORS_MAX;
-    check(
-        "leaks::descriptors_on_every_byte_of_an_endless_frame_are_refused",
-        &[(&[0, 0, 16, 0], most), (&[0], most), (&[0], most), (&[0], most)],
-        "759 descriptors that no message claims",
-    );
-}
-
-#[test]
-fn descriptors_on_garbage_are_closed() {
-    check(
-        "leaks::descriptors_on_garbage_are_closed",
-        &[(&[2, 0, 0, 0, 99, 99], 4)],
-        "malformed message: invalid value: integer `99`, expected variant index 0 <= i < 8",
-    );
-}
-
-#[test]
-fn descriptors_on_a_bad_prefix_are_closed() {
-    check(
-        "leaks::descriptors_on_a_bad_prefix_are_closed",
-        &[(&[0xff; 4], 4)],
-        "frame of 4294967295 bytes, at most 1048576 are taken",
-    );
+    let (finish, of) = (frame(&FINISH), |len| frame(&files_message(0, len)));
+    type Case<'a> = (&'a [(&'a [u8], usize)], &'a str);
+    let cases: [Case<'_>; 8] = [
+        (&[(&finish, 3)], "3 descriptors that no message claims"),
+        (&[(&finish, 1), (&of(1), 0)], "1 descriptors that no message claims"),
+        (&[(&of(2), 5)], "3 descriptors that no message claims"),
+        (&[(&of(3), 2)], "message with 2 descriptors instead of 3"),
+        (&[(&of(1), 0)], "message with 0 descriptors instead of 1"),
+        // A frame that says 1 MiB, and descriptors on each of its bytes.
+        (
+            &[(&[0, 0, 16, 0], most), (&[0], most), (&[0], most), (&[0], most)],
+            "759 descriptors that no message claims",
+        ),
+        (
+            &[(&[2, 0, 0, 0, 99, 99], 4)],
+            "malformed message: invalid value: integer `99`, expected variant index 0 <= i < 8",
+        ),
+        (&[(&[0xff; 4], 4)], "frame of 4294967295 bytes, at most 1048576 are taken"),
+    ];
+    alone("leaks::descriptors_that_no_message_takes_are_refused_and_closed", || {
+        for (frames, want) in cases {
+            let before = open_descriptors();
+            let mut pair = Pair::new();
+            for (bytes, descriptors_len) in frames {
+                pair.send(bytes, &borrow(&files(*descriptors_len)));
+            }
+            let error = pair.arrivals().expect_err("the peer breaks a rule");
+            assert_eq!(error.to_string(), *want);
+            drop(pair);
+            assert_eq!(open_descriptors(), before, "descriptors leaked: {want}");
+        }
+    });
 }
 
 #[test]

@@ -6,28 +6,23 @@ use ipc_proto::endpoint::Endpoint;
 use ipc_proto::frame::FrameError;
 use ipc_proto::limits::{BODY_LEN_MAX, HELLO_TIMEOUT};
 use ipc_proto::message::{
-    ClientIntro, ClientReply, ClientRequest, Hello, HelloReply, Items, JobId, Planes, RefuseReason,
-    Role, Versions, Welcome,
+    ClientIntro, ClientReply, ClientRequest, HelloReply, Items, JobId, RefuseReason, Role, Versions,
 };
-use ipc_socket::{ConnectError, Connection, Inbox, InboxError, ReceiveError, Scratch};
-use std::io::{ErrorKind, Read, Write};
+use ipc_socket::{ConnectError, Connection, InboxError, ReceiveError};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use test_kit::{DESCRIPTORS, FakeController, Peer, welcome};
 
 /// Repetitions of a race.
 const RACES: usize = 200;
 
 fn role() -> Role {
     Role::Client(ClientIntro { software: "test".to_owned(), token: Blob::default() })
-}
-
-fn welcome() -> Welcome {
-    let planes = Planes { descriptors: true, inline: true, datasets: Vec::new() };
-    Welcome { version: 2, software: "0.1.0".to_owned(), image: String::new(), planes }
 }
 
 fn refused() -> HelloReply {
@@ -42,15 +37,22 @@ struct Controller<T> {
 }
 
 impl<T: Send + 'static> Controller<T> {
-    fn start(serve: impl FnOnce(UnixStream) -> T + Send + 'static) -> Self {
+    fn start(serve: impl FnOnce(Peer) -> T + Send + 'static) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let listener = UnixListener::bind(dir.path().join("socket")).expect("a socket");
-        let accept = move || serve(listener.accept().expect("a connection").0);
-        Self { dir, thread: thread::spawn(accept) }
+        let listener = FakeController::listen(dir.path().join("socket"));
+        Self { dir, thread: thread::spawn(move || serve(listener.accept())) }
     }
 
-    fn endpoint(&self) -> Endpoint {
-        Endpoint::Unix(self.dir.path().join("socket"))
+    /// A controller that welcomes the client first.
+    fn welcoming(serve: impl FnOnce(&mut Peer) -> T + Send + 'static) -> Self {
+        Self::start(|mut peer| {
+            assert_eq!(peer.welcome("", DESCRIPTORS), role());
+            serve(&mut peer)
+        })
+    }
+
+    fn open(&self) -> Result<Connection, ConnectError> {
+        Connection::open(&Endpoint::Unix(self.dir.path().join("socket")), role())
     }
 
     fn join(self) -> T {
@@ -58,56 +60,32 @@ impl<T: Send + 'static> Controller<T> {
     }
 }
 
-/// The next message with its descriptors, on the controller's side.
-struct Reader {
-    stream: UnixStream,
-    inbox: Inbox,
-    scratch: Scratch,
-}
-
-impl Reader {
-    fn new(stream: UnixStream) -> Self {
-        Self { stream, inbox: Inbox::new(), scratch: Scratch::default() }
-    }
-
-    fn next<M: ipc_proto::message::Message>(&mut self) -> (M, Vec<OwnedFd>) {
-        loop {
-            if let Some(arrival) = self.inbox.next_message().expect("good messages") {
-                return arrival;
-            }
-            let received = self.inbox.receive(self.stream.as_fd(), &mut self.scratch);
-            assert_ne!(received.expect("bytes").bytes_len, 0, "the client left");
-        }
-    }
+fn next(peer: &mut Peer) -> (ClientRequest, Vec<OwnedFd>) {
+    peer.next_message().expect("the client stays")
 }
 
 /// Opens a connection to a controller that sends `answer` to whatever comes, and closes.
 #[track_caller]
 fn open_answered(answer: &[u8]) -> ConnectError {
     let answer = answer.to_vec();
-    let controller = Controller::start(move |mut stream| {
-        let hello = frame(&Hello::new(role()));
-        stream.read_exact(&mut vec![0; hello.len()]).expect("a hello");
-        stream.write_all(&answer).expect("the client listens");
+    let controller = Controller::start(move |mut peer| {
+        peer.hello();
+        peer.send_bytes(&answer, &[]);
     });
-    let error = Connection::open(&controller.endpoint(), role()).expect_err("no welcome");
+    let error = controller.open().expect_err("no welcome");
     controller.join();
     error
 }
 
 #[test]
 fn a_welcome_opens_the_connection_and_messages_pass_both_ways() {
-    let controller = Controller::start(|stream| {
-        let mut reader = Reader::new(stream.try_clone().unwrap());
-        let (hello, _) = reader.next::<Hello>();
-        assert_eq!(hello, Hello::new(role()));
-        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
-        let (request, descriptors) = reader.next::<ClientRequest>();
-        (&stream).write_all(&frame(&ClientReply::Ready { workers: 3, enough: true })).unwrap();
+    let controller = Controller::welcoming(|peer| {
+        let (request, descriptors) = next(peer);
+        peer.send(&ClientReply::Ready { workers: 3, enough: true }, &[]);
         (request, inodes(&descriptors))
     });
-    let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
-    assert_eq!(connection.welcome, welcome());
+    let mut connection = controller.open().unwrap();
+    assert_eq!(HelloReply::Welcome(connection.welcome), welcome("", DESCRIPTORS));
     let (message, files) = (files_message(0, 3), files(3));
     connection.sender.send(&message, &borrow(&files)).unwrap();
     let (reply, descriptors) = connection.receiver.receive::<ClientReply>().unwrap();
@@ -123,15 +101,10 @@ fn messages_longer_than_the_sockets_buffer_pass() {
     let items = Items::Inline { lens: vec![512 << 10], data: Blob(vec![5; 512 << 10]) };
     let large = ClientRequest::Items { job: JobId::default(), first: 0, items };
     let want = large.clone();
-    let controller = Controller::start(move |stream| {
-        let mut reader = Reader::new(stream.try_clone().unwrap());
-        reader.next::<Hello>();
-        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
-        for _ in 0..4 {
-            assert_eq!(reader.next::<ClientRequest>().0, want);
-        }
+    let controller = Controller::welcoming(move |peer| {
+        (0..4).for_each(|_| assert_eq!(next(peer).0, want));
     });
-    let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
+    let mut connection = controller.open().unwrap();
     for _ in 0..4 {
         connection.sender.send(&large, &[]).unwrap();
     }
@@ -140,13 +113,8 @@ fn messages_longer_than_the_sockets_buffer_pass() {
 
 #[test]
 fn a_message_that_fits_no_frame_is_an_error_before_anything_is_sent() {
-    let controller = Controller::start(|stream| {
-        let mut reader = Reader::new(stream.try_clone().unwrap());
-        reader.next::<Hello>();
-        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
-        reader.next::<ClientRequest>().0
-    });
-    let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
+    let controller = Controller::welcoming(|peer| next(peer).0);
+    let mut connection = controller.open().unwrap();
     let outputs = Blob(vec![0; BODY_LEN_MAX]);
     let results =
         ClientReply::Results { job: JobId::default(), runs: vec![], outputs, failures: vec![] };
@@ -158,14 +126,11 @@ fn a_message_that_fits_no_frame_is_an_error_before_anything_is_sent() {
 
 #[test]
 fn the_connection_survives_a_read_timeout() {
-    let controller = Controller::start(|stream| {
-        let mut reader = Reader::new(stream.try_clone().unwrap());
-        reader.next::<Hello>();
-        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
-        reader.next::<ClientRequest>();
-        (&stream).write_all(&frame(&ClientReply::Ready { workers: 0, enough: false })).unwrap();
+    let controller = Controller::welcoming(|peer| {
+        next(peer);
+        peer.send(&ClientReply::Ready { workers: 0, enough: false }, &[]);
     });
-    let mut connection = Connection::open(&controller.endpoint(), role()).unwrap();
+    let mut connection = controller.open().unwrap();
     connection.receiver.set_timeout(Some(Duration::from_millis(20))).unwrap();
     let nothing = connection.receiver.receive::<ClientReply>();
     assert!(matches!(nothing, Err(ReceiveError::TimedOut)), "{nothing:?}");
@@ -177,19 +142,14 @@ fn the_connection_survives_a_read_timeout() {
 
 #[test]
 fn close_ends_a_blocked_receive() {
-    let controller = Controller::start(|stream| {
-        let mut reader = Reader::new(stream.try_clone().unwrap());
-        reader.next::<Hello>();
-        (&stream).write_all(&frame(&HelloReply::Welcome(welcome()))).unwrap();
-        (&stream).read_to_end(&mut Vec::new()).unwrap()
-    });
-    let connection = Connection::open(&controller.endpoint(), role()).unwrap();
+    let controller = Controller::welcoming(|peer| peer.next_message::<ClientRequest>());
+    let connection = controller.open().unwrap();
     let mut receiver = connection.receiver;
     let blocked = thread::spawn(move || receiver.receive::<ClientReply>().unwrap_err());
     connection.sender.close();
     let error = blocked.join().unwrap();
     assert!(matches!(error, ReceiveError::Closed), "{error:?}");
-    assert_eq!(controller.join(), 0);
+    assert_eq!(controller.join().map(|(request, _)| request), None);
 }
 
 #[test]
@@ -216,10 +176,10 @@ fn a_refusal_has_the_controllers_text() {
 #[test]
 fn a_refusal_arrives_though_the_controller_reads_nothing() {
     for race in 0..RACES {
-        let controller = Controller::start(|mut stream| stream.write_all(&frame(&refused())));
-        let error = Connection::open(&controller.endpoint(), role()).unwrap_err();
+        let controller = Controller::start(|mut peer| peer.send(&refused(), &[]));
+        let error = controller.open().unwrap_err();
         assert_eq!(error.to_string(), "refused: full", "race {race}");
-        controller.join().unwrap();
+        controller.join();
     }
 }
 
@@ -227,7 +187,7 @@ fn a_refusal_arrives_though_the_controller_reads_nothing() {
 fn a_controller_that_closes_at_once_is_an_error_of_the_system() {
     for race in 0..RACES {
         let controller = Controller::start(drop);
-        let error = Connection::open(&controller.endpoint(), role()).unwrap_err();
+        let error = controller.open().unwrap_err();
         let gone = |kind| matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
         assert!(matches!(&error, ConnectError::Io(e) if gone(e.kind())), "race {race}: {error:?}");
         controller.join();
@@ -252,7 +212,7 @@ fn garbage_is_a_protocol_error() {
 
 #[test]
 fn a_truncated_reply_is_not_a_welcome() {
-    let reply = frame(&HelloReply::Welcome(welcome()));
+    let reply = frame(&welcome("", DESCRIPTORS));
     let error = open_answered(&reply[..reply.len() - 1]);
     assert!(
         matches!(&error, ConnectError::Io(e) if e.kind() == ErrorKind::ConnectionReset),
@@ -262,21 +222,26 @@ fn a_truncated_reply_is_not_a_welcome() {
 
 #[test]
 fn a_controller_that_never_answers_times_out() {
-    let controller = Controller::start(|mut stream| stream.read_to_end(&mut Vec::new()).unwrap());
+    let controller = Controller::start(|mut peer| {
+        assert_eq!(peer.hello(), role());
+        peer.drain();
+    });
     let start = Instant::now();
-    let error = Connection::open(&controller.endpoint(), role()).unwrap_err();
+    let error = controller.open().unwrap_err();
     let waited = start.elapsed();
     assert!(matches!(&error, ConnectError::Io(e) if e.kind() == ErrorKind::TimedOut), "{error:?}");
     assert!((2 * HELLO_TIMEOUT..5 * HELLO_TIMEOUT).contains(&waited), "{waited:?}");
-    assert_eq!(controller.join(), frame(&Hello::new(role())).len());
+    controller.join();
 }
 
 #[test]
 fn the_peer_is_us() {
-    let controller = Controller::start(|stream| ipc_socket::peer(stream.as_fd()).unwrap());
-    let stream = UnixStream::connect(controller.dir.path().join("socket")).unwrap();
-    let (client, server) = (ipc_socket::peer(stream.as_fd()).unwrap(), controller.join());
-    assert_eq!(client, server);
+    let dir = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(dir.path().join("socket")).unwrap();
+    let stream = UnixStream::connect(dir.path().join("socket")).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    let client = ipc_socket::peer(stream.as_fd()).unwrap();
+    assert_eq!(client, ipc_socket::peer(accepted.as_fd()).unwrap());
     assert_eq!(client.pid, process::id());
     assert_eq!(client.uid, nix::unistd::geteuid().as_raw());
     assert_eq!(client.gid, nix::unistd::getegid().as_raw());

@@ -5,8 +5,7 @@ use ipc_proto::Blob;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::limits::DIAL_TIMEOUT;
 use ipc_proto::message::{
-    ClientIntro, ClientReply, ClientRequest, Hello, HelloReply, Planes, RefuseReason, Role,
-    Versions, Welcome,
+    ClientIntro, ClientReply, ClientRequest, Hello, HelloReply, RefuseReason, Role, Versions,
 };
 use ipc_socket::{ConnectError, Connection, Listener, WireError};
 use nix::sys::socket::{
@@ -18,6 +17,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use test_kit::{DESCRIPTORS, INLINE};
 
 const PORT: u32 = 5001;
 
@@ -26,12 +26,7 @@ fn role() -> Role {
 }
 
 fn welcome() -> Vec<u8> {
-    frame(&HelloReply::Welcome(Welcome {
-        version: Versions::OURS.max,
-        software: "0.1.0".to_owned(),
-        image: String::new(),
-        planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
-    }))
+    frame(&test_kit::welcome("", DESCRIPTORS))
 }
 
 /// A device of one connection, in a thread.
@@ -118,10 +113,7 @@ fn no_descriptors_are_offered_or_sent_over_a_device() {
         read(&mut stream, &frame(&ClientRequest::Status));
     });
     let mut connection = device.open().unwrap();
-    assert_eq!(
-        connection.welcome.planes,
-        Planes { descriptors: false, inline: true, datasets: Vec::new() }
-    );
+    assert_eq!(connection.welcome.planes, INLINE);
     let files = files(2);
     let error = connection.sender.send(&files_message(0, 2), &borrow(&files)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
