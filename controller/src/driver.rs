@@ -93,9 +93,6 @@ impl std::error::Error for RunError {
 }
 
 /// Runs a controller until `SIGTERM` or `SIGINT`; calls `ready` once both sockets listen.
-///
-/// # Errors
-/// See [`RunError`].
 pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
     let limits = budget::limits().map_err(RunError::Budget)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

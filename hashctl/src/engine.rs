@@ -38,9 +38,6 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Prints what became of each entry.
 pub(crate) trait Printer {
     /// One entry, in input order.
-    ///
-    /// # Errors
-    /// As writing to standard output.
     fn print(&mut self, item: &Item<'_>, out: &mut Out) -> io::Result<()>;
 
     /// True if everything printed so far was good.

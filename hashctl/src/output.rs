@@ -146,17 +146,11 @@ impl Out {
     }
 
     /// Writes the buffer once it is full.
-    ///
-    /// # Errors
-    /// As write(2).
     pub(crate) fn flush_if_full(&mut self) -> io::Result<()> {
         if self.buffer.len() >= BUFFER_LEN { self.flush() } else { Ok(()) }
     }
 
     /// Writes the buffer.
-    ///
-    /// # Errors
-    /// As write(2).
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());

@@ -109,9 +109,6 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// An endpoint to connect to.
-    ///
-    /// # Errors
-    /// See [`EndpointError`].
     pub fn to_dial(text: &str) -> Result<Self, EndpointError> {
         match text.parse()? {
             Self::Vsock { cid: None, .. } => Err(EndpointError::OnlyListened),
@@ -122,9 +119,6 @@ impl Endpoint {
     }
 
     /// An endpoint to listen on.
-    ///
-    /// # Errors
-    /// See [`EndpointError`].
     pub fn to_listen(text: &str) -> Result<Self, EndpointError> {
         match text.parse()? {
             Self::VsockUnix { .. } => Err(EndpointError::OnlyDialled),
@@ -133,9 +127,6 @@ impl Endpoint {
     }
 
     /// The Unix socket at `path`.
-    ///
-    /// # Errors
-    /// See [`check`].
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self, EndpointError> {
         let path = path.into();
         check(&path)?;
@@ -143,9 +134,6 @@ impl Endpoint {
     }
 
     /// The same, a relative path taken as one in `dir`.
-    ///
-    /// # Errors
-    /// See [`check`].
     pub fn in_dir(self, dir: &Path) -> Result<Self, EndpointError> {
         match self {
             Self::Unix(path) => Self::unix(dir.join(path)),
@@ -220,9 +208,6 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// Checks that `path` can be the path of a socket.
-///
-/// # Errors
-/// See [`EndpointError`].
 pub fn check(path: &Path) -> Result<(), EndpointError> {
     match path.as_os_str().as_encoded_bytes() {
         [] => Err(EndpointError::Empty),

@@ -28,9 +28,6 @@ impl fmt::Display for ImageError {
 impl std::error::Error for ImageError {}
 
 /// The image that the variable's value names; empty if it is not set.
-///
-/// # Errors
-/// See [`ImageError`].
 pub fn parse(value: Option<OsString>) -> Result<String, ImageError> {
     let image = value.unwrap_or_default().into_string().map_err(|_| ImageError::NotPrintable)?;
     if image.bytes().any(|byte| !byte.is_ascii_graphic()) {

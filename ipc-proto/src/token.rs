@@ -29,9 +29,6 @@ impl std::error::Error for TokenError {}
 
 /// The token in a file of this `content`, of which the first [`FILE_LEN_MAX`] bytes are enough; one
 /// newline at its end does not count.
-///
-/// # Errors
-/// See [`TokenError`].
 pub fn parse(content: &[u8]) -> Result<Blob, TokenError> {
     match content.strip_suffix(b"\n").unwrap_or(content) {
         [] => Err(TokenError::Empty),

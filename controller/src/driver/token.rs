@@ -15,9 +15,6 @@ pub struct Token {
 
 impl Token {
     /// The token in a file of this content.
-    ///
-    /// # Errors
-    /// See [`TokenError`].
     pub fn parse(content: &[u8]) -> Result<Self, TokenError> {
         token::parse(content).map(|token| Self::padded(&token))
     }
@@ -102,9 +99,6 @@ impl std::error::Error for WorkerTokensError {
 
 impl WorkerTokens {
     /// The tokens in a file of this content: one `NAME TOKEN` per line.
-    ///
-    /// # Errors
-    /// See [`WorkerTokensError`].
     pub fn parse(content: &[u8]) -> Result<Self, WorkerTokensError> {
         let text = std::str::from_utf8(content).map_err(|_| WorkerTokensError::NotText)?;
         let mut tokens = BTreeMap::new();

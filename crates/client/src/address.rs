@@ -80,9 +80,6 @@ impl Address {
     }
 
     /// The controller whose runtime directory is `dir`: its socket, also where nothing is there.
-    ///
-    /// # Errors
-    /// See [`AddressError`].
     pub fn in_dir(dir: &Path) -> Result<Self, AddressError> {
         let socket = dir.join(CLIENT_SOCKET);
         let file = dir.join(CLIENT_ENDPOINT_FILE);

@@ -99,9 +99,6 @@ impl Job {
 
     /// Sends files, in as few frames as their number and the window allow.
     ///
-    /// # Errors
-    /// See [`ClientError`].
-    ///
     /// # Panics
     /// If the slices are not of one length.
     pub fn send_files<F: AsFd>(
@@ -129,9 +126,6 @@ impl Job {
 
     /// Sends files by their names in `dataset`, in as few frames as their number, their lengths and
     /// the window allow, and leaves `files` empty.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     ///
     /// # Panics
     /// If `files` and `tags` are not of one length.
@@ -169,9 +163,6 @@ impl Job {
     }
 
     /// Sends whole messages, back to back in `data`, in one frame.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn send_messages(
         &mut self,
         lens: Vec<u32>,
@@ -186,9 +177,6 @@ impl Job {
     }
 
     /// Sends one step of a streamed hash, whose result comes with `tag`.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn send_piece(&mut self, piece: Piece, tag: u64) -> Result<(), ClientError> {
         let len = u32::try_from(piece.len()).expect("a piece fits a frame");
         let grant = self.submitter.in_flight.take(self.tag, &[(tag, len)], true)?;
@@ -197,9 +185,6 @@ impl Job {
     }
 
     /// Sends one step of a streamed hash whose output the next one needs.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn start_piece(&mut self, piece: Piece) -> Result<Ticket, ClientError> {
         let tag = self.submitter.in_flight.add_ticket();
         self.send_piece(piece, tag)?;
@@ -216,9 +201,6 @@ impl Job {
     }
 
     /// Says that there are no more items.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn finish(self) -> Result<(), ClientError> {
         let job = self.submitter.in_flight.id(self.tag)?;
         self.submitter.send(&ClientRequest::Finish { job }, &[])

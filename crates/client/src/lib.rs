@@ -139,9 +139,6 @@ pub struct Client {
 
 impl Client {
     /// Connects to the controller at `address`.
-    ///
-    /// # Errors
-    /// See [`ConnectError`].
     pub fn connect(address: &Address) -> Result<Self, ConnectError> {
         let software = env!("CARGO_PKG_VERSION").to_owned();
         let role = Role::Client(ClientIntro { software, token: address.token.clone() });
@@ -164,9 +161,6 @@ impl Client {
     }
 
     /// The controller's status.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn status(&mut self) -> Result<Status, ClientError> {
         self.send(&ClientRequest::Status)?;
         let ClientReply::Status(status) = self.receive()? else {
@@ -176,9 +170,6 @@ impl Client {
     }
 
     /// Waits until `workers` workers are ready, or the timeout expires.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn wait_ready(
         &mut self,
         workers: u32,
@@ -193,18 +184,12 @@ impl Client {
 
     /// Asks what [`Self::ready_answer`] receives, without waiting. The controller answers when
     /// `workers` workers are ready, or when the timeout expires.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn ask_ready(&mut self, workers: u32, timeout: Duration) -> Result<(), ClientError> {
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         self.send(&ClientRequest::WaitReady { workers, timeout_ms })
     }
 
     /// Receives the answer to [`Self::ask_ready`].
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn ready_answer(&mut self) -> Result<Readiness, ClientError> {
         let ClientReply::Ready { workers, enough } = self.receive()? else {
             return Err(ClientError::Nonsense("no readiness where it was asked for"));
@@ -213,9 +198,6 @@ impl Client {
     }
 
     /// Ends a worker's quarantine.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn release(&mut self, worker: &str) -> Result<ReleaseOutcome, ClientError> {
         self.send(&ClientRequest::Release { worker: worker.to_owned() })?;
         let ClientReply::Released { outcome, .. } = self.receive()? else {

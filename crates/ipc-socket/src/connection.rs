@@ -130,9 +130,6 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to the controller at `endpoint` and says `Hello`.
-    ///
-    /// # Errors
-    /// See [`ConnectError`].
     pub fn open(endpoint: &Endpoint, role: Role) -> Result<Self, ConnectError> {
         let socket = dial::dial(endpoint)?;
         socket.set_read_timeout(Some(2 * HELLO_TIMEOUT)).map_err(ConnectError::Io)?;

@@ -221,9 +221,6 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
 }
 
 /// Accepts a waiting peer of `listener`; its socket is close-on-exec and non-blocking.
-///
-/// # Errors
-/// As accept(2).
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let accepted = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
     // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.

@@ -92,9 +92,6 @@ pub(crate) struct Options {
 
 impl Openers {
     /// Starts the threads.
-    ///
-    /// # Errors
-    /// If there can be none, or the job cannot be opened.
     pub(crate) fn start(
         reorder: Arc<Reorder>,
         route: Arc<Route>,

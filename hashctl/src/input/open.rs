@@ -40,9 +40,6 @@ pub(crate) enum Links {
 }
 
 /// Opens `name` for reading. A FIFO, device or socket does not hold it up.
-///
-/// # Errors
-/// As openat(2) and fstat(2).
 pub(crate) fn open_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<Opened, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let refuse = if links == Links::Refuse { OFlag::O_NOFOLLOW } else { OFlag::empty() };
@@ -66,9 +63,6 @@ pub(crate) fn open_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
 }
 
 /// The kind of `name`.
-///
-/// # Errors
-/// As fstatat(2).
 pub(crate) fn kind_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<Kind, Errno> {
     let flags = match links {
         Links::Follow => AtFlags::empty(),
@@ -92,27 +86,18 @@ fn own_uid() -> Uid {
 }
 
 /// Opens the directory `path` for nothing but to start from.
-///
-/// # Errors
-/// As open(2).
 pub(crate) fn open_start(path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(AT_FDCWD, path, flags, Mode::empty())
 }
 
 /// Opens the directory `path` for reading; anything else is `ENOTDIR`, and holds nothing up.
-///
-/// # Errors
-/// As open(2).
 pub(crate) fn open_dir(path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(AT_FDCWD, path, flags, Mode::empty())
 }
 
 /// Kind of an open file and, if it is regular, its stamp.
-///
-/// # Errors
-/// As fstat(2).
 pub(crate) fn look(file: &impl AsFd) -> Result<(Kind, Stamp), Errno> {
     let stat = fstat(file)?;
     Ok((kind(&stat), stamp(&stat)))

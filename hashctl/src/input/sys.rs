@@ -15,9 +15,6 @@ const NAME_AT: usize = 19;
 pub(crate) const DIRENT_LEN_MIN: usize = 24;
 
 /// Reads entries of `dir` into `buffer`; how many bytes, 0 at the end.
-///
-/// # Errors
-/// As getdents64(2).
 pub(crate) fn read_dir(dir: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most as many bytes as `buffer` has.
     let len = unsafe {

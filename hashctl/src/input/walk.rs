@@ -38,33 +38,18 @@ pub(crate) trait Visitor {
     fn enter(&mut self, dir: OwnedFd) -> Self::Dir;
 
     /// A regular file in `dir`, by the directory's entry; it is not opened.
-    ///
-    /// # Errors
-    /// Ends the walk.
     fn file(&mut self, path: &[u8], dir: &Self::Dir) -> Result<(), Self::Stop>;
 
     /// A file or directory that cannot be read.
-    ///
-    /// # Errors
-    /// Ends the walk.
     fn problem(&mut self, path: &[u8], problem: Problem) -> Result<(), Self::Stop>;
 
     /// Something that is not hashed.
-    ///
-    /// # Errors
-    /// Ends the walk.
     fn skipped(&mut self, path: &[u8], special: Special) -> Result<(), Self::Stop>;
 
     /// Waits until no descriptor is needed for what was found so far.
-    ///
-    /// # Errors
-    /// Ends the walk.
     fn wait_for_descriptors(&mut self) -> Result<(), Self::Stop>;
 
     /// Calls `open`, and once more if no descriptor was free.
-    ///
-    /// # Errors
-    /// Ends the walk.
     fn retry_when_exhausted<T>(
         &mut self,
         open: impl Fn() -> Result<T, Errno>,
@@ -92,9 +77,6 @@ struct Level<D> {
 }
 
 /// Walks everything below `root`, which is called `path`.
-///
-/// # Errors
-/// Those of `visitor`.
 pub(crate) fn walk<V: Visitor>(root: OwnedFd, path: &[u8], visitor: &mut V) -> Result<(), V::Stop> {
     walk_in_runs(root, path, visitor, RUN_MAX)
 }

@@ -193,9 +193,6 @@ impl<R: Read> Lines<R> {
     }
 
     /// The next line, or `None` at the end.
-    ///
-    /// # Errors
-    /// As reading the input.
     pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
         let mut bounded = (&mut self.input).take(LINE_LEN_MAX as u64 + 1);
