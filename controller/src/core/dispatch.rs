@@ -97,7 +97,8 @@ impl<F: Clone> Core<F> {
             WorkerRequest::Assign { lease: id, attempt, algorithms, work, check, strict_reads };
         self.actions.push(Action::ToWorker(worker, request, descriptors));
         let deadline = now + lease_time(&batch, algorithms);
-        self.leases.insert(id, Lease { job: key, worker, batch, deadline });
+        let before = self.leases.insert(id, Lease { job: key, worker, batch, deadline });
+        debug_assert!(before.is_none(), "lease {id} is never reused");
     }
 
     /// Size of the next batch: some time of this worker's, and no more than leaves enough for the

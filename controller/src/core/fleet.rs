@@ -306,8 +306,10 @@ impl Fleet {
     ) {
         self.assigned += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
+            debug_assert!(worker.credits > 0 && worker.is_served(), "work is pulled by credit");
             worker.credits = worker.credits.saturating_sub(1);
-            worker.leases.insert(lease, cost);
+            let before = worker.leases.insert(lease, cost);
+            debug_assert!(before.is_none(), "lease {lease} is assigned once");
             for (family, leases) in &mut worker.interleaved {
                 leases.extend((interleaves == Some(*family)).then_some(lease));
             }

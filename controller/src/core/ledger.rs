@@ -92,6 +92,7 @@ impl Ledger {
             promised.items += u64::from(items);
             promised.bytes += bytes;
         }
+        debug_assert!(self.total.items <= self.items_max && self.total.bytes <= self.bytes_max);
         Some(Window { items, bytes })
     }
 }

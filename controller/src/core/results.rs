@@ -269,6 +269,7 @@ impl<F: Clone> Core<F> {
         let Outcomes { items_len, outputs, failures } = outcomes;
         let (items_len, failed) = (items_len as u64, failures.len() as u64);
         job.resolved += items_len;
+        debug_assert!(job.resolved <= job.received, "an item of job {key} is resolved twice");
         job.failed += failed;
         self.unresolved -= items_len;
         self.counters.items += items_len;

@@ -87,7 +87,6 @@ pub(super) struct World {
     quarantined: BTreeSet<u64>,
     calm: bool,
     traced: bool,
-    events: u64,
     tally: Tally,
     /// Valid checkpoints of each file with their workers: nothing before the last is read again.
     reported: BTreeMap<FileNumber, Vec<(u64, u64)>>,
@@ -120,7 +119,6 @@ impl World {
             quarantined: BTreeSet::new(),
             calm: false,
             traced: false,
-            events: 0,
             tally: Tally::default(),
             reported: BTreeMap::new(),
         }
@@ -494,11 +492,7 @@ impl World {
             self.tally.trace.push(format!("{:?} <- {event:?}", self.now));
         }
         let actions = self.core.step(self.now, event);
-        self.events += 1;
-        // The walk costs far more than an event: some worlds take it after each, all now and then.
-        if self.seed.is_multiple_of(50) || self.events.is_multiple_of(64) {
-            self.core.check_invariants();
-        }
+        self.core.check_invariants();
         let mut lost = BTreeSet::new();
         for action in actions {
             if self.traced {
