@@ -12,7 +12,7 @@ mod connection;
 mod files;
 mod hub;
 mod listen;
-mod log;
+pub mod log;
 mod outbox;
 mod port;
 pub mod token;

@@ -1,6 +1,7 @@
 //! Parses the command line, runs the controller, maps its end to an exit status.
 
 use clap::Parser;
+use hashcluster_controller::driver::log::{Event, LOG};
 use hashcluster_controller::driver::token::{Token, WorkerTokens};
 use hashcluster_controller::driver::{self, Settings, access::Access};
 use ipc_proto::endpoint::{self, Endpoint};
@@ -72,13 +73,14 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let settings = match settings(&args) {
-        Ok(settings) => settings,
-        Err(text) => return fail(&text),
-    };
-    match driver::run(&settings, || announce(args.ready_fd)) {
+    let run = |settings| driver::run(&settings, || announce(args.ready_fd));
+    let ended = settings(&args).and_then(|settings| run(settings).map_err(|e| e.to_string()));
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
+        Err(text) => {
+            LOG.log(&Event::Failed { error: &text });
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -159,12 +161,6 @@ fn announce(ready_fd: Option<u32>) {
         .and_then(|mut file| file.write_all(b"ready\n"));
     if let Err(error) = written {
         // The service is up; only whoever waits for the line does not learn it.
-        let _ = writeln!(std::io::stderr(), "hashcluster-controller: --ready-fd {number}: {error}");
+        LOG.log(&Event::NotAnnounced { ready_fd: number, error: &error });
     }
-}
-
-fn fail(text: &str) -> ExitCode {
-    // There is nobody left to tell if standard error is gone.
-    let _ = writeln!(std::io::stderr(), "hashcluster-controller: {text}");
-    ExitCode::FAILURE
 }

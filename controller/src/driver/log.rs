@@ -5,16 +5,20 @@ use ipc_proto::endpoint::Endpoint;
 use std::fmt::Display;
 use telemetry::{Log, events};
 
-pub(super) static LOG: Log = Log::new("hashcluster-controller");
+/// The log of this process.
+pub static LOG: Log = Log::new("hashcluster-controller");
 
 events! {
     /// Events of the controller.
-    pub(super) enum Event<'a> {
+    pub enum Event<'a> {
         Info Listening { clients: &'a Endpoint, workers: &'a Endpoint }
             => "listens on {clients} and {workers}",
         Warning AnyClientVm {} => "without --client-token-file every VM of this host can be a client",
         Warning AnyWorkerVm {} => "without --worker-tokens every VM of this host can be a worker",
+        Warning NotAnnounced { ready_fd: u32, error: &'a dyn Display }
+            => "--ready-fd {ready_fd}: {error}",
         Info Stopping {} => "stops",
+        Error Failed { error: &'a dyn Display } => "{error}",
         Warning AcceptFailed { endpoint: &'a Endpoint, error: &'a dyn Display }
             => "{endpoint}: accept: {error}",
         Warning NoCredentials { error: &'a dyn Display } => "peer without credentials: {error}",
