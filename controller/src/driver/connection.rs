@@ -347,20 +347,20 @@ mod tests {
     use crate::driver::clock::Clock;
     use crate::driver::token::{Token, WorkerTokens};
     use crate::driver::{Settings, budget};
-    use ipc_proto::Blob;
     use ipc_proto::codec::{decode, encode_frame};
     use ipc_proto::endpoint::Endpoint;
     use ipc_proto::message::{
-        Backend, ClientReply, FileItem, FileSource, Hello, Items, JobId, Message, ReleaseOutcome,
+        ClientReply, FileItem, FileSource, Hello, Items, JobId, Message, ReleaseOutcome,
     };
+    use ipc_proto::{Algorithm, Blob};
     use std::fs::File;
-    use std::io::{Read, Write};
+    use std::io::Read;
     use std::net::Shutdown;
     use std::os::fd::BorrowedFd;
     use std::os::unix::net::UnixStream;
+    use test_kit::worker_role;
     use tokio::task::LocalSet;
 
-    const TOKEN: &[u8] = b"secret";
     const EPOCH: u32 = 1_800_000_000;
 
     fn settings(socket: Endpoint) -> Settings {
@@ -371,7 +371,7 @@ mod tests {
             client_socket: socket.clone(),
             worker_socket: socket,
             access: Access { own_uid, uids: vec![], gids: vec![] },
-            client_token: Some(Token::parse(TOKEN).unwrap()),
+            client_token: Some(Token::parse(b"secret").unwrap()),
             worker_tokens: Some(WorkerTokens::parse(b"w1 secret\nw2 other\n").unwrap()),
             image: "sha256:00".to_owned(),
         }
@@ -385,123 +385,122 @@ mod tests {
         settings(Endpoint::Unix("/x".into()))
     }
 
+    /// Descriptors cannot reach the workers.
+    fn mixed() -> Settings {
+        Settings { worker_socket: vsock().worker_socket, ..unix() }
+    }
+
     fn frame(message: &impl Message) -> Vec<u8> {
         let mut frame = Vec::new();
         encode_frame(message, &mut frame).unwrap();
         frame
     }
 
-    fn client(token: &[u8]) -> Hello {
+    fn client(token: &[u8]) -> Vec<u8> {
         let (software, token) = ("test".to_owned(), Blob::from(token));
-        Hello::new(Role::Client(ClientIntro { software, token }))
+        frame(&Hello::new(Role::Client(ClientIntro { software, token })))
     }
 
-    /// Serves one peer that says `hello`, then the frames of `rest` with their files, and leaves;
-    /// how it was answered, how many peers broke the protocol, and what came behind the answer.
-    fn serve_one(
-        settings: Settings,
-        is_far: bool,
-        hello: &Hello,
-        rest: &[(Vec<u8>, &[BorrowedFd<'_>])],
-    ) -> (HelloReply, u64, Vec<u8>) {
-        serve_until(settings, is_far, hello, rest, true)
+    fn worker(name: &str, token: &[u8]) -> Vec<u8> {
+        let Role::Worker(intro) = worker_role(name) else { unreachable!("it is a worker's") };
+        frame(&Hello::new(Role::Worker(WorkerIntro { token: token.into(), ..intro })))
     }
 
-    /// As [`serve_one`]; a peer that does not leave stays silent while the time runs.
-    fn serve_until(
+    /// A peer, and the answers that it gets.
+    struct Case<'a> {
         settings: Settings,
-        is_far: bool,
-        hello: &Hello,
-        rest: &[(Vec<u8>, &[BorrowedFd<'_>])],
+        side: Side,
+        /// Frames with their files; the first is the hello.
+        sends: Vec<(Vec<u8>, &'a [BorrowedFd<'a>])>,
+        /// It leaves; otherwise it stays silent while the time runs.
         leaves: bool,
-    ) -> (HelloReply, u64, Vec<u8>) {
-        let side = match hello.role {
-            Role::Client(_) => Side::Client,
-            Role::Worker(_) => Side::Worker,
-        };
-        let (mut peer, ours) = UnixStream::pair().unwrap();
-        peer.write_all(&frame(hello)).unwrap();
-        for (frame, files) in rest {
-            ipc_socket::send(peer.as_fd(), frame, files).unwrap();
-        }
-        if leaves {
-            peer.shutdown(Shutdown::Write).unwrap();
-        }
-        ours.set_nonblocking(true).unwrap();
-        let socket = if is_far { Socket::far(ours) } else { Socket::from(ours) };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(!leaves)
-            .build()
-            .unwrap();
-        let faulty = LocalSet::new().block_on(&runtime, async {
-            let limits = budget::limits().unwrap();
-            let hub = Rc::new(Hub::new(limits, Clock::at(EPOCH), settings));
-            serve(Rc::clone(&hub), socket, side).await;
-            hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty
-        });
-        let mut answer = Vec::new();
-        peer.read_to_end(&mut answer).unwrap();
-        let len = usize::try_from(u32::from_le_bytes(answer[..4].try_into().unwrap())).unwrap();
-        (decode(&answer[4..4 + len]).unwrap(), faulty, answer.split_off(4 + len))
     }
 
-    fn answer(settings: Settings, is_far: bool, token: &[u8]) -> HelloReply {
-        serve_one(settings, is_far, &client(token), &[]).0
-    }
+    impl Case<'_> {
+        /// A peer that says `hello` and leaves. Vsock is what the settings say.
+        fn new(settings: Settings, side: Side, hello: Vec<u8>) -> Self {
+            Self { settings, side, sends: vec![(hello, &[])], leaves: true }
+        }
 
-    #[track_caller]
-    fn check_forbidden(reply: &HelloReply, want: &str) {
-        let HelloReply::Refused { reason: RefuseReason::Forbidden, text, .. } = reply else {
-            panic!("not refused: {reply:?}");
-        };
-        assert!(text.contains(want), "{text}");
+        /// The answer to the hello, the number of peers that broke the protocol, and the bytes
+        /// behind the answer.
+        fn serve(self) -> (HelloReply, u64, Vec<u8>) {
+            let Self { settings, side, sends, leaves } = self;
+            let (mut peer, ours) = UnixStream::pair().unwrap();
+            for (frame, files) in sends {
+                ipc_socket::send(peer.as_fd(), &frame, files).unwrap();
+            }
+            if leaves {
+                peer.shutdown(Shutdown::Write).unwrap();
+            }
+            ours.set_nonblocking(true).unwrap();
+            let is_local = settings.client_socket.carries_descriptors();
+            let socket = if is_local { Socket::from(ours) } else { Socket::far(ours) };
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(!leaves).build().unwrap();
+            let faulty = LocalSet::new().block_on(&runtime, async {
+                let limits = budget::limits().unwrap();
+                let hub = Rc::new(Hub::new(limits, Clock::at(EPOCH), settings));
+                serve(Rc::clone(&hub), socket, side).await;
+                hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty
+            });
+            let mut answer = Vec::new();
+            peer.read_to_end(&mut answer).unwrap();
+            let len = usize::try_from(u32::from_le_bytes(answer[..4].try_into().unwrap())).unwrap();
+            (decode(&answer[4..4 + len]).unwrap(), faulty, answer.split_off(4 + len))
+        }
+
+        /// The words of the refusal; empty for a welcome.
+        #[track_caller]
+        fn refusal(self, want: RefuseReason) -> String {
+            match self.serve().0 {
+                HelloReply::Welcome(_) => String::new(),
+                HelloReply::Refused { reason, text, .. } => {
+                    assert_eq!(reason, want, "{text}");
+                    text
+                }
+            }
+        }
     }
 
     #[test]
     fn behind_vsock_only_who_knows_the_token_gets_in() {
-        assert!(matches!(answer(vsock(), true, TOKEN), HelloReply::Welcome(_)));
-        check_forbidden(&answer(vsock(), true, b""), "wants a token; see hashctl --token-file");
-        for guess in [&b"s"[..], b"secres", b"secret\n", b"secret\0"] {
-            check_forbidden(&answer(vsock(), true, guess), "is not this controller's");
+        let open = Settings { client_token: None, ..vsock() };
+        let (asks, wrong) = ("wants a token; see hashctl --token-file", "not this controller's");
+        for (settings, token, want) in [
+            (vsock(), &b"secret"[..], ""),
+            (vsock(), b"", asks),
+            (vsock(), b"s", wrong),
+            (vsock(), b"secres", wrong),
+            (vsock(), b"secret\n", wrong),
+            (vsock(), b"secret\0", wrong),
+            (open.clone(), b"", ""),
+            (open, b"anything", ""),
+            (unix(), b"", ""),
+            (unix(), b"anything", ""),
+        ] {
+            let case = Case::new(settings, Side::Client, client(token));
+            let text = case.refusal(RefuseReason::Forbidden);
+            assert!(text.contains(want) && text.is_empty() == want.is_empty(), "{text}");
         }
     }
 
     #[test]
     fn behind_vsock_a_worker_proves_its_name_by_its_token() {
-        let worker = |name: &str, token: &[u8]| {
-            Hello::new(Role::Worker(WorkerIntro {
-                name: name.to_owned(),
-                software: String::new(),
-                image: String::new(),
-                pid: 1,
-                threads: 1,
-                memory_bytes: 0,
-                backends: vec![Backend {
-                    algorithm: ipc_proto::Algorithm::Sha256,
-                    backend: "test".to_owned(),
-                    interleave_max: 1,
-                }],
-                planes: Planes::default(),
-                reading: String::new(),
-                token: Blob::from(token),
-            }))
-        };
-        let reply = |settings, is_far, hello| serve_one(settings, is_far, &hello, &[]).0;
-        for (name, token, want) in [
-            ("w1", &b""[..], "wants a token of worker w1; see hashcluster-worker --token-file"),
-            ("w1", b"other", "is not that of a worker named w1"),
-            ("w1", b"secre", "is not that of a worker named w1"),
-            ("w3", b"secret", "is not that of a worker named w3"),
-        ] {
-            check_forbidden(&reply(vsock(), true, worker(name, token)), want);
-        }
         let open = Settings { worker_tokens: None, ..vsock() };
-        for (settings, is_far, token) in
-            [(vsock(), true, &b"secret"[..]), (open, true, b""), (unix(), false, b"")]
-        {
-            let reply = reply(settings, is_far, worker("w1", token));
-            assert!(matches!(reply, HelloReply::Welcome(_)), "{reply:?}");
+        let asks = "wants a token of worker w1; see hashcluster-worker --token-file";
+        for (settings, name, token, want) in [
+            (vsock(), "w1", &b"secret"[..], ""),
+            (open, "w1", b"", ""),
+            (unix(), "w1", b"", ""),
+            (vsock(), "w1", b"", asks),
+            (vsock(), "w1", b"other", "is not that of a worker named w1"),
+            (vsock(), "w1", b"secre", "is not that of a worker named w1"),
+            (vsock(), "w3", b"secret", "is not that of a worker named w3"),
+        ] {
+            let case = Case::new(settings, Side::Worker, worker(name, token));
+            let text = case.refusal(RefuseReason::Forbidden);
+            assert!(text.contains(want) && text.is_empty() == want.is_empty(), "{text}");
         }
     }
 
@@ -509,8 +508,10 @@ mod tests {
     fn a_frame_that_is_not_whole_in_time_closes_the_connection() {
         let status = frame(&ClientRequest::Status);
         for cut in 1..status.len() {
-            let rest = [(status[..cut].to_vec(), &[][..])];
-            let (reply, faulty, _) = serve_until(unix(), false, &client(b""), &rest, false);
+            let mut case = Case::new(unix(), Side::Client, client(b""));
+            case.sends.push((status[..cut].to_vec(), &[]));
+            case.leaves = false;
+            let (reply, faulty, _) = case.serve();
             assert!(matches!(reply, HelloReply::Welcome(_)), "{reply:?}");
             assert_eq!(faulty, 1, "{cut} bytes");
         }
@@ -518,48 +519,25 @@ mod tests {
 
     #[test]
     fn a_hello_beyond_its_limit_is_refused_before_it_has_arrived() {
-        let mut hello = frame(&client(b""));
-        hello.truncate(4);
-        hello[..4].copy_from_slice(&4097_u32.to_le_bytes());
-        let mut settings = unix();
-        settings.client_token = None;
-        let (mut peer, ours) = UnixStream::pair().unwrap();
-        peer.write_all(&hello).unwrap();
-        ours.set_nonblocking(true).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        LocalSet::new().block_on(&runtime, async {
-            let limits = budget::limits().unwrap();
-            let hub = Rc::new(Hub::new(limits, Clock::start(), settings));
-            serve(hub, Socket::from(ours), Side::Client).await;
-        });
-        let mut answer = Vec::new();
-        peer.read_to_end(&mut answer).unwrap();
-        let reply: HelloReply = decode(&answer[4..]).unwrap();
-        let HelloReply::Refused { reason, text, .. } = reply else { panic!("{reply:?}") };
-        assert_eq!(reason, RefuseReason::NotOurs);
-        assert_eq!(text, "frame of 4097 bytes, at most 4096 are taken");
-    }
-
-    #[test]
-    fn without_a_token_file_and_on_a_unix_socket_tokens_do_not_matter() {
-        let open = Settings { client_token: None, ..vsock() };
-        for token in [&b""[..], b"anything"] {
-            assert!(matches!(answer(open.clone(), true, token), HelloReply::Welcome(_)));
-            assert!(matches!(answer(unix(), false, token), HelloReply::Welcome(_)));
-        }
+        let mut case = Case::new(unix(), Side::Client, 4097_u32.to_le_bytes().to_vec());
+        case.leaves = false;
+        let want = "frame of 4097 bytes, at most 4096 are taken";
+        assert_eq!(case.refusal(RefuseReason::NotOurs), want);
     }
 
     #[test]
     fn behind_vsock_only_a_token_makes_an_administrator() {
         let open = Settings { client_token: None, ..vsock() };
         let own = Settings { client_token: None, ..unix() };
-        for (settings, is_far, want) in [
-            (own, false, ReleaseOutcome::NotQuarantined),
-            (vsock(), true, ReleaseOutcome::NotQuarantined),
-            (open, true, ReleaseOutcome::Forbidden),
+        for (settings, want) in [
+            (own, ReleaseOutcome::NotQuarantined),
+            (vsock(), ReleaseOutcome::NotQuarantined),
+            (open, ReleaseOutcome::Forbidden),
         ] {
             let release = frame(&ClientRequest::Release { worker: "w".to_owned() });
-            let (_, _, rest) = serve_one(settings, is_far, &client(TOKEN), &[(release, &[])]);
+            let mut case = Case::new(settings, Side::Client, client(b"secret"));
+            case.sends.push((release, &[]));
+            let (_, _, rest) = case.serve();
             let reply: ClientReply = decode(&rest[4..]).unwrap();
             assert_eq!(reply, ClientReply::Released { worker: "w".to_owned(), outcome: want });
         }
@@ -569,21 +547,17 @@ mod tests {
     fn a_uid_that_is_not_allowed_is_refused_whatever_it_knows() {
         let mut settings = unix();
         settings.access.own_uid = u32::MAX - 1;
-        if nix::unistd::geteuid().is_root() {
-            // Root is always allowed.
-            assert!(matches!(answer(settings, false, TOKEN), HelloReply::Welcome(_)));
-        } else {
-            check_forbidden(&answer(settings, false, TOKEN), "is not allowed");
-        }
+        let case = Case::new(settings, Side::Client, client(b"secret"));
+        let text = case.refusal(RefuseReason::Forbidden);
+        // Root is always allowed.
+        let is_root = nix::unistd::geteuid().is_root();
+        assert!(if is_root { text.is_empty() } else { text.contains("is not allowed") }, "{text}");
     }
 
     #[test]
     fn descriptors_are_offered_only_where_they_reach_the_workers() {
-        let mixed = Settings { worker_socket: vsock().worker_socket, ..unix() };
-        for (settings, is_far, want) in
-            [(unix(), false, true), (vsock(), true, false), (mixed, false, false)]
-        {
-            let reply = answer(settings.clone(), is_far, TOKEN);
+        for (settings, want) in [(unix(), true), (vsock(), false), (mixed(), false)] {
+            let reply = Case::new(settings, Side::Client, client(b"secret")).serve().0;
             let HelloReply::Welcome(welcome) = reply else { panic!("{reply:?}") };
             assert_eq!((welcome.planes.descriptors, welcome.planes.inline), (want, true));
             assert_eq!(welcome.image, "sha256:00");
@@ -592,17 +566,17 @@ mod tests {
 
     #[test]
     fn files_that_nobody_offered_to_take_close_the_connection() {
-        let mixed = Settings { worker_socket: vsock().worker_socket, ..unix() };
-        let algorithms = ipc_proto::Algorithm::Sha256.into();
+        let algorithms = Algorithm::Sha256.into();
         let open = ClientRequest::Open { tag: 0, algorithms, cross_check: 0, strict_reads: false };
         let (source, files) = (FileSource::Descriptors, vec![FileItem::default()]);
         let job = JobId { epoch: EPOCH, number: 0 };
         let items = ClientRequest::Items { job, first: 0, items: Items::Files { source, files } };
-        let (open, files) = (frame(&open), frame(&items));
         let file = File::open("/dev/null").unwrap();
-        let rest = [(open, &[][..]), (files, &[file.as_fd()])];
-        for (settings, want) in [(mixed, 1), (unix(), 0)] {
-            assert_eq!(serve_one(settings, false, &client(b""), &rest).1, want);
+        for (settings, want) in [(mixed(), 1), (unix(), 0)] {
+            let mut case = Case::new(settings, Side::Client, client(b""));
+            let passed = [file.as_fd()];
+            case.sends.extend([(frame(&open), &[][..]), (frame(&items), &passed[..])]);
+            assert_eq!(case.serve().1, want);
         }
     }
 }
