@@ -13,6 +13,7 @@ mod fuzz;
 mod messages;
 mod process;
 mod random;
+mod running;
 mod worker;
 
 pub use cluster::{Cluster, Options, bin};
@@ -21,6 +22,7 @@ pub use cpu::{Spent, cpu_time, run_timed};
 pub use files::{file, hostile_names, sparse_file, write_file, write_tree};
 pub use fuzz::{fuzz, seeds};
 pub use messages::MessageJob;
-pub use process::{DEADLINE, free_ports, output, text, until};
+pub use process::{DEADLINE, free_ports, output, text, until, until_within};
 pub use random::{Random, pattern};
+pub use running::{Ended, Running};
 pub use worker::{FakeWorker, HeldLease, worker_role};

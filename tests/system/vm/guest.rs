@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// `ssh` with our options only, to a VM.
-fn ssh(site: &Site, port: u16, known_hosts: &Path, options: &[&str]) -> crate::site::Ended {
+fn ssh(site: &Site, port: u16, known_hosts: &Path, options: &[&str]) -> test_kit::Ended {
     let mut command = site.command(Path::new("ssh"));
     command.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"]);
     command.arg("-o").arg(format!("UserKnownHostsFile={}", known_hosts.display()));
@@ -199,7 +199,7 @@ fn a_worker_needs_the_token_of_its_name(site: &Site) {
         worker.args(["--name", name, "--connect", &endpoint]);
         worker.args(token.into_iter().flat_map(|token| ["--token-file", token]));
         let mut worker = site.start(worker);
-        assert!(worker.says("token"), "{name} {token:?}: {}", worker.stderr());
+        worker.wait_for("token");
         assert_eq!(site.worker("intruder", "threads"), None);
     }
 }

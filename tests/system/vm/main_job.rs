@@ -1,11 +1,11 @@
 //! The main job: files of the host, hashed by VMs, in the form that other tools print.
 
-use crate::site::{Ended, Site, kill, until};
+use crate::site::{Site, kill, until};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use test_kit::{Random, hostile_names, write_file};
+use test_kit::{Ended, Random, hostile_names, write_file};
 
 const FILES: u64 = 2_000;
 const BIG: &str = "data/big";

@@ -4,14 +4,13 @@ use serde_json::Value;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use test_kit::{bin, free_ports};
+use test_kit::{Ended, Running, bin, free_ports, until_within};
 
 /// The longest wait for an event. A cluster under TCG on busy cores takes a quarter of it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
@@ -25,23 +24,6 @@ pub(crate) struct Site {
     /// For each VM its SSH port and that of its metrics.
     pub(crate) ports: Vec<u16>,
     _turn: MutexGuard<'static, ()>,
-}
-
-/// A command that runs beside the test.
-pub(crate) struct Running {
-    child: Child,
-    stdout: PathBuf,
-    stderr: PathBuf,
-}
-
-/// A command that has ended.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    /// Its output, byte for byte and as text.
-    pub(crate) printed: Vec<u8>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }
 
 impl Site {
@@ -128,12 +110,9 @@ impl Site {
     }
 
     /// Starts a command, in a process group of its own.
+    #[track_caller]
     pub(crate) fn start(&self, mut command: Command) -> Running {
-        let file = || tempfile::NamedTempFile::new_in(self.path("tmp")).unwrap().keep().unwrap();
-        let (stdout, stderr) = (file(), file());
-        command.stdout(stdout.0).stderr(stderr.0).process_group(0);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Running { child, stdout: stdout.1, stderr: stderr.1 }
+        Running::start(&mut command, DEADLINE)
     }
 
     /// Runs a command to its end.
@@ -233,51 +212,6 @@ impl Drop for Site {
     }
 }
 
-impl Running {
-    /// Waits for the end of the process.
-    #[track_caller]
-    pub(crate) fn end(mut self) -> Ended {
-        let status = until("the end of a command", || self.child.try_wait().unwrap());
-        let printed = fs::read(&self.stdout).unwrap();
-        Ended { status, printed, stdout: self.stdout(), stderr: self.stderr() }
-    }
-
-    pub(crate) fn stdout(&self) -> String {
-        text_of(&self.stdout)
-    }
-
-    pub(crate) fn stderr(&self) -> String {
-        text_of(&self.stderr)
-    }
-
-    /// Waits until stderr has `text`; false if the command ends before.
-    #[track_caller]
-    pub(crate) fn says(&mut self, text: &str) -> bool {
-        until(text, || {
-            let has_ended = self.child.try_wait().unwrap().is_some();
-            let has_said = self.stderr().contains(text);
-            (has_said || has_ended).then_some(has_said)
-        })
-    }
-
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
-    /// Acts as a terminal on Ctrl-C: every process of the group gets the signal.
-    pub(crate) fn interrupt(&self) {
-        kill(-i32::try_from(self.child.id()).unwrap(), "INT");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has ended, unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Options for `hashcluster-vm` that name the image and the programs, which are made if missing.
 pub(crate) fn set_up() -> &'static [String] {
     static OPTIONS: OnceLock<Vec<String>> = OnceLock::new();
@@ -334,17 +268,10 @@ pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap().join(path)
 }
 
-/// Asks until there is an answer.
+/// Asks until there is an answer, which under TCG takes longer than elsewhere.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "{what}: not in {DEADLINE:?}");
-        thread::sleep(Duration::from_millis(20));
-    }
+pub(crate) fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_within(DEADLINE, what, ask)
 }
 
 /// Sends a signal to a process that the test or its cluster started.
@@ -382,10 +309,6 @@ pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
         }
     }
     found
-}
-
-fn text_of(path: &Path) -> String {
-    String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
 }
 
 /// Logs that explain a failed test.

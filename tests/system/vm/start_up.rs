@@ -70,7 +70,7 @@ fn one_state_belongs_to_one_cluster() {
 fn two_starts_do_not_fight() {
     let site = Site::new(2);
     let mut first = site.start(site.run_sh(&[]));
-    assert!(first.says("controller: booting"), "{}", first.stderr());
+    first.wait_for("controller: booting");
     let second = site.start(site.run_sh(&[]));
     let sum = site.start(site.run_sh(&["sum", "ports.conf"]));
     let status = site.finish(site.script("vm.sh", &["status"]));

@@ -3,15 +3,16 @@
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use test_kit::{Ended, Running};
 
 /// Time limit for everything.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -26,20 +27,6 @@ pub(crate) struct Bench {
     events: Receiver<String>,
     seen: Vec<String>,
     told: String,
-}
-
-/// A supervisor that was started, and its output line by line.
-pub(crate) struct Started {
-    pub(crate) child: Child,
-    stderr: Receiver<String>,
-    seen: Vec<String>,
-}
-
-/// A supervisor that has ended.
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    pub(crate) stderr: String,
-    pub(crate) stdout: String,
 }
 
 impl Bench {
@@ -92,12 +79,8 @@ impl Bench {
         command
     }
 
-    pub(crate) fn start(&self, args: &[&str]) -> Started {
-        let mut child = self.command(args).spawn().unwrap();
-        let (sender, stderr) = channel();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        thread::spawn(move || lines.for_each(|line| drop(sender.send(line.unwrap()))));
-        Started { child, stderr, seen: Vec::new() }
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        Running::start(&mut self.command(args), DEADLINE)
     }
 
     /// Starts and waits for the end.
@@ -106,7 +89,7 @@ impl Bench {
     }
 
     /// `local up` with `workers` and `more` options, until it says that all are ready.
-    pub(crate) fn up(&self, workers: &str, more: &[&str]) -> Started {
+    pub(crate) fn up(&self, workers: &str, more: &[&str]) -> Running {
         let mut args = vec!["up", "--runtime-dir", "run", "--bin-dir", "bin", "--workers", workers];
         args.extend(more);
         let mut started = self.start(&args);
@@ -118,7 +101,22 @@ impl Bench {
     /// The next event that starts with `start`; those before it stay to be waited for.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, start: &str) -> String {
-        take(&self.events, &mut self.seen, |line| line.starts_with(start), start)
+        if let Some(i) = self.seen.iter().position(|line| line.starts_with(start)) {
+            return self.seen.remove(i);
+        }
+        loop {
+            let line = self.next_event(start);
+            if line.starts_with(start) {
+                return line;
+            }
+            self.seen.push(line);
+        }
+    }
+
+    #[track_caller]
+    fn next_event(&self, wanted: &str) -> String {
+        let event = self.events.recv_timeout(DEADLINE);
+        event.unwrap_or_else(|_| panic!("no event {wanted:?} after {:#?}", self.seen))
     }
 
     /// The pid in the next `NAME start PID` of a fake.
@@ -133,9 +131,7 @@ impl Bench {
     pub(crate) fn events_until(&mut self, start: &str) -> Vec<String> {
         let mut lines = std::mem::take(&mut self.seen);
         while !lines.iter().any(|line| line.starts_with(start)) {
-            lines.push(self.events.recv_timeout(DEADLINE).unwrap_or_else(|_| {
-                panic!("no event {start:?} in {lines:#?}");
-            }));
+            lines.push(self.next_event(start));
         }
         let (mut gone, lines): (Vec<_>, Vec<_>) =
             lines.into_iter().partition(|line| line.contains(" gone "));
@@ -148,46 +144,6 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-impl Started {
-    /// The next line of stderr that contains `text`.
-    #[track_caller]
-    pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        take(&self.stderr, &mut self.seen, |line| line.contains(text), text)
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill(signal, self.child.id());
-    }
-
-    /// Waits for the end of the process and of its output.
-    #[track_caller]
-    pub(crate) fn end(mut self) -> Ended {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.stderr.recv_timeout(left) {
-                Ok(line) => self.seen.push(line),
-                Err(_) if left.is_zero() => {
-                    let _ = self.child.kill();
-                    panic!("did not end; stderr: {:#?}", self.seen);
-                }
-                Err(_) => break,
-            }
-        }
-        let mut stdout = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-        let status = self.child.wait().unwrap();
-        Ended { status, stderr: self.seen.join("\n"), stdout }
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // A failed test leaves nothing behind; after a wait this does nothing.
-        let _ = self.child.kill();
     }
 }
 
@@ -211,24 +167,4 @@ fn outlive(mut life: impl Read, sender: &Sender<String>) {
     let mut text = String::new();
     life.read_to_string(&mut text).unwrap();
     let _ = sender.send(text.trim_end().to_owned());
-}
-
-#[track_caller]
-fn take(
-    lines: &Receiver<String>,
-    seen: &mut Vec<String>,
-    wanted: impl Fn(&str) -> bool,
-    what: &str,
-) -> String {
-    if let Some(i) = seen.iter().position(|line| wanted(line)) {
-        return seen.remove(i);
-    }
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if wanted(&line) => return line,
-            Ok(line) => seen.push(line),
-            Err(_) => panic!("no {what:?} in {seen:#?}"),
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! Starts that are refused, and their messages.
 
-use crate::harness::{Bench, Ended};
+use crate::harness::Bench;
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::time::Instant;
+use test_kit::Ended;
 
 const UP: [&str; 7] = ["up", "--runtime-dir", "run", "--bin-dir", "bin", "--workers", "1"];
 
