@@ -28,6 +28,8 @@ pub(crate) use fault::LoadErrors;
 pub(crate) use load::LocalFlags;
 pub(crate) use ports_free::check_ports_free;
 pub(crate) use sched::CpuSet;
+#[cfg(test)]
+pub(crate) use tests::good;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -123,6 +125,16 @@ pub(crate) struct Health {
     pub(crate) timeout: Duration,
     /// Failures in a row that are forgiven.
     pub(crate) retries: u32,
+}
+
+impl Health {
+    /// Health checks of a VM for which `cluster.toml` sets none.
+    pub(crate) const DEFAULT: Self = Self {
+        check: Check::Protocol,
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(2),
+        retries: 3,
+    };
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

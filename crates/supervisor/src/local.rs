@@ -2,7 +2,7 @@
 
 use crate::args::{StartOptions, WORKERS_MAX};
 use crate::cluster::{Error, Unit};
-use crate::deployment::{Check, Health, LocalFlags, Member, Role};
+use crate::deployment::{Health, LocalFlags, Member, Role};
 use crate::supervise::{Console, Program, is_executable};
 use crate::vm::Layout;
 use std::ffi::OsString;
@@ -10,13 +10,6 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
-
-const HEALTH: Health = Health {
-    check: Check::Protocol,
-    interval: Duration::from_secs(5),
-    timeout: Duration::from_secs(2),
-    retries: 3,
-};
 
 /// Context shared by all processes of a local cluster.
 #[derive(Debug)]
@@ -68,7 +61,7 @@ impl LocalContext {
 
     /// The cluster: a controller, then workers `w1`, `w2`, …
     pub(crate) fn members(&self) -> Vec<Member> {
-        let member = |name: String, role| Member { name, role, health: HEALTH };
+        let member = |name: String, role| Member { name, role, health: Health::DEFAULT };
         let workers = (1..=self.workers_len).map(|n| member(format!("w{n}"), Role::Worker));
         [member("controller".into(), Role::Controller)].into_iter().chain(workers).collect()
     }

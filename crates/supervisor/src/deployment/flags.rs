@@ -15,41 +15,41 @@ const ENFORCEMENTS: &[&str] = &["enforce", "best-effort", "off"];
 /// Bytes of a file between two checkpoints of a worker.
 const REPORT_EVERY: Kind = Kind::Size { units: "KMG", min_kib: 1, max_kib: PROGRESS_LEN_MAX >> 10 };
 
-/// A key of `[defaults]` and `[vm.NAME]`, and the flag that it becomes.
+/// A key of `[defaults]` and `[vm.NAME]`, which becomes a flag of the same name.
 #[derive(Debug)]
 pub(super) struct Flag {
     pub(super) key: &'static str,
     pub(super) kind: Kind,
-    flag: &'static str,
     /// The program that has it.
     pub(super) role: Role,
     /// True if a cluster without VMs has it, too.
     pub(super) is_local: bool,
 }
 
-const fn of_worker(key: &'static str, kind: Kind, flag: &'static str) -> Flag {
-    Flag { key, kind, flag, role: Role::Worker, is_local: true }
+const fn of_worker(key: &'static str, kind: Kind) -> Flag {
+    Flag { key, kind, role: Role::Worker, is_local: true }
 }
 
 /// Every flag, in the order of the command line.
 pub(super) const FLAGS: [Flag; 8] = [
-    Flag { is_local: false, ..of_worker("threads", THREADS, "--threads") },
-    Flag { is_local: false, ..of_worker("sched", Kind::Sched, "--sched") },
-    of_worker("backend", Kind::OneOf(&backend::NAMES), "--backend"),
-    of_worker("reading", Kind::OneOf(READINGS), "--reading"),
-    of_worker("sandbox", Kind::OneOf(ENFORCEMENTS), "--sandbox"),
-    of_worker("report_every", REPORT_EVERY, "--report-every"),
-    of_worker("drop_behind", Kind::Bool, "--drop-behind"),
-    Flag { role: Role::Controller, ..of_worker("cross_check", Kind::Sample, "--cross-check") },
+    Flag { is_local: false, ..of_worker("threads", THREADS) },
+    Flag { is_local: false, ..of_worker("sched", Kind::Sched) },
+    of_worker("backend", Kind::OneOf(&backend::NAMES)),
+    of_worker("reading", Kind::OneOf(READINGS)),
+    of_worker("sandbox", Kind::OneOf(ENFORCEMENTS)),
+    of_worker("report_every", REPORT_EVERY),
+    of_worker("drop_behind", Kind::Bool),
+    Flag { role: Role::Controller, ..of_worker("cross_check", Kind::Sample) },
 ];
 
 impl Flag {
     /// As it stands on the command line, for a value of its kind.
     pub(super) fn args(&self, value: &str) -> Vec<String> {
+        let flag = format!("--{}", self.key.replace('_', "-"));
         match (self.kind, value) {
-            (Kind::Bool, "true") => vec![self.flag.to_owned()],
+            (Kind::Bool, "true") => vec![flag],
             (Kind::Bool, _) => Vec::new(),
-            _ => vec![self.flag.to_owned(), value.to_owned()],
+            _ => vec![flag, value.to_owned()],
         }
     }
 }

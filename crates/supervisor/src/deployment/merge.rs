@@ -7,7 +7,7 @@ use super::fault::{Faults, listed};
 use super::flags::{FLAGS, Flag};
 use super::ports_conf::VmLine;
 use super::shown::Shown;
-use super::{Check, Health, Role, Vm};
+use super::{Health, Role, Vm};
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
@@ -17,9 +17,6 @@ pub(super) const METRICS_OFFSET: u16 = 1_000;
 
 const MEMORY_MIB: u32 = 192;
 const CPUS: u16 = 1;
-const INTERVAL: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(2);
-const RETRIES: u32 = 3;
 pub(super) const STARTUP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Each VM as it is to be. Those whose lines have faults are left out.
@@ -74,11 +71,12 @@ pub(super) fn args(
 }
 
 fn health(own: &HealthSettings, defaults: &HealthSettings) -> Health {
+    let Health { check, interval, timeout, retries } = Health::DEFAULT;
     Health {
-        check: own.check.as_ref().or(defaults.check.as_ref()).cloned().unwrap_or(Check::Protocol),
-        interval: own.interval.or(defaults.interval).unwrap_or(INTERVAL),
-        timeout: own.timeout.or(defaults.timeout).unwrap_or(TIMEOUT),
-        retries: own.retries.or(defaults.retries).unwrap_or(RETRIES),
+        check: own.check.as_ref().or(defaults.check.as_ref()).cloned().unwrap_or(check),
+        interval: own.interval.or(defaults.interval).unwrap_or(interval),
+        timeout: own.timeout.or(defaults.timeout).unwrap_or(timeout),
+        retries: own.retries.or(defaults.retries).unwrap_or(retries),
     }
 }
 

@@ -59,8 +59,9 @@ fn load(ports: &str, config: &str) -> Result<Deployment, String> {
     Files::new(ports.as_bytes(), Some(config.as_bytes())).load(&[])
 }
 
+/// The deployment of both files.
 #[track_caller]
-fn good(ports: &str, config: &str) -> Deployment {
+pub(crate) fn good(ports: &str, config: &str) -> Deployment {
     load(ports, config).unwrap_or_else(|errors| panic!("{errors}"))
 }
 

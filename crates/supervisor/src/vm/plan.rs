@@ -323,8 +323,7 @@ pub(super) fn comma(prefix: &str, path: &Path) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::{Check, Health};
-    use std::time::Duration;
+    use crate::deployment::good;
 
     #[test]
     fn controller_and_worker_are_told_their_datasets_and_settings() {
@@ -343,31 +342,15 @@ mod tests {
         let shares = vec![share("any", None), share("disk", Some(1)), share("other", Some(3))];
         let layout = Layout::new(Path::new("/run"), None);
         let context = ClusterContext { layout, tools, accel: Accel::Tcg, shares };
-        let second = Duration::from_secs(1);
-        let health =
-            Health { check: Check::Protocol, interval: second, timeout: second, retries: 1 };
-        let vm = Vm {
-            name: "w".to_owned(),
-            role: Role::Worker,
-            line: 1,
-            ssh_port: 1,
-            metrics_port: 2,
-            memory_mib: 192,
-            cpus: 2,
-            cpuset: None,
-            memlock_kib: None,
-            args: ["--threads", "2", "--drop-behind"].map(str::to_owned).into(),
-            health,
-            datasets: vec!["any".to_owned(), "disk".to_owned()],
-        };
+        let config = "[vm.w]\nthreads = 2\ndrop_behind = true\n[defaults]\ncross_check = '1/7'\n";
+        let mut vms = good("2220\n2221 host=w\n", config).vms;
+        vms[1].datasets = ["any", "disk"].map(str::to_owned).into();
         let want = "--name w --connect vsock:2:5000 \
                     --token-file /run/hashcluster/worker.token --threads 2 --drop-behind \
                     --dataset any=/data/any \
                     --dataset disk=/data/disk --io-threads disk=1";
-        assert_eq!(context.guest_args(&vm).join(" "), want);
-        let args = ["--cross-check", "1/7"].map(str::to_owned).into();
-        let controller = Vm { role: Role::Controller, args, ..vm };
-        let args = context.guest_args(&controller).join(" ");
+        assert_eq!(context.guest_args(&vms[1]).join(" "), want);
+        let args = context.guest_args(&vms[0]).join(" ");
         assert!(args.ends_with("--dataset other --cross-check 1/7"), "{args}");
     }
 }
