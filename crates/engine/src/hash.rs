@@ -13,10 +13,11 @@
 //! Invariants: every backend returns the same output for the same input; nothing here panics on a
 //! peer's input: a step that cannot be done is `None`.
 
+#[macro_use]
+mod cpu;
 mod backends;
 mod blake2b;
 mod choice;
-mod cpu;
 #[cfg(test)]
 mod equal;
 #[cfg(test)]

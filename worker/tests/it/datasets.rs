@@ -248,29 +248,6 @@ fn a_replaced_file_is_reported_as_changed() {
     }
 }
 
-#[test]
-fn subtrees_of_a_named_file_merge_to_its_digest() {
-    let mut setup = Setup::new();
-    let bytes = pattern((2 << 20) + 4097);
-    let file = setup.write(b"large", &bytes);
-    let part_len = 1 << 20;
-    let part_of = |i: usize, len: usize| part("d", &file, (i * part_len) as u64, len as u64);
-    let mut values = Vec::new();
-    for (i, bytes) in bytes.chunks(part_len).enumerate() {
-        let lease = setup.peer.assign(Algorithm::Blake3, part_of(i, bytes.len()), &[]);
-        let (value, failures) = setup.peer.done(lease);
-        assert_eq!((value.len(), failures), (32, vec![]));
-        values.extend(value);
-    }
-    let want = *blake3::hash(&bytes).as_bytes();
-    assert_eq!(engine::hash::merge(&values, true), Some(want));
-    let lease = setup.peer.assign(Algorithm::Sha512, part_of(0, part_len), &[]);
-    assert_eq!(setup.peer.done(lease), (vec![], vec![(0, Failure::Invalid)]));
-    let work = part("e", &file, 0, 1 << 20);
-    let lease = setup.peer.assign(Algorithm::Blake3, work, &[]);
-    assert_eq!(setup.peer.done(lease), (vec![], vec![(0, Failure::UnknownDataset)]));
-}
-
 /// A frame that names `path`, which the sending side would refuse: the same with a path of one
 /// byte, and the bytes put in its place.
 fn frame_with(path: &[u8], stamp: Stamp) -> Vec<u8> {

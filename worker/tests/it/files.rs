@@ -1,6 +1,6 @@
 //! Files passed as descriptors: their digests, and the failures of what is not a regular file.
 
-use crate::controller::{Controller, Worker, file, pattern, stamp, subtree};
+use crate::controller::{Controller, Worker, file, pattern, stamp};
 use engine::hash::Backend;
 use ipc_proto::Algorithm;
 use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
@@ -10,7 +10,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
@@ -89,59 +88,6 @@ fn a_special_file_fails_alone_without_blocking() {
         let digests = digests(Algorithm::Sha256, &[good.clone(), good]);
         assert_eq!(peer.done(lease), (digests, want), "claimed to have {size} bytes");
     }
-}
-
-#[test]
-fn a_file_changed_after_its_stamp_gets_the_digest_of_its_current_content() {
-    let controller = Controller::new();
-    let _worker = Worker::start(&controller, &[]);
-    let (mut peer, _) = controller.welcome();
-    for len in [5_usize, 100_000, 2_000_000] {
-        let (cut, grown) = (file(&pattern(len)), file(&pattern(len)));
-        let stamps = [stamp(&cut), stamp(&grown)];
-        cut.set_len(1).unwrap();
-        grown.write_all_at(&pattern(len + 9), 0).unwrap();
-        let lease = peer.assign_files(Algorithm::Blake3, &[(stamps[0], &cut), (stamps[1], &grown)]);
-        let want = digests(Algorithm::Blake3, &[pattern(len)[..1].to_vec(), pattern(len + 9)]);
-        assert_eq!(peer.done(lease), (want, vec![]), "{len} bytes");
-    }
-}
-
-#[test]
-fn a_file_without_a_size_is_read_to_its_end() {
-    let controller = Controller::new();
-    let _worker = Worker::start(&controller, &[]);
-    let (mut peer, _) = controller.welcome();
-    let version = File::open("/proc/version").unwrap();
-    let want = digests(Algorithm::Sha256, &[std::fs::read("/proc/version").unwrap()]);
-    let lease = peer.assign_files(Algorithm::Sha256, &[(stamp(&version), &version)]);
-    assert_eq!(peer.done(lease), (want, vec![]));
-}
-
-#[test]
-fn subtrees_have_chaining_values_only_while_the_file_matches_its_stamp() {
-    let controller = Controller::new();
-    let _worker = Worker::start(&controller, &["--threads", "2"]);
-    let (mut peer, _) = controller.welcome();
-    let bytes = pattern((2 << 20) + 4097);
-    let source = file(&bytes);
-    let (stamp_before, part_len) = (stamp(&source), 1 << 20);
-    let mut values = Vec::new();
-    for (i, part) in bytes.chunks(part_len).enumerate() {
-        let (offset, len) = ((i * part_len) as u64, part.len() as u64);
-        let work = subtree(stamp_before, offset, len);
-        let lease = peer.assign(Algorithm::Blake3, work, &[source.as_fd()]);
-        let (value, failures) = peer.done(lease);
-        assert_eq!((value.len(), failures), (32, vec![]));
-        values.extend(value);
-    }
-    assert_eq!(engine::hash::merge(&values, true), Some(*blake3::hash(&bytes).as_bytes()));
-    source.set_len(5 << 20).unwrap();
-    let part = |file| subtree(file, 0, 1 << 20);
-    let lease = peer.assign(Algorithm::Blake3, part(stamp_before), &[source.as_fd()]);
-    assert_eq!(peer.done(lease), (vec![], vec![(0, Failure::Changed)]), "grown since");
-    let lease = peer.assign(Algorithm::Sha512, part(stamp(&source)), &[source.as_fd()]);
-    assert_eq!(peer.done(lease), (vec![], vec![(0, Failure::Invalid)]), "no parts in SHA-2");
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Hasher {
 #[derive(Debug)]
 pub(crate) struct FileTask<'a> {
     pub(crate) source: OpenFile<'a>,
-    /// Its stamp when it was opened.
+    /// Its stamp before it is read.
     pub(crate) stamp: Stamp,
     pub(crate) expected: Expected,
     /// Where they start.
@@ -124,15 +124,9 @@ pub(crate) fn open<'a>(
 /// A file on its way.
 #[derive(Debug)]
 pub(crate) struct LongFile<'a> {
-    source: OpenFile<'a>,
-    expected: Expected,
+    /// With the hasher at the first byte, and the stamp before it.
+    task: FileTask<'a>,
     strict: bool,
-    offset: u64,
-    len: Option<u64>,
-    io_limit: Option<&'a IoLimit>,
-    drop_behind: bool,
-    /// At the first byte.
-    begun: Hasher,
     hasher: Hasher,
     trial: Trial,
     /// Number of reads, this one included.
@@ -141,8 +135,6 @@ pub(crate) struct LongFile<'a> {
     last: Option<(Trial, Vec<u8>)>,
     /// The midstate at the last look that saw what the one before the first byte saw.
     steady: Option<Midstate>,
-    /// The stamp of the look before the first byte.
-    before: Stamp,
     /// Bytes given to the hasher, or covered by its midstate from the start.
     done_len: u64,
     /// Where it was looked at last.
@@ -157,23 +149,14 @@ pub(crate) struct LongFile<'a> {
 impl<'a> LongFile<'a> {
     /// Starts to read a file that was opened a moment ago.
     pub(crate) fn new(task: FileTask<'a>, rule: Rule<'_>) -> Self {
-        let FileTask { source, stamp, expected, offset, len, hasher, io_limit, drop_behind } = task;
-        let trial = Trial::of(rule, &source, stamp);
         let mut file = Self {
-            source,
-            expected,
             strict: rule.strict,
-            offset,
-            len,
-            io_limit,
-            drop_behind,
-            begun: hasher.clone(),
-            hasher,
-            trial,
+            hasher: task.hasher.clone(),
+            trial: Trial::of(rule, &task.source, task.stamp),
+            task,
             reads: 1,
             last: None,
             steady: None,
-            before: stamp,
             done_len: 0,
             looked_len: 0,
             pages: PageCache::new(0, 0, false),
@@ -187,8 +170,8 @@ impl<'a> LongFile<'a> {
     /// The midstate and the stamp of the file that it is of, if another worker can resume from there:
     /// bytes that may yet be read again are not to be relied on.
     pub(crate) fn checkpoint(&self, clock: &StampClock) -> Option<(&Midstate, Stamp)> {
-        let is_trusted = self.trial.is_trusted(self.rule(clock), self.source.validation());
-        self.midstate().filter(|_| is_trusted).map(|midstate| (midstate, self.before))
+        let is_trusted = self.trial.is_trusted(self.rule(clock), self.task.source.validation());
+        self.midstate().filter(|_| is_trusted).map(|midstate| (midstate, self.task.stamp))
     }
 
     fn rule<'c>(&self, clock: &'c StampClock) -> Rule<'c> {
@@ -222,12 +205,12 @@ impl<'a> LongFile<'a> {
         if self.done_len - self.looked_len >= LOOK_LEN {
             self.look(self.rule(clock))?;
         }
-        let offset = self.offset.saturating_add(self.done_len);
-        let _permit = self.io_limit.map(IoLimit::acquire);
-        self.pages.advance(self.source.as_fd(), offset);
+        let offset = self.task.offset.saturating_add(self.done_len);
+        let _permit = self.task.io_limit.map(IoLimit::acquire);
+        self.pages.advance(self.task.source.as_fd(), offset);
         let missing_len = self.read_max().saturating_sub(self.done_len);
         let window_len = usize::try_from(missing_len).map_or(window.len(), |n| n.min(window.len()));
-        let len = self.source.fill_at(&mut window[..window_len], 0, offset)?;
+        let len = self.task.source.fill_at(&mut window[..window_len], 0, offset)?;
         self.held = 0..len;
         self.is_last = len < window_len || window_len as u64 == missing_len;
         Ok(())
@@ -235,39 +218,39 @@ impl<'a> LongFile<'a> {
 
     /// Bytes to read at most: one more than there should be shows that the file grew.
     fn read_max(&self) -> u64 {
-        match self.len {
+        match self.task.len {
             Some(len) => len,
             None if self.is_sizeless() => SIZELESS_LEN_MAX + 1,
-            None => self.before.size.saturating_sub(self.offset).saturating_add(1),
+            None => self.task.stamp.size.saturating_sub(self.task.offset).saturating_add(1),
         }
     }
 
     fn is_sizeless(&self) -> bool {
-        match self.source.validation() {
+        match self.task.source.validation() {
             Validation::Sizeless => true,
-            Validation::ForeignClock => self.before.size == 0,
+            Validation::ForeignClock => self.task.stamp.size == 0,
             Validation::LocalClock | Validation::ReadOnly => false,
         }
     }
 
     /// Returns true if `read_len` bytes are all that the item has.
     fn is_complete(&self, read_len: u64) -> bool {
-        match self.len {
+        match self.task.len {
             Some(len) => read_len == len,
             None if self.is_sizeless() => true,
-            None => self.offset.saturating_add(read_len) == self.before.size,
+            None => self.task.offset.saturating_add(read_len) == self.task.stamp.size,
         }
     }
 
     /// Looks at the file between two reads, and fails early if this read cannot count any more.
     fn look(&mut self, rule: Rule<'_>) -> Result<(), Failure> {
         self.looked_len = self.done_len;
-        let now = self.source.stamp()?;
-        let validation = self.source.validation();
+        let now = self.task.source.stamp()?;
+        let validation = self.task.source.validation();
         if matches!(validation, Validation::ReadOnly | Validation::Sizeless) {
             return Ok(());
         }
-        if !quiet::is_same_content(self.before, now) {
+        if !quiet::is_same_content(self.task.stamp, now) {
             return self.read_again(rule, None);
         }
         if !self.trial.is_trusted(rule, validation) {
@@ -275,7 +258,7 @@ impl<'a> LongFile<'a> {
             if !rule.strict && quiet::is_old(now, rule.clock.now()) {
                 self.restart(rule)?;
             }
-        } else if now == self.before {
+        } else if now == self.task.stamp {
             self.steady = self.midstate().cloned();
         }
         Ok(())
@@ -307,9 +290,9 @@ impl<'a> LongFile<'a> {
         if self.is_sizeless() && read_len > SIZELESS_LEN_MAX {
             return Err(failure(Errno::EFBIG));
         }
-        let after = self.source.stamp()?;
-        let validation = self.source.validation();
-        if !self.expected.admits(after, validation) {
+        let after = self.task.source.stamp()?;
+        let validation = self.task.source.validation();
+        if !self.task.expected.admits(after, validation) {
             return Err(Failure::Changed);
         }
         if !self.is_complete(read_len) {
@@ -339,36 +322,37 @@ impl<'a> LongFile<'a> {
     }
 
     fn restart(&mut self, rule: Rule<'_>) -> Result<(), Failure> {
-        rule.wait_for_next_tick(self.source.stamp()?, self.source.validation());
-        self.trial = Trial::start(rule, &self.source)?;
+        rule.wait_for_next_tick(self.task.source.stamp()?, self.task.source.validation());
+        self.trial = Trial::start(rule, &self.task.source)?;
         let before = self.trial.before().expect("a read that starts with a look");
-        if !self.expected.admits(before, self.source.validation()) {
+        if !self.task.expected.admits(before, self.task.source.validation()) {
             return Err(Failure::Changed);
         }
         // Where only metadata changed, what was read before that is good.
-        let steady = self.steady.take().filter(|_| quiet::is_same_content(self.before, before));
-        self.hasher = steady.map_or_else(|| self.begun.clone(), Hasher::Midstate);
-        self.before = before;
+        let steady = self.steady.take().filter(|_| quiet::is_same_content(self.task.stamp, before));
+        self.hasher = steady.map_or_else(|| self.task.hasher.clone(), Hasher::Midstate);
+        self.task.stamp = before;
         self.rewind();
         Ok(())
     }
 
     /// Goes to where the hasher is.
     fn rewind(&mut self) {
-        self.pages.finish(self.source.as_fd());
+        self.pages.finish(self.task.source.as_fd());
         self.done_len = self.midstate().map_or(0, Midstate::len);
         self.looked_len = self.done_len;
         (self.held, self.is_last) = (0..0, false);
-        let end = self.len.map_or(self.before.size, |len| self.offset.saturating_add(len));
-        let start = self.offset.saturating_add(self.done_len);
-        let drops = self.drop_behind && end - self.offset.min(end) >= DROP_LEN_MIN;
+        let end =
+            self.task.len.map_or(self.task.stamp.size, |len| self.task.offset.saturating_add(len));
+        let start = self.task.offset.saturating_add(self.done_len);
+        let drops = self.task.drop_behind && end - self.task.offset.min(end) >= DROP_LEN_MIN;
         self.pages = PageCache::new(start, end.saturating_sub(start), drops);
     }
 }
 
 impl Drop for LongFile<'_> {
     fn drop(&mut self) {
-        self.pages.finish(self.source.as_fd());
+        self.pages.finish(self.task.source.as_fd());
     }
 }
 

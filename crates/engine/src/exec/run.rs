@@ -6,7 +6,7 @@
 use crate::exec::interleave::{self, FileQueue};
 use crate::exec::long_file::{self, FileTask, Hasher, LongFile};
 use crate::exec::order::{Order, Output, Scratch, ScratchParts, Source};
-use crate::exec::small_files::Batch;
+use crate::exec::small_files::{self, Batch};
 use crate::hash::{self, Subtree};
 use crate::input::dataset::Datasets;
 use crate::input::open_file::BUFFER_LEN;
@@ -34,7 +34,8 @@ pub fn run(
             }
         },
         Work::Inline { lens, data } => {
-            let outputs = messages_digests(order, &split(lens, data));
+            let (kernels, mut outputs) = (order.kernels().collect::<Vec<_>>(), Vec::new());
+            small_files::hash_many(&kernels, &split(lens, data), &mut outputs);
             Output { outputs, failures: Vec::new() }
         }
         Work::Subtree { source: file_source, file, offset, len } => {
@@ -52,25 +53,6 @@ pub fn run(
             Output::of(output.ok_or(Failure::Invalid))
         }
     }
-}
-
-/// The digests of each message by all algorithms, message by message.
-fn messages_digests(order: &Order, messages: &[&[u8]]) -> Vec<u8> {
-    let mut columns = order.kernels().map(|kernels| {
-        let mut digests = Vec::new();
-        kernels.hash_many(messages, &mut digests);
-        digests
-    });
-    if order.algorithms.len() == 1 {
-        return columns.next().expect("there is one");
-    }
-    let columns: Vec<Vec<u8>> = columns.collect();
-    let digests_of = |position: usize| {
-        order.algorithms.iter().zip(&columns).flat_map(move |(algorithm, column)| {
-            column[position * algorithm.digest_len()..][..algorithm.digest_len()].iter().copied()
-        })
-    };
-    (0..messages.len()).flat_map(digests_of).collect()
 }
 
 /// The chaining value of a range of an item.
@@ -202,30 +184,8 @@ mod tests {
         output(algorithm, work, descriptors)
     }
 
-    #[track_caller]
-    fn check_piece(algorithm: Algorithm, piece: Piece, want: Option<&[u8]>) {
-        let output = output(algorithm, Work::Piece(piece), Vec::new());
-        match want {
-            Some(want) => assert_eq!((&output.outputs[..], output.failures), (want, vec![])),
-            None => {
-                let failures = vec![(0, Failure::Invalid)];
-                assert_eq!(output, Output { outputs: Vec::new(), failures });
-            }
-        }
-    }
-
     const LENS: [usize; 12] =
         [0, 1, 4096, 65_536, 100_000, 131_071, 131_072, 131_073, 262_144, 262_145, 5, 1_048_577];
-
-    #[test]
-    fn files_of_every_size_keep_their_order() {
-        let contents = LENS.map(pattern);
-        for algorithm in Algorithm::ALL {
-            let output = files(algorithm, contents.iter().map(|bytes| file(bytes)).collect());
-            let want = digests(algorithm, contents.iter().map(Vec::as_slice));
-            assert_eq!(output, Output { outputs: want, failures: vec![] }, "{algorithm}");
-        }
-    }
 
     /// Descriptors, and the same files in a dataset: ranges, and several digests of one read.
     #[test]
@@ -298,18 +258,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_changed_before_it_is_read_gets_the_digest_of_its_current_content() {
-        for len in [10, 300_000] {
-            let (stamp, changed) = file(&pattern(len));
-            let now = pattern(len + 1);
-            changed.write_all_at(&now, 0).unwrap();
-            let output = files(Algorithm::Sha256, vec![(stamp, changed)]);
-            let want = digests(Algorithm::Sha256, [&now[..]]);
-            assert_eq!(output, Output { outputs: want, failures: vec![] }, "{len} bytes");
-        }
-    }
-
-    #[test]
     fn a_cross_check_has_the_same_digests_and_none_for_a_changed_file() {
         for algorithm in Algorithm::ALL {
             let contents = LENS.map(pattern);
@@ -341,59 +289,58 @@ mod tests {
     }
 
     #[test]
-    fn subtrees_of_a_file_merge_to_its_digest() {
+    fn subtrees_of_a_file_or_of_bytes_merge_to_its_digest() {
         let bytes = pattern(1_000_000);
         let part_len = 256 << 10;
         let mut values = Vec::new();
         for (i, part) in bytes.chunks(part_len).enumerate() {
             let (stamp, file) = file(&bytes);
             let (offset, len) = ((i * part_len) as u64, part.len() as u64);
-            let work = part_of(stamp, offset, len);
-            let output = output(Algorithm::Blake3, work, vec![file]);
-            assert_eq!((output.outputs.len(), output.failures), (32, vec![]));
-            values.extend(output.outputs);
+            let of_file = output(Algorithm::Blake3, part_of(stamp, offset, len), vec![file]);
+            let piece = Piece::Subtree { offset, data: part.into() };
+            let of_bytes = output(Algorithm::Blake3, Work::Piece(piece), vec![]);
+            assert_eq!((of_file.outputs.len(), &of_file), (32, &of_bytes));
+            values.extend(of_file.outputs);
         }
         let merge = Piece::Merge { values: values.into(), root: true };
-        check_piece(Algorithm::Blake3, merge, Some(blake3::hash(&bytes).as_bytes()));
+        let digest = output(Algorithm::Blake3, Work::Piece(merge), vec![]);
+        assert_eq!(digest, Output::of(Ok(blake3::hash(&bytes).as_bytes().into())));
     }
 
     #[test]
-    fn a_subtree_of_a_changed_file_has_no_value() {
-        let (stamp, part) = file(&[1; 4096]);
-        part.set_len(4095).unwrap();
-        let work = part_of(stamp, 2048, 2048);
-        let output = output(Algorithm::Blake3, work, vec![part]);
-        assert_eq!(output.failures, vec![(0, Failure::Changed)]);
-    }
-
-    #[test]
-    fn a_subtree_or_piece_of_another_algorithm_is_invalid() {
-        let (stamp, part) = file(&[1; 4096]);
-        let work = part_of(stamp, 0, 1024);
-        let output = output(Algorithm::Sha256, work, vec![part]);
-        assert_eq!(output.failures, vec![(0, Failure::Invalid)]);
-        let data = Blob(vec![0; 64]);
-        let subtree = Piece::Subtree { offset: 0, data: data.clone() };
-        let merge = Piece::Merge { values: data.clone(), root: true };
-        let segment = Piece::Segment { state: Blob::default(), data, last: true };
-        check_piece(Algorithm::Sha256, subtree, None);
-        check_piece(Algorithm::Sha256, merge, None);
-        check_piece(Algorithm::Blake3, segment, None);
-    }
-
-    #[test]
-    fn an_invalid_shape_or_state_is_rejected() {
+    fn a_step_that_cannot_be_done_is_invalid_and_a_subtree_of_a_changed_file_has_no_value() {
         let blob = |len| Blob(vec![0xff; len]);
-        for (offset, len) in [(1, 10), (1024, 2000), (0, 0), (u64::MAX - 1, 10)] {
-            check_piece(Algorithm::Blake3, Piece::Subtree { offset, data: blob(len) }, None);
+        let subtree = |offset, len| Piece::Subtree { offset, data: blob(len) };
+        let merge = |len, root| Piece::Merge { values: blob(len), root };
+        let segment = |len| Piece::Segment { state: blob(len), data: blob(128), last: true };
+        let [blake3, sha256, sha512] = [Algorithm::Blake3, Algorithm::Sha256, Algorithm::Sha512];
+        for (algorithm, piece) in [
+            (sha256, subtree(0, 64)),
+            (sha256, merge(64, true)),
+            (blake3, segment(0)),
+            (blake3, subtree(1, 10)),
+            (blake3, subtree(1024, 2000)),
+            (blake3, subtree(0, 0)),
+            (blake3, subtree(u64::MAX - 1, 10)),
+            (blake3, merge(0, false)),
+            (blake3, merge(32, false)),
+            (blake3, merge(33, false)),
+            (sha256, segment(1)),
+            (sha256, segment(40)),
+            (sha512, segment(72)),
+            (sha512, segment(208)),
+            (sha256, Piece::Segment { state: blob(0), data: blob(1), last: false }),
+        ] {
+            let output = output(algorithm, Work::Piece(piece.clone()), vec![]);
+            assert_eq!(output, Output::of(Err(Failure::Invalid)), "{algorithm}, {piece:?}");
         }
-        for len in [0, 32, 33] {
-            check_piece(Algorithm::Blake3, Piece::Merge { values: blob(len), root: false }, None);
-        }
-        for len in [1, 104, 208] {
-            let segment = Piece::Segment { state: blob(len), data: blob(128), last: true };
-            check_piece(Algorithm::Sha256, segment.clone(), None);
-            check_piece(Algorithm::Sha512, segment, None);
+        for (algorithm, len, failure) in
+            [(sha256, 4096, Failure::Invalid), (blake3, 4095, Failure::Changed)]
+        {
+            let (stamp, part) = file(&[1; 4096]);
+            part.set_len(len).unwrap();
+            let output = output(algorithm, part_of(stamp, 2048, 2048), vec![part]);
+            assert_eq!(output, Output::of(Err(failure)), "{algorithm}");
         }
     }
 }

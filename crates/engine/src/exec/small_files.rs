@@ -61,7 +61,7 @@ pub(crate) struct Batch<'a> {
     group_max: usize,
     /// Offset of the next file in the buffer.
     used_len: usize,
-    /// Files that come last.
+    /// Files that come last: at the end, the next one is the last of these.
     deferred: Vec<usize>,
     outcomes: Outcomes,
     revoked: &'a AtomicBool,
@@ -293,26 +293,15 @@ impl<'a> Batch<'a> {
 
     /// Hashes the files that come last, the longest first.
     fn hash_deferred(&mut self) {
-        let mut deferred = std::mem::take(&mut self.deferred);
-        deferred.sort_by_key(|&position| (self.files[position].len(), Reverse(position)));
-        let hasher = self.hasher();
-        let mut queue = Deferred {
-            deferred,
-            hasher,
-            files: self.files,
-            is_check: self.is_check,
-            source: &mut self.source,
-            rule: self.rule,
-            options: self.options,
-            start: self.start,
-            revoked: self.revoked,
-            outcomes: &mut self.outcomes,
+        let files = self.files;
+        self.deferred.sort_by_key(|&position| (files[position].len(), Reverse(position)));
+        let buffer = std::mem::take(&mut self.buffer);
+        let windows = match self.hasher() {
+            Hasher::Midstate(_) => interleave::windows(buffer, self.interleave_max),
+            Hasher::Streams(_) | Hasher::Subtree(_) => vec![&mut buffer[..BUFFER_LEN]],
         };
-        let windows = match &queue.hasher {
-            Hasher::Midstate(_) => interleave::windows(self.buffer, self.interleave_max),
-            Hasher::Streams(_) | Hasher::Subtree(_) => vec![&mut self.buffer[..BUFFER_LEN]],
-        };
-        interleave::run(&mut queue, windows, self.rule.clock);
+        let clock = self.rule.clock;
+        interleave::run(self, windows, clock);
     }
 
     fn hasher(&self) -> Hasher {
@@ -326,7 +315,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Appends the digests of each input by each of `kernels`.
-fn hash_many(kernels: &[Kernels], inputs: &[&[u8]], out: &mut Vec<u8>) {
+pub(crate) fn hash_many(kernels: &[Kernels], inputs: &[&[u8]], out: &mut Vec<u8>) {
     if let [kernels] = kernels {
         return kernels.hash_many(inputs, out);
     }
@@ -374,34 +363,18 @@ impl Outcomes {
     }
 }
 
-/// The files of a batch that come last.
-struct Deferred<'b, 'a> {
-    /// The next one is the last.
-    deferred: Vec<usize>,
-    hasher: Hasher,
-    files: &'b [FileItem],
-    is_check: bool,
-    source: &'b mut Source<'a>,
-    rule: Rule<'a>,
-    options: ReadOptions,
-    start: Moment,
-    revoked: &'a AtomicBool,
-    outcomes: &'b mut Outcomes,
-}
-
-impl<'a> FileQueue<'a> for Deferred<'_, 'a> {
+/// The files that come last.
+impl<'a> FileQueue<'a> for Batch<'a> {
     type Ticket = usize;
 
     fn next(&mut self) -> Option<(usize, Result<LongFile<'a>, Failure>)> {
-        let position = self.deferred.pop().filter(|_| !self.revoked.load(Ordering::Relaxed))?;
-        let is_named = matches!(self.source, Source::Dataset { .. });
-        let expected = Expected::of_item(is_named, self.is_check, self.files[position].stamp);
+        let position = self.deferred.pop().filter(|_| !self.is_revoked())?;
+        let (item, expected) = (self.files[position], self.expected(position));
         let io_limit = self.source.io_limit();
         let open = || self.source.open(position);
         let opened = long_file::open(open, expected, self.rule, self.start.real_ns);
         let file = opened.map(|(source, stamp)| {
-            let (hasher, drop_behind) = (self.hasher.clone(), self.options.drop_behind);
-            let item = self.files[position];
+            let (hasher, drop_behind) = (self.hasher(), self.options.drop_behind);
             let (offset, len) = (item.offset(), item.range.map(|range| range.len));
             let task =
                 FileTask { source, stamp, expected, offset, len, hasher, io_limit, drop_behind };

@@ -4,10 +4,16 @@
 //! functions hold the zero-sized proof that the processor has their instructions, so that a row exists
 //! only where it may be called. The names are those of [`ipc_proto::backend`].
 
+#[cfg(target_arch = "aarch64")]
+#[macro_use]
+mod aarch64_pairs;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+#[macro_use]
+mod blake3_rounds;
 #[cfg(target_arch = "x86_64")]
 mod blake3_avx2_x8;
 #[cfg(target_arch = "x86_64")]

@@ -4,20 +4,14 @@
 //! The last block of a message is compressed in another way than the others, also if it is full. So
 //! the block that was absorbed last is kept until it is known whether more follows.
 
+use super::merkle_damgard::initial_64;
+use ipc_proto::Algorithm;
+
 /// Bytes of a block.
 pub(super) const BLOCK_LEN: usize = 128;
 
 /// The initialization vector (section 2.6): that of SHA-512.
-const IV: [u64; 8] = [
-    0x6a09_e667_f3bc_c908,
-    0xbb67_ae85_84ca_a73b,
-    0x3c6e_f372_fe94_f82b,
-    0xa54f_f53a_5f1d_36f1,
-    0x510e_527f_ade6_82d1,
-    0x9b05_688c_2b3e_6c1f,
-    0x1f83_d9ab_fb41_bd6b,
-    0x5be0_cd19_137e_2179,
-];
+const IV: [u64; 8] = initial_64(Algorithm::Sha512).expect("it has such words");
 
 /// Which word of the block comes at which place of a round (section 2.7).
 const SIGMA: [[usize; 16]; 10] = [

@@ -62,6 +62,25 @@ features! {
     no_detection:
 }
 
+/// Defines the zero-sized proof that a processor has some features.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! proof {
+    ($(#[$doc:meta])* $name:ident: $($feature:ident),+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) struct $name(());
+
+        impl $name {
+            /// Detects the features that a function with `target_feature` may enable where there is
+            /// a proof.
+            pub(super) fn detect(cpu: &crate::hash::cpu::Cpu) -> Option<Self> {
+                let features = [$(crate::hash::cpu::Feature::$feature),+];
+                cpu.has(&features).then_some(Self(()))
+            }
+        }
+    };
+}
+
 /// The features that backends may use.
 #[derive(Debug)]
 #[cfg_attr(

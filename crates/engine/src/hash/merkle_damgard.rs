@@ -65,27 +65,16 @@ word!(u64, initial_64);
 
 /// The initial hash value where words have 32 bits (FIPS 180-4, sections 5.3.1 to 5.3.3; RFC 1321,
 /// section 3.3).
+#[rustfmt::skip]
 pub(super) const fn initial_32(algorithm: Algorithm) -> Option<[u32; 8]> {
     match algorithm {
         Algorithm::Sha224 => Some([
-            0xc105_9ed8,
-            0x367c_d507,
-            0x3070_dd17,
-            0xf70e_5939,
-            0xffc0_0b31,
-            0x6858_1511,
-            0x64f9_8fa7,
-            0xbefa_4fa4,
+            0xc105_9ed8, 0x367c_d507, 0x3070_dd17, 0xf70e_5939,
+            0xffc0_0b31, 0x6858_1511, 0x64f9_8fa7, 0xbefa_4fa4,
         ]),
         Algorithm::Sha256 => Some([
-            0x6a09_e667,
-            0xbb67_ae85,
-            0x3c6e_f372,
-            0xa54f_f53a,
-            0x510e_527f,
-            0x9b05_688c,
-            0x1f83_d9ab,
-            0x5be0_cd19,
+            0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a,
+            0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
         ]),
         Algorithm::Md5 => Some([0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0, 0, 0, 0]),
         Algorithm::Sha1 => {
@@ -100,37 +89,20 @@ pub(super) const fn initial_32(algorithm: Algorithm) -> Option<[u32; 8]> {
 }
 
 /// The initial hash value where words have 64 bits (FIPS 180-4, sections 5.3.4, 5.3.5 and 5.3.6.2).
+#[rustfmt::skip]
 pub(super) const fn initial_64(algorithm: Algorithm) -> Option<[u64; 8]> {
     match algorithm {
         Algorithm::Sha384 => Some([
-            0xcbbb_9d5d_c105_9ed8,
-            0x629a_292a_367c_d507,
-            0x9159_015a_3070_dd17,
-            0x152f_ecd8_f70e_5939,
-            0x6733_2667_ffc0_0b31,
-            0x8eb4_4a87_6858_1511,
-            0xdb0c_2e0d_64f9_8fa7,
-            0x47b5_481d_befa_4fa4,
+            0xcbbb_9d5d_c105_9ed8, 0x629a_292a_367c_d507, 0x9159_015a_3070_dd17, 0x152f_ecd8_f70e_5939,
+            0x6733_2667_ffc0_0b31, 0x8eb4_4a87_6858_1511, 0xdb0c_2e0d_64f9_8fa7, 0x47b5_481d_befa_4fa4,
         ]),
         Algorithm::Sha512 => Some([
-            0x6a09_e667_f3bc_c908,
-            0xbb67_ae85_84ca_a73b,
-            0x3c6e_f372_fe94_f82b,
-            0xa54f_f53a_5f1d_36f1,
-            0x510e_527f_ade6_82d1,
-            0x9b05_688c_2b3e_6c1f,
-            0x1f83_d9ab_fb41_bd6b,
-            0x5be0_cd19_137e_2179,
+            0x6a09_e667_f3bc_c908, 0xbb67_ae85_84ca_a73b, 0x3c6e_f372_fe94_f82b, 0xa54f_f53a_5f1d_36f1,
+            0x510e_527f_ade6_82d1, 0x9b05_688c_2b3e_6c1f, 0x1f83_d9ab_fb41_bd6b, 0x5be0_cd19_137e_2179,
         ]),
         Algorithm::Sha512_256 => Some([
-            0x2231_2194_fc2b_f72c,
-            0x9f55_5fa3_c84c_64c2,
-            0x2393_b86b_6f53_b151,
-            0x9638_7719_5940_eabd,
-            0x9628_3ee2_a88e_ffe3,
-            0xbe5e_1e25_5386_3992,
-            0x2b01_99fc_2c85_b8aa,
-            0x0eb7_2ddc_81c5_2ca2,
+            0x2231_2194_fc2b_f72c, 0x9f55_5fa3_c84c_64c2, 0x2393_b86b_6f53_b151, 0x9638_7719_5940_eabd,
+            0x9628_3ee2_a88e_ffe3, 0xbe5e_1e25_5386_3992, 0x2b01_99fc_2c85_b8aa, 0x0eb7_2ddc_81c5_2ca2,
         ]),
         Algorithm::Sha224
         | Algorithm::Sha256

@@ -1,7 +1,6 @@
 #![expect(unsafe_code, reason = "loads and stores by pointer")]
 //! AVX2, as the kernels use it: the proof that it is there, and vectors of words of 32 and 64 bits.
 
-use crate::hash::cpu::{Cpu, Feature};
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_and_si256, _mm256_loadu_si256,
     _mm256_permute2x128_si256, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setr_epi8,
@@ -10,17 +9,9 @@ use std::arch::x86_64::{
     _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
 };
 
-/// Proof that AVX2 was detected; only `detect` makes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Avx2(());
-
-impl Avx2 {
-    /// The features that a function with `target_feature` may enable where there is a proof.
-    const FEATURES: &[Feature] = &[Feature::Avx2];
-
-    pub(super) fn detect(cpu: &Cpu) -> Option<Self> {
-        cpu.has(Self::FEATURES).then_some(Self(()))
-    }
+proof! {
+    /// Proof that AVX2 was detected; only `detect` makes one.
+    Avx2: Avx2
 }
 
 /// A value that fills a vector.

@@ -1,7 +1,6 @@
 #![expect(unsafe_code, reason = "loads and stores by pointer")]
 //! AVX-512, as the kernels use it: the proof that it is there, and vectors of words of 32 and 64 bits.
 
-use crate::hash::cpu::{Cpu, Feature};
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_add_epi64, _mm512_loadu_si512, _mm512_ror_epi32,
     _mm512_ror_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_set4_epi32,
@@ -11,17 +10,9 @@ use std::arch::x86_64::{
     _mm512_unpacklo_epi64, _mm512_xor_si512,
 };
 
-/// Proof that AVX-512 was detected; only `detect` makes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Avx512(());
-
-impl Avx512 {
-    /// The features that a function with `target_feature` may enable where there is a proof.
-    const FEATURES: &[Feature] = &[Feature::Avx512f, Feature::Avx512bw];
-
-    pub(super) fn detect(cpu: &Cpu) -> Option<Self> {
-        cpu.has(Self::FEATURES).then_some(Self(()))
-    }
+proof! {
+    /// Proof that AVX-512 was detected; only `detect` makes one.
+    Avx512: Avx512f, Avx512bw
 }
 
 /// A value that fills a vector.

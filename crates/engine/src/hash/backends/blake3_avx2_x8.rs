@@ -15,9 +15,9 @@ use crate::hash::many_trees::{
     Value,
 };
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_cmpeq_epi32,
-    _mm256_cmpgt_epi32, _mm256_or_si256, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_slli_epi32, _mm256_srli_epi32, _mm256_sub_epi32, _mm256_xor_si256,
+    __m256i, _mm256_and_si256, _mm256_blendv_epi8, _mm256_cmpeq_epi32, _mm256_cmpgt_epi32,
+    _mm256_or_si256, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32,
+    _mm256_sub_epi32, _mm256_xor_si256,
 };
 use std::array;
 use std::hint::black_box;
@@ -93,20 +93,13 @@ fn compress(
     value: &mut [__m256i; 8],
     is_done: __m256i,
     blocks: &[&Block; LANES],
-    [counters, lens, flags]: [__m256i; 3],
+    ends: [__m256i; 3],
 ) {
     let operands = Operands {
         words: words32::load_little_endian(blocks),
         by_bytes: [load(&rotation(1)), load(&rotation(2))],
     };
-    let [h0, h1, h2, h3, h4, h5, h6, h7] = *value;
-    let [iv0, iv1, iv2, iv3, ..] = IV.map(|word| splat(word));
-    let mut state = [
-        [h0, h1, h2, h3],
-        [h4, h5, h6, h7],
-        [iv0, iv1, iv2, iv3],
-        [counters, _mm256_setzero_si256(), lens, flags],
-    ];
+    let mut state = state(value, ends);
     rounds(&mut state, &operands);
     let [a, b, c, d] = state;
     for i in 0..4 {
@@ -134,64 +127,19 @@ struct Operands {
     by_bytes: [__m256i; 2],
 }
 
+blake3_rounds! { "avx2", __m256i }
+
+/// Rotates each word right by 16 bits, or by 8: the compiler would use more instructions.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn rounds(state: &mut [[__m256i; 4]; 4], operands: &Operands) {
-    round::<0>(state, operands);
-    round::<1>(state, operands);
-    round::<2>(state, operands);
-    round::<3>(state, operands);
-    round::<4>(state, operands);
-    round::<5>(state, operands);
-    round::<6>(state, operands);
+fn rotate_d<const IS_FIRST: bool>(x: __m256i, operands: &Operands) -> __m256i {
+    _mm256_shuffle_epi8(x, operands.by_bytes[usize::from(IS_FIRST)])
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn round<const ROUND: usize>(state: &mut [[__m256i; 4]; 4], operands: &Operands) {
-    let schedule = &SCHEDULE[ROUND];
-    // In memory from round to round: there are too few registers for the state and any of these.
-    // Besides, a rotation that the compiler knows is moved before the exclusive or, to both operands.
-    let Operands { words, by_bytes: [by_one, by_two] } = black_box(operands);
-    half::<0, true>(state, *by_two, array::from_fn(|i| words[schedule[2 * i]]));
-    half::<0, false>(state, *by_one, array::from_fn(|i| words[schedule[2 * i + 1]]));
-    half::<1, true>(state, *by_two, array::from_fn(|i| words[schedule[8 + 2 * i]]));
-    half::<1, false>(state, *by_one, array::from_fn(|i| words[schedule[8 + 2 * i + 1]]));
-}
-
-/// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals:
-/// interleaved, because each step waits for the one before it.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn half<const DIAGONAL: usize, const IS_FIRST: bool>(
-    [a, b, c, d]: &mut [[__m256i; 4]; 4],
-    by_bytes: __m256i,
-    words: [__m256i; 4],
-) {
-    for i in 0..4 {
-        a[i] = _mm256_add_epi32(_mm256_add_epi32(a[i], words[i]), b[(i + DIAGONAL) % 4]);
-    }
-    for i in 0..4 {
-        let d = &mut d[(i + 3 * DIAGONAL) % 4];
-        *d = _mm256_shuffle_epi8(_mm256_xor_si256(*d, a[i]), by_bytes);
-    }
-    for i in 0..4 {
-        let c = &mut c[(i + 2 * DIAGONAL) % 4];
-        *c = _mm256_add_epi32(*c, d[(i + 3 * DIAGONAL) % 4]);
-    }
-    for i in 0..4 {
-        let b = &mut b[(i + DIAGONAL) % 4];
-        let mixed = _mm256_xor_si256(*b, c[(i + 2 * DIAGONAL) % 4]);
-        *b = if IS_FIRST { rotate::<12, 20>(mixed) } else { rotate::<7, 25>(mixed) };
-    }
-}
-
-/// Rotates each word right by `RIGHT` bits, which is left by `LEFT`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn rotate<const RIGHT: i32, const LEFT: i32>(x: __m256i) -> __m256i {
-    const { assert!(RIGHT + LEFT == 32) }
-    _mm256_or_si256(_mm256_srli_epi32::<RIGHT>(x), _mm256_slli_epi32::<LEFT>(x))
+fn rotate_b<const IS_FIRST: bool>(x: __m256i) -> __m256i {
+    if IS_FIRST { words32::rotate_right::<12, 20>(x) } else { words32::rotate_right::<7, 25>(x) }
 }
 
 /// Where each byte comes from if words are rotated right by `bytes`.

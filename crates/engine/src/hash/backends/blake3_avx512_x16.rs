@@ -13,11 +13,10 @@ use crate::hash::many_trees::{
     Value,
 };
 use std::arch::x86_64::{
-    __m512i, _mm256_storeu_si256, _mm512_add_epi32, _mm512_castsi512_si256,
-    _mm512_cmpeq_epi32_mask, _mm512_cmpge_epu32_mask, _mm512_mask_mov_epi32, _mm512_mask_or_epi32,
-    _mm512_mask_xor_epi32, _mm512_maskz_loadu_epi8, _mm512_max_epu32, _mm512_ror_epi32,
-    _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_storeu_si512,
-    _mm512_sub_epi32, _mm512_xor_si512,
+    __m512i, _mm256_storeu_si256, _mm512_castsi512_si256, _mm512_cmpeq_epi32_mask,
+    _mm512_cmpge_epu32_mask, _mm512_mask_mov_epi32, _mm512_mask_or_epi32, _mm512_mask_xor_epi32,
+    _mm512_maskz_loadu_epi8, _mm512_max_epu32, _mm512_setzero_si512, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 use std::array;
 use std::hint::black_box;
@@ -87,22 +86,10 @@ fn hash_parents(Parents { blocks, flags }: &Parents<'_, LANES>) -> [Value; LANES
 /// Never inline: with the value in memory, the state has the registers for itself.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn compress(
-    value: &mut [__m512i; 8],
-    mask: u16,
-    blocks: &[&Block; LANES],
-    [counters, lens, flags]: [__m512i; 3],
-) {
-    let words = words32::load_little_endian(blocks);
-    let [h0, h1, h2, h3, h4, h5, h6, h7] = *value;
-    let [iv0, iv1, iv2, iv3, ..] = IV.map(|word| splat(word));
-    let mut state = [
-        [h0, h1, h2, h3],
-        [h4, h5, h6, h7],
-        [iv0, iv1, iv2, iv3],
-        [counters, _mm512_setzero_si512(), lens, flags],
-    ];
-    rounds(&mut state, &words);
+fn compress(value: &mut [__m512i; 8], mask: u16, blocks: &[&Block; LANES], ends: [__m512i; 3]) {
+    let operands = Operands { words: words32::load_little_endian(blocks) };
+    let mut state = state(value, ends);
+    rounds(&mut state, &operands);
     let [a, b, c, d] = state;
     for i in 0..4 {
         value[i] = _mm512_mask_xor_epi32(value[i], mask, a[i], c[i]);
@@ -123,53 +110,23 @@ fn values(value: [__m512i; 8]) -> [Value; LANES] {
     values
 }
 
+/// Operands that every round uses.
+struct Operands {
+    words: [__m512i; 16],
+}
+
+blake3_rounds! { "avx512f,avx512bw", __m512i }
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn rounds(state: &mut [[__m512i; 4]; 4], words: &[__m512i; 16]) {
-    round::<0>(state, words);
-    round::<1>(state, words);
-    round::<2>(state, words);
-    round::<3>(state, words);
-    round::<4>(state, words);
-    round::<5>(state, words);
-    round::<6>(state, words);
+fn rotate_d<const IS_FIRST: bool>(x: __m512i, _: &Operands) -> __m512i {
+    if IS_FIRST { words32::rotate_right::<16, 16>(x) } else { words32::rotate_right::<8, 24>(x) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn round<const ROUND: usize>(state: &mut [[__m512i; 4]; 4], words: &[__m512i; 16]) {
-    let schedule = &SCHEDULE[ROUND];
-    // In memory from round to round: there are too few registers for the state and all words.
-    let words = black_box(words);
-    half::<0, 16, 12>(state, array::from_fn(|i| words[schedule[2 * i]]));
-    half::<0, 8, 7>(state, array::from_fn(|i| words[schedule[2 * i + 1]]));
-    half::<1, 16, 12>(state, array::from_fn(|i| words[schedule[8 + 2 * i]]));
-    half::<1, 8, 7>(state, array::from_fn(|i| words[schedule[8 + 2 * i + 1]]));
-}
-
-/// Half of the quarter-round, on the four columns, or with `DIAGONAL` 1 on the diagonals:
-/// interleaved, because each step waits for the one before it.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn half<const DIAGONAL: usize, const D_BITS: i32, const B_BITS: i32>(
-    [a, b, c, d]: &mut [[__m512i; 4]; 4],
-    words: [__m512i; 4],
-) {
-    for i in 0..4 {
-        a[i] = _mm512_add_epi32(_mm512_add_epi32(a[i], words[i]), b[(i + DIAGONAL) % 4]);
-    }
-    for i in 0..4 {
-        let d = &mut d[(i + 3 * DIAGONAL) % 4];
-        *d = _mm512_ror_epi32::<D_BITS>(_mm512_xor_si512(*d, a[i]));
-    }
-    for i in 0..4 {
-        let c = &mut c[(i + 2 * DIAGONAL) % 4];
-        *c = _mm512_add_epi32(*c, d[(i + 3 * DIAGONAL) % 4]);
-    }
-    for i in 0..4 {
-        let b = &mut b[(i + DIAGONAL) % 4];
-        *b = _mm512_ror_epi32::<B_BITS>(_mm512_xor_si512(*b, c[(i + 2 * DIAGONAL) % 4]));
-    }
+fn rotate_b<const IS_FIRST: bool>(x: __m512i) -> __m512i {
+    if IS_FIRST { words32::rotate_right::<12, 20>(x) } else { words32::rotate_right::<7, 25>(x) }
 }
 
 /// `rest`, which is shorter than a block, and zeros.

@@ -8,7 +8,6 @@
 //! Invariant: a lane reads only its message; the padded end of it is a copy.
 
 use super::Row;
-use crate::hash::cpu::{Cpu, Feature};
 use crate::hash::lanes::{Blocks, Columns, Digests, Message, PREFERRED_BATCH, Tail};
 use crate::hash::merkle_damgard::{BLOCK_LEN_32 as BLOCK_LEN, ByteOrder, K_256, initial_32};
 use crate::hash::midstate;
@@ -21,17 +20,9 @@ use std::arch::x86_64::{
 use std::cmp::Reverse;
 use std::hint::black_box;
 
-/// Proof that the SHA extensions were detected; only `detect` makes one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ShaNi(());
-
-impl ShaNi {
-    /// The features that every function here with `target_feature` enables.
-    const FEATURES: &[Feature] = &[Feature::Sha, Feature::Sse41, Feature::Ssse3];
-
-    pub(super) fn detect(cpu: &Cpu) -> Option<Self> {
-        cpu.has(Self::FEATURES).then_some(Self(()))
-    }
+proof! {
+    /// Proof that the SHA extensions were detected; only `detect` makes one.
+    ShaNi: Sha, Sse41, Ssse3
 }
 
 const LANES: usize = 2;

@@ -1,6 +1,9 @@
 //! Input of a BLAKE3 kernel: a chunk or a parent for each lane, and the constants of the
 //! compression (paper, section 2.2).
 
+use crate::hash::merkle_damgard::initial_32;
+use ipc_proto::Algorithm;
+
 /// Bytes of a block.
 pub(in crate::hash) const BLOCK_LEN: usize = 64;
 
@@ -18,17 +21,8 @@ const CHUNK_END: u32 = 1 << 1;
 const PARENT: u32 = 1 << 2;
 const ROOT: u32 = 1 << 3;
 
-/// The words of the initial state, before the counter, length and flags.
-pub(in crate::hash) const IV: [u32; 8] = [
-    0x6a09_e667,
-    0xbb67_ae85,
-    0x3c6e_f372,
-    0xa54f_f53a,
-    0x510e_527f,
-    0x9b05_688c,
-    0x1f83_d9ab,
-    0x5be0_cd19,
-];
+/// The words of the initial state, before the counter, length and flags: those of SHA-256.
+pub(in crate::hash) const IV: [u32; 8] = initial_32(Algorithm::Sha256).expect("it has such words");
 
 /// Where each word of the message comes from in the next round (paper, table 2).
 const PERMUTATION: [usize; 16] = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8];
