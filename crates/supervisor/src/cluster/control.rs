@@ -339,16 +339,17 @@ fn connect(path: &Path, run_dir: &Path) -> Result<UnixStream, Error> {
         if let Ok(stream) = UnixStream::connect(path) {
             return Ok(stream);
         }
-        if !is_supervised(run_dir) || Instant::now() >= deadline {
+        if supervisor_of(run_dir).is_none() || Instant::now() >= deadline {
             return Err(Error::NotRunning { run_dir: run_dir.to_owned() });
         }
         thread::sleep(RETRY_PAUSE);
     }
 }
 
-/// True if somebody starts, runs or stops a cluster in `run_dir`.
-pub(super) fn is_supervised(run_dir: &Path) -> bool {
-    matches!(pidfile::find(&run_dir::pidfile_of(run_dir)), Ok(Some(_)))
+/// The process that starts, runs or stops a cluster in `run_dir`, if there is one.
+pub(super) fn supervisor_of(run_dir: &Path) -> Option<u32> {
+    let found = pidfile::find(&run_dir::pidfile_of(run_dir));
+    found.ok().flatten().map(|supervisor| supervisor.pid)
 }
 
 fn print(line: &str) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 //! nothing. `local up` stays in the foreground. `run` is a supervisor for as long as its command.
 
 use super::context::Context;
-use super::control::{self, Requests};
+use super::control::{self, Requests, supervisor_of};
 use super::error::Error;
 use super::fleet::{Fleet, Limits};
 use super::log::{LOG, MemberEvent};
@@ -17,7 +17,7 @@ use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::{indented, say};
 use crate::supervise::{Console, Event, Program, Signals, Supervisor, become_daemon, sys};
 use crate::vm::{self, CONTROL_SOCKET, Layout, Plan};
-use crate::{exit, pidfile, quote};
+use crate::{exit, quote};
 use ipc_proto::endpoint::CLIENT_SOCKET;
 use nix::sys::signal::Signal;
 use std::env;
@@ -168,12 +168,6 @@ pub(crate) fn local_run(options: &StartOptions, command: &[OsString]) -> Result<
     }?;
     let kind = Kind::Local { context, keeps_state: false };
     hold(kind, run_dir, signals, |session| session.run_command(command))
-}
-
-/// The process that starts, runs or stops a cluster in `run_path`, if there is one.
-fn supervisor_of(run_path: &Path) -> Option<u32> {
-    let found = pidfile::find(&run_dir::pidfile_of(run_path));
-    found.ok().flatten().map(|supervisor| supervisor.pid)
 }
 
 /// True if a cluster without VMs runs there.

@@ -9,9 +9,8 @@ use super::sched::CpuSet;
 use super::shown::shown_path;
 use super::{Dataset, Deployment, Role, Strategy};
 use crate::args::DeploymentOptions;
-use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Looked for beside `ports.conf` where no file is named.
@@ -31,7 +30,7 @@ impl Deployment {
         let mut lines = match read(&options.ports) {
             Ok(bytes) => ports_conf::parse(&bytes, &mut ports),
             Err(error) => {
-                ports.whole(error.to_string());
+                ports.whole(unread(&error));
                 Vec::new()
             }
         };
@@ -81,16 +80,14 @@ impl LocalFlags {
     pub(crate) fn load(path: &Path) -> Result<Self, LoadErrors> {
         let mut faults = Faults::of_file(path);
         let mut flags = Self::default();
-        let read = read(path).and_then(|bytes| {
-            CpuSet::of_this_process().map(|cpus| (bytes, cpus)).map_err(ReadError::Io)
-        });
+        let read = read(path).and_then(|bytes| Ok((bytes, CpuSet::of_this_process()?)));
         match read {
             Ok((bytes, cpus)) => {
                 let defaults = cluster_toml::parse(&bytes, &cpus, &mut faults).defaults;
                 let args = |role| merge::args(role, &defaults, &defaults, |flag| flag.is_local);
                 flags = Self { controller: args(Role::Controller), workers: args(Role::Worker) };
             }
-            Err(error) => faults.whole(error.to_string()),
+            Err(error) => faults.whole(unread(&error)),
         }
         LoadErrors::unless(flags, [faults])
     }
@@ -109,43 +106,32 @@ fn read_config(
 ) -> Config {
     match read(path) {
         Ok(bytes) => cluster_toml::parse(&bytes, host_cpus, faults),
-        Err(ReadError::Io(error))
-            if error.kind() == io::ErrorKind::NotFound && options.config.is_none() =>
-        {
+        Err(error) if error.kind() == ErrorKind::NotFound && options.config.is_none() => {
             Config::default()
         }
         Err(error) => {
-            faults.whole(error.to_string());
+            faults.whole(unread(&error));
             Config::default()
-        }
-    }
-}
-
-/// Why a file is not read.
-#[derive(Debug)]
-enum ReadError {
-    Io(io::Error),
-    TooLarge,
-}
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-                f.write_str("there is no such file")
-            }
-            Self::Io(error) => write!(f, "cannot be read: {error}"),
-            Self::TooLarge => write!(f, "is longer than {} KiB", FILE_LEN_MAX >> 10),
         }
     }
 }
 
 /// A whole file, if it is not too long.
-fn read(path: &Path) -> Result<Vec<u8>, ReadError> {
-    let file = File::open(path).map_err(ReadError::Io)?;
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let len = file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes).map_err(ReadError::Io)?;
-    if len as u64 > FILE_LEN_MAX { Err(ReadError::TooLarge) } else { Ok(bytes) }
+    let len = File::open(path)?.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    if len as u64 > FILE_LEN_MAX { Err(ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+}
+
+/// The fault of a file that is not read.
+fn unread(error: &io::Error) -> String {
+    if error.kind() == ErrorKind::NotFound {
+        "there is no such file".to_owned()
+    } else if error.kind() == ErrorKind::FileTooLarge {
+        format!("is longer than {} KiB", FILE_LEN_MAX >> 10)
+    } else {
+        format!("cannot be read: {error}")
+    }
 }
 
 /// The dataset with the directory that is there now.

@@ -285,20 +285,6 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once() {
-        check(
-            "80 mem=1 host=\n2221 x\nzzz\n",
-            &[
-                "1: port 80 is privileged; use 1024 to 65535",
-                "1: host: bad value \"\"; write 1 to 32 letters, digits and, in between, hyphens",
-                "1: \"mem=1\" belongs in cluster.toml: [vm.controller] memory = \"1\"",
-                "2: unknown word \"x\"; after the port may stand host=NAME",
-                "3: \"zzz\" is no port; begin the line with one, 1024 to 65535",
-            ],
-        );
-    }
-
-    #[test]
     fn a_flood_of_faults_is_cut() {
         let line = format!("2220 {}\n2221\n", "x ".repeat(150));
         let errors = read(line).unwrap_err();
