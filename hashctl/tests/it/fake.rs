@@ -1,6 +1,6 @@
 //! A fake controller for one client, in its own thread.
 
-use ipc_proto::message::{ClientReply, ClientRequest, Planes, Role};
+use ipc_proto::message::{ClientReply, ClientRequest, JobId, Planes, Role, Window};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -60,6 +60,17 @@ impl Peer {
             Role::Client(intro) => intro.token.0,
             Role::Worker(intro) => panic!("hashctl is no worker: {intro:?}"),
         }
+    }
+
+    /// Receives the request for a job and opens `job`; returns its share of cross-checks, and if it
+    /// has strict reads.
+    pub(crate) fn open(&mut self, job: JobId, window: Window, workers: u32) -> (u32, bool) {
+        let open = self.next();
+        let Some((ClientRequest::Open { tag, cross_check, strict_reads, .. }, _)) = open else {
+            panic!("{open:?}")
+        };
+        self.send(&ClientReply::Opened { tag, job, window, workers });
+        (cross_check, strict_reads)
     }
 
     pub(crate) fn refuse(&mut self, text: &str) {

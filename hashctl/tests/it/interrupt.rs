@@ -26,9 +26,7 @@ fn three_files() -> TempDir {
 /// Takes three files, resolves the first and the last, and says so.
 fn take_three(peer: &mut Peer, taken: &Sender<()>) {
     peer.welcome(DESCRIPTORS);
-    let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
-    let window = Window { items: 100, bytes: 0 };
-    peer.send(&ClientReply::Opened { tag, job: JOB, window, workers: 1 });
+    peer.open(JOB, Window { items: 100, bytes: 0 }, 1);
     let Some((ClientRequest::Items { items, .. }, _)) = peer.next() else { panic!("files") };
     assert_eq!(items.items_len(), 3);
     let Some((ClientRequest::Finish { job: JOB }, _)) = peer.next() else { panic!("a finish") };
@@ -109,9 +107,7 @@ fn an_interrupt_cancels_even_when_nobody_reads_the_output() {
     let (taken, is_taken) = mpsc::channel();
     let fake = Fake::start(move |peer| {
         peer.welcome(DESCRIPTORS);
-        let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
-        let window = Window { items: FILES, bytes: 0 };
-        peer.send(&ClientReply::Opened { tag, job: JOB, window, workers: 1 });
+        peer.open(JOB, Window { items: FILES, bytes: 0 }, 1);
         let mut received = 0;
         while received < FILES {
             let Some((ClientRequest::Items { items, .. }, _)) = peer.next() else {
@@ -149,9 +145,7 @@ fn an_interrupt_ends_waiting_for_standard_input() {
     let (opened, is_opened) = mpsc::channel();
     let fake = Fake::start(move |peer| {
         peer.welcome(DESCRIPTORS);
-        let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
-        let window = Window { items: 100, bytes: 1 << 20 };
-        peer.send(&ClientReply::Opened { tag, job: JOB, window, workers: 1 });
+        peer.open(JOB, Window { items: 100, bytes: 1 << 20 }, 1);
         opened.send(()).unwrap();
         assert!(matches!(peer.next(), Some((ClientRequest::Cancel { .. }, _))));
         peer.send(&ClientReply::Cancelled { job: JOB, unresolved: 0 });

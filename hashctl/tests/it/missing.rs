@@ -2,10 +2,10 @@
 
 use crate::engine::Engine;
 use crate::fake::{DESCRIPTORS, Fake};
-use crate::program::{hashctl, run};
+use crate::program::{hashctl, hashctl_alone, run};
 use ipc_proto::Blob;
 use ipc_proto::message::{ClientReply, ClientRequest, JobId, RejectReason, Run, Window};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use tempfile::tempdir;
 
 const JOB: JobId = JobId { epoch: 1, number: 2 };
@@ -30,13 +30,12 @@ fn a_missing_controller_is_one_line_with_its_place_and_a_remedy() {
 fn the_runtime_directory_is_taken_from_argument_environment_or_user() {
     let dir = tempdir().unwrap();
     let tried = |command: &mut Command| {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let ours = run(command.arg("status"));
         ours.stderr.split([' ', '(']).nth(4).unwrap().to_owned()
     };
     let plain = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hashctl"));
-        command.env_clear().env("XDG_RUNTIME_DIR", dir.path());
+        let mut command = hashctl_alone();
+        command.env("XDG_RUNTIME_DIR", dir.path());
         command
     };
     let at = |name: &str| dir.path().join(name).display().to_string();
@@ -85,12 +84,7 @@ fn a_job_that_is_rejected_ends_the_run() {
 fn suspect_digests_are_reported_and_fail_the_run() {
     let fake = Fake::start(|peer| {
         peer.welcome(DESCRIPTORS);
-        let open = peer.next();
-        let Some((ClientRequest::Open { tag, cross_check, strict_reads, .. }, _)) = open else {
-            panic!("{open:?}")
-        };
-        let window = Window { items: 100, bytes: 1 << 20 };
-        peer.send(&ClientReply::Opened { tag, job: JOB, window, workers: 1 });
+        let options = peer.open(JOB, Window { items: 100, bytes: 1 << 20 }, 1);
         while let Some((request, _)) = peer.next() {
             if let ClientRequest::Items { .. } = request {
                 let (runs, outputs) = (vec![Run { first: 0, len: 1 }], Blob(vec![7; 32]));
@@ -101,7 +95,7 @@ fn suspect_digests_are_reported_and_fail_the_run() {
                 peer.send(&ClientReply::Finished { job: JOB, items: 1, failed: 0 });
             }
         }
-        (cross_check, strict_reads)
+        options
     });
     let dir = tempdir().unwrap();
     std::fs::write(dir.path().join("f"), "x").unwrap();
@@ -147,9 +141,7 @@ fn invalid_arguments_are_usage_errors() {
         assert_eq!(ours.code, 2, "{args:?}: {}", ours.stderr);
         assert!(!ours.stderr.is_empty());
     }
-    let mut abstract_name = Command::new(env!("CARGO_BIN_EXE_hashctl"));
-    abstract_name.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let ours = run(abstract_name.args(["--connect", "@x", "status"]));
+    let ours = run(hashctl_alone().args(["--connect", "@x", "status"]));
     assert_eq!(ours.code, 2);
     assert!(ours.stderr.contains("abstract sockets are not taken"), "{}", ours.stderr);
 }

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::fake::{Fake, INLINE};
 use crate::oracle::line;
-use crate::program::{Outcome, hashctl, run};
+use crate::program::{hashctl, hashctl_alone, run, tool};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Planes, Window};
 use std::ffi::OsStr;
@@ -43,15 +43,10 @@ impl Host {
         let dir = fake.socket().parent().unwrap();
         fs::create_dir(dir.join("datasets")).unwrap();
         symlink(self.path("data"), dir.join("datasets/d")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hashctl"));
-        command.env_clear().env("HASHCLUSTER_RUNTIME_DIR", dir).current_dir(self.dir.path());
+        let mut command = hashctl_alone();
+        command.env("HASHCLUSTER_RUNTIME_DIR", dir).current_dir(self.dir.path());
         command
     }
-}
-
-fn outcome(command: &mut Command) -> Outcome {
-    use std::process::Stdio;
-    run(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
 #[test]
@@ -67,10 +62,10 @@ fn files_in_a_dataset_go_by_name_and_the_others_inline() {
         let fake = Engine { shuffle, ..host.engine() }.start();
         let mut ours = host.hashctl(&fake);
         ours.args(["-v", "sum", "-r", "data", "out/file", "out/link"]);
-        let ours = outcome(&mut ours);
+        let ours = run(&mut ours);
         let script = "find data -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; \
                       sha256sum out/file out/link";
-        let theirs = outcome(Command::new("sh").args(["-c", script]).current_dir(&host.dir));
+        let theirs = run(tool("sh", host.dir.path()).args(["-c", script]));
         assert_eq!((ours.out(), ours.code), (theirs.out(), 0), "{}", ours.stderr);
         assert_eq!(ours.stdout, theirs.stdout);
         assert!(ours.stderr.contains("; files go by name in dataset d, or inline\n"));
@@ -104,7 +99,7 @@ fn one_plane_can_be_forced() {
     {
         let fake = Engine { planes: all.clone(), ..host.engine() }.start();
         let mut ours = host.hashctl(&fake);
-        let ours = outcome(ours.args(["--plane", plane, "sum", "data/f", "out/f"]));
+        let ours = run(ours.args(["--plane", plane, "sum", "data/f", "out/f"]));
         let report = fake.join();
         assert_eq!((report.files, report.names, report.messages), (files, names, messages));
         if plane == "dataset" {
@@ -116,7 +111,7 @@ fn one_plane_can_be_forced() {
         }
     }
     let fake = Fake::start(|peer| peer.welcome(INLINE));
-    let ours = outcome(host.hashctl(&fake).args(["--plane", "dataset", "sum", "data/f"]));
+    let ours = run(host.hashctl(&fake).args(["--plane", "dataset", "sum", "data/f"]));
     let want = "hashctl: this host and the controller have no dataset in common\n";
     assert_eq!((ours.code, &*ours.stderr), (3, want));
 }
@@ -134,7 +129,7 @@ fn long_paths_wait_for_the_window_and_go_in_several_frames() {
     }
     for window in [Window { items: 4096, bytes: 8 << 20 }, Window { items: 500, bytes: 1500 }] {
         let fake = Engine { window, ..host.engine() }.start();
-        let ours = outcome(host.hashctl(&fake).args(["sum", "-r", "data"]));
+        let ours = run(host.hashctl(&fake).args(["sum", "-r", "data"]));
         assert_eq!((ours.out() == want, ours.code, &*ours.stderr), (true, 0, ""));
         let report = fake.join();
         assert_eq!(report.names, 300);
@@ -156,7 +151,7 @@ fn a_file_no_worker_finds_is_reported_and_the_run_continues() {
         _ => None,
     };
     let fake = Engine { fail, ..host.engine() }.start();
-    let ours = outcome(host.hashctl(&fake).args(["sum", "-r", "data"]));
+    let ours = run(host.hashctl(&fake).args(["sum", "-r", "data"]));
     assert_eq!((ours.out(), ours.code), (line(Algorithm::Sha256, b"good", "data/d"), 1));
     let want = "hashctl: data/a: No such file or directory\n\
                 hashctl: data/b: changed while it was read\n\
@@ -180,12 +175,12 @@ fn regular_files_are_told_apart_from_special_and_unreadable_ones() {
     symlink(host.path("data"), host.path("out/up")).unwrap();
     nix::unistd::mkfifo(&host.path("data/fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
     let files = ["data/a", "data/b", "data/locked", "data/link", "data/a", "out/up/a", "out/up/b"];
-    let theirs = outcome(Command::new("sha256sum").args(files).current_dir(&host.dir));
+    let theirs = run(tool("sha256sum", host.dir.path()).args(files));
     let may_read = theirs.code == 0;
     let fake = host.engine().start();
     let mut ours = host.hashctl(&fake);
     let others = ["data/fifo", "data/sub", "data/missing"];
-    let ours = outcome(ours.arg("sum").args(files).args(others));
+    let ours = run(ours.arg("sum").args(files).args(others));
     assert_eq!((ours.out(), ours.code), (theirs.out(), 1), "{}", ours.stderr);
     let locked = if may_read { "" } else { "hashctl: data/locked: Permission denied\n" };
     let want = format!(
@@ -198,8 +193,8 @@ fn regular_files_are_told_apart_from_special_and_unreadable_ones() {
 
     let fake = host.engine().start();
     fs::write(host.path("manifest"), &theirs.stdout).unwrap();
-    let ours = outcome(host.hashctl(&fake).args(["check", "manifest"]));
-    let theirs = outcome(Command::new("sha256sum").args(["-c", "manifest"]).current_dir(&host.dir));
+    let ours = run(host.hashctl(&fake).args(["check", "manifest"]));
+    let theirs = run(tool("sha256sum", host.dir.path()).args(["-c", "manifest"]));
     assert_eq!((ours.out(), ours.code), (theirs.out(), theirs.code), "{}", ours.stderr);
     assert_eq!(fake.join().messages, 1);
 }

@@ -5,7 +5,7 @@ use crate::fake::{DESCRIPTORS, Fake, Peer};
 use crate::oracle::line;
 use crate::program::{Outcome, finish, hashctl, run, shell, start};
 use ipc_proto::Algorithm;
-use ipc_proto::message::{ClientReply, ClientRequest, JobId, Window};
+use ipc_proto::message::{ClientRequest, JobId, Window};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::fs;
 use std::path::Path;
@@ -84,10 +84,8 @@ fn the_descriptor_table_does_not_grow_during_a_run() {
             len.unwrap().trim().to_owned()
         };
         peer.welcome(DESCRIPTORS);
-        let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
         let before = table_len();
-        let (job, window) = (JobId::default(), Window { items: 4096, bytes: 1 << 20 });
-        peer.send(&ClientReply::Opened { tag, job, window, workers: 1 });
+        peer.open(JobId::default(), Window { items: 4096, bytes: 1 << 20 }, 1);
         receive(peer, 3 * 400);
         (before, table_len())
     });

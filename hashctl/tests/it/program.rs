@@ -25,8 +25,21 @@ impl Outcome {
 
 /// `hashctl`, told where the controller is.
 pub(crate) fn hashctl(socket: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hashctl"));
-    command.env_clear().env("LC_ALL", "C.UTF-8").arg("--connect").arg(socket);
+    let mut command = hashctl_alone();
+    command.arg("--connect").arg(socket);
+    command
+}
+
+/// `hashctl` without a word about a controller.
+pub(crate) fn hashctl_alone() -> Command {
+    let mut command = piped(env!("CARGO_BIN_EXE_hashctl"));
+    command.env_clear().env("LC_ALL", "C.UTF-8");
+    command
+}
+
+/// `program` with nothing on its standard input, and its output to be read.
+fn piped(program: &str) -> Command {
+    let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -71,17 +84,15 @@ pub(crate) fn run_with(command: &mut Command, input: Vec<u8>) -> Outcome {
 
 /// A GNU tool in `dir`.
 pub(crate) fn tool(name: &str, dir: &Path) -> Command {
-    let mut command = Command::new(name);
+    let mut command = piped(name);
     command.current_dir(dir).env("LC_ALL", "C.UTF-8");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// `sh -c SCRIPT`, in which `"$0"` is `hashctl` and `"$@"` are its arguments.
 pub(crate) fn shell(script: &str, socket: &Path, args: &[impl AsRef<OsStr>]) -> Command {
-    let mut command = Command::new("sh");
+    let mut command = piped("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_hashctl"), "--connect"]).arg(socket).args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 

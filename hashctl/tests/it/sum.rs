@@ -6,62 +6,38 @@ use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Window};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use tempfile::{TempDir, tempdir};
-use test_kit::Random;
+use test_kit::{Random, hostile_names};
 
-const HOSTILE_NAMES: [&[u8]; 21] = [
-    b"plain",
-    b" lead",
-    b"trail ",
-    b"a\nb",
-    b"c\\d",
-    b"e\rf",
-    b"\\",
-    b"all\\\n\r",
-    b"tab\t",
-    b"bell\x07\x01",
-    b"quote'",
-    b"quote\"",
-    b"dollar$`x`",
-    b"colon:semi;",
-    b"paren) = (",
-    b"*star?",
-    "ünïcødé".as_bytes(),
-    b"\xff\xfe",
-    b"half\xe2\x82",
-    b"#hash",
-    b"-n",
-];
-
-fn tree(names: &[&[u8]]) -> TempDir {
+fn tree(names: &[impl AsRef<OsStr>]) -> TempDir {
     let dir = tempdir().unwrap();
     for (i, name) in names.iter().enumerate() {
-        fs::write(dir.path().join(OsStr::from_bytes(name)), vec![b'x'; i * 37]).unwrap();
+        fs::write(dir.path().join(name.as_ref()), vec![b'x'; i * 37]).unwrap();
     }
     dir
 }
 
-fn names(names: &[&[u8]]) -> Vec<OsString> {
-    names.iter().map(|name| OsStr::from_bytes(name).to_owned()).collect()
+fn names() -> Vec<OsString> {
+    hostile_names().into_iter().map(OsString::from_vec).collect()
 }
 
 #[test]
 fn lines_are_those_of_the_installed_coreutils_for_hostile_names() {
-    let dir = tree(&HOSTILE_NAMES);
+    let names = names();
+    let dir = tree(&names);
     for algorithm in ["sha224", "sha256", "sha384", "sha512"] {
         for options in [&[][..], &["--tag"], &["-z"], &["--tag", "-z"]] {
             for engine in [Engine::default(), Engine { planes: INLINE, ..Engine::default() }] {
                 let fake = engine.start();
-                let args = names(&HOSTILE_NAMES);
                 let mut ours = hashctl(fake.socket());
-                ours.args(["sum", "-a", algorithm]).args(options).arg("--").args(&args);
+                ours.args(["sum", "-a", algorithm]).args(options).arg("--").args(&names);
                 let ours = run(ours.current_dir(dir.path()));
                 let mut theirs = tool(&format!("{algorithm}sum"), dir.path());
-                let theirs = run(theirs.args(options).arg("--").args(&args));
+                let theirs = run(theirs.args(options).arg("--").args(&names));
                 assert_eq!(ours.out(), theirs.out(), "{algorithm} {options:?}");
                 assert_eq!(ours, theirs);
                 fake.join();
@@ -72,13 +48,10 @@ fn lines_are_those_of_the_installed_coreutils_for_hostile_names() {
 
 #[test]
 fn missing_names_and_directories_are_reported_as_coreutils_does() {
-    let dir = tree(&[b"good"]);
+    let dir = tree(&["good"]);
     fs::create_dir(dir.path().join("dir")).unwrap();
-    let mut args: Vec<OsString> = HOSTILE_NAMES
-        .iter()
-        .filter(|name| !name.is_empty() && name[0] != b'-')
-        .map(|name| OsStr::from_bytes(name).to_owned())
-        .collect();
+    let mut args = names();
+    args.retain(|name| !name.as_bytes().starts_with(b"-"));
     args.extend(["dir", "", "good", "dir/x"].map(OsString::from));
     let fake = Engine::default().start();
     let ours = run(hashctl(fake.socket()).current_dir(dir.path()).arg("sum").args(&args));
@@ -111,7 +84,7 @@ fn shuffled_results_are_printed_in_input_order() {
 
 #[test]
 fn every_algorithm_has_its_digest_and_its_tag() {
-    let dir = tree(&[b"empty", b"f"]);
+    let dir = tree(&["empty", "f"]);
     for algorithm in Algorithm::ALL {
         let fake = Engine::default().start();
         let mut ours = hashctl(fake.socket());
@@ -163,7 +136,7 @@ fn a_file_without_a_digest_has_a_reason_and_the_run_continues() {
 
 #[test]
 fn special_files_are_skipped_without_blocking() {
-    let dir = tree(&[b"good"]);
+    let dir = tree(&["good"]);
     let at = |name: &str| dir.path().join(name);
     nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
     let _socket = UnixListener::bind(at("socket")).unwrap();
@@ -215,7 +188,7 @@ fn a_tree_is_what_find_and_sort_give_to_sha256sum() {
 
 #[test]
 fn an_unreadable_directory_is_an_error_and_the_run_continues() {
-    let dir = tree(&[b"good"]);
+    let dir = tree(&["good"]);
     let deep = "d/".repeat(300);
     // One at a time: the whole path would be too long for some systems.
     fs::create_dir_all(dir.path().join(&deep)).unwrap();
@@ -264,7 +237,7 @@ fn json_of_a_stream_has_its_size() {
 
 #[test]
 fn a_file_that_is_named_twice_has_two_lines() {
-    let dir = tree(&[b"f"]);
+    let dir = tree(&["f"]);
     File::create(dir.path().join("g")).unwrap();
     let fake = Engine::default().start();
     let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "f", "g", "f"]));

@@ -3,23 +3,14 @@
 use crate::engine::Engine;
 use crate::fake::{DESCRIPTORS, Fake};
 use crate::oracle::line;
-use crate::program::{Outcome, run};
+use crate::program::{Outcome, hashctl_alone, run};
 use ipc_proto::Algorithm;
 use ipc_proto::limits::DIAL_TIMEOUT;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 use tempfile::{TempDir, tempdir};
-
-/// `hashctl`, told nothing.
-fn hashctl() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hashctl"));
-    command.env_clear().env("LC_ALL", "C.UTF-8");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
 
 /// A runtime directory on the host: the device, how to reach it, and perhaps a token.
 fn runtime_dir(device: &Path, token: Option<&str>) -> TempDir {
@@ -47,7 +38,8 @@ fn a_controller_in_a_vm_is_found_with_its_token_and_files_go_inline() {
     let dir = runtime_dir(fake.socket(), Some("secret\n"));
     let file = dir.path().join("f");
     fs::write(&file, "abc").unwrap();
-    let ours = run(hashctl().arg("--runtime-dir").arg(dir.path()).args(["-v", "sum"]).arg(&file));
+    let ours =
+        run(hashctl_alone().arg("--runtime-dir").arg(dir.path()).args(["-v", "sum"]).arg(&file));
     let name = file.to_str().unwrap();
     assert_eq!((ours.code, ours.out()), (0, line(Algorithm::Sha256, b"abc", name)));
     let device = dir.path().join("controller.vsock");
@@ -68,7 +60,7 @@ fn the_arguments_name_device_and_token_as_well() {
             peer.lead_to(5001);
             peer.welcome_from("", DESCRIPTORS)
         });
-        let mut command = hashctl();
+        let mut command = hashctl_alone();
         if in_dir {
             fs::remove_file(dir.path().join("controller.vsock")).unwrap();
             symlink(fake.socket(), dir.path().join("controller.vsock")).unwrap();
@@ -89,7 +81,7 @@ fn a_client_without_a_token_sends_an_empty_one() {
         peer.welcome_from("", DESCRIPTORS)
     });
     let dir = runtime_dir(fake.socket(), None);
-    let ours = run(hashctl().arg("--runtime-dir").arg(dir.path()).arg("version"));
+    let ours = run(hashctl_alone().arg("--runtime-dir").arg(dir.path()).arg("version"));
     assert_eq!(ours.code, 0);
     assert_eq!(fake.join(), b"");
 }
@@ -97,7 +89,7 @@ fn a_client_without_a_token_sends_an_empty_one() {
 /// `hashctl status` against a device that answers the dial with `bytes`, and then nothing.
 fn status_of(bytes: &'static [u8]) -> Outcome {
     let fake = Fake::start(move |peer| peer.babble(bytes));
-    run(hashctl().arg("--connect").arg(connect(fake.socket())).arg("status"))
+    run(hashctl_alone().arg("--connect").arg(connect(fake.socket())).arg("status"))
 }
 
 #[test]
@@ -119,7 +111,7 @@ fn a_device_that_leads_nowhere_is_one_line_and_3_in_time() {
     }
     let fake = Fake::start(|_| ());
     let dir = runtime_dir(fake.socket(), None);
-    let ours = run(hashctl().arg("--runtime-dir").arg(dir.path()).arg("status"));
+    let ours = run(hashctl_alone().arg("--runtime-dir").arg(dir.path()).arg("status"));
     assert_eq!(ours.code, 3);
     assert!(ours.stderr.contains("(the VM is not up, or no program in it listens on this port)"));
 }
@@ -127,7 +119,7 @@ fn a_device_that_leads_nowhere_is_one_line_and_3_in_time() {
 #[test]
 fn a_cluster_that_is_gone_is_3_and_files_that_make_no_sense_are_named() {
     let dir = runtime_dir(Path::new("/nowhere/x.vsock"), None);
-    let status = || run(hashctl().arg("--runtime-dir").arg(dir.path()).arg("status"));
+    let status = || run(hashctl_alone().arg("--runtime-dir").arg(dir.path()).arg("status"));
     let ours = status();
     let device = connect(&dir.path().join("controller.vsock"));
     let want = format!("hashctl: no controller at {device} (No such file or directory); ");
@@ -142,7 +134,7 @@ fn a_cluster_that_is_gone_is_3_and_files_that_make_no_sense_are_named() {
     assert_eq!((ours.code, ours.stderr), (3, want));
 
     for (token, want) in [("/nowhere/t", "No such file or directory"), ("/dev/null", "no token")] {
-        let ours = run(hashctl().args(["--token-file", token, "status"]));
+        let ours = run(hashctl_alone().args(["--token-file", token, "status"]));
         assert_eq!(ours.code, 2);
         assert!(ours.stderr.starts_with(&format!("hashctl: {token}: {want}")), "{}", ours.stderr);
     }
@@ -157,7 +149,7 @@ fn a_listen_only_endpoint_is_a_usage_error() {
         ("vsock-unix:@x:1", "abstract sockets are not taken"),
         ("tcp:x:1", "unknown kind of endpoint"),
     ] {
-        let ours = run(hashctl().args(["--connect", endpoint, "status"]));
+        let ours = run(hashctl_alone().args(["--connect", endpoint, "status"]));
         assert_eq!(ours.code, 2, "{endpoint}");
         assert!(ours.stderr.contains(want), "{endpoint}: {}", ours.stderr);
     }

@@ -19,9 +19,7 @@ const QUIET: Duration = Duration::from_millis(300);
 const JOB: JobId = JobId { epoch: 1, number: 2 };
 
 fn open(peer: &mut Peer, items: u32, workers: u32) {
-    let Some((ClientRequest::Open { tag, .. }, _)) = peer.next() else { panic!("an open") };
-    let window = Window { items, bytes: 1 << 20 };
-    peer.send(&ClientReply::Opened { tag, job: JOB, window, workers });
+    peer.open(JOB, Window { items, bytes: 1 << 20 }, workers);
 }
 
 fn resolve(peer: &mut Peer, first: u64, count: u32, content: &[u8]) {
