@@ -1,10 +1,8 @@
 //! Cross-checks: what is hashed again, by whom, and what follows when two do not agree.
 
-use crate::tables::{CLIENT, JOB, Table, files, inline, job, open};
+use crate::tables::{CLIENT, JOB, Leased, Table, files, inline, job, open};
 use hashcluster_controller::core::{Action, Fault, Limits};
-use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, Failures, LeaseId, WorkerReply, WorkerRequest,
-};
+use ipc_proto::message::{ClientReply, ClientRequest, Failure, Failures, Work, WorkerReply};
 use ipc_proto::{Algorithm, Blob};
 
 const SEED: u64 = 1;
@@ -18,43 +16,17 @@ fn table(every: u32, workers: u64) -> Table {
     table
 }
 
-/// A batch in a worker's hands.
-#[derive(Debug)]
-struct Held {
-    worker: u64,
-    lease: LeaseId,
-    attempt: u32,
-    check: bool,
-    files: Vec<u64>,
-}
-
-/// The batches assigned since the last look.
-fn assigned(table: &mut Table) -> Vec<Held> {
-    let mut held = Vec::new();
-    table.actions.retain(|action| {
-        if let Action::ToWorker(worker, request, files) = action
-            && let WorkerRequest::Assign { lease, attempt, check, .. } = request
-        {
-            let (worker, files) = (worker.0, files.clone());
-            held.push(Held { worker, lease: *lease, attempt: *attempt, check: *check, files });
-            return false;
-        }
-        true
-    });
-    held
-}
-
 #[track_caller]
-fn only(table: &mut Table) -> Held {
-    let mut held = assigned(table);
+fn only(table: &mut Table) -> Leased {
+    let mut held = table.leased();
     assert_eq!(held.len(), 1, "{held:?}");
     held.remove(0)
 }
 
 /// Answers with one digest for each of `bytes`, made of it.
-fn answer(table: &mut Table, held: &Held, bytes: &[u8], failures: Failures) {
+fn answer(table: &mut Table, held: &Leased, bytes: &[u8], failures: Failures) {
     let outputs = Blob(bytes.iter().flat_map(|&byte| [byte; 32]).collect());
-    let (lease, attempt) = (held.lease, held.attempt);
+    let (lease, attempt) = held.lease;
     let done = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 10, outputs, failures };
     table.hear(held.worker, done);
 }
@@ -116,12 +88,12 @@ fn a_check_waits_for_another_worker_that_is_busy_and_holds_up_nothing_else() {
     let second = only(&mut table);
     assert_ne!(first.worker, second.worker);
     answer(&mut table, &first, &[7], vec![]);
-    assert_eq!(assigned(&mut table).len(), 0, "the other worker is busy");
+    assert_eq!(table.leased().len(), 0, "the other worker is busy");
     table.send_files(2, &[10]);
     let next = only(&mut table);
     assert_eq!((next.worker, next.check, &next.files[..]), (first.worker, false, &[2][..]));
     answer(&mut table, &second, &[8], vec![]);
-    let check = assigned(&mut table).into_iter().find(|held| held.files == [0]).expect("a check");
+    let check = table.leased().into_iter().find(|held| held.files == [0]).expect("a check");
     assert_eq!((check.worker, check.check), (second.worker, true));
 }
 
@@ -219,14 +191,14 @@ fn one_in_n_is_checked_and_the_others_do_not_wait() {
         table.told();
         table.say(files(job(1), 0, &[10; 200]), &[0; 200]);
         let mut given = 0;
-        let held = assigned(&mut table);
+        let held = table.leased();
         for batch in &held {
             let files_len = u8::try_from(batch.files.len()).expect("a small batch");
             let bytes: Vec<u8> = (0..files_len).collect();
             answer(&mut table, batch, &bytes, vec![]);
             given += results(&mut table).len();
         }
-        let checked: usize = assigned(&mut table).iter().map(|held| held.files.len()).sum();
+        let checked: usize = table.leased().iter().map(|held| held.files.len()).sum();
         let slack = if want == 0 { 0 } else { 25 };
         assert!(checked.abs_diff(want) <= slack, "1/{ours} and 1/{theirs}: {checked} of 200");
         assert_eq!(given + checked, 200);
@@ -240,23 +212,17 @@ fn messages_are_checked_one_by_one() {
     table.say(inline(JOB, 0, lens, data), &[]);
     let mut digests = Vec::new();
     for _ in 0..100 {
-        let Some(position) = table.actions.iter().position(is_assignment) else { break };
-        let Action::ToWorker(worker, request, _) = table.actions.remove(position) else { break };
-        let WorkerRequest::Assign { lease, attempt, work, check, .. } = request else { break };
-        let ipc_proto::message::Work::Inline { data, .. } = work else { panic!("messages") };
-        let held = Held { worker: worker.0, lease, attempt, check, files: vec![] };
-        answer(&mut table, &held, &data, vec![]);
-        digests.extend(results(&mut table));
+        for held in table.leased() {
+            let Work::Inline { data, .. } = &held.work else { panic!("messages") };
+            answer(&mut table, &held, data, vec![]);
+            digests.extend(results(&mut table));
+        }
     }
     digests.sort_unstable_by_key(|(index, _)| *index);
     let want: Vec<_> = (0..40).map(|i: u8| (u64::from(i), Ok(i))).collect();
     assert_eq!(digests, want);
     let checked = table.core.status(table.now, 9).counters.items_checked;
     assert!((10..=30).contains(&checked), "{checked} of 40");
-}
-
-fn is_assignment(action: &Action<u64>) -> bool {
-    matches!(action, Action::ToWorker(_, WorkerRequest::Assign { .. }, _))
 }
 
 #[test]

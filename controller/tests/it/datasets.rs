@@ -4,7 +4,7 @@ use crate::tables::{CLIENT, JOB, Table, inline, job, open};
 use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, Principal, WorkerId};
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId, LeaseId, Piece,
-    Planes, Run, Stamp, Work, WorkerReply, WorkerRequest,
+    Planes, Run, Stamp, Work, WorkerReply,
 };
 use ipc_proto::{Algorithm, Blob};
 
@@ -60,20 +60,7 @@ fn named(work: &Work) -> (&str, Vec<Named>) {
 
 /// Assignments since the last call.
 fn works(table: &mut Table) -> Vec<(u64, (LeaseId, u32), Work)> {
-    let mut works = Vec::new();
-    table.actions.retain(|action| {
-        if let Action::ToWorker(
-            WorkerId(id),
-            WorkerRequest::Assign { lease, attempt, work, .. },
-            _,
-        ) = action
-        {
-            works.push((*id, (*lease, *attempt), work.clone()));
-            return false;
-        }
-        true
-    });
-    works
+    table.leased().into_iter().map(|held| (held.worker, held.lease, held.work)).collect()
 }
 
 fn names(dataset: &str, files: &[Named]) -> Work {

@@ -45,6 +45,16 @@ pub(crate) fn inline(job: JobId, first: u64, lens: Vec<u32>, data: Blob) -> Clie
     ClientRequest::Items { job, first, items: Items::Inline { lens, data } }
 }
 
+/// A batch in a worker's hands.
+#[derive(Debug)]
+pub(crate) struct Leased {
+    pub(crate) worker: u64,
+    pub(crate) lease: (LeaseId, u32),
+    pub(crate) check: bool,
+    pub(crate) work: Work,
+    pub(crate) files: Vec<u64>,
+}
+
 pub(crate) struct Table {
     pub(crate) core: Core<u64>,
     pub(crate) now: Duration,
@@ -154,19 +164,24 @@ impl Table {
         self.step(Event::Tick);
     }
 
-    /// The batches assigned since the last look: worker, lease and attempt, descriptors.
-    pub(crate) fn assigned(&mut self) -> Vec<(u64, (LeaseId, u32), Vec<u64>)> {
-        let mut assigned = Vec::new();
+    /// The batches assigned since the last look.
+    pub(crate) fn leased(&mut self) -> Vec<Leased> {
+        let mut leased = Vec::new();
         self.actions.retain(|action| {
-            if let Action::ToWorker(worker, WorkerRequest::Assign { lease, attempt, .. }, files) =
-                action
-            {
-                assigned.push((worker.0, (*lease, *attempt), files.clone()));
-                return false;
-            }
-            true
+            let Action::ToWorker(worker, request, files) = action else { return true };
+            let WorkerRequest::Assign { lease, attempt, check, work, .. } = request else {
+                return true;
+            };
+            let (worker, lease, check) = (worker.0, (*lease, *attempt), *check);
+            leased.push(Leased { worker, lease, check, work: work.clone(), files: files.clone() });
+            false
         });
-        assigned
+        leased
+    }
+
+    /// The same: worker, lease and attempt, descriptors.
+    pub(crate) fn assigned(&mut self) -> Vec<(u64, (LeaseId, u32), Vec<u64>)> {
+        self.leased().into_iter().map(|held| (held.worker, held.lease, held.files)).collect()
     }
 
     /// Replies to the client since the last call.

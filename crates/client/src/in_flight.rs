@@ -354,17 +354,6 @@ mod tests {
     }
 
     #[test]
-    fn a_full_window_waits_for_a_result() {
-        let (in_flight, job) = open(Window { items: 1, bytes: 0 });
-        in_flight.take(job, &items(&[5]), false).unwrap();
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| in_flight.take(job, &items(&[6]), false).unwrap().first);
-            assert_eq!(in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap(), [5]);
-            assert_eq!(waiter.join().unwrap(), 1);
-        });
-    }
-
-    #[test]
     fn named_items_count_against_both_windows() {
         let (in_flight, job) = open(Window { items: 10, bytes: 100 });
         let names = [(1, 40), (2, 40), (3, 40)];

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::Read;
+use std::process::Child;
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
@@ -21,6 +22,10 @@ fn three_files() -> TempDir {
         fs::write(dir.path().join(name), name).unwrap();
     }
     dir
+}
+
+fn signal_to(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
 /// Takes three files, resolves the first and the last, and says so.
@@ -53,7 +58,7 @@ fn an_interrupt_cancels_the_job_and_prints_what_is_complete() {
         let child =
             start(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
         is_taken.recv().unwrap();
-        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        signal_to(&child, signal);
         let ours = finish(child);
         assert_eq!(ours.out(), line(Algorithm::Sha256, b"a", "a"), "up to the first gap");
         assert_eq!((ours.code, &*ours.stderr), (4, "hashctl: interrupted\n"), "{signal}");
@@ -62,43 +67,34 @@ fn an_interrupt_cancels_the_job_and_prints_what_is_complete() {
 }
 
 #[test]
-fn a_second_interrupt_does_not_wait_for_the_controller() {
-    let (taken, is_taken) = mpsc::channel();
-    let (cancelled, is_cancelled) = mpsc::channel();
-    let fake = Fake::start(move |peer| {
-        take_three(peer, &taken);
-        assert!(matches!(peer.next(), Some((ClientRequest::Cancel { .. }, _))));
-        cancelled.send(()).unwrap();
-        assert!(peer.next().is_none());
-    });
-    let dir = three_files();
-    let child = start(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
-    let pid = Pid::from_raw(child.id().try_into().unwrap());
-    is_taken.recv().unwrap();
-    kill(pid, Signal::SIGINT).unwrap();
-    is_cancelled.recv().unwrap();
-    let begin = Instant::now();
-    kill(pid, Signal::SIGINT).unwrap();
-    assert_eq!(finish(child).code, 4);
-    assert!(begin.elapsed() < Duration::from_millis(1500), "{:?}", begin.elapsed());
-    fake.join();
-}
-
-#[test]
 fn a_controller_that_does_not_confirm_does_not_delay_the_exit() {
-    let (taken, is_taken) = mpsc::channel();
-    let fake = Fake::start(move |peer| {
-        take_three(peer, &taken);
-        assert!(matches!(peer.next(), Some((ClientRequest::Cancel { .. }, _))));
-        assert!(peer.next().is_none());
-    });
-    let dir = three_files();
-    let child = start(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
-    is_taken.recv().unwrap();
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
-    let ours = finish(child);
-    assert_eq!((ours.code, &*ours.stderr), (4, "hashctl: interrupted\n"));
-    fake.join();
+    for interrupts in [1, 2] {
+        let (taken, is_taken) = mpsc::channel();
+        let (cancelled, is_cancelled) = mpsc::channel();
+        let fake = Fake::start(move |peer| {
+            take_three(peer, &taken);
+            assert!(matches!(peer.next(), Some((ClientRequest::Cancel { .. }, _))));
+            cancelled.send(()).unwrap();
+            assert!(peer.next().is_none());
+        });
+        let dir = three_files();
+        let child =
+            start(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
+        is_taken.recv().unwrap();
+        signal_to(&child, Signal::SIGINT);
+        is_cancelled.recv().unwrap();
+        let begin = Instant::now();
+        if interrupts > 1 {
+            signal_to(&child, Signal::SIGINT);
+        }
+        let ours = finish(child);
+        assert_eq!(ours.code, 4);
+        match interrupts {
+            1 => assert_eq!(ours.stderr, "hashctl: interrupted\n"),
+            _ => assert!(begin.elapsed() < Duration::from_millis(1500), "it does not wait"),
+        }
+        fake.join();
+    }
 }
 
 #[test]
@@ -132,7 +128,7 @@ fn an_interrupt_cancels_even_when_nobody_reads_the_output() {
     // The pipe holds 64 KiB of the output, and is not read yet.
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0; 1]).unwrap();
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    signal_to(&child, Signal::SIGINT);
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
     assert_eq!(rest.lines().count(), FILES as usize - 1, "what is complete");
@@ -152,7 +148,7 @@ fn an_interrupt_ends_waiting_for_standard_input() {
     });
     let child = start(hashctl(fake.socket()).arg("sum").stdin(std::process::Stdio::piped()));
     is_opened.recv().unwrap();
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    signal_to(&child, Signal::SIGINT);
     let mut child = child;
     let stdin = child.stdin.take();
     let ours = finish(child);
@@ -178,7 +174,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_so() {
     let mut command = shell(script, fake.socket(), &["sum", "a", "b", "c"]);
     let child = start(command.current_dir(dir.path()));
     is_taken.recv().unwrap();
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    signal_to(&child, Signal::SIGINT);
     go.send(()).unwrap();
     let ours = finish(child);
     assert_eq!((ours.out().lines().count(), ours.code, &*ours.stderr), (3, 0, ""));

@@ -71,7 +71,9 @@ fn status_shows_workers_jobs_and_limits() {
     let lines: Vec<Vec<String>> = text.lines().map(words).collect();
     let has = |line: &str| assert!(lines.contains(&words(line)), "{line}\nis not in\n{text}");
     has("controller 9.8.7, pid 42, up 1 min 1 s");
+    has("WORKER HEALTH BACKEND READING THREADS CREDITS IN FLIGHT ITEMS/S BYTES/S LOST");
     has("w0 quarantined portable io_ uring 2 3 4 5 6.0 MiB 7");
+    assert!(text.contains("\nw0      quarantined  portable  io_ uring        2"), "{text}");
     has("w0 20 s yes it lied");
     has("and 21 more workers in quarantine");
     has("10-11 12 13 sha512 14 s 15 16 17 18");

@@ -232,32 +232,4 @@ mod tests {
             WorkerStatus { backends: chosen.map(backend).into(), ..WorkerStatus::default() };
         assert_eq!(worker_row(&worker)[2], "blake3_avx512_x16,portable,sha256_sha_ni_x2");
     }
-
-    #[test]
-    fn workers_and_jobs_are_in_columns_and_cannot_forge_lines() {
-        let worker = WorkerStatus {
-            name: "w\n1".to_owned(),
-            threads: 2,
-            backends: vec![Backend {
-                algorithm: Algorithm::Sha256,
-                backend: "portable".to_owned(),
-                interleave_max: 1,
-            }],
-            reading: "plain".to_owned(),
-            bytes_per_s: 3 << 20,
-            ..WorkerStatus::default()
-        };
-        let status = Status {
-            software: "0.1.0".to_owned(),
-            workers: vec![worker],
-            jobs_unlisted: 3,
-            ..Status::default()
-        };
-        let text = render(&status);
-        let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[2].starts_with("WORKER  HEALTH  BACKEND   READING  THREADS"), "{text}");
-        assert!(lines[3].starts_with("w 1     ready   portable  plain          2"), "{text}");
-        assert!(lines[3].contains("3.0 MiB"), "{text}");
-        assert!(text.contains("\nand 3 more jobs\n"), "{text}");
-    }
 }
