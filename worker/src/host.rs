@@ -236,9 +236,6 @@ impl Share {
 
 impl Settings {
     /// Sets everything for this thread and those that it starts.
-    ///
-    /// # Errors
-    /// See [`HostError`].
     pub fn apply(&self) -> Result<Share, HostError> {
         let allowed = allowed_cores()?;
         if let Some(asked) = &self.cores {

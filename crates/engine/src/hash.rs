@@ -114,6 +114,14 @@ impl Backend {
         self.0.absorb
     }
 
+    /// The digest of each input, back to back.
+    #[must_use]
+    pub fn digests(self, algorithm: Algorithm, inputs: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.hash_many(algorithm, inputs, &mut out);
+        out
+    }
+
     /// Appends the digest of each input to `out`, in order. An algorithm that it has no kernel for
     /// is left to the portable one.
     pub fn hash_many(self, algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
@@ -192,8 +200,7 @@ mod tests {
     fn check(algorithm: Algorithm, input: &[u8], want: &str) {
         let len = input.len();
         for &backend in Backend::available() {
-            let mut whole = Vec::new();
-            backend.hash_many(algorithm, &[input], &mut whole);
+            let whole = backend.digests(algorithm, &[input]);
             assert_eq!(hex(&whole), want, "{algorithm} of {len} bytes by {}", backend.name());
         }
         for piece_len in [1, 63, 64, 129, 4096] {
@@ -257,9 +264,8 @@ mod tests {
         for backend in detect("sha", "").unwrap() {
             for width in 0..=40 {
                 let inputs: Vec<_> = (0..width).map(|i| &data[..i * i * 7 % 4000]).collect();
-                let (mut want, mut got) = (Vec::new(), Vec::new());
-                Backend::PORTABLE.hash_many(Algorithm::Sha256, &inputs, &mut want);
-                backend.hash_many(Algorithm::Sha256, &inputs, &mut got);
+                let want = Backend::PORTABLE.digests(Algorithm::Sha256, &inputs);
+                let got = backend.digests(Algorithm::Sha256, &inputs);
                 assert!(got == want, "{width} messages by {}", backend.name());
             }
         }

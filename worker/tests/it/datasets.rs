@@ -104,9 +104,7 @@ fn part(dataset: &str, file: &Named, offset: u64, len: u64) -> Work {
 }
 
 fn digests(inputs: &[&[u8]]) -> Vec<u8> {
-    let mut out = Vec::new();
-    Backend::PORTABLE.hash_many(Algorithm::Sha256, inputs, &mut out);
-    out
+    Backend::PORTABLE.digests(Algorithm::Sha256, inputs)
 }
 
 const fn io(errno: i32) -> Failure {

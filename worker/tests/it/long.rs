@@ -12,9 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn digest(algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    Backend::PORTABLE.hash_many(algorithm, &[bytes], &mut out);
-    out
+    Backend::PORTABLE.digests(algorithm, &[bytes])
 }
 
 #[test]

@@ -7,9 +7,7 @@ use ipc_proto::limits::{FRAME_MESSAGES_MAX, INLINE_LEN_MAX};
 use ipc_proto::message::Work;
 
 fn digest(algorithm: Algorithm, input: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    Backend::PORTABLE.hash_many(algorithm, &[input], &mut out);
-    out
+    Backend::PORTABLE.digests(algorithm, &[input])
 }
 
 #[test]

@@ -98,9 +98,6 @@ pub(crate) struct FileTask<'a> {
 ///
 /// A name that leads to an older file than its client saw may be answered from memory by whoever
 /// shares it: it is opened again until that is a while after `since_ns`.
-///
-/// # Errors
-/// Why the item fails.
 pub(crate) fn open<'a>(
     mut open: impl FnMut() -> Result<Handle<'a>, Failure>,
     expected: Expected,
@@ -187,9 +184,6 @@ impl<'a> LongFile<'a> {
     }
 
     /// Reads the next bytes to `window`, if those before are hashed.
-    ///
-    /// # Errors
-    /// Why the item fails.
     pub(crate) fn read(
         &mut self,
         window: &mut [u8],
@@ -396,9 +390,7 @@ mod tests {
     const LEN: usize = 300_000;
 
     fn digest(bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        Backend::PORTABLE.hash_many(Algorithm::Sha256, &[bytes], &mut out);
-        out
+        Backend::PORTABLE.digests(Algorithm::Sha256, &[bytes])
     }
 
     fn open_long(path: &Path, expected: Expected, rule: Rule<'_>) -> LongFile<'static> {

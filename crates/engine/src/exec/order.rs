@@ -107,9 +107,6 @@ impl<'a> Source<'a> {
     }
 
     /// The file at `position`.
-    ///
-    /// # Errors
-    /// Why the item fails.
     pub(crate) fn open(&mut self, position: usize) -> Result<Handle<'a>, Failure> {
         match self {
             Self::Descriptors(files) => {

@@ -155,10 +155,8 @@ mod tests {
     }
 
     fn digests<'a>(algorithm: Algorithm, inputs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-        let mut out = Vec::new();
         let inputs: Vec<_> = inputs.into_iter().collect();
-        Backend::PORTABLE.hash_many(algorithm, &inputs, &mut out);
-        out
+        Backend::PORTABLE.digests(algorithm, &inputs)
     }
 
     fn order(algorithm: Algorithm, work: Work, files: Vec<File>) -> Order {

@@ -430,9 +430,7 @@ mod tests {
 
     fn digests<'a>(algorithm: Algorithm, inputs: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let inputs: Vec<&[u8]> = inputs.into_iter().collect();
-        let mut out = Vec::new();
-        Backend::PORTABLE.hash_many(algorithm, &inputs, &mut out);
-        out
+        Backend::PORTABLE.digests(algorithm, &inputs)
     }
 
     fn order(algorithm: Algorithm) -> Order {

@@ -37,6 +37,8 @@ mod sha256_avx512_x16;
 mod sha256_sha_ni_x2;
 #[cfg(target_arch = "aarch64")]
 mod sha512_aarch64_x2;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 use super::cpu::Cpu;
 use super::lanes::{self, Blocks, Columns, Digests, PREFERRED_BATCH};

@@ -4,6 +4,7 @@ use super::Backend;
 use super::guarded::Guarded;
 use ipc_proto::Algorithm;
 use std::hash::{BuildHasher, RandomState};
+use test_kit::pattern;
 
 /// Longest message that is tried with each length below it: some blocks of every algorithm, and
 /// chunks of BLAKE3.
@@ -11,10 +12,6 @@ const LEN_MAX: usize = 4096;
 
 /// Widest kernel.
 const LANES_MAX: usize = 16;
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..=250).cycle().take(len).collect()
-}
 
 #[track_caller]
 fn check(inputs: &[&[u8]], what: &str) {

@@ -262,19 +262,14 @@ mod tests {
     use super::*;
     use ipc_proto::limits::STATE_LEN_MAX;
     use std::hash::{BuildHasher, RandomState};
+    use test_kit::pattern;
 
     fn algorithms() -> impl Iterator<Item = Algorithm> {
         Algorithm::ALL.into_iter().filter(|algorithm| algorithm.has_midstate())
     }
 
     fn plain(algorithm: Algorithm, data: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        Backend::PORTABLE.hash_many(algorithm, &[data], &mut out);
-        out
-    }
-
-    fn pattern(len: usize) -> Vec<u8> {
-        (0..=250).cycle().take(len).collect()
+        Backend::PORTABLE.digests(algorithm, &[data])
     }
 
     #[test]

@@ -88,10 +88,7 @@ fn merge_all(values: &[ChainingValue]) -> ChainingValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pattern(len: usize) -> Vec<u8> {
-        (0..=250).cycle().take(len).collect()
-    }
+    use test_kit::pattern;
 
     fn subtree(offset: u64, data: &[u8]) -> Option<ChainingValue> {
         let mut subtree = Subtree::new(offset, data.len() as u64)?;

@@ -118,9 +118,6 @@ impl AsFd for Handle<'_> {
 impl<'a> Handle<'a> {
     /// Reads cached bytes from its start: `None` if there are none, or that is unknown.
     /// `are_supported` becomes false where the kind of file has no such reads.
-    ///
-    /// # Errors
-    /// Why the item fails.
     pub(crate) fn read_ready(
         &self,
         buffer: &mut [u8],
@@ -177,17 +174,11 @@ impl OpenFile<'_> {
     }
 
     /// Its stamp now.
-    ///
-    /// # Errors
-    /// Why the item fails.
     pub(crate) fn stamp(&self) -> Result<Stamp, Failure> {
         regular_stamp(self.as_fd())
     }
 
     /// As [`Handle::read_ready`].
-    ///
-    /// # Errors
-    /// Why the item fails.
     pub(crate) fn read_ready(
         &self,
         buffer: &mut [u8],

@@ -109,9 +109,6 @@ impl Trial {
     }
 
     /// Starts to read `file`.
-    ///
-    /// # Errors
-    /// Why the item fails.
     pub(crate) fn start(rule: Rule<'_>, file: &OpenFile<'_>) -> Result<Self, Failure> {
         Ok(Self::of(rule, file, file.stamp()?))
     }

@@ -1,6 +1,7 @@
 #![expect(unsafe_code, reason = "loads and stores by pointer")]
 //! AVX2, as the kernels use it: the proof that it is there, and vectors of words of 32 and 64 bits.
 
+use super::vector::Integers;
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_and_si256, _mm256_loadu_si256,
     _mm256_permute2x128_si256, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setr_epi8,
@@ -14,31 +15,19 @@ proof! {
     Avx2: Avx2
 }
 
-/// A value that fills a vector.
-///
-/// # Safety
-/// It has 32 bytes, none of them padding, and any bits are valid.
-pub(super) unsafe trait Row {}
-// SAFETY: arrays of integers, 32 bytes in all.
-unsafe impl Row for [u8; 32] {}
-// SAFETY: as above.
-unsafe impl Row for [u32; 8] {}
-// SAFETY: as above.
-unsafe impl Row for [u64; 4] {}
-
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load<T: Row>(from: &T) -> __m256i {
+pub(super) fn load<T: Integers>(from: &T) -> __m256i {
     const { assert!(size_of::<T>() == 32) }
-    // SAFETY: a `Row` is 32 bytes that can be read, at any alignment.
+    // SAFETY: `T` is 32 bytes that can be read, at any alignment.
     unsafe { _mm256_loadu_si256(std::ptr::from_ref(from).cast()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn store<T: Row>(to: &mut T, vector: __m256i) {
+pub(super) fn store<T: Integers>(to: &mut T, vector: __m256i) {
     const { assert!(size_of::<T>() == 32) }
-    // SAFETY: a `Row` is 32 bytes that can be written, at any alignment.
+    // SAFETY: `T` is 32 bytes that can be written, at any alignment.
     unsafe { _mm256_storeu_si256(std::ptr::from_mut(to).cast(), vector) }
 }
 
@@ -70,6 +59,33 @@ pub(super) fn xor3(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
     _mm256_xor_si256(_mm256_xor_si256(x, y), z)
 }
 
+/// The operations that differ in the length of a word only.
+macro_rules! operations {
+    ($word:ty, $bits:literal, $set1:ident, $add:ident, $shift_right:ident) => {
+        pub(in super::super) use super::{choose, majority, xor3};
+
+        pub(in super::super) const BITS: i32 = $bits;
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        pub(in super::super) fn splat(word: $word) -> __m256i {
+            $set1(word.cast_signed())
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        pub(in super::super) fn add(x: __m256i, y: __m256i) -> __m256i {
+            $add(x, y)
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        pub(in super::super) fn shift_right<const BITS: i32>(x: __m256i) -> __m256i {
+            $shift_right::<BITS>(x)
+        }
+    };
+}
+
 /// The low halves of both operands.
 const LOW: i32 = 0x20;
 
@@ -80,27 +96,9 @@ const HIGH: i32 = 0x31;
 pub(super) mod words32 {
     use super::*;
 
-    pub(in super::super) use super::{choose, majority, xor, xor3};
+    pub(in super::super) use super::xor;
 
-    pub(in super::super) const BITS: i32 = 32;
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(in super::super) fn splat(word: u32) -> __m256i {
-        _mm256_set1_epi32(word.cast_signed())
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(in super::super) fn add(x: __m256i, y: __m256i) -> __m256i {
-        _mm256_add_epi32(x, y)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(in super::super) fn shift_right<const BITS: i32>(x: __m256i) -> __m256i {
-        _mm256_srli_epi32::<BITS>(x)
-    }
+    operations!(u32, 32, _mm256_set1_epi32, _mm256_add_epi32, _mm256_srli_epi32);
 
     /// Rotates each word right by `RIGHT` bits, which is left by `LEFT`.
     #[inline]
@@ -133,7 +131,7 @@ pub(super) mod words32 {
         );
         let mut words = [big_endian; 16];
         for (half, words) in words.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            *words = transpose(blocks.map(|block| load(&block.as_chunks().0[half])));
+            *words = transpose(blocks.map(|block| load(&block.as_chunks::<32>().0[half])));
             if IS_BIG_ENDIAN {
                 *words = words.map(|column| _mm256_shuffle_epi8(column, big_endian));
             }
@@ -176,27 +174,7 @@ pub(super) mod words32 {
 pub(super) mod words64 {
     use super::*;
 
-    pub(in super::super) use super::{choose, majority, xor3};
-
-    pub(in super::super) const BITS: i32 = 64;
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(in super::super) fn splat(word: u64) -> __m256i {
-        _mm256_set1_epi64x(word.cast_signed())
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(in super::super) fn add(x: __m256i, y: __m256i) -> __m256i {
-        _mm256_add_epi64(x, y)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(in super::super) fn shift_right<const BITS: i32>(x: __m256i) -> __m256i {
-        _mm256_srli_epi64::<BITS>(x)
-    }
+    operations!(u64, 64, _mm256_set1_epi64x, _mm256_add_epi64, _mm256_srli_epi64);
 
     /// Rotates each word right by `RIGHT` bits, which is left by `LEFT`.
     #[inline]

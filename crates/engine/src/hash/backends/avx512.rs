@@ -1,6 +1,7 @@
 #![expect(unsafe_code, reason = "loads and stores by pointer")]
 //! AVX-512, as the kernels use it: the proof that it is there, and vectors of words of 32 and 64 bits.
 
+use super::vector::Integers;
 use std::arch::x86_64::{
     __m512i, _mm512_add_epi32, _mm512_add_epi64, _mm512_loadu_si512, _mm512_ror_epi32,
     _mm512_ror_epi64, _mm512_set1_epi32, _mm512_set1_epi64, _mm512_set4_epi32,
@@ -15,33 +16,19 @@ proof! {
     Avx512: Avx512f, Avx512bw
 }
 
-/// A value that fills a vector.
-///
-/// # Safety
-/// It has 64 bytes, none of them padding, and any bits are valid.
-pub(super) unsafe trait Row {}
-// SAFETY: arrays of integers, 64 bytes in all.
-unsafe impl Row for [u8; 64] {}
-// SAFETY: as above.
-unsafe impl Row for [[u8; 16]; 4] {}
-// SAFETY: as above.
-unsafe impl Row for [u32; 16] {}
-// SAFETY: as above.
-unsafe impl Row for [u64; 8] {}
-
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn load<T: Row>(from: &T) -> __m512i {
+pub(super) fn load<T: Integers>(from: &T) -> __m512i {
     const { assert!(size_of::<T>() == 64) }
-    // SAFETY: a `Row` is 64 bytes that can be read, at any alignment.
+    // SAFETY: `T` is 64 bytes that can be read, at any alignment.
     unsafe { _mm512_loadu_si512(std::ptr::from_ref(from).cast()) }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn store<T: Row>(to: &mut T, vector: __m512i) {
+pub(super) fn store<T: Integers>(to: &mut T, vector: __m512i) {
     const { assert!(size_of::<T>() == 64) }
-    // SAFETY: a `Row` is 64 bytes that can be written, at any alignment.
+    // SAFETY: `T` is 64 bytes that can be written, at any alignment.
     unsafe { _mm512_storeu_si512(std::ptr::from_mut(to).cast(), vector) }
 }
 

@@ -8,6 +8,7 @@
 //! Invariant: a lane reads only its message; the padded end of it is a copy.
 
 use super::Row;
+use super::vector::Integers;
 use crate::hash::lanes::{Blocks, Columns, Digests, Message, PREFERRED_BATCH, Tail};
 use crate::hash::merkle_damgard::{BLOCK_LEN_32 as BLOCK_LEN, ByteOrder, K_256, initial_32};
 use crate::hash::midstate;
@@ -216,21 +217,11 @@ fn rounds<const LANES: usize, const EXTEND: bool>(
     }
 }
 
-/// A value that fills a vector.
-///
-/// # Safety
-/// It has 16 bytes, none of them padding, and any bits are valid.
-unsafe trait Quad {}
-// SAFETY: arrays of integers, 16 bytes in all.
-unsafe impl Quad for [u32; 4] {}
-// SAFETY: as above.
-unsafe impl Quad for [u8; 16] {}
-
 #[inline]
 #[target_feature(enable = "sse2")]
-fn load<T: Quad>(from: &T) -> __m128i {
+fn load<T: Integers>(from: &T) -> __m128i {
     const { assert!(size_of::<T>() == 16) }
-    // SAFETY: a `Quad` is 16 bytes that can be read, at any alignment.
+    // SAFETY: `T` is 16 bytes that can be read, at any alignment.
     unsafe { _mm_loadu_si128(std::ptr::from_ref(from).cast()) }
 }
 
