@@ -6,9 +6,9 @@ use crate::files::Files;
 use crate::peers;
 use crate::report::Report;
 use crate::sides::other_dir;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use test_kit::bin;
+use test_kit::{bin, repository};
 
 const ROUNDS: usize = 15;
 
@@ -26,7 +26,7 @@ pub(crate) fn run(report: &mut Report) {
         let files = Files::write(files, 4 << 10, "4 KiB");
         let (dir, names) = (files.dir(), &files.names);
         let script: Run<'_> = Box::new(|| {
-            let mut command = Command::new(root().join("run.sh"));
+            let mut command = Command::new(repository("run.sh"));
             // As users have it: the script finds out where the programs are.
             command.env_remove("HASHCLUSTER_BIN_DIR").args(["--local", "sum"]).args(names);
             measure(command.current_dir(dir), &[])
@@ -49,9 +49,4 @@ pub(crate) fn run(report: &mut Report) {
         let what = files.title("sha256");
         Contest { what, rounds: ROUNDS, dir, names, ways, peers: peers::SHA256 }.measure(report);
     }
-}
-
-fn root() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.ancestors().nth(2).expect("this crate is two levels deep").to_owned()
 }

@@ -69,3 +69,9 @@ pub fn hostile_names() -> Vec<Vec<u8>> {
     ];
     longest.into_iter().chain(names.map(<[u8]>::to_vec)).collect()
 }
+
+/// A file of this repository.
+pub fn repository(path: &str) -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).expect("the kit is two levels deep").join(path)
+}

@@ -1,29 +1,14 @@
 //! The scripts, from a start to a stop, with the real binaries.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use test_kit::{bin, output, text, until};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap().to_owned()
-}
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use test_kit::{DEADLINE, Running, bin, output, repository, text, until};
 
 fn script(name: &str, dir: &Path) -> Command {
-    let mut command = Command::new(root().join(name));
+    let mut command = Command::new(repository(name));
     command.env("HASHCLUSTER_RUNTIME_DIR", dir).current_dir(dir.parent().unwrap());
     command
-}
-
-/// A cluster in the background, stopped with the test whatever becomes of it.
-struct Up(Child);
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        // It has ended, unless the test failed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -85,13 +70,7 @@ fn what_cluster_toml_says_reaches_local_processes() {
 fn a_cluster_is_started_once_found_mended_and_stopped() {
     let dir = tempfile::tempdir().unwrap();
     let run = dir.path().join("run");
-    let log = dir.path().join("log");
-    let mut up = Up(script("run.sh", &run)
-        .args(["--local", "2"])
-        .stdout(File::create(&log).unwrap())
-        .stderr(File::create(&log).unwrap())
-        .spawn()
-        .unwrap());
+    let up = Running::start(script("run.sh", &run).args(["--local", "2"]), DEADLINE);
     let hashctl = |args: &[&str]| {
         output(Command::new(bin("hashctl")).env("HASHCLUSTER_RUNTIME_DIR", &run).args(args))
     };
@@ -112,7 +91,8 @@ fn a_cluster_is_started_once_found_mended_and_stopped() {
     until("another process for w1", || worker("w1").filter(|&pid| pid != before));
     let stop = output(&mut script("scripts/stop.sh", &run));
     assert!(stop.status.success(), "{}", text(&stop.stderr));
-    assert!(up.0.wait().unwrap().success(), "{}", fs::read_to_string(&log).unwrap());
+    let up = up.end();
+    assert!(up.status.success(), "{}", up.stderr);
     let left: Vec<_> = fs::read_dir(&run)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -125,7 +105,7 @@ fn a_cluster_is_started_once_found_mended_and_stopped() {
 #[test]
 fn the_example_client_talks_to_the_real_controller() {
     let cluster = test_kit::Cluster::start(test_kit::Options::default());
-    let example = root().join("docs/examples/client.py");
+    let example = repository("docs/examples/client.py");
     let run = output(Command::new("python3").arg(example).arg(cluster.client_socket()).arg("abc"));
     assert!(run.status.success(), "{}", text(&run.stderr));
     let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -149,7 +129,7 @@ fn an_image_that_kas_built_is_preferred_and_only_one_for_this_processor() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("qemu")).unwrap();
     for name in ["setup.sh", "tools.sh"] {
-        fs::copy(root().join("qemu").join(name), dir.path().join("qemu").join(name)).unwrap();
+        fs::copy(repository("qemu").join(name), dir.path().join("qemu").join(name)).unwrap();
     }
     let deploy = dir.path().canonicalize().unwrap().join("build/tmp-musl/deploy/images");
     let build = |machine: &str| {
@@ -188,7 +168,7 @@ fn the_doctor_knows_an_image_with_an_initrd_for_each_role() {
     let image = |digest: &str| {
         let said = format!("digest sha256:{digest}\nkernel 1\nkind yocto\n");
         fs::write(dir.path().join("image.txt"), said).unwrap();
-        let mut doctor = Command::new(root().join("scripts/doctor.sh"));
+        let mut doctor = Command::new(repository("scripts/doctor.sh"));
         doctor.arg("--image").arg(dir.path()).arg("--runtime-dir").arg(dir.path().join("run"));
         text(&output(&mut doctor).stdout)
     };

@@ -6,11 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
-use test_kit::{output, text};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap().to_owned()
-}
+use test_kit::{output, repository, text};
 
 fn write_program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
@@ -25,7 +21,7 @@ impl Tree {
     fn new(report: &str, stderr: &str) -> Self {
         let tree = Self(tempfile::tempdir().unwrap());
         let mut copy = Command::new("cp");
-        copy.arg("-R").args(["scripts", "qemu", "ports.conf"].map(|name| root().join(name)));
+        copy.arg("-R").args(["scripts", "qemu", "ports.conf"].map(repository));
         assert!(output(copy.arg(tree.0.path())).status.success());
         fs::write(tree.path("report"), report).unwrap();
         fs::write(tree.path("stderr"), stderr).unwrap();
@@ -65,10 +61,10 @@ impl Tree {
 
 #[test]
 fn every_script_has_help_and_refuses_what_it_does_not_know() {
-    let listed = output(Command::new("git").args(["ls-files", "*.sh"]).current_dir(root()));
+    let listed = output(Command::new("git").args(["ls-files", "*.sh"]).current_dir(repository("")));
     let listed = text(&listed.stdout);
     assert!(listed.lines().count() > 12, "{listed}");
-    for path in listed.lines().map(|path| root().join(path)) {
+    for path in listed.lines().map(repository) {
         let run = |option: &str| output(Command::new(&path).arg(option).current_dir("/"));
         let (shown, name) = (path.display(), path.file_name().unwrap().to_str().unwrap());
         for option in ["--help", "-h"] {
@@ -127,7 +123,7 @@ fn cargo_is_asked_only_when_a_source_is_newer_or_a_program_is_missing() {
     let tree = tempfile::tempdir().unwrap();
     let path = |name: &str| tree.path().join(name);
     let mut copy = Command::new("cp");
-    copy.args(["-R".into(), root().join("scripts"), tree.path().to_owned()]);
+    copy.args(["-R".into(), repository("scripts"), tree.path().to_owned()]);
     assert!(output(&mut copy).status.success());
     for dir in
         [".cargo", "controller", "crates", "hashctl", "ipc-proto", "worker/src", "xtask", "bin"]
@@ -187,10 +183,10 @@ fn cargo_is_asked_only_when_a_source_is_newer_or_a_program_is_missing() {
 /// Folders that `find_programs` compares, against the members of the workspace that are programs.
 #[test]
 fn every_crate_of_the_programs_is_among_the_sources_that_are_compared() {
-    let script = fs::read_to_string(root().join("scripts/lib/programs")).unwrap();
+    let script = fs::read_to_string(repository("scripts/lib/programs")).unwrap();
     let (_, list) = script.split_once("SOURCES=(").unwrap();
     let sources: Vec<&str> = list.split(')').next().unwrap().split(' ').collect();
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest = fs::read_to_string(repository("Cargo.toml")).unwrap();
     let (_, members) = manifest.split_once("\nmembers = [").unwrap();
     for member in members.split(']').next().unwrap().split('"').skip(1).step_by(2) {
         let top = member.split('/').next().unwrap();

@@ -1,28 +1,17 @@
 //! A controller that listens on vsock. Connections into VMs have tests of their own.
 
 use std::fs;
-use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use test_kit::{bin, output, text};
+use std::process::{Command, Stdio};
+use test_kit::{DEADLINE, Running, bin, output, text, until};
 
 fn controller(dir: &Path, ports: [u32; 2], token_file: &Path) -> Command {
     let mut command = Command::new(bin("hashcluster-controller"));
     command.args(["--client-socket", &format!("vsock:any:{}", ports[0])]);
     command.args(["--worker-socket", &format!("vsock:any:{}", ports[1])]);
     command.arg("--client-token-file").arg(token_file).args(["--ready-fd", "1"]);
-    command.current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.current_dir(dir).stdin(Stdio::null());
     command
-}
-
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Where the kernel has no vsock, that is what has to be said.
@@ -33,18 +22,17 @@ fn a_controller_listens_on_vsock_or_says_that_there_is_none() {
     fs::write(&token, "secret\n").unwrap();
     let first = 0x10_0000 + 2 * std::process::id();
     let ports = [first, first + 1];
-    let mut running = Killed(controller(dir.path(), ports, &token).spawn().unwrap());
-    let mut ready = String::new();
-    let mut stdout = running.0.stdout.take().unwrap().take(6);
-    stdout.read_to_string(&mut ready).unwrap();
-    if ready.is_empty() {
-        let mut said = String::new();
-        running.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        assert_eq!(running.0.wait().unwrap().code(), Some(1));
-        assert!(said.contains(&format!("vsock:any:{first}: Address family not supp")), "{said}");
+    let mut running = Running::start(&mut controller(dir.path(), ports, &token), DEADLINE);
+    until("a word of the controller", || {
+        (running.stdout() == "ready\n" || !running.is_running()).then_some(())
+    });
+    if running.stdout().is_empty() {
+        let ended = running.end();
+        assert_eq!(ended.status.code(), Some(1));
+        let want = format!("vsock:any:{first}: Address family not supp");
+        assert!(ended.stderr.contains(&want), "{}", ended.stderr);
         return;
     }
-    assert_eq!(ready, "ready\n");
     let second = output(&mut controller(dir.path(), ports, &token));
     assert_eq!(second.status.code(), Some(1));
     let want = format!("vsock:any:{first}: another controller listens here; stop it first");

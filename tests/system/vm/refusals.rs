@@ -1,10 +1,11 @@
 //! Obstacles to a start: each is reported, and nothing is left behind.
 
-use crate::site::{Site, copy_image, files_below, repository, until, worker_initrd};
+use crate::site::{Site, copy_image, files_below, until, worker_initrd};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use test_kit::repository;
 
 /// A start that fails with `code` and says each of `words`.
 #[track_caller]

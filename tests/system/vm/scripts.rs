@@ -1,10 +1,10 @@
 //! The scripts as users and their cron jobs call them.
 
-use crate::site::{Site, copy_image, repository, until};
+use crate::site::{Site, copy_image, until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use test_kit::Ended;
+use test_kit::{Ended, repository};
 
 #[test]
 fn a_cluster_that_does_not_run_is_said_to() {

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use test_kit::{Ended, Running, bin, free_ports, until_within};
+use test_kit::{Ended, Running, bin, free_ports, repository, until_within};
 
 /// The longest wait for an event. A cluster under TCG on busy cores takes a quarter of it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
@@ -262,10 +262,6 @@ pub(crate) fn copy_image(dir: &Path, files: &[&str]) {
 pub(crate) fn worker_initrd(dir: &Path) -> PathBuf {
     let own = dir.join("initrd.worker");
     if own.exists() { own } else { dir.join("initrd") }
-}
-
-pub(crate) fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().and_then(Path::parent).unwrap().join(path)
 }
 
 /// Asks until there is an answer, which under TCG takes longer than elsewhere.
