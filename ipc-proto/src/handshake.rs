@@ -106,34 +106,24 @@ mod tests {
         codec::encode_frame(&reply, &mut Vec::new()).expect("a refusal can be sent");
     }
 
-    #[test]
-    fn accepts_our_own_hello() {
-        let accepted = accept(&body(&Hello::new(client()))).unwrap();
-        assert_eq!(accepted, Accepted { version: VERSION_MAX, role: client() });
+    fn speaks(min: u16, max: u16) -> Vec<u8> {
+        body(&Hello { versions: Versions { min, max }, ..Hello::new(client()) })
     }
 
     #[test]
-    fn accepts_a_newer_peer_that_still_speaks_our_version() {
-        let mut hello = Hello::new(client());
-        hello.versions.max = VERSION_MAX + 7;
-        assert_eq!(accept(&body(&hello)).unwrap().version, VERSION_MAX);
+    fn accepts_our_own_hello_and_that_of_a_newer_peer_that_still_speaks_our_version() {
+        let want = Ok(Accepted { version: VERSION_MAX, role: client() });
+        assert_eq!(accept(&body(&Hello::new(client()))), want);
+        assert_eq!(accept(&speaks(VERSION_MIN, VERSION_MAX + 7)), want);
     }
 
     #[test]
     fn refuses_a_peer_without_a_common_version_whatever_follows() {
-        let mut hello = Hello::new(client());
-        hello.versions = Versions { min: 300, max: 400 };
-        let mut body = body(&hello);
+        let mut body = speaks(300, 400);
         check_refused(&body, RefuseReason::Version, "you speak 300 to 400");
         body.extend_from_slice(&[0xff; 50]);
         check_refused(&body, RefuseReason::Version, "no common protocol version");
-    }
-
-    #[test]
-    fn refuses_an_inverted_version_range() {
-        let mut hello = Hello::new(client());
-        hello.versions = Versions { min: 9, max: 0 };
-        check_refused(&body(&hello), RefuseReason::Version, "you speak 9 to 0");
+        check_refused(&speaks(9, 0), RefuseReason::Version, "you speak 9 to 0");
     }
 
     #[test]

@@ -6,7 +6,6 @@ use ipc_proto::Blob;
 use ipc_proto::endpoint::{
     CLIENT_ENDPOINT_FILE, CLIENT_SOCKET, CLIENT_TOKEN_FILE, Endpoint, EndpointError,
 };
-use ipc_proto::token::{self, FILE_LEN_MAX, TokenError};
 use std::error::Error;
 use std::fmt;
 use std::fs::{self, File};
@@ -31,14 +30,12 @@ pub struct Address {
 pub enum AddressError {
     /// Not the path of a socket.
     Socket(EndpointError),
-    /// The file cannot be read.
+    /// The file cannot be read, or is a token's and holds none.
     Io(PathBuf, io::Error),
     /// The endpoint file is not one line of text.
     NotOneLine(PathBuf),
     /// The file holds no endpoint.
     Endpoint(PathBuf, EndpointError),
-    /// The file holds no token.
-    Token(PathBuf, TokenError),
 }
 
 impl fmt::Display for AddressError {
@@ -48,7 +45,6 @@ impl fmt::Display for AddressError {
             Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NotOneLine(path) => write!(f, "{}: not one line of text", path.display()),
             Self::Endpoint(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::Token(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
 }
@@ -58,7 +54,6 @@ impl Error for AddressError {
         match self {
             Self::Socket(error) | Self::Endpoint(_, error) => Some(error),
             Self::Io(_, error) => Some(error),
-            Self::Token(_, error) => Some(error),
             Self::NotOneLine(_) => None,
         }
     }
@@ -100,7 +95,10 @@ impl Address {
 }
 
 fn read_endpoint(path: PathBuf, dir: &Path) -> Result<Endpoint, AddressError> {
-    let content = read(&path, ENDPOINT_LEN_MAX)?;
+    let mut content = Vec::new();
+    File::open(&path)
+        .and_then(|file| file.take(ENDPOINT_LEN_MAX).read_to_end(&mut content))
+        .map_err(|error| AddressError::Io(path.clone(), error))?;
     let Ok(text) = String::from_utf8(content) else { return Err(AddressError::NotOneLine(path)) };
     let line = text.strip_suffix('\n').unwrap_or(&text);
     if line.contains(char::is_control) {
@@ -113,18 +111,9 @@ fn read_endpoint(path: PathBuf, dir: &Path) -> Result<Endpoint, AddressError> {
 /// The token in the file at `path`.
 ///
 /// # Errors
-/// [`AddressError::Io`] and [`AddressError::Token`].
+/// [`AddressError::Io`].
 pub fn read_token(path: &Path) -> Result<Blob, AddressError> {
-    let content = read(path, FILE_LEN_MAX as u64)?;
-    token::parse(&content).map_err(|error| AddressError::Token(path.to_owned(), error))
-}
-
-fn read(path: &Path, len_max: u64) -> Result<Vec<u8>, AddressError> {
-    let mut content = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(len_max).read_to_end(&mut content))
-        .map_err(|error| AddressError::Io(path.to_owned(), error))?;
-    Ok(content)
+    ipc_socket::read_token(path).map_err(|error| AddressError::Io(path.to_owned(), error))
 }
 
 #[cfg(test)]

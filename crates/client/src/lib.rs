@@ -6,9 +6,7 @@
 //! From there:
 //!
 //! - questions: [`Client::status`], [`Client::wait_ready`], [`Client::release`], each answered
-//!   before the next one. A program with a poll loop sends [`Client::ask_ready`] and calls
-//!   [`Client::ready_answer`] when the descriptor is readable. [`Client::set_timeout`] bounds each
-//!   wait for bytes.
+//!   before the next one. [`Client::set_timeout`] bounds each wait for bytes.
 //! - jobs: [`Client::split`] gives a [`Submitter`] and [`Replies`]. The submitter opens a [`Job`];
 //!   the job sends items as descriptors ([`Job::send_files`]), as names in a dataset
 //!   ([`Job::send_names`]), as whole messages ([`Job::send_messages`]) or as steps of a stream
@@ -68,7 +66,6 @@ use ipc_socket::{Connection, Receiver, Sender};
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -175,25 +172,13 @@ impl Client {
         workers: u32,
         timeout: Duration,
     ) -> Result<Readiness, ClientError> {
-        self.ask_ready(workers, timeout)?;
-        self.set_timeout(Some(timeout.saturating_add(READY_GRACE)))?;
-        let readiness = self.ready_answer()?;
-        self.set_timeout(None)?;
-        Ok(readiness)
-    }
-
-    /// Asks what [`Self::ready_answer`] receives, without waiting. The controller answers when
-    /// `workers` workers are ready, or when the timeout expires.
-    pub fn ask_ready(&mut self, workers: u32, timeout: Duration) -> Result<(), ClientError> {
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        self.send(&ClientRequest::WaitReady { workers, timeout_ms })
-    }
-
-    /// Receives the answer to [`Self::ask_ready`].
-    pub fn ready_answer(&mut self) -> Result<Readiness, ClientError> {
+        self.send(&ClientRequest::WaitReady { workers, timeout_ms })?;
+        self.set_timeout(Some(timeout.saturating_add(READY_GRACE)))?;
         let ClientReply::Ready { workers, enough } = self.receive()? else {
             return Err(ClientError::Nonsense("no readiness where it was asked for"));
         };
+        self.set_timeout(None)?;
         Ok(Readiness { workers, enough })
     }
 
@@ -221,11 +206,5 @@ impl Client {
 
     fn receive(&mut self) -> Result<ClientReply, ClientError> {
         self.receiver.receive().map(|(reply, _)| reply).map_err(ClientError::Receive)
-    }
-}
-
-impl AsFd for Client {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.receiver.as_fd()
     }
 }

@@ -1,6 +1,6 @@
 //! A blocking peer: connects, says `Hello`, then sends and receives messages.
 
-use crate::dial::{self, DialError, WireError};
+use crate::dial::{self, WireError};
 use crate::inbox::{Inbox, InboxError, Scratch};
 use crate::socket::Socket;
 use crate::sys;
@@ -8,6 +8,7 @@ use ipc_proto::codec::{self, CodecError};
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::limits::HELLO_TIMEOUT;
 use ipc_proto::message::{Hello, HelloReply, Message, RefuseReason, Role, Welcome};
+use nix::errno::Errno;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -59,12 +60,21 @@ impl std::error::Error for ConnectError {
     }
 }
 
-impl From<DialError> for ConnectError {
-    fn from(error: DialError) -> Self {
-        match error {
-            DialError::Io(error) => Self::Io(error),
-            DialError::Wire(error) => Self::Wire(error),
-        }
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Errno> for ConnectError {
+    fn from(errno: Errno) -> Self {
+        Self::Io(errno.into())
+    }
+}
+
+impl From<WireError> for ConnectError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
     }
 }
 
@@ -132,8 +142,8 @@ impl Connection {
     /// Connects to the controller at `endpoint` and says `Hello`.
     pub fn open(endpoint: &Endpoint, role: Role) -> Result<Self, ConnectError> {
         let socket = dial::dial(endpoint)?;
-        socket.set_read_timeout(Some(2 * HELLO_TIMEOUT)).map_err(ConnectError::Io)?;
-        let twin = socket.try_clone().map_err(ConnectError::Io)?;
+        socket.set_read_timeout(Some(2 * HELLO_TIMEOUT))?;
+        let twin = socket.try_clone()?;
         let mut sender = Sender { socket: twin, frame: Vec::new() };
         let mut receiver = Receiver { socket, inbox: Inbox::new(), scratch: Scratch::default() };
         // A full controller refuses before it reads, so there may be an answer although the send failed.
@@ -144,16 +154,16 @@ impl Connection {
                 return Err(ConnectError::Refused { reason, text });
             }
             Err(ReceiveError::Protocol(error)) => return Err(ConnectError::Protocol(error)),
-            Err(ReceiveError::Io(error)) => return Err(ConnectError::Io(error)),
+            Err(ReceiveError::Io(error)) => return Err(error.into()),
             Err(ReceiveError::TimedOut) => {
-                return Err(ConnectError::Io(io::ErrorKind::TimedOut.into()));
+                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
             }
             Err(ReceiveError::Closed) => {
                 let error = sent.err().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into());
-                return Err(ConnectError::Io(error));
+                return Err(error.into());
             }
         };
-        receiver.set_timeout(None).map_err(ConnectError::Io)?;
+        receiver.set_timeout(None)?;
         welcome.planes.descriptors &= receiver.socket.is_local();
         Ok(Self { sender, receiver, welcome })
     }

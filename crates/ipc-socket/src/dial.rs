@@ -9,6 +9,7 @@
 //! Invariant: no byte after the device's line is read, as it belongs to the protocol.
 
 use crate::clock::Deadline;
+use crate::connection::ConnectError;
 use crate::socket::Socket;
 use crate::sys;
 use ipc_proto::endpoint::Endpoint;
@@ -59,33 +60,8 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// Failure to dial.
-#[derive(Debug)]
-pub(crate) enum DialError {
-    Io(io::Error),
-    Wire(WireError),
-}
-
-impl From<io::Error> for DialError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<Errno> for DialError {
-    fn from(errno: Errno) -> Self {
-        Self::Io(errno.into())
-    }
-}
-
-impl From<WireError> for DialError {
-    fn from(error: WireError) -> Self {
-        Self::Wire(error)
-    }
-}
-
 /// Connects to `endpoint`; the protocol starts at the socket's next byte.
-pub(crate) fn dial(endpoint: &Endpoint) -> Result<Socket, DialError> {
+pub(crate) fn dial(endpoint: &Endpoint) -> Result<Socket, ConnectError> {
     let deadline = Deadline::after(DIAL_TIMEOUT);
     let (socket, port) = match endpoint {
         Endpoint::Unix(path) => return Ok(UnixStream::connect(path)?.into()),
@@ -99,7 +75,7 @@ pub(crate) fn dial(endpoint: &Endpoint) -> Result<Socket, DialError> {
 }
 
 /// Connects to a port of a VM or, with CID 2, of the host; the socket is non-blocking.
-fn reach_cid(cid: u32, port: u32, deadline: Deadline) -> Result<Socket, DialError> {
+fn reach_cid(cid: u32, port: u32, deadline: Deadline) -> Result<Socket, ConnectError> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = Socket::far(socket(AddressFamily::Vsock, SockType::Stream, flags, None)?);
     match connect(socket.as_raw_fd(), &VsockAddr::new(cid, port)) {
@@ -118,7 +94,7 @@ fn reach_cid(cid: u32, port: u32, deadline: Deadline) -> Result<Socket, DialErro
 
 /// Connects to the socket of a device, non-blocking from then on. A full accept queue cannot be
 /// polled for, so its timeout is the socket's own.
-fn reach_device(path: &Path) -> Result<Socket, DialError> {
+fn reach_device(path: &Path) -> Result<Socket, ConnectError> {
     let address = UnixAddr::new(path)?;
     let flags = SockFlag::SOCK_CLOEXEC;
     let socket = Socket::far(socket(AddressFamily::Unix, SockType::Stream, flags, None)?);
@@ -137,7 +113,7 @@ fn reach_device(path: &Path) -> Result<Socket, DialError> {
 }
 
 /// Requests `port` from the device, and reads its answer byte by byte.
-fn ask(socket: &Socket, port: u32, deadline: Deadline) -> Result<(), DialError> {
+fn ask(socket: &Socket, port: u32, deadline: Deadline) -> Result<(), ConnectError> {
     let line = format!("CONNECT {port}\n");
     let mut sent = 0;
     while sent < line.len() {
@@ -172,14 +148,14 @@ fn is_ok(answer: &[u8]) -> bool {
     number.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit))
 }
 
-fn gone(error: io::Error) -> DialError {
+fn gone(error: io::Error) -> ConnectError {
     if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
         return WireError::Closed.into();
     }
     error.into()
 }
 
-fn wait(socket: &Socket, events: PollFlags, deadline: Deadline) -> Result<(), DialError> {
+fn wait(socket: &Socket, events: PollFlags, deadline: Deadline) -> Result<(), ConnectError> {
     loop {
         let left = deadline.left().ok_or(WireError::Silent)?;
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);

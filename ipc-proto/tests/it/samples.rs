@@ -38,6 +38,10 @@ macro_rules! any {
                 match self { $(Self::$type(message) => message.check()),+ }
             }
 
+            pub(crate) fn descriptors_len(&self) -> usize {
+                match self { $(Self::$type(message) => message.descriptors_len()),+ }
+            }
+
             pub(crate) fn frame(&self) -> Vec<u8> {
                 let mut frame = Vec::new();
                 match self {
