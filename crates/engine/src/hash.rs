@@ -274,6 +274,7 @@ mod tests {
     /// FIPS 180-4's examples, as NIST publishes them with the standard, and the empty message of
     /// its validation suite (`SHA*ShortMsg.rsp`, Len = 0).
     #[test]
+    #[rustfmt::skip]
     fn sha2_gives_the_published_digests() {
         use Algorithm::{Sha224, Sha256, Sha384, Sha512, Sha512_256};
         let two_blocks = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
@@ -285,66 +286,36 @@ mod tests {
             (Sha224, two_blocks, "75388b16512776cc5dba5da1fd890150b0c6455cb4f58b1952522525"),
             (Sha256, b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
             (Sha256, b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
-            (
-                Sha256,
-                two_blocks,
-                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
-            ),
-            (
-                Sha384,
-                b"",
+            (Sha256, two_blocks,
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"),
+            (Sha384, b"",
                 "38b060a751ac96384cd9327eb1b1e36a21fdb71114be0743\
-                 4c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b",
-            ),
-            (
-                Sha384,
-                b"abc",
+                 4c0cc7bf63f6e1da274edebfe76f65fbd51ad2f14898b95b"),
+            (Sha384, b"abc",
                 "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded163\
-                 1a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7",
-            ),
-            (
-                Sha384,
-                two_long_blocks,
+                 1a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7"),
+            (Sha384, two_long_blocks,
                 "09330c33f71147e83d192fc782cd1b4753111b173b3b05d2\
-                 2fa08086e3b0f712fcc7c71a557e2db966c3e9fa91746039",
-            ),
-            (
-                Sha512,
-                b"",
+                 2fa08086e3b0f712fcc7c71a557e2db966c3e9fa91746039"),
+            (Sha512, b"",
                 "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce\
-                 47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e",
-            ),
-            (
-                Sha512,
-                b"abc",
+                 47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e"),
+            (Sha512, b"abc",
                 "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a\
-                 2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
-            ),
-            (
-                Sha512,
-                two_long_blocks,
+                 2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f"),
+            (Sha512, two_long_blocks,
                 "8e959b75dae313da8cf4f72814fc143f8f7779c6eb9f7fa17299aeadb6889018\
-                 501d289e4900f7e4331b99dec4b5433ac7d329eeb6dd26545e96e55b874be909",
-            ),
+                 501d289e4900f7e4331b99dec4b5433ac7d329eeb6dd26545e96e55b874be909"),
             (Sha512_256, b"", "c672b8d1ef56ed28ab87c3622c5114069bdd3ad7b8f9737498d0c01ecef0967a"),
-            (
-                Sha512_256,
-                b"abc",
-                "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23",
-            ),
-            (
-                Sha512_256,
-                two_long_blocks,
-                "3928e184fb8690f840da3988121d31be65cb9d3ef83ee6146feac861e19b563a",
-            ),
+            (Sha512_256, b"abc",
+                "53048e2681941ef99b2e29b76b4c7dabe4c2d0c634fc6d46e0e2f13107e7af23"),
+            (Sha512_256, two_long_blocks,
+                "3928e184fb8690f840da3988121d31be65cb9d3ef83ee6146feac861e19b563a"),
         ] {
             check(algorithm, input, want);
         }
-        check(
-            Sha256,
-            &vec![b'a'; 1_000_000],
-            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
-        );
+        let million = vec![b'a'; 1_000_000];
+        check(Sha256, &million, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
     }
 
     /// RFC 1321, appendix A.5.
@@ -383,34 +354,25 @@ mod tests {
     /// RFC 7693, appendix A, and from BLAKE2's `blake2-kat.json` the messages without a key of which
     /// the bytes count up: empty, one block, and one and two blocks less one byte.
     #[test]
+    #[rustfmt::skip]
     fn blake2b_gives_the_published_digests() {
         let counting: Vec<u8> = (0..=255).collect();
         for (input, want) in [
-            (
-                &b"abc"[..],
+            (&b"abc"[..],
                 "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1\
-                 7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923",
-            ),
-            (
-                b"",
+                 7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923"),
+            (b"",
                 "786a02f742015903c6c6fd852552d272912f4740e15847618a86e217f71f5419\
-                 d25e1031afee585313896444934eb04b903a685b1448b755d56f701afe9be2ce",
-            ),
-            (
-                &counting[..127],
+                 d25e1031afee585313896444934eb04b903a685b1448b755d56f701afe9be2ce"),
+            (&counting[..127],
                 "b6292669ccd38d5f01caae96ba272c76a879a45743afa0725d83b9ebb26665b7\
-                 31f1848c52f11972b6644f554c064fa90780dbbbf3a89d4fc31f67df3e5857ef",
-            ),
-            (
-                &counting[..128],
+                 31f1848c52f11972b6644f554c064fa90780dbbbf3a89d4fc31f67df3e5857ef"),
+            (&counting[..128],
                 "2319e3789c47e2daa5fe807f61bec2a1a6537fa03f19ff32e87eecbfd64b7e0e\
-                 8ccff439ac333b040f19b0c4ddd11a61e24ac1fe0f10a039806c5dcc0da3d115",
-            ),
-            (
-                &counting[..255],
+                 8ccff439ac333b040f19b0c4ddd11a61e24ac1fe0f10a039806c5dcc0da3d115"),
+            (&counting[..255],
                 "5b21c5fd8868367612474fa2e70e9cfa2201ffeee8fafab5797ad58fefa17c9b\
-                 5b107da4a3db6320baaf2c8617d5a51df914ae88da3867c2d41f0cc14fa67928",
-            ),
+                 5b107da4a3db6320baaf2c8617d5a51df914ae88da3867c2d41f0cc14fa67928"),
         ] {
             check(Algorithm::Blake2b, input, want);
         }

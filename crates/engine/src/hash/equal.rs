@@ -3,8 +3,7 @@
 use super::Backend;
 use super::guarded::Guarded;
 use ipc_proto::Algorithm;
-use std::hash::{BuildHasher, RandomState};
-use test_kit::pattern;
+use test_kit::{Random, pattern};
 
 /// Longest message that is tried with each length below it: some blocks of every algorithm, and
 /// chunks of BLAKE3.
@@ -94,16 +93,9 @@ fn one_set_of_short_messages() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a random test prints its seed")]
 fn random_sets_of_messages() {
-    let mut state = RandomState::new().hash_one(0) | 1;
-    println!("seed {state}");
-    let mut below = |limit: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state >> 33).unwrap() % limit
-    };
+    let mut random = Random::from_entropy();
+    let mut below = |limit| random.index(limit);
     let data = pattern(10 * LEN_MAX);
     for set in 0..200 {
         let len_max = 1 << below(16);

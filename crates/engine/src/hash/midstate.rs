@@ -261,8 +261,7 @@ fn whole_blocks<const BLOCK_LEN: usize>(data: &[u8]) -> &[[u8; BLOCK_LEN]] {
 mod tests {
     use super::*;
     use ipc_proto::limits::STATE_LEN_MAX;
-    use std::hash::{BuildHasher, RandomState};
-    use test_kit::pattern;
+    use test_kit::{Random, pattern};
 
     fn algorithms() -> impl Iterator<Item = Algorithm> {
         Algorithm::ALL.into_iter().filter(|algorithm| algorithm.has_midstate())
@@ -335,26 +334,17 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::print_stdout, reason = "a random test prints its seed")]
     fn a_chain_of_segments_gives_the_plain_digest() {
-        let mut seed = RandomState::new().hash_one(0) | 1;
-        println!("seed {seed}");
-        // Marsaglia's xorshift64.
-        let mut next = || {
-            seed ^= seed << 13;
-            seed ^= seed >> 7;
-            seed ^= seed << 17;
-            usize::try_from(seed >> 33).unwrap()
-        };
+        let mut random = Random::from_entropy();
         let data = pattern(20_000);
         for algorithm in algorithms() {
             for _ in 0..200 {
-                let input = &data[..next() % data.len()];
+                let input = &data[..random.index(data.len())];
                 let mut state = Vec::new();
                 let mut rest = input;
-                while !next().is_multiple_of(8) {
+                while random.index(8) > 0 {
                     let blocks = rest.len() / SEGMENT_ALIGN;
-                    let (head, tail) = rest.split_at(next() % (blocks + 1) * SEGMENT_ALIGN);
+                    let (head, tail) = rest.split_at(random.index(blocks + 1) * SEGMENT_ALIGN);
                     state = segment(algorithm, &state, head, false).unwrap();
                     assert!(state.len() <= STATE_LEN_MAX);
                     rest = tail;
