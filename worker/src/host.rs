@@ -22,6 +22,9 @@ const PREFETCH: u16 = 1;
 /// another is handed out.
 const DESCRIPTORS_RESERVE: usize = 32 + 2 * FRAME_DESCRIPTORS_MAX;
 
+/// Descriptors that may wait to be closed where few may be open, and where many may.
+const CLOSING_MAX: [usize; 2] = [128, 1024];
+
 /// Cores by number, ascending, written like `0,2-3`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cores(Vec<usize>);
@@ -190,7 +193,7 @@ impl fmt::Display for HostError {
                 f,
                 "only {limit} descriptors may be open, a batch needs {}; raise the hard limit \
                  (ulimit -Hn)",
-                DESCRIPTORS_RESERVE + FRAME_DESCRIPTORS_MAX
+                DESCRIPTORS_RESERVE + CLOSING_MAX[0] + FRAME_DESCRIPTORS_MAX
             ),
             Self::System { what, error } => write!(f, "cannot {what}: {error}"),
         }
@@ -231,6 +234,12 @@ impl Share {
     /// Not one of them might be open.
     pub fn credit(&self, interleave_max: u16) -> Result<u16, HostError> {
         credit(self.threads.saturating_mul(interleave_max), self.descriptors_max)
+    }
+
+    /// Number of descriptors that may wait to be closed.
+    #[must_use]
+    pub fn closing_max(&self) -> usize {
+        closing_max(self.descriptors_max)
     }
 }
 
@@ -302,9 +311,14 @@ fn raise_descriptor_limit() -> Result<usize, HostError> {
     }
 }
 
+fn closing_max(descriptors_max: usize) -> usize {
+    (descriptors_max / 8).clamp(CLOSING_MAX[0], CLOSING_MAX[1])
+}
+
 fn credit(at_once: u16, descriptors_max: usize) -> Result<u16, HostError> {
     let wanted = at_once.saturating_add(PREFETCH).min(CREDIT_MAX);
-    let possible = descriptors_max.saturating_sub(DESCRIPTORS_RESERVE) / FRAME_DESCRIPTORS_MAX;
+    let kept = DESCRIPTORS_RESERVE + closing_max(descriptors_max);
+    let possible = descriptors_max.saturating_sub(kept) / FRAME_DESCRIPTORS_MAX;
     match u16::try_from(possible).unwrap_or(u16::MAX).min(wanted) {
         0 => Err(HostError::Descriptors { limit: descriptors_max }),
         credit => Ok(credit),
@@ -351,7 +365,7 @@ mod tests {
         let error = credit(4, 256).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "only 256 descriptors may be open, a batch needs 791; raise the hard limit (ulimit -Hn)"
+            "only 256 descriptors may be open, a batch needs 919; raise the hard limit (ulimit -Hn)"
         );
     }
 

@@ -238,6 +238,7 @@ fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
     let Prepared { dialer, intro, datasets, share, credit, scratches, signals } = prepared;
     let shutdown = Arc::new(Shutdown::default());
     shut_down_on(signals, &shutdown, sandbox)?;
+    ipc_socket::start_closers(share.closing_max(), move || sandbox.narrow(Role::Closer))?;
     let pool = Pool::start(scratches, &share.pins, sandbox)?;
     sandbox.narrow(Role::Link)?;
     reconnect::run(&dialer, &intro, &pool, credit, &datasets, &shutdown)?;

@@ -17,7 +17,7 @@ use std::io;
 pub enum Users {
     /// All.
     All,
-    /// Those that start others: the first one, the link and the one for signals.
+    /// Those that start others: all but the ones that hash.
     Starters,
     /// The first one, before it is the link.
     First,
@@ -36,6 +36,8 @@ pub enum Role {
     Hash,
     /// It waits for signals, and ends the process.
     Signals,
+    /// It closes descriptors, and starts another one if that can take long.
+    Closer,
 }
 
 /// A system call with its users and their reason.
@@ -139,7 +141,7 @@ impl AllowedCall {
         match (self.users, role) {
             (_, None) | (Users::All, _) => true,
             (Users::Starters, Some(role)) => role != Role::Hash,
-            (Users::Readers, Some(role)) => role != Role::Signals,
+            (Users::Readers, Some(role)) => matches!(role, Role::Link | Role::Hash),
             (Users::First, Some(_)) => false,
             (Users::Only(user), Some(role)) => user == role,
         }

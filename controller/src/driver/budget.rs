@@ -8,13 +8,17 @@ use std::io;
 const RESERVED: u64 = 16;
 
 /// With fewer there is no room for a client, a worker and a file each.
-const FILES_MIN: u64 = 32;
+const FILES_MIN: u64 = 40;
 
-/// The limits that the number of open files allows, after raising it as far as it goes.
+/// Most descriptors that are closed while others already arrive.
+const CLOSING_MAX: u64 = 1024;
+
+/// The limits that the number of open files allows, after raising it as far as it goes, and the number
+/// of descriptors that may wait to be closed.
 ///
 /// # Errors
 /// As getrlimit(2), or if so few files may be open that nothing would work.
-pub fn limits() -> io::Result<Limits> {
+pub fn limits() -> io::Result<(Limits, usize)> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
@@ -23,12 +27,16 @@ pub fn limits() -> io::Result<Limits> {
     if files < FILES_MIN {
         return Err(io::Error::other(format!("{files} files, at least {FILES_MIN} are needed")));
     }
-    Ok(share(files))
+    Ok((share(files), usize::try_from(closing_max(files)).unwrap_or(usize::MAX)))
+}
+
+fn closing_max(files: u64) -> u64 {
+    (files / 16).min(CLOSING_MAX)
 }
 
 fn share(files: u64) -> Limits {
     let most = Limits::default();
-    let usable = files.saturating_sub(RESERVED);
+    let usable = files.saturating_sub(RESERVED + closing_max(files));
     let quarter = u32::try_from(usable / 4).unwrap_or(u32::MAX);
     let clients_max = quarter.min(most.clients_max);
     let workers_max = quarter.min(most.workers_max);
@@ -46,7 +54,8 @@ mod tests {
             let limits = share(files);
             let peers = u64::from(limits.clients_max) + u64::from(limits.workers_max);
             assert!(limits.clients_max >= 4 && limits.workers_max >= 4 && limits.items_max >= 8);
-            assert!(peers + limits.items_max <= files - RESERVED, "{files} files");
+            let sum = peers + limits.items_max + closing_max(files);
+            assert!(sum <= files - RESERVED, "{files} files");
         }
     }
 }

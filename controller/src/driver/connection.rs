@@ -439,7 +439,7 @@ mod tests {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().start_paused(!leaves).build().unwrap();
             let faulty = LocalSet::new().block_on(&runtime, async {
-                let limits = budget::limits().unwrap();
+                let (limits, _) = budget::limits().unwrap();
                 let hub = Rc::new(Hub::new(limits, Clock::at(EPOCH), settings));
                 serve(Rc::clone(&hub), socket, side).await;
                 hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty

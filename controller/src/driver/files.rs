@@ -4,6 +4,7 @@
 //! last holder leaves its descriptor among the unneeded ones, which are closed together after each
 //! step. A table instead of a reference-counted allocation per file halves the cost of a small file.
 
+use ipc_socket::Passed;
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -29,7 +30,8 @@ struct Slot {
 
 impl FileTable {
     /// The first holder of a descriptor that arrived.
-    pub(super) fn hold(self: &Rc<Self>, descriptor: OwnedFd) -> File {
+    pub(super) fn hold(self: &Rc<Self>, descriptor: Passed) -> File {
+        let descriptor = descriptor.into_inner();
         let number = usize::try_from(descriptor.as_raw_fd()).expect("it is open");
         let mut slots = self.slots.borrow_mut();
         if slots.len() <= number {
@@ -83,7 +85,8 @@ mod tests {
         let table = Rc::new(FileTable::default());
         let (one, other) = UnixStream::pair().unwrap();
         let numbers = [one.as_raw_fd(), other.as_raw_fd()];
-        let files = [table.hold(one.into()), table.hold(other.into())];
+        let files =
+            [table.hold(OwnedFd::from(one).into()), table.hold(OwnedFd::from(other).into())];
         let sent = files.clone();
         File::with_descriptors(&sent, |descriptors| {
             let got: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
@@ -95,7 +98,7 @@ mod tests {
         let got: Vec<_> = table.take_unneeded().iter().map(AsRawFd::as_raw_fd).collect();
         assert_eq!(got, numbers);
         let (again, _) = UnixStream::pair().unwrap();
-        drop(table.hold(again.into()));
+        drop(table.hold(OwnedFd::from(again).into()));
         assert_eq!(table.take_unneeded().len(), 1, "a number is used again");
     }
 }

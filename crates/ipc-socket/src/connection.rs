@@ -1,5 +1,6 @@
 //! A blocking peer: connects, says `Hello`, then sends and receives messages.
 
+use crate::closing::Passed;
 use crate::dial::{self, WireError};
 use crate::inbox::{Inbox, InboxError, Scratch};
 use crate::socket::Socket;
@@ -11,7 +12,7 @@ use ipc_proto::message::{Hello, HelloReply, Message, RefuseReason, Role, Welcome
 use nix::errno::Errno;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -226,7 +227,7 @@ impl Receiver {
     ///
     /// # Errors
     /// See [`ReceiveError`]; after [`ReceiveError::TimedOut`] it can be called again.
-    pub fn receive<M: Message>(&mut self) -> Result<(M, Vec<OwnedFd>), ReceiveError> {
+    pub fn receive<M: Message>(&mut self) -> Result<(M, Vec<Passed>), ReceiveError> {
         loop {
             if let Some(message) = self.next_ready()? {
                 return Ok(message);
@@ -249,7 +250,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`ReceiveError::Protocol`].
-    pub fn next_ready<M: Message>(&mut self) -> Result<Option<(M, Vec<OwnedFd>)>, ReceiveError> {
+    pub fn next_ready<M: Message>(&mut self) -> Result<Option<(M, Vec<Passed>)>, ReceiveError> {
         self.inbox.next_message().map_err(ReceiveError::Protocol)
     }
 

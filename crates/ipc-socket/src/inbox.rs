@@ -15,6 +15,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use crate::closing::Passed;
 use crate::sys::{self, Received};
 
 /// Limit of descriptors that wait for their message: those of one incomplete frame and of one
@@ -114,7 +115,7 @@ pub struct Inbox {
 
 #[derive(Debug)]
 struct Pending {
-    descriptor: OwnedFd,
+    descriptor: Passed,
     /// Stream position after the `recvmsg` that received it: its frame starts before.
     before: u64,
 }
@@ -151,7 +152,8 @@ impl Inbox {
         self.received += received.bytes_len as u64;
         let before = self.received;
         let arrived = scratch.descriptors.drain(..);
-        self.pending.extend(arrived.map(|descriptor| Pending { descriptor, before }));
+        self.pending
+            .extend(arrived.map(|descriptor| Pending { descriptor: descriptor.into(), before }));
         self.truncated |= received.truncated;
         Ok(received)
     }
@@ -171,7 +173,7 @@ impl Inbox {
     ///
     /// # Errors
     /// See [`InboxError`]; the connection cannot be used any more.
-    pub fn next_message<M: Message>(&mut self) -> Result<Option<(M, Vec<OwnedFd>)>, InboxError> {
+    pub fn next_message<M: Message>(&mut self) -> Result<Option<(M, Vec<Passed>)>, InboxError> {
         self.refuse_excess()?;
         let Some(body) = self.decoder.next_body().map_err(InboxError::Frame)? else {
             return self.refuse_unclaimed().map(|()| None);

@@ -6,9 +6,11 @@
 //! that need no event loop.
 //!
 //! Invariants: a descriptor that arrives is owned and close-on-exec before anything else happens,
-//! so that no error leaks it; a message gets exactly the descriptors that it declares.
+//! so that no error leaks it; a message gets exactly the descriptors that it declares; what a peer
+//! passed is closed by threads that do nothing else ([`start_closers`]).
 
 mod clock;
+mod closing;
 mod connection;
 mod dial;
 mod inbox;
@@ -16,11 +18,10 @@ mod socket;
 mod sys;
 mod token_file;
 
+pub use closing::{Passed, close_all, start_closers};
 pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 pub use dial::WireError;
 pub use inbox::{Inbox, InboxError, Scratch};
 pub use socket::{Listener, Socket};
-pub use sys::{
-    DESCRIPTOR_TABLE_LEN, Peer, Received, close_all, peer, recv, reserve_descriptor_table, send,
-};
+pub use sys::{DESCRIPTOR_TABLE_LEN, Peer, Received, peer, recv, reserve_descriptor_table, send};
 pub use token_file::read_token;

@@ -3,6 +3,7 @@
 //! A connected socket is held as the standard library's `UnixStream`, also for `AF_VSOCK`: all
 //! operations used here (shutdown, timeouts, a second handle) work on any descriptor of a socket.
 
+use crate::closing::Passed;
 use crate::sys;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, listen, socket,
@@ -19,7 +20,7 @@ const CID_ANY: u32 = libc::VMADDR_CID_ANY;
 /// A connected stream socket.
 #[derive(Debug)]
 pub struct Socket {
-    stream: UnixStream,
+    stream: Passed<UnixStream>,
     is_local: bool,
 }
 
@@ -27,7 +28,7 @@ impl Socket {
     /// A socket that leads into or out of a VM, of either family at this end.
     #[must_use]
     pub fn far(stream: impl Into<OwnedFd>) -> Self {
-        Self { stream: UnixStream::from(stream.into()), is_local: false }
+        Self { stream: UnixStream::from(stream.into()).into(), is_local: false }
     }
 
     /// True if the peer is a process of this host: only then descriptors can be passed and the kernel
@@ -42,7 +43,7 @@ impl Socket {
     /// # Errors
     /// As dup(2).
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { stream: self.stream.try_clone()?, ..*self })
+        Ok(Self { stream: self.stream.try_clone()?.into(), is_local: self.is_local })
     }
 
     /// Sets the timeout of reads, for every handle; `None` waits indefinitely.
@@ -78,7 +79,7 @@ impl Socket {
 
 impl From<UnixStream> for Socket {
     fn from(stream: UnixStream) -> Self {
-        Self { stream, is_local: true }
+        Self { stream: stream.into(), is_local: true }
     }
 }
 
@@ -129,7 +130,7 @@ impl Listener {
     /// As accept(2), `WouldBlock` if there is none.
     pub fn accept(&self) -> io::Result<Socket> {
         let stream = UnixStream::from(sys::accept(self.socket.as_fd())?);
-        Ok(Socket { stream, is_local: self.is_unix })
+        Ok(Socket { stream: stream.into(), is_local: self.is_unix })
     }
 }
 

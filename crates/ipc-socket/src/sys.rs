@@ -162,7 +162,7 @@ const CLOSE_RUN_MIN: usize = 4;
 
 /// Closes descriptors, neighbouring numbers in one call (close_range(2)): for the files of a frame
 /// this takes half the time of closing each.
-pub fn close_all(descriptors: impl IntoIterator<Item = OwnedFd>) {
+pub(crate) fn close_now(descriptors: impl IntoIterator<Item = OwnedFd>) {
     let mut numbers: Vec<RawFd> = descriptors.into_iter().map(IntoRawFd::into_raw_fd).collect();
     numbers.sort_unstable();
     for run in numbers.chunk_by(|one, next| one + 1 == *next) {

@@ -4,7 +4,7 @@ use crate::DEADLINE;
 use ipc_proto::codec;
 use ipc_proto::handshake;
 use ipc_proto::message::{HelloReply, Message, Planes, RefuseReason, Role, Versions, Welcome};
-use ipc_socket::{Inbox, Scratch};
+use ipc_socket::{Inbox, Passed, Scratch};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -140,7 +140,8 @@ impl Peer {
         loop {
             let next = self.inbox.next_message().expect("a message of this kind");
             if let Some((message, descriptors)) = next {
-                return Polled::Message(message, descriptors);
+                let own = descriptors.into_iter().map(Passed::into_inner);
+                return Polled::Message(message, own.collect());
             }
             if !is_readable(self.stream.as_fd(), timeout) {
                 return Polled::Silent;

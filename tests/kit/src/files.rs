@@ -1,8 +1,10 @@
-//! Files with known contents.
+//! Files with known contents, and descriptors with known behaviour.
 
 use crate::Random;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -74,4 +76,18 @@ pub fn hostile_names() -> Vec<Vec<u8>> {
 pub fn repository(path: &str) -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).expect("the kit is two levels deep").join(path)
+}
+
+/// A socket whose last close(2) waits for ten minutes, or until the other end is gone.
+#[must_use]
+pub fn lingering_socket() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket of this host");
+    let mut socket = TcpStream::connect(listener.local_addr().expect("a socket of this host"))
+        .expect("a socket of this host");
+    let (other_end, _) = listener.accept().expect("a socket of this host");
+    let linger = libc::linger { l_onoff: 1, l_linger: 600 };
+    setsockopt(&socket, sockopt::Linger, &linger).expect("a socket of this host");
+    socket.set_nonblocking(true).expect("a socket of this host");
+    while socket.write(&[0; 1 << 16]).is_ok() {}
+    (socket, other_end)
 }

@@ -19,7 +19,9 @@ mod worker;
 pub use cluster::{Cluster, Options, bin};
 pub use controller::{DESCRIPTORS, FakeController, INLINE, Peer, Polled, welcome};
 pub use cpu::{Spent, cpu_time, run_timed};
-pub use files::{file, hostile_names, repository, sparse_file, write_file, write_tree};
+pub use files::{
+    file, hostile_names, lingering_socket, repository, sparse_file, write_file, write_tree,
+};
 pub use fuzz::{fuzz, seeds};
 pub use messages::MessageJob;
 pub use process::{DEADLINE, free_ports, output, text, until, until_within};

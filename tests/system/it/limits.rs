@@ -1,16 +1,20 @@
 //! Many peers, hostile peers, few descriptors.
 
-use ipc_proto::Blob;
+use client::{Event, JobOptions};
 use ipc_proto::codec::encode_frame;
 use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
-use ipc_proto::message::{ClientIntro, ClientRequest, Hello, Items, JobId, Role};
+use ipc_proto::message::{ClientIntro, ClientRequest, Hello, Items, JobId, Role, Stamp};
+use ipc_proto::{Algorithm, Blob};
 use ipc_socket::Connection;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
-use test_kit::{Cluster, FakeWorker, MessageJob, Options, output, text, until, worker_role};
+use test_kit::{
+    Cluster, FakeWorker, MessageJob, Options, lingering_socket, output, text, until, worker_role,
+};
 
 /// Looks in a row that have to find the controller asleep.
 const IDLE_LOOKS: u32 = 20;
@@ -162,4 +166,35 @@ fn a_thousand_workers_are_served_at_once() {
     }
     assert_eq!(job.finish(), 1000);
     assert!(cluster.status().workers.iter().all(|worker| worker.items == 1));
+}
+
+#[test]
+fn a_descriptor_that_takes_minutes_to_close_makes_nobody_wait() {
+    let cluster = Cluster::start(Options::default());
+    let mut others = cluster.client();
+    let mut other_ends = Vec::new();
+    for with_a_frame in [false, true] {
+        let (socket, other_end) = lingering_socket();
+        other_ends.push(other_end);
+        if with_a_frame {
+            let (submitter, mut replies) = cluster.client().split();
+            let mut job = submitter.open(Algorithm::Sha256, JobOptions::default()).unwrap();
+            while !matches!(replies.receive().unwrap(), Some(Event::Opened { .. })) {}
+            job.send_files(&[Stamp::default()], &[&socket], &[1]).unwrap();
+            drop(socket);
+            job.finish().unwrap();
+            while !matches!(replies.receive().unwrap(), Some(Event::Finished { .. })) {}
+        } else {
+            let peer = UnixStream::connect(cluster.client_socket()).unwrap();
+            ipc_socket::send(peer.as_fd(), &[0; 4], &[socket.as_fd()]).unwrap();
+            drop(socket);
+            peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            (&peer).read_to_end(&mut Vec::new()).expect("it is refused and closed");
+        }
+        others.status().unwrap();
+        let mut job = MessageJob::on(&cluster);
+        job.send(1, 10);
+        job.receive();
+        job.finish();
+    }
 }

@@ -19,10 +19,9 @@ use engine::input::reader::Reading;
 use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, INTERLEAVE_MAX};
 use ipc_proto::message::{self, LeaseId, Planes, WorkerIntro, WorkerReply, WorkerRequest};
 use ipc_proto::{Algorithm, Blob};
-use ipc_socket::{Connection, ReceiveError, Socket};
+use ipc_socket::{Connection, Passed, ReceiveError, Socket};
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::process;
 use std::sync::Arc;
 use std::thread;
@@ -182,7 +181,7 @@ fn beat(session: &Session, ended: &Receiver<()>) {
     }
 }
 
-type Arrived = (WorkerRequest, Vec<OwnedFd>);
+type Arrived = (WorkerRequest, Vec<Passed>);
 
 /// The receiving side of a connection.
 struct Link<'a> {
@@ -214,6 +213,7 @@ impl Link<'_> {
         let (request, descriptors) = arrived;
         match request {
             WorkerRequest::Assign { lease, attempt, algorithms, work, check, strict_reads } => {
+                let descriptors = descriptors.into_iter().map(Passed::into_inner).collect();
                 let order = Order { algorithms, work, descriptors, check, strict_reads };
                 let here = self.is_done_here(&order, more_waits);
                 self.session.assign(lease, attempt, order)?;

@@ -153,12 +153,10 @@ impl Leases {
         self.draining && self.unsettled == 0
     }
 
-    /// Nobody waits for any answer any more: the connection is gone.
-    pub(crate) fn abandon(&mut self) {
-        for held in self.held.values() {
-            held.revoked.store(true, Ordering::Relaxed);
-        }
-        self.held.retain(|_, held| held.order.is_none());
+    /// Nobody waits for any answer any more, as the connection is gone; the orders that no thread has.
+    pub(crate) fn abandon(&mut self) -> Vec<Order> {
+        let held: Vec<LeaseId> = self.held.keys().copied().collect();
+        self.revoke(&held).orders
     }
 
     fn give(&mut self, batches: u16) -> u16 {

@@ -67,8 +67,7 @@ impl Session {
     pub fn revoke(&self, leases: &[LeaseId]) {
         let Dropped { orders, credit } = self.leases().revoke(leases);
         let orders_len = orders.len();
-        // Their descriptors are closed before the controller may send others.
-        drop(orders);
+        ipc_socket::close_all(orders.into_iter().flat_map(|order| order.descriptors));
         self.give(credit);
         self.settle(orders_len);
     }
@@ -97,7 +96,8 @@ impl Session {
     /// Ends the connection in both directions and everything that is done for it.
     pub fn abandon(&self) {
         self.close();
-        self.leases().abandon();
+        let orders = self.leases().abandon();
+        ipc_socket::close_all(orders.into_iter().flat_map(|order| order.descriptors));
     }
 
     fn give(&self, batches: u16) {

@@ -149,7 +149,7 @@ fn a_worker_reconnects_after_a_controller_crash_and_drops_old_leases() {
     let (mut peer, again) = controller.welcome();
     assert_eq!(again, credit);
     check_works(&mut peer);
-    assert_eq!(worker.open_descriptors(), before);
+    worker.awaits_open_descriptors(before);
 }
 
 /// The worker resolves no path after its start: it stays in the directory.
@@ -332,7 +332,7 @@ fn unclaimed_descriptors_are_closed_with_the_connection() {
         worker.says("descriptors that no message claims");
         peer = controller.welcome().0;
         worker.says("connected");
-        assert_eq!(worker.open_descriptors(), before);
+        worker.awaits_open_descriptors(before);
     }
 }
 

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Instant;
 use tempfile::TempDir;
 use test_kit::FakeController;
-pub(crate) use test_kit::{DEADLINE, file, pattern};
+pub(crate) use test_kit::{DEADLINE, file, pattern, until};
 
 pub(crate) const NAME: &str = "under-test";
 
@@ -274,6 +274,11 @@ impl Worker {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until as many descriptors are open, as they are closed by threads of their own.
+    pub(crate) fn awaits_open_descriptors(&self, want: usize) {
+        until("descriptors are closed", || (self.open_descriptors() == want).then_some(()));
     }
 
     pub(crate) fn open_descriptors(&self) -> usize {

@@ -51,7 +51,7 @@ fn revoked_leases_are_not_answered_and_their_credit_returns() {
             credit += peer.credit();
         }
         assert_eq!(credit, 3);
-        assert_eq!(worker.open_descriptors(), before);
+        worker.awaits_open_descriptors(before);
         let lease = peer.assign_files(Algorithm::Sha256, &[(stamp(&small), &small)]);
         assert_eq!(peer.done(lease).0.len(), 32, "it works on");
     }

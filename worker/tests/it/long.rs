@@ -39,7 +39,7 @@ fn a_thread_interleaves_two_long_files_and_answers_each() {
     assert_eq!(peer.done(second).0, digest(Algorithm::Sha256, &bytes), "its place is free");
     peer.send(&WorkerRequest::Revoke { leases: vec![first] }, &[]);
     assert_eq!(peer.credit(), 1);
-    assert_eq!(worker.open_descriptors(), before);
+    worker.awaits_open_descriptors(before);
 }
 
 /// The next checkpoint that is reported.

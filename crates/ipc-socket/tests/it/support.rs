@@ -2,7 +2,7 @@
 
 use ipc_proto::codec;
 use ipc_proto::message::{ClientRequest, FileItem, FileSource, Items, JobId, Message};
-use ipc_socket::{Inbox, InboxError, Received, Scratch};
+use ipc_socket::{Inbox, InboxError, Passed, Received, Scratch};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -46,8 +46,8 @@ impl Pair {
     pub(crate) fn arrivals(&mut self) -> Result<Vec<Arrival>, InboxError> {
         let mut arrivals = Vec::new();
         loop {
-            while let Some(arrival) = self.inbox.next_message()? {
-                arrivals.push(arrival);
+            while let Some((message, descriptors)) = self.inbox.next_message()? {
+                arrivals.push((message, descriptors.into_iter().map(Passed::into_inner).collect()));
             }
             match self.receive() {
                 None => return Ok(arrivals),
