@@ -7,6 +7,7 @@ use std::io::{BufWriter, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 /// An open file without a name that holds `bytes`.
 pub fn file(bytes: &[u8]) -> File {
@@ -90,4 +91,10 @@ pub fn lingering_socket() -> (TcpStream, TcpStream) {
     socket.set_nonblocking(true).expect("a socket of this host");
     while socket.write(&[0; 1 << 16]).is_ok() {}
     (socket, other_end)
+}
+
+/// Output of `tool` for all regular files below `top` in `dir`, in the order in which hashctl walks.
+pub fn oracle(tool: &str, dir: &Path, top: &str) -> Output {
+    let script = "find \"$1\" -type f -print0 | LC_ALL=C sort -z | xargs -0 \"$0\" --";
+    crate::output(Command::new("sh").args(["-c", script, tool, top]).current_dir(dir))
 }

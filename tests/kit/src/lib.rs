@@ -20,7 +20,7 @@ pub use cluster::{Cluster, Options, bin};
 pub use controller::{DESCRIPTORS, FakeController, INLINE, Peer, Polled, welcome};
 pub use cpu::{Spent, cpu_time, run_timed};
 pub use files::{
-    file, hostile_names, lingering_socket, repository, sparse_file, write_file, write_tree,
+    file, hostile_names, lingering_socket, oracle, repository, sparse_file, write_file, write_tree,
 };
 pub use fuzz::{fuzz, seeds};
 pub use messages::MessageJob;

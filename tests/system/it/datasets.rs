@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 use tempfile::TempDir;
-use test_kit::{Cluster, Options, Random, bin, hostile_names, output, text, write_file};
+use test_kit::{Cluster, Options, Random, bin, hostile_names, oracle, output, text, write_file};
 
 /// Two workers that have `workers_dir` as `d`, and a host on which `host_dir` is `d`.
 fn cluster(workers_dir: &Path, host_dir: &Path) -> Cluster {
@@ -51,9 +51,7 @@ fn a_tree_of_hostile_names_goes_by_name_and_comes_out_as_the_installed_tools_say
         let mut ours = cluster.hashctl();
         ours.args(["-v", "--plane", "dataset", "sum", "-r", "-a", algorithm, "tree"]);
         let ours = output(ours.current_dir(dir.path()));
-        let script = "find tree -type f -print0 | LC_ALL=C sort -z | xargs -0 \"$0\" --";
-        let mut theirs = Command::new("bash");
-        let theirs = output(theirs.args(["-c", script, program]).current_dir(dir.path()));
+        let theirs = oracle(program, dir.path(), "tree");
         let said = text(&ours.stderr);
         assert!(ours.status.success() && theirs.status.success(), "{said}");
         assert!(!ours.stdout.is_empty());
@@ -132,7 +130,6 @@ fn however_what_is_not_in_memory_is_read_digests_and_failures_are_the_same() {
             write_cold(&sub.join(format!("{i:03}")), &random.bytes(len));
         }
     };
-    let script = "find tree -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum";
     for reading in ["plain", "uring"] {
         let datasets = vec![("d", dir.path().to_owned())];
         let worker_args = vec!["--reading", reading, "--io-threads", "d=1"];
@@ -145,7 +142,7 @@ fn however_what_is_not_in_memory_is_read_digests_and_failures_are_the_same() {
             let mut ours = cluster.hashctl();
             ours.args(["--plane", plane, "sum", "-r", "tree"]).current_dir(dir.path());
             let ours = output(&mut ours);
-            let theirs = output(Command::new("sh").args(["-c", script]).current_dir(dir.path()));
+            let theirs = oracle("sha256sum", dir.path(), "tree");
             assert_eq!(text(&ours.stdout), text(&theirs.stdout), "{reading} by {plane}");
             let said = text(&ours.stderr);
             assert_eq!(said, "hashctl: tree/fifo: skipped: a FIFO\n", "{reading} by {plane}");
