@@ -141,5 +141,10 @@ impl<F: Clone> Core<F> {
 
 /// Duration of a lease from its start, or from its last checkpoint.
 pub(super) fn lease_time<F: Clone>(batch: &Batch<F>, algorithms: Algorithms) -> Duration {
-    LEASE_TIME + Duration::from_secs(batch.bytes_ahead(algorithms) / LEASE_SPEED_MIN)
+    LEASE_TIME + time_for(batch.bytes_ahead(algorithms))
+}
+
+/// Longest time that a worker may take for `bytes`.
+pub(super) fn time_for(bytes: u64) -> Duration {
+    Duration::from_millis(bytes / (LEASE_SPEED_MIN / 1000))
 }

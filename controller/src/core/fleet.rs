@@ -218,12 +218,12 @@ impl Fleet {
         self.workers.iter().filter(|(_, worker)| is_silent(worker)).map(|(&id, _)| id).collect()
     }
 
-    /// Adds credit; `false` if that is more than a worker may have.
+    /// Adds credit; `false` if the worker could hold more leases with it than one may hold.
     pub(super) fn credit(&mut self, id: WorkerId, batches: u16) -> bool {
         let Some(worker) = self.workers.get_mut(&id) else { return true };
         worker.credits += u32::from(batches);
         worker.greeted = true;
-        let within = worker.credits <= u32::from(CREDIT_MAX);
+        let within = worker.leases_max() <= u64::from(CREDIT_MAX);
         self.update(id);
         within
     }
@@ -541,11 +541,16 @@ fn remove<K: Copy + Ord>(
 impl Worker {
     fn check_invariants(&self) {
         let name = &self.name;
-        assert!(self.credits <= u32::from(CREDIT_MAX), "credits of worker {name}");
+        assert!(self.leases_max() <= CREDIT_MAX.into(), "credit and leases of worker {name}");
         assert!(self.greeted || self.leases.is_empty(), "worker {name} holds leases for no credit");
         assert_eq!(self.outstanding_cost, self.leases.values().sum::<u64>(), "worker {name}");
         let mut interleaved = self.interleaved.iter().flat_map(|(_, leases)| leases);
         assert!(interleaved.all(|lease| self.leases.contains_key(lease)), "worker {name}");
+    }
+
+    /// Number of leases that it holds once its credit is used up.
+    fn leases_max(&self) -> u64 {
+        u64::from(self.credits) + self.leases.len() as u64
     }
 
     /// Cost that one thread of it does in `time`.

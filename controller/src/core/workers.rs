@@ -4,7 +4,7 @@
 
 use super::batch::{AfterLoss, Batch};
 use super::checkpoints::ResumePoint;
-use super::dispatch::lease_time;
+use super::dispatch::{lease_time, time_for};
 use super::fault::Fault;
 use super::{Action, Core, JobId, Lease, WorkerId};
 use ipc_proto::message::{Failure, LeaseId, WorkerReply, WorkerRequest};
@@ -38,7 +38,8 @@ impl<F: Clone> Core<F> {
         self.fleet.credit(worker, batches).then_some(()).ok_or(Fault::CreditExceeded)
     }
 
-    /// Notes how far a lease is, and gives it the time for what comes next.
+    /// Notes how far a lease is, and gives it the time that what it did may have taken: reports alone do
+    /// not keep a lease.
     fn progress(
         &mut self,
         now: Duration,
@@ -52,7 +53,8 @@ impl<F: Clone> Core<F> {
         if let (Some(lease), Some(name)) = (self.leases.get_mut(&id), name) {
             let bytes = point.offset - lease.batch.checkpoints.offset();
             lease.batch.checkpoints.push(&name, point);
-            lease.deadline = now + lease_time(&lease.batch, algorithms);
+            lease.deadline = (lease.deadline + time_for(bytes))
+                .min(now + lease_time(&lease.batch, algorithms));
             self.fleet.advanced(worker, bytes);
             self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         }

@@ -104,13 +104,28 @@ fn progress_renews_the_deadline_which_a_silent_lease_passes_however_large_its_fi
     let mut table = table(Algorithm::Sha256);
     table.join(1, 1);
     for round in 1..=3 {
-        beat(&mut table, deadline - Duration::from_secs(8));
+        beat(&mut table, deadline - Duration::from_secs(60));
         progress(&mut table, 1, 0, 1, round << 32, 9);
     }
     assert_eq!(assigned(&mut table).len(), 1, "the first worker still has it");
     beat(&mut table, deadline + Duration::from_secs(8));
     table.hear(1, WorkerReply::Credit { batches: 1 });
     assert_eq!(assigned(&mut table), [(1, 2, 3 << 32, 9)], "where it stood, again");
+}
+
+#[test]
+fn a_lease_that_creeps_ends_as_one_that_is_silent() {
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    assert_eq!(assigned(&mut table), [(1, 1, 0, 0)]);
+    table.join(2, 1);
+    let rounds = (1..).take_while(|&round| {
+        progress(&mut table, 1, 0, 1, 128 * round, 9);
+        table.hear(2, WorkerReply::Heartbeat);
+        table.wait(Duration::from_secs(4));
+        assigned(&mut table).is_empty()
+    });
+    assert_eq!(rounds.count(), (60 + 1073) / 4, "60 s, and 4 GiB at 4 MB/s");
 }
 
 #[test]

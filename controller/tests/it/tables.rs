@@ -360,6 +360,20 @@ fn credit_is_never_overdrawn() {
 }
 
 #[test]
+fn a_worker_that_renews_its_credit_holds_no_more_leases_than_one_may() {
+    let mut table = table();
+    table.join(1, 0);
+    let closed = Action::CloseWorker(WorkerId(1), Fault::CreditExceeded);
+    table.hear(1, WorkerReply::Credit { batches: 4095 });
+    table.send_files(0, &[100 << 20, 101 << 20]);
+    assert!(!table.assigned().is_empty());
+    table.hear(1, WorkerReply::Credit { batches: 1 });
+    assert!(!table.actions.contains(&closed));
+    table.hear(1, WorkerReply::Credit { batches: 1 });
+    assert!(table.actions.contains(&closed));
+}
+
+#[test]
 fn a_client_that_breaks_the_rules_is_closed_with_its_jobs() {
     type Case = (fn(&mut Table), Fault);
     let cases: [Case; 4] = [
