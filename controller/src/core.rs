@@ -97,6 +97,9 @@ pub enum Action<F> {
     CloseWorker(WorkerId, Fault),
     /// Tell the operator: the worker of this name, which may have left, is given no more work.
     Quarantined(String, Fault),
+    /// Tell the operator: two runs of a file contradict the worker of this name. The file may have been
+    /// written to without a trace.
+    Doubted(String),
     /// Tell the operator: a worker connected that is given no work.
     BackInQuarantine {
         /// Its name.

@@ -151,6 +151,14 @@ impl<F: Clone> Batch<F> {
         }
     }
 
+    /// Returns true if nobody can have changed its bytes between two runs.
+    pub(super) fn is_proof(&self) -> bool {
+        match &self.load {
+            Load::Files(_) | Load::Part { .. } => false,
+            Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } => true,
+        }
+    }
+
     /// Requirements on a worker for it.
     pub(super) fn plane(&self) -> Plane {
         match &self.load {

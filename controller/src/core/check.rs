@@ -1,6 +1,7 @@
 //! Cross-check policy: a sample of the outputs is computed once more, by another backend and on another
-//! worker if there is one. Where the two differ a third run decides, and the worker that stands alone
-//! is given no more work.
+//! worker if there is one. Where the two differ a third run decides. The worker that stands alone is given
+//! no more work if it was given bytes that nobody could change; a file can be written to without a trace
+//! (through a mapping), so a worker that read one is doubted and not blamed.
 //!
 //! Invariant: an item of the sample gets only an output that two runs gave, or one whose file could not
 //! be read again: it changed since. One for which workers are lost fails, as any other.
@@ -82,14 +83,18 @@ pub(super) enum Ruling<'a> {
 }
 
 /// Judges an item for which `votes` were given, of which there are some, by the `outcome` of the next
-/// run.
-pub(super) fn judge<'a>(votes: &[&'a [u8]], outcome: Result<&'a [u8], Failure>) -> Ruling<'a> {
+/// run. If not even two runs agree it fails with `dispute`.
+pub(super) fn judge<'a>(
+    votes: &[&'a [u8]],
+    outcome: Result<&'a [u8], Failure>,
+    dispute: Failure,
+) -> Ruling<'a> {
     match (outcome, votes) {
         (Err(_), [output]) => Ruling::Settled(Ok(output)),
         (Err(_), _) => Ruling::Settled(outcome),
         (Ok(output), _) if votes.contains(&output) => Ruling::Settled(outcome),
         (Ok(_), _) if votes.len() + 1 < RUNS_MAX => Ruling::Open,
-        (Ok(_), _) => Ruling::Settled(Err(Failure::Disputed)),
+        (Ok(_), _) => Ruling::Settled(Err(dispute)),
     }
 }
 
@@ -110,7 +115,7 @@ mod tests {
             (&[a, b], Ok(c), Ruling::Settled(Err(Failure::Disputed))),
             (&[a, b], changed, Ruling::Settled(changed)),
         ] {
-            assert_eq!(judge(votes, outcome), want, "{votes:?}, {outcome:?}");
+            assert_eq!(judge(votes, outcome, Failure::Disputed), want, "{votes:?}, {outcome:?}");
         }
     }
 }

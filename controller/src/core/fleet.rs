@@ -255,7 +255,9 @@ impl Fleet {
             return Some(other);
         }
         let can = |worker: &Worker| worker.can(plane, needed);
-        let is_awaited = |worker: &Worker| !batch.has_vote_of(&worker.name) && worker.is_busy();
+        // It has work, and so will be ready again or lost.
+        let is_busy = |worker: &Worker| !worker.leases.is_empty();
+        let is_awaited = |worker: &Worker| !batch.has_vote_of(&worker.name) && is_busy(worker);
         if self.workers.values().any(|worker| can(worker) && is_awaited(worker)) {
             return None;
         }
@@ -573,11 +575,6 @@ impl Worker {
     /// True if it gets work that needs these skills on `plane`.
     fn can(&self, plane: Plane, needed: Skills) -> bool {
         self.skills & needed == needed && self.planes.contains(&plane) && self.is_served()
-    }
-
-    /// True if it has work, and so will be ready again or lost.
-    fn is_busy(&self) -> bool {
-        !self.leases.is_empty()
     }
 
     /// The family of which a thread of it would interleave one more file.

@@ -9,8 +9,7 @@
 use super::batch::{Batch, Load};
 use super::check::{self, Ruling, Vote};
 use super::fault::Fault;
-use super::job::Job;
-use super::{Core, JobId, WorkerId};
+use super::{Action, Core, JobId, WorkerId};
 use ipc_proto::message::{ClientReply, Failure, Failures, LeaseId, Run};
 use ipc_proto::{Algorithms, Blob};
 use std::collections::BTreeSet;
@@ -170,13 +169,14 @@ impl<F: Clone> Core<F> {
         outcomes: &Outcomes,
     ) {
         let (is_own, items_len) = (batch.checkpoints.is_of(name), batch.items_len());
+        let dispute = if batch.is_proof() { Failure::Disputed } else { Failure::Changed };
         let mut liars: BTreeSet<Rc<str>> = BTreeSet::new();
         let mut verdicts = Vec::with_capacity(items_len);
         for position in 0..items_len {
             let given: Vec<&[u8]> =
                 votes.iter().map(|vote| vote.output_of(position, items_len)).collect();
             let outcome = outcomes.outcome(position);
-            let verdict = check::judge(&given, outcome);
+            let verdict = check::judge(&given, outcome, dispute);
             if votes.len() == 1 && outcome.is_ok() {
                 self.counters.items_checked += 1;
                 self.counters.items_contradicted += u64::from(verdict == Ruling::Open);
@@ -189,7 +189,13 @@ impl<F: Clone> Core<F> {
             verdicts.push(verdict);
         }
         // Before the last item of a job is resolved, and with it the job.
-        liars.into_iter().for_each(|liar| self.contradicted(&liar));
+        for liar in liars {
+            if batch.is_proof() {
+                self.contradicted(&liar);
+            } else {
+                self.doubted(key, &liar);
+            }
+        }
         let is_open: Vec<bool> = verdicts.iter().map(|&v| v == Ruling::Open).collect();
         for (is_open, positions) in batch.groups(&is_open) {
             let part = batch.pick(&positions);
@@ -213,13 +219,22 @@ impl<F: Clone> Core<F> {
     /// of it.
     fn contradicted(&mut self, name: &Rc<str>) {
         self.quarantine_name(name, Fault::Contradicted);
-        let suspect = |job: &mut Job<F>| {
-            let items = job.unchecked.remove(name)?;
-            let (job, owner, worker) = (job.order.id, job.order.owner, name.to_string());
-            Some((owner, ClientReply::Suspect { job, worker, items }))
-        };
-        let suspects: Vec<_> = self.jobs.values_mut().filter_map(suspect).collect();
-        suspects.into_iter().for_each(|(owner, report)| self.tell(owner, report));
+        let keys: Vec<JobId> = self.jobs.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.report_unchecked(key, name));
+    }
+
+    /// The worker called `name` was contradicted over a file of a job, for which the file can be to blame.
+    fn doubted(&mut self, key: JobId, name: &Rc<str>) {
+        self.actions.push(Action::Doubted(name.to_string()));
+        self.report_unchecked(key, name);
+    }
+
+    /// Reports the unchecked outputs of the worker called `name`, if there are any, to the owner of a job.
+    fn report_unchecked(&mut self, key: JobId, name: &Rc<str>) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        let Some(items) = job.unchecked.remove(name) else { return };
+        let (owner, worker) = (job.order.owner, name.to_string());
+        self.tell(owner, ClientReply::Suspect { job: key, worker, items });
     }
 
     fn resolve_unchecked(

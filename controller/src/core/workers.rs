@@ -53,8 +53,8 @@ impl<F: Clone> Core<F> {
         if let (Some(lease), Some(name)) = (self.leases.get_mut(&id), name) {
             let bytes = point.offset - lease.batch.checkpoints.offset();
             lease.batch.checkpoints.push(&name, point);
-            lease.deadline = (lease.deadline + time_for(bytes))
-                .min(now + lease_time(&lease.batch, algorithms));
+            lease.deadline =
+                (lease.deadline + time_for(bytes)).min(now + lease_time(&lease.batch, algorithms));
             self.fleet.advanced(worker, bytes);
             self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         }

@@ -136,6 +136,10 @@ impl Hub {
                 LOG.log(&log::Event::Quarantined { worker: &worker, fault: &fault });
                 None
             }
+            Action::Doubted(worker) => {
+                LOG.log(&log::Event::Doubted { worker: &worker });
+                None
+            }
             Action::BackInQuarantine { worker, fault, age } => {
                 let (worker, fault, age_s) = (&worker, &fault, age.as_secs());
                 LOG.log(&log::Event::BackInQuarantine { worker, age_s, fault });

@@ -33,6 +33,9 @@ events! {
         Info Left { peer: &'a str } => "{peer} has left",
         Error Quarantined { worker: &'a str, fault: &'a dyn Display }
             => "worker {worker} is given no more work: {fault}",
+        Warning Doubted { worker: &'a str }
+            => "two runs contradict a digest of a file by worker {worker}; nobody is blamed, as the file \
+                may have been written to without a trace",
         Warning BackInQuarantine { worker: &'a str, age_s: u64, fault: &'a dyn Display }
             => "worker {worker} connects again and is given no work, quarantined since {age_s} s: \
                 {fault}; see hashctl release",

@@ -50,6 +50,25 @@ fn results(table: &mut Table) -> Vec<(u64, Result<u8, Failure>)> {
     all
 }
 
+/// Sends items whose bytes nobody can change, or files.
+fn send(table: &mut Table, is_proof: bool, count: usize) {
+    if is_proof {
+        table.say(inline(JOB, 0, vec![1; count], Blob(vec![0; count])), &[]);
+    } else {
+        table.send_files(0, &vec![10; count]);
+    }
+}
+
+fn doubted(table: &Table) -> Vec<String> {
+    let mut doubted = Vec::new();
+    for action in &table.actions {
+        if let Action::Doubted(worker) = action {
+            doubted.push(worker.clone());
+        }
+    }
+    doubted
+}
+
 fn quarantined(table: &Table) -> Vec<String> {
     let mut quarantined = Vec::new();
     for action in &table.actions {
@@ -111,7 +130,7 @@ fn a_check_does_not_wait_for_a_worker_that_gives_no_credit() {
 #[test]
 fn a_worker_alone_checks_itself_and_one_that_contradicts_itself_is_given_no_more_work() {
     let mut table = table(1, 1);
-    table.send_files(0, &[10]);
+    send(&mut table, true, 1);
     for byte in [1, 2] {
         let held = only(&mut table);
         assert_eq!((held.worker, held.check), (1, byte == 2));
@@ -124,10 +143,11 @@ fn a_worker_alone_checks_itself_and_one_that_contradicts_itself_is_given_no_more
 }
 
 #[test]
-fn a_third_worker_decides_and_whoever_stands_alone_is_given_no_more_work() {
-    for (third_says, liar_is_first) in [(2, true), (1, false)] {
+fn a_third_worker_decides_and_one_that_stands_alone_is_blamed_for_unchangeable_bytes_only() {
+    let cases = [(2, true, true), (1, false, true), (2, true, false), (1, false, false)];
+    for (third_says, liar_is_first, is_proof) in cases {
         let mut table = table(1, 3);
-        table.send_files(0, &[10]);
+        send(&mut table, is_proof, 1);
         let first = only(&mut table);
         answer(&mut table, &first, &[1], vec![]);
         let second = only(&mut table);
@@ -138,7 +158,11 @@ fn a_third_worker_decides_and_whoever_stands_alone_is_given_no_more_work() {
         answer(&mut table, &third, &[third_says], vec![]);
         assert_eq!(results(&mut table), [(0, Ok(third_says))]);
         let liar = if liar_is_first { first.worker } else { second.worker };
-        assert_eq!(quarantined(&table), [format!("w{liar}")]);
+        let name = [format!("w{liar}")];
+        let (blamed, not_blamed) =
+            if is_proof { (&name[..], &[][..]) } else { (&[][..], &name[..]) };
+        assert_eq!(quarantined(&table), blamed);
+        assert_eq!(doubted(&table), not_blamed);
         let counters = table.core.status(table.now, 9).counters;
         assert_eq!((counters.items_checked, counters.items_contradicted), (1, 1));
     }
@@ -146,17 +170,19 @@ fn a_third_worker_decides_and_whoever_stands_alone_is_given_no_more_work() {
 
 #[test]
 fn three_different_digests_are_none_and_nobody_is_blamed() {
-    let mut table = table(1, 3);
-    table.send_files(0, &[10, 10]);
-    for bytes in [[1, 5], [2, 5]] {
-        let held = only(&mut table);
-        answer(&mut table, &held, &bytes, vec![]);
+    for (is_proof, failure) in [(true, Failure::Disputed), (false, Failure::Changed)] {
+        let mut table = table(1, 3);
+        send(&mut table, is_proof, 2);
+        for bytes in [[1, 5], [2, 5]] {
+            let held = only(&mut table);
+            answer(&mut table, &held, &bytes, vec![]);
+        }
+        assert_eq!(results(&mut table), [(1, Ok(5))], "the one that is agreed on is not held up");
+        let third = only(&mut table);
+        answer(&mut table, &third, &[3], vec![]);
+        assert_eq!(results(&mut table), [(0, Err(failure))]);
+        assert_eq!((quarantined(&table), doubted(&table)), (vec![], vec![]));
     }
-    assert_eq!(results(&mut table), [(1, Ok(5))], "the one that is agreed on is not held up");
-    let third = only(&mut table);
-    answer(&mut table, &third, &[3], vec![]);
-    assert_eq!(results(&mut table), [(0, Err(Failure::Disputed))]);
-    assert_eq!(quarantined(&table), [""; 0]);
 }
 
 #[test]

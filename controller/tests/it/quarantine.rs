@@ -1,6 +1,6 @@
 //! Quarantine: how long it lasts, who may end it, and how much of it is remembered.
 
-use crate::tables::{CLIENT, Table};
+use crate::tables::{CLIENT, JOB, Table, inline};
 use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, Principal, WorkerId};
 use ipc_proto::message::{ClientReply, ClientRequest, ReleaseOutcome, WorkerHealth, WorkerReply};
 use ipc_proto::{Algorithm, Blob};
@@ -110,7 +110,7 @@ fn who_gave_a_wrong_answer_gets_no_work_however_often_it_connects() {
 fn a_lie_that_comes_out_after_its_worker_left_is_not_forgotten() {
     let mut table = checked();
     table.join(1, 4);
-    table.send_files(0, &[10]);
+    table.say(inline(JOB, 0, vec![1], Blob(vec![0])), &[]);
     digest(&mut table, 1);
     leave(&mut table, 1);
     table.join(2, 1);
@@ -195,7 +195,7 @@ fn who_was_only_late_starts_anew_with_a_new_connection() {
 fn a_late_worker_whose_lie_comes_out_stays() {
     let mut table = checked();
     table.join(1, 9);
-    table.send_files(0, &[10]);
+    table.say(inline(JOB, 0, vec![1], Blob(vec![0])), &[]);
     digest(&mut table, 1);
     be_late(&mut table);
     table.join(2, 1);

@@ -307,6 +307,7 @@ impl Play<'_> {
             Action::CloseClient(client, _) => self.forget(client),
             Action::CloseWorker(worker, _) => _ = self.workers.remove(&worker),
             Action::Quarantined(..)
+            | Action::Doubted(_)
             | Action::BackInQuarantine { .. }
             | Action::ReleaseAsked { .. } => {}
         }

@@ -12,6 +12,7 @@ pub(super) struct Tally {
     pub(super) hangs: u64,
     pub(super) stale: u64,
     pub(super) quarantined: u64,
+    pub(super) doubted: u64,
     pub(super) back_in_quarantine: u64,
     pub(super) released: u64,
     pub(super) merges: u64,
@@ -42,7 +43,7 @@ impl Tally {
         assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 
-    fn counts(&self) -> [u64; 25] {
+    fn counts(&self) -> [u64; 26] {
         [
             self.resolved,
             self.failed,
@@ -53,6 +54,7 @@ impl Tally {
             self.hangs,
             self.stale,
             self.quarantined,
+            self.doubted,
             self.back_in_quarantine,
             self.released,
             self.merges,
@@ -72,7 +74,7 @@ impl Tally {
         ]
     }
 
-    fn counts_mut(&mut self) -> [&mut u64; 25] {
+    fn counts_mut(&mut self) -> [&mut u64; 26] {
         [
             &mut self.resolved,
             &mut self.failed,
@@ -83,6 +85,7 @@ impl Tally {
             &mut self.hangs,
             &mut self.stale,
             &mut self.quarantined,
+            &mut self.doubted,
             &mut self.back_in_quarantine,
             &mut self.released,
             &mut self.merges,

@@ -532,6 +532,7 @@ impl World {
                 lost.insert(worker);
             }
             Action::Quarantined(worker, fault) => self.take_quarantine(&worker, fault),
+            Action::Doubted(worker) => self.take_doubt(&worker),
             Action::BackInQuarantine { worker, .. } => self.take_back_in_quarantine(&worker),
             Action::ReleaseAsked { worker, by, outcome } => {
                 self.take_release(&worker, by, outcome);

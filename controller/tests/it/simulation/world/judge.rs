@@ -81,7 +81,10 @@ impl World {
                             self.tally.failed += 1;
                             job.failed += 1;
                         }
-                        (Some(Failure::Disputed), Want::Digest(_) | Want::Step) => {
+                        (
+                            Some(Failure::Disputed | Failure::Changed),
+                            Want::Digest(_) | Want::Step,
+                        ) => {
                             assert!(self.liar.is_some(), "seed {seed}: nobody lies");
                             self.tally.disputed += 1;
                             job.failed += 1;

@@ -24,6 +24,11 @@ impl World {
         }
     }
 
+    pub(super) fn take_doubt(&mut self, worker: &str) {
+        assert_eq!(Some(number(worker)), self.liar, "seed {}: files stay as they are", self.seed);
+        self.tally.doubted += 1;
+    }
+
     pub(super) fn take_back_in_quarantine(&mut self, worker: &str) {
         let is_known = self.quarantined.contains(&number(worker));
         assert!(is_known, "seed {}: {worker} did nothing that lasts", self.seed);
