@@ -295,6 +295,13 @@ fn malformed_messages_cost_the_controller_only_its_connection() {
         ("no messages", encoded(0, &[1, 0, 0]), "messages is 0"),
         ("lengths of other bytes", encoded(0, &[1, 1, 4, 3, 1, 2, 3]), "sum of lengths"),
         ("a file without its descriptor", encoded(0, &[0, 0, 1, 0, 0, 0, 0]), "with 0 descriptors"),
+        ("a range beyond its file", encoded(0, &[0, 0, 1, 9, 0, 0, 1, 5, 5]), "end of a range"),
+        (
+            "a subtree beyond its file",
+            encoded(BLAKE3, &[2, 0, 100, 0, 0, 0, 0, 101]),
+            "subtree end",
+        ),
+        ("a merge of nothing", encoded(BLAKE3, &[4, 1, 0, 1]), "values is 0"),
         ("a ragged segment", encoded(0, &[4, 2, 0, 1, 7, 0]), "segment length modulo 128"),
     ];
     for cut in 0..body.len() {

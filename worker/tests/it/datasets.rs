@@ -246,6 +246,22 @@ fn a_replaced_file_is_reported_as_changed() {
     }
 }
 
+#[test]
+fn a_subtree_of_a_named_file_has_its_chaining_value() {
+    let mut setup = Setup::new();
+    let bytes = pattern((1 << 20) + 4097);
+    let file = setup.write(b"large", &bytes);
+    let mut values = Vec::new();
+    for (offset, len) in [(0, 1 << 20), (1 << 20, 4097)] {
+        let lease = setup.peer.assign(Algorithm::Blake3, part("d", &file, offset, len), &[]);
+        values.extend(setup.peer.done(lease).0);
+    }
+    let want = *blake3::hash(&bytes).as_bytes();
+    assert_eq!(engine::hash::merge(&values, true), Some(want), "as of passed files");
+    let lease = setup.peer.assign(Algorithm::Blake3, part("e", &file, 0, 1 << 20), &[]);
+    assert_eq!(setup.peer.done(lease), (vec![], vec![(0, Failure::UnknownDataset)]));
+}
+
 /// A frame that names `path`, which the sending side would refuse: the same with a path of one
 /// byte, and the bytes put in its place.
 fn frame_with(path: &[u8], stamp: Stamp) -> Vec<u8> {

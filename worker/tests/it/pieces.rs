@@ -1,10 +1,10 @@
-//! Bytes inside messages.
+//! Bytes inside messages: whole messages, and steps of streamed hashes.
 
 use crate::controller::{Controller, Worker, pattern};
 use engine::hash::Backend;
-use ipc_proto::Algorithm;
 use ipc_proto::limits::{FRAME_MESSAGES_MAX, INLINE_LEN_MAX};
-use ipc_proto::message::Work;
+use ipc_proto::message::{Failure, Piece, Work};
+use ipc_proto::{Algorithm, Blob};
 
 fn digest(algorithm: Algorithm, input: &[u8]) -> Vec<u8> {
     Backend::PORTABLE.digests(algorithm, &[input])
@@ -44,4 +44,31 @@ fn inline_messages_get_their_digests_in_batches_of_any_size() {
             );
         }
     }
+}
+
+#[test]
+fn a_streamed_hash_has_the_plain_digest() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &[]);
+    let (mut peer, _) = controller.welcome();
+    let mut step = |algorithm, piece| {
+        let lease = peer.assign(algorithm, Work::Piece(piece), &[]);
+        peer.done(lease)
+    };
+    let bytes = pattern(1_000_003);
+    let parts = (0..).step_by(256 << 10).zip(bytes.chunks(256 << 10));
+    let subtrees = parts.map(|(offset, part)| Piece::Subtree { offset, data: part.into() });
+    let values: Vec<_> = subtrees.flat_map(|piece| step(Algorithm::Blake3, piece).0).collect();
+    let merge = Piece::Merge { values: values.into(), root: true };
+    assert_eq!(step(Algorithm::Blake3, merge), (digest(Algorithm::Blake3, &bytes), vec![]));
+    for algorithm in Algorithm::ALL.into_iter().filter(|a| a.has_midstate()) {
+        let segments: Vec<_> = bytes.chunks(128 * 3001).collect();
+        let state = (1..).zip(&segments).fold(Blob::default(), |state, (n, data)| {
+            let piece = Piece::Segment { state, data: (*data).into(), last: n == segments.len() };
+            step(algorithm, piece).0.into()
+        });
+        assert_eq!(state.0, digest(algorithm, &bytes), "{algorithm}");
+    }
+    let piece = Piece::Merge { values: Blob(vec![0xff; 64]), root: true };
+    assert_eq!(step(Algorithm::Sha256, piece), (vec![], vec![(0, Failure::Invalid)]));
 }
