@@ -71,8 +71,8 @@ pub enum RunError {
     Budget(io::Error),
     /// The event loop cannot be set up.
     Runtime(io::Error),
-    /// The thread that closes descriptors cannot be started.
-    Closers(io::Error),
+    /// A thread that closes descriptors or writes the log cannot be started.
+    Thread(io::Error),
 }
 
 impl fmt::Display for RunError {
@@ -81,7 +81,7 @@ impl fmt::Display for RunError {
             Self::Bind(error) => error.fmt(f),
             Self::Budget(error) => write!(f, "limit of open files: {error}"),
             Self::Runtime(error) => write!(f, "event loop: {error}"),
-            Self::Closers(error) => write!(f, "thread that closes descriptors: {error}"),
+            Self::Thread(error) => write!(f, "start of a thread: {error}"),
         }
     }
 }
@@ -90,7 +90,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind(error) => Some(error),
-            Self::Budget(error) | Self::Runtime(error) | Self::Closers(error) => Some(error),
+            Self::Budget(error) | Self::Runtime(error) | Self::Thread(error) => Some(error),
         }
     }
 }
@@ -99,7 +99,8 @@ impl std::error::Error for RunError {
 pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
     let (limits, closing_max) = budget::limits().map_err(RunError::Budget)?;
     ipc_socket::reserve_descriptor_table().map_err(RunError::Budget)?;
-    ipc_socket::start_closers(closing_max, || Ok(())).map_err(RunError::Closers)?;
+    LOG.write_in_background(|| Ok(())).map_err(RunError::Thread)?;
+    ipc_socket::start_closers(closing_max, || Ok(())).map_err(RunError::Thread)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

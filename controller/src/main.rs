@@ -75,13 +75,11 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let run = |settings| driver::run(&settings, || announce(args.ready_fd));
     let ended = settings(&args).and_then(|settings| run(settings).map_err(|e| e.to_string()));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            LOG.log(&Event::Failed { error: &text });
-            ExitCode::FAILURE
-        }
+    if let Err(text) = &ended {
+        LOG.log(&Event::Failed { error: text });
     }
+    LOG.flush();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn settings(args: &Args) -> Result<Settings, String> {

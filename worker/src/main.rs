@@ -136,10 +136,13 @@ fn parse_name(text: &str) -> Result<String, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    // The first thread is alone until it is in the sandbox, and is not to wait for whoever reads the log.
+    LOG.hold();
     let endpoint = match endpoint(&options) {
         Ok(endpoint) => endpoint,
         Err(error) => {
             LOG.log(&Event::NoSocket { error: &error });
+            LOG.flush();
             return ExitCode::from(USAGE);
         }
     };
@@ -149,13 +152,12 @@ fn main() -> ExitCode {
         let sandbox = Sandbox::enter(mode, &prepared.datasets)?;
         serve(prepared, sandbox)
     };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            LOG.log(&Event::Failed { error: &error });
-            ExitCode::FAILURE
-        }
+    let ended = run();
+    if let Err(error) = &ended {
+        LOG.log(&Event::Failed { error });
     }
+    LOG.flush();
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
@@ -236,6 +238,7 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
 /// Third step: starts the threads, which inherit the sandbox, and works for the controller.
 fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
     let Prepared { dialer, intro, datasets, share, credit, scratches, signals } = prepared;
+    LOG.write_in_background(move || sandbox.narrow(Role::Log))?;
     let shutdown = Arc::new(Shutdown::default());
     shut_down_on(signals, &shutdown, sandbox)?;
     ipc_socket::start_closers(share.closing_max(), move || sandbox.narrow(Role::Closer))?;
@@ -265,10 +268,15 @@ fn shut_down_on(signals: SigSet, shutdown: &Arc<Shutdown>, sandbox: Sandbox) -> 
         shutdown.request();
         thread::spawn(|| {
             thread::sleep(STOP_GRACE);
-            process::exit(0);
+            end();
         });
         wait();
-        process::exit(0);
+        end();
     })?;
     Ok(())
+}
+
+fn end() -> ! {
+    LOG.flush();
+    process::exit(0);
 }

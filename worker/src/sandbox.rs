@@ -17,7 +17,7 @@ use std::io;
 pub enum Users {
     /// All.
     All,
-    /// Those that start others: all but the ones that hash.
+    /// Those that start others: all but the ones that hash or write the log.
     Starters,
     /// The first one, before it is the link.
     First,
@@ -36,6 +36,8 @@ pub enum Role {
     Hash,
     /// It waits for signals, and ends the process.
     Signals,
+    /// It writes the log.
+    Log,
     /// It closes descriptors, and starts another one if that can take long.
     Closer,
 }
@@ -140,7 +142,7 @@ impl AllowedCall {
     pub fn is_for(&self, role: Option<Role>) -> bool {
         match (self.users, role) {
             (_, None) | (Users::All, _) => true,
-            (Users::Starters, Some(role)) => role != Role::Hash,
+            (Users::Starters, Some(role)) => !matches!(role, Role::Hash | Role::Log),
             (Users::Readers, Some(role)) => matches!(role, Role::Link | Role::Hash),
             (Users::First, Some(_)) => false,
             (Users::Only(user), Some(role)) => user == role,

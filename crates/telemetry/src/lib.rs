@@ -4,19 +4,25 @@
 //!
 //! Invariants:
 //! - an event is one line of at most [`LINE_LEN_MAX`] bytes, whatever words of a peer it contains;
+//! - nobody who logs waits for whoever reads, once [`Log::write_in_background`] was called;
 //! - a flood of one level does not hide another: each has [`LINES_MAX`] lines per second, and the
 //!   lines beyond it are counted and the count is logged.
+
+mod writer;
 
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use writer::Writer;
 
 /// Bytes of a line with its newline, as many as a pipe takes in one piece (`PIPE_BUF`).
 pub const LINE_LEN_MAX: usize = 4096;
 /// Lines per level and second; a worker that is never left connected writes 40 (one per 25 ms).
 pub const LINES_MAX: u32 = 50;
 const PERIOD: Duration = Duration::from_secs(1);
+/// Time that the last events of a process have.
+const FLUSH_LIMIT: Duration = Duration::from_millis(200);
 
 /// Severity of an event, by the names of syslog(3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +83,7 @@ macro_rules! events {
 pub struct Log {
     program: &'static str,
     state: Mutex<State>,
+    writer: Writer,
 }
 
 #[derive(Debug)]
@@ -93,12 +100,38 @@ impl Log {
     pub const fn new(program: &'static str) -> Self {
         let lines = [0; Level::ALL.len()];
         let state = State { period_start: None, lines, last_change: String::new() };
-        Self { program, state: Mutex::new(state) }
+        Self { program, state: Mutex::new(state), writer: Writer::new() }
+    }
+
+    /// Keeps events back until [`Self::write_in_background`] or [`Self::flush`].
+    pub fn hold(&self) {
+        self.writer.hold();
+    }
+
+    /// Starts a thread that writes, so that nobody who logs waits; `prepare` is called in it.
+    ///
+    /// # Errors
+    /// The system refused a thread.
+    pub fn write_in_background(
+        &'static self,
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        self.writer.start(prepare)
+    }
+
+    /// Waits until all events are written, but no longer than a moment: to be called before the process
+    /// ends.
+    pub fn flush(&self) {
+        self.writer.flush(FLUSH_LIMIT);
     }
 
     /// Writes an event, unless there were too many of its level within the last second.
     pub fn log(&self, event: &impl Event) {
-        self.write(Instant::now(), event, &mut io::stderr().lock());
+        let text = self.text(Instant::now(), event);
+        self.writer.write(text, |dropped| {
+            let message = format_args!("{dropped} more lines were dropped, as nobody took them");
+            self.line(Level::Warning, &message)
+        });
     }
 
     /// Writes an event, unless it reads as the one before that came this way.
@@ -112,7 +145,8 @@ impl Log {
         }
     }
 
-    fn write(&self, now: Instant, event: &impl Event, out: &mut impl io::Write) {
+    /// The lines of an event, and of counts that are due.
+    fn text(&self, now: Instant, event: &impl Event) -> String {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         if state.period_start.is_none_or(|start| now.duration_since(start) >= PERIOD) {
@@ -131,8 +165,7 @@ impl Log {
         if *lines <= LINES_MAX {
             text += &self.line(event.level(), event);
         }
-        // A log that cannot be written must not stop the program.
-        let _ = out.write_all(text.as_bytes());
+        text
     }
 
     fn line(&self, level: Level, message: &dyn Display) -> String {
@@ -191,9 +224,7 @@ mod tests {
     }
 
     fn written(log: &Log, now: Instant, event: &Sample<'_>) -> String {
-        let mut out = Vec::new();
-        log.write(now, event, &mut out);
-        String::from_utf8(out).unwrap()
+        log.text(now, event)
     }
 
     #[track_caller]

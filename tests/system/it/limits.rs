@@ -1,19 +1,24 @@
 //! Many peers, hostile peers, few descriptors.
 
-use client::{Event, JobOptions};
+use client::{Address, Client, Event, JobOptions};
 use ipc_proto::codec::encode_frame;
-use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
+use ipc_proto::endpoint::{CLIENT_SOCKET, Endpoint, WORKER_SOCKET};
 use ipc_proto::message::{ClientIntro, ClientRequest, Hello, Items, JobId, Role, Stamp};
 use ipc_proto::{Algorithm, Blob};
 use ipc_socket::Connection;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Child, Command};
 use std::time::Duration;
 use test_kit::{
-    Cluster, FakeWorker, MessageJob, Options, lingering_socket, output, text, until, worker_role,
+    Cluster, DEADLINE, FakeWorker, MessageJob, Options, bin, lingering_socket, output, text, until,
+    worker_role,
 };
 
 /// Looks in a row that have to find the controller asleep.
@@ -196,5 +201,45 @@ fn a_descriptor_that_takes_minutes_to_close_makes_nobody_wait() {
         job.send(1, 10);
         job.receive();
         job.finish();
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_reader, log) = io::pipe().unwrap();
+    let set = |flags| fcntl(&log, FcntlArg::F_SETFL(flags)).unwrap();
+    set(OFlag::O_NONBLOCK);
+    while (&log).write(&[b'x'; 4096]).is_ok() {}
+    set(OFlag::empty());
+    let start = |name, args: &[&str]| {
+        let mut command = Command::new(bin(name));
+        command.arg("--runtime-dir").arg(dir.path()).args(args);
+        Killed(command.stderr(log.try_clone().unwrap()).spawn().unwrap())
+    };
+    let mut controller = start("hashcluster-controller", &[]);
+    let address = Address::unix(dir.path().join(CLIENT_SOCKET)).unwrap();
+    let mut client = until("a controller", || Client::connect(&address).ok());
+    let mut worker = start("hashcluster-worker", &["--name", "w1"]);
+    assert!(client.wait_ready(1, DEADLINE).unwrap().enough);
+    for _ in 0..3000 {
+        let mut peer = UnixStream::connect(dir.path().join(CLIENT_SOCKET)).unwrap();
+        let _ = peer.write_all(&[0; 4]);
+    }
+    assert_eq!(client.status().unwrap().workers.len(), 1);
+    for Killed(child) in [&mut worker, &mut controller] {
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        let status =
+            until("its end although its last words are not taken", || child.try_wait().unwrap());
+        assert!(status.success(), "{status:?}");
+    }
+}
+
+/// A child that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
     }
 }
