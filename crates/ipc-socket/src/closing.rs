@@ -83,7 +83,7 @@ pub fn start_closers(
 }
 
 /// Closes descriptors, in another thread if there are closers. Returns at once, or, if more are open
-/// than [`start_closers`] was told, when few enough are or after [`PATIENCE`].
+/// than [`start_closers`] was told, when few enough are or after 10 ms.
 pub fn close_all(descriptors: impl IntoIterator<Item = OwnedFd>) {
     let Some(closers) = CLOSERS.get() else { return close_now(descriptors) };
     let descriptors: Vec<OwnedFd> = descriptors.into_iter().collect();

@@ -157,7 +157,7 @@ impl Choice {
         self.for_interleaving(COUNT_MAX).width()
     }
 
-    /// Preferred number of messages per call of [`Choice::hash_many`].
+    /// Preferred number of messages per call of `Choice::hash_many`.
     #[must_use]
     pub fn preferred_batch(&self) -> usize {
         let many = self.for_count(COUNT_MAX);
