@@ -16,6 +16,10 @@ events! {
         Info Backends { algorithms: &'a str, choice: &'a str }
             => "backends for {algorithms}: {choice}",
         Info Sandbox { layers: &'a dyn Display } => "sandbox: {layers}",
+        Warning Hangs { thread: &'a str, seconds: u64 }
+            => "thread {thread} hangs: it is at a revoked lease after {seconds} seconds, in a file that does not answer",
+        Info IsBack { thread: &'a str } => "thread {thread} works again",
+        Error AllHang { threads: u16 } => "all {threads} hashing threads hang; this worker ends to be replaced",
         Info Stopping { signal: &'a dyn Display } => "stopping: {signal}",
         Info Connected { endpoint: &'a Endpoint } => "connected to the controller at {endpoint}",
         Warning Lost { endpoint: &'a Endpoint, reason: &'a dyn Display }

@@ -8,6 +8,7 @@ use engine::input::dataset::{Datasets, IoThreads, Mount};
 use engine::input::reader::{Asked, Reading};
 use hashcluster_worker::host::{Cores, Policy, Settings, Share};
 use hashcluster_worker::link::connection as link;
+use hashcluster_worker::link::hang::HangDetector;
 use hashcluster_worker::link::reconnect::{self, Dialer};
 use hashcluster_worker::link::shutdown::Shutdown;
 use hashcluster_worker::log::{Event, LOG};
@@ -48,7 +49,8 @@ const USAGE: u8 = 2;
 Signals: on SIGTERM or SIGINT the worker takes no new work, finishes its leases for up to 5 seconds, \
 and exits with 0; the controller gives the rest to another worker. A second signal exits at once.
 Exit status: 0 after a signal or when the controller sent the worker away, 1 if the host or the \
-controller does not allow what was asked for, 2 for a wrong command line.
+controller does not allow what was asked for, 2 for a wrong command line, 3 if every hashing thread \
+hangs in a file that does not answer: its supervisor should start it again.
 Backends: at its start the worker times the backends of this machine for less than a millisecond \
 and logs which it uses.
 Environment: HASHCLUSTER_DENY_CPU=sha,avx2,… hides processor features, so that slower backends are \
@@ -243,8 +245,9 @@ fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
     shut_down_on(signals, &shutdown, sandbox)?;
     ipc_socket::start_closers(share.closing_max(), move || sandbox.narrow(Role::Closer))?;
     let pool = Pool::start(scratches, &share.pins, sandbox)?;
+    let hang_detector = HangDetector::start(share.threads, &shutdown, sandbox)?;
     sandbox.narrow(Role::Link)?;
-    reconnect::run(&dialer, &intro, &pool, credit, &datasets, &shutdown)?;
+    reconnect::run(&dialer, &intro, &pool, credit, &datasets, &shutdown, &hang_detector)?;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use std::io;
 pub enum Users {
     /// All.
     All,
-    /// Those that start others: all but the ones that hash or write the log.
+    /// Those that start others: all but the ones that hash, watch or write the log.
     Starters,
     /// The first one, before it is the link.
     First,
@@ -38,6 +38,8 @@ pub enum Role {
     Signals,
     /// It writes the log.
     Log,
+    /// It notices threads that hang, and ends the process.
+    Watch,
     /// It closes descriptors, and starts another one if that can take long.
     Closer,
 }
@@ -113,6 +115,7 @@ pub const CALLS: &[AllowedCall] = rows! {
     First seccomp libc::SYS_seccomp, [], "a narrower filter";
     Only(Role::Signals) rt_sigtimedwait libc::SYS_rt_sigtimedwait, [], "waiting for a signal";
     Only(Role::Signals) shutdown libc::SYS_shutdown, [], "waking the link";
+    Only(Role::Watch) shutdown libc::SYS_shutdown, [], "the end of the connection, where the process may not end soon";
     Only(Role::Link) socket libc::SYS_socket, [Condition::Is(0, bits(AF_UNIX))], "reconnecting";
     Only(Role::Link) socket libc::SYS_socket, [Condition::Is(0, bits(AF_VSOCK))], "reconnecting, in a VM";
     Only(Role::Link) connect libc::SYS_connect, [], "reconnecting";
@@ -142,7 +145,7 @@ impl AllowedCall {
     pub fn is_for(&self, role: Option<Role>) -> bool {
         match (self.users, role) {
             (_, None) | (Users::All, _) => true,
-            (Users::Starters, Some(role)) => !matches!(role, Role::Hash | Role::Log),
+            (Users::Starters, Some(role)) => !matches!(role, Role::Hash | Role::Log | Role::Watch),
             (Users::Readers, Some(role)) => matches!(role, Role::Link | Role::Hash),
             (Users::First, Some(_)) => false,
             (Users::Only(user), Some(role)) => user == role,

@@ -10,6 +10,7 @@ mod controller;
 mod cpu;
 mod files;
 mod fuzz;
+mod hung;
 mod messages;
 mod process;
 mod random;
@@ -23,6 +24,7 @@ pub use files::{
     file, hostile_names, lingering_socket, oracle, repository, sparse_file, write_file, write_tree,
 };
 pub use fuzz::{fuzz, seeds};
+pub use hung::HungFile;
 pub use messages::MessageJob;
 pub use process::{DEADLINE, free_ports, output, text, until, until_within};
 pub use random::{Random, pattern};

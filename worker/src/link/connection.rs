@@ -8,6 +8,7 @@
 //! Not here: connecting again (`reconnect`).
 
 use crate::host;
+use crate::link::hang::HangDetector;
 use crate::link::session::{Session, Violation};
 use crate::link::shutdown::Shutdown;
 use crate::pool::{Full, Pool};
@@ -139,12 +140,13 @@ pub fn serve(
     credit: u16,
     datasets: &Arc<Datasets>,
     shutdown: &Shutdown,
+    hang_detector: &HangDetector,
 ) -> Ended {
     let Connection { sender, receiver, .. } = connection;
     let mut link = match prepare(&receiver) {
         Ok(socket) => {
-            let session =
-                Arc::new(Session::new(sender, socket, credit, Arc::clone(datasets), pool));
+            let (datasets, detector) = (Arc::clone(datasets), hang_detector.clone());
+            let session = Arc::new(Session::new(sender, socket, credit, datasets, pool, detector));
             let scratch = Scratch::default();
             Link { session, receiver, pool, scratch, proven: false }
         }

@@ -6,6 +6,7 @@
 //!   it was revoked; while draining, never;
 //! - no more leases are held than credit was given.
 
+use crate::link::hang::Revoked;
 use engine::exec::checkpointed::{self, Started};
 use engine::exec::order::Order;
 use ipc_proto::Family;
@@ -14,6 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// A breach of the protocol by the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ struct Held {
     revoked: Arc<AtomicBool>,
     /// `None` once a thread works on it.
     order: Option<Order>,
+    /// Name of that thread.
+    thread: Option<Arc<str>>,
 }
 
 /// A lease that a thread is done with.
@@ -64,10 +68,13 @@ pub(crate) struct Finished {
     pub(crate) credit: u16,
 }
 
-/// Leases that were revoked before a thread took them.
+/// Leases that were revoked.
 #[derive(Debug)]
 pub(crate) struct Dropped {
+    /// Those that no thread has.
     pub(crate) orders: Vec<Order>,
+    /// Those that were not revoked before, and that a thread works on.
+    pub(crate) running: Vec<Revoked>,
     /// To be given to the controller.
     pub(crate) credit: u16,
 }
@@ -90,7 +97,7 @@ impl Leases {
         if let Some(family) = checkpointed::family_of(&order).filter(|_| !order.check) {
             self.long.push_back((lease, family));
         }
-        let held = Held { attempt, revoked: Arc::default(), order: Some(order) };
+        let held = Held { attempt, revoked: Arc::default(), order: Some(order), thread: None };
         self.held.insert(lease, held);
         self.unsettled += 1;
         Ok(())
@@ -100,6 +107,7 @@ impl Leases {
     pub(crate) fn start(&mut self, lease: LeaseId) -> Option<Started> {
         let held = self.held.get_mut(&lease)?;
         let order = held.order.take()?;
+        held.thread = thread::current().name().map(Arc::from);
         self.long.retain(|(waiting, _)| *waiting != lease);
         Some(Started { attempt: held.attempt, order, revoked: Arc::clone(&held.revoked) })
     }
@@ -123,17 +131,20 @@ impl Leases {
 
     /// [`Leases::settle`] must follow, for each of the orders, when the credit is sent.
     pub(crate) fn revoke(&mut self, leases: &[LeaseId]) -> Dropped {
-        let mut orders = Vec::new();
+        let (mut orders, mut running) = (Vec::new(), Vec::new());
         for lease in leases {
             let Some(held) = self.held.get_mut(lease) else { continue };
-            held.revoked.store(true, Ordering::Relaxed);
+            let was_revoked = held.revoked.swap(true, Ordering::Relaxed);
             if let Some(order) = held.order.take() {
                 self.held.remove(lease);
                 orders.push(order);
+            } else if let Some(thread) = held.thread.as_ref().filter(|_| !was_revoked) {
+                let job = Arc::downgrade(&held.revoked);
+                running.push(Revoked { thread: Arc::clone(thread), job });
             }
         }
         let credit = self.give(u16::try_from(orders.len()).expect("no more than credit was given"));
-        Dropped { orders, credit }
+        Dropped { orders, running, credit }
     }
 
     /// Says whether the drain is over.
@@ -153,10 +164,10 @@ impl Leases {
         self.draining && self.unsettled == 0
     }
 
-    /// Nobody waits for any answer any more, as the connection is gone; the orders that no thread has.
-    pub(crate) fn abandon(&mut self) -> Vec<Order> {
+    /// Nobody waits for any answer any more, as the connection is gone; all leases are revoked.
+    pub(crate) fn abandon(&mut self) -> Dropped {
         let held: Vec<LeaseId> = self.held.keys().copied().collect();
-        self.revoke(&held).orders
+        self.revoke(&held)
     }
 
     fn give(&mut self, batches: u16) -> u16 {

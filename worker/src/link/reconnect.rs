@@ -4,6 +4,7 @@
 //! working directory, and every connection is to a plain name in it. `docs/decisions/0019` has why.
 
 use crate::link::connection::{self, Ended};
+use crate::link::hang::HangDetector;
 use crate::link::shutdown::Shutdown;
 use crate::log::{Event, LOG};
 use crate::pool::Pool;
@@ -140,14 +141,17 @@ pub fn run(
     credit: u16,
     datasets: &Arc<Datasets>,
     shutdown: &Shutdown,
+    hang_detector: &HangDetector,
 ) -> Result<(), ReconnectError> {
     let endpoint = &dialer.endpoint;
     let mut backoff = ReconnectBackoff::default();
     while !shutdown.is_requested() {
-        match dialer.dial(intro) {
+        let threads = hang_detector.working_threads();
+        match dialer.dial(&WorkerIntro { threads, ..intro.clone() }) {
             Ok(connection) => {
                 LOG.log_change(&Event::Connected { endpoint });
-                match connection::serve(connection, pool, credit, datasets, shutdown) {
+                match connection::serve(connection, pool, credit, datasets, shutdown, hang_detector)
+                {
                     Ended::Left => break,
                     Ended::Lost { reason, proven } => {
                         LOG.log_change(&Event::Lost { endpoint, reason: &reason });

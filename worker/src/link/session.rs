@@ -4,6 +4,7 @@
 //! Invariant: an answer is on its way before its lease counts as settled, so that a drain loses
 //! none.
 
+use crate::link::hang::HangDetector;
 use crate::link::leases::{Dropped, Leases};
 use crate::pool::{IdleProbe, Pool};
 use engine::clock::Stopwatch;
@@ -26,6 +27,7 @@ pub struct Session {
     leases: Mutex<Leases>,
     datasets: Arc<Datasets>,
     idle_probe: IdleProbe,
+    hang_detector: HangDetector,
 }
 
 impl Session {
@@ -38,9 +40,10 @@ impl Session {
         credit: u16,
         datasets: Arc<Datasets>,
         pool: &Pool,
+        hang_detector: HangDetector,
     ) -> Self {
-        let leases = Mutex::new(Leases::new(credit));
-        Self { sender: Mutex::new(sender), socket, leases, datasets, idle_probe: pool.idle_probe() }
+        let (leases, sender) = (Mutex::new(Leases::new(credit)), Mutex::new(sender));
+        Self { sender, socket, leases, datasets, idle_probe: pool.idle_probe(), hang_detector }
     }
 
     /// Takes a lease into the books.
@@ -65,7 +68,8 @@ impl Session {
 
     /// Drops leases that no thread works on, and lets those that are worked on end unanswered.
     pub fn revoke(&self, leases: &[LeaseId]) {
-        let Dropped { orders, credit } = self.leases().revoke(leases);
+        let Dropped { orders, credit, running } = self.leases().revoke(leases);
+        self.hang_detector.watch(running);
         let orders_len = orders.len();
         ipc_socket::close_all(orders.into_iter().flat_map(|order| order.descriptors));
         self.give(credit);
@@ -96,7 +100,8 @@ impl Session {
     /// Ends the connection in both directions and everything that is done for it.
     pub fn abandon(&self) {
         self.close();
-        let orders = self.leases().abandon();
+        let Dropped { orders, running, .. } = self.leases().abandon();
+        self.hang_detector.watch(running);
         ipc_socket::close_all(orders.into_iter().flat_map(|order| order.descriptors));
     }
 
@@ -112,7 +117,7 @@ impl Session {
         }
     }
 
-    fn close(&self) {
+    pub(crate) fn close(&self) {
         self.socket.close();
     }
 

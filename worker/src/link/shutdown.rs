@@ -28,6 +28,13 @@ impl Shutdown {
         self.changed.notify_all();
     }
 
+    /// Ends the open connection, if there is one.
+    pub(crate) fn close(&self) {
+        if let Some(session) = self.state().session.upgrade() {
+            session.close();
+        }
+    }
+
     /// Returns true once shutdown was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {

@@ -8,6 +8,7 @@ mod controller;
 mod datasets;
 mod denied;
 mod files;
+mod hung;
 mod leases;
 mod long;
 mod pieces;

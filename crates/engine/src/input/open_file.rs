@@ -8,7 +8,7 @@
 //! - every read names its offset: a shared file position does not matter and does not move.
 //!
 //! Not here: whether what was read is good (`quiet`). A file system that never answers (FUSE) holds its
-//! reader up; only the lease's deadline at the controller helps.
+//! thread, which nothing here can change: the controller revokes the lease, and the worker counts the thread.
 
 use crate::input::sys::{self, Probe};
 use ipc_proto::message::{Failure, Stamp};
