@@ -306,7 +306,9 @@ impl<F: Clone> Core<F> {
         for id in overdue {
             self.lease_overdue(id);
         }
-        self.fleet.tick(now);
+        for (worker, queued) in self.fleet.tick(now) {
+            self.pass_on(worker, queued);
+        }
     }
 
     fn answer_waiters(&mut self, now: Duration) {

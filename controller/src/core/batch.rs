@@ -8,7 +8,7 @@
 use super::check::Vote;
 use super::checkpoints::{Checkpoints, ResumePoint};
 use super::limits::{
-    FILE_COST, FILE_COST_MAX, LARGE_LEN, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
+    EXPIRED_MAX, FILE_COST, FILE_COST_MAX, LARGE_LEN, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
 };
 use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
@@ -76,6 +76,8 @@ pub(super) struct History {
     pub(super) leased: u32,
     /// Number of losses while a worker was probably busy with it.
     lost: u32,
+    /// Number of leases that expired, and had not advanced.
+    expired: u32,
     /// The distinct workers that lost it.
     lost_on: Vec<Rc<str>>,
 }
@@ -100,7 +102,9 @@ impl History {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.lost_on.len() >= LOST_WORKERS_MAX || self.lost >= LOST_MAX
+        self.lost_on.len() >= LOST_WORKERS_MAX
+            || self.lost >= LOST_MAX
+            || self.expired >= EXPIRED_MAX
     }
 }
 
@@ -379,6 +383,11 @@ impl<F: Clone> Batch<F> {
                 single.clone()
             }
         })
+    }
+
+    /// Notes that its lease expired.
+    pub(super) fn expire(&mut self) {
+        self.history.expired += u32::from(!self.checkpoints.has_advanced());
     }
 
     /// Judges the batch after `worker`, which was probably busy with it, was lost.

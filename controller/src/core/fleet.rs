@@ -6,6 +6,8 @@
 //! can be interleaved is not ready, but has room for more of those: it is in an order of its own. Losses
 //! are counted by name: a worker that comes back after a crash is the same worker.
 
+mod meter;
+
 use super::batch::Batch;
 use super::limits::{NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
 use super::plane::Plane;
@@ -13,6 +15,7 @@ use super::{LeaseId, WorkerId};
 use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
 use ipc_proto::message::{WorkerHealth, WorkerIntro, WorkerStatus};
 use ipc_proto::{Algorithm, Algorithms, Family};
+use meter::{Throughput, Turns};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -38,6 +41,8 @@ pub(super) struct Worker {
     skills: Skills,
     planes: Vec<Plane>,
     credits: u32,
+    /// Most leases that it could hold so far.
+    granted: u64,
     /// In order of assignment: the first ones are being worked on.
     leases: BTreeMap<LeaseId, u64>,
     /// Leases of files that others of the same family can be interleaved with.
@@ -48,41 +53,13 @@ pub(super) struct Worker {
     greeted: bool,
     health: WorkerHealth,
     overdue: u32,
+    turns: Turns,
     joined: Duration,
     last_seen: Duration,
     last_assigned: u64,
     ready: Option<LoadKey>,
     interleave_room: Option<(Family, LoadKey)>,
-    meter: Meter,
-}
-
-/// Totals of a worker, and its recent speed.
-#[derive(Debug, Default)]
-struct Meter {
-    items: u64,
-    bytes: u64,
-    items_before: u64,
-    bytes_before: u64,
-    since: Duration,
-    items_per_s: u64,
-    bytes_per_s: u64,
-}
-
-impl Meter {
-    const PERIOD: Duration = Duration::from_secs(2);
-
-    fn tick(&mut self, now: Duration) {
-        let period = now.saturating_sub(self.since);
-        if period < Self::PERIOD {
-            return;
-        }
-        let per_s = |count: u64| {
-            u64::try_from(u128::from(count) * 1000 / period.as_millis().max(1)).unwrap_or(u64::MAX)
-        };
-        self.items_per_s = per_s(self.items - self.items_before);
-        self.bytes_per_s = per_s(self.bytes - self.bytes_before);
-        (self.items_before, self.bytes_before, self.since) = (self.items, self.bytes, now);
-    }
+    meter: Throughput,
 }
 
 #[derive(Debug, Default)]
@@ -167,13 +144,14 @@ impl Fleet {
         if health == WorkerHealth::Ready {
             self.enlist(skills, &planes, intro.threads);
         }
-        let meter = Meter { since: now, ..Meter::default() };
+        let meter = Throughput::new(now);
         let worker = Worker {
             name,
             intro,
             skills,
             planes,
             credits: 0,
+            granted: 0,
             leases: BTreeMap::new(),
             interleaved: Family::ALL.map(|family| (family, BTreeSet::new())),
             outstanding_cost: 0,
@@ -181,6 +159,7 @@ impl Fleet {
             greeted: false,
             health,
             overdue: 0,
+            turns: Turns::new(now),
             joined: now,
             last_seen: now,
             last_assigned: 0,
@@ -223,6 +202,7 @@ impl Fleet {
         let Some(worker) = self.workers.get_mut(&id) else { return true };
         worker.credits += u32::from(batches);
         worker.greeted = true;
+        worker.granted = worker.granted.max(worker.leases_max());
         let within = worker.leases_max() <= u64::from(CREDIT_MAX);
         self.update(id);
         within
@@ -327,6 +307,7 @@ impl Fleet {
             && let Some(cost) = worker.leases.remove(&lease)
         {
             worker.outstanding_cost -= cost;
+            worker.turns.answered();
             worker.interleaved.iter_mut().for_each(|(_, leases)| _ = leases.remove(&lease));
             self.update(id);
         }
@@ -356,7 +337,9 @@ impl Fleet {
     pub(super) fn advanced(&mut self, id: WorkerId, bytes: u64) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.overdue = 0;
+            worker.turns.answered();
             worker.meter.bytes = worker.meter.bytes.saturating_add(bytes);
+            self.update(id);
         }
     }
 
@@ -394,16 +377,23 @@ impl Fleet {
         self.update(id);
     }
 
-    pub(super) fn tick(&mut self, now: Duration) {
-        for worker in self.workers.values_mut() {
-            worker.meter.tick(now);
+    /// The leases that queue at workers that have just stalled.
+    pub(super) fn tick(&mut self, now: Duration) -> Vec<(WorkerId, Vec<LeaseId>)> {
+        let mut stalled = Vec::new();
+        for (&id, worker) in &mut self.workers {
+            if worker.tick(now) {
+                stalled.push((id, worker.queued()));
+            }
         }
+        stalled.iter().for_each(|&(id, _)| self.update(id));
+        stalled
     }
 
     /// One row for each worker, by name.
     pub(super) fn status(&self, now: Duration, rows_max: usize) -> Vec<WorkerStatus> {
         let rows = self.names.values().filter_map(|id| self.workers.get(id));
-        rows.take(rows_max).map(|worker| self.row(worker, now)).collect()
+        let lost = |worker: &Worker| self.lost_by_name.get(&worker.name).copied().unwrap_or(0);
+        rows.take(rows_max).map(|worker| worker.row(now, lost(worker))).collect()
     }
 
     /// Name, health and number of leases of each worker.
@@ -453,26 +443,6 @@ impl Fleet {
         let listed = self.able.iter().map(|(&place, able)| (place, (able.workers, able.threads)));
         assert!(listed.eq(able), "workers that are given work");
         assert!(self.lost_by_name.len() <= NAMES_MAX);
-    }
-
-    fn row(&self, worker: &Worker, now: Duration) -> WorkerStatus {
-        WorkerStatus {
-            name: worker.intro.name.clone(),
-            software: worker.intro.software.clone(),
-            pid: worker.intro.pid,
-            health: worker.health,
-            threads: worker.intro.threads,
-            backends: worker.intro.backends.clone(),
-            credits: worker.credits,
-            leases: u32::try_from(worker.leases.len()).unwrap_or(u32::MAX),
-            uptime_ms: super::millis(now.saturating_sub(worker.joined)),
-            items: worker.meter.items,
-            bytes: worker.meter.bytes,
-            items_per_s: worker.meter.items_per_s,
-            bytes_per_s: worker.meter.bytes_per_s,
-            leases_lost: self.lost_by_name.get(&worker.name).copied().unwrap_or(0),
-            reading: worker.intro.reading.clone(),
-        }
     }
 
     fn enlist(&mut self, skills: Skills, planes: &[Plane], threads: u16) {
@@ -550,6 +520,29 @@ impl Worker {
         assert!(interleaved.all(|lease| self.leases.contains_key(lease)), "worker {name}");
     }
 
+    /// Returns true if it has just stalled.
+    fn tick(&mut self, now: Duration) -> bool {
+        self.meter.tick(now);
+        self.turns.tick(now, self.leases.is_empty(), self.working_threads() == 0)
+    }
+
+    /// Leases that no thread of it has begun, as it seems.
+    fn queued(&self) -> Vec<LeaseId> {
+        let interleaves = |id: &LeaseId| self.interleaved.iter().any(|(_, ids)| ids.contains(id));
+        let begun_len = usize::from(self.intro.threads);
+        self.leases.keys().skip(begun_len).filter(|id| !interleaves(id)).copied().collect()
+    }
+
+    /// Threads that work or are idle. One that does not come back from a lease that was revoked keeps
+    /// its credit; it may have had several that interleave.
+    fn working_threads(&self) -> u64 {
+        let backends = self.intro.backends.iter();
+        let interleave_max = backends.map(|backend| backend.interleave_max).max().unwrap_or(1);
+        let withheld = self.granted - self.leases_max();
+        let hung = withheld.div_ceil(u64::from(interleave_max.max(1)));
+        u64::from(self.intro.threads).saturating_sub(hung)
+    }
+
     /// Number of leases that it holds once its credit is used up.
     fn leases_max(&self) -> u64 {
         u64::from(self.credits) + self.leases.len() as u64
@@ -566,9 +559,10 @@ impl Worker {
     }
 
     fn is_ready(&self) -> bool {
-        let threads = u64::from(self.intro.threads);
+        let threads = self.working_threads();
         let has_idle_thread = (self.leases.len() as u64) < threads;
-        let has_room = self.outstanding_cost < threads * self.cost_in(PREFETCH_TIME);
+        let has_room = !self.turns.is_stalled
+            && self.outstanding_cost < threads.saturating_mul(self.cost_in(PREFETCH_TIME));
         self.credits > 0 && self.is_served() && (has_idle_thread || has_room)
     }
 

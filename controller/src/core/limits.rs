@@ -52,8 +52,16 @@ pub(super) const LEASE_TIME: Duration = Duration::from_secs(60);
 /// The slowest reading that a lease allows for, in bytes per second.
 pub(super) const LEASE_SPEED_MIN: u64 = 4_000_000;
 
+/// A worker that has leases and answers nothing for this long gets none to queue behind them, and those
+/// that queue go to others: a file may not answer.
+pub(super) const STALL_TIME: Duration = Duration::from_secs(2);
+
 /// Leases that a worker may lose to their deadline, none done between, before it is quarantined.
 pub(super) const OVERDUE_MAX: u32 = 3;
+
+/// Leases of an item that may expire without an advance before it fails: more than one worker is
+/// suspended for, so that it does not fail for that worker's sake.
+pub(super) const EXPIRED_MAX: u32 = OVERDUE_MAX + 1;
 
 /// Jobs that are looked at for work that a ready worker can do, before the rest have to wait for
 /// the next event.

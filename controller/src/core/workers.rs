@@ -94,7 +94,8 @@ impl<F: Clone> Core<F> {
     }
 
     pub(super) fn lease_overdue(&mut self, id: LeaseId) {
-        let Some(lease) = self.take_lease(id) else { return };
+        let Some(mut lease) = self.take_lease(id) else { return };
+        lease.batch.expire();
         let worker = lease.worker;
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
         self.revoke(worker, vec![id]);
@@ -115,12 +116,17 @@ impl<F: Clone> Core<F> {
             .filter(|(_, lease)| lease.worker == worker)
             .map(|(&id, _)| id)
             .collect();
-        for &id in &held {
+        self.pass_on(worker, held);
+    }
+
+    /// Gives leases of `worker` to others, and counts them as no loss.
+    pub(super) fn pass_on(&mut self, worker: WorkerId, leases: Vec<LeaseId>) {
+        for &id in &leases {
             let lease = self.take_lease(id).expect("it was just listed");
             self.requeue(lease.job, [lease.batch]);
         }
-        if !held.is_empty() {
-            self.revoke(worker, held);
+        if !leases.is_empty() {
+            self.revoke(worker, leases);
         }
     }
 

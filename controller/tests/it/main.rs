@@ -3,6 +3,7 @@
 mod cross_check;
 mod datasets;
 mod fuzz;
+mod hung;
 mod progress;
 mod quarantine;
 mod simulation;

@@ -42,9 +42,12 @@ fn digest(table: &mut Table, byte: u8) {
 
 /// Worker 1 lets its lease pass three times.
 fn be_late(table: &mut Table) {
-    for _ in 0..45 {
-        table.hear(1, WorkerReply::Heartbeat);
-        table.wait(Duration::from_secs(4));
+    for _ in 0..3 {
+        for _ in 0..15 {
+            table.hear(1, WorkerReply::Heartbeat);
+            table.wait(Duration::from_secs(4));
+        }
+        table.hear(1, WorkerReply::Credit { batches: 1 });
     }
     assert!(table.actions.contains(&Action::Quarantined("w1".to_owned(), Fault::Overdue)));
     table.assigned();

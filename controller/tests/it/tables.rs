@@ -205,13 +205,13 @@ impl Table {
     }
 }
 
-fn table() -> Table {
+pub(crate) fn table() -> Table {
     let mut table = Table::new(Limits::default());
     table.open(Algorithm::Sha256);
     table
 }
 
-fn results(run: Run, digest: u8, failures: Failures) -> ClientReply {
+pub(crate) fn results(run: Run, digest: u8, failures: Failures) -> ClientReply {
     let digests_len = run.len as usize - failures.len();
     let outputs = Blob((0..digests_len).flat_map(|_| [digest; 32]).collect());
     ClientReply::Results { job: JOB, runs: vec![run], outputs, failures }
@@ -299,6 +299,7 @@ fn a_lease_past_its_deadline_goes_to_another_worker_and_three_quarantine() {
             table.hear(1, WorkerReply::Heartbeat);
             table.wait(Duration::from_secs(4));
         }
+        table.hear(1, WorkerReply::Credit { batches: 1 });
         let passed_on = table.assigned();
         assert_eq!(passed_on.is_empty(), round == 3, "only one worker, until it is quarantined");
     }
