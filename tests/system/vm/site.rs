@@ -77,7 +77,9 @@ impl Site {
 
     /// `./run.sh` that has no run directory, and so makes one for its command.
     pub(crate) fn run_sh_once(&self, args: &[&str]) -> Command {
-        let mut command = self.command(&repository("run.sh"));
+        let mut command = self.command(Path::new("sh"));
+        // With the soft limit of open files that a shell usually has.
+        command.args(["-c", "ulimit -Sn 1024; exec \"$0\" \"$@\""]).arg(repository("run.sh"));
         command.env_remove("HASHCLUSTER_RUNTIME_DIR");
         command.args(["--ports", "ports.conf", "--state-dir", "state"]).args(args);
         command

@@ -11,6 +11,7 @@ use crate::args::ShareViewOptions;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{getegid, geteuid};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub(crate) fn run(options: &ShareViewOptions) -> io::Error {
 }
 
 fn prepare(options: &ShareViewOptions) -> io::Result<()> {
+    // A file server keeps a file open for each that its guest knows, and shells allow few.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     std::env::set_current_dir(&options.chdir).map_err(at("enter", &options.chdir))?;
     let is_root = geteuid().is_root();
     enter_namespaces(is_root).map_err(|error| failed("make a mount namespace", &error))?;
