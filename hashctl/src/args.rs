@@ -1,5 +1,6 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
+use crate::config::Config;
 use crate::input::plane::Choice;
 use crate::output::Format;
 use clap::{Args as Group, Parser, Subcommand};
@@ -9,6 +10,7 @@ use ipc_proto::limits::NAME_LEN_MAX;
 use ipc_proto::sample::Sample;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Hash, check and watch from the command line.
 #[derive(Debug, Parser)]
@@ -134,11 +136,17 @@ pub(crate) struct JobArgs {
     /// Look for writers of every file before it is read, not only of those that changed recently
     #[arg(long, help_heading = "Hashing")]
     strict_reads: bool,
+    /// Give up, with status 3, if no result comes for SECONDS [default: wait]
+    #[arg(long, value_name = "SECONDS", help_heading = "Connection",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: Option<u32>,
 }
 
 impl JobArgs {
-    pub(crate) fn options(self) -> JobOptions {
-        JobOptions { cross_check: self.cross_check, strict_reads: self.strict_reads }
+    pub(crate) fn apply(self, config: Config) -> Config {
+        let Self { cross_check, strict_reads, timeout } = self;
+        let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));
+        Config { job: JobOptions { cross_check, strict_reads }, timeout, ..config }
     }
 }
 

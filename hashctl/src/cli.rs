@@ -34,12 +34,12 @@ fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
     match args.command {
         Command::Sum(mut args) => {
             args.paths.extend(more_paths);
-            let config = Config { job: args.job.options(), ..config };
+            let config = args.job.apply(config);
             sum::sum(&config, args.options, args.paths)
         }
         Command::Check(mut args) => {
             args.files.extend(more_paths);
-            let config = Config { job: args.job.options(), ..config };
+            let config = args.job.apply(config);
             check::check(&config, args.options, args.files)
         }
         Command::Status(args) => match args.ready {

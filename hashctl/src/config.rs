@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Names the runtime directory when no argument does.
 const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) plane: Choice,
     pub(crate) verbose: bool,
     pub(crate) job: JobOptions,
+    /// Longest time without a result.
+    pub(crate) timeout: Option<Duration>,
     pub(crate) stdio: Stdio,
 }
 
@@ -100,7 +103,8 @@ impl Config {
             address.token = read_token(&path).map_err(ConfigError::Argument)?;
         }
         let (plane, verbose) = (global.plane, global.verbose);
-        Ok(Self { address, datasets, plane, verbose, job: JobOptions::default(), stdio })
+        let (job, timeout) = (JobOptions::default(), None);
+        Ok(Self { address, datasets, plane, verbose, job, timeout, stdio })
     }
 
     /// Where the controller is, as it appears in a message.

@@ -5,6 +5,7 @@ pub(crate) mod lister;
 mod opener;
 pub(crate) mod reorder;
 mod sender;
+mod silence;
 mod stream;
 
 use crate::config::Config;
@@ -22,6 +23,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use opener::Openers;
 use reorder::{End, Item, Reorder, Stopped, Verdict};
+use silence::Silence;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -50,6 +52,8 @@ enum Broken {
     Stdout(io::Error),
     Controller(ClientError),
     Sending(String),
+    /// No result came for this long.
+    Silence(Duration),
     Interrupted,
 }
 
@@ -115,6 +119,7 @@ pub(crate) fn run(
         lost: None,
         is_suspect: false,
         progress: Progress::start(),
+        silence: Silence::new(config.address.clone(), config.timeout),
     };
     let options = opener::Options {
         job: config.job,
@@ -180,6 +185,7 @@ struct Run {
     /// Digests that were printed may be wrong.
     is_suspect: bool,
     progress: Progress,
+    silence: Silence,
 }
 
 impl Run {
@@ -214,8 +220,12 @@ impl Run {
             if is_over {
                 return Err(ClientError::Nonsense("the jobs ended before their items").into());
             }
+            if let Some(limit) = self.silence.passed() {
+                return Err(Broken::Silence(limit));
+            }
             self.progress.show(self.reorder.tally(), self.is_sent);
-            self.wait(self.progress.timeout())?;
+            let silence = self.silence.timeout();
+            self.wait(self.progress.timeout().map_or(silence, |update| update.min(silence)))?;
         }
     }
 
@@ -269,10 +279,14 @@ impl Run {
         match event {
             Event::Opened { workers: 0, .. } if !self.said_waiting => {
                 self.said_waiting = true;
+                self.silence.is_known();
                 say(format_args!("no worker is connected; waiting"));
                 Ok(())
             }
-            Event::Results(results) => self.resolve(&results),
+            Event::Results(results) => {
+                self.silence.end();
+                self.resolve(&results)
+            }
             Event::Suspect { worker, items } => {
                 self.is_suspect = true;
                 say(format_args!(
@@ -322,6 +336,12 @@ impl Run {
                 let _ = self.print_ready(printer);
                 say(format_args!("interrupted"));
                 Exit::Interrupted
+            }
+            Broken::Silence(limit) => {
+                self.cancel();
+                say(format_args!("no result for {} s", limit.as_secs()));
+                self.say_missing(config, printer, "gave up on");
+                Exit::Unreachable
             }
             Broken::Sending(text) => {
                 self.cancel();

@@ -27,11 +27,9 @@ impl Progress {
         Self { started, due: is_seen.then(|| started + INTERVAL) }
     }
 
-    /// Longest wait for events.
-    pub(crate) fn timeout(&self) -> PollTimeout {
-        let Some(due) = self.due else { return PollTimeout::NONE };
-        let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    /// Longest wait for events, if the line is shown.
+    pub(crate) fn timeout(&self) -> Option<PollTimeout> {
+        self.due.map(poll_timeout)
     }
 
     /// Writes the line, if it is time.
@@ -42,6 +40,12 @@ impl Progress {
             say::replace(&line(tally, is_all_known, now.duration_since(self.started)));
         }
     }
+}
+
+/// Time until `due`, for poll(2).
+pub(crate) fn poll_timeout(due: Instant) -> PollTimeout {
+    let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }
 
 fn line(tally: Tally, is_all_known: bool, elapsed: Duration) -> String {

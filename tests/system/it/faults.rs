@@ -2,7 +2,11 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use test_kit::{Cluster, Options, Random, output, text, until, write_file, write_tree};
+use tempfile::NamedTempFile;
+use test_kit::{
+    Cluster, DEADLINE, FakeWorker, Options, Random, Running, output, text, until, write_file,
+    write_tree,
+};
 
 const KILLS: usize = 100;
 
@@ -117,4 +121,35 @@ fn a_hundred_kills_while_a_tree_is_hashed_lose_nothing_and_falsify_nothing() {
         assert!(got == want, "wrong or lost lines after {kills} kills");
     }
     assert!(cluster.status().counters.leases_lost > 0);
+}
+
+#[test]
+fn a_run_whose_workers_all_leave_says_so_and_goes_on_with_the_next_one() {
+    let mut cluster = Cluster::start(Options { workers: 0, ..Options::default() });
+    let file = NamedTempFile::new().unwrap();
+    fs::write(&file, "content").unwrap();
+    let start = |cluster: &Cluster, args: &[&str]| {
+        let mut fake = FakeWorker::join(cluster, "fake");
+        fake.give_credit(1);
+        cluster.wait_ready(1);
+        let run =
+            Running::start(cluster.hashctl().arg("sum").args(args).arg(file.path()), DEADLINE);
+        fake.next_lease();
+        drop(fake);
+        run
+    };
+    let mut run = start(&cluster, &[]);
+    run.wait_for("no worker is ready any more; waiting for one");
+    let worker = cluster.spawn_worker(0);
+    cluster.workers.push(worker);
+    let ended = run.end();
+    assert!(ended.status.success() && ended.stdout.contains(file.path().to_str().unwrap()));
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    drop(cluster);
+
+    let cluster = Cluster::start(Options { workers: 0, ..Options::default() });
+    let ended = start(&cluster, &["--timeout", "1"]).end();
+    assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no result for 1 s"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("1 of 1 files have no digest"), "{}", ended.stderr);
 }
