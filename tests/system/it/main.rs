@@ -5,6 +5,7 @@ mod cross_check;
 mod datasets;
 mod ends;
 mod faults;
+mod hung;
 mod limits;
 mod oracle;
 mod progress;
