@@ -1,8 +1,8 @@
 //! A file that never answers a read, through the real programs.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use test_kit::{Cluster, HungFile, Options, output, until};
+use test_kit::{Cluster, DEADLINE, HungFile, Options, Running, bin, output, repository, until};
 
 #[test]
 fn a_file_that_never_answers_holds_up_no_other_job_and_its_worker_ends() {
@@ -28,4 +28,34 @@ fn a_file_that_never_answers_holds_up_no_other_job_and_its_worker_ends() {
     let ended =
         until("its process ends", || one.try_wait().unwrap().or_else(|| other.try_wait().unwrap()));
     assert_eq!(ended.code(), Some(3), "{}", cluster.logs());
+}
+
+#[test]
+fn a_worker_in_a_file_that_never_answers_is_replaced() {
+    let hung = HungFile::new();
+    let dir = tempfile::tempdir().unwrap();
+    let with_run = |command: &mut Command| {
+        command.env("HASHCLUSTER_RUNTIME_DIR", dir.path().join("run"));
+    };
+    let mut up = Command::new(repository("run.sh"));
+    with_run(up.args(["--local", "1"]));
+    let mut up = Running::start(&mut up, DEADLINE);
+    up.wait_for("are ready in");
+    let hashctl = |args: &[&str]| {
+        let mut hashctl = Command::new(bin("hashctl"));
+        with_run(hashctl.args(args));
+        hashctl
+    };
+    let path = hung.path().to_str().unwrap().to_owned();
+    let stuck = Running::start(&mut hashctl(&["sum", &path]), DEADLINE);
+    hung.wait_for_read();
+    drop(stuck);
+    up.wait_for("the system does not end its killed process");
+    let sum = Running::start(&mut hashctl(&["sum", "/etc/passwd"]), DEADLINE).end();
+    assert!(sum.status.success(), "{}", sum.stderr);
+    let mut stop = Command::new(repository("scripts/stop.sh"));
+    with_run(&mut stop);
+    let stop = Running::start(&mut stop, DEADLINE).end();
+    assert!(stop.status.success(), "{}", stop.stderr);
+    assert!(up.end().status.success());
 }

@@ -27,6 +27,9 @@ const DAEMONS_LIMIT: Duration = Duration::from_secs(10);
 /// Ends of one member before its cluster was ready that are not forgiven.
 const START_DEATHS_MAX: u32 = 3;
 
+/// Time after which a killed process is not waited for any more: it may be in a read that never ends.
+const STUCK_LIMIT: Duration = Duration::from_secs(5);
+
 /// Interval between looks at the phases while something is on its way.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -432,7 +435,11 @@ impl Fleet {
         if main.is_some() && !killed && !again {
             LOG.log(&MemberEvent::Killed { member: &machine.member.name });
         }
+        let is_stuck = killed && now >= kill_at + STUCK_LIMIT;
         for id in machine.ids() {
+            if is_stuck && let Some(pid) = self.supervisor.abandon(id) {
+                LOG.log(&MemberEvent::Stuck { member: &machine.member.name, pid });
+            }
             self.supervisor.signal(id, Signal::SIGKILL);
         }
         machine.phase = Phase::Ending { again, kill_at, killed: true };

@@ -15,6 +15,9 @@ events! {
             => "{member} {why}; it starts again in {pause_s:.1} s",
         Warning Wrote { member: &'a str, line: &'a str } => "{member} wrote: {line}",
         Warning Killed { member: &'a str } => "{member} did not stop in time and is killed",
+        Error Stuck { member: &'a str, pid: u32 }
+            => "{member}: the system does not end its killed process {pid}, which is in a read or write \
+                that does not return; it is left behind",
         Warning ConsoleEmptied { member: &'a str, mib: u64 }
             => "{member}: its console wrote {mib} MiB; emptied",
         Warning ConsoleKept { path: &'a dyn Display, error: &'a dyn Display }

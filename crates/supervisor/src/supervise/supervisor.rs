@@ -124,6 +124,11 @@ impl Supervisor {
         }
     }
 
+    /// Stops waiting for the program's process, which was killed; the number of it, if there was one.
+    pub(crate) fn abandon(&mut self, id: ProgramId) -> Option<u32> {
+        self.entries[id.0].process.take().map(|process| process.pid())
+    }
+
     /// True while the program has a process.
     pub(crate) fn is_running(&self, id: ProgramId) -> bool {
         self.pid(id).is_some()
