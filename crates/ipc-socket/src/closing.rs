@@ -11,7 +11,7 @@
 //! Invariants: a closer that is about to close leaves another one that waits for work, as long as there
 //! are fewer than [`CLOSERS_MAX`]; without closers everything is closed at once, by whoever drops it.
 
-use crate::sys::close_now;
+use crate::sys::close_here;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -85,7 +85,7 @@ pub fn start_closers(
 /// Closes descriptors, in another thread if there are closers. Returns at once, or, if more are open
 /// than [`start_closers`] was told, when few enough are or after 10 ms.
 pub fn close_all(descriptors: impl IntoIterator<Item = OwnedFd>) {
-    let Some(closers) = CLOSERS.get() else { return close_now(descriptors) };
+    let Some(closers) = CLOSERS.get() else { return close_here(descriptors) };
     let descriptors: Vec<OwnedFd> = descriptors.into_iter().collect();
     if descriptors.is_empty() {
         return;
@@ -142,7 +142,7 @@ impl Closers {
             }
             drop(state);
             let len = batch.descriptors.len();
-            close_now(batch.descriptors);
+            close_here(batch.descriptors);
             state = self.state();
             if state.epoch == batch.epoch {
                 state.open -= len;

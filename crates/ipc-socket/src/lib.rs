@@ -23,5 +23,7 @@ pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 pub use dial::WireError;
 pub use inbox::{Inbox, InboxError, Scratch};
 pub use socket::{Listener, Socket};
-pub use sys::{DESCRIPTOR_TABLE_LEN, Peer, Received, peer, recv, reserve_descriptor_table, send};
+pub use sys::{
+    DESCRIPTOR_TABLE_LEN, Peer, Received, close_here, peer, recv, reserve_descriptor_table, send,
+};
 pub use token_file::read_token;

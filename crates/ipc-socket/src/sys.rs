@@ -160,9 +160,9 @@ unsafe fn take_descriptors(header: &libc::msghdr, descriptors: &mut Vec<OwnedFd>
 /// Shorter runs of neighbouring numbers are closed one by one.
 const CLOSE_RUN_MIN: usize = 4;
 
-/// Closes descriptors, neighbouring numbers in one call (close_range(2)): for the files of a frame
+/// Closes descriptors in this thread, neighbouring numbers in one call (close_range(2)): for the files of a frame
 /// this takes half the time of closing each.
-pub(crate) fn close_now(descriptors: impl IntoIterator<Item = OwnedFd>) {
+pub fn close_here(descriptors: impl IntoIterator<Item = OwnedFd>) {
     let mut numbers: Vec<RawFd> = descriptors.into_iter().map(IntoRawFd::into_raw_fd).collect();
     numbers.sort_unstable();
     for run in numbers.chunk_by(|one, next| one + 1 == *next) {
