@@ -12,11 +12,10 @@ use crate::config::Config;
 use crate::exit::Exit;
 use crate::input::plane::Route;
 use crate::output::Out;
-use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::say::{self, io_text, say};
 use crate::signals::Signals;
-use client::{Client, ClientError, ConnectError, Event, ReceiveError, Replies, Results, Submitter};
+use client::{Client, ClientError, ConnectError, Event, ReceiveError, Replies, Submitter};
 use ipc_proto::Algorithm;
 use lister::{Last, Lister};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -285,7 +284,8 @@ impl Run {
             }
             Event::Results(results) => {
                 self.silence.end();
-                self.resolve(&results)
+                self.reorder.resolve(results.iter());
+                Ok(())
             }
             Event::Suspect { worker, items } => {
                 self.is_suspect = true;
@@ -299,14 +299,6 @@ impl Run {
             | Event::Window
             | Event::Finished { .. }
             | Event::Cancelled { .. } => Ok(()),
-        }
-    }
-
-    fn resolve(&mut self, results: &Results) -> Result<(), Broken> {
-        let results = results.iter().map(|(tag, outcome)| (tag, outcome.map_err(Problem::Failure)));
-        match self.reorder.resolve(results) {
-            true => Ok(()),
-            false => Err(ClientError::Nonsense("a result that is no digest").into()),
         }
     }
 

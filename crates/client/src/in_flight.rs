@@ -1,5 +1,5 @@
 //! The in-flight table: windows and unresolved items of every open job, shared by the sending and the
-//! receiving half.
+//! receiving half. An item leaves it with its result.
 
 use crate::ClientError;
 use ipc_proto::message::{Failure, JobId, Run, Window};
@@ -36,20 +36,14 @@ struct State {
 struct JobState {
     /// `None` until the controller has opened it.
     id: Option<JobId>,
+    digest_len: usize,
     window: Window,
     unresolved_items: u64,
     unresolved_bytes: u64,
     /// Index of the first of `items`.
     base: u64,
-    items: VecDeque<Sent>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    tag: u64,
-    /// Inline bytes.
-    len: u32,
-    is_resolved: bool,
+    /// The tag and the inline bytes of each item; `None` once it is resolved.
+    items: VecDeque<Option<(u64, u32)>>,
 }
 
 /// Items that may be sent: their indexes start at `first`.
@@ -65,11 +59,11 @@ impl InFlight {
         self.state.lock().expect("no holder panics")
     }
 
-    pub(crate) fn add_job(&self) -> u32 {
+    pub(crate) fn add_job(&self, digest_len: usize) -> u32 {
         let mut state = self.lock();
         let tag = state.next_job;
         state.next_job += 1;
-        state.jobs.insert(tag, JobState::default());
+        state.jobs.insert(tag, JobState { digest_len, ..JobState::default() });
         tag
     }
 
@@ -190,16 +184,21 @@ impl InFlight {
         }
     }
 
-    /// The tags of the items in `runs`, which are resolved now.
-    pub(crate) fn resolve(&self, job: JobId, runs: &[Run]) -> Result<Vec<u64>, ClientError> {
+    /// The tags of the items in `runs`, which are resolved now, and the length of the job's digests.
+    pub(crate) fn resolve(
+        &self,
+        job: JobId,
+        runs: &[Run],
+    ) -> Result<(Vec<u64>, usize), ClientError> {
         let mut state = self.lock();
         let job = state.job(job).ok_or(NOT_OPEN)?;
         let mut tags = Vec::new();
         for run in runs {
             job.resolve(*run, &mut tags)?;
         }
+        let digest_len = job.digest_len;
         self.changed.notify_all();
-        Ok(tags)
+        Ok((tags, digest_len))
     }
 
     pub(crate) fn add_ticket(&self) -> u64 {
@@ -261,7 +260,7 @@ impl JobState {
         let grant = Grant { job, first: self.base + self.items.len() as u64, len: items.len() };
         for &(tag, len) in items {
             self.unresolved_bytes += u64::from(len);
-            self.items.push_back(Sent { tag, len, is_resolved: false });
+            self.items.push_back(Some((tag, len)));
         }
         self.unresolved_items += grant.len as u64;
         grant
@@ -275,16 +274,14 @@ impl JobState {
         if end > self.items.len() {
             return Err(unknown);
         }
-        for sent in self.items.range_mut(start..end) {
-            if sent.is_resolved {
-                return Err(ClientError::Nonsense("a second result of one item"));
-            }
-            sent.is_resolved = true;
+        for item in self.items.range_mut(start..end) {
+            let twice = ClientError::Nonsense("a second result of one item");
+            let (tag, len) = item.take().ok_or(twice)?;
             self.unresolved_items -= 1;
-            self.unresolved_bytes -= u64::from(sent.len);
-            tags.push(sent.tag);
+            self.unresolved_bytes -= u64::from(len);
+            tags.push(tag);
         }
-        while self.items.front().is_some_and(|sent| sent.is_resolved) {
+        while matches!(self.items.front(), Some(None)) {
             self.items.pop_front();
             self.base += 1;
         }
@@ -304,7 +301,7 @@ mod tests {
 
     fn open(window: Window) -> (InFlight, u32) {
         let in_flight = InFlight::default();
-        let job = in_flight.add_job();
+        let job = in_flight.add_job(32);
         assert!(!in_flight.opened(job, ID, window).unwrap());
         (in_flight, job)
     }
@@ -314,11 +311,11 @@ mod tests {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
         let grant = in_flight.take(job, &items(&[70, 71, 72, 73, 74]), false).unwrap();
         assert_eq!((grant.first, grant.len), (0, 4), "the window holds four");
-        assert_eq!(in_flight.resolve(ID, &[Run { first: 2, len: 2 }]).unwrap(), [72, 73]);
+        assert_eq!(in_flight.resolve(ID, &[Run { first: 2, len: 2 }]).unwrap().0, [72, 73]);
         let grant = in_flight.take(job, &items(&[74]), false).unwrap();
         assert_eq!((grant.first, grant.len), (4, 1));
         let runs = [Run { first: 4, len: 1 }, Run { first: 0, len: 2 }];
-        assert_eq!(in_flight.resolve(ID, &runs).unwrap(), [74, 70, 71]);
+        assert_eq!(in_flight.resolve(ID, &runs).unwrap().0, [74, 70, 71]);
         in_flight.remove_job(ID).unwrap();
     }
 

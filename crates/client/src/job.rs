@@ -47,7 +47,8 @@ impl Submitter {
     /// # Errors
     /// [`ClientError::Send`] and [`ClientError::Stopped`].
     pub fn open(&self, algorithm: Algorithm, options: JobOptions) -> Result<Job, ClientError> {
-        let (tag, strict_reads) = (self.in_flight.add_job(), options.strict_reads);
+        let tag = self.in_flight.add_job(algorithm.digest_len());
+        let strict_reads = options.strict_reads;
         let (algorithms, cross_check) = (algorithm.into(), Sample::to_wire(options.cross_check));
         self.send(&ClientRequest::Open { tag, algorithms, cross_check, strict_reads }, &[])?;
         Ok(Job { submitter: self.clone(), tag })
@@ -176,7 +177,7 @@ impl Job {
         self.submitter.send(&request, &[])
     }
 
-    /// Sends one step of a streamed hash, whose result comes with `tag`.
+    /// Sends the last step of a streamed hash, whose digest comes with `tag`.
     pub fn send_piece(&mut self, piece: Piece, tag: u64) -> Result<(), ClientError> {
         let len = u32::try_from(piece.len()).expect("a piece fits a frame");
         let grant = self.submitter.in_flight.take(self.tag, &[(tag, len)], true)?;

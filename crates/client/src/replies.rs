@@ -170,17 +170,18 @@ impl Replies {
         outputs: Blob,
         failures: Failures,
     ) -> Result<Results, ClientError> {
-        let tags = self.in_flight.resolve(job, runs)?;
+        let (tags, digest_len) = self.in_flight.resolve(job, runs)?;
         let outputs_len = tags.len() - failures.len();
         let output_len = outputs.len().checked_div(outputs_len).unwrap_or(0);
         if output_len * outputs_len != outputs.len() || (outputs_len > 0 && output_len == 0) {
             return Err(ClientError::Nonsense("outputs of no common length"));
         }
         let results = Results { tags, outputs, output_len, failures };
-        let is_ticket = |tag: &u64| tag & TICKET_BIT != 0;
-        if results.tags.iter().any(is_ticket) {
-            for (tag, outcome) in results.all().filter(|(tag, _)| is_ticket(tag)) {
+        for (tag, outcome) in results.all() {
+            if tag & TICKET_BIT != 0 {
                 self.in_flight.settle(tag, outcome.map(<[u8]>::to_vec));
+            } else if outcome.is_ok_and(|digest| digest.len() != digest_len) {
+                return Err(ClientError::Nonsense("a result that is no digest"));
             }
         }
         Ok(results)

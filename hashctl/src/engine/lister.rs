@@ -11,7 +11,7 @@
 //! where all threads share one table. Only very deep trees can exhaust it; then the lister waits.
 
 use super::opener::{AGE_MAX, Openers, coarse_now};
-use super::reorder::{Batch, Label, Reorder, Stopped, Verdict};
+use super::reorder::{Batch, Label, Reorder, Stopped, Tag, Verdict};
 use crate::input::datasets::Folder;
 use crate::input::open::{Links, open_dir, open_start};
 use crate::input::plane::Route;
@@ -40,8 +40,8 @@ const FIXED_DESCRIPTORS: usize = 16;
 pub(crate) struct OpenTask {
     /// Counted from 0: tasks are sent in this order.
     pub(crate) turn: u64,
-    /// Number of the first entry.
-    pub(crate) first: u64,
+    /// Of the first entry.
+    pub(crate) first: Tag,
     pub(crate) batch: Arc<Batch>,
     /// One per entry.
     pub(crate) targets: Vec<Target>,

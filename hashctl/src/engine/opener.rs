@@ -10,7 +10,7 @@
 //! which shows the table of the main thread.
 
 use super::lister::{Dir, Last, OpenTask, Target, split};
-use super::reorder::{Change, End, Reorder, Stopped, Verdict};
+use super::reorder::{Change, End, Reorder, Stopped, Tag, Verdict};
 use super::sender::{ItemSender, Lanes};
 use super::stream::{self, StreamError};
 use crate::input::datasets::Name;
@@ -189,7 +189,7 @@ struct Opener {
     shared: &'static Shared,
     lanes: Lanes,
     /// For the reorder buffer, before the lanes are sent.
-    changes: Vec<(u64, Change)>,
+    changes: Vec<(Tag, Change)>,
     /// When the lanes got their first item.
     since: Duration,
     dirs: DirCache,
@@ -226,7 +226,7 @@ impl Opener {
 
     fn send_task(&mut self, task: &mut OpenTask) -> Result<(), ClientError> {
         let mut turn = Turn { shared: self.shared, number: task.turn, sender: None };
-        for (position, number) in (0..task.targets.len()).zip(task.first..) {
+        for (position, tag) in (0..task.targets.len()).zip(task.first..) {
             if matches!(task.targets[position], Target::Nothing) {
                 continue;
             }
@@ -237,16 +237,16 @@ impl Opener {
             }
             match found {
                 Found::File(file, stamp) => {
-                    self.changes.push((number, Change::Size(stamp.size)));
-                    self.lanes.add_file(algorithm, number, file, stamp);
+                    self.changes.push((tag, Change::Size(stamp.size)));
+                    self.lanes.add_file(algorithm, tag, file, stamp);
                 }
                 Found::Named(name, stamp) => {
-                    self.changes.push((number, Change::Size(stamp.size)));
-                    self.lanes.add_name(algorithm, number, name, stamp);
+                    self.changes.push((tag, Change::Size(stamp.size)));
+                    self.lanes.add_name(algorithm, tag, name, stamp);
                 }
                 Found::Bytes(data) => {
-                    self.changes.push((number, Change::Size(data.len() as u64)));
-                    self.lanes.add_bytes(algorithm, number, &data);
+                    self.changes.push((tag, Change::Size(data.len() as u64)));
+                    self.lanes.add_bytes(algorithm, tag, &data);
                     if self.lanes.data_len >= MESSAGES_LEN_MAX {
                         self.flush(turn.wait()?)?;
                     }
@@ -254,9 +254,9 @@ impl Opener {
                 Found::Stream(file, stamp) => {
                     let sender = turn.wait()?;
                     self.flush(sender)?;
-                    self.stream(sender, algorithm, number, &file, stamp)?;
+                    self.stream(sender, algorithm, tag, &file, stamp)?;
                 }
-                Found::Verdict(verdict) => self.changes.push((number, Change::Verdict(verdict))),
+                Found::Verdict(verdict) => self.changes.push((tag, Change::Verdict(verdict))),
             }
             let is_due = coarse_now().saturating_sub(self.since) >= AGE_MAX;
             if is_due && let Some(sender) = turn.get() {
@@ -291,13 +291,13 @@ impl Opener {
         &mut self,
         sender: &mut ItemSender,
         algorithm: Algorithm,
-        number: u64,
+        tag: Tag,
         file: &File,
         stamp: Option<Stamp>,
     ) -> Result<(), ClientError> {
         sender.served.inline += 1;
         let reorder = &self.shared.reorder;
-        let change = |change| reorder.change(&mut vec![(number, change)]);
+        let change = |change| reorder.change(&mut vec![(tag, change)]);
         if let Some(stamp) = stamp {
             change(Change::Size(stamp.size));
         }
@@ -311,7 +311,7 @@ impl Opener {
                 Ok(())
             }
         };
-        match stream::send(sender.job(algorithm)?, algorithm, file, number, agree) {
+        match stream::send(sender.job(algorithm)?, algorithm, file, tag, agree) {
             Ok(()) => Ok(()),
             Err(StreamError::Problem(problem)) => {
                 change(Change::Verdict(Verdict::Problem(problem)));

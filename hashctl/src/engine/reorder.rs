@@ -2,8 +2,8 @@
 //! its outcome as soon as there is one.
 //!
 //! The lister appends batches, openers add lengths and problems, the main thread adds results and
-//! takes what is complete from the front. Entries are numbered from 0 over all batches; an entry's
-//! number is the tag of its item.
+//! takes what is complete from the front. An entry's [`Tag`] is that of its item: the client library
+//! knows which items are in flight, nothing else is recorded of them there.
 //!
 //! Invariants:
 //! - an entry is taken once, in order, and only with its outcome;
@@ -12,6 +12,8 @@
 
 use crate::problem::{Problem, Special};
 use ipc_proto::Algorithm;
+use ipc_proto::limits::FRAME_NAMES_MAX;
+use ipc_proto::message::Failure;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::VecDeque;
@@ -31,6 +33,13 @@ pub(crate) const TEXT_LEN_MAX: usize = 16 << 20;
 
 /// Bytes of text for which a batch has room per entry, so that it seldom grows.
 const NAME_LEN_USUAL: usize = 64;
+
+/// An entry of a run: the number of its batch, and its position there in the last
+/// [`POSITION_BITS`] bits.
+pub(crate) type Tag = u64;
+
+const POSITION_BITS: u32 = 16;
+const _: () = assert!(FRAME_NAMES_MAX < 1 << POSITION_BITS, "every position has a tag");
 
 /// State of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,10 +231,10 @@ pub(crate) struct Reorder {
 #[derive(Debug, Default)]
 struct State {
     batches: VecDeque<Pending>,
+    /// Number of the first of them.
+    first: u64,
     /// Entries of the first batch that were taken.
     taken: usize,
-    /// Position of the batch that was used last.
-    cursor: usize,
     listed: u64,
     entries: usize,
     text_len: usize,
@@ -236,16 +245,8 @@ struct State {
 
 #[derive(Debug)]
 struct Pending {
-    /// Number of the first entry.
-    first: u64,
     batch: Arc<Batch>,
     outcomes: Vec<Outcome>,
-}
-
-impl Pending {
-    fn has(&self, number: u64) -> bool {
-        number.checked_sub(self.first).is_some_and(|at| at < self.outcomes.len() as u64)
-    }
 }
 
 impl Reorder {
@@ -258,8 +259,8 @@ impl Reorder {
         self.state.lock().expect("no holder panics")
     }
 
-    /// Appends a batch when there is room; the number of its first entry.
-    pub(crate) fn push(&self, batch: Arc<Batch>) -> Result<u64, Stopped> {
+    /// Appends a batch when there is room; the tag of its first entry, from which the others count on.
+    pub(crate) fn push(&self, batch: Arc<Batch>) -> Result<Tag, Stopped> {
         let is_full = |state: &mut State| {
             (state.entries >= ENTRIES_MAX || state.text_len >= TEXT_LEN_MAX) && !state.is_stopped
         };
@@ -267,7 +268,7 @@ impl Reorder {
         if state.is_stopped {
             return Err(Stopped);
         }
-        let first = state.listed;
+        let first = (state.first + state.batches.len() as u64) << POSITION_BITS;
         state.listed += batch.len() as u64;
         state.entries += batch.len();
         state.text_len += batch.text.len();
@@ -281,7 +282,7 @@ impl Reorder {
         }
         let outcome = |row: &Row| Outcome { size: 0, verdict: row.listed, digest: [0; _] };
         let outcomes = batch.rows.iter().map(outcome).collect();
-        state.batches.push_back(Pending { first, batch, outcomes });
+        state.batches.push_back(Pending { batch, outcomes });
         drop(state);
         if has_outcome {
             self.wake();
@@ -290,16 +291,15 @@ impl Reorder {
     }
 
     /// Enters what an opener learned, and empties `changes`.
-    pub(crate) fn change(&self, changes: &mut Vec<(u64, Change)>) {
+    pub(crate) fn change(&self, changes: &mut Vec<(Tag, Change)>) {
         let mut has_outcome = false;
         let mut state = self.lock();
-        for (number, change) in changes.drain(..) {
+        for (tag, change) in changes.drain(..) {
             match change {
-                Change::Size(size) => state.set_size(number, size),
+                Change::Size(size) => state.set_size(tag, size),
                 Change::Verdict(verdict) => {
                     has_outcome = true;
-                    let is_set = state.set(number, verdict, &[]);
-                    debug_assert!(is_set, "an entry without an item gets one verdict");
+                    state.set(tag, verdict, &[]);
                 }
             }
         }
@@ -309,18 +309,18 @@ impl Reorder {
         }
     }
 
-    /// Enters results; `false` if one is not a digest of its entry, or its entry has an outcome.
-    #[must_use]
+    /// Enters results, which the client library has checked: one per item, digests of the right length.
     pub(crate) fn resolve<'a>(
         &self,
-        results: impl Iterator<Item = (u64, Result<&'a [u8], Problem>)>,
-    ) -> bool {
+        results: impl Iterator<Item = (Tag, Result<&'a [u8], Failure>)>,
+    ) {
         let mut state = self.lock();
-        let mut results = results;
-        results.all(|(number, result)| match result {
-            Ok(digest) => state.set(number, Verdict::Digest, digest),
-            Err(problem) => state.set(number, Verdict::Problem(problem), &[]),
-        })
+        for (tag, result) in results {
+            match result {
+                Ok(digest) => state.set(tag, Verdict::Digest, digest),
+                Err(failure) => state.set(tag, Verdict::Problem(Problem::Failure(failure)), &[]),
+            }
+        }
     }
 
     /// Takes complete entries of one batch from the front.
@@ -336,7 +336,7 @@ impl Reorder {
         if state.taken == batch.len() {
             state.batches.pop_front();
             state.taken = 0;
-            state.cursor = state.cursor.saturating_sub(1);
+            state.first += 1;
         }
         (len > 0).then_some(Complete { batch, start, outcomes })
     }
@@ -400,37 +400,32 @@ impl AsFd for Reorder {
 }
 
 impl State {
-    /// An entry, with the progress that depends on it.
-    fn entry(&mut self, number: u64) -> Option<(&mut Outcome, Algorithm, &mut Tally)> {
-        // Neighbours come together, so that the batch is mostly that of the entry before.
-        if !self.batches.get(self.cursor).is_some_and(|pending| pending.has(number)) {
-            let after = self.batches.partition_point(|pending| pending.first <= number);
-            self.cursor = after.checked_sub(1)?;
-        }
-        let pending = self.batches.get_mut(self.cursor)?;
-        let position = usize::try_from(number - pending.first).ok()?;
-        let outcome = pending.outcomes.get_mut(position)?;
-        Some((outcome, pending.batch.rows[position].algorithm, &mut self.tally))
+    /// An entry that waits, with the progress that depends on it.
+    ///
+    /// # Panics
+    /// If there is none: an entry gets one outcome, and is not taken before.
+    fn waiting(&mut self, tag: Tag) -> (&mut Outcome, &mut Tally) {
+        let index = |number| usize::try_from(number).expect("part of a tag of this run");
+        let batch = index((tag >> POSITION_BITS) - self.first);
+        let position = index(tag & ((1 << POSITION_BITS) - 1));
+        let outcome = &mut self.batches[batch].outcomes[position];
+        assert!(outcome.is_waiting(), "an entry gets one outcome");
+        (outcome, &mut self.tally)
     }
 
-    fn set_size(&mut self, number: u64, size: u64) {
-        let Some((outcome, _, tally)) = self.entry(number) else { return };
+    fn set_size(&mut self, tag: Tag, size: u64) {
+        let (outcome, tally) = self.waiting(tag);
         let old = std::mem::replace(&mut outcome.size, size);
         tally.bytes = tally.bytes - old + size;
     }
 
-    /// Sets the verdict of an entry that has none; the digest is empty unless that is the verdict.
-    fn set(&mut self, number: u64, verdict: Verdict, digest: &[u8]) -> bool {
-        let Some((outcome, algorithm, tally)) = self.entry(number) else { return false };
-        let is_fit = verdict != Verdict::Digest || digest.len() == algorithm.digest_len();
-        if !outcome.is_waiting() || !is_fit {
-            return false;
-        }
+    /// Sets the verdict of an entry; the digest is empty unless that is the verdict.
+    fn set(&mut self, tag: Tag, verdict: Verdict, digest: &[u8]) {
+        let (outcome, tally) = self.waiting(tag);
         outcome.digest[..digest.len()].copy_from_slice(digest);
         outcome.verdict = verdict;
         tally.bytes_done += outcome.size;
         tally.files_done += 1;
-        true
     }
 }
 
@@ -447,8 +442,9 @@ mod tests {
         reorder.push(batch.into()).unwrap();
     }
 
-    fn resolve(reorder: &Reorder, number: u64, digest: &[u8]) -> bool {
-        reorder.resolve([(number, Ok(digest))].into_iter())
+    fn resolve(reorder: &Reorder, batch: u64, position: u64, digest: u8) {
+        let tag = (batch << POSITION_BITS) + position;
+        reorder.resolve([(tag, Ok(&[digest; 32][..]))].into_iter());
     }
 
     fn take(reorder: &Reorder) -> String {
@@ -470,32 +466,20 @@ mod tests {
         push(&reorder, &["a", "b"]);
         push(&reorder, &["c"]);
         push(&reorder, &["d", "e"]);
-        assert!(resolve(&reorder, 3, &[b'3'; 32]));
-        assert!(resolve(&reorder, 1, &[b'1'; 32]));
+        resolve(&reorder, 2, 0, b'3');
+        resolve(&reorder, 0, 1, b'1');
         assert_eq!(take(&reorder), "", "the first one is missing");
         let verdict = Verdict::Problem(Problem::Changed);
         reorder.change(&mut vec![(0, Change::Size(7)), (0, Change::Verdict(verdict))]);
         assert_eq!(take(&reorder), "a!b1");
-        assert!(resolve(&reorder, 2, &[b'2'; 32]));
+        resolve(&reorder, 1, 0, b'2');
         assert_eq!(take(&reorder), "c2d3");
         assert!(!reorder.is_empty());
-        assert!(resolve(&reorder, 4, &[b'4'; 32]));
+        resolve(&reorder, 2, 1, b'4');
         assert_eq!(take(&reorder), "e4");
         assert!(reorder.is_empty());
         let State { entries, text_len, listed, tally, .. } = &*reorder.lock();
         assert_eq!((*entries, *text_len, *listed), (0, 0, 5), "everything is released");
         assert_eq!(*tally, Tally { files: 5, bytes: 7, files_done: 5, bytes_done: 7 });
-    }
-
-    #[test]
-    fn rejects_impossible_outcomes() {
-        let reorder = Reorder::new().unwrap();
-        push(&reorder, &["a", "b"]);
-        assert!(!resolve(&reorder, 2, &[0; 32]), "not listed");
-        assert!(!resolve(&reorder, 0, &[0; 31]), "not a digest of SHA-256");
-        assert!(resolve(&reorder, 0, &[b'0'; 32]));
-        assert!(!resolve(&reorder, 0, &[0; 32]), "twice");
-        assert_eq!(take(&reorder), "a0");
-        assert!(!resolve(&reorder, 0, &[0; 32]), "taken");
     }
 }

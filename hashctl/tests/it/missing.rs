@@ -109,6 +109,29 @@ fn suspect_digests_are_reported_and_fail_the_run() {
 }
 
 #[test]
+fn results_that_make_no_sense_are_not_printed() {
+    for (runs, output_len, want) in [
+        (vec![Run { first: 0, len: 1 }], 31, "a result that is no digest"),
+        (vec![Run { first: 1, len: 1 }], 32, "a result that nothing waits for"),
+        (vec![Run { first: 0, len: 1 }; 2], 32, "a result that nothing waits for"),
+    ] {
+        let fake = Fake::start(move |peer| {
+            peer.welcome(DESCRIPTORS);
+            peer.open(JOB, Window { items: 100, bytes: 1 << 20 }, 1);
+            let items = peer.next();
+            assert!(matches!(items, Some((ClientRequest::Items { .. }, _))), "{items:?}");
+            let outputs = Blob(vec![7; output_len * runs.len()]);
+            peer.send(&ClientReply::Results { job: JOB, runs, outputs, failures: vec![] });
+            while peer.next().is_some() {}
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ours = run(hashctl(fake.socket()).arg("sum").arg(file.path()));
+        assert_eq!((ours.code, &*ours.out()), (3, ""), "{want}");
+        assert!(ours.stderr.contains(want), "{want}: {}", ours.stderr);
+    }
+}
+
+#[test]
 fn help_groups_the_options_by_what_they_are_about() {
     for command in ["sum", "check"] {
         let ours = run(hashctl("none".as_ref()).args([command, "--help"]));
