@@ -27,10 +27,11 @@ mod plane;
 mod quarantine;
 mod queue;
 mod results;
+pub mod share;
 mod workers;
 
 pub use fault::Fault;
-pub use limits::Limits;
+pub use limits::{Limits, Quota};
 pub use owner::Principal;
 
 use check::Sampler;
@@ -45,6 +46,7 @@ use job::Job;
 use ledger::Ledger;
 use plane::Datasets;
 use quarantine::Quarantine;
+use share::Shares;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ pub enum Event<F> {
         client: ClientId,
         /// Its principal.
         principal: Principal,
+        /// The bounds on what the principal may hold.
+        quota: Quota,
         /// Its process.
         pid: u32,
         /// True if it may release workers from quarantine.
@@ -123,6 +127,7 @@ pub enum Action<F> {
 #[derive(Debug)]
 struct Client {
     principal: Principal,
+    quota: Quota,
     pid: u32,
     administers: bool,
     jobs: BTreeSet<JobId>,
@@ -161,7 +166,8 @@ pub struct Core<F> {
     fair: FairQueue,
     ledger: Ledger,
     waiters: BTreeMap<ClientId, Waiter>,
-    jobs_of_principals: BTreeMap<Principal, u32>,
+    /// Open jobs.
+    job_shares: Shares,
     next_job: u64,
     next_lease: u64,
     unresolved: u64,
@@ -195,7 +201,7 @@ impl<F: Clone> Core<F> {
             fair: FairQueue::default(),
             ledger: Ledger::new(&limits),
             waiters: BTreeMap::new(),
-            jobs_of_principals: BTreeMap::new(),
+            job_shares: Shares::new(limits.jobs_max.into()),
             next_job: 0,
             next_lease: 0,
             unresolved: 0,
@@ -216,9 +222,9 @@ impl<F: Clone> Core<F> {
     pub fn step(&mut self, now: Duration, event: Event<F>) -> Vec<Action<F>> {
         self.now = now;
         match event {
-            Event::ClientJoined { client, principal, pid, administers } => {
+            Event::ClientJoined { client, principal, quota, pid, administers } => {
                 let jobs = BTreeSet::new();
-                self.clients.insert(client, Client { principal, pid, administers, jobs });
+                self.clients.insert(client, Client { principal, quota, pid, administers, jobs });
             }
             Event::ClientLeft(client) => self.client_left(client),
             Event::ClientSaid(client, request, descriptors) => {
@@ -328,8 +334,8 @@ impl<F: Clone> Core<F> {
         });
     }
 
-    /// Tells owners of the windows that became free.
-    fn open_windows(&mut self, windows: Vec<(JobId, Window)>) {
+    /// Gives jobs new windows.
+    fn open_windows(&mut self, windows: impl IntoIterator<Item = (JobId, Window)>) {
         for (id, window) in windows {
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.window = window;

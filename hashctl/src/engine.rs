@@ -43,6 +43,11 @@ pub(crate) trait Printer {
 
     /// True if everything printed so far was good.
     fn is_ok(&self) -> bool;
+
+    /// True if only what is wrong is of interest.
+    fn is_quiet(&self) -> bool {
+        false
+    }
 }
 
 /// Why a run ends before everything is printed.
@@ -114,6 +119,7 @@ pub(crate) fn run(
         printed: 0,
         marks: 0,
         said_waiting: false,
+        is_quiet: printer.is_quiet(),
         is_sent: false,
         lost: None,
         is_suspect: false,
@@ -177,6 +183,8 @@ struct Run {
     /// Those of them that are no files.
     marks: u64,
     said_waiting: bool,
+    /// That a job waits for its window is not said.
+    is_quiet: bool,
     /// Every item is sent.
     is_sent: bool,
     /// Why the connection ended, while nothing depended on it.
@@ -276,10 +284,19 @@ impl Run {
 
     fn take(&mut self, event: Event) -> Result<(), Broken> {
         match event {
-            Event::Opened { workers: 0, .. } if !self.said_waiting => {
-                self.said_waiting = true;
-                self.silence.is_known();
-                say(format_args!("no worker is connected; waiting"));
+            Event::Opened { job, workers, waits } => {
+                if workers == 0 && !self.said_waiting {
+                    self.said_waiting = true;
+                    self.silence.is_known();
+                    say(format_args!("no worker is connected; waiting"));
+                }
+                if waits && !self.is_quiet {
+                    self.silence.wait_for_window(job);
+                }
+                Ok(())
+            }
+            Event::Window { job } => {
+                self.silence.has_window(job);
                 Ok(())
             }
             Event::Results(results) => {
@@ -295,10 +312,7 @@ impl Run {
                 ));
                 Ok(())
             }
-            Event::Opened { .. }
-            | Event::Window
-            | Event::Finished { .. }
-            | Event::Cancelled { .. } => Ok(()),
+            Event::Finished { .. } | Event::Cancelled { .. } => Ok(()),
         }
     }
 

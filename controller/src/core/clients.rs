@@ -97,11 +97,12 @@ impl<F: Clone> Core<F> {
 
     fn open_job(&mut self, now: Duration, client: ClientId, wish: &Wish) {
         let Wish { tag, algorithms, cross_check, strict_reads } = *wish;
-        let jobs_max = usize::try_from(self.limits.jobs_max).unwrap_or(usize::MAX);
         let Some(known) = self.clients.get_mut(&client) else { return };
-        if known.jobs.len() >= CLIENT_JOBS_MAX || self.jobs.len() >= jobs_max {
+        let (principal, quota, pid) = (known.principal, known.quota, known.pid);
+        if known.jobs.len() >= CLIENT_JOBS_MAX || self.job_shares.room(principal, quota.jobs) == 0 {
             let text = format!(
-                "too many open jobs: at most {CLIENT_JOBS_MAX} per connection and {jobs_max} in all"
+                "too many open jobs: at most {CLIENT_JOBS_MAX} per connection and now {} of {principal}",
+                self.job_shares.limit(principal, quota.jobs)
             );
             let reply = ClientReply::Rejected { tag, reason: RejectReason::TooManyJobs, text };
             self.actions.push(Action::ToClient(client, reply));
@@ -110,9 +111,8 @@ impl<F: Clone> Core<F> {
         let id = JobId { epoch: self.epoch, number: self.next_job };
         self.next_job += 1;
         known.jobs.insert(id);
-        let (principal, pid) = (known.principal, known.pid);
-        *self.jobs_of_principals.entry(principal).or_default() += 1;
-        let window = self.ledger.open(id, principal);
+        self.job_shares.take(principal, 1);
+        let window = self.ledger.open(id, principal, quota);
         let order = Order {
             id,
             owner: Owner::Attached(client),
@@ -191,8 +191,14 @@ impl<F: Clone> Core<F> {
         {
             return Err(Fault::WindowExceeded(id));
         }
+        let (window, principal) = (job.window, job.order.principal);
+        let is_used = (job.unresolved() + items_len).saturating_mul(2) >= window.items.into()
+            || (job.inline_bytes + inline_bytes).saturating_mul(2) >= window.bytes;
         self.unresolved += items_len;
         self.inline_bytes += inline_bytes;
+        let quota = self.clients.get(&client).map(|client| client.quota).filter(|_| is_used);
+        let larger = quota.and_then(|quota| self.ledger.grow(principal, quota, window));
+        self.open_windows(larger.map(|window| (id, window)));
         self.job_of(client, id)
     }
 
@@ -226,12 +232,9 @@ impl<F: Clone> Core<F> {
         if let Some(client) = self.clients.get_mut(&client) {
             client.jobs.remove(&key);
         }
-        if let Some(jobs) = self.jobs_of_principals.get_mut(&principal) {
-            *jobs -= 1;
-            if *jobs == 0 {
-                self.jobs_of_principals.remove(&principal);
-                self.fair.forget(principal);
-            }
+        self.job_shares.give_back(principal, 1);
+        if self.job_shares.held(principal) == 0 {
+            self.fair.forget(principal);
         }
         let unresolved = job.unresolved();
         self.unresolved -= unresolved;

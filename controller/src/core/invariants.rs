@@ -6,8 +6,7 @@
 //! `Quarantine`); this one asserts that they agree.
 
 use super::Core;
-use super::owner::{Owner, Principal};
-use std::collections::BTreeMap;
+use super::owner::Owner;
 
 impl<F: Clone> Core<F> {
     /// Asserts every invariant that holds between two events.
@@ -25,7 +24,6 @@ impl<F: Clone> Core<F> {
     }
 
     fn check_clients(&self) {
-        let mut jobs_of_principals: BTreeMap<Principal, u32> = BTreeMap::new();
         for (id, job) in &self.jobs {
             let order = &job.order;
             assert_eq!(order.id, *id, "a job is kept by its id");
@@ -35,11 +33,10 @@ impl<F: Clone> Core<F> {
             let client = client.unwrap_or_else(|| panic!("the client of job {id} left"));
             assert!(client.jobs.contains(id), "the client of job {id} does not know it");
             assert_eq!(order.principal, client.principal, "job {id} is charged as its client");
-            *jobs_of_principals.entry(order.principal).or_default() += 1;
         }
         let known: usize = self.clients.values().map(|client| client.jobs.len()).sum();
         assert_eq!(known, self.jobs.len(), "clients know open jobs only");
-        assert_eq!(self.jobs_of_principals, jobs_of_principals);
+        self.job_shares.check_invariants(self.jobs.values().map(|job| (job.order.principal, 1)));
         for waiter in self.waiters.keys() {
             assert!(self.clients.contains_key(waiter), "{waiter:?} waits but left");
         }
@@ -70,9 +67,8 @@ impl<F: Clone> Core<F> {
         assert_eq!(self.unresolved, unresolved, "unresolved items of all jobs");
         assert_eq!(self.inline_bytes, inline_bytes, "inline bytes of all jobs");
         assert!(unresolved <= self.limits.items_max && inline_bytes <= self.limits.bytes_max);
-        self.ledger.check_invariants(
-            self.jobs.iter().map(|(&id, job)| (id, job.order.principal, job.window)),
-        );
+        let windows = self.jobs.iter().map(|(&id, job)| (id, job.order.principal, job.window));
+        self.ledger.check_invariants(&windows.collect::<Vec<_>>());
     }
 
     fn check_order_of_service(&self) {
@@ -95,14 +91,16 @@ impl<F: Clone> Core<F> {
             .collect();
         queued.sort_unstable();
         assert_eq!(queued, waiting, "exactly the jobs with work on a plane are in its queue");
-        self.fair.check_invariants(|principal| self.jobs_of_principals.contains_key(&principal));
+        self.fair.check_invariants(|principal| self.job_shares.held(principal) > 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::plane::Plane;
-    use super::super::{Action, ClientId, Event, Fault, Job, Limits, Waiter, WorkerId};
+    use super::super::{
+        Action, ClientId, Event, Fault, Job, Limits, Principal, Quota, Waiter, WorkerId,
+    };
     use super::*;
     use ipc_proto::message::{
         Backend, ClientRequest, FileItem, FileSource, Items, JobId, Planes, Window, WorkerIntro,
@@ -141,7 +139,13 @@ mod tests {
         let (algorithms, cross_check, strict_reads) = (algorithm.into(), 0, false);
         let open = ClientRequest::Open { tag: 0, algorithms, cross_check, strict_reads };
         for event in [
-            Event::ClientJoined { client, principal, pid: 1, administers: false },
+            Event::ClientJoined {
+                client,
+                principal,
+                quota: Quota::MAX,
+                pid: 1,
+                administers: false,
+            },
             Event::WorkerJoined(WORKER, intro),
             Event::WorkerSaid(WORKER, WorkerReply::Credit { batches: 1 }),
             Event::ClientSaid(CLIENT, open, Vec::new()),
@@ -173,7 +177,9 @@ mod tests {
             ("a job charged to another principal", |core| {
                 job(core).order.principal = Principal::Uid(2);
             }),
-            ("a principal with too few jobs", |core| core.jobs_of_principals.clear()),
+            ("a principal with too few jobs", |core| {
+                core.job_shares.give_back(Principal::Uid(1), 1);
+            }),
             ("a waiter that left", |core| {
                 let waiter = Waiter { workers: 1, deadline: Duration::ZERO };
                 core.waiters.insert(ClientId(9), waiter);

@@ -76,17 +76,48 @@ pub(super) const NAMES_MAX: usize = 8192;
 /// The names of workers that are kept because they gave a wrong answer.
 pub(super) const QUARANTINED_MAX: usize = 1024;
 
+/// Idle jobs whose windows take up all items. With few items each still has one.
+pub(super) const IDLE_JOBS_MAX: u64 = 256;
+
+/// Largest window of an idle job: about one full frame.
+pub(super) const JOB_ITEMS_MIN_MAX: u32 = 256;
+
 /// Largest window of one job.
 pub(super) const JOB_ITEMS_MAX: u32 = 4096;
 
 /// Largest window of one job in inline bytes.
 pub(super) const JOB_BYTES_MAX: u64 = 8 << 20;
 
-/// Smallest window that is of use, in inline bytes: one full frame. A job waits until it can have
-/// it.
+/// Window of an idle job in inline bytes: one full frame. A job waits until it can have it.
 pub(super) const JOB_BYTES_MIN: u64 = INLINE_LEN_MAX as u64;
 
-/// Limits on what all peers together may hold. Reaching one slows the sender.
+/// Most that one principal may hold, if its share allows that much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Client connections.
+    pub clients: u64,
+    /// Open jobs.
+    pub jobs: u64,
+    /// Unresolved items, and so descriptors.
+    pub items: u64,
+    /// Unresolved inline bytes.
+    pub bytes: u64,
+}
+
+impl Quota {
+    /// No bound but the share.
+    pub const MAX: Self =
+        Self { clients: u64::MAX, jobs: u64::MAX, items: u64::MAX, bytes: u64::MAX };
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self::MAX
+    }
+}
+
+/// Limits on what all peers together may hold, of which each principal has a share. Reaching one slows
+/// the sender.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Client connections.

@@ -1,5 +1,6 @@
 //! Access control: the controller's own user and root always, others by uid or gid.
 
+use crate::core::{Principal, Quota};
 use ipc_socket::Peer;
 
 /// The users and groups that may connect besides the controller's own user and root.
@@ -24,6 +25,12 @@ impl Access {
     #[must_use]
     pub fn administers(&self, peer: Peer) -> bool {
         peer.uid == 0 || peer.uid == self.own_uid
+    }
+
+    /// The bounds on what `principal` may hold.
+    #[must_use]
+    pub fn quota(&self, _principal: Principal) -> Quota {
+        Quota::MAX
     }
 
     /// True if `peer` may connect.

@@ -60,7 +60,8 @@ impl Hub {
     ) -> ClientId {
         let client = ClientId(self.new_id());
         self.clients.borrow_mut().insert(client, Rc::clone(port));
-        self.step(Event::ClientJoined { client, principal, pid, administers });
+        let quota = self.settings.access.quota(principal);
+        self.step(Event::ClientJoined { client, principal, quota, pid, administers });
         client
     }
 

@@ -1,7 +1,9 @@
 //! Files that are named in datasets: who is given them, and who is not held up by them.
 
 use crate::tables::{CLIENT, JOB, Table, inline, job, open};
-use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, Principal, WorkerId};
+use hashcluster_controller::core::{
+    Action, ClientId, Event, Fault, Limits, Principal, Quota, WorkerId,
+};
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId, LeaseId, Piece,
     Planes, Run, Stamp, Work, WorkerReply,
@@ -143,6 +145,7 @@ fn work_that_waits_for_a_dataset_is_in_nobodys_way() {
     table.step(Event::ClientJoined {
         client: other,
         principal: Principal::Uid(8),
+        quota: Quota::MAX,
         pid: 80,
         administers: false,
     });
@@ -222,8 +225,9 @@ fn paths_count_against_the_byte_window_until_their_result() {
 fn a_batch_of_names_fits_its_frame() {
     let mut table = table(Algorithm::Sha256);
     let short: Vec<Named> = (0..1024).map(|i| file(&format!("{i}"), 0)).collect();
-    name(&mut table, JOB, 0, "a", &short[..512]);
-    name(&mut table, JOB, 512, "a", &short[512..]);
+    for part in [0..128, 128..512, 512..1024] {
+        name(&mut table, JOB, part.start as u64, "a", &short[part]);
+    }
     let long = vec![file(&"l".repeat(4095), 0); 128];
     for first in [1024, 1152, 1280] {
         name(&mut table, JOB, first, "a", &long);

@@ -1,7 +1,9 @@
 //! Quarantine: how long it lasts, who may end it, and how much of it is remembered.
 
 use crate::tables::{CLIENT, JOB, Table, inline};
-use hashcluster_controller::core::{Action, ClientId, Event, Fault, Limits, Principal, WorkerId};
+use hashcluster_controller::core::{
+    Action, ClientId, Event, Fault, Limits, Principal, Quota, WorkerId,
+};
 use ipc_proto::message::{ClientReply, ClientRequest, ReleaseOutcome, WorkerHealth, WorkerReply};
 use ipc_proto::{Algorithm, Blob};
 use std::time::Duration;
@@ -162,6 +164,7 @@ fn only_who_administers_the_controller_may_release() {
     table.step(Event::ClientJoined {
         client: other,
         principal: Principal::Uid(8),
+        quota: Quota::MAX,
         pid: 80,
         administers: false,
     });

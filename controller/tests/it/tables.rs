@@ -1,7 +1,7 @@
 //! Histories written by hand: what the core must do, step by step.
 
 use hashcluster_controller::core::{
-    Action, ClientId, Core, Event, Fault, Limits, Principal, WorkerId,
+    Action, ClientId, Core, Event, Fault, Limits, Principal, Quota, WorkerId,
 };
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, Failures, FileItem, FileSource, Items,
@@ -74,6 +74,7 @@ impl Table {
         table.step(Event::ClientJoined {
             client: CLIENT,
             principal: Principal::Uid(7),
+            quota: Quota::MAX,
             pid: 70,
             administers: true,
         });
@@ -444,12 +445,12 @@ fn waiting_for_workers_ends_when_they_are_ready_or_the_time_is_over() {
 
 #[test]
 fn too_many_jobs_are_rejected_and_the_connection_stays() {
-    let mut table = Table::new(Limits { jobs_max: 2, ..Limits::default() });
+    let mut table = Table::new(Limits { jobs_max: 4, ..Limits::default() });
     (0..3).for_each(|_| table.say(open(Algorithm::Sha256, 0), &[]));
     let told = table.told();
     assert!(matches!(told[1], ClientReply::Opened { .. }));
     assert!(matches!(&told[2], ClientReply::Rejected { tag: 0, text, .. }
-        if text.contains("2 in all")));
+        if text.contains("2 of uid 7")));
 }
 
 #[test]
@@ -460,6 +461,7 @@ fn a_job_of_another_client_or_of_an_earlier_start_is_not_open() {
         table.step(Event::ClientJoined {
             client: other,
             principal: Principal::Uid(7),
+            quota: Quota::MAX,
             pid: 71,
             administers: true,
         });
@@ -477,7 +479,13 @@ fn clients_over_vsock_are_a_principal_of_their_own_without_a_uid() {
         [(2, Principal::Token), (3, Principal::Token), (4, Principal::Uid(0))]
     {
         let client = ClientId(client);
-        table.step(Event::ClientJoined { client, principal, pid: 0, administers: true });
+        table.step(Event::ClientJoined {
+            client,
+            principal,
+            quota: Quota::MAX,
+            pid: 0,
+            administers: true,
+        });
         table.step(Event::ClientSaid(client, open(Algorithm::Sha256, 0), vec![]));
     }
     let status = table.core.status(table.now, usize::MAX);

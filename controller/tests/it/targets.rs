@@ -1,7 +1,9 @@
 //! Body of the fuzz target `core`, as a plain function: `fuzz/` wraps it for libFuzzer, the test
 //! `fuzz` gives it seeded inputs. It panics when an event breaks an invariant of the core.
 
-use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, Principal, WorkerId};
+use hashcluster_controller::core::{
+    Action, ClientId, Core, Event, Limits, Principal, Quota, WorkerId,
+};
 use ipc_proto::limits::PROGRESS_LEN_MAX;
 use ipc_proto::message::{
     Backend, ClientReply, ClientRequest, Counters, Failure, FileItem, FileSource, Items, JobId,
@@ -18,7 +20,7 @@ const DATASETS: [&str; 2] = ["known", "unknown"];
 /// Events, one per operation byte and the bytes it takes as parameters: peers come and go, and send
 /// messages that decode, true or false. The invariants hold after each.
 pub(crate) fn core(input: &[u8]) -> Counters {
-    let limits = Limits { items_max: 64, bytes_max: 2 << 20, jobs_max: 8, ..Limits::default() };
+    let limits = Limits { items_max: 2048, bytes_max: 2 << 20, jobs_max: 16, ..Limits::default() };
     let mut play = Play {
         input,
         core: Core::new(limits, vec![DATASETS[0].to_owned()], EPOCH),
@@ -94,7 +96,13 @@ impl Play<'_> {
         let (client, uid) = (ClientId(self.peer()), u32::from(self.byte() % 3));
         self.clients.insert(client);
         let principal = if uid == 2 { Principal::Token } else { Principal::Uid(uid) };
-        self.step(Event::ClientJoined { client, principal, pid: 1, administers: uid == 0 });
+        self.step(Event::ClientJoined {
+            client,
+            principal,
+            quota: Quota::MAX,
+            pid: 1,
+            administers: uid == 0,
+        });
     }
 
     fn join_worker(&mut self) {

@@ -27,9 +27,14 @@ pub enum Event {
         job: JobId,
         /// Workers that are ready.
         workers: u32,
+        /// True if nothing can be sent before [`Event::Window`].
+        waits: bool,
     },
     /// Its window changed: items that waited for it can be sent.
-    Window,
+    Window {
+        /// The job.
+        job: JobId,
+    },
     /// Items are resolved.
     Results(Results),
     /// Digests that a worker returned before may be wrong.
@@ -138,11 +143,11 @@ impl Replies {
                     let cancel = ClientRequest::Cancel { job };
                     sender.send(&cancel, &[]).map_err(ClientError::Send)?;
                 }
-                Ok(Event::Opened { job, workers })
+                Ok(Event::Opened { job, workers, waits: window.items == 0 })
             }
             ClientReply::Window { job, window } => {
                 self.in_flight.set_window(job, window)?;
-                Ok(Event::Window)
+                Ok(Event::Window { job })
             }
             ClientReply::Results { job, runs, outputs, failures } => {
                 self.results(job, &runs, outputs, failures).map(Event::Results)

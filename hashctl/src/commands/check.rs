@@ -153,6 +153,10 @@ impl Printer for Verdicts {
     fn is_ok(&self) -> bool {
         self.is_ok
     }
+
+    fn is_quiet(&self) -> bool {
+        self.options.quiet || self.options.status
+    }
 }
 
 impl Verdicts {

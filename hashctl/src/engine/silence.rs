@@ -1,15 +1,18 @@
 //! Silence: no result comes. The controller is asked for the reason from time to time, and a limit that a
-//! person gave ends the run.
+//! person gave ends the run. A job that has to wait for its window says so.
 
 use crate::progress::poll_timeout;
 use crate::say::say;
 use client::{Address, Client, ClientError};
-use ipc_proto::message::WorkerHealth;
+use ipc_proto::message::{JobId, WorkerHealth};
 use nix::poll::PollTimeout;
 use std::time::{Duration, Instant};
 
 /// Interval between two questions.
 const INTERVAL: Duration = Duration::from_secs(3);
+
+/// Time after which a job that waits for its window says so.
+const WINDOW_WAIT: Duration = Duration::from_secs(2);
 
 /// Time limit for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
@@ -21,12 +24,14 @@ pub(crate) struct Silence {
     since: Instant,
     asked: Instant,
     has_said: bool,
+    /// The job that waits for its window, and when it says so.
+    waiting: Option<(JobId, Instant)>,
 }
 
 impl Silence {
     pub(crate) fn new(address: Address, limit: Option<Duration>) -> Self {
         let now = Instant::now();
-        Self { address, limit, since: now, asked: now, has_said: false }
+        Self { address, limit, since: now, asked: now, has_said: false, waiting: None }
     }
 
     /// It was said already that there is no worker.
@@ -41,9 +46,24 @@ impl Silence {
         self.has_said = false;
     }
 
-    /// The limit, if it has passed. Says once if there is no worker.
+    /// A job has to wait for its window.
+    pub(crate) fn wait_for_window(&mut self, job: JobId) {
+        self.waiting = Some((job, Instant::now() + WINDOW_WAIT));
+    }
+
+    /// A job has a window.
+    pub(crate) fn has_window(&mut self, job: JobId) {
+        self.waiting = self.waiting.filter(|(waiting, _)| *waiting != job);
+    }
+
+    /// The limit, if it has passed. Says once if there is no worker, or no window.
     pub(crate) fn passed(&mut self) -> Option<Duration> {
         let now = Instant::now();
+        if self.waiting.take_if(|(_, due)| *due <= now).is_some() {
+            say(format_args!(
+                "waiting: other jobs of this user have all the room at the controller; see hashctl status"
+            ));
+        }
         if now.duration_since(self.asked) >= INTERVAL {
             self.asked = now;
             // A controller that does not answer is told of by the connection with the jobs.
@@ -57,8 +77,9 @@ impl Silence {
 
     /// Longest wait until [`Self::passed`] has to be called.
     pub(crate) fn timeout(&self) -> PollTimeout {
-        let question = self.asked + INTERVAL;
-        poll_timeout(self.limit.map_or(question, |limit| question.min(self.since + limit)))
+        let limit = self.limit.map(|limit| self.since + limit);
+        let due = [limit, self.waiting.map(|(_, due)| due)].into_iter().flatten();
+        poll_timeout(due.fold(self.asked + INTERVAL, Instant::min))
     }
 
     fn has_workers(&self) -> Result<bool, ClientError> {

@@ -62,6 +62,36 @@ fn waits_while_the_window_is_empty() {
 }
 
 #[test]
+fn a_job_that_waits_two_seconds_for_its_window_says_so_unless_it_is_to_be_quiet() {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    fs::write(dir.path().join("m"), line(Algorithm::Sha256, b"x", "f")).unwrap();
+    let says = "hashctl: waiting: other jobs of this user have all the room at the controller; \
+                see hashctl status\n";
+    let waits = Duration::from_millis(2500);
+    for (args, wait, want) in [
+        (&["sum", "f"][..], waits, says),
+        (&["sum", "f"], QUIET, ""),
+        (&["check", "--quiet", "m"], waits, ""),
+        (&["check", "--status", "m"], waits, ""),
+    ] {
+        let fake = Fake::start(move |peer| {
+            peer.welcome(DESCRIPTORS);
+            open(peer, 0, 1);
+            assert!(matches!(peer.poll_next(wait), Polled::Silent), "nothing may be sent");
+            let window = Window { items: 2, bytes: 1 << 20 };
+            peer.send(&ClientReply::Window { job: JOB, window });
+            assert!(peer.next().is_some());
+            resolve(peer, 0, 1, b"x");
+            finish_job(peer, 1);
+        });
+        let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(args));
+        assert_eq!((ours.code, &*ours.stderr), (0, want), "{args:?}");
+        fake.join();
+    }
+}
+
+#[test]
 fn a_cluster_without_workers_is_reported_once() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join("f"), "x").unwrap();

@@ -68,7 +68,7 @@ impl MessageJob {
                     self.resolved += 1;
                 }
             }
-            Some(Event::Window) => {}
+            Some(Event::Window { .. }) => {}
             other => panic!("unexpected {other:?}"),
         }
         self.resolved

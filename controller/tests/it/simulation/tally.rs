@@ -18,6 +18,7 @@ pub(super) struct Tally {
     pub(super) merges: u64,
     pub(super) closed_clients: u64,
     pub(super) waited_windows: u64,
+    pub(super) grown_windows: u64,
     pub(super) named: u64,
     pub(super) named_parts: u64,
     pub(super) unknown_datasets: u64,
@@ -43,7 +44,7 @@ impl Tally {
         assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 
-    fn counts(&self) -> [u64; 26] {
+    fn counts(&self) -> [u64; 27] {
         [
             self.resolved,
             self.failed,
@@ -60,6 +61,7 @@ impl Tally {
             self.merges,
             self.closed_clients,
             self.waited_windows,
+            self.grown_windows,
             self.named,
             self.named_parts,
             self.unknown_datasets,
@@ -74,7 +76,7 @@ impl Tally {
         ]
     }
 
-    fn counts_mut(&mut self) -> [&mut u64; 26] {
+    fn counts_mut(&mut self) -> [&mut u64; 27] {
         [
             &mut self.resolved,
             &mut self.failed,
@@ -91,6 +93,7 @@ impl Tally {
             &mut self.merges,
             &mut self.closed_clients,
             &mut self.waited_windows,
+            &mut self.grown_windows,
             &mut self.named,
             &mut self.named_parts,
             &mut self.unknown_datasets,

@@ -6,7 +6,9 @@ mod quarantine;
 
 use super::model::{self, FileNumber};
 use super::tally::Tally;
-use hashcluster_controller::core::{Action, ClientId, Core, Event, Limits, Principal, WorkerId};
+use hashcluster_controller::core::{
+    Action, ClientId, Core, Event, Limits, Principal, Quota, WorkerId,
+};
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId,
     LeaseId, Message, Planes, Stamp, Window, Work, WorkerIntro, WorkerReply, WorkerRequest,
@@ -96,7 +98,7 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let limits = Limits {
-            items_max: 200 + random.below(2000),
+            items_max: 1000 + random.below(4000),
             bytes_max: (2 + random.below(6)) << 20,
             ..Limits::default()
         };
@@ -208,7 +210,13 @@ impl World {
                 // The third principal is who comes over vsock.
                 let principal = if uid == 2 { Principal::Token } else { Principal::Uid(uid) };
                 let administers = principal == ADMINISTRATOR;
-                self.step(Event::ClientJoined { client, principal, pid: 1, administers });
+                self.step(Event::ClientJoined {
+                    client,
+                    principal,
+                    quota: Quota::MAX,
+                    pid: 1,
+                    administers,
+                });
             }
             25..40 => self.open_job(),
             40..42 => self.cancel_job(),
