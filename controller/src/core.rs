@@ -27,12 +27,14 @@ mod plane;
 mod quarantine;
 mod queue;
 mod results;
+mod rights;
 pub mod share;
 mod workers;
 
 pub use fault::Fault;
 pub use limits::{Limits, Quota};
 pub use owner::Principal;
+pub use rights::{DatasetRights, Rights};
 
 use check::Sampler;
 use fair::FairQueue;
@@ -48,6 +50,7 @@ use plane::Datasets;
 use quarantine::Quarantine;
 use share::Shares;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A client connection; never used again after it.
@@ -67,12 +70,10 @@ pub enum Event<F> {
         client: ClientId,
         /// Its principal.
         principal: Principal,
-        /// The bounds on what the principal may hold.
-        quota: Quota,
         /// Its process.
         pid: u32,
-        /// True if it may release workers from quarantine.
-        administers: bool,
+        /// Its rights.
+        rights: Rc<Rights>,
     },
     /// A client's connection ended.
     ClientLeft(ClientId),
@@ -127,9 +128,8 @@ pub enum Action<F> {
 #[derive(Debug)]
 struct Client {
     principal: Principal,
-    quota: Quota,
     pid: u32,
-    administers: bool,
+    rights: Rc<Rights>,
     jobs: BTreeSet<JobId>,
 }
 
@@ -222,9 +222,9 @@ impl<F: Clone> Core<F> {
     pub fn step(&mut self, now: Duration, event: Event<F>) -> Vec<Action<F>> {
         self.now = now;
         match event {
-            Event::ClientJoined { client, principal, quota, pid, administers } => {
+            Event::ClientJoined { client, principal, pid, rights } => {
                 let jobs = BTreeSet::new();
-                self.clients.insert(client, Client { principal, quota, pid, administers, jobs });
+                self.clients.insert(client, Client { principal, pid, rights, jobs });
             }
             Event::ClientLeft(client) => self.client_left(client),
             Event::ClientSaid(client, request, descriptors) => {
@@ -278,13 +278,36 @@ impl<F: Clone> Core<F> {
     /// A picture of everything; what the core cannot know (software, pid, uptime) is left empty.
     #[must_use]
     pub fn status(&self, now: Duration, rows_max: usize) -> Status {
+        self.status_with(now, rows_max, self.jobs.values(), self.jobs.len())
+    }
+
+    /// The part of it that `client` may see: without the jobs of others, unless it has the right.
+    #[must_use]
+    pub fn status_for(&self, client: ClientId, now: Duration, rows_max: usize) -> Status {
+        match self.clients.get(&client) {
+            Some(Client { rights, principal, .. }) if !rights.see_jobs => {
+                let own = self.jobs.values().filter(|job| job.order.principal == *principal);
+                let own_len = self.job_shares.held(*principal);
+                self.status_with(now, rows_max, own, usize::try_from(own_len).unwrap_or(usize::MAX))
+            }
+            _ => self.status(now, rows_max),
+        }
+    }
+
+    fn status_with<'a>(
+        &'a self,
+        now: Duration,
+        rows_max: usize,
+        jobs: impl Iterator<Item = &'a Job<F>>,
+        jobs_len: usize,
+    ) -> Status {
         let rows_max = rows_max.min(STATUS_ROWS_MAX);
         let unlisted = |len: usize| u32::try_from(len.saturating_sub(rows_max)).unwrap_or(u32::MAX);
         Status {
             workers: self.fleet.status(now, rows_max),
             workers_unlisted: unlisted(self.fleet.len()),
-            jobs: self.jobs.values().take(rows_max).map(|job| job.status(now)).collect(),
-            jobs_unlisted: unlisted(self.jobs.len()),
+            jobs: jobs.take(rows_max).map(|job| job.status(now)).collect(),
+            jobs_unlisted: unlisted(jobs_len),
             limits: LimitStatus {
                 clients: u32::try_from(self.clients.len()).unwrap_or(u32::MAX),
                 clients_max: self.limits.clients_max,

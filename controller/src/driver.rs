@@ -5,7 +5,6 @@
 //! wakes one process, not one task after another. No borrow of the shared state is held across an
 //! `await`.
 
-pub mod access;
 pub mod budget;
 mod clock;
 mod connection;
@@ -14,12 +13,12 @@ mod hub;
 mod listen;
 pub mod log;
 mod outbox;
+pub mod policy;
 mod port;
 pub mod token;
 
 pub use listen::BindError;
 
-use access::Access;
 use clock::Clock;
 use connection::Side;
 use hub::Hub;
@@ -27,10 +26,11 @@ use ipc_proto::endpoint::Endpoint;
 use ipc_proto::sample::Sample;
 use listen::Listener;
 use log::{Event, LOG};
+use policy::AccessPolicy;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use token::{Token, WorkerTokens};
+use token::WorkerTokens;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -41,10 +41,8 @@ pub struct Settings {
     pub client_socket: Endpoint,
     /// Where workers connect.
     pub worker_socket: Endpoint,
-    /// Users and groups that may connect.
-    pub access: Access,
-    /// Token required of clients on a vsock socket, if any.
-    pub client_token: Option<Token>,
+    /// The rules of who may connect, and what each may do.
+    pub policy: AccessPolicy,
     /// Tokens required of workers on a vsock socket, if any.
     pub worker_tokens: Option<WorkerTokens>,
     /// Digest of the image that the controller runs from, empty outside an image.
@@ -106,13 +104,14 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         .build()
         .map_err(RunError::Runtime)?;
     LocalSet::new().block_on(&runtime, async {
-        let is_private = settings.access.is_own_only();
-        let bind = |endpoint| Listener::bind(endpoint, is_private).map_err(RunError::Bind);
-        let clients = bind(&settings.client_socket)?;
-        let workers = bind(&settings.worker_socket)?;
+        let policy = &settings.policy;
+        let bind =
+            |endpoint, is_private| Listener::bind(endpoint, is_private).map_err(RunError::Bind);
+        let clients = bind(&settings.client_socket, policy.is_private_for_clients())?;
+        let workers = bind(&settings.worker_socket, policy.is_private_for_workers())?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Runtime)?;
-        if !settings.client_socket.carries_descriptors() && settings.client_token.is_none() {
+        if !settings.client_socket.carries_descriptors() && !policy.has_tokens() {
             LOG.log(&Event::AnyClientVm {});
         }
         if !settings.worker_socket.carries_descriptors() && settings.worker_tokens.is_none() {

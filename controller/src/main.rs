@@ -2,8 +2,9 @@
 
 use clap::Parser;
 use hashcluster_controller::driver::log::{Event, LOG};
+use hashcluster_controller::driver::policy::{self, AccessPolicy};
 use hashcluster_controller::driver::token::{Token, WorkerTokens};
-use hashcluster_controller::driver::{self, Settings, access::Access};
+use hashcluster_controller::driver::{self, Settings};
 use ipc_proto::endpoint::{self, Endpoint};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::DATASETS_MAX;
@@ -48,13 +49,19 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     worker_tokens: Option<PathBuf>,
 
-    /// Allow this user to connect, in addition to the controller's own user and root; may be repeated.
+    /// Allow this user, in addition to the controller's own user and root, to hash what it can open
+    /// itself; may be repeated.
     #[arg(long, value_name = "UID")]
     allow_uid: Vec<u32>,
 
-    /// Allow this group to connect (the effective group of a peer); may be repeated.
+    /// Allow this group the same (the effective group of a peer); may be repeated.
     #[arg(long, value_name = "GID")]
     allow_gid: Vec<u32>,
+
+    /// Rules in TOML: what each user, group, or holder of a token over vsock may do, and in which
+    /// datasets it may name files; see docs/policy.md.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 
     /// Allow clients to name files in this dataset, which workers have under the same name; may be
     /// repeated, up to 16 times.
@@ -91,20 +98,28 @@ fn settings(args: &Args) -> Result<Settings, String> {
         None => Endpoint::unix(dir.join(name))
             .map_err(|error| format!("{}: {error}", dir.join(name).display())),
     };
+    let datasets = datasets(&args.dataset)?;
     Ok(Settings {
-        datasets: datasets(&args.dataset)?,
+        policy: policy(args, &datasets)?,
+        datasets,
         cross_check: args.cross_check,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,
-        access: Access {
-            own_uid: nix::unistd::geteuid().as_raw(),
-            uids: args.allow_uid.clone(),
-            gids: args.allow_gid.clone(),
-        },
-        client_token: args.client_token_file.as_deref().map(token).transpose()?,
         worker_tokens: args.worker_tokens.as_deref().map(worker_tokens).transpose()?,
         image: image::parse(std::env::var_os(IMAGE_VARIABLE)).map_err(|error| error.to_string())?,
     })
+}
+
+fn policy(args: &Args, datasets: &[String]) -> Result<AccessPolicy, String> {
+    let mut policy = AccessPolicy::own(nix::unistd::geteuid().as_raw());
+    if let Some(path) = &args.client_token_file {
+        policy.trust(token(path)?);
+    }
+    if let Some(path) = &args.policy {
+        parse_file(path, policy::FILE_LEN_MAX, |content| policy.extend(content, datasets, token))?;
+    }
+    policy.allow(args.allow_uid.clone(), args.allow_gid.clone());
+    Ok(policy)
 }
 
 fn token(path: &Path) -> Result<Token, String> {
@@ -115,17 +130,20 @@ fn worker_tokens(path: &Path) -> Result<WorkerTokens, String> {
     parse_file(path, WORKER_TOKENS_LEN_MAX, WorkerTokens::parse)
 }
 
-/// Reads at most `len_max` bytes of a file and parses them.
+/// Reads a file of at most `len_max` bytes and parses it.
 fn parse_file<T, E: std::error::Error>(
     path: &Path,
     len_max: usize,
-    parse: fn(&[u8]) -> Result<T, E>,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
 ) -> Result<T, String> {
     let mut content = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(len_max as u64).read_to_end(&mut content))
+        .and_then(|file| file.take(len_max as u64 + 1).read_to_end(&mut content))
         .map_err(|error| error.to_string())
-        .and_then(|_| {
+        .and_then(|len| {
+            if len > len_max {
+                return Err(format!("it has more than {len_max} bytes"));
+            }
             parse(&content).map_err(|error| match error.source() {
                 Some(cause) => format!("{error}: {cause}"),
                 None => error.to_string(),

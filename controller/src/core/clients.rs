@@ -69,7 +69,7 @@ impl<F: Clone> Core<F> {
                 Ok(())
             }
             ClientRequest::Status => {
-                let status = self.status(now, usize::MAX);
+                let status = self.status_for(client, now, usize::MAX);
                 self.actions.push(Action::ToClient(client, ClientReply::Status(Box::new(status))));
                 Ok(())
             }
@@ -98,7 +98,16 @@ impl<F: Clone> Core<F> {
     fn open_job(&mut self, now: Duration, client: ClientId, wish: &Wish) {
         let Wish { tag, algorithms, cross_check, strict_reads } = *wish;
         let Some(known) = self.clients.get_mut(&client) else { return };
-        let (principal, quota, pid) = (known.principal, known.quota, known.pid);
+        if !known.rights.submit {
+            let reply = ClientReply::Rejected {
+                tag,
+                reason: RejectReason::Forbidden,
+                text: "this client may not open jobs; see the controller's --policy".to_owned(),
+            };
+            self.actions.push(Action::ToClient(client, reply));
+            return;
+        }
+        let (principal, quota, pid) = (known.principal, known.rights.quota, known.pid);
         if known.jobs.len() >= CLIENT_JOBS_MAX || self.job_shares.room(principal, quota.jobs) == 0 {
             let text = format!(
                 "too many open jobs: at most {CLIENT_JOBS_MAX} per connection and now {} of {principal}",
@@ -147,7 +156,9 @@ impl<F: Clone> Core<F> {
                 job.push_files(Plane::Descriptors, items.zip(sources).map(file), 0);
             }
             FileSource::Dataset { name, paths } => {
-                let Some(dataset) = self.datasets.find(name) else {
+                let rights = self.clients.get(&client).map(|client| &client.rights.datasets);
+                let is_granted = rights.is_some_and(|datasets| datasets.includes(name));
+                let Some(dataset) = self.datasets.find(name).filter(|_| is_granted) else {
                     self.admit(client, id, first, paths.len(), 0)?;
                     let len = u32::try_from(paths.len()).expect("a frame's files are counted");
                     self.turn_down(id, Run { first, len }, Failure::UnknownDataset);
@@ -196,7 +207,7 @@ impl<F: Clone> Core<F> {
             || (job.inline_bytes + inline_bytes).saturating_mul(2) >= window.bytes;
         self.unresolved += items_len;
         self.inline_bytes += inline_bytes;
-        let quota = self.clients.get(&client).map(|client| client.quota).filter(|_| is_used);
+        let quota = self.clients.get(&client).map(|client| client.rights.quota).filter(|_| is_used);
         let larger = quota.and_then(|quota| self.ledger.grow(principal, quota, window));
         self.open_windows(larger.map(|window| (id, window)));
         self.job_of(client, id)

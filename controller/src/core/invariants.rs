@@ -99,7 +99,7 @@ impl<F: Clone> Core<F> {
 mod tests {
     use super::super::plane::Plane;
     use super::super::{
-        Action, ClientId, Event, Fault, Job, Limits, Principal, Quota, Waiter, WorkerId,
+        Action, ClientId, Event, Fault, Job, Limits, Principal, Rights, Waiter, WorkerId,
     };
     use super::*;
     use ipc_proto::message::{
@@ -108,6 +108,7 @@ mod tests {
     };
     use ipc_proto::{Algorithm, Blob};
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::rc::Rc;
     use std::time::Duration;
 
     const JOB: JobId = JobId { epoch: 1, number: 0 };
@@ -139,13 +140,7 @@ mod tests {
         let (algorithms, cross_check, strict_reads) = (algorithm.into(), 0, false);
         let open = ClientRequest::Open { tag: 0, algorithms, cross_check, strict_reads };
         for event in [
-            Event::ClientJoined {
-                client,
-                principal,
-                quota: Quota::MAX,
-                pid: 1,
-                administers: false,
-            },
+            Event::ClientJoined { client, principal, pid: 1, rights: Rc::new(Rights::ALL) },
             Event::WorkerJoined(WORKER, intro),
             Event::WorkerSaid(WORKER, WorkerReply::Credit { batches: 1 }),
             Event::ClientSaid(CLIENT, open, Vec::new()),

@@ -9,8 +9,8 @@ use std::fmt;
 pub enum Principal {
     /// A user of this host, by the credentials of a Unix socket.
     Uid(u32),
-    /// All clients over vsock, where nobody has a uid: they share the client token.
-    Token,
+    /// All clients over vsock, where nobody has a uid, that know the same token: its number.
+    Token(u16),
 }
 
 impl Principal {
@@ -18,7 +18,7 @@ impl Principal {
     pub(super) const fn uid(self) -> u32 {
         match self {
             Self::Uid(uid) => uid,
-            Self::Token => JobStatus::NO_UID,
+            Self::Token(_) => JobStatus::NO_UID,
         }
     }
 }
@@ -27,7 +27,7 @@ impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uid(uid) => write!(f, "uid {uid}"),
-            Self::Token => f.write_str("a client over vsock"),
+            Self::Token(number) => write!(f, "token {number} over vsock"),
         }
     }
 }

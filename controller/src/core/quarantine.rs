@@ -170,7 +170,7 @@ impl<F: Clone> Core<F> {
     /// An operator, or somebody who is none, wants the worker called `name` to be given work again.
     pub(super) fn release(&mut self, client: super::ClientId, name: &str) {
         let Some(asker) = self.clients.get(&client) else { return };
-        let outcome = if !asker.administers {
+        let outcome = if !asker.rights.release {
             ReleaseOutcome::Forbidden
         } else if self.quarantine.cases.remove(name).is_some() {
             ReleaseOutcome::Released

@@ -4,7 +4,7 @@ use super::hub::Hub;
 use super::log::{self, LOG};
 use super::outbox::Flushed;
 use super::port::Port;
-use crate::core::{ClientId, Event, Principal, WorkerId};
+use crate::core::{ClientId, Event, Principal, Rights, WorkerId};
 use ipc_proto::handshake::{self, Accepted, Refusal};
 use ipc_proto::limits::{FRAME_TIMEOUT, HELLO_TIMEOUT};
 use ipc_proto::message::{
@@ -58,31 +58,49 @@ enum End {
 pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, side: Side) {
     // Over vsock there are no credentials: its sockets are guarded by tokens.
     let peer = match socket.is_local().then(|| ipc_socket::peer(socket.as_fd())).transpose() {
-        Ok(Some(peer)) if !hub.settings.access.allows(peer) => {
-            let text = format!("uid {} is not allowed; see --allow-uid and --allow-gid", peer.uid);
-            return refuse(&hub, &socket, Refusal::new(RefuseReason::Forbidden, text));
-        }
         Ok(peer) => peer,
         Err(error) => return LOG.log(&log::Event::NoCredentials { error: &error }),
+    };
+    let local = match peer.map(|peer| admit(&hub, peer, side)).transpose() {
+        Ok(local) => local,
+        Err(refusal) => return refuse(&hub, &socket, refusal),
     };
     let port = match Port::new(socket) {
         Ok(port) => Rc::new(port),
         Err(error) => {
-            return LOG
-                .log(&log::Event::NoConnection { principal: principal(peer), error: &error });
+            let principal = peer.map_or(Principal::Token(0), |peer| Principal::Uid(peer.uid));
+            return LOG.log(&log::Event::NoConnection { principal, error: &error });
         }
     };
     let mut inbox = Inbox::for_hello();
-    match tokio::time::timeout(HELLO_TIMEOUT, hello(&hub, &port, &mut inbox, side)).await {
-        Ok(Ok(role)) => talk(&hub, &port, inbox, role, peer).await,
+    match tokio::time::timeout(HELLO_TIMEOUT, hello(&hub, &port, &mut inbox, side, local)).await {
+        Ok(Ok(known)) => talk(&hub, &port, inbox, known, peer.map_or(0, |peer| peer.pid)).await,
         Ok(Err(Some(refusal))) => refuse_port(&hub, &port, refusal),
         Ok(Err(None)) => {}
         Err(_) => refuse_port(&hub, &port, Refusal::new(RefuseReason::Timeout, "no hello in time")),
     }
 }
 
-fn principal(peer: Option<Peer>) -> Principal {
-    peer.map_or(Principal::Token, |peer| Principal::Uid(peer.uid))
+/// Whoever is charged for what a peer does, and its rights as a client.
+type Admitted = (Principal, Rc<Rights>);
+
+/// Admits a peer of this host.
+fn admit(hub: &Hub, peer: Peer, side: Side) -> Result<Admitted, Refusal> {
+    let policy = &hub.settings.policy;
+    let (rights, text) = match side {
+        Side::Client => {
+            (policy.client(peer), "is not allowed; see --allow-uid, --allow-gid and --policy")
+        }
+        Side::Worker => {
+            let rights = policy.admits_worker(peer).then(Rc::default);
+            (rights, "may not connect as a worker; see --policy")
+        }
+    };
+    let uid = peer.uid;
+    match rights {
+        Some(rights) => Ok((Principal::Uid(uid), rights)),
+        None => Err(Refusal::new(RefuseReason::Forbidden, format!("uid {uid} {text}"))),
+    }
 }
 
 /// Tells a peer why it is refused; it is closed when `socket` is dropped.
@@ -99,13 +117,22 @@ fn refuse_port(hub: &Hub, port: &Port, refusal: Refusal) {
     refuse(hub, port.socket(), refusal);
 }
 
-/// Waits for the peer's `Hello`. `Err(None)` means that it left without a word.
+/// A peer whose hello was accepted.
+struct Known {
+    role: Role,
+    principal: Principal,
+    rights: Rc<Rights>,
+}
+
+/// Waits for the `Hello` of a peer, which is `local` if it is of this host. `Err(None)` means that it
+/// left without a word.
 async fn hello(
     hub: &Hub,
     port: &Port,
     inbox: &mut Inbox,
     side: Side,
-) -> Result<Role, Option<Refusal>> {
+    local: Option<Admitted>,
+) -> Result<Known, Option<Refusal>> {
     let body = loop {
         let malformed =
             |error: InboxError| Some(Refusal::new(RefuseReason::NotOurs, error.to_string()));
@@ -121,7 +148,7 @@ async fn hello(
         }
     };
     let Accepted { version, role } = handshake::accept(&body)?;
-    check_role(hub, &role, side, port.socket().is_local())?;
+    let (principal, rights) = check_role(hub, &role, side, local)?;
     inbox.accept_hello();
     let welcome = HelloReply::Welcome(Welcome {
         version,
@@ -130,22 +157,34 @@ async fn hello(
         planes: Planes {
             descriptors: hub.settings.offers_descriptors(),
             inline: true,
-            datasets: hub.settings.datasets.clone(),
+            datasets: match &role {
+                Role::Client(_) => {
+                    let granted = hub.settings.datasets.iter();
+                    granted.filter(|name| rights.datasets.includes(name)).cloned().collect()
+                }
+                Role::Worker(_) => hub.settings.datasets.clone(),
+            },
         },
     });
     port.push(&welcome, Vec::new()).expect("a welcome is short");
     port.flush_or_wake();
-    Ok(role)
+    Ok(Known { role, principal, rights })
 }
 
-fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), Refusal> {
+/// Checks that a peer came by the socket of its role, and that it proves itself where its host does
+/// not say who it is.
+fn check_role(
+    hub: &Hub,
+    role: &Role,
+    side: Side,
+    local: Option<Admitted>,
+) -> Result<Admitted, Refusal> {
     match (role, side) {
-        (Role::Client(intro), Side::Client) => match &hub.settings.client_token {
-            Some(token) if !is_local && !token.is(&intro.token) => Err(wrong_token(intro)),
-            _ => Ok(()),
-        },
+        (Role::Client(intro), Side::Client) => local
+            .or_else(|| hub.settings.policy.token_holder(&intro.token))
+            .ok_or_else(|| wrong_token(intro)),
         (Role::Worker(WorkerIntro { name, token, .. }), Side::Worker) => {
-            let tokens = hub.settings.worker_tokens.as_ref().filter(|_| !is_local);
+            let tokens = hub.settings.worker_tokens.as_ref().filter(|_| local.is_none());
             if tokens.is_some_and(|tokens| !tokens.admit(name, token)) {
                 return Err(wrong_worker_token(name, token));
             }
@@ -153,7 +192,7 @@ fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), 
                 let text = format!("a worker named {name} is connected already");
                 return Err(Refusal::new(RefuseReason::NameTaken, text));
             }
-            Ok(())
+            Ok(local.unwrap_or_else(|| (Principal::Token(0), Rc::default())))
         }
         (Role::Client(_), Side::Worker) => {
             Err(Refusal::new(RefuseReason::WrongSocket, "this is the workers' socket"))
@@ -161,15 +200,6 @@ fn check_role(hub: &Hub, role: &Role, side: Side, is_local: bool) -> Result<(), 
         (Role::Worker(_), Side::Client) => {
             Err(Refusal::new(RefuseReason::WrongSocket, "this is the clients' socket"))
         }
-    }
-}
-
-/// True if an admitted client is an administrator. Over vsock the token distinguishes the operator
-/// from the other VMs of the host.
-fn administers(hub: &Hub, peer: Option<Peer>) -> bool {
-    match peer {
-        Some(peer) => hub.settings.access.administers(peer),
-        None => hub.settings.client_token.is_some(),
     }
 }
 
@@ -193,11 +223,11 @@ fn wrong_token(intro: &ClientIntro) -> Refusal {
     Refusal::new(RefuseReason::Forbidden, text)
 }
 
-async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, role: Role, peer: Option<Peer>) {
+async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, known: Known, pid: u32) {
+    let Known { role, principal, rights } = known;
     let (identity, name) = match role {
         Role::Client(_) => {
-            let (principal, pid) = (principal(peer), peer.map_or(0, |peer| peer.pid));
-            let client = hub.add_client(port, (principal, pid), administers(hub, peer));
+            let client = hub.add_client(port, (principal, pid), rights);
             (Identity::Client(client), format!("client of {principal}, pid {pid}"))
         }
         Role::Worker(intro) => {
@@ -343,8 +373,8 @@ async fn send(port: &Port) -> Result<(), End> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::access::Access;
     use crate::driver::clock::Clock;
+    use crate::driver::policy::AccessPolicy;
     use crate::driver::token::{Token, WorkerTokens};
     use crate::driver::{Settings, budget};
     use ipc_proto::codec::{decode, encode_frame};
@@ -364,17 +394,21 @@ mod tests {
     const EPOCH: u32 = 1_800_000_000;
 
     fn settings(socket: Endpoint) -> Settings {
-        let own_uid = nix::unistd::geteuid().as_raw();
+        let mut policy = own();
+        policy.trust(Token::parse(b"secret").unwrap());
         Settings {
-            datasets: Vec::new(),
+            policy,
+            datasets: vec!["a".to_owned(), "b".to_owned()],
             cross_check: None,
             client_socket: socket.clone(),
             worker_socket: socket,
-            access: Access { own_uid, uids: vec![], gids: vec![] },
-            client_token: Some(Token::parse(b"secret").unwrap()),
             worker_tokens: Some(WorkerTokens::parse(b"w1 secret\nw2 other\n").unwrap()),
             image: "sha256:00".to_owned(),
         }
+    }
+
+    fn own() -> AccessPolicy {
+        AccessPolicy::own(nix::unistd::geteuid().as_raw())
     }
 
     fn vsock() -> Settings {
@@ -465,7 +499,7 @@ mod tests {
 
     #[test]
     fn behind_vsock_only_who_knows_the_token_gets_in() {
-        let open = Settings { client_token: None, ..vsock() };
+        let open = Settings { policy: own(), ..vsock() };
         let (asks, wrong) = ("wants a token; see hashctl --token-file", "not this controller's");
         for (settings, token, want) in [
             (vsock(), &b"secret"[..], ""),
@@ -527,8 +561,8 @@ mod tests {
 
     #[test]
     fn behind_vsock_only_a_token_makes_an_administrator() {
-        let open = Settings { client_token: None, ..vsock() };
-        let own = Settings { client_token: None, ..unix() };
+        let open = Settings { policy: own(), ..vsock() };
+        let own = Settings { policy: own(), ..unix() };
         for (settings, want) in [
             (own, ReleaseOutcome::NotQuarantined),
             (vsock(), ReleaseOutcome::NotQuarantined),
@@ -546,12 +580,17 @@ mod tests {
     #[test]
     fn a_uid_that_is_not_allowed_is_refused_whatever_it_knows() {
         let mut settings = unix();
-        settings.access.own_uid = u32::MAX - 1;
-        let case = Case::new(settings, Side::Client, client(b"secret"));
-        let text = case.refusal(RefuseReason::Forbidden);
+        settings.policy = AccessPolicy::own(u32::MAX - 1);
         // Root is always allowed.
         let is_root = nix::unistd::geteuid().is_root();
-        assert!(if is_root { text.is_empty() } else { text.contains("is not allowed") }, "{text}");
+        for (side, hello, want) in [
+            (Side::Client, client(b"secret"), "is not allowed"),
+            (Side::Worker, worker("w1", b"secret"), "may not connect as a worker"),
+        ] {
+            let case = Case::new(settings.clone(), side, hello);
+            let text = case.refusal(RefuseReason::Forbidden);
+            assert!(if is_root { text.is_empty() } else { text.contains(want) }, "{text}");
+        }
     }
 
     #[test]
@@ -561,6 +600,24 @@ mod tests {
             let HelloReply::Welcome(welcome) = reply else { panic!("{reply:?}") };
             assert_eq!((welcome.planes.descriptors, welcome.planes.inline), (want, true));
             assert_eq!(welcome.image, "sha256:00");
+        }
+    }
+
+    /// A digest tells something of a file, which the worker may read and the client may not.
+    #[test]
+    fn only_the_datasets_of_its_rule_are_offered_to_a_client() {
+        let open = Settings { policy: own(), ..vsock() };
+        let mut some = own();
+        let rule = br#"rule = [{ token_file = "t", may = ["submit"], datasets = ["b"] }]"#;
+        let known = vsock().datasets;
+        some.extend(rule, &known, |_| Ok(Token::parse(b"secret").unwrap())).unwrap();
+        let some = Settings { policy: some, ..vsock() };
+        for (settings, want) in
+            [(unix(), &["a", "b"][..]), (vsock(), &["a", "b"]), (open, &[]), (some, &["b"])]
+        {
+            let reply = Case::new(settings, Side::Client, client(b"secret")).serve().0;
+            let HelloReply::Welcome(welcome) = reply else { panic!("{reply:?}") };
+            assert_eq!(welcome.planes.datasets, want);
         }
     }
 

@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::files::{File, FileTable};
 use super::log::{self, LOG};
 use super::port::Port;
-use crate::core::{Action, ClientId, Core, Event, Limits, Principal, WorkerId};
+use crate::core::{Action, ClientId, Core, Event, Limits, Principal, Rights, WorkerId};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{ClientReply, ReleaseOutcome, Status};
@@ -56,12 +56,11 @@ impl Hub {
         &self,
         port: &Rc<Port>,
         (principal, pid): (Principal, u32),
-        administers: bool,
+        rights: Rc<Rights>,
     ) -> ClientId {
         let client = ClientId(self.new_id());
         self.clients.borrow_mut().insert(client, Rc::clone(port));
-        let quota = self.settings.access.quota(principal);
-        self.step(Event::ClientJoined { client, principal, quota, pid, administers });
+        self.step(Event::ClientJoined { client, principal, pid, rights });
         client
     }
 
@@ -109,7 +108,7 @@ impl Hub {
             Action::ToClient(client, reply) => {
                 let port = self.clients.borrow().get(&client).cloned()?;
                 let sent = if let ClientReply::Status(status) = reply {
-                    self.push_status(&port, *status)
+                    self.push_status(client, &port, *status)
                 } else {
                     port.push(&reply, Vec::new())
                 };
@@ -162,7 +161,12 @@ impl Hub {
     }
 
     /// Adds what the core cannot know, and leaves out as many rows as it takes to fit a frame.
-    fn push_status(&self, port: &Port, mut status: Status) -> Result<(), CodecError> {
+    fn push_status(
+        &self,
+        client: ClientId,
+        port: &Port,
+        mut status: Status,
+    ) -> Result<(), CodecError> {
         let now = self.clock.now();
         let mut rows_max = STATUS_ROWS_MAX;
         loop {
@@ -175,7 +179,7 @@ impl Hub {
                 Err(CodecError::Oversize) if rows_max > 0 => rows_max /= 2,
                 result => return result,
             }
-            status = self.core.borrow().status(now, rows_max);
+            status = self.core.borrow().status_for(client, now, rows_max);
         }
     }
 

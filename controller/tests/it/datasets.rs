@@ -2,13 +2,14 @@
 
 use crate::tables::{CLIENT, JOB, Table, inline, job, open};
 use hashcluster_controller::core::{
-    Action, ClientId, Event, Fault, Limits, Principal, Quota, WorkerId,
+    Action, ClientId, DatasetRights, Event, Fault, Limits, Principal, Rights, WorkerId,
 };
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId, LeaseId, Piece,
-    Planes, Run, Stamp, Work, WorkerReply,
+    Planes, RejectReason, Run, Stamp, Work, WorkerReply,
 };
 use ipc_proto::{Algorithm, Blob};
+use std::rc::Rc;
 
 fn planes(descriptors: bool, datasets: &[&str]) -> Planes {
     let datasets = datasets.iter().map(|&name| name.to_owned()).collect();
@@ -145,9 +146,8 @@ fn work_that_waits_for_a_dataset_is_in_nobodys_way() {
     table.step(Event::ClientJoined {
         client: other,
         principal: Principal::Uid(8),
-        quota: Quota::MAX,
         pid: 80,
-        administers: false,
+        rights: Rc::new(Rights::ALL),
     });
     for number in 1..=64 {
         table.step(Event::ClientSaid(other, open(Algorithm::Sha256, 0), vec![]));
@@ -278,4 +278,67 @@ fn a_large_named_file_is_split_over_the_workers_that_have_it() {
         }
     };
     panic!("no merge after {merge} bytes");
+}
+
+/// Another client of the table, with these rights.
+fn join_with_rights(table: &mut Table, rights: Rights) -> ClientId {
+    let (client, principal) = (ClientId(9), Principal::Uid(8));
+    table.step(Event::ClientJoined { client, principal, pid: 80, rights: Rc::new(rights) });
+    table.actions.clear();
+    client
+}
+
+#[test]
+fn a_dataset_that_is_not_granted_looks_like_one_that_there_is_not() {
+    let limits = Limits::default();
+    for (name, want) in
+        [("a", None), ("b", Some(Failure::UnknownDataset)), ("c", Some(Failure::UnknownDataset))]
+    {
+        let mut table = Table::with_datasets(limits, &["a", "b"]);
+        table.join_with(1, 4, planes(true, &["a", "b"]));
+        let datasets = DatasetRights::Named(["a".to_owned()].into());
+        let client = join_with_rights(&mut table, Rights { datasets, ..Rights::jobs() });
+        table.step(Event::ClientSaid(client, open(Algorithm::Sha256, 0), vec![]));
+        let request = request(job(0), 0, name, &[file("x", 5)]);
+        table.step(Event::ClientSaid(client, request, vec![]));
+        let failed = table.actions.iter().find_map(|action| {
+            let Action::ToClient(_, ClientReply::Results { failures, .. }) = action else {
+                return None;
+            };
+            failures.first().copied()
+        });
+        assert_eq!(failed.map(|(_, failure)| failure), want, "{name}");
+        let is_assigned = table.actions.iter().any(|action| matches!(action, Action::ToWorker(..)));
+        assert_eq!(is_assigned, want.is_none(), "{name}");
+    }
+}
+
+#[test]
+fn a_client_without_the_right_to_submit_is_told_so_and_stays_connected() {
+    let mut table = Table::with_datasets(Limits::default(), &[]);
+    let client = join_with_rights(&mut table, Rights { submit: false, ..Rights::ALL });
+    table.step(Event::ClientSaid(client, open(Algorithm::Sha256, 0), vec![]));
+    let [Action::ToClient(_, ClientReply::Rejected { reason, .. })] = &table.actions[..] else {
+        panic!("{:?}", table.actions)
+    };
+    assert_eq!(*reason, RejectReason::Forbidden);
+    table.actions.clear();
+    table.step(Event::ClientSaid(client, ClientRequest::Status, vec![]));
+    assert!(matches!(table.actions[..], [Action::ToClient(_, ClientReply::Status(_))]));
+}
+
+#[test]
+fn the_jobs_of_others_are_shown_only_to_those_who_may_see_them() {
+    for (see_jobs, want) in [(false, vec![8]), (true, vec![7, 8])] {
+        let mut table = Table::with_datasets(Limits::default(), &[]);
+        table.open(Algorithm::Sha256);
+        let client = join_with_rights(&mut table, Rights { see_jobs, ..Rights::ALL });
+        table.step(Event::ClientSaid(client, open(Algorithm::Sha256, 0), vec![]));
+        for (rows_max, unlisted) in [(9, 0), (0, want.len())] {
+            let status = table.core.status_for(client, table.now, rows_max);
+            let uids: Vec<u32> = status.jobs.iter().map(|job| job.uid).collect();
+            assert_eq!(uids, &want[..want.len() - unlisted]);
+            assert_eq!(usize::try_from(status.jobs_unlisted).unwrap(), unlisted);
+        }
+    }
 }

@@ -2,10 +2,11 @@
 
 use crate::tables::{CLIENT, JOB, Table, inline};
 use hashcluster_controller::core::{
-    Action, ClientId, Event, Fault, Limits, Principal, Quota, WorkerId,
+    Action, ClientId, Event, Fault, Limits, Principal, Rights, WorkerId,
 };
 use ipc_proto::message::{ClientReply, ClientRequest, ReleaseOutcome, WorkerHealth, WorkerReply};
 use ipc_proto::{Algorithm, Blob};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Number of names that are kept: `QUARANTINED_MAX`.
@@ -164,9 +165,8 @@ fn only_who_administers_the_controller_may_release() {
     table.step(Event::ClientJoined {
         client: other,
         principal: Principal::Uid(8),
-        quota: Quota::MAX,
         pid: 80,
-        administers: false,
+        rights: Rc::new(Rights::jobs()),
     });
     table.actions.clear();
     let worker = "w1".to_owned();

@@ -1,7 +1,7 @@
 //! Histories written by hand: what the core must do, step by step.
 
 use hashcluster_controller::core::{
-    Action, ClientId, Core, Event, Fault, Limits, Principal, Quota, WorkerId,
+    Action, ClientId, Core, Event, Fault, Limits, Principal, Rights, WorkerId,
 };
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, Failures, FileItem, FileSource, Items,
@@ -10,6 +10,7 @@ use ipc_proto::message::{
 };
 use ipc_proto::{Algorithm, Algorithms, Blob, Family};
 use std::cmp::Reverse;
+use std::rc::Rc;
 use std::time::Duration;
 
 pub(crate) const CLIENT: ClientId = ClientId(1);
@@ -74,9 +75,8 @@ impl Table {
         table.step(Event::ClientJoined {
             client: CLIENT,
             principal: Principal::Uid(7),
-            quota: Quota::MAX,
             pid: 70,
-            administers: true,
+            rights: Rc::new(Rights::ALL),
         });
         table
     }
@@ -461,9 +461,8 @@ fn a_job_of_another_client_or_of_an_earlier_start_is_not_open() {
         table.step(Event::ClientJoined {
             client: other,
             principal: Principal::Uid(7),
-            quota: Quota::MAX,
             pid: 71,
-            administers: true,
+            rights: Rc::new(Rights::ALL),
         });
         table.step(Event::ClientSaid(other, ClientRequest::Finish { job: id }, vec![]));
         let closed = Action::CloseClient(other, Fault::UnknownJob(id));
@@ -476,16 +475,10 @@ fn a_job_of_another_client_or_of_an_earlier_start_is_not_open() {
 fn clients_over_vsock_are_a_principal_of_their_own_without_a_uid() {
     let mut table = table();
     for (client, principal) in
-        [(2, Principal::Token), (3, Principal::Token), (4, Principal::Uid(0))]
+        [(2, Principal::Token(0)), (3, Principal::Token(0)), (4, Principal::Uid(0))]
     {
         let client = ClientId(client);
-        table.step(Event::ClientJoined {
-            client,
-            principal,
-            quota: Quota::MAX,
-            pid: 0,
-            administers: true,
-        });
+        table.step(Event::ClientJoined { client, principal, pid: 0, rights: Rc::new(Rights::ALL) });
         table.step(Event::ClientSaid(client, open(Algorithm::Sha256, 0), vec![]));
     }
     let status = table.core.status(table.now, usize::MAX);

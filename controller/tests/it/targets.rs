@@ -2,7 +2,7 @@
 //! `fuzz` gives it seeded inputs. It panics when an event breaks an invariant of the core.
 
 use hashcluster_controller::core::{
-    Action, ClientId, Core, Event, Limits, Principal, Quota, WorkerId,
+    Action, ClientId, Core, Event, Limits, Principal, Rights, WorkerId,
 };
 use ipc_proto::limits::PROGRESS_LEN_MAX;
 use ipc_proto::message::{
@@ -11,6 +11,7 @@ use ipc_proto::message::{
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 const EPOCH: u32 = 7;
@@ -95,14 +96,8 @@ impl Play<'_> {
     fn join_client(&mut self) {
         let (client, uid) = (ClientId(self.peer()), u32::from(self.byte() % 3));
         self.clients.insert(client);
-        let principal = if uid == 2 { Principal::Token } else { Principal::Uid(uid) };
-        self.step(Event::ClientJoined {
-            client,
-            principal,
-            quota: Quota::MAX,
-            pid: 1,
-            administers: uid == 0,
-        });
+        let principal = if uid == 2 { Principal::Token(0) } else { Principal::Uid(uid) };
+        self.step(Event::ClientJoined { client, principal, pid: 1, rights: Rc::new(Rights::ALL) });
     }
 
     fn join_worker(&mut self) {

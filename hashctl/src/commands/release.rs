@@ -18,10 +18,7 @@ pub(crate) fn release(config: &Config, name: &str) -> Exit {
             Exit::Failure
         }
         Ok(ReleaseOutcome::Forbidden) => {
-            say(format_args!(
-                "only root and the controller's own user, and in front of a VM who has the token, may \
-                 release {worker}"
-            ));
+            say(format_args!("you may not release {worker}; see the controller's --policy"));
             Exit::Failure
         }
         Err(exit) => exit,

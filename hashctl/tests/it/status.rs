@@ -142,8 +142,7 @@ fn ready_asks_the_controller_and_sets_the_exit_status() {
 
 #[test]
 fn release_prints_its_outcome() {
-    let forbidden = "hashctl: only root and the controller's own user, and in front of a VM who has \
-                     the token, may release 'w 1'\n";
+    let forbidden = "hashctl: you may not release 'w 1'; see the controller's --policy\n";
     let unknown = "hashctl: 'w 1' is not in quarantine; see hashctl status\n";
     for (outcome, want) in [
         (ReleaseOutcome::Released, (0, "'w 1' is released\n", "")),

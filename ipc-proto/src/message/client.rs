@@ -256,6 +256,8 @@ pub enum ReleaseOutcome {
 pub enum RejectReason {
     /// Too many jobs are open, on this connection or altogether.
     TooManyJobs,
+    /// The controller's policy does not let this client open jobs.
+    Forbidden,
 }
 
 impl Message for ClientRequest {

@@ -248,6 +248,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("suspect", ClientReply::Suspect { job, worker: "w1".to_owned(), items: 9 }),
         ("ready", ClientReply::Ready { workers: 2, enough: true }),
         ("rejected/too_many_jobs", rejected(RejectReason::TooManyJobs)),
+        ("rejected/forbidden", rejected(RejectReason::Forbidden)),
         ("released/released", released(ReleaseOutcome::Released)),
         ("released/not_quarantined", released(ReleaseOutcome::NotQuarantined)),
         ("released/forbidden", released(ReleaseOutcome::Forbidden)),

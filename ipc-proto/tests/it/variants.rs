@@ -53,7 +53,7 @@ variants! {
         Ready { .. }, Rejected { .. }, Suspect { .. }, Released { .. },
     }
     ReleaseOutcome { Released, NotQuarantined, Forbidden }
-    RejectReason { TooManyJobs }
+    RejectReason { TooManyJobs, Forbidden }
     WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat }
     WorkerReply { Credit { .. }, Done { .. }, Heartbeat, Progress { .. } }
     Items { Files { .. }, Inline { .. } }

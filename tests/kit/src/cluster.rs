@@ -46,8 +46,8 @@ pub struct Options {
     pub controller_files: Option<u64>,
     /// Datasets: their names, and the directories that the workers have under them.
     pub datasets: Vec<(&'static str, PathBuf)>,
-    /// The controller's `--cross-check`.
-    pub cross_check: Option<&'static str>,
+    /// More arguments of the controller.
+    pub controller_args: Vec<String>,
     /// More arguments of the workers.
     pub worker_args: Vec<&'static str>,
 }
@@ -60,7 +60,7 @@ impl Default for Options {
             threads: 1,
             controller_files: None,
             datasets: Vec::new(),
-            cross_check: None,
+            controller_args: Vec::new(),
             worker_args: Vec::new(),
         }
     }
@@ -238,7 +238,7 @@ fn start_controller(dir: &Path, options: &Options) -> Child {
         .arg(binary)
         .arg(dir)
         .args(options.datasets.iter().flat_map(|(name, _)| ["--dataset", name]))
-        .args(options.cross_check.iter().flat_map(|sample| ["--cross-check", sample]))
+        .args(&options.controller_args)
         .stdin(Stdio::null())
         .stdout(ready_writer)
         .stderr(log_file(dir, "controller.log"))

@@ -93,7 +93,8 @@ fn a_cross_check_of_everything_agrees_whatever_the_algorithm_and_the_length() {
         write_file(&dir.path().join(len.to_string()), len * len, len);
     }
     write_file(&dir.path().join("large"), (24 << 20) + 77, 5);
-    let options = Options { cross_check: Some("1/1"), ..Options::default() };
+    let controller_args = vec!["--cross-check=1/1".to_owned()];
+    let options = Options { controller_args, ..Options::default() };
     let cluster = Cluster::start(options);
     for (algorithm, tool) in [("sha256", "sha256sum"), ("sha512", "sha512sum"), ("blake3", "b3sum")]
     {

@@ -8,6 +8,7 @@ mod faults;
 mod hung;
 mod limits;
 mod oracle;
+mod policy;
 mod progress;
 mod run_sh;
 mod scripts;

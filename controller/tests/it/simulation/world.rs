@@ -7,7 +7,7 @@ mod quarantine;
 use super::model::{self, FileNumber};
 use super::tally::Tally;
 use hashcluster_controller::core::{
-    Action, ClientId, Core, Event, Limits, Principal, Quota, WorkerId,
+    Action, ClientId, Core, Event, Limits, Principal, Rights, WorkerId,
 };
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId,
@@ -15,6 +15,7 @@ use ipc_proto::message::{
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 use test_kit::Random;
 
@@ -208,15 +209,10 @@ impl World {
                 self.clients.insert(client, Client::default());
                 let uid = u32::try_from(self.random.below(3)).expect("small");
                 // The third principal is who comes over vsock.
-                let principal = if uid == 2 { Principal::Token } else { Principal::Uid(uid) };
-                let administers = principal == ADMINISTRATOR;
-                self.step(Event::ClientJoined {
-                    client,
-                    principal,
-                    quota: Quota::MAX,
-                    pid: 1,
-                    administers,
-                });
+                let principal = if uid == 2 { Principal::Token(0) } else { Principal::Uid(uid) };
+                let release = principal == ADMINISTRATOR;
+                let rights = Rc::new(Rights { release, ..Rights::ALL });
+                self.step(Event::ClientJoined { client, principal, pid: 1, rights });
             }
             25..40 => self.open_job(),
             40..42 => self.cancel_job(),

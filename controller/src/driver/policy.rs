@@ -1,0 +1,462 @@
+//! The policy: who may connect, and what each may do.
+//!
+//! The controller's own user and root may do everything. Others may do what the first rule says that
+//! names their uid or the effective gid of theirs; over vsock, where nobody has a uid, what the rule of
+//! their token says. Who is not named may not connect. `docs/policy.md` has the file.
+
+use super::token::Token;
+use crate::core::{DatasetRights, Principal, Quota, Rights};
+use ipc_socket::Peer;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Maximum length of the file, in bytes.
+pub const FILE_LEN_MAX: usize = 64 << 10;
+
+/// Maximum number of rules.
+const RULES_MAX: usize = 256;
+
+/// The rules of a controller.
+#[derive(Clone, Debug)]
+pub struct AccessPolicy {
+    own_uid: u32,
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    uids: Vec<u32>,
+    gids: Vec<u32>,
+    token: Option<Token>,
+    works: bool,
+    rights: Rc<Rights>,
+}
+
+impl Rule {
+    fn names(&self, peer: Peer) -> bool {
+        self.uids.contains(&peer.uid) || self.gids.contains(&peer.gid)
+    }
+
+    /// Returns true if it permits anything that a client does.
+    fn is_for_clients(&self) -> bool {
+        self.rights.submit || self.rights.see_jobs || self.rights.release
+    }
+}
+
+impl AccessPolicy {
+    /// Only the controller's own user and root.
+    #[must_use]
+    pub fn own(own_uid: u32) -> Self {
+        Self { own_uid, rules: Vec::new() }
+    }
+
+    /// Adds users, and groups, that may open jobs and see all of them.
+    pub fn allow(&mut self, uids: Vec<u32>, gids: Vec<u32>) {
+        if !(uids.is_empty() && gids.is_empty()) {
+            let rights = Rc::new(Rights::jobs());
+            self.rules.push(Rule { uids, gids, token: None, works: false, rights });
+        }
+    }
+
+    /// Adds a token whose holders may do over vsock what the controller's own user may.
+    pub fn trust(&mut self, token: Token) {
+        let (uids, gids, rights) = (Vec::new(), Vec::new(), Rc::new(Rights::ALL));
+        self.rules.push(Rule { uids, gids, token: Some(token), works: false, rights });
+    }
+
+    /// Adds the rules in a file of this content, of a controller that has `datasets`. `token` reads the
+    /// file of a token.
+    ///
+    /// # Errors
+    /// The first rule that is not one, with its line or number.
+    pub fn extend(
+        &mut self,
+        content: &[u8],
+        datasets: &[String],
+        token: impl Fn(&Path) -> Result<Token, String>,
+    ) -> Result<(), PolicyError> {
+        let text = std::str::from_utf8(content).map_err(|_| PolicyError::NotText)?;
+        let file: FileForm = toml::from_str(text).map_err(PolicyError::Form)?;
+        if file.rule.len() > RULES_MAX {
+            return Err(PolicyError::TooMany);
+        }
+        let first = self.rules.len();
+        for (number, form) in (1..).zip(file.rule) {
+            let wrong = |text| PolicyError::Rule { number, text };
+            let rule = form.rule(datasets, &token).map_err(wrong)?;
+            for (other, earlier) in (1..).zip(&self.rules[first..]) {
+                let twice = |kind, id| wrong(format!("{kind} {id} is in rule {other} already"));
+                if let Some(uid) = rule.uids.iter().find(|uid| earlier.uids.contains(uid)) {
+                    return Err(twice("uid", uid));
+                }
+                if let Some(gid) = rule.gids.iter().find(|gid| earlier.gids.contains(gid)) {
+                    return Err(twice("gid", gid));
+                }
+                if rule.token.is_some() && rule.token == earlier.token {
+                    return Err(wrong(format!("its token is that of rule {other}")));
+                }
+            }
+            self.rules.push(rule);
+        }
+        Ok(())
+    }
+
+    /// Rights of `peer`, of this host, as a client; `None` if it may not connect.
+    #[must_use]
+    pub fn client(&self, peer: Peer) -> Option<Rc<Rights>> {
+        if self.is_own(peer) {
+            return Some(Rc::new(Rights::ALL));
+        }
+        let rule = self.rules.iter().find(|rule| rule.names(peer));
+        rule.filter(|rule| rule.is_for_clients()).map(|rule| Rc::clone(&rule.rights))
+    }
+
+    /// Returns true if `peer`, of this host, may connect as a worker.
+    #[must_use]
+    pub fn admits_worker(&self, peer: Peer) -> bool {
+        self.is_own(peer)
+            || self.rules.iter().find(|rule| rule.names(peer)).is_some_and(|r| r.works)
+    }
+
+    /// The holder of the token `guess` and its rights, as a client over vsock; `None` if no rule has it.
+    /// Where no rule has a token every VM of the host may open jobs.
+    #[must_use]
+    pub fn token_holder(&self, guess: &[u8]) -> Option<(Principal, Rc<Rights>)> {
+        if !self.has_tokens() {
+            return Some((Principal::Token(0), Rc::new(Rights::jobs())));
+        }
+        let mut holder = None;
+        for (number, rule) in (0..).zip(&self.rules) {
+            // All are compared, so that the time tells nothing.
+            if rule.token.as_ref().is_some_and(|token| token.is(guess)) {
+                holder = Some((Principal::Token(number), Rc::clone(&rule.rights)));
+            }
+        }
+        holder
+    }
+
+    /// Returns true if a client over vsock must know a token.
+    #[must_use]
+    pub fn has_tokens(&self) -> bool {
+        self.rules.iter().any(|rule| rule.token.is_some())
+    }
+
+    /// Returns true if no other user of this host may be a client.
+    #[must_use]
+    pub fn is_private_for_clients(&self) -> bool {
+        let is_other = |rule: &Rule| rule.token.is_none() && rule.is_for_clients();
+        !self.rules.iter().any(is_other)
+    }
+
+    /// Returns true if no other user of this host may be a worker.
+    #[must_use]
+    pub fn is_private_for_workers(&self) -> bool {
+        !self.rules.iter().any(|rule| rule.works)
+    }
+
+    fn is_own(&self, peer: Peer) -> bool {
+        peer.uid == 0 || peer.uid == self.own_uid
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileForm {
+    #[serde(default)]
+    rule: Vec<RuleForm>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleForm {
+    #[serde(default)]
+    uids: Vec<u32>,
+    #[serde(default)]
+    gids: Vec<u32>,
+    token_file: Option<String>,
+    may: BTreeSet<Right>,
+    #[serde(default)]
+    datasets: BTreeSet<String>,
+    #[serde(default)]
+    quota: QuotaForm,
+}
+
+/// Bounds; what is missing is bounded by the share of a user alone.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuotaForm {
+    connections: Option<u64>,
+    jobs: Option<u64>,
+    items: Option<u64>,
+    bytes: Option<u64>,
+}
+
+impl QuotaForm {
+    fn quota(&self) -> Quota {
+        let or_share = |bound: Option<u64>| bound.unwrap_or(u64::MAX);
+        Quota {
+            clients: or_share(self.connections),
+            jobs: or_share(self.jobs),
+            items: or_share(self.items),
+            bytes: or_share(self.bytes),
+        }
+    }
+}
+
+/// A word of `may`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Right {
+    Submit,
+    SeeJobs,
+    Release,
+    Work,
+}
+
+/// Stands for all datasets.
+const ALL_DATASETS: &str = "*";
+
+impl RuleForm {
+    fn rule(
+        self,
+        known: &[String],
+        token: impl Fn(&Path) -> Result<Token, String>,
+    ) -> Result<Rule, String> {
+        let Self { uids, gids, token_file, may, datasets, quota } = self;
+        if uids.is_empty() && gids.is_empty() && token_file.is_none() {
+            return Err("it names nobody: write uids, gids or token_file".to_owned());
+        }
+        if token_file.is_some() && !(uids.is_empty() && gids.is_empty()) {
+            return Err("a token and users are two rules: over vsock nobody has a uid".to_owned());
+        }
+        let may = |right| may.contains(&right);
+        if token_file.is_some() && may(Right::Work) {
+            return Err("workers over vsock have tokens of their own: --worker-tokens".to_owned());
+        }
+        if !datasets.is_empty() && !may(Right::Submit) {
+            return Err("it has datasets, but not the right to submit".to_owned());
+        }
+        let is_known = |name: &String| name == ALL_DATASETS || known.contains(name);
+        if let Some(name) = datasets.iter().find(|name| !is_known(name)) {
+            return Err(format!("no dataset of this controller is named {name:?}; see --dataset"));
+        }
+        let datasets = match datasets.contains(ALL_DATASETS) {
+            true => DatasetRights::All,
+            false => DatasetRights::Named(datasets),
+        };
+        let (submit, see_jobs) = (may(Right::Submit), may(Right::SeeJobs));
+        let (release, quota) = (may(Right::Release), quota.quota());
+        let rights = Rc::new(Rights { submit, see_jobs, release, datasets, quota });
+        let token = token_file.as_deref().map(Path::new).map(token).transpose()?;
+        Ok(Rule { uids, gids, token, works: may(Right::Work), rights })
+    }
+}
+
+/// A file that is no policy.
+#[derive(Debug)]
+pub enum PolicyError {
+    /// It is not text.
+    NotText,
+    /// It is not TOML, or has keys or values that there are not.
+    Form(toml::de::Error),
+    /// It has more rules than there may be.
+    TooMany,
+    /// A rule contradicts itself, another one, or the controller.
+    Rule {
+        /// Its number, from 1.
+        number: usize,
+        /// The reason.
+        text: String,
+    },
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotText => f.write_str("not UTF-8"),
+            Self::Form(error) => f.write_str(error.to_string().trim_end()),
+            Self::TooMany => write!(f, "more than {RULES_MAX} rules"),
+            Self::Rule { number, text } => write!(f, "rule {number}: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: [&str; 2] = ["a", "b"];
+
+    fn extend(policy: &mut AccessPolicy, text: &str) -> Result<(), String> {
+        let known = KNOWN.map(str::to_owned);
+        let token = |path: &Path| {
+            let name = path.to_str().expect("text");
+            Token::parse(name.as_bytes()).map_err(|error| error.to_string())
+        };
+        policy.extend(text.as_bytes(), &known, token).map_err(|error| error.to_string())
+    }
+
+    fn policy(text: &str) -> AccessPolicy {
+        let mut policy = AccessPolicy::own(1000);
+        extend(&mut policy, text).unwrap();
+        policy
+    }
+
+    fn peer(uid: u32, gid: u32) -> Peer {
+        Peer { uid, gid, pid: 1 }
+    }
+
+    #[test]
+    fn only_the_named_get_in() {
+        let mut policy = AccessPolicy::own(1000);
+        assert!(policy.is_private_for_clients() && policy.is_private_for_workers());
+        policy.allow(vec![7], vec![50]);
+        let rights = |uid, gid| policy.client(peer(uid, gid)).map(|rights| (*rights).clone());
+        for (uid, gid) in [(0, 9), (1000, 9)] {
+            assert_eq!(rights(uid, gid), Some(Rights::ALL));
+        }
+        for (uid, gid) in [(7, 0), (7, 9), (8, 50), (8, 50)] {
+            assert_eq!(rights(uid, gid), Some(Rights::jobs()), "no release, no dataset");
+        }
+        for (uid, gid) in [(8, 9), (50, 7), (u32::MAX, u32::MAX), (8, 1000), (8, 0)] {
+            assert_eq!(rights(uid, gid), None);
+        }
+        assert!(!policy.is_private_for_clients() && policy.is_private_for_workers());
+    }
+
+    /// A worker is given others' descriptors, and its digests are believed.
+    #[test]
+    fn who_may_open_jobs_may_not_be_a_worker() {
+        let mut policy = policy("rule = [{ uids = [5], may = ['work'] }]");
+        assert!(policy.is_private_for_clients() && !policy.is_private_for_workers());
+        policy.allow(vec![7], vec![50]);
+        for (uid, gid, want) in [
+            (0, 0, true),
+            (1000, 9, true),
+            (5, 9, true),
+            (7, 9, false),
+            (8, 50, false),
+            (5, 50, true),
+            (9, 9, false),
+        ] {
+            assert_eq!(policy.admits_worker(peer(uid, gid)), want, "{uid}, {gid}");
+        }
+        assert_eq!(policy.client(peer(5, 9)), None, "and the other way round");
+    }
+
+    #[test]
+    fn the_first_rule_that_names_a_peer_decides() {
+        let policy = policy(
+            "[[rule]]
+             uids = [5]
+             may = []
+             [[rule]]
+             uids = [6]
+             gids = [50]
+             may = ['submit', 'see-jobs']
+             datasets = ['a']
+             quota = { jobs = 3 }
+             [[rule]]
+             gids = [60]
+             may = ['release', 'submit']
+             datasets = ['*']",
+        );
+        let rights = |uid, gid| policy.client(peer(uid, gid));
+        assert_eq!(rights(5, 50), None, "shut out of his group's rule");
+        let datasets = DatasetRights::Named(["a".to_owned()].into());
+        let quota = Quota { jobs: 3, ..Quota::MAX };
+        let some = Rights { datasets, quota, ..Rights::jobs() };
+        assert_eq!(rights(6, 60).as_deref(), Some(&some));
+        assert_eq!(rights(9, 50).as_deref(), Some(&some));
+        let more = Rights { see_jobs: false, ..Rights::ALL };
+        assert_eq!(rights(9, 60).as_deref(), Some(&more));
+        assert!(more.datasets.includes("b") && some.datasets.includes("a"));
+        assert!(!some.datasets.includes("b") && !some.datasets.includes("*"));
+    }
+
+    #[test]
+    fn over_vsock_a_token_says_what_its_holder_may_do() {
+        let open = AccessPolicy::own(1000);
+        let holder = |policy: &AccessPolicy, guess: &str| policy.token_holder(guess.as_bytes());
+        assert_eq!(holder(&open, "x"), Some((Principal::Token(0), Rc::new(Rights::jobs()))));
+        let mut policy = open;
+        policy.trust(Token::parse(b"own").unwrap());
+        extend(&mut policy, "rule = [{ token_file = 'ci', may = ['submit'] }]").unwrap();
+        assert!(policy.is_private_for_clients() && policy.is_private_for_workers());
+        assert_eq!(holder(&policy, "own"), Some((Principal::Token(0), Rc::new(Rights::ALL))));
+        let rights = Rc::new(Rights { see_jobs: false, ..Rights::jobs() });
+        assert_eq!(holder(&policy, "ci"), Some((Principal::Token(1), rights)));
+        for guess in ["", "o", "c", "ci2"] {
+            assert_eq!(holder(&policy, guess), None, "{guess:?}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_cannot_be_meant_is_an_error_that_names_it() {
+        let cases = [
+            ("rule = [{ may = ['submit'] }]", "rule 1: it names nobody"),
+            ("rule = [{ uids = [], may = [] }]", "rule 1: it names nobody"),
+            ("rule = [{ uids = [1] }]", "missing field `may`"),
+            (
+                "rule = [{ uids = [1], may = ['sumbit'] }]",
+                "unknown variant `sumbit`, expected one of",
+            ),
+            ("rule = [{ uids = [-1], may = [] }]", "invalid value: integer `-1`"),
+            ("rule = [{ uids = ['x'], may = [] }]", "invalid type: string \"x\""),
+            ("rule = [{ uids = [1], may = [], quota = { jbs = 1 } }]", "unknown field `jbs`"),
+            ("rule = [{ uid = [1], may = [] }]", "unknown field `uid`"),
+            ("rules = []", "unknown field `rules`"),
+            ("rule = [", "line 1"),
+            (
+                "rule = [{ uids = [1], token_file = 'x', may = [] }]",
+                "rule 1: a token and users are",
+            ),
+            ("rule = [{ token_file = 'x', may = ['work'] }]", "--worker-tokens"),
+            ("rule = [{ token_file = '', may = [] }]", "rule 1: "),
+            ("rule = [{ uids = [1], may = [], datasets = ['a'] }]", "not the right to submit"),
+            (
+                "rule = [{ uids = [1], may = ['submit'], datasets = ['c'] }]",
+                "rule 1: no dataset of this controller is named \"c\"",
+            ),
+            (
+                "rule = [{ uids = [1], may = [] }, { uids = [2, 1], may = [] }]",
+                "rule 2: uid 1 is in rule 1 already",
+            ),
+            (
+                "rule = [{ gids = [1], may = [] }, { gids = [1], may = [] }]",
+                "rule 2: gid 1 is in rule 1 already",
+            ),
+            (
+                "rule = [{ token_file = 'x', may = [] }, { token_file = 'x', may = [] }]",
+                "rule 2: its token is that of rule 1",
+            ),
+        ];
+        for (text, want) in cases {
+            let error = extend(&mut AccessPolicy::own(1000), text).unwrap_err();
+            assert!(error.contains(want), "{text}: {error}");
+        }
+        let many = "[[rule]]\nuids = [1]\nmay = []\n".repeat(RULES_MAX + 1);
+        let error = extend(&mut AccessPolicy::own(1000), &many).unwrap_err();
+        assert_eq!(error, "more than 256 rules");
+        let not_text = AccessPolicy::own(1).extend(b"\xff", &[], |_| Err(String::new()));
+        assert!(matches!(not_text, Err(PolicyError::NotText)));
+    }
+
+    /// The example of the documentation, with its datasets and without reading its token.
+    #[test]
+    fn the_documented_example_is_a_policy() {
+        let document = include_str!("../../../docs/policy.md");
+        let (_, rest) = document.split_once("```toml\n").expect("it has an example");
+        let (example, _) = rest.split_once("```").expect("the example has an end");
+        let policy = policy(&example.replace("photos", "a").replace("backup", "b"));
+        assert_eq!(policy.rules.len(), 4);
+        for word in ["submit", "see-jobs", "release", "work"] {
+            assert!(document.contains(&format!("| `{word}` |")), "{word}");
+        }
+    }
+}
