@@ -132,6 +132,7 @@ pub const CALLS: &[AllowedCall] = rows! {
     Readers statx libc::SYS_statx, [], "the kind of a file, and if it held still";
     Readers fstatfs libc::SYS_fstatfs, [], "the clock of a file's times";
     Readers fcntl libc::SYS_fcntl, [Condition::Is(1, bits(libc::F_SETLEASE))], "a file's writers";
+    Readers lseek libc::SYS_lseek, [Condition::Is(2, bits(libc::SEEK_DATA))], "waiting for a write that is in progress";
     Readers openat libc::SYS_openat, [], "files by name in a dataset";
     Readers openat2 libc::SYS_openat2, [], "files by name in a dataset";
     Readers fadvise64 libc::SYS_fadvise64, [], "read-ahead, and leaving the page cache as it was";

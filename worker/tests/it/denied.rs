@@ -5,6 +5,7 @@
 use engine::input::dataset::Datasets;
 use hashcluster_worker::sandbox::{CALLS, Role, Sandbox};
 use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 use sandbox::{Call, CapabilitySet, Enforcement, Layer, Profile, narrow};
 use std::collections::BTreeSet;
 use std::env;
@@ -136,6 +137,23 @@ fn only_files_of_datasets_can_be_opened() {
             let error = File::create(&path).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{}", path.display());
         }
+    });
+}
+
+#[test]
+fn a_write_in_progress_can_be_waited_for() {
+    alone("a_write_in_progress_can_be_waited_for", |dir| {
+        let file = File::open(dir.join("shown")).unwrap();
+        let (sandbox, _datasets) = enter(&dir);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                sandbox.narrow(Role::Hash).unwrap();
+                let result = lseek(&file, i64::MAX, Whence::SeekData);
+                assert_eq!(result, Err(Errno::ENXIO), "no data there, and not denied");
+                let result = lseek(&file, 0, Whence::SeekSet);
+                assert_eq!(result, Err(Errno::EPERM), "nothing else needs it");
+            });
+        });
     });
 }
 
