@@ -71,6 +71,8 @@ if [[ -n $local ]]; then
   esac
   find_programs
   (($# > 0)) || exec "$bin/hashcluster-vm" local up "${options[@]}"
+  # Their items wait for workers.
+  [[ $1 != sum && $1 != check ]] || options+=(--early)
   exec "$bin/hashcluster-vm" local run "${options[@]}" -- "$bin/hashctl" "$@"
 fi
 find_programs

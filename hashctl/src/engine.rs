@@ -118,7 +118,6 @@ pub(crate) fn run(
         out: Out::new(config.stdio.has_stdout),
         printed: 0,
         marks: 0,
-        said_waiting: false,
         is_quiet: printer.is_quiet(),
         is_sent: false,
         lost: None,
@@ -182,7 +181,6 @@ struct Run {
     printed: u64,
     /// Those of them that are no files.
     marks: u64,
-    said_waiting: bool,
     /// That a job waits for its window is not said.
     is_quiet: bool,
     /// Every item is sent.
@@ -285,10 +283,8 @@ impl Run {
     fn take(&mut self, event: Event) -> Result<(), Broken> {
         match event {
             Event::Opened { job, workers, waits } => {
-                if workers == 0 && !self.said_waiting {
-                    self.said_waiting = true;
-                    self.silence.is_known();
-                    say(format_args!("no worker is connected; waiting"));
+                if workers == 0 {
+                    self.silence.ask_soon();
                 }
                 if waits && !self.is_quiet {
                     self.silence.wait_for_window(job);

@@ -231,6 +231,9 @@ pub(crate) enum LocalCommand {
     Run {
         #[command(flatten)]
         options: StartOptions,
+        /// Start COMMAND as soon as the controller answers, while workers still start
+        #[arg(long)]
+        early: bool,
         /// Run with `HASHCLUSTER_RUNTIME_DIR` set; its exit status becomes ours
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
@@ -270,7 +273,7 @@ mod tests {
         let line =
             ["hashcluster-vm", "local", "run", "--workers", "3", "--", "hashctl", "--run-dir"];
         let mode = Args::try_parse_from(line).unwrap().mode;
-        let Mode::Local { command: LocalCommand::Run { options, command } } = mode else {
+        let Mode::Local { command: LocalCommand::Run { options, command, .. } } = mode else {
             panic!("not run")
         };
         assert_eq!(options.workers, Some(3));

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
     use args::{LocalCommand, Mode};
     let result = match &args::Args::parse().mode {
         Mode::Local { command: LocalCommand::Up { options } } => cluster::local_up(options),
-        Mode::Local { command: LocalCommand::Run { options, command } } => {
-            cluster::local_run(options, command)
+        Mode::Local { command: LocalCommand::Run { options, early, command } } => {
+            cluster::local_run(options, *early, command)
         }
         Mode::Config { options } => deployment::config(options),
         Mode::ShareView(options) => {

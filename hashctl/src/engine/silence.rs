@@ -14,6 +14,9 @@ const INTERVAL: Duration = Duration::from_secs(3);
 /// Time after which a job that waits for its window says so.
 const WINDOW_WAIT: Duration = Duration::from_secs(2);
 
+/// Time until the first one where no worker was connected at first: it may be starting.
+const START_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Time limit for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
@@ -22,7 +25,8 @@ pub(crate) struct Silence {
     address: Address,
     limit: Option<Duration>,
     since: Instant,
-    asked: Instant,
+    /// When the next question is due.
+    question: Instant,
     has_said: bool,
     /// The job that waits for its window, and when it says so.
     waiting: Option<(JobId, Instant)>,
@@ -31,18 +35,19 @@ pub(crate) struct Silence {
 impl Silence {
     pub(crate) fn new(address: Address, limit: Option<Duration>) -> Self {
         let now = Instant::now();
-        Self { address, limit, since: now, asked: now, has_said: false, waiting: None }
+        let question = now + INTERVAL;
+        Self { address, limit, since: now, question, has_said: false, waiting: None }
     }
 
-    /// It was said already that there is no worker.
-    pub(crate) fn is_known(&mut self) {
-        self.has_said = true;
+    /// No worker is connected yet.
+    pub(crate) fn ask_soon(&mut self) {
+        self.question = self.question.min(Instant::now() + START_INTERVAL);
     }
 
     /// A result came.
     pub(crate) fn end(&mut self) {
         self.since = Instant::now();
-        self.asked = self.since;
+        self.question = self.since + INTERVAL;
         self.has_said = false;
     }
 
@@ -64,12 +69,12 @@ impl Silence {
                 "waiting: other jobs of this user have all the room at the controller; see hashctl status"
             ));
         }
-        if now.duration_since(self.asked) >= INTERVAL {
-            self.asked = now;
+        if now >= self.question {
+            self.question = now + INTERVAL;
             // A controller that does not answer is told of by the connection with the jobs.
             if !self.has_said && matches!(self.has_workers(), Ok(false)) {
                 self.has_said = true;
-                say(format_args!("no worker is ready any more; waiting for one"));
+                say(format_args!("no worker is ready; waiting for one"));
             }
         }
         self.limit.filter(|&limit| now.duration_since(self.since) >= limit)
@@ -79,7 +84,7 @@ impl Silence {
     pub(crate) fn timeout(&self) -> PollTimeout {
         let limit = self.limit.map(|limit| self.since + limit);
         let due = [limit, self.waiting.map(|(_, due)| due)].into_iter().flatten();
-        poll_timeout(due.fold(self.asked + INTERVAL, Instant::min))
+        poll_timeout(due.fold(self.question, Instant::min))
     }
 
     fn has_workers(&self) -> Result<bool, ClientError> {

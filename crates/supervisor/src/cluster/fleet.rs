@@ -40,12 +40,22 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 /// if it was dialled at a bad moment. Where a third of the time for a start is longer, that counts.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
 
+/// Members that a start waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// Controller and workers.
+    All,
+    /// The controller; that workers do not start later is a fault like others.
+    Controller,
+    /// The controller; that workers do not start later fails the start.
+    Early,
+}
+
 /// Order and time limits of a start and a stop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) strategy: Strategy,
-    /// True if a start waits for the workers, too.
-    pub(super) wait_for_workers: bool,
+    pub(super) awaited: Awaited,
     /// Limit for the whole start.
     pub(super) startup_timeout: Duration,
     /// Limit for a member to stop before it is killed.
@@ -67,6 +77,7 @@ pub(super) struct Fleet {
     /// given up.
     signal: Option<Caught>,
     pub(super) is_ready: bool,
+    start_deadline: Instant,
     is_ending: bool,
     consoles_checked: Instant,
 }
@@ -93,14 +104,16 @@ impl Fleet {
             ended: Vec::new(),
             signal: None,
             is_ready: false,
+            start_deadline: Instant::now() + limits.startup_timeout,
             is_ending: false,
             consoles_checked: Instant::now(),
         }
     }
 
-    /// Starts the controller, then the workers, and waits until they are healthy.
+    /// Starts the controller, then the workers, and waits until those are healthy that a start waits
+    /// for.
     pub(super) fn start(&mut self) -> Result<(), Error> {
-        let deadline = Instant::now() + self.limits.startup_timeout;
+        self.start_deadline = Instant::now() + self.limits.startup_timeout;
         let mut groups = vec![vec![0]];
         let workers = 1..self.machines.len();
         match self.limits.strategy {
@@ -114,11 +127,20 @@ impl Fleet {
                 }
                 self.begin(i);
             }
-            if self.limits.wait_for_workers || group == [0] {
-                self.await_healthy(&group, deadline)?;
+            if self.limits.awaited == Awaited::All || group == [0] {
+                self.await_healthy(&group, self.start_deadline)?;
             }
         }
-        self.is_ready = true;
+        self.is_ready = self.limits.awaited != Awaited::Early;
+        Ok(())
+    }
+
+    /// Looks whether a start is complete that did not wait for the workers, or has failed.
+    pub(super) fn complete_start(&mut self) -> Result<(), Error> {
+        if !self.is_ready {
+            let all: Vec<usize> = (0..self.machines.len()).collect();
+            self.is_ready = self.are_healthy(&all, self.start_deadline)?;
+        }
         Ok(())
     }
 
@@ -128,21 +150,27 @@ impl Fleet {
         group: &[usize],
         deadline: Instant,
     ) -> Result<(), Error> {
-        loop {
-            let late = group.iter().copied().find(|&i| self.machines[i].phase != Phase::Healthy);
-            let Some(late) = late else { return Ok(()) };
-            // Without a controller no worker becomes healthy.
-            let controller = (!self.is_ready).then_some(0);
-            let mut needed = controller.into_iter().chain(group.iter().copied());
-            if let Some(dead) = needed.find(|&i| self.machines[i].deaths >= START_DEATHS_MAX) {
-                return Err(self.died(dead));
-            }
-            if Instant::now() >= deadline {
-                return Err(self.late(late));
-            }
+        while !self.are_healthy(group, deadline)? {
             self.next(Some(deadline))?;
             self.go_on()?;
         }
+        Ok(())
+    }
+
+    /// True if the machines are healthy; an error if they do not become so.
+    fn are_healthy(&self, group: &[usize], deadline: Instant) -> Result<bool, Error> {
+        let late = group.iter().copied().find(|&i| self.machines[i].phase != Phase::Healthy);
+        let Some(late) = late else { return Ok(true) };
+        // Without a controller no worker becomes healthy.
+        let controller = (!self.is_ready).then_some(0);
+        let mut needed = controller.into_iter().chain(group.iter().copied());
+        if let Some(dead) = needed.find(|&i| self.machines[i].deaths >= START_DEATHS_MAX) {
+            return Err(self.died(dead));
+        }
+        if Instant::now() >= deadline {
+            return Err(self.late(late));
+        }
+        Ok(false)
     }
 
     /// Waits until the workers that run have found a controller again that was started anew.

@@ -7,7 +7,7 @@
 use super::context::Context;
 use super::control::{self, Requests, supervisor_of};
 use super::error::Error;
-use super::fleet::{Fleet, Limits};
+use super::fleet::{Awaited, Fleet, Limits};
 use super::log::{LOG, MemberEvent};
 use super::watch::Watch;
 use crate::args::{StartOptions, VmOptions};
@@ -143,7 +143,7 @@ pub(crate) fn local_up(options: &StartOptions) -> Result<ExitCode, Error> {
         return already_runs(&path, pid);
     }
     let run_dir = RunDir::claim(&path)?;
-    let kind = Kind::Local { context, keeps_state: true };
+    let kind = Kind::Local { context, keeps_state: true, awaited: Awaited::All };
     hold(kind, run_dir, signals, |session| {
         session.explain();
         session.stay()
@@ -151,7 +151,11 @@ pub(crate) fn local_up(options: &StartOptions) -> Result<ExitCode, Error> {
 }
 
 /// Starts a cluster of processes, runs `command` with it, and ends it.
-pub(crate) fn local_run(options: &StartOptions, command: &[OsString]) -> Result<ExitCode, Error> {
+pub(crate) fn local_run(
+    options: &StartOptions,
+    early: bool,
+    command: &[OsString],
+) -> Result<ExitCode, Error> {
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     let context = LocalContext::new(options)?;
     let run_dir = match &options.runtime.dir {
@@ -166,7 +170,8 @@ pub(crate) fn local_run(options: &StartOptions, command: &[OsString]) -> Result<
             (claimed, _) => claimed,
         },
     }?;
-    let kind = Kind::Local { context, keeps_state: false };
+    let awaited = if early { Awaited::Early } else { Awaited::All };
+    let kind = Kind::Local { context, keeps_state: false, awaited };
     hold(kind, run_dir, signals, |session| session.run_command(command))
 }
 
@@ -191,7 +196,7 @@ fn warn_root() {
 /// The kind of cluster to start.
 enum Kind<'a> {
     Vms { options: &'a VmOptions, state: Option<PathBuf>, paths: Vec<PathBuf> },
-    Local { context: LocalContext, keeps_state: bool },
+    Local { context: LocalContext, keeps_state: bool, awaited: Awaited },
 }
 
 /// Prepares, starts, does `work`, and stops everything, whatever happened; the first error counts.
@@ -243,13 +248,13 @@ impl Session {
     ) -> Result<Self, Error> {
         let mut supervisor = Supervisor::new(signals);
         match kind {
-            Kind::Local { context, keeps_state } => {
+            Kind::Local { context, keeps_state, awaited } => {
                 let layout = Layout::new(run_path, None);
                 let members = context.members();
                 let (watch, requests) = listen(&layout, &members)?;
                 let limits = Limits {
                     strategy: Strategy::Parallel,
-                    wait_for_workers: true,
+                    awaited,
                     startup_timeout: LocalContext::STARTUP_TIMEOUT,
                     stop_limit: context.stop_limit,
                 };
@@ -270,7 +275,10 @@ impl Session {
                 context.accel = vm::choose_accel(options, &image, &context, &mut supervisor)?;
                 let limits = Limits {
                     strategy: deployment.strategy,
-                    wait_for_workers: deployment.wait_for_healthy,
+                    awaited: match deployment.wait_for_healthy {
+                        true => Awaited::All,
+                        false => Awaited::Controller,
+                    },
                     startup_timeout: deployment.startup_timeout,
                     stop_limit: POWER_OFF_LIMIT,
                 };
@@ -322,6 +330,10 @@ impl Session {
         loop {
             if let Some(status) = self.fleet.take_end(id) {
                 return Ok(shell_status(status));
+            }
+            if let Err(error) = self.fleet.complete_start() {
+                self.fleet.supervisor.signal(id, Signal::SIGKILL);
+                return Err(error);
             }
             if let Some(caught) = self.fleet.take_signal() {
                 // A terminal has sent it to the command already, which would take a second one for

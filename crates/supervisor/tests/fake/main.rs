@@ -13,7 +13,7 @@
 //!
 //! - `NAME:die` writes to stderr and exits with 1 at once;
 //! - `NAME:deaf` goes on after a signal;
-//! - `NAME:mute` never listens nor says that it is ready.
+//! - `NAME:mute` never listens, connects nor says that it is ready.
 //!
 //! The controller counts who connects to `worker.sock` as ready workers.
 
@@ -56,7 +56,7 @@ fn main() {
         exit(1);
     }
     match program {
-        "hashcluster-controller" if is_told(&name, "mute") => {}
+        "hashcluster-controller" | "hashcluster-worker" if is_told(&name, "mute") => {}
         "hashcluster-controller" => serve(&args),
         "hashcluster-worker" => drop(thread::spawn(|| join(&env::args().collect::<Vec<_>>()))),
         _ => {

@@ -140,6 +140,21 @@ fn run_gives_the_commands_status_and_removes_its_directory() {
 }
 
 #[test]
+fn an_early_command_runs_while_workers_start_and_ends_if_they_cannot() {
+    let early = [&RUN[..], &["--early", "--"]].concat();
+    let bench = Bench::new("early", "w1:mute w2:mute");
+    let ended = bench.finish(&[&early[..], &["sh", "-c", "exit 3"]].concat());
+    assert_eq!((ended.status.code(), &*ended.stderr), (Some(3), ""), "none was waited for");
+    let mut bench = Bench::new("early-fails", "w2:die");
+    let ended = bench.finish(&[&early[..], &["bin/command"]].concat());
+    assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains("w2: told to die"), "{}", ended.stderr);
+    for name in ["command", "w1", "controller"] {
+        bench.wait_for(&format!("{name} gone"));
+    }
+}
+
+#[test]
 fn run_passes_its_input_on() {
     let bench = Bench::new("input", "");
     let mut command = bench.command(&[&RUN[..], &["--", "cat"]].concat());
