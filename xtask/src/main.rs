@@ -23,6 +23,8 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   build           static release binaries; the last line of stdout names their directory
+  sbom            the same, with an SBOM in CycloneDX beside each binary
+  reproduce       two release builds in different directories, which must be equal byte for byte
   test            everything that CI runs: format, clippy, house rules, shellcheck, build, tests
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck,
                   documentation, dependencies
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
         ["build"] => release::build().map(|bin_dir| println!("{}", bin_dir.display())),
+        ["sbom"] => release::sbom(),
+        ["reproduce"] => release::reproduce(),
         ["test"] => steps::test(),
         ["lint"] => steps::lint(),
         ["sim"] => sim(SIM_SEEDS),

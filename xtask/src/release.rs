@@ -1,10 +1,13 @@
-//! `cargo xtask build`: the release binaries, fully static and stripped.
+//! `cargo xtask build`: the release binaries, fully static and stripped. They hold no path of the machine
+//! that builds them, so that the same tree gives the same bytes in any directory.
 //!
 //! The target is named although it is the host: then `RUSTFLAGS` do not apply to procedural
 //! macros, which cannot be static.
 
-use crate::tools::{Failure, cargo, output};
+use crate::packages;
+use crate::tools::{Failure, cargo, output, root, run};
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,15 +15,23 @@ use std::process::Command;
 const PACKAGES: [&str; 4] =
     ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"];
 
-const STATIC: &str = "-C target-feature=+crt-static";
+const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
 /// Builds outdated programs, and returns the directory of the binaries.
 pub(crate) fn build() -> Result<PathBuf, Failure> {
-    let mut command = cargo(&["build", "--release", "--target", &host()?]);
+    build_in(&root(), None)
+}
+
+/// Builds the programs of `tree`, in a target directory of its own if one is given.
+fn build_in(tree: &Path, target_dir: Option<&Path>) -> Result<PathBuf, Failure> {
+    let mut command = cargo(&["build", "--release", "--locked", "--target", &host()?]);
+    command.current_dir(tree);
     command.args(PACKAGES.iter().flat_map(|package| ["-p", package]));
     command.arg("--message-format=json-render-diagnostics");
-    let flags = env::var("RUSTFLAGS").map_or(STATIC.into(), |flags| format!("{flags} {STATIC}"));
-    command.env("RUSTFLAGS", flags);
+    if let Some(dir) = target_dir {
+        command.arg("--target-dir").arg(dir);
+    }
+    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags(tree)?);
     let messages = output(&mut command)?;
     let binaries: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
     for package in PACKAGES {
@@ -31,6 +42,71 @@ pub(crate) fn build() -> Result<PathBuf, Failure> {
         }
     }
     Ok(binaries[0].parent().expect("a file is in a directory").to_owned())
+}
+
+/// Flags of the compiler, in cargo's form.
+fn flags(tree: &Path) -> Result<String, Failure> {
+    let text = |path: &Path| match path.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(Failure::Wrong(format!("{}: the path is not text", path.display()))),
+    };
+    let given = env::var("RUSTFLAGS").unwrap_or_default();
+    let mut flags: Vec<String> = given.split_whitespace().map(str::to_owned).collect();
+    flags.extend(STATIC.map(str::to_owned));
+    for (path, name) in [(cargo_home()?, "/cargo"), (tree.to_owned(), "/hashcluster")] {
+        flags.push(format!("--remap-path-prefix={}={name}", text(&path)?));
+    }
+    Ok(flags.join("\x1f"))
+}
+
+/// The directory in which cargo keeps the sources of crates.
+fn cargo_home() -> Result<PathBuf, Failure> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")))
+        .ok_or_else(|| Failure::Wrong("neither CARGO_HOME nor HOME is set".into()))
+}
+
+/// `cargo xtask sbom`: an SBOM beside each release binary.
+pub(crate) fn sbom() -> Result<(), Failure> {
+    packages::ensure(packages::FOR_PYTHON)?;
+    let bin_dir = build()?;
+    let mut script = Command::new("python3");
+    script.arg(root().join("xtask/release/sbom.py")).arg(root()).arg(bin_dir).arg(host()?);
+    run(script.args(PACKAGES))
+}
+
+/// `cargo xtask reproduce`: two builds of the last commit, in directories of different names, give the same
+/// bytes.
+pub(crate) fn reproduce() -> Result<(), Failure> {
+    let dir = env::temp_dir().join(format!("hashcluster-reproduce-{}", std::process::id()));
+    let result = compare_builds(&dir);
+    // It is a gigabyte; that it cannot be removed is no wrong result.
+    let _ = fs::remove_dir_all(&dir);
+    result
+}
+
+fn compare_builds(dir: &Path) -> Result<(), Failure> {
+    let wrong = |error: std::io::Error| Failure::Wrong(format!("{}: {error}", dir.display()));
+    let mut binaries = Vec::new();
+    for name in ["one", "another-directory"] {
+        let tree = dir.join(name);
+        fs::create_dir_all(&tree).map_err(wrong)?;
+        let mut archive = Command::new("git");
+        archive.args(["archive", "--format=tar", "--output"]).arg(dir.join("tree.tar"));
+        run(archive.arg("HEAD").current_dir(root()))?;
+        run(Command::new("tar").arg("-xf").arg(dir.join("tree.tar")).arg("-C").arg(&tree))?;
+        println!("building in {}", tree.display());
+        binaries.push(build_in(&tree, Some(&tree.join("target")))?);
+    }
+    for package in PACKAGES {
+        let [one, other] = [0, 1].map(|i| fs::read(binaries[i].join(package)));
+        let (one, other) = (one.map_err(wrong)?, other.map_err(wrong)?);
+        if one != other {
+            return Err(Failure::Wrong(format!("two builds of {package} differ")));
+        }
+        println!("{package}: {} bytes, the same in both", one.len());
+    }
+    Ok(())
 }
 
 /// The triple of this machine.
@@ -48,14 +124,22 @@ fn executable(message: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-/// Checks that a binary needs no library of its host and carries no symbols.
+/// Checks that a binary needs no library of its host, carries no symbols and no path of this machine.
 fn check(path: &Path) -> Result<(), Failure> {
     let mut readelf = Command::new("readelf");
     let about = output(readelf.args(["--segments", "--sections", "--wide"]).arg(path))?;
-    match fault(&about) {
-        Some(what) => Err(Failure::Wrong(format!("{} {what}", path.display()))),
-        None => Ok(()),
+    let wrong = |what: &str| Failure::Wrong(format!("{} {what}", path.display()));
+    if let Some(what) = fault(&about) {
+        return Err(wrong(what));
     }
+    let bytes = fs::read(path).map_err(|error| wrong(&error.to_string()))?;
+    for dir in [cargo_home()?, root()] {
+        let dir = dir.join("").into_os_string().into_encoded_bytes();
+        if bytes.windows(dir.len()).any(|window| window == dir) {
+            return Err(wrong("has a path of this machine in it"));
+        }
+    }
+    Ok(())
 }
 
 /// The fault in the output of `readelf`, in which each row begins with a type or a name.

@@ -8,11 +8,12 @@ use std::process::Command;
 /// Documents of promises: the short list and the complete one.
 const SPECIFICATIONS: [&str; 2] = ["SPECIFICATION.md", "docs/specification-annex.md"];
 
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "LICENSE-MIT",
     "LICENSE-APACHE",
     "docs/protocol.md",
@@ -113,6 +114,21 @@ fn every_promise_names_a_test_that_exists_or_is_pending() {
         assert!(promises.count() > 0, "{path} has no line with an arrow to its test");
     }
     refuse(&broken, "a promise names the test that enforces it, or says *pending*");
+}
+
+/// The last cell of each row of a table names the tests.
+#[test]
+fn every_promise_to_an_attacker_names_a_test_that_exists() {
+    let tests: HashSet<String> = rust_files().iter().flat_map(tests_in).collect();
+    let (commands, text) = (commands(), read("SECURITY.md"));
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(" | ").collect()).collect();
+    let rows = rows.iter().filter(|cells| cells.len() == 4 && !cells[0].contains("boundary"));
+    let faults = rows.clone().filter_map(|cells| {
+        fault(&format!("→ {}", cells[3]), &tests, &commands)
+            .map(|fault| format!("SECURITY.md: {}: {fault}", cells[2]))
+    });
+    refuse(&faults.collect::<Vec<_>>(), "a row of the threat model names the tests that try it");
+    assert!(rows.count() >= 10, "the threat model is a table of four columns");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod documents;
 mod manifests;
+mod sbom;
 mod scripts;
 mod sources;
 mod texts;
