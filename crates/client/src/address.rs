@@ -6,12 +6,11 @@ use ipc_proto::Blob;
 use ipc_proto::endpoint::{
     CLIENT_ENDPOINT_FILE, CLIENT_SOCKET, CLIENT_TOKEN_FILE, Endpoint, EndpointError,
 };
-use std::error::Error;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use thiserror::Error;
 
 /// Most bytes that are read of the endpoint file; a longer one is invalid.
 const ENDPOINT_LEN_MAX: u64 = 4096;
@@ -26,37 +25,20 @@ pub struct Address {
 }
 
 /// Why a directory or a file leads to no controller.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum AddressError {
     /// Not the path of a socket.
-    Socket(EndpointError),
+    #[error("the controller's socket: {0}")]
+    Socket(#[source] EndpointError),
     /// The file cannot be read, or is a token's and holds none.
-    Io(PathBuf, io::Error),
+    #[error("{path}: {1}", path = .0.display())]
+    Io(PathBuf, #[source] io::Error),
     /// The endpoint file is not one line of text.
+    #[error("{}: not one line of text", .0.display())]
     NotOneLine(PathBuf),
     /// The file holds no endpoint.
-    Endpoint(PathBuf, EndpointError),
-}
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Socket(error) => write!(f, "the controller's socket: {error}"),
-            Self::Io(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::NotOneLine(path) => write!(f, "{}: not one line of text", path.display()),
-            Self::Endpoint(path, error) => write!(f, "{}: {error}", path.display()),
-        }
-    }
-}
-
-impl Error for AddressError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Socket(error) | Self::Endpoint(_, error) => Some(error),
-            Self::Io(_, error) => Some(error),
-            Self::NotOneLine(_) => None,
-        }
-    }
+    #[error("{path}: {1}", path = .0.display())]
+    Endpoint(PathBuf, #[source] EndpointError),
 }
 
 impl Address {

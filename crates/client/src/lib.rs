@@ -63,58 +63,38 @@ use ipc_proto::message::{
     ClientIntro, ClientReply, ClientRequest, ReleaseOutcome, Role, Status, Welcome,
 };
 use ipc_socket::{Connection, Receiver, Sender};
-use std::error::Error;
-use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use thiserror::Error;
 
 /// Time beyond its timeout that the answer to [`Client::wait_ready`] may take.
 const READY_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a request has no answer.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum ClientError {
     /// The connection ended, or the peer does not speak the protocol.
-    Receive(ReceiveError),
+    #[error("{0}")]
+    Receive(#[source] ReceiveError),
     /// Sending failed.
-    Send(io::Error),
+    #[error("{0}")]
+    Send(#[source] io::Error),
     /// The controller did not carry out the request.
+    #[error("rejected: {text}")]
     Rejected {
         /// Why, in its words.
         text: String,
     },
     /// The controller's answer makes no sense here.
+    #[error("the controller's answer makes no sense: {0}")]
     Nonsense(&'static str),
     /// One item is larger than the job's whole window.
+    #[error("the job's window is too small for one item")]
     WindowTooSmall,
     /// The jobs were cancelled, or the connection ended meanwhile.
+    #[error("stopped")]
     Stopped,
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Receive(error) => error.fmt(f),
-            Self::Send(error) => error.fmt(f),
-            Self::Rejected { text } => write!(f, "rejected: {text}"),
-            Self::Nonsense(what) => write!(f, "the controller's answer makes no sense: {what}"),
-            Self::WindowTooSmall => f.write_str("the job's window is too small for one item"),
-            Self::Stopped => f.write_str("stopped"),
-        }
-    }
-}
-
-impl Error for ClientError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Receive(error) => Some(error),
-            Self::Send(error) => Some(error),
-            Self::Rejected { .. } | Self::Nonsense(_) | Self::WindowTooSmall | Self::Stopped => {
-                None
-            }
-        }
-    }
 }
 
 /// The answer to [`Client::wait_ready`].

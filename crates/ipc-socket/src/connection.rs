@@ -10,11 +10,11 @@ use ipc_proto::endpoint::Endpoint;
 use ipc_proto::limits::HELLO_TIMEOUT;
 use ipc_proto::message::{Hello, HelloReply, Message, RefuseReason, Role, Welcome};
 use nix::errno::Errno;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::Duration;
+use thiserror::Error;
 
 /// Number and spacing of retries for a frame whose descriptors exceed the kernel's limit of
 /// descriptors in flight.
@@ -22,13 +22,16 @@ const TOO_MANY_REFS_RETRIES: u32 = 2_000;
 const TOO_MANY_REFS_PAUSE: Duration = Duration::from_millis(5);
 
 /// Failure to connect.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum ConnectError {
     /// The socket cannot be reached, or the peer went away.
-    Io(io::Error),
+    #[error("{0}")]
+    Io(#[from] io::Error),
     /// The vsock device does not lead to the controller.
-    Wire(WireError),
+    #[error("{0}")]
+    Wire(#[from] WireError),
     /// The controller refused.
+    #[error("refused: {text}")]
     Refused {
         /// Reason for programs.
         reason: RefuseReason,
@@ -36,35 +39,8 @@ pub enum ConnectError {
         text: String,
     },
     /// The answer violates the protocol.
-    Protocol(InboxError),
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Wire(error) => error.fmt(f),
-            Self::Refused { text, .. } => write!(f, "refused: {text}"),
-            Self::Protocol(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::Wire(error) => Some(error),
-            Self::Protocol(error) => Some(error),
-            Self::Refused { .. } => None,
-        }
-    }
-}
-
-impl From<io::Error> for ConnectError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
+    #[error("{0}")]
+    Protocol(#[source] InboxError),
 }
 
 impl From<Errno> for ConnectError {
@@ -73,44 +49,21 @@ impl From<Errno> for ConnectError {
     }
 }
 
-impl From<WireError> for ConnectError {
-    fn from(error: WireError) -> Self {
-        Self::Wire(error)
-    }
-}
-
 /// Failure to receive a message.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum ReceiveError {
     /// The peer closed the connection.
+    #[error("the connection was closed")]
     Closed,
     /// The read timeout of the socket expired.
+    #[error("timed out")]
     TimedOut,
     /// An error of the operating system.
-    Io(io::Error),
+    #[error("{0}")]
+    Io(#[source] io::Error),
     /// The peer violated the protocol.
-    Protocol(InboxError),
-}
-
-impl fmt::Display for ReceiveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed => f.write_str("the connection was closed"),
-            Self::TimedOut => f.write_str("timed out"),
-            Self::Io(error) => error.fmt(f),
-            Self::Protocol(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ReceiveError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::Protocol(error) => Some(error),
-            Self::Closed | Self::TimedOut => None,
-        }
-    }
+    #[error("{0}")]
+    Protocol(#[source] InboxError),
 }
 
 /// The sending half; several threads need a lock around it.

@@ -19,46 +19,31 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, VsockAddr, connect, getsockopt, socket, sockopt,
 };
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use thiserror::Error;
 
 /// Longest answer of a device, its newline included: `OK` and a number of 32 bits are 14 bytes.
 const ANSWER_LEN_MAX: usize = 32;
 
 /// Failure of a vsock device to reach the controller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
     /// Nothing happened in [`DIAL_TIMEOUT`].
+    #[error("the VM does not answer in {} seconds", DIAL_TIMEOUT.as_secs())]
     Silent,
     /// The device closed the connection, as it does if nobody listens on the port.
+    #[error("the VM is not up, or no program in it listens on this port")]
     Closed,
     /// An answer other than `OK` and a number.
+    #[error("not a vsock device: it answered \"{}\"", answer.escape_ascii())]
     Rubbish {
         /// The start of it.
         answer: Vec<u8>,
     },
 }
-
-impl fmt::Display for WireError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Silent => {
-                write!(f, "the VM does not answer in {} seconds", DIAL_TIMEOUT.as_secs())
-            }
-            Self::Closed => {
-                f.write_str("the VM is not up, or no program in it listens on this port")
-            }
-            Self::Rubbish { answer } => {
-                write!(f, "not a vsock device: it answered \"{}\"", answer.escape_ascii())
-            }
-        }
-    }
-}
-
-impl std::error::Error for WireError {}
 
 /// Connects to `endpoint`; the protocol starts at the socket's next byte.
 pub(crate) fn dial(endpoint: &Endpoint) -> Result<Socket, ConnectError> {

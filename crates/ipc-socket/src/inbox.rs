@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use thiserror::Error;
 
 use crate::closing::Passed;
 use crate::sys::{self, Received};
@@ -53,13 +54,16 @@ impl Scratch {
 }
 
 /// End of a peer's stream by an error: the peer's fault, except [`InboxError::Truncated`].
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum InboxError {
     /// A frame exceeds its limits.
-    Frame(FrameError),
+    #[error("{0}")]
+    Frame(#[source] FrameError),
     /// A body is not a valid message.
-    Codec(CodecError),
+    #[error("{0}")]
+    Codec(#[source] CodecError),
     /// A message came without all of its descriptors.
+    #[error("message with {got} descriptors instead of {want}")]
     DescriptorsMissing {
         /// Number that it declares.
         want: usize,
@@ -67,40 +71,14 @@ pub enum InboxError {
         got: usize,
     },
     /// Descriptors arrived that no message claims.
+    #[error("{count} descriptors that no message claims")]
     DescriptorsUnclaimed {
         /// Their number.
         count: usize,
     },
     /// Descriptors were lost because this process has reached its limit of open files.
+    #[error("descriptors lost: too many open files")]
     Truncated,
-}
-
-impl fmt::Display for InboxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Frame(error) => error.fmt(f),
-            Self::Codec(error) => error.fmt(f),
-            Self::DescriptorsMissing { want, got } => {
-                write!(f, "message with {got} descriptors instead of {want}")
-            }
-            Self::DescriptorsUnclaimed { count } => {
-                write!(f, "{count} descriptors that no message claims")
-            }
-            Self::Truncated => f.write_str("descriptors lost: too many open files"),
-        }
-    }
-}
-
-impl std::error::Error for InboxError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Frame(error) => Some(error),
-            Self::Codec(error) => Some(error),
-            Self::DescriptorsMissing { .. }
-            | Self::DescriptorsUnclaimed { .. }
-            | Self::Truncated => None,
-        }
-    }
 }
 
 /// Bytes and descriptors of one connection that have arrived but were not returned yet.

@@ -6,11 +6,11 @@
 use crate::pidfile;
 use ipc_proto::endpoint::{self, CLIENT_SOCKET, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
 use std::env;
-use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use thiserror::Error;
 
 /// Names the directory for `hashctl` and for us.
 pub(crate) const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
@@ -23,48 +23,45 @@ const LOGS: &str = "log";
 const PRIVATE: &str = "hashcluster-run.";
 const PRIVATE_SUFFIX_LEN: usize = 6;
 
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(crate) enum RunDirError {
     /// A step on the way to it failed.
-    Io { what: &'static str, path: PathBuf, error: io::Error },
+    #[error("cannot {what} {path}: {error}; name another with --runtime-dir", path = path.display())]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
     /// It is something else, or a symlink.
+    #[error("run directory {} is no directory, or a symlink", path.display())]
     NotDirectory { path: PathBuf },
     /// It belongs to another user.
+    #[error(
+        "run directory {path} belongs to uid {owner}, not to us; name another with --runtime-dir",
+        path = path.display()
+    )]
     Foreign { path: PathBuf, owner: u32 },
     /// Others may enter it.
+    #[error(
+        "run directory {path} has mode {mode:04o}, others may enter it; `chmod 700 {path}` after a \
+         look inside, or name another with --runtime-dir",
+        path = path.display()
+    )]
     Exposed { path: PathBuf, mode: u32 },
     /// Its sockets' paths are none.
-    Socket { path: PathBuf, error: EndpointError },
+    #[error(
+        "run directory {}: {error}; name a shorter one with --runtime-dir",
+        path.display()
+    )]
+    Socket {
+        path: PathBuf,
+        #[source]
+        error: EndpointError,
+    },
     /// Somebody has it.
+    #[error("the run directory is in use")]
     Busy,
-}
-
-impl fmt::Display for RunDirError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let another = "name another with --runtime-dir";
-        match self {
-            Self::Io { what, path, error } => {
-                write!(f, "cannot {what} {}: {error}; {another}", path.display())
-            }
-            Self::NotDirectory { path } => {
-                write!(f, "run directory {} is no directory, or a symlink", path.display())
-            }
-            Self::Foreign { path, owner } => {
-                let path = path.display();
-                write!(f, "run directory {path} belongs to uid {owner}, not to us; {another}")
-            }
-            Self::Exposed { path, mode } => {
-                let path = path.display();
-                write!(f, "run directory {path} has mode {mode:04o}, others may enter it; ")?;
-                write!(f, "`chmod 700 {path}` after a look inside, or {another}")
-            }
-            Self::Socket { path, error } => {
-                let path = path.display();
-                write!(f, "run directory {path}: {error}; name a shorter one with --runtime-dir")
-            }
-            Self::Busy => f.write_str("the run directory is in use"),
-        }
-    }
 }
 
 /// A run directory in our hands.

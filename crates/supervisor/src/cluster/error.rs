@@ -11,35 +11,63 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The description of the cluster is wrong, or its ports are taken.
-    Deployment(LoadErrors),
+    #[error("{0}")]
+    Deployment(#[from] LoadErrors),
     /// The run directory cannot be used.
-    RunDir(RunDirError),
+    #[error("{0}")]
+    RunDir(#[from] RunDirError),
     /// There is nothing to boot from.
-    Image(ImageError),
+    #[error("{0}")]
+    Image(#[from] ImageError),
     /// A step of the preparation failed.
-    Step { what: String, error: io::Error },
+    #[error("cannot {what}: {error}")]
+    Step {
+        what: String,
+        #[source]
+        error: io::Error,
+    },
     /// A program that prepares something failed.
+    #[error("cannot {what}: {how}{}", Tail(output))]
     Tool { what: String, how: String, output: String },
     /// The host has less memory than the VMs may take.
+    #[error(
+        "the VMs may take {wanted_mib} MiB of memory, and {available_mib} MiB are available; give \
+         them less (memory in cluster.toml), or start fewer"
+    )]
     Memory { wanted_mib: u64, available_mib: u64 },
     /// A process ended again and again before the cluster was ready.
+    #[error("{name} {how}{}", Tail(tail))]
     Died { name: String, how: String, tail: String },
     /// A member was not healthy in time.
+    #[error("{name} was not healthy within {} s: {why}{}", limit.as_secs(), Tail(tail))]
     Late { name: String, limit: Duration, why: String, tail: String },
     /// A signal came before the cluster was ready.
+    #[error("interrupted by {0} before the cluster was ready")]
     Interrupted(Signal),
     /// No supervisor is there, or it does not answer.
+    #[error("no cluster runs in {}; ./run.sh starts one", run_dir.display())]
     NotRunning { run_dir: PathBuf },
     /// No member has this name.
+    #[error("no VM is called {name}; there are {names}")]
     NoSuchMember { name: String, names: String },
     /// COMMAND cannot be started.
-    Command { command: String, error: io::Error },
+    #[error("cannot run {command}: {error}")]
+    Command {
+        command: String,
+        #[source]
+        error: io::Error,
+    },
     /// The supervisor is still at it.
+    #[error(
+        "pid {pid} is still stopping after {} s; `kill -9 {pid}` ends it and its processes",
+        limit.as_secs()
+    )]
     NotStopped { pid: u32, limit: Duration },
     /// The supervisor says why.
+    #[error("{0}")]
     Refused(String),
 }
 
@@ -72,72 +100,6 @@ impl Error {
     /// For `map_err`: writing `path` failed.
     pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
         Self::step(format!("write {}", path.display()))
-    }
-}
-
-impl From<RunDirError> for Error {
-    fn from(error: RunDirError) -> Self {
-        Self::RunDir(error)
-    }
-}
-
-impl From<LoadErrors> for Error {
-    fn from(error: LoadErrors) -> Self {
-        Self::Deployment(error)
-    }
-}
-
-impl From<ImageError> for Error {
-    fn from(error: ImageError) -> Self {
-        Self::Image(error)
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        if let Self::Step { error, .. } | Self::Command { error, .. } = self {
-            return Some(error);
-        }
-        if let Self::Deployment(errors) = self { Some(errors) } else { None }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deployment(errors) => errors.fmt(f),
-            Self::RunDir(error) => error.fmt(f),
-            Self::Image(error) => error.fmt(f),
-            Self::Step { what, error } => write!(f, "cannot {what}: {error}"),
-            Self::Tool { what, how, output } => write!(f, "cannot {what}: {how}{}", Tail(output)),
-            Self::Memory { wanted_mib, available_mib } => {
-                write!(f, "the VMs may take {wanted_mib} MiB of memory, and {available_mib} MiB ")?;
-                f.write_str(
-                    "are available; give them less (memory in cluster.toml), or start fewer",
-                )
-            }
-            Self::Died { name, how, tail } => write!(f, "{name} {how}{}", Tail(tail)),
-            Self::Late { name, limit, why, tail } => {
-                let limit = limit.as_secs();
-                write!(f, "{name} was not healthy within {limit} s: {why}{}", Tail(tail))
-            }
-            Self::Interrupted(signal) => {
-                write!(f, "interrupted by {signal} before the cluster was ready")
-            }
-            Self::NotRunning { run_dir } => {
-                write!(f, "no cluster runs in {}; ./run.sh starts one", run_dir.display())
-            }
-            Self::NoSuchMember { name, names } => {
-                write!(f, "no VM is called {name}; there are {names}")
-            }
-            Self::Command { command, error } => write!(f, "cannot run {command}: {error}"),
-            Self::NotStopped { pid, limit } => {
-                let limit = limit.as_secs();
-                write!(f, "pid {pid} is still stopping after {limit} s; ")?;
-                write!(f, "`kill -9 {pid}` ends it and its processes")
-            }
-            Self::Refused(text) => f.write_str(text),
-        }
     }
 }
 

@@ -3,10 +3,10 @@
 
 use crate::cluster::Error;
 use crate::deployment::Role;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use thiserror::Error;
 
 /// `image.txt` is a few lines.
 const TEXT_LEN_MAX: u64 = 4096;
@@ -28,29 +28,24 @@ pub(crate) struct Image {
     by_role: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(crate) enum ImageError {
     /// A file of it cannot be read.
-    Unreadable { path: PathBuf, error: io::Error },
+    #[error(
+        "VM image: cannot read {}: {error}; qemu/dev-image.sh builds an image, --image names one",
+        path.display()
+    )]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
     /// A file of it is empty or too large.
+    #[error("VM image: {} {what}", path.display())]
     Odd { path: PathBuf, what: &'static str },
     /// `image.txt` lacks a line.
+    #[error("VM image: {} has no line `{key} …`", path.display())]
     Incomplete { path: PathBuf, key: &'static str },
-}
-
-impl fmt::Display for ImageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, error } => {
-                write!(f, "VM image: cannot read {}: {error}; ", path.display())?;
-                f.write_str("qemu/dev-image.sh builds an image, --image names one")
-            }
-            Self::Odd { path, what } => write!(f, "VM image: {} {what}", path.display()),
-            Self::Incomplete { path, key } => {
-                write!(f, "VM image: {} has no line `{key} …`", path.display())
-            }
-        }
-    }
 }
 
 impl Image {
