@@ -22,3 +22,9 @@ mod progress;
 mod say;
 mod signals;
 mod size;
+
+/// The fuzz target `manifest`: see `fuzz/README.md`.
+#[cfg(fuzzing)]
+pub fn fuzz_manifest(input: &[u8]) {
+    lists::fuzz::manifest(input);
+}

@@ -7,6 +7,7 @@
 
 mod aarch64;
 mod bench;
+mod fuzz;
 mod kernels;
 mod miri;
 mod packages;
@@ -29,6 +30,8 @@ Usage: cargo xtask COMMAND
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck,
                   documentation, dependencies
   sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
+  fuzz [TARGET] [SECONDS]
+                  libFuzzer on a fuzz target, or on all of them [default: 600 s each]
   kernels         the worker's kernels, once more for each CPU feature that is hidden
   aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too
   miri            those with SHA extensions and AVX2 under Miri, which needs a nightly Rust
@@ -54,6 +57,10 @@ fn main() -> ExitCode {
         ["sim", seeds] => match seeds.parse() {
             Ok(seeds) => sim(seeds),
             Err(_) => return usage(&format!("'{seeds}' is not a number of seeds")),
+        },
+        ["fuzz", ref args @ ..] => match fuzz::FuzzArgs::parse(args) {
+            Ok(args) => fuzz::fuzz(&args),
+            Err(what) => return usage(&what),
         },
         ["kernels"] => kernels::run_here(),
         ["aarch64"] => aarch64::all(),

@@ -22,6 +22,9 @@ pub(crate) const FOR_TESTS: &[Need] = &[
 /// Programs of `cargo xtask valgrind`, which needs the symbols of the C library.
 pub(crate) const FOR_VALGRIND: &[Need] = &[("valgrind", &["valgrind", "libc6-dbg"])];
 
+/// Programs of `cargo xtask fuzz`, besides cargo-fuzz: libFuzzer is C++.
+pub(crate) const FOR_FUZZING: &[Need] = &[("c++", &["g++"])];
+
 /// Programs of `cargo xtask aarch64`.
 pub(crate) const FOR_AARCH64: &[Need] = &[
     ("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),

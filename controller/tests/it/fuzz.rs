@@ -1,4 +1,4 @@
-//! The fuzz target `core` over its seeds and over random inputs.
+//! The fuzz targets `core` and `policy` over their seeds and over random inputs.
 
 use crate::targets;
 use ipc_proto::message::Counters;
@@ -33,4 +33,26 @@ fn the_committed_sequences_reach_what_they_are_named_for() {
         };
         assert!(has_reached, "{name}: {got:?}");
     }
+}
+
+/// Pieces of policies, with a bar after each.
+const PIECES: &str = "[[rule]]\n|rule = [{|}]|, |\n|uids = [|gids = [|]\n|1|7|50|4711|0x1|4294967295|-1|\
+    token_file = 'ci'\n|may = [|'submit'|'see-jobs'|'release'|'work'|datasets = ['*'|'known'|\
+    quota = { jobs = 3 }\n|=|'|#|\u{1b}";
+
+#[test]
+fn a_policy_gives_rights_to_nobody_whom_it_does_not_name() {
+    let pieces: Vec<&str> = PIECES.split('|').collect();
+    let random = (0..RUNS).map(|seed| {
+        let mut random = Random::new(seed);
+        let mut input = Vec::new();
+        for _ in 0..random.below(30) {
+            match random.below(30) {
+                0 => input.push(random.byte()),
+                _ => input.extend(random.one_of(&pieces).bytes()),
+            }
+        }
+        (format!("seed {seed}"), input)
+    });
+    fuzz("policy", targets::policy, random);
 }

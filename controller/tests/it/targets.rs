@@ -1,20 +1,29 @@
-//! Body of the fuzz target `core`, as a plain function: `fuzz/` wraps it for libFuzzer, the test
-//! `fuzz` gives it seeded inputs. It panics when an event breaks an invariant of the core.
+//! Bodies of the fuzz targets `core` and `policy`, as plain functions: `fuzz/` wraps them for
+//! libFuzzer, the tests `fuzz` give them seeded inputs. They panic when an event breaks an invariant of
+//! the core, or a policy gives rights to somebody whom it does not name.
 
 use hashcluster_controller::core::{
     Action, ClientId, Core, Event, Limits, Principal, Rights, WorkerId,
 };
+use hashcluster_controller::driver::policy::AccessPolicy;
+use hashcluster_controller::driver::token::Token;
 use ipc_proto::limits::PROGRESS_LEN_MAX;
 use ipc_proto::message::{
     Backend, ClientReply, ClientRequest, Counters, Failure, FileItem, FileSource, Items, JobId,
     LeaseId, Message, Planes, Stamp, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
+use ipc_socket::Peer;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 const EPOCH: u32 = 7;
+/// The controller's own user, and one that a flag lets in.
+const OWN_UID: u32 = 1000;
+const EARLIER_ID: u32 = 12;
 /// The core knows the first; workers claim both.
 const DATASETS: [&str; 2] = ["known", "unknown"];
 
@@ -325,4 +334,41 @@ fn shape(work: &Work, algorithms: Algorithms) -> (usize, usize) {
         Work::Subtree { .. } => (1, 32),
         Work::Resume { .. } | Work::Piece(_) => (1, algorithms.digests_len()),
     }
+}
+
+/// A policy file: whatever it says, only peers that it names get rights, and those that were named
+/// before keep theirs.
+pub(crate) fn policy(input: &[u8]) {
+    let datasets = DATASETS.map(str::to_owned);
+    let token =
+        |path: &Path| Token::parse(path.as_os_str().as_bytes()).map_err(|error| error.to_string());
+    let mut policy = AccessPolicy::own(OWN_UID);
+    policy.allow(vec![EARLIER_ID], Vec::new());
+    let result = policy.extend(input, &datasets, token);
+    if let Err(error) = result {
+        assert!(!error.to_string().is_empty());
+        return;
+    }
+    let text = str::from_utf8(input).expect("a policy is text");
+    // TOML writes a number in these bases, perhaps with underscores.
+    let plain = text.replace('_', "").to_lowercase();
+    let has_other_base = ["0x", "0o", "0b"].iter().any(|base| plain.contains(base));
+    let is_named = |id: u32| has_other_base || plain.contains(&id.to_string());
+    for uid in [0, OWN_UID, EARLIER_ID, 1, 7, 50, 4711, u32::MAX] {
+        for gid in [0, 1, 7, 50, u32::MAX] {
+            let peer = Peer { uid, gid, pid: 1 };
+            let (rights, works) = (policy.client(peer), policy.admits_worker(peer));
+            if uid == 0 || uid == OWN_UID {
+                assert!(rights.as_deref() == Some(&Rights::ALL) && works, "{peer:?}");
+            } else if uid == EARLIER_ID {
+                assert!(rights.as_deref() == Some(&Rights::jobs()) && !works, "{peer:?}");
+            } else if !is_named(uid) && !is_named(gid) {
+                assert!(rights.is_none() && !works, "{peer:?} is not named: {text:?}");
+            }
+            assert!(!works || uid == 0 || uid == OWN_UID || !policy.is_private_for_workers());
+            assert!(uid != 1 || rights.is_none() || !policy.is_private_for_clients());
+        }
+    }
+    let holder = policy.token_holder(b"a guess that no file has");
+    assert_eq!(holder.is_some(), !policy.has_tokens(), "a token is known, or nobody needs one");
 }

@@ -77,6 +77,9 @@ pub(crate) enum Mode {
     /// Show files to a program at one place, read-only, in a mount namespace of its own
     #[command(hide = true)]
     ShareView(ShareViewOptions),
+    /// Print those lines of a VM's report, read from stdin, that are valid
+    #[command(hide = true)]
+    FilterReport,
     /// Read and check the description of a cluster of VMs and show it, or all that is wrong with it
     Config {
         #[command(flatten)]

@@ -11,6 +11,8 @@ mod config;
 mod datasets;
 mod fault;
 mod flags;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod kind;
 mod load;
 mod merge;

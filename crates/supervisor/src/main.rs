@@ -1,63 +1,7 @@
-//! `hashcluster-vm`: starts, watches and stops the processes of a cluster on its host.
-//!
-//! [`supervise`] starts and watches any set of processes and knows nothing of clusters; [`cluster`]
-//! keeps a cluster alive, be it of VMs ([`vm`]) or of processes ([`local`]); [`deployment`] is what a
-//! cluster of VMs is to be.
+//! The program `hashcluster-vm`.
 
-mod args;
-mod cluster;
-mod columns;
-mod deployment;
-mod exit;
-mod local;
-mod pidfile;
-mod quote;
-mod run_dir;
-mod say;
-mod supervise;
-mod vm;
-
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    use args::{LocalCommand, Mode};
-    let result = match &args::Args::parse().mode {
-        Mode::Local { command: LocalCommand::Up { options } } => cluster::local_up(options),
-        Mode::Local { command: LocalCommand::Run { options, early, command } } => {
-            cluster::local_run(options, *early, command)
-        }
-        Mode::Config { options } => deployment::config(options),
-        Mode::ShareView(options) => {
-            say::say(format_args!("share-view: {}", vm::share_view(options)));
-            return ExitCode::from(exit::FAILED);
-        }
-        Mode::Up { options, ready_fd } => cluster::up(options, *ready_fd),
-        Mode::Run { options, command } => cluster::run(options, command),
-        Mode::Stop(args::Names { runtime, names }) if names.is_empty() => {
-            cluster::stop(runtime.dir.as_deref())
-        }
-        Mode::Stop(asked) => of_members("stop", asked),
-        Mode::Start(asked) => of_members("start", asked),
-        Mode::Restart(asked) => of_members("restart", asked),
-        Mode::Status { runtime } => cluster::command(runtime.dir.as_deref(), "status", &[]),
-        Mode::Deploy { runtime, image } => cluster::deploy(runtime.dir.as_deref(), image),
-        Mode::Console { runtime, name } => vm::console(runtime.dir.as_deref(), name),
-        Mode::Ssh { runtime, name, command } => Err(vm::ssh(runtime.dir.as_deref(), name, command)),
-    };
-    result.unwrap_or_else(|error| {
-        if let cluster::Error::Deployment(errors) = &error {
-            say::lines(errors);
-        } else {
-            say::say(&error);
-        }
-        error.exit_code()
-    })
-}
-
-fn of_members(
-    word: &str,
-    args::Names { runtime, names }: &args::Names,
-) -> Result<ExitCode, cluster::Error> {
-    cluster::command(runtime.dir.as_deref(), word, names)
+    hashcluster_vm::run()
 }

@@ -7,6 +7,8 @@
 //! Not here: what happens to the VMs while they run (`cluster`).
 
 mod accel;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod image;
 mod layout;
 mod paths;
@@ -14,6 +16,7 @@ mod plan;
 mod preflight;
 mod prepare;
 mod qmp;
+mod report;
 mod share;
 mod share_view;
 mod ssh;
@@ -27,5 +30,6 @@ pub(crate) use prepare::{
     all as prepare_all, check_unused, clean, clean_vm, drop_images, images, lock_state, settings,
 };
 pub(crate) use qmp::power_down;
+pub(crate) use report::filter_report;
 pub(crate) use share_view::run as share_view;
 pub(crate) use ssh::{console, ssh};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
-use test_kit::{output, repository, text};
+use test_kit::{bin, output, repository, text};
 
 fn write_program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
@@ -33,18 +33,20 @@ impl Tree {
         ] {
             fs::write(tree.path("run").join(name), said).unwrap();
         }
-        let bin = tree.path("target/any/release");
-        fs::create_dir_all(&bin).unwrap();
+        let programs = tree.path("target/any/release");
+        fs::create_dir_all(&programs).unwrap();
         let dir = tree.0.path().display();
         let supervisor = format!(
             "#!/bin/sh\ncase \"$1 $2\" in\n\
              'console any') echo {dir}/run/log/any.console.log ;;\n\
              'status --json') echo '{{\"controller\":{{\"uptime_ms\":5000}}}}' ;;\n\
              'status '*) printf 'VM ROLE STATE\\ncontroller controller healthy\\n' ;;\n\
-             'ssh '*) cat {dir}/stderr >&2; cat {dir}/report ;;\nesac\n"
+             'ssh '*) cat {dir}/stderr >&2; cat {dir}/report ;;\n\
+             'filter-report ') exec {} filter-report ;;\nesac\n",
+            bin("hashcluster-vm").display()
         );
         for name in ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"] {
-            write_program(&bin.join(name), &supervisor);
+            write_program(&programs.join(name), &supervisor);
         }
         tree
     }

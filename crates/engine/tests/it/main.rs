@@ -2,4 +2,5 @@
 
 mod fuzz;
 mod kernels;
+mod lanes;
 mod quiet;

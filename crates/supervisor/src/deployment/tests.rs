@@ -10,7 +10,6 @@ use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use tempfile::TempDir;
-use test_kit::Random;
 
 const PORTS: &str = "2220\n2221\n2222\n";
 
@@ -418,37 +417,6 @@ dataset u: live /usr
 start: the controller, then workers one after the other; healthy within 120 s
 ";
     assert_eq!(deployment.to_string(), want);
-}
-
-#[test]
-fn whatever_the_bytes_there_is_an_answer_in_printable_lines() {
-    // Pieces of both files, with a bar after each.
-    const PIECES: &[u8] = b"2220|2221|65535|80|99999999999999999999| |\n|\n|\r\n|#|=|mem=|cpus=|host=a|\
-        dataset=|metrics=|1G|[defaults]|[vm.|worker1|]|[[|memory = |\"192M\"|'|\"\"\"|{|}|.|,|health|\
-        command|\\u0000|\xff|\xe2\x82|\x1b[0m|\0|-|1e999|1979-05-27";
-    let pieces: Vec<&[u8]> = PIECES.split(|&byte| byte == b'|').collect();
-    let mut random = Random::new(7);
-    let host_cpus = CpuSet::parse("0").unwrap();
-    for round in 0..20_000 {
-        let mut bytes = Vec::new();
-        for _ in 0..random.below(24) {
-            match random.below(8) {
-                0 => bytes.push(random.byte()),
-                _ => bytes.extend(random.one_of(&pieces)),
-            }
-        }
-        let mut ports = fault::Faults::of("p");
-        let lines = ports_conf::parse(&bytes, &mut ports);
-        let mut config = fault::Faults::of("c");
-        let read = cluster_toml::parse(&bytes, &host_cpus, &mut config);
-        merge::check_vms(&lines, &read.vms, &mut config);
-        merge::check_ports(&lines, &read.vms, [&mut ports, &mut config]);
-        let vms = merge::vms(&lines, &read.defaults, &read.vms);
-        let told = LoadErrors::unless(vms.len(), [ports, config]);
-        let told = told.map_or_else(|errors| errors.to_string(), |len| len.to_string());
-        let is_plain = |c: char| c == '\n' || !c.is_control();
-        assert!(told.chars().all(is_plain), "round {round}: {told:?} of {bytes:?}");
-    }
 }
 
 #[test]

@@ -1,0 +1,4 @@
+//! `cargo fuzz run report`: see `README.md`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| hashcluster_fuzz::report(input));
