@@ -150,8 +150,9 @@ fn main() -> ExitCode {
     };
     let run = || {
         let mode = options.sandbox;
-        let prepared = prepare(endpoint, options)?;
-        let sandbox = Sandbox::enter(mode, &prepared.datasets)?;
+        let mut prepared = prepare(endpoint, options)?;
+        let keeps_cwd = prepared.dialer.is_in_working_directory();
+        let (sandbox, _) = Sandbox::enter(mode, &mut prepared.datasets, keeps_cwd)?;
         serve(prepared, sandbox)
     };
     let ended = run();
@@ -178,7 +179,7 @@ fn endpoint(options: &Options) -> Result<Endpoint, EndpointError> {
 struct Prepared {
     dialer: Dialer,
     intro: WorkerIntro,
-    datasets: Arc<Datasets>,
+    datasets: Datasets,
     share: Share,
     credit: u16,
     /// One per hashing thread.
@@ -214,7 +215,6 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     };
     let mut datasets = Datasets::open(dataset)?;
     datasets.limit(io_threads)?;
-    let datasets = Arc::new(datasets);
     let share = Settings { cores, nice, policy, threads }.apply()?;
     ipc_socket::reserve_descriptor_table()?;
     let dir = endpoint.to_string();
@@ -240,6 +240,7 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
 /// Third step: starts the threads, which inherit the sandbox, and works for the controller.
 fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
     let Prepared { dialer, intro, datasets, share, credit, scratches, signals } = prepared;
+    let datasets = Arc::new(datasets);
     LOG.write_in_background(move || sandbox.narrow(Role::Log))?;
     let shutdown = Arc::new(Shutdown::default());
     shut_down_on(signals, &shutdown, sandbox)?;

@@ -2,14 +2,20 @@
 
 use crate::log::{Event, LOG};
 use engine::input::dataset::Datasets;
-use libc::{AF_UNIX, AF_VSOCK, CLONE_THREAD, PROT_EXEC, SIGABRT, STDERR_FILENO};
+use libc::{
+    AF_UNIX, AF_VSOCK, AT_FDCWD, CLONE_FS, CLONE_THREAD, PROT_EXEC, SIGABRT, STDERR_FILENO,
+};
 
 #[cfg(target_arch = "x86_64")]
 use libc::SYS_poll;
 /// Only older architectures have the older call.
 #[cfg(not(target_arch = "x86_64"))]
 use libc::SYS_ppoll as SYS_poll;
-use sandbox::{Call, CapabilitySet, Condition, Enforcement, EnterError, Layer, Profile};
+use nix::sched::{CloneFlags, unshare};
+use sandbox::{
+    Call, CapabilitySet, Condition, Enforcement, EnterError, Files, Layer, Profile, Report,
+};
+use std::env;
 use std::io;
 
 /// Threads that make a call.
@@ -19,7 +25,7 @@ pub enum Users {
     All,
     /// Those that start others: all but the ones that hash, watch or write the log.
     Starters,
-    /// The first one, before it is the link.
+    /// None any more, once each has taken up its role.
     First,
     /// The link, and those that hash.
     Readers,
@@ -75,6 +81,10 @@ const fn bits(value: libc::c_int) -> u32 {
 
 const NOT_CODE: Condition = Condition::Lacks(2, bits(PROT_EXEC));
 
+/// The working directory is that of sockets. The condition costs each file 0.1 µs, so hashing threads leave
+/// the directory instead.
+const IN_DATASET: Condition = Condition::IsNot(0, bits(AT_FDCWD));
+
 /// All system calls of a worker that serves.
 pub const CALLS: &[AllowedCall] = rows! {
     All mmap libc::SYS_mmap, [NOT_CODE], "the allocator, and stacks of threads";
@@ -113,6 +123,8 @@ pub const CALLS: &[AllowedCall] = rows! {
     First prctl libc::SYS_prctl, [Condition::Is(0, bits(libc::PR_SET_NO_NEW_PRIVS))], "a narrower filter";
     First rt_sigaction libc::SYS_rt_sigaction, [], "the C library at the start of the first thread";
     First seccomp libc::SYS_seccomp, [], "a narrower filter";
+    First unshare libc::SYS_unshare, [Condition::Is(0, bits(CLONE_FS))], "a working directory of a hashing thread's own";
+    First chdir libc::SYS_chdir, [], "leaving the directory of sockets, in hashing threads";
     Only(Role::Signals) rt_sigtimedwait libc::SYS_rt_sigtimedwait, [], "waiting for a signal";
     Only(Role::Signals) shutdown libc::SYS_shutdown, [], "waking the link";
     Only(Role::Watch) shutdown libc::SYS_shutdown, [], "the end of the connection, where the process may not end soon";
@@ -133,8 +145,10 @@ pub const CALLS: &[AllowedCall] = rows! {
     Readers fstatfs libc::SYS_fstatfs, [], "the clock of a file's times";
     Readers fcntl libc::SYS_fcntl, [Condition::Is(1, bits(libc::F_SETLEASE))], "a file's writers";
     Readers lseek libc::SYS_lseek, [Condition::Is(2, bits(libc::SEEK_DATA))], "waiting for a write that is in progress";
-    Readers openat libc::SYS_openat, [], "files by name in a dataset";
-    Readers openat2 libc::SYS_openat2, [], "files by name in a dataset";
+    Only(Role::Hash) openat libc::SYS_openat, [], "files by name in a dataset";
+    Only(Role::Hash) openat2 libc::SYS_openat2, [], "files by name in a dataset";
+    Only(Role::Link) openat libc::SYS_openat, [IN_DATASET], "files by name in a dataset";
+    Only(Role::Link) openat2 libc::SYS_openat2, [IN_DATASET], "files by name in a dataset";
     Readers fadvise64 libc::SYS_fadvise64, [], "read-ahead, and leaving the page cache as it was";
     Readers cachestat 451, [], "leaving the page cache as it was";
     Only(Role::Hash) io_uring_enter libc::SYS_io_uring_enter, [], "files that are not in memory";
@@ -154,32 +168,47 @@ impl AllowedCall {
     }
 }
 
-fn calls(role: Option<Role>) -> Vec<Call> {
-    CALLS.iter().filter(|row| row.is_for(role)).map(|row| row.call).collect()
+fn calls(role: Option<Role>, opens_files: bool) -> Vec<Call> {
+    let opens =
+        |row: &&AllowedCall| matches!(row.call.number, libc::SYS_openat | libc::SYS_openat2);
+    let rows = CALLS.iter().filter(|row| row.is_for(role) && (opens_files || !opens(row)));
+    rows.map(|row| row.call).collect()
 }
 
 /// The sandbox that this process is in.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sandbox {
     filters: bool,
+    opens_files: bool,
+    /// Files near the sockets are denied to hashing threads by their being elsewhere.
+    leaves_sockets: bool,
 }
 
 impl Sandbox {
-    /// Gives up everything but [`CALLS`] and the files of `datasets`. There is a single thread.
+    /// Gives up everything but [`CALLS`] and the files of `datasets`, which are then read-only and those that
+    /// were mounted before. There is a single thread.
     ///
     /// # Errors
     /// [`EnterError`] if the host does not have a layer, and `mode` insists.
-    pub fn enter(mode: Enforcement, datasets: &Datasets) -> Result<Self, EnterError> {
-        let roots: Vec<_> = datasets.roots().collect();
+    pub fn enter(
+        mode: Enforcement,
+        datasets: &mut Datasets,
+        keeps_cwd: bool,
+    ) -> Result<(Self, Report), EnterError> {
+        let mut directories: Vec<_> = datasets.roots_mut().collect();
+        let opens_files = !directories.is_empty();
         // To ask if a file has writers, and to open files of datasets as before.
         let mut capabilities = CapabilitySet::LEASE;
-        if !roots.is_empty() {
-            capabilities |= CapabilitySet::DAC_READ_SEARCH | CapabilitySet::DAC_OVERRIDE;
+        if opens_files {
+            capabilities |= CapabilitySet::DAC_READ_SEARCH;
         }
-        let profile = Profile { read_below: &roots, capabilities, calls: &calls(None) };
-        let report = sandbox::enter(&profile, mode)?;
+        let files = Files::Below { directories: &mut directories, keeps_cwd };
+        let calls = calls(None, opens_files);
+        let report = sandbox::enter(&mut Profile { files, capabilities, calls: &calls }, mode)?;
         LOG.log(&Event::Sandbox { layers: &report });
-        Ok(Self { filters: report.has(Layer::Seccomp) })
+        let filters = report.has(Layer::Seccomp);
+        let leaves_sockets = keeps_cwd && report.has(Layer::Namespaces);
+        Ok((Self { filters, opens_files, leaves_sockets }, report))
     }
 
     /// Leaves to this thread, and to those that it starts, the calls of one role.
@@ -190,6 +219,10 @@ impl Sandbox {
         if !self.filters {
             return Ok(());
         }
-        sandbox::narrow(&calls(Some(role))).map_err(io::Error::other)
+        if role == Role::Hash && self.leaves_sockets {
+            unshare(CloneFlags::CLONE_FS)?;
+            env::set_current_dir("/")?;
+        }
+        sandbox::narrow(&calls(Some(role), self.opens_files)).map_err(io::Error::other)
     }
 }

@@ -12,9 +12,10 @@ use ipc_proto::message::{
     WorkerReply,
 };
 use ipc_socket::{Inbox, InboxError, Peer, Socket};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::future;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,7 +34,11 @@ pub(super) enum Side {
 /// Role of a connection after its handshake.
 #[derive(Clone, Copy, Debug)]
 enum Identity {
-    Client(ClientId),
+    /// A foreign one is another user than the controller, and not root.
+    Client {
+        client: ClientId,
+        is_foreign: bool,
+    },
     Worker(WorkerId),
 }
 
@@ -50,6 +55,8 @@ enum End {
     Fault(InboxError),
     /// The peer used a plane that it was not offered.
     NotOffered,
+    /// The peer passed a directory.
+    Directory,
     /// The system's error.
     Io(io::Error),
 }
@@ -142,7 +149,14 @@ async fn hello(
         match receive(hub, port, inbox).await {
             Ok(()) => {}
             Err(End::Closed) => return Err(None),
-            Err(End::Cut | End::Stalled | End::Fault(_) | End::NotOffered | End::Io(_)) => {
+            Err(
+                End::Cut
+                | End::Stalled
+                | End::Fault(_)
+                | End::NotOffered
+                | End::Directory
+                | End::Io(_),
+            ) => {
                 return Err(Some(Refusal::new(RefuseReason::NotOurs, "cut off in its hello")));
             }
         }
@@ -228,7 +242,9 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, known: Known, pid: u
     let (identity, name) = match role {
         Role::Client(_) => {
             let client = hub.add_client(port, (principal, pid), rights);
-            (Identity::Client(client), format!("client of {principal}, pid {pid}"))
+            let own_uid = nix::unistd::geteuid().as_raw();
+            let is_foreign = ![Principal::Uid(0), Principal::Uid(own_uid)].contains(&principal);
+            (Identity::Client { client, is_foreign }, format!("client of {principal}, pid {pid}"))
         }
         Role::Worker(intro) => {
             let name = format!("worker {}", intro.name);
@@ -263,13 +279,14 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, known: Known, pid: u
         End::NotOffered => {
             closed(&"sent descriptors on a connection that does not accept them");
         }
+        End::Directory => closed(&"sent a directory"),
         End::Io(error) => LOG.log(&log::Event::Lost { peer: &name, error }),
     }
-    if matches!(end, End::Fault(_) | End::NotOffered | End::Cut | End::Stalled) {
+    if !matches!(end, End::Closed | End::Io(_)) {
         hub.core.borrow_mut().count_faulty();
     }
     match identity {
-        Identity::Client(client) => hub.remove_client(client),
+        Identity::Client { client, .. } => hub.remove_client(client),
         Identity::Worker(worker) => {
             LOG.log(&log::Event::Left { peer: &name });
             hub.remove_worker(worker);
@@ -284,11 +301,14 @@ fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Re
             return Err(End::Closed);
         }
         match identity {
-            Identity::Client(client) => {
+            Identity::Client { client, is_foreign } => {
                 let message = inbox.next_message::<ClientRequest>().map_err(End::Fault)?;
                 let Some((request, descriptors)) = message else { break };
                 if !descriptors.is_empty() && !hub.settings.offers_descriptors() {
                     return Err(End::NotOffered);
+                }
+                if is_foreign && descriptors.iter().any(|fd| is_directory(fd.as_fd())) {
+                    return Err(End::Directory);
                 }
                 let files = descriptors.into_iter().map(|fd| hub.files.hold(fd)).collect();
                 hub.step(Event::ClientSaid(client, request, files));
@@ -301,6 +321,13 @@ fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Re
         }
     }
     Ok(())
+}
+
+/// True if a worker could open files relative to what was passed: those that its user can open, who is the
+/// controller's.
+fn is_directory(descriptor: BorrowedFd<'_>) -> bool {
+    let kind = |stat: FileStat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    fstat(descriptor).is_ok_and(|stat| kind(stat) == SFlag::S_IFDIR)
 }
 
 /// Waits until there is more to hand out, sending meanwhile what waits to be sent.
@@ -386,7 +413,6 @@ mod tests {
     use std::fs::File;
     use std::io::Read;
     use std::net::Shutdown;
-    use std::os::fd::BorrowedFd;
     use std::os::unix::net::UnixStream;
     use test_kit::worker_role;
     use tokio::task::LocalSet;
@@ -448,19 +474,27 @@ mod tests {
         sends: Vec<(Vec<u8>, &'a [BorrowedFd<'a>])>,
         /// It leaves; otherwise it stays silent while the time runs.
         leaves: bool,
+        /// Its user, if that is another one than the controller's.
+        uid: Option<u32>,
     }
 
     impl Case<'_> {
         /// A peer that says `hello` and leaves. Vsock is what the settings say.
         fn new(settings: Settings, side: Side, hello: Vec<u8>) -> Self {
-            Self { settings, side, sends: vec![(hello, &[])], leaves: true }
+            Self { settings, side, sends: vec![(hello, &[])], leaves: true, uid: None }
         }
 
         /// The answer to the hello, the number of peers that broke the protocol, and the bytes
         /// behind the answer.
         fn serve(self) -> (HelloReply, u64, Vec<u8>) {
-            let Self { settings, side, sends, leaves } = self;
+            let Self { settings, side, sends, leaves, uid } = self;
+            let become_user = |uid| {
+                let id = rustix::process::Uid::from_raw;
+                rustix::thread::set_thread_res_uid(None, Some(id(uid)), None).unwrap();
+            };
+            uid.into_iter().for_each(become_user);
             let (mut peer, ours) = UnixStream::pair().unwrap();
+            uid.map(|_| 0).into_iter().for_each(become_user);
             for (frame, files) in sends {
                 ipc_socket::send(peer.as_fd(), &frame, files).unwrap();
             }
@@ -634,6 +668,22 @@ mod tests {
             let passed = [file.as_fd()];
             case.sends.extend([(frame(&open), &[][..]), (frame(&items), &passed[..])]);
             assert_eq!(case.serve().1, want);
+        }
+        // From a directory a worker that was taken over could reach what this user may read. Its owner
+        // and root may anyhow; only root can be somebody else.
+        let mut cases = vec![(None, "/", 0)];
+        if nix::unistd::geteuid().is_root() {
+            cases.extend([(Some(54001), "/dev/null", 0), (Some(54001), "/", 1)]);
+        }
+        for (uid, path, want) in cases {
+            let mut case = Case::new(unix(), Side::Client, client(b""));
+            let rule = b"rule = [{ uids = [54001], may = ['submit'] }]";
+            case.settings.policy.extend(rule, &[], |_| unreachable!("no token")).unwrap();
+            case.uid = uid;
+            let file = File::open(path).unwrap();
+            let passed = [file.as_fd()];
+            case.sends.extend([(frame(&open), &[][..]), (frame(&items), &passed[..])]);
+            assert_eq!(case.serve().1, want, "{uid:?} {path}");
         }
     }
 }

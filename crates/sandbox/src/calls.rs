@@ -13,7 +13,8 @@ use std::error::Error;
 pub struct Call {
     /// Its number, as `libc::SYS_read`.
     pub number: libc::c_long,
-    /// All of these are true of its arguments. The same call may be listed again with others.
+    /// All of these are true of its arguments. The same call may be listed again with others, or with
+    /// none, which allows it with any.
     pub conditions: &'static [Condition],
 }
 
@@ -36,6 +37,8 @@ impl Call {
 pub enum Condition {
     /// Argument number `.0`, from 0, is `.1`.
     Is(u8, u32),
+    /// Argument number `.0` is not `.1`.
+    IsNot(u8, u32),
     /// Argument number `.0` has none of the bits `.1`.
     Lacks(u8, u32),
     /// Argument number `.0` has all of the bits `.1`.
@@ -46,6 +49,7 @@ impl Condition {
     fn compiled(self) -> Result<SeccompCondition, BackendError> {
         let (index, operator, value) = match self {
             Self::Is(index, value) => (index, SeccompCmpOp::Eq, value),
+            Self::IsNot(index, value) => (index, SeccompCmpOp::Ne, value),
             Self::Lacks(index, bits) => (index, SeccompCmpOp::MaskedEq(bits.into()), 0),
             Self::Has(index, bits) => (index, SeccompCmpOp::MaskedEq(bits.into()), bits),
         };
@@ -83,11 +87,14 @@ fn filter(
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in calls {
         let conditions: Result<Vec<_>, _> = call.conditions.iter().map(|c| c.compiled()).collect();
-        // A call without any rule is one with any arguments.
         let of_call = rules.entry(call.number).or_default();
         if !call.conditions.is_empty() {
             of_call.push(SeccompRule::new(conditions?)?);
         }
+    }
+    // A call without any rule is one with any arguments, which the kernel allows without a run of the filter.
+    for call in calls.iter().filter(|call| call.conditions.is_empty()) {
+        rules.insert(call.number, Vec::new());
     }
     SeccompFilter::new(rules, otherwise, listed, TargetArch::try_from(ARCH)?)?.try_into()
 }

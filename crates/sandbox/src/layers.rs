@@ -1,7 +1,8 @@
 #![expect(unsafe_code, reason = "prctl(2) has an option that neither nix nor rustix offers")]
 //! The layers, in the order in which they are put on.
 
-use crate::{Enforcement, Profile, calls};
+use crate::view::View;
+use crate::{Enforcement, Files, Profile, calls};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
@@ -16,18 +17,19 @@ use std::error::Error;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Landlock of Linux 6.12, the newest of which the rules make use.
 const LANDLOCK: ABI = ABI::V6;
 
 /// Rights to files that are denied, those of Linux 5.19. Of the later ones truncate(2) is no listed call,
-/// and devices in datasets are not read; each would have every open walk up to the root.
+/// and devices are not read; each would have every open walk up to the root.
 const LANDLOCK_FILES: ABI = ABI::V2;
 
 /// One thing that is taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layer {
-    /// Network devices and System V IPC that the host has.
+    /// Network devices, System V IPC and files that the host has.
     Namespaces,
     /// Core dumps, locked memory, and what a debugger or /proc shows others of this user.
     Limits,
@@ -35,7 +37,7 @@ pub enum Layer {
     NewPrivileges,
     /// Memory that was written and becomes code.
     WrittenCode,
-    /// Files, but for those below some directories.
+    /// Files where there is no namespace for them, the network, and processes outside.
     Landlock,
     /// Capabilities.
     Capabilities,
@@ -72,13 +74,17 @@ impl Layer {
         }
     }
 
-    fn put_on(self, profile: &Profile<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn put_on(
+        self,
+        profile: &mut Profile<'_, '_>,
+        report: &Report,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
         match self {
-            Self::Namespaces => separate()?,
+            Self::Namespaces => return separate(&mut profile.files),
             Self::Limits => limit()?,
             Self::NewPrivileges => prctl::set_no_new_privs()?,
             Self::WrittenCode => deny_written_code()?,
-            Self::Landlock => return landlock(profile),
+            Self::Landlock => return landlock(&profile.files, report.has(Self::Namespaces)),
             Self::Capabilities => drop_capabilities(profile.capabilities)?,
             Self::Seccomp => {
                 calls::hide_clone3()?;
@@ -148,11 +154,11 @@ impl Error for EnterError {
 ///
 /// # Errors
 /// [`EnterError`] with [`Enforcement::Enforce`]; the process is to end then, as it may have lost some already.
-pub fn enter(profile: &Profile<'_>, mode: Enforcement) -> Result<Report, EnterError> {
+pub fn enter(profile: &mut Profile<'_, '_>, mode: Enforcement) -> Result<Report, EnterError> {
     let mut report = Report { is_off: mode == Enforcement::Off, ..Report::default() };
     let layers: &[Layer] = if report.is_off { &[] } else { &Layer::ALL };
     for &layer in layers {
-        if let Err(source) = layer.put_on(profile) {
+        if let Err(source) = layer.put_on(profile, &report) {
             if mode == Enforcement::Enforce && layer.is_required() {
                 return Err(EnterError { layer, source });
             }
@@ -168,10 +174,22 @@ fn limit() -> nix::Result<()> {
     prctl::set_dumpable(false)
 }
 
-fn separate() -> io::Result<()> {
+fn separate(files: &mut Files<'_, '_>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let own = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC;
-    if unshare(own) != Err(Errno::EPERM) {
-        return Ok(());
+    match files {
+        Files::Below { directories, keeps_cwd } => {
+            let view = View::find(directories)?;
+            unshare_as_anybody(own | CloneFlags::CLONE_NEWNS)?;
+            view.become_root(*keeps_cwd)
+        }
+        Files::Removed { .. } => Ok(unshare(own)?),
+    }
+}
+
+fn unshare_as_anybody(own: CloneFlags) -> io::Result<()> {
+    match unshare(own) {
+        Err(Errno::EPERM) => {}
+        result => return Ok(result?),
     }
     let (user, group) = (geteuid(), getegid());
     unshare(own | CloneFlags::CLONE_NEWUSER)?;
@@ -187,22 +205,39 @@ fn deny_written_code() -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-fn landlock(profile: &Profile<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let reads = AccessFs::ReadFile | AccessFs::ReadDir;
-    let rules =
-        profile.read_below.iter().map(|dir| Ok::<_, RulesetError>(PathBeneath::new(dir, reads)));
-    let status = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(LANDLOCK_FILES))?
-        .handle_access(AccessNet::from_all(LANDLOCK))?
-        .scope(BitFlags::<Scope>::all())?
-        .create()?
-        .add_rules(rules)?
-        .restrict_self()?;
-    match status.ruleset {
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
-        RulesetStatus::NotEnforced => Err("the kernel was built or started without it".into()),
+fn landlock(
+    files: &Files<'_, '_>,
+    has_namespaces: bool,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let (directories, rights): (Vec<BorrowedFd<'_>>, _) = match files {
+        Files::Below { directories, .. } => (
+            directories.iter().map(|dir| dir.as_fd()).collect(),
+            AccessFs::ReadFile | AccessFs::ReadDir,
+        ),
+        Files::Removed { directories } => {
+            (directories.iter().map(AsFd::as_fd).collect(), AccessFs::RemoveFile.into())
+        }
+    };
+    // Where nothing else can be found, rights to files would only have each file that is opened cost the way
+    // to its root. Before Linux 6.7 there is no other right.
+    let is_shown = has_namespaces && matches!(files, Files::Below { .. });
+    for denies_files in if is_shown { [false, true] } else { [true; 2] } {
+        let mut ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessNet::from_all(LANDLOCK))?
+            .scope(BitFlags::<Scope>::all())?;
+        let mut rules = Vec::new();
+        if denies_files {
+            ruleset = ruleset.handle_access(AccessFs::from_all(LANDLOCK_FILES))?;
+            rules.extend(directories.iter().map(|dir| PathBeneath::new(*dir, rights)));
+        }
+        let rules = rules.into_iter().map(Ok::<_, RulesetError>);
+        let status = ruleset.create()?.add_rules(rules)?.restrict_self()?;
+        if status.ruleset != RulesetStatus::NotEnforced {
+            return Ok(());
+        }
     }
+    Err("the kernel was built or started without it".into())
 }
 
 fn drop_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {

@@ -8,20 +8,42 @@
 mod calls;
 mod enforcement;
 mod layers;
+mod view;
 
 pub use calls::{Call, Condition, narrow};
 pub use enforcement::{Enforcement, UnknownEnforcement};
 pub use layers::{EnterError, Layer, Report, enter};
 pub use rustix::thread::CapabilitySet;
-use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+pub use view::make_read_only;
 
 /// All that a process keeps.
 #[derive(Debug)]
-pub struct Profile<'a> {
-    /// Directories below which files can be opened for reading; there is no other file.
-    pub read_below: &'a [BorrowedFd<'a>],
+pub struct Profile<'a, 'fd> {
+    /// Files that it can open.
+    pub files: Files<'a, 'fd>,
     /// Capabilities that it keeps if it has them.
     pub capabilities: CapabilitySet,
     /// System calls that it can make; any other fails with `EPERM`.
     pub calls: &'a [Call],
+}
+
+/// Files that can be opened.
+#[derive(Debug)]
+pub enum Files<'a, 'fd> {
+    /// Those below some directories, for reading.
+    Below {
+        /// The directories. If this process can have a root directory of its own they are all that is
+        /// in it, and the descriptors refer to them there.
+        directories: &'a mut [&'fd mut OwnedFd],
+        /// Sockets in the working directory are connected to. Files in it must not be opened: deny the calls
+        /// that name any relative to it.
+        keeps_cwd: bool,
+    },
+    /// None; but files in some directories can be removed. The process keeps the users of the host, by
+    /// which it knows its peers.
+    Removed {
+        /// The directories.
+        directories: &'a [OwnedFd],
+    },
 }

@@ -57,9 +57,15 @@ impl Dialer {
         self.endpoint.carries_descriptors()
     }
 
+    /// Returns true if the socket is in the working directory.
+    #[must_use]
+    pub fn is_in_working_directory(&self) -> bool {
+        !matches!(self.local, Endpoint::Vsock { .. })
+    }
+
     /// Returns true if the directory of the socket was removed.
     fn is_directory_removed(&self) -> bool {
-        self.local != self.endpoint && env::current_dir().is_err()
+        self.is_in_working_directory() && env::current_dir().is_err()
     }
 
     fn dial(&self, intro: &WorkerIntro) -> Result<Connection, ConnectError> {

@@ -5,17 +5,19 @@
 use engine::input::dataset::Datasets;
 use hashcluster_worker::sandbox::{CALLS, Role, Sandbox};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use nix::unistd::{Whence, lseek};
-use sandbox::{Call, CapabilitySet, Enforcement, Layer, Profile, narrow};
+use sandbox::{Call, CapabilitySet, Enforcement, Files, Layer, Profile, Report, narrow};
 use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::io;
 use std::net::{TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
@@ -42,11 +44,24 @@ fn alone(test: &str, case: impl Fn(PathBuf)) {
     assert!(stdout.contains("1 passed"), "{stdout}");
 }
 
-/// The sandbox of a worker with one dataset, `data`.
-fn enter(dir: &std::path::Path) -> (Sandbox, Datasets) {
+/// The sandbox of a worker with one dataset, `data`, and a socket in `dir`.
+fn enter(dir: &Path) -> (Sandbox, Datasets) {
+    let (sandbox, datasets, _) = enter_with_report(dir);
+    (sandbox, datasets)
+}
+
+fn enter_with_report(dir: &Path) -> (Sandbox, Datasets, Report) {
     let mount = format!("d={}", dir.join("data").display()).parse().unwrap();
-    let datasets = Datasets::open(vec![mount]).unwrap();
-    (Sandbox::enter(Enforcement::Enforce, &datasets).unwrap(), datasets)
+    let mut datasets = Datasets::open(vec![mount]).unwrap();
+    env::set_current_dir(dir).unwrap();
+    let (sandbox, report) = Sandbox::enter(Enforcement::Enforce, &mut datasets, true).unwrap();
+    (sandbox, datasets, report)
+}
+
+/// Denies what ordinary users cannot have on some hosts, and the thread that asks.
+fn deny(denied: &[libc::c_long]) {
+    let others = (0..NUMBERS).filter(|number| !denied.contains(number));
+    narrow(&others.map(Call::any).collect::<Vec<_>>()).unwrap();
 }
 
 fn call(number: libc::c_long, args: [u64; 6]) -> Errno {
@@ -125,18 +140,88 @@ fn calls_that_are_listed_with_conditions_are_denied_without() {
 #[test]
 fn only_files_of_datasets_can_be_opened() {
     alone("only_files_of_datasets_can_be_opened", |dir| {
-        let shown = File::open(dir.join("shown")).unwrap();
-        enter(&dir);
-        assert_eq!(read(&shown), b"shown", "what was passed stays readable");
-        assert_eq!(read(&File::open(dir.join("data/file")).unwrap()), b"data");
-        for path in [dir.join("shown"), "/etc/passwd".into(), "/proc/self/mem".into(), "/".into()] {
-            let error = File::open(&path).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{}", path.display());
-        }
-        for path in [dir.join("data/new"), dir.join("data/file")] {
-            let error = File::create(&path).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::EACCES), "{}", path.display());
-        }
+        let root = only_the_dataset_is_open(&dir, libc::ENOENT, libc::EROFS);
+        let open = |path: &str| openat(&root, path, OFlag::O_RDONLY, Mode::empty());
+        assert_eq!(read(&File::from(open("/0/file").unwrap())), b"data", "all that there is");
+        assert_eq!(open("/cwd/shown").unwrap_err(), Errno::ENOENT, "beside the sockets");
+    });
+}
+
+#[test]
+fn only_files_of_datasets_can_be_opened_where_landlock_alone_denies_them() {
+    alone("only_files_of_datasets_can_be_opened_where_landlock_alone_denies_them", |dir| {
+        deny(&[libc::SYS_unshare]);
+        only_the_dataset_is_open(&dir, libc::EACCES, libc::EACCES);
+    });
+}
+
+/// Enters the sandbox, where files outside of the dataset give one error, and those that would be written
+/// to another one. Returns the dataset's directory.
+fn only_the_dataset_is_open(dir: &Path, outside: i32, written: i32) -> OwnedFd {
+    let shown = File::open(dir.join("shown")).unwrap();
+    let (sandbox, mut datasets) = enter(dir);
+    assert_eq!(read(&shown), b"shown", "what was passed stays readable");
+    let root = datasets.roots_mut().next().unwrap().try_clone().unwrap();
+    let open = |path: &Path, flags| openat(&root, path, flags, Mode::empty());
+    let file = open(Path::new("file"), OFlag::O_RDONLY).unwrap();
+    assert_eq!(read(&File::from(file)), b"data");
+    let of_the_host =
+        ["../shown", "/etc/passwd", "/proc/self/mem", "/proc", "/dev", "/etc", "/usr"];
+    for path in of_the_host.map(PathBuf::from).into_iter().chain([dir.join("shown")]) {
+        let error = open(&path, OFlag::O_RDONLY).unwrap_err();
+        assert_eq!(error as i32, outside, "{}", path.display());
+    }
+    for (path, flags) in [("new", OFlag::O_CREAT), ("file", OFlag::empty())] {
+        let error = open(Path::new(path), OFlag::O_WRONLY | flags).unwrap_err();
+        assert_eq!(error as i32, written, "{path}");
+    }
+    let near_sockets = |role, denied| {
+        sandbox.narrow(role).unwrap();
+        let error = File::open("shown").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(denied), "{role:?}");
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| near_sockets(Role::Hash, outside));
+        scope.spawn(|| near_sockets(Role::Link, libc::EPERM));
+    });
+    root
+}
+
+#[test]
+fn a_worker_without_datasets_opens_no_file_at_all() {
+    alone("a_worker_without_datasets_opens_no_file_at_all", |dir| {
+        let passed = File::open(&dir).unwrap();
+        Sandbox::enter(Enforcement::Enforce, &mut Datasets::default(), false).unwrap();
+        let opened = openat(&passed, "shown", OFlag::O_RDONLY, Mode::empty());
+        assert_eq!(opened.unwrap_err(), Errno::EPERM, "relative to a directory that was passed");
+    });
+}
+
+#[test]
+fn the_sockets_of_the_working_directory_stay_reachable_and_its_removal_visible() {
+    alone("the_sockets_of_the_working_directory_stay_reachable_and_its_removal_visible", |dir| {
+        let run = dir.join("run");
+        fs::create_dir(&run).unwrap();
+        let _listener = UnixListener::bind(run.join("worker.sock")).unwrap();
+        env::set_current_dir(&run).unwrap();
+        let (removed, is_removed) = std::sync::mpsc::channel::<()>();
+        let (go, is_entered) = std::sync::mpsc::channel::<()>();
+        // A thread outside of the sandbox, with the host's directories.
+        let outside = thread::spawn(move || {
+            is_entered.recv().unwrap();
+            fs::remove_dir_all(&run).unwrap();
+            removed.send(()).unwrap();
+        });
+        // A namespace is a thread's, once it does not share its directories with others.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+        Sandbox::enter(Enforcement::Enforce, &mut Datasets::default(), true).unwrap();
+        UnixStream::connect("./worker.sock").unwrap();
+        let name = env::current_dir().unwrap();
+        assert_eq!(name, Path::new("/cwd"));
+        go.send(()).unwrap();
+        is_removed.recv().unwrap();
+        env::current_dir().unwrap_err();
+        outside.join().unwrap();
     });
 }
 
@@ -191,19 +276,18 @@ fn no_program_is_started() {
 #[test]
 fn a_host_without_a_layer_is_refused_or_reported() {
     alone("a_host_without_a_layer_is_refused_or_reported", |_| {
-        let others = (0..NUMBERS).filter(|&number| number != libc::SYS_landlock_create_ruleset);
-        narrow(&others.map(Call::any).collect::<Vec<_>>()).unwrap();
-        let profile = Profile {
-            read_below: &[],
+        deny(&[libc::SYS_landlock_create_ruleset]);
+        let profile = &mut Profile {
+            files: Files::Below { directories: &mut [], keeps_cwd: false },
             capabilities: CapabilitySet::empty(),
             calls: &(0..NUMBERS).map(Call::any).collect::<Vec<_>>(),
         };
-        let error = sandbox::enter(&profile, Enforcement::Enforce).unwrap_err().to_string();
+        let error = sandbox::enter(profile, Enforcement::Enforce).unwrap_err().to_string();
         assert!(error.contains("no Landlock") && error.contains("best-effort"), "{error}");
-        let report = sandbox::enter(&profile, Enforcement::BestEffort).unwrap();
+        let report = sandbox::enter(profile, Enforcement::BestEffort).unwrap();
         assert!(!report.has(Layer::Landlock) && report.has(Layer::Seccomp), "{report}");
         assert!(report.to_string().contains("; without Landlock ("), "{report}");
-        let report = sandbox::enter(&profile, Enforcement::Off).unwrap();
+        let report = sandbox::enter(profile, Enforcement::Off).unwrap();
         assert_eq!(report.to_string(), "off");
     });
 }
@@ -226,8 +310,8 @@ fn nothing_is_left_to_gain_or_to_leak() {
         assert_eq!(row("NoNewPrivs:"), "1");
         assert_eq!(row("Seccomp:"), "2");
         let bits = |key| u64::from_str_radix(&row(key), 16).unwrap();
-        // CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_LEASE.
-        let kept = 1 << 1 | 1 << 2 | 1 << 28;
+        // CAP_DAC_READ_SEARCH and CAP_LEASE.
+        let kept = 1 << 2 | 1 << 28;
         for key in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
             assert_eq!(bits(key) & !kept, 0, "{key}");
         }

@@ -41,6 +41,7 @@ const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("worker/src/sys.rs", "system calls for scheduling"),
     ("worker/tests/it/denied.rs", "makes the system calls that the sandbox denies"),
     ("crates/sandbox/src/layers.rs", "an option of prctl that no library offers"),
+    ("crates/sandbox/src/view.rs", "makes mounts read-only"),
 ];
 
 #[test]

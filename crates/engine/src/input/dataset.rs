@@ -8,7 +8,7 @@
 //! Not here: whether a file is the one that a client named (`quiet::Expected`).
 
 use crate::input::io_limit::IoLimit;
-use crate::input::open_file::failure;
+use crate::input::open_file::{failure, regular_stamp};
 use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::{Failure, check_dataset};
 use nix::errno::Errno;
@@ -142,9 +142,9 @@ impl Datasets {
         self.roots.keys().cloned().collect()
     }
 
-    /// Their directories.
-    pub fn roots(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.roots.values().map(|root| root.dir.as_fd())
+    /// Their directories, which a sandbox replaces by the same ones in a view of their own.
+    pub fn roots_mut(&mut self) -> impl Iterator<Item = &mut OwnedFd> {
+        self.roots.values_mut().map(|root| &mut root.dir)
     }
 
     /// A reader of one dataset, for the files of one batch.
@@ -211,22 +211,30 @@ fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<OwnedFd
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_SYMLINKS
         | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new().flags(flags).resolve(resolve);
-    opened(|| openat2(root, path, how))
+    opened(flags, |flags| openat2(root, path, OpenHow::new().flags(flags).resolve(resolve)))
 }
 
 /// Opens the file `base`, a plain name, in `dir`.
 fn open_in(dir: BorrowedFd<'_>, base: &[u8]) -> Result<OwnedFd, Failure> {
-    opened(|| openat(dir, base, FILE, Mode::empty()))
+    opened(FILE, |flags| openat(dir, base, flags, Mode::empty()))
 }
 
-fn opened(open: impl Fn() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Failure> {
+fn opened(
+    flags: OFlag,
+    open: impl Fn(OFlag) -> Result<OwnedFd, Errno>,
+) -> Result<OwnedFd, Failure> {
     loop {
-        match open() {
+        match open(flags) {
             Ok(file) => return Ok(file),
             Err(Errno::EINTR) => {}
             // A socket, or a device without driver.
             Err(Errno::ENXIO | Errno::ENODEV) => return Err(Failure::NotRegular),
+            // Devices are denied as a whole, where a file can be.
+            Err(Errno::EACCES) => {
+                let place = open(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC);
+                let kind = place.map(|place| regular_stamp(place.as_fd()));
+                return Err(kind.ok().and_then(Result::err).unwrap_or(failure(Errno::EACCES)));
+            }
             Err(errno) => return Err(failure(errno)),
         }
     }
