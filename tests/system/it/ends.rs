@@ -2,10 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
-use test_kit::{Cluster, Options, bin, output, text, until, write_file};
+use test_kit::{Cluster, DEADLINE, Options, Running, bin, output, text, until, write_file};
+
+const LARGE_LEN: u64 = 1 << 30;
 
 /// Bytes that the workers have read so far: proc_pid_io(5).
 fn read_len(cluster: &Cluster) -> u64 {
@@ -56,6 +60,50 @@ fn a_file_that_changes_while_it_is_read_has_no_digest_and_harms_no_worker() {
     }
     assert_eq!(cluster.status().workers.len(), 2);
     assert_eq!(cluster.pids(), pids, "truncation kills no worker");
+}
+
+/// A large file that was written just now, with few blocks on the disk; its line.
+fn young_file(path: &Path) -> String {
+    let file = File::create(path).unwrap();
+    file.set_len(LARGE_LEN).unwrap();
+    for part in 0..16_u8 {
+        file.write_all_at(&[part + 1; 4096], u64::from(part) * (LARGE_LEN / 16) + 4096).unwrap();
+    }
+    // As sha256sum says, which takes longer than all the rest.
+    let digest = "d2efaff25d5321543c8e0811bc6701047ffe932b1cb8ed1e089938c7508146ac";
+    format!("{digest}  {}\n", path.display())
+}
+
+#[test]
+fn a_large_file_is_read_once_right_after_it_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large");
+    let cluster = Cluster::start(Options::default());
+    let want = young_file(&path);
+    let before = read_len(&cluster);
+    let run = output(cluster.hashctl().arg("sum").arg(&path));
+    assert_eq!((text(&run.stdout), text(&run.stderr)), (want, String::new()));
+    let read = read_len(&cluster) - before;
+    assert!((LARGE_LEN..LARGE_LEN + LARGE_LEN / 64).contains(&read), "{read} bytes were read");
+}
+
+#[test]
+fn links_modes_and_access_times_of_a_large_file_change_while_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("large");
+    let cluster = Cluster::start(Options::default());
+    let want = young_file(&path);
+    let before = read_len(&cluster);
+    let mut run = Running::start(cluster.hashctl().arg("sum").arg(&path), DEADLINE);
+    for (i, command) in ["ln large other", "chmod 600 large", "touch -a large"].iter().enumerate() {
+        let len = (i as u64 + 1) * LARGE_LEN / 8;
+        until("reading", || (read_len(&cluster) > before + len).then_some(()));
+        let mut shell = Command::new("sh");
+        assert!(output(shell.args(["-c", command]).current_dir(&dir)).status.success());
+        assert!(run.is_running(), "{command} was too late");
+    }
+    let ended = run.end();
+    assert_eq!((ended.stdout, &*ended.stderr), (want, ""));
 }
 
 #[test]
