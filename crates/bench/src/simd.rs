@@ -12,6 +12,7 @@ use crate::report::{Report, Target};
 use contender::Contender;
 use ipc_proto::Algorithm::{self, Blake2b, Blake3, Md5, Sha1, Sha256, Sha512};
 use std::time::Instant;
+use test_kit::{Random, pattern};
 
 const ROUNDS: usize = 21;
 
@@ -176,25 +177,12 @@ fn place(data: &[u8], start: usize, len: usize) -> &[u8] {
     &data[start % (data.len() - len + 1)..][..len]
 }
 
-fn pattern(len: usize) -> Vec<u8> {
-    (0..=250).cycle().take(len).collect()
-}
-
 /// Starts and lengths: the same in each run.
 fn mixed_lens() -> impl Iterator<Item = (usize, usize)> {
-    let mut state = 1_u64;
-    let mut next = move || {
-        // Marsaglia's xorshift with 64 bits.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut random = Random::new(1);
     (0..MIXED_MESSAGES).map(move |_| {
-        let len_max = 1_u64 << (1 + next() % u64::from(MIXED_LEN_MAX.ilog2()));
-        let len = len_max / 2 + 1 + next() % (len_max / 2);
-        let of = |number: u64| usize::try_from(number).expect("64 bits");
-        (of(next() >> 32), of(len))
+        let len_max = 2 << random.below(MIXED_LEN_MAX.ilog2().into());
+        (random.index(SET_LEN), len_max / 2 + 1 + random.index(len_max / 2))
     })
 }
 
