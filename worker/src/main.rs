@@ -192,8 +192,11 @@ struct Prepared {
 fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Error>> {
     Backend::check()?;
     let image = image::parse(env::var_os(IMAGE_VARIABLE))?;
-    let read_options =
-        ReadOptions { report_len: options.report_every, drop_behind: options.drop_behind };
+    let read_options = ReadOptions {
+        report_len: options.report_every,
+        drop_behind: options.drop_behind,
+        close: |files| ipc_socket::close_here(files),
+    };
     let Options {
         name,
         token_file,

@@ -110,7 +110,7 @@ pub const CALLS: &[AllowedCall] = rows! {
     All exit_group libc::SYS_exit_group, [], "the end of the process";
     All write libc::SYS_write, [Condition::Is(0, bits(STDERR_FILENO))], "the log";
     All close libc::SYS_close, [], "sockets, and files by name";
-    All close_range libc::SYS_close_range, [], "files that a batch passed";
+    All close_range libc::SYS_close_range, [], "files of a batch";
     All sendmsg libc::SYS_sendmsg, [], "answers and heartbeats";
     All poll SYS_poll, [], "a socket that takes no more for now";
     All prctl libc::SYS_prctl, [Condition::Is(0, bits(libc::PR_SET_NAME))], "names of threads";

@@ -136,11 +136,13 @@ pub struct ReadOptions {
     /// Evicts large files from the page cache behind the reader, except pages that were cached
     /// before.
     pub drop_behind: bool,
+    /// Closes small files that were opened by name and read, several in one call.
+    pub close: fn(Vec<OwnedFd>),
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { report_len: REPORT_LEN, drop_behind: false }
+        Self { report_len: REPORT_LEN, drop_behind: false, close: drop }
     }
 }
 

@@ -19,7 +19,7 @@ use ipc_proto::message::{Failure, Failures, FileItem};
 use ipc_proto::{Algorithm, Algorithms};
 use std::cmp::Reverse;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Files that fit the buffer this often are read whole, several at a time.
@@ -33,6 +33,9 @@ const ALONE_LEN: usize = 64 << 10;
 
 /// Shorter BLAKE3 files gain from being hashed together.
 const TREE_LEN_MIN: usize = 32 << 10;
+
+/// Files that are closed in one call: a call for each takes 0.3 µs more per file, of 0.85.
+const CLOSE_MAX: usize = 32;
 
 /// A batch of files on its way.
 pub(crate) struct Batch<'a> {
@@ -57,6 +60,8 @@ pub(crate) struct Batch<'a> {
     can_read_ready: bool,
     last_file_system: LastFileSystem,
     permit: Option<Permit<'a>>,
+    /// Files that were opened by their names and read, to be closed.
+    spent: Vec<OwnedFd>,
     group: Vec<Slot<'a>>,
     group_max: usize,
     /// Offset of the next file in the buffer.
@@ -116,6 +121,7 @@ impl<'a> Batch<'a> {
             can_read_ready: true,
             last_file_system: LastFileSystem::default(),
             permit: None,
+            spent: Vec::new(),
             group: Vec::with_capacity(GROUP_MAX),
             group_max: GROUP_MAX,
             used_len: 0,
@@ -149,6 +155,7 @@ impl<'a> Batch<'a> {
             self.outcomes = Outcomes::default();
             self.deferred = (0..self.files.len()).collect();
         }
+        (self.options.close)(std::mem::take(&mut self.spent));
         self.hash_deferred();
         self.outcomes.in_order(self.algorithms.digests_len())
     }
@@ -199,6 +206,7 @@ impl<'a> Batch<'a> {
             Some(len) if len > size => self.deferred.push(position),
             Some(len) if len == size => {
                 if trial.is_good(self.rule, file.validation(), now) {
+                    self.close(file);
                     self.push(position, size, None);
                 } else {
                     self.deferred.push(position);
@@ -214,6 +222,14 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Closes a file that was opened by its name, now with others or at the end.
+    fn close(&mut self, file: OpenFile<'a>) {
+        self.spent.extend(file.into_owned());
+        if self.spent.len() == CLOSE_MAX {
+            (self.options.close)(std::mem::take(&mut self.spent));
+        }
     }
 
     /// Where in the buffer a small file and one more byte can be read to.
@@ -410,6 +426,7 @@ fn stride(size: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::StampClock;
     use crate::exec::order::Scratch;
     use crate::exec::run;
     use crate::hash::Backend;
@@ -420,7 +437,7 @@ mod tests {
     use ipc_proto::message::{FileSource, Stamp, Work};
     use nix::errno::Errno;
     use std::fs::{self, File};
-    use std::os::fd::OwnedFd;
+    use std::sync::Mutex;
     use test_kit::pattern;
 
     static GOING: AtomicBool = AtomicBool::new(false);
@@ -541,6 +558,28 @@ mod tests {
             let outputs = digests(algorithm, contents.iter().map(Vec::as_slice));
             assert_eq!(output, Output { outputs, failures }, "{algorithm}");
         }
+    }
+
+    #[test]
+    fn files_that_were_opened_by_name_are_closed_several_at_a_time() {
+        static CALLS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+        let dir = tempfile::tempdir().unwrap();
+        let contents: Vec<_> = (0..CLOSE_MAX + 3).map(pattern).collect();
+        let (files, _) = files(&dir, &contents);
+        let paths = (0..files.len()).map(|i| Blob::from(i.to_string().as_bytes())).collect();
+        let mount = format!("d={}", dir.path().display()).parse().unwrap();
+        let datasets = Datasets::open(vec![mount]).unwrap();
+        let source = FileSource::Dataset { name: "d".to_owned(), paths };
+        let order = Order { work: Work::Files { source, files }, ..order(Algorithm::Sha256) };
+        let close = |files: Vec<OwnedFd>| CALLS.lock().unwrap().push(files.len());
+        let options = ReadOptions { close, ..ReadOptions::default() };
+        // By it the files are old.
+        let clock = StampClock::new(|| (i64::MAX / 2, 0));
+        let mut scratch = Scratch::new(Reader::default(), options).with_clock(clock);
+        let output = run::run(&order, &datasets, &mut scratch, &GOING);
+        let want = digests(Algorithm::Sha256, contents.iter().map(Vec::as_slice));
+        assert_eq!(output, Output { outputs: want, failures: vec![] });
+        assert_eq!(*CALLS.lock().unwrap(), [CLOSE_MAX, 3]);
     }
 
     #[test]

@@ -178,6 +178,14 @@ impl OpenFile<'_> {
         regular_stamp(self.as_fd())
     }
 
+    /// The descriptor, if it is ours.
+    pub(crate) fn into_owned(self) -> Option<OwnedFd> {
+        match self.handle {
+            Handle::Owned(file) => Some(file),
+            Handle::Passed(_) => None,
+        }
+    }
+
     /// As [`Handle::read_ready`].
     pub(crate) fn read_ready(
         &self,
