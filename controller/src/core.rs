@@ -147,6 +147,15 @@ struct Waiter {
     deadline: Duration,
 }
 
+impl Waiter {
+    /// Its answer, if this many ready workers are enough or its time is over.
+    fn answer(&self, ready_len: usize, now: Duration) -> Option<ClientReply> {
+        let enough = ready_len >= self.workers;
+        let workers = u32::try_from(ready_len).unwrap_or(u32::MAX);
+        (enough || self.deadline <= now).then_some(ClientReply::Ready { workers, enough })
+    }
+}
+
 /// The controller's state.
 #[derive(Debug)]
 pub struct Core<F> {
@@ -221,6 +230,8 @@ impl<F: Clone> Core<F> {
     /// `now` is the time since some fixed moment and never goes back.
     pub fn step(&mut self, now: Duration, event: Event<F>) -> Vec<Action<F>> {
         self.now = now;
+        let ready_before = self.fleet.ready_len();
+        let is_tick = matches!(event, Event::Tick);
         match event {
             Event::ClientJoined { client, principal, pid, rights } => {
                 let jobs = BTreeSet::new();
@@ -249,7 +260,9 @@ impl<F: Clone> Core<F> {
             Event::Tick => self.tick(now),
         }
         self.dispatch(now);
-        self.answer_waiters(now);
+        if is_tick || self.fleet.ready_len() != ready_before {
+            self.answer_waiters(now);
+        }
         std::mem::take(&mut self.actions)
     }
 
@@ -341,18 +354,12 @@ impl<F: Clone> Core<F> {
     }
 
     fn answer_waiters(&mut self, now: Duration) {
-        if self.waiters.is_empty() {
-            return;
-        }
-        let ready = self.fleet.ready_len();
-        let workers = u32::try_from(ready).unwrap_or(u32::MAX);
+        let ready_len = self.fleet.ready_len();
         let actions = &mut self.actions;
         self.waiters.retain(|&client, waiter| {
-            let enough = ready >= waiter.workers;
-            let is_over = enough || waiter.deadline <= now;
-            if is_over {
-                actions.push(Action::ToClient(client, ClientReply::Ready { workers, enough }));
-            }
+            let answer = waiter.answer(ready_len, now);
+            let is_over = answer.is_some();
+            actions.extend(answer.map(|reply| Action::ToClient(client, reply)));
             !is_over
         });
     }

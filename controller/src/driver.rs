@@ -5,7 +5,8 @@
 //! wakes one process, not one task after another. No borrow of the shared state is held across an
 //! `await`.
 
-pub mod budget;
+mod account;
+mod budget;
 mod clock;
 mod connection;
 mod files;
@@ -15,10 +16,12 @@ pub mod log;
 mod outbox;
 pub mod policy;
 mod port;
+mod rate;
 pub mod token;
 
 pub use listen::BindError;
 
+use budget::Budget;
 use clock::Clock;
 use connection::Side;
 use hub::Hub;
@@ -95,10 +98,11 @@ impl std::error::Error for RunError {
 
 /// Runs a controller until `SIGTERM` or `SIGINT`; calls `ready` once both sockets listen.
 pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
-    let (limits, closing_max) = budget::limits().map_err(RunError::Budget)?;
+    let budget = Budget::of_process().map_err(RunError::Budget)?;
     ipc_socket::reserve_descriptor_table().map_err(RunError::Budget)?;
     LOG.write_in_background(|| Ok(())).map_err(RunError::Thread)?;
-    ipc_socket::start_closers(closing_max, || Ok(())).map_err(RunError::Thread)?;
+    // Nobody waits for them: whoever passed too many is not read from until they are closed.
+    ipc_socket::start_closers(usize::MAX, || Ok(())).map_err(RunError::Thread)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -118,9 +122,9 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
             LOG.log(&Event::AnyWorkerVm {});
         }
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
-        let hub = Rc::new(Hub::new(limits, Clock::start(), settings.clone()));
+        let hub = Rc::new(Hub::new(&budget, Clock::start(), settings.clone()));
         tokio::task::spawn_local(Rc::clone(&hub).tick());
-        let (clients_max, workers_max) = (limits.clients_max, limits.workers_max);
+        let (clients_max, workers_max) = (budget.limits.clients_max, budget.limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);
         let serve_workers = workers.serve(Rc::clone(&hub), Side::Worker, workers_max);
         ready();

@@ -87,16 +87,46 @@ impl Decoder {
         if self.failed.is_some() {
             return;
         }
-        if self.taken == self.bytes.len() {
-            self.discarded += self.taken as u64;
-            self.bytes.clear();
-            self.taken = 0;
-        } else if self.taken > BODY_LEN_MAX {
-            self.discarded += self.taken as u64;
-            self.bytes.drain(..self.taken);
-            self.taken = 0;
+        if self.taken == self.bytes.len() || self.taken > BODY_LEN_MAX {
+            self.discard_taken();
         }
+        self.bytes.reserve_exact(bytes.len());
         self.bytes.extend_from_slice(bytes);
+    }
+
+    fn discard_taken(&mut self) {
+        self.discarded += self.taken as u64;
+        self.bytes.drain(..self.taken);
+        self.taken = 0;
+    }
+
+    /// Memory that is held, in bytes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Memory that is held after `len` more bytes, which are appended without reserving any in advance.
+    #[must_use]
+    pub fn capacity_for(&self, len: usize) -> usize {
+        let kept = if self.taken == self.bytes.len() { 0 } else { self.bytes.len() };
+        self.bytes.capacity().max(kept + len)
+    }
+
+    /// Bytes that are missing of the next body; of its prefix, if that is not whole.
+    #[must_use]
+    pub fn missing_len(&self) -> usize {
+        let held = &self.bytes[self.taken..];
+        let whole = held.first_chunk::<PREFIX_LEN>().map_or(PREFIX_LEN, |prefix| {
+            PREFIX_LEN + check_prefix(*prefix, self.len_max).unwrap_or(0)
+        });
+        whole.saturating_sub(held.len())
+    }
+
+    /// Releases memory that is not needed for the bytes that are held.
+    pub fn shrink(&mut self) {
+        self.discard_taken();
+        self.bytes.shrink_to_fit();
     }
 
     /// The next whole body, or `None` until more bytes are pushed.
@@ -212,6 +242,21 @@ mod tests {
         decoder.push(&frame(&[1; HELLO_LEN_MAX + 1])[..PREFIX_LEN]);
         let error = decoder.next_body().expect_err("before any byte of it has come");
         assert_eq!(error.to_string(), "frame of 4097 bytes, at most 4096 are taken");
+    }
+
+    #[test]
+    fn memory_is_what_was_said_before_and_what_is_missing_completes_a_body() {
+        let mut decoder = Decoder::new();
+        for (pushed, missing) in [(0, 4), (3, 1), (1, 1000), (999, 1), (1, 4), (0, 4)] {
+            let said = decoder.capacity_for(pushed);
+            let start = decoder.bytes.len() % 1004;
+            decoder.push(&frame(&[9; 1000])[start..start + pushed]);
+            assert_eq!(decoder.capacity(), said);
+            let is_whole = decoder.next_body().unwrap().is_some();
+            assert_eq!((decoder.missing_len(), is_whole), (missing, missing == 4 && pushed == 1));
+        }
+        decoder.shrink();
+        assert_eq!((decoder.capacity(), decoder.position()), (0, 1004));
     }
 
     #[test]

@@ -80,7 +80,11 @@ impl<F: Clone> Core<F> {
             ClientRequest::WaitReady { workers, timeout_ms } => {
                 let workers = usize::try_from(workers).unwrap_or(usize::MAX);
                 let deadline = now + Duration::from_millis(timeout_ms.into());
-                self.waiters.insert(client, Waiter { workers, deadline });
+                let waiter = Waiter { workers, deadline };
+                match waiter.answer(self.fleet.ready_len(), now) {
+                    Some(reply) => self.actions.push(Action::ToClient(client, reply)),
+                    None => _ = self.waiters.insert(client, waiter),
+                }
                 Ok(())
             }
         }
@@ -239,6 +243,7 @@ impl<F: Clone> Core<F> {
         let Some(job) = self.jobs.remove(&key) else { return 0 };
         let principal = job.order.principal;
         job.planes().for_each(|plane| self.fair.leave(plane, principal, key));
+        self.fair.close(principal, key);
         let Owner::Attached(client) = job.order.owner;
         if let Some(client) = self.clients.get_mut(&client) {
             client.jobs.remove(&key);

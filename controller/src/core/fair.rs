@@ -15,8 +15,8 @@ use super::plane::Plane;
 use super::{JobId, Principal};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Idle entities that a lane remembers before it drops those that are not ahead of the present.
-const IDLE_MAX: usize = 1024;
+/// Entities that a lane remembers before it drops the idle ones that are not ahead of the present.
+const REMEMBERED_MIN: usize = 1024;
 
 /// Cost by which the past of who could not be served counts, at most.
 const LAG_MAX: u64 = 8 << 30;
@@ -29,12 +29,16 @@ struct Lane<K> {
     /// Virtual times, also of those that wait for work: who leaves and comes back must not be
     /// served for nothing.
     times: BTreeMap<K, u64>,
+    /// Number of times from which on those that are not needed are dropped: twice as many as were needed
+    /// before, so that looking for them costs little per entity.
+    sweep_len: usize,
     present: u64,
 }
 
 impl<K> Default for Lane<K> {
     fn default() -> Self {
-        Self { orders: BTreeMap::new(), times: BTreeMap::new(), present: 0 }
+        let (orders, times) = (BTreeMap::new(), BTreeMap::new());
+        Self { orders, times, sweep_len: REMEMBERED_MIN, present: 0 }
     }
 }
 
@@ -57,13 +61,18 @@ impl<K: Copy + Ord> Lane<K> {
                 self.orders.remove(&plane);
             }
         }
-        let waiting_len: usize = self.orders.values().map(BTreeSet::len).sum();
-        if self.times.len() > IDLE_MAX + 2 * waiting_len {
+        if self.times.len() > self.sweep_len {
             let (orders, present) = (&self.orders, self.present);
             self.times.retain(|&key, &mut time| {
                 time > present || orders.values().any(|order| order.contains(&(time, key)))
             });
+            self.sweep_len = REMEMBERED_MIN.max(2 * self.times.len());
         }
+    }
+
+    /// Forgets an entity that has left every order and does not come back.
+    fn forget(&mut self, key: K) {
+        self.times.remove(&key);
     }
 
     fn charge(&mut self, key: K, cost: u64) {
@@ -115,6 +124,13 @@ impl FairQueue {
         }
     }
 
+    /// `job`, which has left every plane, is closed.
+    pub(super) fn close(&mut self, principal: Principal, job: JobId) {
+        if let Some(jobs) = self.jobs.get_mut(&principal) {
+            jobs.forget(job);
+        }
+    }
+
     /// `principal` has no jobs any more.
     pub(super) fn forget(&mut self, principal: Principal) {
         self.jobs.remove(&principal);
@@ -143,11 +159,14 @@ impl FairQueue {
 }
 
 impl FairQueue {
-    /// Asserts that both levels agree, and that jobs are kept of principals for whom `has_jobs` only.
-    pub(super) fn check_invariants(&self, has_jobs: impl Fn(Principal) -> bool) {
+    /// Asserts that both levels agree, and that open jobs are kept only, for which `is_open`.
+    pub(super) fn check_invariants(&self, is_open: impl Fn(Principal, JobId) -> bool) {
         self.principals.check_invariants();
         for (&principal, jobs) in &self.jobs {
-            assert!(has_jobs(principal), "{principal} has no jobs and was not forgotten");
+            assert!(
+                jobs.times.keys().all(|&job| is_open(principal, job)),
+                "a job was not forgotten"
+            );
             jobs.check_invariants();
         }
         for (&plane, principals) in &self.principals.orders {

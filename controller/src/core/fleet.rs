@@ -6,6 +6,7 @@
 //! can be interleaved is not ready, but has room for more of those: it is in an order of its own. Losses
 //! are counted by name: a worker that comes back after a crash is the same worker.
 
+mod invariants;
 mod meter;
 
 use super::batch::Batch;
@@ -71,6 +72,8 @@ pub(super) struct Fleet {
     /// Workers that are not ready, but take a file to interleave.
     interleave_room: BTreeMap<(Plane, Family), BTreeSet<LoadKey>>,
     able: BTreeMap<(Plane, Skills), Able>,
+    /// Workers that gave credit and are given work.
+    ready_len: usize,
     assigned: u64,
 }
 
@@ -105,7 +108,7 @@ impl Fleet {
 
     /// Workers that said hello, gave credit and are not quarantined.
     pub(super) fn ready_len(&self) -> usize {
-        self.workers.values().filter(|worker| worker.greeted && worker.is_served()).count()
+        self.ready_len
     }
 
     /// True if a worker that gets work has `skills` for `plane`; otherwise such work fails. A dataset is
@@ -174,6 +177,7 @@ impl Fleet {
     pub(super) fn leave(&mut self, id: WorkerId) -> Option<(Rc<str>, Vec<LeaseId>, usize)> {
         self.unready(id);
         let worker = self.workers.remove(&id)?;
+        self.ready_len -= usize::from(worker.counts());
         if worker.is_served() {
             self.retire(worker.skills, &worker.planes, worker.intro.threads);
         }
@@ -201,7 +205,9 @@ impl Fleet {
     pub(super) fn credit(&mut self, id: WorkerId, batches: u16) -> bool {
         let Some(worker) = self.workers.get_mut(&id) else { return true };
         worker.credits += u32::from(batches);
+        let counted = worker.counts();
         worker.greeted = true;
+        self.ready_len += usize::from(worker.counts() && !counted);
         worker.granted = worker.granted.max(worker.leases_max());
         let within = worker.leases_max() <= u64::from(CREDIT_MAX);
         self.update(id);
@@ -248,6 +254,14 @@ impl Fleet {
             return least(&|name| *name != last.worker);
         }
         any()
+    }
+
+    /// The leases that a worker holds.
+    pub(super) fn leases_of(&self, id: WorkerId) -> Vec<LeaseId> {
+        self.workers
+            .get(&id)
+            .map(|worker| worker.leases.keys().copied().collect())
+            .unwrap_or_default()
     }
 
     /// The worker of this name, if it is connected.
@@ -367,6 +381,9 @@ impl Fleet {
             return;
         }
         worker.overdue = 0;
+        if worker.greeted {
+            self.ready_len = if was_served { self.ready_len - 1 } else { self.ready_len + 1 };
+        }
         let (skills, threads) = (worker.skills, worker.intro.threads);
         let planes = worker.planes.clone();
         if was_served {
@@ -399,50 +416,6 @@ impl Fleet {
     /// Name, health and number of leases of each worker.
     pub(super) fn healths(&self) -> impl Iterator<Item = (&Rc<str>, WorkerHealth, usize)> {
         self.workers.values().map(|worker| (&worker.name, worker.health, worker.leases.len()))
-    }
-
-    /// Asserts that workers hold exactly `leases`, and that every index over the workers is what one
-    /// that is built anew would be.
-    pub(super) fn check_invariants(&self, leases: impl Iterator<Item = (LeaseId, WorkerId)>) {
-        let held: BTreeSet<(LeaseId, WorkerId)> = leases.collect();
-        let known = self.workers.iter();
-        let known = known.flat_map(|(&id, worker)| worker.leases.keys().map(move |&l| (l, id)));
-        assert_eq!(known.collect::<BTreeSet<_>>(), held, "workers know the leases that they hold");
-        let (mut ready, mut rooms) = (BTreeSet::new(), BTreeSet::new());
-        let mut able: BTreeMap<(Plane, Skills), (u32, u64)> = BTreeMap::new();
-        for (&id, worker) in &self.workers {
-            let name = &worker.name;
-            worker.check_invariants();
-            assert_eq!(self.names.get(name), Some(&id), "worker {name} is found by its name");
-            let key = (worker.load(), worker.last_assigned, id);
-            let is_ready = worker.is_ready();
-            let room = worker.interleave_room_for().filter(|_| !is_ready);
-            assert_eq!(worker.ready, is_ready.then_some(key), "worker {name}");
-            assert_eq!(worker.interleave_room, room.map(|family| (family, key)), "worker {name}");
-            for &plane in &worker.planes {
-                ready.extend(worker.ready.map(|key| (plane, worker.skills, key)));
-                rooms.extend(worker.interleave_room.map(|(family, key)| (plane, family, key)));
-                if worker.is_served() {
-                    let (workers, threads) = able.entry((plane, worker.skills)).or_default();
-                    *workers += 1;
-                    *threads += u64::from(worker.intro.threads);
-                }
-            }
-        }
-        assert_eq!(self.names.len(), self.workers.len(), "names are of connected workers");
-        let listed = self
-            .ready
-            .iter()
-            .flat_map(|(&(plane, skills), keys)| keys.iter().map(move |&key| (plane, skills, key)));
-        assert!(listed.eq(ready), "the order of ready workers");
-        let listed = self
-            .interleave_room
-            .iter()
-            .flat_map(|(&(plane, family), keys)| keys.iter().map(move |&key| (plane, family, key)));
-        assert!(listed.eq(rooms), "the order of workers with room to interleave");
-        let listed = self.able.iter().map(|(&place, able)| (place, (able.workers, able.threads)));
-        assert!(listed.eq(able), "workers that are given work");
-        assert!(self.lost_by_name.len() <= NAMES_MAX);
     }
 
     fn enlist(&mut self, skills: Skills, planes: &[Plane], threads: u16) {
@@ -511,15 +484,6 @@ fn remove<K: Copy + Ord>(
 }
 
 impl Worker {
-    fn check_invariants(&self) {
-        let name = &self.name;
-        assert!(self.leases_max() <= CREDIT_MAX.into(), "credit and leases of worker {name}");
-        assert!(self.greeted || self.leases.is_empty(), "worker {name} holds leases for no credit");
-        assert_eq!(self.outstanding_cost, self.leases.values().sum::<u64>(), "worker {name}");
-        let mut interleaved = self.interleaved.iter().flat_map(|(_, leases)| leases);
-        assert!(interleaved.all(|lease| self.leases.contains_key(lease)), "worker {name}");
-    }
-
     /// Returns true if it has just stalled.
     fn tick(&mut self, now: Duration) -> bool {
         self.meter.tick(now);
@@ -551,6 +515,11 @@ impl Worker {
     /// Cost that one thread of it does in `time`.
     pub(super) fn cost_in(&self, time: Duration) -> u64 {
         u64::try_from(u128::from(self.speed) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
+    }
+
+    /// True if it gave credit and gets work.
+    fn counts(&self) -> bool {
+        self.greeted && self.is_served()
     }
 
     /// True if it gets work.

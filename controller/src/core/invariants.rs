@@ -91,7 +91,9 @@ impl<F: Clone> Core<F> {
             .collect();
         queued.sort_unstable();
         assert_eq!(queued, waiting, "exactly the jobs with work on a plane are in its queue");
-        self.fair.check_invariants(|principal| self.job_shares.held(principal) > 0);
+        self.fair.check_invariants(|principal, job| {
+            self.jobs.get(&job).is_some_and(|job| job.order.principal == principal)
+        });
     }
 }
 

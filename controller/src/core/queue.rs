@@ -197,14 +197,14 @@ impl<F: Clone> Queue<F> {
         }
         if self.large_is_next() && !self.large.is_empty() {
             let batch = self.take_large(algorithms, aim)?;
-            self.given_large += batch.cost();
+            self.given_large = self.given_large.saturating_add(batch.cost());
             return Some(batch);
         }
         if self.small.is_empty() {
             return self.checks.pop_front();
         }
         let batch = self.take_small(aim)?;
-        self.given_small += batch.cost();
+        self.given_small = self.given_small.saturating_add(batch.cost());
         Some(batch)
     }
 

@@ -110,13 +110,7 @@ impl<F: Clone> Core<F> {
 
     /// Gives what `worker` holds to others.
     pub(super) fn take_back(&mut self, worker: WorkerId) {
-        let held: Vec<LeaseId> = self
-            .leases
-            .iter()
-            .filter(|(_, lease)| lease.worker == worker)
-            .map(|(&id, _)| id)
-            .collect();
-        self.pass_on(worker, held);
+        self.pass_on(worker, self.fleet.leases_of(worker));
     }
 
     /// Gives leases of `worker` to others, and counts them as no loss.

@@ -1,17 +1,18 @@
 //! The life of one connection: handshake, messages, end.
 
+use super::account::{BASE_LEN, Charge, Turn};
 use super::hub::Hub;
 use super::log::{self, LOG};
-use super::outbox::Flushed;
+use super::outbox::{CHOKE_LEN, Flushed};
 use super::port::Port;
-use crate::core::{ClientId, Event, Principal, Rights, WorkerId};
+use crate::core::{ClientId, Event, Principal, Quota, Rights, WorkerId};
 use ipc_proto::handshake::{self, Accepted, Refusal};
 use ipc_proto::limits::{FRAME_TIMEOUT, HELLO_TIMEOUT};
 use ipc_proto::message::{
     ClientIntro, ClientRequest, HelloReply, Planes, RefuseReason, Role, Welcome, WorkerIntro,
     WorkerReply,
 };
-use ipc_socket::{Inbox, InboxError, Peer, Socket};
+use ipc_socket::{Inbox, InboxError, Peer, RECEIVE_LEN, Socket};
 use nix::sys::stat::{FileStat, SFlag, fstat};
 use std::future;
 use std::io;
@@ -20,6 +21,21 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Sleep;
+
+/// Whoever is charged for a peer over vsock until its hello says more.
+const STRANGER: Principal = Principal::Token(u16::MAX);
+
+/// Work that a connection does in one turn: messages, of which some count as several.
+const TURN_COST_MAX: usize = 64;
+
+/// Items that count as one message.
+const ITEMS_PER_COST: usize = 16;
+
+/// Cancelling a job counts as this many messages: it has items and leases.
+const CANCEL_COST: usize = 8;
+
+/// Pause before a connection looks again for room to receive.
+const ROOM_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pause before descriptors are sent again that the kernel had no room for.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
@@ -61,27 +77,68 @@ enum End {
     Io(io::Error),
 }
 
-/// Serves one peer until its connection ends.
-pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, side: Side) {
+/// A peer that connected and may say its hello.
+pub(super) struct Newcomer {
+    pid: u32,
+    local: Option<Admitted>,
+    charge: Charge,
+    /// Time that it has to wait, as too many came before.
+    wait: Duration,
+}
+
+/// Looks at a peer that just connected; `None` if it is refused, and told why.
+pub(super) fn meet(hub: &Hub, socket: &mut Socket, side: Side) -> Option<Newcomer> {
     // Over vsock there are no credentials: its sockets are guarded by tokens.
     let peer = match socket.is_local().then(|| ipc_socket::peer(socket.as_fd())).transpose() {
         Ok(peer) => peer,
-        Err(error) => return LOG.log(&log::Event::NoCredentials { error: &error }),
+        Err(error) => {
+            LOG.log(&log::Event::NoCredentials { error: &error });
+            return None;
+        }
     };
-    let local = match peer.map(|peer| admit(&hub, peer, side)).transpose() {
-        Ok(local) => local,
-        Err(refusal) => return refuse(&hub, &socket, refusal),
+    let principal = peer.map_or(STRANGER, |peer| Principal::Uid(peer.uid));
+    let mut newcomer = || {
+        let Some(wait) = hub.wait_of(principal, peer.map(|peer| peer.pid)) else {
+            let text = format!("{principal} connects too often");
+            return Err(Refusal::new(RefuseReason::Busy, text));
+        };
+        let client = peer.filter(|_| side == Side::Client);
+        let quota = client.and_then(|peer| hub.settings.policy.client(peer));
+        let quota = quota.map_or(Quota::MAX, |rights| rights.quota);
+        let charge = connect(hub, side, principal, quota)?;
+        socket.set_owner(charge.owner());
+        let local = peer.map(|peer| admit(hub, peer, side)).transpose()?;
+        Ok(Newcomer { pid: peer.map_or(0, |peer| peer.pid), local, charge, wait })
     };
+    let newcomer = newcomer();
+    newcomer.map_err(|refusal| refuse(hub, socket, refusal)).ok()
+}
+
+fn connect(hub: &Hub, side: Side, principal: Principal, quota: Quota) -> Result<Charge, Refusal> {
+    hub.accounts(side).connect(principal, quota).map_err(|len| {
+        let text = format!("{principal} has its most connections, {len}");
+        Refusal::new(RefuseReason::Busy, text)
+    })
+}
+
+/// Serves one peer until its connection ends.
+pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, newcomer: Newcomer, side: Side) {
+    let Newcomer { pid, local, mut charge, wait } = newcomer;
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
     let port = match Port::new(socket) {
         Ok(port) => Rc::new(port),
         Err(error) => {
-            let principal = peer.map_or(Principal::Token(0), |peer| Principal::Uid(peer.uid));
+            let principal = charge.principal;
             return LOG.log(&log::Event::NoConnection { principal, error: &error });
         }
     };
     let mut inbox = Inbox::for_hello();
-    match tokio::time::timeout(HELLO_TIMEOUT, hello(&hub, &port, &mut inbox, side, local)).await {
-        Ok(Ok(known)) => talk(&hub, &port, inbox, known, peer.map_or(0, |peer| peer.pid)).await,
+    inbox.set_owner(charge.owner());
+    let hello = hello(&hub, &port, &mut inbox, side, local, &mut charge);
+    match tokio::time::timeout(HELLO_TIMEOUT, hello).await {
+        Ok(Ok(known)) => talk(&hub, &port, inbox, known, charge, pid).await,
         Ok(Err(Some(refusal))) => refuse_port(&hub, &port, refusal),
         Ok(Err(None)) => {}
         Err(_) => refuse_port(&hub, &port, Refusal::new(RefuseReason::Timeout, "no hello in time")),
@@ -110,7 +167,7 @@ fn admit(hub: &Hub, peer: Peer, side: Side) -> Result<Admitted, Refusal> {
     }
 }
 
-/// Tells a peer why it is refused; it is closed when `socket` is dropped.
+/// Tells a peer why it is refused.
 pub(super) fn refuse(hub: &Hub, socket: &Socket, refusal: Refusal) {
     hub.core.borrow_mut().count_refused();
     LOG.log(&log::Event::Refused { refusal: &refusal });
@@ -139,6 +196,7 @@ async fn hello(
     inbox: &mut Inbox,
     side: Side,
     local: Option<Admitted>,
+    charge: &mut Charge,
 ) -> Result<Known, Option<Refusal>> {
     let body = loop {
         let malformed =
@@ -146,7 +204,11 @@ async fn hello(
         if let Some(body) = inbox.next_body().map_err(malformed)? {
             break body;
         }
-        match receive(hub, port, inbox).await {
+        let Some(len_max) = charge.receive_len(inbox, BASE_LEN) else {
+            tokio::time::sleep(ROOM_PAUSE).await;
+            continue;
+        };
+        match receive(hub, port, inbox, charge, len_max).await {
             Ok(()) => {}
             Err(End::Closed) => return Err(None),
             Err(
@@ -163,6 +225,10 @@ async fn hello(
     };
     let Accepted { version, role } = handshake::accept(&body)?;
     let (principal, rights) = check_role(hub, &role, side, local)?;
+    if principal != charge.principal {
+        // Only the hello says whose token a peer over vsock knows.
+        *charge = connect(hub, side, principal, rights.quota)?;
+    }
     inbox.accept_hello();
     let welcome = HelloReply::Welcome(Welcome {
         version,
@@ -237,7 +303,14 @@ fn wrong_token(intro: &ClientIntro) -> Refusal {
     Refusal::new(RefuseReason::Forbidden, text)
 }
 
-async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, known: Known, pid: u32) {
+async fn talk(
+    hub: &Hub,
+    port: &Rc<Port>,
+    mut inbox: Inbox,
+    known: Known,
+    mut charge: Charge,
+    pid: u32,
+) {
     let Known { role, principal, rights } = known;
     let (identity, name) = match role {
         Role::Client(_) => {
@@ -259,12 +332,12 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, known: Known, pid: u
     };
     let mut timer = FrameTimer::default();
     let end = loop {
-        if let Err(end) = hand_out(hub, port, &mut inbox, identity) {
-            break end;
+        match take_turn(hub, port, &mut inbox, identity, &mut charge).await {
+            Err(end) => break end,
+            Ok(true) => continue,
+            Ok(false) => {}
         }
-        // While nothing is read, a frame that is not whole is not the peer's fault.
-        timer.watch(inbox.incomplete_frame().filter(|_| !port.is_choked()));
-        if let Err(end) = wait(hub, port, &mut inbox, &mut timer).await {
+        if let Err(end) = wait(hub, port, &mut inbox, &mut charge, &mut timer).await {
             break end;
         }
     };
@@ -294,11 +367,45 @@ async fn talk(hub: &Hub, port: &Rc<Port>, mut inbox: Inbox, known: Known, pid: u
     }
 }
 
-/// Hands whole messages to the core, for as long as the peer takes what is sent to it.
-fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Result<(), End> {
-    while !port.is_choked() {
+/// Hands whole messages to the core, once it is the turn of this connection. Returns true if some may be
+/// left: others go first.
+async fn take_turn(
+    hub: &Hub,
+    port: &Port,
+    inbox: &mut Inbox,
+    identity: Identity,
+    charge: &mut Charge,
+) -> Result<bool, End> {
+    let turn = match identity {
+        Identity::Client { .. } => Some(charge.turn().await),
+        Identity::Worker(_) => None,
+    };
+    let choke_len = charge.choke_len(CHOKE_LEN);
+    let is_cut_short = hand_out(hub, port, inbox, identity, choke_len)?;
+    if is_cut_short || turn.as_ref().is_some_and(Turn::is_awaited) {
+        tokio::task::yield_now().await;
+    }
+    drop(turn);
+    charge.update(inbox, port.unsent_len());
+    Ok(is_cut_short)
+}
+
+/// Hands whole messages to the core, as many as a turn has room for and as long as the peer takes what
+/// is sent to it. Returns true if it was the turn that ended.
+fn hand_out(
+    hub: &Hub,
+    port: &Port,
+    inbox: &mut Inbox,
+    identity: Identity,
+    choke_len: usize,
+) -> Result<bool, End> {
+    let mut cost = 0;
+    while port.unsent_len() < choke_len {
         if port.is_closed() {
             return Err(End::Closed);
+        }
+        if cost >= TURN_COST_MAX {
+            return Ok(true);
         }
         match identity {
             Identity::Client { client, is_foreign } => {
@@ -310,17 +417,34 @@ fn hand_out(hub: &Hub, port: &Port, inbox: &mut Inbox, identity: Identity) -> Re
                 if is_foreign && descriptors.iter().any(|fd| is_directory(fd.as_fd())) {
                     return Err(End::Directory);
                 }
-                let files = descriptors.into_iter().map(|fd| hub.files.hold(fd)).collect();
+                cost += cost_of(&request);
+                let owner = inbox.owner();
+                let files = descriptors.into_iter().map(|fd| hub.files.hold(owner, fd)).collect();
                 hub.step(Event::ClientSaid(client, request, files));
             }
             Identity::Worker(worker) => {
                 let message = inbox.next_message::<WorkerReply>().map_err(End::Fault)?;
                 let Some((reply, _)) = message else { break };
+                cost += 1;
                 hub.step(Event::WorkerSaid(worker, reply));
             }
         }
     }
-    Ok(())
+    Ok(false)
+}
+
+/// Share of a turn that a request takes up.
+fn cost_of(request: &ClientRequest) -> usize {
+    match request {
+        ClientRequest::Items { items, .. } => 1 + items.items_len() / ITEMS_PER_COST,
+        ClientRequest::Cancel { .. } => CANCEL_COST,
+        ClientRequest::Status => TURN_COST_MAX,
+        ClientRequest::Open { .. }
+        | ClientRequest::Piece { .. }
+        | ClientRequest::Finish { .. }
+        | ClientRequest::WaitReady { .. }
+        | ClientRequest::Release { .. } => 1,
+    }
 }
 
 /// True if a worker could open files relative to what was passed: those that its user can open, who is the
@@ -335,12 +459,21 @@ async fn wait(
     hub: &Hub,
     port: &Port,
     inbox: &mut Inbox,
+    charge: &mut Charge,
     timer: &mut FrameTimer,
 ) -> Result<(), End> {
+    let is_choked = port.unsent_len() >= charge.choke_len(CHOKE_LEN);
+    let len_max = charge.receive_len(inbox, RECEIVE_LEN).filter(|_| !is_choked);
+    // While nothing is read, a frame that is not whole is not the peer's fault.
+    timer.watch(inbox.incomplete_frame().filter(|_| len_max.is_some()));
     tokio::select! {
         biased;
         () = port.changed.notified() => {}
-        received = receive(hub, port, inbox), if !port.is_choked() => return received,
+        received = receive(hub, port, inbox, charge, len_max.unwrap_or(0)), if len_max.is_some() => {
+            return received;
+        }
+        // There may be room by then.
+        () = tokio::time::sleep(ROOM_PAUSE), if len_max.is_none() && !is_choked => {}
         sent = send(port), if port.has_unsent() => return sent,
         () = timer.expired() => return Err(End::Stalled),
     }
@@ -367,13 +500,20 @@ impl FrameTimer {
     }
 }
 
-/// Receives once.
-async fn receive(hub: &Hub, port: &Port, inbox: &mut Inbox) -> Result<(), End> {
+/// Receives once, at most `len_max` bytes.
+async fn receive(
+    hub: &Hub,
+    port: &Port,
+    inbox: &mut Inbox,
+    charge: &mut Charge,
+    len_max: usize,
+) -> Result<(), End> {
     let received = port.receive(|socket| {
         let scratch = &mut *hub.scratch.borrow_mut();
-        let received = inbox.receive(socket, scratch)?;
+        let received = inbox.receive_up_to(len_max, socket, scratch)?;
+        charge.update(inbox, port.unsent_len());
         // A short read emptied the socket, unless descriptors ended it early.
-        let is_all = received.bytes_len < scratch.len() && received.descriptors_len == 0;
+        let is_all = received.bytes_len < len_max && received.descriptors_len == 0;
         Ok((received.bytes_len, is_all))
     });
     match received.await {
@@ -400,10 +540,11 @@ async fn send(port: &Port) -> Result<(), End> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Settings;
+    use crate::driver::budget::Budget;
     use crate::driver::clock::Clock;
     use crate::driver::policy::AccessPolicy;
     use crate::driver::token::{Token, WorkerTokens};
-    use crate::driver::{Settings, budget};
     use ipc_proto::codec::{decode, encode_frame};
     use ipc_proto::endpoint::Endpoint;
     use ipc_proto::message::{
@@ -507,9 +648,14 @@ mod tests {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().start_paused(!leaves).build().unwrap();
             let faulty = LocalSet::new().block_on(&runtime, async {
-                let (limits, _) = budget::limits().unwrap();
-                let hub = Rc::new(Hub::new(limits, Clock::at(EPOCH), settings));
-                serve(Rc::clone(&hub), socket, side).await;
+                let budget = Budget::of_process().unwrap();
+                let hub = Rc::new(Hub::new(&budget, Clock::at(EPOCH), settings));
+                let mut socket = socket;
+                if let Some(newcomer) = meet(&hub, &mut socket, side) {
+                    serve(Rc::clone(&hub), socket, newcomer, side).await;
+                } else {
+                    socket.hang_up();
+                }
                 hub.core.borrow().status(Duration::ZERO, 0).counters.peers_faulty
             });
             let mut answer = Vec::new();
@@ -685,5 +831,56 @@ mod tests {
             case.sends.extend([(frame(&open), &[][..]), (frame(&items), &passed[..])]);
             assert_eq!(case.serve().1, want, "{uid:?} {path}");
         }
+    }
+
+    #[test]
+    fn a_flood_of_requests_leaves_a_worker_its_heartbeats_and_a_client_its_status() {
+        const REQUESTS: u64 = 4000;
+        let open = ClientRequest::Open {
+            tag: 0,
+            algorithms: Algorithm::Sha256.into(),
+            cross_check: 0,
+            strict_reads: false,
+        };
+        let mut flood = client(b"");
+        for number in 0..REQUESTS {
+            let cancel = ClientRequest::Cancel { job: JobId { epoch: EPOCH, number } };
+            flood.extend([frame(&open), frame(&cancel)].concat());
+        }
+        let beat = [worker("w1", b""), frame(&WorkerReply::Heartbeat)].concat();
+        let status = [client(b""), frame(&ClientRequest::Status)].concat();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let budget = Budget::of_process().unwrap();
+        let opened = LocalSet::new().block_on(&runtime, async {
+            let hub = Rc::new(Hub::new(&budget, Clock::at(EPOCH), unix()));
+            let peers = [(flood, Side::Client), (beat, Side::Worker), (status, Side::Client)];
+            let peers = peers.map(|(bytes, side)| {
+                let (peer, ours) = UnixStream::pair().unwrap();
+                let sent_len = ipc_socket::send(peer.as_fd(), &bytes, &[]).unwrap();
+                assert_eq!(sent_len, bytes.len(), "it fits the socket's buffer");
+                for socket in [&peer, &ours] {
+                    socket.set_nonblocking(true).unwrap();
+                }
+                let mut socket = Socket::from(ours);
+                let newcomer = meet(&hub, &mut socket, side).unwrap();
+                tokio::task::spawn_local(serve(Rc::clone(&hub), socket, newcomer, side));
+                peer
+            });
+            // A welcome and an answer each.
+            let mut missing = [2, 2];
+            let mut inboxes = [Inbox::new(), Inbox::new()];
+            while missing != [0, 0] {
+                tokio::task::yield_now().await;
+                for ((peer, inbox), missing) in
+                    peers[1..].iter().zip(&mut inboxes).zip(&mut missing)
+                {
+                    let _ = inbox.receive(peer.as_fd(), &mut hub.scratch.borrow_mut());
+                    *missing -= u32::from(inbox.next_body().unwrap().is_some());
+                }
+            }
+            hub.core.borrow().status(Duration::ZERO, 0).counters.jobs
+        });
+        let turns_max = 8;
+        assert!(opened <= turns_max * TURN_COST_MAX as u64, "{opened} jobs were opened before");
     }
 }

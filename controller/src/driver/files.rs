@@ -4,7 +4,7 @@
 //! last holder leaves its descriptor among the unneeded ones, which are closed together after each
 //! step. A table instead of a reference-counted allocation per file halves the cost of a small file.
 
-use ipc_socket::Passed;
+use ipc_socket::{Passed, PassedBy};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -19,31 +19,38 @@ pub(super) struct File {
 #[derive(Debug, Default)]
 pub(super) struct FileTable {
     slots: RefCell<Vec<Slot>>,
-    unneeded: RefCell<Vec<OwnedFd>>,
+    unneeded: RefCell<Vec<(PassedBy, OwnedFd)>>,
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     descriptor: Option<OwnedFd>,
+    owner: PassedBy,
     holders: u32,
 }
 
 impl FileTable {
-    /// The first holder of a descriptor that arrived.
-    pub(super) fn hold(self: &Rc<Self>, descriptor: Passed) -> File {
+    /// The first holder of a descriptor that came from `owner`.
+    pub(super) fn hold(self: &Rc<Self>, owner: PassedBy, descriptor: Passed) -> File {
         let descriptor = descriptor.into_inner();
         let number = usize::try_from(descriptor.as_raw_fd()).expect("it is open");
         let mut slots = self.slots.borrow_mut();
         if slots.len() <= number {
             slots.resize_with(number + 1, Slot::default);
         }
-        slots[number] = Slot { descriptor: Some(descriptor), holders: 1 };
+        slots[number] = Slot { descriptor: Some(descriptor), owner, holders: 1 };
         File { table: Rc::clone(self), number }
     }
 
-    /// The descriptors that nobody holds any more.
-    pub(super) fn take_unneeded(&self) -> Vec<OwnedFd> {
-        self.unneeded.take()
+    /// Closes the descriptors that nobody holds any more.
+    pub(super) fn close_unneeded(&self) {
+        let mut unneeded = self.unneeded.take();
+        while let Some(&(owner, _)) = unneeded.last() {
+            // In most steps all are of one owner.
+            let of_others = unneeded.extract_if(.., |(of, _)| *of != owner).collect();
+            let of_owner = std::mem::replace(&mut unneeded, of_others);
+            ipc_socket::close_for(owner, of_owner.into_iter().map(|(_, descriptor)| descriptor));
+        }
     }
 }
 
@@ -70,7 +77,8 @@ impl Drop for File {
         let slot = &mut self.table.slots.borrow_mut()[self.number];
         slot.holders -= 1;
         if slot.holders == 0 {
-            self.table.unneeded.borrow_mut().extend(slot.descriptor.take());
+            let unneeded = slot.descriptor.take().map(|descriptor| (slot.owner, descriptor));
+            self.table.unneeded.borrow_mut().extend(unneeded);
         }
     }
 }
@@ -85,20 +93,20 @@ mod tests {
         let table = Rc::new(FileTable::default());
         let (one, other) = UnixStream::pair().unwrap();
         let numbers = [one.as_raw_fd(), other.as_raw_fd()];
-        let files =
-            [table.hold(OwnedFd::from(one).into()), table.hold(OwnedFd::from(other).into())];
+        let files = [one, other].map(|end| table.hold(PassedBy(1), OwnedFd::from(end).into()));
         let sent = files.clone();
         File::with_descriptors(&sent, |descriptors| {
             let got: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
             assert_eq!(got, numbers);
         });
         drop(files);
-        assert!(table.take_unneeded().is_empty(), "the frame still holds them");
+        assert!(table.unneeded.borrow().is_empty(), "the frame still holds them");
         drop(sent);
-        let got: Vec<_> = table.take_unneeded().iter().map(AsRawFd::as_raw_fd).collect();
+        let unneeded = table.unneeded.take();
+        let got: Vec<_> = unneeded.iter().map(|(_, fd)| fd.as_raw_fd()).collect();
         assert_eq!(got, numbers);
         let (again, _) = UnixStream::pair().unwrap();
-        drop(table.hold(OwnedFd::from(again).into()));
-        assert_eq!(table.take_unneeded().len(), 1, "a number is used again");
+        drop(table.hold(PassedBy(2), OwnedFd::from(again).into()));
+        assert_eq!(table.unneeded.borrow().len(), 1, "a number is used again");
     }
 }

@@ -1,11 +1,15 @@
 //! The core with the ports that its actions go to.
 
 use super::Settings;
+use super::account::Accounts;
+use super::budget::Budget;
 use super::clock::Clock;
+use super::connection::Side;
 use super::files::{File, FileTable};
 use super::log::{self, LOG};
 use super::port::Port;
-use crate::core::{Action, ClientId, Core, Event, Limits, Principal, Rights, WorkerId};
+use super::rate::Rates;
+use crate::core::{Action, ClientId, Core, Event, Principal, Rights, WorkerId};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{ClientReply, ReleaseOutcome, Status};
@@ -15,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -27,10 +32,19 @@ pub(super) struct Hub {
     next_id: Cell<u64>,
     /// Files that clients passed.
     pub(super) files: Rc<FileTable>,
+    client_accounts: Rc<Accounts>,
+    worker_accounts: Rc<Accounts>,
+    rates: RefCell<Rates>,
 }
 
 impl Hub {
-    pub(super) fn new(limits: Limits, clock: Clock, settings: Settings) -> Self {
+    pub(super) fn new(budget: &Budget, clock: Clock, settings: Settings) -> Self {
+        let Budget { limits, in_transit_max, frames_len_max } = *budget;
+        // Nobody else may be a worker, so that one principal may have all of the connections.
+        let workers_max = u64::from(limits.workers_max) * 2;
+        let accounts = |connections_max: u64, first_owner| {
+            Rc::new(Accounts::new(connections_max, frames_len_max, in_transit_max, first_owner))
+        };
         let mut core = Core::new(limits, settings.datasets.clone(), clock.epoch());
         // Workers must not know what is checked: a seed that is new with each start.
         core.cross_check(Sample::to_wire(settings.cross_check), RandomState::new().hash_one(()));
@@ -43,7 +57,22 @@ impl Hub {
             workers: RefCell::default(),
             next_id: Cell::new(0),
             files: Rc::default(),
+            client_accounts: accounts(limits.clients_max.into(), 1),
+            worker_accounts: accounts(workers_max, 2),
+            rates: RefCell::default(),
         }
+    }
+
+    pub(super) fn accounts(&self, side: Side) -> &Rc<Accounts> {
+        match side {
+            Side::Client => &self.client_accounts,
+            Side::Worker => &self.worker_accounts,
+        }
+    }
+
+    /// Time that a peer which just connected has to wait; `None` if it is not to be served.
+    pub(super) fn wait_of(&self, principal: Principal, pid: Option<u32>) -> Option<Duration> {
+        self.rates.borrow_mut().connect(self.clock.now(), principal, pid)
     }
 
     fn new_id(&self) -> u64 {
@@ -99,7 +128,7 @@ impl Hub {
         for port in touched {
             port.flush_or_wake();
         }
-        ipc_socket::close_all(self.files.take_unneeded());
+        self.files.close_unneeded();
     }
 
     /// Carries out one action; the port that now has something to send.
@@ -193,7 +222,9 @@ impl Hub {
                 self.step(Event::Tick);
             }
             // What was dropped between steps, such as the unsent frames of a peer that left.
-            ipc_socket::close_all(self.files.take_unneeded());
+            self.files.close_unneeded();
+            self.client_accounts.refresh();
+            self.worker_accounts.refresh();
         }
     }
 }

@@ -28,6 +28,9 @@ use tokio::sync::Semaphore;
 /// While there is no room, one peer each this long is told so; the others wait to be accepted.
 const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Peers that are accepted before others have their turn.
+const ACCEPTS_MAX: u64 = 16;
+
 /// Pause after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -105,6 +108,7 @@ impl Listener {
     /// Accepts peers, at most `peers_max` at a time.
     pub(super) async fn serve(&self, hub: Rc<Hub>, side: Side, peers_max: u32) {
         let room = Arc::new(Semaphore::new(usize::try_from(peers_max).unwrap_or(usize::MAX)));
+        let mut accepted_len: u64 = 0;
         loop {
             let permit = tokio::select! {
                 biased;
@@ -112,12 +116,19 @@ impl Listener {
                 () = self.refuse_one(&hub, &room, peers_max) => continue,
             };
             let permit = permit.expect("the semaphore is never closed");
-            if let Some(socket) = self.accept().await {
-                let served = connection::serve(Rc::clone(&hub), socket, side);
+            let Some(mut socket) = self.accept().await else { continue };
+            if let Some(newcomer) = connection::meet(&hub, &mut socket, side) {
+                let served = connection::serve(Rc::clone(&hub), socket, newcomer, side);
                 tokio::task::spawn_local(async move {
                     served.await;
                     drop(permit);
                 });
+            } else {
+                socket.hang_up();
+            }
+            accepted_len += 1;
+            if accepted_len.is_multiple_of(ACCEPTS_MAX) {
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -131,6 +142,7 @@ impl Listener {
         if let Some(socket) = self.accept().await {
             let text = format!("the controller has its most connections, {peers_max}");
             connection::refuse(hub, &socket, Refusal::new(RefuseReason::Busy, text));
+            socket.hang_up();
         }
     }
 

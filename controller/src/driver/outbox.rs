@@ -41,9 +41,8 @@ impl Outbox {
         self.segments.is_empty()
     }
 
-    /// True if the peer must read some bytes before its requests are read again.
-    pub(super) fn is_choked(&self) -> bool {
-        self.unsent_len >= CHOKE_LEN
+    pub(super) fn unsent_len(&self) -> usize {
+        self.unsent_len
     }
 
     /// Appends a message as one frame.

@@ -98,8 +98,8 @@ impl Port {
         !self.outbox.borrow().is_empty()
     }
 
-    pub(super) fn is_choked(&self) -> bool {
-        self.outbox.borrow().is_choked()
+    pub(super) fn unsent_len(&self) -> usize {
+        self.outbox.borrow().unsent_len()
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -16,7 +16,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use thiserror::Error;
 
-use crate::closing::Passed;
+use crate::closing::{Passed, PassedBy};
 use crate::sys::{self, Received};
 
 /// Limit of descriptors that wait for their message: those of one incomplete frame and of one
@@ -24,7 +24,7 @@ use crate::sys::{self, Received};
 const PENDING_MAX: usize = 2 * FRAME_DESCRIPTORS_MAX;
 
 /// Bytes per `recvmsg`: most frames, and the default socket buffer.
-const RECEIVE_LEN: usize = 256 << 10;
+pub const RECEIVE_LEN: usize = 256 << 10;
 
 /// Memory for one `recvmsg` at a time; connections that are read in turn share one.
 pub struct Scratch {
@@ -41,15 +41,6 @@ impl fmt::Debug for Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Self { bytes: vec![0; RECEIVE_LEN].into(), descriptors: Vec::new() }
-    }
-}
-
-impl Scratch {
-    /// Bytes that one [`Inbox::receive`] requests.
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
     }
 }
 
@@ -89,6 +80,8 @@ pub struct Inbox {
     /// Bytes of the stream received so far.
     received: u64,
     truncated: bool,
+    /// The peer, as far as closing what it passed goes.
+    owner: PassedBy,
 }
 
 #[derive(Debug)]
@@ -111,6 +104,17 @@ impl Inbox {
         Self { decoder: Decoder::for_hello(), ..Self::default() }
     }
 
+    /// Says whom the descriptors come from.
+    pub fn set_owner(&mut self, owner: PassedBy) {
+        self.owner = owner;
+    }
+
+    /// Whom the descriptors come from.
+    #[must_use]
+    pub fn owner(&self) -> PassedBy {
+        self.owner
+    }
+
     /// Takes frames of any message from now on.
     pub fn accept_hello(&mut self) {
         self.decoder.accept_hello();
@@ -125,13 +129,30 @@ impl Inbox {
         socket: BorrowedFd<'_>,
         scratch: &mut Scratch,
     ) -> io::Result<Received> {
-        let received = sys::recv(socket, &mut scratch.bytes, &mut scratch.descriptors)?;
+        self.receive_up_to(RECEIVE_LEN, socket, scratch)
+    }
+
+    /// Receives once from `socket`, at most `len_max` bytes.
+    ///
+    /// # Errors
+    /// As recvmsg(2).
+    pub fn receive_up_to(
+        &mut self,
+        len_max: usize,
+        socket: BorrowedFd<'_>,
+        scratch: &mut Scratch,
+    ) -> io::Result<Received> {
+        let bytes = &mut scratch.bytes[..len_max.min(RECEIVE_LEN)];
+        let received = sys::recv(socket, bytes, &mut scratch.descriptors)?;
         self.decoder.push(&scratch.bytes[..received.bytes_len]);
         self.received += received.bytes_len as u64;
         let before = self.received;
         let arrived = scratch.descriptors.drain(..);
-        self.pending
-            .extend(arrived.map(|descriptor| Pending { descriptor: descriptor.into(), before }));
+        let owner = self.owner;
+        self.pending.extend(arrived.map(|descriptor| {
+            let descriptor = Passed::of(owner, descriptor);
+            Pending { descriptor, before }
+        }));
         self.truncated |= received.truncated;
         Ok(received)
     }
@@ -170,6 +191,35 @@ impl Inbox {
     #[must_use]
     pub fn pending_len(&self) -> usize {
         self.decoder.pending_len()
+    }
+
+    /// Descriptors that wait for their message.
+    #[must_use]
+    pub fn descriptors_len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Memory that is held for bytes that have arrived.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.decoder.capacity()
+    }
+
+    /// Memory that will be held once `len` more bytes have arrived.
+    #[must_use]
+    pub fn capacity_for(&self, len: usize) -> usize {
+        self.decoder.capacity_for(len)
+    }
+
+    /// Bytes that are missing of the frame that is not whole; of its length, as long as that is not known.
+    #[must_use]
+    pub fn missing_len(&self) -> usize {
+        self.decoder.missing_len()
+    }
+
+    /// Releases memory that is not needed for what has arrived.
+    pub fn shrink(&mut self) {
+        self.decoder.shrink();
     }
 
     /// The position in the stream at which a frame starts that is not whole, if one does.

@@ -18,10 +18,10 @@ mod socket;
 mod sys;
 mod token_file;
 
-pub use closing::{Passed, close_all, start_closers};
+pub use closing::{Passed, PassedBy, close_all, close_for, start_closers, unclosed};
 pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 pub use dial::WireError;
-pub use inbox::{Inbox, InboxError, Scratch};
+pub use inbox::{Inbox, InboxError, RECEIVE_LEN, Scratch};
 pub use socket::{Listener, Socket};
 pub use sys::{
     DESCRIPTOR_TABLE_LEN, Peer, Received, close_here, peer, recv, reserve_descriptor_table, send,

@@ -3,12 +3,12 @@
 //! A connected socket is held as the standard library's `UnixStream`, also for `AF_VSOCK`: all
 //! operations used here (shutdown, timeouts, a second handle) work on any descriptor of a socket.
 
-use crate::closing::Passed;
+use crate::closing::{Passed, PassedBy};
 use crate::sys;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, listen, socket,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, VsockAddr, bind, listen, recvmsg, socket,
 };
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -68,6 +68,24 @@ impl Socket {
     /// As ioctl(2).
     pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
         self.stream.set_nonblocking(nonblocking)
+    }
+
+    /// Says who the peer is: when the socket is closed, so is what was passed through it and not received.
+    pub fn set_owner(&mut self, owner: PassedBy) {
+        self.stream.set_owner(owner);
+    }
+
+    /// Ends the connection, and closes the socket in this thread unless that could wait for something that
+    /// was passed through it.
+    pub fn hang_up(self) {
+        self.close();
+        let mut byte = [0];
+        let mut bytes = [IoSliceMut::new(&mut byte)];
+        // Descriptors ride on bytes: without any left there is nothing that could wait.
+        let peeked = recvmsg::<()>(self.as_raw_fd(), &mut bytes, None, MsgFlags::MSG_PEEK);
+        if peeked.is_ok_and(|message| message.bytes == 0) {
+            drop(self.stream.into_inner());
+        }
     }
 
     /// Shuts the connection down in both directions; vsock devices do not support closing only one.

@@ -39,9 +39,11 @@ impl MessageJob {
         u64::from(window.items).min(window.bytes / u64::from(len.max(1)))
     }
 
-    /// True if `count` more messages of `len` bytes can be sent without waiting.
+    /// True if `count` more messages of `len` bytes can be sent without waiting, or if there is nothing to
+    /// wait for.
     pub fn fits(&self, count: u64, len: u32) -> bool {
-        self.sent - self.resolved + count <= self.window(len)
+        let in_flight = self.sent - self.resolved;
+        in_flight == 0 || in_flight + count <= self.window(len)
     }
 
     /// Messages that have their results.
@@ -49,8 +51,22 @@ impl MessageJob {
         self.resolved
     }
 
-    /// Sends `count` messages of `len` bytes in one frame.
+    /// Sends `count` messages of `len` bytes in one frame, or in several while the window is small: it
+    /// grows when it is used.
     pub fn send(&mut self, count: u64, len: u32) {
+        let mut left = count;
+        while left > 0 {
+            let room = self.window(len).saturating_sub(self.sent - self.resolved);
+            if room == 0 {
+                self.receive();
+                continue;
+            }
+            self.send_frame(left.min(room), len);
+            left -= left.min(room);
+        }
+    }
+
+    fn send_frame(&mut self, count: u64, len: u32) {
         let messages = usize::try_from(count).expect("messages of a frame");
         let tags: Vec<u64> = (self.sent..self.sent + count).collect();
         let data = vec![7; messages * len as usize];
