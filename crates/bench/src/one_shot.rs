@@ -8,7 +8,7 @@ use crate::report::Report;
 use crate::sides::other_dir;
 use std::path::PathBuf;
 use std::process::Command;
-use test_kit::{bin, repository};
+use test_kit::{bin, output, repository, text};
 
 const ROUNDS: usize = 15;
 
@@ -35,12 +35,16 @@ pub(crate) fn run(report: &mut Report) {
         let mut ways = vec![Way { name, goals: goals.to_vec(), runs: vec![script] }];
         if let Some(other) = other_dir() {
             let own = bin("hashctl").parent().expect("a file is in a directory").to_owned();
-            // The command that the script runs.
+            // The command that the script runs; an earlier one waited for the workers.
             let run = |bin_dir: PathBuf| -> Run<'_> {
+                let vm = bin_dir.join("hashcluster-vm");
+                let help = output(Command::new(&vm).args(["local", "run", "--help"]));
+                let early = text(&help.stdout).contains("--early").then_some("--early");
                 Box::new(move || {
-                    let mut command = Command::new(bin_dir.join("hashcluster-vm"));
-                    command.args(["local", "run", "--"]).arg(bin_dir.join("hashctl"));
-                    measure(command.arg("sum").args(names).current_dir(dir), &[])
+                    let mut command = Command::new(&vm);
+                    command.args(["local", "run"]).args(early).arg("--");
+                    command.arg(bin_dir.join("hashctl")).arg("sum").args(names);
+                    measure(command.current_dir(dir), &[])
                 })
             };
             let name = "by one shot without run.sh".to_owned();

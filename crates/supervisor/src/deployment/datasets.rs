@@ -5,12 +5,10 @@ use super::cluster_toml::DatasetEntry;
 use super::fault::{Faults, bad_dataset_name};
 use super::kind::Kind;
 use super::shown::Shown;
+use ipc_proto::limits::DATASETS_MAX;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-/// Datasets at most: what the protocol lets a worker have.
-const DATASETS_MAX: usize = 16;
 
 /// A dataset before its directory is looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Where and how processes run: CPUs of the host, scheduling policies.
 
+use super::kind::digits;
 use std::fmt::Write;
 use std::fs;
 use std::io;
@@ -67,17 +68,13 @@ impl CpuSet {
 }
 
 fn cpu(text: &str) -> Option<u16> {
-    // `parse` takes a leading plus sign.
-    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|&cpu| is_number && cpu < CPUS_MAX)
+    digits(text).and_then(|cpu| u16::try_from(cpu).ok()).filter(|&cpu| cpu < CPUS_MAX)
 }
 
 /// True for what the worker's `--sched` takes: `other`, `batch` or `fifo:PRIO`.
 pub(super) fn is_sched(text: &str) -> bool {
-    let is_priority = |text: &str| match text.parse::<u8>() {
-        // `parse` takes a leading plus sign.
-        Ok(priority) => (1..=FIFO_PRIORITY_MAX).contains(&priority) && !text.starts_with('+'),
-        Err(_) => false,
+    let is_priority = |text: &str| {
+        digits(text).is_some_and(|priority| (1..=FIFO_PRIORITY_MAX.into()).contains(&priority))
     };
     matches!(text, "other" | "batch") || text.strip_prefix("fifo:").is_some_and(is_priority)
 }
