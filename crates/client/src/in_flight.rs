@@ -140,28 +140,19 @@ impl InFlight {
         self.wait_for(job, |job| (job.window.items > 0).then_some(Ok(job.window)))
     }
 
-    /// Waits until items, a tag and its inline bytes each, may be sent, and enters them: all of them
-    /// if they are `whole`, as one frame has to hold them, else from the first on as many as fit. So
-    /// as not to send many small frames it waits for an eighth of the window where it can use that
-    /// much.
-    pub(crate) fn take(
-        &self,
-        job: u32,
-        items: &[(u64, u32)],
-        whole: bool,
-    ) -> Result<Grant, ClientError> {
-        let lens = items.iter().map(|&(_, len)| u64::from(len));
-        let (items_min, bytes_min) =
-            if whole { (items.len(), lens.sum()) } else { (1, lens.max().unwrap_or(0)) };
+    /// Waits until items, a tag and its inline bytes each, may be sent, and enters from the first on as
+    /// many as fit. So as not to send many small frames it waits for an eighth of the window where it
+    /// can use that much.
+    pub(crate) fn take(&self, job: u32, items: &[(u64, u32)]) -> Result<Grant, ClientError> {
+        let bytes_min = items.iter().map(|&(_, len)| u64::from(len)).max().unwrap_or(0);
         self.wait_for(job, |job| {
             let window = job.window;
-            let window_items = window.items as usize;
-            if window_items > 0 && (window_items < items_min || window.bytes < bytes_min) {
+            if window.items > 0 && window.bytes < bytes_min {
                 return Some(Err(ClientError::WindowTooSmall));
             }
             let len = job.fitting(items);
-            let useful = (window_items / 8).max(items_min).min(items.len());
-            let is_all = len >= items_min && job.unresolved_items == 0;
+            let useful = (window.items as usize / 8).clamp(1, items.len());
+            let is_all = len >= 1 && job.unresolved_items == 0;
             (len >= useful || is_all).then(|| Ok(job.enter(&items[..len])))
         })
     }
@@ -309,10 +300,10 @@ mod tests {
     #[test]
     fn results_return_the_tags_of_their_items() {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
-        let grant = in_flight.take(job, &items(&[70, 71, 72, 73, 74]), false).unwrap();
+        let grant = in_flight.take(job, &items(&[70, 71, 72, 73, 74])).unwrap();
         assert_eq!((grant.first, grant.len), (0, 4), "the window holds four");
         assert_eq!(in_flight.resolve(ID, &[Run { first: 2, len: 2 }]).unwrap().0, [72, 73]);
-        let grant = in_flight.take(job, &items(&[74]), false).unwrap();
+        let grant = in_flight.take(job, &items(&[74])).unwrap();
         assert_eq!((grant.first, grant.len), (4, 1));
         let runs = [Run { first: 4, len: 1 }, Run { first: 0, len: 2 }];
         assert_eq!(in_flight.resolve(ID, &runs).unwrap().0, [74, 70, 71]);
@@ -322,7 +313,7 @@ mod tests {
     #[test]
     fn rejects_duplicate_and_unknown_results() {
         let (in_flight, job) = open(Window { items: 4, bytes: 0 });
-        in_flight.take(job, &items(&[1, 2, 3]), false).unwrap();
+        in_flight.take(job, &items(&[1, 2, 3])).unwrap();
         in_flight.resolve(ID, &[Run { first: 1, len: 1 }]).unwrap();
         for run in [
             Run { first: 1, len: 1 },
@@ -331,7 +322,7 @@ mod tests {
             Run { first: u64::MAX, len: u32::MAX },
         ] {
             let (other, other_job) = open(Window { items: 4, bytes: 0 });
-            other.take(other_job, &items(&[1, 2, 3]), false).unwrap();
+            other.take(other_job, &items(&[1, 2, 3])).unwrap();
             other.resolve(ID, &[Run { first: 1, len: 1 }]).unwrap();
             assert!(other.resolve(ID, &[run]).is_err(), "{run:?}");
         }
@@ -342,22 +333,22 @@ mod tests {
     #[test]
     fn inline_bytes_count_until_their_items_are_resolved() {
         let (in_flight, job) = open(Window { items: 10, bytes: 100 });
-        assert!(matches!(in_flight.take(job, &[(0, 101)], true), Err(ClientError::WindowTooSmall)));
-        in_flight.take(job, &[(0, 60), (1, 40)], true).unwrap();
+        assert!(matches!(in_flight.take(job, &[(0, 101)]), Err(ClientError::WindowTooSmall)));
+        in_flight.take(job, &[(0, 60), (1, 40)]).unwrap();
         in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap();
-        in_flight.take(job, &[(2, 60)], true).unwrap();
+        in_flight.take(job, &[(2, 60)]).unwrap();
         in_flight.stop();
-        assert!(matches!(in_flight.take(job, &[(3, 1)], true), Err(ClientError::Stopped)));
+        assert!(matches!(in_flight.take(job, &[(3, 1)]), Err(ClientError::Stopped)));
     }
 
     #[test]
     fn named_items_count_against_both_windows() {
         let (in_flight, job) = open(Window { items: 10, bytes: 100 });
         let names = [(1, 40), (2, 40), (3, 40)];
-        assert_eq!(in_flight.take(job, &names, false).unwrap().len, 2);
+        assert_eq!(in_flight.take(job, &names).unwrap().len, 2);
         in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).unwrap();
-        assert_eq!(in_flight.take(job, &names[2..], false).unwrap().first, 2);
-        let too_long = in_flight.take(job, &[(4, 101)], false);
+        assert_eq!(in_flight.take(job, &names[2..]).unwrap().first, 2);
+        let too_long = in_flight.take(job, &[(4, 101)]);
         assert!(matches!(too_long, Err(ClientError::WindowTooSmall)));
     }
 
@@ -365,6 +356,6 @@ mod tests {
     fn an_empty_window_accepts_whatever_fits() {
         let (in_flight, job) = open(Window { items: 4096, bytes: 100 });
         let names: Vec<(u64, u32)> = (0..500).map(|tag| (tag, 60)).collect();
-        assert_eq!(in_flight.take(job, &names, false).unwrap().len, 1);
+        assert_eq!(in_flight.take(job, &names).unwrap().len, 1);
     }
 }

@@ -113,7 +113,7 @@ impl Job {
         while start < tags.len() {
             let end = tags.len().min(start + FRAME_DESCRIPTORS_MAX);
             let items: Vec<_> = tags[start..end].iter().map(|&tag| (tag, 0)).collect();
-            let grant = self.submitter.in_flight.take(self.tag, &items, false)?;
+            let grant = self.submitter.in_flight.take(self.tag, &items)?;
             let end = start + grant.len;
             let descriptors: Vec<_> = files[start..end].iter().map(AsFd::as_fd).collect();
             let files = stamps[start..end].iter().copied().map(FileItem::from).collect();
@@ -152,7 +152,7 @@ impl Job {
                 None => false,
             };
             let frame_len = rest.iter().take(FRAME_NAMES_MAX).take_while(fits).count();
-            let grant = self.submitter.in_flight.take(self.tag, &rest[..frame_len], false)?;
+            let grant = self.submitter.in_flight.take(self.tag, &rest[..frame_len])?;
             rest = &rest[grant.len..];
             let granted = files.by_ref().take(grant.len);
             let (paths, files) = granted.map(|(path, stamp)| (path, FileItem::from(stamp))).unzip();
@@ -163,24 +163,37 @@ impl Job {
         Ok(())
     }
 
-    /// Sends whole messages, back to back in `data`, in one frame.
+    /// Sends whole messages, back to back in `data`, which fit one frame, in as few frames as the window
+    /// allows.
+    ///
+    /// # Panics
+    /// If `lens` and `tags` are not of one length.
     pub fn send_messages(
         &mut self,
-        lens: Vec<u32>,
-        data: Vec<u8>,
+        mut lens: Vec<u32>,
+        mut data: Vec<u8>,
         tags: &[u64],
     ) -> Result<(), ClientError> {
+        assert_eq!(lens.len(), tags.len());
         let tagged: Vec<_> = tags.iter().copied().zip(lens.iter().copied()).collect();
-        let grant = self.submitter.in_flight.take(self.tag, &tagged, true)?;
-        let items = Items::Inline { lens, data: data.into() };
-        let request = ClientRequest::Items { job: grant.job, first: grant.first, items };
-        self.submitter.send(&request, &[])
+        let mut rest = &tagged[..];
+        while !rest.is_empty() {
+            let grant = self.submitter.in_flight.take(self.tag, rest)?;
+            let data_len = rest[..grant.len].iter().map(|&(_, len)| len as usize).sum();
+            rest = &rest[grant.len..];
+            let (later_lens, later_data) = (lens.split_off(grant.len), data.split_off(data_len));
+            let items = Items::Inline { lens, data: data.into() };
+            let request = ClientRequest::Items { job: grant.job, first: grant.first, items };
+            self.submitter.send(&request, &[])?;
+            (lens, data) = (later_lens, later_data);
+        }
+        Ok(())
     }
 
     /// Sends the last step of a streamed hash, whose digest comes with `tag`.
     pub fn send_piece(&mut self, piece: Piece, tag: u64) -> Result<(), ClientError> {
         let len = u32::try_from(piece.len()).expect("a piece fits a frame");
-        let grant = self.submitter.in_flight.take(self.tag, &[(tag, len)], true)?;
+        let grant = self.submitter.in_flight.take(self.tag, &[(tag, len)])?;
         let request = ClientRequest::Piece { job: grant.job, index: grant.first, piece };
         self.submitter.send(&request, &[])
     }

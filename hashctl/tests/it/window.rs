@@ -1,7 +1,7 @@
 //! Windows, order and bounds, with a controller that is told when to answer.
 
 use crate::engine::Engine;
-use crate::fake::{DESCRIPTORS, Fake, Peer};
+use crate::fake::{DESCRIPTORS, Fake, INLINE, Peer};
 use crate::oracle::{digest, line};
 use crate::program::{finish, hashctl, run, start};
 use ipc_proto::message::{ClientReply, ClientRequest, JobId, Run, Window};
@@ -51,6 +51,29 @@ fn waits_while_the_window_is_empty() {
         let Some((ClientRequest::Items { first: 2, .. }, _)) = peer.next() else { panic!("more") };
         resolve(peer, 0, 1, b"x");
         resolve(peer, 2, 1, b"x");
+        finish_job(peer, 3);
+    });
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "f", "f", "f"]));
+    assert_eq!(ours.out(), line(Algorithm::Sha256, b"x", "f").repeat(3));
+    assert_eq!((ours.code, &*ours.stderr), (0, ""));
+    fake.join();
+}
+
+#[test]
+fn a_window_of_fewer_items_than_wait_takes_messages_in_pieces() {
+    let fake = Fake::start(|peer| {
+        peer.welcome(INLINE);
+        open(peer, 2, 1);
+        for (first, count) in [(0, 2), (2, 1)] {
+            let message = peer.next();
+            let Some((ClientRequest::Items { first: at, items, .. }, _)) = message else {
+                panic!("{message:?}")
+            };
+            assert_eq!((at, items.items_len()), (first, usize::try_from(count).unwrap()));
+            resolve(peer, first, count, b"x");
+        }
         finish_job(peer, 3);
     });
     let dir = tempdir().unwrap();
