@@ -10,7 +10,9 @@ use crate::say::{io_text, say};
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use telemetry::is_harmful;
 
 /// Does what `args` ask for. `stdio` says what was open before the standard library opened
 /// `/dev/null` in the place of what was not.
@@ -69,8 +71,11 @@ fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return print(stdio, &error.render().to_string());
     }
+    // Of a pattern of the shell's, anybody's file name can be taken for an option.
+    let shown = |c: char| if c != '\n' && is_harmful(c) { ' ' } else { c };
+    let text: String = error.render().to_string().chars().map(shown).collect();
     // Nobody is left to tell when standard error is gone.
-    let _ = error.print();
+    let _ = io::stderr().write_all(text.as_bytes());
     Exit::Usage
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use telemetry::is_harmful;
 
 /// Goes to the start of a terminal's line and clears it.
 const CLEAR: &str = "\r\x1b[K";
@@ -39,7 +40,7 @@ fn cleared() -> String {
 }
 
 fn line(text: &str) -> String {
-    let visible = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let visible = text.chars().map(|c| if is_harmful(c) { ' ' } else { c });
     "hashctl: ".chars().chain(visible).chain(['\n']).collect()
 }
 

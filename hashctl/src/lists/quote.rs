@@ -1,8 +1,9 @@
 //! Names in messages for people, quoted as GNU tools quote them in a UTF-8 locale
 //! (`shell-escape`): plain where a shell would take them as they are, else in a form that can be
-//! pasted into one. No control character passes.
+//! pasted into one. Nothing that moves a terminal or turns text around passes.
 
 use std::fmt::Write;
+use telemetry::is_harmful;
 
 /// Bytes that are special to a shell wherever they stand.
 const SPECIAL: &[u8] = b" !\"$&'()*:;<=>?[\\^`|";
@@ -27,7 +28,7 @@ pub(crate) fn quote(name: &[u8]) -> String {
     text.push('\'');
     for chunk in name.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if is_hidden(c) {
+            if is_harmful(c) {
                 begin_escape(&mut text, &mut is_escaping);
                 escape(c, &mut text);
             } else {
@@ -50,18 +51,13 @@ pub(crate) fn quote(name: &[u8]) -> String {
 fn is_plain(name: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(name) else { return false };
     let starts_plain = !matches!(name, [] | [b'#' | b'~', ..] | b"{" | b"}");
-    starts_plain && !name.iter().any(|byte| SPECIAL.contains(byte)) && !text.chars().any(is_hidden)
+    starts_plain && !name.iter().any(|byte| SPECIAL.contains(byte)) && !text.chars().any(is_harmful)
 }
 
 fn fits_double_quotes(name: &[u8]) -> bool {
     let is_special = |byte: &u8| SPECIAL.contains(byte) && !PLAIN_IN_DOUBLE_QUOTES.contains(byte);
     let text = std::str::from_utf8(name);
-    text.is_ok_and(|text| !text.chars().any(is_hidden)) && !name.iter().any(is_special)
-}
-
-/// True for characters that a terminal does not show as themselves: controls and line separators.
-fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+    text.is_ok_and(|text| !text.chars().any(is_harmful)) && !name.iter().any(is_special)
 }
 
 fn begin_escape(text: &mut String, is_escaping: &mut bool) {
@@ -123,6 +119,7 @@ mod tests {
             ("a\nb", r"'a'$'\n''b'"),
             ("a\u{1}\u{2}b", r"'a'$'\001\002''b'"),
             ("\u{85}.no", r"''$'\302\205''.no'"),
+            ("\u{202e}", r"''$'\342\200\256'"),
             ("", "''"),
         ] {
             assert_eq!(quote(name.as_bytes()), want, "{name:?}");

@@ -44,7 +44,7 @@ fn picture() -> Status {
         counters: Counters { answers_fenced: 19, ..Counters::default() },
         quarantined: vec![QuarantineStatus {
             worker: "w0".to_owned(),
-            reason: "it\nlied".to_owned(),
+            reason: "it\n\u{202e}lied".to_owned(),
             age_ms: 20_000,
             connected: true,
         }],
@@ -74,7 +74,7 @@ fn status_shows_workers_jobs_and_limits() {
     has("WORKER HEALTH BACKEND READING THREADS CREDITS IN FLIGHT ITEMS/S BYTES/S LOST");
     has("w0 quarantined portable io_ uring 2 3 4 5 6.0 MiB 7");
     assert!(text.contains("\nw0      quarantined  portable  io_ uring        2"), "{text}");
-    has("w0 20 s yes it lied");
+    has("w0 20 s yes it  lied");
     has("and 21 more workers in quarantine");
     has("10-11 12 13 sha512 14 s 15 16 17 18");
     assert!(text.contains("0 of 65536 items") && text.contains("of 64.0 MiB inline"), "{text}");
@@ -105,7 +105,7 @@ fn the_keys_of_json_are_a_promise() {
         "age_ms algorithms failed finished id in_flight items pid resolved uid"
     );
     assert_eq!(keys(&json["quarantined"][0]), "age_ms connected reason worker");
-    assert_eq!(json["quarantined"][0]["reason"], "it\nlied");
+    assert_eq!(json["quarantined"][0]["reason"], "it\n\u{202e}lied");
     assert_eq!(
         keys(&json["limits"]),
         "bytes bytes_max clients clients_max items items_max jobs_max workers_max"

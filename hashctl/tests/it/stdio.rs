@@ -77,3 +77,11 @@ fn a_broken_pipe_is_an_error_and_ends_the_job() {
     assert_eq!(first, want.as_bytes()[..64]);
     fake.join();
 }
+
+#[test]
+fn an_invalid_option_moves_no_terminal() {
+    let fake = Engine::default().start();
+    let ours = run(hashctl(fake.socket()).args(["sum", "--\u{1b}[2J\u{202e}\u{9b}"]));
+    assert_eq!(ours.code, 2);
+    assert!(ours.stderr.contains("unexpected argument '-- [2J  '"), "{:?}", ours.stderr);
+}

@@ -6,6 +6,7 @@ use ipc_proto::message::{JobStatus, QuarantineStatus, Status, WorkerStatus};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
+use telemetry::is_harmful;
 
 const WORKER_HEAD: [&str; 10] = [
     "WORKER",
@@ -97,9 +98,9 @@ pub(super) fn render(status: &Status) -> String {
     text
 }
 
-/// A peer's words without control characters.
+/// A peer's words without what would move a terminal.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if is_harmful(c) { ' ' } else { c }).collect()
 }
 
 fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
