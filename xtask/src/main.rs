@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod aarch64;
+mod attack;
 mod bench;
 mod fuzz;
 mod kernels;
@@ -29,6 +30,8 @@ Usage: cargo xtask COMMAND
   test            everything that CI runs: format, clippy, house rules, shellcheck, build, tests
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck,
                   documentation, dependencies
+  attack [ARG]…   attacks on a running cluster beside an honest client, in up to 10 minutes; as root.
+                  --quick runs a part in a minute, --list only lists, other words select
   sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         ["reproduce"] => release::reproduce(),
         ["test"] => steps::test(),
         ["lint"] => steps::lint(),
+        ["attack", ref args @ ..] => release::build().and_then(|dir| attack::attack(&dir, args)),
         ["sim"] => sim(SIM_SEEDS),
         ["sim", seeds] => match seeds.parse() {
             Ok(seeds) => sim(seeds),

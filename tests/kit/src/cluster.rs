@@ -42,8 +42,8 @@ pub struct Options {
     pub workers: usize,
     /// Threads of each.
     pub threads: usize,
-    /// The controller's limit of open files, if it is to have one.
-    pub controller_files: Option<u64>,
+    /// Options of the shell's ulimit for the controller, such as `-n 64`.
+    pub controller_ulimit: Option<&'static str>,
     /// Datasets: their names, and the directories that the workers have under them.
     pub datasets: Vec<(&'static str, PathBuf)>,
     /// More arguments of the controller.
@@ -58,7 +58,7 @@ impl Default for Options {
             bin_dir: None,
             workers: 2,
             threads: 1,
-            controller_files: None,
+            controller_ulimit: None,
             datasets: Vec::new(),
             controller_args: Vec::new(),
             worker_args: Vec::new(),
@@ -231,7 +231,7 @@ fn start_controller(dir: &Path, options: &Options) -> Child {
     let binary = options.program("hashcluster-controller");
     // The shell hands its own standard output on as descriptor 3 and sets the limit.
     let limit =
-        options.controller_files.map_or(String::new(), |files| format!("ulimit -n {files} && "));
+        options.controller_ulimit.map_or(String::new(), |limits| format!("ulimit {limits} && "));
     let script = format!("{limit}exec \"$0\" --ready-fd 3 --runtime-dir \"$@\" 3>&1 >/dev/null");
     let mut child = Command::new("/bin/bash")
         .args(["-c", &script])

@@ -130,7 +130,7 @@ fn the_wrong_socket_a_taken_name_and_silence_are_refused_in_words() {
 
 #[test]
 fn two_hundred_clients_on_a_controller_with_64_files_cost_little_and_leave_it_serving() {
-    let options = Options { controller_files: Some(64), ..Options::default() };
+    let options = Options { controller_ulimit: Some("-n 64"), ..Options::default() };
     let cluster = Cluster::start(options);
     let peers: Vec<UnixStream> =
         (0..200).map(|_| UnixStream::connect(cluster.client_socket()).unwrap()).collect();
