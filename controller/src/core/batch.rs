@@ -261,6 +261,11 @@ impl<F: Clone> Batch<F> {
         }
     }
 
+    /// Part of [`Self::cost`] that is left after the last checkpoint.
+    pub(super) fn cost_ahead(&self) -> u64 {
+        self.cost().saturating_sub(self.checkpoints.offset() - self.checkpoints.started())
+    }
+
     /// Bytes of the items that did not fail, without those that were counted as progress.
     pub(super) fn bytes_done(&self, failures: &Failures) -> u64 {
         if failures.is_empty() {

@@ -70,6 +70,18 @@ impl<K: Copy + Ord> Lane<K> {
         }
     }
 
+    /// Takes back a charge for what was not done.
+    fn refund(&mut self, key: K, cost: u64) {
+        let Some(time) = self.times.get_mut(&key) else { return };
+        let before = *time;
+        *time = before.saturating_sub(cost);
+        for order in self.orders.values_mut() {
+            if order.remove(&(before, key)) {
+                order.insert((*time, key));
+            }
+        }
+    }
+
     /// Forgets an entity that has left every order and does not come back.
     fn forget(&mut self, key: K) {
         self.times.remove(&key);
@@ -142,6 +154,22 @@ impl FairQueue {
         if let Some(jobs) = self.jobs.get_mut(&principal) {
             jobs.charge(job, cost);
         }
+    }
+
+    /// `job` gave back work of `cost` that was not done.
+    pub(super) fn refund(&mut self, principal: Principal, job: JobId, cost: u64) {
+        self.principals.refund(principal, cost);
+        if let Some(jobs) = self.jobs.get_mut(&principal) {
+            jobs.refund(job, cost);
+        }
+    }
+
+    /// True if another principal waits on `plane` that would go before `principal`, if that gave back work of
+    /// `cost`.
+    pub(super) fn would_yield(&self, plane: Plane, principal: Principal, cost: u64) -> bool {
+        let Some(&time) = self.principals.times.get(&principal) else { return false };
+        let mut others = self.principals.iter(plane).filter(|(_, of)| *of != principal);
+        others.next().is_some_and(|(other, _)| other < time.saturating_sub(cost))
     }
 
     /// The planes on which work is waiting.

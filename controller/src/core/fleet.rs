@@ -264,6 +264,11 @@ impl Fleet {
             .unwrap_or_default()
     }
 
+    /// The planes of a worker.
+    pub(super) fn planes_of(&self, id: WorkerId) -> &[Plane] {
+        self.workers.get(&id).map_or(&[], |worker| &worker.planes)
+    }
+
     /// The worker of this name, if it is connected.
     pub(super) fn id_of(&self, name: &str) -> Option<WorkerId> {
         self.names.get(name).copied()

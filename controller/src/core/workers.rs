@@ -58,7 +58,21 @@ impl<F: Clone> Core<F> {
             self.fleet.advanced(worker, bytes);
             self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         }
+        self.yield_to_others(worker, id);
         Ok(())
+    }
+
+    /// Takes a lease back that has just reached a checkpoint, if another user's work waits that would go
+    /// before the rest of it: so that long files share threads with everybody.
+    fn yield_to_others(&mut self, worker: WorkerId, id: LeaseId) {
+        let Some(lease) = self.leases.get(&id) else { return };
+        let Some(job) = self.jobs.get(&lease.job) else { return };
+        let (principal, rest) = (job.order.principal, lease.batch.cost_ahead());
+        let planes = self.fleet.planes_of(worker);
+        if planes.iter().any(|&plane| self.fair.would_yield(plane, principal, rest)) {
+            self.fair.refund(principal, lease.job, rest);
+            self.pass_on(worker, vec![id]);
+        }
     }
 
     /// Puts a batch back whose state the next worker did not take: that counts as lost on who told it.

@@ -1,12 +1,15 @@
 //! Histories of one large SHA-2 file that goes from worker to worker.
 
-use crate::tables::{JOB, Table, files, job, lease_id};
-use hashcluster_controller::core::{Action, Event, Fault, Limits, WorkerId};
+use crate::tables::{JOB, Table, files, job, lease_id, open};
+use hashcluster_controller::core::{
+    Action, ClientId, Event, Fault, Limits, Principal, Rights, WorkerId,
+};
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, Failures, FileSource, Items, Planes, Stamp, Work,
     WorkerHealth, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
+use std::rc::Rc;
 use std::time::Duration;
 
 const SIZE: u64 = 1 << 40;
@@ -312,4 +315,72 @@ fn what_a_worker_was_lost_over_goes_alone() {
     assert_eq!(files(&mut table), [1]);
     table.done(2, (lease_id(3), 2), 1, vec![]);
     assert_eq!(files(&mut table), [2]);
+}
+
+/// The second job is another user's, and has a file that waits.
+fn other_user_waits(table: &mut Table, size: u64) {
+    let client = ClientId(2);
+    let (principal, rights) = (Principal::Uid(8), Rc::new(Rights::ALL));
+    table.step(Event::ClientJoined { client, principal, pid: 71, rights });
+    table.step(Event::ClientSaid(client, open(Algorithm::Sha256, 0), vec![]));
+    table.step(Event::ClientSaid(client, files(job(1), 0, &[size]), vec![9]));
+}
+
+/// Files that were assigned since the last call, and leases that were revoked.
+fn handed_over(table: &mut Table) -> (Vec<u64>, Vec<u64>) {
+    let (mut given, mut revoked) = (Vec::new(), Vec::new());
+    for action in std::mem::take(&mut table.actions) {
+        let Action::ToWorker(_, request, files) = action else { continue };
+        given.extend(files);
+        if let WorkerRequest::Revoke { leases } = request {
+            revoked.extend(leases.iter().map(|lease| lease.number));
+        }
+    }
+    (given, revoked)
+}
+
+#[test]
+fn a_long_file_yields_at_a_checkpoint_when_another_user_waits() {
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    progress(&mut table, 1, 0, 1, 1 << 29, 5);
+    assert_eq!(handed_over(&mut table), (vec![0], vec![]), "nobody waits");
+    other_user_waits(&mut table, 10);
+    assert_eq!(handed_over(&mut table), (vec![], vec![]), "it waits for a checkpoint");
+    progress(&mut table, 1, 0, 1, 2 << 29, 6);
+    assert_eq!(handed_over(&mut table), (vec![], vec![0]));
+    table.hear(1, WorkerReply::Credit { batches: 1 });
+    assert_eq!(handed_over(&mut table), (vec![9], vec![]), "another user's file is next");
+    answer(&mut table, 1, 1, 1, vec![]);
+    assert_eq!(assigned(&mut table), [(1, 2, 2 << 29, 6)], "the long file resumes");
+    progress(&mut table, 1, 2, 2, 3 << 29, 7);
+    answer(&mut table, 1, 2, 2, vec![]);
+    let [ClientReply::Results { failures, .. }] = &table.told()[..] else { panic!("a digest") };
+    assert_eq!((failures.len(), table.core.status(table.now, 9).counters.leases_lost), (0, 0));
+}
+
+#[test]
+fn long_files_of_two_users_advance_alike() {
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    other_user_waits(&mut table, SIZE);
+    let mut lens = [0_u64; 2];
+    let (mut number, mut attempts) = (0, [1, 0]);
+    for _ in 0..40 {
+        let (given, revoked) = handed_over(&mut table);
+        if !revoked.is_empty() {
+            table.hear(1, WorkerReply::Credit { batches: 1 });
+            table.actions.clear();
+            number += 1;
+            let at = usize::from(number % 2 == 1);
+            attempts[at] += 1;
+            continue;
+        }
+        assert!(given.len() <= 1);
+        let at = usize::from(number % 2 == 1);
+        lens[at] += 1 << 29;
+        progress(&mut table, 1, number, attempts[at], lens[at], 1);
+    }
+    assert!(lens[0].abs_diff(lens[1]) <= 2 << 29, "{lens:?}");
+    assert!(lens[0] > 4 << 29, "{lens:?}");
 }

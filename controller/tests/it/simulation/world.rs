@@ -40,6 +40,8 @@ struct Worker {
     done: BTreeMap<LeaseId, u64>,
     /// Answers already given, to be given again.
     given: Vec<WorkerReply>,
+    /// Credits of revoked leases.
+    owed: usize,
     hung: bool,
 }
 
@@ -268,8 +270,15 @@ impl World {
             token: Blob::default(),
         };
         let queue = VecDeque::new();
-        let worker =
-            Worker { name, datasets, queue, done: BTreeMap::new(), given: Vec::new(), hung: false };
+        let worker = Worker {
+            name,
+            datasets,
+            queue,
+            done: BTreeMap::new(),
+            given: Vec::new(),
+            owed: 0,
+            hung: false,
+        };
         self.workers.insert(id, worker);
         self.step(Event::WorkerJoined(id, intro));
         self.step(Event::WorkerSaid(id, WorkerReply::Credit { batches: threads + 2 }));
@@ -284,6 +293,11 @@ impl World {
     fn work(&mut self, id: WorkerId) {
         if self.workers.get(&id).is_none_or(|worker| worker.hung) {
             return;
+        }
+        let owed = self.workers.get_mut(&id).map_or(0, |worker| std::mem::take(&mut worker.owed));
+        if owed > 0 {
+            let batches = u16::try_from(owed).expect("a worker's leases are few");
+            self.step(Event::WorkerSaid(id, WorkerReply::Credit { batches }));
         }
         if self.random.chance(40) && self.come_forward(id, None) {
             return;

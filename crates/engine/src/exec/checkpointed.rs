@@ -19,8 +19,9 @@ use nix::errno::Errno;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Bytes of a file after which a checkpoint is reported, unless something else was asked for.
-pub const REPORT_LEN: u64 = 2 << 30;
+/// Bytes of a file after which a checkpoint is reported, unless something else was asked for: there the
+/// controller can give the thread to somebody else, so that this is about a second.
+pub const REPORT_LEN: u64 = 512 << 20;
 
 /// Shorter files are not worth it.
 const LEN_MIN: u64 = 4 << 20;

@@ -31,7 +31,9 @@ impl World {
                 worker.queue.push_back((lease, attempt, algorithms, work, files));
             }
             WorkerRequest::Revoke { leases } => {
+                let len_before = worker.queue.len();
                 worker.queue.retain(|(lease, ..)| !leases.contains(lease));
+                worker.owed += len_before - worker.queue.len();
             }
             WorkerRequest::Heartbeat => {}
         }
