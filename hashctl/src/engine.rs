@@ -104,12 +104,16 @@ pub(crate) fn run(
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let (flag, waker, canceller) =
         (Arc::clone(&is_interrupted), Arc::clone(&reorder), submitter.clone());
-    signals.watch(move || {
+    let watched = signals.watch(move || {
         flag.store(true, Ordering::Release);
         waker.wake();
         // Not left to the main thread, which may be stuck in writing.
         cancel_aside(canceller);
     });
+    if let Err(error) = watched {
+        say(format_args!("start of a thread: {}", io_text(&error)));
+        return Exit::Failure;
+    }
     let mut run = Run {
         submitter,
         replies,
@@ -406,7 +410,8 @@ impl Run {
 /// Cancels the jobs without waiting: the producer may be stuck in sending. The connection's end
 /// cancels as well.
 fn cancel_aside(submitter: Submitter) {
-    thread::spawn(move || submitter.cancel());
+    // Without a thread the connection's end has to do.
+    drop(thread::Builder::new().spawn(move || submitter.cancel()));
 }
 
 fn internal(what: &str, errno: nix::errno::Errno) -> Exit {

@@ -4,7 +4,11 @@ use crate::exit::Exit;
 use crate::input::is_ignored;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
-use std::{process, thread};
+use std::time::Duration;
+use std::{io, process, thread};
+
+/// Time for an orderly end: more than the controller has to confirm it.
+const END_LIMIT: Duration = Duration::from_secs(4);
 
 /// The signals, blocked in this thread and in those it starts later. One that was ignored when the
 /// program started stays so.
@@ -21,18 +25,34 @@ impl Signals {
         Ok(Self(set))
     }
 
-    /// Calls `first` at the first of them, in its own thread.
-    pub(crate) fn watch(self, first: impl FnOnce() + Send + 'static) {
+    /// Calls `first` at the first of them, in its own thread. The process ends at the second, and when the
+    /// orderly end takes too long: it may be stuck in writing.
+    ///
+    /// # Errors
+    /// The system refused a thread.
+    pub(crate) fn watch(self, first: impl FnOnce() + Send + 'static) -> io::Result<()> {
         if self.0.iter().next().is_none() {
-            return;
+            return Ok(());
         }
-        thread::spawn(move || {
+        let watcher = thread::Builder::new();
+        watcher.spawn(move || {
             if self.0.wait().is_ok() {
                 first();
             }
+            let timer = thread::Builder::new().spawn(|| {
+                thread::sleep(END_LIMIT);
+                end();
+            });
+            // Without a timer only the second one is left.
+            drop(timer);
             if self.0.wait().is_ok() {
-                process::exit(i32::from(Exit::Interrupted.code()));
+                end();
             }
-        });
+        })?;
+        Ok(())
     }
+}
+
+fn end() -> ! {
+    process::exit(i32::from(Exit::Interrupted.code()));
 }

@@ -273,10 +273,11 @@ fn shut_down_on(signals: SigSet, shutdown: &Arc<Shutdown>, sandbox: Sandbox) -> 
         let signal = wait();
         LOG.log(&Event::Stopping { signal: &signal });
         shutdown.request();
-        thread::spawn(|| {
+        // Without a timer the second signal ends a drain that hangs.
+        drop(thread::Builder::new().spawn(|| {
             thread::sleep(STOP_GRACE);
             end();
-        });
+        }));
         wait();
         end();
     })?;

@@ -101,6 +101,11 @@ impl History {
         }
     }
 
+    /// True if it fails when one more worker loses it.
+    pub(super) fn is_last(&self) -> bool {
+        self.lost_on.len() + 1 == LOST_WORKERS_MAX
+    }
+
     fn is_exhausted(&self) -> bool {
         self.lost_on.len() >= LOST_WORKERS_MAX
             || self.lost >= LOST_MAX

@@ -233,6 +233,20 @@ impl Fleet {
         };
         let any = || least(&|_| true);
         let Some(batch) = again else { return any() };
+        if batch.history.is_last() {
+            // Not to somebody new: who says that it lost others has to be somebody who did good work.
+            let may = |worker: &Worker| worker.meter.items > 0 && !batch.avoids(&worker.name);
+            let by_name = |name: &Rc<str>| self.names.get(name).and_then(|id| self.workers.get(id));
+            if let Some(proven) = least(&|name| by_name(name).is_some_and(may)) {
+                return Some(proven);
+            }
+            let is_awaited = |worker: &Worker| {
+                worker.can(plane, needed) && !worker.leases.is_empty() && may(worker)
+            };
+            if self.workers.values().any(is_awaited) {
+                return None;
+            }
+        }
         if let Some(other) = least(&|name| !batch.avoids(name)) {
             return Some(other);
         }

@@ -290,6 +290,33 @@ fn after_three_distinct_workers_an_item_fails_and_the_job_goes_on() {
 }
 
 #[test]
+fn the_last_attempt_goes_to_a_worker_with_a_record_of_good_work() {
+    let mut table = table();
+    table.join(1, 1);
+    table.send_files(0, &[10]);
+    let (_, lease, _) = table.assigned().pop().expect("there is work");
+    table.done(1, lease, 1, vec![]);
+    table.send_files(1, &[20]);
+    let (busy, good, _) = table.assigned().pop().expect("there is work");
+    assert_eq!(busy, 1);
+    // Whoever takes its first lease and leaves, under new names.
+    table.send_files(2, &[30]);
+    for worker in 2..=3 {
+        table.join(worker, 1);
+        let (liar, _, files) = table.assigned().pop().expect("there is work");
+        assert_eq!((liar, files), (worker, vec![2]));
+        table.step(Event::WorkerLeft(WorkerId(worker)));
+    }
+    table.join(4, 1);
+    assert_eq!(table.assigned(), [], "it waits for the worker that is busy");
+    table.done(1, good, 1, vec![]);
+    let (last, lease, files) = table.assigned().pop().expect("there is work");
+    assert_eq!((last, files), (1, vec![2]));
+    table.done(1, lease, 1, vec![]);
+    assert_eq!(table.told().len(), 3, "every item has a digest");
+}
+
+#[test]
 fn a_lease_past_its_deadline_goes_to_another_worker_and_three_quarantine() {
     let mut table = table();
     table.join(1, 9);

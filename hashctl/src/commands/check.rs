@@ -192,6 +192,8 @@ impl Verdicts {
             Mark::LongLine(number) => {
                 self.counts.bad_lines += 1;
                 say(format_args!("{name}: {number}: line longer than {LINE_LEN_MAX} bytes"));
+                // It may name a file, which is not verified.
+                self.is_ok = false;
             }
             Mark::Unreadable(errno) => {
                 say(format_args!("{name}: {}", Problem::Io(errno)));

@@ -157,8 +157,14 @@ pub fn serve(
     shutdown.attach(&session);
     let (end, ended) = bounded::<()>(0);
     let reason = thread::scope(|scope| {
-        scope.spawn(|| beat(&session, &ended));
-        let Err(reason) = link.receive_all();
+        let beats = thread::Builder::new().spawn_scoped(scope, || beat(&session, &ended));
+        let reason = match beats {
+            Ok(_) => {
+                let Err(reason) = link.receive_all();
+                reason
+            }
+            Err(error) => Lost::Io(error),
+        };
         session.abandon();
         drop(end);
         reason
