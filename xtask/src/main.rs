@@ -31,7 +31,7 @@ Usage: cargo xtask COMMAND
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck,
                   documentation, dependencies
   attack [ARG]…   attacks on a running cluster beside an honest client, in up to 10 minutes; as root.
-                  --quick runs a part in a minute, --list only lists, other words select
+                  --quick is the part that `test` runs, --list only lists, other words select
   sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]

@@ -2,6 +2,7 @@
 //! fails.
 
 use crate::aarch64;
+use crate::attack;
 use crate::kernels;
 use crate::packages;
 use crate::python;
@@ -30,6 +31,8 @@ pub(crate) fn test() -> Result<(), Failure> {
         run(cargo(&["test", "--workspace"]).args(others).env("HASHCLUSTER_BIN_DIR", &bin_dir))?;
         system_tests(&bin_dir, &["--lib", "--bins", "--test", "it"])
     })?;
+    let attacks = || attack::attack(&bin_dir, &["--quick"]);
+    steps.step_if("attacks, the quick ones", attack::needs_root(), attacks)?;
     steps.step("kernels without newer CPU features", kernels::run_here)?;
     steps.step_if("kernels for aarch64, emulated", aarch64::prepare(), aarch64::kernels)?;
     // Installs missing packages, which may take minutes.

@@ -48,6 +48,8 @@ impl Latency {
 #[derive(Debug, Default)]
 struct Record {
     samples: Vec<Duration>,
+    /// Since when the file of now has waited.
+    waiting_since: Option<Instant>,
     harm: Vec<String>,
 }
 
@@ -95,8 +97,13 @@ impl Bystander {
         Latency::of(self.samples())
     }
 
+    /// Times of all files since the last call, and that of the present one so far: it may wait for long.
     fn samples(&self) -> Vec<Duration> {
-        std::mem::take(&mut self.record.lock().unwrap().samples)
+        let mut record = self.record.lock().unwrap();
+        let waited = record.waiting_since.map(|since| since.elapsed());
+        let mut samples = std::mem::take(&mut record.samples);
+        samples.extend(waited);
+        samples
     }
 
     /// Everything that was wrong or did not come since the last call.
@@ -146,6 +153,7 @@ fn work(endpoint: &Endpoint, files: &[Honest], record: &Mutex<Record>, is_over: 
         }
         let file = &files[number % files.len()];
         let start = Instant::now();
+        record.lock().unwrap().waiting_since = Some(start);
         let hashed = if number % 2 == 0 {
             Session::open(endpoint).and_then(|mut session| session.hash(file))
         } else {
@@ -154,6 +162,7 @@ fn work(endpoint: &Endpoint, files: &[Honest], record: &Mutex<Record>, is_over: 
         let took = start.elapsed();
         let mut record = record.lock().unwrap();
         record.samples.push(took);
+        record.waiting_since = None;
         record.harm.extend(hashed.err());
         drop(record);
         thread::sleep(PAUSE);

@@ -119,8 +119,8 @@ const NOISE: Duration = Duration::from_millis(5);
 const TRIES: u32 = 3;
 
 /// An attack is repeated for this long, and the honest client measured as long before.
-const WINDOW: Duration = Duration::from_millis(300);
-const QUICK_WINDOW: Duration = Duration::from_millis(60);
+const WINDOW: Duration = Duration::from_millis(200);
+const QUICK_WINDOW: Duration = Duration::from_millis(40);
 
 /// Characters of a fault that are shown.
 const FAULT_LEN_MAX: usize = 2000;
