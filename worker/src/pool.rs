@@ -3,16 +3,28 @@
 //! Each has its own [`Scratch`] and, where configured, its own core. A job that panics ends the
 //! process: a worker that continues with fewer threads than it announced would be worse.
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod schedules;
+
 use crate::host;
 use crate::sandbox::{Role, Sandbox};
+#[cfg(not(test))]
 use crossbeam::channel::{Receiver, Sender, bounded};
 use engine::exec::order::Scratch;
 use ipc_proto::limits::CREDIT_MAX;
+#[cfg(test)]
+use model::{
+    AtomicUsize, ModelReceiver as Receiver, ModelSender as Sender, Ordering, bounded, thread,
+};
 use std::fmt;
 use std::io;
 use std::process;
 use std::sync::Arc;
+#[cfg(not(test))]
 use std::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(not(test))]
 use std::thread;
 
 /// Most jobs that wait: all that one connection can have, and as many that a connection left
@@ -131,63 +143,8 @@ struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        if thread::panicking() {
+        if std::thread::panicking() {
             process::abort();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crossbeam::channel::unbounded;
-    use std::collections::HashSet;
-    use std::sync::Barrier;
-    use std::time::Duration;
-
-    fn scratches(threads: usize) -> Vec<Scratch> {
-        (0..threads).map(|_| Scratch::default()).collect()
-    }
-
-    const DEADLINE: Duration = Duration::from_secs(20);
-
-    #[test]
-    fn jobs_run_on_every_thread() {
-        let pool = Pool::start(scratches(3), &[], Sandbox::default()).unwrap();
-        let (done, results) = unbounded();
-        let together = Arc::new(Barrier::new(3));
-        for _ in 0..3 {
-            let (done, together) = (done.clone(), Arc::clone(&together));
-            let job = Box::new(move |_: &mut Scratch| {
-                together.wait();
-                done.send(thread::current().id()).unwrap();
-            });
-            pool.submit(job).unwrap();
-        }
-        let threads: HashSet<_> = (0..3).map(|_| results.recv_timeout(DEADLINE).unwrap()).collect();
-        assert_eq!(threads.len(), 3);
-    }
-
-    #[test]
-    fn the_queue_is_full_at_its_limit() {
-        let pool = Pool::start(scratches(1), &[], Sandbox::default()).unwrap();
-        let (started, has_started) = bounded(0);
-        let (release, released) = bounded::<()>(0);
-        let job = Box::new(move |_: &mut Scratch| {
-            started.send(()).unwrap();
-            assert!(released.recv().is_err(), "released by a drop");
-        });
-        pool.submit(job).unwrap();
-        has_started.recv_timeout(DEADLINE).unwrap();
-        for i in 0..QUEUE_MAX {
-            assert_eq!(pool.submit(Box::new(|_| {})), Ok(()), "job {i}");
-        }
-        assert_eq!(pool.submit(Box::new(|_| {})), Err(Full));
-        drop(release);
-    }
-
-    #[test]
-    fn a_missing_core_is_an_error() {
-        assert!(Pool::start(scratches(2), &[1023], Sandbox::default()).is_err());
     }
 }

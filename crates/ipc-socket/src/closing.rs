@@ -15,13 +15,24 @@
 //!   own owner's only;
 //! - without closers everything is closed at once, by whoever drops it.
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod schedules;
+
+#[cfg(not(test))]
 use crate::sys::close_here;
+#[cfg(test)]
+use model::{Condvar, Mutex, MutexGuard, close_here, thread};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::ops::{Bound, Deref};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::OnceLock;
+#[cfg(not(test))]
+use std::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(not(test))]
 use std::thread;
 use std::time::Duration;
 
@@ -93,15 +104,7 @@ pub fn start_closers(
     slack: usize,
     prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static,
 ) -> io::Result<()> {
-    let closers = CLOSERS.get_or_init(|| Closers {
-        state: Mutex::default(),
-        work: Condvar::new(),
-        closed: Condvar::new(),
-        slack,
-        prepare: Box::new(prepare),
-    });
-    let mut state = closers.state();
-    if state.threads > 0 { Ok(()) } else { closers.add(&mut state) }
+    CLOSERS.get_or_init(|| Closers::new(slack, prepare)).start()
 }
 
 /// Closes descriptors of no particular owner, as [`close_for`].
@@ -114,24 +117,8 @@ pub fn close_all(descriptors: impl IntoIterator<Item = OwnedFd>) {
 pub fn close_for(owner: PassedBy, descriptors: impl IntoIterator<Item = OwnedFd>) {
     let Some(closers) = CLOSERS.get() else { return close_here(descriptors) };
     let descriptors: Vec<OwnedFd> = descriptors.into_iter().collect();
-    if descriptors.is_empty() {
-        return;
-    }
-    let mut state = closers.state();
-    let epoch = state.epoch;
-    state.open += descriptors.len();
-    let unclosed = state.owners.entry(owner).or_default();
-    unclosed.len += descriptors.len();
-    unclosed.waiting.push_back(Batch { descriptors, epoch });
-    closers.work.notify_one();
-    if state.open > closers.slack {
-        let too_many = |state: &mut State| state.epoch == epoch && state.open > closers.slack;
-        let waited = closers.closed.wait_timeout_while(state, PATIENCE, too_many);
-        let (mut state, result) = waited.expect("nothing panics while it holds the lock");
-        if result.timed_out() {
-            state.epoch += 1;
-            state.open = 0;
-        }
+    if !descriptors.is_empty() {
+        closers.close_for(owner, descriptors);
     }
 }
 
@@ -179,6 +166,40 @@ impl State {
 }
 
 impl Closers {
+    fn new(slack: usize, prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            closed: Condvar::new(),
+            slack,
+            prepare: Box::new(prepare),
+        }
+    }
+
+    fn start(&'static self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.threads > 0 { Ok(()) } else { self.add(&mut state) }
+    }
+
+    fn close_for(&self, owner: PassedBy, descriptors: Vec<OwnedFd>) {
+        let mut state = self.state();
+        let epoch = state.epoch;
+        state.open += descriptors.len();
+        let unclosed = state.owners.entry(owner).or_default();
+        unclosed.len += descriptors.len();
+        unclosed.waiting.push_back(Batch { descriptors, epoch });
+        self.work.notify_one();
+        if state.open > self.slack {
+            let too_many = |state: &mut State| state.epoch == epoch && state.open > self.slack;
+            let waited = self.closed.wait_timeout_while(state, PATIENCE, too_many);
+            let (mut state, result) = waited.expect("nothing panics while it holds the lock");
+            if result.timed_out() {
+                state.epoch += 1;
+                state.open = 0;
+            }
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds the lock")
     }

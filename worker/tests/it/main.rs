@@ -12,3 +12,4 @@ mod hung;
 mod leases;
 mod long;
 mod pieces;
+mod pool;
