@@ -205,6 +205,37 @@ fn a_descriptor_that_takes_minutes_to_close_makes_nobody_wait() {
 }
 
 #[test]
+fn hundreds_of_unfinished_frames_take_little_memory_and_leave_others_served() {
+    let cluster = Cluster::start(Options::default());
+    let (mut others, mut job) = (cluster.client(), MessageJob::on(&cluster));
+    let memory_before = resident_kib(&cluster);
+    // A frame of 1 MiB, as much of it as the socket's buffer takes.
+    let start = [hello(), (1_u32 << 20).to_le_bytes().to_vec(), vec![7; 1 << 20]].concat();
+    let peers: Vec<UnixStream> = (0..800)
+        .map(|_| {
+            let mut peer = UnixStream::connect(cluster.client_socket()).unwrap();
+            peer.set_nonblocking(true).unwrap();
+            // Who has its share of connections is refused and closed.
+            let _ = peer.write(&start);
+            peer
+        })
+        .collect();
+    for _ in 0..100 {
+        others.status().unwrap();
+        job.round_trip();
+        for mut peer in &peers {
+            let _ = peer.write(&[7; 4096]);
+        }
+    }
+    let status = others.status().unwrap();
+    assert!(status.limits.clients > 100 && status.counters.peers_refused > 100, "{status:?}");
+    let grown = resident_kib(&cluster).saturating_sub(memory_before);
+    assert!(grown < 40 << 10, "the controller grew by {grown} KiB");
+    drop(peers);
+    job.finish();
+}
+
+#[test]
 fn a_log_that_nobody_reads_stops_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let (_reader, log) = io::pipe().unwrap();

@@ -75,6 +75,78 @@ fn no_module_is_too_long_to_hold_in_mind() {
     refuse(&too_long.collect::<Vec<_>>(), reason);
 }
 
+/// Code that peers reach: whatever they send, it must not panic.
+const REACHED_BY_PEERS: &[&str] = &[
+    "controller/src/core.rs",
+    "controller/src/core/",
+    "controller/src/driver.rs",
+    "controller/src/driver/",
+    "worker/src/link/",
+    "worker/src/pool.rs",
+];
+
+/// Every way to panic in the code that peers reach, by its message, with the reason why it cannot happen.
+const PANICS: &[(&str, &str)] = &[
+    ("a batch fits a frame", "a batch is made from frames, whose items are counted"),
+    ("a frame's files are counted", "at most FRAME_NAMES_MAX, checked by the decoder"),
+    ("a frame's messages are counted", "at most FRAME_MESSAGES_MAX, checked by the decoder"),
+    ("at most 8192 parts", "a part is so long that MERGE_VALUES_MAX are enough"),
+    (
+        "the fair queue holds open jobs",
+        "asserted by check_invariants after each event of the tests",
+    ),
+    ("the fair queue holds jobs with work", "asserted by check_invariants, too"),
+    ("it was just listed", "nothing was taken since"),
+    ("it was just there", "nothing was taken since"),
+    ("it holds a lease", "a lease is taken from its worker when that leaves"),
+    ("open items are in the other group", "groups are made by that"),
+    ("the client of job {id} left", "only in check_invariants, which tests call"),
+    ("job {} of lease {id} is closed", "only in check_invariants, which tests call"),
+    ("a test's items are few", "only in check_invariants, which tests call"),
+    ("item {index} was not received", "only in check_invariants, which tests call"),
+    ("the semaphore is never closed", "nobody calls close"),
+    ("32 bits", "the remainder of 2^32"),
+    ("a refusal is short", "its text is cut at REASON_LEN_MAX"),
+    ("a welcome is short", "at most 16 datasets of 32 bytes"),
+    ("replies fit a frame", "of as many items as requests that fit one; a status drops rows"),
+    ("batches fit a frame", "of as many items as requests that fit one"),
+    ("it is open", "descriptors have numbers from 0 on"),
+    ("it is held", "a slot keeps its descriptor while it has holders"),
+    ("one was just pushed or joined", "the line before it"),
+    ("it is the front", "the loop's condition"),
+    ("the kernel took a filter before", "the same one, when the process started"),
+    ("no more than credit was given", "counted by Leases::assign, in the same type"),
+    ("nothing panics while it sends", "sending returns its errors"),
+    ("nothing panics while it holds the leases", "bookkeeping, and the credit is checked"),
+    ("nothing panics while it holds the state", "it sets and reads two fields"),
+    ("a worker's threads are counted", "at the start, before anybody is connected"),
+];
+
+#[test]
+fn code_that_peers_reach_panics_only_where_a_reason_says_that_it_cannot() {
+    let ways = [".expect(", "panic!(", "unreachable!(", "todo!(", ".unwrap()", ".unwrap_err()"];
+    let message = |line: &str| {
+        let at = ways.iter().find_map(|way| line.find(way).map(|at| at + way.len()))?;
+        let text = line[at..].strip_prefix('"').and_then(|text| text.split('"').next());
+        Some(text.unwrap_or("").to_owned())
+    };
+    let files = || rust_files().into_iter().filter(|file| file.is_in(REACHED_BY_PEERS));
+    let is_unlisted = |line: &str| {
+        message(line).is_some_and(|text| PANICS.iter().all(|(known, _)| *known != text))
+    };
+    let found: Vec<String> = files().flat_map(|file| file.broken(is_unlisted)).collect();
+    refuse(
+        &found,
+        "return an error, or say in PANICS why this cannot happen whatever a peer sends",
+    );
+    let used: Vec<String> = files()
+        .flat_map(|file| file.code().filter_map(|(_, line)| message(line)).collect::<Vec<_>>())
+        .collect();
+    let stale = PANICS.iter().filter(|(known, _)| !used.iter().any(|text| text == known));
+    let stale: Vec<String> = stale.map(|(known, _)| (*known).to_owned()).collect();
+    refuse(&stale, "PANICS names what is not there any more");
+}
+
 /// Files and directories that may read a clock besides `clock.rs`, each with its reason.
 const CLOCK_PLACES: &[(&str, &str)] = &[
     (
