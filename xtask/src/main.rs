@@ -35,6 +35,8 @@ Usage: cargo xtask COMMAND
   sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]
+  soak [MINUTES]  mixed jobs on the static release binaries while workers are killed, files hang and
+                  others flood: everything is right and given back [default: 30]
   kernels         the worker's kernels, once more for each CPU feature that is hidden
   aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too
   miri            those with SHA extensions and AVX2 under Miri, which needs a nightly Rust
@@ -46,6 +48,9 @@ Usage: cargo xtask COMMAND
 
 /// Seeds of a long simulation; a test run uses fewer.
 const SIM_SEEDS: u64 = 10_000;
+
+/// Length of a soak run.
+const SOAK_MINUTES: u64 = 30;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -65,6 +70,11 @@ fn main() -> ExitCode {
         ["fuzz", ref args @ ..] => match fuzz::FuzzArgs::parse(args) {
             Ok(args) => fuzz::fuzz(&args),
             Err(what) => return usage(&what),
+        },
+        ["soak"] => soak(SOAK_MINUTES),
+        ["soak", minutes] => match minutes.parse() {
+            Ok(minutes) => soak(minutes),
+            Err(_) => return usage(&format!("'{minutes}' is not a number of minutes")),
         },
         ["kernels"] => kernels::run_here(),
         ["aarch64"] => aarch64::all(),
@@ -108,6 +118,12 @@ fn sim(seeds: u64) -> Result<(), Failure> {
     let test = ["test", "--release", "-p", "hashcluster-controller"];
     let filter = ["simulation", "--", "--nocapture"];
     run(cargo(&test).args(filter).env("HASHCLUSTER_SIM_SEEDS", seeds.to_string()))
+}
+
+fn soak(minutes: u64) -> Result<(), Failure> {
+    let bin_dir = release::build()?;
+    let soak = ["run", "--quiet", "-p", "system-tests", "--example", "soak", "--"];
+    run(cargo(&soak).arg(minutes.to_string()).env("HASHCLUSTER_BIN_DIR", bin_dir))
 }
 
 /// Each message is in memory of its own, so that reading a byte outside it is an error.
