@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Latency {
     /// Their 99th percentile.
     pub(crate) p99: Duration,
+    /// The longest.
+    pub(crate) longest: Duration,
     /// Their number.
     pub(crate) samples: usize,
 }
@@ -41,7 +43,9 @@ impl Latency {
     fn of(mut samples: Vec<Duration>) -> Self {
         samples.sort_unstable();
         let at = samples.len().saturating_sub(1) * 99 / 100;
-        Self { p99: samples.get(at).copied().unwrap_or_default(), samples: samples.len() }
+        let [p99, longest] =
+            [samples.get(at), samples.last()].map(|sample| sample.copied().unwrap_or_default());
+        Self { p99, longest, samples: samples.len() }
     }
 }
 

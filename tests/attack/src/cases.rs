@@ -12,7 +12,17 @@ mod workers;
 use crate::suite::Case;
 
 /// Cases that fail today, by title, each with its reason: reported at the end of every run.
-pub(crate) const KNOWN_BROKEN: &[(&str, &str)] = &[];
+pub(crate) const KNOWN_BROKEN: &[(&str, &str)] = &[
+    (
+        "client socket / sparse files of 8 EiB, SHA-256",
+        "a thread in a long file makes room for another user at its next checkpoint only, which is up to \
+         2 GiB away, and there is none while the file's stamps are young: others wait for seconds",
+    ),
+    (
+        "client socket / forty frames that are never finished, with all their descriptors",
+        "the descriptors of such connections stay open for more than 15 s after their peers have left",
+    ),
+];
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {

@@ -115,6 +115,9 @@ pub(crate) const LATENCY_FACTOR: u32 = 2;
 /// Time that the scheduler of a busy machine may add to a percentile of some hundred samples.
 const NOISE: Duration = Duration::from_millis(5);
 
+/// No single file of the honest client may take this much longer than any did before.
+const STARVED: Duration = Duration::from_secs(1);
+
 /// Latency is a matter of luck as well: a case has failed by it only if it does so this often.
 const TRIES: u32 = 3;
 
@@ -219,6 +222,9 @@ fn attempt(site: &mut Site, case: &Case, window: Duration) -> Outcome {
     if fault.is_none() && meanwhile.p99 > limit {
         let [before, now] = [before.p99, meanwhile.p99];
         fault = Some(format!("{SLOWED}: p99 of {now:?}, {before:?} before"));
+    }
+    if fault.is_none() && meanwhile.longest > STARVED + before.longest {
+        fault = Some(format!("{SLOWED}: one file took {:?}", meanwhile.longest));
     }
     Outcome { fault, latency: [before, meanwhile], took }
 }

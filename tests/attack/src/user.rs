@@ -20,10 +20,13 @@ pub(crate) fn become_user(uid: u32) {
     }
 }
 
-/// Runs `act` in a thread of its own as `uid`.
+/// Runs `act` in a thread of its own as `uid`, which has no more of the processors than others leave: a
+/// case is about what the cluster does, not about who is scheduled.
 pub(crate) fn as_user<T: Send>(uid: u32, act: impl FnOnce() -> T + Send) -> T {
     let acted = thread::scope(|scope| {
         let actor = scope.spawn(|| {
+            // SAFETY: the call takes a number and touches no memory; of the calling thread only.
+            unsafe { libc::nice(19) };
             become_user(uid);
             act()
         });

@@ -313,9 +313,11 @@ fn meanwhile<T>(mut disturb: impl FnMut() + Send, act: impl FnOnce() -> T) -> T 
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
-                disturb();
-            }
+            as_user(ALLOWED, || {
+                while !is_over.load(Ordering::Relaxed) {
+                    disturb();
+                }
+            });
         });
         let acted = panic::catch_unwind(AssertUnwindSafe(act));
         is_over.store(true, Ordering::Relaxed);
