@@ -39,7 +39,8 @@ Usage: cargo xtask COMMAND
                   others flood: everything is right and given back [default: 30]
   kernels         the worker's kernels, once more for each CPU feature that is hidden
   aarch64         the same for aarch64 under qemu-aarch64; what is shipped builds for it, too
-  miri            those with SHA extensions and AVX2 under Miri, which needs a nightly Rust
+  miri            the protocol, parts of the controller's core, and the kernels with SHA extensions and AVX2
+                  under Miri, which needs a nightly Rust
   valgrind        the worker's kernels for AVX2 under valgrind, which knows no newer ones
   bench [GROUP]…  benches of the real binaries against what people use today
   bench against DIR [GROUP]…
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
         },
         ["kernels"] => kernels::run_here(),
         ["aarch64"] => aarch64::all(),
-        ["miri"] => miri::kernels(),
+        ["miri"] => miri::all(),
         ["valgrind"] => valgrind(),
         ["bench", ref args @ ..] => match bench::BenchArgs::parse(args) {
             Ok(args) => bench::bench(&args),
