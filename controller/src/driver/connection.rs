@@ -13,7 +13,7 @@ use ipc_proto::message::{
     WorkerReply,
 };
 use ipc_socket::{Inbox, InboxError, Peer, RECEIVE_LEN, Socket};
-use nix::sys::stat::{FileStat, SFlag, fstat};
+use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use std::future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -448,10 +448,11 @@ fn cost_of(request: &ClientRequest) -> usize {
 }
 
 /// True if a worker could open files relative to what was passed: those that its user can open, who is the
-/// controller's.
+/// controller's. Its file system is not asked, as one that is dead would never answer.
 fn is_directory(descriptor: BorrowedFd<'_>) -> bool {
-    let kind = |stat: FileStat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-    fstat(descriptor).is_ok_and(|stat| kind(stat) == SFlag::S_IFDIR)
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    statx(descriptor, c"", flags, StatxFlags::TYPE)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory)
 }
 
 /// Waits until there is more to hand out, sending meanwhile what waits to be sent.
@@ -555,7 +556,9 @@ mod tests {
     use std::io::Read;
     use std::net::Shutdown;
     use std::os::unix::net::UnixStream;
-    use test_kit::worker_role;
+    use std::sync::mpsc;
+    use std::thread;
+    use test_kit::{HungFile, worker_role};
     use tokio::task::LocalSet;
 
     const EPOCH: u32 = 1_800_000_000;
@@ -675,6 +678,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_server_of_a_passed_file_is_not_asked_what_it_is() {
+        let hung = HungFile::new();
+        let file = File::open(hung.path()).unwrap();
+        hung.die();
+        let (answer, answered) = mpsc::channel();
+        thread::spawn(move || answer.send(is_directory(file.as_fd())));
+        assert_eq!(answered.recv_timeout(Duration::from_secs(20)), Ok(false));
+        let dir = File::open(env!("CARGO_MANIFEST_DIR")).unwrap();
+        assert!(is_directory(dir.as_fd()));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use tempfile::TempDir;
@@ -15,6 +17,7 @@ use tempfile::TempDir;
 pub struct HungFile {
     dir: TempDir,
     reads: Receiver<()>,
+    is_dead: Arc<AtomicBool>,
 }
 
 impl HungFile {
@@ -29,13 +32,20 @@ impl HungFile {
         mount(Some("hung"), dir.path(), Some("fuse"), flags, Some(&*data))
             .expect("tests of files that hang need the right to mount");
         let (is_read, reads) = channel();
-        thread::spawn(move || serve(device, &is_read));
-        Self { dir, reads }
+        let is_dead = Arc::<AtomicBool>::default();
+        let is_over = Arc::clone(&is_dead);
+        thread::spawn(move || serve(device, &is_read, &is_over));
+        Self { dir, reads, is_dead }
     }
 
     /// Waits until another read hangs.
     pub fn wait_for_read(&self) {
         self.reads.recv_timeout(DEADLINE).expect("the file is read");
+    }
+
+    /// Answers nothing any more, what the file is included.
+    pub fn die(&self) {
+        self.is_dead.store(true, Ordering::Relaxed);
     }
 
     /// Its path.
@@ -60,16 +70,19 @@ impl Drop for HungFile {
 const ROOT: u64 = 1;
 
 /// Answers what leads to a read (linux/fuse.h), and never a read, until the end of the mount.
-fn serve(mut device: File, is_read: &Sender<()>) {
+fn serve(mut device: File, is_read: &Sender<()>, is_dead: &AtomicBool) {
     let mut request = vec![0; 1 << 20];
     while let Ok(len) = device.read(&mut request) {
         let word = |at: usize| u32::from_le_bytes(request[at..at + 4].try_into().expect("four"));
         let long = |at: usize| u64::from_le_bytes(request[at..at + 8].try_into().expect("eight"));
         assert!(len >= 40, "a request has a header");
         let (unique, node) = (long(8), long(16));
+        if is_dead.load(Ordering::Relaxed) {
+            continue;
+        }
         let answer = match word(4) {
             // LOOKUP: node, generation, times of validity, attributes.
-            1 => Ok([numbers(&[2, 0, 60, 60, 0]), attributes(2)].concat()),
+            1 => Ok([numbers(&[2, 0, 60, 0, 0]), attributes(2)].concat()),
             // FORGET, INTERRUPT and BATCH_FORGET.
             2 | 36 | 42 => continue,
             // READ; nobody may wait for it.
@@ -78,7 +91,7 @@ fn serve(mut device: File, is_read: &Sender<()>) {
                 continue;
             }
             // GETATTR.
-            3 => Ok([numbers(&[60, 0]), attributes(node)].concat()),
+            3 => Ok([numbers(&[0, 0]), attributes(node)].concat()),
             // OPEN.
             14 => Ok(numbers(&[1, 0])),
             // STATFS.
