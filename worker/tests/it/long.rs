@@ -31,7 +31,8 @@ fn interleaving() -> impl Iterator<Item = (Backend, [Algorithm; 2])> {
 fn a_thread_interleaves_two_long_files_and_answers_each() {
     for (backend, algorithms) in interleaving() {
         let controller = Controller::new();
-        let options = ["--threads", "1", "--backend", backend.name()];
+        let options = ["--threads", "1", "--report-every", "4294967296"];
+        let options = [&options[..], &["--backend", backend.name()]].concat();
         let worker = Worker::start(&controller, &options);
         let (mut peer, _) = controller.welcome();
         let before = worker.open_descriptors();
