@@ -17,10 +17,12 @@ mod outbox;
 pub mod policy;
 mod port;
 mod rate;
+pub mod sandbox;
 pub mod token;
 
 pub use listen::BindError;
 
+use ::sandbox::{Enforcement, EnterError};
 use budget::Budget;
 use clock::Clock;
 use connection::Side;
@@ -30,6 +32,7 @@ use ipc_proto::sample::Sample;
 use listen::Listener;
 use log::{Event, LOG};
 use policy::AccessPolicy;
+use sandbox::{Role, Sandbox};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -54,6 +57,8 @@ pub struct Settings {
     pub datasets: Vec<String>,
     /// Sample of items of every job that are cross-checked.
     pub cross_check: Option<Sample>,
+    /// Behaviour where a layer of the sandbox is missing.
+    pub sandbox: Enforcement,
 }
 
 impl Settings {
@@ -72,6 +77,8 @@ pub enum RunError {
     Budget(io::Error),
     /// The event loop cannot be set up.
     Runtime(io::Error),
+    /// The host lacks a part of the sandbox.
+    Sandbox(EnterError),
     /// A thread that closes descriptors or writes the log cannot be started.
     Thread(io::Error),
 }
@@ -82,6 +89,7 @@ impl fmt::Display for RunError {
             Self::Bind(error) => error.fmt(f),
             Self::Budget(error) => write!(f, "limit of open files: {error}"),
             Self::Runtime(error) => write!(f, "event loop: {error}"),
+            Self::Sandbox(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "start of a thread: {error}"),
         }
     }
@@ -91,6 +99,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind(error) => Some(error),
+            Self::Sandbox(error) => Some(error),
             Self::Budget(error) | Self::Runtime(error) | Self::Thread(error) => Some(error),
         }
     }
@@ -100,9 +109,6 @@ impl std::error::Error for RunError {
 pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
     let budget = Budget::of_process().map_err(RunError::Budget)?;
     ipc_socket::reserve_descriptor_table().map_err(RunError::Budget)?;
-    LOG.write_in_background(|| Ok(())).map_err(RunError::Thread)?;
-    // Nobody waits for them: whoever passed too many is not read from until they are closed.
-    ipc_socket::start_closers(usize::MAX, || Ok(())).map_err(RunError::Thread)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -122,6 +128,12 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
             LOG.log(&Event::AnyWorkerVm {});
         }
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
+        let sandbox = Sandbox::enter(settings.sandbox, settings).map_err(RunError::Sandbox)?;
+        LOG.write_in_background(move || sandbox.narrow(Role::Log)).map_err(RunError::Thread)?;
+        // Nobody waits for them: whoever passed too many is not read from until they are closed.
+        ipc_socket::start_closers(usize::MAX, move || sandbox.narrow(Role::Closer))
+            .map_err(RunError::Thread)?;
+        sandbox.narrow(Role::EventLoop).map_err(RunError::Thread)?;
         let hub = Rc::new(Hub::new(&budget, Clock::start(), settings.clone()));
         tokio::task::spawn_local(Rc::clone(&hub).tick());
         let (clients_max, workers_max) = (budget.limits.clients_max, budget.limits.workers_max);

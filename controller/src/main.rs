@@ -1,6 +1,7 @@
 //! Parses the command line, runs the controller, maps its end to an exit status.
 
 use clap::Parser;
+use clap::builder::ValueParser;
 use hashcluster_controller::driver::log::{Event, LOG};
 use hashcluster_controller::driver::policy::{self, AccessPolicy};
 use hashcluster_controller::driver::token::{Token, WorkerTokens};
@@ -11,10 +12,12 @@ use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::{LimitExceeded, check_dataset};
 use ipc_proto::sample::Sample;
 use ipc_proto::token::FILE_LEN_MAX;
-use std::fs::File;
-use std::io::{Read, Write};
+use sandbox::Enforcement;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 /// Maximum size of the file of worker tokens, in bytes: more than all workers that can connect need.
 const WORKER_TOKENS_LEN_MAX: usize = 1 << 20;
@@ -73,6 +76,12 @@ struct Args {
     #[arg(long, value_name = "1/N")]
     cross_check: Option<Sample>,
 
+    /// Behaviour on a host that lacks a part of the sandbox: enforce does not start, best-effort starts
+    /// and logs the part, off starts without any.
+    #[arg(long, value_name = "MODE", default_value = "enforce",
+          value_parser = ValueParser::new(Enforcement::from_str))]
+    sandbox: Enforcement,
+
     /// Write a line to this descriptor once both sockets listen.
     #[arg(long, value_name = "N")]
     ready_fd: Option<u32>,
@@ -80,7 +89,10 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let run = |settings| driver::run(&settings, || announce(args.ready_fd));
+    // The first thread is alone until it is in the sandbox, and is not to wait for whoever reads the log.
+    LOG.hold();
+    let ready = args.ready_fd.map(|number| (number, ready_file(number)));
+    let run = |settings| driver::run(&settings, || ready.into_iter().for_each(announce));
     let ended = settings(&args).and_then(|settings| run(settings).map_err(|e| e.to_string()));
     if let Err(text) = &ended {
         LOG.log(&Event::Failed { error: text });
@@ -103,6 +115,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         policy: policy(args, &datasets)?,
         datasets,
         cross_check: args.cross_check,
+        sandbox: args.sandbox,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,
         worker_tokens: args.worker_tokens.as_deref().map(worker_tokens).transpose()?,
@@ -167,16 +180,14 @@ fn datasets(names: &[String]) -> Result<Vec<String>, String> {
     Ok(names.to_vec())
 }
 
+fn ready_file(number: u32) -> io::Result<File> {
+    OpenOptions::new().write(true).open(format!("/proc/self/fd/{number}"))
+}
+
 /// Tells whoever started us that both sockets listen.
-fn announce(ready_fd: Option<u32>) {
-    let Some(number) = ready_fd else { return };
-    let path = format!("/proc/self/fd/{number}");
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(b"ready\n"));
-    if let Err(error) = written {
+fn announce((ready_fd, file): (u32, io::Result<File>)) {
+    if let Err(error) = file.and_then(|mut file| file.write_all(b"ready\n")) {
         // The service is up; only whoever waits for the line does not learn it.
-        LOG.log(&Event::NotAnnounced { ready_fd: number, error: &error });
+        LOG.log(&Event::NotAnnounced { ready_fd, error: &error });
     }
 }

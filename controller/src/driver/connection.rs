@@ -315,8 +315,7 @@ async fn talk(
     let (identity, name) = match role {
         Role::Client(_) => {
             let client = hub.add_client(port, (principal, pid), rights);
-            let own_uid = nix::unistd::geteuid().as_raw();
-            let is_foreign = ![Principal::Uid(0), Principal::Uid(own_uid)].contains(&principal);
+            let is_foreign = !hub.settings.policy.is_own(principal);
             (Identity::Client { client, is_foreign }, format!("client of {principal}, pid {pid}"))
         }
         Role::Worker(intro) => {
@@ -552,6 +551,7 @@ mod tests {
         ClientReply, FileItem, FileSource, Hello, Items, JobId, Message, ReleaseOutcome,
     };
     use ipc_proto::{Algorithm, Blob};
+    use sandbox::Enforcement;
     use std::fs::File;
     use std::io::Read;
     use std::net::Shutdown;
@@ -567,6 +567,7 @@ mod tests {
         let mut policy = own();
         policy.trust(Token::parse(b"secret").unwrap());
         Settings {
+            sandbox: Enforcement::Off,
             policy,
             datasets: vec!["a".to_owned(), "b".to_owned()],
             cross_check: None,

@@ -13,6 +13,7 @@ events! {
     pub enum Event<'a> {
         Info Listening { clients: &'a Endpoint, workers: &'a Endpoint }
             => "listens on {clients} and {workers}",
+        Info Sandbox { layers: &'a dyn Display } => "sandbox: {layers}",
         Warning AnyClientVm {} => "without --client-token-file every VM of this host can be a client",
         Warning AnyWorkerVm {} => "without --worker-tokens every VM of this host can be a worker",
         Warning NotAnnounced { ready_fd: u32, error: &'a dyn Display }

@@ -107,7 +107,7 @@ impl AccessPolicy {
     /// Rights of `peer`, of this host, as a client; `None` if it may not connect.
     #[must_use]
     pub fn client(&self, peer: Peer) -> Option<Rc<Rights>> {
-        if self.is_own(peer) {
+        if self.is_own(Principal::Uid(peer.uid)) {
             return Some(Rc::new(Rights::ALL));
         }
         let rule = self.rules.iter().find(|rule| rule.names(peer));
@@ -117,7 +117,7 @@ impl AccessPolicy {
     /// Returns true if `peer`, of this host, may connect as a worker.
     #[must_use]
     pub fn admits_worker(&self, peer: Peer) -> bool {
-        self.is_own(peer)
+        self.is_own(Principal::Uid(peer.uid))
             || self.rules.iter().find(|rule| rule.names(peer)).is_some_and(|r| r.works)
     }
 
@@ -157,8 +157,10 @@ impl AccessPolicy {
         !self.rules.iter().any(|rule| rule.works)
     }
 
-    fn is_own(&self, peer: Peer) -> bool {
-        peer.uid == 0 || peer.uid == self.own_uid
+    /// Returns true if `principal` is the controller's own user, or root.
+    #[must_use]
+    pub fn is_own(&self, principal: Principal) -> bool {
+        [Principal::Uid(0), Principal::Uid(self.own_uid)].contains(&principal)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cross_check;
 mod datasets;
+mod denied;
 mod fuzz;
 mod hung;
 mod progress;

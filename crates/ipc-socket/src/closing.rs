@@ -60,8 +60,6 @@ struct Closers {
     /// Something was closed.
     closed: Condvar,
     slack: usize,
-    /// Called by each thread at its start.
-    prepare: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -95,16 +93,17 @@ struct Batch {
     epoch: u64,
 }
 
-/// Starts threads that close descriptors for the others, once per process; `prepare` is called in each.
+/// Starts threads that close descriptors for the others, once per process. The first one calls `prepare`;
+/// all others are started by it and inherit what it gave up, as they could not give it up again.
 /// Up to `slack` descriptors may stay open while callers of [`close_all`] go on.
 ///
 /// # Errors
 /// The system refused a thread. Later, when others hang, that only makes closing wait.
 pub fn start_closers(
     slack: usize,
-    prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+    prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
 ) -> io::Result<()> {
-    CLOSERS.get_or_init(|| Closers::new(slack, prepare)).start()
+    CLOSERS.get_or_init(|| Closers::new(slack)).start(prepare)
 }
 
 /// Closes descriptors of no particular owner, as [`close_for`].
@@ -166,19 +165,16 @@ impl State {
 }
 
 impl Closers {
-    fn new(slack: usize, prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
-        Self {
-            state: Mutex::default(),
-            work: Condvar::new(),
-            closed: Condvar::new(),
-            slack,
-            prepare: Box::new(prepare),
-        }
+    fn new(slack: usize) -> Self {
+        Self { state: Mutex::default(), work: Condvar::new(), closed: Condvar::new(), slack }
     }
 
-    fn start(&'static self) -> io::Result<()> {
+    fn start(
+        &'static self,
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
         let mut state = self.state();
-        if state.threads > 0 { Ok(()) } else { self.add(&mut state) }
+        if state.threads > 0 { Ok(()) } else { self.add(&mut state, prepare) }
     }
 
     fn close_for(&self, owner: PassedBy, descriptors: Vec<OwnedFd>) {
@@ -204,10 +200,14 @@ impl Closers {
         self.state.lock().expect("nothing panics while it holds the lock")
     }
 
-    fn add(&'static self, state: &mut State) -> io::Result<()> {
+    fn add(
+        &'static self,
+        state: &mut State,
+        prepare: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
         let closer = thread::Builder::new().name("closer".to_owned()).stack_size(STACK_LEN);
         closer.spawn(|| {
-            if (self.prepare)().is_ok() {
+            if prepare().is_ok() {
                 self.close_forever();
             }
         })?;
@@ -231,7 +231,7 @@ impl Closers {
             };
             if state.idle == 0 && state.threads < CLOSERS_MAX {
                 // Without another thread the rest waits for this one.
-                let _ = self.add(&mut state);
+                let _ = self.add(&mut state, || Ok(()));
             }
             drop(state);
             let len = batch.descriptors.len();

@@ -8,6 +8,7 @@
 mod calls;
 mod enforcement;
 mod layers;
+mod table;
 mod view;
 
 pub use calls::{Call, Condition, narrow};
@@ -15,6 +16,7 @@ pub use enforcement::{Enforcement, UnknownEnforcement};
 pub use layers::{EnterError, Layer, Report, enter};
 pub use rustix::thread::CapabilitySet;
 use std::os::fd::OwnedFd;
+pub use table::{AllowedCall, ThreadRole, Users, bits};
 pub use view::make_read_only;
 
 /// All that a process keeps.

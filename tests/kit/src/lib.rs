@@ -8,6 +8,7 @@
 mod cluster;
 mod controller;
 mod cpu;
+mod denied;
 mod files;
 mod fuzz;
 mod hung;
@@ -20,6 +21,7 @@ mod worker;
 pub use cluster::{Cluster, Options, bin};
 pub use controller::{DESCRIPTORS, FakeController, INLINE, Peer, Polled, welcome};
 pub use cpu::{Spent, cpu_time, run_timed};
+pub use denied::{NUMBERS, alone, call, every_other_call_is_denied};
 pub use files::{
     file, hostile_names, lingering_socket, oracle, repository, sparse_file, write_file, write_tree,
 };

@@ -1,15 +1,13 @@
-#![expect(unsafe_code, reason = "makes the system calls that the sandbox denies")]
 //! Code that took over a worker's thread finds everything closed. Each case runs in a process of its own,
 //! as nothing leaves a sandbox.
 
 use engine::input::dataset::Datasets;
-use hashcluster_worker::sandbox::{CALLS, Role, Sandbox};
+use hashcluster_worker::sandbox::{Role, Sandbox, allowed_calls};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{Whence, lseek};
 use sandbox::{Call, CapabilitySet, Enforcement, Files, Layer, Profile, Report, narrow};
-use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::io;
@@ -20,29 +18,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-
-/// Set in the process of a case; to a directory of its own.
-const CASE_DIR: &str = "HASHCLUSTER_TEST_CASE_DIR";
-
-/// Runs `case` in a process of its own, which is this test alone.
-fn alone(test: &str, case: impl Fn(PathBuf)) {
-    if let Some(dir) = env::var_os(CASE_DIR) {
-        return case(dir.into());
-    }
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("shown"), "shown").unwrap();
-    fs::create_dir(dir.path().join("data")).unwrap();
-    fs::write(dir.path().join("data/file"), "data").unwrap();
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &format!("denied::{test}"), "--nocapture", "--test-threads=1"])
-        .env(CASE_DIR, dir.path())
-        .output()
-        .unwrap();
-    let [stdout, stderr] =
-        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(output.status.success(), "{:?}\n{stdout}\n{stderr}", output.status);
-    assert!(stdout.contains("1 passed"), "{stdout}");
-}
+use test_kit::{NUMBERS, alone, call, every_other_call_is_denied};
 
 /// The sandbox of a worker with one dataset, `data`, and a socket in `dir`.
 fn enter(dir: &Path) -> (Sandbox, Datasets) {
@@ -64,39 +40,13 @@ fn deny(denied: &[libc::c_long]) {
     narrow(&others.map(Call::any).collect::<Vec<_>>()).unwrap();
 }
 
-fn call(number: libc::c_long, args: [u64; 6]) -> Errno {
-    let [a, b, c, d, e, f] = args;
-    // SAFETY: the kernel denies the call before it looks at the arguments; where it does not, they are
-    // no valid pointers.
-    let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
-    Errno::result(result).expect_err("it fails, one way or the other")
-}
-
-/// uretprobe and uprobe of x86-64, which no filter sees; the kernel kills who calls them elsewhere than
-/// in its own code.
-const PROBES: [libc::c_long; 2] = [335, 336];
-
-/// Newer calls than any that Linux has.
-const NUMBERS: libc::c_long = 600;
-
 #[test]
 fn every_call_that_is_not_listed_is_denied_in_each_role() {
-    alone("every_call_that_is_not_listed_is_denied_in_each_role", |dir| {
+    alone("denied::every_call_that_is_not_listed_is_denied_in_each_role", |dir| {
         let (sandbox, _datasets) = enter(&dir);
-        let listed: BTreeSet<_> = CALLS.iter().map(|row| row.call.number).collect();
-        let check = |role: Option<Role>| {
-            let own: BTreeSet<_> =
-                CALLS.iter().filter(|row| row.is_for(role)).map(|row| row.call.number).collect();
-            let mut denied = 0;
-            for number in (0..NUMBERS).filter(|number| !own.contains(number)) {
-                if cfg!(target_arch = "x86_64") && PROBES.contains(&number) {
-                    continue;
-                }
-                let errno = call(number, [u64::MAX; 6]);
-                assert_eq!(errno, Errno::EPERM, "{role:?} {number} {}", listed.contains(&number));
-                denied += 1;
-            }
-            assert!(denied > 540, "{role:?}: {denied}");
+        let check = |role| {
+            let own = allowed_calls().filter(|row| row.is_for(role)).map(|row| row.call.number);
+            every_other_call_is_denied(&own.collect());
         };
         check(None);
         thread::scope(|scope| {
@@ -114,7 +64,7 @@ fn every_call_that_is_not_listed_is_denied_in_each_role() {
 
 #[test]
 fn calls_that_are_listed_with_conditions_are_denied_without() {
-    alone("calls_that_are_listed_with_conditions_are_denied_without", |dir| {
+    alone("denied::calls_that_are_listed_with_conditions_are_denied_without", |dir| {
         let log = File::create(dir.join("log")).unwrap();
         enter(&dir);
         let (code, none) = (libc::PROT_READ | libc::PROT_EXEC, u64::MAX);
@@ -139,7 +89,7 @@ fn calls_that_are_listed_with_conditions_are_denied_without() {
 
 #[test]
 fn only_files_of_datasets_can_be_opened() {
-    alone("only_files_of_datasets_can_be_opened", |dir| {
+    alone("denied::only_files_of_datasets_can_be_opened", |dir| {
         let root = only_the_dataset_is_open(&dir, libc::ENOENT, libc::EROFS);
         let open = |path: &str| openat(&root, path, OFlag::O_RDONLY, Mode::empty());
         assert_eq!(read(&File::from(open("/0/file").unwrap())), b"data", "all that there is");
@@ -149,7 +99,7 @@ fn only_files_of_datasets_can_be_opened() {
 
 #[test]
 fn only_files_of_datasets_can_be_opened_where_landlock_alone_denies_them() {
-    alone("only_files_of_datasets_can_be_opened_where_landlock_alone_denies_them", |dir| {
+    alone("denied::only_files_of_datasets_can_be_opened_where_landlock_alone_denies_them", |dir| {
         deny(&[libc::SYS_unshare]);
         only_the_dataset_is_open(&dir, libc::EACCES, libc::EACCES);
     });
@@ -189,7 +139,7 @@ fn only_the_dataset_is_open(dir: &Path, outside: i32, written: i32) -> OwnedFd {
 
 #[test]
 fn a_worker_without_datasets_opens_no_file_at_all() {
-    alone("a_worker_without_datasets_opens_no_file_at_all", |dir| {
+    alone("denied::a_worker_without_datasets_opens_no_file_at_all", |dir| {
         let passed = File::open(&dir).unwrap();
         Sandbox::enter(Enforcement::Enforce, &mut Datasets::default(), false).unwrap();
         let opened = openat(&passed, "shown", OFlag::O_RDONLY, Mode::empty());
@@ -199,35 +149,38 @@ fn a_worker_without_datasets_opens_no_file_at_all() {
 
 #[test]
 fn the_sockets_of_the_working_directory_stay_reachable_and_its_removal_visible() {
-    alone("the_sockets_of_the_working_directory_stay_reachable_and_its_removal_visible", |dir| {
-        let run = dir.join("run");
-        fs::create_dir(&run).unwrap();
-        let _listener = UnixListener::bind(run.join("worker.sock")).unwrap();
-        env::set_current_dir(&run).unwrap();
-        let (removed, is_removed) = std::sync::mpsc::channel::<()>();
-        let (go, is_entered) = std::sync::mpsc::channel::<()>();
-        // A thread outside of the sandbox, with the host's directories.
-        let outside = thread::spawn(move || {
-            is_entered.recv().unwrap();
-            fs::remove_dir_all(&run).unwrap();
-            removed.send(()).unwrap();
-        });
-        // A namespace is a thread's, once it does not share its directories with others.
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
-        Sandbox::enter(Enforcement::Enforce, &mut Datasets::default(), true).unwrap();
-        UnixStream::connect("./worker.sock").unwrap();
-        let name = env::current_dir().unwrap();
-        assert_eq!(name, Path::new("/cwd"));
-        go.send(()).unwrap();
-        is_removed.recv().unwrap();
-        env::current_dir().unwrap_err();
-        outside.join().unwrap();
-    });
+    alone(
+        "denied::the_sockets_of_the_working_directory_stay_reachable_and_its_removal_visible",
+        |dir| {
+            let run = dir.join("run");
+            fs::create_dir(&run).unwrap();
+            let _listener = UnixListener::bind(run.join("worker.sock")).unwrap();
+            env::set_current_dir(&run).unwrap();
+            let (removed, is_removed) = std::sync::mpsc::channel::<()>();
+            let (go, is_entered) = std::sync::mpsc::channel::<()>();
+            // A thread outside of the sandbox, with the host's directories.
+            let outside = thread::spawn(move || {
+                is_entered.recv().unwrap();
+                fs::remove_dir_all(&run).unwrap();
+                removed.send(()).unwrap();
+            });
+            // A namespace is a thread's, once it does not share its directories with others.
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
+            Sandbox::enter(Enforcement::Enforce, &mut Datasets::default(), true).unwrap();
+            UnixStream::connect("./worker.sock").unwrap();
+            let name = env::current_dir().unwrap();
+            assert_eq!(name, Path::new("/cwd"));
+            go.send(()).unwrap();
+            is_removed.recv().unwrap();
+            env::current_dir().unwrap_err();
+            outside.join().unwrap();
+        },
+    );
 }
 
 #[test]
 fn a_write_in_progress_can_be_waited_for() {
-    alone("a_write_in_progress_can_be_waited_for", |dir| {
+    alone("denied::a_write_in_progress_can_be_waited_for", |dir| {
         let file = File::open(dir.join("shown")).unwrap();
         let (sandbox, _datasets) = enter(&dir);
         thread::scope(|scope| {
@@ -251,7 +204,7 @@ fn read(file: &File) -> Vec<u8> {
 
 #[test]
 fn no_other_peer_can_be_reached() {
-    alone("no_other_peer_can_be_reached", |dir| {
+    alone("denied::no_other_peer_can_be_reached", |dir| {
         let name = format!("hashcluster-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(name.as_bytes()).unwrap();
         let _listener = UnixListener::bind_addr(&address).unwrap();
@@ -266,7 +219,7 @@ fn no_other_peer_can_be_reached() {
 
 #[test]
 fn no_program_is_started() {
-    alone("no_program_is_started", |dir| {
+    alone("denied::no_program_is_started", |dir| {
         enter(&dir);
         let error = Command::new("/bin/true").status().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
@@ -275,7 +228,7 @@ fn no_program_is_started() {
 
 #[test]
 fn a_host_without_a_layer_is_refused_or_reported() {
-    alone("a_host_without_a_layer_is_refused_or_reported", |_| {
+    alone("denied::a_host_without_a_layer_is_refused_or_reported", |_| {
         deny(&[libc::SYS_landlock_create_ruleset]);
         let profile = &mut Profile {
             files: Files::Below { directories: &mut [], keeps_cwd: false },
@@ -294,7 +247,7 @@ fn a_host_without_a_layer_is_refused_or_reported() {
 
 #[test]
 fn nothing_is_left_to_gain_or_to_leak() {
-    alone("nothing_is_left_to_gain_or_to_leak", |dir| {
+    alone("denied::nothing_is_left_to_gain_or_to_leak", |dir| {
         let status = File::open("/proc/thread-self/status").unwrap();
         let net = || fs::read_link("/proc/self/ns/net");
         net().unwrap();

@@ -39,7 +39,7 @@ const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("crates/engine/src/input/sys.rs", "system calls for reading"),
     ("crates/engine/src/input/sys/", "system calls for reading"),
     ("worker/src/sys.rs", "system calls for scheduling"),
-    ("worker/tests/it/denied.rs", "makes the system calls that the sandbox denies"),
+    ("tests/kit/src/denied.rs", "makes the system calls that a sandbox denies"),
     ("tests/attack/src/user.rs", "changes the user of one thread"),
     ("crates/sandbox/src/layers.rs", "an option of prctl that no library offers"),
     ("crates/sandbox/src/view.rs", "makes mounts read-only"),

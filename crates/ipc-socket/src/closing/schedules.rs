@@ -20,8 +20,8 @@ fn owner(number: usize) -> PassedBy {
 fn started(slack: usize) -> &'static Closers {
     World::begin();
     // Its threads outlive the run.
-    let closers: &'static Closers = Box::leak(Box::new(Closers::new(slack, || Ok(()))));
-    closers.start().expect("the model starts threads");
+    let closers: &'static Closers = Box::leak(Box::new(Closers::new(slack)));
+    closers.start(|| Ok(())).expect("the model starts threads");
     closers
 }
 

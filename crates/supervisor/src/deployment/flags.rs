@@ -9,7 +9,7 @@ use ipc_proto::limits::PROGRESS_LEN_MAX;
 /// The names that a worker's `--reading` takes.
 pub(super) const READINGS: &[&str] = &["auto", "uring", "plain"];
 
-/// The names that a worker's `--sandbox` takes.
+/// The names that `--sandbox` takes.
 const ENFORCEMENTS: &[&str] = &["enforce", "best-effort", "off"];
 
 /// Bytes of a file between two checkpoints of a worker.
@@ -20,14 +20,14 @@ const REPORT_EVERY: Kind = Kind::Size { units: "KMG", min_kib: 1, max_kib: PROGR
 pub(super) struct Flag {
     pub(super) key: &'static str,
     pub(super) kind: Kind,
-    /// The program that has it.
-    pub(super) role: Role,
+    /// The program that has it; both if none.
+    pub(super) role: Option<Role>,
     /// True if a cluster without VMs has it, too.
     pub(super) is_local: bool,
 }
 
 const fn of_worker(key: &'static str, kind: Kind) -> Flag {
-    Flag { key, kind, role: Role::Worker, is_local: true }
+    Flag { key, kind, role: Some(Role::Worker), is_local: true }
 }
 
 /// Every flag, in the order of the command line.
@@ -36,13 +36,18 @@ pub(super) const FLAGS: [Flag; 8] = [
     Flag { is_local: false, ..of_worker("sched", Kind::Sched) },
     of_worker("backend", Kind::OneOf(&backend::NAMES)),
     of_worker("reading", Kind::OneOf(READINGS)),
-    of_worker("sandbox", Kind::OneOf(ENFORCEMENTS)),
+    Flag { role: None, ..of_worker("sandbox", Kind::OneOf(ENFORCEMENTS)) },
     of_worker("report_every", REPORT_EVERY),
     of_worker("drop_behind", Kind::Bool),
-    Flag { role: Role::Controller, ..of_worker("cross_check", Kind::Sample) },
+    Flag { role: Some(Role::Controller), ..of_worker("cross_check", Kind::Sample) },
 ];
 
 impl Flag {
+    /// Returns true if the program of that role has it.
+    pub(super) fn is_of(&self, role: Role) -> bool {
+        self.role.is_none_or(|of| of == role)
+    }
+
     /// As it stands on the command line, for a value of its kind.
     pub(super) fn args(&self, value: &str) -> Vec<String> {
         let flag = format!("--{}", self.key.replace('_', "-"));

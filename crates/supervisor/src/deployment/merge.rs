@@ -65,7 +65,7 @@ pub(super) fn args(
         .iter()
         .zip(&defaults.flags)
         .map(|(own, default)| own.as_ref().or(default.as_ref()));
-    let rows = FLAGS.iter().zip(values).filter(|(flag, _)| flag.role == role && are_wanted(flag));
+    let rows = FLAGS.iter().zip(values).filter(|(flag, _)| flag.is_of(role) && are_wanted(flag));
     rows.flat_map(|(flag, value)| value.map_or_else(Vec::new, |value| flag.args(&value.value)))
         .collect()
 }
@@ -90,7 +90,7 @@ pub(super) fn check_vms(lines: &[VmLine], of_vms: &[VmSettings], faults: &mut Fa
             continue;
         };
         for (flag, value) in FLAGS.iter().zip(&settings.flags) {
-            if let Some(Lined { line, .. }) = value.as_ref().filter(|_| flag.role != vm.role) {
+            if let Some(Lined { line, .. }) = value.as_ref().filter(|_| !flag.is_of(vm.role)) {
                 let text = match vm.role {
                     Role::Controller => only_for_workers(flag.key),
                     Role::Worker => {

@@ -1,0 +1,105 @@
+//! The sandbox of the controller: all that it keeps once it listens.
+
+use super::Settings;
+use super::log::{Event, LOG};
+use ipc_proto::endpoint::Endpoint;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use sandbox::{
+    AllowedCall, Call, CapabilitySet, Enforcement, EnterError, Files, Layer, Profile, ThreadRole,
+    allowed_calls,
+};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// A thread's task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It runs the event loop, and ends the process.
+    EventLoop,
+    /// It writes the log.
+    Log,
+    /// It closes descriptors, and starts another one if that can take long.
+    Closer,
+}
+
+impl ThreadRole for Role {
+    fn starts_threads(self) -> bool {
+        self == Self::Closer
+    }
+}
+
+/// Only older architectures have the older calls.
+#[cfg(not(target_arch = "x86_64"))]
+use libc::{SYS_epoll_pwait as SYS_epoll_wait, SYS_unlinkat as SYS_unlink};
+#[cfg(target_arch = "x86_64")]
+use libc::{SYS_epoll_wait, SYS_unlink};
+
+/// System calls of a controller that serves, besides those of its runtime.
+const OWN: &[AllowedCall<Role>] = allowed_calls! {
+    [Role::EventLoop] epoll_wait SYS_epoll_wait, [], "waiting for peers";
+    [Role::EventLoop] epoll_ctl libc::SYS_epoll_ctl, [], "peers that come and go";
+    [Role::EventLoop] accept4 libc::SYS_accept4, [], "peers";
+    [Role::EventLoop] getsockopt libc::SYS_getsockopt, [], "who a peer is";
+    [Role::EventLoop] recvmsg libc::SYS_recvmsg, [], "messages, with their files";
+    [Role::EventLoop] recvfrom libc::SYS_recvfrom, [], "that a signal arrived";
+    [Role::EventLoop] sendto libc::SYS_sendto, [], "that a signal arrived, in its handler";
+    [Role::EventLoop] write libc::SYS_write, [], "waking the event loop, and readiness";
+    [Role::EventLoop] shutdown libc::SYS_shutdown, [], "the end of a connection";
+    [Role::EventLoop] statx libc::SYS_statx, [], "no directory was passed";
+    [Role::EventLoop] getrandom libc::SYS_getrandom, [], "hash tables";
+    [Role::EventLoop] unlink SYS_unlink, [], "removing its sockets at the end";
+    [Role::EventLoop] flock libc::SYS_flock, [], "their locks, at the end";
+};
+
+/// All system calls of a controller that serves.
+pub fn allowed_calls() -> impl Iterator<Item = &'static AllowedCall<Role>> {
+    AllowedCall::RUNTIME.iter().chain(OWN)
+}
+
+fn calls(role: Option<Role>) -> Vec<Call> {
+    allowed_calls().filter(|row| row.is_for(role)).map(|row| row.call).collect()
+}
+
+/// The sandbox that this process is in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sandbox {
+    filters: bool,
+}
+
+impl Sandbox {
+    /// Gives up everything but [`allowed_calls`] and the removal of files beside the sockets in
+    /// `settings`. There is a single thread.
+    ///
+    /// # Errors
+    /// [`EnterError`] if the host does not have a layer, and `mode` insists.
+    pub fn enter(mode: Enforcement, settings: &Settings) -> Result<Self, EnterError> {
+        let sockets = [&settings.client_socket, &settings.worker_socket];
+        let directories: Vec<_> = sockets.into_iter().filter_map(directory).collect();
+        let files = Files::Removed { directories: &directories };
+        let (capabilities, calls) = (CapabilitySet::empty(), calls(None));
+        let report = sandbox::enter(&mut Profile { files, capabilities, calls: &calls }, mode)?;
+        LOG.log(&Event::Sandbox { layers: &report });
+        Ok(Self { filters: report.has(Layer::Seccomp) })
+    }
+
+    /// Leaves to this thread, and to those that it starts, the calls of one role.
+    ///
+    /// # Errors
+    /// The kernel does not take the filter.
+    pub fn narrow(self, role: Role) -> io::Result<()> {
+        if self.filters {
+            sandbox::narrow(&calls(Some(role))).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
+
+/// The directory of a socket. A socket whose directory cannot be opened is not removed at the end, as one
+/// that a killed controller leaves.
+fn directory(endpoint: &Endpoint) -> Option<OwnedFd> {
+    let Endpoint::Unix(path) = endpoint else { return None };
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()
+}
