@@ -32,7 +32,7 @@ use ipc_proto::sample::Sample;
 use listen::Listener;
 use log::{Event, LOG};
 use policy::AccessPolicy;
-use sandbox::{Role, Sandbox};
+use sandbox::{ControllerSandbox, Role};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -128,7 +128,8 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
             LOG.log(&Event::AnyWorkerVm {});
         }
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
-        let sandbox = Sandbox::enter(settings.sandbox, settings).map_err(RunError::Sandbox)?;
+        let sandbox =
+            ControllerSandbox::enter(settings.sandbox, settings).map_err(RunError::Sandbox)?;
         LOG.write_in_background(move || sandbox.narrow(Role::Log)).map_err(RunError::Thread)?;
         // Nobody waits for them: whoever passed too many is not read from until they are closed.
         ipc_socket::start_closers(usize::MAX, move || sandbox.narrow(Role::Closer))

@@ -96,7 +96,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Gives up everything but [`allowed_calls`] and the files of `datasets`, which are then read-only and those that
+    /// Gives up everything but [`allowed_calls()`] and the files of `datasets`, which are then read-only and those that
     /// were mounted before. There is a single thread.
     ///
     /// # Errors

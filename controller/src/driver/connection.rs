@@ -473,7 +473,11 @@ async fn wait(
             return received;
         }
         // There may be room by then.
-        () = tokio::time::sleep(ROOM_PAUSE), if len_max.is_none() && !is_choked => {}
+        () = tokio::time::sleep(ROOM_PAUSE), if len_max.is_none() && !is_choked => {
+            if port.is_abandoned() {
+                return Err(if inbox.is_cut() { End::Cut } else { End::Closed });
+            }
+        }
         sent = send(port), if port.has_unsent() => return sent,
         () = timer.expired() => return Err(End::Stalled),
     }

@@ -9,6 +9,7 @@ use super::outbox::{Flushed, Outbox};
 use ipc_proto::codec::CodecError;
 use ipc_proto::message::Message;
 use ipc_socket::Socket;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -100,6 +101,14 @@ impl Port {
 
     pub(super) fn unsent_len(&self) -> usize {
         self.outbox.borrow().unsent_len()
+    }
+
+    /// True if the peer has closed its socket: nobody waits for answers to what it sent.
+    pub(super) fn is_abandoned(&self) -> bool {
+        let mut asked = [PollFd::new(self.socket().as_fd(), PollFlags::empty())];
+        let is_gone =
+            |events: PollFlags| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
+        poll(&mut asked, PollTimeout::ZERO).is_ok() && asked[0].revents().is_some_and(is_gone)
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -64,12 +64,12 @@ fn calls(role: Option<Role>) -> Vec<Call> {
 
 /// The sandbox that this process is in.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sandbox {
+pub struct ControllerSandbox {
     filters: bool,
 }
 
-impl Sandbox {
-    /// Gives up everything but [`allowed_calls`] and the removal of files beside the sockets in
+impl ControllerSandbox {
+    /// Gives up everything but [`allowed_calls()`] and the removal of files beside the sockets in
     /// `settings`. There is a single thread.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use hashcluster_controller::driver::Settings;
 use hashcluster_controller::driver::policy::AccessPolicy;
-use hashcluster_controller::driver::sandbox::{Role, Sandbox, allowed_calls};
+use hashcluster_controller::driver::sandbox::{ControllerSandbox, Role, allowed_calls};
 use ipc_proto::endpoint::Endpoint;
 use nix::errno::Errno;
 use sandbox::Enforcement;
@@ -16,7 +16,7 @@ use std::thread;
 use test_kit::{alone, call, every_other_call_is_denied};
 
 /// The sandbox of a controller with its sockets in `dir`.
-fn enter(dir: &Path) -> Sandbox {
+fn enter(dir: &Path) -> ControllerSandbox {
     let socket = |name| Endpoint::unix(dir.join(name)).expect("a short path");
     let settings = Settings {
         client_socket: socket("client.sock"),
@@ -28,7 +28,7 @@ fn enter(dir: &Path) -> Sandbox {
         cross_check: None,
         sandbox: Enforcement::Enforce,
     };
-    Sandbox::enter(settings.sandbox, &settings).expect("this host has every layer")
+    ControllerSandbox::enter(settings.sandbox, &settings).expect("this host has every layer")
 }
 
 #[test]

@@ -155,7 +155,11 @@ pub(crate) fn run(cases: &[Case], is_quick: bool) -> ExitCode {
     let mut outcomes = Vec::new();
     for case in cases {
         let outcome = (0..TRIES).find_map(|number| {
-            let outcome = attempt(&mut site, case, window);
+            let mut outcome = attempt(&mut site, case, window);
+            if is_quick {
+                // What passes is not to depend on the clock: `cargo xtask attack` judges latency.
+                outcome.fault = outcome.fault.filter(|fault| !fault.starts_with(SLOWED));
+            }
             let is_slow = outcome.fault.as_ref().is_some_and(|fault| fault.starts_with(SLOWED));
             (!is_slow || number + 1 == TRIES).then_some(outcome)
         });

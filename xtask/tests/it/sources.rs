@@ -149,13 +149,13 @@ fn code_that_peers_reach_panics_only_where_a_reason_says_that_it_cannot() {
 
 /// Files and directories that may read a clock besides `clock.rs`, each with its reason.
 const CLOCK_PLACES: &[(&str, &str)] = &[
+    ("crates/sandbox/src/table.rs", "lists the system calls that threads can make"),
     (
         "crates/supervisor/src/",
         "its event loops wait for processes, VMs and people, with deadlines",
     ),
     ("crates/telemetry/src/lib.rs", "counts the log lines of each second"),
     ("hashctl/src/", "deadlines that people give, and a progress line once per interval"),
-    ("worker/src/sandbox.rs", "lists the system calls that threads can make"),
     ("xtask/src/", "each step of a check is timed"),
 ];
 
