@@ -115,7 +115,8 @@ impl Sandbox {
         }
         let files = Files::Below { directories: &mut directories, keeps_cwd };
         let calls = calls(None, opens_files);
-        let report = sandbox::enter(&mut Profile { files, capabilities, calls: &calls }, mode)?;
+        let mut profile = Profile { files, keeps_memlock: false, capabilities, calls: &calls };
+        let report = sandbox::enter(&mut profile, mode)?;
         LOG.log(&Event::Sandbox { layers: &report });
         let filters = report.has(Layer::Seccomp);
         let leaves_sockets = keeps_cwd && report.has(Layer::Namespaces);

@@ -79,7 +79,10 @@ impl ControllerSandbox {
         let directories: Vec<_> = sockets.into_iter().filter_map(directory).collect();
         let files = Files::Removed { directories: &directories };
         let (capabilities, calls) = (CapabilitySet::empty(), calls(None));
-        let report = sandbox::enter(&mut Profile { files, capabilities, calls: &calls }, mode)?;
+        // Set by an operator, as `memlock` of cluster.toml.
+        let keeps_memlock = true;
+        let mut profile = Profile { files, keeps_memlock, capabilities, calls: &calls };
+        let report = sandbox::enter(&mut profile, mode)?;
         LOG.log(&Event::Sandbox { layers: &report });
         Ok(Self { filters: report.has(Layer::Seccomp) })
     }

@@ -81,7 +81,7 @@ impl Layer {
     ) -> Result<(), Box<dyn Error + Send + Sync>> {
         match self {
             Self::Namespaces => return separate(&mut profile.files),
-            Self::Limits => limit()?,
+            Self::Limits => limit(profile.keeps_memlock)?,
             Self::NewPrivileges => prctl::set_no_new_privs()?,
             Self::WrittenCode => deny_written_code()?,
             Self::Landlock => return landlock(&profile.files, report.has(Self::Namespaces)),
@@ -168,9 +168,11 @@ pub fn enter(profile: &mut Profile<'_, '_>, mode: Enforcement) -> Result<Report,
     Ok(report)
 }
 
-fn limit() -> nix::Result<()> {
+fn limit(keeps_memlock: bool) -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0)?;
+    if !keeps_memlock {
+        setrlimit(Resource::RLIMIT_MEMLOCK, 0, 0)?;
+    }
     prctl::set_dumpable(false)
 }
 

@@ -24,6 +24,8 @@ pub use view::make_read_only;
 pub struct Profile<'a, 'fd> {
     /// Files that it can open.
     pub files: Files<'a, 'fd>,
+    /// The limit of locked memory stays as it is set; otherwise it is 0.
+    pub keeps_memlock: bool,
     /// Capabilities that it keeps if it has them.
     pub capabilities: CapabilitySet,
     /// System calls that it can make; any other fails with `EPERM`.

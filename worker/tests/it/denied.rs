@@ -231,6 +231,7 @@ fn a_host_without_a_layer_is_refused_or_reported() {
     alone("denied::a_host_without_a_layer_is_refused_or_reported", |_| {
         deny(&[libc::SYS_landlock_create_ruleset]);
         let profile = &mut Profile {
+            keeps_memlock: false,
             files: Files::Below { directories: &mut [], keeps_cwd: false },
             capabilities: CapabilitySet::empty(),
             calls: &(0..NUMBERS).map(Call::any).collect::<Vec<_>>(),
