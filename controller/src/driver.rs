@@ -6,6 +6,7 @@
 //! `await`.
 
 mod account;
+mod admission;
 mod budget;
 mod clock;
 mod connection;
@@ -23,9 +24,9 @@ pub mod token;
 pub use listen::BindError;
 
 use ::sandbox::{Enforcement, EnterError};
+use admission::Side;
 use budget::Budget;
 use clock::Clock;
-use connection::Side;
 use hub::Hub;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::sample::Sample;

@@ -1,18 +1,18 @@
 //! The life of one connection: handshake, messages, end.
 
 use super::account::{BASE_LEN, Charge, Turn};
+use super::admission::{Admitted, Newcomer, Side, check_role, connect, refuse};
 use super::hub::Hub;
 use super::log::{self, LOG};
 use super::outbox::{CHOKE_LEN, Flushed};
 use super::port::Port;
-use crate::core::{ClientId, Event, Principal, Quota, Rights, WorkerId};
+use crate::core::{ClientId, Event, Principal, Rights, WorkerId};
 use ipc_proto::handshake::{self, Accepted, Refusal};
 use ipc_proto::limits::{FRAME_TIMEOUT, HELLO_TIMEOUT};
 use ipc_proto::message::{
-    ClientIntro, ClientRequest, HelloReply, Planes, RefuseReason, Role, Welcome, WorkerIntro,
-    WorkerReply,
+    ClientRequest, HelloReply, Planes, RefuseReason, Role, Welcome, WorkerReply,
 };
-use ipc_socket::{Inbox, InboxError, Peer, RECEIVE_LEN, Socket};
+use ipc_socket::{Inbox, InboxError, RECEIVE_LEN, Socket};
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use std::future;
 use std::io;
@@ -21,9 +21,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Sleep;
-
-/// Whoever is charged for a peer over vsock until its hello says more.
-const STRANGER: Principal = Principal::Token(u16::MAX);
 
 /// Work that a connection does in one turn: messages, of which some count as several.
 const TURN_COST_MAX: usize = 64;
@@ -39,13 +36,6 @@ const ROOM_PAUSE: Duration = Duration::from_millis(10);
 
 /// Pause before descriptors are sent again that the kernel had no room for.
 const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(5);
-
-/// Which socket a peer came in by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Client,
-    Worker,
-}
 
 /// Role of a connection after its handshake.
 #[derive(Clone, Copy, Debug)]
@@ -77,50 +67,6 @@ enum End {
     Io(io::Error),
 }
 
-/// A peer that connected and may say its hello.
-pub(super) struct Newcomer {
-    pid: u32,
-    local: Option<Admitted>,
-    charge: Charge,
-    /// Time that it has to wait, as too many came before.
-    wait: Duration,
-}
-
-/// Looks at a peer that just connected; `None` if it is refused, and told why.
-pub(super) fn meet(hub: &Hub, socket: &mut Socket, side: Side) -> Option<Newcomer> {
-    // Over vsock there are no credentials: its sockets are guarded by tokens.
-    let peer = match socket.is_local().then(|| ipc_socket::peer(socket.as_fd())).transpose() {
-        Ok(peer) => peer,
-        Err(error) => {
-            LOG.log(&log::Event::NoCredentials { error: &error });
-            return None;
-        }
-    };
-    let principal = peer.map_or(STRANGER, |peer| Principal::Uid(peer.uid));
-    let mut newcomer = || {
-        let Some(wait) = hub.wait_of(principal, peer.map(|peer| peer.pid)) else {
-            let text = format!("{principal} connects too often");
-            return Err(Refusal::new(RefuseReason::Busy, text));
-        };
-        let client = peer.filter(|_| side == Side::Client);
-        let quota = client.and_then(|peer| hub.settings.policy.client(peer));
-        let quota = quota.map_or(Quota::MAX, |rights| rights.quota);
-        let charge = connect(hub, side, principal, quota)?;
-        socket.set_owner(charge.owner());
-        let local = peer.map(|peer| admit(hub, peer, side)).transpose()?;
-        Ok(Newcomer { pid: peer.map_or(0, |peer| peer.pid), local, charge, wait })
-    };
-    let newcomer = newcomer();
-    newcomer.map_err(|refusal| refuse(hub, socket, refusal)).ok()
-}
-
-fn connect(hub: &Hub, side: Side, principal: Principal, quota: Quota) -> Result<Charge, Refusal> {
-    hub.accounts(side).connect(principal, quota).map_err(|len| {
-        let text = format!("{principal} has its most connections, {len}");
-        Refusal::new(RefuseReason::Busy, text)
-    })
-}
-
 /// Serves one peer until its connection ends.
 pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, newcomer: Newcomer, side: Side) {
     let Newcomer { pid, local, mut charge, wait } = newcomer;
@@ -143,38 +89,6 @@ pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, newcomer: Newcomer, side
         Ok(Err(None)) => {}
         Err(_) => refuse_port(&hub, &port, Refusal::new(RefuseReason::Timeout, "no hello in time")),
     }
-}
-
-/// Whoever is charged for what a peer does, and its rights as a client.
-type Admitted = (Principal, Rc<Rights>);
-
-/// Admits a peer of this host.
-fn admit(hub: &Hub, peer: Peer, side: Side) -> Result<Admitted, Refusal> {
-    let policy = &hub.settings.policy;
-    let (rights, text) = match side {
-        Side::Client => {
-            (policy.client(peer), "is not allowed; see --allow-uid, --allow-gid and --policy")
-        }
-        Side::Worker => {
-            let rights = policy.admits_worker(peer).then(Rc::default);
-            (rights, "may not connect as a worker; see --policy")
-        }
-    };
-    let uid = peer.uid;
-    match rights {
-        Some(rights) => Ok((Principal::Uid(uid), rights)),
-        None => Err(Refusal::new(RefuseReason::Forbidden, format!("uid {uid} {text}"))),
-    }
-}
-
-/// Tells a peer why it is refused.
-pub(super) fn refuse(hub: &Hub, socket: &Socket, refusal: Refusal) {
-    hub.core.borrow_mut().count_refused();
-    LOG.log(&log::Event::Refused { refusal: &refusal });
-    let mut frame = Vec::new();
-    ipc_proto::codec::encode_frame(&refusal.into_reply(), &mut frame).expect("a refusal is short");
-    // A peer that does not read its refusal only misses the reason.
-    let _ = ipc_socket::send(socket.as_fd(), &frame, &[]);
 }
 
 fn refuse_port(hub: &Hub, port: &Port, refusal: Refusal) {
@@ -249,58 +163,6 @@ async fn hello(
     port.push(&welcome, Vec::new()).expect("a welcome is short");
     port.flush_or_wake();
     Ok(Known { role, principal, rights })
-}
-
-/// Checks that a peer came by the socket of its role, and that it proves itself where its host does
-/// not say who it is.
-fn check_role(
-    hub: &Hub,
-    role: &Role,
-    side: Side,
-    local: Option<Admitted>,
-) -> Result<Admitted, Refusal> {
-    match (role, side) {
-        (Role::Client(intro), Side::Client) => local
-            .or_else(|| hub.settings.policy.token_holder(&intro.token))
-            .ok_or_else(|| wrong_token(intro)),
-        (Role::Worker(WorkerIntro { name, token, .. }), Side::Worker) => {
-            let tokens = hub.settings.worker_tokens.as_ref().filter(|_| local.is_none());
-            if tokens.is_some_and(|tokens| !tokens.admit(name, token)) {
-                return Err(wrong_worker_token(name, token));
-            }
-            if hub.core.borrow().is_name_taken(name) {
-                let text = format!("a worker named {name} is connected already");
-                return Err(Refusal::new(RefuseReason::NameTaken, text));
-            }
-            Ok(local.unwrap_or_else(|| (Principal::Token(0), Rc::default())))
-        }
-        (Role::Client(_), Side::Worker) => {
-            Err(Refusal::new(RefuseReason::WrongSocket, "this is the workers' socket"))
-        }
-        (Role::Worker(_), Side::Client) => {
-            Err(Refusal::new(RefuseReason::WrongSocket, "this is the clients' socket"))
-        }
-    }
-}
-
-fn wrong_worker_token(name: &str, token: &[u8]) -> Refusal {
-    let text = if token.is_empty() {
-        format!(
-            "this controller wants a token of worker {name}; see hashcluster-worker --token-file"
-        )
-    } else {
-        format!("the token is not that of a worker named {name}")
-    };
-    Refusal::new(RefuseReason::Forbidden, text)
-}
-
-fn wrong_token(intro: &ClientIntro) -> Refusal {
-    let text = if intro.token.is_empty() {
-        "this controller wants a token; see hashctl --token-file"
-    } else {
-        "the token is not this controller's"
-    };
-    Refusal::new(RefuseReason::Forbidden, text)
 }
 
 async fn talk(
@@ -545,6 +407,7 @@ async fn send(port: &Port) -> Result<(), End> {
 mod tests {
     use super::*;
     use crate::driver::Settings;
+    use crate::driver::admission::meet;
     use crate::driver::budget::Budget;
     use crate::driver::clock::Clock;
     use crate::driver::policy::AccessPolicy;
@@ -552,7 +415,8 @@ mod tests {
     use ipc_proto::codec::{decode, encode_frame};
     use ipc_proto::endpoint::Endpoint;
     use ipc_proto::message::{
-        ClientReply, FileItem, FileSource, Hello, Items, JobId, Message, ReleaseOutcome,
+        ClientIntro, ClientReply, FileItem, FileSource, Hello, Items, JobId, Message,
+        ReleaseOutcome, WorkerIntro,
     };
     use ipc_proto::{Algorithm, Blob};
     use sandbox::Enforcement;

@@ -2,9 +2,9 @@
 
 use super::Settings;
 use super::account::Accounts;
+use super::admission::Side;
 use super::budget::Budget;
 use super::clock::Clock;
-use super::connection::Side;
 use super::files::{File, FileTable};
 use super::log::{self, LOG};
 use super::port::Port;

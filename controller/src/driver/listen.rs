@@ -1,7 +1,8 @@
 //! Listening sockets: taking the place of a dead controller's, never of a live one's; accepting
 //! as many peers as there is room for.
 
-use super::connection::{self, Side};
+use super::admission::{self, Side};
+use super::connection;
 use super::hub::Hub;
 use super::log::{Event, LOG};
 use super::port::watch;
@@ -117,7 +118,7 @@ impl Listener {
             };
             let permit = permit.expect("the semaphore is never closed");
             let Some(mut socket) = self.accept().await else { continue };
-            if let Some(newcomer) = connection::meet(&hub, &mut socket, side) {
+            if let Some(newcomer) = admission::meet(&hub, &mut socket, side) {
                 let served = connection::serve(Rc::clone(&hub), socket, newcomer, side);
                 tokio::task::spawn_local(async move {
                     served.await;
@@ -141,7 +142,7 @@ impl Listener {
         }
         if let Some(socket) = self.accept().await {
             let text = format!("the controller has its most connections, {peers_max}");
-            connection::refuse(hub, &socket, Refusal::new(RefuseReason::Busy, text));
+            admission::refuse(hub, &socket, Refusal::new(RefuseReason::Busy, text));
             socket.hang_up();
         }
     }
