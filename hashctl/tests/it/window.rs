@@ -34,6 +34,16 @@ fn finish_job(peer: &mut Peer, items: u64) {
     peer.send(&ClientReply::Finished { job: JOB, items, failed: 0 });
 }
 
+/// Hashes one file three times.
+fn check_three(fake: Fake<()>) {
+    let dir = tempdir().unwrap();
+    fs::write(dir.path().join("f"), "x").unwrap();
+    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "f", "f", "f"]));
+    assert_eq!(ours.out(), line(Algorithm::Sha256, b"x", "f").repeat(3));
+    assert_eq!((ours.code, &*ours.stderr), (0, ""));
+    fake.join();
+}
+
 #[test]
 fn waits_while_the_window_is_empty() {
     let fake = Fake::start(|peer| {
@@ -53,12 +63,7 @@ fn waits_while_the_window_is_empty() {
         resolve(peer, 2, 1, b"x");
         finish_job(peer, 3);
     });
-    let dir = tempdir().unwrap();
-    fs::write(dir.path().join("f"), "x").unwrap();
-    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "f", "f", "f"]));
-    assert_eq!(ours.out(), line(Algorithm::Sha256, b"x", "f").repeat(3));
-    assert_eq!((ours.code, &*ours.stderr), (0, ""));
-    fake.join();
+    check_three(fake);
 }
 
 #[test]
@@ -76,12 +81,7 @@ fn a_window_of_fewer_items_than_wait_takes_messages_in_pieces() {
         }
         finish_job(peer, 3);
     });
-    let dir = tempdir().unwrap();
-    fs::write(dir.path().join("f"), "x").unwrap();
-    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "f", "f", "f"]));
-    assert_eq!(ours.out(), line(Algorithm::Sha256, b"x", "f").repeat(3));
-    assert_eq!((ours.code, &*ours.stderr), (0, ""));
-    fake.join();
+    check_three(fake);
 }
 
 #[test]

@@ -17,7 +17,6 @@ mod intruder;
 mod site;
 mod suite;
 mod user;
-mod vitals;
 mod wire;
 
 use std::process::ExitCode;

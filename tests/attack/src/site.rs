@@ -3,7 +3,6 @@
 use crate::bystander::Bystander;
 use crate::intruder::Intruder;
 use crate::user::{ALLOWED, HONEST};
-use crate::vitals::Vitals;
 use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
 use ipc_proto::message::{Counters, WorkerHealth};
 use std::cell::Cell;
@@ -13,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use test_kit::{Cluster, Options, until, until_within};
+use test_kit::{Cluster, Footprint, Options, until, until_within};
 
 /// A dataset that the controller knows and no honest worker has: what is named there is for liars.
 pub(crate) const TRAP: &str = "trap";
@@ -21,12 +20,16 @@ pub(crate) const TRAP: &str = "trap";
 /// The longest that what an attacker held is kept.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
 
+/// Growth that is no leak: threads that close, files that are being closed, and memory that an allocator
+/// keeps for the next time.
+const MARGIN: Footprint = Footprint { descriptors: 8, threads: 4, resident_kib: 48 << 10 };
+
 /// A running cluster of two workers, its honest client, and what they were before an attack.
 pub(crate) struct Site {
     cluster: Cluster,
     pub(crate) bystander: Bystander,
     data: TempDir,
-    vitals: Vec<Vitals>,
+    footprints: Vec<Footprint>,
     counters: Counters,
     log_len: usize,
     /// Numbers for names that nobody had.
@@ -50,8 +53,8 @@ impl Site {
         let bystander = Bystander::start(Endpoint::Unix(cluster.client_socket()));
         // Threads and memory that the first jobs need are there afterwards.
         bystander.measure(Duration::from_millis(500));
-        let (vitals, counters) = (Vec::new(), Counters::default());
-        Self { cluster, bystander, data, vitals, counters, log_len: 0, next: Cell::new(0) }
+        let (footprints, counters) = (Vec::new(), Counters::default());
+        Self { cluster, bystander, data, footprints, counters, log_len: 0, next: Cell::new(0) }
     }
 
     /// Starts everything again after damage, so that the next case has a cluster.
@@ -62,7 +65,7 @@ impl Site {
     /// Notes everything that an attack may not change.
     pub(crate) fn begin(&mut self) {
         let pids = self.cluster.pids();
-        self.vitals = pids.iter().map(|&pid| Vitals::of(pid).expect("it runs")).collect();
+        self.footprints = pids.iter().map(|&pid| Footprint::of(pid).expect("it runs")).collect();
         self.counters = self.cluster.status().counters;
         self.log_len = self.cluster.logs().len();
     }
@@ -80,11 +83,11 @@ impl Site {
     }
 
     fn changes(&self) -> Option<String> {
-        for (pid, before) in self.cluster.pids().into_iter().zip(&self.vitals) {
-            let Some(now) = Vitals::of(pid) else {
+        for (pid, before) in self.cluster.pids().into_iter().zip(&self.footprints) {
+            let Some(now) = Footprint::of(pid) else {
                 return Some(format!("process {pid} has ended"));
             };
-            if let Some(growth) = now.growth_since(before) {
+            if let Some(growth) = now.growth_since(before, &MARGIN) {
                 return Some(format!("process {pid} has grown: {growth}"));
             }
         }

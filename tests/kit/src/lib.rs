@@ -10,6 +10,7 @@ mod controller;
 mod cpu;
 mod denied;
 mod files;
+mod footprint;
 mod fuzz;
 mod hung;
 mod messages;
@@ -25,6 +26,7 @@ pub use denied::{NUMBERS, alone, call, every_other_call_is_denied};
 pub use files::{
     file, hostile_names, lingering_socket, oracle, repository, sparse_file, write_file, write_tree,
 };
+pub use footprint::Footprint;
 pub use fuzz::{fuzz, seeds};
 pub use hung::HungFile;
 pub use messages::MessageJob;
