@@ -22,26 +22,6 @@ pub(crate) const KNOWN_BROKEN: &[(&str, &str)] = &[
         "client socket / sparse files of 1 TiB, SHA-512 and MD5",
         "a file of which several digests are asked has no checkpoint at which it could make room",
     ),
-    (
-        "client socket / connecting without end",
-        "whoever connects waits behind those in the queue of the socket: about 50 ms beside a flood",
-    ),
-    (
-        "client socket / connecting without end, by four at once",
-        "whoever connects waits behind those in the queue of the socket: about 50 ms beside a flood",
-    ),
-    (
-        "client socket / connecting without end, refused",
-        "whoever connects waits behind those in the queue of the socket: about 50 ms beside a flood",
-    ),
-    (
-        "client socket / connecting without end, refused, by four at once",
-        "whoever connects waits behind those in the queue of the socket: about 50 ms beside a flood",
-    ),
-    (
-        "client socket / connecting, a hello, and away",
-        "whoever connects waits behind those in the queue of the socket: about 50 ms beside a flood",
-    ),
 ];
 
 /// Every case.

@@ -1,6 +1,7 @@
 //! Frames and descriptors over real sockets: what arrives, what is refused, and that nothing leaks.
 
 mod alone;
+mod backlog;
 mod closing;
 mod descriptors;
 mod example;
