@@ -6,6 +6,7 @@ use crate::packages;
 use crate::release;
 use crate::tools::{Failure, cargo, output, root, run, target_dir};
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -87,10 +88,7 @@ fn daemons(groups: &[&str], against: Option<&str>) -> Result<(), Failure> {
     }
     if groups != [VM_GROUP] {
         packages::ensure(packages::FOR_BENCHES)?;
-        // Before the distribution's, which may be older.
-        let path = env::var_os("PATH").unwrap_or_default();
-        let path = env::join_paths([b3sum()?].into_iter().chain(env::split_paths(&path)));
-        bench.env("PATH", path.expect("directories of PATH have no colon"));
+        bench.env("PATH", path_with_b3sum()?);
     }
     if wants_vms {
         packages::ensure(packages::FOR_VM_BENCH)?;
@@ -98,6 +96,13 @@ fn daemons(groups: &[&str], against: Option<&str>) -> Result<(), Failure> {
         bench.env("HASHCLUSTER_VM_OPTIONS", options);
     }
     run(&mut bench)
+}
+
+/// `PATH` with our b3sum before the distribution's, which may be older.
+pub(crate) fn path_with_b3sum() -> Result<OsString, Failure> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([b3sum()?].into_iter().chain(env::split_paths(&path)));
+    Ok(path.expect("directories of PATH have no colon"))
 }
 
 /// The directory of the b3sum that is measured against, installed first where it is missing.

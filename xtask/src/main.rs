@@ -8,6 +8,7 @@
 mod aarch64;
 mod attack;
 mod bench;
+mod compliance;
 mod fuzz;
 mod kernels;
 mod miri;
@@ -32,6 +33,9 @@ Usage: cargo xtask COMMAND
                   documentation, dependencies
   attack [ARG]…   attacks on a running cluster beside an honest client, in up to 10 minutes; as root.
                   --quick is the part that `test` runs, --list only lists, other words select
+  compliance [ARG]…
+                  hashctl's personalities compared with the installed sha256sum, b3sum …; an ARG of its
+                  own, --help lists them. HASHSUM_UNDER_TEST names another program or directory to try
   sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]
@@ -63,6 +67,9 @@ fn main() -> ExitCode {
         ["test"] => steps::test(),
         ["lint"] => steps::lint(),
         ["attack", ref args @ ..] => release::build().and_then(|dir| attack::attack(&dir, args)),
+        ["compliance", ref args @ ..] => {
+            release::build().and_then(|dir| compliance::compliance(&dir, args))
+        }
         ["sim"] => sim(SIM_SEEDS),
         ["sim", seeds] => match seeds.parse() {
             Ok(seeds) => sim(seeds),

@@ -25,6 +25,11 @@ impl Random {
         Self::new(given.unwrap_or_else(|| RandomState::new().hash_one(0)))
     }
 
+    /// The seed: [`Self::new`] gives the same numbers for it.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The next number.
     pub fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

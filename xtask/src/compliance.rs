@@ -1,0 +1,13 @@
+//! `cargo xtask compliance`: the program of `tests/compliance` compares hashctl's personalities with the
+//! installed originals.
+
+use crate::bench;
+use crate::tools::{Failure, cargo, run};
+use std::path::Path;
+
+/// Compares the programs in `bin_dir`; all cases without arguments.
+pub(crate) fn compliance(bin_dir: &Path, args: &[&str]) -> Result<(), Failure> {
+    let mut suite = cargo(&["run", "--quiet", "-p", "compliance", "--"]);
+    suite.args(args).env("HASHCLUSTER_BIN_DIR", bin_dir).env("PATH", bench::path_with_b3sum()?);
+    run(&mut suite)
+}
