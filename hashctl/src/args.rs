@@ -1,6 +1,7 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
 use crate::config::Config;
+use crate::engine::embedded::THREADS_MAX;
 use crate::input::plane::Choice;
 use crate::output::Format;
 use clap::{Args as Group, Parser, Subcommand};
@@ -25,8 +26,29 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Group)]
-#[command(next_help_heading = "Connection")]
+#[command(next_help_heading = "Engine")]
 pub(crate) struct Global {
+    /// Hash in this process, without a cluster [default: where no cluster is named or found]
+    #[arg(long, global = true, conflicts_with_all = ["cluster", "connect", "runtime_dir"])]
+    pub(crate) embedded: bool,
+    /// Have a cluster hash [default: where one is named or found]
+    #[arg(long, global = true)]
+    pub(crate) cluster: bool,
+    /// Never hash in this process, which reads the files with your rights; the variable
+    /// HASHCLUSTER_ISOLATED=1 says the same
+    #[arg(long, global = true, conflicts_with = "embedded")]
+    pub(crate) isolated: bool,
+    /// Hashing threads in this process [default: one per processor]
+    #[arg(long, value_name = "N", global = true,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(THREADS_MAX)))]
+    pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+#[derive(Debug, Group)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
     /// Directory with the controller's sockets [default: $HASHCLUSTER_RUNTIME_DIR, else where there
     /// is a controller: /run/hashcluster, $XDG_RUNTIME_DIR/hashcluster or /tmp/hashcluster-UID]
     #[arg(long, value_name = "DIR", global = true, conflicts_with = "connect")]

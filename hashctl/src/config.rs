@@ -18,6 +18,9 @@ use std::time::Duration;
 /// Names the runtime directory when no argument does.
 const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
 
+/// Forbids hashing in this process unless it is empty or 0.
+const ISOLATED_VARIABLE: &str = "HASHCLUSTER_ISOLATED";
+
 /// Links to the datasets, in the runtime directory.
 const DATASETS_DIR: &str = "datasets";
 
@@ -37,11 +40,25 @@ pub(crate) struct Config {
     /// Directory of links to this controller's datasets, if it is known.
     pub(crate) datasets: Option<PathBuf>,
     pub(crate) plane: Choice,
+    pub(crate) engine: EngineChoice,
+    /// Hashing threads of this process.
+    pub(crate) threads: Option<u16>,
     pub(crate) verbose: bool,
     pub(crate) job: JobOptions,
     /// Longest time without a result.
     pub(crate) timeout: Option<Duration>,
     pub(crate) stdio: Stdio,
+}
+
+/// Where files are hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EngineChoice {
+    /// By a cluster.
+    Cluster,
+    /// In this process.
+    Embedded,
+    /// By a cluster if one runs where one is looked for, else in this process.
+    Found,
 }
 
 /// Why it is unknown which controller is meant.
@@ -51,12 +68,16 @@ pub(crate) enum ConfigError {
     Argument(AddressError),
     /// The runtime directory leads to no controller.
     Directory(AddressError),
+    /// Hashing in this process is asked for and forbidden.
+    Isolated,
 }
 
 impl ConfigError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Argument(_) | Self::Directory(AddressError::Socket(_)) => Exit::Usage,
+            Self::Argument(_) | Self::Directory(AddressError::Socket(_)) | Self::Isolated => {
+                Exit::Usage
+            }
             Self::Directory(_) => Exit::Unreachable,
         }
     }
@@ -70,14 +91,19 @@ impl fmt::Display for ConfigError {
                 write!(f, "{}: {}", path.display(), io_text(error))
             }
             Self::Argument(error) | Self::Directory(error) => error.fmt(f),
+            Self::Isolated => {
+                write!(f, "--embedded: forbidden by {ISOLATED_VARIABLE} in the environment")
+            }
         }
     }
 }
 
 impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let (Self::Argument(error) | Self::Directory(error)) = self;
-        Some(error)
+        match self {
+            Self::Argument(error) | Self::Directory(error) => Some(error),
+            Self::Isolated => None,
+        }
     }
 }
 
@@ -85,26 +111,36 @@ impl Config {
     pub(crate) fn new(global: Global, stdio: Stdio) -> Result<Self, ConfigError> {
         let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
         let mut datasets = None;
-        let mut address = match global.connect {
+        let asked_dir = global.connection.runtime_dir;
+        let asked_dir = asked_dir.or_else(|| variable(RUNTIME_DIR_VARIABLE).map(Into::into));
+        let is_named = global.connection.connect.is_some() || asked_dir.is_some();
+        let is_isolated = global.isolated || variable(ISOLATED_VARIABLE).is_some_and(|v| v != "0");
+        let engine = match () {
+            () if global.embedded && is_isolated => return Err(ConfigError::Isolated),
+            () if global.embedded => EngineChoice::Embedded,
+            () if global.cluster || is_named || is_isolated => EngineChoice::Cluster,
+            () if global.connection.plane != Choice::Auto => EngineChoice::Cluster,
+            () => EngineChoice::Found,
+        };
+        let mut address = match global.connection.connect {
             // Links in a directory of ours may lead elsewhere than another controller's.
             Some(text) => Endpoint::to_dial(&text)
                 .map(Address::new)
                 .map_err(|error| ConfigError::Argument(AddressError::Socket(error)))?,
             None => {
-                let asked =
-                    global.runtime_dir.or_else(|| variable(RUNTIME_DIR_VARIABLE).map(Into::into));
                 let xdg = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
-                let dir = client_runtime_dir(asked, xdg);
+                let dir = client_runtime_dir(asked_dir, xdg);
                 datasets = Some(dir.join(DATASETS_DIR));
                 Address::in_dir(&dir).map_err(ConfigError::Directory)?
             }
         };
-        if let Some(path) = global.token_file {
+        if let Some(path) = global.connection.token_file {
             address.token = read_token(&path).map_err(ConfigError::Argument)?;
         }
-        let (plane, verbose) = (global.plane, global.verbose);
+        let (plane, verbose) = (global.connection.plane, global.connection.verbose);
         let (job, timeout) = (JobOptions::default(), None);
-        Ok(Self { address, datasets, plane, verbose, job, timeout, stdio })
+        let threads = global.threads;
+        Ok(Self { address, datasets, plane, engine, threads, verbose, job, timeout, stdio })
     }
 
     /// Where the controller is, as it appears in a message.

@@ -1,14 +1,18 @@
 //! One run of a command that hashes. The lister thread lists entries, openers open and send them,
 //! this thread takes results and prints them in input order, and a signal ends all of it.
 
+mod dirs;
+pub(crate) mod embedded;
+pub(crate) mod function;
 pub(crate) mod lister;
 mod opener;
 pub(crate) mod reorder;
 mod sender;
 mod silence;
+mod stdin;
 mod stream;
 
-use crate::config::Config;
+use crate::config::{Config, EngineChoice};
 use crate::exit::Exit;
 use crate::input::plane::Route;
 use crate::output::Out;
@@ -16,6 +20,8 @@ use crate::progress::Progress;
 use crate::say::{self, io_text, say};
 use crate::signals::Signals;
 use client::{Client, ClientError, ConnectError, Event, ReceiveError, Replies, Submitter};
+use embedded::{EmbeddedError, EmbeddedRun};
+use function::Blake3Mode;
 use ipc_proto::Algorithm;
 use lister::{Last, Lister};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -80,8 +86,9 @@ pub(crate) fn run(
         Err(errno) => return internal("signals", errno),
     };
     raise_open_files();
-    let client = match connect(config) {
-        Ok(client) => client,
+    let client = match find_cluster(config) {
+        Ok(Some(client)) => client,
+        Ok(None) => return run_embedded(config, signals, printer, list),
         Err(exit) => return exit,
     };
     let planes = &client.welcome().planes;
@@ -148,31 +155,123 @@ pub(crate) fn run(
     }
 }
 
+/// The cluster that hashes; `None` for this process.
+fn find_cluster(config: &Config) -> Result<Option<Client>, Exit> {
+    let needs_other_workers = config.job.cross_check.is_some();
+    match config.engine {
+        EngineChoice::Cluster => connect(config).map(Some),
+        EngineChoice::Embedded if needs_other_workers => {
+            say(format_args!("--cross-check needs the workers of a cluster"));
+            Err(Exit::Usage)
+        }
+        EngineChoice::Embedded => Ok(None),
+        EngineChoice::Found if needs_other_workers => connect(config).map(Some),
+        EngineChoice::Found => match Client::connect(&config.address) {
+            Ok(client) => Ok(Some(client)),
+            // None is there, or what was there left its socket behind.
+            Err(ConnectError::Io(error))
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(explain(config, error)),
+        },
+    }
+}
+
+/// Hashes in this process.
+fn run_embedded(
+    config: &Config,
+    signals: Signals,
+    printer: &mut impl Printer,
+    list: impl FnOnce(&mut Lister) -> Result<(), Stopped> + Send + 'static,
+) -> Exit {
+    if config.verbose {
+        say(format_args!("files are hashed in this process"));
+    }
+    let options = embedded::EmbeddedOptions {
+        threads: config.threads,
+        reads_special: true,
+        has_stdin: config.stdio.has_stdin,
+        has_stdout: config.stdio.has_stdout,
+        strict_reads: config.job.strict_reads,
+        blake3: Blake3Mode::Hash,
+    };
+    let mut run = match EmbeddedRun::new(&options) {
+        Ok(run) => run,
+        Err(error) => {
+            say(format_args!("eventfd: {}", io_text(&error)));
+            return Exit::Failure;
+        }
+    };
+    run.progress = Some(Progress::start());
+    run.timeout = config.timeout;
+    let (flag, waker) = (Arc::clone(&run.is_interrupted), Arc::clone(&run.reorder));
+    let watched = signals.watch(move || {
+        flag.store(true, Ordering::Release);
+        waker.wake();
+    });
+    if let Err(error) = watched {
+        say(format_args!("start of a thread: {}", io_text(&error)));
+        return Exit::Failure;
+    }
+    let result = run.all(options, printer, list);
+    say::clear();
+    match result {
+        Ok(()) => Exit::from_ok(printer.is_ok()),
+        Err(EmbeddedError::Interrupted) => {
+            // Standard output may be what the signal was for.
+            let _ = run.print_ready(printer);
+            say(format_args!("interrupted"));
+            Exit::Interrupted
+        }
+        Err(EmbeddedError::Stdout(error)) => {
+            say(format_args!("standard output: {}", io_text(&error)));
+            Exit::Failure
+        }
+        Err(error @ EmbeddedError::Silence(_)) => {
+            let _ = run.print_ready(printer);
+            say(format_args!("{error}"));
+            Exit::Unreachable
+        }
+        Err(EmbeddedError::System(error)) => {
+            say(format_args!("{}", io_text(&error)));
+            Exit::Failure
+        }
+    }
+}
+
 /// Connects to the controller, or says why that is impossible.
 pub(crate) fn connect(config: &Config) -> Result<Client, Exit> {
-    Client::connect(&config.address).map_err(|error| {
-        let place = config.endpoint_text();
-        let todo = if config.address.endpoint.carries_descriptors() {
-            "start one with ./run.sh --local, or name its socket with --connect"
-        } else {
-            "start its VM with ./run.sh, or name another with --connect"
-        };
-        match error {
-            ConnectError::Io(error) => {
-                say(format_args!("no controller at {place} ({}); {todo}", io_text(&error)));
-            }
-            ConnectError::Wire(error) => {
-                say(format_args!("no controller at {place} ({error}); {todo}"));
-            }
-            ConnectError::Refused { text, .. } => {
-                say(format_args!("the controller at {place} refused: {text}"));
-            }
-            ConnectError::Protocol(error) => {
-                say(format_args!("what listens at {place} is no controller: {error}"));
-            }
+    Client::connect(&config.address).map_err(|error| explain(config, error))
+}
+
+/// Says why the controller cannot be reached.
+fn explain(config: &Config, error: ConnectError) -> Exit {
+    let place = config.endpoint_text();
+    let todo = if config.address.endpoint.carries_descriptors() {
+        "start one with ./run.sh --local, or name its socket with --connect"
+    } else {
+        "start its VM with ./run.sh, or name another with --connect"
+    };
+    match error {
+        ConnectError::Io(error) => {
+            say(format_args!("no controller at {place} ({}); {todo}", io_text(&error)));
         }
-        Exit::Unreachable
-    })
+        ConnectError::Wire(error) => {
+            say(format_args!("no controller at {place} ({error}); {todo}"));
+        }
+        ConnectError::Refused { text, .. } => {
+            say(format_args!("the controller at {place} refused: {text}"));
+        }
+        ConnectError::Protocol(error) => {
+            say(format_args!("what listens at {place} is no controller: {error}"));
+        }
+    }
+    Exit::Unreachable
 }
 
 struct Run {
@@ -206,8 +305,8 @@ impl Run {
         list: impl FnOnce(&mut Lister) -> Result<(), Stopped> + Send + 'static,
     ) -> Result<(), Broken> {
         let (reorder, submitter) = (Arc::clone(&self.reorder), self.submitter.clone());
-        let openers = Openers::start(reorder, Arc::clone(&route), submitter, options)?;
-        let mut lister = Lister::new(Arc::clone(&self.reorder), openers, route);
+        let openers = Openers::start(reorder, route, submitter, options)?;
+        let mut lister = Lister::new(Arc::clone(&self.reorder), Box::new(openers));
         // Without it the openers end, or the main thread has ended the run.
         let listing = move || list(&mut lister).and_then(|()| lister.flush(Last::OfAll));
         let started = thread::Builder::new().spawn(listing);

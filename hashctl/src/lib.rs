@@ -2,11 +2,12 @@
 //!
 //! From the outside in: [`cli`] parses arguments and maps to an exit status; `commands` are what it
 //! can do. A command that hashes is a run of the `engine`: a lister thread finds entries (`input`,
-//! `lists`), opener threads open files and send them through the crate `client`, and the main thread
-//! takes results, brings them into input order and prints them (`output`).
+//! `lists`), others hash them, and the main thread takes results, brings them into input order and
+//! prints them (`output`). The others are threads that open, read and hash (`engine::embedded`), or with
+//! a cluster opener threads that send open files through the crate `client`.
 //!
 //! Invariants: memory is bounded by named limits, however many files there are; a digest is printed
-//! only as the workers gave it for exactly that file; what has no digest is reported.
+//! only for exactly that file, and only if it held still; what has no digest is reported.
 
 mod args;
 pub mod cli;

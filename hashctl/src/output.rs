@@ -60,7 +60,7 @@ impl Format {
             false => out.extend_from_slice(item.label.name),
         };
         if self.tag {
-            out.extend_from_slice(item.label.algorithm.tag().as_bytes());
+            out.extend_from_slice(item.label.function.algorithm().tag().as_bytes());
             out.extend_from_slice(b" (");
             put_name(out);
             out.extend_from_slice(b") = ");
@@ -86,7 +86,7 @@ fn line(item: &Item<'_>, outcome: Result<&[u8], Problem>, out: &mut Vec<u8>) {
     let line = Line {
         path_hex: matches!(path, Cow::Owned(_)).then(|| hex_text(item.label.name)),
         path,
-        algorithm: item.label.algorithm.name(),
+        algorithm: item.label.function.algorithm().name(),
         digest: outcome.ok().map(hex_text),
         size: outcome.ok().map(|_| item.size),
         error: outcome.err().map(|problem| problem.to_string()),
@@ -184,8 +184,9 @@ mod tests {
     #[track_caller]
     fn check(algorithm: Algorithm, name: &[u8], want: &str) {
         let digest = [0xab; 32];
-        let label = Label { name, algorithm, want: b"" };
-        let item = Item { label, size: 12, verdict: Verdict::Digest, digest: &digest };
+        let label = Label { name, function: algorithm.into(), want: b"" };
+        let item =
+            Item { label, size: 12, verdict: Verdict::Digest, digest: &digest, output: None };
         let mut out = Vec::new();
         Format { json: true, ..Format::default() }.digest(&item, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), want.replace("HEX", &"ab".repeat(32)));

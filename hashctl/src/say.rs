@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use telemetry::is_harmful;
 
@@ -10,6 +11,21 @@ const CLEAR: &str = "\r\x1b[K";
 
 /// Set while a line is shown that the next one replaces.
 static IS_REPLACEABLE: AtomicBool = AtomicBool::new(false);
+
+/// Name of the program in its messages.
+static PROGRAM: OnceLock<String> = OnceLock::new();
+
+/// Sets the name of the program in its messages, which is `hashctl` otherwise.
+#[allow(dead_code, reason = "for the personalities")]
+pub(crate) fn set_program(name: &str) {
+    // Once per process.
+    let _ = PROGRAM.set(name.to_owned());
+}
+
+/// The name of the program in its messages.
+pub(crate) fn program() -> &'static str {
+    PROGRAM.get().map_or("hashctl", String::as_str)
+}
 
 /// Writes `hashctl: TEXT`.
 pub(crate) fn say(text: fmt::Arguments<'_>) {
@@ -41,7 +57,7 @@ fn cleared() -> String {
 
 fn line(text: &str) -> String {
     let visible = text.chars().map(|c| if is_harmful(c) { ' ' } else { c });
-    "hashctl: ".chars().chain(visible).chain(['\n']).collect()
+    program().chars().chain(": ".chars()).chain(visible).chain(['\n']).collect()
 }
 
 /// The system's words for an error number, without the number.

@@ -2,6 +2,7 @@
 
 pub mod checkpointed;
 mod interleave;
+pub mod local;
 mod long_file;
 pub mod order;
 pub mod run;

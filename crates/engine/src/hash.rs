@@ -35,7 +35,7 @@ pub use choice::{Choice, ForceError, Forced, choose};
 pub use cpu::UnknownFeature;
 pub(crate) use kernels::Kernels;
 pub use midstate::{Midstate, segment};
-pub use portable::Stream;
+pub use portable::{OutputSlot, Stream};
 pub use tree::{ChainingValue, Subtree, merge};
 
 use backends::{Absorb, Row};

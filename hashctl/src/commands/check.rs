@@ -60,7 +60,7 @@ fn list(
 }
 
 fn mark_label(manifest: &[u8]) -> Label<'_> {
-    Label { name: manifest, algorithm: Algorithm::Sha256, want: b"" }
+    Label { name: manifest, function: Algorithm::Sha256.into(), want: b"" }
 }
 
 fn list_lines(
@@ -79,7 +79,8 @@ fn list_lines(
             Ok(Some(Line::Whole(line))) => match parser.parse(line) {
                 Parsed::Claim(claim) if manifest != STDIN_NAME || &*claim.name != b"-" => {
                     let Claim { algorithm, digest, name } = &claim;
-                    lister.path(Label { name, algorithm: *algorithm, want: digest })?;
+                    let function = (*algorithm).into();
+                    lister.path(Label { name, function, want: digest })?;
                     continue;
                 }
                 Parsed::Claim(_) | Parsed::Bad => Mark::BadLine(number),

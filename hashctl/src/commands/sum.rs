@@ -22,7 +22,7 @@ pub(crate) fn sum(config: &Config, options: SumOptions, mut paths: Vec<OsString>
     let SumOptions { algorithm, recursive, .. } = options;
     run(config, &mut printer, Some(algorithm), move |lister| {
         paths.into_iter().try_for_each(|path| {
-            let label = Label { name: &path.into_vec(), algorithm, want: b"" };
+            let label = Label { name: &path.into_vec(), function: algorithm.into(), want: b"" };
             if recursive { lister.tree(label) } else { lister.path(label) }
         })
     })

@@ -10,15 +10,13 @@
 //! Invariant: what the tasks on their way need of the limit of open files leaves room in it, also
 //! where all threads share one table. Only very deep trees can exhaust it; then the lister waits.
 
-use super::opener::{AGE_MAX, Openers, coarse_now};
+use super::function::Function;
+use super::opener::{AGE_MAX, coarse_now};
 use super::reorder::{Batch, Label, Reorder, Stopped, Tag, Verdict};
 use crate::input::datasets::Folder;
 use crate::input::open::{Links, open_dir, open_start};
-use crate::input::plane::Route;
 use crate::input::walk::{Visitor, walk};
 use crate::problem::{Problem, Special};
-use ipc_proto::Algorithm;
-use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX};
 use nix::sys::resource::{Resource, getrlimit};
 use std::ffi::CString;
 use std::mem;
@@ -91,12 +89,34 @@ impl AsFd for Dir {
     }
 }
 
+/// Takes the lister's tasks.
+pub(crate) trait TaskSink: Send {
+    /// Takes a task when there is room for it.
+    fn give(&self, task: OpenTask) -> Result<(), Stopped>;
+
+    /// Closes directories that are no longer needed.
+    fn close_dirs(&self);
+
+    /// Waits until nothing from before this turn needs a descriptor.
+    fn wait_for(&self, turn: u64);
+
+    /// The name of `dir`, if the files in it go by name.
+    fn folder(&self, dir: BorrowedFd<'_>) -> Option<Folder>;
+
+    /// Most entries of a task.
+    fn task_len_max(&self) -> usize;
+
+    /// Tasks that are on their way at once.
+    fn tasks_max(&self) -> usize;
+
+    /// The files of a task are open at once.
+    fn keeps_files_open(&self) -> bool;
+}
+
 /// Takes entries.
-#[derive(Debug)]
 pub(crate) struct Lister {
     reorder: Arc<Reorder>,
-    openers: Openers,
-    route: Arc<Route>,
+    sink: Box<dyn TaskSink>,
     batch: Batch,
     targets: Vec<Target>,
     dirs: Vec<Arc<Dir>>,
@@ -113,23 +133,23 @@ pub(crate) struct Lister {
 }
 
 impl Lister {
-    pub(crate) fn new(reorder: Arc<Reorder>, openers: Openers, route: Arc<Route>) -> Self {
-        let is_fd = route.takes_descriptors();
-        // Two tasks are open at once, and at most six have directories.
+    pub(crate) fn new(reorder: Arc<Reorder>, sink: Box<dyn TaskSink>) -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let files_max = limit.saturating_sub(FIXED_DESCRIPTORS) / 4;
-        let frame_max = if is_fd { FRAME_DESCRIPTORS_MAX } else { FRAME_NAMES_MAX };
+        let files_max = match sink.keeps_files_open() {
+            // Two tasks are open at once.
+            true => limit.saturating_sub(FIXED_DESCRIPTORS) / 4,
+            false => usize::MAX,
+        };
         Self {
             reorder,
-            openers,
-            route,
             batch: Batch::with_capacity(0),
             targets: Vec::new(),
             dirs: Vec::new(),
             task_len: TASK_LEN_FIRST.min(files_max.max(1)),
-            task_len_max: files_max.clamp(1, frame_max),
-            dirs_max: (limit / 32).clamp(1, DIRS_MAX),
+            task_len_max: files_max.clamp(1, sink.task_len_max()),
+            dirs_max: (limit / 4 / (sink.tasks_max() + 2)).clamp(1, DIRS_MAX),
+            sink,
             since: Duration::ZERO,
             next_turn: 0,
             next_dir: 0,
@@ -155,7 +175,7 @@ impl Lister {
             return self.path(label);
         }
         let path = CString::new(label.name).expect("an argument holds no zero byte");
-        let mut tree = Tree { lister: self, algorithm: label.algorithm };
+        let mut tree = Tree { lister: self, function: label.function };
         match tree.retry_when_exhausted(|| open_dir(&path))? {
             Ok(dir) => walk(dir, label.name, &mut tree),
             // The opener finds out what it is, or why it cannot be opened.
@@ -170,7 +190,7 @@ impl Lister {
 
     /// Gives away what is waiting, before a pause or at the end.
     pub(crate) fn flush(&mut self, last: Last) -> Result<(), Stopped> {
-        self.openers.close_dirs();
+        self.sink.close_dirs();
         if self.batch.len() == 0 && last == Last::No {
             return Ok(());
         }
@@ -185,7 +205,7 @@ impl Lister {
         let dirs = mem::take(&mut self.dirs);
         let turn = self.next_turn;
         self.next_turn += 1;
-        self.openers.give(OpenTask { turn, first, batch, targets, dirs, last })
+        self.sink.give(OpenTask { turn, first, batch, targets, dirs, last })
     }
 
     /// A regular file, if the directory is right, in `dir`.
@@ -212,7 +232,7 @@ impl Lister {
 
     fn dir(&mut self, fd: OwnedFd, links: Links) -> Arc<Dir> {
         self.next_dir += 1;
-        let folder = self.route.folder(fd.as_fd());
+        let folder = self.sink.folder(fd.as_fd());
         Arc::new(Dir { fd, id: self.next_dir, folder, links })
     }
 
@@ -247,12 +267,12 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// Lists what a walk finds.
 struct Tree<'a> {
     lister: &'a mut Lister,
-    algorithm: Algorithm,
+    function: Function,
 }
 
 impl Tree<'_> {
     fn label<'a>(&self, name: &'a [u8]) -> Label<'a> {
-        Label { name, algorithm: self.algorithm, want: b"" }
+        Label { name, function: self.function, want: b"" }
     }
 }
 
@@ -278,8 +298,8 @@ impl Visitor for Tree<'_> {
 
     fn wait_for_descriptors(&mut self) -> Result<(), Stopped> {
         self.lister.flush(Last::No)?;
-        self.lister.openers.wait_for(self.lister.next_turn);
-        self.lister.openers.close_dirs();
+        self.lister.sink.wait_for(self.lister.next_turn);
+        self.lister.sink.close_dirs();
         Ok(())
     }
 }

@@ -9,30 +9,29 @@
 //! the thread that opened them, and the lister's directories are found through `/proc/self/fd`,
 //! which shows the table of the main thread.
 
-use super::lister::{Dir, Last, OpenTask, Target, split};
+use super::dirs::{DirCache, unshare_descriptors};
+use super::lister::{Dir, Last, OpenTask, Target, TaskSink, split};
 use super::reorder::{Change, End, Reorder, Stopped, Tag, Verdict};
 use super::sender::{ItemSender, Lanes};
+use super::stdin::{errno_of, stdin_file};
 use super::stream::{self, StreamError};
-use crate::input::datasets::Name;
-use crate::input::open::{Kind, Links, Opened, glance_at, look, open_at, open_start};
+use crate::input::datasets::{Folder, Name};
+use crate::input::open::{Links, Opened, glance_at, look, open_at};
 use crate::input::plane::{Plane, Route};
 use crate::problem::Problem;
 use crate::say::say;
 use client::{ClientError, JobOptions, Submitter};
 use ipc_proto::Algorithm;
-use ipc_proto::message::Stamp;
+use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX};
+use ipc_proto::message::{Failure, Stamp};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl};
-use nix::sched::{CloneFlags, unshare};
+use nix::fcntl::AT_FDCWD;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{Whence, lseek};
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -121,21 +120,37 @@ impl Openers {
         }
         Ok(Self { tasks, shared })
     }
+}
 
-    /// Gives away a task when an opener is about to be free.
-    pub(crate) fn give(&self, task: OpenTask) -> Result<(), Stopped> {
+impl TaskSink for Openers {
+    fn give(&self, task: OpenTask) -> Result<(), Stopped> {
         self.tasks.send(task).map_err(|_| Stopped)
     }
 
-    /// Closes directories that are no longer needed.
-    pub(crate) fn close_dirs(&self) {
+    fn close_dirs(&self) {
         let dirs = mem::take(&mut *self.shared.dirs.lock().expect("no holder panics"));
         drop(dirs);
     }
 
-    /// Waits until every task before this turn is sent.
-    pub(crate) fn wait_for(&self, turn: u64) {
+    fn wait_for(&self, turn: u64) {
         drop(self.shared.wait_for(turn));
+    }
+
+    fn folder(&self, dir: BorrowedFd<'_>) -> Option<Folder> {
+        self.shared.route.folder(dir)
+    }
+
+    fn task_len_max(&self) -> usize {
+        let is_fd = self.shared.route.takes_descriptors();
+        if is_fd { FRAME_DESCRIPTORS_MAX } else { FRAME_NAMES_MAX }
+    }
+
+    fn tasks_max(&self) -> usize {
+        TASKS_MAX + OPENERS
+    }
+
+    fn keeps_files_open(&self) -> bool {
+        true
     }
 }
 
@@ -230,7 +245,11 @@ impl Opener {
             if matches!(task.targets[position], Target::Nothing) {
                 continue;
             }
-            let algorithm = task.batch.label(position).algorithm;
+            let Some(algorithm) = task.batch.label(position).function.standard() else {
+                let problem = Problem::Failure(Failure::Unsupported);
+                self.changes.push((tag, Change::Verdict(Verdict::Problem(problem))));
+                continue;
+            };
             let found = self.find(task, position, &mut turn)?;
             if self.lanes.is_empty() {
                 self.since = coarse_now();
@@ -442,51 +461,9 @@ impl Turn {
     }
 }
 
-/// The last directory that files were opened from, as this thread's table has it.
-#[derive(Debug, Default)]
-struct DirCache {
-    is_own_table: bool,
-    last: Option<(u64, OwnedFd)>,
-}
-
-impl DirCache {
-    fn fd<'a>(&'a mut self, dir: &'a Dir) -> Result<BorrowedFd<'a>, Errno> {
-        if !self.is_own_table {
-            return Ok(dir.fd.as_fd());
-        }
-        if self.last.as_ref().is_none_or(|(id, _)| *id != dir.id) {
-            self.last = None;
-            let path = CString::new(format!("/proc/self/fd/{}", dir.fd.as_raw_fd()));
-            let fd = open_start(&path.expect("a path without zero bytes"))?;
-            self.last = Some((dir.id, fd));
-        }
-        let (_, fd) = self.last.as_ref().expect("just set");
-        Ok(fd.as_fd())
-    }
-}
-
-/// Unshares this thread's descriptor table, which keeps what is open now; returns true on success.
-/// Containers may forbid it, and without `/proc` the lister's directories are out of reach.
-fn unshare_descriptors() -> bool {
-    Path::new("/proc/self/fd").is_dir() && unshare(CloneFlags::CLONE_FILES).is_ok()
-}
-
 /// A clock with a precision of a few milliseconds, which costs next to nothing.
 pub(crate) fn coarse_now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
-}
-
-/// Standard input as a file that a worker can read by itself: regular, open for reading, and at its
-/// start. It is left at its end, as if it had been read here.
-fn stdin_file(stdin: &io::Stdin) -> Result<Option<(OwnedFd, Stamp)>, Errno> {
-    let (kind, stamp) = look(stdin)?;
-    let mode = OFlag::from_bits_retain(fcntl(stdin, FcntlArg::F_GETFL)?) & OFlag::O_ACCMODE;
-    let can_read = mode == OFlag::O_RDONLY || mode == OFlag::O_RDWR;
-    if kind != Kind::File || !can_read || lseek(stdin, 0, Whence::SeekCur) != Ok(0) {
-        return Ok(None);
-    }
-    let file = stdin.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error))?;
-    Ok(lseek(stdin, 0, Whence::SeekEnd).ok().map(|_| (file, stamp)))
 }
 
 /// The content of a file that is as `stamp` says before and after it is read.
@@ -505,8 +482,4 @@ fn read_small(file: &File, stamp: Stamp) -> Result<Vec<u8>, Problem> {
     data.truncate(len);
     let (_, now) = look(file).map_err(|errno| Problem::Io(errno as i32))?;
     if len == size && now == stamp { Ok(data) } else { Err(Problem::Changed) }
-}
-
-fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }

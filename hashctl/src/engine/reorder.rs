@@ -10,8 +10,9 @@
 //! - at most [`ENTRIES_MAX`] entries and [`TEXT_LEN_MAX`] bytes of names, and one batch more, are
 //!   buffered: then the lister waits.
 
+use super::function::Function;
 use crate::problem::{Problem, Special};
-use ipc_proto::Algorithm;
+use blake3::OutputReader;
 use ipc_proto::limits::FRAME_NAMES_MAX;
 use ipc_proto::message::Failure;
 use nix::errno::Errno;
@@ -74,7 +75,7 @@ pub(crate) enum Mark {
 pub(crate) struct Label<'a> {
     /// The name of the file, or of the manifest for a mark; without zero bytes.
     pub(crate) name: &'a [u8],
-    pub(crate) algorithm: Algorithm,
+    pub(crate) function: Function,
     /// The expected digest; empty if there is none.
     pub(crate) want: &'a [u8],
 }
@@ -89,6 +90,9 @@ pub(crate) struct Item<'a> {
     pub(crate) verdict: Verdict,
     /// The digest, if there is one.
     pub(crate) digest: &'a [u8],
+    /// Output of any length of [`Function::Blake3`], which starts with the digest.
+    #[allow(dead_code, reason = "for the personalities")]
+    pub(crate) output: Option<&'a OutputReader>,
 }
 
 /// Neighbouring entries, as they were listed.
@@ -103,7 +107,7 @@ pub(crate) struct Batch {
 struct Row {
     name_end: usize,
     want_end: usize,
-    algorithm: Algorithm,
+    function: Function,
     listed: Verdict,
 }
 
@@ -115,12 +119,12 @@ impl Batch {
 
     /// Appends an entry, with its verdict if that is known without opening a file.
     pub(crate) fn push(&mut self, label: Label<'_>, listed: Verdict) {
-        let Label { name, algorithm, want } = label;
+        let Label { name, function, want } = label;
         self.text.extend_from_slice(name);
         let name_end = self.text.len();
         self.text.push(0);
         self.text.extend_from_slice(want);
-        self.rows.push(Row { name_end, want_end: self.text.len(), algorithm, listed });
+        self.rows.push(Row { name_end, want_end: self.text.len(), function, listed });
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -131,7 +135,7 @@ impl Batch {
         let row = &self.rows[position];
         Label {
             name: &self.text[self.start(position)..row.name_end],
-            algorithm: row.algorithm,
+            function: row.function,
             want: &self.text[row.name_end + 1..row.want_end],
         }
     }
@@ -147,11 +151,14 @@ impl Batch {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Outcome {
     size: u64,
+    /// Bytes of it that are hashed, while that is not over.
+    done_len: u64,
     verdict: Verdict,
     digest: [u8; DIGEST_LEN_MAX],
+    output: Option<Box<OutputReader>>,
 }
 
 impl Outcome {
@@ -173,8 +180,9 @@ impl Complete {
     pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
         self.outcomes.iter().zip(self.start..).map(|(outcome, position)| {
             let label = self.batch.label(position);
-            let digest = &outcome.digest[..label.algorithm.digest_len()];
-            Item { label, size: outcome.size, verdict: outcome.verdict, digest }
+            let digest = &outcome.digest[..label.function.digest_len()];
+            let output = outcome.output.as_deref();
+            Item { label, size: outcome.size, verdict: outcome.verdict, digest, output }
         })
     }
 
@@ -184,11 +192,23 @@ impl Complete {
     }
 }
 
-/// Facts that an opener learns about an entry. A length comes before the item is sent.
-#[derive(Clone, Copy, Debug)]
+/// Facts that an opener or hashing thread learns about an entry. The verdict or digest is the last.
+#[derive(Debug)]
 pub(crate) enum Change {
     Size(u64),
     Verdict(Verdict),
+    Digest { bytes: [u8; DIGEST_LEN_MAX], len: usize },
+    Output(Box<OutputReader>),
+}
+
+impl Change {
+    /// # Panics
+    /// If it is longer than that of any algorithm.
+    pub(crate) fn digest(digest: &[u8]) -> Self {
+        let mut bytes = [0; DIGEST_LEN_MAX];
+        bytes[..digest.len()].copy_from_slice(digest);
+        Self::Digest { bytes, len: digest.len() }
+    }
 }
 
 /// End of the sending side of a run.
@@ -280,7 +300,13 @@ impl Reorder {
             state.tally.files_done += u64::from(is_file && is_done);
             has_outcome |= is_done;
         }
-        let outcome = |row: &Row| Outcome { size: 0, verdict: row.listed, digest: [0; _] };
+        let outcome = |row: &Row| Outcome {
+            size: 0,
+            done_len: 0,
+            verdict: row.listed,
+            digest: [0; _],
+            output: None,
+        };
         let outcomes = batch.rows.iter().map(outcome).collect();
         state.batches.push_back(Pending { batch, outcomes });
         drop(state);
@@ -290,7 +316,7 @@ impl Reorder {
         Ok(first)
     }
 
-    /// Enters what an opener learned, and empties `changes`.
+    /// Enters what was learned, and empties `changes`.
     pub(crate) fn change(&self, changes: &mut Vec<(Tag, Change)>) {
         let mut has_outcome = false;
         let mut state = self.lock();
@@ -301,12 +327,25 @@ impl Reorder {
                     has_outcome = true;
                     state.set(tag, verdict, &[]);
                 }
+                Change::Digest { bytes, len } => {
+                    has_outcome = true;
+                    state.set(tag, Verdict::Digest, &bytes[..len]);
+                }
+                Change::Output(output) => state.waiting(tag).0.output = Some(output),
             }
         }
         drop(state);
         if has_outcome {
             self.wake();
         }
+    }
+
+    /// Enters how many bytes of a file are hashed, for the progress.
+    pub(crate) fn advance(&self, tag: Tag, done_len: u64) {
+        let mut state = self.lock();
+        let (outcome, tally) = state.waiting(tag);
+        let old = std::mem::replace(&mut outcome.done_len, done_len);
+        tally.bytes_done = tally.bytes_done - old + done_len;
     }
 
     /// Enters results, which the client library has checked: one per item, digests of the right length.
@@ -328,9 +367,10 @@ impl Reorder {
         let mut state = self.lock();
         let start = state.taken;
         let pending = state.batches.front_mut()?;
-        let rest = &pending.outcomes[start..];
+        let rest = &mut pending.outcomes[start..];
         let len = rest.iter().take_while(|outcome| !outcome.is_waiting()).count();
         let outcomes = rest[..len].to_vec();
+        rest[..len].iter_mut().for_each(|outcome| outcome.output = None);
         let batch = Arc::clone(&pending.batch);
         state.taken += len;
         if state.taken == batch.len() {
@@ -424,7 +464,7 @@ impl State {
         let (outcome, tally) = self.waiting(tag);
         outcome.digest[..digest.len()].copy_from_slice(digest);
         outcome.verdict = verdict;
-        tally.bytes_done += outcome.size;
+        tally.bytes_done = tally.bytes_done - outcome.done_len + outcome.size;
         tally.files_done += 1;
     }
 }
@@ -432,12 +472,13 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipc_proto::Algorithm;
 
     fn push(reorder: &Reorder, names: &[&str]) {
         let mut batch = Batch::with_capacity(names.len());
         for name in names {
-            let (algorithm, want) = (Algorithm::Sha256, &b"want"[..]);
-            batch.push(Label { name: name.as_bytes(), algorithm, want }, Verdict::Waiting);
+            let (function, want) = (Function::Standard(Algorithm::Sha256), &b"want"[..]);
+            batch.push(Label { name: name.as_bytes(), function, want }, Verdict::Waiting);
         }
         reorder.push(batch.into()).unwrap();
     }

@@ -39,20 +39,20 @@ pub(crate) enum Links {
     Refuse,
 }
 
-/// Opens `name` for reading. A FIFO, device or socket does not hold it up.
+/// Something that was opened and not looked at.
+#[derive(Debug)]
+pub(crate) enum OpenedAny {
+    /// Of any kind.
+    Open(OwnedFd),
+    /// Something that cannot be opened.
+    Special(Special),
+}
+
+/// Opens `name` for reading, and sees what it is. A FIFO, device or socket does not hold it up.
 pub(crate) fn open_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<Opened, Errno> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let refuse = if links == Links::Refuse { OFlag::O_NOFOLLOW } else { OFlag::empty() };
-    let file = match openat(dir, name, flags | refuse, Mode::empty()) {
-        Ok(file) => file,
-        // A socket, a device without driver, or a link where none is followed.
-        Err(errno @ (Errno::ENXIO | Errno::ENODEV | Errno::ELOOP)) => {
-            return match kind_at(dir, name, links) {
-                Ok(Kind::Special(special)) => Ok(Opened::Special(special)),
-                _ => Err(errno),
-            };
-        }
-        Err(errno) => return Err(errno),
+    let file = match open_any(dir, name, links)? {
+        OpenedAny::Open(file) => file,
+        OpenedAny::Special(special) => return Ok(Opened::Special(special)),
     };
     let stat = fstat(&file)?;
     Ok(match kind(&stat) {
@@ -60,6 +60,23 @@ pub(crate) fn open_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
         Kind::Directory => Opened::Directory(file),
         Kind::Special(special) => Opened::Special(special),
     })
+}
+
+/// Opens `name` for reading. A FIFO, device or socket does not hold it up.
+pub(crate) fn open_any(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<OpenedAny, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let refuse = if links == Links::Refuse { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+    match openat(dir, name, flags | refuse, Mode::empty()) {
+        Ok(file) => Ok(OpenedAny::Open(file)),
+        // A socket, a device without driver, or a link where none is followed.
+        Err(errno @ (Errno::ENXIO | Errno::ENODEV | Errno::ELOOP)) => {
+            match kind_at(dir, name, links) {
+                Ok(Kind::Special(special)) => Ok(OpenedAny::Special(special)),
+                _ => Err(errno),
+            }
+        }
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The kind of `name`.

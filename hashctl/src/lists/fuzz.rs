@@ -33,8 +33,8 @@ fn check(claim: &Claim<'_>) {
     assert_eq!(digest.len(), algorithm.digest_len(), "{claim:?}");
     assert!(!name.is_empty() && !name.contains(&0), "{claim:?}");
     assert!(!quote(name).chars().any(char::is_control), "{claim:?}");
-    let label = Label { name, algorithm: *algorithm, want: b"" };
-    let item = Item { label, size: 0, verdict: Verdict::Digest, digest };
+    let label = Label { name, function: (*algorithm).into(), want: b"" };
+    let item = Item { label, size: 0, verdict: Verdict::Digest, digest, output: None };
     for tag in [false, true] {
         let mut line = Vec::new();
         Format { tag, ..Format::default() }.digest(&item, &mut line);

@@ -171,6 +171,11 @@ impl<'a> LongFile<'a> {
         self.midstate().filter(|_| is_trusted).map(|midstate| (midstate, self.task.stamp))
     }
 
+    /// Bytes that are hashed, or covered by the midstate from the start.
+    pub(crate) fn done_len(&self) -> u64 {
+        self.done_len
+    }
+
     fn rule<'c>(&self, clock: &'c StampClock) -> Rule<'c> {
         Rule { clock, strict: self.strict }
     }

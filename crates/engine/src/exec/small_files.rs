@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SMALL_MIN: usize = 2;
 
 /// Most files that are read before they are hashed together.
-const GROUP_MAX: usize = 64;
+pub(crate) const GROUP_MAX: usize = 64;
 
 /// Bytes after which files are hashed that a backend does one by one, while they are in the cache.
 const ALONE_LEN: usize = 64 << 10;
@@ -248,10 +248,8 @@ impl<'a> Batch<'a> {
         let start = self.used_len;
         self.group.push(Slot { position, span: start..start + size, late });
         self.used_len = (start + stride(size)).min(self.buffer.len());
-        let is_alone = !self.has_lanes
-            || (self.algorithms.single() == Some(Algorithm::Blake3)
-                && self.used_len >= TREE_LEN_MIN * self.group.len());
-        let is_enough = is_alone && self.used_len >= ALONE_LEN;
+        let algorithm = self.algorithms.single();
+        let is_enough = is_enough(self.has_lanes, algorithm, self.used_len, self.group.len());
         let are_late = || self.group.iter().any(|slot| slot.late.is_some());
         if self.group.len() == self.group_max || (is_enough && !are_late()) {
             self.hash_group();
@@ -416,10 +414,23 @@ impl<'a> FileQueue<'a> for Batch<'a> {
     }
 }
 
+/// Returns true if these files, `used_len` bytes in all, are better hashed now, while they are in the
+/// cache, than with more of them.
+pub(crate) fn is_enough(
+    has_lanes: bool,
+    algorithm: Option<Algorithm>,
+    used_len: usize,
+    files: usize,
+) -> bool {
+    let is_alone =
+        !has_lanes || (algorithm == Some(Algorithm::Blake3) && used_len >= TREE_LEN_MIN * files);
+    is_alone && used_len >= ALONE_LEN
+}
+
 /// From one file to the next in the buffer, with the byte between them that only a file has which is
 /// longer than it should be. A target that starts further into its page than the source is slow to
 /// copy to (`order::Scratch`), and short files begin with a line of the cache.
-fn stride(size: usize) -> usize {
+pub(crate) fn stride(size: usize) -> usize {
     (size + 1).next_multiple_of(if size < PAGE_LEN { 64 } else { PAGE_LEN })
 }
 

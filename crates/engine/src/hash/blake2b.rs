@@ -1,4 +1,4 @@
-//! BLAKE2b (RFC 7693) without a key and with a digest of 64 bytes, so that it can stop at a block
+//! BLAKE2b (RFC 7693) without a key, so that it can stop at a block
 //! border: the `blake2` crate does not give away its state.
 //!
 //! The last block of a message is compressed in another way than the others, also if it is full. So
@@ -39,11 +39,17 @@ pub(super) struct Blake2b {
 }
 
 impl Blake2b {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with_digest_len(64).expect("the usual length")
+    }
+
+    /// A message with another length of the digest, in bytes; `None` unless that is 1 to 64.
+    pub(super) fn with_digest_len(len: usize) -> Option<Self> {
         let mut words = IV;
         // The parameter block (section 2.5): digest length, no key, fanout and depth of 1.
-        words[0] ^= 0x0101_0040;
-        Self { words, last: [0; BLOCK_LEN] }
+        let len = u64::try_from(len).ok().filter(|len| (1..=64).contains(len))?;
+        words[0] ^= 0x0101_0000 | len;
+        Some(Self { words, last: [0; BLOCK_LEN] })
     }
 
     /// Absorbs `blocks` behind the `len` bytes before them.

@@ -44,6 +44,13 @@ impl Midstate {
         Some(Self { algorithm, hash, len: 0 })
     }
 
+    /// A message for BLAKE2b, whose digest is the first `len` bytes of what [`Self::finish`] gives; `None`
+    /// unless that is 1 to 64.
+    pub(super) fn blake2b(len: usize) -> Option<Self> {
+        let hash = Hash::Blake2b(Box::new(Blake2b::with_digest_len(len)?));
+        Some(Self { algorithm: Algorithm::Blake2b, hash, len: 0 })
+    }
+
     /// A message that was [saved](Self::save); `None` if the state is invalid.
     #[must_use]
     pub fn restore(algorithm: Algorithm, state: &[u8]) -> Option<Self> {

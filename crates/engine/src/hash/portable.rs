@@ -7,6 +7,7 @@ use ipc_proto::{Algorithm, Family};
 use sha2::block_api::{compress256, compress512};
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512, Sha512_256};
 use std::fmt;
+use std::sync::{Arc, Mutex};
 
 pub(super) fn hash_many(algorithm: Algorithm, inputs: &[&[u8]], out: &mut Vec<u8>) {
     out.reserve(inputs.len() * algorithm.digest_len());
@@ -63,24 +64,49 @@ enum State {
     Blocks {
         absorbed: Midstate,
         rest: Vec<u8>,
+        /// Of the digest, the rest of which is cut off.
+        digest_len: usize,
     },
     Blake3(Box<blake3::Hasher>),
+    /// The output reader goes to whoever asked for it.
+    Blake3Output(Box<blake3::Hasher>, OutputSlot),
 }
+
+/// The output of a BLAKE3 message of any mode, of which any part can be read once the stream is finished.
+pub type OutputSlot = Arc<Mutex<Option<blake3::OutputReader>>>;
 
 impl Stream {
     /// A message before its first byte.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
-        Self(match Midstate::new(algorithm) {
-            Some(absorbed) => State::Blocks { absorbed, rest: Vec::with_capacity(SEGMENT_ALIGN) },
-            None => State::Blake3(Box::default()),
-        })
+        match Midstate::new(algorithm) {
+            Some(absorbed) => Self::blocks(absorbed, algorithm.digest_len()),
+            None => Self(State::Blake3(Box::default())),
+        }
+    }
+
+    fn blocks(absorbed: Midstate, digest_len: usize) -> Self {
+        let rest = Vec::with_capacity(SEGMENT_ALIGN);
+        Self(State::Blocks { absorbed, rest, digest_len })
+    }
+
+    /// A message for BLAKE2b with a digest of `len` bytes (RFC 7693); `None` unless that is 1 to 64.
+    #[must_use]
+    pub fn blake2b(len: usize) -> Option<Self> {
+        Some(Self::blocks(Midstate::blake2b(len)?, len))
+    }
+
+    /// A message for a BLAKE3 hasher of any mode. At its end `output` gets what more than the first 32
+    /// bytes are read from.
+    #[must_use]
+    pub fn blake3(hasher: blake3::Hasher, output: OutputSlot) -> Self {
+        Self(State::Blake3Output(Box::new(hasher), output))
     }
 
     /// Appends to the message.
     pub fn update(&mut self, mut bytes: &[u8]) {
         match &mut self.0 {
-            State::Blocks { absorbed, rest } => {
+            State::Blocks { absorbed, rest, .. } => {
                 if !rest.is_empty() {
                     let (head, tail) = bytes.split_at(bytes.len().min(SEGMENT_ALIGN - rest.len()));
                     rest.extend_from_slice(head);
@@ -94,7 +120,7 @@ impl Stream {
                 absorbed.update(whole);
                 rest.extend_from_slice(end);
             }
-            State::Blake3(hasher) => {
+            State::Blake3(hasher) | State::Blake3Output(hasher, _) => {
                 hasher.update(bytes);
             }
         }
@@ -103,8 +129,14 @@ impl Stream {
     /// Ends the message and appends its digest to `out`.
     pub fn finish(self, out: &mut Vec<u8>) {
         match self.0 {
-            State::Blocks { absorbed, rest } => out.extend_from_slice(&absorbed.finish(&rest)),
+            State::Blocks { absorbed, rest, digest_len } => {
+                out.extend_from_slice(&absorbed.finish(&rest)[..digest_len]);
+            }
             State::Blake3(hasher) => out.extend_from_slice(hasher.finalize().as_bytes()),
+            State::Blake3Output(hasher, output) => {
+                out.extend_from_slice(hasher.finalize().as_bytes());
+                *output.lock().expect("no holder panics") = Some(hasher.finalize_xof());
+            }
         }
     }
 }

@@ -148,9 +148,25 @@ impl<'a> Handle<'a> {
     /// # Errors
     /// Why the item fails: [`Failure::NotRegular`], or `EISDIR` for a directory.
     pub(crate) fn look(self, last: &mut LastFileSystem) -> Result<(OpenFile<'a>, Stamp), Failure> {
+        let (validation, stamp) = self.look_at(last)?;
+        Ok((OpenFile { handle: self, validation }, stamp))
+    }
+
+    /// As [`Self::look`], of a file that stays a handle.
+    pub(crate) fn look_at(
+        &self,
+        last: &mut LastFileSystem,
+    ) -> Result<(Validation, Stamp), Failure> {
         let status = regular(sys::status(self.as_fd()).map_err(failure)?)?;
-        let validation = last.validation(self.as_fd(), status.device)?;
-        Ok((OpenFile { handle: self, validation }, status.stamp))
+        Ok((last.validation(self.as_fd(), status.device)?, status.stamp))
+    }
+
+    /// The descriptor, if it is ours.
+    pub(crate) fn into_owned(self) -> Option<OwnedFd> {
+        match self {
+            Self::Owned(file) => Some(file),
+            Self::Passed(_) => None,
+        }
     }
 }
 
@@ -180,10 +196,7 @@ impl OpenFile<'_> {
 
     /// The descriptor, if it is ours.
     pub(crate) fn into_owned(self) -> Option<OwnedFd> {
-        match self.handle {
-            Handle::Owned(file) => Some(file),
-            Handle::Passed(_) => None,
-        }
+        self.handle.into_owned()
     }
 
     /// As [`Handle::read_ready`].

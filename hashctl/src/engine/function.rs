@@ -1,0 +1,69 @@
+//! Hash functions: what workers compute, and those with parameters, which only this process computes.
+
+use ipc_proto::Algorithm;
+
+/// Digest that is computed of an entry.
+#[allow(dead_code, reason = "for the personalities")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Function {
+    /// Anywhere.
+    Standard(Algorithm),
+    /// BLAKE2b with a digest of this many bytes, 1 to 64 (RFC 7693).
+    Blake2b(u8),
+    /// BLAKE3 with the run's [`Blake3Mode`].
+    Blake3,
+}
+
+impl From<Algorithm> for Function {
+    fn from(algorithm: Algorithm) -> Self {
+        Self::Standard(algorithm)
+    }
+}
+
+impl Function {
+    /// The algorithm that workers know.
+    pub(crate) fn standard(self) -> Option<Algorithm> {
+        match self {
+            Self::Standard(algorithm) => Some(algorithm),
+            Self::Blake2b(_) | Self::Blake3 => None,
+        }
+    }
+
+    /// The algorithm of the same name.
+    pub(crate) fn algorithm(self) -> Algorithm {
+        match self {
+            Self::Standard(algorithm) => algorithm,
+            Self::Blake2b(_) => Algorithm::Blake2b,
+            Self::Blake3 => Algorithm::Blake3,
+        }
+    }
+
+    /// Bytes of its digest; of an output of any length, those that are compared.
+    pub(crate) fn digest_len(self) -> usize {
+        match self {
+            Self::Standard(algorithm) => algorithm.digest_len(),
+            Self::Blake2b(len) => len.into(),
+            Self::Blake3 => Algorithm::Blake3.digest_len(),
+        }
+    }
+}
+
+/// The mode of BLAKE3 (BLAKE3 paper, section 2.3) for [`Function::Blake3`].
+#[allow(dead_code, reason = "for the personalities")]
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Blake3Mode {
+    #[default]
+    Hash,
+    Keyed(Box<[u8; 32]>),
+    DeriveKey(String),
+}
+
+impl Blake3Mode {
+    pub(crate) fn hasher(&self) -> blake3::Hasher {
+        match self {
+            Self::Hash => blake3::Hasher::new(),
+            Self::Keyed(key) => blake3::Hasher::new_keyed(key),
+            Self::DeriveKey(context) => blake3::Hasher::new_derive_key(context),
+        }
+    }
+}
