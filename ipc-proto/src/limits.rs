@@ -56,6 +56,10 @@ pub const SEGMENT_ALIGN: usize = 128;
 /// most if it is lost.
 pub const PROGRESS_LEN_MAX: u64 = 4 << 30;
 
+/// A lease of this many bytes is long: a worker whose threads all have one begins a shorter lease at once. A
+/// file that grew by more than this since its client saw it has changed.
+pub const LONG_LEN: u64 = 64 << 20;
+
 /// Longest name of a worker, backend, version or image, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
 

@@ -5,7 +5,7 @@ use clap::builder::ValueParser;
 use engine::exec::order::{ReadOptions, Scratch};
 use engine::hash::{self, Backend, Forced};
 use engine::input::dataset::{Datasets, IoThreads, Mount};
-use engine::input::reader::{Asked, Reading};
+use engine::input::reader::{Asked, Reader, Reading};
 use hashcluster_worker::host::{Cores, Policy, Settings, Share};
 use hashcluster_worker::link::connection as link;
 use hashcluster_worker::link::hang::HangDetector;
@@ -184,6 +184,8 @@ struct Prepared {
     credit: u16,
     /// One per hashing thread.
     scratches: Vec<Scratch>,
+    /// Of the thread that hashes while those have long files.
+    spare: Scratch,
     /// Blocked, and waited for by a thread of their own.
     signals: SigSet,
 }
@@ -230,6 +232,7 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
         .map_err(|error| format!("--reading uring: io_uring is refused: {error}"))?;
     LOG.log(&Event::Reading { way: &reading });
     let scratches = readers.into_iter().map(|reader| Scratch::new(reader, read_options)).collect();
+    let spare = Scratch::new(Reader::default(), read_options);
     let name = name.unwrap_or_else(|| format!("worker-{}", process::id()));
     let descriptors = dialer.carries_descriptors();
     let intro = link::intro(name, image, share.threads, descriptors, &datasets, &reading);
@@ -237,18 +240,18 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     // Threads inherit that they are blocked.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block()?;
-    Ok(Prepared { dialer, intro, datasets, share, credit, scratches, signals })
+    Ok(Prepared { dialer, intro, datasets, share, credit, scratches, spare, signals })
 }
 
 /// Third step: starts the threads, which inherit the sandbox, and works for the controller.
 fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
-    let Prepared { dialer, intro, datasets, share, credit, scratches, signals } = prepared;
+    let Prepared { dialer, intro, datasets, share, credit, scratches, spare, signals } = prepared;
     let datasets = Arc::new(datasets);
     LOG.write_in_background(move || sandbox.narrow(Role::Log))?;
     let shutdown = Arc::new(Shutdown::default());
     shut_down_on(signals, &shutdown, sandbox)?;
     ipc_socket::start_closers(share.closing_max(), move || sandbox.narrow(Role::Closer))?;
-    let pool = Pool::start(scratches, &share.pins, sandbox)?;
+    let pool = Pool::start(scratches, spare, &share.pins, sandbox)?;
     let hang_detector = HangDetector::start(share.threads, &shutdown, sandbox)?;
     sandbox.narrow(Role::Link)?;
     reconnect::run(&dialer, &intro, &pool, credit, &datasets, &shutdown, &hang_detector)?;

@@ -1,6 +1,7 @@
 //! The hashing threads.
 //!
-//! Each has its own [`Scratch`] and, where configured, its own core. A job that panics ends the
+//! Each has its own [`Scratch`] and, where configured, its own core. While all of them have long jobs, which
+//! can take hours, one more thread runs the short ones: the kernel shares the cores out. A job that panics ends the
 //! process: a worker that continues with fewer threads than it announced would be worse.
 
 #[cfg(test)]
@@ -34,11 +35,35 @@ const QUEUE_MAX: usize = 2 * CREDIT_MAX as usize;
 /// A task that one thread runs once.
 pub type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 
+/// Name of the thread that runs short jobs while the others have long ones.
+pub(crate) const SPARE_THREAD: &str = "hash-spare";
+
 /// Threads that take jobs from one queue, oldest first.
 pub struct Pool {
     jobs: Sender<Job>,
     idle_probe: IdleProbe,
     threads: u16,
+    /// Long jobs that wait or run.
+    long: Arc<AtomicUsize>,
+    spare_jobs: Sender<Job>,
+    /// 1 while the spare thread waits for a job.
+    spare_idle: Arc<AtomicUsize>,
+}
+
+/// A long job, for as long as it exists.
+struct LongJob(Arc<AtomicUsize>);
+
+impl LongJob {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for LongJob {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Tells whether jobs wait for a thread.
@@ -61,23 +86,33 @@ pub struct Full;
 
 impl Pool {
     /// Starts a thread for each of `scratches`, each on the next of `cores`, or anywhere if there are
-    /// none. In `sandbox` it can only hash from then on.
+    /// none; and one with `spare`, anywhere. In `sandbox` they can only hash from then on.
     ///
     /// # Errors
     /// The system refused another thread, that core, or the filter.
     ///
     /// # Panics
     /// If there are more than a worker may have threads.
-    pub fn start(scratches: Vec<Scratch>, cores: &[usize], sandbox: Sandbox) -> io::Result<Self> {
+    pub fn start(
+        scratches: Vec<Scratch>,
+        spare: Scratch,
+        cores: &[usize],
+        sandbox: Sandbox,
+    ) -> io::Result<Self> {
         let threads = u16::try_from(scratches.len()).expect("a worker's threads are counted");
         let (jobs, queue) = bounded(QUEUE_MAX);
         let idle = Arc::new(AtomicUsize::new(0));
-        let (pinned, pins) = bounded(usize::from(threads));
+        let (spare_jobs, spare_queue) = bounded(1);
+        let spare_idle = Arc::new(AtomicUsize::new(0));
+        let (pinned, pins) = bounded(usize::from(threads) + 1);
         let mut cores = cores.iter().copied().cycle();
-        for (i, scratch) in scratches.into_iter().enumerate() {
-            let (queue, idle, pinned) = (queue.clone(), Arc::clone(&idle), pinned.clone());
-            let core = cores.next();
-            thread::Builder::new().name(format!("hash-{i}")).spawn(move || {
+        let regular = scratches.into_iter().enumerate().map(|(i, scratch)| {
+            (format!("hash-{i}"), scratch, cores.next(), queue.clone(), Arc::clone(&idle))
+        });
+        let spare = (SPARE_THREAD.to_owned(), spare, None, spare_queue, Arc::clone(&spare_idle));
+        for (name, scratch, core, queue, idle) in regular.chain([spare]) {
+            let pinned = pinned.clone();
+            thread::Builder::new().name(name).spawn(move || {
                 let is_pinned = core.map_or(Ok(()), |core| host::pin(&[core]));
                 let ready = is_pinned.and_then(|()| sandbox.narrow(Role::Hash));
                 let is_ready = ready.is_ok();
@@ -92,14 +127,33 @@ impl Pool {
         }
         drop(pinned);
         pins.iter().collect::<io::Result<()>>()?;
-        Ok(Self { jobs, idle_probe: IdleProbe { queue, idle }, threads })
+        let idle_probe = IdleProbe { queue, idle };
+        Ok(Self { jobs, idle_probe, threads, long: Arc::default(), spare_jobs, spare_idle })
     }
 
-    /// Queues a job.
+    /// Queues a job, which begins at once where all threads have long ones.
     ///
     /// # Errors
     /// [`Full`], with the job dropped.
     pub fn submit(&self, job: Job) -> Result<(), Full> {
+        let is_spare_needed = self.long.load(Ordering::Relaxed) >= usize::from(self.threads);
+        let queue = match is_spare_needed && self.spare_idle.swap(0, Ordering::Relaxed) > 0 {
+            true => &self.spare_jobs,
+            false => &self.jobs,
+        };
+        queue.try_send(job).map_err(|_| Full)
+    }
+
+    /// Queues a job that can take long.
+    ///
+    /// # Errors
+    /// [`Full`], with the job dropped.
+    pub fn submit_long(&self, job: Job) -> Result<(), Full> {
+        let counted = LongJob::new(&self.long);
+        let job = Box::new(move |scratch: &mut Scratch| {
+            let _counted = counted;
+            job(scratch);
+        });
         self.jobs.try_send(job).map_err(|_| Full)
     }
 
@@ -126,17 +180,23 @@ impl fmt::Debug for Pool {
     }
 }
 
+/// Runs the jobs of `queue`; `idle` counts the threads that wait for one.
 fn work(queue: &Receiver<Job>, idle: &AtomicUsize, mut scratch: Scratch) {
     let _abort = AbortOnPanic;
     loop {
         idle.fetch_add(1, Ordering::Relaxed);
         let job = queue.recv();
-        idle.fetch_sub(1, Ordering::Relaxed);
+        decrement(idle);
         match job {
             Ok(job) => job(&mut scratch),
             Err(_) => return,
         }
     }
+}
+
+/// The one who gave the spare thread its job may have counted it as busy already.
+fn decrement(idle: &AtomicUsize) {
+    let _ = idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
 }
 
 struct AbortOnPanic;

@@ -11,7 +11,7 @@ use super::limits::{
     EXPIRED_MAX, FILE_COST, FILE_COST_MAX, LARGE_LEN, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
 };
 use super::plane::{DatasetId, Datasets, Plane};
-use ipc_proto::limits::{CHAINING_VALUE_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
+use ipc_proto::limits::{CHAINING_VALUE_LEN, LONG_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
 use ipc_proto::message::{Failures, FileItem, FileSource, Piece, Run, Stamp, Work};
 use ipc_proto::{Algorithm, Algorithms, Blob, Family};
 use std::collections::BTreeSet;
@@ -202,6 +202,11 @@ impl<F: Clone> Batch<F> {
             Load::Merge { values, .. } => values.len() as u64,
             Load::Piece { piece, .. } => piece.len() as u64,
         }
+    }
+
+    /// True if a worker whose threads all have such a one begins a shorter one at once.
+    pub(super) fn is_long(&self) -> bool {
+        self.bytes().saturating_sub(self.checkpoints.offset()) >= LONG_LEN
     }
 
     /// Bytes to read before the next checkpoint, or the end, for `algorithms`.

@@ -1,6 +1,7 @@
 //! Dispatch: while a worker is ready and a job has work, lease a batch.
 //!
-//! When no worker is ready, and only long files without subtrees wait, they are interleaved
+//! A worker whose threads all have long leases takes a short one of another job besides: nobody waits for files
+//! that take hours. When no worker is ready, and only long files without subtrees wait, they are interleaved
 //! with those that threads have. Anything else that waits keeps them from it: a thread that always
 //! has another one would never be free.
 
@@ -12,6 +13,7 @@ use super::plane::Plane;
 use super::queue::Aim;
 use super::{Action, Core, JobId, Lease, WorkerId};
 use ipc_proto::Algorithms;
+use ipc_proto::limits::LONG_LEN;
 use ipc_proto::message::{Failure, LeaseId, WorkerRequest};
 use std::time::Duration;
 
@@ -26,8 +28,12 @@ struct Pair {
 impl<F: Clone> Core<F> {
     pub(super) fn dispatch(&mut self, now: Duration) {
         self.fail_the_impossible();
-        while let Some(pair) = self.next_pair().or_else(|| self.next_interleaved()) {
-            self.lease(now, pair);
+        loop {
+            let pair = self.next_pair().or_else(|| self.next_interleaved());
+            match pair.map(|pair| (pair, false)).or_else(|| Some((self.next_spare()?, true))) {
+                Some((pair, is_spare)) => self.lease(now, pair, is_spare),
+                None => return,
+            }
         }
     }
 
@@ -71,12 +77,36 @@ impl<F: Clone> Core<F> {
         first.map(|(_, pair)| pair)
     }
 
-    fn lease(&mut self, now: Duration, pair: Pair) {
+    /// A job with a short batch, and a worker whose threads all have long ones, not all of that job.
+    fn next_spare(&self) -> Option<Pair> {
+        if !self.fleet.any_spare() {
+            return None;
+        }
+        let first_of = |plane| {
+            self.fair.iter(plane).take(JOBS_SKIPPED_MAX).find_map(|place| {
+                let job = self.jobs.get(&place.1.1).filter(|job| job.has_short_work(plane))?;
+                let is_other = |id| self.leases.get(&id).is_some_and(|l| l.job != job.order.id);
+                let mut spare = self.fleet.spare(plane, job.order.algorithms);
+                let worker = spare
+                    .find_map(|(worker, mut leases)| leases.any(is_other).then_some(worker))?;
+                Some((place, Pair { job: job.order.id, plane, worker }))
+            })
+        };
+        let firsts = self.fair.planes().filter_map(first_of);
+        firsts.min_by_key(|(place, _)| *place).map(|(_, pair)| pair)
+    }
+
+    fn lease(&mut self, now: Duration, pair: Pair, is_spare: bool) {
         let aim = self.aim(pair);
         let Pair { job: key, plane, worker } = pair;
         let job = self.jobs.get_mut(&key).expect("the fair queue holds open jobs");
-        let check = self.fleet.get(worker).and_then(|worker| job.take_check(plane, &worker.name));
-        let batch = check.or_else(|| job.take(plane, aim));
+        let batch = if is_spare {
+            job.take_short(plane, Aim { cost: aim.cost.min(LONG_LEN / 2), ..aim })
+        } else {
+            let check =
+                self.fleet.get(worker).and_then(|worker| job.take_check(plane, &worker.name));
+            check.or_else(|| job.take(plane, aim))
+        };
         let mut batch = batch.expect("the fair queue holds jobs with work");
         batch.checkpoints.start();
         self.fair.charge(job.order.principal, key, batch.cost());
@@ -90,7 +120,8 @@ impl<F: Clone> Core<F> {
         let Order { algorithms, strict_reads, .. } = job.order;
         let (work, descriptors) = batch.work(&self.datasets);
         self.counters.leases += 1;
-        self.fleet.assign(worker, id, batch.cost(), batch.interleaves(algorithms));
+        let interleaves = batch.interleaves(algorithms);
+        self.fleet.assign(worker, id, batch.cost(), interleaves, batch.is_long());
         let attempt = batch.history.leased;
         let check = !batch.votes.is_empty();
         let request =

@@ -3,14 +3,15 @@
 //! A worker is *ready* when it has credit, is not quarantined, and a thread of it would soon have
 //! nothing to do. Ready workers are kept in order of load, for each plane and set of algorithms, so
 //! that the least loaded one is found in O(log n). A worker whose threads all hash long files that
-//! can be interleaved is not ready, but has room for more of those: it is in an order of its own. Losses
-//! are counted by name: a worker that comes back after a crash is the same worker.
+//! can be interleaved is not ready, but has room for more of those: it is in an order of its own. One whose
+//! threads all have long leases has a spare thread for one short lease. Losses are counted by name: a worker that comes back after a crash is the same worker.
 
 mod invariants;
 mod meter;
+mod room;
 
 use super::batch::Batch;
-use super::limits::{NAMES_MAX, OVERDUE_MAX, PREFETCH_TIME, SPEED_GUESS};
+use super::limits::{NAMES_MAX, OVERDUE_MAX, SPEED_GUESS};
 use super::plane::Plane;
 use super::{LeaseId, WorkerId};
 use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
@@ -60,6 +61,10 @@ pub(super) struct Worker {
     last_assigned: u64,
     ready: Option<LoadKey>,
     interleave_room: Option<(Family, LoadKey)>,
+    /// Leases that are long.
+    long: BTreeSet<LeaseId>,
+    /// It takes a short lease besides those that its threads have.
+    is_spare: bool,
     meter: Throughput,
 }
 
@@ -71,6 +76,8 @@ pub(super) struct Fleet {
     ready: BTreeMap<(Plane, Skills), BTreeSet<LoadKey>>,
     /// Workers that are not ready, but take a file to interleave.
     interleave_room: BTreeMap<(Plane, Family), BTreeSet<LoadKey>>,
+    /// Workers that are not ready, but have a spare thread for a short lease.
+    spare: BTreeSet<WorkerId>,
     able: BTreeMap<(Plane, Skills), Able>,
     /// Workers that gave credit and are given work.
     ready_len: usize,
@@ -168,6 +175,8 @@ impl Fleet {
             last_assigned: 0,
             ready: None,
             interleave_room: None,
+            long: BTreeSet::new(),
+            is_spare: false,
             meter,
         };
         self.workers.insert(id, worker);
@@ -184,7 +193,8 @@ impl Fleet {
         self.names.remove(&worker.name);
         let threads = usize::from(worker.intro.threads);
         // What is interleaved is not waiting.
-        let lanes = if worker.only_interleaved().is_some() { worker.leases.len() } else { threads };
+        let has_more = worker.only_interleaved().is_some() || worker.long.len() >= threads;
+        let lanes = if has_more { worker.leases.len() } else { threads };
         let busy_len = lanes.min(worker.leases.len());
         Some((worker.name, worker.leases.into_keys().collect(), busy_len))
     }
@@ -318,6 +328,7 @@ impl Fleet {
         lease: LeaseId,
         cost: u64,
         interleaves: Option<Family>,
+        is_long: bool,
     ) {
         self.assigned += 1;
         if let Some(worker) = self.workers.get_mut(&id) {
@@ -328,6 +339,7 @@ impl Fleet {
             for (family, leases) in &mut worker.interleaved {
                 leases.extend((interleaves == Some(*family)).then_some(lease));
             }
+            worker.long.extend(is_long.then_some(lease));
             worker.outstanding_cost += cost;
             worker.last_assigned = self.assigned;
             self.update(id);
@@ -342,6 +354,7 @@ impl Fleet {
             worker.outstanding_cost -= cost;
             worker.turns.answered();
             worker.interleaved.iter_mut().for_each(|(_, leases)| _ = leases.remove(&lease));
+            worker.long.remove(&lease);
             self.update(id);
         }
     }
@@ -462,6 +475,9 @@ impl Fleet {
         if let Some((family, key)) = worker.interleave_room.take() {
             remove(&mut self.interleave_room, &worker.planes, family, &key);
         }
+        if std::mem::take(&mut worker.is_spare) {
+            self.spare.remove(&id);
+        }
         if let Some(key) = worker.ready.take() {
             remove(&mut self.ready, &worker.planes, worker.skills, &key);
         }
@@ -471,6 +487,10 @@ impl Fleet {
         self.unready(id);
         let Some(worker) = self.workers.get_mut(&id) else { return };
         let key = (worker.load(), worker.last_assigned, id);
+        worker.is_spare = !worker.is_ready() && worker.has_spare_thread();
+        if worker.is_spare {
+            self.spare.insert(id);
+        }
         if worker.is_ready() {
             worker.ready = Some(key);
             for &plane in &worker.planes {
@@ -516,21 +536,6 @@ impl Worker {
         self.leases.keys().skip(begun_len).filter(|id| !interleaves(id)).copied().collect()
     }
 
-    /// Threads that work or are idle. One that does not come back from a lease that was revoked keeps
-    /// its credit; it may have had several that interleave.
-    fn working_threads(&self) -> u64 {
-        let backends = self.intro.backends.iter();
-        let interleave_max = backends.map(|backend| backend.interleave_max).max().unwrap_or(1);
-        let withheld = self.granted - self.leases_max();
-        let hung = withheld.div_ceil(u64::from(interleave_max.max(1)));
-        u64::from(self.intro.threads).saturating_sub(hung)
-    }
-
-    /// Number of leases that it holds once its credit is used up.
-    fn leases_max(&self) -> u64 {
-        u64::from(self.credits) + self.leases.len() as u64
-    }
-
     /// Cost that one thread of it does in `time`.
     pub(super) fn cost_in(&self, time: Duration) -> u64 {
         u64::try_from(u128::from(self.speed) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
@@ -546,35 +551,8 @@ impl Worker {
         self.health == WorkerHealth::Ready
     }
 
-    fn is_ready(&self) -> bool {
-        let threads = self.working_threads();
-        let has_idle_thread = (self.leases.len() as u64) < threads;
-        let has_room = !self.turns.is_stalled
-            && self.outstanding_cost < threads.saturating_mul(self.cost_in(PREFETCH_TIME));
-        self.credits > 0 && self.is_served() && (has_idle_thread || has_room)
-    }
-
     /// True if it gets work that needs these skills on `plane`.
     fn can(&self, plane: Plane, needed: Skills) -> bool {
         self.skills & needed == needed && self.planes.contains(&plane) && self.is_served()
-    }
-
-    /// The family of which a thread of it would interleave one more file.
-    fn interleave_room_for(&self) -> Option<Family> {
-        let family = self.only_interleaved().filter(|_| self.credits > 0 && self.is_served())?;
-        let mut backends = self.intro.backends.iter().filter(|b| b.algorithm.family() == family);
-        let files_max = u64::from(backends.next()?.interleave_max) * u64::from(self.intro.threads);
-        ((self.leases.len() as u64) < files_max).then_some(family)
-    }
-
-    /// The family with which everything that it has interleaves, if there is one.
-    fn only_interleaved(&self) -> Option<Family> {
-        let all = |leases: &BTreeSet<_>| !leases.is_empty() && leases.len() == self.leases.len();
-        self.interleaved.iter().find(|(_, leases)| all(leases)).map(|(family, _)| *family)
-    }
-
-    fn load(&self) -> u32 {
-        let leases = u32::try_from(self.leases.len()).unwrap_or(u32::MAX / LOAD_SCALE);
-        leases * LOAD_SCALE / u32::from(self.intro.threads)
     }
 }

@@ -165,6 +165,16 @@ impl<F: Clone> Job<F> {
         Some(batch)
     }
 
+    /// True if [`Job::take_short`] finds a batch.
+    pub(super) fn has_short_work(&self, plane: Plane) -> bool {
+        self.queues.get(&plane).is_some_and(Queue::has_short_work)
+    }
+
+    /// A batch of `plane` that is not long.
+    pub(super) fn take_short(&mut self, plane: Plane, aim: Aim) -> Option<Batch<F>> {
+        self.queues.get_mut(&plane)?.take_short(aim)
+    }
+
     fn queue(&mut self, plane: Plane) -> &mut Queue<F> {
         self.queues.entry(plane).or_insert_with(|| Queue::new(plane))
     }

@@ -70,6 +70,9 @@ pub(super) const JOBS_SKIPPED_MAX: usize = 64;
 /// Checks that are looked at for one that a worker may do.
 pub(super) const CHECKS_SKIPPED_MAX: usize = 32;
 
+/// Workers that are looked at for a spare thread.
+pub(super) const SPARE_SKIPPED_MAX: usize = 32;
+
 /// The worker names whose losses are remembered after they have left.
 pub(super) const NAMES_MAX: usize = 8192;
 

@@ -147,6 +147,25 @@ impl<F: Clone> Queue<F> {
         Some(batch)
     }
 
+    /// Takes a batch that is not long, if one waits.
+    pub(super) fn take_short(&mut self, aim: Aim) -> Option<Batch<F>> {
+        let batch = match self.has_short_retry() {
+            true => self.retry.pop_front(),
+            false => self.inline.pop_front().or_else(|| self.take_small(aim)),
+        }?;
+        self.given = self.given.saturating_add(batch.cost());
+        Some(batch)
+    }
+
+    /// True if [`Queue::take_short`] finds one.
+    pub(super) fn has_short_work(&self) -> bool {
+        self.has_short_retry() || !self.inline.is_empty() || !self.small.is_empty()
+    }
+
+    fn has_short_retry(&self) -> bool {
+        self.retry.front().is_some_and(|batch| !batch.is_long() && !batch.history.is_last())
+    }
+
     /// Forgets what waits of the large file `index`, and the lost batches that are `abandoned`.
     pub(super) fn drop_file(
         &mut self,
@@ -203,9 +222,7 @@ impl<F: Clone> Queue<F> {
         if self.small.is_empty() {
             return self.checks.pop_front();
         }
-        let batch = self.take_small(aim)?;
-        self.given_small = self.given_small.saturating_add(batch.cost());
-        Some(batch)
+        self.take_small(aim)
     }
 
     fn large_is_next(&self) -> bool {
@@ -254,7 +271,9 @@ impl<F: Clone> Queue<F> {
             return None;
         }
         self.cost -= cost;
-        Some(Batch::new(Load::Files(self.small.drain(..len).collect())))
+        let batch = Batch::new(Load::Files(self.small.drain(..len).collect()));
+        self.given_small = self.given_small.saturating_add(batch.cost());
+        Some(batch)
     }
 }
 

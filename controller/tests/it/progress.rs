@@ -384,3 +384,39 @@ fn long_files_of_two_users_advance_alike() {
     assert!(lens[0].abs_diff(lens[1]) <= 2 << 29, "{lens:?}");
     assert!(lens[0] > 4 << 29, "{lens:?}");
 }
+
+#[test]
+fn a_short_file_of_another_user_goes_beside_long_ones_that_have_no_checkpoints() {
+    let mut table = table(Algorithm::Blake3);
+    table.join(1, 9);
+    assert_eq!(handed_over(&mut table), (vec![0], vec![]), "one worker thread, one whole file");
+    table.send_files(1, &[10]);
+    assert_eq!(handed_over(&mut table), (vec![], vec![]), "of the same job");
+    other_user_waits(&mut table, 10);
+    assert_eq!(handed_over(&mut table), (vec![9], vec![]), "at once");
+    table.step(Event::ClientSaid(ClientId(2), files(job(1), 1, &[10]), vec![10]));
+    assert_eq!(handed_over(&mut table), (vec![], vec![]), "one at a time");
+    answer(&mut table, 1, 1, 1, vec![]);
+    assert_eq!(handed_over(&mut table), (vec![10], vec![]));
+    table.step(Event::ClientSaid(ClientId(2), files(job(1), 2, &[SIZE]), vec![11]));
+    answer(&mut table, 1, 2, 1, vec![]);
+    assert_eq!(handed_over(&mut table), (vec![], vec![]), "a long one waits");
+}
+
+#[test]
+fn who_kills_a_worker_beside_long_files_is_among_those_it_may_have_been() {
+    let mut table = table(Algorithm::Blake3);
+    for worker in 1..=4 {
+        table.join(worker, 9);
+        if worker == 1 {
+            other_user_waits(&mut table, 10);
+        }
+        table.step(Event::WorkerLeft(WorkerId(worker)));
+    }
+    let failed = |action: &&Action<u64>| {
+        matches!(action, Action::ToClient(_, ClientReply::Results { failures, .. })
+            if *failures == [(0, Failure::WorkersLost { attempts: 3 })])
+    };
+    let failed_len = table.actions.iter().filter(failed).count();
+    assert_eq!(failed_len, 2, "each was lost three times: {:?}", table.actions);
+}

@@ -64,6 +64,7 @@ fn every_limit_is_in_the_table_with_its_value() {
         ("STATE_LEN_MAX", limits::STATE_LEN_MAX.to_string()),
         ("SEGMENT_ALIGN", limits::SEGMENT_ALIGN.to_string()),
         ("PROGRESS_LEN_MAX", limits::PROGRESS_LEN_MAX.to_string()),
+        ("LONG_LEN", limits::LONG_LEN.to_string()),
         ("NAME_LEN_MAX", limits::NAME_LEN_MAX.to_string()),
         ("TOKEN_LEN_MAX", limits::TOKEN_LEN_MAX.to_string()),
         ("BACKENDS_MAX", limits::BACKENDS_MAX.to_string()),

@@ -12,17 +12,7 @@ mod workers;
 use crate::suite::Case;
 
 /// Cases that fail today, by title, each with its reason: reported at the end of every run.
-pub(crate) const KNOWN_BROKEN: &[(&str, &str)] = &[
-    (
-        "client socket / sparse files of 8 EiB, SHA-256",
-        "a thread in a long file makes room for another user at its next checkpoint only, which is up to \
-         2 GiB away, and there is none while the file's stamps are young: others wait for seconds",
-    ),
-    (
-        "client socket / sparse files of 1 TiB, SHA-512 and MD5",
-        "a file of which several digests are asked has no checkpoint at which it could make room",
-    ),
-];
+pub(crate) const KNOWN_BROKEN: &[(&str, &str)] = &[];
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {

@@ -224,12 +224,13 @@ impl Link<'_> {
                 let descriptors = descriptors.into_iter().map(Passed::into_inner).collect();
                 let order = Order { algorithms, work, descriptors, check, strict_reads };
                 let here = self.is_done_here(&order, more_waits);
+                let is_long = order.is_long();
                 self.session.assign(lease, attempt, order)?;
                 if here {
                     self.session.run(lease, &mut self.scratch);
                     Ok(())
                 } else {
-                    self.submit(lease)
+                    self.submit(lease, is_long)
                 }
             }
             WorkerRequest::Revoke { leases } => {
@@ -247,9 +248,10 @@ impl Link<'_> {
         is_short && (!more_waits || self.pool.threads() == 1 || self.pool.idle() == 0)
     }
 
-    fn submit(&self, lease: LeaseId) -> Result<(), Lost> {
+    fn submit(&self, lease: LeaseId, is_long: bool) -> Result<(), Lost> {
         let session = Arc::clone(&self.session);
-        self.pool.submit(Box::new(move |scratch| session.run(lease, scratch)))?;
-        Ok(())
+        let job = Box::new(move |scratch: &mut Scratch| session.run(lease, scratch));
+        let submitted = if is_long { self.pool.submit_long(job) } else { self.pool.submit(job) };
+        Ok(submitted?)
     }
 }

@@ -6,6 +6,7 @@
 
 use crate::link::shutdown::Shutdown;
 use crate::log::{Event, LOG};
+use crate::pool::SPARE_THREAD;
 use crate::sandbox::{Role, Sandbox};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use engine::clock::Stopwatch;
@@ -99,7 +100,8 @@ fn watch(revoked: &Receiver<(Stopwatch, Revoked)>, threads: u16, hung: &AtomicU1
         }
         hanging.retain(Revoked::is_running);
         let after: BTreeSet<_> = hanging.iter().map(|job| Arc::clone(&job.thread)).collect();
-        let len = u16::try_from(after.len()).unwrap_or(threads);
+        let announced = after.iter().filter(|thread| ***thread != *SPARE_THREAD);
+        let len = u16::try_from(announced.count()).unwrap_or(threads);
         hung.store(len, Ordering::Relaxed);
         for thread in after.difference(&before) {
             LOG.log(&Event::Hangs { thread, seconds: HUNG_AFTER.as_secs() });

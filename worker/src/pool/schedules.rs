@@ -15,7 +15,10 @@ const JOBS: usize = 3;
 
 fn pool() -> Arc<Pool> {
     let scratches = (0..THREADS).map(|_| Scratch::default()).collect();
-    Arc::new(Pool::start(scratches, &[], Sandbox::default()).expect("the model starts threads"))
+    Arc::new(
+        Pool::start(scratches, Scratch::default(), &[], Sandbox::default())
+            .expect("the model starts threads"),
+    )
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::controller::{
 };
 use engine::hash::Backend;
 use ipc_proto::Algorithm;
-use ipc_proto::message::{FileSource, LeaseId, Stamp, Work, WorkerReply, WorkerRequest};
+use ipc_proto::message::{Failure, FileSource, LeaseId, Stamp, Work, WorkerReply, WorkerRequest};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -152,5 +152,36 @@ fn drop_behind_evicts_a_large_file_behind_the_reader() {
             true => assert!(resident_len > LEN as u64 / 8 * 7, "{resident_len} bytes of {what}"),
             false => assert_eq!(resident_len, 0, "{what}"),
         }
+    }
+}
+
+#[test]
+fn a_short_file_does_not_wait_for_long_ones_that_all_threads_have() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &["--threads", "2"]);
+    let (mut peer, _) = controller.welcome();
+    let (days, bytes) = (endless(), pattern(70_000));
+    let short = file(&bytes);
+    // Neither has checkpoints, nor can be interleaved.
+    let long: Vec<LeaseId> =
+        (0..2).map(|_| peer.assign_files(Algorithm::Blake3, &[(stamp(&days), &days)])).collect();
+    for _ in 0..2 {
+        let lease = peer.assign_files(Algorithm::Sha256, &[(stamp(&short), &short)]);
+        assert_eq!(peer.done(lease).0, digest(Algorithm::Sha256, &bytes));
+    }
+    peer.send(&WorkerRequest::Revoke { leases: long }, &[]);
+    assert_eq!(peer.credit() + peer.credit(), 2);
+}
+
+#[test]
+fn a_file_that_is_much_longer_than_was_said_is_not_read() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    let days = endless();
+    let seen = Stamp { size: 10, ..stamp(&days) };
+    for algorithm in [Algorithm::Sha256, Algorithm::Blake3] {
+        let lease = peer.assign_files(algorithm, &[(seen, &days)]);
+        assert_eq!(peer.done(lease), (vec![], vec![(0, Failure::Changed)]));
     }
 }

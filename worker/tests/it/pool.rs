@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 #[test]
 fn jobs_run_on_every_thread() {
-    let pool = Pool::start(scratches(3), &[], Sandbox::default()).unwrap();
+    let pool = Pool::start(scratches(3), Scratch::default(), &[], Sandbox::default()).unwrap();
     let (done, results) = unbounded();
     let together = Arc::new(Barrier::new(3));
     for _ in 0..3 {
@@ -35,7 +35,7 @@ fn jobs_run_on_every_thread() {
 
 #[test]
 fn the_queue_is_full_at_its_limit() {
-    let pool = Pool::start(scratches(1), &[], Sandbox::default()).unwrap();
+    let pool = Pool::start(scratches(1), Scratch::default(), &[], Sandbox::default()).unwrap();
     let (started, has_started) = bounded(0);
     let (release, released) = bounded::<()>(0);
     let job = Box::new(move |_: &mut Scratch| {
@@ -53,5 +53,5 @@ fn the_queue_is_full_at_its_limit() {
 
 #[test]
 fn a_missing_core_is_an_error() {
-    assert!(Pool::start(scratches(2), &[1023], Sandbox::default()).is_err());
+    assert!(Pool::start(scratches(2), Scratch::default(), &[1023], Sandbox::default()).is_err());
 }

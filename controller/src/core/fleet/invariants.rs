@@ -29,6 +29,8 @@ impl Fleet {
             let key = (worker.load(), worker.last_assigned, id);
             let is_ready = worker.is_ready();
             let room = worker.interleave_room_for().filter(|_| !is_ready);
+            let is_spare = !is_ready && worker.has_spare_thread();
+            assert_eq!((worker.is_spare, self.spare.contains(&id)), (is_spare, is_spare), "{name}");
             assert_eq!(worker.ready, is_ready.then_some(key), "worker {name}");
             assert_eq!(worker.interleave_room, room.map(|family| (family, key)), "worker {name}");
             for &plane in &worker.planes {
@@ -54,6 +56,7 @@ impl Fleet {
         assert!(listed.eq(rooms), "the order of workers with room to interleave");
         let listed = self.able.iter().map(|(&place, able)| (place, (able.workers, able.threads)));
         assert!(listed.eq(able), "workers that are given work");
+        assert!(self.spare.iter().all(|id| self.workers.contains_key(id)));
         assert!(self.lost_by_name.len() <= NAMES_MAX);
     }
 }
@@ -64,6 +67,7 @@ impl Worker {
         assert!(self.leases_max() <= CREDIT_MAX.into(), "credit and leases of worker {name}");
         assert!(self.greeted || self.leases.is_empty(), "worker {name} holds leases for no credit");
         assert_eq!(self.outstanding_cost, self.leases.values().sum::<u64>(), "worker {name}");
+        assert!(self.long.iter().all(|lease| self.leases.contains_key(lease)), "worker {name}");
         let mut interleaved = self.interleaved.iter().flat_map(|(_, leases)| leases);
         assert!(interleaved.all(|lease| self.leases.contains_key(lease)), "worker {name}");
     }

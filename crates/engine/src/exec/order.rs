@@ -8,6 +8,7 @@ use crate::input::io_limit::IoLimit;
 use crate::input::open_file::{BUFFER_LEN, Handle};
 use crate::input::reader::Reader;
 use crate::input::sys;
+use ipc_proto::limits::LONG_LEN;
 use ipc_proto::message::{Failure, Failures, FileSource, Work};
 use ipc_proto::{Algorithms, Blob};
 use std::fmt;
@@ -51,6 +52,20 @@ impl Order {
             Work::Piece(piece) => Some(piece.len() + MESSAGE_COST_LEN),
             Work::Files { .. } | Work::Subtree { .. } | Work::Resume { .. } => None,
         }
+    }
+
+    /// True if a worker whose threads all have such orders begins a shorter one at once.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        let len = match &self.work {
+            Work::Files { files, .. } => {
+                files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.len()))
+            }
+            Work::Resume { file, offset, .. } => file.len().saturating_sub(*offset),
+            Work::Subtree { len, .. } => *len,
+            Work::Inline { .. } | Work::Piece(_) => 0,
+        };
+        len >= LONG_LEN
     }
 
     /// The kernels of each algorithm, resolved once per batch.

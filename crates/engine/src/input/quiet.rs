@@ -20,6 +20,7 @@
 use crate::clock::{MARGIN_NS, Moment, StampClock};
 use crate::input::open_file::{OpenFile, Validation};
 use crate::input::sys::Probe;
+use ipc_proto::limits::LONG_LEN;
 use ipc_proto::message::{Failure, Stamp};
 
 /// Maximum number of reads of a file before it is reported as changed.
@@ -41,7 +42,10 @@ pub(crate) struct Rule<'a> {
 pub(crate) enum Expected {
     /// Whatever is in the file when it is read.
     Any,
-    /// Content that a client saw under a name, or a later one; a copy on an image never is later.
+    /// The same, if it is not much longer than its client saw.
+    NotMuchLonger(Stamp),
+    /// Content that a client saw under a name, or a later one that is not much longer; a copy on an image
+    /// never is later.
     SameOrLater(Stamp),
     /// The same as others read: parts of a file.
     SameContent(Stamp),
@@ -55,7 +59,7 @@ impl Expected {
     pub(crate) fn of_item(is_named: bool, is_check: bool, stamp: Stamp) -> Self {
         match (is_named, is_check) {
             // It may have changed while it waited: it has to hold still from now on.
-            (false, false) => Self::Any,
+            (false, false) => Self::NotMuchLonger(stamp),
             (false, true) => Self::SameFile(stamp),
             (true, false) => Self::SameOrLater(stamp),
             // A copy on an image has another status change.
@@ -72,8 +76,12 @@ impl Expected {
     pub(crate) fn admits(&self, found: Stamp, validation: Validation) -> bool {
         match self {
             Self::Any => true,
+            Self::NotMuchLonger(seen) => {
+                validation == Validation::Sizeless || !is_much_longer(*seen, found)
+            }
             Self::SameOrLater(seen) => {
                 let is_later = found.mtime_ns > seen.mtime_ns && found.ctime_ns > seen.ctime_ns;
+                let is_later = is_later && !is_much_longer(*seen, found);
                 is_same_content(*seen, found) || (is_later && validation != Validation::ReadOnly)
             }
             Self::SameContent(seen) => is_same_content(*seen, found),
@@ -178,6 +186,12 @@ impl Rule<'_> {
             self.clock.wait_until_after(end_ns);
         }
     }
+}
+
+/// Returns true if a file is longer than leases of its length as `seen` allow for: who hands out work
+/// relies on that.
+fn is_much_longer(seen: Stamp, found: Stamp) -> bool {
+    found.size > seen.size.saturating_add(LONG_LEN)
 }
 
 /// Returns true if both have the same length and `mtime`: only metadata may differ.
@@ -292,9 +306,16 @@ mod tests {
         let later = ago(1);
         let metadata = Stamp { ctime_ns: 1, ..seen };
         let longer = Stamp { size: 11, ..seen };
+        let grown = Stamp { size: seen.size + LONG_LEN, ..later };
+        let endless = Stamp { size: grown.size + 1, ..later };
         let (local, image) = (Validation::LocalClock, Validation::ReadOnly);
         for (expected, found, validation, want) in [
-            (Expected::Any, later, local, true),
+            (Expected::Any, endless, local, true),
+            (Expected::NotMuchLonger(seen), later, local, true),
+            (Expected::NotMuchLonger(seen), grown, local, true),
+            (Expected::NotMuchLonger(seen), endless, local, false),
+            (Expected::NotMuchLonger(seen), endless, Validation::Sizeless, true),
+            (Expected::SameOrLater(seen), endless, local, false),
             (Expected::SameOrLater(seen), seen, local, true),
             (Expected::SameOrLater(seen), metadata, image, true),
             (Expected::SameOrLater(seen), later, local, true),
