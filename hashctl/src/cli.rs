@@ -2,6 +2,7 @@
 
 use crate::args::{Args, Command};
 use crate::commands::{check, release, status, sum};
+use crate::compat;
 use crate::config::Config;
 pub use crate::config::Stdio;
 use crate::exit::Exit;
@@ -17,11 +18,12 @@ use telemetry::is_harmful;
 /// Does what `args` ask for. `stdio` says what was open before the standard library opened
 /// `/dev/null` in the place of what was not.
 pub fn run(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> ExitCode {
-    ExitCode::from(dispatch(args, stdio).code())
+    let args: Vec<OsString> = args.into_iter().collect();
+    ExitCode::from(compat::run(&args, stdio).unwrap_or_else(|| dispatch(args, stdio).code()))
 }
 
-fn dispatch(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> Exit {
-    let (args, more_paths) = hold_back(args.into_iter().collect());
+fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
+    let (args, more_paths) = hold_back(args);
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(error) => return explain(&error, stdio),
@@ -67,7 +69,7 @@ fn hold_back(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
 }
 
 /// Prints help where it was asked for, else what is wrong with the arguments.
-fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
+pub(crate) fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return print(stdio, &error.render().to_string());
     }

@@ -12,6 +12,7 @@
 mod args;
 pub mod cli;
 mod commands;
+mod compat;
 mod config;
 mod engine;
 mod exit;

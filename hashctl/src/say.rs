@@ -16,7 +16,6 @@ static IS_REPLACEABLE: AtomicBool = AtomicBool::new(false);
 static PROGRAM: OnceLock<String> = OnceLock::new();
 
 /// Sets the name of the program in its messages, which is `hashctl` otherwise.
-#[allow(dead_code, reason = "for the personalities")]
 pub(crate) fn set_program(name: &str) {
     // Once per process.
     let _ = PROGRAM.set(name.to_owned());

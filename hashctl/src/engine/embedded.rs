@@ -80,7 +80,6 @@ impl fmt::Display for EmbeddedError {
 }
 
 /// Hashes what `list` finds, and prints it. Signals keep the meaning that they have.
-#[allow(dead_code, reason = "for the personalities")]
 pub(crate) fn run(
     options: EmbeddedOptions,
     printer: &mut impl Printer,

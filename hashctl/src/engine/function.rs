@@ -3,12 +3,12 @@
 use ipc_proto::Algorithm;
 
 /// Digest that is computed of an entry.
-#[allow(dead_code, reason = "for the personalities")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
     /// Anywhere.
     Standard(Algorithm),
     /// BLAKE2b with a digest of this many bytes, 1 to 64 (RFC 7693).
+    #[allow(dead_code, reason = "for the personality b2sum")]
     Blake2b(u8),
     /// BLAKE3 with the run's [`Blake3Mode`].
     Blake3,
@@ -49,7 +49,6 @@ impl Function {
 }
 
 /// The mode of BLAKE3 (BLAKE3 paper, section 2.3) for [`Function::Blake3`].
-#[allow(dead_code, reason = "for the personalities")]
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Blake3Mode {
     #[default]

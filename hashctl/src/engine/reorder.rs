@@ -91,7 +91,6 @@ pub(crate) struct Item<'a> {
     /// The digest, if there is one.
     pub(crate) digest: &'a [u8],
     /// Output of any length of [`Function::Blake3`], which starts with the digest.
-    #[allow(dead_code, reason = "for the personalities")]
     pub(crate) output: Option<&'a OutputReader>,
 }
 

@@ -1,6 +1,7 @@
 //! The real binary against a controller that the test plays.
 #![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+mod b3sum;
 mod check;
 mod embedded;
 mod engine;

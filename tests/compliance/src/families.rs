@@ -1,5 +1,6 @@
 //! The families of tools, each with its originals, its files and its cases.
 
+pub(crate) mod b3sum;
 pub(crate) mod gnu;
 
 use crate::suite::Suite;
@@ -25,4 +26,4 @@ pub(crate) struct Family {
 }
 
 /// All of them.
-pub(crate) const FAMILIES: &[Family] = &[gnu::FAMILY];
+pub(crate) const FAMILIES: &[Family] = &[gnu::FAMILY, b3sum::FAMILY];

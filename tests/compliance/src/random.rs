@@ -1,5 +1,6 @@
 //! Random invocations: lists with lines of every form and damage, and names of every byte.
 
+mod b3sum;
 mod lists;
 mod names;
 
@@ -17,14 +18,7 @@ const LOCALES: [&str; 2] = ["C", "C.UTF-8"];
 
 /// Random lists and random names for the GNU tools.
 pub(crate) fn gnu(suite: &mut Suite<'_>, count: usize, random: &mut Random) {
-    let files = names::files(random);
-    let work = suite.programs.work();
-    // Missing if no case ran.
-    let _ = fs::remove_dir_all(&work);
-    fs::create_dir(&work).expect("a directory in our own one");
-    for name in &files {
-        fs::write(work.join(OsStr::from_bytes(name)), b"a\n").expect("room for a small file");
-    }
+    let files = make_files(suite, b"a\n", random);
     for _ in 0..count {
         let tool = random.one_of(suite.family.tools);
         let locale = random.one_of(&LOCALES);
@@ -35,6 +29,35 @@ pub(crate) fn gnu(suite: &mut Suite<'_>, count: usize, random: &mut Random) {
         let list = lists::list(tool, &files, random);
         invoke(suite, tool, locale, &args, &list);
     }
+}
+
+/// Random options, lists and names for b3sum.
+pub(crate) fn b3sum(suite: &mut Suite<'_>, count: usize, random: &mut Random) {
+    let files = make_files(suite, b"a", random);
+    for _ in 0..count {
+        let locale = random.one_of(&LOCALES);
+        let args = b3sum::args(&files, random);
+        // A key, or nearly.
+        let len = random.one_of(&[32, 32, 32, 31, 33, 0]);
+        let key = random.bytes(len);
+        invoke(suite, "b3sum", locale, &args, &key);
+        let args = b3sum::check_args(random);
+        let list = b3sum::list(&files, random);
+        invoke(suite, "b3sum", locale, &args, &list);
+    }
+}
+
+/// Makes files of random names, and returns the names.
+fn make_files(suite: &Suite<'_>, bytes: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
+    let files = names::files(random);
+    let work = suite.programs.work();
+    // Missing if no case ran.
+    let _ = fs::remove_dir_all(&work);
+    fs::create_dir(&work).expect("a directory in our own one");
+    for name in &files {
+        fs::write(work.join(OsStr::from_bytes(name)), bytes).expect("room for a small file");
+    }
+    files
 }
 
 /// Runs `tool` on both sides, with `list` in the file `LIST` and as standard input.

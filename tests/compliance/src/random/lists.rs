@@ -107,7 +107,7 @@ fn line(tool: &str, files: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     line
 }
 
-fn escape(name: &[u8]) -> Vec<u8> {
+pub(super) fn escape(name: &[u8]) -> Vec<u8> {
     let escape = |&byte: &u8| match byte {
         b'\n' => b"\\n".to_vec(),
         b'\r' => b"\\r".to_vec(),
@@ -117,8 +117,8 @@ fn escape(name: &[u8]) -> Vec<u8> {
     name.iter().flat_map(escape).collect()
 }
 
-/// Changes, removes or inserts one byte.
-fn spoil(line: &mut Vec<u8>, random: &mut Random) {
+/// Changes, removes or inserts one byte, or ends the line at it.
+pub(super) fn spoil(line: &mut Vec<u8>, random: &mut Random) {
     let at = random.index(line.len());
     let byte = random.one_of(b" \t*()=\\-0afgAG#\0\n\r'\xff");
     match random.below(4) {

@@ -1,0 +1,46 @@
+//! Personalities: programs that hashctl stands for, called by their names or as its first argument.
+
+mod b3sum;
+
+use crate::config::Stdio;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+/// An invocation of a personality.
+#[derive(Debug)]
+pub(crate) struct Invocation {
+    /// The name that its messages start with: as it was typed.
+    pub(crate) program: OsString,
+    /// The tool that is meant.
+    pub(crate) tool: &'static str,
+    /// Arguments behind the name.
+    pub(crate) args: Vec<OsString>,
+    pub(crate) stdio: Stdio,
+}
+
+/// Tools that one function stands for.
+struct Personality {
+    /// The tool of this name, if it is one of them.
+    tool: fn(&[u8]) -> Option<&'static str>,
+    /// Does what a call asks for, and returns the exit status.
+    run: fn(Invocation) -> u8,
+}
+
+const PERSONALITIES: &[Personality] = &[Personality { tool: b3sum::tool, run: b3sum::run }];
+
+/// Runs the personality that `args` name, if they name one: the exit status.
+pub(crate) fn run(args: &[OsString], stdio: Stdio) -> Option<u8> {
+    let called_by = |position: usize| {
+        let program = args.get(position)?;
+        let name = if position == 0 { base_name(program) } else { program.as_bytes() };
+        let find = |personality: &Personality| Some(((personality.tool)(name)?, personality.run));
+        let (tool, run) = PERSONALITIES.iter().find_map(find)?;
+        let args = args[position + 1..].to_vec();
+        Some(run(Invocation { program: program.clone(), tool, args, stdio }))
+    };
+    called_by(0).or_else(|| called_by(1))
+}
+
+fn base_name(path: &OsStr) -> &[u8] {
+    path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
