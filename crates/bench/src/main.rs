@@ -8,6 +8,7 @@
 
 mod bystander;
 mod contest;
+mod embedded;
 mod files;
 mod fleet;
 mod idle;
@@ -52,8 +53,11 @@ const GROUPS: [Group; 10] = [
 ];
 
 /// Groups that run only when they are named.
-const NAMED_GROUPS: [Group; 2] =
-    [("simd", simd::run, Against::Nothing), ("vm", vm::run, Against::Nothing)];
+const NAMED_GROUPS: [Group; 3] = [
+    ("embedded", embedded::run, Against::Nothing),
+    ("simd", simd::run, Against::Nothing),
+    ("vm", vm::run, Against::Nothing),
+];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();

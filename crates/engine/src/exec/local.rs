@@ -16,6 +16,7 @@ use crate::input::quiet::{Expected, Rule, Trial};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, Stamp};
 use nix::errno::Errno;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 
@@ -49,7 +50,7 @@ pub fn hash_small(
     open_max: usize,
     scratch: &mut Scratch,
 ) {
-    let ScratchParts { buffer, clock, .. } = scratch.tools();
+    let ScratchParts { buffer, clock, options, .. } = scratch.tools();
     let kernels = Kernels::usual(algorithm);
     let small_len_max = BUFFER_LEN / kernels.interleave_max().max(2);
     let mut group = Group {
@@ -82,7 +83,8 @@ pub fn hash_small(
         for (name, file) in opened.drain(..) {
             group.add(name, file, files);
         }
-        group.spent.clear();
+        // Not one by one: that takes twice as long.
+        (options.close)(mem::take(&mut group.spent));
         group.hash(files);
         if is_last {
             return;

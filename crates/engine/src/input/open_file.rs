@@ -157,6 +157,12 @@ impl<'a> Handle<'a> {
         &self,
         last: &mut LastFileSystem,
     ) -> Result<(Validation, Stamp), Failure> {
+        if let Some((device, validation @ Validation::LocalClock)) = last.0 {
+            let status = sys::local_status(self.as_fd()).map_err(failure)?;
+            if status.device == device {
+                return Ok((validation, regular(status)?.stamp));
+            }
+        }
         let status = regular(sys::status(self.as_fd()).map_err(failure)?)?;
         Ok((last.validation(self.as_fd(), status.device)?, status.stamp))
     }

@@ -11,10 +11,11 @@ use crate::engine::reorder::{Batch, Change, Tag, Verdict};
 use crate::input::open::{Kind, Links, OpenedAny, look, open_any};
 use crate::problem::{Problem, Special};
 use engine::exec::local::{self, LocalFiles, LongFiles, NoDescriptor};
-use engine::exec::order::{Order, Scratch};
+use engine::exec::order::{Order, ReadOptions, Scratch};
 use engine::exec::run;
 use engine::hash::{OutputSlot, Stream};
 use engine::input::dataset::Datasets;
+use engine::input::reader::Reader;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, FileItem, FileSource, Stamp, Work};
 use nix::errno::Errno;
@@ -55,7 +56,10 @@ impl Hand {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
         let open_max =
             usize::try_from(limit.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX);
-        let (scratch, dirs) = (Scratch::default(), DirCache::default());
+        let options =
+            ReadOptions { close: |files| ipc_socket::close_here(files), ..ReadOptions::default() };
+        let scratch = Scratch::new(Reader::default(), options);
+        let dirs = DirCache::default();
         Self { shared, scratch, dirs, open_max: open_max.clamp(4, 64) }
     }
 
