@@ -222,12 +222,7 @@ impl Hands {
     /// the process.
     fn start_if_behind(&self) {
         let shared = self.shared;
-        let running = shared.queue.threads();
-        if running == shared.threads_max || (running > 0 && !shared.queue.is_behind()) {
-            return;
-        }
-        // Counted before, as the lister and the main thread start them.
-        shared.queue.count_thread();
+        let Some(running) = shared.queue.count_thread(shared.threads_max) else { return };
         let started = thread::Builder::new().spawn(move || Hand::new(shared).run());
         match started {
             Ok(_) => {}

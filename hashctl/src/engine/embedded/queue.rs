@@ -172,18 +172,15 @@ impl WorkQueue {
         drop(self.change.wait_while(self.lock(), is_busy).expect("no holder panics"));
     }
 
-    pub(super) fn threads(&self) -> usize {
-        self.lock().threads
-    }
-
-    pub(super) fn count_thread(&self) {
-        self.lock().threads += 1;
-    }
-
-    /// True if another thread would have something to do.
-    pub(super) fn is_behind(&self) -> bool {
-        let state = self.lock();
-        state.waiting_threads == 0 && state.pending > 1
+    /// Counts another thread, if it would have something to do; the number of those before it.
+    pub(super) fn count_thread(&self, threads_max: usize) -> Option<usize> {
+        let mut state = self.lock();
+        let threads = state.threads;
+        let is_behind = state.waiting_threads == 0 && state.pending > threads.min(1);
+        (threads < threads_max && is_behind).then(|| {
+            state.threads += 1;
+            threads
+        })
     }
 
     pub(super) fn stop(&self) {
