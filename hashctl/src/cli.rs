@@ -6,6 +6,7 @@ use crate::compat;
 use crate::config::Config;
 pub use crate::config::Stdio;
 use crate::exit::Exit;
+pub use crate::input::is_ignored;
 use crate::output::Out;
 use crate::say::{io_text, say};
 use clap::Parser;

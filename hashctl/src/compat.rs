@@ -1,6 +1,7 @@
 //! Personalities: programs that hashctl stands for, called by their names or as its first argument.
 
 mod b3sum;
+mod gnu;
 
 use crate::config::Stdio;
 use std::ffi::{OsStr, OsString};
@@ -26,7 +27,10 @@ struct Personality {
     run: fn(Invocation) -> u8,
 }
 
-const PERSONALITIES: &[Personality] = &[Personality { tool: b3sum::tool, run: b3sum::run }];
+const PERSONALITIES: &[Personality] = &[
+    Personality { tool: gnu::tool, run: gnu::run },
+    Personality { tool: b3sum::tool, run: b3sum::run },
+];
 
 /// Runs the personality that `args` name, if they name one: the exit status.
 pub(crate) fn run(args: &[OsString], stdio: Stdio) -> Option<u8> {
@@ -43,4 +47,23 @@ pub(crate) fn run(args: &[OsString], stdio: Stdio) -> Option<u8> {
 
 fn base_name(path: &OsStr) -> &[u8] {
     path.as_bytes().rsplit(|&byte| byte == b'/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_called_by_its_last_part() {
+        for (path, want) in [("sha256sum", "sha256sum"), ("/a/b", "b"), ("a/", ""), ("", "")] {
+            assert_eq!(base_name(OsStr::new(path)), want.as_bytes(), "{path}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_no_personality() {
+        for name in [&b"sum"[..], b"sha256", b"SHA256SUM", b"cksum", b""] {
+            assert!(PERSONALITIES.iter().all(|personality| (personality.tool)(name).is_none()));
+        }
+    }
 }

@@ -24,13 +24,17 @@ const ISOLATED_VARIABLE: &str = "HASHCLUSTER_ISOLATED";
 /// Links to the datasets, in the runtime directory.
 const DATASETS_DIR: &str = "datasets";
 
-/// Which of the standard descriptors were open when the program started.
+/// State of the standard descriptors when the program started: which were open.
 #[derive(Clone, Copy, Debug)]
 pub struct Stdio {
     /// Standard input.
     pub has_stdin: bool,
     /// Standard output.
     pub has_stdout: bool,
+    /// Standard error.
+    pub has_stderr: bool,
+    /// SIGPIPE was ignored, before the standard library ignored it.
+    pub ignores_sigpipe: bool,
 }
 
 /// Settings that every command needs.

@@ -197,6 +197,7 @@ fn run_embedded(
         reads_special: true,
         has_stdin: config.stdio.has_stdin,
         has_stdout: config.stdio.has_stdout,
+        defers_write_errors: false,
         strict_reads: config.job.strict_reads,
         blake3: Blake3Mode::Hash,
     };

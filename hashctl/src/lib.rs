@@ -1,7 +1,7 @@
 //! The command line of hashcluster.
 //!
 //! From the outside in: [`cli`] parses arguments and maps to an exit status; `commands` are what it
-//! can do. A command that hashes is a run of the `engine`: a lister thread finds entries (`input`,
+//! can do, `compat` the programs that it can stand for. A command that hashes is a run of the `engine`: a lister thread finds entries (`input`,
 //! `lists`), others hash them, and the main thread takes results, brings them into input order and
 //! prints them (`output`). The others are threads that open, read and hash (`engine::embedded`), or with
 //! a cluster opener threads that send open files through the crate `client`.

@@ -102,7 +102,7 @@ fn hex_text(bytes: &[u8]) -> String {
 }
 
 /// True for a name that must be escaped in a line.
-fn needs_escape(name: &[u8]) -> bool {
+pub(crate) fn needs_escape(name: &[u8]) -> bool {
     // Without an early end, so that many bytes are compared at once.
     name.iter().fold(false, |found, byte| found | matches!(byte, b'\\' | b'\n' | b'\r'))
 }
@@ -125,11 +125,21 @@ pub(crate) fn checksum_name(algorithm: Option<Algorithm>) -> &'static str {
     algorithm.unwrap_or(Algorithm::Sha256).tag()
 }
 
+/// Treatment of errors of standard output.
+#[derive(Debug)]
+enum OnError {
+    /// They are returned at once.
+    Return,
+    /// Output is dropped from the first one on, which is kept.
+    Defer(Option<io::Error>),
+}
+
 /// Standard output behind a buffer.
 #[derive(Debug)]
 pub(crate) struct Out {
     buffer: Vec<u8>,
     is_open: bool,
+    on_error: OnError,
 }
 
 impl Out {
@@ -137,7 +147,20 @@ impl Out {
     /// library puts `/dev/null` in the place of one that was not.
     #[must_use]
     pub(crate) fn new(is_open: bool) -> Self {
-        Self { buffer: Vec::with_capacity(2 * BUFFER_LEN), is_open }
+        Self { buffer: Vec::with_capacity(2 * BUFFER_LEN), is_open, on_error: OnError::Return }
+    }
+
+    /// From now on errors are returned by [`Self::finish`] only.
+    pub(crate) fn defer_errors(&mut self) {
+        self.on_error = OnError::Defer(None);
+    }
+
+    /// The error that was deferred.
+    pub(crate) fn finish(&mut self) -> io::Result<()> {
+        match &mut self.on_error {
+            OnError::Return => Ok(()),
+            OnError::Defer(error) => error.take().map_or(Ok(()), Err),
+        }
     }
 
     /// Where to append.
@@ -153,6 +176,21 @@ impl Out {
     /// Writes the buffer.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let written = self.write();
+        self.buffer.clear();
+        match (&mut self.on_error, written) {
+            (OnError::Defer(first), Err(error)) => {
+                first.get_or_insert(error);
+                Ok(())
+            }
+            (_, written) => written,
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        if matches!(self.on_error, OnError::Defer(Some(_))) {
             return Ok(());
         }
         if !self.is_open {
@@ -171,7 +209,6 @@ impl Out {
                 Err(errno) => return Err(errno.into()),
             }
         }
-        self.buffer.clear();
         Ok(())
     }
 }

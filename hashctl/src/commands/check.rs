@@ -8,13 +8,13 @@ use crate::engine::lister::{Last, Lister};
 use crate::engine::reorder::{Item, Label, Mark, Stopped, Verdict};
 use crate::engine::{Printer, run};
 use crate::exit::Exit;
+use crate::input::is_waiting;
 use crate::lists::manifest::{Claim, LINE_LEN_MAX, Line, Lines, Parsed, Parser};
 use crate::lists::quote::quote;
 use crate::output::{Out, checksum_name, escape};
 use crate::problem::Problem;
 use crate::say::say;
 use ipc_proto::Algorithm;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -93,12 +93,6 @@ fn list_lines(
         lister.known(mark_label(manifest), Verdict::Mark(mark))?;
     }
     Ok(Ok(()))
-}
-
-/// True if reading would have to wait, as for a pipe whose writer is slow.
-fn is_waiting(input: &File) -> bool {
-    let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO) == Ok(0)
 }
 
 /// Counts of one manifest.
@@ -201,6 +195,7 @@ impl Verdicts {
                 self.is_ok = false;
                 self.counts = Counts::default();
             }
+            Mark::ReadError => unreachable!("here every error has a number"),
             Mark::End => {
                 let counts = std::mem::take(&mut self.counts);
                 self.is_ok &= self.summary(&name, counts);

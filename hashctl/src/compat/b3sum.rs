@@ -69,6 +69,7 @@ fn hash(mut options: B3sumOptions) -> Exit {
         // What is closed is `/dev/null`, as for the original.
         has_stdin: true,
         has_stdout: true,
+        defers_write_errors: false,
         strict_reads: false,
         blake3: mode,
     };

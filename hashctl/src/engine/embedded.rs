@@ -51,6 +51,8 @@ pub(crate) struct EmbeddedOptions {
     pub(crate) has_stdin: bool,
     /// Standard output was.
     pub(crate) has_stdout: bool,
+    /// Errors of standard output are returned when everything is hashed.
+    pub(crate) defers_write_errors: bool,
     /// Looks for writers of every file, not only of those that changed recently.
     pub(crate) strict_reads: bool,
     pub(crate) blake3: Blake3Mode,
@@ -101,12 +103,16 @@ pub(crate) struct EmbeddedRun {
 
 impl EmbeddedRun {
     pub(crate) fn new(options: &EmbeddedOptions) -> io::Result<Self> {
+        let mut out = Out::new(options.has_stdout);
+        if options.defers_write_errors {
+            out.defer_errors();
+        }
         Ok(Self {
             reorder: Arc::new(Reorder::new()?),
             is_interrupted: Arc::default(),
             progress: None,
             timeout: None,
-            out: Out::new(options.has_stdout),
+            out,
         })
     }
 
@@ -149,7 +155,7 @@ impl EmbeddedRun {
             }
             self.print_ready(printer).map_err(EmbeddedError::Stdout)?;
             if is_listed && self.reorder.is_empty() {
-                return Ok(());
+                return self.out.finish().map_err(EmbeddedError::Stdout);
             }
             if self.is_interrupted.load(Ordering::Acquire) {
                 return Err(EmbeddedError::Interrupted);

@@ -188,6 +188,14 @@ impl Lister {
         self.add(label, Target::Nothing, verdict)
     }
 
+    /// Waits until everything listed so far is hashed.
+    pub(crate) fn wait(&mut self) -> Result<(), Stopped> {
+        self.flush(Last::No)?;
+        self.sink.wait_for(self.next_turn);
+        self.sink.close_dirs();
+        Ok(())
+    }
+
     /// Gives away what is waiting, before a pause or at the end.
     pub(crate) fn flush(&mut self, last: Last) -> Result<(), Stopped> {
         self.sink.close_dirs();
@@ -297,10 +305,7 @@ impl Visitor for Tree<'_> {
     }
 
     fn wait_for_descriptors(&mut self) -> Result<(), Stopped> {
-        self.lister.flush(Last::No)?;
-        self.lister.sink.wait_for(self.lister.next_turn);
-        self.lister.sink.close_dirs();
-        Ok(())
+        self.lister.wait()
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) enum Mark {
     LongLine(u64),
     /// The manifest cannot be read (any further), with this error number.
     Unreadable(i32),
+    /// The same, where the number is not reported.
+    ReadError,
     /// The manifest ends here.
     End,
 }

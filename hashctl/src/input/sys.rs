@@ -1,7 +1,8 @@
-#![expect(unsafe_code, reason = "getdents64 and reading a signal's disposition have no safe form")]
+#![expect(unsafe_code, reason = "getdents64 and dispositions of signals have no safe form")]
 //! The system calls that no crate offers in a form that fits.
 
 use nix::errno::Errno;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -37,7 +38,7 @@ pub(crate) fn dirents(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &CStr)> {
 }
 
 /// True if this process was started with `signal` ignored, as `nohup` and a shell's `&` do.
-pub(crate) fn is_ignored(signal: nix::sys::signal::Signal) -> bool {
+pub fn is_ignored(signal: Signal) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: no new action is given, and the old one is written to memory of its size; all zeroes
     // are a valid value of it should the call fail.
@@ -46,4 +47,10 @@ pub(crate) fn is_ignored(signal: nix::sys::signal::Signal) -> bool {
         action.assume_init()
     };
     action.sa_sigaction == libc::SIG_IGN
+}
+
+/// Lets SIGPIPE end this process, which the standard library prevents.
+pub(crate) fn restore_sigpipe() {
+    // SAFETY: no handler is installed. It cannot fail for this signal.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }

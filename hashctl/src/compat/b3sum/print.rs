@@ -178,7 +178,7 @@ impl Printer for B3sumVerdicts {
                 out.flush()?;
                 let message = String::from_utf8_lossy(item.label.name);
                 match mark {
-                    Mark::Unreadable(_) => {
+                    Mark::Unreadable(_) | Mark::ReadError => {
                         self.is_broken = true;
                         fail(format_args!("{message}"));
                     }
