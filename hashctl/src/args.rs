@@ -1,5 +1,7 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
+use crate::commands::audit::AuditArgs;
+use crate::commands::update::UpdateArgs;
 use crate::config::Config;
 use crate::engine::embedded::THREADS_MAX;
 use crate::input::plane::Choice;
@@ -74,6 +76,10 @@ pub(crate) enum Command {
     Sum(Sum),
     /// Check digests against manifests, as sha256sum -c does
     Check(Check),
+    /// Compare a tree with manifests: what is changed, moved, copied, new or missing
+    Audit(AuditArgs),
+    /// Bring a manifest up to date with a tree, reading only what may have changed
+    Update(UpdateArgs),
     /// Show workers, jobs and limits
     Status(Status),
     /// End a worker's quarantine for a wrong digest

@@ -1,7 +1,7 @@
 //! From arguments to an exit status.
 
 use crate::args::{Args, Command};
-use crate::commands::{check, release, status, sum};
+use crate::commands::{audit, check, release, status, sum, update};
 use crate::compat;
 use crate::config::Config;
 pub use crate::config::Stdio;
@@ -47,6 +47,11 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
             let config = args.job.apply(config);
             check::check(&config, args.options, args.files)
         }
+        Command::Audit(mut args) => {
+            args.paths.extend(more_paths);
+            audit::audit(&args.job.apply(config), args)
+        }
+        Command::Update(args) => update::update(&args.job.apply(config), args),
         Command::Status(args) => match args.ready {
             Some(workers) => status::wait_ready(&config, workers, args.timeout_s),
             None => status::status(&config, args.json),

@@ -1,6 +1,8 @@
 //! The commands.
 
+pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod release;
 pub(crate) mod status;
 pub(crate) mod sum;
+pub(crate) mod update;

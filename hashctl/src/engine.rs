@@ -47,6 +47,11 @@ pub(crate) trait Printer {
     /// One entry, in input order.
     fn print(&mut self, item: &Item<'_>, out: &mut Out) -> io::Result<()>;
 
+    /// The end, after the last entry of a run that was not broken off.
+    fn finish(&mut self, _: &mut Out) -> io::Result<()> {
+        Ok(())
+    }
+
     /// True if everything printed so far was good.
     fn is_ok(&self) -> bool;
 
@@ -321,7 +326,8 @@ impl Run {
             self.print_ready(printer)?;
             let is_over = self.is_sent && self.submitter.jobs_len() == 0;
             if is_over && self.reorder.is_empty() {
-                return Ok(());
+                let finished = printer.finish(&mut self.out).and_then(|()| self.out.flush());
+                return finished.map_err(Broken::Stdout);
             }
             if self.is_interrupted.load(Ordering::Acquire) {
                 return Err(Broken::Interrupted);

@@ -21,9 +21,12 @@ mod lists;
 mod output;
 mod problem;
 mod progress;
+mod replace;
 mod say;
 mod signals;
 mod size;
+mod state;
+mod trees;
 
 /// The fuzz target `manifest`: see `fuzz/README.md`.
 #[cfg(fuzzing)]

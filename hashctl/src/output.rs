@@ -95,7 +95,7 @@ fn line(item: &Item<'_>, outcome: Result<&[u8], Problem>, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-fn hex_text(bytes: &[u8]) -> String {
+pub(crate) fn hex_text(bytes: &[u8]) -> String {
     let mut text = Vec::new();
     hex::encode(bytes, &mut text);
     String::from_utf8(text).expect("digits are ASCII")

@@ -155,7 +155,9 @@ impl EmbeddedRun {
             }
             self.print_ready(printer).map_err(EmbeddedError::Stdout)?;
             if is_listed && self.reorder.is_empty() {
-                return self.out.finish().map_err(EmbeddedError::Stdout);
+                let finished = printer.finish(&mut self.out).and_then(|()| self.out.flush());
+                let finished = finished.and_then(|()| self.out.finish());
+                return finished.map_err(EmbeddedError::Stdout);
             }
             if self.is_interrupted.load(Ordering::Acquire) {
                 return Err(EmbeddedError::Interrupted);

@@ -55,7 +55,7 @@ pub(crate) fn open_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
         OpenedAny::Special(special) => return Ok(Opened::Special(special)),
     };
     let stat = fstat(&file)?;
-    Ok(match kind(&stat) {
+    Ok(match kind_of(&stat) {
         Kind::File => Opened::File(file, stamp(&stat)),
         Kind::Directory => Opened::Directory(file),
         Kind::Special(special) => Opened::Special(special),
@@ -85,7 +85,7 @@ pub(crate) fn kind_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
         Links::Follow => AtFlags::empty(),
         Links::Refuse => AtFlags::AT_SYMLINK_NOFOLLOW,
     };
-    fstatat(dir, name, flags).map(|stat| kind(&stat))
+    fstatat(dir, name, flags).map(|stat| kind_of(&stat))
 }
 
 /// Stamp of the regular file `name`, if the user who runs this may surely read it: its owner may, as
@@ -93,7 +93,7 @@ pub(crate) fn kind_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
 pub(crate) fn glance_at(dir: BorrowedFd<'_>, name: &CStr) -> Option<Stamp> {
     let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
     let is_readable = stat.st_mode & libc::S_IRUSR != 0 && Uid::from_raw(stat.st_uid) == own_uid();
-    (kind(&stat) == Kind::File && is_readable).then(|| stamp(&stat))
+    (kind_of(&stat) == Kind::File && is_readable).then(|| stamp(&stat))
 }
 
 /// The user whose rights count for opening.
@@ -117,7 +117,7 @@ pub(crate) fn open_dir(path: &CStr) -> Result<OwnedFd, Errno> {
 /// Kind of an open file and, if it is regular, its stamp.
 pub(crate) fn look(file: &impl AsFd) -> Result<(Kind, Stamp), Errno> {
     let stat = fstat(file)?;
-    Ok((kind(&stat), stamp(&stat)))
+    Ok((kind_of(&stat), stamp(&stat)))
 }
 
 /// Kind of a directory entry by its `d_type`, if the file system gives one.
@@ -134,7 +134,8 @@ pub(crate) fn kind_of_dirent(d_type: u8) -> Option<Kind> {
     })
 }
 
-fn kind(stat: &FileStat) -> Kind {
+/// The kind of what `stat` describes.
+pub(crate) fn kind_of(stat: &FileStat) -> Kind {
     let special = match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFREG => return Kind::File,
         SFlag::S_IFDIR => return Kind::Directory,

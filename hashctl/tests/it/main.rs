@@ -1,6 +1,7 @@
 //! The real binary against a controller that the test plays.
 #![expect(clippy::unwrap_used, reason = "in a test it is an assertion")]
 
+mod audit;
 mod b3sum;
 mod check;
 mod embedded;
@@ -16,5 +17,7 @@ mod status;
 mod stdio;
 mod streams;
 mod sum;
+mod trees;
+mod update;
 mod vsock;
 mod window;

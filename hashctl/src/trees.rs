@@ -1,0 +1,14 @@
+//! Files found below directories, entries of manifests, and how the two fit together.
+//!
+//! All tables are flat: a million entries are a few allocations, names are found by binary search,
+//! and no step is quadratic in the number of entries.
+
+pub(crate) mod claims;
+pub(crate) mod finding;
+pub(crate) mod found;
+pub(crate) mod json;
+pub(crate) mod judge;
+pub(crate) mod manifests;
+pub(crate) mod moves;
+pub(crate) mod prefix;
+pub(crate) mod table;

@@ -1,0 +1,238 @@
+//! Findings about the files of a tree, as lines for people and as JSON.
+
+use super::json::{JsonName, put_line};
+use crate::lists::quote::quote;
+use crate::output::{escape, hex_text, needs_escape};
+use crate::say::say;
+use crate::state::Cause;
+use clap::{Args, ValueEnum};
+use ipc_proto::Algorithm;
+use serde::Serialize;
+use std::fmt;
+
+/// Outcome for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Finding {
+    /// It has the content that the manifest says
+    Matched,
+    /// It has another content; with a state it is known to be modified, older or rotted
+    Changed,
+    /// It has another content, and another size or time of modification
+    Modified,
+    /// It has another content, and an earlier time of modification
+    Older,
+    /// It has another content, but size and time of modification are as they were: bit rot
+    Rotted,
+    /// It is new, with the content of a name that is missing or has another one now
+    Moved,
+    /// It is new, with the content of another file
+    Copied,
+    /// It is in no manifest
+    New,
+    /// It is in a manifest, but not there
+    Missing,
+    /// It cannot be read
+    Unreadable,
+}
+
+impl Finding {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::Changed => "changed",
+            Self::Modified => "modified",
+            Self::Older => "older",
+            Self::Rotted => "rotted",
+            Self::Moved => "moved",
+            Self::Copied => "copied",
+            Self::New => "new",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+        }
+    }
+
+    /// True if `self` or the finding that it is a kind of is `other`.
+    fn is(self, other: Self) -> bool {
+        let is_change = matches!(self, Self::Modified | Self::Older | Self::Rotted);
+        self == other || other == Self::Changed && is_change
+    }
+}
+
+impl From<Cause> for Finding {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Unknown => Self::Changed,
+            Cause::Modified => Self::Modified,
+            Cause::Older => Self::Older,
+            Cause::Rotted => Self::Rotted,
+        }
+    }
+}
+
+/// Findings that are printed, and their form.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FindingFormat {
+    /// Print these findings only, separated by commas; the summary and the exit status are about
+    /// all
+    #[arg(
+        long,
+        value_name = "FINDING,…",
+        value_enum,
+        value_delimiter = ',',
+        help_heading = "Output"
+    )]
+    only: Vec<Finding>,
+    /// Print problems only, and no summary
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) quiet: bool,
+    /// End lines with a zero byte, and escape no names
+    #[arg(
+        short,
+        long,
+        visible_short_alias = '0',
+        conflicts_with = "json",
+        help_heading = "Output"
+    )]
+    zero: bool,
+    /// Print one JSON object per line, described in docs/json.md
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// A file and what became of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FindingLine<'a> {
+    pub(crate) finding: Finding,
+    pub(crate) name: &'a [u8],
+    /// Name whose content it has.
+    pub(crate) from: Option<&'a [u8]>,
+    pub(crate) size: Option<u64>,
+    /// The digest that it has.
+    pub(crate) digest: Option<(Algorithm, &'a [u8])>,
+    /// The digest that the manifest has.
+    pub(crate) expected: Option<&'a [u8]>,
+    pub(crate) error: Option<&'a str>,
+}
+
+impl<'a> FindingLine<'a> {
+    pub(crate) fn new(finding: Finding, name: &'a [u8]) -> Self {
+        let (from, size, digest, expected, error) = (None, None, None, None, None);
+        Self { finding, name, from, size, digest, expected, error }
+    }
+}
+
+#[derive(Serialize)]
+struct FindingJson<'a> {
+    #[serde(flatten)]
+    name: JsonName<'a>,
+    finding: Finding,
+    #[serde(flatten)]
+    from: Option<JsonName<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    algorithm: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+impl FindingFormat {
+    /// True if a finding is printed; `is_usual` says that it is no problem to this command.
+    pub(crate) fn shows(&self, finding: Finding, is_usual: bool) -> bool {
+        match &*self.only {
+            // What is right is of interest to programs only.
+            [] if self.json => !(self.quiet && is_usual),
+            [] => finding != Finding::Matched && !(self.quiet && is_usual),
+            only => only.iter().any(|&only| finding.is(only)),
+        }
+    }
+
+    pub(crate) fn put(&self, line: &FindingLine<'_>, out: &mut Vec<u8>) {
+        let FindingLine { finding, name, from, size, digest, expected, error } = *line;
+        if self.json {
+            let line = FindingJson {
+                name: JsonName { key: "name", bytes: name },
+                finding,
+                from: from.map(|bytes| JsonName { key: "from", bytes }),
+                size,
+                algorithm: digest.map(|(algorithm, _)| algorithm.name()),
+                digest: digest.map(|(_, digest)| hex_text(digest)),
+                expected: expected.map(hex_text),
+                error,
+            };
+            return put_line(&line, out);
+        }
+        let is_escaped = !self.zero && [Some(name), from].into_iter().flatten().any(needs_escape);
+        let put_name = |name: &[u8], out: &mut Vec<u8>| match is_escaped {
+            true => escape(name, out),
+            false => out.extend_from_slice(name),
+        };
+        if is_escaped {
+            out.push(b'\\');
+        }
+        put_name(name, out);
+        out.extend_from_slice(b": ");
+        let is_rotted = finding == Finding::Rotted;
+        out.extend_from_slice(if is_rotted { b"ROTTED" } else { finding.name().as_bytes() });
+        if let Some(from) = from {
+            out.extend_from_slice(b" from ");
+            put_name(from, out);
+        }
+        if let Some(error) = error {
+            out.extend_from_slice(b" (");
+            out.extend_from_slice(error.as_bytes());
+            out.push(b')');
+        }
+        out.push(if self.zero { 0 } else { b'\n' });
+    }
+}
+
+/// Says that a file rotted.
+pub(crate) fn say_rotted(name: &[u8]) {
+    let name = quote(name);
+    say(format_args!(
+        "{name}: ROTTED: size and time of modification are as they were, the content is not; restore \
+         it from a copy"
+    ));
+}
+
+/// Number of files per finding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FindingCounts([u64; Finding::Unreadable as usize + 1]);
+
+impl FindingCounts {
+    pub(crate) fn add(&mut self, finding: Finding) {
+        self.0[finding as usize] += 1;
+    }
+
+    pub(crate) fn get(&self, finding: Finding) -> u64 {
+        self.0[finding as usize]
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Finding::value_variants().iter().map(|&finding| (finding.name(), self.get(finding)))
+    }
+
+    /// Appends the last line of JSON, with `more` counts.
+    pub(crate) fn put_json(&self, more: &[(&'static str, u64)], out: &mut Vec<u8>) {
+        let all = self.pairs().chain(more.iter().copied());
+        let counts: serde_json::Map<String, serde_json::Value> =
+            all.map(|(name, count)| (name.to_owned(), count.into())).collect();
+        put_line(&serde_json::json!({ "summary": counts }), out);
+    }
+}
+
+impl fmt::Display for FindingCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} matched", self.get(Finding::Matched))?;
+        self.pairs()
+            .skip(1)
+            .filter(|(_, count)| *count > 0)
+            .try_for_each(|(name, count)| write!(f, ", {count} {name}"))
+    }
+}

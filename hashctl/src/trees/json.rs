@@ -1,0 +1,63 @@
+//! JSON lines of the commands that work on trees: `docs/json.md`.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+/// A name as a key and its value: `name`, or `name_b64` where the bytes are not UTF-8.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JsonName<'a> {
+    /// `name`, or another key that holds one.
+    pub(crate) key: &'static str,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl Serialize for JsonName<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        match std::str::from_utf8(self.bytes) {
+            Ok(text) => map.serialize_entry(self.key, text)?,
+            Err(_) => map.serialize_entry(&format!("{}_b64", self.key), &base64(self.bytes))?,
+        }
+        map.end()
+    }
+}
+
+/// Appends `line` with its newline.
+pub(crate) fn put_line(line: &impl Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(&mut *out, line).expect("a vector takes everything");
+    out.push(b'\n');
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = [0, 1, 2].map(|i| u32::from(chunk.get(i).copied().unwrap_or(0)));
+        let group = group[0] << 16 | group[1] << 8 | group[2];
+        for i in 0..4 {
+            let digit = DIGITS[(group >> (18 - 6 * i) & 63) as usize];
+            text.push(if i <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_every_byte() {
+        for (bytes, want) in [
+            (&b"a\n\"b"[..], "{\"name\":\"a\\n\\\"b\"}\n"),
+            (b"\xff", "{\"name_b64\":\"/w==\"}\n"),
+            (b"\xff\xfea", "{\"name_b64\":\"//5h\"}\n"),
+            (b"fo\xef\xbf", "{\"name_b64\":\"Zm/vvw==\"}\n"),
+        ] {
+            let mut out = Vec::new();
+            put_line(&JsonName { key: "name", bytes }, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+}
