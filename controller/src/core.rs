@@ -29,6 +29,7 @@ mod queue;
 mod results;
 mod rights;
 pub mod share;
+mod split;
 mod workers;
 
 pub use fault::Fault;

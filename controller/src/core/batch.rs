@@ -64,9 +64,17 @@ impl<F> File<F> {
 pub(super) enum Load<F> {
     Files(Vec<File<F>>),
     Inline { first: u64, lens: Vec<u32>, data: Blob },
-    Part { file: File<F>, number: usize, offset: u64, len: u64 },
-    Merge { index: u64, values: Blob, path_len: usize },
+    Part { file: File<F>, number: u64, offset: u64, len: u64 },
+    Merge { index: u64, values: Blob, path_len: usize, parent: Option<Node> },
     Piece { index: u64, piece: Piece },
+}
+
+/// A node in the tree of the parts of a file: a part on level 0, above it what is merged of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Node {
+    pub(super) level: u8,
+    /// Counted from the start of the file.
+    pub(super) number: u64,
 }
 
 /// Attempts and losses of a batch.
@@ -317,8 +325,9 @@ impl<F: Clone> Batch<F> {
                 let (file, offset, len) = (file.item, *offset, *len);
                 (Work::Subtree { source, file, offset, len }, descriptors)
             }
-            Load::Merge { values, .. } => {
-                (Work::Piece(Piece::Merge { values: values.clone(), root: true }), Vec::new())
+            Load::Merge { values, parent, .. } => {
+                let (values, root) = (values.clone(), parent.is_none());
+                (Work::Piece(Piece::Merge { values, root }), Vec::new())
             }
             Load::Piece { piece, .. } => (Work::Piece(piece.clone()), Vec::new()),
         }
@@ -328,16 +337,16 @@ impl<F: Clone> Batch<F> {
     pub(super) fn output_len(&self, algorithms: Algorithms) -> RangeInclusive<usize> {
         let exactly = |len| len..=len;
         match &self.load {
-            Load::Part { .. } | Load::Piece { piece: Piece::Subtree { .. }, .. } => {
-                exactly(CHAINING_VALUE_LEN)
-            }
+            Load::Part { .. }
+            | Load::Merge { parent: Some(_), .. }
+            | Load::Piece { piece: Piece::Subtree { .. }, .. } => exactly(CHAINING_VALUE_LEN),
             Load::Piece { piece: Piece::Segment { last: false, .. }, .. } => 1..=STATE_LEN_MAX,
             Load::Piece {
                 piece: Piece::Merge { .. } | Piece::Segment { last: true, .. }, ..
             }
             | Load::Files(_)
             | Load::Inline { .. }
-            | Load::Merge { .. } => exactly(algorithms.digests_len()),
+            | Load::Merge { parent: None, .. } => exactly(algorithms.digests_len()),
         }
     }
 

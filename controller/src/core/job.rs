@@ -4,15 +4,16 @@
 //!
 //! Not here: in which order items go (`queue`).
 
-use super::batch::{Batch, File, Load};
+use super::batch::{Batch, File, Load, Node};
 use super::owner::{Owner, Principal};
 use super::plane::Plane;
 use super::queue::{Aim, Queue};
+use super::split::{Merge, Split};
 use super::{JobId, LeaseId};
-use ipc_proto::limits::CHAINING_VALUE_LEN;
 use ipc_proto::message::{JobStatus, Window};
-use ipc_proto::{Algorithms, Blob, Family};
+use ipc_proto::{Algorithms, Family};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,14 +49,6 @@ pub(super) struct Job<F> {
     /// The queue of each plane that the job ever used.
     queues: BTreeMap<Plane, Queue<F>>,
     splits: BTreeMap<u64, Split>,
-}
-
-/// A file whose parts are on their way.
-#[derive(Debug)]
-struct Split {
-    values: Vec<u8>,
-    missing: usize,
-    path_len: usize,
 }
 
 impl<F: Clone> Job<F> {
@@ -155,12 +148,9 @@ impl<F: Clone> Job<F> {
         let batch = self.queues.get_mut(&plane)?.take(self.order.algorithms, aim)?;
         if let Load::Part { file, number: 0, len, .. } = &batch.load {
             // It may be there already: then this part was lost before.
-            self.splits.entry(file.index).or_insert_with(|| {
-                let parts_len = file.item.len().div_ceil(*len);
-                let missing = usize::try_from(parts_len).expect("at most 8192 parts");
-                let values = vec![0; missing * CHAINING_VALUE_LEN];
-                Split { values, missing, path_len: file.source.path_len() }
-            });
+            self.splits
+                .entry(file.index)
+                .or_insert_with(|| Split::new(file.item.len(), *len, file.source.path_len()));
         }
         Some(batch)
     }
@@ -179,24 +169,16 @@ impl<F: Clone> Job<F> {
         self.queues.entry(plane).or_insert_with(|| Queue::new(plane))
     }
 
-    /// A part gave its chaining value; the merge, if it was the last one.
-    pub(super) fn part_done(
-        &mut self,
-        index: u64,
-        number: usize,
-        value: &[u8],
-    ) -> Option<Batch<F>> {
+    /// A part gave its chaining value; the merge, if it was the last one of several.
+    pub(super) fn part_done(&mut self, index: u64, number: u64, value: &[u8]) -> Option<Batch<F>> {
         let split = self.splits.get_mut(&index)?;
-        let at = number * CHAINING_VALUE_LEN;
-        split.values[at..at + CHAINING_VALUE_LEN].copy_from_slice(value);
-        split.missing -= 1;
-        if split.missing > 0 {
-            return None;
-        }
-        // The merge stays in `splits`, empty: what is left of the file is this one batch.
-        let values = Blob::from(std::mem::take(&mut split.values));
-        let path_len = split.path_len;
-        Some(Batch::new(Load::Merge { index, values, path_len }))
+        split.part_done(number, value).map(|merge| batch_of(index, split.path_len, merge))
+    }
+
+    /// A merge gave the chaining value of `node`; the next merge, if it was the last one of several.
+    pub(super) fn merge_done(&mut self, index: u64, node: Node, value: &[u8]) -> Option<Batch<F>> {
+        let split = self.splits.get_mut(&index)?;
+        split.merge_done(node, value).map(|merge| batch_of(index, split.path_len, merge))
     }
 
     /// True if the part or merge belongs to a file that is already resolved.
@@ -208,21 +190,23 @@ impl<F: Clone> Job<F> {
     pub(super) fn let_go(&mut self, batch: &Batch<F>) -> u64 {
         match &batch.load {
             Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => {}
-            Load::Part { file, .. } => {
-                self.splits.remove(&file.index);
-                let splits = &self.splits;
-                if let Some(queue) = self.queues.get_mut(&batch.plane()) {
-                    let is_abandoned = |batch: &Batch<F>| is_abandoned(splits, batch);
-                    queue.drop_file(file.index, file.item.len(), is_abandoned);
-                }
-            }
-            Load::Merge { index, .. } => {
-                self.splits.remove(index);
-            }
+            Load::Part { file, .. } => self.drop_split(file.index),
+            Load::Merge { index, parent: Some(_), .. } => self.drop_split(*index),
+            // Nothing else is left of it.
+            Load::Merge { index, parent: None, .. } => _ = self.splits.remove(index),
         }
         let held_bytes = batch.held_bytes();
         self.inline_bytes -= held_bytes;
         held_bytes
+    }
+
+    /// Forgets the parts and merges of a file that wait.
+    fn drop_split(&mut self, index: u64) {
+        let Some(split) = self.splits.remove(&index) else { return };
+        let splits = &self.splits;
+        for queue in self.queues.values_mut() {
+            queue.drop_file(index, split.size, |batch| is_abandoned(splits, batch));
+        }
     }
 
     /// Asserts that every item received is in exactly one place: queued, split, in one of the batches
@@ -244,10 +228,13 @@ impl<F: Clone> Job<F> {
         }
         leased.filter(|batch| !self.is_abandoned(batch)).for_each(|batch| census.count(batch));
         for (index, split) in &self.splits {
-            let parts = census.parts.remove(index).unwrap_or_default();
-            assert_eq!(parts.len(), split.missing, "job {id}, parts of item {index}");
+            let (taken, rest) = census.parts.remove(index).unwrap_or_default();
+            assert!(taken.iter().all(|part| !rest.contains(part)), "job {id}, item {index}");
+            let parts_len = taken.len() as u64 + (rest.end - rest.start);
+            assert_eq!(parts_len, split.missing, "job {id}, parts of item {index}");
             let merges = census.merges.remove(index).unwrap_or_default();
-            assert_eq!(merges, usize::from(split.missing == 0), "job {id}, merge of item {index}");
+            assert_eq!(merges, split.merging, "job {id}, merges of item {index}");
+            assert!(split.missing > 0 || split.merging > 0, "job {id}, item {index} is whole");
             census.count_item(*index);
             census.held_bytes += split.path_len as u64;
         }
@@ -282,8 +269,8 @@ struct Census {
     /// By index, true for those that were found.
     items: Vec<bool>,
     items_len: u64,
-    /// Numbers of the parts of each split file.
-    parts: BTreeMap<u64, BTreeSet<u64>>,
+    /// Numbers of the parts of each split file that were taken once, and those that were not.
+    parts: BTreeMap<u64, (BTreeSet<u64>, Range<u64>)>,
     merges: BTreeMap<u64, usize>,
     held_bytes: u64,
 }
@@ -291,7 +278,7 @@ struct Census {
 impl Census {
     fn count<F: Clone>(&mut self, batch: &Batch<F>) {
         match &batch.load {
-            Load::Part { file, number, .. } => self.count_part(file.index, *number as u64),
+            Load::Part { file, number, .. } => self.count_part(file.index, *number),
             Load::Merge { index, .. } => *self.merges.entry(*index).or_default() += 1,
             Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => {
                 let items = batch.runs().into_iter();
@@ -311,7 +298,7 @@ impl Census {
             }
             Some((start, part_len)) => {
                 let parts = start / part_len..file.item.len().div_ceil(part_len);
-                parts.for_each(|number| self.count_part(file.index, number));
+                self.parts.entry(file.index).or_default().1 = parts;
             }
         }
     }
@@ -324,9 +311,14 @@ impl Census {
     }
 
     fn count_part(&mut self, index: u64, number: u64) {
-        let is_new = self.parts.entry(index).or_default().insert(number);
+        let is_new = self.parts.entry(index).or_default().0.insert(number);
         assert!(is_new, "part {number} of item {index} is in two places");
     }
+}
+
+fn batch_of<F: Clone>(index: u64, path_len: usize, merge: Merge) -> Batch<F> {
+    let Merge { values, parent } = merge;
+    Batch::new(Load::Merge { index, values: values.into(), path_len, parent })
 }
 
 fn is_abandoned<F>(splits: &BTreeMap<u64, Split>, batch: &Batch<F>) -> bool {
@@ -344,7 +336,7 @@ mod tests {
     use crate::core::batch::Source;
     use crate::core::limits::SPLIT_LEN;
     use ipc_proto::Algorithm;
-    use ipc_proto::limits::{CHUNK_LEN, FRAME_DESCRIPTORS_MAX, MERGE_VALUES_MAX};
+    use ipc_proto::limits::{CHUNK_LEN, FRAME_DESCRIPTORS_MAX};
     use ipc_proto::message::Stamp;
 
     fn job(algorithm: Algorithm) -> Job<()> {
@@ -405,7 +397,7 @@ mod tests {
 
     #[test]
     fn parts_cover_a_file_once_and_are_subtrees() {
-        for size in [u64::MAX, SPLIT_LEN, SPLIT_LEN + 1, (1 << 30) - 1, 1 << 30, (1 << 40) + 5] {
+        for size in [1 << 43, SPLIT_LEN, SPLIT_LEN + 1, (1 << 30) - 1, 1 << 30, (1 << 40) + 5] {
             for threads in [2, 3, 1000] {
                 let mut job = job(Algorithm::Blake3);
                 push(&mut job, &[size]);
@@ -414,12 +406,12 @@ mod tests {
                     take_all(&mut job, Aim { threads, ..AIM }).into_iter().enumerate()
                 {
                     let Load::Part { number, offset, len, .. } = load else { panic!("a part") };
-                    assert_eq!((number, offset), (want_number, next));
+                    assert_eq!((number, offset), (want_number as u64, next));
                     let full_len = len.max(CHUNK_LEN).next_power_of_two();
                     assert!(len == full_len || offset + len == size);
                     assert_eq!(offset % full_len, 0);
                     next = offset + len;
-                    assert!(number < MERGE_VALUES_MAX);
+                    assert!(len <= AIM.cost, "a part of {len} bytes takes too long");
                 }
                 assert_eq!((next, job.queued_cost(Plane::Descriptors)), (size, 0));
             }

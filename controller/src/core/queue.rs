@@ -8,7 +8,7 @@
 use super::batch::{Batch, File, Load, file_cost, interleaves};
 use super::limits::{CHECKS_SKIPPED_MAX, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
 use super::plane::Plane;
-use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, MERGE_VALUES_MAX, NAMES_LEN_MAX};
+use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX};
 use ipc_proto::{Algorithm, Algorithms, Family};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -252,8 +252,7 @@ impl<F: Clone> Queue<F> {
             entry.get_mut().cut = Some((start + len, part_len));
             self.cost += file_cost(size - start - len);
         }
-        let number = usize::try_from(start / part_len).expect("at most 8192 parts");
-        Some(Batch::new(Load::Part { file, number, offset: start, len }))
+        Some(Batch::new(Load::Part { file, number: start / part_len, offset: start, len }))
     }
 
     fn take_small(&mut self, aim: Aim) -> Option<Batch<F>> {
@@ -278,16 +277,14 @@ impl<F: Clone> Queue<F> {
 }
 
 /// Length of the parts that a file of `size` bytes is split into, if it is worth it: a power of
-/// two times the chunk, so that each part is a subtree (BLAKE3 paper, section 2.1), and never so
-/// short that the merge would be too large.
+/// two times the chunk, so that each part is a subtree (BLAKE3 paper, section 2.1).
 fn part_len(algorithms: Algorithms, size: u64, aim: Aim) -> Option<u64> {
     if algorithms.single() != Some(Algorithm::Blake3) || size < SPLIT_LEN || aim.threads < 2 {
         return None;
     }
     let fair_len = size / (PARTS_PER_THREAD * aim.threads);
     let longest = prev_power_of_two(aim.cost.max(PART_LEN_MIN));
-    let fewest = size.div_ceil(MERGE_VALUES_MAX as u64).checked_next_power_of_two()?;
-    let part_len = fair_len.checked_next_power_of_two()?.clamp(PART_LEN_MIN, longest).max(fewest);
+    let part_len = fair_len.checked_next_power_of_two()?.clamp(PART_LEN_MIN, longest);
     (part_len < size).then_some(part_len)
 }
 

@@ -261,6 +261,12 @@ impl<F: Clone> Core<F> {
             let merge = job.part_done(file.index, *number, value);
             return merge.into_iter().for_each(|merge| self.requeue(key, [merge]));
         }
+        if let (Load::Merge { index, parent: Some(node), .. }, Ok(value)) =
+            (&batch.load, outcomes.outcome(0))
+        {
+            let merge = job.merge_done(*index, *node, value);
+            return merge.into_iter().for_each(|merge| self.requeue(key, [merge]));
+        }
         self.inline_bytes -= job.let_go(batch);
         self.enqueue(key);
         self.report(key, batch.runs(), outcomes);

@@ -91,7 +91,6 @@ const PANICS: &[(&str, &str)] = &[
     ("a batch fits a frame", "a batch is made from frames, whose items are counted"),
     ("a frame's files are counted", "at most FRAME_NAMES_MAX, checked by the decoder"),
     ("a frame's messages are counted", "at most FRAME_MESSAGES_MAX, checked by the decoder"),
-    ("at most 8192 parts", "a part is so long that MERGE_VALUES_MAX are enough"),
     (
         "the fair queue holds open jobs",
         "asserted by check_invariants after each event of the tests",
