@@ -3,6 +3,7 @@
 
 use crate::aarch64;
 use crate::attack;
+use crate::compliance;
 use crate::kernels;
 use crate::packages;
 use crate::python;
@@ -31,6 +32,8 @@ pub(crate) fn test() -> Result<(), Failure> {
         run(cargo(&["test", "--workspace"]).args(others).env("HASHCLUSTER_BIN_DIR", &bin_dir))?;
         system_tests(&bin_dir, &["--lib", "--bins", "--test", "it"])
     })?;
+    steps
+        .step("personalities against their originals", || compliance::compliance(&bin_dir, &[]))?;
     let attacks = || attack::attack(&bin_dir, &["--quick"]);
     steps.step_if("attacks, the quick ones", attack::needs_root(), attacks)?;
     steps.step("kernels without newer CPU features", kernels::run_here)?;

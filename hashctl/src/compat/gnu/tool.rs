@@ -124,5 +124,5 @@ or where binary is insignificant), and name for each FILE.
 Note: There is no difference between binary mode and text mode on GNU systems.
 
 GNU coreutils online help: <https://www.gnu.org/software/coreutils/>
-Reporting any translation bugs to <https://translationproject.org/team/>
+Report any translation bugs to <https://translationproject.org/team/>
 ";
