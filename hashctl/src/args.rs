@@ -126,12 +126,13 @@ pub(crate) struct Check {
     pub(crate) options: CheckOptions,
     #[command(flatten)]
     pub(crate) job: JobArgs,
-    /// Manifests of sha*sum, b3sum or BSD tools; - is standard input
-    #[arg(value_name = "FILE", required = true)]
+    /// Lists of sha*sum, b3sum and many other tools; - or nothing is standard input. Behind one that
+    /// has nothing but a digest, and is not named after its file, that file
+    #[arg(value_name = "LIST")]
     pub(crate) files: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, Group)]
+#[derive(Clone, Debug, Group)]
 pub(crate) struct CheckOptions {
     /// Algorithm of lines that do not name theirs [default: by the digest's length, sha256 for 64
     /// digits]
@@ -152,6 +153,24 @@ pub(crate) struct CheckOptions {
     /// Neither fail on nor report files that are missing
     #[arg(long, help_heading = "Output")]
     pub(crate) ignore_missing: bool,
+    /// Print one JSON object per file, and one with the counts; docs/json.md has the keys
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+    /// Lines of the lists end with a zero byte
+    #[arg(short, long, help_heading = "Input")]
+    pub(crate) zero: bool,
+    /// Look for the files in DIR; lists are named from the current directory all the same
+    #[arg(short = 'C', long, value_name = "DIR", help_heading = "Input")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Remove N leading components from the names in lists
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "0",
+        hide_default_value = true,
+        help_heading = "Input"
+    )]
+    pub(crate) strip_components: usize,
 }
 
 /// Options of the jobs that a command opens.

@@ -45,7 +45,7 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
         Command::Check(mut args) => {
             args.files.extend(more_paths);
             let config = args.job.apply(config);
-            check::check(&config, args.options, args.files)
+            check::check(&config, &args.options, args.files)
         }
         Command::Audit(mut args) => {
             args.paths.extend(more_paths);

@@ -17,6 +17,7 @@ mod config;
 mod engine;
 mod exit;
 mod input;
+mod json;
 mod lists;
 mod output;
 mod problem;

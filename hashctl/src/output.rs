@@ -1,13 +1,12 @@
 //! Standard output: lines as coreutils' sha*sum and b3sum print them, or JSON, through one buffer.
 
 use crate::engine::reorder::Item;
+use crate::json::Record;
 use crate::lists::hex;
 use crate::problem::Problem;
 use ipc_proto::Algorithm;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::Serialize;
-use std::borrow::Cow;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -23,33 +22,16 @@ pub(crate) struct Format {
     /// End lines with a zero byte, and escape no names
     #[arg(short, long, help_heading = "Output")]
     pub(crate) zero: bool,
-    /// Print one JSON object per line: path, algorithm, digest, size or error; and path_hex, the
-    /// bytes of a path that is not UTF-8
+    /// Print one JSON object per line: name (or name_b64), algorithm, digest, size or error
     #[arg(long, conflicts_with_all = ["tag", "zero"], help_heading = "Output")]
     pub(crate) json: bool,
-}
-
-/// The line of JSON for one file. The keys are stable.
-#[derive(Serialize)]
-struct Line<'a> {
-    path: Cow<'a, str>,
-    /// The path's bytes, when `path` cannot show them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path_hex: Option<String>,
-    algorithm: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
 }
 
 impl Format {
     /// Appends the line of a file with its digest.
     pub(crate) fn digest(self, item: &Item<'_>, out: &mut Vec<u8>) {
         if self.json {
-            return line(item, Ok(item.digest), out);
+            return record(item, None, out);
         }
         let is_escaped = !self.zero && needs_escape(item.label.name);
         if is_escaped {
@@ -60,7 +42,7 @@ impl Format {
             false => out.extend_from_slice(item.label.name),
         };
         if self.tag {
-            out.extend_from_slice(item.label.function.algorithm().tag().as_bytes());
+            out.extend_from_slice(item.label.function.tag().as_bytes());
             out.extend_from_slice(b" (");
             put_name(out);
             out.extend_from_slice(b") = ");
@@ -76,29 +58,22 @@ impl Format {
     /// Appends what stands for a file without digest: nothing, except in JSON.
     pub(crate) fn problem(self, item: &Item<'_>, problem: Problem, out: &mut Vec<u8>) {
         if self.json {
-            line(item, Err(problem), out);
+            record(item, Some(problem), out);
         }
     }
 }
 
-fn line(item: &Item<'_>, outcome: Result<&[u8], Problem>, out: &mut Vec<u8>) {
-    let path = String::from_utf8_lossy(item.label.name);
-    let line = Line {
-        path_hex: matches!(path, Cow::Owned(_)).then(|| hex_text(item.label.name)),
-        path,
-        algorithm: item.label.function.algorithm().name(),
-        digest: outcome.ok().map(hex_text),
-        size: outcome.ok().map(|_| item.size),
-        error: outcome.err().map(|problem| problem.to_string()),
-    };
-    serde_json::to_writer(&mut *out, &line).expect("a vector takes everything");
-    out.push(b'\n');
-}
-
-pub(crate) fn hex_text(bytes: &[u8]) -> String {
-    let mut text = Vec::new();
-    hex::encode(bytes, &mut text);
-    String::from_utf8(text).expect("digits are ASCII")
+/// The line of JSON for one file.
+fn record(item: &Item<'_>, problem: Option<Problem>, out: &mut Vec<u8>) {
+    let error = problem.map(|problem| problem.to_string());
+    let has_digest = error.is_none();
+    Record {
+        digest: has_digest.then(|| hex::text(item.digest)),
+        size: has_digest.then_some(item.size),
+        error: error.as_deref(),
+        ..Record::of(item.label)
+    }
+    .put(out);
 }
 
 /// True for a name that must be escaped in a line.
@@ -231,10 +206,10 @@ mod tests {
 
     #[test]
     fn json_keeps_every_byte_of_a_name() {
-        let line =
-            "{\"path\":\"a\\n\\\"b\",\"algorithm\":\"blake3\",\"digest\":\"HEX\",\"size\":12}\n";
+        let line = "{\"version\":1,\"name\":\"a\\n\\\"b\",\"algorithm\":\"blake3\",\
+                    \"digest\":\"HEX\",\"size\":12}\n";
         check(Algorithm::Blake3, b"a\n\"b", line);
-        let line = "{\"path\":\"a\u{fffd}\",\"path_hex\":\"61ff\",\"algorithm\":\"sha256\",\
+        let line = "{\"version\":1,\"name_b64\":\"Yf8=\",\"algorithm\":\"sha256\",\
                     \"digest\":\"HEX\",\"size\":12}\n";
         check(Algorithm::Sha256, b"a\xff", line);
     }

@@ -16,7 +16,7 @@
 //! only for the digest that the manifest has.
 
 use crate::lists::hex;
-use crate::lists::manifest::{Line, Lines};
+use crate::lists::lines::{Line, Lines};
 use crate::output::escape;
 use crate::trees::found::Metadata;
 use ipc_proto::Algorithm;

@@ -1,6 +1,7 @@
 //! Hash functions: what workers compute, and those with parameters, which only this process computes.
 
 use ipc_proto::Algorithm;
+use std::borrow::Cow;
 
 /// Digest that is computed of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,22 @@ impl Function {
             Self::Standard(algorithm) => algorithm,
             Self::Blake2b(_) => Algorithm::Blake2b,
             Self::Blake3 => Algorithm::Blake3,
+        }
+    }
+
+    /// The name that a person types, such as `sha512-256` and `blake2b-256`.
+    pub(crate) fn name(self) -> Cow<'static, str> {
+        match self {
+            Self::Blake2b(len) => format!("blake2b-{}", 8 * u16::from(len)).into(),
+            Self::Standard(_) | Self::Blake3 => self.algorithm().name().into(),
+        }
+    }
+
+    /// The name in a line of the form `TAG (name) = digest`.
+    pub(crate) fn tag(self) -> Cow<'static, str> {
+        match self {
+            Self::Blake2b(len) => format!("BLAKE2b-{}", 8 * u16::from(len)).into(),
+            Self::Standard(_) | Self::Blake3 => self.algorithm().tag().into(),
         }
     }
 

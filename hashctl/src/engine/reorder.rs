@@ -11,6 +11,7 @@
 //!   buffered: then the lister waits.
 
 use super::function::Function;
+use crate::lists::manifest::Remark;
 use crate::problem::{Problem, Special};
 use blake3::OutputReader;
 use ipc_proto::limits::FRAME_NAMES_MAX;
@@ -57,19 +58,21 @@ pub(crate) enum Verdict {
     Mark(Mark),
 }
 
-/// Something about a manifest, in its place among the files.
+/// Something about a list, in its place among the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// The line of this number is not a line of a manifest.
+    /// The line of this number is not a line of a list.
     BadLine(u64),
     /// The line of this number is too long.
     LongLine(u64),
-    /// The manifest cannot be read (any further), with this error number.
+    /// The list cannot be read (any further), with this error number.
     Unreadable(i32),
     /// The same, where the number is not reported.
     ReadError,
-    /// The manifest ends here.
+    /// The list ends here.
     End,
+    /// Something that only `check` says.
+    Remark(Remark),
 }
 
 /// The name of an entry, and what its digest is for.

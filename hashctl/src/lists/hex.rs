@@ -24,6 +24,13 @@ pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// `bytes` as text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    let mut text = Vec::new();
+    encode(bytes, &mut text);
+    String::from_utf8(text).expect("digits are ASCII")
+}
+
 /// The bytes of `text`, digits of either case, if it is nothing else.
 pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_chunks::<2>() else { return None };

@@ -1,40 +1,96 @@
-//! The lines of a manifest: what sha*sum and b3sum print, and the BSD form with a tag.
+//! Lists of digests, one line at a time: those of sha*sum, b3sum, the BSDs and OpenSSL, and those of
+//! other tools, which are a table of rules in `formats`.
 //!
-//! The rules are coreutils' (src/digest.c, `split_3`), for any algorithm of ours. [`Lines`] cuts the
-//! input and bounds the length of a line; [`Parser`] remembers which of two forms a manifest uses,
-//! because to mix them would let somebody rename a file whose name starts with a space.
+//! Every command that reads lists does it so: [`Lines`](super::lines::Lines) cuts the input and
+//! bounds the length of a line; a [`Parser`] per list, made with the name of the list, takes the
+//! lines in order and says what each is. It finds out the format from line to line, so that lists
+//! may be concatenated, mixed and signed; nothing is asked of the user.
+//!
+//! Rules for lines of digest and name are coreutils' (src/digest.c, `split_3`), for any algorithm of
+//! ours. There are two forms of them, and the first good line fixes which one a list has: to mix them
+//! would let somebody rename a file whose name starts with a space.
+//!
+//! Invariant: a claim has a digest of its function's length, and a name without zero bytes.
 
-use crate::lists::hex;
-use ipc_proto::Algorithm;
+use super::digest::{Choice, Digest};
+use super::formats::{Memory, RULES, tagged};
+use super::names::{function_of_list, is_bag_manifest, percent_decode, unescape};
+use super::signed::{Armor, Signed};
+use crate::engine::function::Function;
 use std::borrow::Cow;
-use std::io::{self, BufRead, BufReader, Read};
+use std::fmt;
 
-/// Longest line in bytes: a path of 4,096 bytes, each escaped, with tag and digest.
-pub(crate) const LINE_LEN_MAX: usize = 16 << 10;
-
-/// Bytes that are read at once.
-const READ_LEN: usize = 128 << 10;
+/// Mark of UTF-8 at the start of a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A file and its digest, by one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim<'a> {
-    /// Algorithm of the digest.
-    pub(crate) algorithm: Algorithm,
+    /// Function of the digest.
+    pub(crate) function: Function,
     /// The digest that the file had.
     pub(crate) digest: Vec<u8>,
     /// The file.
     pub(crate) name: Cow<'a, [u8]>,
+    /// Its length in bytes, where the list has it.
+    pub(crate) size: Option<u64>,
 }
 
 /// Meaning of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Parsed<'a> {
-    /// Empty, or a comment.
+    /// Empty, a comment, or what a format has around its digests.
     Nothing,
-    /// Improperly formatted.
-    Bad,
     /// A file and its digest.
     Claim(Claim<'a>),
+    /// A digest alone, before any claim: of the file that the list is named after (see
+    /// [`file_of_list`](super::names::file_of_list)), or one that the user names.
+    Digest(Function, Vec<u8>),
+    /// The text from here on is signed, and nobody verifies the signature.
+    Signed,
+    /// Improperly formatted.
+    Bad,
+    /// A digest of a function that is not supported.
+    Unsupported,
+    /// The whole list cannot be read: what follows has no meaning.
+    Refused(NotAList),
+}
+
+/// Reason why a file is no list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAList {
+    /// Text in UTF-16, as some shells of Windows write it.
+    Utf16,
+    /// No text.
+    Binary,
+}
+
+impl fmt::Display for NotAList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Utf16 => "the list is UTF-16; convert it with iconv -f UTF-16 -t UTF-8",
+            Self::Binary => "not a list of digests but a binary file",
+        })
+    }
+}
+
+/// Something about a list besides claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remark {
+    /// The line of this number has a digest, and nothing says of which file.
+    LoneDigest(u64),
+    /// The line of this number has a digest of a function that is not supported.
+    UnsupportedLine(u64),
+    /// The line of this number has a name with too few components.
+    ShortName(u64),
+    /// The start of a signed text.
+    Signed,
+    /// The list is no text that can be read.
+    Refused(NotAList),
+    /// All digests of the list were taken for this function by nothing but their length.
+    Guess(Function),
+    /// All lists end here.
+    EndOfAll,
 }
 
 /// Between digest and name.
@@ -46,173 +102,166 @@ enum Separator {
     BsdReversed,
 }
 
-/// Reads the lines of one manifest.
-#[derive(Clone, Copy, Debug)]
+/// Reads the lines of one list.
+#[derive(Debug)]
 pub(crate) struct Parser {
-    asked: Option<Algorithm>,
+    choice: Choice,
     separator: Option<Separator>,
+    /// Names are percent-encoded.
+    is_bag: bool,
+    is_first: bool,
+    armor: Armor,
+    memory: Memory,
+    guess: Guess,
+}
+
+/// Function of claims that name none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guess {
+    NoClaim,
+    /// All of them, by the length of their digests.
+    All(Function),
+    Mixed,
 }
 
 impl Parser {
-    /// A parser that takes lines without a tag as of `asked`, else by the length of the digest.
-    #[must_use]
-    pub(crate) fn new(asked: Option<Algorithm>) -> Self {
-        Self { asked, separator: None }
+    /// A parser that takes lines without a tag as of `asked`, else as the name of the list says,
+    /// else by the length of the digest.
+    pub(crate) fn new(asked: Option<Function>, list: &[u8]) -> Self {
+        let choice = Choice { asked, likely: function_of_list(list) };
+        Self {
+            choice,
+            separator: None,
+            is_bag: is_bag_manifest(list),
+            is_first: true,
+            armor: Armor::default(),
+            memory: Memory::new(choice),
+            guess: Guess::NoClaim,
+        }
     }
 
-    /// Parses `line`, which comes without its newline.
-    pub(crate) fn parse<'a>(&mut self, line: &'a [u8]) -> Parsed<'a> {
+    /// The function that every claim so far was taken for only because of its length.
+    pub(crate) fn guess(&self) -> Option<Function> {
+        match self.guess {
+            Guess::All(function) => Some(function),
+            Guess::NoClaim | Guess::Mixed => None,
+        }
+    }
+
+    /// Parses the next `line`, which comes without its newline.
+    pub(crate) fn parse<'a>(&mut self, mut line: &'a [u8]) -> Parsed<'a> {
+        if std::mem::take(&mut self.is_first) {
+            if is_utf16(line) {
+                return Parsed::Refused(NotAList::Utf16);
+            }
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = match self.armor.take(line) {
+            Signed::Text(line) => line,
+            Signed::Start => return Parsed::Signed,
+            Signed::Around => return Parsed::Nothing,
+        };
         if line.starts_with(b"#") {
             return Parsed::Nothing;
         }
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
+        let text = trim_start(line);
+        if text.is_empty() {
+            self.memory.end_paragraph();
             return Parsed::Nothing;
         }
-        self.claim(line).map_or(Parsed::Bad, Parsed::Claim)
-    }
-
-    fn claim<'a>(&mut self, line: &'a [u8]) -> Option<Claim<'a>> {
-        let line = trim_start(line);
-        let (line, is_escaped) = match line.strip_prefix(b"\\") {
-            Some(line) => (line, true),
-            None => (line, false),
-        };
-        let (algorithm, digest, name) = match tagged(line) {
-            Some(tagged) => tagged?,
-            None => self.untagged(line)?,
-        };
-        let digest = hex::decode(digest).filter(|digest| digest.len() == algorithm.digest_len())?;
-        let name: Cow<'a, [u8]> = if is_escaped { unescape(name)?.into() } else { name.into() };
-        let is_name = !name.is_empty() && !name.contains(&0);
-        is_name.then_some(Claim { algorithm, digest, name })
-    }
-
-    fn untagged<'a>(&mut self, line: &'a [u8]) -> Option<(Algorithm, &'a [u8], &'a [u8])> {
-        let digest_len = line.iter().position(|byte| !byte.is_ascii_hexdigit())?;
-        let (digest, rest) = line.split_at(digest_len);
-        let algorithm = match self.asked {
-            Some(asked) => asked,
-            None => by_digits(digest_len)?,
-        };
-        // As coreutils: a digest, two bytes and a name of at least one.
-        let ([b' ' | b'\t', after @ ..], true) = (rest, rest.len() >= 3) else { return None };
-        let separator = match after {
-            [b' ' | b'*', ..] if self.separator != Some(Separator::BsdReversed) => Separator::Gnu,
-            _ if self.separator != Some(Separator::Gnu) => Separator::BsdReversed,
-            _ => return None,
-        };
-        self.separator = Some(separator);
-        let name = if separator == Separator::Gnu { &after[1..] } else { after };
-        Some((algorithm, digest, name))
-    }
-}
-
-/// The parts of `TAG (name) = digest`; `None` if it does not start like one.
-#[expect(clippy::type_complexity, reason = "two questions, each with its own no")]
-fn tagged(line: &[u8]) -> Option<Option<(Algorithm, &[u8], &[u8])>> {
-    let starts = |algorithm: &Algorithm| {
-        let rest = line.strip_prefix(algorithm.tag().as_bytes())?;
-        let rest = rest.strip_prefix(b" ").unwrap_or(rest);
-        Some((*algorithm, rest.strip_prefix(b"(")?))
-    };
-    let (algorithm, rest) = Algorithm::ALL.iter().find_map(starts)?;
-    let parts = || {
-        let name_len = rest.iter().rposition(|&byte| byte == b')')?;
-        let (name, after) = (&rest[..name_len], trim_start(&rest[name_len + 1..]));
-        Some((algorithm, trim_start(after.strip_prefix(b"=")?), name))
-    };
-    Some(parts())
-}
-
-fn by_digits(digits_len: usize) -> Option<Algorithm> {
-    // Those that share a length with a SHA-2 have to be named.
-    let fits = |algorithm: &Algorithm| 2 * algorithm.digest_len() == digits_len;
-    let by_length = [
-        Algorithm::Sha256,
-        Algorithm::Sha224,
-        Algorithm::Sha384,
-        Algorithm::Sha512,
-        Algorithm::Sha1,
-        Algorithm::Md5,
-    ];
-    by_length.into_iter().find(fits)
-}
-
-fn trim_start(bytes: &[u8]) -> &[u8] {
-    let start = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t'));
-    start.map_or(&[], |start| &bytes[start..])
-}
-
-fn unescape(name: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(name.len());
-    let mut bytes = name.iter();
-    while let Some(&byte) = bytes.next() {
-        plain.push(match byte {
-            b'\\' => match bytes.next()? {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b'\\' => b'\\',
-                _ => return None,
-            },
-            byte => byte,
-        });
-    }
-    Some(plain)
-}
-
-/// Cuts an input into lines.
-#[derive(Debug)]
-pub(crate) struct Lines<R> {
-    input: BufReader<R>,
-    line: Vec<u8>,
-}
-
-/// One line of an input.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line<'a> {
-    /// Without its newline.
-    Whole(&'a [u8]),
-    /// Longer than [`LINE_LEN_MAX`].
-    TooLong,
-}
-
-impl<R: Read> Lines<R> {
-    /// The lines of `input`.
-    pub(crate) fn new(input: R) -> Self {
-        Self::with_capacity(READ_LEN, input)
-    }
-
-    fn with_capacity(capacity: usize, input: R) -> Self {
-        Self { input: BufReader::with_capacity(capacity, input), line: Vec::new() }
-    }
-
-    /// True if the next line has to be read from the input.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.input.buffer().is_empty()
-    }
-
-    /// The next line, or `None` at the end.
-    pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
-        self.line.clear();
-        let mut bounded = (&mut self.input).take(LINE_LEN_MAX as u64 + 1);
-        bounded.read_until(b'\n', &mut self.line)?;
-        match self.line.last() {
-            None => return Ok(None),
-            Some(b'\n') => drop(self.line.pop()),
-            Some(_) if self.line.len() <= LINE_LEN_MAX => {}
-            Some(_) => {
-                self.input.skip_until(b'\n')?;
-                return Ok(Some(Line::TooLong));
-            }
+        if let Some(parsed) = self.memory.section(line) {
+            return self.count(parsed, None);
         }
-        Ok(Some(Line::Whole(&self.line)))
+        let (text, is_escaped) = match text.strip_prefix(b"\\") {
+            Some(text) => (text, true),
+            None => (text, false),
+        };
+        if let Some((digest, name)) = self.untagged(text).or_else(|| tagged(text)) {
+            let name = match (is_escaped, self.is_bag) {
+                (true, _) => unescape(name).map(Cow::Owned),
+                (false, true) => Some(percent_decode(name).into()),
+                (false, false) => Some(Cow::Borrowed(name)),
+            };
+            let guess = digest.is_guess.then_some(digest.function);
+            return self.count(name.map_or(Parsed::Bad, |name| claim(digest, name, None)), guess);
+        }
+        if is_escaped {
+            return Parsed::Bad;
+        }
+        let parsed = RULES.iter().find_map(|rule| rule(&mut self.memory, text));
+        self.count(parsed.unwrap_or(Parsed::Bad), None)
     }
+
+    /// Takes note of a claim, whose function may be a guess. A digest alone is one only where no
+    /// claim was before.
+    fn count<'a>(&mut self, parsed: Parsed<'a>, guess: Option<Function>) -> Parsed<'a> {
+        if matches!(parsed, Parsed::Digest(..)) && self.guess != Guess::NoClaim {
+            return Parsed::Bad;
+        }
+        if matches!(parsed, Parsed::Claim(_)) {
+            self.guess = match (self.guess, guess) {
+                (Guess::NoClaim, Some(guess)) => Guess::All(guess),
+                (Guess::All(all), Some(guess)) if all == guess => Guess::All(all),
+                _ => Guess::Mixed,
+            };
+        }
+        parsed
+    }
+
+    /// A digest, and the name behind one or two separators.
+    fn untagged<'a>(&mut self, line: &'a [u8]) -> Option<(Digest, &'a [u8])> {
+        let digest_len = line.iter().position(|byte| b" \t".contains(byte))?;
+        let (digest, after) = (&line[..digest_len], &line[digest_len + 1..]);
+        let digest = Digest::parse(digest, self.choice)?;
+        let name = if self.is_bag {
+            let name = trim_start(after);
+            name.strip_prefix(b"*").unwrap_or(name)
+        } else {
+            self.name(after)?
+        };
+        Some((digest, name))
+    }
+
+    fn name<'a>(&mut self, after: &'a [u8]) -> Option<&'a [u8]> {
+        let (separator, name) = match (after, self.separator) {
+            ([b' ' | b'*', name @ ..], None | Some(Separator::Gnu)) => (Separator::Gnu, name),
+            (_, None | Some(Separator::BsdReversed)) => (Separator::BsdReversed, after),
+            (_, Some(Separator::Gnu)) => return None,
+        };
+        if name.is_empty() {
+            return None;
+        }
+        self.separator = Some(separator);
+        Some(name)
+    }
+}
+
+/// The claim of `digest` about `name`, if that can be a name.
+pub(super) fn claim(digest: Digest, name: Cow<'_, [u8]>, size: Option<u64>) -> Parsed<'_> {
+    let Digest { function, bytes: digest, .. } = digest;
+    match name.is_empty() || name.contains(&0) {
+        true => Parsed::Bad,
+        false => Parsed::Claim(Claim { function, digest, name, size }),
+    }
+}
+
+/// True if the first line of a text looks like UTF-16, with its mark or without.
+fn is_utf16(line: &[u8]) -> bool {
+    let zeros = line.first_chunk::<4>().map(|bytes| bytes.map(|byte| byte == 0));
+    let has_mark = line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff");
+    has_mark || matches!(zeros, Some([false, true, false, true] | [true, false, true, false]))
+}
+
+pub(super) fn trim_start(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|byte| !b" \t".contains(byte));
+    start.map_or(&[], |start| &bytes[start..])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipc_proto::Algorithm;
 
     #[track_caller]
     fn check(asked: Option<Algorithm>, line: &str, want: Option<(Algorithm, &[u8])>) {
@@ -222,9 +271,9 @@ mod tests {
             .replace("H20", &"aB".repeat(20))
             .replace("H28", &"aB".repeat(28))
             .replace("H64", &"aB".repeat(64));
-        match (Parser::new(asked).parse(line.as_bytes()), want) {
+        match (Parser::new(asked.map(Function::from), b"").parse(line.as_bytes()), want) {
             (Parsed::Claim(claim), Some((algorithm, name))) => {
-                assert_eq!((claim.algorithm, &*claim.name), (algorithm, name), "{line}");
+                assert_eq!((claim.function, &*claim.name), (algorithm.into(), name), "{line}");
                 assert_eq!(claim.digest, vec![0xab; algorithm.digest_len()]);
             }
             (Parsed::Bad, None) => {}
@@ -249,6 +298,8 @@ mod tests {
         check(Some(Algorithm::Blake2b), "H64  a", Some((Algorithm::Blake2b, b"a")));
         check(Some(Algorithm::Sha256), "H16  a", None);
         check(None, "H32 ab", Some((sha256, b"ab")));
+        check(None, "H32 a", Some((sha256, b"a")));
+        check(None, "H32\ta", Some((sha256, b"a")));
     }
 
     #[test]
@@ -263,20 +314,20 @@ mod tests {
         check(asked, "BLAKE3 (a) b) = H32", Some((Algorithm::Blake3, b"a) b")));
         check(asked, "\\SHA256 (a\\nb) = H32", Some((Algorithm::Sha256, b"a\nb")));
         check(asked, "SHA256(a)= H32", Some((Algorithm::Sha256, b"a")));
+        check(asked, "sha2-256 (a) = H32", Some((Algorithm::Sha256, b"a")));
     }
 
     #[test]
     fn reports_improperly_formatted_lines() {
         for line in [
             "garbage",
-            "H32",
-            "H32 a",
-            "H32  ",
+            "H32 *",
             "H32\u{b}\u{b}a",
             "H32x  a",
             "xH32  a",
             "\\H32  a\\t",
             "\\H32  a\\",
+            "\\H32",
             "H32  a\0b",
             "SHA256 (a) = H28",
             "SHA256 (a) H32",
@@ -292,8 +343,8 @@ mod tests {
 
     #[test]
     fn ignores_comments_and_empty_lines() {
-        for line in ["", "\r", "# comment"] {
-            assert_eq!(Parser::new(None).parse(line.as_bytes()), Parsed::Nothing, "{line:?}");
+        for line in ["", "\r", " ", "# comment"] {
+            assert_eq!(Parser::new(None, b"").parse(line.as_bytes()), Parsed::Nothing, "{line:?}");
         }
     }
 
@@ -302,30 +353,48 @@ mod tests {
         let digest = "00".repeat(32);
         let gnu = format!("{digest}  a");
         let bsd = format!("{digest} ab");
-        let mut parser = Parser::new(None);
+        let mut parser = Parser::new(None, b"");
         assert!(matches!(parser.parse(gnu.as_bytes()), Parsed::Claim(_)));
         assert_eq!(parser.parse(bsd.as_bytes()), Parsed::Bad);
-        let mut parser = Parser::new(None);
+        let mut parser = Parser::new(None, b"");
         assert!(matches!(parser.parse(bsd.as_bytes()), Parsed::Claim(_)));
         let Parsed::Claim(claim) = parser.parse(gnu.as_bytes()) else { panic!("a claim") };
         assert_eq!(&*claim.name, b" a", "the same form throughout");
     }
 
     #[test]
-    fn lines_are_cut_and_bounded_wherever_the_input_breaks() {
-        let long = "x".repeat(LINE_LEN_MAX);
-        let text = format!("a\n\n{long}\n{long}x\nlast");
-        for capacity in [1, 7, 8192] {
-            let mut lines = Lines::with_capacity(capacity, text.as_bytes());
-            let mut got = Vec::new();
-            while let Some(line) = lines.next_line().unwrap() {
-                got.push(match line {
-                    Line::Whole(line) => line.len(),
-                    Line::TooLong => usize::MAX,
-                });
+    fn a_line_without_a_digest_decides_no_form() {
+        let gnu = format!("{}  a", "00".repeat(32));
+        for asked in [None, Some(Algorithm::Sha256)] {
+            for junk in ["Added 2 files", "00 x", "d41d8cd98f00b204e9800998ecf8427 x"] {
+                let mut parser = Parser::new(asked.map(Function::from), b"");
+                assert_eq!(parser.parse(junk.as_bytes()), Parsed::Bad, "{junk}");
+                let Parsed::Claim(claim) = parser.parse(gnu.as_bytes()) else { panic!("{junk}") };
+                assert_eq!(&*claim.name, b"a", "{junk}");
             }
-            assert_eq!(got, [1, 0, LINE_LEN_MAX, usize::MAX, 4]);
-            assert!(lines.line.capacity() <= 2 * LINE_LEN_MAX);
         }
+    }
+
+    #[test]
+    fn knows_what_was_guessed() {
+        let digest = "00".repeat(32);
+        for (lines, want) in [
+            (vec![], None),
+            (vec!["  a", "  b"], Some(Algorithm::Sha256)),
+            (vec!["  a", "SHA256 (a) = "], None),
+        ] {
+            let mut parser = Parser::new(None, b"");
+            for line in lines {
+                let line = match line.strip_prefix(' ') {
+                    Some(_) => format!("{digest}{line}"),
+                    None => format!("{line}{digest}"),
+                };
+                assert!(matches!(parser.parse(line.as_bytes()), Parsed::Claim(_)));
+            }
+            assert_eq!(parser.guess(), want.map(Function::from));
+        }
+        let mut parser = Parser::new(Some(Algorithm::Sha256.into()), b"");
+        parser.parse(format!("{digest}  a").as_bytes());
+        assert_eq!(parser.guess(), None, "it was asked for");
     }
 }

@@ -7,7 +7,9 @@
 use super::found::FileId;
 use super::prefix::Prefix;
 use super::table::{BytesTable, ROWS_MAX};
-use crate::lists::manifest::{Claim, Line, Lines, Parsed, Parser};
+use crate::engine::function::Function;
+use crate::lists::lines::{Line, Lines};
+use crate::lists::manifest::{Parsed, Parser};
 use crate::state::{self, Seen, StateError};
 use ipc_proto::Algorithm;
 use std::fs::File;
@@ -43,28 +45,37 @@ pub(crate) struct ClaimTable {
 }
 
 impl ClaimTable {
-    /// Appends the entries of a manifest; lines without a tag are of `asked`, or by their length.
+    /// Appends the entries of the manifest that is called `list`; lines without a tag are of
+    /// `asked`, or by that name, or by their length.
     ///
     /// # Errors
     /// Of reading; and that there are more than [`ROWS_MAX`] entries.
-    pub(crate) fn read(&mut self, input: impl Read, asked: Option<Algorithm>) -> io::Result<()> {
+    pub(crate) fn read(
+        &mut self,
+        input: impl Read,
+        asked: Option<Algorithm>,
+        list: &[u8],
+    ) -> io::Result<()> {
         let start = self.next_row()?;
         let prefix = Prefix::default();
         let mut part = ManifestPart { start, bad_lines: 0, first_bad: 0, outside: 0, prefix };
-        let mut parser = Parser::new(asked);
+        let mut parser = Parser::new(asked.map(Function::from), list);
         let mut lines = Lines::new(input);
         for number in 1.. {
             match lines.next_line()? {
                 Some(Line::Whole(line)) => match parser.parse(line) {
-                    Parsed::Claim(Claim { algorithm, digest, name }) => {
-                        self.next_row()?;
-                        self.names.push(&name);
-                        self.digests.push(&digest);
-                        self.algorithms.push(algorithm);
-                        continue;
+                    Parsed::Claim(claim) => {
+                        if let Some(algorithm) = claim.function.standard() {
+                            self.next_row()?;
+                            self.names.push(&claim.name);
+                            self.digests.push(&claim.digest);
+                            self.algorithms.push(algorithm);
+                            continue;
+                        }
                     }
-                    Parsed::Nothing => continue,
-                    Parsed::Bad => {}
+                    Parsed::Nothing | Parsed::Signed => continue,
+                    Parsed::Refused(why) => return Err(io::Error::other(why.to_string())),
+                    Parsed::Bad | Parsed::Digest(..) | Parsed::Unsupported => {}
                 },
                 Some(Line::TooLong) => {}
                 None => break,

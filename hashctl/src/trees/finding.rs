@@ -1,8 +1,9 @@
 //! Findings about the files of a tree, as lines for people and as JSON.
 
 use super::json::{JsonName, put_line};
+use crate::lists::hex;
 use crate::lists::quote::quote;
-use crate::output::{escape, hex_text, needs_escape};
+use crate::output::{escape, needs_escape};
 use crate::say::say;
 use crate::state::Cause;
 use clap::{Args, ValueEnum};
@@ -161,8 +162,8 @@ impl FindingFormat {
                 from: from.map(|bytes| JsonName { key: "from", bytes }),
                 size,
                 algorithm: digest.map(|(algorithm, _)| algorithm.name()),
-                digest: digest.map(|(_, digest)| hex_text(digest)),
-                expected: expected.map(hex_text),
+                digest: digest.map(|(_, digest)| hex::text(digest)),
+                expected: expected.map(hex::text),
                 error,
             };
             return put_line(&line, out);

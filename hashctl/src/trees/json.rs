@@ -1,5 +1,7 @@
 //! JSON lines of the commands that work on trees: `docs/json.md`.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -16,7 +18,9 @@ impl Serialize for JsonName<'_> {
         let mut map = serializer.serialize_map(Some(1))?;
         match std::str::from_utf8(self.bytes) {
             Ok(text) => map.serialize_entry(self.key, text)?,
-            Err(_) => map.serialize_entry(&format!("{}_b64", self.key), &base64(self.bytes))?,
+            Err(_) => {
+                map.serialize_entry(&format!("{}_b64", self.key), &STANDARD.encode(self.bytes))?
+            }
         }
         map.end()
     }
@@ -26,21 +30,6 @@ impl Serialize for JsonName<'_> {
 pub(crate) fn put_line(line: &impl Serialize, out: &mut Vec<u8>) {
     serde_json::to_writer(&mut *out, line).expect("a vector takes everything");
     out.push(b'\n');
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let group = [0, 1, 2].map(|i| u32::from(chunk.get(i).copied().unwrap_or(0)));
-        let group = group[0] << 16 | group[1] << 8 | group[2];
-        for i in 0..4 {
-            let digit = DIGITS[(group >> (18 - 6 * i) & 63) as usize];
-            text.push(if i <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
 }
 
 #[cfg(test)]

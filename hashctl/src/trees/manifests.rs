@@ -64,7 +64,7 @@ impl Manifests {
             let path = manifests.paths[at].clone();
             let read = open(&path, has_stdin).and_then(|file| {
                 manifests.ids.push(id_of(&file)?);
-                claims.read(&file, asked)
+                claims.read(&file, asked, path.as_bytes())
             });
             read.map_err(|error| unusable(&path, &error))?;
             manifests.open_state(&path)?;

@@ -8,6 +8,8 @@ mod embedded;
 mod engine;
 mod fake;
 mod interrupt;
+mod json;
+mod lists;
 mod missing;
 mod names;
 mod openers;

@@ -155,7 +155,6 @@ fn invalid_arguments_are_usage_errors() {
         &["sum", "--json", "--tag"],
         &["sum", "--cross-check", "1/0"],
         &["check", "--cross-check", "2/3", "m"],
-        &["check"],
         &["status", "--timeout-s", "3"],
         &["--runtime-dir", "/x", "status"],
         &["frobnicate"],

@@ -128,8 +128,8 @@ fn a_file_without_a_digest_has_a_reason_and_the_run_continues() {
         run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "--json", "b", "e"]));
     let digest = oracle::hex(&oracle::digest(Algorithm::Sha256, b"ok"));
     let want = format!(
-        "{{\"path\":\"b\",\"algorithm\":\"sha256\",\"error\":\"changed while it was read\"}}\n\
-         {{\"path\":\"e\",\"algorithm\":\"sha256\",\"digest\":\"{digest}\",\"size\":2}}\n"
+        "{{\"version\":1,\"name\":\"b\",\"algorithm\":\"sha256\",\"error\":\"changed while it was read\"}}\n\
+         {{\"version\":1,\"name\":\"e\",\"algorithm\":\"sha256\",\"digest\":\"{digest}\",\"size\":2}}\n"
     );
     assert_eq!((json.out(), json.code), (want, 1));
 }
@@ -232,7 +232,7 @@ fn json_of_a_stream_has_its_size() {
     let ours =
         crate::program::run_with(hashctl(fake.socket()).args(["sum", "--json"]), vec![7; 99]);
     let json: serde_json::Value = serde_json::from_slice(&ours.stdout).unwrap();
-    assert_eq!((&json["path"], &json["size"]), (&"-".into(), &99.into()));
+    assert_eq!((&json["name"], &json["size"]), (&"-".into(), &99.into()));
 }
 
 #[test]

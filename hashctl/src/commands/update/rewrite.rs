@@ -6,8 +6,10 @@
 //! manifest is the first, as a state counts only for the digests that its manifest has.
 
 use super::{Update, UpdatePrinter};
+use crate::engine::function::Function;
 use crate::lists::hex;
-use crate::lists::manifest::{Claim, Line, Lines, Parsed, Parser};
+use crate::lists::lines::{Line, Lines};
+use crate::lists::manifest::{Claim, Parsed, Parser};
 use crate::lists::quote::quote;
 use crate::output::{escape, needs_escape};
 use crate::replace::{Replacement, write_error};
@@ -100,7 +102,7 @@ impl Rewrite {
         form: &mut Option<Form>,
     ) -> Result<usize, String> {
         let at = quote(self.manifest.as_bytes());
-        let mut parser = Parser::new(self.asked);
+        let mut parser = Parser::new(self.asked.map(Function::from), self.manifest.as_bytes());
         let mut lines = Lines::new(old);
         let mut row = 0_u32;
         for number in 1_u64.. {
@@ -110,10 +112,22 @@ impl Rewrite {
                 Ok(Some(Line::TooLong)) => return Err(format!("{at}: {number}: line too long")),
                 Err(error) => return Err(format!("{at}: {}", io_text(&error))),
             };
-            let Parsed::Claim(claim) = parser.parse(line) else {
+            let parsed = parser.parse(line);
+            if parsed == Parsed::Signed {
+                return Err(format!("{at}: {number}: a signed list cannot be updated"));
+            }
+            let Parsed::Claim(claim) = parsed else {
                 put(manifest, &[line, b"\n"])
                     .map_err(|error| format!("{at}: {}", write_error(&error)))?;
                 continue;
+            };
+            let algorithm = match claim.function.standard() {
+                // A length or another digest in the line would have to change, too.
+                _ if claim.size.is_some() => None,
+                algorithm => algorithm,
+            };
+            let Some(algorithm) = algorithm else {
+                return Err(format!("{at}: {number}: a line of this form cannot be updated"));
             };
             let is_known = (row as usize) < update.claims.len();
             let fate = if is_known { printer.fates[row as usize] } else { Fate::Keep };
@@ -140,7 +154,7 @@ impl Rewrite {
             };
             put(manifest, &[&new_line, b"\n"])
                 .and_then(|()| match seen {
-                    Some(seen) => state.entry(claim.algorithm, digest, seen, &claim.name),
+                    Some(seen) => state.entry(algorithm, digest, seen, &claim.name),
                     None => Ok(()),
                 })
                 .map_err(|error| format!("{at}: {}", write_error(&error)))?;
@@ -268,7 +282,7 @@ mod tests {
         let fill =
             |text: &str| text.replace("OLD", &"aB".repeat(32)).replace("NEW", &"c1".repeat(32));
         let line = fill(line);
-        let Parsed::Claim(claim) = Parser::new(None).parse(line.as_bytes()) else {
+        let Parsed::Claim(claim) = Parser::new(None, b"").parse(line.as_bytes()) else {
             panic!("{line}: no entry")
         };
         let changed = with_digest(line.as_bytes(), &claim.digest, &[0xc1; 32]).unwrap();

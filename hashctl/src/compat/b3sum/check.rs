@@ -9,7 +9,7 @@ use crate::engine::function::Function;
 use crate::engine::lister::{Last, Lister};
 use crate::engine::reorder::{Label, Mark, Stopped, Verdict};
 use crate::exit::Exit;
-use crate::lists::manifest::{LINE_LEN_MAX, Line, Lines};
+use crate::lists::lines::{LINE_LEN_MAX, Line, Lines};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt;
 use std::fs::File;

@@ -182,7 +182,7 @@ impl Printer for B3sumVerdicts {
                         self.is_broken = true;
                         fail(format_args!("{message}"));
                     }
-                    Mark::BadLine(_) | Mark::LongLine(_) | Mark::End => {
+                    Mark::BadLine(_) | Mark::LongLine(_) | Mark::End | Mark::Remark(_) => {
                         self.failed += 1;
                         complain(format_args!("{message}"));
                     }

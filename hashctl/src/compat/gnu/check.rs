@@ -241,6 +241,8 @@ impl Verdicts {
                 self.outcome.errors.say(format!("{quoted}: read error").as_bytes());
             }
             Mark::End => self.outcome.is_ok &= self.end_of_list(&quoted),
+            // They come from other lists than these.
+            Mark::Remark(_) => {}
         }
         self.counts = Counts::default();
     }

@@ -1,0 +1,244 @@
+//! Lists of other tools, odd lists, and where their files are, through the program.
+
+use crate::oracle::{digest, hex, line};
+use crate::program::{Outcome, hashctl_alone, run, run_with};
+use ipc_proto::Algorithm;
+use std::fs;
+use std::path::Path;
+use tempfile::{TempDir, tempdir};
+
+/// A directory with the file `a`, which holds "x", and others with the same content.
+fn dir_with(names: &[&str]) -> TempDir {
+    let dir = tempdir().unwrap();
+    for name in ["a"].iter().chain(names) {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+    }
+    dir
+}
+
+fn check(dir: &Path, args: &[&str]) -> Outcome {
+    run(hashctl_alone().current_dir(dir).arg("check").args(args))
+}
+
+fn sha256() -> String {
+    hex(&digest(Algorithm::Sha256, b"x"))
+}
+
+#[test]
+fn lists_of_many_tools_are_checked() {
+    let dir = dir_with(&["b c", "data/p%q", "sub/d"]);
+    let [sha1, sha512, md5, blake2b, blake3] =
+        [Algorithm::Sha1, Algorithm::Sha512, Algorithm::Md5, Algorithm::Blake2b, Algorithm::Blake3]
+            .map(|algorithm| hex(&digest(algorithm, b"x")));
+    let sha256 = sha256();
+    let spaced: Vec<&str> = (0..32).map(|i| &sha256[2 * i..2 * i + 2]).collect();
+    let spaced = spaced.join(" ");
+    let upper = sha256.to_uppercase();
+    let base64 = "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE=";
+    for (list, text, want) in [
+        ("SHA256SUMS", format!("{sha256}  a\n{sha256} *b c\n"), "a: OK\nb c: OK\n"),
+        ("one", format!("{sha256} a\n"), "a: OK\n"),
+        (
+            "SHASUMS256.txt.asc",
+            format!(
+                "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{sha256}  a\n\
+                     -----BEGIN PGP SIGNATURE-----\n\nx\n-----END PGP SIGNATURE-----\n"
+            ),
+            "a: OK\n",
+        ),
+        (
+            "openssl3",
+            format!("SHA2-256(a)= {sha256}\nSHA2-512(b c)= {sha512}\n"),
+            "a: OK\nb c: OK\n",
+        ),
+        ("bsd", format!("MD5 (a) = {md5}\nSHA1 (a) = {sha1}\n"), "a: OK\na: OK\n"),
+        ("base64", format!("{base64}  a\nsha256-{base64}  a\n"), "a: OK\na: OK\n"),
+        ("B2SUMS", format!("{blake2b}  a\n"), "a: OK\n"),
+        ("x.b3", format!("{blake3}  a\n"), "a: OK\n"),
+        ("manifest-sha256.txt", format!("{sha256} data/p%25q\n"), "data/p%q: OK\n"),
+        (
+            "hashdeep",
+            format!(
+                "%%%% HASHDEEP-1.0\n%%%% size,md5,sha256,filename\n## $ x\n1,{md5},{sha256},sub/d\n"
+            ),
+            "sub/d: OK\n",
+        ),
+        (
+            "a.dsc",
+            format!(
+                "Format: 3.0\nChecksums-Sha1:\n {sha1} 1 a\nChecksums-Sha256:\n {sha256} 1 a\nFiles:\n {md5} 1 a\n"
+            ),
+            "a: OK\na: OK\na: OK\n",
+        ),
+        ("distinfo", format!("TIMESTAMP = 1\nSHA256 (a) = {sha256}\nSIZE (a) = 1\n"), "a: OK\n"),
+        ("certutil", format!("SHA256 hash of a:\n{sha256}\nCertUtil: completed\n"), "a: OK\n"),
+        (
+            "certutil7",
+            format!("SHA256 hash of file a:\n{spaced}\nCertUtil: completed\n"),
+            "a: OK\n",
+        ),
+        (
+            "table",
+            format!(
+                "\u{feff}\r\nAlgorithm  Hash  Path\r\n---------  ----  ----\r\nSHA256     {upper}  b c\r\n"
+            ),
+            "b c: OK\n",
+        ),
+    ] {
+        fs::write(dir.path().join(list), &text).unwrap();
+        let ours = check(dir.path(), &["--strict", list]);
+        assert_eq!((&*ours.out(), ours.code), (want, 0), "{list}: {}", ours.stderr);
+        // The same with another content of the file.
+        let other = text.replace(&sha256[..8], "00000000").replace(&upper[..8], "00000000");
+        if other != text {
+            fs::write(dir.path().join(list), other).unwrap();
+            assert_eq!(check(dir.path(), &["--status", list]).code, 1, "{list}");
+        }
+    }
+}
+
+#[test]
+fn a_signature_is_not_verified_and_that_is_said_once() {
+    let dir = dir_with(&[]);
+    let text = format!(
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{0}  a\n\
+         -----BEGIN PGP SIGNATURE-----\n\nx\n-----END PGP SIGNATURE-----\n",
+        sha256()
+    );
+    fs::write(dir.path().join("m"), text.repeat(2)).unwrap();
+    let ours = check(dir.path(), &["m"]);
+    let want = "hashctl: m: the signature is not verified\nhashctl: 2 files: 2 OK\n";
+    assert_eq!((ours.code, &*ours.stderr), (0, want));
+    assert_eq!(check(dir.path(), &["--quiet", "m"]).stderr, "");
+}
+
+#[test]
+fn a_line_without_a_digest_decides_nothing_about_the_list() {
+    let dir = dir_with(&[]);
+    let text = format!("Added 2 files\n{}  a\n", sha256());
+    fs::write(dir.path().join("m"), text).unwrap();
+    for args in [&["m"][..], &["-a", "sha256", "m"]] {
+        let ours = check(dir.path(), args);
+        assert_eq!((ours.out(), ours.code), ("a: OK\n".to_owned(), 0), "{}", ours.stderr);
+    }
+}
+
+#[test]
+fn without_a_list_standard_input_is_one() {
+    let dir = dir_with(&[]);
+    let list = line(Algorithm::Sha256, b"x", "a");
+    let ours = run_with(hashctl_alone().current_dir(dir.path()).arg("check"), list.into_bytes());
+    assert_eq!((ours.out(), ours.code), ("a: OK\n".to_owned(), 0), "{}", ours.stderr);
+}
+
+#[test]
+fn what_is_no_list_is_refused_in_one_line() {
+    let dir = dir_with(&[]);
+    let utf16: Vec<u8> =
+        line(Algorithm::Sha256, b"x", "a").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(dir.path().join("utf16"), utf16).unwrap();
+    fs::write(dir.path().join("binary"), vec![0; 4 << 20]).unwrap();
+    let long = "x".repeat(1 << 19) + "\n";
+    fs::write(dir.path().join("long"), long.repeat(8)).unwrap();
+    for (list, want) in [
+        ("utf16", "hashctl: utf16: the list is UTF-16; convert it with iconv -f UTF-16 -t UTF-8\n"),
+        ("binary", "hashctl: binary: not a list of digests but a binary file\n"),
+        ("/dev/zero", "hashctl: /dev/zero: not a list of digests but a binary file\n"),
+        ("long", "hashctl: long: 8 lines are longer than 262144 bytes, first line 1\n"),
+    ] {
+        let ours = check(dir.path(), &[list]);
+        assert_eq!((&*ours.stderr, ours.code), (want, 1), "{list}");
+    }
+    assert_eq!(check(dir.path(), &["--status", "long"]).stderr, "");
+}
+
+#[test]
+fn a_name_of_many_escaped_bytes_is_no_line_that_is_too_long() {
+    let dir = dir_with(&[]);
+    let name = "\\\\".repeat(60_000);
+    fs::write(dir.path().join("m"), format!("\\{}  {name}\n", sha256())).unwrap();
+    let ours = check(dir.path(), &["m"]);
+    assert!(ours.stderr.contains("File name too long"), "{}", ours.stderr.len());
+    assert_eq!(ours.code, 1);
+}
+
+#[test]
+fn two_names_never_have_one_status_line() {
+    let dir = dir_with(&["\\a\\nb", "a\nb", "\\"]);
+    let list =
+        run(hashctl_alone().current_dir(dir.path()).args(["sum", "\\a\\nb", "a\nb", "\\"])).stdout;
+    fs::write(dir.path().join("m"), list).unwrap();
+    let ours = check(dir.path(), &["m"]);
+    assert_eq!((&*ours.out(), ours.code), ("\\\\\\a\\\\nb: OK\n\\a\\nb: OK\n\\\\\\: OK\n", 0));
+}
+
+#[test]
+fn a_digest_by_itself_is_of_the_file_that_the_list_is_named_after() {
+    let dir = dir_with(&["d/f.jar", "other"]);
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("d/f.jar.sha1"), hex(&digest(Algorithm::Sha1, b"x"))).unwrap();
+    fs::write(at("digest"), format!("sha256:{}\n", sha256())).unwrap();
+    fs::write(at("gone.sha256"), sha256()).unwrap();
+    for (args, want, code) in [
+        (&["d/f.jar.sha1"][..], "d/f.jar: OK\n", 0),
+        (&["-C", "d", "d/f.jar.sha1"], "f.jar: OK\n", 0),
+        (&["digest", "other"], "other: OK\n", 0),
+        (&["digest", "a", "d/f.jar.sha1"], "a: OK\nd/f.jar: OK\n", 0),
+        (&["digest"], "", 1),
+        (&["gone.sha256"], "gone: FAILED open or read\n", 1),
+        (&["gone.sha256", "d/f.jar.sha1"], "gone: FAILED open or read\nd/f.jar: OK\n", 1),
+        (&["gone.sha256", "other"], "other: OK\n", 0),
+    ] {
+        let ours = check(dir.path(), args);
+        assert_eq!((&*ours.out(), ours.code), (want, code), "{args:?}: {}", ours.stderr);
+    }
+}
+
+#[test]
+fn files_are_looked_for_in_another_directory_and_by_a_part_of_their_name() {
+    let dir = dir_with(&["sub/f"]);
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("m"), line(Algorithm::Sha256, b"x", "f")).unwrap();
+    fs::write(
+        at("n"),
+        line(Algorithm::Sha256, b"x", "/build/pkg/f") + &line(Algorithm::Sha256, b"x", "g"),
+    )
+    .unwrap();
+    let ours = check(dir.path(), &["-C", "sub", "m"]);
+    assert_eq!((&*ours.out(), ours.code), ("f: OK\n", 0), "{}", ours.stderr);
+    let ours = check(dir.path(), &["-C", "sub", "--strip-components", "2", "n"]);
+    let want = "hashctl: WARNING: 1 name has no more components than are stripped\nhashctl: 1 file: 1 OK\n";
+    assert_eq!((&*ours.out(), &*ours.stderr, ours.code), ("f: OK\n", want, 1));
+    let ours = check(dir.path(), &["-C", "gone", "m"]);
+    assert_eq!((&*ours.stderr, ours.code), ("hashctl: gone: No such file or directory\n", 2));
+}
+
+#[test]
+fn hints_name_the_other_algorithm_and_the_similar_file() {
+    let dir = dir_with(&["File.txt"]);
+    let blake3 = hex(&digest(Algorithm::Blake3, b"x"));
+    fs::write(dir.path().join("m"), format!("{blake3}  a\n")).unwrap();
+    let ours = check(dir.path(), &["m"]);
+    let want = "hashctl: WARNING: 1 computed checksum did NOT match\n\
+                hashctl: m: nothing matched; digests of 64 digits were taken for SHA256, see \
+                -a blake3, -a sha512-256\n\
+                hashctl: 1 file: 0 OK, 1 FAILED\n";
+    assert_eq!((&*ours.stderr, ours.code), (want, 1));
+    assert_eq!(check(dir.path(), &["-a", "blake3", "m"]).code, 0);
+    fs::write(dir.path().join("m"), line(Algorithm::Sha256, b"x", "file.TXT ")).unwrap();
+    let ours = check(dir.path(), &["m"]);
+    let want = "hashctl: 'file.TXT ': No such file or directory; there is File.txt (blanks at the end, \
+                upper and lower case)\n";
+    assert!(ours.stderr.starts_with(want), "{}", ours.stderr);
+}
+
+#[test]
+fn lists_with_zero_bytes_between_lines_are_checked() {
+    let dir = dir_with(&["b\nc"]);
+    let list = run(hashctl_alone().current_dir(dir.path()).args(["sum", "-z", "a", "b\nc"])).stdout;
+    fs::write(dir.path().join("m"), list).unwrap();
+    let ours = check(dir.path(), &["-z", "m"]);
+    assert_eq!((&*ours.out(), ours.code), ("a: OK\n\\b\\nc: OK\n", 0), "{}", ours.stderr);
+}
