@@ -44,6 +44,8 @@ const X86_64: Kernels = Kernels {
         Feature { name: "avx512f", flags: &["avx512f"] },
         Feature { name: "sha", flags: &["sha_ni"] },
         Feature { name: "avx2", flags: &["avx2"] },
+        Feature { name: "bmi2", flags: &["bmi2"] },
+        Feature { name: "bmi1", flags: &["bmi1"] },
         Feature { name: "sse4.1", flags: &["sse4_1"] },
         Feature { name: "ssse3", flags: &["ssse3"] },
     ],
@@ -199,7 +201,7 @@ mod tests {
                 ("", all),
                 ("avx512vl avx512bw avx512f", &format!("sha256_sha_ni_x2 {avx2}")),
                 ("avx512vl avx512bw avx512f sha", avx2),
-                ("avx512vl avx512bw avx512f sha avx2 sse4.1 ssse3", ""),
+                ("avx512vl avx512bw avx512f sha avx2 bmi2 bmi1 sse4.1 ssse3", ""),
             ],
         );
         check(
@@ -219,7 +221,7 @@ mod tests {
         check(
             &X86_64,
             "ssse3 sse4_1 avx2 avx512f",
-            &[("", avx2), ("avx512vl avx512bw avx512f sha avx2 sse4.1 ssse3", "")],
+            &[("", avx2), ("avx512vl avx512bw avx512f sha avx2 bmi2 bmi1 sse4.1 ssse3", "")],
         );
         check(&X86_64, "", &[("", "")]);
         check(&AARCH64, "sha2 sha3", &[("", "sha256_aarch64_x2"), ("sha3 sha2", "")]);

@@ -29,6 +29,8 @@ mod sha1_rounds;
 mod sha2_rounds;
 #[cfg(target_arch = "x86_64")]
 mod lane_kernels;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod md5_single;
 #[cfg(target_arch = "aarch64")]
 mod sha256_aarch64_x2;
 #[cfg(target_arch = "x86_64")]
@@ -37,6 +39,8 @@ mod sha256_avx512_x16;
 mod sha256_sha_ni_x2;
 #[cfg(target_arch = "aarch64")]
 mod sha512_aarch64_x2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod sha512_single;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 

@@ -7,7 +7,7 @@
 #[cfg(target_arch = "aarch64")]
 use std::arch::is_aarch64_feature_detected;
 use std::error::Error;
-use std::fmt;
+use std::{env, fmt};
 
 /// Comma-separated names of features to hide: those of this kind of processor.
 pub(super) const DENY_CPU: &str = "HASHCLUSTER_DENY_CPU";
@@ -45,6 +45,8 @@ features! {
     Sse41 = "sse4.1",
     Sha = "sha",
     Avx2 = "avx2",
+    Bmi1 = "bmi1",
+    Bmi2 = "bmi2",
     Avx512f = "avx512f",
     Avx512bw = "avx512bw",
     Avx512vl = "avx512vl",
@@ -95,6 +97,11 @@ impl Cpu {
         let hidden = list(denied).map(feature).collect::<Result<Vec<_>, _>>()?;
         let seen = |feature: &Feature| feature.is_detected() && !hidden.contains(feature);
         Ok(Self(Feature::ALL.iter().copied().filter(seen).collect()))
+    }
+
+    /// Features of the processor, less what the environment hides.
+    pub(super) fn of_environment() -> Result<Self, UnknownFeature> {
+        Self::detect(&env::var_os(DENY_CPU).unwrap_or_default().to_string_lossy())
     }
 
     /// Returns true if it has all of `features`.

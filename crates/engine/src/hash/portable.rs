@@ -43,6 +43,9 @@ pub(super) fn compress_32(family: Family) -> fn(&mut [u32; 8], &[[u8; 64]]) {
         },
         Family::Md5 => |words, blocks| {
             let words = words.first_chunk_mut().expect("four of eight");
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            super::backends::md5_single::compress(words, blocks);
+            #[cfg(any(not(target_arch = "x86_64"), miri))]
             md5::block_api::compress(words, blocks);
         },
         Family::Sha512 | Family::Blake2b | Family::Blake3 => panic!("{family:?} has other words"),
@@ -51,6 +54,10 @@ pub(super) fn compress_32(family: Family) -> fn(&mut [u32; 8], &[[u8; 64]]) {
 
 /// The compression function of SHA-512's family.
 pub(super) fn compress_64(words: &mut [u64; 8], blocks: &[[u8; 128]]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if super::backends::sha512_single::compress_if_able(words, blocks) {
+        return;
+    }
     compress512(words, blocks);
 }
 
