@@ -2,6 +2,7 @@
 
 mod b3sum;
 mod gnu;
+mod reread;
 
 use crate::config::Stdio;
 use std::ffi::{OsStr, OsString};

@@ -18,13 +18,14 @@ use super::Invocation;
 use crate::config::Stdio;
 use crate::engine::Printer;
 use crate::engine::embedded::{self, EmbeddedError, EmbeddedOptions};
-use crate::engine::function::Blake3Mode;
+use crate::engine::function::{Blake3Mode, Function};
 use crate::engine::lister::Lister;
 use crate::engine::reorder::{Item, Stopped};
 use crate::input::restore_sigpipe;
 use crate::output::Out;
 use crate::problem::Problem;
 use crate::say::io_text;
+use engine::hash::Stream;
 use errors::Errors;
 use options::{GnuOptions, ToolRequest};
 use std::ffi::OsStr;
@@ -114,6 +115,15 @@ impl Run {
             blake3: Blake3Mode::default(),
         };
         embedded::run(options, printer, list)
+    }
+}
+
+/// The hash of an entry, before its first byte.
+fn stream(item: &Item<'_>) -> Stream {
+    match item.label.function {
+        Function::Blake2b(len) => Stream::blake2b(len.into()).expect("1 to 64 bytes"),
+        Function::Standard(algorithm) => Stream::new(algorithm),
+        Function::Blake3 => unreachable!("it is no tool of this family"),
     }
 }
 

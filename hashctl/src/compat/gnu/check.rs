@@ -1,10 +1,11 @@
 //! Files against the digests in lists.
 
-use super::Outcome;
 use super::errors::quote_name;
 use super::list::{LineParser, ListLine};
 use super::options::{GnuOptions, Reporting};
 use super::tool::Tool;
+use super::{Outcome, stream};
+use crate::compat::reread::reread;
 use crate::engine::Printer;
 use crate::engine::lister::{Last, Lister};
 use crate::engine::reorder::{Item, Label, Mark, Stopped, Verdict};
@@ -167,23 +168,17 @@ impl Printer for Verdicts {
                 self.mark(name, mark);
                 return Ok(());
             }
-            Verdict::Digest if item.digest == item.label.want => {
-                self.counts.matches += 1;
-                if self.options.report != Reporting::Quiet {
-                    self.put(name, b"OK", out);
-                }
-            }
-            Verdict::Digest => {
-                self.counts.mismatches += 1;
-                self.put(name, b"FAILED", out);
-            }
+            Verdict::Digest => self.compare(item, item.digest, out),
             Verdict::Problem(Problem::Io(libc::ENOENT)) if self.options.ignores_missing => {}
-            Verdict::Problem(problem) => {
-                self.counts.unreadable += 1;
-                out.flush()?;
-                self.outcome.report(item, problem);
-                self.put(name, b"FAILED open or read", out);
-            }
+            Verdict::Problem(problem) => match reread(item, problem, || stream(item)) {
+                Ok(digest) => self.compare(item, &digest, out),
+                Err(problem) => {
+                    self.counts.unreadable += 1;
+                    out.flush()?;
+                    self.outcome.report(item, problem);
+                    self.put(name, b"FAILED open or read", out);
+                }
+            },
             Verdict::Waiting | Verdict::Skipped(_) => {}
         }
         self.outcome.reads_stdin |= name == b"-";
@@ -201,6 +196,18 @@ impl Printer for Verdicts {
 }
 
 impl Verdicts {
+    fn compare(&mut self, item: &Item<'_>, digest: &[u8], out: &mut Out) {
+        if digest != item.label.want {
+            self.counts.mismatches += 1;
+            self.put(item.label.name, b"FAILED", out);
+        } else {
+            self.counts.matches += 1;
+            if self.options.report != Reporting::Quiet {
+                self.put(item.label.name, b"OK", out);
+            }
+        }
+    }
+
     /// One line about a file. Only a newline has its name escaped.
     fn put(&self, name: &[u8], verdict: &[u8], out: &mut Out) {
         if self.options.report == Reporting::Status {

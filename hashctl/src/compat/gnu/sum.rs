@@ -1,8 +1,9 @@
 //! DigestLines of files.
 
-use super::Outcome;
 use super::options::GnuOptions;
 use super::tool::Tool;
+use super::{Outcome, stream};
+use crate::compat::reread::reread;
 use crate::engine::Printer;
 use crate::engine::lister::Lister;
 use crate::engine::reorder::{Item, Label, Stopped, Verdict};
@@ -38,10 +39,13 @@ impl Printer for DigestLines {
         self.outcome.reads_stdin |= item.label.name == b"-";
         match item.verdict {
             Verdict::Digest => self.line(item.label.name, item.digest, out.buffer()),
-            Verdict::Problem(problem) => {
-                out.flush()?;
-                self.outcome.report(item, problem);
-            }
+            Verdict::Problem(problem) => match reread(item, problem, || stream(item)) {
+                Ok(digest) => self.line(item.label.name, &digest, out.buffer()),
+                Err(problem) => {
+                    out.flush()?;
+                    self.outcome.report(item, problem);
+                }
+            },
             Verdict::Waiting | Verdict::Skipped(_) | Verdict::Mark(_) => {}
         }
         out.flush_if_full()
