@@ -1,6 +1,7 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
 use crate::commands::audit::AuditArgs;
+use crate::commands::dups::DupsArgs;
 use crate::commands::update::UpdateArgs;
 use crate::config::Config;
 use crate::engine::embedded::THREADS_MAX;
@@ -80,6 +81,8 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Bring a manifest up to date with a tree, reading only what may have changed
     Update(UpdateArgs),
+    /// Find equal files
+    Dups(DupsArgs),
     /// Show workers, jobs and limits
     Status(Status),
     /// End a worker's quarantine for a wrong digest

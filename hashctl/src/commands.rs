@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod check;
+pub(crate) mod dups;
 pub(crate) mod release;
 pub(crate) mod status;
 pub(crate) mod sum;

@@ -82,6 +82,16 @@ pub(crate) fn needs_escape(name: &[u8]) -> bool {
     name.iter().fold(false, |found, byte| found | matches!(byte, b'\\' | b'\n' | b'\r'))
 }
 
+/// Appends `name` alone: as it is, or where that is not asked for and it would break its line, with
+/// a backslash in front and escaped.
+pub(crate) fn put_name(name: &[u8], is_plain: bool, out: &mut Vec<u8>) {
+    if is_plain || !needs_escape(name) {
+        return out.extend_from_slice(name);
+    }
+    out.push(b'\\');
+    escape(name, out);
+}
+
 /// Appends `name` in the form that goes with a backslash at the start of its line.
 pub(crate) fn escape(name: &[u8], out: &mut Vec<u8>) {
     for &byte in name {

@@ -291,7 +291,7 @@ impl AuditPrinter {
             // It was there a moment ago; what is missing is reported at the end.
             Some(Problem::Io(libc::ENOENT)) => return Ok(()),
             Some(problem) => {
-                self.set_origin(claims, rows, Presence::Present);
+                self.set_presence(claims, rows, Presence::Present);
                 let error = problem.to_string();
                 let line = FindingLine::new(Finding::Unreadable, name);
                 return self.put(FindingLine { error: Some(&error), ..line }, out);
@@ -312,11 +312,11 @@ impl AuditPrinter {
             ..FindingLine::new(finding, name)
         };
         let presence = if wrong.is_none() { Presence::Present } else { Presence::Changed };
-        self.set_origin(claims, rows, presence);
+        self.set_presence(claims, rows, presence);
         self.put(line, out)
     }
 
-    fn set_origin(&mut self, claims: &ClaimTable, rows: &[u32], presence: Presence) {
+    fn set_presence(&mut self, claims: &ClaimTable, rows: &[u32], presence: Presence) {
         self.presences.resize(claims.len(), None);
         rows.iter().for_each(|&row| self.presences[row as usize] = Some(presence));
     }

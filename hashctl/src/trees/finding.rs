@@ -127,7 +127,7 @@ impl<'a> FindingLine<'a> {
 struct FindingJson<'a> {
     #[serde(flatten)]
     name: JsonName<'a>,
-    finding: Finding,
+    status: Finding,
     #[serde(flatten)]
     from: Option<JsonName<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,7 +158,7 @@ impl FindingFormat {
         if self.json {
             let line = FindingJson {
                 name: JsonName { key: "name", bytes: name },
-                finding,
+                status: finding,
                 from: from.map(|bytes| JsonName { key: "from", bytes }),
                 size,
                 algorithm: digest.map(|(algorithm, _)| algorithm.name()),
@@ -224,7 +224,7 @@ impl FindingCounts {
         let all = self.pairs().chain(more.iter().copied());
         let counts: serde_json::Map<String, serde_json::Value> =
             all.map(|(name, count)| (name.to_owned(), count.into())).collect();
-        put_line(&serde_json::json!({ "summary": counts }), out);
+        put_line(&serde_json::json!({ "counts": counts }), out);
     }
 }
 

@@ -1,5 +1,6 @@
 //! JSON lines of the commands that work on trees: `docs/json.md`.
 
+use crate::json::VERSION;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::ser::SerializeMap;
@@ -26,9 +27,18 @@ impl Serialize for JsonName<'_> {
     }
 }
 
-/// Appends `line` with its newline.
+/// A line with the version of its keys.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    version: u32,
+    #[serde(flatten)]
+    line: &'a T,
+}
+
+/// Appends `line`, an object, with the version and a newline.
 pub(crate) fn put_line(line: &impl Serialize, out: &mut Vec<u8>) {
-    serde_json::to_writer(&mut *out, line).expect("a vector takes everything");
+    let line = Versioned { version: VERSION, line };
+    serde_json::to_writer(&mut *out, &line).expect("a vector takes everything");
     out.push(b'\n');
 }
 
@@ -39,10 +49,10 @@ mod tests {
     #[test]
     fn names_keep_every_byte() {
         for (bytes, want) in [
-            (&b"a\n\"b"[..], "{\"name\":\"a\\n\\\"b\"}\n"),
-            (b"\xff", "{\"name_b64\":\"/w==\"}\n"),
-            (b"\xff\xfea", "{\"name_b64\":\"//5h\"}\n"),
-            (b"fo\xef\xbf", "{\"name_b64\":\"Zm/vvw==\"}\n"),
+            (&b"a\n\"b"[..], "{\"version\":1,\"name\":\"a\\n\\\"b\"}\n"),
+            (b"\xff", "{\"version\":1,\"name_b64\":\"/w==\"}\n"),
+            (b"\xff\xfea", "{\"version\":1,\"name_b64\":\"//5h\"}\n"),
+            (b"fo\xef\xbf", "{\"version\":1,\"name_b64\":\"Zm/vvw==\"}\n"),
         ] {
             let mut out = Vec::new();
             put_line(&JsonName { key: "name", bytes }, &mut out);

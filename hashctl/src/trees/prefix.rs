@@ -29,16 +29,7 @@ impl Prefix {
         is_found: impl Fn(&[u8]) -> bool,
     ) -> Self {
         let plain = Self { components: Vec::new(), roots };
-        let outside = || names.clone().filter(|name| plain.below_root(name).is_none());
-        let Some(first) = outside().next() else { return plain };
-        let mut common: Vec<&[u8]> = components(first).collect();
-        // The last one is the name of the file.
-        common.pop();
-        for name in outside() {
-            let len = common.iter().zip(components(name)).take_while(|(a, b)| **a == *b).count();
-            // A name may be a directory's elsewhere, never its own.
-            common.truncate(len.min(components(name).count().saturating_sub(1)));
-        }
+        let common = common_components(names.clone().filter(|n| plain.below_root(n).is_none()));
         let named: Vec<&[u8]> = components(dir).collect();
         let stride = names.len().div_ceil(SAMPLE_LEN).max(1);
         let candidates = (0..=common.len()).map(|len| {
@@ -80,6 +71,19 @@ impl Prefix {
         }
         self.roots.iter().find_map(|root| name.strip_prefix(&**root)?.strip_prefix(b"/"))
     }
+}
+
+/// Components of the directory that all names have in common.
+fn common_components<'a>(mut names: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+    let mut common: Vec<&[u8]> = names.next().map(components).into_iter().flatten().collect();
+    // The last one is the name of the file.
+    common.pop();
+    for name in names {
+        let len = common.iter().zip(components(name)).take_while(|(a, b)| **a == *b).count();
+        // A name may be a directory's elsewhere, never its own.
+        common.truncate(len.min(components(name).count().saturating_sub(1)));
+    }
+    common
 }
 
 /// The first component of a path and what follows it; a slash at the start is a component.

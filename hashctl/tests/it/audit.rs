@@ -128,8 +128,8 @@ fn names_of_any_bytes_keep_to_their_line() {
     ];
     assert_eq!(lines, want);
     let outcome = site.hashctl(&["audit", "--json", "--only", "missing", "m", "d"]);
-    assert!(outcome.out().contains("{\"name\":\"n\\nl\",\"finding\":\"missing\""));
-    assert!(outcome.out().contains("{\"name_b64\":\"//4=\",\"finding\":\"missing\""));
+    assert!(outcome.out().contains("{\"version\":1,\"name\":\"n\\nl\",\"status\":\"missing\""));
+    assert!(outcome.out().contains("{\"version\":1,\"name_b64\":\"//4=\",\"status\":\"missing\""));
 }
 
 #[test]

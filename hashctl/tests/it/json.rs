@@ -23,7 +23,7 @@ fn documented(command: &str) -> BTreeMap<String, String> {
 #[test]
 fn every_key_of_json_is_documented_with_its_type() {
     let dir = tempdir().unwrap();
-    let odd = OsStr::from_bytes(b"odd-\xff");
+    let odd = std::path::Path::new(OsStr::from_bytes(b"odd-\xff"));
     fs::write(dir.path().join("a"), "a").unwrap();
     fs::write(dir.path().join(odd), "b").unwrap();
     let hashctl = || {
@@ -36,7 +36,28 @@ fn every_key_of_json_is_documented_with_its_type() {
     fs::write(dir.path().join("list"), [&list, zeros.as_bytes()].concat()).unwrap();
     let sum = run(hashctl().args(["sum", "--json", "a", "gone"]).arg(odd));
     let check = run(hashctl().args(["check", "--json", "list"]));
-    for (command, ours) in [("sum", sum), ("check", check)] {
+    // A tree that has something of everything.
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for (name, content) in [("a", "1"), ("b", "1"), ("c", "2")] {
+        fs::write(tree.join(name), content).unwrap();
+        let odd = [name.as_bytes(), b"\xff"].concat();
+        fs::write(tree.join(OsStr::from_bytes(&odd)), content.repeat(2)).unwrap();
+    }
+    let dups = run(hashctl().args(["dups", "--json", "tree", "gone"]).arg(odd.join("gone")));
+    let list = run(hashctl().args(["sum", "-r", "tree"])).stdout;
+    fs::write(dir.path().join("m"), list).unwrap();
+    fs::remove_file(tree.join("c")).unwrap();
+    fs::create_dir(tree.join("d")).unwrap();
+    fs::rename(tree.join(OsStr::from_bytes(b"c\xff")), tree.join("d/c")).unwrap();
+    fs::rename(tree.join("b"), tree.join("d/b")).unwrap();
+    std::os::unix::net::UnixListener::bind(tree.join("c")).unwrap();
+    fs::write(tree.join("a"), "other").unwrap();
+    let audit = run(hashctl().args(["audit", "--json", "m", "tree"]));
+    let update = run(hashctl().args(["update", "--json", "m", "tree"]));
+    let runs =
+        [("sum", sum), ("check", check), ("audit", audit), ("update", update), ("dups", dups)];
+    for (command, ours) in runs {
         assert_eq!(ours.code, 1, "{}", ours.stderr);
         let documented = documented(command);
         let mut seen = BTreeSet::new();
@@ -50,7 +71,8 @@ fn every_key_of_json_is_documented_with_its_type() {
                     Value::String(_) => "string",
                     Value::Number(_) => "number",
                     Value::Object(_) => "object",
-                    Value::Null | Value::Bool(_) | Value::Array(_) => panic!("{key}: {value}"),
+                    Value::Array(_) => "array",
+                    Value::Null | Value::Bool(_) => panic!("{key}: {value}"),
                 };
                 assert_eq!(documented.get(&key).map(String::as_str), Some(kind), "{command} {key}");
                 seen.insert(key);
