@@ -102,16 +102,96 @@ pub(crate) struct Sum {
     pub(crate) paths: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, Group)]
+#[derive(Clone, Debug, Group)]
 pub(crate) struct SumOptions {
-    #[arg(short, long, value_name = "ALGO", default_value = "sha256", help_heading = "Hashing",
-          help = algorithms_help())]
-    pub(crate) algorithm: Algorithm,
+    #[arg(short, long, value_name = "ALGO", help_heading = "Hashing", help = algorithms_help())]
+    pub(crate) algorithm: Option<Algorithm>,
+    /// Check the digests in lists, as hashctl check does
+    #[arg(short, long, help_heading = "Hashing", conflicts_with_all = ["recursive", "output", "tag",
+          "binary", "text", "files_from"])]
+    pub(crate) check: bool,
     /// Hash every file below a directory, in the order of names
-    #[arg(short, long, help_heading = "Hashing")]
+    #[arg(short, long, help_heading = "Input")]
     pub(crate) recursive: bool,
+    /// Hash also the files that FILE names, one per line; - is standard input
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    pub(crate) files_from: Option<OsString>,
+    /// Names in FILE end with a zero byte, as those of find -print0
+    #[arg(short = '0', long, requires = "files_from", help_heading = "Input")]
+    pub(crate) null: bool,
+    /// Follow symbolic links below a directory
+    #[arg(
+        short = 'L',
+        long,
+        overrides_with = "no_follow_links",
+        requires = "recursive",
+        help_heading = "Input"
+    )]
+    pub(crate) follow_links: bool,
+    /// Don't follow symbolic links below a directory [default]
+    #[arg(short = 'P', long, overrides_with = "follow_links", help_heading = "Input")]
+    no_follow_links: bool,
+    /// Leave out files and directories below a directory whose name matches; with a slash in GLOB,
+    /// whose path does
+    #[arg(long, value_name = "GLOB", requires = "recursive", help_heading = "Input")]
+    pub(crate) exclude: Vec<String>,
+    /// Hash only files below a directory whose name, or path, matches one of these
+    #[arg(long, value_name = "GLOB", requires = "recursive", help_heading = "Input")]
+    pub(crate) include: Vec<String>,
+    /// Leave out directories on other file systems
+    #[arg(long, requires = "recursive", help_heading = "Input")]
+    pub(crate) one_file_system: bool,
+    /// Hash only files below a directory that were modified after WHEN: an age (90d), a date
+    /// (2026-01-31, UTC), @SECONDS since 1970, or a file that was modified then
+    #[arg(
+        long,
+        value_name = "WHEN",
+        requires = "recursive",
+        help_heading = "Input",
+        allow_hyphen_values = false
+    )]
+    pub(crate) newer_than: Option<OsString>,
+    /// Write to FILE instead of standard output, and replace it only once all digests are there
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+}
+
+/// Words of `check` about files and lines.
+#[derive(Clone, Copy, Debug, Group)]
+pub(crate) struct ReportArgs {
+    /// Don't print OK for each file that matches
+    #[arg(long, overrides_with_all = ["status", "warn"], help_heading = "Output of a check")]
+    pub(crate) quiet: bool,
+    /// Print nothing on standard output: the exit status tells
+    #[arg(long, overrides_with_all = ["quiet", "warn"], help_heading = "Output of a check")]
+    pub(crate) status: bool,
+    /// Fail on lines that are improperly formatted
+    #[arg(long, help_heading = "Output of a check")]
+    pub(crate) strict: bool,
+    /// Name each line that is improperly formatted
+    #[arg(short, long, overrides_with_all = ["quiet", "status"], help_heading = "Output of a check")]
+    pub(crate) warn: bool,
+    /// Neither fail on nor report files that are missing
+    #[arg(long, help_heading = "Output of a check")]
+    pub(crate) ignore_missing: bool,
+}
+
+impl ReportArgs {
+    /// The first option that is given.
+    pub(crate) fn first(self) -> Option<&'static str> {
+        let options = [
+            ("--quiet", self.quiet),
+            ("--status", self.status),
+            ("--strict", self.strict),
+            ("--warn", self.warn),
+            ("--ignore-missing", self.ignore_missing),
+        ];
+        options.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
+    }
 }
 
 fn algorithms_help() -> String {
@@ -120,7 +200,7 @@ fn algorithms_help() -> String {
         all.map(Algorithm::name).collect::<Vec<_>>().join(", ")
     };
     let (names, legacy) = (names(false), names(true));
-    format!("{names}; legacy, which show damage but no forgery: {legacy}")
+    format!("{names}; legacy, which show damage but no forgery: {legacy} [default: sha256]")
 }
 
 #[derive(Debug, Group)]
@@ -141,21 +221,8 @@ pub(crate) struct CheckOptions {
     /// digits]
     #[arg(short, long, value_name = "ALGO", help_heading = "Hashing")]
     pub(crate) algorithm: Option<Algorithm>,
-    /// Don't print OK for each file that matches
-    #[arg(long, overrides_with_all = ["status", "warn"], help_heading = "Output")]
-    pub(crate) quiet: bool,
-    /// Print nothing on standard output: the exit status tells
-    #[arg(long, overrides_with_all = ["quiet", "warn"], help_heading = "Output")]
-    pub(crate) status: bool,
-    /// Fail on lines that are improperly formatted
-    #[arg(long, help_heading = "Output")]
-    pub(crate) strict: bool,
-    /// Name each line that is improperly formatted
-    #[arg(short, long, overrides_with_all = ["quiet", "status"], help_heading = "Output")]
-    pub(crate) warn: bool,
-    /// Neither fail on nor report files that are missing
-    #[arg(long, help_heading = "Output")]
-    pub(crate) ignore_missing: bool,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
     /// Print one JSON object per file, and one with the counts; docs/json.md has the keys
     #[arg(long, help_heading = "Output")]
     pub(crate) json: bool,

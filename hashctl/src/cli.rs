@@ -40,7 +40,7 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
         Command::Sum(mut args) => {
             args.paths.extend(more_paths);
             let config = args.job.apply(config);
-            sum::sum(&config, args.options, args.paths)
+            sum::sum(&config, args)
         }
         Command::Check(mut args) => {
             args.files.extend(more_paths);

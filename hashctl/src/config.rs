@@ -52,6 +52,8 @@ pub(crate) struct Config {
     /// Longest time without a result.
     pub(crate) timeout: Option<Duration>,
     pub(crate) stdio: Stdio,
+    /// Name of standard output in messages.
+    pub(crate) output: String,
 }
 
 /// Where files are hashed.
@@ -143,8 +145,9 @@ impl Config {
         }
         let (plane, verbose) = (global.connection.plane, global.connection.verbose);
         let (job, timeout) = (JobOptions::default(), None);
+        let output = "standard output".to_owned();
         let threads = global.threads;
-        Ok(Self { address, datasets, plane, engine, threads, verbose, job, timeout, stdio })
+        Ok(Self { address, datasets, plane, engine, threads, verbose, job, timeout, stdio, output })
     }
 
     /// Where the controller is, as it appears in a message.

@@ -235,7 +235,7 @@ fn run_embedded(
             Exit::Interrupted
         }
         Err(EmbeddedError::Stdout(error)) => {
-            say(format_args!("standard output: {}", io_text(&error)));
+            say(format_args!("{}: {}", config.output, io_text(&error)));
             Exit::Failure
         }
         Err(error @ EmbeddedError::Silence(_)) => {
@@ -439,7 +439,7 @@ impl Run {
         match broken {
             Broken::Stdout(error) => {
                 self.cancel();
-                say(format_args!("standard output: {}", io_text(error)));
+                say(format_args!("{}: {}", config.output, io_text(error)));
                 Exit::Failure
             }
             Broken::Interrupted => {

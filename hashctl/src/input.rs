@@ -3,6 +3,7 @@
 pub(crate) mod datasets;
 pub(crate) mod open;
 pub(crate) mod plane;
+pub(crate) mod selection;
 mod sys;
 pub(crate) mod walk;
 

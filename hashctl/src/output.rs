@@ -19,6 +19,12 @@ pub(crate) struct Format {
     /// Print lines of the form ALGO (NAME) = DIGEST
     #[arg(long, help_heading = "Output")]
     pub(crate) tag: bool,
+    /// Put an asterisk before names, as sha256sum --binary does
+    #[arg(short, long, conflicts_with = "tag", overrides_with = "text", help_heading = "Output")]
+    pub(crate) binary: bool,
+    /// Put a blank before names [default]
+    #[arg(short, long, overrides_with = "binary", help_heading = "Output")]
+    pub(crate) text: bool,
     /// End lines with a zero byte, and escape no names
     #[arg(short, long, help_heading = "Output")]
     pub(crate) zero: bool,
@@ -49,7 +55,7 @@ impl Format {
             hex::encode(item.digest, out);
         } else {
             hex::encode(item.digest, out);
-            out.extend_from_slice(b"  ");
+            out.extend_from_slice(if self.binary { b" *" } else { b"  " });
             put_name(out);
         }
         out.push(if self.zero { 0 } else { b'\n' });

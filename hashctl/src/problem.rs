@@ -18,6 +18,12 @@ pub(crate) enum Special {
     BlockDevice,
     /// A symbolic link, inside a tree.
     Symlink,
+    /// A symbolic link to a directory that it is in.
+    LinkLoop,
+    /// A directory on another file system than the tree.
+    OtherFileSystem,
+    /// A file that this command writes.
+    Output,
     /// Anything else.
     Other,
 }
@@ -30,6 +36,9 @@ impl fmt::Display for Special {
             Self::CharDevice => "a character device",
             Self::BlockDevice => "a block device",
             Self::Symlink => "a symbolic link",
+            Self::LinkLoop => "a symbolic link to a directory that it is in",
+            Self::OtherFileSystem => "on another file system",
+            Self::Output => "the output of this command",
             Self::Other => "not a regular file",
         })
     }

@@ -56,6 +56,11 @@ impl Replacement {
         Ok(replacement)
     }
 
+    /// The new file.
+    pub(crate) fn file(&self) -> &File {
+        self.file.as_ref().expect("not committed yet").get_ref()
+    }
+
     /// Puts the new file in the place of the old one, once it is safe on disk.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ use super::opener::{AGE_MAX, coarse_now};
 use super::reorder::{Batch, Label, Reorder, Stopped, Tag, Verdict};
 use crate::input::datasets::Folder;
 use crate::input::open::{Links, open_dir, open_start};
-use crate::input::walk::{Visitor, walk};
+use crate::input::selection::Selection;
+use crate::input::walk::{Visitor, walk_selected};
 use crate::problem::{Problem, Special};
 use nix::sys::resource::{Resource, getrlimit};
 use std::ffi::CString;
@@ -169,15 +170,16 @@ impl Lister {
         }
     }
 
-    /// As [`Self::path`], and everything below it if it is a directory.
-    pub(crate) fn tree(&mut self, label: Label<'_>) -> Result<(), Stopped> {
+    /// As [`Self::path`], and what `selection` has below it if it is a directory.
+    pub(crate) fn tree(&mut self, label: Label<'_>, selection: &Selection) -> Result<(), Stopped> {
         if label.name == b"-" {
             return self.path(label);
         }
         let path = CString::new(label.name).expect("an argument holds no zero byte");
-        let mut tree = Tree { lister: self, function: label.function };
+        let (function, links) = (label.function, selection.links());
+        let mut tree = Tree { lister: self, function, links };
         match tree.retry_when_exhausted(|| open_dir(&path))? {
-            Ok(dir) => walk(dir, label.name, &mut tree),
+            Ok(dir) => walk_selected(dir, label.name, &mut tree, selection),
             // The opener finds out what it is, or why it cannot be opened.
             Err(_) => self.path(label),
         }
@@ -276,6 +278,7 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 struct Tree<'a> {
     lister: &'a mut Lister,
     function: Function,
+    links: Links,
 }
 
 impl Tree<'_> {
@@ -289,7 +292,7 @@ impl Visitor for Tree<'_> {
     type Stop = Stopped;
 
     fn enter(&mut self, dir: OwnedFd) -> Arc<Dir> {
-        self.lister.dir(dir, Links::Refuse)
+        self.lister.dir(dir, self.links)
     }
 
     fn file(&mut self, path: &[u8], dir: &Arc<Dir>) -> Result<(), Stopped> {

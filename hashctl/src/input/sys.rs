@@ -7,7 +7,8 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// Where the fields of a record of getdents64(2) start: inode and offset come first.
+/// Where the fields of a record of getdents64(2) start: the inode and then an offset come first.
+const INODE_LEN: usize = 8;
 const RECLEN_AT: usize = 16;
 const TYPE_AT: usize = 18;
 const NAME_AT: usize = 19;
@@ -24,17 +25,18 @@ pub(crate) fn read_dir(dir: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, 
     usize::try_from(len).map_err(|_| Errno::last())
 }
 
-/// The type (`DT_REG` …) and name of each entry in what [`read_dir`] read, without `.` and `..`.
-pub(crate) fn dirents(mut bytes: &[u8]) -> impl Iterator<Item = (u8, &CStr)> {
+/// The inode, type (`DT_REG` …) and name of each entry in what [`read_dir`] read, without `.` and `..`.
+pub(crate) fn dirents(mut bytes: &[u8]) -> impl Iterator<Item = (u64, u8, &CStr)> {
     std::iter::from_fn(move || {
         let len = bytes.get(RECLEN_AT..TYPE_AT)?;
         let len = usize::from(u16::from_ne_bytes([len[0], len[1]]));
         let (record, rest) = bytes.split_at_checked(len.max(NAME_AT))?;
         bytes = rest;
         let name = CStr::from_bytes_until_nul(&record[NAME_AT..]).ok()?;
-        Some((record[TYPE_AT], name))
+        let inode = record.first_chunk::<INODE_LEN>()?;
+        Some((u64::from_ne_bytes(*inode), record[TYPE_AT], name))
     })
-    .filter(|(_, name)| !matches!(name.to_bytes(), b"." | b".."))
+    .filter(|(_, _, name)| !matches!(name.to_bytes(), b"." | b".."))
 }
 
 /// True if this process was started with `signal` ignored, as `nohup` and a shell's `&` do.

@@ -5,15 +5,19 @@
 //! below is opened relative to the directory that holds it, so a tree that is renamed meanwhile
 //! cannot lead elsewhere, and no symbolic link is followed.
 //!
+//! A [`Selection`] leaves out parts of the tree, or has links followed.
+//!
 //! Invariants: at most [`DEPTH_MAX`] directories are open at once; what is neither file nor directory is
 //! not opened where the file system says so in the directory.
 
-use super::open::{Kind, Links, Opened, kind_at, kind_of_dirent, open_at};
+use super::open::{Kind, Opened, kind_at, kind_of_dirent, open_at};
+use super::selection::{Identity, Selected, Selection};
 use super::sys::{self, DIRENT_LEN_MIN};
 use crate::problem::{Problem, Special};
 use nix::errno::Errno;
+use nix::sys::stat::fstat;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Most directories above a file, from the one that was named.
 pub(crate) const DEPTH_MAX: usize = 256;
@@ -67,32 +71,56 @@ pub(crate) trait Visitor {
 /// A directory that is being walked.
 struct Level<D> {
     dir: D,
+    /// Known where it is needed.
+    identity: Option<Identity>,
     /// Length of its path, with a slash at the end.
     path_len: usize,
     names: Vec<u8>,
-    /// Sorted; each name starts here in `names` and ends with a zero.
-    found: Vec<(usize, Option<Kind>)>,
+    /// Sorted.
+    found: Vec<Entry>,
     next: usize,
     is_read: bool,
 }
 
+/// An entry of a directory.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Start of the name, which ends with a zero.
+    start: usize,
+    kind: Option<Kind>,
+    inode: u64,
+}
+
 /// Walks everything below `root`, which is called `path`.
 pub(crate) fn walk<V: Visitor>(root: OwnedFd, path: &[u8], visitor: &mut V) -> Result<(), V::Stop> {
-    walk_in_runs(root, path, visitor, RUN_MAX)
+    walk_selected(root, path, visitor, &Selection::default())
+}
+
+/// Walks what `selection` has of the tree below `root`, which is called `path`.
+pub(crate) fn walk_selected<V: Visitor>(
+    root: OwnedFd,
+    path: &[u8],
+    visitor: &mut V,
+    selection: &Selection,
+) -> Result<(), V::Stop> {
+    walk_in_runs(root, path, visitor, selection, RUN_MAX)
 }
 
 fn walk_in_runs<V: Visitor>(
     root: OwnedFd,
     path: &[u8],
     visitor: &mut V,
+    selection: &Selection,
     run_max: usize,
 ) -> Result<(), V::Stop> {
     let mut buffer = vec![0; READ_LEN];
     let mut path = path.to_vec();
-    let mut levels = vec![Level::new(visitor.enter(root), &mut path)];
+    let identity = identity_of(&root, selection);
+    let mut levels = vec![Level::new(visitor.enter(root), identity, &mut path)];
+    let root_len = path.len();
     while let Some(level) = levels.last_mut() {
         path.truncate(level.path_len);
-        let Some(&(start, kind)) = level.found.get(level.next) else {
+        let Some(&entry) = level.found.get(level.next) else {
             if level.is_read {
                 levels.pop();
             } else if let Err(errno) = level.read_run(&mut buffer, run_max) {
@@ -102,20 +130,32 @@ fn walk_in_runs<V: Visitor>(
             continue;
         };
         level.next += 1;
-        let name = CStr::from_bytes_until_nul(&level.names[start..]);
+        let name = CStr::from_bytes_until_nul(&level.names[entry.start..]);
         let name = name.expect("every name ends with a zero");
         path.extend_from_slice(name.to_bytes());
         let dir = level.dir.as_fd();
-        let kind = kind.map_or_else(|| kind_at(dir, name, Links::Refuse), Ok);
+        let kind = kind_of_entry(dir, name, entry.kind, selection);
+        let selected = match kind {
+            Ok(kind) => selection.select(dir, &path[root_len..], name, kind, entry.inode),
+            Err(errno) => Err(errno),
+        };
+        match selected {
+            Ok(Selected::No) => continue,
+            Ok(Selected::Output) => {
+                visitor.skipped(&path, Special::Output)?;
+                continue;
+            }
+            // What is wrong is found when it is opened.
+            Ok(Selected::Yes) | Err(_) => {}
+        }
+        let links = selection.links();
         let opened = match kind {
             Ok(Kind::File) => {
                 visitor.file(&path, &level.dir)?;
                 continue;
             }
             Ok(Kind::Special(special)) => Ok(Opened::Special(special)),
-            Ok(Kind::Directory) => {
-                visitor.retry_when_exhausted(|| open_at(dir, name, Links::Refuse))?
-            }
+            Ok(Kind::Directory) => visitor.retry_when_exhausted(|| open_at(dir, name, links))?,
             Err(errno) => Err(errno),
         };
         match opened {
@@ -125,20 +165,61 @@ fn walk_in_runs<V: Visitor>(
             Ok(Opened::Directory(_)) if levels.len() == DEPTH_MAX => {
                 visitor.problem(&path, Problem::TooDeep)?;
             }
-            Ok(Opened::Directory(dir)) => levels.push(Level::new(visitor.enter(dir), &mut path)),
+            Ok(Opened::Directory(dir)) => {
+                let identity = identity_of(&dir, selection);
+                match why_not_entered(&levels, identity, selection) {
+                    Some(special) => visitor.skipped(&path, special)?,
+                    None => levels.push(Level::new(visitor.enter(dir), identity, &mut path)),
+                }
+            }
             Err(errno) => visitor.problem(&path, Problem::Io(errno as i32))?,
         }
     }
     Ok(())
 }
 
+/// Kind of an entry, of the file behind a link if links are followed.
+fn kind_of_entry(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    known: Option<Kind>,
+    selection: &Selection,
+) -> Result<Kind, Errno> {
+    match known {
+        Some(Kind::Special(Special::Symlink)) if selection.follows_links => {}
+        Some(kind) => return Ok(kind),
+        None => {}
+    }
+    kind_at(dir, name, selection.links())
+}
+
+fn identity_of(dir: &OwnedFd, selection: &Selection) -> Option<Identity> {
+    let is_needed = selection.follows_links || selection.one_file_system;
+    is_needed.then(|| fstat(dir).ok())?.as_ref().map(Identity::from)
+}
+
+/// Reason to leave out a directory that is open.
+fn why_not_entered<D>(
+    levels: &[Level<D>],
+    identity: Option<Identity>,
+    selection: &Selection,
+) -> Option<Special> {
+    let identity = identity?;
+    let device = levels.first()?.identity?.device;
+    if selection.one_file_system && identity.device != device {
+        return Some(Special::OtherFileSystem);
+    }
+    let is_above = levels.iter().any(|level| level.identity == Some(identity));
+    is_above.then_some(Special::LinkLoop)
+}
+
 impl<D: AsFd> Level<D> {
-    fn new(dir: D, path: &mut Vec<u8>) -> Self {
+    fn new(dir: D, identity: Option<Identity>, path: &mut Vec<u8>) -> Self {
         if path.last() != Some(&b'/') {
             path.push(b'/');
         }
         let (path_len, names, found) = (path.len(), Vec::new(), Vec::new());
-        Self { dir, path_len, names, found, next: 0, is_read: false }
+        Self { dir, identity, path_len, names, found, next: 0, is_read: false }
     }
 
     /// Reads the next entries and sorts them.
@@ -152,14 +233,15 @@ impl<D: AsFd> Level<D> {
                 self.is_read = true;
                 break;
             }
-            for (d_type, name) in sys::dirents(&buffer[..len]) {
-                self.found.push((self.names.len(), kind_of_dirent(d_type)));
+            for (inode, d_type, name) in sys::dirents(&buffer[..len]) {
+                let (start, kind) = (self.names.len(), kind_of_dirent(d_type));
+                self.found.push(Entry { start, kind, inode });
                 self.names.extend_from_slice(name.to_bytes_with_nul());
             }
         }
         let names = &self.names;
         // The zero at the end of a name is less than any byte in one.
-        self.found.sort_unstable_by(|a, b| names[a.0..].cmp(&names[b.0..]));
+        self.found.sort_unstable_by(|a, b| names[a.start..].cmp(&names[b.start..]));
         Ok(())
     }
 }
@@ -212,7 +294,14 @@ mod tests {
         walk(File::open(dir.path()).unwrap().into(), b".", &mut whole).unwrap();
         assert_eq!(whole.0, names);
         let mut runs = Log::default();
-        walk_in_runs(File::open(dir.path()).unwrap().into(), b".", &mut runs, 1).unwrap();
+        walk_in_runs(
+            File::open(dir.path()).unwrap().into(),
+            b".",
+            &mut runs,
+            &Selection::default(),
+            1,
+        )
+        .unwrap();
         let descents = runs.0.windows(2).filter(|pair| pair[0] > pair[1]).count();
         assert!((1..20).contains(&descents), "a few runs, not {descents}");
         runs.0.sort();

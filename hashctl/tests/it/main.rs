@@ -20,6 +20,7 @@ mod status;
 mod stdio;
 mod streams;
 mod sum;
+mod sum_options;
 mod trees;
 mod update;
 mod vsock;

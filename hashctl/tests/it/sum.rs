@@ -158,7 +158,8 @@ fn special_files_are_skipped_without_blocking() {
     assert_eq!((walked.out(), walked.code), (line(Algorithm::Sha256, b"", "./good"), 0));
     assert_eq!(
         walked.stderr,
-        "hashctl: ./fifo: skipped: a FIFO\nhashctl: ./socket: skipped: a socket\n"
+        "hashctl: ./fifo: skipped: a FIFO\nhashctl: ./socket: skipped: a socket\n\
+         hashctl: left out: 2 symbolic links, 1 FIFO, 1 socket\n"
     );
     let fake = Engine::default().start();
     let verbose =

@@ -1,7 +1,7 @@
 //! Output of `hashctl check`: a line per file, faults of each list, and counts.
 
 use super::near;
-use crate::args::CheckOptions;
+use crate::args::{CheckOptions, ReportArgs};
 use crate::engine::Printer;
 use crate::engine::function::Function;
 use crate::engine::reorder::{Item, Mark, Verdict};
@@ -81,7 +81,7 @@ impl Printer for Reports {
                 self.counts.mismatches += 1;
                 self.put(item, Status::Mismatch, out);
             }
-            Verdict::Problem(Problem::Io(libc::ENOENT)) if self.options.ignore_missing => {
+            Verdict::Problem(Problem::Io(libc::ENOENT)) if self.options.report.ignore_missing => {
                 self.counts.ignored += 1;
             }
             Verdict::Problem(problem) => {
@@ -101,7 +101,7 @@ impl Printer for Reports {
     }
 
     fn is_quiet(&self) -> bool {
-        self.options.quiet || self.options.status
+        self.options.report.quiet || self.options.report.status
     }
 }
 
@@ -116,7 +116,8 @@ enum Status {
 impl Reports {
     /// One line about a file.
     fn put(&self, item: &Item<'_>, status: Status, out: &mut Out) {
-        if self.options.status || (self.options.quiet && matches!(status, Status::Ok)) {
+        if self.options.report.status || (self.options.report.quiet && matches!(status, Status::Ok))
+        {
             return;
         }
         let out = out.buffer();
@@ -146,10 +147,10 @@ impl Reports {
         let name = quote(list);
         let options = &self.options;
         let mut bad_line = |number: u64, what: &str| {
-            if options.warn {
+            if options.report.warn {
                 say(format_args!("{name}: {number}: {what}"));
             }
-            if options.json && !options.status {
+            if options.json && !options.report.status {
                 let line = Some(number);
                 Record { list: Some(&name), line, error: Some(what), ..Record::default() }
                     .put(out.buffer());
@@ -184,7 +185,8 @@ impl Reports {
                 // It may name a file.
                 self.is_ok = false;
             }
-            Mark::Remark(Remark::Signed) if self.is_signed || options.quiet || options.status => {}
+            Mark::Remark(Remark::Signed)
+                if self.is_signed || options.report.quiet || options.report.status => {}
             Mark::Remark(Remark::Signed) => {
                 self.is_signed = true;
                 say(format_args!("{name}: the signature is not verified"));
@@ -221,7 +223,7 @@ impl Reports {
 
     /// Says what was wrong with a list; false if anything was.
     fn summary(&self, name: &str, counts: Counts, guess: Option<Function>) -> bool {
-        let CheckOptions { status, strict, ignore_missing, .. } = self.options;
+        let ReportArgs { status, strict, ignore_missing, .. } = self.options.report;
         let is_long_only = counts.files() == 0 && counts.long_lines > 0 && counts.bad_lines == 0;
         if !status && counts.long_lines > 0 {
             say(format_args!(
@@ -286,7 +288,7 @@ impl Reports {
     fn last_line(&self, out: &mut Out) {
         let Counts { matches, mismatches, unreadable, ignored, .. } = self.totals;
         let files = self.totals.files();
-        if self.options.quiet || self.options.status || files == 0 {
+        if self.options.report.quiet || self.options.report.status || files == 0 {
             return;
         }
         if self.options.json {
