@@ -136,7 +136,7 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         ipc_socket::start_closers(usize::MAX, move || sandbox.narrow(Role::Closer))
             .map_err(RunError::Thread)?;
         sandbox.narrow(Role::EventLoop).map_err(RunError::Thread)?;
-        let hub = Rc::new(Hub::new(&budget, Clock::start(), settings.clone()));
+        let hub = Rc::new(Hub::new(&budget, Clock::start(), settings.clone(), sandbox.layers()));
         tokio::task::spawn_local(Rc::clone(&hub).tick());
         let (clients_max, workers_max) = (budget.limits.clients_max, budget.limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);

@@ -9,6 +9,7 @@
 mod client;
 mod file;
 mod hello;
+mod sandbox;
 mod status;
 mod work;
 mod worker;
@@ -21,6 +22,7 @@ pub use hello::{
     Backend, ClientIntro, Hello, HelloReply, MAGIC, Planes, Preamble, RefuseReason, Role,
     VERSION_MAX, VERSION_MIN, Versions, Welcome, WorkerIntro,
 };
+pub use sandbox::{SandboxLayer, SandboxLayers};
 pub use status::{
     Counters, JobStatus, LimitStatus, QuarantineStatus, Status, WorkerHealth, WorkerStatus,
 };

@@ -152,7 +152,8 @@ fn main() -> ExitCode {
         let mode = options.sandbox;
         let mut prepared = prepare(endpoint, options)?;
         let keeps_cwd = prepared.dialer.is_in_working_directory();
-        let (sandbox, _) = Sandbox::enter(mode, &mut prepared.datasets, keeps_cwd)?;
+        let (sandbox, report) = Sandbox::enter(mode, &mut prepared.datasets, keeps_cwd)?;
+        prepared.intro.sandbox = report.layers();
         serve(prepared, sandbox)
     };
     let ended = run();

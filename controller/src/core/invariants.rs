@@ -105,8 +105,8 @@ mod tests {
     };
     use super::*;
     use ipc_proto::message::{
-        Backend, ClientRequest, FileItem, FileSource, Items, JobId, Planes, Window, WorkerIntro,
-        WorkerReply,
+        Backend, ClientRequest, FileItem, FileSource, Items, JobId, Planes, SandboxLayers, Window,
+        WorkerIntro, WorkerReply,
     };
     use ipc_proto::{Algorithm, Blob};
     use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -132,6 +132,7 @@ mod tests {
             backends: vec![backend],
             planes: Planes { descriptors: true, ..Planes::default() },
             reading: String::new(),
+            sandbox: SandboxLayers::default(),
             token: Blob::default(),
         };
         let (source, files) = (FileSource::Descriptors, vec![FileItem::default()]);

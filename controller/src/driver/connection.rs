@@ -416,7 +416,7 @@ mod tests {
     use ipc_proto::endpoint::Endpoint;
     use ipc_proto::message::{
         ClientIntro, ClientReply, FileItem, FileSource, Hello, Items, JobId, Message,
-        ReleaseOutcome, WorkerIntro,
+        ReleaseOutcome, SandboxLayers, WorkerIntro,
     };
     use ipc_proto::{Algorithm, Blob};
     use sandbox::Enforcement;
@@ -521,7 +521,8 @@ mod tests {
             let runtime = runtime.enable_all().start_paused(!leaves).build().unwrap();
             let faulty = LocalSet::new().block_on(&runtime, async {
                 let budget = Budget::of_process().unwrap();
-                let hub = Rc::new(Hub::new(&budget, Clock::at(EPOCH), settings));
+                let hub =
+                    Rc::new(Hub::new(&budget, Clock::at(EPOCH), settings, SandboxLayers::FULL));
                 let mut socket = socket;
                 if let Some(newcomer) = meet(&hub, &mut socket, side) {
                     serve(Rc::clone(&hub), socket, newcomer, side).await;
@@ -736,7 +737,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let budget = Budget::of_process().unwrap();
         let opened = LocalSet::new().block_on(&runtime, async {
-            let hub = Rc::new(Hub::new(&budget, Clock::at(EPOCH), unix()));
+            let hub = Rc::new(Hub::new(&budget, Clock::at(EPOCH), unix(), SandboxLayers::FULL));
             let peers = [(flood, Side::Client), (beat, Side::Worker), (status, Side::Client)];
             let peers = peers.map(|(bytes, side)| {
                 let (peer, ours) = UnixStream::pair().unwrap();

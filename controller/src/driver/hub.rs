@@ -12,7 +12,7 @@ use super::rate::Rates;
 use crate::core::{Action, ClientId, Core, Event, Principal, Rights, WorkerId};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
-use ipc_proto::message::{ClientReply, ReleaseOutcome, Status};
+use ipc_proto::message::{ClientReply, ReleaseOutcome, SandboxLayers, Status};
 use ipc_proto::sample::Sample;
 use ipc_socket::Scratch;
 use std::cell::{Cell, RefCell};
@@ -26,6 +26,7 @@ pub(super) struct Hub {
     pub(super) core: RefCell<Core<File>>,
     clock: Clock,
     pub(super) settings: Settings,
+    sandbox: SandboxLayers,
     pub(super) scratch: RefCell<Scratch>,
     clients: RefCell<HashMap<ClientId, Rc<Port>>>,
     workers: RefCell<HashMap<WorkerId, Rc<Port>>>,
@@ -38,7 +39,12 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(budget: &Budget, clock: Clock, settings: Settings) -> Self {
+    pub(super) fn new(
+        budget: &Budget,
+        clock: Clock,
+        settings: Settings,
+        sandbox: SandboxLayers,
+    ) -> Self {
         let Budget { limits, in_transit_max, frames_len_max } = *budget;
         // Nobody else may be a worker, so that one principal may have all of the connections.
         let workers_max = u64::from(limits.workers_max) * 2;
@@ -52,6 +58,7 @@ impl Hub {
             core: RefCell::new(core),
             clock,
             settings,
+            sandbox,
             scratch: RefCell::default(),
             clients: RefCell::default(),
             workers: RefCell::default(),
@@ -202,6 +209,7 @@ impl Hub {
             status.software = env!("CARGO_PKG_VERSION").to_owned();
             status.image = self.settings.image.clone();
             status.pid = std::process::id();
+            status.sandbox = self.sandbox;
             status.uptime_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
             let reply = ClientReply::Status(Box::new(status));
             match port.push(&reply, Vec::new()) {

@@ -3,6 +3,7 @@
 use super::Settings;
 use super::log::{Event, LOG};
 use ipc_proto::endpoint::Endpoint;
+use ipc_proto::message::SandboxLayers;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use sandbox::{
@@ -66,6 +67,7 @@ fn calls(role: Option<Role>) -> Vec<Call> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ControllerSandbox {
     filters: bool,
+    layers: SandboxLayers,
 }
 
 impl ControllerSandbox {
@@ -84,7 +86,13 @@ impl ControllerSandbox {
         let mut profile = Profile { files, keeps_memlock, capabilities, calls: &calls };
         let report = sandbox::enter(&mut profile, mode)?;
         LOG.log(&Event::Sandbox { layers: &report });
-        Ok(Self { filters: report.has(Layer::Seccomp) })
+        Ok(Self { filters: report.has(Layer::Seccomp), layers: report.layers() })
+    }
+
+    /// The layers that this process has.
+    #[must_use]
+    pub fn layers(self) -> SandboxLayers {
+        self.layers
     }
 
     /// Leaves to this thread, and to those that it starts, the calls of one role.

@@ -5,8 +5,8 @@ use hashcluster_controller::core::{
 };
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, Failures, FileItem, FileSource, Items,
-    JobId, JobStatus, LeaseId, Planes, Run, Stamp, Work, WorkerHealth, WorkerIntro, WorkerReply,
-    WorkerRequest,
+    JobId, JobStatus, LeaseId, Planes, Run, SandboxLayers, Stamp, Work, WorkerHealth, WorkerIntro,
+    WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob, Family};
 use std::cmp::Reverse;
@@ -136,6 +136,7 @@ impl Table {
             backends: Algorithm::ALL.map(backend).into_iter().filter(has).collect(),
             planes,
             reading: "plain".to_owned(),
+            sandbox: SandboxLayers::default(),
             token: Blob::default(),
         };
         self.step(Event::WorkerJoined(WorkerId(worker), intro));

@@ -10,7 +10,7 @@ use hashcluster_controller::driver::token::Token;
 use ipc_proto::limits::PROGRESS_LEN_MAX;
 use ipc_proto::message::{
     Backend, ClientReply, ClientRequest, Counters, Failure, FileItem, FileSource, Items, JobId,
-    LeaseId, Message, Planes, Stamp, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    LeaseId, Message, Planes, SandboxLayers, Stamp, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use ipc_socket::Peer;
@@ -132,6 +132,7 @@ impl Play<'_> {
                 datasets: DATASETS.iter().filter(|_| flags & 16 == 0).map(|&d| d.into()).collect(),
             },
             reading: String::new(),
+            sandbox: SandboxLayers::default(),
             token: Blob::default(),
         };
         let worker = WorkerId(self.peer());

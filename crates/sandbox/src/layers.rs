@@ -3,6 +3,7 @@
 
 use crate::view::View;
 use crate::{Enforcement, Files, Profile, calls};
+use ipc_proto::message::{SandboxLayer as Layer, SandboxLayers};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
@@ -26,75 +27,31 @@ const LANDLOCK: ABI = ABI::V6;
 /// and devices are not read; each would have every open walk up to the root.
 const LANDLOCK_FILES: ABI = ABI::V2;
 
-/// One thing that is taken away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layer {
-    /// Network devices, System V IPC and files that the host has.
-    Namespaces,
-    /// Core dumps, locked memory, and what a debugger or /proc shows others of this user.
-    Limits,
-    /// Programs that run with more rights than who starts them.
-    NewPrivileges,
-    /// Memory that was written and becomes code.
-    WrittenCode,
-    /// Files where there is no namespace for them, the network, and processes outside.
-    Landlock,
-    /// Capabilities.
-    Capabilities,
-    /// System calls.
-    Seccomp,
+/// True if a host that cannot have `layer` cannot run an enforced sandbox. Many hosts keep namespaces
+/// from who is not root, and before Linux 6.3 written code is denied by system calls alone.
+const fn is_required(layer: Layer) -> bool {
+    !matches!(layer, Layer::Namespaces | Layer::WrittenCode)
 }
 
-impl Layer {
-    const ALL: [Self; 7] = [
-        Self::Namespaces,
-        Self::Limits,
-        Self::NewPrivileges,
-        Self::WrittenCode,
-        Self::Landlock,
-        Self::Capabilities,
-        Self::Seccomp,
-    ];
-
-    /// True if a host that cannot have it cannot run an enforced sandbox. Many hosts keep namespaces
-    /// from who is not root, and before Linux 6.3 written code is denied by system calls alone.
-    const fn is_required(self) -> bool {
-        !matches!(self, Self::Namespaces | Self::WrittenCode)
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Namespaces => "namespaces",
-            Self::Limits => "limits",
-            Self::NewPrivileges => "no new privileges",
-            Self::WrittenCode => "no written code",
-            Self::Landlock => "Landlock",
-            Self::Capabilities => "dropped capabilities",
-            Self::Seccomp => "seccomp",
+fn put_on(
+    layer: Layer,
+    profile: &mut Profile<'_, '_>,
+    report: &Report,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    match layer {
+        Layer::Namespaces => return separate(&mut profile.files),
+        Layer::Limits => limit(profile.keeps_memlock)?,
+        Layer::NewPrivileges => prctl::set_no_new_privs()?,
+        Layer::WrittenCode => deny_written_code()?,
+        Layer::Landlock => return landlock(&profile.files, report.has(Layer::Namespaces)),
+        Layer::Capabilities => drop_capabilities(profile.capabilities)?,
+        Layer::Seccomp => {
+            calls::hide_clone3()?;
+            calls::narrow(profile.calls)?;
         }
     }
-
-    fn put_on(
-        self,
-        profile: &mut Profile<'_, '_>,
-        report: &Report,
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        match self {
-            Self::Namespaces => return separate(&mut profile.files),
-            Self::Limits => limit(profile.keeps_memlock)?,
-            Self::NewPrivileges => prctl::set_no_new_privs()?,
-            Self::WrittenCode => deny_written_code()?,
-            Self::Landlock => return landlock(&profile.files, report.has(Self::Namespaces)),
-            Self::Capabilities => drop_capabilities(profile.capabilities)?,
-            Self::Seccomp => {
-                calls::hide_clone3()?;
-                calls::narrow(profile.calls)?;
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
-
 /// The layers that a process has, and those that it lacks.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -108,6 +65,12 @@ impl Report {
     #[must_use]
     pub fn has(&self, layer: Layer) -> bool {
         !self.is_off && self.missing.iter().all(|(missing, _)| *missing != layer)
+    }
+
+    /// The layers that the process has.
+    #[must_use]
+    pub fn layers(&self) -> SandboxLayers {
+        Layer::ALL.into_iter().filter(|layer| self.has(*layer)).collect()
     }
 }
 
@@ -158,8 +121,8 @@ pub fn enter(profile: &mut Profile<'_, '_>, mode: Enforcement) -> Result<Report,
     let mut report = Report { is_off: mode == Enforcement::Off, ..Report::default() };
     let layers: &[Layer] = if report.is_off { &[] } else { &Layer::ALL };
     for &layer in layers {
-        if let Err(source) = layer.put_on(profile, &report) {
-            if mode == Enforcement::Enforce && layer.is_required() {
+        if let Err(source) = put_on(layer, profile, &report) {
+            if mode == Enforcement::Enforce && is_required(layer) {
                 return Err(EnterError { layer, source });
             }
             report.missing.push((layer, source));

@@ -13,7 +13,8 @@ mod view;
 
 pub use calls::{Call, Condition, narrow};
 pub use enforcement::{Enforcement, UnknownEnforcement};
-pub use layers::{EnterError, Layer, Report, enter};
+pub use ipc_proto::message::SandboxLayer as Layer;
+pub use layers::{EnterError, Report, enter};
 pub use rustix::thread::CapabilitySet;
 use std::os::fd::OwnedFd;
 pub use table::{AllowedCall, ThreadRole, Users, bits};

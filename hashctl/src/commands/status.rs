@@ -8,7 +8,7 @@ use crate::engine::connect;
 use crate::exit::Exit;
 use crate::say::{io_text, say};
 use client::{Client, ClientError, ConnectError};
-use ipc_proto::message::{JobStatus, Status, Welcome, WorkerHealth, WorkerStatus};
+use ipc_proto::message::{JobStatus, SandboxLayers, Status, Welcome, WorkerHealth, WorkerStatus};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -97,6 +97,7 @@ fn to_json(status: &Status) -> Value {
             "image": status.image,
             "pid": status.pid,
             "uptime_ms": status.uptime_ms,
+            "sandbox": sandbox_json(status.sandbox),
         },
         "workers": status.workers.iter().map(worker_json).collect::<Vec<_>>(),
         "workers_unlisted": status.workers_unlisted,
@@ -149,7 +150,13 @@ fn worker_json(worker: &WorkerStatus) -> Value {
         "bytes_per_s": worker.bytes_per_s,
         "attempts_lost": worker.leases_lost,
         "reading": worker.reading,
+        "sandbox": sandbox_json(worker.sandbox),
     })
+}
+
+fn sandbox_json(layers: SandboxLayers) -> Value {
+    let names = |held| layers.names(held).collect::<Vec<_>>();
+    json!({ "layers": names(true), "missing": names(false) })
 }
 
 fn job_json(job: &JobStatus) -> Value {

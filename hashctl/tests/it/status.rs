@@ -3,7 +3,7 @@ use crate::program::{hashctl, run};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
     Backend, ClientReply, ClientRequest, Counters, JobId, JobStatus, LimitStatus, QuarantineStatus,
-    ReleaseOutcome, Status, WorkerHealth, WorkerStatus,
+    ReleaseOutcome, SandboxLayers, Status, WorkerHealth, WorkerStatus,
 };
 use serde_json::Value;
 use tempfile::tempdir;
@@ -15,6 +15,7 @@ fn picture() -> Status {
         software: "9.8.7".to_owned(),
         pid: 42,
         uptime_ms: 61_000,
+        sandbox: SandboxLayers::FULL,
         workers: vec![WorkerStatus {
             name: "w0".to_owned(),
             health: WorkerHealth::Quarantined,
@@ -26,6 +27,7 @@ fn picture() -> Status {
             bytes_per_s: 6 << 20,
             leases_lost: 7,
             reading: "io_\nuring".to_owned(),
+            sandbox: SandboxLayers(0b111_1110),
             ..WorkerStatus::default()
         }],
         jobs: vec![JobStatus {
@@ -70,10 +72,13 @@ fn status_shows_workers_jobs_and_limits() {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = text.lines().map(words).collect();
     let has = |line: &str| assert!(lines.contains(&words(line)), "{line}\nis not in\n{text}");
-    has("controller 9.8.7, pid 42, up 1 min 1 s");
-    has("WORKER HEALTH BACKEND READING THREADS CREDITS IN FLIGHT ITEMS/S BYTES/S LOST");
-    has("w0 quarantined portable io_ uring 2 3 4 5 6.0 MiB 7");
-    assert!(text.contains("\nw0      quarantined  portable  io_ uring        2"), "{text}");
+    has("controller 9.8.7, pid 42, up 1 min 1 s, sandbox full");
+    has("WORKER HEALTH BACKEND READING SANDBOX THREADS CREDITS IN FLIGHT ITEMS/S BYTES/S LOST");
+    has("w0 quarantined portable io_ uring without namespaces 2 3 4 5 6.0 MiB 7");
+    assert!(
+        text.contains("\nw0      quarantined  portable  io_ uring  without namespaces        2"),
+        "{text}"
+    );
     has("w0 20 s yes it  lied");
     has("and 21 more workers in quarantine");
     has("10-11 12 13 sha512 14 s 15 16 17 18");
@@ -94,11 +99,11 @@ fn the_keys_of_json_are_a_promise() {
         "controller counters jobs jobs_unlisted limits quarantined quarantined_unlisted workers \
          workers_unlisted"
     );
-    assert_eq!(keys(&json["controller"]), "image pid uptime_ms version");
+    assert_eq!(keys(&json["controller"]), "image pid sandbox uptime_ms version");
     assert_eq!(
         keys(&json["workers"][0]),
         "attempts_lost backends bytes bytes_per_s credits health in_flight items items_per_s lanes \
-         name pid reading threads uptime_ms version"
+         name pid reading sandbox threads uptime_ms version"
     );
     assert_eq!(
         keys(&json["jobs"][0]),
@@ -118,6 +123,8 @@ fn the_keys_of_json_are_a_promise() {
     assert_eq!(json["workers"][0]["backends"]["blake3"], "portable");
     assert_eq!(json["workers"][0]["health"], "quarantined");
     assert_eq!(json["workers"][0]["in_flight"], 4);
+    assert_eq!(json["workers"][0]["sandbox"]["missing"].to_string(), "[\"namespaces\"]");
+    assert_eq!(json["controller"]["sandbox"]["missing"].to_string(), "[]");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! encoded as the lowest version of its own range defines it.
 
 use super::file::check_datasets;
-use super::{LimitExceeded, Message, at_most, within};
+use super::{LimitExceeded, Message, SandboxLayers, at_most, within};
 use crate::limits::{
     BACKENDS_MAX, DATASETS_MAX, INTERLEAVE_MAX, NAME_LEN_MAX, REASON_LEN_MAX, TOKEN_LEN_MAX,
     WORKER_THREADS_MAX,
@@ -111,6 +111,8 @@ pub struct WorkerIntro {
     pub planes: Planes,
     /// The way it reads what is not in memory, such as `io_uring` or `plain`.
     pub reading: String,
+    /// The layers of its sandbox.
+    pub sandbox: SandboxLayers,
     /// Proof that it is the worker of its name, where the kernel cannot say who it is; may be empty
     /// elsewhere.
     pub token: Blob,
@@ -173,6 +175,7 @@ impl WorkerIntro {
             within("interleave_max", usize::from(*interleave_max), 1, usize::from(INTERLEAVE_MAX))?;
         }
         at_most("reading", self.reading.len(), NAME_LEN_MAX)?;
+        at_most("sandbox", self.sandbox.0.into(), SandboxLayers::FULL.0.into())?;
         at_most("token", self.token.len(), TOKEN_LEN_MAX)?;
         check_datasets(&self.planes.datasets)
     }

@@ -1,6 +1,6 @@
 //! The state of the cluster as the controller sees it, for `hashctl status`.
 
-use super::{Backend, JobId, LimitExceeded, at_most};
+use super::{Backend, JobId, LimitExceeded, SandboxLayers, at_most};
 use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, STATUS_ROWS_MAX};
 use crate::{Algorithms, list};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ pub struct Status {
     pub pid: u32,
     /// Time since it started, in milliseconds.
     pub uptime_ms: u64,
+    /// The layers of the controller's sandbox.
+    pub sandbox: SandboxLayers,
     /// Connected workers, by name; at most [`STATUS_ROWS_MAX`].
     #[serde(deserialize_with = "list::at_most::<_, _, STATUS_ROWS_MAX>")]
     pub workers: Vec<WorkerStatus>,
@@ -83,6 +85,8 @@ pub struct WorkerStatus {
     pub leases_lost: u64,
     /// The way it reads what is not in memory.
     pub reading: String,
+    /// The layers of its sandbox.
+    pub sandbox: SandboxLayers,
 }
 
 /// One worker in quarantine.
@@ -190,6 +194,7 @@ impl Status {
     pub(super) fn check(&self) -> Result<(), LimitExceeded> {
         at_most("software", self.software.len(), NAME_LEN_MAX)?;
         at_most("image", self.image.len(), NAME_LEN_MAX)?;
+        at_most("sandbox", self.sandbox.0.into(), SandboxLayers::FULL.0.into())?;
         at_most("workers", self.workers.len(), STATUS_ROWS_MAX)?;
         at_most("jobs", self.jobs.len(), STATUS_ROWS_MAX)?;
         at_most("quarantined", self.quarantined.len(), STATUS_ROWS_MAX)?;
@@ -201,6 +206,7 @@ impl Status {
             at_most("name", worker.name.len(), NAME_LEN_MAX)?;
             at_most("software", worker.software.len(), NAME_LEN_MAX)?;
             at_most("reading", worker.reading.len(), NAME_LEN_MAX)?;
+            at_most("sandbox", worker.sandbox.0.into(), SandboxLayers::FULL.0.into())?;
             at_most("backends", worker.backends.len(), BACKENDS_MAX)?;
             worker
                 .backends

@@ -14,8 +14,8 @@ use ipc_proto::limits::{
 use ipc_proto::message::{
     Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Failure, FileItem, FileSource,
     Hello, HelloReply, Items, JobId, JobStatus, LeaseId, LimitExceeded, Message, Piece, Planes,
-    QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, Stamp, Status,
-    Versions, Welcome, Window, Work, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
+    QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, SandboxLayers, Stamp,
+    Status, Versions, Welcome, Window, Work, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
 use names::{datasets, source};
@@ -120,6 +120,7 @@ fn worker(change: impl FnOnce(&mut WorkerIntro)) -> Hello {
         backends: vec![backend(1)],
         planes: Planes::default(),
         reading: text(0),
+        sandbox: SandboxLayers::default(),
         token: Blob::default(),
     };
     change(&mut intro);
@@ -142,6 +143,9 @@ fn a_hello_keeps_its_limits() {
         worker(|w| w.backends = vec![Backend { interleave_max, ..backend(1) }])
     });
     check("reading", 0, NAME_LEN_MAX, |n| worker(|w| w.reading = text(n)));
+    check("sandbox", 0, usize::from(SandboxLayers::FULL.0), |n| {
+        worker(|w| w.sandbox = SandboxLayers(u8::try_from(n).expect("8 bits")))
+    });
     check("token", 0, TOKEN_LEN_MAX, |n| worker(|w| w.token = zeros(n)));
     check("datasets", 0, DATASETS_MAX, |n| worker(|w| w.planes.datasets = datasets(n)));
     check("dataset", 1, DATASET_LEN_MAX, |n| worker(|w| w.planes.datasets = vec![text(n)]));

@@ -4,7 +4,7 @@ use crate::golden::{golden, unhex};
 use crate::variants::ENUMS;
 use ipc_proto::Algorithm;
 use ipc_proto::limits;
-use ipc_proto::message::VERSION_MAX;
+use ipc_proto::message::{SandboxLayer, SandboxLayers, VERSION_MAX};
 use std::time::Duration;
 
 const DOC: &str = include_str!("../../../docs/protocol.md");
@@ -113,4 +113,14 @@ fn the_example_is_the_golden_conversation() {
 #[test]
 fn the_document_is_about_the_newest_version() {
     assert!(DOC.contains(&format!("This is **version {VERSION_MAX}**.")));
+}
+
+#[test]
+fn every_layer_of_a_sandbox_is_in_the_table_with_its_bit() {
+    let rows = rows(&section("### Layers"));
+    assert_eq!(rows.len(), SandboxLayer::ALL.len());
+    for (bit, (row, layer)) in rows.iter().zip(SandboxLayer::ALL).enumerate() {
+        assert_eq!(row[..2], [bit.to_string().as_str(), layer.name()]);
+        assert_eq!(SandboxLayers::from_iter([layer]), SandboxLayers(1 << bit));
+    }
 }

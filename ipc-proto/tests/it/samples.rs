@@ -5,9 +5,9 @@ use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
     Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, Failure, FileItem,
     FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId, LimitStatus, Message, Piece,
-    Planes, QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, Stamp, Status,
-    Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest,
-    WorkerStatus,
+    Planes, QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, SandboxLayers,
+    Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro, WorkerReply,
+    WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -180,6 +180,7 @@ fn worker_intro() -> WorkerIntro {
             datasets: vec!["d".to_owned(), "e-1_x".to_owned()],
         },
         reading: "plain".to_owned(),
+        sandbox: SandboxLayers(0b11_1110),
         token: Blob(vec![0xff, 0]),
     }
 }
@@ -356,6 +357,7 @@ fn status() -> Status {
         bytes_per_s: 18,
         leases_lost: 19,
         reading: "io_uring".to_owned(),
+        sandbox: SandboxLayers(0b101_1111),
     };
     let other =
         |name: &str, health| WorkerStatus { name: name.to_owned(), health, ..worker.clone() };
@@ -366,6 +368,7 @@ fn status() -> Status {
         image: "i".to_owned(),
         pid: 1,
         uptime_ms: 2,
+        sandbox: SandboxLayers::FULL,
         workers: vec![worker, second, third],
         workers_unlisted: 3,
         jobs: vec![JobStatus {

@@ -2,7 +2,9 @@
 
 use crate::{Cluster, DEADLINE};
 use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
-use ipc_proto::message::{Backend, LeaseId, Planes, Role, WorkerIntro, WorkerReply, WorkerRequest};
+use ipc_proto::message::{
+    Backend, LeaseId, Planes, Role, SandboxLayers, WorkerIntro, WorkerReply, WorkerRequest,
+};
 use ipc_proto::{Algorithm, Blob};
 use ipc_socket::{Connection, ReceiveError};
 use std::time::Duration;
@@ -24,6 +26,7 @@ fn role(name: &str, token: Blob) -> Role {
         backends: Algorithm::ALL.map(backend).to_vec(),
         planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
         reading: "test".to_owned(),
+        sandbox: SandboxLayers::default(),
         token,
     })
 }

@@ -18,7 +18,9 @@ use engine::hash::{Choice, Midstate};
 use engine::input::dataset::Datasets;
 use engine::input::reader::Reading;
 use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, INTERLEAVE_MAX};
-use ipc_proto::message::{self, LeaseId, Planes, WorkerIntro, WorkerReply, WorkerRequest};
+use ipc_proto::message::{
+    self, LeaseId, Planes, SandboxLayers, WorkerIntro, WorkerReply, WorkerRequest,
+};
 use ipc_proto::{Algorithm, Blob};
 use ipc_socket::{Connection, Passed, ReceiveError, Socket};
 use std::fmt;
@@ -127,6 +129,8 @@ pub fn intro(
         backends: backends.into(),
         planes: Planes { descriptors, inline: true, datasets: datasets.names() },
         reading: reading.name().to_owned(),
+        // It is entered later.
+        sandbox: SandboxLayers::default(),
         token: Blob::default(),
     }
 }

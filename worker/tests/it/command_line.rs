@@ -1,6 +1,7 @@
 //! Options: what they do, and what a wrong one gets.
 
 use crate::controller::{Controller, Worker};
+use ipc_proto::message::SandboxLayer;
 use nix::unistd::{Uid, geteuid};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -187,4 +188,17 @@ fn io_threads_requires_a_mounted_dataset() {
     assert_eq!(output.status.code(), Some(1));
     let want = "--io-threads for dataset e, which is not given";
     assert!(stderr(&output).contains(want), "{}", stderr(&output));
+}
+
+#[test]
+fn the_layers_of_the_sandbox_are_announced() {
+    for mode in ["enforce", "best-effort", "off"] {
+        let controller = Controller::new();
+        let _worker = Worker::start(&controller, &["--sandbox", mode]);
+        let layers = controller.accept().hello().sandbox;
+        let required = [SandboxLayer::Landlock, SandboxLayer::Capabilities, SandboxLayer::Seccomp];
+        for layer in required {
+            assert_eq!(layers.has(layer), mode != "off", "{mode}: {layer:?} of {layers:?}");
+        }
+    }
 }

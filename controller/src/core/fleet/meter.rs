@@ -95,6 +95,7 @@ impl Worker {
             bytes_per_s: self.meter.bytes_per_s,
             leases_lost,
             reading: self.intro.reading.clone(),
+            sandbox: self.intro.sandbox,
         }
     }
 

@@ -11,7 +11,8 @@ use hashcluster_controller::core::{
 };
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId,
-    LeaseId, Message, Planes, Stamp, Window, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    LeaseId, Message, Planes, SandboxLayers, Stamp, Window, Work, WorkerIntro, WorkerReply,
+    WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -267,6 +268,7 @@ impl World {
             backends: Algorithm::ALL.map(backend).to_vec(),
             planes: Planes { descriptors: true, inline: true, datasets: datasets.clone() },
             reading: String::new(),
+            sandbox: SandboxLayers::default(),
             token: Blob::default(),
         };
         let queue = VecDeque::new();

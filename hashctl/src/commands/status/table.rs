@@ -2,17 +2,18 @@
 
 use super::health;
 use crate::size::bytes;
-use ipc_proto::message::{JobStatus, QuarantineStatus, Status, WorkerStatus};
+use ipc_proto::message::{JobStatus, QuarantineStatus, SandboxLayers, Status, WorkerStatus};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 use telemetry::is_harmful;
 
-const WORKER_HEAD: [&str; 10] = [
+const WORKER_HEAD: [&str; 11] = [
     "WORKER",
     "HEALTH",
     "BACKEND",
     "READING",
+    "SANDBOX",
     "THREADS",
     "CREDITS",
     "IN FLIGHT",
@@ -25,7 +26,7 @@ const JOB_HEAD: [&str; 9] =
     ["JOB", "UID", "PID", "ALGORITHM", "AGE", "ITEMS", "RESOLVED", "FAILED", "IN FLIGHT"];
 
 /// Columns before this one hold words and are aligned to the left, the others numbers.
-const WORKER_WORDS: usize = 4;
+const WORKER_WORDS: usize = 5;
 const JOB_WORDS: usize = 4;
 
 const QUARANTINE_HEAD: [&str; 4] = ["QUARANTINED", "SINCE", "HERE", "REASON"];
@@ -34,10 +35,11 @@ const QUARANTINE_WORDS: usize = 4;
 /// The whole status.
 pub(super) fn render(status: &Status) -> String {
     let mut text = format!(
-        "controller {}, pid {}, up {}\n\n",
+        "controller {}, pid {}, up {}, sandbox {}\n\n",
         one_line(&status.software),
         status.pid,
-        age(status.uptime_ms)
+        age(status.uptime_ms),
+        sandbox(status.sandbox)
     );
     table(&mut text, WORKER_HEAD, WORKER_WORDS, status.workers.iter().map(worker_row));
     unlisted(&mut text, status.workers_unlisted, "workers");
@@ -107,7 +109,7 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.write_fmt(line).expect("a string takes everything");
 }
 
-fn worker_row(worker: &WorkerStatus) -> [String; 10] {
+fn worker_row(worker: &WorkerStatus) -> [String; 11] {
     // Each that it takes for anything: which for what is in `--json`.
     let backends: BTreeSet<&str> =
         worker.backends.iter().flat_map(|b| b.backend.split('/')).collect();
@@ -116,6 +118,7 @@ fn worker_row(worker: &WorkerStatus) -> [String; 10] {
         health(worker.health).to_owned(),
         one_line(&backends.into_iter().collect::<Vec<_>>().join(",")),
         one_line(&worker.reading),
+        sandbox(worker.sandbox),
         worker.threads.to_string(),
         worker.credits.to_string(),
         worker.leases.to_string(),
@@ -123,6 +126,15 @@ fn worker_row(worker: &WorkerStatus) -> [String; 10] {
         bytes(worker.bytes_per_s),
         worker.leases_lost.to_string(),
     ]
+}
+
+/// A sandbox in a word, or the layers that it lacks.
+fn sandbox(layers: SandboxLayers) -> String {
+    match layers {
+        SandboxLayers::FULL => "full".to_owned(),
+        SandboxLayers(0) => "off".to_owned(),
+        _ => format!("without {}", layers.names(false).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn quarantine_row(row: &QuarantineStatus) -> [String; 4] {
@@ -214,6 +226,17 @@ mod tests {
             [(999, "0 s"), (61_000, "1 min 1 s"), (7_200_000, "2 h 0 min"), (90_000_000, "1 d 1 h")]
         {
             assert_eq!(age(ms), want);
+        }
+    }
+
+    #[test]
+    fn a_sandbox_is_full_or_off_or_lacks_something() {
+        for (layers, want) in [
+            (SandboxLayers::FULL, "full"),
+            (SandboxLayers(0), "off"),
+            (SandboxLayers(0b110_1110), "without namespaces, Landlock"),
+        ] {
+            assert_eq!(sandbox(layers), want);
         }
     }
 

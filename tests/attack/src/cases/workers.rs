@@ -235,7 +235,7 @@ fn hello(intro: &WorkerIntro) -> Vec<u8> {
     let flags = [u8::from(intro.planes.descriptors), u8::from(intro.planes.inline)];
     let body = body.raw(&flags).number(intro.planes.datasets.len() as u64);
     let body = intro.planes.datasets.iter().fold(body, |body, name| body.blob(name.as_bytes()));
-    body.blob(intro.reading.as_bytes()).blob(&intro.token).0
+    body.blob(intro.reading.as_bytes()).raw(&[intro.sandbox.0]).blob(&intro.token).0
 }
 
 fn refuse(site: &Site, hello: &[u8], want: RefuseReason) {
