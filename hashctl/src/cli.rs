@@ -9,8 +9,8 @@ use crate::exit::Exit;
 pub use crate::input::is_ignored;
 use crate::output::Out;
 use crate::say::{io_text, say};
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,6 +21,17 @@ use telemetry::is_harmful;
 pub fn run(args: impl IntoIterator<Item = OsString>, stdio: Stdio) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     ExitCode::from(compat::run(&args, stdio).unwrap_or_else(|| dispatch(args, stdio).code()))
+}
+
+/// The definition of all commands and flags, from which help, man pages and completions come.
+#[must_use]
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// Names of the programs that hashctl can stand for.
+pub fn personalities() -> impl Iterator<Item = &'static str> {
+    compat::names()
 }
 
 fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {

@@ -22,23 +22,30 @@ pub(crate) struct Invocation {
 
 /// Tools that one function stands for.
 struct Personality {
-    /// The tool of this name, if it is one of them.
-    tool: fn(&[u8]) -> Option<&'static str>,
+    names: &'static [&'static str],
     /// Does what a call asks for, and returns the exit status.
     run: fn(Invocation) -> u8,
 }
 
 const PERSONALITIES: &[Personality] = &[
-    Personality { tool: gnu::tool, run: gnu::run },
-    Personality { tool: b3sum::tool, run: b3sum::run },
+    Personality { names: &gnu::NAMES, run: gnu::run },
+    Personality { names: &b3sum::NAMES, run: b3sum::run },
 ];
+
+/// Names of all personalities.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    PERSONALITIES.iter().flat_map(|personality| personality.names).copied()
+}
 
 /// Runs the personality that `args` name, if they name one: the exit status.
 pub(crate) fn run(args: &[OsString], stdio: Stdio) -> Option<u8> {
     let called_by = |position: usize| {
         let program = args.get(position)?;
         let name = if position == 0 { base_name(program) } else { program.as_bytes() };
-        let find = |personality: &Personality| Some(((personality.tool)(name)?, personality.run));
+        let find = |personality: &Personality| {
+            let tool = personality.names.iter().find(|tool| tool.as_bytes() == name)?;
+            Some((*tool, personality.run))
+        };
         let (tool, run) = PERSONALITIES.iter().find_map(find)?;
         let args = args[position + 1..].to_vec();
         Some(run(Invocation { program: program.clone(), tool, args, stdio }))
@@ -64,7 +71,7 @@ mod tests {
     #[test]
     fn other_names_are_no_personality() {
         for name in [&b"sum"[..], b"sha256", b"SHA256SUM", b"cksum", b""] {
-            assert!(PERSONALITIES.iter().all(|personality| (personality.tool)(name).is_none()));
+            assert!(names().all(|tool| tool.as_bytes() != name));
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::engine::embedded::{self, EmbeddedError};
 use crate::engine::function::{Blake3Mode, Function};
 use crate::engine::reorder::{Label, Verdict};
 use crate::exit::Exit;
+use crate::input::restore_sigpipe;
 use crate::say::set_program;
 use clap::Parser;
 use ipc_proto::Algorithm;
@@ -32,14 +33,15 @@ use std::path::PathBuf;
 /// Number of threads where no option gives one.
 const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
-/// The tool of this name.
-pub(super) fn tool(name: &[u8]) -> Option<&'static str> {
-    (name == b"b3sum").then_some("b3sum")
-}
+/// The only name of the original.
+pub(super) const NAMES: [&str; 1] = ["b3sum"];
 
 /// Does what `invocation` asks for, and returns the exit status.
 pub(super) fn run(invocation: Invocation) -> u8 {
     set_program(invocation.tool);
+    if !invocation.stdio.ignores_sigpipe {
+        restore_sigpipe();
+    }
     let args = [invocation.program].into_iter().chain(invocation.args);
     match B3sumOptions::try_parse_from(args) {
         Ok(options) => hash(options).code(),

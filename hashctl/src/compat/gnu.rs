@@ -30,15 +30,11 @@ use errors::Errors;
 use options::{GnuOptions, ToolRequest};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStringExt;
+pub(super) use tool::NAMES;
 use tool::Tool;
 
 /// Exit status when something failed.
 const FAILURE: u8 = 1;
-
-/// The tool of this name.
-pub(super) fn tool(name: &[u8]) -> Option<&'static str> {
-    Tool::by_name(std::str::from_utf8(name).ok()?).map(|tool| tool.name)
-}
 
 /// Does what `call` asks for; the exit status.
 pub(super) fn run(call: Invocation) -> u8 {

@@ -9,8 +9,8 @@ use crate::engine::function::Function;
 use crate::engine::lister::{Last, Lister};
 use crate::engine::reorder::{Label, Mark, Stopped, Verdict};
 use crate::exit::Exit;
+use crate::input::is_waiting;
 use crate::lists::lines::{LINE_LEN_MAX, Line, Lines};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -125,10 +125,4 @@ impl CheckEntries {
         let label = Label { name: text.as_bytes(), function: self.function, want: b"" };
         lister.known(label, Verdict::Mark(mark))
     }
-}
-
-/// True if reading would have to wait, as for a pipe whose writer is slow.
-fn is_waiting(input: &File) -> bool {
-    let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO) == Ok(0)
 }

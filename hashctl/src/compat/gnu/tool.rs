@@ -41,6 +41,17 @@ const TOOLS: [Tool; 7] = [
     tool("b2sum", Algorithm::Blake2b, "BLAKE2b", "RFC 7693", "b2sum invocation"),
 ];
 
+/// Names of the tools.
+pub(crate) const NAMES: [&str; TOOLS.len()] = {
+    let mut names = [""; TOOLS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = TOOLS[i].name;
+        i += 1;
+    }
+    names
+};
+
 impl Tool {
     /// Longest digest of b2sum, in bytes.
     pub(super) const BLAKE2B_LEN_MAX: usize = 64;
