@@ -5,6 +5,7 @@ use crate::commands::dups::DupsArgs;
 use crate::commands::update::UpdateArgs;
 use crate::config::Config;
 use crate::engine::embedded::THREADS_MAX;
+use crate::examples;
 use crate::input::plane::Choice;
 use crate::output::Format;
 use clap::{Args as Group, Parser, Subcommand};
@@ -88,10 +89,12 @@ pub(crate) enum Command {
     /// End a worker's quarantine for a wrong digest
     Release(Release),
     /// Print the versions of hashctl and, if it runs, of the controller
+    #[command(after_help = examples::VERSION)]
     Version,
 }
 
 #[derive(Debug, Group)]
+#[command(after_help = examples::SUM)]
 pub(crate) struct Sum {
     #[command(flatten)]
     pub(crate) options: SumOptions,
@@ -204,6 +207,7 @@ fn algorithms_help() -> String {
 }
 
 #[derive(Debug, Group)]
+#[command(after_help = examples::CHECK)]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) options: CheckOptions,
@@ -268,6 +272,7 @@ impl JobArgs {
 }
 
 #[derive(Debug, Group)]
+#[command(after_help = examples::STATUS)]
 pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
@@ -281,6 +286,7 @@ pub(crate) struct Status {
 }
 
 #[derive(Debug, Group)]
+#[command(after_help = examples::RELEASE)]
 pub(crate) struct Release {
     /// The worker's name, as hashctl status shows it
     #[arg(value_name = "NAME", value_parser = worker_name)]

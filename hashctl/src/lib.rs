@@ -15,6 +15,7 @@ mod commands;
 mod compat;
 mod config;
 mod engine;
+mod examples;
 mod exit;
 mod input;
 mod json;

@@ -9,7 +9,9 @@ mod aarch64;
 mod attack;
 mod bench;
 mod compliance;
+mod deb;
 mod fuzz;
+mod install;
 mod kernels;
 mod miri;
 mod packages;
@@ -26,6 +28,11 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   build           static release binaries; the last line of stdout names their directory
+  install --prefix DIR [--links]
+                  release binaries, man pages and completions below DIR; with --links also links in
+                  DIR/libexec/hashcluster/bin by the names of the programs that hashctl can stand for
+  deb [--check]   a Debian package with all of that and services; --check also installs it in a clean
+                  root directory, as root, and uses it there
   sbom            the same, with an SBOM in CycloneDX beside each binary
   reproduce       two release builds in different directories, which must be equal byte for byte
   test            everything that CI runs: format, clippy, house rules, shellcheck, build, tests
@@ -62,6 +69,12 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
         ["build"] => release::build().map(|bin_dir| println!("{}", bin_dir.display())),
+        ["install", ref args @ ..] => match install::InstallArgs::parse(args) {
+            Ok(args) => install::install(&args),
+            Err(what) => return usage(&what),
+        },
+        ["deb"] => deb::deb().map(|package| println!("{}", package.display())),
+        ["deb", "--check"] => deb::check().map(|package| println!("{}", package.display())),
         ["sbom"] => release::sbom(),
         ["reproduce"] => release::reproduce(),
         ["test"] => steps::test(),

@@ -126,7 +126,7 @@ fn apt_get() -> Command {
 }
 
 /// True for root: a process's own entry in /proc belongs to its effective user (proc_pid(5)).
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Packages that have one binary each, of the same name.
-const PACKAGES: [&str; 4] =
+pub(crate) const PACKAGES: [&str; 4] =
     ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"];
 
 const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];

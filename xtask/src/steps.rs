@@ -4,6 +4,7 @@
 use crate::aarch64;
 use crate::attack;
 use crate::compliance;
+use crate::deb;
 use crate::kernels;
 use crate::packages;
 use crate::python;
@@ -36,6 +37,9 @@ pub(crate) fn test() -> Result<(), Failure> {
         .step("personalities against their originals", || compliance::compliance(&bin_dir, &[]))?;
     let attacks = || attack::attack(&bin_dir, &["--quick"]);
     steps.step_if("attacks, the quick ones", attack::needs_root(), attacks)?;
+    steps.step_if("Debian package, in a clean root", deb::needs_root(), || {
+        deb::check().map(|package| println!("{}", package.display()))
+    })?;
     steps.step("kernels without newer CPU features", kernels::run_here)?;
     steps.step_if("kernels for aarch64, emulated", aarch64::prepare(), aarch64::kernels)?;
     // Installs missing packages, which may take minutes.

@@ -1,0 +1,60 @@
+//! Examples in the help of commands that have no longer text of their own.
+
+/// Of `sum`.
+pub(crate) const SUM: &str = "\
+Examples:
+  hashctl sum FILE                       # as sha256sum prints it
+  hashctl sum -a blake3 -r photos > list # every file below a directory
+  hashctl sum --json FILE                # for scripts
+  tar -cf - photos | hashctl sum         # standard input";
+
+/// Of `check`.
+pub(crate) const CHECK: &str = "\
+Examples:
+  hashctl check SHA256SUMS               # every file that the list names
+  hashctl check --quiet SHA256SUMS       # only what is wrong
+  hashctl check -a blake3 list           # 64 digits without a tag are BLAKE3";
+
+/// Of `status`.
+pub(crate) const STATUS: &str = "\
+Examples:
+  hashctl status                         # workers and jobs
+  hashctl status --json                  # for scripts
+  hashctl status --ready 2               # wait until two workers are there";
+
+/// Of `release`.
+pub(crate) const RELEASE: &str = "\
+Examples:
+  hashctl release w1                     # let the worker w1 work again";
+
+/// Of `version`.
+pub(crate) const VERSION: &str = "\
+Examples:
+  hashctl version
+  hashctl --connect /run/hashcluster/client.sock version";
+
+#[cfg(test)]
+mod tests {
+    use crate::cli;
+
+    /// Arguments of the last hashctl in a line of examples.
+    fn words(line: &str) -> Vec<&str> {
+        let line = line.split(" # ").next().unwrap_or_default();
+        let words = line.split_whitespace().skip_while(|word| *word != "hashctl");
+        words.take_while(|word| !matches!(*word, "|" | ">" | "<" | "&&")).collect()
+    }
+
+    #[test]
+    fn every_command_has_examples_that_can_be_typed() {
+        let command = cli::command();
+        for subcommand in command.get_subcommands() {
+            let name = subcommand.get_name();
+            let help = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.split("\n\n").find_map(|text| text.strip_prefix("Examples:\n"));
+            for line in examples.unwrap_or_else(|| panic!("{name} has no examples")).lines() {
+                let parsed = command.clone().try_get_matches_from(words(line));
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+            }
+        }
+    }
+}
