@@ -5,7 +5,7 @@ use crate::in_flight::{InFlight, Outcome};
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX};
 use ipc_proto::message::{ClientRequest, FileItem, FileSource, Items, Piece, Stamp, Window};
 use ipc_proto::sample::Sample;
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithms, Blob};
 use ipc_socket::Sender;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
@@ -46,10 +46,15 @@ impl Submitter {
     ///
     /// # Errors
     /// [`ClientError::Send`] and [`ClientError::Stopped`].
-    pub fn open(&self, algorithm: Algorithm, options: JobOptions) -> Result<Job, ClientError> {
-        let tag = self.in_flight.add_job(algorithm.digest_len());
+    pub fn open(
+        &self,
+        algorithms: impl Into<Algorithms>,
+        options: JobOptions,
+    ) -> Result<Job, ClientError> {
+        let algorithms = algorithms.into();
+        let tag = self.in_flight.add_job(algorithms.digests_len());
         let strict_reads = options.strict_reads;
-        let (algorithms, cross_check) = (algorithm.into(), Sample::to_wire(options.cross_check));
+        let cross_check = Sample::to_wire(options.cross_check);
         self.send(&ClientRequest::Open { tag, algorithms, cross_check, strict_reads }, &[])?;
         Ok(Job { submitter: self.clone(), tag })
     }

@@ -1,6 +1,6 @@
 //! Hash functions: what workers compute, and those with parameters, which only this process computes.
 
-use ipc_proto::Algorithm;
+use ipc_proto::{Algorithm, Algorithms};
 use std::borrow::Cow;
 
 /// Digest that is computed of an entry.
@@ -8,6 +8,9 @@ use std::borrow::Cow;
 pub(crate) enum Function {
     /// Anywhere.
     Standard(Algorithm),
+    /// Several of them in one read; the digests come back to back, in this order.
+    #[allow(dead_code, reason = "for sum")]
+    Several(Algorithms),
     /// BLAKE2b with a digest of this many bytes, 1 to 64 (RFC 7693).
     #[allow(dead_code, reason = "for the personality b2sum")]
     Blake2b(u8),
@@ -26,14 +29,33 @@ impl Function {
     pub(crate) fn standard(self) -> Option<Algorithm> {
         match self {
             Self::Standard(algorithm) => Some(algorithm),
+            Self::Several(_) | Self::Blake2b(_) | Self::Blake3 => None,
+        }
+    }
+
+    /// The algorithms that workers know.
+    pub(crate) fn algorithms(self) -> Option<Algorithms> {
+        match self {
+            Self::Standard(algorithm) => Some(algorithm.into()),
+            Self::Several(algorithms) => Some(algorithms),
             Self::Blake2b(_) | Self::Blake3 => None,
         }
     }
 
-    /// The algorithm of the same name.
+    /// One function per digest.
+    pub(crate) fn each(self) -> impl Iterator<Item = Self> {
+        let algorithms = match self {
+            Self::Several(algorithms) => algorithms.iter().copied().map(Self::from).collect(),
+            Self::Standard(_) | Self::Blake2b(_) | Self::Blake3 => vec![self],
+        };
+        algorithms.into_iter()
+    }
+
+    /// The algorithm of the same name; the first of several.
     pub(crate) fn algorithm(self) -> Algorithm {
         match self {
             Self::Standard(algorithm) => algorithm,
+            Self::Several(algorithms) => algorithms[0],
             Self::Blake2b(_) => Algorithm::Blake2b,
             Self::Blake3 => Algorithm::Blake3,
         }
@@ -43,7 +65,7 @@ impl Function {
     pub(crate) fn name(self) -> Cow<'static, str> {
         match self {
             Self::Blake2b(len) => format!("blake2b-{}", 8 * u16::from(len)).into(),
-            Self::Standard(_) | Self::Blake3 => self.algorithm().name().into(),
+            Self::Standard(_) | Self::Several(_) | Self::Blake3 => self.algorithm().name().into(),
         }
     }
 
@@ -51,7 +73,7 @@ impl Function {
     pub(crate) fn tag(self) -> Cow<'static, str> {
         match self {
             Self::Blake2b(len) => format!("BLAKE2b-{}", 8 * u16::from(len)).into(),
-            Self::Standard(_) | Self::Blake3 => self.algorithm().tag().into(),
+            Self::Standard(_) | Self::Several(_) | Self::Blake3 => self.algorithm().tag().into(),
         }
     }
 
@@ -59,6 +81,7 @@ impl Function {
     pub(crate) fn digest_len(self) -> usize {
         match self {
             Self::Standard(algorithm) => algorithm.digest_len(),
+            Self::Several(algorithms) => algorithms.digests_len(),
             Self::Blake2b(len) => len.into(),
             Self::Blake3 => Algorithm::Blake3.digest_len(),
         }

@@ -100,7 +100,7 @@ impl Openers {
         let (tasks, receiver) = sync_channel(TASKS_MAX);
         let mut sender = ItemSender::new(submitter, options.job);
         if let Some(algorithm) = options.expected {
-            sender.job(algorithm)?;
+            sender.job(algorithm.into())?;
         }
         let shared: &Shared = Box::leak(Box::new(Shared {
             reorder,
@@ -245,7 +245,7 @@ impl Opener {
             if matches!(task.targets[position], Target::Nothing) {
                 continue;
             }
-            let Some(algorithm) = task.batch.label(position).function.standard() else {
+            let Some(algorithms) = task.batch.label(position).function.algorithms() else {
                 let problem = Problem::Failure(Failure::Unsupported);
                 self.changes.push((tag, Change::Verdict(Verdict::Problem(problem))));
                 continue;
@@ -257,20 +257,26 @@ impl Opener {
             match found {
                 Found::File(file, stamp) => {
                     self.changes.push((tag, Change::Size(stamp.size)));
-                    self.lanes.add_file(algorithm, tag, file, stamp);
+                    self.lanes.add_file(algorithms, tag, file, stamp);
                 }
                 Found::Named(name, stamp) => {
                     self.changes.push((tag, Change::Size(stamp.size)));
-                    self.lanes.add_name(algorithm, tag, name, stamp);
+                    self.lanes.add_name(algorithms, tag, name, stamp);
                 }
                 Found::Bytes(data) => {
                     self.changes.push((tag, Change::Size(data.len() as u64)));
-                    self.lanes.add_bytes(algorithm, tag, &data);
+                    self.lanes.add_bytes(algorithms, tag, &data);
                     if self.lanes.data_len >= MESSAGES_LEN_MAX {
                         self.flush(turn.wait()?)?;
                     }
                 }
                 Found::Stream(file, stamp) => {
+                    let Some(algorithm) = algorithms.single() else {
+                        // Pieces have one digest.
+                        let problem = Problem::Failure(Failure::Unsupported);
+                        self.changes.push((tag, Change::Verdict(Verdict::Problem(problem))));
+                        continue;
+                    };
                     let sender = turn.wait()?;
                     self.flush(sender)?;
                     self.stream(sender, algorithm, tag, &file, stamp)?;
@@ -330,7 +336,7 @@ impl Opener {
                 Ok(())
             }
         };
-        match stream::send(sender.job(algorithm)?, algorithm, file, tag, agree) {
+        match stream::send(sender.job(algorithm.into())?, algorithm, file, tag, agree) {
             Ok(()) => Ok(()),
             Err(StreamError::Problem(problem)) => {
                 change(Change::Verdict(Verdict::Problem(problem)));

@@ -162,6 +162,8 @@ struct Outcome {
     done_len: u64,
     verdict: Verdict,
     digest: [u8; DIGEST_LEN_MAX],
+    /// The digests, if they are longer than that.
+    digests: Option<Box<[u8]>>,
     output: Option<Box<OutputReader>>,
 }
 
@@ -184,7 +186,10 @@ impl Complete {
     pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
         self.outcomes.iter().zip(self.start..).map(|(outcome, position)| {
             let label = self.batch.label(position);
-            let digest = &outcome.digest[..label.function.digest_len()];
+            let digest = match &outcome.digests {
+                Some(digests) => digests,
+                None => &outcome.digest[..label.function.digest_len().min(outcome.digest.len())],
+            };
             let output = outcome.output.as_deref();
             Item { label, size: outcome.size, verdict: outcome.verdict, digest, output }
         })
@@ -201,14 +206,20 @@ impl Complete {
 pub(crate) enum Change {
     Size(u64),
     Verdict(Verdict),
-    Digest { bytes: [u8; DIGEST_LEN_MAX], len: usize },
+    Digest {
+        bytes: [u8; DIGEST_LEN_MAX],
+        len: usize,
+    },
+    /// Several digests, back to back.
+    Digests(Vec<u8>),
     Output(Box<OutputReader>),
 }
 
 impl Change {
-    /// # Panics
-    /// If it is longer than that of any algorithm.
     pub(crate) fn digest(digest: &[u8]) -> Self {
+        if digest.len() > DIGEST_LEN_MAX {
+            return Self::Digests(digest.to_vec());
+        }
         let mut bytes = [0; DIGEST_LEN_MAX];
         bytes[..digest.len()].copy_from_slice(digest);
         Self::Digest { bytes, len: digest.len() }
@@ -309,6 +320,7 @@ impl Reorder {
             done_len: 0,
             verdict: row.listed,
             digest: [0; _],
+            digests: None,
             output: None,
         };
         let outcomes = batch.rows.iter().map(outcome).collect();
@@ -334,6 +346,10 @@ impl Reorder {
                 Change::Digest { bytes, len } => {
                     has_outcome = true;
                     state.set(tag, Verdict::Digest, &bytes[..len]);
+                }
+                Change::Digests(digests) => {
+                    has_outcome = true;
+                    state.set(tag, Verdict::Digest, &digests);
                 }
                 Change::Output(output) => state.waiting(tag).0.output = Some(output),
             }
@@ -466,7 +482,10 @@ impl State {
     /// Sets the verdict of an entry; the digest is empty unless that is the verdict.
     fn set(&mut self, tag: Tag, verdict: Verdict, digest: &[u8]) {
         let (outcome, tally) = self.waiting(tag);
-        outcome.digest[..digest.len()].copy_from_slice(digest);
+        match outcome.digest.get_mut(..digest.len()) {
+            Some(place) => place.copy_from_slice(digest),
+            None => outcome.digests = Some(digest.into()),
+        }
         outcome.verdict = verdict;
         tally.bytes_done = tally.bytes_done - outcome.done_len + outcome.size;
         tally.files_done += 1;

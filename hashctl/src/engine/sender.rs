@@ -7,7 +7,7 @@ use crate::input::datasets::Name;
 use crate::input::plane::Served;
 use client::{ClientError, Job, JobOptions, Submitter};
 use ipc_proto::message::Stamp;
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithms, Blob};
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) struct ItemSender {
     submitter: Submitter,
     options: JobOptions,
     /// The job that takes items.
-    job: Option<(Algorithm, Job)>,
+    job: Option<(Algorithms, Job)>,
     pub(crate) served: Served,
     /// The task that is sent next.
     pub(crate) turn: u64,
@@ -26,10 +26,10 @@ pub(crate) struct ItemSender {
     pub(crate) has_failed: bool,
 }
 
-/// Opened files that are not sent yet, by algorithm.
+/// Opened files that are not sent yet, by algorithms.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
-    lanes: Vec<(Algorithm, Lane)>,
+    lanes: Vec<(Algorithms, Lane)>,
     /// Items in all of them.
     len: usize,
     /// Inline bytes in all of them.
@@ -62,18 +62,18 @@ impl ItemSender {
         Self { submitter, options, job: None, served, turn: 0, has_failed: false }
     }
 
-    /// The job of `algorithm`; that of another one ends first.
-    pub(crate) fn job(&mut self, algorithm: Algorithm) -> Result<&mut Job, ClientError> {
+    /// The job of `algorithms`; that of others ends first.
+    pub(crate) fn job(&mut self, algorithms: Algorithms) -> Result<&mut Job, ClientError> {
         let job = match self.job.take() {
-            Some((open, job)) if open == algorithm => job,
+            Some((open, job)) if open == algorithms => job,
             other => {
                 if let Some((_, job)) = other {
                     job.finish()?;
                 }
-                self.submitter.open(algorithm, self.options)?
+                self.submitter.open(algorithms, self.options)?
             }
         };
-        Ok(&mut self.job.insert((algorithm, job)).1)
+        Ok(&mut self.job.insert((algorithms, job)).1)
     }
 
     pub(crate) fn finish_job(&mut self) -> Result<(), ClientError> {
@@ -83,11 +83,11 @@ impl ItemSender {
     /// Sends everything in `lanes`, first what the open job takes.
     pub(crate) fn send(&mut self, lanes: &mut Lanes) -> Result<(), ClientError> {
         (lanes.len, lanes.data_len) = (0, 0);
-        let open = self.job.as_ref().map(|(algorithm, _)| *algorithm);
+        let open = self.job.as_ref().map(|(algorithms, _)| *algorithms);
         for is_open in [true, false] {
-            for (algorithm, lane) in &mut lanes.lanes {
-                if (Some(*algorithm) == open) == is_open && !lane.is_empty() {
-                    lane.send(self.job(*algorithm)?)?;
+            for (algorithms, lane) in &mut lanes.lanes {
+                if (Some(*algorithms) == open) == is_open && !lane.is_empty() {
+                    lane.send(self.job(*algorithms)?)?;
                     self.served.descriptors += lane.files.len() as u64;
                     self.served.inline += lane.message_tags.len() as u64;
                     for (dataset, names) in &lane.names {
@@ -107,35 +107,41 @@ impl Lanes {
         self.len == 0
     }
 
-    /// The lane of an algorithm, which gets an item.
-    fn add(&mut self, algorithm: Algorithm) -> &mut Lane {
+    /// The lane of algorithms, which gets an item.
+    fn add(&mut self, algorithms: Algorithms) -> &mut Lane {
         self.len += 1;
-        let known = self.lanes.iter().position(|(of, _)| *of == algorithm);
+        let known = self.lanes.iter().position(|(of, _)| *of == algorithms);
         let position = known.unwrap_or_else(|| {
-            self.lanes.push((algorithm, Lane::default()));
+            self.lanes.push((algorithms, Lane::default()));
             self.lanes.len() - 1
         });
         &mut self.lanes[position].1
     }
 
-    pub(crate) fn add_file(&mut self, algorithm: Algorithm, tag: u64, file: OwnedFd, stamp: Stamp) {
-        let lane = self.add(algorithm);
+    pub(crate) fn add_file(
+        &mut self,
+        algorithms: Algorithms,
+        tag: u64,
+        file: OwnedFd,
+        stamp: Stamp,
+    ) {
+        let lane = self.add(algorithms);
         lane.stamps.push(stamp);
         lane.files.push(file);
         lane.file_tags.push(tag);
     }
 
-    pub(crate) fn add_bytes(&mut self, algorithm: Algorithm, tag: u64, data: &[u8]) {
+    pub(crate) fn add_bytes(&mut self, algorithms: Algorithms, tag: u64, data: &[u8]) {
         self.data_len += data.len();
-        let lane = self.add(algorithm);
+        let lane = self.add(algorithms);
         lane.lens.push(u32::try_from(data.len()).expect("a small file"));
         lane.data.extend_from_slice(data);
         lane.message_tags.push(tag);
     }
 
-    pub(crate) fn add_name(&mut self, algorithm: Algorithm, tag: u64, name: Name, stamp: Stamp) {
+    pub(crate) fn add_name(&mut self, algorithms: Algorithms, tag: u64, name: Name, stamp: Stamp) {
         let Name { dataset, path } = name;
-        let datasets = &mut self.add(algorithm).names;
+        let datasets = &mut self.add(algorithms).names;
         let at = datasets.iter().position(|(known, _)| *known == dataset).unwrap_or_else(|| {
             datasets.push((dataset, Names::default()));
             datasets.len() - 1

@@ -239,13 +239,13 @@ pub fn interleave_max(algorithm: Algorithm) -> usize {
     }
 }
 
-/// Hashes one file by `stream`, from its start, by the quiet rule.
+/// Hashes one file by `streams`, whose digests come back to back, from its start, by the quiet rule.
 ///
 /// # Errors
 /// Why it has no digest.
 pub fn hash_stream(
     file: OwnedFd,
-    stream: &Stream,
+    streams: &[Stream],
     strict: bool,
     scratch: &mut Scratch,
     stopped: &AtomicBool,
@@ -255,7 +255,7 @@ pub fn hash_stream(
     let mut queue = Queue {
         files: &mut one,
         rule: Rule { clock, strict },
-        hasher: || Hasher::Streams(vec![stream.clone()]),
+        hasher: || Hasher::Streams(streams.to_vec()),
         drop_behind: options.drop_behind,
         stopped,
     };

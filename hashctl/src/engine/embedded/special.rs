@@ -1,7 +1,7 @@
 //! Input that can be read only once, and without the quiet rule: standard input, FIFOs and devices.
 
 use super::Shared;
-use super::task::{outcome_changes, stream};
+use super::task::{outcome_changes, streams};
 use crate::engine::function::Function;
 use crate::engine::reorder::{Change, Tag, Verdict};
 use crate::engine::stdin::{errno_of, stdin_file};
@@ -39,7 +39,7 @@ pub(super) fn hash(
     function: Function,
     scratch: &mut Scratch,
 ) {
-    let (state, output) = stream(&shared.options, function);
+    let (state, output) = streams(&shared.options, function);
     let result = match file {
         Some(file) => wait_for_writer(shared, &file).and_then(|()| read_all(shared, &file, state)),
         None if !shared.options.has_stdin => Err(Errno::EBADF),
@@ -96,14 +96,18 @@ fn wait(shared: &Shared, file: &impl AsFd) -> Result<(), Errno> {
     }
 }
 
-fn read_all(shared: &Shared, file: &OwnedFd, mut stream: Stream) -> Result<(u64, Vec<u8>), Errno> {
+fn read_all(
+    shared: &Shared,
+    file: &OwnedFd,
+    mut streams: Vec<Stream>,
+) -> Result<(u64, Vec<u8>), Errno> {
     let mut buffer = vec![0; READ_LEN];
     let mut size = 0;
     while !shared.is_stopped.load(Ordering::Relaxed) {
         match read(file, &mut buffer) {
             Ok(0) => break,
             Ok(len) => {
-                stream.update(&buffer[..len]);
+                streams.iter_mut().for_each(|stream| stream.update(&buffer[..len]));
                 size += len as u64;
             }
             Err(Errno::EINTR) => {}
@@ -112,6 +116,6 @@ fn read_all(shared: &Shared, file: &OwnedFd, mut stream: Stream) -> Result<(u64,
         }
     }
     let mut digest = Vec::new();
-    stream.finish(&mut digest);
+    streams.into_iter().for_each(|stream| stream.finish(&mut digest));
     Ok((size, digest))
 }

@@ -16,8 +16,8 @@ use engine::exec::run;
 use engine::hash::{OutputSlot, Stream};
 use engine::input::dataset::Datasets;
 use engine::input::reader::Reader;
-use ipc_proto::Algorithm;
 use ipc_proto::message::{Failure, FileItem, FileSource, Stamp, Work};
+use ipc_proto::{Algorithm, Algorithms};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::resource::{Resource, getrlimit};
@@ -97,14 +97,17 @@ impl Hand {
                     let open_max = self.open_max;
                     local::hash_small(&mut files, algorithm, strict, open_max, &mut self.scratch);
                 }
-                Function::Blake2b(_) | Function::Blake3 => files.open_rest(),
+                Function::Several(_) | Function::Blake2b(_) | Function::Blake3 => files.open_rest(),
             }
             next = files.next;
             let (mut changes, rest) = (files.changes, files.rest);
             self.shared.reorder.change(&mut changes);
             match function {
-                Function::Standard(algorithm) => self.rest(algorithm, rest, task.first),
-                Function::Blake2b(_) | Function::Blake3 => self.streams(function, rest, task.first),
+                Function::Standard(algorithm) => self.rest(algorithm.into(), rest, task.first),
+                Function::Several(algorithms) => self.rest(algorithms, rest, task.first),
+                Function::Blake2b(_) | Function::Blake3 => {
+                    self.with_parameters(function, rest, task.first)
+                }
             }
         }
         if !once.is_empty() && self.shared.queue.wait_for_turn(task.turn) {
@@ -119,7 +122,7 @@ impl Hand {
     }
 
     /// Files that are neither small nor long, or do not hold still.
-    fn rest(&mut self, algorithm: Algorithm, rest: Vec<Rest>, first: Tag) {
+    fn rest(&mut self, algorithms: Algorithms, rest: Vec<Rest>, first: Tag) {
         if rest.is_empty() {
             return;
         }
@@ -132,7 +135,7 @@ impl Hand {
             tags.push(tag);
             descriptors.push(file);
         }
-        let mut order = Order::new(algorithm.into(), work, descriptors);
+        let mut order = Order::new(algorithms, work, descriptors);
         order.strict_reads = self.shared.options.strict_reads;
         let stopped = &self.shared.is_stopped;
         let output = run::run(&order, &Datasets::default(), &mut self.scratch, stopped);
@@ -142,7 +145,7 @@ impl Hand {
             return;
         }
         let mut failures = output.failures.into_iter().peekable();
-        let mut digests = output.outputs.chunks_exact(algorithm.digest_len());
+        let mut digests = output.outputs.chunks_exact(algorithms.digests_len());
         for (position, tag) in (0_u32..).zip(tags) {
             let change = match failures.next_if(|(at, _)| *at == position) {
                 Some((_, failure)) => Change::Verdict(Verdict::Problem(Problem::Failure(failure))),
@@ -154,13 +157,13 @@ impl Hand {
     }
 
     /// Files whose function has parameters, one after the other.
-    fn streams(&mut self, function: Function, rest: Vec<Rest>, first: Tag) {
+    fn with_parameters(&mut self, function: Function, rest: Vec<Rest>, first: Tag) {
         for Rest { position, file, stamp } in rest {
             let EmbeddedOptions { strict_reads, .. } = self.shared.options;
-            let (stream, output) = stream(&self.shared.options, function);
+            let (streams, output) = streams(&self.shared.options, function);
             let stopped = &self.shared.is_stopped;
             let outcome =
-                local::hash_stream(file, &stream, strict_reads, &mut self.scratch, stopped);
+                local::hash_stream(file, &streams, strict_reads, &mut self.scratch, stopped);
             let tag = first + position as u64;
             let mut changes = vec![(tag, Change::Size(stamp.size))];
             changes.extend(outcome_changes(tag, outcome, &output));
@@ -198,15 +201,15 @@ pub(super) fn outcome_change(outcome: Result<Vec<u8>, Failure>) -> Change {
     }
 }
 
-/// A stream of `function`, and where its output will be if that can be of any length.
-pub(super) fn stream(options: &EmbeddedOptions, function: Function) -> (Stream, OutputSlot) {
+/// A stream per digest of `function`, and where its output will be if that can be of any length.
+pub(super) fn streams(options: &EmbeddedOptions, function: Function) -> (Vec<Stream>, OutputSlot) {
     let output = OutputSlot::default();
-    let stream = match function {
-        Function::Standard(algorithm) => Stream::new(algorithm),
+    let stream = |function| match function {
         Function::Blake2b(len) => Stream::blake2b(len.into()).expect("1 to 64 bytes"),
         Function::Blake3 => Stream::blake3(options.blake3.hasher(), Arc::clone(&output)),
+        Function::Standard(_) | Function::Several(_) => Stream::new(function.algorithm()),
     };
-    (stream, output)
+    (function.each().map(stream).collect(), output)
 }
 
 /// A regular file that is open.

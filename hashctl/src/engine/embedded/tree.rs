@@ -119,7 +119,7 @@ impl TreeJob {
         let digest = if self.has_failed.load(Ordering::Relaxed) {
             // It did not hold still, or is another file by now: read by one thread, by the whole rule.
             let (strict, stopped) = (shared.options.strict_reads, &shared.is_stopped);
-            let stream = Stream::new(Algorithm::Blake3);
+            let stream = [Stream::new(Algorithm::Blake3)];
             let file = self.job.open(dirs);
             file.and_then(|file| local::hash_stream(file, &stream, strict, scratch, stopped))
         } else {
