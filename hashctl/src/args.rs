@@ -107,8 +107,9 @@ pub(crate) struct Sum {
 
 #[derive(Clone, Debug, Group)]
 pub(crate) struct SumOptions {
-    #[arg(short, long, value_name = "ALGO", help_heading = "Hashing", help = algorithms_help())]
-    pub(crate) algorithm: Option<Algorithm>,
+    #[arg(short, long, value_name = "ALGO,…", value_delimiter = ',', help_heading = "Hashing",
+          help = algorithms_help())]
+    pub(crate) algorithm: Vec<Algorithm>,
     /// Check the digests in lists, as hashctl check does
     #[arg(short, long, help_heading = "Hashing", conflicts_with_all = ["recursive", "output", "tag",
           "binary", "text", "files_from"])]
@@ -203,7 +204,10 @@ fn algorithms_help() -> String {
         all.map(Algorithm::name).collect::<Vec<_>>().join(", ")
     };
     let (names, legacy) = (names(false), names(true));
-    format!("{names}; legacy, which show damage but no forgery: {legacy} [default: sha256]")
+    format!(
+        "{names}; legacy, which show damage but no forgery: {legacy}. Several, with commas between \
+         them, are computed in one read and printed as by --tag [default: sha256]"
+    )
 }
 
 #[derive(Debug, Group)]

@@ -22,7 +22,7 @@ use crate::signals::Signals;
 use client::{Client, ClientError, ConnectError, Event, ReceiveError, Replies, Submitter};
 use embedded::{EmbeddedError, EmbeddedRun};
 use function::Blake3Mode;
-use ipc_proto::Algorithm;
+use ipc_proto::Algorithms;
 use lister::{Last, Lister};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -83,7 +83,7 @@ impl From<ClientError> for Broken {
 pub(crate) fn run(
     config: &Config,
     printer: &mut impl Printer,
-    expected: Option<Algorithm>,
+    expected: Option<Algorithms>,
     list: impl FnOnce(&mut Lister) -> Result<(), Stopped> + Send + 'static,
 ) -> Exit {
     let signals = match Signals::block() {

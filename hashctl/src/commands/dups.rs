@@ -93,7 +93,7 @@ pub(crate) fn dups(config: &Config, args: DupsArgs) -> Exit {
         hashed: Vec::new(),
         is_ok: true,
     };
-    run(config, &mut printer, Some(algorithm), move |lister| {
+    run(config, &mut printer, Some(algorithm.into()), move |lister| {
         let mut trees = Vec::new();
         let mut unopened = Vec::new();
         for dir in dirs {

@@ -20,7 +20,7 @@ use crate::output::{Format, Out};
 use crate::problem::{Problem, Special};
 use crate::say::{io_text, say};
 use destination::Destination;
-use ipc_proto::Algorithm;
+use ipc_proto::{Algorithm, Algorithms};
 use left_out::LeftOut;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -31,6 +31,21 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 /// Prints the digests of paths; of standard input if there are none. With `--check` it is that command.
 pub(crate) fn sum(config: &Config, args: Sum) -> Exit {
     let Sum { options, mut paths, .. } = args;
+    let chosen =
+        if options.algorithm.is_empty() { &[Algorithm::Sha256] } else { &options.algorithm[..] };
+    let algorithms = match Algorithms::new(chosen) {
+        Ok(algorithms) => algorithms,
+        Err(error) => {
+            say(format_args!("--algorithm: {error}"));
+            return Exit::Usage;
+        }
+    };
+    let are_several = algorithms.len() > 1;
+    let conflict = [(options.check, "--check"), (options.format.binary, "--binary")];
+    if let Some((_, option)) = conflict.iter().find(|(is_given, _)| *is_given && are_several) {
+        say(format_args!("{option} is for one algorithm"));
+        return Exit::Usage;
+    }
     if options.check {
         return check(config, &as_check(&options), paths);
     }
@@ -68,9 +83,8 @@ pub(crate) fn sum(config: &Config, args: Sum) -> Exit {
     if paths.is_empty() && files_from.is_none() {
         paths.push("-".into());
     }
-    let algorithm = options.algorithm.unwrap_or(Algorithm::Sha256);
     let listing = SumListing {
-        function: algorithm.into(),
+        function: algorithms.into(),
         is_recursive: options.recursive,
         selection: Selection {
             follows_links: options.follow_links,
@@ -83,14 +97,15 @@ pub(crate) fn sum(config: &Config, args: Sum) -> Exit {
         name_end: if options.null { 0 } else { b'\n' },
     };
     let mut printer = Sums {
-        format: options.format,
+        // Lines without their algorithm could not be verified.
+        format: Format { tag: options.format.tag || are_several, ..options.format },
         verbose: config.verbose,
         left_out: LeftOut::default(),
         is_ok: true,
         is_complete: false,
     };
     let config = destination.configure(config);
-    let exit = run(&config, &mut printer, Some(algorithm), move |lister| {
+    let exit = run(&config, &mut printer, Some(algorithms), move |lister| {
         paths.into_iter().try_for_each(|path| listing.path(lister, &path.into_vec()))?;
         files_from.map_or(Ok(()), |file| listing.paths_in(lister, &file))
     });
@@ -102,7 +117,7 @@ pub(crate) fn sum(config: &Config, args: Sum) -> Exit {
 /// The options of `check` in those of `sum`.
 fn as_check(options: &SumOptions) -> CheckOptions {
     CheckOptions {
-        algorithm: options.algorithm,
+        algorithm: options.algorithm.first().copied(),
         report: options.report,
         json: options.format.json,
         zero: options.format.zero,
@@ -184,10 +199,12 @@ struct Sums {
 impl Printer for Sums {
     fn print(&mut self, item: &Item<'_>, out: &mut Out) -> io::Result<()> {
         match item.verdict {
-            Verdict::Digest => self.format.digest(item, out.buffer()),
+            Verdict::Digest => {
+                item.each().for_each(|item| self.format.digest(&item, out.buffer()));
+            }
             Verdict::Problem(problem) => {
                 self.is_ok = false;
-                self.format.problem(item, problem, out.buffer());
+                item.each().for_each(|item| self.format.problem(&item, problem, out.buffer()));
                 // What goes to one terminal or file stays in order.
                 out.flush()?;
                 say(format_args!("{}: {problem}", quote(item.label.name)));

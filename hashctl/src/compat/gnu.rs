@@ -119,7 +119,7 @@ fn stream(item: &Item<'_>) -> Stream {
     match item.label.function {
         Function::Blake2b(len) => Stream::blake2b(len.into()).expect("1 to 64 bytes"),
         Function::Standard(algorithm) => Stream::new(algorithm),
-        Function::Blake3 => unreachable!("it is no tool of this family"),
+        Function::Several(_) | Function::Blake3 => unreachable!("it is no tool of this family"),
     }
 }
 

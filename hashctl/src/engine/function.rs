@@ -9,13 +9,18 @@ pub(crate) enum Function {
     /// Anywhere.
     Standard(Algorithm),
     /// Several of them in one read; the digests come back to back, in this order.
-    #[allow(dead_code, reason = "for sum")]
     Several(Algorithms),
     /// BLAKE2b with a digest of this many bytes, 1 to 64 (RFC 7693).
     #[allow(dead_code, reason = "for the personality b2sum")]
     Blake2b(u8),
     /// BLAKE3 with the run's [`Blake3Mode`].
     Blake3,
+}
+
+impl From<Algorithms> for Function {
+    fn from(algorithms: Algorithms) -> Self {
+        algorithms.single().map_or(Self::Several(algorithms), Self::Standard)
+    }
 }
 
 impl From<Algorithm> for Function {

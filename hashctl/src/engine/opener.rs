@@ -21,9 +21,9 @@ use crate::input::plane::{Plane, Route};
 use crate::problem::Problem;
 use crate::say::say;
 use client::{ClientError, JobOptions, Submitter};
-use ipc_proto::Algorithm;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX};
 use ipc_proto::message::{Failure, Stamp};
+use ipc_proto::{Algorithm, Algorithms};
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::time::{ClockId, clock_gettime};
@@ -86,7 +86,7 @@ pub(crate) struct Options {
     pub(crate) has_stdin: bool,
     pub(crate) is_verbose: bool,
     /// Opens the job of this algorithm before its first item, so that errors are reported early.
-    pub(crate) expected: Option<Algorithm>,
+    pub(crate) expected: Option<Algorithms>,
 }
 
 impl Openers {
@@ -99,8 +99,8 @@ impl Openers {
     ) -> Result<Self, ClientError> {
         let (tasks, receiver) = sync_channel(TASKS_MAX);
         let mut sender = ItemSender::new(submitter, options.job);
-        if let Some(algorithm) = options.expected {
-            sender.job(algorithm.into())?;
+        if let Some(algorithms) = options.expected {
+            sender.job(algorithms)?;
         }
         let shared: &Shared = Box::leak(Box::new(Shared {
             reorder,

@@ -99,6 +99,18 @@ pub(crate) struct Item<'a> {
     pub(crate) output: Option<&'a OutputReader>,
 }
 
+impl<'a> Item<'a> {
+    /// One item per digest.
+    pub(crate) fn each(self) -> impl Iterator<Item = Self> {
+        let mut rest = self.digest;
+        self.label.function.each().map(move |function| {
+            let len = function.digest_len().min(rest.len());
+            let digest = rest.split_off(..len).unwrap_or_default();
+            Self { label: Label { function, ..self.label }, digest, ..self }
+        })
+    }
+}
+
 /// Neighbouring entries, as they were listed.
 #[derive(Debug)]
 pub(crate) struct Batch {

@@ -1,6 +1,6 @@
 //! Hashing in `hashctl`'s own process, without a controller.
 
-use crate::oracle::line;
+use crate::oracle::{digest, hex, line};
 use crate::program::{Outcome, finish, hashctl_alone, run, run_with, start};
 use ipc_proto::Algorithm;
 use nix::sys::stat::Mode;
@@ -71,6 +71,40 @@ fn files_of_every_length_have_the_digest_of_their_algorithm() {
             command.args(["--threads", threads, "sum", "-a", algorithm.name()]).args(&args);
             assert_prints(&run(&mut command), &want.collect::<String>());
         }
+    }
+}
+
+#[test]
+fn several_digests_of_one_read_make_a_list_that_verifies() {
+    let dir = tempdir().unwrap();
+    let asked = [Algorithm::Sha512, Algorithm::Blake3, Algorithm::Sha256, Algorithm::Md5];
+    let names: Vec<String> = (0..LENS.len()).map(|i| format!("{i}")).collect();
+    let mut want = String::new();
+    for (name, len) in names.iter().zip(LENS) {
+        let bytes = pattern(len);
+        fs::write(dir.path().join(name), &bytes).unwrap();
+        for algorithm in asked {
+            let digest = hex(&digest(algorithm, &bytes));
+            want += &format!("{} ({name}) = {digest}\n", algorithm.tag());
+        }
+    }
+    let several = asked.map(Algorithm::name).join(",");
+    let outcome = run(embedded(dir.path()).args(["sum", "-a", &several]).args(&names));
+    assert_prints(&outcome, &want);
+    let outcome = run_with(embedded(dir.path()).args(["check", "--quiet"]), outcome.stdout);
+    assert_eq!((outcome.code, outcome.out()), (0, String::new()), "{}", outcome.stderr);
+    let outcome = run_with(embedded(dir.path()).args(["sum", "-a", &several]), pattern(300_000));
+    let want = asked.map(|a| format!("{} (-) = {}\n", a.tag(), hex(&digest(a, &pattern(300_000)))));
+    assert_prints(&outcome, &want.concat());
+    for (args, want) in [
+        (&["-a", "md5,md5"][..], "--algorithm: "),
+        (&["-a", "md5,sha1,sha224,sha256,sha384"], "--algorithm: "),
+        (&["-a", "md5,sha1", "-c"], "--check is for one algorithm"),
+        (&["-a", "md5,sha1", "-b"], "--binary is for one algorithm"),
+    ] {
+        let outcome = run(embedded(dir.path()).arg("sum").args(args).arg("0"));
+        assert_eq!(outcome.code, 2, "{args:?}");
+        assert!(outcome.stderr.starts_with(&format!("hashctl: {want}")), "{}", outcome.stderr);
     }
 }
 
