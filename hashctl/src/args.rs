@@ -240,6 +240,10 @@ pub(crate) struct CheckOptions {
     /// Look for the files in DIR; lists are named from the current directory all the same
     #[arg(short = 'C', long, value_name = "DIR", help_heading = "Input")]
     pub(crate) directory: Option<PathBuf>,
+    /// Keep in FILE which files matched, and pass over those it has from an interrupted run; it is
+    /// removed when the check is at its end
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    pub(crate) resume: Option<PathBuf>,
     /// Remove N leading components from the names in lists
     #[arg(
         long,

@@ -60,6 +60,7 @@ pub(crate) struct FileCounts {
     pub(crate) mismatch: u64,
     pub(crate) unreadable: u64,
     pub(crate) missing_ignored: u64,
+    pub(crate) verified_earlier: u64,
 }
 
 impl<'a> Record<'a> {

@@ -6,6 +6,7 @@
 //! Invariant: OK stands for a file that was read to its end and has the list's digest.
 
 mod near;
+mod resume;
 mod verdicts;
 
 use crate::args::CheckOptions;
@@ -24,6 +25,7 @@ use crate::say::{io_text, say};
 use ipc_proto::Algorithm;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use resume::{Resume, ResumeError, Verified};
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, symlink_metadata};
@@ -31,7 +33,8 @@ use std::io;
 use std::iter::Peekable;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::vec;
 use verdicts::Reports;
 
@@ -43,10 +46,18 @@ pub(crate) fn check(config: &Config, options: &CheckOptions, mut lists: Vec<OsSt
     if lists.is_empty() {
         lists.push("-".into());
     }
+    let start_path = env::current_dir();
     let start = match enter(options.directory.as_deref()) {
         Ok(start) => start,
         Err((dir, error)) => {
             say(format_args!("{}: {}", quote(dir.as_os_str().as_bytes()), io_text(&error)));
+            return Exit::Usage;
+        }
+    };
+    let resume = match open_resume(options, start_path, &lists) {
+        Ok(resume) => resume,
+        Err((path, error)) => {
+            say(format_args!("{}: {error}", quote(path.as_os_str().as_bytes())));
             return Exit::Usage;
         }
     };
@@ -56,9 +67,32 @@ pub(crate) fn check(config: &Config, options: &CheckOptions, mut lists: Vec<OsSt
         strip: options.strip_components,
         start,
         has_stdin: config.stdio.has_stdin,
+        resume: resume.clone(),
         operands: lists.into_iter().peekable(),
     };
-    run(config, &mut Reports::new(options), None, move |lister| listing.all(lister))
+    let mut reports = Reports::new(options, resume);
+    let exit = run(config, &mut reports, None, move |lister| listing.all(lister));
+    reports.end(exit)
+}
+
+/// The progress that the lister asks for and the printer writes.
+type SharedResume = Arc<Mutex<Resume>>;
+
+/// Reads the file of `--resume`, which is named from `start`.
+fn open_resume(
+    options: &CheckOptions,
+    start: io::Result<PathBuf>,
+    lists: &[OsString],
+) -> Result<Option<SharedResume>, (PathBuf, ResumeError)> {
+    let Some(path) = &options.resume else { return Ok(None) };
+    let load = || {
+        if lists.iter().any(|list| list == "-") {
+            return Err(ResumeError::Stdin);
+        }
+        Resume::load(&start?, path, options)
+    };
+    let resume = load().map_err(|error| (path.clone(), error))?;
+    Ok(Some(Arc::new(Mutex::new(resume))))
 }
 
 /// Makes `dir` the directory from which files are named; the one that lists are named from.
@@ -79,6 +113,7 @@ struct Listing {
     /// The directory that lists are named from, if files are named from another one.
     start: Option<File>,
     has_stdin: bool,
+    resume: Option<SharedResume>,
     /// Lists, and files that a list with nothing but a digest is for.
     operands: Peekable<vec::IntoIter<OsString>>,
 }
@@ -117,7 +152,14 @@ impl Listing {
     fn list(&mut self, lister: &mut Lister, list: &[u8], input: &File) -> Result<Mark, Stopped> {
         let mut parser = Parser::new(self.asked, list);
         let mut lines = Lines::with_end(input, self.line_end);
-        let mut has_claim = false;
+        let verified = match self.verified(list, input) {
+            Ok(verified) => verified,
+            Err(error) => return Ok(unreadable(&error)),
+        };
+        if verified.is_some() {
+            lister.known(mark_label(list), Verdict::Mark(Mark::Remark(Remark::Start)))?;
+        }
+        let mut claims = 0;
         for number in 1.. {
             if lines.is_drained() && is_waiting(input) {
                 lister.flush(Last::OfJob)?;
@@ -130,7 +172,7 @@ impl Listing {
             let parsed = match line {
                 Line::Whole(line) => parser.parse(line),
                 Line::TooLong => {
-                    if !has_claim && lines.is_binary() {
+                    if claims == 0 && lines.is_binary() {
                         return Ok(Mark::Remark(Remark::Refused(NotAList::Binary)));
                     }
                     lister.known(mark_label(list), Verdict::Mark(Mark::LongLine(number)))?;
@@ -140,9 +182,11 @@ impl Listing {
             let mark = match parsed {
                 Parsed::Nothing => continue,
                 Parsed::Claim(claim) if list != STDIN_NAME || &*claim.name != b"-" => {
-                    has_claim = true;
+                    claims += 1;
+                    let is_verified = verified.as_ref().is_some_and(|known| known.has(claims));
                     let Claim { function, digest, name, .. } = &claim;
                     match strip_components(name, self.strip) {
+                        Some(_) if is_verified => Mark::Remark(Remark::Verified),
                         Some(name) => {
                             lister.path(Label { name, function: *function, want: digest })?;
                             continue;
@@ -152,7 +196,7 @@ impl Listing {
                 }
                 Parsed::Digest(function, digest) => match self.file_of(list) {
                     Some(name) => {
-                        has_claim = true;
+                        claims += 1;
                         lister.path(Label { name: &name, function, want: &digest })?;
                         continue;
                     }
@@ -169,6 +213,13 @@ impl Listing {
             lister.known(mark_label(list), Verdict::Mark(Mark::Remark(Remark::Guess(guess))))?;
         }
         Ok(Mark::End)
+    }
+
+    /// Entries of a list that an earlier run verified, if this one can be resumed.
+    fn verified(&self, list: &[u8], input: &File) -> io::Result<Option<Verified>> {
+        let open =
+            |resume: &SharedResume| resume.lock().expect("no holder panics").open_list(list, input);
+        self.resume.as_ref().map(open).transpose()
     }
 
     /// The file that a list with nothing but a digest is for: the one that it is named after, else

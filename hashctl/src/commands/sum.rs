@@ -122,6 +122,7 @@ fn as_check(options: &SumOptions) -> CheckOptions {
         json: options.format.json,
         zero: options.format.zero,
         directory: None,
+        resume: None,
         strip_components: 0,
     }
 }

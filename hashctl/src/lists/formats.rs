@@ -128,7 +128,16 @@ impl Memory {
 /// `TAG (name) = digest`, of the BSDs and OpenSSL.
 pub(super) fn tagged(line: &[u8]) -> Option<(Digest, &[u8])> {
     let (tag, name, digest) = split_tagged(line)?;
+    if is_of_stdin(line) {
+        return None;
+    }
     Some((Digest::named(by_tag(tag)?, digest)?, name))
+}
+
+/// True for the digest of standard input, as OpenSSL prints it: no file has it.
+fn is_of_stdin(line: &[u8]) -> bool {
+    let blank = line.iter().position(|&byte| byte == b' ').unwrap_or_default();
+    line[..blank].ends_with(b"(stdin)=")
 }
 
 /// The parts of `TAG (name) = value`.
@@ -216,8 +225,17 @@ fn digest_alone<'a>(memory: &mut Memory, line: &'a [u8]) -> Option<Parsed<'a>> {
         let (tag, digest) = split(line, mark)?;
         Digest::named(by_tag(tag)?, digest)
     };
-    let digest =
-        Digest::parse(line, memory.choice).or_else(|| named(b':')).or_else(|| named(b'='))?;
+    let of_stdin = || {
+        let (tag, _, digest) = split_tagged(line).filter(|_| is_of_stdin(line))?;
+        match tag {
+            b"" => Digest::parse(digest, memory.choice),
+            _ => Digest::named(by_tag(tag)?, digest),
+        }
+    };
+    let digest = Digest::parse(line, memory.choice)
+        .or_else(of_stdin)
+        .or_else(|| named(b':'))
+        .or_else(|| named(b'='))?;
     Some(Parsed::Digest(digest.function, digest.bytes))
 }
 

@@ -85,6 +85,10 @@ pub(crate) enum Remark {
     ShortName(u64),
     /// The start of a signed text.
     Signed,
+    /// The start of a list that is checked so that this can be resumed.
+    Start,
+    /// An entry that an earlier run verified.
+    Verified,
     /// The list is no text that can be read.
     Refused(NotAList),
     /// All digests of the list were taken for this function by nothing but their length.

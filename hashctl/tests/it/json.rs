@@ -103,6 +103,7 @@ fn json_of_a_check_has_a_status_per_file_and_the_counts() {
     assert_eq!((&lines[3]["list"], &lines[3]["line"]), (&"m".into(), &4.into()));
     let counts = serde_json::json!({
         "files": 3, "ok": 1, "mismatch": 1, "unreadable": 1, "missing_ignored": 0,
+        "verified_earlier": 0,
     });
     assert_eq!(lines[4]["counts"], counts);
     let quiet =

@@ -1,10 +1,16 @@
 //! Lists of other tools, odd lists, and where their files are, through the program.
 
 use crate::oracle::{digest, hex, line};
-use crate::program::{Outcome, hashctl_alone, run, run_with};
+use crate::program::{Outcome, finish, hashctl_alone, run, run_with, start, tool};
 use ipc_proto::Algorithm;
-use std::fs;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+use std::fs::{self, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Stdio;
 use tempfile::{TempDir, tempdir};
 
 /// A directory with the file `a`, which holds "x", and others with the same content.
@@ -241,4 +247,106 @@ fn lists_with_zero_bytes_between_lines_are_checked() {
     fs::write(dir.path().join("m"), list).unwrap();
     let ours = check(dir.path(), &["-z", "m"]);
     assert_eq!((&*ours.out(), ours.code), ("a: OK\n\\b\\nc: OK\n", 0), "{}", ours.stderr);
+}
+
+#[test]
+fn an_interrupted_check_goes_on_where_it_was() {
+    let dir = dir_with(&["b", "c"]);
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("changed"), "other").unwrap();
+    mkfifo(&at("fifo"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let lines = |names: &[&str]| -> String {
+        names.iter().map(|name| line(Algorithm::Sha256, b"x", name)).collect()
+    };
+    fs::write(at("m"), lines(&["a", "changed", "b", "fifo", "c"])).unwrap();
+    let args = ["check", "--resume", "state", "m"];
+    let child = start(hashctl_alone().current_dir(dir.path()).args(args).stdout(Stdio::piped()));
+    // Once there is a reader, everything before it is on its way to be printed.
+    let writer = OpenOptions::new().write(true).open(at("fifo")).unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let ours = finish(child);
+    drop(writer);
+    assert_eq!(ours.code, 4, "{}", ours.stderr);
+    assert!(
+        ours.stderr.contains("the same command goes on from here, by state"),
+        "{}",
+        ours.stderr
+    );
+    let printed = ours.out().lines().count();
+    let state: serde_json::Value = serde_json::from_slice(&fs::read(at("state")).unwrap()).unwrap();
+    assert_eq!(state["version"], 1);
+
+    // Another check does not take it for its own.
+    let other = check(dir.path(), &["-a", "sha256", "--resume", "state", "m"]);
+    assert_eq!(other.code, 2, "{}", other.stderr);
+
+    // What matched is not read again; what failed is.
+    fs::remove_file(at("fifo")).unwrap();
+    fs::write(at("fifo"), "x").unwrap();
+    if printed >= 1 {
+        fs::write(at("a"), "not looked at any more").unwrap();
+    }
+    let ours = check(dir.path(), &args[1..]);
+    let all = ["a: OK\n", "changed: FAILED\n", "b: OK\n", "fifo: OK\n", "c: OK\n"];
+    let earlier = [0, 1, 1, 2, 2, 2][printed];
+    let want: Vec<&str> = match earlier {
+        0 => all.to_vec(),
+        1 => all[1..].to_vec(),
+        _ => vec![all[1], all[3], all[4]],
+    };
+    assert_eq!(ours.out(), want.concat(), "{printed} were printed");
+    let counts = match earlier {
+        0 => "5 files: 4 OK, 1 FAILED\n".to_owned(),
+        _ => format!("5 files: {} OK, 1 FAILED, {earlier} verified earlier\n", 4 - earlier),
+    };
+    assert!(ours.stderr.ends_with(&counts), "{}", ours.stderr);
+    assert_eq!(ours.code, 1);
+    assert!(!at("state").exists(), "the check is at its end");
+}
+
+#[test]
+fn a_state_of_resume_counts_only_for_the_list_as_it_was() {
+    let dir = dir_with(&["b"]);
+    let at = |name: &str| dir.path().join(name);
+    let list = line(Algorithm::Sha256, b"x", "a") + &line(Algorithm::Sha256, b"x", "b");
+    fs::write(at("m"), &list).unwrap();
+    let metadata = fs::metadata(at("m")).unwrap();
+    let mtime_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    let state = |size: u64| {
+        serde_json::json!({
+            "version": 1, "algorithm": null, "strip_components": 0,
+            "directory_b64": base64(dir.path().canonicalize().unwrap().as_os_str().as_bytes()),
+            "lists": [{
+                "list_b64": base64(b"m"), "size": size, "mtime_ns": mtime_ns, "verified": [[1, 1]],
+            }],
+        })
+    };
+    fs::write(at("state"), state(list.len() as u64).to_string()).unwrap();
+    let ours = check(dir.path(), &["--resume", "state", "m"]);
+    assert_eq!((&*ours.out(), ours.code), ("b: OK\n", 0), "{}", ours.stderr);
+    fs::write(at("state"), state(1).to_string()).unwrap();
+    let ours = check(dir.path(), &["--resume", "state", "m"]);
+    assert_eq!((&*ours.out(), ours.code), ("a: OK\nb: OK\n", 0), "{}", ours.stderr);
+    for (state, want) in [
+        (
+            "junk",
+            "hashctl: state: not a file of --resume, or a damaged one; remove it to start again",
+        ),
+        (
+            "{\"version\":2}",
+            "hashctl: state: version 2 of the file is unknown; remove it to start again",
+        ),
+    ] {
+        fs::write(at("state"), state).unwrap();
+        let ours = check(dir.path(), &["--resume", "state", "m"]);
+        assert_eq!(ours.code, 2);
+        assert!(ours.stderr.starts_with(want), "{}", ours.stderr);
+    }
+    let ours = check(dir.path(), &["--resume", "new", "-"]);
+    assert_eq!(ours.code, 2);
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let mut command = tool("base64", Path::new("/"));
+    run_with(command.arg("-w0"), bytes.to_vec()).out()
 }

@@ -1,10 +1,11 @@
 //! Output of `hashctl check`: a line per file, faults of each list, and counts.
 
-use super::near;
+use super::{SharedResume, near};
 use crate::args::{CheckOptions, ReportArgs};
 use crate::engine::Printer;
 use crate::engine::function::Function;
 use crate::engine::reorder::{Item, Mark, Verdict};
+use crate::exit::Exit;
 use crate::json::{FileCounts, Record};
 use crate::lists::hex;
 use crate::lists::lines::LINE_LEN_MAX;
@@ -12,6 +13,7 @@ use crate::lists::manifest::Remark;
 use crate::lists::quote::quote;
 use crate::output::{Out, checksum_name, escape};
 use crate::problem::Problem;
+use crate::replace::write_error;
 use crate::say::say;
 use ipc_proto::Algorithm;
 use std::io;
@@ -27,6 +29,8 @@ struct Counts {
     unreadable: u64,
     /// Missing, where that is ignored.
     ignored: u64,
+    /// By an earlier run.
+    verified: u64,
     bad_lines: u64,
     unsupported_lines: u64,
     short_names: u64,
@@ -36,7 +40,7 @@ struct Counts {
 
 impl Counts {
     fn files(&self) -> u64 {
-        self.matches + self.mismatches + self.unreadable + self.ignored
+        self.matches + self.mismatches + self.unreadable + self.ignored + self.verified
     }
 }
 
@@ -50,10 +54,14 @@ pub(super) struct Reports {
     guess: Option<Function>,
     is_signed: bool,
     is_ok: bool,
+    resume: Option<SharedResume>,
+    /// Number of the last entry of the list that was printed.
+    entry: u64,
+    is_complete: bool,
 }
 
 impl Reports {
-    pub(super) fn new(options: &CheckOptions) -> Self {
+    pub(super) fn new(options: &CheckOptions, resume: Option<SharedResume>) -> Self {
         Self {
             options: options.clone(),
             counts: Counts::default(),
@@ -62,6 +70,41 @@ impl Reports {
             guess: None,
             is_signed: false,
             is_ok: true,
+            resume,
+            entry: 0,
+            is_complete: false,
+        }
+    }
+
+    /// Leaves the file of `--resume` as it should be after this run; the exit status.
+    pub(super) fn end(self, exit: Exit) -> Exit {
+        let Some(resume) = self.resume else { return exit };
+        let mut resume = resume.lock().expect("no holder panics");
+        let done = if self.is_complete { resume.remove() } else { resume.save() };
+        match done {
+            Ok(()) if self.is_complete => exit,
+            Ok(()) => {
+                say(format_args!("the same command goes on from here, by {}", resume.name));
+                exit
+            }
+            Err(error) => {
+                say(format_args!("{}: {}", resume.name, write_error(&error)));
+                if exit == Exit::Success { Exit::Failure } else { exit }
+            }
+        }
+    }
+
+    /// Takes note of an entry: that it is the next one, and maybe that it matched.
+    fn note(&mut self, is_match: bool) {
+        self.entry += 1;
+        let Some(resume) = &self.resume else { return };
+        let mut resume = resume.lock().expect("no holder panics");
+        if is_match {
+            resume.add(self.entry);
+        }
+        if let Err(error) = resume.save_if_due() {
+            say(format_args!("{}: {}", resume.name, write_error(&error)));
+            self.is_ok = false;
         }
     }
 }
@@ -74,17 +117,21 @@ impl Printer for Reports {
                 self.mark(item.label.name, mark, out);
             }
             Verdict::Digest if item.digest == item.label.want => {
+                self.note(true);
                 self.counts.matches += 1;
                 self.put(item, Status::Ok, out);
             }
             Verdict::Digest => {
+                self.note(false);
                 self.counts.mismatches += 1;
                 self.put(item, Status::Mismatch, out);
             }
             Verdict::Problem(Problem::Io(libc::ENOENT)) if self.options.report.ignore_missing => {
+                self.note(false);
                 self.counts.ignored += 1;
             }
             Verdict::Problem(problem) => {
+                self.note(false);
                 self.counts.unreadable += 1;
                 out.flush()?;
                 let hint = self.hint(item.label.name, problem);
@@ -94,6 +141,11 @@ impl Printer for Reports {
             Verdict::Waiting | Verdict::Skipped(_) => {}
         }
         out.flush_if_full()
+    }
+
+    fn finish(&mut self, out: &mut Out) -> io::Result<()> {
+        self.is_complete = true;
+        out.flush()
     }
 
     fn is_ok(&self) -> bool {
@@ -201,6 +253,16 @@ impl Reports {
                 self.is_ok &= self.summary(&name, counts, guess);
                 self.total(counts);
             }
+            Mark::Remark(Remark::Start) => {
+                self.entry = 0;
+                if let Some(resume) = &self.resume {
+                    resume.lock().expect("no holder panics").select(list);
+                }
+            }
+            Mark::Remark(Remark::Verified) => {
+                self.entry += 1;
+                self.counts.verified += 1;
+            }
             Mark::Remark(Remark::EndOfAll) => self.last_line(out),
         }
     }
@@ -218,6 +280,7 @@ impl Reports {
         self.totals.mismatches += counts.mismatches;
         self.totals.unreadable += counts.unreadable;
         self.totals.ignored += counts.ignored;
+        self.totals.verified += counts.verified;
         self.is_signed = false;
     }
 
@@ -270,15 +333,17 @@ impl Reports {
                     say(format_args!("WARNING: {}", count(number, one, many)));
                 }
             }
-            if ignore_missing && counts.matches == 0 {
+            if ignore_missing && counts.matches + counts.verified == 0 {
                 say(format_args!("{name}: no file was verified"));
             }
-            if let (0, 1.., Some(guess)) = (counts.matches, counts.mismatches, guess) {
+            if let (0, 1.., Some(guess)) =
+                (counts.matches + counts.verified, counts.mismatches, guess)
+            {
                 hint_at_algorithms(name, guess);
             }
         }
         let is_unread = counts.bad_lines + counts.unsupported_lines > 0;
-        counts.matches > 0
+        counts.matches + counts.verified > 0
             && counts.mismatches == 0
             && counts.unreadable == 0
             && !(strict && is_unread)
@@ -286,20 +351,25 @@ impl Reports {
 
     /// The counts of all lists.
     fn last_line(&self, out: &mut Out) {
-        let Counts { matches, mismatches, unreadable, ignored, .. } = self.totals;
+        let Counts { matches, mismatches, unreadable, ignored, verified, .. } = self.totals;
         let files = self.totals.files();
         if self.options.report.quiet || self.options.report.status || files == 0 {
             return;
         }
         if self.options.json {
             let (ok, mismatch, missing_ignored) = (matches, mismatches, ignored);
-            let counts = FileCounts { files, ok, mismatch, unreadable, missing_ignored };
+            let verified_earlier = verified;
+            let counts =
+                FileCounts { files, ok, mismatch, unreadable, missing_ignored, verified_earlier };
             return Record { counts: Some(counts), ..Record::default() }.put(out.buffer());
         }
         let mut text = format!("{}: {matches} OK", count(files, "file", "files"));
-        for (number, what) in
-            [(mismatches, "FAILED"), (unreadable, "could not be read"), (ignored, "missing")]
-        {
+        for (number, what) in [
+            (mismatches, "FAILED"),
+            (unreadable, "could not be read"),
+            (ignored, "missing"),
+            (verified, "verified earlier"),
+        ] {
             if number > 0 {
                 text.push_str(&format!(", {number} {what}"));
             }

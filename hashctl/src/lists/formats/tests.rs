@@ -198,6 +198,9 @@ fn bags_and_digests_by_themselves() {
     check("digest", "sha256:H32\n", "SHA256 alone");
     check("integrity", "sha256-B32\n", "SHA256 alone");
     check("label", "SHA256: H32\n", "SHA256 alone");
+    check("openssl", "SHA2-256(stdin)= H32\n", "SHA256 alone");
+    check("openssl 1.0", "(stdin)= H32\n", "SHA256 alone");
+    check("bsd", "SHA256 (stdin) = H32\n", "SHA256 stdin");
     check("list", "H32  a\nH32\n", "SHA256 a; bad");
     check("list", "B32  a\nsha256:H32  b\nsha256-B32  c\n", "SHA256 a; SHA256 b; SHA256 c");
 }
