@@ -1,6 +1,7 @@
 //! The arguments as they are typed. What they mean together is `config`'s.
 
 use crate::commands::audit::AuditArgs;
+use crate::commands::compare::CompareArgs;
 use crate::commands::dups::DupsArgs;
 use crate::commands::update::UpdateArgs;
 use crate::config::Config;
@@ -82,6 +83,8 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Bring a manifest up to date with a tree, reading only what may have changed
     Update(UpdateArgs),
+    /// Compare copies of one tree: which copy of which file is the odd one out
+    Compare(CompareArgs),
     /// Find equal files
     Dups(DupsArgs),
     /// Show workers, jobs and limits

@@ -1,7 +1,7 @@
 //! From arguments to an exit status.
 
 use crate::args::{Args, Command};
-use crate::commands::{audit, check, dups, release, status, sum, update};
+use crate::commands::{audit, check, compare, dups, release, status, sum, update};
 use crate::compat;
 use crate::config::Config;
 pub use crate::config::Stdio;
@@ -61,6 +61,10 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
         Command::Audit(mut args) => {
             args.paths.extend(more_paths);
             audit::audit(&args.job.apply(config), args)
+        }
+        Command::Compare(mut args) => {
+            args.copies.extend(more_paths);
+            compare::compare(&args.job.apply(config), args)
         }
         Command::Dups(mut args) => {
             args.dirs.extend(more_paths);

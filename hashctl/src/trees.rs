@@ -12,3 +12,4 @@ pub(crate) mod manifests;
 pub(crate) mod moves;
 pub(crate) mod prefix;
 pub(crate) mod table;
+pub(crate) mod votes;

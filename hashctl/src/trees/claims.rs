@@ -128,6 +128,18 @@ impl ClaimTable {
         self.names = names;
     }
 
+    /// Takes away the directory that all names have in common. Call it once settled.
+    pub(crate) fn strip_common(&mut self) {
+        let all = || self.names.indices().map(|row| self.names.get(row));
+        let prefix = Prefix::common(all());
+        let mut names = BytesTable::default();
+        for name in all() {
+            names.push(prefix.relative(name).as_deref().unwrap_or(name));
+        }
+        names.sort();
+        self.names = names;
+    }
+
     /// Rows of a manifest.
     pub(crate) fn rows(&self, part: usize) -> Range<u32> {
         let end = self.manifests.get(part + 1).map_or(self.names.indices().end, |next| next.start);

@@ -46,6 +46,12 @@ impl Prefix {
         best.map_or(plain, |(_, candidate)| candidate)
     }
 
+    /// The directory that all names have in common.
+    pub(crate) fn common<'a>(names: impl Iterator<Item = &'a [u8]>) -> Self {
+        let components = common_components(names).into_iter().map(<[u8]>::to_vec).collect();
+        Self { components, roots: Vec::new() }
+    }
+
     /// `name` relative to the directory; `None` if it is not below it.
     pub(crate) fn relative<'a>(&self, name: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         if let Some(rest) = self.below_root(name) {

@@ -53,10 +53,17 @@ fn every_key_of_json_is_documented_with_its_type() {
     fs::rename(tree.join("b"), tree.join("d/b")).unwrap();
     std::os::unix::net::UnixListener::bind(tree.join("c")).unwrap();
     fs::write(tree.join("a"), "other").unwrap();
+    let compare = run(hashctl().args(["compare", "--json", "m", "tree"]));
     let audit = run(hashctl().args(["audit", "--json", "m", "tree"]));
     let update = run(hashctl().args(["update", "--json", "m", "tree"]));
-    let runs =
-        [("sum", sum), ("check", check), ("audit", audit), ("update", update), ("dups", dups)];
+    let runs = [
+        ("sum", sum),
+        ("check", check),
+        ("audit", audit),
+        ("update", update),
+        ("compare", compare),
+        ("dups", dups),
+    ];
     for (command, ours) in runs {
         assert_eq!(ours.code, 1, "{}", ours.stderr);
         let documented = documented(command);

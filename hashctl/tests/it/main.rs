@@ -4,6 +4,7 @@
 mod audit;
 mod b3sum;
 mod check;
+mod compare;
 mod documents;
 mod dups;
 mod embedded;
