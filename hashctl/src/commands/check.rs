@@ -188,7 +188,7 @@ impl Listing {
                     match strip_components(name, self.strip) {
                         Some(_) if is_verified => Mark::Remark(Remark::Verified),
                         Some(name) => {
-                            lister.path(Label { name, function: *function, want: digest })?;
+                            lister.long_path(Label { name, function: *function, want: digest })?;
                             continue;
                         }
                         None => Mark::Remark(Remark::ShortName(number)),
@@ -197,7 +197,7 @@ impl Listing {
                 Parsed::Digest(function, digest) => match self.file_of(list) {
                     Some(name) => {
                         claims += 1;
-                        lister.path(Label { name: &name, function, want: &digest })?;
+                        lister.long_path(Label { name: &name, function, want: &digest })?;
                         continue;
                     }
                     None => Mark::Remark(Remark::LoneDigest(number)),

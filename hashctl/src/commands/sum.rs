@@ -154,7 +154,7 @@ impl SumListing {
         let label = Label { name, function: self.function, want: b"" };
         match self.is_recursive {
             true => lister.tree(label, &self.selection),
-            false => lister.path(label),
+            false => lister.long_path(label),
         }
     }
 

@@ -14,7 +14,7 @@ use super::function::Function;
 use super::opener::{AGE_MAX, coarse_now};
 use super::reorder::{Batch, Label, Reorder, Stopped, Tag, Verdict};
 use crate::input::datasets::Folder;
-use crate::input::open::{Links, open_dir, open_start};
+use crate::input::open::{Links, is_too_long, open_dir, open_start};
 use crate::input::selection::Selection;
 use crate::input::walk::{Visitor, walk_selected};
 use crate::problem::{Problem, Special};
@@ -27,6 +27,9 @@ use std::time::Duration;
 
 /// Entries in the first task; each later one may have twice as many as the one before.
 const TASK_LEN_FIRST: usize = 16;
+
+/// Most bytes of names in a task: names below a tree can be longer than any path.
+const TASK_TEXT_MAX: usize = 1 << 20;
 
 /// Most directories that the files of one task are opened from.
 const DIRS_MAX: usize = 64;
@@ -170,6 +173,21 @@ impl Lister {
         }
     }
 
+    /// As [`Self::path`], also for a path that is longer than system calls take.
+    pub(crate) fn long_path(&mut self, label: Label<'_>) -> Result<(), Stopped> {
+        let (prefix, base) = split(label.name);
+        if is_too_long(label.name) && !base.is_empty() && self.prefix != prefix {
+            let dir = CString::new(prefix).expect("a part of a path holds no zero byte");
+            // Otherwise the opener says what is wrong.
+            if let Ok(fd) = open_start(&dir) {
+                self.prefix.clear();
+                self.prefix.extend_from_slice(prefix);
+                self.prefix_dir = Some(self.dir(fd, Links::Follow));
+            }
+        }
+        self.path(label)
+    }
+
     /// As [`Self::path`], and what `selection` has below it if it is a directory.
     pub(crate) fn tree(&mut self, label: Label<'_>, selection: &Selection) -> Result<(), Stopped> {
         if label.name == b"-" {
@@ -235,7 +253,7 @@ impl Lister {
         }
         self.batch.push(label, verdict);
         self.targets.push(target);
-        let is_full = self.batch.len() >= self.task_len;
+        let is_full = self.batch.len() >= self.task_len || self.batch.text_len() >= TASK_TEXT_MAX;
         let is_due = || coarse_now().saturating_sub(self.since) >= AGE_MAX;
         if is_full || is_due() { self.flush(Last::No) } else { Ok(()) }
     }

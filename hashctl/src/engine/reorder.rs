@@ -147,6 +147,11 @@ impl Batch {
         self.rows.len()
     }
 
+    /// Bytes of names and expected digests.
+    pub(crate) fn text_len(&self) -> usize {
+        self.text.len()
+    }
+
     pub(crate) fn label(&self, position: usize) -> Label<'_> {
         let row = &self.rows[position];
         Label {

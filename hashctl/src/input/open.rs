@@ -102,10 +102,37 @@ fn own_uid() -> Uid {
     *OWN.get_or_init(Uid::effective)
 }
 
-/// Opens the directory `path` for nothing but to start from.
+/// True for a path that no system call takes as a whole.
+pub(crate) fn is_too_long(path: &[u8]) -> bool {
+    path.len() >= PATH_LEN_END
+}
+
+/// Length of a path, with its zero, that is too long for a system call.
+const PATH_LEN_END: usize = libc::PATH_MAX as usize;
+
+/// Opens the directory `path`, however long that is, for nothing but to start from.
 pub(crate) fn open_start(path: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    openat(AT_FDCWD, path, flags, Mode::empty())
+    let mut rest = path.to_bytes();
+    let mut dir: Option<OwnedFd> = None;
+    loop {
+        let (part, after) = match is_too_long(rest) {
+            false => (rest, &b""[..]),
+            true => {
+                let fits = &rest[..PATH_LEN_END - 1];
+                let slash = fits.iter().rposition(|&byte| byte == b'/');
+                let slash = slash.filter(|&slash| slash > 0).ok_or(Errno::ENAMETOOLONG)?;
+                let after = rest[slash..].iter().position(|&byte| byte != b'/');
+                (&rest[..slash], after.map_or(&b""[..], |start| &rest[slash + start..]))
+            }
+        };
+        let from = dir.as_ref().map_or(AT_FDCWD, AsFd::as_fd);
+        let opened = openat(from, part, flags, Mode::empty())?;
+        if after.is_empty() {
+            return Ok(opened);
+        }
+        (dir, rest) = (Some(opened), after);
+    }
 }
 
 /// Opens the directory `path` for reading; anything else is `ENOTDIR`, and holds nothing up.

@@ -3,10 +3,12 @@
 use crate::oracle::{digest, hex, line};
 use crate::program::{Outcome, finish, hashctl_alone, run, run_with, start, tool};
 use ipc_proto::Algorithm;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Pid, mkfifo};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -171,6 +173,38 @@ fn a_name_of_many_escaped_bytes_is_no_line_that_is_too_long() {
 }
 
 #[test]
+fn files_below_paths_that_no_system_call_takes_are_hashed_and_checked() {
+    let dir = dir_with(&[]);
+    let mut at = File::open(dir.path()).unwrap();
+    for _ in 0..64 {
+        let name = "d".repeat(200);
+        mkdirat(&at, name.as_str(), Mode::S_IRWXU).unwrap();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        at = openat(&at, name.as_str(), flags, Mode::empty()).unwrap().into();
+    }
+    for name in ["f", "g"] {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT;
+        let mut file: File = openat(&at, name, flags, Mode::S_IRWXU).unwrap().into();
+        file.write_all(b"x").unwrap();
+    }
+    let deep = format!("{}/", "d".repeat(200)).repeat(64);
+    let list = lines(&["./a", &format!("./{deep}f"), &format!("./{deep}g")]);
+    let ours = run(hashctl_alone().current_dir(dir.path()).args(["sum", "-r", ".", "-o", "list"]));
+    assert_eq!((&*ours.stderr, ours.code), ("", 0));
+    assert_eq!(fs::read_to_string(dir.path().join("list")).unwrap(), list);
+    let ours = check(dir.path(), &["list"]);
+    assert_eq!((ours.out().lines().count(), ours.code), (3, 0), "{}", ours.stderr);
+    let missing = lines(&[&format!("{deep}h"), &format!("{}f", deep.replace("/d", "/e"))]);
+    fs::write(dir.path().join("list"), missing).unwrap();
+    let ours = check(dir.path(), &["--quiet", "list"]);
+    assert_eq!((ours.out().matches("FAILED open or read").count(), ours.code), (2, 1));
+}
+
+fn lines(names: &[&str]) -> String {
+    names.iter().map(|name| line(Algorithm::Sha256, b"x", name)).collect()
+}
+
+#[test]
 fn two_names_never_have_one_status_line() {
     let dir = dir_with(&["\\a\\nb", "a\nb", "\\"]);
     let list =
@@ -255,9 +289,6 @@ fn an_interrupted_check_goes_on_where_it_was() {
     let at = |name: &str| dir.path().join(name);
     fs::write(at("changed"), "other").unwrap();
     mkfifo(&at("fifo"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-    let lines = |names: &[&str]| -> String {
-        names.iter().map(|name| line(Algorithm::Sha256, b"x", name)).collect()
-    };
     fs::write(at("m"), lines(&["a", "changed", "b", "fifo", "c"])).unwrap();
     let args = ["check", "--resume", "state", "m"];
     let child = start(hashctl_alone().current_dir(dir.path()).args(args).stdout(Stdio::piped()));
