@@ -9,6 +9,7 @@ use crate::engine::embedded::THREADS_MAX;
 use crate::examples;
 use crate::input::plane::Choice;
 use crate::output::Format;
+use crate::progress::ProgressMode;
 use clap::{Args as Group, Parser, Subcommand};
 use client::JobOptions;
 use ipc_proto::Algorithm;
@@ -47,6 +48,16 @@ pub(crate) struct Global {
     #[arg(long, value_name = "N", global = true,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(THREADS_MAX)))]
     pub(crate) threads: Option<u16>,
+    /// Show how far a run is
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        value_enum,
+        default_value = "auto",
+        help_heading = "Output"
+    )]
+    pub(crate) progress: ProgressMode,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }

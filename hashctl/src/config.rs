@@ -4,6 +4,7 @@ use crate::args::Global;
 use crate::exit::Exit;
 use crate::input::plane::Choice;
 use crate::lists::quote::quote;
+use crate::progress::ProgressMode;
 use crate::say::io_text;
 use client::{Address, AddressError, JobOptions, client_runtime_dir, read_token};
 use ipc_proto::endpoint::Endpoint;
@@ -47,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) engine: EngineChoice,
     /// Hashing threads of this process.
     pub(crate) threads: Option<u16>,
+    pub(crate) progress: ProgressMode,
     pub(crate) verbose: bool,
     pub(crate) job: JobOptions,
     /// Longest time without a result.
@@ -146,8 +148,20 @@ impl Config {
         let (plane, verbose) = (global.connection.plane, global.connection.verbose);
         let (job, timeout) = (JobOptions::default(), None);
         let output = "standard output".to_owned();
-        let threads = global.threads;
-        Ok(Self { address, datasets, plane, engine, threads, verbose, job, timeout, stdio, output })
+        let (threads, progress) = (global.threads, global.progress);
+        Ok(Self {
+            address,
+            datasets,
+            plane,
+            engine,
+            threads,
+            progress,
+            verbose,
+            job,
+            timeout,
+            stdio,
+            output,
+        })
     }
 
     /// Where the controller is, as it appears in a message.

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::input::plane::Route;
 use crate::output::Out;
 use crate::progress::Progress;
-use crate::say::{self, io_text, say};
+use crate::say::{io_text, say};
 use crate::signals::Signals;
 use client::{Client, ClientError, ConnectError, Event, ReceiveError, Replies, Submitter};
 use embedded::{EmbeddedError, EmbeddedRun};
@@ -138,7 +138,7 @@ pub(crate) fn run(
         is_sent: false,
         lost: None,
         is_suspect: false,
-        progress: Progress::start(),
+        progress: Progress::start(config.progress),
         silence: Silence::new(config.address.clone(), config.timeout),
     };
     let options = opener::Options {
@@ -148,7 +148,7 @@ pub(crate) fn run(
         expected,
     };
     let result = run.start(route, options, list).and_then(|()| run.all(printer));
-    say::clear();
+    run.progress.end(&run.reorder);
     run.reorder.stop();
     match result {
         Ok(()) => Exit::from_ok(printer.is_ok() && !run.is_suspect),
@@ -213,7 +213,7 @@ fn run_embedded(
             return Exit::Failure;
         }
     };
-    run.progress = Some(Progress::start());
+    run.progress = Some(Progress::start(config.progress));
     run.timeout = config.timeout;
     let (flag, waker) = (Arc::clone(&run.is_interrupted), Arc::clone(&run.reorder));
     let watched = signals.watch(move || {
@@ -225,7 +225,9 @@ fn run_embedded(
         return Exit::Failure;
     }
     let result = run.all(options, printer, list);
-    say::clear();
+    if let Some(progress) = &mut run.progress {
+        progress.end(&run.reorder);
+    }
     match result {
         Ok(()) => Exit::from_ok(printer.is_ok()),
         Err(EmbeddedError::Interrupted) => {
@@ -338,7 +340,7 @@ impl Run {
             if let Some(limit) = self.silence.passed() {
                 return Err(Broken::Silence(limit));
             }
-            self.progress.show(self.reorder.tally(), self.is_sent);
+            self.progress.show(&self.reorder, self.is_sent);
             let silence = self.silence.timeout();
             self.wait(self.progress.timeout().map_or(silence, |update| update.min(silence)))?;
         }

@@ -51,7 +51,9 @@ mod tests {
             let name = subcommand.get_name();
             let help = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
             let examples = help.split("\n\n").find_map(|text| text.strip_prefix("Examples:\n"));
-            for line in examples.unwrap_or_else(|| panic!("{name} has no examples")).lines() {
+            let examples = examples.unwrap_or_else(|| panic!("{name} has no examples"));
+            // Others show what is done with the output.
+            for line in examples.lines().filter(|line| line.contains("hashctl ")) {
                 let parsed = command.clone().try_get_matches_from(words(line));
                 assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
             }

@@ -63,6 +63,11 @@ pub(crate) struct FileCounts {
     pub(crate) verified_earlier: u64,
 }
 
+/// With padding (RFC 4648, section 4).
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
 impl<'a> Record<'a> {
     /// A line about a file.
     pub(crate) fn of(label: Label<'a>) -> Self {
@@ -70,7 +75,7 @@ impl<'a> Record<'a> {
         match std::str::from_utf8(label.name) {
             Ok(name) => Self { name: Some(name), algorithm, ..Self::default() },
             Err(_) => {
-                let name_b64 = Some(STANDARD.encode(label.name));
+                let name_b64 = Some(base64(label.name));
                 Self { name_b64, algorithm, ..Self::default() }
             }
         }

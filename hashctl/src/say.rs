@@ -40,6 +40,11 @@ pub(crate) fn replace(text: &str) {
     IS_REPLACEABLE.store(true, Ordering::Relaxed);
 }
 
+/// Writes `text` as it is.
+pub(crate) fn raw(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Clears what [`replace`] shows.
 pub(crate) fn clear() {
     let mut stderr = io::stderr().lock();

@@ -176,7 +176,7 @@ impl EmbeddedRun {
                 timeout = poll_timeout(since + limit);
             }
             if let Some(progress) = &mut self.progress {
-                progress.show(self.reorder.tally(), is_listed);
+                progress.show(&self.reorder, is_listed);
                 timeout = progress.timeout().map_or(timeout, |update| match timeout.is_none() {
                     true => update,
                     false => update.min(timeout),

@@ -440,6 +440,13 @@ impl Reorder {
         self.lock().tally
     }
 
+    /// The name of the entry that output waits for.
+    pub(crate) fn current(&self) -> Option<Vec<u8>> {
+        let state = self.lock();
+        let pending = state.batches.front()?;
+        (state.taken < pending.batch.len()).then(|| pending.batch.label(state.taken).name.to_vec())
+    }
+
     /// Ends the sending side. The first end counts.
     pub(crate) fn end(&self, end: End) {
         self.lock().end.get_or_insert(end);

@@ -18,6 +18,7 @@ mod names;
 mod openers;
 mod oracle;
 mod program;
+mod progress;
 mod status;
 mod stdio;
 mod streams;

@@ -21,6 +21,9 @@ use std::sync::atomic::Ordering;
 /// Bytes that are read at once.
 const READ_LEN: usize = 128 << 10;
 
+/// Bytes after which the progress shows more.
+const SHOW_LEN: u64 = 4 << 20;
+
 /// Interval at which a wait for bytes looks whether the run is over.
 const STOP_INTERVAL_MS: u16 = 100;
 
@@ -41,7 +44,9 @@ pub(super) fn hash(
 ) {
     let (state, output) = streams(&shared.options, function);
     let result = match file {
-        Some(file) => wait_for_writer(shared, &file).and_then(|()| read_all(shared, &file, state)),
+        Some(file) => {
+            wait_for_writer(shared, &file).and_then(|()| read_all(shared, tag, &file, state))
+        }
         None if !shared.options.has_stdin => Err(Errno::EBADF),
         None => match stdin_file(&io::stdin()) {
             Ok(Some((file, stamp))) => {
@@ -56,7 +61,7 @@ pub(super) fn hash(
             }
             // Not read through the standard library, which takes an unreadable one for empty.
             Ok(None) => match io::stdin().as_fd().try_clone_to_owned() {
-                Ok(file) => read_all(shared, &file, state),
+                Ok(file) => read_all(shared, tag, &file, state),
                 Err(error) => Err(errno_of(&error)),
             },
             Err(errno) => Err(errno),
@@ -98,17 +103,23 @@ fn wait(shared: &Shared, file: &impl AsFd) -> Result<(), Errno> {
 
 fn read_all(
     shared: &Shared,
+    tag: Tag,
     file: &OwnedFd,
     mut streams: Vec<Stream>,
 ) -> Result<(u64, Vec<u8>), Errno> {
     let mut buffer = vec![0; READ_LEN];
-    let mut size = 0;
+    let (mut size, mut shown) = (0, 0);
     while !shared.is_stopped.load(Ordering::Relaxed) {
         match read(file, &mut buffer) {
             Ok(0) => break,
             Ok(len) => {
                 streams.iter_mut().for_each(|stream| stream.update(&buffer[..len]));
                 size += len as u64;
+                if size >= shown + SHOW_LEN {
+                    shown = size;
+                    shared.reorder.change(&mut vec![(tag, Change::Size(size))]);
+                    shared.reorder.advance(tag, size);
+                }
             }
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => wait(shared, file)?,
