@@ -94,7 +94,7 @@ fn hold_back(mut args: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
 }
 
 /// Prints help where it was asked for, else what is wrong with the arguments.
-pub(crate) fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
+fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return print(stdio, &error.render().to_string());
     }

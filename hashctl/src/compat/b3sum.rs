@@ -12,7 +12,8 @@ mod options;
 mod print;
 
 use super::Invocation;
-use crate::cli::explain;
+use crate::cli::print as print_text;
+use crate::config::Stdio;
 use crate::engine::Printer;
 use crate::engine::embedded::{self, EmbeddedError};
 use crate::engine::function::{Blake3Mode, Function};
@@ -26,7 +27,7 @@ use line::DIGEST_LEN;
 use options::{B3sumOptions, KEY_LEN};
 use print::{B3sumDigests, STDIN_IS_THE_KEY, complain, fail};
 use std::env;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -47,6 +48,19 @@ pub(super) fn run(invocation: Invocation) -> u8 {
         Ok(options) => hash(options).code(),
         Err(error) => explain(&error, invocation.stdio).code(),
     }
+}
+
+/// Prints help where it was asked for, else what is wrong with the arguments. As the original's
+/// parser, it leaves out control characters of arguments unless they are white space.
+fn explain(error: &clap::Error, stdio: Stdio) -> Exit {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        return print_text(stdio, &text);
+    }
+    let text = text.replace(|c: char| c.is_ascii_control() && !c.is_ascii_whitespace(), "");
+    // Nobody is left to tell when standard error is gone.
+    let _ = io::stderr().write_all(text.as_bytes());
+    Exit::Usage
 }
 
 fn hash(mut options: B3sumOptions) -> Exit {

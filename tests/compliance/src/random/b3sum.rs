@@ -20,11 +20,16 @@ pub(super) fn args(files: &[Vec<u8>], random: &mut Random) -> Vec<Vec<u8>> {
             args.push(format!("{option}{}", random.below(300)).into_bytes());
         }
     }
-    if random.chance(85) {
+    let has_end = random.chance(85);
+    if has_end {
         args.push(b"--".to_vec());
     }
     for _ in 0..random.below(12) {
-        args.push(if random.chance(50) { random.one_of(files) } else { names::name(random) });
+        let name = if random.chance(50) { random.one_of(files) } else { names::name(random) };
+        // A known difference: the original leaves out all that may follow an escape.
+        if has_end || !name.starts_with(b"-") || !name.contains(&0x1b) {
+            args.push(name);
+        }
     }
     args
 }
