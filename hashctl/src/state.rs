@@ -19,6 +19,7 @@ use crate::lists::hex;
 use crate::lists::lines::{Line, Lines};
 use crate::output::escape;
 use crate::trees::found::Metadata;
+use crate::trees::table::{BytesTable, ROWS_MAX};
 use ipc_proto::Algorithm;
 use std::io::{self, Read, Write};
 use thiserror::Error;
@@ -65,6 +66,31 @@ fn tick_ns(metadata: &Metadata) -> i64 {
 /// and still has this metadata later is what was read.
 pub(crate) fn settled_ns(metadata: &Metadata) -> i64 {
     metadata.ctime_ns.saturating_add(tick_ns(metadata)).saturating_add(1)
+}
+
+impl Cause {
+    /// Words for people, where the cause is known.
+    pub(crate) fn text(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown => None,
+            Self::Modified => Some("modified: its size or time of modification is another one"),
+            Self::Older => Some("older: it was replaced by an earlier version"),
+            Self::Rotted => Some(
+                "ROTTED: size and time of modification are as they were, the content is not; restore \
+                 it from a copy",
+            ),
+        }
+    }
+
+    /// The name in JSON, where the cause is known.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown => None,
+            Self::Modified => Some("modified"),
+            Self::Older => Some("older"),
+            Self::Rotted => Some("rotted"),
+        }
+    }
 }
 
 impl Seen {
@@ -115,6 +141,39 @@ pub(crate) enum StateError {
          cannot tell rot from change"
     )]
     Damaged { line: u64 },
+}
+
+/// A state in memory, by name.
+#[derive(Debug, Default)]
+pub(crate) struct StateTable {
+    names: BytesTable,
+    digests: BytesTable,
+    entries: Vec<(Algorithm, Seen)>,
+}
+
+impl StateTable {
+    /// # Errors
+    /// The state cannot be used.
+    pub(crate) fn read(input: impl Read) -> Result<Self, StateError> {
+        let mut table = Self::default();
+        read(input, |entry| {
+            if table.entries.len() < ROWS_MAX {
+                table.names.push(&entry.name);
+                table.digests.push(&entry.digest);
+                table.entries.push((entry.algorithm, entry.seen));
+            }
+        })?;
+        table.names.sort();
+        Ok(table)
+    }
+
+    /// The metadata that `name` had when it had this digest.
+    pub(crate) fn find(&self, name: &[u8], algorithm: Algorithm, digest: &[u8]) -> Option<&Seen> {
+        self.names.find(name).iter().find_map(|&row| {
+            let (other, seen) = &self.entries[row as usize];
+            (*other == algorithm && self.digests.get(row) == digest).then_some(seen)
+        })
+    }
 }
 
 /// Reads a state and calls `take` for each entry, in order. Entries count only if this returns no

@@ -5,6 +5,7 @@
 //!
 //! Invariant: OK stands for a file that was read to its end and has the list's digest.
 
+mod causes;
 mod near;
 mod resume;
 mod verdicts;
@@ -22,6 +23,7 @@ use crate::lists::manifest::{Claim, NotAList, Parsed, Parser, Remark};
 use crate::lists::names::{base, file_of_list, strip_components};
 use crate::lists::quote::quote;
 use crate::say::{io_text, say};
+use causes::Causes;
 use ipc_proto::Algorithm;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -54,6 +56,7 @@ pub(crate) fn check(config: &Config, options: &CheckOptions, mut lists: Vec<OsSt
             return Exit::Usage;
         }
     };
+    let causes = Causes::new(start_path.as_ref().cloned().unwrap_or_default());
     let resume = match open_resume(options, start_path, &lists) {
         Ok(resume) => resume,
         Err((path, error)) => {
@@ -70,7 +73,7 @@ pub(crate) fn check(config: &Config, options: &CheckOptions, mut lists: Vec<OsSt
         resume: resume.clone(),
         operands: lists.into_iter().peekable(),
     };
-    let mut reports = Reports::new(options, resume);
+    let mut reports = Reports::new(options, causes, resume);
     let exit = run(config, &mut reports, None, move |lister| listing.all(lister));
     reports.end(exit)
 }
@@ -156,9 +159,7 @@ impl Listing {
             Ok(verified) => verified,
             Err(error) => return Ok(unreadable(&error)),
         };
-        if verified.is_some() {
-            lister.known(mark_label(list), Verdict::Mark(Mark::Remark(Remark::Start)))?;
-        }
+        lister.known(mark_label(list), Verdict::Mark(Mark::Remark(Remark::Start)))?;
         let mut claims = 0;
         for number in 1.. {
             if lines.is_drained() && is_waiting(input) {

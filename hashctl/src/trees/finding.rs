@@ -195,11 +195,7 @@ impl FindingFormat {
 
 /// Says that a file rotted.
 pub(crate) fn say_rotted(name: &[u8]) {
-    let name = quote(name);
-    say(format_args!(
-        "{name}: ROTTED: size and time of modification are as they were, the content is not; restore \
-         it from a copy"
-    ));
+    say(format_args!("{}: {}", quote(name), Cause::Rotted.text().unwrap_or_default()));
 }
 
 /// Number of files per finding.

@@ -268,3 +268,29 @@ fn a_manifest_may_come_through_standard_input() {
     let outcome = run_with(&mut command, manifest);
     assert_eq!((outcome.out(), &*outcome.stderr), (String::new(), "hashctl: 5 matched\n"));
 }
+
+#[test]
+fn check_says_the_cause_where_a_state_is_beside_the_list() {
+    let site = site();
+    assert_eq!(site.hashctl(&["update", "m", "d"]).code, 0);
+    site.rot("d/a");
+    site.write("d/b", "other");
+    let outcome = site.hashctl(&["check", "--quiet", "m"]);
+    assert_eq!((outcome.out(), outcome.code), ("d/a: FAILED\nd/b: FAILED\n".to_owned(), 1));
+    let lines: Vec<&str> = outcome.stderr.lines().collect();
+    assert!(lines[0].starts_with("hashctl: d/a: ROTTED: size and time"), "{lines:?}");
+    assert!(lines[1].starts_with("hashctl: d/b: modified: "), "{lines:?}");
+    assert_eq!(site.hashctl(&["check", "--status", "m"]).stderr, "");
+    // Files are named from another directory, the list and its state are not.
+    fs::create_dir(site.at("lists")).unwrap();
+    for name in ["m", "m.state"] {
+        fs::rename(site.at(name), site.at("lists").join(name)).unwrap();
+    }
+    let outcome = site.hashctl(&["check", "--json", "--quiet", "-C", ".", "lists/m"]);
+    assert!(outcome.out().contains("\"cause\":\"rotted\""), "{}", outcome.out());
+    assert!(outcome.out().contains("\"cause\":\"modified\""), "{}", outcome.out());
+    site.write("lists/m.state", "junk");
+    let outcome = site.hashctl(&["check", "--quiet", "lists/m"]);
+    let errors = outcome.stderr.lines().filter(|line| line.contains("not a state of hashctl"));
+    assert_eq!((errors.count(), outcome.code), (1, 1), "{}", outcome.stderr);
+}

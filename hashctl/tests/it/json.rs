@@ -34,6 +34,10 @@ fn every_key_of_json_is_documented_with_its_type() {
     let list = run(hashctl().args(["sum", "a"]).arg(odd)).stdout;
     let zeros = format!("{}  a\n{}  gone\njunk\n", "0".repeat(64), "0".repeat(64));
     fs::write(dir.path().join("list"), [&list, zeros.as_bytes()].concat()).unwrap();
+    // A state of the list, to which a wrong digest is a change.
+    let head = format!("hashctl-state 1\nsha256 {} 9 1 1 1 1 a\n", "0".repeat(64));
+    let state = format!("{head}end 1 {}\n", blake3::hash(head.as_bytes()));
+    fs::write(dir.path().join("list.state"), state).unwrap();
     let sum = run(hashctl().args(["sum", "--json", "a", "gone"]).arg(odd));
     let check = run(hashctl().args(["check", "--json", "list"]));
     // A tree that has something of everything.

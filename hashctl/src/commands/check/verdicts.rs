@@ -1,5 +1,6 @@
 //! Output of `hashctl check`: a line per file, faults of each list, and counts.
 
+use super::causes::Causes;
 use super::{SharedResume, near};
 use crate::args::{CheckOptions, ReportArgs};
 use crate::engine::Printer;
@@ -15,6 +16,7 @@ use crate::output::{Out, checksum_name, escape};
 use crate::problem::Problem;
 use crate::replace::write_error;
 use crate::say::say;
+use crate::state::Cause;
 use ipc_proto::Algorithm;
 use std::io;
 
@@ -54,6 +56,7 @@ pub(super) struct Reports {
     guess: Option<Function>,
     is_signed: bool,
     is_ok: bool,
+    causes: Causes,
     resume: Option<SharedResume>,
     /// Number of the last entry of the list that was printed.
     entry: u64,
@@ -61,7 +64,11 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    pub(super) fn new(options: &CheckOptions, resume: Option<SharedResume>) -> Self {
+    pub(super) fn new(
+        options: &CheckOptions,
+        causes: Causes,
+        resume: Option<SharedResume>,
+    ) -> Self {
         Self {
             options: options.clone(),
             counts: Counts::default(),
@@ -70,6 +77,7 @@ impl Reports {
             guess: None,
             is_signed: false,
             is_ok: true,
+            causes,
             resume,
             entry: 0,
             is_complete: false,
@@ -124,7 +132,12 @@ impl Printer for Reports {
             Verdict::Digest => {
                 self.note(false);
                 self.counts.mismatches += 1;
-                self.put(item, Status::Mismatch, out);
+                let cause = self.causes.of(item);
+                self.put(item, Status::Mismatch(cause), out);
+                if let (Some(text), false) = (cause.text(), self.options.report.status) {
+                    out.flush()?;
+                    say(format_args!("{}: {text}", quote(item.label.name)));
+                }
             }
             Verdict::Problem(Problem::Io(libc::ENOENT)) if self.options.report.ignore_missing => {
                 self.note(false);
@@ -161,7 +174,7 @@ impl Printer for Reports {
 #[derive(Clone, Copy, Debug)]
 enum Status {
     Ok,
-    Mismatch,
+    Mismatch(Cause),
     Unreadable(Problem),
 }
 
@@ -179,7 +192,7 @@ impl Reports {
         put_name(item.label.name, out);
         out.extend_from_slice(match status {
             Status::Ok => b": OK\n",
-            Status::Mismatch => b": FAILED\n",
+            Status::Mismatch(_) => b": FAILED\n",
             Status::Unreadable(_) => b": FAILED open or read\n",
         });
     }
@@ -255,6 +268,7 @@ impl Reports {
             }
             Mark::Remark(Remark::Start) => {
                 self.entry = 0;
+                self.causes.select(list);
                 if let Some(resume) = &self.resume {
                     resume.lock().expect("no holder panics").select(list);
                 }
@@ -418,20 +432,24 @@ fn put_name(name: &[u8], out: &mut Vec<u8>) {
 /// The JSON of a file.
 fn record(item: &Item<'_>, status: Status, out: &mut Vec<u8>) {
     let problem = match status {
-        Status::Ok | Status::Mismatch => None,
+        Status::Ok | Status::Mismatch(_) => None,
         Status::Unreadable(problem) => Some(problem.to_string()),
     };
     let has_digest = problem.is_none();
     Record {
         status: Some(match status {
             Status::Ok => "ok",
-            Status::Mismatch => "mismatch",
+            Status::Mismatch(_) => "mismatch",
             Status::Unreadable(Problem::Io(libc::ENOENT)) => "missing",
             Status::Unreadable(_) => "unreadable",
         }),
         size: has_digest.then_some(item.size),
         digest: has_digest.then(|| hex::text(item.digest)),
         expected: Some(hex::text(item.label.want)),
+        cause: match status {
+            Status::Mismatch(cause) => cause.name(),
+            Status::Ok | Status::Unreadable(_) => None,
+        },
         error: problem.as_deref(),
         ..Record::of(item.label)
     }
