@@ -12,6 +12,7 @@ use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::{LimitExceeded, check_dataset};
 use ipc_proto::sample::Sample;
 use ipc_proto::token::FILE_LEN_MAX;
+use ipc_socket::Trust;
 use sandbox::Enforcement;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -129,28 +130,32 @@ fn policy(args: &Args, datasets: &[String]) -> Result<AccessPolicy, String> {
         policy.trust(token(path)?);
     }
     if let Some(path) = &args.policy {
-        parse_file(path, policy::FILE_LEN_MAX, |content| policy.extend(content, datasets, token))?;
+        parse_file(path, Trust::Unwritten, policy::FILE_LEN_MAX, |content| {
+            policy.extend(content, datasets, token)
+        })?;
     }
     policy.allow(args.allow_uid.clone(), args.allow_gid.clone());
     Ok(policy)
 }
 
 fn token(path: &Path) -> Result<Token, String> {
-    parse_file(path, FILE_LEN_MAX, Token::parse)
+    parse_file(path, Trust::Secret, FILE_LEN_MAX, Token::parse)
 }
 
 fn worker_tokens(path: &Path) -> Result<WorkerTokens, String> {
-    parse_file(path, WORKER_TOKENS_LEN_MAX, WorkerTokens::parse)
+    parse_file(path, Trust::Secret, WORKER_TOKENS_LEN_MAX, WorkerTokens::parse)
 }
 
-/// Reads a file of at most `len_max` bytes and parses it.
+/// Reads a file that others cannot have written of at most `len_max` bytes and parses it.
 fn parse_file<T, E: std::error::Error>(
     path: &Path,
+    trust: Trust,
     len_max: usize,
     parse: impl FnOnce(&[u8]) -> Result<T, E>,
 ) -> Result<T, String> {
     let mut content = Vec::new();
-    File::open(path)
+    trust
+        .open(path)
         .and_then(|file| file.take(len_max as u64 + 1).read_to_end(&mut content))
         .map_err(|error| error.to_string())
         .and_then(|len| {

@@ -17,6 +17,7 @@ mod inbox;
 mod socket;
 mod sys;
 mod token_file;
+mod trusted;
 
 pub use closing::{Passed, PassedBy, close_all, close_for, start_closers, unclosed};
 pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
@@ -27,3 +28,4 @@ pub use sys::{
     DESCRIPTOR_TABLE_LEN, Peer, Received, close_here, peer, recv, reserve_descriptor_table, send,
 };
 pub use token_file::read_token;
+pub use trusted::{Trust, TrustError};

@@ -18,7 +18,7 @@ fn runtime_dir(device: &Path, token: Option<&str>) -> TempDir {
     symlink(device, dir.path().join("controller.vsock")).unwrap();
     fs::write(dir.path().join("client.endpoint"), "vsock-unix:controller.vsock:5001\n").unwrap();
     if let Some(token) = token {
-        fs::write(dir.path().join("client.token"), token).unwrap();
+        test_kit::write_secret(&dir.path().join("client.token"), token);
     }
     dir
 }
@@ -53,7 +53,7 @@ fn a_controller_in_a_vm_is_found_with_its_token_and_files_go_inline() {
 fn the_arguments_name_device_and_token_as_well() {
     let dir = tempdir().unwrap();
     let token_file = dir.path().join("token");
-    fs::write(&token_file, "other").unwrap();
+    test_kit::write_secret(&token_file, "other");
     let dir = runtime_dir(Path::new("/nowhere"), Some("secret"));
     for in_dir in [false, true] {
         let fake = Fake::start(|peer| {

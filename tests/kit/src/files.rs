@@ -5,7 +5,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -21,6 +21,13 @@ pub fn sparse_file(len: u64) -> File {
     let file = tempfile::tempfile().expect("a temporary file");
     file.set_len(len).expect("a length that the file system takes");
     file
+}
+
+/// Writes a file that nobody else can read.
+pub fn write_secret(path: &Path, content: impl AsRef<[u8]>) {
+    let options = File::options().write(true).create(true).truncate(true).mode(0o600).clone();
+    let mut file = options.open(path).expect("a new file");
+    file.write_all(content.as_ref()).expect("room");
 }
 
 /// Writes a file of `len` random bytes.

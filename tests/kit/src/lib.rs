@@ -24,7 +24,8 @@ pub use controller::{DESCRIPTORS, FakeController, INLINE, Peer, Polled, welcome}
 pub use cpu::{Spent, cpu_time, run_timed};
 pub use denied::{NUMBERS, alone, call, every_other_call_is_denied};
 pub use files::{
-    file, hostile_names, lingering_socket, oracle, repository, sparse_file, write_file, write_tree,
+    file, hostile_names, lingering_socket, oracle, repository, sparse_file, write_file,
+    write_secret, write_tree,
 };
 pub use footprint::Footprint;
 pub use fuzz::{fuzz, seeds};

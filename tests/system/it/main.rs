@@ -12,4 +12,5 @@ mod policy;
 mod progress;
 mod run_sh;
 mod scripts;
+mod secrets;
 mod vsock;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use test_kit::{DEADLINE, Running, bin, output, text, until};
+use test_kit::{DEADLINE, Running, bin, output, text, until, write_secret};
 
 fn controller(dir: &Path, ports: [u32; 2], token_file: &Path) -> Command {
     let mut command = Command::new(bin("hashcluster-controller"));
@@ -19,7 +19,7 @@ fn controller(dir: &Path, ports: [u32; 2], token_file: &Path) -> Command {
 fn a_controller_listens_on_vsock_or_says_that_there_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
-    fs::write(&token, "secret\n").unwrap();
+    write_secret(&token, "secret\n");
     let first = 0x10_0000 + 2 * std::process::id();
     let ports = [first, first + 1];
     let mut running = Running::start(&mut controller(dir.path(), ports, &token), DEADLINE);
@@ -52,7 +52,7 @@ fn a_controller_does_not_start_with_a_token_or_an_endpoint_that_makes_no_sense()
         (Some("x".repeat(65)), "a token has at most 64 bytes"),
     ] {
         if let Some(content) = &content {
-            fs::write(&token, content).unwrap();
+            write_secret(&token, content);
         }
         let ours = output(&mut controller(dir.path(), [5001, 5000], &token));
         let said = text(&ours.stderr);

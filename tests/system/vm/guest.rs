@@ -7,6 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+use test_kit::write_secret;
 
 /// `ssh` with our options only, to a VM.
 fn ssh(site: &Site, port: u16, known_hosts: &Path, options: &[&str]) -> test_kit::Ended {
@@ -190,10 +191,10 @@ fn nothing_but_ssh_and_metrics_is_reachable(site: &Site) {
 
 fn a_worker_needs_the_token_of_its_name(site: &Site) {
     let endpoint = format!("vsock-unix:{}:5000", site.run("controller.vsock").display());
-    fs::write(site.path("other.token"), "0".repeat(48)).unwrap();
+    write_secret(&site.path("other.token"), "0".repeat(48));
     let tokens = fs::read_to_string(site.run("worker.tokens")).unwrap();
     let own = tokens.lines().find_map(|line| line.strip_prefix("worker1 ")).unwrap();
-    fs::write(site.path("own.token"), own).unwrap();
+    write_secret(&site.path("own.token"), own);
     for (name, token) in
         [("worker1", None), ("worker1", Some("other.token")), ("intruder", Some("own.token"))]
     {

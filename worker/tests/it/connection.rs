@@ -29,7 +29,7 @@ fn check_works(peer: &mut Peer) {
 fn a_worker_introduces_itself() {
     let controller = Controller::new();
     let token_file = controller.dir.path().join("token");
-    fs::write(&token_file, "secret\n").unwrap();
+    test_kit::write_secret(&token_file, "secret\n");
     let options = ["--threads", "3", "--token-file", token_file.to_str().unwrap()];
     let worker = Worker::start(&controller, &options);
     let intro = controller.accept().hello();

@@ -15,6 +15,7 @@ use crate::cluster::Error;
 use crate::deployment::{Deployment, Role, Vm};
 use crate::supervise::{Console, Event, Program, Supervisor};
 use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_TOKEN_FILE};
+use ipc_socket::Trust;
 use nix::sys::signal::Signal;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -37,9 +38,12 @@ const ADMIN_PATH: &str = ":/usr/sbin:/sbin";
 
 /// The directory of state, which belongs to this cluster while the lock is held.
 pub(crate) fn lock_state(layout: &Layout) -> Result<File, Error> {
-    for dir in [layout.state().to_owned(), layout.state().join("ssh")] {
-        private_dir(&dir)?;
+    let keys = layout.state().join("ssh");
+    for (dir, trust) in [(layout.state(), Trust::Unwritten), (&*keys, Trust::Private)] {
+        private_dir(dir)?;
+        check_owner(dir, trust)?;
     }
+    check_state(layout.state(), &keys)?;
     let path = layout.state_lock();
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let lock = lock.map_err(Error::write(&path))?;
@@ -54,6 +58,31 @@ pub(crate) fn lock_state(layout: &Layout) -> Result<File, Error> {
         Err(TryLockError::Error(error)) => return Err(Error::write(&path)(error)),
     }
     Ok(lock)
+}
+
+/// Checks all that is kept between two starts: whoever has written a key or a disk is in every VM.
+fn check_state(state: &Path, keys: &Path) -> Result<(), Error> {
+    for dir in [state, keys] {
+        for entry in fs::read_dir(dir).map_err(Error::step("look at the state directory"))? {
+            let path = entry.map_err(Error::step("look at the state directory"))?.path();
+            let is_public = path.extension().is_some_and(|end| end == "pub" || end == "lock");
+            let is_known = path.is_file() || path.is_symlink();
+            if is_known {
+                check_owner(&path, if is_public { Trust::Unwritten } else { Trust::Private })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_owner(path: &Path, trust: Trust) -> Result<(), Error> {
+    let metadata =
+        fs::symlink_metadata(path).map_err(Error::step("look at the state directory"))?;
+    if metadata.is_symlink() {
+        return Err(Error::Refused(format!("{}: it is a symbolic link", path.display())));
+    }
+    let checked = trust.check(path, &metadata);
+    checked.map_err(|error| Error::Refused(format!("{}: {error}", path.display())))
 }
 
 /// Makes a place for images, for who holds the state's lock.
@@ -416,5 +445,45 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn state_that_others_can_have_changed_is_refused_with_the_command_that_mends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, state) = (dir.path().join("run"), dir.path().join("state"));
+        let layout = Layout::new(&run, Some(&state));
+        drop(lock_state(&layout).expect("it is made"));
+        let disk = layout.state_disk("controller");
+        for path in [&layout.ssh_key(), &layout.host_key("worker1"), &disk] {
+            private_file(path, b"secret").unwrap();
+        }
+        private_file(&layout.ssh_key().with_extension("pub"), b"public").unwrap();
+        drop(lock_state(&layout).expect("all is private"));
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (path, bad, good, want) in [
+            (state.clone(), 0o770, 0o700, "chmod go-w"),
+            (state.join("ssh"), 0o755, 0o700, "chmod go="),
+            (layout.ssh_key(), 0o640, 0o600, "chmod go="),
+            (layout.ssh_key().with_extension("pub"), 0o666, 0o644, "chmod go-w"),
+            (layout.host_key("worker1"), 0o604, 0o600, "chmod go="),
+            (disk, 0o660, 0o600, "chmod go="),
+        ] {
+            mode(&path, bad);
+            let error = lock_state(&layout).expect_err("others are let in").to_string();
+            assert!(error.contains(want) && error.contains(path.to_str().unwrap()), "{error}");
+            mode(&path, good);
+        }
+        drop(lock_state(&layout).expect("all is private again"));
+        symlink("/etc/passwd", layout.host_key("worker2")).unwrap();
+        let error = lock_state(&layout).unwrap_err().to_string();
+        assert!(error.contains("it is a symbolic link"), "{error}");
     }
 }
