@@ -7,6 +7,7 @@ use crate::problem::Problem;
 use ipc_proto::Algorithm;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{SFlag, fstat};
 use std::io;
 use std::os::fd::AsFd;
 
@@ -116,6 +117,17 @@ pub(crate) fn checksum_name(algorithm: Option<Algorithm>) -> &'static str {
     algorithm.unwrap_or(Algorithm::Sha256).tag()
 }
 
+/// Bytes that go into a pipe in one piece (`PIPE_BUF` of pipe(7)).
+const PIPE_LEN: usize = 4096;
+
+/// Length of the lines at the start of `text` that go into a pipe together, so that the lines of processes
+/// that share one do not mix.
+fn whole_lines_len(text: &[u8]) -> usize {
+    let Some(piece) = text.get(..PIPE_LEN) else { return text.len() };
+    let end = piece.iter().rposition(|byte| matches!(byte, b'\n' | 0));
+    end.map_or(text.len(), |end| end + 1)
+}
+
 /// Treatment of errors of standard output.
 #[derive(Debug)]
 enum OnError {
@@ -188,9 +200,14 @@ impl Out {
             return Err(Errno::EBADF.into());
         }
         let stdout = io::stdout();
+        let is_pipe = fstat(&stdout).is_ok_and(|stat| {
+            SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO
+        });
         let mut start = 0;
         while start < self.buffer.len() {
-            match nix::unistd::write(&stdout, &self.buffer[start..]) {
+            let rest = &self.buffer[start..];
+            let rest = if is_pipe { &rest[..whole_lines_len(rest)] } else { rest };
+            match nix::unistd::write(&stdout, rest) {
                 Ok(len) => start += len,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
@@ -218,6 +235,20 @@ mod tests {
         let mut out = Vec::new();
         Format { json: true, ..Format::default() }.digest(&item, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), want.replace("HEX", &"ab".repeat(32)));
+    }
+
+    #[test]
+    fn a_pipe_gets_whole_lines_in_pieces_that_it_takes_at_once() {
+        let line = [b'x'; 99];
+        let mut text = Vec::new();
+        for _ in 0..50 {
+            text.extend([&line[..], b"\n"].concat());
+        }
+        assert_eq!(whole_lines_len(&text), 4000);
+        assert_eq!(whole_lines_len(&text[4000..]), 1000);
+        assert_eq!(whole_lines_len(&text[..4096]), 4000);
+        assert_eq!(whole_lines_len(&text[..4095]), 4095);
+        assert_eq!(whole_lines_len(&[b'x'; 5000]), 5000, "a line that is too long for any piece");
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Outcome {
                     format!("write error: {}", io_text(&error))
                 }
                 EmbeddedError::Stdout(_) => "write error".to_owned(),
-                EmbeddedError::System(error) => io_text(&error),
+                EmbeddedError::System(error) => format!("start of a thread: {}", io_text(&error)),
                 EmbeddedError::Interrupted | EmbeddedError::Silence(_) => {
                     unreachable!("neither a flag nor a limit was set")
                 }

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 unsafe extern "C" {
     fn iswprint_l(c: c_uint, locale: libc::locale_t) -> c_int;
-    fn nl_langinfo_l(item: libc::nl_item, locale: libc::locale_t) -> *const c_char;
+    fn nl_langinfo(item: libc::nl_item) -> *const c_char;
+    fn uselocale(locale: libc::locale_t) -> libc::locale_t;
 }
 
 /// The locale that the environment asks for, if it is one of UTF-8: as an address, because every thread
@@ -22,9 +23,15 @@ fn utf8_locale() -> Option<libc::locale_t> {
         if locale.is_null() {
             return None;
         }
-        // SAFETY: the locale is valid, and is never freed; the answer is a C string in it.
-        let codeset = unsafe { CStr::from_ptr(nl_langinfo_l(libc::CODESET, locale)) };
-        (codeset == c"UTF-8").then_some(locale as usize)
+        // SAFETY: the locale is valid and never freed, and the thread's own is put back. The answer is a
+        // C string in it. In a static program nl_langinfo_l(3) answers for another locale.
+        let is_utf8 = unsafe {
+            let own = uselocale(locale);
+            let codeset = CStr::from_ptr(nl_langinfo(libc::CODESET));
+            uselocale(own);
+            codeset == c"UTF-8"
+        };
+        is_utf8.then_some(locale as usize)
     });
     address.map(|address| address as libc::locale_t)
 }
