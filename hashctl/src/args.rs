@@ -169,6 +169,9 @@ pub(crate) struct SumOptions {
         allow_hyphen_values = false
     )]
     pub(crate) newer_than: Option<OsString>,
+    /// Print digests as soon as they are there, not in the order of the input
+    #[arg(long, conflicts_with = "check", help_heading = "Output")]
+    pub(crate) unordered: bool,
     /// Write to FILE instead of standard output, and replace it only once all digests are there
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,

@@ -56,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) stdio: Stdio,
     /// Name of standard output in messages.
     pub(crate) output: String,
+    /// Results are printed as they come, not in input order.
+    pub(crate) is_unordered: bool,
 }
 
 /// Where files are hashed.
@@ -161,6 +163,7 @@ impl Config {
             timeout,
             stdio,
             output,
+            is_unordered: false,
         })
     }
 

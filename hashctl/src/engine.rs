@@ -112,6 +112,9 @@ pub(crate) fn run(
         Ok(reorder) => Arc::new(reorder),
         Err(errno) => return internal("eventfd", errno),
     };
+    if config.is_unordered {
+        reorder.set_unordered();
+    }
     let (submitter, replies) = client.split();
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let (flag, waker, canceller) =
@@ -213,6 +216,9 @@ fn run_embedded(
             return Exit::Failure;
         }
     };
+    if config.is_unordered {
+        run.reorder.set_unordered();
+    }
     run.progress = Some(Progress::start(config.progress));
     run.timeout = config.timeout;
     let (flag, waker) = (Arc::clone(&run.is_interrupted), Arc::clone(&run.reorder));

@@ -104,7 +104,7 @@ pub(crate) fn sum(config: &Config, args: Sum) -> Exit {
         is_ok: true,
         is_complete: false,
     };
-    let config = destination.configure(config);
+    let config = Config { is_unordered: options.unordered, ..destination.configure(config) };
     let exit = run(&config, &mut printer, Some(algorithms), move |lister| {
         paths.into_iter().try_for_each(|path| listing.path(lister, &path.into_vec()))?;
         files_from.map_or(Ok(()), |file| listing.paths_in(lister, &file))

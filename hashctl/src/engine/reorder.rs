@@ -179,6 +179,7 @@ struct Outcome {
     done_len: u64,
     verdict: Verdict,
     digest: [u8; DIGEST_LEN_MAX],
+    is_taken: bool,
     /// The digests, if they are longer than that.
     digests: Option<Box<[u8]>>,
     output: Option<Box<OutputReader>>,
@@ -285,8 +286,8 @@ struct State {
     batches: VecDeque<Pending>,
     /// Number of the first of them.
     first: u64,
-    /// Entries of the first batch that were taken.
-    taken: usize,
+    /// Entries are taken as soon as they have their outcome.
+    is_unordered: bool,
     listed: u64,
     entries: usize,
     text_len: usize,
@@ -299,6 +300,10 @@ struct State {
 struct Pending {
     batch: Arc<Batch>,
     outcomes: Vec<Outcome>,
+    /// Entries that have their outcome and were not taken.
+    ready: usize,
+    /// Entries that were not taken.
+    left: usize,
 }
 
 impl Reorder {
@@ -324,26 +329,28 @@ impl Reorder {
         state.listed += batch.len() as u64;
         state.entries += batch.len();
         state.text_len += batch.text.len();
-        let mut has_outcome = false;
+        let mut ready = 0;
         for row in &batch.rows {
             let is_file = !matches!(row.listed, Verdict::Mark(_));
             let is_done = !matches!(row.listed, Verdict::Waiting);
             state.tally.files += u64::from(is_file);
             state.tally.files_done += u64::from(is_file && is_done);
-            has_outcome |= is_done;
+            ready += usize::from(is_done);
         }
         let outcome = |row: &Row| Outcome {
             size: 0,
             done_len: 0,
             verdict: row.listed,
+            is_taken: false,
             digest: [0; _],
             digests: None,
             output: None,
         };
         let outcomes = batch.rows.iter().map(outcome).collect();
-        state.batches.push_back(Pending { batch, outcomes });
+        let left = batch.len();
+        state.batches.push_back(Pending { batch, outcomes, ready, left });
         drop(state);
-        if has_outcome {
+        if ready > 0 {
             self.wake();
         }
         Ok(first)
@@ -399,20 +406,33 @@ impl Reorder {
         }
     }
 
-    /// Takes complete entries of one batch from the front.
+    /// Makes entries come as soon as they have their outcome, not in input order.
+    pub(crate) fn set_unordered(&self) {
+        self.lock().is_unordered = true;
+    }
+
+    /// Takes complete entries of one batch, which are neighbours: the first ones, or any.
     pub(crate) fn take(&self) -> Option<Complete> {
         let mut state = self.lock();
-        let start = state.taken;
-        let pending = state.batches.front_mut()?;
+        let is_unordered = state.is_unordered;
+        let is_next = |pending: &Pending| !is_unordered || pending.ready > 0;
+        let pending = state.batches.iter_mut().find(|pending| is_next(pending))?;
+        let is_ready = |outcome: &Outcome| !outcome.is_taken && !outcome.is_waiting();
+        let start = match is_unordered {
+            true => pending.outcomes.iter().position(is_ready)?,
+            false => pending.outcomes.len() - pending.left,
+        };
         let rest = &mut pending.outcomes[start..];
-        let len = rest.iter().take_while(|outcome| !outcome.is_waiting()).count();
+        let len = rest.iter().take_while(|outcome| is_ready(outcome)).count();
         let outcomes = rest[..len].to_vec();
-        rest[..len].iter_mut().for_each(|outcome| outcome.output = None);
+        for outcome in &mut rest[..len] {
+            (outcome.output, outcome.is_taken) = (None, true);
+        }
+        pending.ready -= len;
+        pending.left -= len;
         let batch = Arc::clone(&pending.batch);
-        state.taken += len;
-        if state.taken == batch.len() {
+        while state.batches.front().is_some_and(|front| front.left == 0) {
             state.batches.pop_front();
-            state.taken = 0;
             state.first += 1;
         }
         (len > 0).then_some(Complete { batch, start, outcomes })
@@ -444,7 +464,8 @@ impl Reorder {
     pub(crate) fn current(&self) -> Option<Vec<u8>> {
         let state = self.lock();
         let pending = state.batches.front()?;
-        (state.taken < pending.batch.len()).then(|| pending.batch.label(state.taken).name.to_vec())
+        let next = pending.outcomes.iter().position(|outcome| !outcome.is_taken)?;
+        Some(pending.batch.label(next).name.to_vec())
     }
 
     /// Ends the sending side. The first end counts.
@@ -489,12 +510,15 @@ impl State {
     /// # Panics
     /// If there is none: an entry gets one outcome, and is not taken before.
     fn waiting(&mut self, tag: Tag) -> (&mut Outcome, &mut Tally) {
-        let index = |number| usize::try_from(number).expect("part of a tag of this run");
-        let batch = index((tag >> POSITION_BITS) - self.first);
-        let position = index(tag & ((1 << POSITION_BITS) - 1));
+        let position = index_of(tag & ((1 << POSITION_BITS) - 1));
+        let batch = self.batch_of(tag);
         let outcome = &mut self.batches[batch].outcomes[position];
         assert!(outcome.is_waiting(), "an entry gets one outcome");
         (outcome, &mut self.tally)
+    }
+
+    fn batch_of(&self, tag: Tag) -> usize {
+        index_of((tag >> POSITION_BITS) - self.first)
     }
 
     fn set_size(&mut self, tag: Tag, size: u64) {
@@ -513,7 +537,13 @@ impl State {
         outcome.verdict = verdict;
         tally.bytes_done = tally.bytes_done - outcome.done_len + outcome.size;
         tally.files_done += 1;
+        let batch = self.batch_of(tag);
+        self.batches[batch].ready += 1;
     }
+}
+
+fn index_of(number: u64) -> usize {
+    usize::try_from(number).expect("part of a tag of this run")
 }
 
 #[cfg(test)]
@@ -546,6 +576,26 @@ mod tests {
             reorder.release(&complete);
         }
         taken
+    }
+
+    #[test]
+    fn outcomes_come_at_once_where_order_does_not_matter() {
+        let reorder = Reorder::new().unwrap();
+        reorder.set_unordered();
+        push(&reorder, &["a", "b", "c"]);
+        push(&reorder, &["d"]);
+        resolve(&reorder, 1, 0, b'4');
+        resolve(&reorder, 0, 1, b'2');
+        assert_eq!(take(&reorder), "b2d4");
+        push(&reorder, &["e"]);
+        resolve(&reorder, 0, 2, b'3');
+        assert_eq!(take(&reorder), "c3");
+        resolve(&reorder, 2, 0, b'5');
+        resolve(&reorder, 0, 0, b'1');
+        assert_eq!(take(&reorder), "a1e5");
+        assert!(reorder.is_empty());
+        let State { entries, text_len, first, .. } = &*reorder.lock();
+        assert_eq!((*entries, *text_len, *first), (0, 0, 3), "everything is released");
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! Options of `sum`: which files, and where their digests go.
 
+use crate::engine::Engine;
 use crate::oracle::line;
-use crate::program::{Outcome, finish, hashctl_alone, run, run_with, start};
+use crate::program::{Outcome, finish, hashctl, hashctl_alone, run, run_with, start};
 use ipc_proto::Algorithm;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tempfile::{TempDir, tempdir};
+use test_kit::Random;
 
 /// A directory with files that hold "x".
 fn tree(names: &[&str]) -> TempDir {
@@ -254,4 +257,52 @@ fn names_of_any_bytes_match_patterns() {
     fs::write(dir.path().join("a.c"), "x").unwrap();
     let ours = sum(dir.path(), &["-r", "--exclude", "*.o", "."]);
     assert_eq!((ours.out(), ours.code), (lines(&["./a.c"]), 0));
+}
+
+#[test]
+fn a_file_that_takes_long_holds_back_no_other_where_order_does_not_matter() {
+    let dir = tree(&["a", "b"]);
+    mkfifo(&dir.path().join("fifo"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let mut command = hashctl_alone();
+    command.current_dir(dir.path()).args([
+        "sum",
+        "--unordered",
+        "--threads",
+        "2",
+        "fifo",
+        "a",
+        "b",
+    ]);
+    let mut child = start(&mut command);
+    let mut writer = OpenOptions::new().write(true).open(dir.path().join("fifo")).unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut others = String::new();
+    for _ in 0..2 {
+        stdout.read_line(&mut others).unwrap();
+    }
+    let mut others: Vec<&str> = others.lines().collect();
+    others.sort_unstable();
+    let want = lines(&["a", "b"]);
+    assert_eq!(others, want.lines().collect::<Vec<_>>());
+    writer.write_all(b"x").unwrap();
+    drop(writer);
+    let mut last = String::new();
+    stdout.read_to_string(&mut last).unwrap();
+    assert_eq!(last, lines(&["fifo"]));
+    assert_eq!(finish(child).code, 0);
+}
+
+#[test]
+fn unordered_digests_are_those_of_the_ordered_ones() {
+    let names: Vec<String> = (0..500).map(|i| format!("f{i:03}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let dir = tree(&names);
+    let fake = Engine { shuffle: Some(Random::from_entropy()), ..Engine::default() }.start();
+    let mut command = hashctl(fake.socket());
+    let ours = run(command.current_dir(dir.path()).args(["sum", "--unordered"]).args(&names));
+    let mut lines_sorted: Vec<String> = ours.out().lines().map(str::to_owned).collect();
+    lines_sorted.sort_by(|a, b| a[66..].cmp(&b[66..]));
+    let want = lines(&names);
+    assert_eq!(lines_sorted, want.lines().collect::<Vec<_>>());
+    assert_eq!((ours.code, &*ours.stderr), (0, ""));
 }
