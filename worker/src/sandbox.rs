@@ -62,6 +62,7 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::Link, Role::Hash] preadv2 libc::SYS_preadv2, [], "short files that are in memory";
     [Role::Link, Role::Hash] pread64 libc::SYS_pread64, [], "files";
     [Role::Link, Role::Hash] statx libc::SYS_statx, [], "the kind of a file, and if it held still";
+    [Role::Link, Role::Hash] fstat libc::SYS_fstat, [], "the same, of a local file";
     [Role::Link, Role::Hash] fstatfs libc::SYS_fstatfs, [], "the clock of a file's times";
     [Role::Link, Role::Hash] fcntl libc::SYS_fcntl, [Condition::Is(1, bits(libc::F_SETLEASE))], "a file's writers";
     [Role::Link, Role::Hash] lseek libc::SYS_lseek, [Condition::Is(2, bits(libc::SEEK_DATA))], "waiting for a write that is in progress";

@@ -107,3 +107,15 @@ fn descriptors_are_closed_when_their_batch_is_done() {
     worker.awaits_open_descriptors(before);
     assert_eq!(worker.descriptor_table_len(), table_len, "it did not grow while threads share it");
 }
+
+#[test]
+fn a_worker_in_its_sandbox_reads_all_files_of_a_batch() {
+    let controller = Controller::new();
+    let _worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    let files: Vec<File> = (0..100).map(|_| file(b"abc")).collect();
+    let batch: Vec<_> = files.iter().map(|file| (stamp(file), file)).collect();
+    let lease = peer.assign_files(Algorithm::Sha256, &batch);
+    let (digests, failures) = peer.done(lease);
+    assert_eq!((digests.len(), failures), (100 * 32, vec![]));
+}
