@@ -4,6 +4,7 @@ use crate::commands::audit::AuditArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::dups::DupsArgs;
 use crate::commands::update::UpdateArgs;
+use crate::compat;
 use crate::config::Config;
 use crate::engine::embedded::THREADS_MAX;
 use crate::examples;
@@ -22,13 +23,25 @@ use std::time::Duration;
 /// Hash, check and watch from the command line.
 #[derive(Debug, Parser)]
 #[command(name = "hashctl", version, about, disable_help_subcommand = true)]
-#[command(after_help = "Exit status: 0 all is well, 1 something has no digest or does not match, \
-2 usage, 3 no controller, 4 interrupted.")]
+#[command(after_help = notes())]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+fn notes() -> String {
+    let names: Vec<&str> = compat::names().collect();
+    format!(
+        "\
+Programs: hashctl NAME ARGS… behaves like the program NAME, and so does a link of that name to hashctl:
+  {}
+
+Exit status: 0 all is well, 1 something has no digest or does not match, 2 usage, 3 no controller, \
+4 interrupted.",
+        names.join(", ")
+    )
 }
 
 #[derive(Debug, Group)]
