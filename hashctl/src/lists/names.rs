@@ -59,7 +59,7 @@ pub(crate) fn strip_components(path: &[u8], count: usize) -> Option<&[u8]> {
 }
 
 /// True for `manifest-ALGORITHM.txt` and `tagmanifest-ALGORITHM.txt`.
-pub(super) fn is_bag_manifest(list: &[u8]) -> bool {
+pub(crate) fn is_bag_manifest(list: &[u8]) -> bool {
     let base = base(list);
     let base = base.strip_prefix(b"tag").unwrap_or(base);
     let algorithm = base.strip_prefix(b"manifest-").and_then(|rest| rest.strip_suffix(b".txt"));

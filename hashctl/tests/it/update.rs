@@ -280,3 +280,16 @@ fn an_interrupt_leaves_manifest_and_state_as_they_were() {
     let left = fs::read_dir(site.path()).unwrap().count();
     assert_eq!(left, 3, "m, m.state and d");
 }
+
+#[test]
+fn a_new_name_in_a_bag_is_percent_encoded() {
+    let site = Site::new(&[("d/data/a", "1")]);
+    site.write("d/manifest-sha256.txt", line(Algorithm::Sha256, b"1", "data/a"));
+    site.write("d/data/p%\nq\\", "2");
+    let update = ["update", "--quiet", "d/manifest-sha256.txt", "d"];
+    assert_eq!(site.hashctl(&update).code, 0);
+    let want =
+        line(Algorithm::Sha256, b"1", "data/a") + &line(Algorithm::Sha256, b"2", "data/p%25%0Aq\\");
+    assert_eq!(site.read("d/manifest-sha256.txt"), want);
+    check(&site, &["d/manifest-sha256.txt", "d"], &[], 0);
+}

@@ -10,6 +10,7 @@ use crate::engine::function::Function;
 use crate::lists::hex;
 use crate::lists::lines::{Line, Lines};
 use crate::lists::manifest::{Claim, Parsed, Parser};
+use crate::lists::names::is_bag_manifest;
 use crate::lists::quote::quote;
 use crate::output::{escape, needs_escape};
 use crate::replace::{Replacement, write_error};
@@ -48,6 +49,8 @@ pub(super) struct Rewrite {
 #[derive(Clone, Debug)]
 struct Form {
     is_tagged: bool,
+    /// Names are percent-encoded (BagIt, RFC 8493, section 2.1.3).
+    is_bag: bool,
     separator: Vec<u8>,
     /// In front of names.
     prefix: Vec<u8>,
@@ -79,7 +82,8 @@ impl Rewrite {
         if rows != update.claims.len() || look_at(self.manifest.as_bytes()) != self.before {
             return Err(format!("{}: changed meanwhile; run this again", at(&self.manifest)));
         }
-        let form = form.unwrap_or_else(|| self.new_form(printer));
+        let mut form = form.unwrap_or_else(|| self.new_form(printer));
+        form.is_bag = is_bag_manifest(self.manifest.as_bytes());
         self.append(&form, update, printer, &mut manifest, &mut state).map_err(manifest_error)?;
         let state = state.end().map_err(state_error)?;
         let is_same = self.before.is_some()
@@ -198,7 +202,7 @@ impl Rewrite {
         if prefix.last() != Some(&b'/') {
             prefix.push(b'/');
         }
-        Form { is_tagged, separator: b"  ".to_vec(), prefix, end: b"\n" }
+        Form { is_tagged, is_bag: false, separator: b"  ".to_vec(), prefix, end: b"\n" }
     }
 }
 
@@ -216,17 +220,18 @@ impl Form {
             [b' ' | b'\t', next, ..] if *next != b' ' => &after[..1],
             _ => b"  ",
         };
-        Self { is_tagged, separator: separator.to_vec(), prefix, end }
+        Self { is_tagged, is_bag: false, separator: separator.to_vec(), prefix, end }
     }
 
     fn put(&self, algorithm: Algorithm, digest: &[u8], name: &[u8], line: &mut Vec<u8>) {
-        let is_escaped = needs_escape(name);
+        let is_escaped = !self.is_bag && needs_escape(name);
         if is_escaped {
             line.push(b'\\');
         }
-        let put_name = |line: &mut Vec<u8>| match is_escaped {
-            true => escape(name, line),
-            false => line.extend_from_slice(name),
+        let put_name = |line: &mut Vec<u8>| match (self.is_bag, is_escaped) {
+            (true, _) => percent_encode(name, line),
+            (false, true) => escape(name, line),
+            (false, false) => line.extend_from_slice(name),
         };
         if self.is_tagged {
             line.extend_from_slice(algorithm.tag().as_bytes());
@@ -240,6 +245,18 @@ impl Form {
             put_name(line);
         }
         line.extend_from_slice(self.end);
+    }
+}
+
+/// Appends a name as manifests of bags have it.
+fn percent_encode(name: &[u8], line: &mut Vec<u8>) {
+    for &byte in name {
+        match byte {
+            b'%' => line.extend_from_slice(b"%25"),
+            b'\n' => line.extend_from_slice(b"%0A"),
+            b'\r' => line.extend_from_slice(b"%0D"),
+            _ => line.push(byte),
+        }
     }
 }
 
