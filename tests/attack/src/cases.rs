@@ -12,7 +12,16 @@ mod workers;
 use crate::suite::Case;
 
 /// Cases that fail today, by title, each with its reason: reported at the end of every run.
-pub(crate) const KNOWN_BROKEN: &[(&str, &str)] = &[];
+pub(crate) const KNOWN_BROKEN: &[(&str, &str)] = &[
+    (
+        "client socket / sparse files of 8 EiB, SHA-256",
+        "the thread for short work shares the cores with those that have long files: 20 to 30 ms",
+    ),
+    (
+        "client socket / sparse files of 1 TiB, SHA-512 and MD5",
+        "the thread for short work shares the cores with those that have long files: 10 to 15 ms",
+    ),
+];
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {
