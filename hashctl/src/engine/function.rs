@@ -2,6 +2,7 @@
 
 use ipc_proto::{Algorithm, Algorithms};
 use std::borrow::Cow;
+use std::fmt;
 
 /// Digest that is computed of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +12,6 @@ pub(crate) enum Function {
     /// Several of them in one read; the digests come back to back, in this order.
     Several(Algorithms),
     /// BLAKE2b with a digest of this many bytes, 1 to 64 (RFC 7693).
-    #[allow(dead_code, reason = "for the personality b2sum")]
     Blake2b(u8),
     /// BLAKE3 with the run's [`Blake3Mode`].
     Blake3,
@@ -94,12 +94,23 @@ impl Function {
 }
 
 /// The mode of BLAKE3 (BLAKE3 paper, section 2.3) for [`Function::Blake3`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) enum Blake3Mode {
     #[default]
     Hash,
     Keyed(Box<[u8; 32]>),
     DeriveKey(String),
+}
+
+/// Without the key and the context, which are secrets.
+impl fmt::Debug for Blake3Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hash => "Hash",
+            Self::Keyed(_) => "Keyed",
+            Self::DeriveKey(_) => "DeriveKey",
+        })
+    }
 }
 
 impl Blake3Mode {

@@ -64,7 +64,9 @@ fn files_of_every_length_have_the_digest_of_their_algorithm() {
         names.push(name);
     }
     for algorithm in Algorithm::ALL {
-        for threads in ["1", "3"] {
+        // The parts of a BLAKE3 tree, and files that are interleaved, depend on them.
+        let is_one = matches!(algorithm, Algorithm::Sha256 | Algorithm::Blake3);
+        for threads in if is_one { &["1", "3"][..] } else { &["3"] } {
             let want =
                 contents.iter().zip(&names).map(|(bytes, name)| line(algorithm, bytes, name));
             let mut command = embedded(dir.path());
