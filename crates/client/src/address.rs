@@ -101,13 +101,18 @@ pub fn read_token(path: &Path) -> Result<Blob, AddressError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
 
     /// The address to which a directory with these files leads.
     fn found(files: &[(&str, &[u8])]) -> Result<(String, Vec<u8>), String> {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {
-            fs::write(dir.path().join(name), content).unwrap();
+            let path = dir.path().join(name);
+            fs::write(&path, content).unwrap();
+            // A token that others can read is refused.
+            fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
         }
         found_in(dir.path())
     }

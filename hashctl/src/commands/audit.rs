@@ -195,7 +195,7 @@ impl Audit {
             match special {
                 // It might be waited for without end.
                 Some(special) => lister.known(label, Verdict::Problem(Problem::Special(special))),
-                None => lister.path(label),
+                None => lister.long_path(label),
             }
         })
     }

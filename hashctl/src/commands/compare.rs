@@ -138,7 +138,7 @@ pub(crate) fn compare(config: &Config, args: CompareArgs) -> Exit {
             let files = plan.copies.files(step.row);
             let CopyFile::InDirectory(tree, index) = files[step.copy] else { return Ok(()) };
             let path = tree.path(tree.names.get(index));
-            lister.path(Label { name: &path, function: step.algorithm.into(), want: b"" })
+            lister.long_path(Label { name: &path, function: step.algorithm.into(), want: b"" })
         })
     })
 }

@@ -107,7 +107,7 @@ pub(crate) fn dups(config: &Config, args: DupsArgs) -> Exit {
         let plan = DupsPlan::new(trees, min_size, unopened);
         let plan = shared.get_or_init(|| plan);
         plan.files.iter().try_for_each(|file| {
-            lister.path(Label {
+            lister.long_path(Label {
                 name: &plan.path(file.name),
                 function: algorithm.into(),
                 want: b"",

@@ -160,7 +160,7 @@ pub(crate) fn update(config: &Config, args: UpdateArgs) -> Exit {
         let update = shared.get_or_init(|| Update { tree, claims, plan, is_sure });
         update.plan.steps.iter().try_for_each(|&(target, algorithm)| {
             let path = update.path(target);
-            lister.path(Label { name: &path, function: algorithm.into(), want: b"" })
+            lister.long_path(Label { name: &path, function: algorithm.into(), want: b"" })
         })
     })
 }

@@ -194,6 +194,11 @@ fn files_below_paths_that_no_system_call_takes_are_hashed_and_checked() {
     assert_eq!(fs::read_to_string(dir.path().join("list")).unwrap(), list);
     let ours = check(dir.path(), &["list"]);
     assert_eq!((ours.out().lines().count(), ours.code), (3, 0), "{}", ours.stderr);
+    let ours = run(hashctl_alone().current_dir(dir.path()).args(["audit", "list", "."]));
+    let matched = "hashctl: ./list: left out: the manifest or its state\nhashctl: 3 matched\n";
+    assert_eq!((&*ours.stderr, ours.code), (matched, 0));
+    let ours = run(hashctl_alone().current_dir(dir.path()).args(["dups", "."]));
+    assert!(ours.stderr.starts_with("hashctl: 1 groups, 2 duplicates"), "{}", ours.stderr);
     let missing = lines(&[&format!("{deep}h"), &format!("{}f", deep.replace("/d", "/e"))]);
     fs::write(dir.path().join("list"), missing).unwrap();
     let ours = check(dir.path(), &["--quiet", "list"]);
