@@ -36,7 +36,7 @@ fn a_terminal_is_shown_how_far_the_run_is() {
         }
     });
     let shown = || text(&seen.lock().unwrap());
-    until("a line", || shown().contains("0 of 1 files, 0 B of 3.0 MiB").then_some(()));
+    until("a line", || shown().contains("0 B of 3.0 MiB, 0 of 1 files").then_some(()));
     kill(worker, Signal::SIGCONT).unwrap();
     assert!(run.wait().unwrap().success());
     drop(run);

@@ -25,6 +25,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Bytes between two looks at a file that is being read.
 const LOOK_LEN: u64 = 64 << 20;
 
+/// Longer files wait, before they are read, until the tick of the clock in which they were written is over:
+/// a read that begins within it proves nothing, and takes longer. In bytes.
+const WAIT_LEN_MIN: u64 = 4 << 20;
+
 /// Most bytes of a file that has no size.
 const SIZELESS_LEN_MAX: u64 = 1 << 30;
 
@@ -146,6 +150,9 @@ pub(crate) struct LongFile<'a> {
 impl<'a> LongFile<'a> {
     /// Starts to read a file that was opened a moment ago.
     pub(crate) fn new(task: FileTask<'a>, rule: Rule<'_>) -> Self {
+        if task.stamp.size >= WAIT_LEN_MIN && rule.wants_probe(task.stamp, rule.clock.now()) {
+            rule.wait_for_next_tick(task.stamp, task.source.validation());
+        }
         let mut file = Self {
             strict: rule.strict,
             hasher: task.hasher.clone(),
