@@ -91,10 +91,12 @@ impl LineParser {
         let (digits, rest) = line.split_at_checked(digits_len)?;
         let digest = hex::decode(digits)?;
         let (b' ' | b'\t', rest) = rest.split_first()? else { return None };
-        if digest.is_empty() || digest.len() > self.tool.algorithm.digest_len() || rest.is_empty() {
+        // Only tools with one length of digest want a name of at least one byte.
+        let is_too_short = rest.is_empty() && !self.tool.has_length;
+        if digest.is_empty() || digest.len() > self.tool.algorithm.digest_len() || is_too_short {
             return None;
         }
-        let looks_reversed = rest.len() == 1 || !matches!(rest[0], b' ' | b'*');
+        let looks_reversed = rest.len() == 1 || !matches!(rest, [b' ' | b'*', ..]);
         if looks_reversed && self.is_reversed == Some(false) {
             return None;
         }
