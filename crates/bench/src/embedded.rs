@@ -6,6 +6,7 @@ use crate::contest::{Contest, Goal, Run, Time, Way, measure, median, us};
 use crate::files::Files;
 use crate::peers::{self, Peer};
 use crate::report::{Report, Target};
+use nix::sys::resource::{Resource, setrlimit};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,6 +17,9 @@ use test_kit::{bin, run_timed};
 const ROUNDS: usize = 15;
 const TREE_ROUNDS: usize = 5;
 const ONE_ROUNDS: usize = 101;
+
+/// Limit of the stack of what is measured, in bytes.
+const STACK_LEN: u64 = 32 << 20;
 
 /// A tree that every machine has.
 const TREE: &str = "/usr";
@@ -33,6 +37,8 @@ const fn wall(least: f64) -> Goal {
 
 pub(crate) fn run(report: &mut Report) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // A quarter of it is for the names on a command line: more than 2 MiB for the most of them.
+    setrlimit(Resource::RLIMIT_STACK, STACK_LEN, STACK_LEN).expect("a limit for the peers");
     report.note(&peers::versions());
     report.note(&format!("threads that hash: ours 1 and, for wall time, {cores}; peers 1"));
     let small = Files::write(20_000, 4 << 10, "4 KiB");
