@@ -7,7 +7,7 @@
 #[cfg(target_arch = "aarch64")]
 use std::arch::is_aarch64_feature_detected;
 use std::error::Error;
-use std::{env, fmt};
+use std::fmt;
 
 /// Comma-separated names of features to hide: those of this kind of processor.
 pub(super) const DENY_CPU: &str = "HASHCLUSTER_DENY_CPU";
@@ -100,8 +100,9 @@ impl Cpu {
     }
 
     /// Features of the processor, less what the environment hides.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn of_environment() -> Result<Self, UnknownFeature> {
-        Self::detect(&env::var_os(DENY_CPU).unwrap_or_default().to_string_lossy())
+        Self::detect(&std::env::var_os(DENY_CPU).unwrap_or_default().to_string_lossy())
     }
 
     /// Returns true if it has all of `features`.
