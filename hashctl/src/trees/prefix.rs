@@ -148,7 +148,7 @@ mod tests {
     fn check(dir: &str, names: &[&str], found: &[&str], want: &[Option<&str>]) {
         let is_found = |name: &[u8]| found.iter().any(|found| found.as_bytes() == name);
         let bytes = names.iter().map(|name| name.as_bytes());
-        let prefix = Prefix::guess(&bytes, dir.as_bytes(), vec![b"/work/d".to_vec()], is_found);
+        let prefix = Prefix::guess(&bytes, dir.as_bytes(), vec![b"/srv/d".to_vec()], is_found);
         let relative = |name: &&str| {
             let relative = prefix.relative(name.as_bytes());
             relative.map(|name| String::from_utf8(name.into_owned()).unwrap())
@@ -167,9 +167,9 @@ mod tests {
             ["d/a", "d/b/c"],
             ["./d//a", "./d/./b/c"],
             ["../x/d/a", "../x/d/b/c"],
-            ["/work/d/a", "/work/d/b/c"],
+            ["/srv/d/a", "/srv/d/b/c"],
             ["/mnt/other/copy/a", "/mnt/other/copy/b/c"],
-            ["a", "/work/d/b/c"],
+            ["a", "/srv/d/b/c"],
             ["x/../a", "b/../b/c"],
         ] {
             check("d", &names, found, &[Some("a"), Some("b/c")]);
@@ -180,7 +180,7 @@ mod tests {
     fn names_outside_the_directory_are_not_below_it() {
         check("d", &["a", "/etc/passwd"], &["a"], &[Some("a"), None]);
         check("d", &["a", "../b"], &["a"], &[Some("a"), None]);
-        check("d", &["a", "/work/dd/a"], &["a"], &[Some("a"), None]);
+        check("d", &["a", "/srv/dd/a"], &["a"], &[Some("a"), None]);
     }
 
     #[test]
