@@ -4,7 +4,7 @@ use super::digest::by_tag;
 use crate::engine::function::Function;
 
 /// The name that a line with a backslash at its start has escaped.
-pub(super) fn unescape(name: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(name.len());
     let mut bytes = name.iter();
     while let Some(&byte) = bytes.next() {

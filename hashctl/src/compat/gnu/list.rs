@@ -5,6 +5,7 @@
 
 use super::tool::Tool;
 use crate::lists::hex;
+use crate::lists::names::unescape;
 use std::borrow::Cow;
 
 /// One file and its digest.
@@ -58,7 +59,7 @@ impl LineParser {
             Some(rest) => self.tagged(rest)?,
             None => self.untagged(line)?,
         };
-        let name = if is_escaped { unescape(name)?.into() } else { until_zero(name).into() };
+        let name = if is_escaped { escaped(name)?.into() } else { until_zero(name).into() };
         Some(Entry { digest, name })
     }
 
@@ -122,6 +123,11 @@ fn length(text: &[u8]) -> Option<(usize, &[u8])> {
     is_valid.then_some((bits / 8, rest))
 }
 
+/// The name of a line with a backslash at its start: no such name has a zero byte.
+fn escaped(name: &[u8]) -> Option<Vec<u8>> {
+    unescape(name).filter(|_| !name.contains(&0))
+}
+
 fn until_zero(text: &[u8]) -> &[u8] {
     text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
@@ -129,24 +135,6 @@ fn until_zero(text: &[u8]) -> &[u8] {
 fn trim_start(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t'));
     start.map_or(&[], |start| &bytes[start..])
-}
-
-fn unescape(name: &[u8]) -> Option<Vec<u8>> {
-    let mut plain = Vec::with_capacity(name.len());
-    let mut bytes = name.iter();
-    while let Some(&byte) = bytes.next() {
-        plain.push(match byte {
-            b'\\' => match bytes.next()? {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b'\\' => b'\\',
-                _ => return None,
-            },
-            0 => return None,
-            byte => byte,
-        });
-    }
-    Some(plain)
 }
 
 #[cfg(test)]
