@@ -226,20 +226,22 @@ impl Hands {
         Self { shared: Box::leak(Box::new(shared)) }
     }
 
-    /// Starts another thread, if there is work for it. Called by threads that have the descriptor table of
-    /// the process.
+    /// Starts threads, if there is work for them. Called by threads that have the descriptor table of the
+    /// process.
     fn start_if_behind(&self) {
         let shared = self.shared;
-        let Some(running) = shared.queue.count_thread(shared.threads_max) else { return };
-        let started = thread::Builder::new().spawn(move || Hand::new(shared).run());
-        match started {
-            Ok(_) => {}
-            // One is enough.
-            Err(error) if running == 0 => {
-                let text = format!("start of a thread: {}", crate::say::io_text(&error));
-                shared.reorder.end(End::Failed(text));
+        let (running, wanted) = shared.queue.count_threads(shared.threads_max);
+        for number in running..running + wanted {
+            let started = thread::Builder::new().spawn(move || Hand::new(shared).run());
+            match started {
+                Ok(_) => {}
+                // One is enough.
+                Err(error) if number == 0 => {
+                    let text = format!("start of a thread: {}", crate::say::io_text(&error));
+                    shared.reorder.end(End::Failed(text));
+                }
+                Err(_) => {}
             }
-            Err(_) => {}
         }
     }
 }

@@ -172,15 +172,20 @@ impl WorkQueue {
         drop(self.change.wait_while(self.lock(), is_busy).expect("no holder panics"));
     }
 
-    /// Counts another thread, if it would have something to do; the number of those before it.
-    pub(super) fn count_thread(&self, threads_max: usize) -> Option<usize> {
+    /// Counts the threads to start, for which there is something to do: one more for other work than
+    /// theirs, all for a tree. Returns the number of those before them, too.
+    pub(super) fn count_threads(&self, threads_max: usize) -> (usize, usize) {
         let mut state = self.lock();
         let threads = state.threads;
-        let is_behind = state.waiting_threads == 0 && state.pending > threads.min(1);
-        (threads < threads_max && is_behind).then(|| {
-            state.threads += 1;
+        let wanted = if state.trees.iter().any(|tree| tree.has_parts()) {
+            threads_max
+        } else if state.waiting_threads == 0 && state.pending > threads.min(1) {
+            threads + 1
+        } else {
             threads
-        })
+        };
+        state.threads = wanted.clamp(threads, threads_max.max(threads));
+        (threads, state.threads - threads)
     }
 
     pub(super) fn stop(&self) {
