@@ -12,7 +12,7 @@ use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::{LimitExceeded, check_dataset};
 use ipc_proto::sample::Sample;
 use ipc_proto::token::FILE_LEN_MAX;
-use ipc_socket::Trust;
+use ipc_socket::{ServiceManager, Trust};
 use sandbox::Enforcement;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -93,11 +93,22 @@ fn main() -> ExitCode {
     // The first thread is alone until it is in the sandbox, and is not to wait for whoever reads the log.
     LOG.hold();
     let ready = args.ready_fd.map(|number| (number, ready_file(number)));
-    let run = |settings| driver::run(&settings, || ready.into_iter().for_each(announce));
+    let manager = ServiceManager::from_env().unwrap_or_else(|error| {
+        LOG.log(&Event::NoManager { error: &error });
+        None
+    });
+    let tell = |state| manager.iter().for_each(|manager| manager.tell(state));
+    let run = |settings| {
+        driver::run(&settings, || {
+            ready.into_iter().for_each(announce);
+            tell("READY=1");
+        })
+    };
     let ended = settings(&args).and_then(|settings| run(settings).map_err(|e| e.to_string()));
     if let Err(text) = &ended {
         LOG.log(&Event::Failed { error: text });
     }
+    tell("STOPPING=1");
     LOG.flush();
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -16,6 +16,8 @@ events! {
         Info Backends { algorithms: &'a str, choice: &'a str }
             => "backends for {algorithms}: {choice}",
         Info Sandbox { layers: &'a dyn Display } => "sandbox: {layers}",
+        Warning NoManager { error: &'a dyn Display }
+            => "the service manager at NOTIFY_SOCKET is not told that this program is ready: {error}",
         Warning Hangs { thread: &'a str, seconds: u64 }
             => "thread {thread} hangs: it is at a revoked lease after {seconds} seconds, in a file that does not answer",
         Info IsBack { thread: &'a str } => "thread {thread} works again",

@@ -19,6 +19,7 @@ use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::limits::{NAME_LEN_MAX, PROGRESS_LEN_MAX, WORKER_THREADS_MAX};
 use ipc_proto::message::WorkerIntro;
 use ipc_proto::{Algorithm, Blob};
+use ipc_socket::ServiceManager;
 use nix::sys::signal::{SigSet, Signal};
 use sandbox::Enforcement;
 use std::env;
@@ -151,10 +152,19 @@ fn main() -> ExitCode {
     let run = || {
         let mode = options.sandbox;
         let mut prepared = prepare(endpoint, options)?;
+        let manager = ServiceManager::from_env().unwrap_or_else(|error| {
+            LOG.log(&Event::NoManager { error: &error });
+            None
+        });
         let keeps_cwd = prepared.dialer.is_in_working_directory();
         let (sandbox, report) = Sandbox::enter(mode, &mut prepared.datasets, keeps_cwd)?;
         prepared.intro.sandbox = report.layers();
-        serve(prepared, sandbox)
+        // It reconnects for as long as it runs: the manager need not wait for a controller.
+        let tell = |state| manager.iter().for_each(|manager| manager.tell(state));
+        tell("READY=1");
+        let served = serve(prepared, sandbox);
+        tell("STOPPING=1");
+        served
     };
     let ended = run();
     if let Err(error) = &ended {

@@ -18,6 +18,8 @@ events! {
         Warning AnyWorkerVm {} => "without --worker-tokens every VM of this host can be a worker",
         Warning NotAnnounced { ready_fd: u32, error: &'a dyn Display }
             => "--ready-fd {ready_fd}: {error}",
+        Warning NoManager { error: &'a dyn Display }
+            => "the service manager at NOTIFY_SOCKET is not told that this program is ready: {error}",
         Info Stopping {} => "stops",
         Error Failed { error: &'a dyn Display } => "{error}",
         Warning AcceptFailed { endpoint: &'a Endpoint, error: &'a dyn Display }

@@ -27,6 +27,9 @@ pub(crate) enum Mode {
     Up {
         #[command(flatten)]
         options: VmOptions,
+        /// Stay in the foreground until Ctrl-C or `stop`; a service manager is told when it is ready
+        #[arg(long)]
+        foreground: bool,
         /// The descriptor on which the supervisor says that it is ready: we are the supervisor
         #[arg(long, value_name = "N", hide = true)]
         ready_fd: Option<u32>,

@@ -35,7 +35,7 @@ pub fn run() -> ExitCode {
             say::say(format_args!("share-view: {}", vm::share_view(options)));
             return ExitCode::from(exit::FAILED);
         }
-        Mode::Up { options, ready_fd } => cluster::up(options, *ready_fd),
+        Mode::Up { options, foreground, ready_fd } => cluster::up(options, *foreground, *ready_fd),
         Mode::Run { options, command } => cluster::run(options, command),
         Mode::Stop(args::Names { runtime, names }) if names.is_empty() => {
             cluster::stop(runtime.dir.as_deref())

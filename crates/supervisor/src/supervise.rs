@@ -12,6 +12,7 @@
 
 mod daemon;
 pub(crate) mod log;
+mod manager;
 mod process;
 mod signals;
 mod supervisor;
@@ -19,6 +20,7 @@ pub(crate) mod sys;
 
 pub(crate) use daemon::become_daemon;
 pub(crate) use log::tail;
+pub(crate) use manager::Manager;
 pub(crate) use process::{Console, Program, describe, is_executable};
 pub(crate) use signals::{Caught, Signals};
 pub(crate) use supervisor::{Event, ProgramId, Supervisor};

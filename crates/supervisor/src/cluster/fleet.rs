@@ -303,6 +303,7 @@ impl Fleet {
         }
         // What the event has changed is done before whoever waits looks again.
         self.advance_all();
+        self.supervisor.manager.status(|| describe_health(&self.machines));
         Ok(())
     }
 
@@ -500,5 +501,17 @@ impl Fleet {
             let names: Vec<&str> = self.machines.iter().map(|m| m.member.name.as_str()).collect();
             Error::NoSuchMember { name: name.to_owned(), names: names.join(", ") }
         })
+    }
+}
+
+/// The members that are healthy, and those that are not, in one line.
+fn describe_health(machines: &[Machine]) -> String {
+    let is_away = |machine: &&Machine| machine.phase != Phase::Healthy;
+    let away: Vec<&str> =
+        machines.iter().filter(is_away).map(|machine| machine.member.name.as_str()).collect();
+    let len = machines.len();
+    match away.len() {
+        0 => format!("{len} of {len} members healthy"),
+        n => format!("{} of {len} members healthy, not {}", len - n, away.join(", ")),
     }
 }

@@ -15,7 +15,7 @@ use crate::deployment::{Member, Strategy, Vm};
 use crate::local::LocalContext;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::{indented, say};
-use crate::supervise::{Console, Event, Program, Signals, Supervisor, become_daemon, sys};
+use crate::supervise::{Console, Event, Manager, Program, Signals, Supervisor, become_daemon, sys};
 use crate::vm::{self, CONTROL_SOCKET, Layout, Plan};
 use crate::{exit, quote};
 use ipc_proto::endpoint::CLIENT_SOCKET;
@@ -37,7 +37,11 @@ const COMMAND_STOP_LIMIT: Duration = Duration::from_secs(10);
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
 
 /// Starts a cluster of VMs, says where it is, and leaves it running.
-pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode, Error> {
+pub(crate) fn up(
+    options: &VmOptions,
+    foreground: bool,
+    ready_fd: Option<u32>,
+) -> Result<ExitCode, Error> {
     if let Some(ready_fd) = ready_fd {
         return supervise(options, ready_fd);
     }
@@ -55,7 +59,16 @@ pub(crate) fn up(options: &VmOptions, ready_fd: Option<u32>) -> Result<ExitCode,
     // What is wrong with the command line is said before anything else happens.
     vm::load(options)?;
     warn_root();
-    let mut supervisor = Supervisor::new(Signals::block().map_err(Error::step("block signals"))?);
+    let signals = Signals::block().map_err(Error::step("block signals"))?;
+    if foreground {
+        let run_dir = claim_for_up(&run_path)?;
+        let kind = Kind::Vms { options, state: options.state_dir(), paths: Vec::new() };
+        return hold(kind, run_dir, signals, |session| {
+            say(format_args!("ready in {}", run_path.display()));
+            session.stay()
+        });
+    }
+    let mut supervisor = Supervisor::new(signals);
     let program = Program {
         name: "supervisor".to_owned(),
         path: env::current_exe().map_err(Error::step("find this program"))?,
@@ -88,13 +101,7 @@ fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
     // Ctrl-C goes to whoever started us, who passes it on.
     nix::unistd::setsid().map_err(|error| Error::step("leave the terminal")(error.into()))?;
     let run_path = vm::run_path(options);
-    let run_dir = match RunDir::claim(&run_path) {
-        Err(RunDirError::Busy) => {
-            let text = format!("another start or stop is under way in {}", run_path.display());
-            return Err(Error::Refused(text));
-        }
-        claimed => claimed?,
-    };
+    let run_dir = claim_for_up(&run_path)?;
     let kind = Kind::Vms { options, state: options.state_dir(), paths: Vec::new() };
     hold(kind, run_dir, signals, |session| {
         let log = session.fleet.context.layout().log("supervisor");
@@ -103,6 +110,16 @@ fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
         said.map_err(Error::step("say that the cluster is ready"))?;
         session.stay()
     })
+}
+
+fn claim_for_up(run_path: &Path) -> Result<RunDir, Error> {
+    match RunDir::claim(run_path) {
+        Err(RunDirError::Busy) => {
+            let text = format!("another start or stop is under way in {}", run_path.display());
+            Err(Error::Refused(text))
+        }
+        claimed => Ok(claimed?),
+    }
 }
 
 /// Runs `command` with a cluster of VMs: the one that runs in the run directory, or one of its own.
@@ -217,7 +234,11 @@ fn hold(
     }
     let mut lock = None;
     let result = Session::open(kind, run_dir.path(), signals, &mut lock).and_then(|mut session| {
-        let result = session.fleet.start().and_then(|()| work(&mut session));
+        let result = session.fleet.start().and_then(|()| {
+            session.fleet.supervisor.manager.ready();
+            work(&mut session)
+        });
+        session.fleet.supervisor.manager.stopping();
         let stopped = session.stop();
         result.and_then(|code| stopped.map(|()| code))
     });
@@ -247,6 +268,11 @@ impl Session {
         lock: &mut Option<File>,
     ) -> Result<Self, Error> {
         let mut supervisor = Supervisor::new(signals);
+        let (manager, fault) = Manager::from_env();
+        supervisor.manager = manager;
+        if let Some(error) = fault {
+            say(format_args!("the service manager at NOTIFY_SOCKET is told nothing: {error}"));
+        }
         match kind {
             Kind::Local { context, keeps_state, awaited } => {
                 let layout = Layout::new(run_path, None);

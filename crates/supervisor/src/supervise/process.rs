@@ -58,6 +58,10 @@ impl Process {
     pub(super) fn start(program: &Program) -> io::Result<Self> {
         let mut command = Command::new(&program.path);
         command.args(&program.args).envs(program.env.iter().map(|(key, value)| (key, value)));
+        // Reports to it are ours to make.
+        for name in ipc_socket::MANAGER_VARIABLES {
+            command.env_remove(name);
+        }
         let mut log_start = 0;
         if let Console::Background { log } = &program.console {
             let (file, len) = log::open(log)?;

@@ -1,6 +1,7 @@
 //! The loop: waits for signals, deaths and ready lines, one event at a time.
 
 use super::log;
+use super::manager::Manager;
 use super::process::{Console, Process, Program};
 use super::signals::{Caught, Signals};
 use nix::errno::Errno;
@@ -35,6 +36,8 @@ pub(crate) enum Event {
 pub(crate) struct Supervisor {
     signals: Signals,
     entries: Vec<Entry>,
+    /// Told of what happens to all of them together.
+    pub(crate) manager: Manager,
 }
 
 #[derive(Debug)]
@@ -54,8 +57,8 @@ enum Source {
 }
 
 impl Supervisor {
-    pub(crate) const fn new(signals: Signals) -> Self {
-        Self { signals, entries: Vec::new() }
+    pub(crate) fn new(signals: Signals) -> Self {
+        Self { signals, entries: Vec::new(), manager: Manager::default() }
     }
 
     /// Starts `program`.
@@ -110,7 +113,8 @@ impl Supervisor {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Ok(Event::Deadline);
             }
-            let source = self.wait(also, deadline)?;
+            let until = deadline.into_iter().chain(self.manager.ping()).min();
+            let source = self.wait(also, until)?;
             let event = match source {
                 None => None,
                 Some(Source::Also) => Some(Event::Readable),

@@ -6,3 +6,4 @@ mod config;
 mod harness;
 mod lifecycle;
 mod refusals;
+mod service_manager;
