@@ -48,10 +48,14 @@ pub(crate) enum Mode {
     Start(Names),
     /// Restart members of a cluster that runs
     Restart(Names),
-    /// Show the members of the cluster (exit status 3 if there is none)
-    Status {
+    /// Show the members of the cluster; exit status 0: healthy, 1: degraded or starting, 3: down
+    #[command(visible_alias = "status")]
+    Ps {
         #[command(flatten)]
         runtime: RuntimeDir,
+        /// Print one JSON object, described in docs/ps.md
+        #[arg(long)]
+        json: bool,
     },
     /// Put an image into the VMs of the running cluster, one after the other
     Deploy {

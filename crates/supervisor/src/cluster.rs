@@ -2,7 +2,7 @@
 //!
 //! [`session`] is the life of a cluster and [`fleet`] its middle: what happens to the members
 //! ([`machine`]), be they VMs or plain processes ([`context::Context`]). [`watch`] asks how they are,
-//! [`control`] takes commands while they run.
+//! [`control`] takes commands while they run; [`mod@ps`] is the state of it all, which `show` shows.
 
 mod context;
 mod control;
@@ -10,11 +10,13 @@ mod error;
 mod fleet;
 mod log;
 mod machine;
+mod ps;
 mod session;
-mod table;
+mod show;
 mod watch;
 
 pub(crate) use control::{command, deploy, stop};
 pub(crate) use error::Error;
 pub(crate) use machine::{Daemon, Unit};
 pub(crate) use session::{local_run, local_up, run, up};
+pub(crate) use show::ps;

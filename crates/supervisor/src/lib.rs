@@ -43,7 +43,7 @@ pub fn run() -> ExitCode {
         Mode::Stop(asked) => of_members("stop", asked),
         Mode::Start(asked) => of_members("start", asked),
         Mode::Restart(asked) => of_members("restart", asked),
-        Mode::Status { runtime } => cluster::command(runtime.dir.as_deref(), "status", &[]),
+        Mode::Ps { runtime, json } => cluster::ps(runtime.dir.as_deref(), *json),
         Mode::Deploy { runtime, image } => cluster::deploy(runtime.dir.as_deref(), image),
         Mode::Console { runtime, name } => vm::console(runtime.dir.as_deref(), name),
         Mode::Ssh { runtime, name, command } => Err(vm::ssh(runtime.dir.as_deref(), name, command)),

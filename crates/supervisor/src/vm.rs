@@ -31,5 +31,6 @@ pub(crate) use prepare::{
 };
 pub(crate) use qmp::power_down;
 pub(crate) use report::filter_report;
+pub(crate) use share::{Root, Share};
 pub(crate) use share_view::run as share_view;
 pub(crate) use ssh::{console, ssh};

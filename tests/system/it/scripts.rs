@@ -40,7 +40,7 @@ impl Tree {
             "#!/bin/sh\ncase \"$1 $2\" in\n\
              'console any') echo {dir}/run/log/any.console.log ;;\n\
              'status --json') echo '{{\"controller\":{{\"uptime_ms\":5000}}}}' ;;\n\
-             'status '*) printf 'VM ROLE STATE\\ncontroller controller healthy\\n' ;;\n\
+             'ps '*) printf 'VM ROLE STATE\\ncontroller controller healthy\\n' ;;\n\
              'ssh '*) cat {dir}/stderr >&2; cat {dir}/report ;;\n\
              'filter-report ') exec {} filter-report ;;\nesac\n",
             bin("hashcluster-vm").display()

@@ -4,9 +4,8 @@
 use super::machine::Unit;
 use crate::deployment::{Member, Vm};
 use crate::local::LocalContext;
-use crate::quote;
 use crate::supervise::{ProgramId, Supervisor};
-use crate::vm::{self, ClusterContext, Image, Layout, SSH_CONFIG};
+use crate::vm::{self, ClusterContext, Image, Layout};
 use nix::sys::signal::Signal;
 use std::io;
 use std::path::PathBuf;
@@ -68,17 +67,6 @@ impl Context {
         match self {
             Self::Vms(context, _) => Some(context.layout.console(name)),
             Self::Local(..) => None,
-        }
-    }
-
-    /// Where metrics and SSH of a member are, for a person.
-    pub(super) fn addresses(&self, i: usize) -> [String; 2] {
-        match self {
-            Self::Vms(context, vms) => [
-                format!("127.0.0.1:{}", vms[i].metrics_port),
-                format!("ssh -F {} {}", quote::path(&context.layout.file(SSH_CONFIG)), vms[i].name),
-            ],
-            Self::Local(..) => ["-".to_owned(), "-".to_owned()],
         }
     }
 }

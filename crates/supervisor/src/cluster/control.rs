@@ -6,7 +6,7 @@ use super::context::Context;
 use super::error::Error;
 use super::fleet::Fleet;
 use super::machine::Phase;
-use super::table::{state, table};
+use super::ps::{ClusterReport, MemberReport};
 use crate::deployment::Role;
 use crate::pidfile;
 use crate::run_dir::{self, RunDir, RunDirError};
@@ -22,9 +22,16 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Command that asks for the state of the cluster.
+const PS: &str = "ps";
+
+/// Last line of an answer.
+const OK: &str = "ok";
 
 /// Longest command: a word and a path.
 const LINE_LEN_MAX: u64 = 4200;
@@ -47,11 +54,19 @@ const LISTEN_LIMIT: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Commands as they arrive.
-pub(super) struct Requests(mpsc::Receiver<Request>);
+pub(super) struct Requests {
+    receiver: mpsc::Receiver<Request>,
+    served: Arc<AtomicBool>,
+}
 
 impl Requests {
     pub(super) fn receive(&self) -> Option<Request> {
-        self.0.try_recv().ok()
+        self.receiver.try_recv().ok()
+    }
+
+    /// Somebody receives from now on.
+    pub(super) fn are_served(&self) {
+        self.served.store(true, Ordering::Release);
     }
 }
 
@@ -61,10 +76,17 @@ pub(super) struct Request {
     stream: UnixStream,
 }
 
-/// Listens at `path` in a thread that wakes the supervisor for each command.
-pub(super) fn listen(path: &Path, mut waker: PipeWriter) -> io::Result<Requests> {
+/// Listens at `path` in a thread that wakes the supervisor for each command. Until that serves them,
+/// `ps` is answered with `preparing`.
+pub(super) fn listen(
+    path: &Path,
+    mut waker: PipeWriter,
+    preparing: &ClusterReport,
+) -> io::Result<Requests> {
     let listener = UnixListener::bind(path)?;
     let (sender, receiver) = mpsc::sync_channel(QUEUE_MAX);
+    let served = Arc::new(AtomicBool::new(false));
+    let (is_served, preparing) = (Arc::clone(&served), preparing.to_line());
     thread::Builder::new().name("control".to_owned()).spawn(move || {
         for stream in listener.incoming() {
             let Ok(stream) = stream else {
@@ -73,12 +95,18 @@ pub(super) fn listen(path: &Path, mut waker: PipeWriter) -> io::Result<Requests>
                 continue;
             };
             let Ok(line) = read_line(&stream) else { continue };
-            if sender.send(Request { line, stream }).is_err() || waker.write_all(b"c").is_err() {
+            let mut request = Request { line, stream };
+            if request.line == PS && !is_served.load(Ordering::Acquire) {
+                request.tell(&preparing);
+                request.tell(OK);
+                continue;
+            }
+            if sender.send(request).is_err() || waker.write_all(b"c").is_err() {
                 return;
             }
         }
     })?;
-    Ok(Requests(receiver))
+    Ok(Requests { receiver, served })
 }
 
 fn read_line(stream: &UnixStream) -> io::Result<String> {
@@ -93,11 +121,11 @@ impl Request {
     /// Answers, if that takes no time; else gives the request back.
     pub(super) fn answer_at_once(mut self, fleet: &Fleet) -> Option<Self> {
         match self.line.as_str() {
-            "status" => self.tell(table(fleet).trim_end()),
+            PS => self.tell(&ClusterReport::of(fleet).to_line()),
             "ready" if fleet.is_ready => {}
             _ => return Some(self),
         }
-        self.tell("ok");
+        self.tell(OK);
         None
     }
 
@@ -105,6 +133,7 @@ impl Request {
     pub(super) fn serve(mut self, fleet: &mut Fleet) {
         let line = std::mem::take(&mut self.line);
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        fleet.command = Some(line.clone());
         let result = match word {
             "ready" => Ok(()),
             "stop" => self.each(fleet, rest, |fleet, i| fleet.stop(&[i])),
@@ -116,8 +145,9 @@ impl Request {
             "deploy" => self.deploy(fleet, Path::new(rest)),
             _ => Err(Error::Refused(format!("unknown command {word:?}"))),
         };
+        fleet.command = None;
         match result {
-            Ok(()) => self.tell("ok"),
+            Ok(()) => self.tell(OK),
             Err(error) => self.tell(&format!("error {}", error.to_string().replace('\n', "\n  "))),
         }
     }
@@ -138,8 +168,8 @@ impl Request {
             names.split(' ').map(|name| fleet.find(name)).collect::<Result<_, _>>()?;
         for i in found {
             act(fleet, i)?;
-            let machine = &fleet.machines[i];
-            self.tell(&format!("{}: {}", machine.member.name, state(machine)));
+            let report = MemberReport::of(fleet, i);
+            self.tell(&format!("{}: {}", report.name, report.state()));
         }
         Ok(())
     }
@@ -312,6 +342,24 @@ fn sweep(path: &Path) -> Result<(), Error> {
 
 /// Sends a command to the supervisor of `run_dir`, and prints what it answers.
 pub(super) fn send(run_dir: &Path, command: &str) -> Result<(), Error> {
+    exchange(run_dir, command, print)
+}
+
+/// Sends a command to the supervisor of `run_dir`, and gives what it answers.
+pub(super) fn ask(run_dir: &Path, command: &str) -> Result<Vec<String>, Error> {
+    let mut lines = Vec::new();
+    exchange(run_dir, command, |line| {
+        lines.push(line.to_owned());
+        Ok(())
+    })?;
+    Ok(lines)
+}
+
+fn exchange(
+    run_dir: &Path,
+    command: &str,
+    mut take: impl FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut stream = connect(&Layout::new(run_dir, None).file(CONTROL_SOCKET), run_dir)?;
     let asked = stream
         .set_read_timeout(Some(ANSWER_LIMIT))
@@ -320,14 +368,14 @@ pub(super) fn send(run_dir: &Path, command: &str) -> Result<(), Error> {
     let mut lines = BufReader::new(stream).lines();
     while let Some(line) = lines.next() {
         let line = line.map_err(Error::step("read the supervisor's answer"))?;
-        if line == "ok" {
+        if line == OK {
             return Ok(());
         }
         if let Some(first) = line.strip_prefix("error ") {
             let rest = lines.map_while(Result::ok).map(|line| format!("\n{line}"));
             return Err(Error::Refused(rest.fold(first.to_owned(), |text, line| text + &line)));
         }
-        print(&line)?;
+        take(&line)?;
     }
     say("its supervisor ended before it had answered");
     Err(Error::NotRunning { run_dir: run_dir.to_owned() })
@@ -354,4 +402,35 @@ pub(super) fn supervisor_of(run_dir: &Path) -> Option<u32> {
 
 fn print(line: &str) -> Result<(), Error> {
     writeln!(io::stdout().lock(), "{line}").map_err(Error::step("write to stdout"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ps::ClusterKind;
+
+    #[test]
+    fn a_start_that_is_being_prepared_answers_ps_and_keeps_other_commands() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path(), None);
+        let path = layout.file(CONTROL_SOCKET);
+        let (_wake, waker) = io::pipe().unwrap();
+        let preparing = ClusterReport::preparing(ClusterKind::Vms, &layout);
+        let requests = listen(&path, waker, &preparing).unwrap();
+        let send = |line: &str| {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            writeln!(stream, "{line}").unwrap();
+            stream
+        };
+        let _waits = send("ready");
+        let mut answer = String::new();
+        send(PS).read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, format!("{}\nok\n", preparing.to_line()));
+        assert_eq!(requests.receive().map(|request| request.line).as_deref(), Some("ready"));
+        assert!(requests.receive().is_none());
+        requests.are_served();
+        let _waits = send(PS);
+        let request = requests.receiver.recv().unwrap();
+        assert_eq!(request.line, PS);
+    }
 }

@@ -19,7 +19,7 @@ use crate::vm::Image;
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
 use std::process::ExitStatus;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Time limit for the daemons of a VM until they listen.
 const DAEMONS_LIMIT: Duration = Duration::from_secs(10);
@@ -77,6 +77,11 @@ pub(super) struct Fleet {
     /// given up.
     signal: Option<Caught>,
     pub(super) is_ready: bool,
+    pub(super) started: SystemTime,
+    /// The command that is being served.
+    pub(super) command: Option<String>,
+    /// Differences between what runs and the files that describe it.
+    pub(super) drift: Vec<String>,
     start_deadline: Instant,
     is_ending: bool,
     consoles_checked: Instant,
@@ -93,6 +98,7 @@ impl Fleet {
         requests: Requests,
     ) -> Self {
         let machine = |member| Machine::new(member, image.cloned());
+        requests.are_served();
         Self {
             context,
             limits,
@@ -104,6 +110,9 @@ impl Fleet {
             ended: Vec::new(),
             signal: None,
             is_ready: false,
+            started: SystemTime::now(),
+            command: None,
+            drift: Vec::new(),
             start_deadline: Instant::now() + limits.startup_timeout,
             is_ending: false,
             consoles_checked: Instant::now(),
@@ -420,6 +429,7 @@ impl Fleet {
             let (member, pause_s) = (&machine.member.name, machine.pause.as_secs_f32());
             LOG.log(&MemberEvent::Failed { member, why: &why, pause_s });
         }
+        machine.restarts.record(&why);
         machine.last_end = why;
     }
 

@@ -1,6 +1,7 @@
 //! One member of a cluster while it runs: its processes are one unit, as QEMU cannot live without
 //! its daemons.
 
+use super::ps::Restarts;
 use crate::deployment::Member;
 use crate::supervise::{Program, ProgramId, Supervisor};
 use crate::vm::Image;
@@ -58,6 +59,7 @@ pub(super) struct Machine {
     pub(super) deaths: u32,
     /// Description of its last end.
     pub(super) last_end: String,
+    pub(super) restarts: Restarts,
     /// Bad checks in a row, and when the last one counted.
     pub(super) failures: u32,
     pub(super) checked: Instant,
@@ -83,6 +85,7 @@ impl Machine {
             since: now,
             deaths: 0,
             last_end: String::new(),
+            restarts: Restarts::default(),
             failures: 0,
             checked: now,
             why: String::new(),

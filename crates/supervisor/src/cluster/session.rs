@@ -9,6 +9,8 @@ use super::control::{self, Requests, supervisor_of};
 use super::error::Error;
 use super::fleet::{Awaited, Fleet, Limits};
 use super::log::{LOG, MemberEvent};
+use super::ps::{ClusterKind, ClusterReport};
+use super::show;
 use super::watch::Watch;
 use crate::args::{StartOptions, VmOptions};
 use crate::deployment::{Member, Strategy, Vm};
@@ -89,7 +91,7 @@ pub(crate) fn up(
     if run_dir::found_by_clients() != run_path {
         say(format_args!("first  export {RUNTIME_DIR_VARIABLE}={}", quote::path(&run_path)));
     }
-    control::send(&run_path, "status").map(|()| ExitCode::SUCCESS)
+    show::print_table(&run_path).map(|()| ExitCode::SUCCESS)
 }
 
 /// The supervisor of [`up`], in a process of its own.
@@ -201,7 +203,7 @@ fn already_runs(run_path: &Path, pid: u32) -> Result<ExitCode, Error> {
     control::send(run_path, "ready")?;
     let path = run_path.display();
     say(format_args!("already runs in {path} (pid {pid}); scripts/stop.sh stops it"));
-    control::send(run_path, "status").map(|()| ExitCode::SUCCESS)
+    show::print_table(run_path).map(|()| ExitCode::SUCCESS)
 }
 
 fn warn_root() {
@@ -277,7 +279,7 @@ impl Session {
             Kind::Local { context, keeps_state, awaited } => {
                 let layout = Layout::new(run_path, None);
                 let members = context.members();
-                let (watch, requests) = listen(&layout, &members)?;
+                let (watch, requests) = listen(&layout, &members, ClusterKind::Local)?;
                 let limits = Limits {
                     strategy: Strategy::Parallel,
                     awaited,
@@ -295,7 +297,7 @@ impl Session {
                 vm::images(&context.layout)?;
                 let members: Vec<Member> = deployment.vms.iter().map(Vm::member).collect();
                 // Others wait here from now on, even though nobody answers yet.
-                let (watch, requests) = listen(&context.layout, &members)?;
+                let (watch, requests) = listen(&context.layout, &members, ClusterKind::Vms)?;
                 image = image.copy_to(&context.layout.image(&image.digest))?;
                 vm::prepare_all(&context, &deployment, &image, &mut supervisor)?;
                 context.accel = vm::choose_accel(options, &image, &context, &mut supervisor)?;
@@ -405,10 +407,14 @@ impl Session {
 }
 
 /// Starts to ask how the members are, and to take commands.
-fn listen(layout: &Layout, members: &[Member]) -> Result<(Watch, Requests), Error> {
+fn listen(
+    layout: &Layout,
+    members: &[Member],
+    kind: ClusterKind,
+) -> Result<(Watch, Requests), Error> {
     let watch = Watch::start(layout, members).map_err(Error::step("start a thread"))?;
-    let requests =
-        watch.waker().and_then(|waker| control::listen(&layout.file(CONTROL_SOCKET), waker));
+    let (path, preparing) = (layout.file(CONTROL_SOCKET), ClusterReport::preparing(kind, layout));
+    let requests = watch.waker().and_then(|waker| control::listen(&path, waker, &preparing));
     Ok((watch, requests.map_err(Error::step("listen for commands"))?))
 }
 

@@ -70,7 +70,7 @@ impl Layout {
         &self.run
     }
 
-    pub(super) fn state(&self) -> &Path {
+    pub(crate) fn state(&self) -> &Path {
         &self.state
     }
 

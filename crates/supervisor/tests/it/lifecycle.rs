@@ -2,6 +2,7 @@
 
 use crate::harness::{Bench, kill};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -47,6 +48,10 @@ fn a_second_start_says_that_it_runs_already_and_harms_nothing() {
     let rows: Vec<&str> = status.stdout.lines().collect();
     assert!(rows[1].starts_with("controller  controller  healthy "), "{}", status.stdout);
     assert!(rows[2].starts_with("w1          worker      healthy "), "{}", status.stdout);
+    let ps = bench.finish(&["ps", "--json", "--runtime-dir", "run"]);
+    let report: Value = serde_json::from_str(&ps.stdout).unwrap();
+    assert_eq!((ps.status.code(), &report["state"]), (Some(0), &"healthy".into()), "{report}");
+    assert_eq!(report["pid"], pid);
     up.signal(Signal::SIGTERM);
     assert!(up.end().status.success());
     let events = bench.events_until("controller leaves");
@@ -67,6 +72,34 @@ fn stop_ends_the_cluster_and_then_finds_nothing() {
     let status = bench.finish(&["status", "--runtime-dir", "run"]);
     assert_eq!((status.status.code(), &*status.stdout), (Some(3), ""));
     assert!(status.stderr.contains("no cluster runs in run"), "{}", status.stderr);
+    let ps = bench.finish(&["ps", "--json", "--runtime-dir", "run"]);
+    let report: Value = serde_json::from_str(&ps.stdout).unwrap();
+    assert_eq!((ps.status.code(), &report["state"]), (Some(3), &"down".into()), "{report}");
+}
+
+#[test]
+fn a_cluster_tells_its_state_while_it_starts_and_counts_restarts_with_reasons() {
+    let mut bench = Bench::new("ps", "w2:mute");
+    let args = ["up", "--runtime-dir", "run", "--bin-dir", "bin", "--workers", "2"];
+    let up = bench.start(&args);
+    let first = bench.pid_of("w2");
+    let ps = |bench: &Bench| {
+        let ps = bench.finish(&["ps", "--json", "--runtime-dir", "run"]);
+        let report: Value = serde_json::from_str(&ps.stdout).unwrap();
+        (ps.status.code(), report)
+    };
+    let (code, report) = ps(&bench);
+    assert_eq!((code, &report["state"]), (Some(1), &"starting".into()), "{report}");
+    assert_eq!(report["members"][2]["phase"], "booting", "{report}");
+    kill(Signal::SIGKILL, first);
+    bench.pid_of("w2");
+    let (_, report) = ps(&bench);
+    let restarts = &report["members"][2]["restarts"];
+    assert_eq!(restarts["count"], 1, "{report}");
+    let reason = restarts["last"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains(&format!("(pid {first}) was killed by SIGKILL")), "{reason}");
+    up.signal(Signal::SIGTERM);
+    assert_eq!(up.end().status.code(), Some(4));
 }
 
 #[test]
