@@ -86,6 +86,8 @@ pub enum Event<F> {
     WorkerLeft(WorkerId),
     /// A worker sent a message.
     WorkerSaid(WorkerId, WorkerReply),
+    /// From now on files may be named in these datasets only.
+    Datasets(Vec<String>),
     /// Time passed; at least every [`Core::TICK`].
     Tick,
 }
@@ -258,6 +260,7 @@ impl<F: Clone> Core<F> {
                     self.close_worker(worker, fault);
                 }
             }
+            Event::Datasets(names) => self.datasets.set(names),
             Event::Tick => self.tick(now),
         }
         self.dispatch(now);

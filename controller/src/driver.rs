@@ -13,6 +13,7 @@ mod connection;
 mod files;
 mod hub;
 mod listen;
+pub mod live;
 pub mod log;
 mod outbox;
 pub mod policy;
@@ -31,13 +32,13 @@ use hub::Hub;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::sample::Sample;
 use listen::Listener;
+use live::Live;
 use log::{Event, LOG};
 use policy::AccessPolicy;
 use sandbox::{ControllerSandbox, Role};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use token::WorkerTokens;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -50,12 +51,10 @@ pub struct Settings {
     pub worker_socket: Endpoint,
     /// The rules of who may connect, and what each may do.
     pub policy: AccessPolicy,
-    /// Tokens required of workers on a vsock socket, if any.
-    pub worker_tokens: Option<WorkerTokens>,
     /// Digest of the image that the controller runs from, empty outside an image.
     pub image: String,
-    /// Datasets in which clients may name files.
-    pub datasets: Vec<String>,
+    /// Tokens of workers and datasets, which can change.
+    pub live: Live,
     /// Sample of items of every job that are cross-checked.
     pub cross_check: Option<Sample>,
     /// Behaviour where a layer of the sandbox is missing.
@@ -106,7 +105,7 @@ impl std::error::Error for RunError {
     }
 }
 
-/// Runs a controller until `SIGTERM` or `SIGINT`; calls `ready` once both sockets listen.
+/// Runs a controller until `SIGTERM` or `SIGINT`; `SIGHUP` reads its live settings again. Calls `ready` once both sockets listen.
 pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
     let budget = Budget::of_process().map_err(RunError::Budget)?;
     ipc_socket::reserve_descriptor_table().map_err(RunError::Budget)?;
@@ -122,10 +121,11 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         let workers = bind(&settings.worker_socket, policy.is_private_for_workers())?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Runtime)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(RunError::Runtime)?;
         if !settings.client_socket.carries_descriptors() && !policy.has_tokens() {
             LOG.log(&Event::AnyClientVm {});
         }
-        if !settings.worker_socket.carries_descriptors() && settings.worker_tokens.is_none() {
+        if !settings.worker_socket.carries_descriptors() && settings.live.worker_tokens.is_none() {
             LOG.log(&Event::AnyWorkerVm {});
         }
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
@@ -138,6 +138,12 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         sandbox.narrow(Role::EventLoop).map_err(RunError::Thread)?;
         let hub = Rc::new(Hub::new(&budget, Clock::start(), settings.clone(), sandbox.layers()));
         tokio::task::spawn_local(Rc::clone(&hub).tick());
+        let reloading = Rc::clone(&hub);
+        tokio::task::spawn_local(async move {
+            while hangup.recv().await.is_some() {
+                reloading.reload();
+            }
+        });
         let (clients_max, workers_max) = (budget.limits.clients_max, budget.limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);
         let serve_workers = workers.serve(Rc::clone(&hub), Side::Worker, workers_max);

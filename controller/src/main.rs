@@ -2,13 +2,13 @@
 
 use clap::Parser;
 use clap::builder::ValueParser;
+use hashcluster_controller::driver::live::{Live, LiveFile};
 use hashcluster_controller::driver::log::{Event, LOG};
 use hashcluster_controller::driver::policy::{self, AccessPolicy};
-use hashcluster_controller::driver::token::{Token, WorkerTokens};
+use hashcluster_controller::driver::token::Token;
 use hashcluster_controller::driver::{self, Settings};
 use ipc_proto::endpoint::{self, Endpoint};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
-use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::{LimitExceeded, check_dataset};
 use ipc_proto::sample::Sample;
 use ipc_proto::token::FILE_LEN_MAX;
@@ -20,12 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
-/// Maximum size of the file of worker tokens, in bytes: more than all workers that can connect need.
-const WORKER_TOKENS_LEN_MAX: usize = 1 << 20;
-
 /// Distributes the hash jobs of clients to workers.
 ///
-/// SIGTERM or SIGINT stops it and removes its sockets. Workers reconnect when it is back.
+/// SIGTERM or SIGINT stops it and removes its sockets. Workers reconnect when it is back. SIGHUP reads the
+/// files of --worker-tokens and --datasets-file again, which are to be written in place.
 #[derive(Debug, Parser)]
 #[command(version, name = "hashcluster-controller")]
 struct Args {
@@ -71,6 +69,10 @@ struct Args {
     /// repeated, up to 16 times.
     #[arg(long, value_name = "NAME", value_parser = dataset)]
     dataset: Vec<String>,
+
+    /// The same for the datasets in this file, one name per line.
+    #[arg(long, value_name = "FILE")]
+    datasets_file: Option<PathBuf>,
 
     /// Hash one in N items a second time, on another worker and by another backend; a worker that
     /// returned a wrong digest gets no more work. Clients can ask for a larger fraction.
@@ -122,15 +124,25 @@ fn settings(args: &Args) -> Result<Settings, String> {
         None => Endpoint::unix(dir.join(name))
             .map_err(|error| format!("{}: {error}", dir.join(name).display())),
     };
-    let datasets = datasets(&args.dataset)?;
+    let live_file = |path: &Option<PathBuf>, trust: Trust| {
+        let open = |path: &PathBuf| {
+            let file = trust.open(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            Ok::<_, String>(LiveFile::new(file))
+        };
+        path.as_ref().map(open).transpose()
+    };
+    let live = Live::open(
+        live_file(&args.worker_tokens, Trust::Secret)?,
+        live_file(&args.datasets_file, Trust::Unwritten)?,
+        args.dataset.clone(),
+    )?;
     Ok(Settings {
-        policy: policy(args, &datasets)?,
-        datasets,
+        policy: policy(args, &live.datasets)?,
+        live,
         cross_check: args.cross_check,
         sandbox: args.sandbox,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,
-        worker_tokens: args.worker_tokens.as_deref().map(worker_tokens).transpose()?,
         image: image::parse(std::env::var_os(IMAGE_VARIABLE)).map_err(|error| error.to_string())?,
     })
 }
@@ -151,10 +163,6 @@ fn policy(args: &Args, datasets: &[String]) -> Result<AccessPolicy, String> {
 
 fn token(path: &Path) -> Result<Token, String> {
     parse_file(path, Trust::Secret, FILE_LEN_MAX, Token::parse)
-}
-
-fn worker_tokens(path: &Path) -> Result<WorkerTokens, String> {
-    parse_file(path, Trust::Secret, WORKER_TOKENS_LEN_MAX, WorkerTokens::parse)
 }
 
 /// Reads a file that others cannot have written of at most `len_max` bytes and parses it.
@@ -183,17 +191,6 @@ fn parse_file<T, E: std::error::Error>(
 
 fn dataset(name: &str) -> Result<String, LimitExceeded> {
     check_dataset(name).map(|()| name.to_owned())
-}
-
-fn datasets(names: &[String]) -> Result<Vec<String>, String> {
-    let is_second = |(i, name): &(usize, &String)| names[..*i].contains(name);
-    if let Some((_, name)) = names.iter().enumerate().find(is_second) {
-        return Err(format!("dataset {name} is named twice"));
-    }
-    if names.len() > DATASETS_MAX {
-        return Err(format!("{} datasets, at most {DATASETS_MAX} are possible", names.len()));
-    }
-    Ok(names.to_vec())
 }
 
 fn ready_file(number: u32) -> io::Result<File> {

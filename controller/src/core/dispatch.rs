@@ -144,27 +144,30 @@ impl<F: Clone> Core<F> {
         Aim { cost, threads }
     }
 
-    /// Fails what no connected worker can do: with workers there, waiting would be for ever.
+    /// Fails what no connected worker can do, as with workers there, waiting would be for ever; and files
+    /// that are named in a removed dataset.
     fn fail_the_impossible(&mut self) {
-        if self.fleet.is_idle() {
-            return;
-        }
-        let mut stuck: Vec<(Plane, JobId)> = Vec::new();
+        let mut stuck: Vec<(Plane, JobId, Failure)> = Vec::new();
         for plane in self.fair.planes() {
-            if self.fleet.is_possible(plane, ALL_SKILLS) {
+            let jobs = self.fair.iter(plane).take(JOBS_SKIPPED_MAX).map(|(_, (_, key))| key);
+            if matches!(plane, Plane::Dataset(id) if self.datasets.is_removed(id)) {
+                stuck.extend(jobs.map(|key| (plane, key, Failure::UnknownDataset)));
+                continue;
+            }
+            if self.fleet.is_idle() || self.fleet.is_possible(plane, ALL_SKILLS) {
                 continue;
             }
             let is_stuck = |key: &JobId| {
                 let needed = self.jobs.get(key).map(|job| skills(&*job.order.algorithms));
                 needed.is_some_and(|needed| !self.fleet.is_possible(plane, needed))
             };
-            let jobs = self.fair.iter(plane).take(JOBS_SKIPPED_MAX).map(|(_, (_, key))| key);
-            stuck.extend(jobs.filter(is_stuck).map(|key| (plane, key)));
+            let stuck_here = jobs.filter(is_stuck).map(|key| (plane, key, Failure::Unsupported));
+            stuck.extend(stuck_here);
         }
-        for (plane, key) in stuck {
+        for (plane, key, failure) in stuck {
             let aim = Aim { cost: u64::MAX, threads: 1 };
             while let Some(batch) = self.jobs.get_mut(&key).and_then(|job| job.take(plane, aim)) {
-                self.fail(key, &batch, Failure::Unsupported);
+                self.fail(key, &batch, failure);
             }
         }
     }

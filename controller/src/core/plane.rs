@@ -1,7 +1,7 @@
 //! Planes, the ways of bytes to a worker: what each batch needs and each worker has.
 //!
-//! Invariant: there are at most 2 + [`DATASETS_MAX`] planes, so that what is done for each of them
-//! is done a bounded number of times.
+//! Invariant: there are at most 2 + [`DATASETS_MAX`] planes with new work, so that what is done for each
+//! of them is done a bounded number of times.
 //!
 //! [`DATASETS_MAX`]: ipc_proto::limits::DATASETS_MAX
 
@@ -23,24 +23,51 @@ pub(super) enum Plane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct DatasetId(usize);
 
-/// All of them.
+/// Datasets by name. A name keeps its number for as long as the controller runs, so that a number
+/// never stands for another dataset.
 #[derive(Debug)]
 pub(super) struct Datasets {
-    names: Vec<String>,
+    names: Vec<Name>,
+}
+
+#[derive(Debug)]
+struct Name {
+    text: String,
+    /// False once it is removed.
+    is_known: bool,
 }
 
 impl Datasets {
     pub(super) fn new(names: Vec<String>) -> Self {
-        assert!(names.len() <= DATASETS_MAX, "the command line was checked");
-        Self { names }
+        let mut datasets = Self { names: Vec::new() };
+        datasets.set(names);
+        datasets
+    }
+
+    /// Makes `names` the known ones.
+    pub(super) fn set(&mut self, names: Vec<String>) {
+        assert!(names.len() <= DATASETS_MAX, "whoever names them checks their number");
+        for name in &mut self.names {
+            name.is_known = names.contains(&name.text);
+        }
+        for text in names {
+            if !self.names.iter().any(|name| name.text == text) {
+                self.names.push(Name { text, is_known: true });
+            }
+        }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<DatasetId> {
-        self.names.iter().position(|known| known == name).map(DatasetId)
+        self.names.iter().position(|known| known.is_known && known.text == name).map(DatasetId)
+    }
+
+    /// True for a dataset that is removed.
+    pub(super) fn is_removed(&self, id: DatasetId) -> bool {
+        !self.names[id.0].is_known
     }
 
     pub(super) fn name(&self, id: DatasetId) -> &str {
-        &self.names[id.0]
+        &self.names[id.0].text
     }
 
     /// The known planes of a peer with `planes`; unknown datasets are ignored.

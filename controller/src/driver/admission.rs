@@ -117,7 +117,8 @@ pub(super) fn check_role(
             .or_else(|| hub.settings.policy.token_holder(&intro.token))
             .ok_or_else(|| wrong_token(intro)),
         (Role::Worker(WorkerIntro { name, token, .. }), Side::Worker) => {
-            let tokens = hub.settings.worker_tokens.as_ref().filter(|_| local.is_none());
+            let live = hub.live.borrow();
+            let tokens = live.worker_tokens.as_ref().filter(|_| local.is_none());
             if tokens.is_some_and(|tokens| !tokens.admit(name, token)) {
                 return Err(wrong_worker_token(name, token));
             }

@@ -153,10 +153,11 @@ async fn hello(
             inline: true,
             datasets: match &role {
                 Role::Client(_) => {
-                    let granted = hub.settings.datasets.iter();
+                    let live = hub.live.borrow();
+                    let granted = live.datasets.iter();
                     granted.filter(|name| rights.datasets.includes(name)).cloned().collect()
                 }
-                Role::Worker(_) => hub.settings.datasets.clone(),
+                Role::Worker(_) => hub.live.borrow().datasets.clone(),
             },
         },
     });
@@ -183,9 +184,8 @@ async fn talk(
         Role::Worker(intro) => {
             let name = format!("worker {}", intro.name);
             LOG.log(&log::Event::Joined { peer: &name, threads: intro.threads });
-            for dataset in
-                intro.planes.datasets.iter().filter(|d| !hub.settings.datasets.contains(d))
-            {
+            let known = hub.live.borrow().datasets.clone();
+            for dataset in intro.planes.datasets.iter().filter(|d| !known.contains(d)) {
                 LOG.log(&log::Event::UnknownDataset { peer: &name, dataset });
             }
             (Identity::Worker(hub.add_worker(port, intro)), name)
@@ -410,6 +410,7 @@ mod tests {
     use crate::driver::admission::meet;
     use crate::driver::budget::Budget;
     use crate::driver::clock::Clock;
+    use crate::driver::live::Live;
     use crate::driver::policy::AccessPolicy;
     use crate::driver::token::{Token, WorkerTokens};
     use ipc_proto::codec::{decode, encode_frame};
@@ -437,13 +438,18 @@ mod tests {
         Settings {
             sandbox: Enforcement::Off,
             policy,
-            datasets: vec!["a".to_owned(), "b".to_owned()],
+            live: live(Some(b"w1 secret\nw2 other\n")),
             cross_check: None,
             client_socket: socket.clone(),
             worker_socket: socket,
-            worker_tokens: Some(WorkerTokens::parse(b"w1 secret\nw2 other\n").unwrap()),
             image: "sha256:00".to_owned(),
         }
+    }
+
+    fn live(tokens: Option<&[u8]>) -> Live {
+        let mut live = Live::open(None, None, vec!["a".to_owned(), "b".to_owned()]).unwrap();
+        live.worker_tokens = tokens.map(|tokens| WorkerTokens::parse(tokens).unwrap());
+        live
     }
 
     fn own() -> AccessPolicy {
@@ -586,7 +592,7 @@ mod tests {
 
     #[test]
     fn behind_vsock_a_worker_proves_its_name_by_its_token() {
-        let open = Settings { worker_tokens: None, ..vsock() };
+        let open = Settings { live: live(None), ..vsock() };
         let asks = "wants a token of worker w1; see hashcluster-worker --token-file";
         for (settings, name, token, want) in [
             (vsock(), "w1", &b"secret"[..], ""),
@@ -674,7 +680,7 @@ mod tests {
         let open = Settings { policy: own(), ..vsock() };
         let mut some = own();
         let rule = br#"rule = [{ token_file = "t", may = ["submit"], datasets = ["b"] }]"#;
-        let known = vsock().datasets;
+        let known = vsock().live.datasets;
         some.extend(rule, &known, |_| Ok(Token::parse(b"secret").unwrap())).unwrap();
         let some = Settings { policy: some, ..vsock() };
         for (settings, want) in

@@ -6,9 +6,11 @@ use super::admission::Side;
 use super::budget::Budget;
 use super::clock::Clock;
 use super::files::{File, FileTable};
+use super::live::Live;
 use super::log::{self, LOG};
 use super::port::Port;
 use super::rate::Rates;
+use super::token::WorkerTokens;
 use crate::core::{Action, ClientId, Core, Event, Principal, Rights, WorkerId};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
@@ -26,6 +28,7 @@ pub(super) struct Hub {
     pub(super) core: RefCell<Core<File>>,
     clock: Clock,
     pub(super) settings: Settings,
+    pub(super) live: RefCell<Live>,
     sandbox: SandboxLayers,
     pub(super) scratch: RefCell<Scratch>,
     clients: RefCell<HashMap<ClientId, Rc<Port>>>,
@@ -51,12 +54,13 @@ impl Hub {
         let accounts = |connections_max: u64, first_owner| {
             Rc::new(Accounts::new(connections_max, frames_len_max, in_transit_max, first_owner))
         };
-        let mut core = Core::new(limits, settings.datasets.clone(), clock.epoch());
+        let mut core = Core::new(limits, settings.live.datasets.clone(), clock.epoch());
         // Workers must not know what is checked: a seed that is new with each start.
         core.cross_check(Sample::to_wire(settings.cross_check), RandomState::new().hash_one(()));
         Self {
             core: RefCell::new(core),
             clock,
+            live: RefCell::new(settings.live.clone()),
             settings,
             sandbox,
             scratch: RefCell::default(),
@@ -217,6 +221,28 @@ impl Hub {
                 result => return result,
             }
             status = self.core.borrow().status_for(client, now, rows_max);
+        }
+    }
+
+    /// Reads the live settings again; where that fails, those of before stay.
+    pub(super) fn reload(&self) {
+        let live = self.live.borrow();
+        if !live.has_files() {
+            return LOG.log(&log::Event::NothingToReload {});
+        }
+        let fresh = live.read_again();
+        drop(live);
+        match fresh {
+            Ok(fresh) => {
+                LOG.log(&log::Event::Reloaded {
+                    workers: fresh.worker_tokens.as_ref().map_or(0, WorkerTokens::workers_len),
+                    datasets: &fresh.datasets.join(", "),
+                });
+                let datasets = fresh.datasets.clone();
+                *self.live.borrow_mut() = fresh;
+                self.step(Event::Datasets(datasets));
+            }
+            Err(error) => LOG.log(&log::Event::NotReloaded { error: &error }),
         }
     }
 

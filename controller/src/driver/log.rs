@@ -20,6 +20,10 @@ events! {
             => "--ready-fd {ready_fd}: {error}",
         Warning NoManager { error: &'a dyn Display }
             => "the service manager at NOTIFY_SOCKET is not told that this program is ready: {error}",
+        Info Reloaded { workers: usize, datasets: &'a str }
+            => "SIGHUP: {workers} worker tokens, datasets: {datasets}",
+        Info NothingToReload {} => "SIGHUP: neither --worker-tokens nor --datasets-file to read again",
+        Error NotReloaded { error: &'a str } => "SIGHUP: {error}; what was read before stays",
         Info Stopping {} => "stops",
         Error Failed { error: &'a dyn Display } => "{error}",
         Warning AcceptFailed { endpoint: &'a Endpoint, error: &'a dyn Display }
@@ -30,7 +34,7 @@ events! {
         Warning Refused { refusal: &'a dyn Display } => "peer refused: {refusal}",
         Info Joined { peer: &'a str, threads: u16 } => "{peer} is here, with {threads} threads",
         Warning UnknownDataset { peer: &'a str, dataset: &'a str }
-            => "{peer} has dataset {dataset}, which no --dataset names",
+            => "{peer} has dataset {dataset}, which the controller was not told of",
         Warning Closed { peer: &'a str, cause: &'a dyn Display } => "{peer} closed: {cause}",
         Warning Lost { peer: &'a str, error: &'a dyn Display } => "{peer} lost: {error}",
         Info Left { peer: &'a str } => "{peer} has left",

@@ -49,6 +49,7 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::EventLoop] write libc::SYS_write, [], "waking the event loop, and readiness";
     [Role::EventLoop] shutdown libc::SYS_shutdown, [], "the end of a connection";
     [Role::EventLoop] statx libc::SYS_statx, [], "no directory was passed";
+    [Role::EventLoop] pread64 libc::SYS_pread64, [], "files that SIGHUP reads again";
     [Role::EventLoop] getrandom libc::SYS_getrandom, [], "hash tables";
     [Role::EventLoop] unlink SYS_unlink, [], "removing its sockets at the end";
     [Role::EventLoop] flock libc::SYS_flock, [], "their locks, at the end";

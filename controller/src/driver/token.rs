@@ -119,6 +119,12 @@ impl WorkerTokens {
         Ok(Self(tokens))
     }
 
+    /// Number of workers that have one.
+    #[must_use]
+    pub fn workers_len(&self) -> usize {
+        self.0.len()
+    }
+
     /// True if `guess`, of at most [`TOKEN_LEN_MAX`] bytes, is the token of the worker `name`.
     #[must_use]
     pub fn admit(&self, name: &str, guess: &[u8]) -> bool {

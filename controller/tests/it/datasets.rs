@@ -342,3 +342,40 @@ fn the_jobs_of_others_are_shown_only_to_those_who_may_see_them() {
         }
     }
 }
+
+#[test]
+fn a_dataset_that_is_added_is_served_and_one_that_is_removed_fails_what_waits_in_it() {
+    let mut table = table(Algorithm::Sha256);
+    let unknown = |items: &[u32]| -> Vec<(u32, Failure)> {
+        items.iter().map(|&item| (item, Failure::UnknownDataset)).collect()
+    };
+    let names_of = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    table.step(Event::Datasets(names_of(&["a", "c"])));
+    name(&mut table, JOB, 0, "b", &[file("x", 1)]);
+    let (runs, outputs) = (vec![Run { first: 0, len: 1 }], Blob::default());
+    let failures = unknown(&[0]);
+    assert_eq!(table.told(), [ClientReply::Results { job: JOB, runs, outputs, failures }]);
+
+    table.join_with(1, 1, planes(false, &["a", "c"]));
+    name(&mut table, JOB, 1, "c", &[file("y", 1)]);
+    let assigned = works(&mut table);
+    assert_eq!(assigned[0].2, names("c", &[file("y", 1)]));
+    // More than the worker takes at once: some of it waits when the dataset goes.
+    name(&mut table, JOB, 2, "c", &[file("z", 1), file("zz", 2)]);
+    table.step(Event::Datasets(names_of(&["a"])));
+    let failed = table.told().into_iter().map(|reply| {
+        let ClientReply::Results { failures, .. } = reply else { panic!("{reply:?}") };
+        failures.len()
+    });
+    assert_eq!(failed.sum::<usize>(), 2, "what waits");
+    // What the worker had answers all the same, and what it loses is not handed out again.
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    let lost = table.told();
+    assert!(
+        matches!(&lost[..], [ClientReply::Results { failures, .. }] if *failures == unknown(&[0])),
+        "{lost:?}"
+    );
+    table.say(ClientRequest::Finish { job: JOB }, &[]);
+    let finished = ClientReply::Finished { job: JOB, items: 4, failed: 4 };
+    assert_eq!(table.told().pop(), Some(finished));
+}

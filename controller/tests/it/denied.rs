@@ -1,6 +1,7 @@
 //! Code that took over a controller's thread reaches its sockets, and nothing else.
 
 use hashcluster_controller::driver::Settings;
+use hashcluster_controller::driver::live::Live;
 use hashcluster_controller::driver::policy::AccessPolicy;
 use hashcluster_controller::driver::sandbox::{ControllerSandbox, Role, allowed_calls};
 use ipc_proto::endpoint::Endpoint;
@@ -22,9 +23,8 @@ fn enter(dir: &Path) -> ControllerSandbox {
         client_socket: socket("client.sock"),
         worker_socket: socket("worker.sock"),
         policy: AccessPolicy::own(0),
-        worker_tokens: None,
         image: String::new(),
-        datasets: Vec::new(),
+        live: Live::default(),
         cross_check: None,
         sandbox: Enforcement::Enforce,
     };

@@ -1,0 +1,167 @@
+//! Settings that change while the controller runs: tokens of workers and names of datasets, each in a file
+//! that is read at the start, and again on `SIGHUP`.
+//!
+//! The files are opened before the sandbox is entered, which opens none. So a new content is written into
+//! the same file; one that replaces it by rename is not seen.
+
+use super::token::{WorkerTokens, WorkerTokensError};
+use ipc_proto::limits::DATASETS_MAX;
+use ipc_proto::message::check_dataset;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// Maximum size of such a file, in bytes: more than all workers that can connect need.
+const LEN_MAX: usize = 1 << 20;
+
+/// A file that stays open.
+#[derive(Clone, Debug)]
+pub struct LiveFile(Arc<File>);
+
+/// Tokens of workers and names of datasets, with the files that they come from.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Tokens required of workers on a vsock socket, if any.
+    pub worker_tokens: Option<WorkerTokens>,
+    /// Datasets in which clients may name files.
+    pub datasets: Vec<String>,
+    tokens_file: Option<LiveFile>,
+    datasets_file: Option<LiveFile>,
+    /// Datasets that the command line names.
+    fixed: Vec<String>,
+}
+
+impl LiveFile {
+    /// A file that is read from its start to its end, whatever its position.
+    #[must_use]
+    pub fn new(file: File) -> Self {
+        Self(Arc::new(file))
+    }
+
+    fn read(&self) -> Result<Vec<u8>, String> {
+        let (mut content, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            match self.0.read_at(&mut piece, content.len() as u64) {
+                Ok(0) => return Ok(content),
+                Ok(len) => content.extend(&piece[..len]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.to_string()),
+            }
+            if content.len() > LEN_MAX {
+                return Err(format!("it has more than {LEN_MAX} bytes"));
+            }
+        }
+    }
+}
+
+impl Live {
+    /// Reads both files; datasets are those of the file and `fixed` ones.
+    ///
+    /// # Errors
+    /// What is wrong with a file or the names, for a person.
+    pub fn open(
+        tokens_file: Option<LiveFile>,
+        datasets_file: Option<LiveFile>,
+        fixed: Vec<String>,
+    ) -> Result<Self, String> {
+        let live = Self { tokens_file, datasets_file, fixed, ..Self::default() };
+        live.read_again()
+    }
+
+    /// True if there is a file to read again.
+    #[must_use]
+    pub fn has_files(&self) -> bool {
+        self.tokens_file.is_some() || self.datasets_file.is_some()
+    }
+
+    /// The same with what the files say now.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn read_again(&self) -> Result<Self, String> {
+        let mut fresh = self.clone();
+        if let Some(file) = &self.tokens_file {
+            let told = |error: WorkerTokensError| match std::error::Error::source(&error) {
+                Some(cause) => format!("--worker-tokens: {error}: {cause}"),
+                None => format!("--worker-tokens: {error}"),
+            };
+            let content = file.read().map_err(|error| format!("--worker-tokens: {error}"))?;
+            fresh.worker_tokens = Some(WorkerTokens::parse(&content).map_err(told)?);
+        }
+        fresh.datasets.clone_from(&self.fixed);
+        if let Some(file) = &self.datasets_file {
+            let content = file.read().map_err(|error| format!("--datasets-file: {error}"))?;
+            let text =
+                String::from_utf8(content).map_err(|_| "--datasets-file: is not UTF-8 text")?;
+            for (i, name) in text.lines().enumerate() {
+                check_dataset(name)
+                    .map_err(|error| format!("--datasets-file: line {}: {error}", i + 1))?;
+                fresh.datasets.push(name.to_owned());
+            }
+        }
+        let names = &fresh.datasets;
+        let is_second = |(i, name): &(usize, &String)| names[..*i].contains(name);
+        if let Some((_, name)) = names.iter().enumerate().find(is_second) {
+            return Err(format!("dataset {name} is named twice"));
+        }
+        if names.len() > DATASETS_MAX {
+            return Err(format!("{} datasets, at most {DATASETS_MAX} are possible", names.len()));
+        }
+        Ok(fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(content: &str) -> (File, LiveFile) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        (file.try_clone().unwrap(), LiveFile::new(file))
+    }
+
+    fn rewrite(mut file: &File, content: &str) {
+        use std::io::Seek;
+        file.set_len(0).unwrap();
+        file.rewind().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn what_is_written_into_the_files_is_read_again() {
+        let (tokens, tokens_file) = file("w1 one\n");
+        let (names, names_file) = file("b\n");
+        let live = Live::open(Some(tokens_file), Some(names_file), vec!["a".into()]).unwrap();
+        assert!(live.has_files());
+        assert_eq!(live.datasets, ["a", "b"]);
+        rewrite(&tokens, "w2 two\n");
+        rewrite(&names, "c\nd\n");
+        let fresh = live.read_again().unwrap();
+        assert_eq!(fresh.datasets, ["a", "c", "d"]);
+        let tokens = fresh.worker_tokens.unwrap();
+        assert!(tokens.admit("w2", b"two") && !tokens.admit("w1", b"one"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_option() {
+        let check = |tokens: Option<&str>, names: &str, want: &str| {
+            let tokens = tokens.map(|text| file(text).1);
+            let read = Live::open(tokens, Some(file(names).1), vec!["a".into()]);
+            assert_eq!(read.unwrap_err(), want);
+        };
+        check(Some("w1"), "", "--worker-tokens: line 1: write NAME TOKEN");
+        check(None, "a\n", "dataset a is named twice");
+        check(None, "b\nb\n", "dataset b is named twice");
+        let names: String = (0..DATASETS_MAX).map(|n| format!("d{n}\n")).collect();
+        check(None, &names, "17 datasets, at most 16 are possible");
+        let error = Live::open(None, Some(file("b\nA\n").1), Vec::new()).unwrap_err();
+        assert!(error.starts_with("--datasets-file: line 2: "), "{error}");
+        let long = LiveFile::new(tempfile::tempfile().unwrap());
+        long.0.set_len(LEN_MAX as u64 + 1).unwrap();
+        let error = Live::open(Some(long), None, Vec::new()).unwrap_err();
+        assert_eq!(error, "--worker-tokens: it has more than 1048576 bytes");
+    }
+}
