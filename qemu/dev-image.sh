@@ -3,7 +3,8 @@
 # Needs no root. Downloads stay in the cache; equal inputs give equal bytes.
 #
 # Usage: qemu/dev-image.sh OUTDIR BINDIR
-#   OUTDIR  gets the three files; image.txt exists only with the files that it describes
+#   OUTDIR  gets the three files; image.txt exists only with the files that it describes. One that was
+#           made of the same inputs stays as it is
 #   BINDIR  has the static hashcluster-controller and hashcluster-worker
 #
 # The cache is $HASHCLUSTER_CACHE, else hashcluster in $XDG_CACHE_HOME or ~/.cache.
@@ -64,9 +65,20 @@ newest() {
   done
 }
 
+# Prints what apt's answers depend on: its lists and sources.
+apt_state() {
+  stat -c '%n %Y' /var/lib/apt/lists /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null || true
+}
+
 # Sets `base` to the unpacked packages: the newest ones or, offline, the last ones.
 find_base() {
-  local debs key
+  local debs
+  # apt takes half a second to say the same again.
+  if [[ -r $cache/last && -r $cache/apt-state && $(<"$cache/apt-state") == "$(apt_state)" ]]; then
+    mapfile -t debs <"$cache/last"
+    name_base
+    [[ ! -d $base ]] || return 0
+  fi
   # root can update missing or old lists.
   if ! newest && ! { ((EUID == 0)) && apt_get update >&2 && newest; }; then
     [[ -r $cache/last ]] ||
@@ -74,10 +86,20 @@ find_base() {
     mapfile -t debs <"$cache/last"
     printf 'dev-image.sh: apt cannot provide newer packages; using the last ones\n' >&2
   fi
+  name_base
+  [[ -d $base ]] || unpack
+  apt_state >"$cache/apt-state"
+}
+
+# Sets `base` to the directory for the unpacked `debs`.
+name_base() {
+  local key
   key=$(cat "$here/dev-base.sh" "$here/debug-exit.sh" "$here/rootfs/etc/modules" - \
     <<<"${debs[*]}" | sha256sum)
   base=$cache/base-${key:0:16}
-  [[ ! -d $base ]] || return 0
+}
+
+unpack() {
   "$here/dev-base.sh" "$tmp/base" "${debs[@]/#/$cache/packages/}"
   rm -rf "$cache"/base-*
   mv "$tmp/base" "$base"
@@ -92,9 +114,36 @@ drop_old_packages() {
   done
 }
 
-# Makes the initrd and image.txt in $tmp.
+# Prints a digest of all that the image is made of; $1 has the programs.
+inputs() {
+  local bin=$1
+  {
+    printf '%s\n' "$base" "${SOURCE_DATE_EPOCH:-1}"
+    find "$here/rootfs" -printf '%P %y %m %l\n' | sort
+    find "$here/rootfs" -type f -print0 | sort -z | xargs -0 cat
+    cat "$here/dev-image.sh" "$bin/hashcluster-controller" "$bin/hashcluster-worker"
+  } | sha256sum | cut -c 1-40
+}
+
+# True if the image in $1 was made of the inputs $2, and is what it was then.
+is_current() {
+  local name
+  for name in kernel initrd image.txt; do
+    [[ -r $1/$name ]] || return 1
+  done
+  grep -qxF "inputs $2" "$1/image.txt" && grep -qxF "$(digest "$1/kernel" "$1/initrd")" "$1/image.txt"
+}
+
+# Prints the line of image.txt about these files.
+digest() {
+  local sum
+  sum=$(cat "$@" | sha256sum)
+  printf 'digest sha256:%s\n' "${sum:0:40}"
+}
+
+# Makes the initrd and image.txt in $tmp, of the inputs $2.
 pack() {
-  local root=$tmp/root bin=$1 digest
+  local root=$tmp/root bin=$1
   cp -a "$base/root" "$root"
   cp -R "$here/rootfs/." "$root/"
   cp "$bin/hashcluster-controller" "$bin/hashcluster-worker" "$root/usr/bin/"
@@ -107,15 +156,14 @@ pack() {
   (cd -- "$root" && find . -mindepth 1 -print0 | sort -z |
     cpio -0 -o -H newc --owner=+0:+0 --reproducible --quiet) |
     zstd -q -9 --single-thread >"$tmp/initrd"
-  digest=$(cat "$base/kernel" "$tmp/initrd" | sha256sum)
-  printf '%s\n' "digest sha256:${digest:0:40}" "kernel $(<"$base/version")" 'kind dev' \
-    >"$tmp/image.txt"
+  printf '%s\n' "$(digest "$base/kernel" "$tmp/initrd")" "kernel $(<"$base/version")" 'kind dev' \
+    "inputs $2" >"$tmp/image.txt"
 }
 
 main() {
   [[ ${1:-} != -h && ${1:-} != --help ]] || { usage; exit 0; }
   (($# == 2)) || { usage >&2; exit 2; }
-  local out=$1 bin=$2 name base
+  local out=$1 bin=$2 name base inputs
   for name in hashcluster-controller hashcluster-worker; do
     [[ -x $bin/$name ]] || die "$bin/$name is missing; $here/../scripts/bin-dir.sh builds it"
   done
@@ -130,7 +178,9 @@ main() {
   staged=$(mktemp -d "$out/.dev-image.XXXXXX")
   trap 'rm -rf -- "$tmp" "$staged"' EXIT
   find_base
-  pack "$bin"
+  inputs=$(inputs "$bin")
+  ! is_current "$out" "$inputs" || exit 0
+  pack "$bin" "$inputs"
   cp "$base/kernel" "$tmp/initrd" "$tmp/image.txt" "$staged/"
   rm -f "$out/image.txt"
   mv "$staged/kernel" "$staged/initrd" "$out/"

@@ -69,7 +69,8 @@ impl Vms {
         let pid = fs::read_to_string(self.run_dir.join("controller.pid")).expect("QEMU's pidfile");
         let line = fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).expect("it runs");
         let accel = line.split('\0').skip_while(|&word| word != "-accel").nth(1);
-        accel.expect("each VM has an accelerator").to_owned()
+        let accel = accel.expect("each VM has an accelerator");
+        accel.split(',').next().unwrap_or_default().to_owned()
     }
 
     /// Output of a command in a VM.

@@ -119,29 +119,40 @@ impl Fleet {
         }
     }
 
-    /// Starts the controller, then the workers, and waits until those are healthy that a start waits
-    /// for.
+    /// Starts the members, in groups that start at the same time, and waits until those are healthy that
+    /// a start waits for: the controller first.
     pub(super) fn start(&mut self) -> Result<(), Error> {
         self.start_deadline = Instant::now() + self.limits.startup_timeout;
-        let mut groups = vec![vec![0]];
-        let workers = 1..self.machines.len();
-        match self.limits.strategy {
-            Strategy::Parallel => groups.push(workers.collect()),
-            Strategy::Sequential => groups.extend(workers.map(|i| vec![i])),
-        }
-        for group in groups {
+        for group in self.start_order() {
             for &i in &group {
                 if let Context::Vms(..) = self.context {
                     LOG.log(&MemberEvent::Booting { member: &self.machines[i].member.name });
                 }
                 self.begin(i);
             }
-            if self.limits.awaited == Awaited::All || group == [0] {
+            if group.contains(&0) {
+                self.await_healthy(&[0], self.start_deadline)?;
+            }
+            if self.limits.awaited == Awaited::All {
                 self.await_healthy(&group, self.start_deadline)?;
             }
         }
         self.is_ready = self.limits.awaited != Awaited::Early;
         Ok(())
+    }
+
+    /// The groups of members that start at the same time.
+    fn start_order(&self) -> Vec<Vec<usize>> {
+        let members = 0..self.machines.len();
+        match (self.limits.strategy, &self.context) {
+            (Strategy::Sequential, _) => members.map(|i| vec![i]).collect(),
+            // A worker looks for its controller when its VM has booted, and retries.
+            (Strategy::Parallel, Context::Vms(..)) => vec![members.collect()],
+            // A process would look before the controller listens, and lose more time by its pauses.
+            (Strategy::Parallel, Context::Local(..)) => {
+                vec![vec![0], members.skip(1).collect()]
+            }
+        }
     }
 
     /// Looks whether a start is complete that did not wait for the workers, or has failed.
@@ -361,13 +372,17 @@ impl Fleet {
         let boot_limit = BOOT_LIMIT.max(self.limits.startup_timeout / START_DEATHS_MAX);
         let is_booting = self.machines[i].phase == Phase::Booting;
         let verdict = self.watch.judge(&self.machines[i].member);
+        // A worker has as much time to find a controller that has booted later.
+        let controller = &self.machines[0];
+        let asked_since = controller.since.max(self.machines[i].since);
+        let is_early = i != 0 && !self.is_ready && controller.phase != Phase::Healthy;
         if is_booting {
             if verdict != Some(Ok(())) && self.keeps_failing(i, now) {
                 return;
             }
             // Its connection of before may not have been missed yet.
             let lives = now.duration_since(self.machines[i].since) + IDLE_TICK;
-            if self.watch.age(&self.machines[i].member) > Some(lives) {
+            if is_early || self.watch.age(&self.machines[i].member) > Some(lives) {
                 return;
             }
         }
@@ -386,7 +401,7 @@ impl Fleet {
             }
             Some(Err(why)) => {
                 let is_late = if is_booting {
-                    now.duration_since(machine.since) > boot_limit
+                    now.duration_since(asked_since) > boot_limit
                 } else if now.duration_since(machine.checked) >= machine.member.health.interval {
                     machine.checked = now;
                     machine.failures += 1;

@@ -19,6 +19,12 @@ use std::time::Duration;
 /// Longest interval between two questions to the controller while workers are missing.
 const INTERVAL: Duration = Duration::from_millis(250);
 
+/// The same interval while it boots, as a start takes longer by as much as the last question is late.
+const BOOT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Questions in a row without an answer after which it is not booting, but down.
+const BOOT_QUESTIONS_MAX: u32 = 600;
+
 /// The same interval otherwise.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -55,8 +61,9 @@ impl Watch {
             limit: members[0].health.timeout,
             workers_len: members.len() - 1,
             client: None,
+            unanswered: 0,
         };
-        let asker = spawn(&seen, &waker, INTERVAL, asker.into_step())?;
+        let asker = spawn(&seen, &waker, BOOT_INTERVAL, asker.into_step())?;
         let mut ends = Vec::new();
         for member in members {
             if let Check::Command(command) = &member.health.check {
@@ -177,6 +184,8 @@ struct Asker {
     /// Number of workers of a complete cluster.
     workers_len: usize,
     client: Option<Client>,
+    /// Questions without an answer since the last answer.
+    unanswered: u32,
 }
 
 impl Asker {
@@ -187,6 +196,7 @@ impl Asker {
             let mut seen = seen.lock().expect("no holder panics");
             match asked {
                 Ok((came, status)) => {
+                    self.unanswered = 0;
                     let ready = ready_len(&status);
                     seen.status = Some(status);
                     match ready {
@@ -199,7 +209,8 @@ impl Asker {
                 Err(error) => {
                     seen.status = None;
                     seen.error = error.to_string();
-                    INTERVAL
+                    self.unanswered = self.unanswered.saturating_add(1);
+                    if self.unanswered < BOOT_QUESTIONS_MAX { BOOT_INTERVAL } else { INTERVAL }
                 }
             }
         })
