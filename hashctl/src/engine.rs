@@ -26,7 +26,7 @@ use ipc_proto::Algorithms;
 use lister::{Last, Lister};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use opener::Openers;
+use opener::{Openers, Resender};
 use reorder::{End, Item, Reorder, Stopped, Verdict};
 use silence::Silence;
 use std::io;
@@ -138,6 +138,7 @@ pub(crate) fn run(
         printed: 0,
         marks: 0,
         is_quiet: printer.is_quiet(),
+        resender: None,
         is_sent: false,
         lost: None,
         is_suspect: false,
@@ -151,7 +152,14 @@ pub(crate) fn run(
         expected,
     };
     let result = run.start(route, options, list).and_then(|()| run.all(printer));
+    let resent = run.resender.as_ref().map_or(0, Resender::given);
     run.progress.end(&run.reorder);
+    if config.verbose && resent > 0 {
+        let files = if resent == 1 { "file" } else { "files" };
+        say(format_args!(
+            "{resent} {files} that the workers see differently went inline after all"
+        ));
+    }
     run.reorder.stop();
     match result {
         Ok(()) => Exit::from_ok(printer.is_ok() && !run.is_suspect),
@@ -300,7 +308,9 @@ struct Run {
     marks: u64,
     /// That a job waits for its window is not said.
     is_quiet: bool,
-    /// Every item is sent.
+    /// Sends files as bytes that the workers do not see.
+    resender: Option<Resender>,
+    /// Every item is sent, or its file was given to the resender.
     is_sent: bool,
     /// Why the connection ended, while nothing depended on it.
     lost: Option<ClientError>,
@@ -313,13 +323,14 @@ struct Run {
 impl Run {
     /// Starts the sending side.
     fn start(
-        &self,
+        &mut self,
         route: Arc<Route>,
         options: opener::Options,
         list: impl FnOnce(&mut Lister) -> Result<(), Stopped> + Send + 'static,
     ) -> Result<(), Broken> {
         let (reorder, submitter) = (Arc::clone(&self.reorder), self.submitter.clone());
-        let openers = Openers::start(reorder, route, submitter, options)?;
+        let (openers, resender) = Openers::start(reorder, route, submitter, options)?;
+        self.resender = Some(resender);
         let mut lister = Lister::new(Arc::clone(&self.reorder), Box::new(openers));
         // Without it the openers end, or the main thread has ended the run.
         let listing = move || list(&mut lister).and_then(|()| lister.flush(Last::OfAll));
@@ -330,9 +341,12 @@ impl Run {
     fn all(&mut self, printer: &mut impl Printer) -> Result<(), Broken> {
         self.replies.set_timeout(Some(RECEIVE_TIMEOUT))?;
         loop {
+            // Asked first: what they became is printed below.
+            let resent = self.resender.as_ref().map_or(0, Resender::done);
             self.take_ready()?;
             self.print_ready(printer)?;
-            let is_over = self.is_sent && self.submitter.jobs_len() == 0;
+            let has_resent = self.resender.as_ref().is_none_or(|all| all.given() == resent);
+            let is_over = self.is_sent && has_resent && self.submitter.jobs_len() == 0;
             if is_over && self.reorder.is_empty() {
                 let finished = printer.finish(&mut self.out).and_then(|()| self.out.flush());
                 return finished.map_err(Broken::Stdout);
@@ -415,7 +429,10 @@ impl Run {
             }
             Event::Results(results) => {
                 self.silence.end();
-                self.reorder.resolve(results.iter());
+                let unseen = self.reorder.resolve(results.iter());
+                if let Some(resender) = &mut self.resender {
+                    resender.give(unseen);
+                }
                 Ok(())
             }
             Event::Suspect { worker, items } => {

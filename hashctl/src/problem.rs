@@ -61,6 +61,8 @@ pub(crate) enum Problem {
     NoDataset,
     /// The workers could not hash it.
     Failure(Failure),
+    /// It is here, but the workers find something else under its name, and it may not go as bytes.
+    Unseen(Failure),
 }
 
 impl fmt::Display for Problem {
@@ -69,6 +71,11 @@ impl fmt::Display for Problem {
             Self::Io(errno) | Self::Failure(Failure::Io { errno }) => {
                 f.write_str(&errno_text(errno))
             }
+            Self::Unseen(failure) => write!(
+                f,
+                "the workers see something else under its name ({}), and it may not go to them as bytes",
+                Self::Failure(failure)
+            ),
             Self::Directory => f.write_str("Is a directory"),
             Self::Special(special) => write!(f, "skipped: {special}"),
             Self::TooDeep => {

@@ -5,5 +5,6 @@ mod interleave;
 pub mod local;
 mod long_file;
 pub mod order;
+pub mod relay;
 pub mod run;
 mod small_files;

@@ -14,7 +14,7 @@ use super::function::Function;
 use super::opener::{AGE_MAX, coarse_now};
 use super::reorder::{Batch, Label, Reorder, Stopped, Tag, Verdict};
 use crate::input::datasets::Folder;
-use crate::input::open::{Links, is_too_long, open_dir, open_start};
+use crate::input::open::{Links, Way, is_too_long, open_dir, open_start};
 use crate::input::selection::Selection;
 use crate::input::walk::{Visitor, walk_selected};
 use crate::problem::{Problem, Special};
@@ -84,7 +84,18 @@ pub(crate) struct Dir {
     pub(crate) id: u64,
     /// Set where files go by name.
     pub(crate) folder: Option<Folder>,
-    pub(crate) links: Links,
+    /// Way by which a file in it is found again.
+    pub(crate) way: Way,
+}
+
+impl Dir {
+    /// Treatment of links in it.
+    pub(crate) fn links(&self) -> Links {
+        match self.way {
+            Way::Path => Links::Follow,
+            Way::Below(_) => Links::Refuse,
+        }
+    }
 }
 
 impl AsFd for Dir {
@@ -182,7 +193,7 @@ impl Lister {
             if let Ok(fd) = open_start(&dir) {
                 self.prefix.clear();
                 self.prefix.extend_from_slice(prefix);
-                self.prefix_dir = Some(self.dir(fd, Links::Follow));
+                self.prefix_dir = Some(self.dir(fd, Way::Path));
             }
         }
         self.path(label)
@@ -194,8 +205,11 @@ impl Lister {
             return self.path(label);
         }
         let path = CString::new(label.name).expect("an argument holds no zero byte");
-        let (function, links) = (label.function, selection.links());
-        let mut tree = Tree { lister: self, function, links };
+        let way = match selection.links() {
+            Links::Follow => Way::Path,
+            Links::Refuse => Way::Below(label.name.len().try_into().expect("an argument is short")),
+        };
+        let mut tree = Tree { lister: self, function: label.function, way };
         match tree.retry_when_exhausted(|| open_dir(&path))? {
             Ok(dir) => walk_selected(dir, label.name, &mut tree, selection),
             // The opener finds out what it is, or why it cannot be opened.
@@ -258,10 +272,10 @@ impl Lister {
         if is_full || is_due() { self.flush(Last::No) } else { Ok(()) }
     }
 
-    fn dir(&mut self, fd: OwnedFd, links: Links) -> Arc<Dir> {
+    fn dir(&mut self, fd: OwnedFd, way: Way) -> Arc<Dir> {
         self.next_dir += 1;
         let folder = self.sink.folder(fd.as_fd());
-        Arc::new(Dir { fd, id: self.next_dir, folder, links })
+        Arc::new(Dir { fd, id: self.next_dir, folder, way })
     }
 
     /// The directory from which `path` is opened, if the path before was in the same one.
@@ -281,7 +295,7 @@ impl Lister {
             let path = CString::new(path).expect("a part of a path holds no zero byte");
             // What cannot be kept open may be opened all the same.
             let fd = open_start(&path).ok()?;
-            self.prefix_dir = Some(self.dir(fd, Links::Follow));
+            self.prefix_dir = Some(self.dir(fd, Way::Path));
         }
         self.prefix_dir.clone()
     }
@@ -296,7 +310,7 @@ pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 struct Tree<'a> {
     lister: &'a mut Lister,
     function: Function,
-    links: Links,
+    way: Way,
 }
 
 impl Tree<'_> {
@@ -310,7 +324,7 @@ impl Visitor for Tree<'_> {
     type Stop = Stopped;
 
     fn enter(&mut self, dir: OwnedFd) -> Arc<Dir> {
-        self.lister.dir(dir, self.links)
+        self.lister.dir(dir, self.way)
     }
 
     fn file(&mut self, path: &[u8], dir: &Arc<Dir>) -> Result<(), Stopped> {

@@ -9,29 +9,35 @@
 //! the thread that opened them, and the lister's directories are found through `/proc/self/fd`,
 //! which shows the table of the main thread.
 
+mod long;
+mod resend;
+
 use super::dirs::{DirCache, unshare_descriptors};
 use super::lister::{Dir, Last, OpenTask, Target, TaskSink, split};
 use super::reorder::{Change, End, Reorder, Stopped, Tag, Verdict};
 use super::sender::{ItemSender, Lanes};
 use super::stdin::{errno_of, stdin_file};
-use super::stream::{self, StreamError};
 use crate::input::datasets::{Folder, Name};
-use crate::input::open::{Links, Opened, glance_at, look, open_at};
+use crate::input::open::{Links, Opened, Way, glance_at, open_at};
 use crate::input::plane::{Plane, Route};
 use crate::problem::Problem;
 use crate::say::say;
 use client::{ClientError, JobOptions, Submitter};
+use engine::clock::StampClock;
+use engine::exec::relay::RelayedFile;
+use ipc_proto::Algorithms;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX};
 use ipc_proto::message::{Failure, Stamp};
-use ipc_proto::{Algorithm, Algorithms};
+use long::problem_of;
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::time::{ClockId, clock_gettime};
+pub(crate) use resend::Resender;
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -47,7 +53,7 @@ const TASKS_MAX: usize = 2;
 pub(crate) const AGE_MAX: Duration = Duration::from_millis(5);
 
 /// Inline, a file of at most this many bytes travels as one message among others.
-const SMALL_LEN_MAX: u64 = 64 << 10;
+const SMALL_LEN_MAX: usize = 64 << 10;
 
 /// Bytes of such messages after which a frame goes out.
 const MESSAGES_LEN_MAX: usize = 256 << 10;
@@ -96,7 +102,7 @@ impl Openers {
         route: Arc<Route>,
         submitter: Submitter,
         options: Options,
-    ) -> Result<Self, ClientError> {
+    ) -> Result<(Self, Resender), ClientError> {
         let (tasks, receiver) = sync_channel(TASKS_MAX);
         let mut sender = ItemSender::new(submitter, options.job);
         if let Some(algorithms) = options.expected {
@@ -118,7 +124,7 @@ impl Openers {
                 return Err(ClientError::Send(error));
             }
         }
-        Ok(Self { tasks, shared })
+        Ok((Self { tasks, shared }, Resender::new(shared)))
     }
 }
 
@@ -208,22 +214,31 @@ struct Opener {
     /// When the lanes got their first item.
     since: Duration,
     dirs: DirCache,
+    clock: Rc<StampClock>,
 }
 
 /// A listed entry that was opened.
 enum Found {
     File(OwnedFd, Stamp),
-    Named(Name, Stamp),
+    Named(Name, Stamp, Way),
     Bytes(Vec<u8>),
-    /// Too long for one message, or standard input, whose length is unknown.
-    Stream(File, Option<Stamp>),
+    /// Too long for one message.
+    Stream(RelayedFile),
+    /// Standard input, whose length is unknown.
+    Stdin(File),
     Verdict(Verdict),
 }
 
 impl Opener {
     fn new(shared: &'static Shared) -> Self {
-        let (lanes, changes) = (Lanes::default(), Vec::new());
-        Self { shared, lanes, changes, since: Duration::ZERO, dirs: DirCache::default() }
+        Self {
+            shared,
+            lanes: Lanes::default(),
+            changes: Vec::new(),
+            since: Duration::ZERO,
+            dirs: DirCache::default(),
+            clock: Rc::default(),
+        }
     }
 
     fn run(mut self) {
@@ -259,8 +274,8 @@ impl Opener {
                     self.changes.push((tag, Change::Size(stamp.size)));
                     self.lanes.add_file(algorithms, tag, file, stamp);
                 }
-                Found::Named(name, stamp) => {
-                    self.changes.push((tag, Change::Size(stamp.size)));
+                Found::Named(name, stamp, way) => {
+                    self.changes.push((tag, Change::Named(stamp.size, way)));
                     self.lanes.add_name(algorithms, tag, name, stamp);
                 }
                 Found::Bytes(data) => {
@@ -270,17 +285,8 @@ impl Opener {
                         self.flush(turn.wait()?)?;
                     }
                 }
-                Found::Stream(file, stamp) => {
-                    let Some(algorithm) = algorithms.single() else {
-                        // Pieces have one digest.
-                        let problem = Problem::Failure(Failure::Unsupported);
-                        self.changes.push((tag, Change::Verdict(Verdict::Problem(problem))));
-                        continue;
-                    };
-                    let sender = turn.wait()?;
-                    self.flush(sender)?;
-                    self.stream(sender, algorithm, tag, &file, stamp)?;
-                }
+                Found::Stream(file) => self.stream(turn.wait()?, algorithms, tag, file)?,
+                Found::Stdin(file) => self.stdin_stream(turn.wait()?, algorithms, tag, &file)?,
                 Found::Verdict(verdict) => self.changes.push((tag, Change::Verdict(verdict))),
             }
             let is_due = coarse_now().saturating_sub(self.since) >= AGE_MAX;
@@ -310,40 +316,6 @@ impl Opener {
     fn flush(&mut self, sender: &mut ItemSender) -> Result<(), ClientError> {
         self.shared.reorder.change(&mut self.changes);
         sender.send(&mut self.lanes)
-    }
-
-    fn stream(
-        &mut self,
-        sender: &mut ItemSender,
-        algorithm: Algorithm,
-        tag: Tag,
-        file: &File,
-        stamp: Option<Stamp>,
-    ) -> Result<(), ClientError> {
-        sender.served.inline += 1;
-        let reorder = &self.shared.reorder;
-        let change = |change| reorder.change(&mut vec![(tag, change)]);
-        if let Some(stamp) = stamp {
-            change(Change::Size(stamp.size));
-        }
-        let agree = |total| match stamp {
-            Some(stamp) => {
-                let is_same = total == stamp.size && look(file).map(|(_, now)| now) == Ok(stamp);
-                if is_same { Ok(()) } else { Err(Problem::Changed) }
-            }
-            None => {
-                change(Change::Size(total));
-                Ok(())
-            }
-        };
-        match stream::send(sender.job(algorithm.into())?, algorithm, file, tag, agree) {
-            Ok(()) => Ok(()),
-            Err(StreamError::Problem(problem)) => {
-                change(Change::Verdict(Verdict::Problem(problem)));
-                Ok(())
-            }
-            Err(StreamError::Client(error)) => Err(error),
-        }
     }
 
     /// Opens an entry, and waits while no descriptor is free: that is not the file's fault.
@@ -376,9 +348,10 @@ impl Opener {
     }
 
     fn try_find(&mut self, task: &OpenTask, position: usize) -> Result<Found, Errno> {
-        let (opened, is_in_tree) = match task.targets[position] {
+        let (opened, way, folder) = match task.targets[position] {
             Target::Path => {
-                (open_at(AT_FDCWD, task.batch.path(position, 0), Links::Follow)?, false)
+                let path = task.batch.path(position, 0);
+                (open_at(AT_FDCWD, path, Links::Follow)?, Way::Path, None)
             }
             Target::In(dir) => {
                 let dir = &task.dirs[dir];
@@ -387,37 +360,45 @@ impl Opener {
                 let fd = self.dirs.fd(dir)?;
                 if let Some(folder) = &dir.folder
                     && let Some(stamp) = glance_at(fd, base)
+                    && !self.shared.route.prefers_bytes(&folder.dataset, stamp.size)
                     && let Some(name) = folder.name(base)
                 {
-                    return Ok(Found::Named(name, stamp));
+                    return Ok(Found::Named(name, stamp, dir.way));
                 }
-                (open_at(fd, base, dir.links)?, dir.links == Links::Refuse)
+                (open_at(fd, base, dir.links())?, dir.way, dir.folder.as_ref())
             }
             Target::Stdin => return self.stdin(),
             Target::Nothing => unreachable!("its verdict is known"),
         };
         Ok(match opened {
-            Opened::File(file, stamp) => self.by_plane(file, stamp),
-            Opened::Directory(_) => Found::Verdict(Verdict::Problem(Problem::Directory)),
-            Opened::Special(special) if is_in_tree => Found::Verdict(Verdict::Skipped(special)),
-            Opened::Special(special) => Found::Verdict(Verdict::Problem(Problem::Special(special))),
+            Opened::File(file, stamp) => match folder {
+                Some(folder) if self.shared.route.prefers_bytes(&folder.dataset, stamp.size) => {
+                    self.by_bytes(file)
+                }
+                _ => self.by_plane(file, stamp, way),
+            },
+            other @ (Opened::Directory(_) | Opened::Special(_)) => not_a_file(&other, way),
         })
     }
 
-    fn by_plane(&self, file: OwnedFd, stamp: Stamp) -> Found {
-        let problem = match self.shared.route.plane_of(&file) {
-            Some(Plane::Descriptor) => return Found::File(file, stamp),
-            Some(Plane::Name(name)) => return Found::Named(name, stamp),
-            Some(Plane::Inline) if stamp.size > SMALL_LEN_MAX => {
-                return Found::Stream(file.into(), Some(stamp));
-            }
-            Some(Plane::Inline) => match read_small(&file.into(), stamp) {
-                Ok(data) => return Found::Bytes(data),
-                Err(problem) => problem,
-            },
-            None => Problem::NoDataset,
+    fn by_plane(&self, file: OwnedFd, stamp: Stamp, way: Way) -> Found {
+        match self.shared.route.plane_of(&file, stamp.size) {
+            Some(Plane::Descriptor) => Found::File(file, stamp),
+            Some(Plane::Name(name)) => Found::Named(name, stamp, way),
+            Some(Plane::Inline) => self.by_bytes(file),
+            None => Found::Verdict(Verdict::Problem(Problem::NoDataset)),
+        }
+    }
+
+    fn by_bytes(&self, file: OwnedFd) -> Found {
+        let strict = self.shared.options.job.strict_reads;
+        let read = |mut file: RelayedFile| {
+            let is_small = file.size().is_none_or(|size| size <= SMALL_LEN_MAX as u64);
+            let data = if is_small { file.read_whole(SMALL_LEN_MAX)? } else { None };
+            Ok(data.map_or(Found::Stream(file), Found::Bytes))
         };
-        Found::Verdict(Verdict::Problem(problem))
+        let found = RelayedFile::new(file, Rc::clone(&self.clock), strict).and_then(read);
+        found.unwrap_or_else(|failure| Found::Verdict(Verdict::Problem(problem_of(failure))))
     }
 
     fn stdin(&self) -> Result<Found, Errno> {
@@ -432,7 +413,7 @@ impl Opener {
         }
         // Not read through the standard library, which takes an unreadable one for empty.
         let file = stdin.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error))?;
-        Ok(Found::Stream(file.into(), None))
+        Ok(Found::Stdin(file.into()))
     }
 }
 
@@ -472,20 +453,11 @@ pub(crate) fn coarse_now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Duration::from)
 }
 
-/// The content of a file that is as `stamp` says before and after it is read.
-fn read_small(file: &File, stamp: Stamp) -> Result<Vec<u8>, Problem> {
-    let size = usize::try_from(stamp.size).map_err(|_| Problem::Changed)?;
-    let mut data = vec![0; size + 1];
-    let mut len = 0;
-    while len < data.len() {
-        match file.read_at(&mut data[len..], len as u64) {
-            Ok(0) => break,
-            Ok(read_len) => len += read_len,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Problem::Io(errno_of(&error) as i32)),
-        }
-    }
-    data.truncate(len);
-    let (_, now) = look(file).map_err(|errno| Problem::Io(errno as i32))?;
-    if len == size && now == stamp { Ok(data) } else { Err(Problem::Changed) }
+/// Outcome of an entry that is no regular file: below a directory it is left out.
+fn not_a_file(opened: &Opened, way: Way) -> Found {
+    Found::Verdict(match (opened, way) {
+        (Opened::Special(special), Way::Below(_)) => Verdict::Skipped(*special),
+        (Opened::Special(special), Way::Path) => Verdict::Problem(Problem::Special(*special)),
+        (Opened::Directory(_) | Opened::File(..), _) => Verdict::Problem(Problem::Directory),
+    })
 }

@@ -10,21 +10,20 @@
 //! - at most [`ENTRIES_MAX`] entries and [`TEXT_LEN_MAX`] bytes of names, and one batch more, are
 //!   buffered: then the lister waits.
 
-use super::function::Function;
-use crate::lists::manifest::Remark;
-use crate::problem::{Problem, Special};
-use blake3::OutputReader;
+mod batch;
+mod outcome;
+
+use crate::problem::Problem;
+pub(crate) use batch::{Batch, Label};
 use ipc_proto::limits::FRAME_NAMES_MAX;
 use ipc_proto::message::Failure;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use outcome::EntryOutcome;
+pub(crate) use outcome::{Change, Complete, Item, Mark, Unseen, Verdict};
 use std::collections::VecDeque;
-use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-
-/// Longest digest of any algorithm, in bytes.
-const DIGEST_LEN_MAX: usize = 64;
 
 /// Most buffered entries. More than a job's window, so that a huge file in front of many small ones
 /// does not leave the workers without work.
@@ -33,216 +32,12 @@ pub(crate) const ENTRIES_MAX: usize = 65_536;
 /// Most bytes of buffered names.
 pub(crate) const TEXT_LEN_MAX: usize = 16 << 20;
 
-/// Bytes of text for which a batch has room per entry, so that it seldom grows.
-const NAME_LEN_USUAL: usize = 64;
-
 /// An entry of a run: the number of its batch, and its position there in the last
 /// [`POSITION_BITS`] bits.
 pub(crate) type Tag = u64;
 
 const POSITION_BITS: u32 = 16;
 const _: () = assert!(FRAME_NAMES_MAX < 1 << POSITION_BITS, "every position has a tag");
-
-/// State of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Nothing yet.
-    Waiting,
-    /// Its digest.
-    Digest,
-    /// It has none, because of this.
-    Problem(Problem),
-    /// Found in a tree and left out.
-    Skipped(Special),
-    /// Not a file but a mark between files.
-    Mark(Mark),
-}
-
-/// Something about a list, in its place among the files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mark {
-    /// The line of this number is not a line of a list.
-    BadLine(u64),
-    /// The line of this number is too long.
-    LongLine(u64),
-    /// The list cannot be read (any further), with this error number.
-    Unreadable(i32),
-    /// The same, where the number is not reported.
-    ReadError,
-    /// The list ends here.
-    End,
-    /// Something that only `check` says.
-    Remark(Remark),
-}
-
-/// The name of an entry, and what its digest is for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Label<'a> {
-    /// The name of the file, or of the manifest for a mark; without zero bytes.
-    pub(crate) name: &'a [u8],
-    pub(crate) function: Function,
-    /// The expected digest; empty if there is none.
-    pub(crate) want: &'a [u8],
-}
-
-/// One entry with its outcome.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Item<'a> {
-    pub(crate) label: Label<'a>,
-    /// Length of the file in bytes.
-    pub(crate) size: u64,
-    /// Never [`Verdict::Waiting`].
-    pub(crate) verdict: Verdict,
-    /// The digest, if there is one.
-    pub(crate) digest: &'a [u8],
-    /// Output of any length of [`Function::Blake3`], which starts with the digest.
-    pub(crate) output: Option<&'a OutputReader>,
-}
-
-impl<'a> Item<'a> {
-    /// One item per digest.
-    pub(crate) fn each(self) -> impl Iterator<Item = Self> {
-        let mut rest = self.digest;
-        self.label.function.each().map(move |function| {
-            let len = function.digest_len().min(rest.len());
-            let digest = rest.split_off(..len).unwrap_or_default();
-            Self { label: Label { function, ..self.label }, digest, ..self }
-        })
-    }
-}
-
-/// Neighbouring entries, as they were listed.
-#[derive(Debug)]
-pub(crate) struct Batch {
-    rows: Vec<Row>,
-    /// Names, each with a zero byte behind it, and expected digests.
-    text: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Row {
-    name_end: usize,
-    want_end: usize,
-    function: Function,
-    listed: Verdict,
-}
-
-impl Batch {
-    /// An empty batch with room for `len` entries.
-    pub(crate) fn with_capacity(len: usize) -> Self {
-        Self { rows: Vec::with_capacity(len), text: Vec::with_capacity(len * NAME_LEN_USUAL) }
-    }
-
-    /// Appends an entry, with its verdict if that is known without opening a file.
-    pub(crate) fn push(&mut self, label: Label<'_>, listed: Verdict) {
-        let Label { name, function, want } = label;
-        self.text.extend_from_slice(name);
-        let name_end = self.text.len();
-        self.text.push(0);
-        self.text.extend_from_slice(want);
-        self.rows.push(Row { name_end, want_end: self.text.len(), function, listed });
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Bytes of names and expected digests.
-    pub(crate) fn text_len(&self) -> usize {
-        self.text.len()
-    }
-
-    pub(crate) fn label(&self, position: usize) -> Label<'_> {
-        let row = &self.rows[position];
-        Label {
-            name: &self.text[self.start(position)..row.name_end],
-            function: row.function,
-            want: &self.text[row.name_end + 1..row.want_end],
-        }
-    }
-
-    /// The name of an entry from its byte `start` on, as system calls take it.
-    pub(crate) fn path(&self, position: usize, start: usize) -> &CStr {
-        let text = &self.text[self.start(position) + start..=self.rows[position].name_end];
-        CStr::from_bytes_with_nul(text).expect("names hold no zero byte")
-    }
-
-    fn start(&self, position: usize) -> usize {
-        position.checked_sub(1).map_or(0, |before| self.rows[before].want_end)
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Outcome {
-    size: u64,
-    /// Bytes of it that are hashed, while that is not over.
-    done_len: u64,
-    verdict: Verdict,
-    digest: [u8; DIGEST_LEN_MAX],
-    is_taken: bool,
-    /// The digests, if they are longer than that.
-    digests: Option<Box<[u8]>>,
-    output: Option<Box<OutputReader>>,
-}
-
-impl Outcome {
-    fn is_waiting(&self) -> bool {
-        matches!(self.verdict, Verdict::Waiting)
-    }
-}
-
-/// Entries that were taken, complete.
-#[derive(Debug)]
-pub(crate) struct Complete {
-    batch: Arc<Batch>,
-    /// Position of the first in the batch.
-    start: usize,
-    outcomes: Vec<Outcome>,
-}
-
-impl Complete {
-    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        self.outcomes.iter().zip(self.start..).map(|(outcome, position)| {
-            let label = self.batch.label(position);
-            let digest = match &outcome.digests {
-                Some(digests) => digests,
-                None => &outcome.digest[..label.function.digest_len().min(outcome.digest.len())],
-            };
-            let output = outcome.output.as_deref();
-            Item { label, size: outcome.size, verdict: outcome.verdict, digest, output }
-        })
-    }
-
-    fn text_len(&self) -> usize {
-        let end = self.batch.start(self.start + self.outcomes.len());
-        end - self.batch.start(self.start)
-    }
-}
-
-/// Facts that an opener or hashing thread learns about an entry. The verdict or digest is the last.
-#[derive(Debug)]
-pub(crate) enum Change {
-    Size(u64),
-    Verdict(Verdict),
-    Digest {
-        bytes: [u8; DIGEST_LEN_MAX],
-        len: usize,
-    },
-    /// Several digests, back to back.
-    Digests(Vec<u8>),
-    Output(Box<OutputReader>),
-}
-
-impl Change {
-    pub(crate) fn digest(digest: &[u8]) -> Self {
-        if digest.len() > DIGEST_LEN_MAX {
-            return Self::Digests(digest.to_vec());
-        }
-        let mut bytes = [0; DIGEST_LEN_MAX];
-        bytes[..digest.len()].copy_from_slice(digest);
-        Self::Digest { bytes, len: digest.len() }
-    }
-}
 
 /// End of the sending side of a run.
 #[derive(Debug)]
@@ -299,7 +94,7 @@ struct State {
 #[derive(Debug)]
 struct Pending {
     batch: Arc<Batch>,
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<EntryOutcome>,
     /// Entries that have their outcome and were not taken.
     ready: usize,
     /// Entries that were not taken.
@@ -328,7 +123,7 @@ impl Reorder {
         let first = (state.first + state.batches.len() as u64) << POSITION_BITS;
         state.listed += batch.len() as u64;
         state.entries += batch.len();
-        state.text_len += batch.text.len();
+        state.text_len += batch.text_len();
         let mut ready = 0;
         for row in &batch.rows {
             let is_file = !matches!(row.listed, Verdict::Mark(_));
@@ -337,16 +132,7 @@ impl Reorder {
             state.tally.files_done += u64::from(is_file && is_done);
             ready += usize::from(is_done);
         }
-        let outcome = |row: &Row| Outcome {
-            size: 0,
-            done_len: 0,
-            verdict: row.listed,
-            is_taken: false,
-            digest: [0; _],
-            digests: None,
-            output: None,
-        };
-        let outcomes = batch.rows.iter().map(outcome).collect();
+        let outcomes = batch.rows.iter().map(|row| EntryOutcome::new(row.listed)).collect();
         let left = batch.len();
         state.batches.push_back(Pending { batch, outcomes, ready, left });
         drop(state);
@@ -363,6 +149,10 @@ impl Reorder {
         for (tag, change) in changes.drain(..) {
             match change {
                 Change::Size(size) => state.set_size(tag, size),
+                Change::Named(size, way) => {
+                    state.set_size(tag, size);
+                    state.waiting(tag).0.named = Some(way);
+                }
                 Change::Verdict(verdict) => {
                     has_outcome = true;
                     state.set(tag, verdict, &[]);
@@ -393,17 +183,23 @@ impl Reorder {
     }
 
     /// Enters results, which the client library has checked: one per item, digests of the right length.
+    /// Returns files that can be tried in another way; they have no outcome yet.
     pub(crate) fn resolve<'a>(
         &self,
         results: impl Iterator<Item = (Tag, Result<&'a [u8], Failure>)>,
-    ) {
+    ) -> Vec<Unseen> {
+        let mut unseen = Vec::new();
         let mut state = self.lock();
         for (tag, result) in results {
             match result {
                 Ok(digest) => state.set(tag, Verdict::Digest, digest),
-                Err(failure) => state.set(tag, Verdict::Problem(Problem::Failure(failure)), &[]),
+                Err(failure) => match state.unseen(tag, failure) {
+                    Some(file) => unseen.push(file),
+                    None => state.set(tag, Verdict::Problem(Problem::Failure(failure)), &[]),
+                },
             }
         }
+        unseen
     }
 
     /// Makes entries come as soon as they have their outcome, not in input order.
@@ -417,7 +213,7 @@ impl Reorder {
         let is_unordered = state.is_unordered;
         let is_next = |pending: &Pending| !is_unordered || pending.ready > 0;
         let pending = state.batches.iter_mut().find(|pending| is_next(pending))?;
-        let is_ready = |outcome: &Outcome| !outcome.is_taken && !outcome.is_waiting();
+        let is_ready = |outcome: &EntryOutcome| !outcome.is_taken && !outcome.is_waiting();
         let start = match is_unordered {
             true => pending.outcomes.iter().position(is_ready)?,
             false => pending.outcomes.len() - pending.left,
@@ -509,8 +305,8 @@ impl State {
     ///
     /// # Panics
     /// If there is none: an entry gets one outcome, and is not taken before.
-    fn waiting(&mut self, tag: Tag) -> (&mut Outcome, &mut Tally) {
-        let position = index_of(tag & ((1 << POSITION_BITS) - 1));
+    fn waiting(&mut self, tag: Tag) -> (&mut EntryOutcome, &mut Tally) {
+        let position = position_of(tag);
         let batch = self.batch_of(tag);
         let outcome = &mut self.batches[batch].outcomes[position];
         assert!(outcome.is_waiting(), "an entry gets one outcome");
@@ -519,6 +315,14 @@ impl State {
 
     fn batch_of(&self, tag: Tag) -> usize {
         index_of((tag >> POSITION_BITS) - self.first)
+    }
+
+    /// A file that went by name, once.
+    fn unseen(&mut self, tag: Tag, failure: Failure) -> Option<Unseen> {
+        let way = self.waiting(tag).0.named.take()?;
+        let batch = Arc::clone(&self.batches[self.batch_of(tag)].batch);
+        let position = position_of(tag);
+        Unseen::is_possible(failure).then_some(Unseen { tag, batch, position, way, failure })
     }
 
     fn set_size(&mut self, tag: Tag, size: u64) {
@@ -542,82 +346,14 @@ impl State {
     }
 }
 
+/// Position of an entry in its batch.
+fn position_of(tag: Tag) -> usize {
+    index_of(tag & ((1 << POSITION_BITS) - 1))
+}
+
 fn index_of(number: u64) -> usize {
     usize::try_from(number).expect("part of a tag of this run")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ipc_proto::Algorithm;
-
-    fn push(reorder: &Reorder, names: &[&str]) {
-        let mut batch = Batch::with_capacity(names.len());
-        for name in names {
-            let (function, want) = (Function::Standard(Algorithm::Sha256), &b"want"[..]);
-            batch.push(Label { name: name.as_bytes(), function, want }, Verdict::Waiting);
-        }
-        reorder.push(batch.into()).unwrap();
-    }
-
-    fn resolve(reorder: &Reorder, batch: u64, position: u64, digest: u8) {
-        let tag = (batch << POSITION_BITS) + position;
-        reorder.resolve([(tag, Ok(&[digest; 32][..]))].into_iter());
-    }
-
-    fn take(reorder: &Reorder) -> String {
-        let mut taken = String::new();
-        while let Some(complete) = reorder.take() {
-            for item in complete.items() {
-                assert_eq!(item.label.want, b"want");
-                let mark = if item.verdict == Verdict::Digest { item.digest[0] } else { b'!' };
-                taken += &format!("{}{}", String::from_utf8_lossy(item.label.name), mark as char);
-            }
-            reorder.release(&complete);
-        }
-        taken
-    }
-
-    #[test]
-    fn outcomes_come_at_once_where_order_does_not_matter() {
-        let reorder = Reorder::new().unwrap();
-        reorder.set_unordered();
-        push(&reorder, &["a", "b", "c"]);
-        push(&reorder, &["d"]);
-        resolve(&reorder, 1, 0, b'4');
-        resolve(&reorder, 0, 1, b'2');
-        assert_eq!(take(&reorder), "b2d4");
-        push(&reorder, &["e"]);
-        resolve(&reorder, 0, 2, b'3');
-        assert_eq!(take(&reorder), "c3");
-        resolve(&reorder, 2, 0, b'5');
-        resolve(&reorder, 0, 0, b'1');
-        assert_eq!(take(&reorder), "a1e5");
-        assert!(reorder.is_empty());
-        let State { entries, text_len, first, .. } = &*reorder.lock();
-        assert_eq!((*entries, *text_len, *first), (0, 0, 3), "everything is released");
-    }
-
-    #[test]
-    fn shuffled_outcomes_are_printed_in_input_order_as_soon_as_possible() {
-        let reorder = Reorder::new().unwrap();
-        push(&reorder, &["a", "b"]);
-        push(&reorder, &["c"]);
-        push(&reorder, &["d", "e"]);
-        resolve(&reorder, 2, 0, b'3');
-        resolve(&reorder, 0, 1, b'1');
-        assert_eq!(take(&reorder), "", "the first one is missing");
-        let verdict = Verdict::Problem(Problem::Changed);
-        reorder.change(&mut vec![(0, Change::Size(7)), (0, Change::Verdict(verdict))]);
-        assert_eq!(take(&reorder), "a!b1");
-        resolve(&reorder, 1, 0, b'2');
-        assert_eq!(take(&reorder), "c2d3");
-        assert!(!reorder.is_empty());
-        resolve(&reorder, 2, 1, b'4');
-        assert_eq!(take(&reorder), "e4");
-        assert!(reorder.is_empty());
-        let State { entries, text_len, listed, tally, .. } = &*reorder.lock();
-        assert_eq!((*entries, *text_len, *listed), (0, 0, 5), "everything is released");
-        assert_eq!(*tally, Tally { files: 5, bytes: 7, files_done: 5, bytes_done: 7 });
-    }
-}
+mod tests;

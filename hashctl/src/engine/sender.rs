@@ -62,6 +62,10 @@ impl ItemSender {
         Self { submitter, options, job: None, served, turn: 0, has_failed: false }
     }
 
+    pub(crate) fn has_job(&self) -> bool {
+        self.job.is_some()
+    }
+
     /// The job of `algorithms`; that of others ends first.
     pub(crate) fn job(&mut self, algorithms: Algorithms) -> Result<&mut Job, ClientError> {
         let job = match self.job.take() {

@@ -45,29 +45,30 @@ impl From<Failure> for StreamError {
 }
 
 /// Sends all of `input`; the digest comes as the result with `tag`. Before the last step `agree` is
-/// asked with the number of bytes.
-pub(crate) fn send(
+/// asked with the number of bytes; `advanced` is told how many are sent.
+pub(crate) fn send<R: Read>(
     job: &mut Job,
     algorithm: Algorithm,
-    input: impl Read,
+    input: R,
     tag: u64,
-    agree: impl FnOnce(u64) -> Result<(), Problem>,
+    advanced: impl FnMut(u64),
+    agree: impl FnOnce(&R, u64) -> Result<(), Problem>,
 ) -> Result<(), StreamError> {
     let window = job.window()?;
     let is_tree = !algorithm.has_midstate();
     let part_len = if is_tree { part_len(window) } else { segment_len(window) };
     let part_len = part_len.ok_or(ClientError::WindowTooSmall)?;
-    let mut parts = Parts { input, part_len, total: 0, is_over: false };
+    let mut parts = Parts { input, part_len, total: 0, is_over: false, advanced };
     let (first, second) = (parts.next()?, parts.next()?);
     if second.is_empty() {
-        agree(parts.total).map_err(StreamError::Problem)?;
+        agree(&parts.input, parts.total).map_err(StreamError::Problem)?;
         let len = u32::try_from(first.len()).expect("a part fits a frame");
         return Ok(job.send_messages(vec![len], first, &[tag])?);
     }
     if is_tree {
         let mut tree = Tree { levels: vec![Vec::new()], group_len: group_len(window) };
         tree.send_parts(job, &mut parts, [first, second])?;
-        agree(parts.total).map_err(StreamError::Problem)?;
+        agree(&parts.input, parts.total).map_err(StreamError::Problem)?;
         return tree.finish(job, tag);
     }
     let (mut data, mut next, mut state) = (first, second, Blob::default());
@@ -76,7 +77,7 @@ pub(crate) fn send(
         (data, next) = (next, parts.next()?);
         state = job.wait(ticket)??.into();
     }
-    agree(parts.total).map_err(StreamError::Problem)?;
+    agree(&parts.input, parts.total).map_err(StreamError::Problem)?;
     Ok(job.send_piece(Piece::Segment { state, data: data.into(), last: true }, tag)?)
 }
 
@@ -92,7 +93,7 @@ impl Tree {
     fn send_parts(
         &mut self,
         job: &mut Job,
-        parts: &mut Parts<impl Read>,
+        parts: &mut Parts<impl Read, impl FnMut(u64)>,
         first: [Vec<u8>; 2],
     ) -> Result<(), StreamError> {
         let mut in_flight = VecDeque::<Ticket>::new();
@@ -171,14 +172,15 @@ fn group_len(window: Window) -> usize {
 }
 
 /// Cuts a stream into parts of one length, the last one shorter; empty ones after the end.
-struct Parts<R> {
+struct Parts<R, F> {
     input: R,
     part_len: usize,
     total: u64,
     is_over: bool,
+    advanced: F,
 }
 
-impl<R: Read> Parts<R> {
+impl<R: Read, F: FnMut(u64)> Parts<R, F> {
     fn next(&mut self) -> Result<Vec<u8>, StreamError> {
         let mut part = Vec::new();
         if self.is_over {
@@ -202,6 +204,8 @@ impl<R: Read> Parts<R> {
             }
         }
         part.truncate(len);
+        // What was sent before this part is hashed, or nearly.
+        (self.advanced)(self.total);
         self.total += len as u64;
         Ok(part)
     }
@@ -250,7 +254,8 @@ mod tests {
             }
         }
         for (total, want) in [(0, vec![]), (7, vec![7]), (10, vec![10]), (25, vec![10, 10, 5])] {
-            let mut parts = Parts { input: Trickle(total), part_len: 10, total: 0, is_over: false };
+            let (input, advanced) = (Trickle(total), |_| {});
+            let mut parts = Parts { input, part_len: 10, total: 0, is_over: false, advanced };
             let next = || Some(parts.next().unwrap().len()).filter(|&len| len > 0);
             let lens: Vec<usize> = std::iter::from_fn(next).collect();
             assert_eq!(lens, want);

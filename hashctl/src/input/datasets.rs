@@ -1,7 +1,8 @@
 //! Directories of this host that are datasets, and the names of files in them.
 //!
 //! `datasets/NAME` in the runtime directory is a symbolic link to the dataset's root, or a directory
-//! of symbolic links `MEMBER -> PATH` to what is in it, each a file or a directory.
+//! of symbolic links `MEMBER -> PATH` to what is in it, each a file or a directory. `datasets/.live` names
+//! those that the workers read from this host, one per line.
 //!
 //! Invariant: a name is given only for a file that is, at that moment, what stands under it: same
 //! device and inode, and no symbolic link. Of the files in a [`Folder`] it is the directory that was
@@ -21,10 +22,15 @@ use std::sync::Arc;
 /// Most links in the directory of one dataset; files behind others are not found.
 const MEMBERS_MAX: usize = 4096;
 
+/// Names the live ones, in their directory.
+const LIVE_FILE: &str = ".live";
+
 /// The datasets that this host and the controller know.
 #[derive(Debug, Default)]
 pub(crate) struct Datasets {
     names: Vec<Arc<str>>,
+    /// Each file that a worker opens in one of them costs a way to this host and back.
+    live: Vec<String>,
     /// Shared files and directories, by their path without symbolic links.
     shared: HashMap<Vec<u8>, Vec<Share>>,
 }
@@ -48,7 +54,7 @@ pub(crate) struct Name {
 /// An open directory of a dataset: what is in it has a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Folder {
-    dataset: Arc<str>,
+    pub(crate) dataset: Arc<str>,
     /// Its path in the dataset, with a slash at the end; empty for the root.
     prefix: Vec<u8>,
 }
@@ -68,7 +74,9 @@ impl Folder {
 impl Datasets {
     /// Those in `dir` that the controller knows, as `known` says.
     pub(crate) fn load(dir: &Path, known: &[String]) -> Self {
-        let mut datasets = Self::default();
+        let live = fs::read_to_string(dir.join(LIVE_FILE)).unwrap_or_default();
+        let live = live.lines().map(str::to_owned).collect();
+        let mut datasets = Self { live, ..Self::default() };
         for name in known {
             let (name, path) = (Arc::<str>::from(name.as_str()), dir.join(name));
             let Ok(metadata) = path.symlink_metadata() else { continue };
@@ -95,6 +103,11 @@ impl Datasets {
     /// Their names, in the controller's order.
     pub(crate) fn names(&self) -> &[Arc<str>] {
         &self.names
+    }
+
+    /// True if workers read `dataset` from this host, by a file server.
+    pub(crate) fn is_live(&self, dataset: &str) -> bool {
+        self.live.iter().any(|live| live == dataset)
     }
 
     /// The name of `file`, if it is in one of them.

@@ -3,10 +3,10 @@
 use crate::problem::Special;
 use ipc_proto::message::Stamp;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::Uid;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
@@ -39,6 +39,15 @@ pub(crate) enum Links {
     Refuse,
 }
 
+/// Way back to a file by its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The path, whatever it leads to.
+    Path,
+    /// This many bytes of it lead to a tree; no link is followed behind them.
+    Below(u32),
+}
+
 /// Something that was opened and not looked at.
 #[derive(Debug)]
 pub(crate) enum OpenedAny {
@@ -54,6 +63,24 @@ pub(crate) fn open_at(dir: BorrowedFd<'_>, name: &CStr, links: Links) -> Result<
         OpenedAny::Open(file) => file,
         OpenedAny::Special(special) => return Ok(Opened::Special(special)),
     };
+    seen(file)
+}
+
+/// Opens the file `path` once more.
+pub(crate) fn open_again(path: &CStr, way: Way) -> Result<Opened, Errno> {
+    let Way::Below(root_len) = way else { return open_at(AT_FDCWD, path, Links::Follow) };
+    let (root, rest) = path.to_bytes().split_at(root_len as usize);
+    let root = open_start(&CString::new(root).expect("a part of a path holds no zero byte"))?;
+    let rest = &rest[rest.iter().take_while(|&&byte| byte == b'/').count()..];
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let resolve = ResolveFlag::RESOLVE_BENEATH
+        | ResolveFlag::RESOLVE_NO_SYMLINKS
+        | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    seen(openat2(root, rest, OpenHow::new().flags(flags).resolve(resolve))?)
+}
+
+/// Kind of an open file.
+fn seen(file: OwnedFd) -> Result<Opened, Errno> {
     let stat = fstat(&file)?;
     Ok(match kind_of(&stat) {
         Kind::File => Opened::File(file, stamp(&stat)),

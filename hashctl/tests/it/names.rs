@@ -116,6 +116,68 @@ fn one_plane_can_be_forced() {
     assert_eq!((ours.code, &*ours.stderr), (3, want));
 }
 
+/// The dataset's directory was replaced, or something was mounted in it, after the workers started.
+#[test]
+fn files_that_the_workers_do_not_see_go_as_bytes() {
+    let host = Host::new();
+    let stale = host.path("stale");
+    fs::create_dir(&stale).unwrap();
+    for name in ["data/longer", "stale/same", "data/same"] {
+        fs::write(host.path(name), "some content").unwrap();
+    }
+    fs::write(stale.join("longer"), "some").unwrap();
+    fs::create_dir(host.path("data/new")).unwrap();
+    for i in 0..300 {
+        fs::write(host.path(&format!("data/new/{i}")), i.to_string()).unwrap();
+    }
+    fs::write(host.path("data/large"), vec![7; 200_000]).unwrap();
+    symlink("new/1", host.path("data/link")).unwrap();
+    let theirs = run(tool("sh", host.dir.path()).args([
+        "-c",
+        "find data -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum; sha256sum data/link",
+    ]));
+    for shuffle in [None, Some(Random::new(7))] {
+        let window = Window { items: 40, bytes: 1 << 20 };
+        let fake = Engine { shuffle, window, root: stale.clone(), ..host.engine() }.start();
+        let mut ours = host.hashctl(&fake);
+        let ours = run(ours.args(["-v", "sum", "-r", "data", "data/link"]));
+        assert_eq!((ours.out(), ours.code), (theirs.out(), 0), "{}", ours.stderr);
+        let said = " differently (No such file or directory)\n";
+        assert_eq!(ours.stderr.matches(said).count(), 1, "{}", ours.stderr);
+        let said = "303 files that the workers see differently went inline after all\n";
+        assert!(ours.stderr.contains(said), "{}", ours.stderr);
+        assert_eq!(fake.join().names, 304);
+    }
+    let no_bytes = Planes { inline: false, ..host.engine().planes };
+    for (plane, planes) in [("auto", no_bytes), ("dataset", host.engine().planes)] {
+        let fake = Engine { planes, root: stale.clone(), ..host.engine() }.start();
+        let mut ours = host.hashctl(&fake);
+        let ours = run(ours.args(["--plane", plane, "sum", "data/longer", "data/large"]));
+        let want = "hashctl: data/longer: the workers see something else under its name (changed while \
+                    it was read), and it may not go to them as bytes\n\
+                    hashctl: data/large: the workers see something else under its name (No such file or \
+                    directory), and it may not go to them as bytes\n";
+        assert_eq!((ours.code, &*ours.stderr), (1, want), "{plane}");
+    }
+}
+
+#[test]
+fn small_files_of_a_live_dataset_go_as_bytes() {
+    let host = Host::new();
+    for (name, len) in [("large", 16_385), ("small", 16_384)] {
+        fs::write(host.path("data").join(name), vec![1; len]).unwrap();
+    }
+    let fake = host.engine().start();
+    let mut ours = host.hashctl(&fake);
+    fs::write(fake.socket().with_file_name("datasets/.live"), "d\n").unwrap();
+    let ours = run(ours.args(["-v", "sum", "data/large", "data/small", "-r", "data"]));
+    assert_eq!(ours.code, 0, "{}", ours.stderr);
+    let said = "files go by name in dataset d (live: from 16.0 KiB on), or inline\n";
+    assert!(ours.stderr.contains(said), "{}", ours.stderr);
+    let report = fake.join();
+    assert_eq!((report.names, report.messages), (2, 2));
+}
+
 #[test]
 fn long_paths_wait_for_the_window_and_go_in_several_frames() {
     let host = Host::new();
@@ -141,23 +203,38 @@ fn long_paths_wait_for_the_window_and_go_in_several_frames() {
 #[test]
 fn a_file_no_worker_finds_is_reported_and_the_run_continues() {
     let host = Host::new();
-    for (file, content) in [("a", "gone"), ("b", "changed"), ("c", "unknown"), ("d", "good")] {
+    for (file, content) in
+        [("a", "gone"), ("b", "changed"), ("c", "unknown"), ("d", "good"), ("e", "deadly")]
+    {
         fs::write(host.path("data").join(file), content).unwrap();
     }
     let fail = |data: &[u8]| match data {
         b"gone" => Some(Failure::Io { errno: libc::ENOENT }),
         b"changed" => Some(Failure::Changed),
         b"unknown" => Some(Failure::UnknownDataset),
+        b"deadly" => Some(Failure::WorkersLost { attempts: 3 }),
         _ => None,
     };
     let fake = Engine { fail, ..host.engine() }.start();
-    let ours = run(host.hashctl(&fake).args(["sum", "-r", "data"]));
+    let ours = run(host.hashctl(&fake).args(["--plane", "dataset", "sum", "-r", "data"]));
     assert_eq!((ours.out(), ours.code), (line(Algorithm::Sha256, b"good", "data/d"), 1));
-    let want = "hashctl: data/a: No such file or directory\n\
-                hashctl: data/b: changed while it was read\n\
-                hashctl: data/c: the controller does not know the dataset that it is in\n";
-    assert_eq!(ours.stderr, want);
+    let want = [
+        "No such file or directory",
+        "changed while it was read",
+        "does not know the dataset",
+        "lost 3 workers",
+    ];
+    assert_eq!(ours.stderr.lines().count(), want.len(), "{}", ours.stderr);
+    for (line, want) in ours.stderr.lines().zip(want) {
+        assert!(line.contains(want), "{line}");
+    }
     drop(fake);
+    // What killed workers is not sent to them once more.
+    let fake = Engine { fail, ..host.engine() }.start();
+    let ours = run(host.hashctl(&fake).args(["sum", "-r", "data"]));
+    assert_eq!((ours.out().lines().count(), ours.code), (4, 1));
+    assert!(ours.stderr.contains("data/e: lost 3 workers"), "{}", ours.stderr);
+    assert_eq!(fake.join().messages, 3);
 }
 
 /// From the second name in a directory on, files are looked at there and not opened.

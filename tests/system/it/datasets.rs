@@ -67,7 +67,7 @@ fn a_tree_of_hostile_names_goes_by_name_and_comes_out_as_the_installed_tools_say
 
 /// The name leads to another file of the same length: its time tells.
 #[test]
-fn a_dataset_that_is_another_directory_gives_no_digest() {
+fn a_dataset_that_is_another_directory_gives_no_digest_unless_bytes_may_be_sent() {
     let (host, workers) = (dir(), dir());
     for (dir, content) in [(&host, "ours"), (&workers, "else")] {
         fs::write(dir.path().join("other"), content).unwrap();
@@ -84,8 +84,10 @@ fn a_dataset_that_is_another_directory_gives_no_digest() {
     let ours = output(ours.current_dir(host.path()));
     let theirs = output(Command::new("sha256sum").arg("same").current_dir(host.path()));
     assert_eq!((text(&ours.stdout), ours.status.code()), (text(&theirs.stdout), Some(1)));
-    let want = "hashctl: only-here: No such file or directory\n\
-                hashctl: other: changed while it was read\n";
+    let want = "hashctl: only-here: the workers see something else under its name (No such file or \
+                directory), and it may not go to them as bytes\n\
+                hashctl: other: the workers see something else under its name (changed while it was \
+                read), and it may not go to them as bytes\n";
     assert_eq!(text(&ours.stderr), want);
 }
 

@@ -18,6 +18,9 @@ pub(super) const CLIENT_PORT: u32 = 5001;
 /// Directory that tells hashctl which directories are datasets.
 pub(super) const DATASETS_DIR: &str = "datasets";
 
+/// File in it that names those that are live, one per line.
+pub(super) const LIVE_DATASETS_FILE: &str = ".live";
+
 /// Where the supervisor takes commands.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 

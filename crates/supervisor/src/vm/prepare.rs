@@ -6,8 +6,8 @@
 
 use super::image::Image;
 use super::layout::{
-    CLIENT_PORT, DATASETS_DIR, IMAGES_DIR, KNOWN_HOSTS, Layout, SSH_CONFIG, WORKER_PORT,
-    WORKER_TOKENS_FILE,
+    CLIENT_PORT, DATASETS_DIR, IMAGES_DIR, KNOWN_HOSTS, LIVE_DATASETS_FILE, Layout, SSH_CONFIG,
+    WORKER_PORT, WORKER_TOKENS_FILE,
 };
 use super::plan::{ClusterContext, setting_keys};
 use super::share::{Root, Share};
@@ -280,6 +280,9 @@ fn discovery(context: &ClusterContext, deployment: &Deployment) -> Result<(), Er
             }
         }
     }
+    let live = context.shares.iter().filter(|share| share.is_live());
+    let live: String = live.map(|share| format!("{}\n", share.name)).collect();
+    private_file(&datasets.join(LIVE_DATASETS_FILE), live.as_bytes())?;
     for vm in deployment.vms.iter().filter(|vm| vm.role == Role::Worker) {
         let way = layout.of_vm(&vm.name, &format!("vsock_{WORKER_PORT}"));
         link(Path::new(&format!("{controller}.vsock")), &way)?;

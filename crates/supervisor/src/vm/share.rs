@@ -28,11 +28,16 @@ impl Share {
         format!("ds{index}")
     }
 
+    /// True if a VM reads the files of the host, not a copy.
+    pub(super) const fn is_live(&self) -> bool {
+        match self.root {
+            Root::Directory(_) | Root::Members(_) => true,
+            Root::Snapshot(_) => false,
+        }
+    }
+
     /// The guest's word for how it is mounted.
     pub(super) const fn kind(&self) -> &'static str {
-        match self.root {
-            Root::Directory(_) | Root::Members(_) => "virtiofs",
-            Root::Snapshot(_) => "erofs",
-        }
+        if self.is_live() { "virtiofs" } else { "erofs" }
     }
 }

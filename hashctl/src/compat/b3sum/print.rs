@@ -215,6 +215,7 @@ fn text(problem: Problem) -> String {
         | Problem::TooDeep
         | Problem::Changed
         | Problem::NoDataset
+        | Problem::Unseen(_)
         | Problem::Failure(_) => return problem.to_string(),
     };
     io::Error::from_raw_os_error(errno).to_string()

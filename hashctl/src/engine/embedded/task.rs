@@ -267,7 +267,7 @@ impl TaskFiles<'_> {
 
     fn is_in_tree(&self, position: usize) -> bool {
         matches!(self.task.targets[position],
-            Target::In(dir) if self.task.dirs[dir].links == Links::Refuse)
+            Target::In(dir) if self.task.dirs[dir].links() == Links::Refuse)
     }
 
     /// Something that is neither a regular file nor a directory, open if it could be opened.
@@ -291,7 +291,7 @@ impl TaskFiles<'_> {
         let (dir, links) = match self.task.targets[position] {
             Target::In(dir) => {
                 let dir = &self.task.dirs[dir];
-                (Some(Arc::clone(dir)), dir.links)
+                (Some(Arc::clone(dir)), dir.links())
             }
             Target::Path | Target::Stdin | Target::Nothing => (None, Links::Follow),
         };
@@ -378,7 +378,7 @@ pub(super) fn open_in(
 ) -> Result<OpenedAny, Errno> {
     let (prefix, _) = split(batch.label(position).name);
     let base = batch.path(position, prefix.len());
-    open_any(dirs.fd(dir)?, base, dir.links)
+    open_any(dirs.fd(dir)?, base, dir.links())
 }
 
 impl LongJob {
