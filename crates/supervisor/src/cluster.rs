@@ -11,6 +11,7 @@ mod fleet;
 mod log;
 mod machine;
 mod ps;
+mod ready;
 mod session;
 mod show;
 mod watch;

@@ -37,7 +37,7 @@ fn a_vm_whose_daemon_is_killed_is_started_anew() {
         until("another VM", || site.qemu_pid("worker1").filter(|&pid| pid != qemu));
         assert!(!exists(qemu), "a VM without its {daemon}");
         site.wait_ready();
-        let sum = site.finish(site.hashctl(&["sum", "-v", "data/file"]));
+        let sum = site.finish(site.hashctl(&["sum", "-v", "--plane", "dataset", "data/file"]));
         assert!(sum.stdout.starts_with("ba7816bf"), "{}", sum.stderr);
         assert!(sum.stderr.contains("by name in dataset files"), "{}", sum.stderr);
     }

@@ -93,7 +93,7 @@ fn what_cluster_toml_says_reaches_its_vm() {
     };
     assert_eq!(allowed("worker1"), "0");
     // A snapshot that one worker lacks, a live directory that both have.
-    let sum = site.finish(site.hashctl(&["sum", "-v", "some/file"]));
+    let sum = site.finish(site.hashctl(&["sum", "-v", "--plane", "dataset", "some/file"]));
     assert!(sum.stdout.starts_with("ba7816bf"), "{}", sum.stderr);
     assert!(sum.stderr.contains("by name in dataset some"), "{}", sum.stderr);
     // Settings of the programs are on their command lines, and were taken.

@@ -162,7 +162,7 @@ fn a_user_who_is_not_root_boots_and_hashes_files_in_place() {
     }
     command.arg(site.path("bin/hashcluster-vm")).args(["run", "--ports", "ports.conf"]);
     command.args(["--runtime-dir", "home/run"]).args(options).arg("--");
-    command.arg(site.path("bin/hashctl")).args(["sum", "-v", "home/file"]);
+    command.arg(site.path("bin/hashctl")).args(["sum", "-v", "--plane", "dataset", "home/file"]);
     command.env("HOME", site.path("home")).env_remove("HASHCLUSTER_CACHE");
     // That of Debian's ordinary users.
     command.env("PATH", "/usr/local/bin:/usr/bin:/bin");

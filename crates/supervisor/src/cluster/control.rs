@@ -28,7 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Command that asks for the state of the cluster.
-const PS: &str = "ps";
+pub(super) const PS: &str = "ps";
 
 /// Last line of an answer.
 const OK: &str = "ok";
@@ -342,13 +342,22 @@ fn sweep(path: &Path) -> Result<(), Error> {
 
 /// Sends a command to the supervisor of `run_dir`, and prints what it answers.
 pub(super) fn send(run_dir: &Path, command: &str) -> Result<(), Error> {
-    exchange(run_dir, command, print)
+    exchange(run_dir, command, ANSWER_LIMIT, print)
 }
 
 /// Sends a command to the supervisor of `run_dir`, and gives what it answers.
 pub(super) fn ask(run_dir: &Path, command: &str) -> Result<Vec<String>, Error> {
+    ask_within(run_dir, command, ANSWER_LIMIT)
+}
+
+/// As [`ask`], where each line takes at most `limit`.
+pub(super) fn ask_within(
+    run_dir: &Path,
+    command: &str,
+    limit: Duration,
+) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
-    exchange(run_dir, command, |line| {
+    exchange(run_dir, command, limit, |line| {
         lines.push(line.to_owned());
         Ok(())
     })?;
@@ -358,11 +367,12 @@ pub(super) fn ask(run_dir: &Path, command: &str) -> Result<Vec<String>, Error> {
 fn exchange(
     run_dir: &Path,
     command: &str,
+    limit: Duration,
     mut take: impl FnMut(&str) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut stream = connect(&Layout::new(run_dir, None).file(CONTROL_SOCKET), run_dir)?;
     let asked = stream
-        .set_read_timeout(Some(ANSWER_LIMIT))
+        .set_read_timeout(Some(limit))
         .and_then(|()| stream.write_all(format!("{command}\n").as_bytes()));
     asked.map_err(Error::step("ask the supervisor"))?;
     let mut lines = BufReader::new(stream).lines();

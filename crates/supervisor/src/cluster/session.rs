@@ -10,6 +10,7 @@ use super::error::Error;
 use super::fleet::{Awaited, Fleet, Limits};
 use super::log::{LOG, MemberEvent};
 use super::ps::{ClusterKind, ClusterReport};
+use super::ready::await_ready;
 use super::show;
 use super::watch::Watch;
 use crate::args::{StartOptions, VmOptions};
@@ -134,7 +135,7 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
         return vm::dry_run(options, &run_path, state.as_deref(), &paths);
     }
     if supervisor_of(&run_path).is_some() {
-        control::send(&run_path, "ready")?;
+        await_ready(&run_path)?;
         say(format_args!("uses the cluster in {}", run_path.display()));
         let (program, args) = command.split_first().expect("clap asks for a COMMAND");
         let mut command = Command::new(program);

@@ -71,7 +71,12 @@ impl Bench {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(BIN);
         command.args(["up", "run"].contains(&args[0]).then_some("local"));
-        command.args(args).process_group(0);
+        command.args(args);
+        self.arranged(command)
+    }
+
+    fn arranged(&self, mut command: Command) -> Command {
+        command.process_group(0);
         command.env_remove("HASHCLUSTER_RUNTIME_DIR");
         command.env("FAKE_TEST", &self.dir).env("FAKE", &self.told);
         command.env("XDG_RUNTIME_DIR", &self.dir).current_dir(&self.dir);
@@ -86,6 +91,13 @@ impl Bench {
     /// Starts and waits for the end.
     pub(crate) fn finish(&self, args: &[&str]) -> Ended {
         self.start(args).end()
+    }
+
+    /// The same of `hashcluster-vm ARGS…` for VMs.
+    pub(crate) fn finish_vms(&self, args: &[&str]) -> Ended {
+        let mut command = Command::new(BIN);
+        command.args(args);
+        Running::start(&mut self.arranged(command), DEADLINE).end()
     }
 
     /// `local up` with `workers` and `more` options, until it says that all are ready.

@@ -59,6 +59,23 @@ fn a_second_start_says_that_it_runs_already_and_harms_nothing() {
 }
 
 #[test]
+fn a_command_runs_while_the_supervisor_is_stopped_and_the_controller_answers() {
+    let bench = Bench::new("stuck", "");
+    let up = bench.up("1", &[]);
+    up.signal(Signal::SIGSTOP);
+    let run = ["run", "--runtime-dir", "run", "--image", "none", "--", "sh", "-c", "exit 5"];
+    let ran = bench.finish_vms(&run);
+    assert_eq!(ran.status.code(), Some(5), "{}", ran.stderr);
+    assert!(ran.stderr.contains("its supervisor does not answer"), "{}", ran.stderr);
+    up.signal(Signal::SIGCONT);
+    let ran = bench.finish_vms(&run);
+    assert_eq!(ran.status.code(), Some(5), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("does not answer"), "{}", ran.stderr);
+    up.signal(Signal::SIGTERM);
+    assert!(up.end().status.success());
+}
+
+#[test]
 fn stop_ends_the_cluster_and_then_finds_nothing() {
     let bench = Bench::new("stop", "");
     let up = bench.up("2", &[]);
