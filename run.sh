@@ -10,20 +10,23 @@
 # COMMAND, stdout is that of hashctl, its exit status is ours, and the VMs see the paths that it names,
 # read-only. A cluster that already runs is used, and left running.
 #
-#   --ports FILE         the VMs, instead of ports.conf; --config FILE: instead of cluster.toml
+#   --ports FILE         the VMs, instead of ports.conf; --config FILE: instead of cluster.toml. Both are
+#                        here; for an installed copy in ~/.config/hashcluster or /etc/hashcluster, if there
 #   --dataset NAME=DIR   show DIR to the VMs, live and read-only; --snapshot: a copy made at the start
 #   --image dev|yocto|DIR  what the VMs boot [default: that of HASHCLUSTER_IMAGE, else the
 #                        Yocto image if one was built, else dev]
 #   --accel auto|kvm|tcg   the accelerator [default: auto, which tests if KVM works here]
 #   --runtime-dir DIR    sockets and logs; --state-dir DIR: keys and the controller's disk
 #   --dry-run            print the command lines, start nothing
+#   --foreground         without COMMAND: stay until Ctrl-C, and tell systemd when all are ready
 #
 # Examples: ./run.sh sum -r /usr/share/doc > manifest
 #           ./run.sh --local check manifest
 set -euo pipefail
 
 # With 20,000 arguments `.` takes bash 0.4 s, and each function that is given them 10 ms.
-self=${BASH_SOURCE[0]}
+self=${BASH_SOURCE[0]} called=./run.sh
+[[ ${self##*/} == run.sh ]] || called=${self##*/}
 [[ ! -L $self ]] || self=$(readlink -f -- "$self")
 [[ $self == /* ]] || self=$PWD/$self
 root=${self%/*}
@@ -33,14 +36,16 @@ use_programs() {
 }
 use_programs
 
-usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
+# An installed copy is called by another name.
+usage() { sed -n "2,/^set /{s|\./run\.sh|$called|g;s/^# \{0,1\}//p}" "${BASH_SOURCE[0]}"; }
 
 refuse() {
   printf 'run.sh: %s\n' "$1" >&2
   exit 2
 }
 
-ports=$root/ports.conf config='' image='' local='' options=() dry_run=()
+find_settings
+ports=$settings/ports.conf config='' image='' local='' foreground=() options=() dry_run=()
 while (($# > 0)); do
   case $1 in
     -h | --help) usage; exit 0 ;;
@@ -54,12 +59,13 @@ while (($# > 0)); do
       shift 2 ;;
     --snapshot) options+=("$1"); shift ;;
     --dry-run) dry_run=(--dry-run); shift ;;
+    --foreground) foreground=(--foreground); shift ;;
     -*) refuse "unknown option $1; see ./run.sh --help" ;;
     *) break ;;
   esac
 done
 if [[ -n $local ]]; then
-  [[ -n $config || ! -e $root/cluster.toml ]] || config=$root/cluster.toml
+  [[ -n $config || ! -e $settings/cluster.toml ]] || config=$settings/cluster.toml
   options=(${config:+"--config=$config"})
   if [[ ${1:-} =~ ^[0-9]+$ ]]; then
     options+=("--workers=$1")
@@ -79,5 +85,5 @@ find_programs
 setup=$("$root/qemu/setup.sh" "${dry_run[@]}" ${image:+--image "$image"} "$bin")
 mapfile -t -O "${#options[@]}" options <<<"$setup"
 options+=("--ports=$ports" "${dry_run[@]}")
-(($# > 0)) || exec "$bin/hashcluster-vm" up "${options[@]}"
+(($# > 0)) || exec "$bin/hashcluster-vm" up "${foreground[@]}" "${options[@]}"
 exec "$bin/hashcluster-vm" run "${options[@]}" -- "$bin/hashctl" "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prints the paths of the daemons of VMs, and builds missing ones once.
 #
-# Usage: qemu/tools.sh [--dry-run]
-#   stdout: `vhost-device-vsock PATH`, `virtiofsd PATH`, `virtiofsd-kind c|rust`
+# Usage: qemu/tools.sh [--dry-run] [vhost-device-vsock]
+#   stdout: `vhost-device-vsock PATH`, `virtiofsd PATH`, `virtiofsd-kind c|rust`; with a name only the first
 #   --dry-run builds nothing, and prints what it would build to stderr
 #
 # virtiofsd-kind: c is QEMU's own up to 7.2 (`-o source=…`), rust its successor (`--shared-dir …`).
@@ -70,7 +70,9 @@ build() {
 
 vhost_device_vsock() {
   local path
-  if path=$(command -v vhost-device-vsock); then
+  # As `cargo xtask install` puts it.
+  local installed=${here%/share/hashcluster/qemu}/libexec/hashcluster/vhost-device-vsock
+  if path=$(command -v vhost-device-vsock || command -v "$installed"); then
     printf 'vhost-device-vsock %s\n' "$path"
   else
     built vhost-device-vsock "$VSOCK_VERSION"
@@ -98,14 +100,13 @@ virtiofsd() {
 
 main() {
   dry_run=no
+  if [[ ${1:-} == --dry-run ]]; then dry_run=yes; shift; fi
   case ${1:-} in
-    '') ;;
-    --dry-run) dry_run=yes ;;
+    '') vhost_device_vsock; virtiofsd ;;
+    vhost-device-vsock) vhost_device_vsock ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
   esac
-  vhost_device_vsock
-  virtiofsd
 }
 
 main "$@"

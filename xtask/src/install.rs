@@ -1,18 +1,40 @@
-//! `cargo xtask install`: release binaries, man pages and completions below a prefix, and on request
-//! links under the names of the programs that hashctl can stand for.
+//! `cargo xtask install`: release binaries, what starts clusters with them (run.sh as `bin/hashcluster`, scripts,
+//! the guest's root, the image builder), man pages and completions below a prefix, and on request links under
+//! the names of the programs that hashctl can stand for.
+//!
+//! What is installed finds its parts relative to itself, and needs neither cargo nor this tree. The variable
+//! DESTDIR, as for make, is put before the prefix.
+
+pub(crate) mod installed;
 
 use crate::release;
-use crate::tools::{Failure, cargo, run, target_dir};
+use crate::tools::{Failure, cargo, output, root, run, target_dir};
+use std::env;
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where the links are, below the prefix: in no directory that is in `PATH` by itself.
 const LINKS_DIR: &str = "libexec/hashcluster/bin";
 
 /// The program that they lead to, from there.
 const LINK_TARGET: &str = "../../../bin/hashctl";
+
+/// Files of this tree that start and inspect clusters, below the prefix in the same places as here.
+const CLUSTER_DIR: &str = "share/hashcluster";
+const CLUSTER_FILES: [&str; 5] = ["run.sh", "ports.conf", "scripts", "qemu", "LICENSE-MIT"];
+
+/// Links below the prefix: the command that people type, and where the scripts find the programs.
+const CLUSTER_LINKS: [(&str, &str); 2] = [
+    ("bin/hashcluster", "../share/hashcluster/run.sh"),
+    ("share/hashcluster/programs", "../../bin"),
+];
+
+/// The vsock daemon of VMs, which distributions have no package of; qemu/tools.sh looks for it here.
+const VSOCK: &str = "libexec/hashcluster/vhost-device-vsock";
 
 /// Man pages of section 1, below the prefix.
 const MAN_DIR: &str = "share/man/man1";
@@ -54,7 +76,8 @@ impl InstallArgs {
 /// `cargo xtask install`.
 pub(crate) fn install(args: &InstallArgs) -> Result<(), Failure> {
     let InstallArgs { prefix, links } = args;
-    let prefix = &std::path::absolute(prefix).map_err(|error| failed(prefix, &error))?;
+    let prefix = std::path::absolute(prefix).map_err(|error| failed(prefix, &error))?;
+    let prefix = &staged(env::var_os("DESTDIR"), &prefix);
     let installation = Installation::build()?;
     if *links {
         // Before anything is changed.
@@ -77,6 +100,7 @@ pub(crate) fn install(args: &InstallArgs) -> Result<(), Failure> {
 /// Built programs and generated documents, ready to be put somewhere.
 pub(crate) struct Installation {
     bin_dir: PathBuf,
+    vsock: PathBuf,
     documents: PathBuf,
     /// Names of the programs that hashctl can stand for.
     links: Vec<String>,
@@ -93,10 +117,11 @@ impl Installation {
         run(cargo(&example).arg(&documents))?;
         let list = documents.join("links");
         let names = fs::read_to_string(&list).map_err(|error| failed(&list, &error))?;
-        Ok(Self { bin_dir, documents, links: names.lines().map(str::to_owned).collect() })
+        let vsock = vsock_daemon()?;
+        Ok(Self { bin_dir, vsock, documents, links: names.lines().map(str::to_owned).collect() })
     }
 
-    /// Puts programs, man pages and completions below `prefix`, in the place of older ones.
+    /// Puts everything but the links of hashctl below `prefix`, in the place of older ones.
     pub(crate) fn put(&self, prefix: &Path) -> Result<(), Failure> {
         for program in release::PACKAGES {
             copy(&self.bin_dir.join(program), &prefix.join("bin").join(program), 0o755)?;
@@ -108,7 +133,16 @@ impl Installation {
         for (name, to) in COMPLETIONS {
             copy(&self.documents.join("completions").join(name), &prefix.join(to), 0o644)?;
         }
-        Ok(())
+        copy(&self.vsock, &prefix.join(VSOCK), 0o755)?;
+        let cluster_dir = prefix.join(CLUSTER_DIR);
+        for name in ["scripts", "qemu"] {
+            // No file of an older version stays.
+            remove(&cluster_dir.join(name))?;
+        }
+        for name in CLUSTER_FILES {
+            copy_all(&root().join(name), &cluster_dir.join(name))?;
+        }
+        CLUSTER_LINKS.iter().try_for_each(|(name, target)| replace_link(target, &prefix.join(name)))
     }
 
     /// Fails if a file that is no link of ours has the name of one.
@@ -142,6 +176,41 @@ impl Installation {
         }
         Ok(())
     }
+}
+
+/// Where the files of `prefix` are put, if they are to be packed and unpacked there.
+fn staged(destdir: Option<OsString>, prefix: &Path) -> PathBuf {
+    match destdir.filter(|dir| !dir.is_empty()) {
+        Some(dir) => Path::new(&dir).join(prefix.strip_prefix("/").unwrap_or(prefix)),
+        None => prefix.to_owned(),
+    }
+}
+
+/// Builds the vsock daemon, unless that was done before.
+fn vsock_daemon() -> Result<PathBuf, Failure> {
+    let tools = output(Command::new(root().join("qemu/tools.sh")).arg("vhost-device-vsock"))?;
+    let path = tools.trim().strip_prefix("vhost-device-vsock ").map(PathBuf::from);
+    path.ok_or_else(|| Failure::Wrong(format!("qemu/tools.sh names no daemon: {tools}")))
+}
+
+/// Copies a file, or a directory with all that is in it; modes are those of a fresh clone.
+fn copy_all(from: &Path, to: &Path) -> Result<(), Failure> {
+    let metadata = fs::metadata(from).map_err(|error| failed(from, &error))?;
+    if metadata.is_dir() {
+        let names = entries(from)?;
+        return names.iter().try_for_each(|name| copy_all(&from.join(name), &to.join(name)));
+    }
+    let is_program = metadata.permissions().mode() & 0o100 != 0;
+    copy(from, to, if is_program { 0o755 } else { 0o644 })
+}
+
+/// Makes a link at `path`, in the place of an older one.
+fn replace_link(target: &str, path: &Path) -> Result<(), Failure> {
+    make_parent(path)?;
+    if path.is_symlink() {
+        fs::remove_file(path).map_err(|error| failed(path, &error))?;
+    }
+    symlink(target, path).map_err(|error| failed(path, &error))
 }
 
 /// Copies a file, so that whoever opens `to` finds the old or the new one, and a program that runs
@@ -204,11 +273,23 @@ mod tests {
     }
 
     #[test]
+    fn destdir_stands_before_the_prefix() {
+        let prefix = Path::new("/usr");
+        assert_eq!(staged(Some("/tmp/stage".into()), prefix), Path::new("/tmp/stage/usr"));
+        assert_eq!(staged(Some("".into()), prefix), prefix);
+        assert_eq!(staged(None, prefix), prefix);
+    }
+
+    #[test]
     fn a_link_replaces_no_file_of_others() {
         let prefix = std::env::temp_dir().join(format!("xtask-install-{}", std::process::id()));
         let links = vec!["md5sum".to_owned(), "b3sum".to_owned()];
-        let installation =
-            Installation { bin_dir: PathBuf::new(), documents: PathBuf::new(), links };
+        let installation = Installation {
+            bin_dir: PathBuf::new(),
+            vsock: PathBuf::new(),
+            documents: PathBuf::new(),
+            links,
+        };
         installation.link(&prefix).unwrap();
         installation.link(&prefix).unwrap();
         let b3sum = prefix.join(LINKS_DIR).join("b3sum");

@@ -5,9 +5,10 @@
 //! macros, which cannot be static.
 
 use crate::packages;
-use crate::tools::{Failure, cargo, output, root, run};
+use crate::tools::{Failure, cargo, output, root, run, target_dir};
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,9 +18,28 @@ pub(crate) const PACKAGES: [&str; 4] =
 
 const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
+/// File beside the binaries with the time of the start of the build that was last up to date, by which
+/// scripts/lib/programs sees that no source is newer.
+const SOURCES_SEEN: &str = "sources-seen";
+
 /// Builds outdated programs, and returns the directory of the binaries.
 pub(crate) fn build() -> Result<PathBuf, Failure> {
-    build_in(&root(), None)
+    let wrong = |path: &Path, error: io::Error| {
+        let how = "CARGO_TARGET_DIR=DIR builds in another directory";
+        Failure::Wrong(format!("{}: {error}; {how}", path.display()))
+    };
+    let seen = target_dir()?.join(format!("{SOURCES_SEEN}.{}", std::process::id()));
+    fs::write(&seen, "").map_err(|error| wrong(&seen, error))?;
+    let built = build_in(&root(), None).and_then(|bin_dir| {
+        let to = bin_dir.join(SOURCES_SEEN);
+        fs::rename(&seen, &to).map_err(|error| wrong(&to, error))?;
+        Ok(bin_dir)
+    });
+    if built.is_err() {
+        // The failure of the build is what matters.
+        let _ = fs::remove_file(&seen);
+    }
+    built
 }
 
 /// Builds the programs of `tree`, in a target directory of its own if one is given.
@@ -175,7 +195,7 @@ mod tests {
         assert_eq!(fault(stripped), None);
         let symbols = fault(&format!("{stripped}  [40] .symtab  SYMTAB  0000\n"));
         assert!(symbols.unwrap().contains("is not stripped"));
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let script = root().join("Cargo.toml");
         assert!(matches!(check(&script), Err(Failure::Status { .. })), "no binary");
     }
 }

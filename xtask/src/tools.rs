@@ -51,10 +51,15 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The directory of the workspace.
+/// The directory of the workspace: where cargo found this package, or that of the working directory. It is
+/// not compiled in, as cargo takes this program of a moved or copied tree for fresh.
 pub(crate) fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().expect("xtask is a folder of the workspace").to_owned()
+    let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let places = [package, env::current_dir().ok()].into_iter().flatten();
+    let dirs: Vec<PathBuf> =
+        places.flat_map(|dir| dir.ancestors().map(Path::to_owned).collect::<Vec<_>>()).collect();
+    let is_root = |dir: &PathBuf| dir.join("xtask/Cargo.toml").is_file();
+    dirs.into_iter().find(is_root).expect("`cargo xtask` runs in the workspace")
 }
 
 /// The target directory that this program was built into.

@@ -81,6 +81,8 @@ pub(crate) enum Mode {
         /// The VM
         name: String,
     },
+    /// Let systemd start the cluster, at login or, with --system, at boot
+    Autostart(AutostartArgs),
     /// Show files to a program at one place, read-only, in a mount namespace of its own
     #[command(hide = true)]
     ShareView(ShareViewOptions),
@@ -101,6 +103,38 @@ pub(crate) struct RuntimeDir {
     /// fresh directory that is removed afterwards]
     #[arg(long = "runtime-dir", alias = "run-dir", value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
+}
+
+/// The unit that starts a cluster.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AutostartArgs {
+    #[arg(value_enum)]
+    pub(crate) command: AutostartCommand,
+    /// In the system's manager, at boot, not in that of this user
+    #[arg(long)]
+    pub(crate) system: bool,
+    /// User of the cluster, with --system [default: root]
+    #[arg(long, value_name = "NAME", requires = "system")]
+    pub(crate) user: Option<String>,
+    /// The run.sh to start
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub(crate) start: PathBuf,
+    /// Its options; with --local first, a cluster without VMs
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION OF run.sh")]
+    pub(crate) options: Vec<OsString>,
+}
+
+/// The action on that unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AutostartCommand {
+    /// Write the unit, and start the cluster by it from the next boot or login on
+    Enable,
+    /// Remove the unit
+    Disable,
+    /// Print if there is such a unit, and if it is active (exit status 3 if there is none)
+    Status,
+    /// Print the unit that `enable` would write
+    Show,
 }
 
 /// Members of a cluster.

@@ -5,6 +5,7 @@
 //! cluster of VMs is to be.
 
 mod args;
+mod autostart;
 mod cluster;
 mod columns;
 mod deployment;
@@ -29,6 +30,7 @@ pub fn run() -> ExitCode {
         Mode::Local { command: LocalCommand::Run { options, early, command } } => {
             cluster::local_run(options, *early, command)
         }
+        Mode::Autostart(args) => autostart::autostart(args),
         Mode::FilterReport => vm::filter_report(),
         Mode::Config { options } => deployment::config(options),
         Mode::ShareView(options) => {

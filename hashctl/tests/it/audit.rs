@@ -30,7 +30,7 @@ fn a_tree_matches_manifests_made_inside_and_outside_of_it() {
                   find . -type f -printf '%P\\0' | xargs -0 sha256sum -- > ../bare; \
                   find \"$PWD\" -type f -print0 | xargs -0 sha256sum --tag > ../absolute; \
                   cd ..; \"$0\" --embedded sum -r -a blake3 --tag d > b3";
-    let program = env!("CARGO_BIN_EXE_hashctl");
+    let program = test_kit::program("hashctl");
     let made = run(tool("sh", site.path()).args(["-c", script, program]));
     assert_eq!(made.code, 0, "{}", made.stderr);
     for manifest in ["m", "inside", "bare", "absolute", "b3"] {
@@ -199,10 +199,10 @@ fn what_a_directory_hides_is_unreadable_and_not_missing() {
         true => {
             let mut command = tool("setpriv", site.path());
             command.args(["--bounding-set=-all", "--inh-caps=-all"]);
-            command.arg(env!("CARGO_BIN_EXE_hashctl"));
+            command.arg(test_kit::program("hashctl"));
             command
         }
-        false => tool(env!("CARGO_BIN_EXE_hashctl"), site.path()),
+        false => tool(test_kit::program("hashctl"), site.path()),
     };
     let outcome = run(command.args(["--embedded", "audit", "m", "d"]));
     permit(0o700).unwrap();

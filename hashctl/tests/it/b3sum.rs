@@ -72,7 +72,7 @@ fn a_long_output_takes_no_memory_of_its_length() {
     // 100 MB of address space for 400 MB of digits.
     let script = "ulimit -v 100000; \"$0\" b3sum -l 200000000 --no-names a | wc -c";
     let mut shell = Command::new("sh");
-    shell.args(["-c", script, env!("CARGO_BIN_EXE_hashctl")]).current_dir(dir.path());
+    shell.args(["-c", script, test_kit::program("hashctl")]).current_dir(dir.path());
     let outcome =
         run(shell.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()));
     assert_outcome(&outcome, 0, "400000001\n", "");

@@ -125,7 +125,7 @@ fn a_tree_is_printed_in_the_order_of_names_also_with_few_descriptors() {
     for limit in [40, 1024] {
         let script = format!("ulimit -n {limit}; exec \"$0\" --embedded --threads 4 sum -r .");
         let mut command = Command::new("sh");
-        command.args(["-c", &script, env!("CARGO_BIN_EXE_hashctl")]).current_dir(dir.path());
+        command.args(["-c", &script, test_kit::program("hashctl")]).current_dir(dir.path());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         assert_prints(&run(&mut command), &want);
     }

@@ -32,7 +32,7 @@ pub(crate) fn hashctl(socket: &Path) -> Command {
 
 /// `hashctl` without a word about a controller.
 pub(crate) fn hashctl_alone() -> Command {
-    let mut command = piped(env!("CARGO_BIN_EXE_hashctl"));
+    let mut command = piped(test_kit::program("hashctl"));
     command.env_clear().env("LC_ALL", "C.UTF-8");
     command
 }
@@ -92,7 +92,7 @@ pub(crate) fn tool(name: &str, dir: &Path) -> Command {
 /// `sh -c SCRIPT`, in which `"$0"` is `hashctl` and `"$@"` are its arguments.
 pub(crate) fn shell(script: &str, socket: &Path, args: &[impl AsRef<OsStr>]) -> Command {
     let mut command = piped("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_hashctl"), "--connect"]).arg(socket).args(args);
+    command.args(["-c", script, test_kit::program("hashctl"), "--connect"]).arg(socket).args(args);
     command
 }
 

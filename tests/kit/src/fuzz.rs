@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::panic;
-use std::path::Path;
 
 /// Runs the fuzz target `name` over its committed seeds, a starting point for the fuzzer and what it
 /// once found, and over `inputs` with their labels: every run of the tests is a short run of the
@@ -25,7 +24,7 @@ pub fn fuzz(name: &str, target: fn(&[u8]), inputs: impl Iterator<Item = (String,
 /// If there are none.
 #[must_use]
 pub fn seeds(name: &str) -> Vec<(String, Vec<u8>)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(name);
+    let dir = crate::repository("fuzz/seeds").join(name);
     let entries = fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let seeds: Vec<_> = entries
         .map(|entry| {

@@ -31,7 +31,7 @@ pub use footprint::Footprint;
 pub use fuzz::{fuzz, seeds};
 pub use hung::HungFile;
 pub use messages::MessageJob;
-pub use process::{DEADLINE, free_ports, output, text, until, until_within};
+pub use process::{DEADLINE, free_ports, output, program, text, until, until_within};
 pub use random::{Random, pattern};
 pub use running::{Ended, Running};
 pub use worker::{FakeWorker, HeldLease, worker_role};

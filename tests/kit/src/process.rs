@@ -54,3 +54,15 @@ pub fn free_ports(pairs: usize) -> Vec<u16> {
     }
     held.iter().map(|listener| listener.local_addr().expect("it is bound").port()).collect()
 }
+
+/// The program `name` of the package under test. Its path is not compiled in: cargo takes the tests of a
+/// copied tree for fresh.
+///
+/// # Panics
+/// If cargo does not run the test.
+#[must_use]
+pub fn program(name: &str) -> &'static str {
+    let path = std::env::var(format!("CARGO_BIN_EXE_{name}"));
+    // As long as the test.
+    path.unwrap_or_else(|_| panic!("cargo test knows where {name} is")).leak()
+}

@@ -7,6 +7,7 @@ mod ends;
 mod faults;
 mod hung;
 mod limits;
+mod moved;
 mod oracle;
 mod policy;
 mod progress;

@@ -8,13 +8,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
-const WORKER: &str = env!("CARGO_BIN_EXE_hashcluster-worker");
+fn worker() -> &'static str {
+    test_kit::program("hashcluster-worker")
+}
 
 /// `nobody` on every Linux.
 const NOBODY: u32 = 65534;
 
 fn run(options: &[&str]) -> Output {
-    Command::new(WORKER).args(options).output().unwrap()
+    Command::new(worker()).args(options).output().unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -51,7 +53,7 @@ fn a_wrong_option_is_a_usage_error() {
         assert!(stderr(&output).contains(text), "{options:?}: {}", stderr(&output));
     }
     let image = |value: &str| {
-        let mut worker = Command::new(WORKER);
+        let mut worker = Command::new(worker());
         worker.args(["--connect", "/nowhere/worker.sock"]).env("HASHCLUSTER_IMAGE", value);
         stderr(&worker.output().unwrap())
     };
@@ -65,7 +67,7 @@ fn a_wrong_option_is_a_usage_error() {
 
 #[test]
 fn an_unknown_backend_is_reported_with_the_available_ones() {
-    let mut worker = Command::new(WORKER);
+    let mut worker = Command::new(worker());
     worker.args(["--backend", "sha256_sha_ni_x2"]).env("HASHCLUSTER_DENY_CPU", "sha");
     worker.env_remove("HASHCLUSTER_REQUIRE_BACKENDS");
     let output = worker.output().unwrap();
@@ -97,7 +99,7 @@ fn an_environment_variable_with_an_unavailable_value_prevents_the_start() {
         ("HASHCLUSTER_REQUIRE_BACKENDS", "portable,fast", "unknown backend"),
         ("HASHCLUSTER_REQUIRE_BACKENDS", "sha_ni_x2", "unknown backend"),
     ] {
-        let mut worker = Command::new(WORKER);
+        let mut worker = Command::new(worker());
         worker.args(["--connect", "/nowhere/worker.sock"]).env(variable, value);
         let output = worker.output().unwrap();
         assert!(!output.status.success(), "{variable}={value}");
@@ -124,7 +126,7 @@ fn a_forbidden_priority_is_one_error_line_and_status_1() {
     let copy = dir.path().join("worker");
     // By another process: were the copy open for writing here, a child that another test forks at
     // that moment would have it open as well, and it could not be executed ("text file busy").
-    assert!(Command::new("cp").arg(WORKER).arg(&copy).status().unwrap().success());
+    assert!(Command::new("cp").arg(worker()).arg(&copy).status().unwrap().success());
     for (options, text) in [
         (["--sched", "fifo:99"], "cannot set the scheduling policy to fifo:99: "),
         (["--nice", "-20"], "cannot set the nice value to -20: "),

@@ -176,7 +176,7 @@ impl Worker {
     }
 
     pub(crate) fn start_in(dir: &Path, options: &[&str]) -> Self {
-        Self::start_as(Command::new(env!("CARGO_BIN_EXE_hashcluster-worker")), dir, options)
+        Self::start_as(Command::new(test_kit::program("hashcluster-worker")), dir, options)
     }
 
     /// `command` is the worker, without options.
@@ -188,7 +188,7 @@ impl Worker {
     /// A worker that reaches its controller through a vsock device.
     pub(crate) fn start_behind_device(controller: &Controller, port: u32, image: &str) -> Self {
         let device = controller.dir.path().join("worker.sock");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hashcluster-worker"));
+        let mut command = Command::new(test_kit::program("hashcluster-worker"));
         command.arg("--connect").arg(format!("vsock-unix:{}:{port}", device.display()));
         Self::spawn(command.args(["--name", NAME]).env("HASHCLUSTER_IMAGE", image))
     }

@@ -302,7 +302,7 @@ fn an_unreadable_file_fails_alone() {
     }
     let copy = dir.path().join("worker");
     // By another process, as in `command_line`.
-    let binary = env!("CARGO_BIN_EXE_hashcluster-worker");
+    let binary = test_kit::program("hashcluster-worker");
     assert!(Command::new("cp").arg(binary).arg(&copy).status().unwrap().success());
     fs::write(dir.path().join("closed"), "four").unwrap();
     fs::set_permissions(dir.path().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
@@ -333,7 +333,7 @@ fn a_missing_dataset_prevents_the_start() {
         (vec!["--dataset", &at("file")], 1, "file: Not a directory"),
         (vec!["--dataset", &root, "--dataset", &root], 1, "dataset d is named twice"),
     ] {
-        let binary = env!("CARGO_BIN_EXE_hashcluster-worker");
+        let binary = test_kit::program("hashcluster-worker");
         let output = Command::new(binary).args(&options).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{options:?}: {stderr}");

@@ -5,7 +5,7 @@
 //! and their hardening is judged by `systemd-analyze security`.
 
 use super::{UNITS, build};
-use crate::install::{Installation, copy, failed, remove};
+use crate::install::{Installation, copy, failed, installed, remove};
 use crate::packages::{self, Need};
 use crate::tools::{Failure, output, run, target_dir};
 use std::fs;
@@ -17,6 +17,7 @@ const NEEDS: &[Need] = &[
     ("systemd-analyze", &["systemd"]),
     ("gzip", &["gzip"]),
     ("chroot", &["coreutils"]),
+    ("unshare", &["util-linux"]),
 ];
 
 /// Most exposure of a service that `systemd-analyze security` may see, times ten.
@@ -49,7 +50,9 @@ pub(crate) fn check() -> Result<PathBuf, Failure> {
     remove(&root)?;
     let result = use_in(&root, &package);
     remove(&root)?;
-    result.map(|()| package)
+    result?;
+    installed::check(&installation)?;
+    Ok(package)
 }
 
 fn use_in(root: &Path, package: &Path) -> Result<(), Failure> {
@@ -94,6 +97,14 @@ fn check_units(root: &Path, dir: &Path) -> Result<(), Failure> {
     }
     let units = UNITS.map(|unit| dir.join(unit));
     run(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&units))?;
+    for options in [&[][..], &["--system", "--user", "root"], &["--local", "2"]] {
+        let mut show = Command::new(inside(root, "/usr/bin/hashcluster-vm"));
+        show.args(["autostart", "--start"]).arg(inside(root, "/usr/share/hashcluster/run.sh"));
+        let text = output(show.arg("show").args(options))?;
+        let unit = dir.join("hashcluster.service");
+        fs::write(&unit, text).map_err(|error| failed(&unit, &error))?;
+        run(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit))?;
+    }
     for unit in units {
         let mut security = Command::new("systemd-analyze");
         security.args(["security", "--offline=true", "--no-pager", "--threshold", EXPOSURE_MAX]);

@@ -1,9 +1,8 @@
 //! Rules about documents: they exist, and what they promise is tested.
 
-use crate::tree::{File, files, read, refuse, root, rust_files};
+use crate::tree::{File, files, read, refuse, root, rust_files, xtask};
 use std::collections::HashSet;
 use std::fs;
-use std::process::Command;
 
 /// Documents of promises: the short list and the complete one.
 const SPECIFICATIONS: [&str; 2] = ["SPECIFICATION.md", "docs/specification-annex.md"];
@@ -66,7 +65,7 @@ fn commands() -> HashSet<String> {
     let mut found = HashSet::new();
     for parent in ["", "yocto "] {
         let words = parent.split_whitespace().chain(["--help"]);
-        let output = Command::new(env!("CARGO_BIN_EXE_xtask")).args(words).output().unwrap();
+        let output = xtask().args(words).output().unwrap();
         assert!(output.status.success(), "cargo xtask {parent}--help failed");
         for line in String::from_utf8(output.stdout).unwrap().lines() {
             let is_command = line.starts_with("  ") && !line.starts_with("   ");

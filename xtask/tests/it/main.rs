@@ -4,6 +4,7 @@
 
 mod documents;
 mod manifests;
+mod moved;
 mod sbom;
 mod scripts;
 mod sources;

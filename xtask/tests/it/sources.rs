@@ -21,6 +21,17 @@ fn unsafe_code_is_announced_in_the_first_line_of_its_file() {
     );
 }
 
+#[test]
+fn no_path_of_the_tree_is_compiled_in() {
+    let macros = ["env!(\"CARGO_MANIFEST_", "env!(\"CARGO_BIN_"];
+    let names_one = |line: &str| macros.iter().any(|start| line.contains(start));
+    let found: Vec<String> =
+        rust_files().into_iter().flat_map(|file| file.lines_with(names_one)).collect();
+    let reason = "cargo takes what it built for fresh where the tree was moved or copied, so that the path of \
+                  the old tree would be used: read the variable at run time, as test_kit::program does";
+    refuse(&found, reason);
+}
+
 /// Files and directories that may contain unsafe code besides the backends, each with its reason.
 const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("hashctl/src/stdio.rs", "looks at the standard descriptors before the runtime opens any"),

@@ -12,9 +12,19 @@ pub(crate) struct File {
     pub(crate) text: String,
 }
 
+/// The directory of this package. It is not compiled in: cargo takes the tests of a copied tree for fresh.
+fn package() -> String {
+    std::env::var("CARGO_MANIFEST_DIR").expect("cargo runs the tests")
+}
+
+/// The program under test.
+pub(crate) fn xtask() -> Command {
+    Command::new(std::env::var("CARGO_BIN_EXE_xtask").expect("cargo runs the tests"))
+}
+
 /// The directory of the workspace.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(&package()).parent().unwrap().to_owned()
 }
 
 /// Every tracked text file that exists.

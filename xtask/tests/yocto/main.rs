@@ -25,7 +25,8 @@ impl Dir {
 
     /// A copy of all tracked files.
     fn of_tree() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let root = of_cargo("CARGO_MANIFEST_DIR");
+        let root = Path::new(&root).parent().unwrap();
         let dir = Self::new();
         let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root).output();
         let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
@@ -37,7 +38,7 @@ impl Dir {
     }
 
     fn check(&self, name: &str) -> Output {
-        let mut check = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut check = Command::new(of_cargo("CARGO_BIN_EXE_xtask"));
         check.args(["yocto", "check", "--tree"]).arg(&self.0).arg(name).output().unwrap()
     }
 }
@@ -179,7 +180,7 @@ fn kas_files_with_faults_are_refused() {
 #[test]
 fn what_needs_bitbake_is_not_run_without_it_and_says_how() {
     for command in ["parse", "dry-run", "smoke", "layer-check"] {
-        let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut xtask = Command::new(of_cargo("CARGO_BIN_EXE_xtask"));
         xtask.args(["yocto", command]).env_remove("OE_CORE_DIR").env_remove("BITBAKE_DIR");
         let ended = xtask.output().unwrap();
         let said = String::from_utf8_lossy(&ended.stderr);
@@ -188,10 +189,15 @@ fn what_needs_bitbake_is_not_run_without_it_and_says_how() {
     }
 }
 
+/// A variable that cargo sets for tests. It is not compiled in: cargo takes those of a copied tree for fresh.
+fn of_cargo(name: &str) -> String {
+    std::env::var(name).expect("cargo runs the tests")
+}
+
 /// Runs Python in `xtask/yocto`; what it prints, or why it ends with an error.
 fn python(args: &[&str], stdin: &str) -> Result<String, String> {
     let mut python = Command::new("python3");
-    python.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("yocto")).args(args);
+    python.current_dir(Path::new(&of_cargo("CARGO_MANIFEST_DIR")).join("yocto")).args(args);
     python.env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::piped());
     let mut child = python.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Dropped, which is the input's end.

@@ -119,7 +119,7 @@ mod tests {
 
     /// A file on a disk, of which nothing is in memory.
     fn cold() -> File {
-        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let mut file = tempfile::tempfile_in(std::env::var("CARGO_MANIFEST_DIR").unwrap()).unwrap();
         file.write_all(&vec![7; usize::try_from(LEN).unwrap()]).unwrap();
         file.sync_all().unwrap();
         advise(file.as_fd(), 0, LEN, PosixFadviseAdvice::POSIX_FADV_DONTNEED);

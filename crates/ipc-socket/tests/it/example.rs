@@ -4,7 +4,6 @@ use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, Items, JobId, RejectReason, Run, Window,
 };
 use ipc_proto::{Algorithm, Blob};
-use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 use test_kit::{DESCRIPTORS, FakeController, Peer};
@@ -29,7 +28,7 @@ fn run(text: &str, serve: impl FnOnce(&mut Peer) + Send + 'static) -> Output {
     let path = dir.path().join("client.sock");
     let listener = FakeController::listen(path.clone());
     let controller = thread::spawn(move || serve(&mut listener.accept()));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples/client.py");
+    let script = test_kit::repository("docs/examples/client.py");
     let output = Command::new("python3")
         .arg(script)
         .arg(&path)

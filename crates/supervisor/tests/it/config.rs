@@ -9,7 +9,7 @@ fn a_plan_is_shown_on_stdout_and_faults_are_lines_on_stderr() {
     let config = |ports: &str, settings: &str, args: &[&str]| {
         fs::write(dir.path().join("ports.conf"), ports).unwrap();
         fs::write(dir.path().join("cluster.toml"), settings).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hashcluster-vm"));
+        let mut command = Command::new(test_kit::program("hashcluster-vm"));
         let output = command.arg("config").args(args).current_dir(&dir).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))

@@ -17,8 +17,6 @@ use test_kit::{Ended, Running};
 /// Time limit for everything.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-const BIN: &str = env!("CARGO_BIN_EXE_hashcluster-vm");
-
 /// Directories of one test, removed at its end.
 pub(crate) struct Bench {
     dir: PathBuf,
@@ -32,7 +30,8 @@ pub(crate) struct Bench {
 impl Bench {
     /// `told` is what the fakes are told.
     pub(crate) fn new(test: &str, told: &str) -> Self {
-        let fake = Path::new(BIN).with_file_name("examples").join("fake");
+        let fake =
+            Path::new(test_kit::program("hashcluster-vm")).with_file_name("examples").join("fake");
         assert!(
             fake.exists(),
             "no {}: `cargo test -p hashcluster-vm` builds it, --test it does not",
@@ -69,7 +68,7 @@ impl Bench {
 
     /// `hashcluster-vm ARGS…`, or `local` before `up` and `run`, in a process group of its own.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(BIN);
+        let mut command = Command::new(test_kit::program("hashcluster-vm"));
         command.args(["up", "run"].contains(&args[0]).then_some("local"));
         command.args(args);
         self.arranged(command)
@@ -95,7 +94,7 @@ impl Bench {
 
     /// The same of `hashcluster-vm ARGS…` for VMs.
     pub(crate) fn finish_vms(&self, args: &[&str]) -> Ended {
-        let mut command = Command::new(BIN);
+        let mut command = Command::new(test_kit::program("hashcluster-vm"));
         command.args(args);
         Running::start(&mut self.arranged(command), DEADLINE).end()
     }
