@@ -2,7 +2,7 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Most workers of a local cluster: each costs the supervisor a descriptor, and more than one a
 /// core only costs memory.
@@ -89,6 +89,8 @@ pub(crate) enum Mode {
     /// Print those lines of a VM's report, read from stdin, that are valid
     #[command(hide = true)]
     FilterReport,
+    /// Check this host, the files and the cluster, and suggest a remedy for each fault
+    Doctor(crate::doctor::DoctorOptions),
     /// Read and check the description of a cluster of VMs and show it, or all that is wrong with it
     Config {
         #[command(flatten)]
@@ -185,32 +187,38 @@ pub(crate) struct VmOptions {
 impl VmOptions {
     /// Where state goes, if not in the run directory.
     pub(crate) fn state_dir(&self) -> Option<PathBuf> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        if self.state.is_some() || self.runtime.dir.is_some() {
-            return self.state.clone();
-        }
-        if variable(crate::run_dir::RUNTIME_DIR_VARIABLE).is_some() {
-            return None;
-        }
-        if nix::unistd::geteuid().is_root() {
-            return Some("/var/lib/hashcluster".into());
-        }
-        let state = variable("XDG_STATE_HOME").map(PathBuf::from);
-        let home = || Some(PathBuf::from(variable("HOME")?).join(".local/state"));
-        Some(state.or_else(home)?.join("hashcluster"))
+        state_dir(self.state.as_deref(), self.runtime.dir.as_deref())
     }
+}
 
-    /// Where things are kept that can be made again.
-    #[expect(clippy::unused_self, reason = "as long as no option names it")]
-    pub(crate) fn cache_dir(&self) -> PathBuf {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        if let Some(dir) = variable("HASHCLUSTER_CACHE") {
-            return dir.into();
-        }
-        let home =
-            || PathBuf::from(variable("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
-        variable("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("hashcluster")
+/// Where state goes, if not in the run directory, which may be named as well.
+pub(crate) fn state_dir(state: Option<&Path>, run_dir: Option<&Path>) -> Option<PathBuf> {
+    if state.is_some() || run_dir.is_some() {
+        return state.map(Path::to_owned);
     }
+    if variable(crate::run_dir::RUNTIME_DIR_VARIABLE).is_some() {
+        return None;
+    }
+    if nix::unistd::geteuid().is_root() {
+        return Some("/var/lib/hashcluster".into());
+    }
+    let state = variable("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(variable("HOME")?).join(".local/state"));
+    Some(state.or_else(home)?.join("hashcluster"))
+}
+
+/// Where things are kept that can be made again.
+pub(crate) fn cache_dir() -> PathBuf {
+    if let Some(dir) = variable("HASHCLUSTER_CACHE") {
+        return dir.into();
+    }
+    let home = || PathBuf::from(variable("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
+    variable("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("hashcluster")
+}
+
+/// An environment variable that is not empty.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The accelerator, as asked for.
@@ -238,7 +246,7 @@ pub(crate) struct ShareViewOptions {
 }
 
 /// Where a cluster of VMs is described.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct DeploymentOptions {
     /// One VM per line, the controller first: its SSH port, and perhaps host=NAME
     #[arg(long, value_name = "FILE", default_value = "ports.conf")]

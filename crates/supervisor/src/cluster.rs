@@ -19,5 +19,6 @@ mod watch;
 pub(crate) use control::{command, deploy, stop};
 pub(crate) use error::Error;
 pub(crate) use machine::{Daemon, Unit};
+pub(crate) use ps::{ClusterReport, DatasetReport, MemberHealth, MemberPhase, MemberReport};
 pub(crate) use session::{local_run, local_up, run, up};
 pub(crate) use show::ps;

@@ -9,6 +9,7 @@ mod autostart;
 mod cluster;
 mod columns;
 mod deployment;
+mod doctor;
 mod exit;
 mod local;
 mod pidfile;
@@ -31,6 +32,7 @@ pub fn run() -> ExitCode {
             cluster::local_run(options, *early, command)
         }
         Mode::Autostart(args) => autostart::autostart(args),
+        Mode::Doctor(options) => doctor::doctor(options),
         Mode::FilterReport => vm::filter_report(),
         Mode::Config { options } => deployment::config(options),
         Mode::ShareView(options) => {

@@ -218,7 +218,11 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-fn check(path: &Path) -> Result<(), RunDirError> {
+/// Checks that a run directory is ours alone.
+///
+/// # Errors
+/// See [`RunDirError`]; it need not exist.
+pub(crate) fn check(path: &Path) -> Result<(), RunDirError> {
     let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
     let (path, owner, mode) = (path.to_owned(), metadata.uid(), metadata.mode() & 0o7777);
     if !metadata.is_dir() {

@@ -27,10 +27,11 @@ pub(crate) use paths::of as paths_of;
 pub(crate) use plan::{ClusterContext, VirtiofsdKind};
 pub(crate) use preflight::{Plan, choose_accel, dry_run, load, plan_of, run_path};
 pub(crate) use prepare::{
-    all as prepare_all, check_unused, clean, clean_vm, drop_images, images, lock_state, settings,
+    OVERHEAD_MIB, all as prepare_all, available_mib, check_unused, clean, clean_vm, drop_images,
+    images, lock_state, settings,
 };
 pub(crate) use qmp::power_down;
-pub(crate) use report::filter_report;
+pub(crate) use report::{facts, filter_report};
 pub(crate) use share::{Root, Share};
 pub(crate) use share_view::run as share_view;
 pub(crate) use ssh::{console, ssh};

@@ -90,15 +90,22 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
     site.succeed(site.run_sh(&[]));
     site.succeed(site.script("doctor.sh", &[]));
     site.ssh("worker1", "sv stop /run/service/hashcluster-worker");
-    let ill = site.finish(site.script("doctor.sh", &[]));
-    assert_fails(&ill, &["hashcluster-worker", "worker1: not connected to the controller"]);
+    let ill = site.finish(site.script("doctor.sh", &["--quiet"]));
+    assert_fails(&ill, &["worker1: service hashcluster-worker is down"]);
+    // That it is not connected follows.
+    assert_eq!(ill.stdout.matches("FAIL").count(), 1, "{}", ill.stdout);
+    let remedy = ill.stdout.lines().find(|line| line.contains("sv start")).unwrap();
+    let remedy = remedy.trim_start_matches([' ', '-', '>']);
+    let mut shell = site.command(Path::new("sh"));
+    shell.args(["-c", remedy]);
+    site.succeed(shell);
+    until("a worker that is back", || site.worker("worker1", "items"));
     let key = site.run("state/ssh/id_ed25519");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let ill = site.finish(site.script("doctor.sh", &[]));
-    assert_fails(&ill, &["id_ed25519 has mode 644", "chmod 600"]);
+    assert_fails(&ill, &["id_ed25519 has mode 0644", "chmod go="]);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    site.ssh("worker1", "sv start /run/service/hashcluster-worker");
-    until("a worker that is back", || site.worker("worker1", "items"));
+    site.succeed(site.script("doctor.sh", &[]));
     run(&site, "stop.sh", &[]);
     site.succeed(site.script("doctor.sh", &["--ports", "ports.conf"]));
 }

@@ -13,7 +13,7 @@ pub(crate) fn report(input: &[u8]) {
         assert!((2..=4).contains(&words.len()) && !words.contains(&""), "{fact:?}");
         let numbers = match words[0] {
             "service" => &words[3..],
-            "uptime" | "clock" | "memory" => &words[1..],
+            "uptime" | "clock" | "memory" | "trouble" => &words[1..],
             "space" => &words[2..],
             _ => &[],
         };
@@ -36,7 +36,7 @@ mod tests {
     const RUNS: u64 = 5_000;
 
     /// Pieces of reports, with a bar after each.
-    const PIECES: &str = "\n|\n| | |service |uptime |clock |memory |space /|listens |image |run|0|1|12|\
+    const PIECES: &str = "\n|\n| | |service |mount /data/|trouble |uptime |clock |memory |space /|listens |image |run|ro|0|1|12|\
         999999999999|1000000000000|version hashcluster-worker |a|-|:|.|$(|)|[|;|\u{1b}|\u{202e}|\r";
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::cluster::Error;
 use crate::deployment::Role;
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,9 @@ use thiserror::Error;
 
 /// `image.txt` is a few lines.
 const TEXT_LEN_MAX: u64 = 4096;
+
+/// Hex digits of a digest that suffice to recognise an image.
+const DIGEST_LEN_MIN: usize = 32;
 
 /// For all VMs, or for those of a role.
 const INITRD: &str = "initrd";
@@ -23,7 +27,7 @@ pub(crate) struct Image {
     /// `sha256:` and hex digits over kernel and initrd.
     pub(crate) digest: String,
     /// `dev` or `yocto`.
-    pub(super) kind: String,
+    pub(crate) kind: String,
     /// True if each role has an initrd of its own.
     by_role: bool,
 }
@@ -46,6 +50,9 @@ pub(crate) enum ImageError {
     /// `image.txt` lacks a line.
     #[error("VM image: {} has no line `{key} …`", path.display())]
     Incomplete { path: PathBuf, key: &'static str },
+    /// `image.txt` names another digest than that of the files.
+    #[error("VM image: {} does not hold what its image.txt names, {named}", dir.display())]
+    Changed { dir: PathBuf, named: String },
 }
 
 impl Image {
@@ -81,6 +88,26 @@ impl Image {
         Ok(Self { digest: value("digest")?, kind: value("kind")?, dir: dir.clone(), by_role })
     }
 
+    /// Compares kernel and initrds with the digest in `image.txt`, which may be truncated.
+    ///
+    /// # Errors
+    /// [`ImageError::Changed`], [`ImageError::Unreadable`].
+    pub(crate) fn verify(&self) -> Result<(), ImageError> {
+        let mut hasher = HashingWriter(Sha256::new());
+        for name in files(self.by_role) {
+            let path = self.dir.join(name);
+            let copied =
+                fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
+            copied.map_err(|error| ImageError::Unreadable { path, error })?;
+        }
+        let found: String = hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let named = self.digest.strip_prefix("sha256:").unwrap_or_default();
+        if named.len() < DIGEST_LEN_MIN || !found.starts_with(named) {
+            return Err(ImageError::Changed { dir: self.dir.clone(), named: self.digest.clone() });
+        }
+        Ok(())
+    }
+
     /// An image that is still to be built, for showing what would be run.
     pub(super) fn unseen(dir: &Path) -> Self {
         let unknown = "unknown".to_owned();
@@ -113,6 +140,20 @@ impl Image {
             }
         }
         Ok(Self { dir: dir.to_owned(), ..self.clone() })
+    }
+}
+
+/// Lets [`io::copy`] hash.
+struct HashingWriter(Sha256);
+
+impl io::Write for HashingWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -163,6 +204,21 @@ mod tests {
         let copy = Image::open(dir.path()).unwrap().copy_to(&dir.path().join("copy")).unwrap();
         assert_eq!(fs::read_to_string(copy.initrd(Role::Worker)).unwrap(), "w");
         assert_eq!(fs::read_to_string(copy.initrd(Role::Controller)).unwrap(), "c");
+    }
+
+    #[test]
+    fn an_image_whose_files_changed_is_told_from_what_image_txt_names() {
+        // Of "ki", cut as the builders do.
+        let digest = "2b84b2a9020f8b086b7709581ca4586a459938f8";
+        let dir = image(&format!("kind dev\ndigest sha256:{digest}\n"));
+        Image::open(dir.path()).unwrap().verify().expect("it is whole");
+        fs::write(dir.path().join("initrd"), "j").unwrap();
+        assert!(matches!(
+            Image::open(dir.path()).unwrap().verify(),
+            Err(ImageError::Changed { .. })
+        ));
+        let short = image(&format!("kind dev\ndigest sha256:{}\n", &digest[..31]));
+        assert!(Image::open(short.path()).unwrap().verify().is_err(), "anything has those digits");
     }
 
     #[test]

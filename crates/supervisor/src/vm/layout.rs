@@ -116,19 +116,19 @@ impl Layout {
     }
 
     /// Held by the cluster whose state this is.
-    pub(super) fn state_lock(&self) -> PathBuf {
+    pub(crate) fn state_lock(&self) -> PathBuf {
         self.state.join("state.lock")
     }
 
-    pub(super) fn ssh_key(&self) -> PathBuf {
+    pub(crate) fn ssh_key(&self) -> PathBuf {
         self.state.join("ssh").join("id_ed25519")
     }
 
-    pub(super) fn host_key(&self, name: &str) -> PathBuf {
+    pub(crate) fn host_key(&self, name: &str) -> PathBuf {
         self.state.join("ssh").join(format!("{name}.host_key"))
     }
 
-    pub(super) fn state_disk(&self, name: &str) -> PathBuf {
+    pub(crate) fn state_disk(&self, name: &str) -> PathBuf {
         self.state.join(format!("{name}.ext4"))
     }
 
@@ -140,7 +140,7 @@ impl Layout {
 
     /// Everything in the runtime directory that has to be gone after a stop, whichever VMs
     /// there were.
-    pub(super) fn left(&self) -> io::Result<Vec<PathBuf>> {
+    pub(crate) fn left(&self) -> io::Result<Vec<PathBuf>> {
         let mut left: Vec<PathBuf> = FILES.map(|name| self.run.join(name)).into();
         for entry in fs::read_dir(&self.run)? {
             let path = entry?.path();

@@ -5,7 +5,7 @@ use super::image::Image;
 use super::layout::Layout;
 use super::plan::{Accel, ClusterContext, Tools};
 use super::share::{Root, Share};
-use crate::args::{AccelChoice, VmOptions};
+use crate::args::{AccelChoice, VmOptions, cache_dir};
 use crate::cluster::{Error, Unit};
 use crate::deployment::{CpuSet, Deployment, Role, check_ports_free};
 use crate::quote;
@@ -41,7 +41,7 @@ pub(crate) fn choose_accel(
         AccelChoice::Kvm => Ok(Accel::Kvm),
         AccelChoice::Tcg => Ok(Accel::Tcg),
         AccelChoice::Auto => {
-            let (qemu, cache) = (&context.tools.qemu, options.cache_dir());
+            let (qemu, cache) = (&context.tools.qemu, cache_dir());
             accel::probe(qemu, image, &cache, &context.layout, supervisor)
         }
     }

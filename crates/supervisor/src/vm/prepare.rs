@@ -31,7 +31,7 @@ const STATE_DISK_BYTES: u64 = 1 << 30;
 const TOKEN_BYTES: usize = 24;
 
 /// Memory of QEMU and its daemons, on top of the guest's.
-const OVERHEAD_MIB: u64 = 64;
+pub(crate) const OVERHEAD_MIB: u64 = 64;
 
 /// Where programs of administrators are, which an ordinary user's `$PATH` may lack.
 const ADMIN_PATH: &str = ":/usr/sbin:/sbin";
@@ -181,16 +181,19 @@ fn lines(lines: impl IntoIterator<Item = String>) -> Vec<u8> {
 fn check_memory(deployment: &Deployment) -> Result<(), Error> {
     let wanted_mib: u64 =
         deployment.vms.iter().map(|vm| u64::from(vm.memory_mib) + OVERHEAD_MIB).sum();
-    let text = fs::read_to_string("/proc/meminfo").map_err(Error::step("read /proc/meminfo"))?;
-    let available_mib = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB"))
-        .and_then(|kib| kib.parse::<u64>().ok())
-        .map_or(u64::MAX, |kib| kib / 1024);
-    if wanted_mib > available_mib {
-        return Err(Error::Memory { wanted_mib, available_mib });
+    match available_mib() {
+        Some(available_mib) if wanted_mib > available_mib => {
+            Err(Error::Memory { wanted_mib, available_mib })
+        }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Memory that the host can give away, as far as it is known.
+pub(crate) fn available_mib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib / 1024)
 }
 
 /// One key for the operator, one for each VM, the configuration that pins them.

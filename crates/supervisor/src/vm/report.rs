@@ -26,12 +26,12 @@ pub(crate) fn filter_report() -> Result<ExitCode, Error> {
 }
 
 /// The valid lines of a report; of keys that can have only one, the first.
-pub(super) fn facts(said: &[u8]) -> Vec<&str> {
+pub(crate) fn facts(said: &[u8]) -> Vec<&str> {
     let (mut facts, mut seen) = (Vec::new(), HashSet::new());
     let lines = said.split(|&byte| byte == b'\n').filter_map(|line| str::from_utf8(line).ok());
     for line in lines.filter(|line| is_fact(line)) {
         let key = line.split(' ').next().unwrap_or_default();
-        if matches!(key, "service" | "space" | "listens") || seen.insert(key) {
+        if matches!(key, "service" | "space" | "mount" | "listens") || seen.insert(key) {
             facts.push(line);
         }
     }
@@ -47,12 +47,17 @@ fn is_fact(line: &str) -> bool {
                 && is_word(state, 16, is_lower)
                 && number(seconds).is_some()
         }
-        ["uptime" | "clock", seconds] => number(seconds).is_some(),
+        ["uptime" | "clock" | "trouble", seconds] => number(seconds).is_some(),
         ["memory", total, available] => is_part(available, total),
         ["space", mount, total, available] => {
             mount.starts_with('/')
                 && is_word(mount, 41, |byte| is_lower(byte) || byte == b'/')
                 && is_part(available, total)
+        }
+        ["mount", mount, "ro" | "rw"] => {
+            let is_inner =
+                |byte: u8| is_lower(byte) || byte.is_ascii_digit() || b"/_-".contains(&byte);
+            mount.starts_with('/') && is_word(mount, 41, is_inner)
         }
         ["listens", address] => {
             is_word(address, 48, |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'.' | b':'))
@@ -104,6 +109,7 @@ mod tests {
         let said = "service hashcluster-worker run 12\nservice sshd down 0\nuptime 61\n\
                     clock 1764200000\nmemory 192000 96000\nspace / 1000 400\n\
                     space /var/lib/hashcluster 1000 0\nlistens 0.0.0.0:22\nlistens :::9464\n\
+                    mount /data/set_1-a ro\ntrouble 0\n\
                     version hashcluster-worker 0.1.0\nimage sha256:0a_b.c-d";
         check(said, &said.lines().collect::<Vec<_>>());
     }
@@ -135,6 +141,9 @@ mod tests {
             "space / 0 0",
             "space tmp 1 1",
             "space /t*p 1 1",
+            "mount /data/$(x) ro",
+            "mount /data/x sync",
+            "trouble x",
             "listens $(x)",
             "listens ",
             "version hashctl 1",

@@ -4,6 +4,7 @@
 
 mod autostart;
 mod config;
+mod doctor;
 mod harness;
 mod lifecycle;
 mod refusals;
