@@ -20,6 +20,10 @@
 #   --dry-run            print the command lines, start nothing
 #   --foreground         without COMMAND: stay until Ctrl-C, and tell systemd when all are ready
 #
+# Commands of hashctl: sum, check, audit, update, compare, dups; status, release, version
+# Commands of a cluster that runs: ps, logs, exec, cp, ssh, top, start, stop, restart, apply, deploy, doctor;
+# up starts one, down stops it
+#
 # Examples: ./run.sh sum -r /usr/share/doc > manifest
 #           ./run.sh --local check manifest
 set -euo pipefail
@@ -27,6 +31,12 @@ set -euo pipefail
 # With 20,000 arguments `.` takes bash 0.4 s, and each function that is given them 10 ms.
 self=${BASH_SOURCE[0]} called=./run.sh
 [[ ${self##*/} == run.sh ]] || called=${self##*/}
+case ${1:-} in
+  -h | --help)
+    # An installed copy is called by another name.
+    sed -n "2,/^set /{s|\./run\.sh|$called|g;s/^# \{0,1\}//p}" "$self"
+    exit 0 ;;
+esac
 [[ ! -L $self ]] || self=$(readlink -f -- "$self")
 [[ $self == /* ]] || self=$PWD/$self
 root=${self%/*}
@@ -35,55 +45,6 @@ use_programs() {
   . "$root/scripts/lib/programs"
 }
 use_programs
-
-# An installed copy is called by another name.
-usage() { sed -n "2,/^set /{s|\./run\.sh|$called|g;s/^# \{0,1\}//p}" "${BASH_SOURCE[0]}"; }
-
-refuse() {
-  printf 'run.sh: %s\n' "$1" >&2
-  exit 2
-}
-
-find_settings
-ports=$settings/ports.conf config='' image='' local='' foreground=() options=() dry_run=()
-while (($# > 0)); do
-  case $1 in
-    -h | --help) usage; exit 0 ;;
-    --local) local=1; shift; break ;;
-    --ports | --image) (($# > 1)) || refuse "$1 needs a value"
-      if [[ $1 == --ports ]]; then ports=$2; else image=$2; fi
-      shift 2 ;;
-    --config | --dataset | --accel | --runtime-dir | --run-dir | --state-dir) (($# > 1)) || refuse "$1 needs a value"
-      options+=("$1=$2")
-      [[ $1 != --config ]] || config=$2
-      shift 2 ;;
-    --snapshot) options+=("$1"); shift ;;
-    --dry-run) dry_run=(--dry-run); shift ;;
-    --foreground) foreground=(--foreground); shift ;;
-    -*) refuse "unknown option $1; see ./run.sh --help" ;;
-    *) break ;;
-  esac
-done
-if [[ -n $local ]]; then
-  [[ -n $config || ! -e $settings/cluster.toml ]] || config=$settings/cluster.toml
-  options=(${config:+"--config=$config"})
-  if [[ ${1:-} =~ ^[0-9]+$ ]]; then
-    options+=("--workers=$1")
-    shift
-  fi
-  case ${1:-} in
-    -h | --help) usage; exit 0 ;;
-    -*) refuse "unknown option $1; options of hashctl follow its command, as in --local sum $1" ;;
-  esac
-  find_programs
-  (($# > 0)) || exec "$bin/hashcluster-vm" local up "${options[@]}"
-  # Their items wait for workers.
-  [[ $1 != sum && $1 != check ]] || options+=(--early)
-  exec "$bin/hashcluster-vm" local run "${options[@]}" -- "$bin/hashctl" "$@"
-fi
 find_programs
-setup=$("$root/qemu/setup.sh" "${dry_run[@]}" ${image:+--image "$image"} "$bin")
-mapfile -t -O "${#options[@]}" options <<<"$setup"
-options+=("--ports=$ports" "${dry_run[@]}")
-(($# > 0)) || exec "$bin/hashcluster-vm" up "${foreground[@]}" "${options[@]}"
-exec "$bin/hashcluster-vm" run "${options[@]}" -- "$bin/hashctl" "$@"
+find_settings
+exec "$bin/hashcluster-vm" front "$root" "$settings" "$@"

@@ -22,6 +22,8 @@ main() {
     shift
   done
   bin=$("$root/scripts/bin-dir.sh")
+  # Nothing is built for a cluster that does not run.
+  "$bin/hashcluster-vm" ps "${run_dir[@]}" >/dev/null 2>&1 || (($? == 1)) || exec "$bin/hashcluster-vm" ps "${run_dir[@]}"
   setup=$("$root/qemu/setup.sh" "${image[@]}" "$bin")
   setup=${setup%%$'\n'*}
   exec "$bin/hashcluster-vm" deploy "${run_dir[@]}" "${setup#--image=}"

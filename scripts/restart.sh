@@ -8,7 +8,6 @@ root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 
 case ${1:-} in
   -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
-  '') sed -n '4s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
 
 exec "$root/scripts/vm.sh" restart "$@"

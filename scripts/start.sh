@@ -8,23 +8,11 @@ set -euo pipefail
 
 root=$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")")
 
-is_named() {
-  local previous=''
-  for word in "$@"; do
-    [[ $word == -* || $previous == --* && $previous != --snapshot && $previous != --dry-run ]] || return 0
-    previous=$word
-  done
-  return 1
-}
-
 case ${1:-} in
   -h | --help) sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
 esac
 
-if is_named "$@"; then
-  exec "$root/scripts/vm.sh" start "$@"
-fi
 if [[ -x $root/monitoring/start.sh ]]; then
   "$root/monitoring/start.sh"
 fi
-exec "$root/run.sh" "$@"
+exec "$root/run.sh" start "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shows the VMs (state, uptime, memory, image, ports), services, sockets and versions of each, and the
-# controller's workers, jobs and limits. Exit status 3 if no cluster runs.
+# controller's workers, jobs and limits. Exit status: 0 healthy, 1 degraded or starting, 3 down.
 # Usage: scripts/status.sh [--runtime-dir DIR]
 set -euo pipefail
 
@@ -52,14 +52,17 @@ main() {
   while (($# > 0)); do
     case $1 in
       -h | --help) usage; exit 0 ;;
+      --runtime-dir=* | --run-dir=*) export HASHCLUSTER_RUNTIME_DIR=${1#*=}; shift ;;
       --runtime-dir | --run-dir) (($# > 1)) || misused "$1 needs a directory"
         export HASHCLUSTER_RUNTIME_DIR=$2
         shift 2 ;;
       *) misused "unknown argument $1" ;;
     esac
   done
+  local health=0
   find_cluster
   require_cluster
+  "$bin/hashcluster-vm" ps >/dev/null 2>&1 || health=$?
   asked=$(mktemp -d)
   trap 'rm -rf -- "$asked"' EXIT
   printf '%s\n' "$table"
@@ -73,7 +76,8 @@ main() {
     done
   fi
   printf '\n'
-  "$bin/hashctl" status
+  "$bin/hashctl" status || true
+  exit "$health"
 }
 
 main "$@"

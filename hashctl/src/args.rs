@@ -57,6 +57,10 @@ pub(crate) struct Global {
     /// HASHCLUSTER_ISOLATED=1 says the same
     #[arg(long, global = true, conflicts_with = "embedded")]
     pub(crate) isolated: bool,
+    /// Check the command line and, of `sum` and `check`, whether anything that it names exists; for run.sh,
+    /// before it boots a cluster
+    #[arg(long, hide = true)]
+    pub(crate) usage_only: bool,
     /// Hashing threads in this process [default: one per processor]
     #[arg(long, value_name = "N", global = true,
           value_parser = clap::value_parser!(u16).range(1..=i64::from(THREADS_MAX)))]

@@ -7,12 +7,15 @@ use crate::config::Config;
 pub use crate::config::Stdio;
 use crate::exit::Exit;
 pub use crate::input::is_ignored;
+use crate::lists::quote::quote;
 use crate::output::Out;
 use crate::say::{io_text, say};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use telemetry::is_harmful;
 
@@ -40,6 +43,7 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
         Ok(args) => args,
         Err(error) => return explain(&error, stdio),
     };
+    let usage_only = args.global.usage_only;
     let config = match Config::new(args.global, stdio) {
         Ok(config) => config,
         Err(error) => {
@@ -47,6 +51,9 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
             return error.exit();
         }
     };
+    if usage_only {
+        return look_ahead(&args.command, &more_paths);
+    }
     match args.command {
         Command::Sum(mut args) => {
             args.paths.extend(more_paths);
@@ -78,6 +85,38 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
         Command::Release(args) => release::release(&config, &args.worker),
         Command::Version => status::version(&config),
     }
+}
+
+/// Fails, with the messages of a run, if nothing of what a command is to read exists.
+fn look_ahead(command: &Command, more_paths: &[OsString]) -> Exit {
+    let named = match command {
+        Command::Sum(sum) if !sum.options.format.json && sum.options.files_from.is_none() => {
+            &sum.paths
+        }
+        Command::Check(check) if !check.options.json => &check.files,
+        Command::Sum(_)
+        | Command::Check(_)
+        | Command::Audit(_)
+        | Command::Update(_)
+        | Command::Compare(_)
+        | Command::Dups(_)
+        | Command::Status(_)
+        | Command::Release(_)
+        | Command::Version => return Exit::Success,
+    };
+    let error_of = |name: &OsString| {
+        let error = fs::metadata(name).err()?;
+        (error.kind() == io::ErrorKind::NotFound && name != "-").then_some(error)
+    };
+    let named: Vec<&OsString> = named.iter().chain(more_paths).collect();
+    let errors: Vec<_> = named.iter().map_while(|name| Some((name, error_of(name)?))).collect();
+    if named.is_empty() || errors.len() < named.len() {
+        return Exit::Success;
+    }
+    for (name, error) in errors {
+        say(format_args!("{}: {}", quote(name.as_bytes()), io_text(&error)));
+    }
+    Exit::Failure
 }
 
 /// Trailing arguments without a dash that are parsed: the first can be the value of an option or the

@@ -3,6 +3,7 @@
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Most workers of a local cluster: each costs the supervisor a descriptor, and more than one a
 /// core only costs memory.
@@ -43,7 +44,14 @@ pub(crate) enum Mode {
         command: Vec<OsString>,
     },
     /// Stop the cluster, of VMs or of processes, or only the members that are named
-    Stop(Names),
+    #[command(visible_alias = "down")]
+    Stop {
+        #[command(flatten)]
+        asked: Names,
+        /// Stop every cluster of this user on this host
+        #[arg(long, conflicts_with_all = ["dir", "names"])]
+        all: bool,
+    },
     /// Start members of a cluster that runs
     Start(Names),
     /// Restart members of a cluster that runs
@@ -53,9 +61,12 @@ pub(crate) enum Mode {
     Ps {
         #[command(flatten)]
         runtime: RuntimeDir,
-        /// Print one JSON object, described in docs/ps.md
+        /// Print one JSON object per cluster, described in docs/ps.md
         #[arg(long)]
         json: bool,
+        /// Show every cluster of this user on this host
+        #[arg(long, conflicts_with = "dir")]
+        all: bool,
     },
     /// Put an image into the VMs of the running cluster, one after the other
     Deploy {
@@ -74,12 +85,40 @@ pub(crate) enum Mode {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
-    /// Print where the console log of a VM is
-    Console {
+    /// Show the logs of members, or of all: lines behind their names
+    Logs(LogsOptions),
+    /// Run a command in a VM, its arguments as they are; its exit status becomes ours
+    Exec {
         #[command(flatten)]
         runtime: RuntimeDir,
+        /// Give the command a terminal
+        #[arg(short, long)]
+        tty: bool,
         /// The VM
         name: String,
+        /// Command to run there
+        #[arg(
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "COMMAND"
+        )]
+        command: Vec<OsString>,
+    },
+    /// Copy a file or directory into a VM or out of one
+    Cp {
+        #[command(flatten)]
+        runtime: RuntimeDir,
+        /// A path, or NAME:PATH in a VM
+        from: OsString,
+        /// The same; exactly one of both is in a VM
+        to: OsString,
+    },
+    /// Print the run directory that is used
+    #[command(hide = true)]
+    RunDir {
+        #[command(flatten)]
+        runtime: RuntimeDir,
     },
     /// Let systemd start the cluster, at login or, with --system, at boot
     Autostart(AutostartArgs),
@@ -147,6 +186,43 @@ pub(crate) struct Names {
     /// Names of VMs, such as worker2 or controller
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
+}
+
+/// Logs, and which of their lines.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct LogsOptions {
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeDir,
+    /// Names of VMs, such as worker2, or `supervisor`
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+    /// Go on with lines that are added
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Lines that are at most this old, such as 90s, 10m, 2h or 1d; of a console, those of boots since then
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub(crate) since: Option<Duration>,
+    /// One life of the VMs: 0 is the present one, -1 the one before
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i32).range(..=0)
+    )]
+    pub(crate) boot: Option<i32>,
+    /// Lines of each log [default: 200, or all with --since and --boot]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) lines: Option<usize>,
+}
+
+/// A duration as a number with a unit.
+fn age(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+    let parsed = units.into_iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(seconds).map(Duration::from_secs)
+    });
+    parsed.ok_or_else(|| "write a number with s, m, h or d, such as 10m".to_owned())
 }
 
 /// Options of a start of VMs.

@@ -15,7 +15,7 @@ use thiserror::Error;
 /// Names the directory for `hashctl` and for us.
 pub(crate) const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
 
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 const PIDFILE: &str = "supervisor.pid";
 const LOGS: &str = "log";
 
@@ -72,7 +72,27 @@ pub(crate) struct RunDir {
     /// True if an earlier holder had no time to clean up.
     pub(crate) was_left: bool,
     /// Locked until it is closed, at the latest by our end.
-    _lock: File,
+    lock: File,
+    /// The directory with a shared lock, which keeps systemd-tmpfiles(8) from removing what is old in it.
+    _kept: File,
+}
+
+/// Tells whether a run directory is still at its path.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    lock_path: PathBuf,
+    dev: u64,
+    ino: u64,
+}
+
+impl Witness {
+    /// True if the directory was removed, or another is in its place.
+    pub(crate) fn is_lost(&self) -> bool {
+        match fs::symlink_metadata(&self.lock_path) {
+            Ok(found) => (found.dev(), found.ino()) != (self.dev, self.ino),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
 }
 
 impl RunDir {
@@ -101,7 +121,10 @@ impl RunDir {
         }
         // Whoever goes in good order removes it.
         let was_left = pidfile_of(path).exists();
-        let run_dir = Self { path: path.clone(), is_private: false, was_left, _lock: lock };
+        let kept = File::open(path).map_err(failed("open", path))?;
+        // Only who claims the directory has it so, and only for a moment.
+        let _ = kept.try_lock_shared();
+        let run_dir = Self { path: path.clone(), is_private: false, was_left, lock, _kept: kept };
         // Of somebody who was killed: they would lead clients astray.
         run_dir.remove_sockets()?;
         make(&path.join(LOGS)).map_err(failed("make", &path.join(LOGS)))?;
@@ -130,6 +153,12 @@ impl RunDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn witness(&self) -> Result<Witness, RunDirError> {
+        let lock_path = self.path.join(LOCK);
+        let metadata = self.lock.metadata().map_err(failed("look at", &lock_path))?;
+        Ok(Witness { lock_path, dev: metadata.dev(), ino: metadata.ino() })
     }
 
     /// Removes what speaks of a running cluster; all of it, if the directory is private.

@@ -9,6 +9,7 @@
 mod accel;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod guest;
 mod image;
 mod layout;
 mod paths;
@@ -19,8 +20,8 @@ mod qmp;
 mod report;
 mod share;
 mod share_view;
-mod ssh;
 
+pub(crate) use guest::{cp, exec, ssh, ssh_in};
 pub(crate) use image::{Image, ImageError};
 pub(crate) use layout::{CONTROL_SOCKET, Layout, SSH_CONFIG};
 pub(crate) use paths::of as paths_of;
@@ -34,4 +35,3 @@ pub(crate) use qmp::power_down;
 pub(crate) use report::{facts, filter_report};
 pub(crate) use share::{Root, Share};
 pub(crate) use share_view::run as share_view;
-pub(crate) use ssh::{console, ssh};

@@ -8,12 +8,15 @@
 //! - a flood of one level does not hide another: each has [`LINES_MAX`] lines per second, and the
 //!   lines beyond it are counted and the count is logged.
 
+mod utc;
 mod writer;
 
 use std::fmt::{self, Display, Write as _};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+pub use utc::utc;
 use writer::Writer;
 
 /// Bytes of a line with its newline, as many as a pipe takes in one piece (`PIPE_BUF`).
@@ -82,6 +85,8 @@ macro_rules! events {
 #[derive(Debug)]
 pub struct Log {
     program: &'static str,
+    /// Lines begin with the time.
+    has_time: AtomicBool,
     state: Mutex<State>,
     writer: Writer,
 }
@@ -100,7 +105,13 @@ impl Log {
     pub const fn new(program: &'static str) -> Self {
         let lines = [0; Level::ALL.len()];
         let state = State { period_start: None, lines, last_change: String::new() };
-        Self { program, state: Mutex::new(state), writer: Writer::new() }
+        let has_time = AtomicBool::new(false);
+        Self { program, has_time, state: Mutex::new(state), writer: Writer::new() }
+    }
+
+    /// Writes the time before each line from now on: for a file, which nobody else stamps.
+    pub fn stamp(&self) {
+        self.has_time.store(true, Ordering::Relaxed);
     }
 
     /// Keeps events back until [`Self::write_in_background`] or [`Self::flush`].
@@ -171,6 +182,9 @@ impl Log {
     fn line(&self, level: Level, message: &dyn Display) -> String {
         let program = self.program;
         let mut line = Line(String::new());
+        if self.has_time.load(Ordering::Relaxed) {
+            line.0 = utc(SystemTime::now()) + " ";
+        }
         let written = match level {
             Level::Info => write!(line, "{program}: {message}"),
             Level::Error | Level::Warning => write!(line, "{program}: {}: {message}", level.name()),
@@ -271,6 +285,15 @@ mod tests {
             let quarantine = written(&log, now, &Sample::Quarantined { worker: "liar" });
             assert_eq!(quarantine, "test: error: worker liar is given no more work\n");
         }
+    }
+
+    #[test]
+    fn a_stamped_line_begins_with_its_time() {
+        let log = Log::new("test");
+        log.stamp();
+        let line = written(&log, Instant::now(), &Sample::Stops {});
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!((time.len(), rest), (20, "test: stops\n"), "{line}");
     }
 
     #[test]

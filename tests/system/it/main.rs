@@ -8,6 +8,7 @@ mod faults;
 mod hung;
 mod limits;
 mod moved;
+mod newcomer;
 mod oracle;
 mod policy;
 mod progress;

@@ -59,7 +59,8 @@ fn what_cluster_toml_says_reaches_local_processes() {
 
     fs::write(&config, "[defaults]\nreading = 'mmap'\n").unwrap();
     let mut refused = script("run.sh", &run);
-    let refused = output(refused.arg("--config").arg(&config).args(["--local", "1", "status"]));
+    let refused =
+        output(refused.arg("--config").arg(&config).args(["--local", "1", "sum", "file"]));
     let want = "cluster.toml:2: reading: bad value \"mmap\"; write auto or uring or plain\n";
     let stderr = text(&refused.stderr);
     assert!(stderr.ends_with(want), "{stderr}");

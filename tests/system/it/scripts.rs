@@ -38,7 +38,7 @@ impl Tree {
         let dir = tree.0.path().display();
         let supervisor = format!(
             "#!/bin/sh\ncase \"$1 $2\" in\n\
-             'console any') echo {dir}/run/log/any.console.log ;;\n\
+             'run-dir ') echo {dir}/run ;;\n\
              'status --json') echo '{{\"controller\":{{\"uptime_ms\":5000}}}}' ;;\n\
              'ps '*) printf 'VM ROLE STATE\\ncontroller controller healthy\\n' ;;\n\
              'ssh '*) cat {dir}/stderr >&2; cat {dir}/report ;;\n\

@@ -36,7 +36,9 @@ fn vms_are_stopped_started_and_restarted_by_name() {
     for _ in 0..2 {
         run(&site, "stop.sh", &["worker2"]);
         assert_eq!(site.qemu_pid("worker2"), None);
-        assert!(run(&site, "status.sh", &[]).contains("stopped"));
+        let status = site.finish(site.script("status.sh", &[]));
+        assert_eq!(status.status.code(), Some(1), "a worker is down: {}", status.stderr);
+        assert!(status.stdout.contains("stopped"), "{}", status.stdout);
     }
     site.succeed(site.hashctl(&["sum", "ports.conf"]));
     for _ in 0..2 {
@@ -49,7 +51,7 @@ fn vms_are_stopped_started_and_restarted_by_name() {
     assert_ne!(site.qemu_pid("worker2"), before);
     assert_ne!(site.qemu_pid("controller"), controller);
     let unknown = site.finish(site.script("restart.sh", &["worker9"]));
-    assert_eq!(unknown.status.code(), Some(1), "{}", unknown.stderr);
+    assert_eq!(unknown.status.code(), Some(2), "{}", unknown.stderr);
     assert!(unknown.stderr.contains("no VM is called worker9"), "{}", unknown.stderr);
 
     let status = run(&site, "status.sh", &[]);
@@ -60,6 +62,11 @@ fn vms_are_stopped_started_and_restarted_by_name() {
     let log = run(&site, "logs.sh", &["worker1"]);
     assert!(log.contains("connected to the controller"), "{log}");
     site.succeed(site.script("doctor.sh", &[]));
+    let supervisor = run(&site, "logs.sh", &["supervisor", "--since", "1h"]);
+    assert!(supervisor.contains("Z hashcluster-vm: stop worker2: asked by pid "), "{supervisor}");
+    let report = run(&site, "vm.sh", &["ps", "--json"]);
+    assert!(report.contains("\"reason\":\"restart, asked by pid "), "{report}");
+    arguments_stay_apart_and_files_are_copied(&site);
 
     let mut monitor = site.start(site.script("monitor.sh", &["1"]));
     until("a table", || {
@@ -67,6 +74,25 @@ fn vms_are_stopped_started_and_restarted_by_name() {
     });
     monitor.interrupt();
     assert!(monitor.end().status.success());
+}
+
+fn arguments_stay_apart_and_files_are_copied(site: &Site) {
+    let odd = "a b;'\n\"$HOME\"";
+    let shown = run(site, "vm.sh", &["exec", "worker1", "--", "printf", "%s|", odd, "", "-n"]);
+    assert_eq!(shown, format!("{odd}||-n|"));
+    let failed = site.finish(site.script("vm.sh", &["exec", "worker1", "sh", "-c", "exit 42"]));
+    assert_eq!(failed.status.code(), Some(42), "{}", failed.stderr);
+    let tree = site.run("a tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("x"), "content").unwrap();
+    let tree = tree.to_str().unwrap();
+    run(site, "vm.sh", &["cp", tree, "worker1:/tmp/b"]);
+    let back = site.run("back");
+    run(site, "vm.sh", &["cp", "worker1:/tmp/b", back.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(back.join("x")).unwrap(), "content");
+    for dir in [tree, back.to_str().unwrap()] {
+        fs::remove_dir_all(dir).unwrap();
+    }
 }
 
 /// The doctor has failed checks, each with a remedy below it, that say each of `words`.

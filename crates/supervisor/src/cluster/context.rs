@@ -53,7 +53,16 @@ impl Context {
         match self {
             // A guest that has not come far does not hear its power button.
             Self::Vms(context, _) => {
-                is_healthy && vm::power_down(&context.layout.of_vm(&member.name, "qmp")).is_ok()
+                let has_heard = || {
+                    let socket = context.layout.of_vm(&member.name, "qmp");
+                    // Without its socket QEMU can be asked to write back and end, not the guest.
+                    vm::power_down(&socket).is_ok()
+                        || main.is_some_and(|id| {
+                            supervisor.signal(id, Signal::SIGTERM);
+                            true
+                        })
+                };
+                is_healthy && has_heard()
             }
             Self::Local(..) => main.is_some_and(|id| {
                 supervisor.signal(id, Signal::SIGTERM);

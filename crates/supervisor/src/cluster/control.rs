@@ -5,17 +5,22 @@
 use super::context::Context;
 use super::error::Error;
 use super::fleet::Fleet;
+use super::log::{LOG, MemberEvent};
 use super::machine::Phase;
 use super::ps::{ClusterReport, MemberReport};
+use super::show;
 use crate::deployment::Role;
 use crate::pidfile;
 use crate::run_dir::{self, RunDir, RunDirError};
+use crate::running::{self, Running};
 use crate::say::{indented, say};
 use crate::supervise::{log, sys};
 use crate::vm::{self, CONTROL_SOCKET, Image, Layout};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use std::fs;
 use std::io::{self, BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
@@ -76,6 +81,12 @@ pub(super) struct Request {
     stream: UnixStream,
 }
 
+/// Process and user at the other end of a request.
+fn asker(stream: &UnixStream) -> (i32, u32) {
+    let found = getsockopt(stream, PeerCredentials);
+    found.map_or((0, u32::MAX), |found| (found.pid(), found.uid()))
+}
+
 /// Listens at `path` in a thread that wakes the supervisor for each command. Until that serves them,
 /// `ps` is answered with `preparing`.
 pub(super) fn listen(
@@ -134,11 +145,17 @@ impl Request {
         let line = std::mem::take(&mut self.line);
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
         fleet.command = Some(line.clone());
+        let (pid, uid) = asker(&self.stream);
+        if word != "ready" {
+            LOG.log(&MemberEvent::Asked { command: &line, pid, uid });
+        }
+        let asked = format!("{word}, asked by pid {pid}, uid {uid}");
         let result = match word {
             "ready" => Ok(()),
             "stop" => self.each(fleet, rest, |fleet, i| fleet.stop(&[i])),
             "start" => self.each(fleet, rest, start),
             "restart" => self.each(fleet, rest, |fleet, i| {
+                fleet.machines[i].restarts.record(&asked);
                 fleet.stop(&[i])?;
                 start(fleet, i)
             }),
@@ -268,6 +285,28 @@ pub(crate) fn command(
     send(&run_dir::or_default(asked), &line).map(|()| ExitCode::SUCCESS)
 }
 
+/// Sends a command about members, all of which exist.
+pub(crate) fn of_members(
+    asked: Option<&Path>,
+    word: &str,
+    names: &[String],
+) -> Result<ExitCode, Error> {
+    if names.is_empty() {
+        return Err(Error::Usage(format!("{word} needs a NAME; `ps` lists them")));
+    }
+    let run_dir = run_dir::or_default(asked);
+    let report = show::report_of(&run_dir)?;
+    if report.pid.is_none() {
+        return Err(Error::NotRunning { run_dir });
+    }
+    // While a start is prepared, the supervisor will know.
+    let unknown = names.iter().find(|name| report.member(name).is_none());
+    if let Some(name) = unknown.filter(|_| !report.members.is_empty()) {
+        return Err(report.no_such_member(name));
+    }
+    command(asked, word, names)
+}
+
 /// Has an image put into the VMs.
 pub(crate) fn deploy(asked: Option<&Path>, image: &Path) -> Result<ExitCode, Error> {
     let image = std::path::absolute(image).unwrap_or_else(|_| image.to_owned());
@@ -285,11 +324,35 @@ pub(crate) fn deploy(asked: Option<&Path>, image: &Path) -> Result<ExitCode, Err
 pub(crate) fn stop(asked: Option<&Path>) -> Result<ExitCode, Error> {
     let path = run_dir::or_default(asked);
     let found = pidfile::find(&run_dir::pidfile_of(&path));
-    let Some(supervisor) = found.map_err(Error::step("look for the supervisor"))? else {
-        say(format_args!("nothing runs in {}", path.display()));
-        return sweep(&path).map(|()| ExitCode::SUCCESS);
+    let found = found.map_err(Error::step("look for the supervisor"))?;
+    let lost = || {
+        let Running { pid, pidfd, .. } = running::lost(&path)?;
+        Some(pidfile::Supervisor { pid, pidfd })
     };
-    let log = Layout::new(&path, None).log("supervisor");
+    match found.or_else(lost) {
+        Some(supervisor) => stop_supervisor(&path, &supervisor),
+        None => {
+            say(format_args!("nothing runs in {}", path.display()));
+            sweep(&path)
+        }
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// Stops every cluster of this user on this host, one after the other.
+pub(crate) fn stop_all() -> Result<ExitCode, Error> {
+    let all = running::all();
+    if all.is_empty() {
+        say("no cluster of this user runs on this host");
+    }
+    for Running { pid, pidfd, run_dir, .. } in all {
+        stop_supervisor(&run_dir, &pidfile::Supervisor { pid, pidfd })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stop_supervisor(path: &Path, supervisor: &pidfile::Supervisor) -> Result<(), Error> {
+    let log = Layout::new(path, None).log("supervisor");
     let log_start = fs::metadata(&log).map_or(0, |metadata| metadata.len());
     match sys::pidfd_signal(supervisor.pidfd.as_fd(), Signal::SIGTERM) {
         // It ended since we looked.
@@ -299,7 +362,7 @@ pub(crate) fn stop(asked: Option<&Path>) -> Result<ExitCode, Error> {
         _ => {}
     }
     let pid = supervisor.pid;
-    if !has_ended_by(&supervisor, Instant::now() + STOP_LIMIT)? {
+    if !has_ended_by(supervisor, Instant::now() + STOP_LIMIT)? {
         return Err(Error::NotStopped { pid, limit: STOP_LIMIT });
     }
     // What had to be killed, for example, if it is not said elsewhere.
@@ -308,7 +371,7 @@ pub(crate) fn stop(asked: Option<&Path>) -> Result<ExitCode, Error> {
         indented(said);
     }
     say(format_args!("stopped workers and controller in {} (pid {pid})", path.display()));
-    sweep(&path).map(|()| ExitCode::SUCCESS)
+    sweep(path)
 }
 
 fn has_ended_by(supervisor: &pidfile::Supervisor, deadline: Instant) -> Result<bool, Error> {

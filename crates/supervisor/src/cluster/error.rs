@@ -53,6 +53,15 @@ pub(crate) enum Error {
     /// No member has this name.
     #[error("no VM is called {name}; there are {names}")]
     NoSuchMember { name: String, names: String },
+    /// The cluster consists of processes.
+    #[error("the cluster in {} has no VMs", run_dir.display())]
+    NoVms { run_dir: PathBuf },
+    /// The VM does not run.
+    #[error("{name} is {state}; ./run.sh logs {name} shows why, ./run.sh start {name} starts it")]
+    NotUp { name: String, state: &'static str },
+    /// The command line is wrong.
+    #[error("{0}")]
+    Usage(String),
     /// COMMAND cannot be started.
     #[error("cannot run {command}: {error}")]
     Command {
@@ -74,13 +83,15 @@ pub(crate) enum Error {
 impl Error {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Deployment(_) | Self::NoSuchMember { .. } => exit::USAGE,
+            Self::Deployment(_) | Self::NoSuchMember { .. } | Self::Usage(_) => exit::USAGE,
             Self::RunDir(_)
             | Self::Image(_)
             | Self::Tool { .. }
             | Self::Memory { .. }
             | Self::Died { .. }
             | Self::Late { .. }
+            | Self::NoVms { .. }
+            | Self::NotUp { .. }
             | Self::NotRunning { .. } => exit::NOT_RUNNING,
             Self::Interrupted(_) => exit::INTERRUPTED,
             Self::Command { error, .. } if error.kind() == io::ErrorKind::NotFound => {

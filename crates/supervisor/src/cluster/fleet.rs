@@ -14,6 +14,7 @@ use super::log::{LOG, MemberEvent};
 use super::machine::{Machine, Phase};
 use super::watch::Watch;
 use crate::deployment::{Member, Strategy};
+use crate::run_dir::Witness;
 use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log};
 use crate::vm::Image;
 use nix::sys::signal::Signal;
@@ -77,6 +78,8 @@ pub(super) struct Fleet {
     /// given up.
     signal: Option<Caught>,
     pub(super) is_ready: bool,
+    /// The run directory, until it is lost.
+    pub(super) home: Option<Witness>,
     pub(super) started: SystemTime,
     /// The command that is being served.
     pub(super) command: Option<String>,
@@ -110,6 +113,7 @@ impl Fleet {
             ended: Vec::new(),
             signal: None,
             is_ready: false,
+            home: None,
             started: SystemTime::now(),
             command: None,
             drift: Vec::new(),
@@ -284,7 +288,7 @@ impl Fleet {
         let unit = self.context.unit(i, &machine.member, machine.image.as_ref());
         let name = &machine.member.name;
         let cleaned = self.context.clean(name);
-        let console = self.context.console(name).map_or(Ok(0), |path| Ok(log::open(&path)?.1));
+        let console = self.context.console(name).map_or(Ok(0), |path| log::begin(&path));
         let started = cleaned.and(console).and_then(|len| {
             machine.console_before = std::mem::replace(&mut machine.console_start, len);
             machine.start_daemons(&mut self.supervisor, unit.daemons)
@@ -299,6 +303,11 @@ impl Fleet {
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         self.advance_all();
         self.limit_consoles();
+        if let Some(home) = self.home.take_if(|home| home.is_lost()) {
+            LOG.log(&MemberEvent::Lost { path: &self.context.layout().run().display() });
+            drop(home);
+            self.signal = Some(Caught::own(Signal::SIGTERM));
+        }
         let is_busy = self
             .machines
             .iter()

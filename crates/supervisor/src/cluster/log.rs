@@ -22,7 +22,11 @@ events! {
             => "{member}: its console wrote {mib} MiB; emptied",
         Warning ConsoleKept { path: &'a dyn Display, error: &'a dyn Display }
             => "cannot empty {path}: {error}",
-        Info Stopping { signal: &'a dyn Display }
-            => "{signal}: stopping the workers, then the controller",
+        Info Supervises { pid: u32 } => "the cluster is ready; pid {pid} supervises it",
+        Info Asked { command: &'a str, pid: i32, uid: u32 } => "{command}: asked by pid {pid}, uid {uid}",
+        Info Stopping { signal: &'a dyn Display, pid: u32, uid: u32 }
+            => "{signal} from pid {pid}, uid {uid}: stopping the workers, then the controller",
+        Error Lost { path: &'a dyn Display }
+            => "the run directory {path} was removed: nobody can reach the cluster, which is stopped",
     }
 }

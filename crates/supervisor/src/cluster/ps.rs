@@ -5,6 +5,7 @@
 //! Not here: how it is shown (`show`).
 
 use super::context::Context;
+use super::error::Error;
 use super::fleet::Fleet;
 use super::machine::{Machine, Phase};
 use crate::exit;
@@ -213,6 +214,15 @@ impl ClusterReport {
             datasets: Vec::new(),
             members: Vec::new(),
         }
+    }
+
+    pub(super) fn member(&self, name: &str) -> Option<&MemberReport> {
+        self.members.iter().find(|member| member.name == name)
+    }
+
+    pub(super) fn no_such_member(&self, name: &str) -> Error {
+        let names: Vec<&str> = self.members.iter().map(|member| member.name.as_str()).collect();
+        Error::NoSuchMember { name: name.to_owned(), names: names.join(", ") }
     }
 
     /// One line, without its end.

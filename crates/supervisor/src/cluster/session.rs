@@ -18,7 +18,9 @@ use crate::deployment::{Member, Strategy, Vm};
 use crate::local::LocalContext;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::{indented, say};
-use crate::supervise::{Console, Event, Manager, Program, Signals, Supervisor, become_daemon, sys};
+use crate::supervise::{
+    Caught, Console, Event, Manager, Program, Signals, Supervisor, become_daemon, sys,
+};
 use crate::vm::{self, CONTROL_SOCKET, Layout, Plan};
 use crate::{exit, quote};
 use ipc_proto::endpoint::CLIENT_SOCKET;
@@ -109,6 +111,8 @@ fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
     hold(kind, run_dir, signals, |session| {
         let log = session.fleet.context.layout().log("supervisor");
         become_daemon(&log).map_err(Error::step("move the messages to a log"))?;
+        LOG.stamp();
+        LOG.log(&MemberEvent::Supervises { pid: std::process::id() });
         let said = announcer.write_all(b"ready\n");
         said.map_err(Error::step("say that the cluster is ready"))?;
         session.stay()
@@ -236,7 +240,9 @@ fn hold(
         return Err(error);
     }
     let mut lock = None;
+    let home = run_dir.witness()?;
     let result = Session::open(kind, run_dir.path(), signals, &mut lock).and_then(|mut session| {
+        session.fleet.home = Some(run_dir.witness()?);
         let result = session.fleet.start().and_then(|()| {
             session.fleet.supervisor.manager.ready();
             work(&mut session)
@@ -247,6 +253,10 @@ fn hold(
     });
     // Others may have the images' place from here on; `clean` opens the lock again to remove them.
     drop(lock);
+    if home.is_lost() {
+        // With it, what was to be removed.
+        return result;
+    }
     let cleaned = vm::clean(&own).map_err(Error::step("remove the cluster's files"));
     let released = run_dir.release();
     let code = result?;
@@ -328,7 +338,8 @@ impl Session {
     fn stay(&mut self) -> Result<ExitCode, Error> {
         loop {
             if let Some(caught) = self.fleet.take_signal() {
-                LOG.log(&MemberEvent::Stopping { signal: &caught.signal });
+                let Caught { signal, pid, uid, .. } = caught;
+                LOG.log(&MemberEvent::Stopping { signal: &signal, pid, uid });
                 return Ok(ExitCode::SUCCESS);
             }
             match self.fleet.take_request() {

@@ -2,9 +2,11 @@
 
 use super::control;
 use super::error::Error;
-use super::ps::{ClusterReport, ClusterState, MemberPhase, VERSION};
+use super::ps::{ClusterKind, ClusterReport, ClusterState, MemberPhase, VERSION};
 use crate::columns;
+use crate::exit;
 use crate::run_dir;
+use crate::running::{self, Running};
 use crate::say::{indented, say};
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,12 +17,80 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) fn ps(asked: Option<&Path>, json: bool) -> Result<ExitCode, Error> {
     let run_dir = run_dir::or_default(asked);
     let report = report_of(&run_dir)?;
-    let text = if json { report.to_line() + "\n" } else { table(&report) };
+    show(&report, json, "")?;
+    Ok(ExitCode::from(report.exit_status()))
+}
+
+/// Prints the run directory that commands use.
+pub(crate) fn print_run_dir(asked: Option<&Path>) -> Result<ExitCode, Error> {
+    let run_dir = run_dir::or_default(asked);
+    let printed = writeln!(io::stdout().lock(), "{}", run_dir.display());
+    printed.map_err(Error::step("write to stdout")).map(|()| ExitCode::SUCCESS)
+}
+
+/// Shows all clusters of this user on this host.
+pub(crate) fn ps_all(json: bool) -> Result<ExitCode, Error> {
+    let mut worst = None;
+    for running in running::all() {
+        let report = match report_of(&running.run_dir) {
+            // Another may have its place.
+            Ok(report) if report.pid == Some(running.pid) => report,
+            Ok(_) | Err(_) => ClusterReport {
+                pid: Some(running.pid),
+                ..ClusterReport::down(&running.run_dir, not_reached(&running).to_owned())
+            },
+        };
+        let head = match json {
+            true => String::new(),
+            false => format!("{} (pid {})\n", report.run_dir, running.pid),
+        };
+        show(&report, json, &head)?;
+        worst = worst.max(Some(report.exit_status()));
+    }
+    let Some(worst) = worst else {
+        say("no cluster of this user runs on this host; ./run.sh starts one");
+        return Ok(ExitCode::from(exit::NOT_RUNNING));
+    };
+    Ok(ExitCode::from(worst))
+}
+
+/// Why a supervisor that runs gives no report.
+const fn not_reached(running: &Running) -> &'static str {
+    match running.is_lost {
+        true => {
+            "its run directory was removed: it is stopping; `hashcluster-vm stop --all` waits for it"
+        }
+        false => "its supervisor does not answer",
+    }
+}
+
+fn show(report: &ClusterReport, json: bool, head: &str) -> Result<(), Error> {
+    let text = if json { report.to_line() + "\n" } else { head.to_owned() + &table(report) };
     io::stdout().lock().write_all(text.as_bytes()).map_err(Error::step("write to stdout"))?;
     if !json {
-        explain(&report);
+        explain(report);
     }
-    Ok(ExitCode::from(report.exit_status()))
+    Ok(())
+}
+
+/// An error unless the VM `name` runs or boots.
+pub(crate) fn require_vm(run_dir: &Path, name: &str) -> Result<(), Error> {
+    let report = report_of(run_dir)?;
+    if report.pid.is_none() {
+        return Err(Error::NotRunning { run_dir: run_dir.to_owned() });
+    }
+    if report.kind == Some(ClusterKind::Local) {
+        return Err(Error::NoVms { run_dir: run_dir.to_owned() });
+    }
+    match report.member(name) {
+        None => Err(report.no_such_member(name)),
+        Some(member) => match member.phase {
+            MemberPhase::Running | MemberPhase::Booting => Ok(()),
+            MemberPhase::Stopped | MemberPhase::Stopping | MemberPhase::Restarting => {
+                Err(Error::NotUp { name: name.to_owned(), state: member.state() })
+            }
+        },
+    }
 }
 
 /// Shows a cluster that has just been started, or found.
@@ -31,7 +101,7 @@ pub(super) fn print_table(run_dir: &Path) -> Result<(), Error> {
 }
 
 /// The report of the cluster in `run_dir`; where none runs, one that says so.
-fn report_of(run_dir: &Path) -> Result<ClusterReport, Error> {
+pub(super) fn report_of(run_dir: &Path) -> Result<ClusterReport, Error> {
     let lines = match control::ask(run_dir, "ps") {
         Ok(lines) => lines,
         Err(error @ Error::NotRunning { .. }) => {

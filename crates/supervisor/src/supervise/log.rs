@@ -1,9 +1,10 @@
 //! Where a background process' output goes: one file a program, bounded at each start.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 /// A log longer than this is moved aside, over the one moved before, when its program starts.
 const LOG_LEN_MAX: u64 = 1 << 20;
@@ -28,6 +29,18 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
         .open(path)?;
     let len = file.metadata()?.len();
     Ok((file, len))
+}
+
+/// Mark of a boot in a console's log.
+pub(crate) const BOOT: &str = "hashcluster-vm: boot";
+
+/// Opens the console's log of a VM that is about to boot, marks that in it, and says where its new life
+/// begins.
+pub(crate) fn begin(path: &Path) -> io::Result<u64> {
+    let (mut file, len) = open(path)?;
+    let mark = format!("{} {BOOT}\n", telemetry::utc(SystemTime::now()));
+    file.write_all(mark.as_bytes())?;
+    Ok(len + mark.len() as u64)
 }
 
 /// The last lines of the log at `path` from offset `start` on, fit for a terminal; empty if there

@@ -18,6 +18,17 @@ pub(crate) struct Caught {
     pub(crate) signal: Signal,
     /// True if the whole foreground process group got it too.
     pub(crate) from_terminal: bool,
+    /// Process that sent it, and its user; zeros for the kernel.
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+}
+
+impl Caught {
+    /// A signal that this process gives itself.
+    pub(crate) fn own(signal: Signal) -> Self {
+        let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
+        Self { signal, from_terminal: false, pid, uid }
+    }
 }
 
 /// Blocks [`STOP_SIGNALS`] for this thread; children start with an empty mask.
@@ -43,7 +54,8 @@ impl Signals {
         };
         let number = i32::try_from(info.ssi_signo).expect("signal numbers are small");
         let signal = Signal::try_from(number).expect("only signals of the set arrive");
-        Ok(Some(Caught { signal, from_terminal: info.ssi_code == SI_KERNEL }))
+        let from_terminal = info.ssi_code == SI_KERNEL;
+        Ok(Some(Caught { signal, from_terminal, pid: info.ssi_pid, uid: info.ssi_uid }))
     }
 }
 

@@ -120,6 +120,82 @@ fn a_cluster_tells_its_state_while_it_starts_and_counts_restarts_with_reasons() 
 }
 
 #[test]
+fn a_cluster_whose_run_directory_is_removed_is_found_and_ends_in_order() {
+    let mut bench = Bench::new("lost", "w1:deaf");
+    let up = bench.up("1", &["--stop-limit-ms", "600000"]);
+    let pid = up.id();
+    fs::remove_dir_all(bench.run_dir()).unwrap();
+    bench.wait_for("w1 SIGTERM");
+    let all = bench.finish(&["ps", "--all"]);
+    let run_dir = bench.run_dir().display().to_string();
+    assert!(all.stdout.contains(&format!("{run_dir} (pid {pid})")), "{}", all.stdout);
+    assert!(all.stderr.contains("its run directory was removed"), "{}", all.stderr);
+    assert_eq!(all.status.code(), Some(3));
+    // A second signal kills the worker that does not stop.
+    let stop = bench.finish(&["stop", "--runtime-dir", "run"]);
+    assert!(
+        stop.status.success() && stop.stderr.contains(&format!("(pid {pid})")),
+        "{}",
+        stop.stderr
+    );
+    let ended = up.end();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert!(ended.stderr.contains("run was removed: nobody can reach"), "{}", ended.stderr);
+    bench.wait_for("controller gone");
+    assert!(!bench.run_dir().exists());
+}
+
+#[test]
+fn every_cluster_of_this_user_is_listed_with_its_state() {
+    let bench = Bench::new("all", "");
+    let up = bench.up("1", &[]);
+    let all = bench.finish(&["ps", "--all", "--json"]);
+    let of = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    let ours = all.stdout.lines().map(of).find(|report| report["pid"] == up.id()).unwrap();
+    assert_eq!(ours["state"], "healthy", "{ours}");
+    assert_eq!(ours["run_dir"], bench.run_dir().to_str().unwrap());
+}
+
+#[test]
+fn commands_of_members_name_what_is_wrong_before_they_do_anything() {
+    let bench = Bench::new("members", "");
+    let _up = bench.up("1", &[]);
+    for (args, status, says) in [
+        (&["restart"][..], 2, "restart needs a NAME"),
+        (&["start"], 2, "start needs a NAME"),
+        (&["restart", "w1", "w9"], 2, "no VM is called w9; there are controller, w1"),
+        (&["stop", "w 1"], 2, "there are controller, w1"),
+        (&["ssh", "w1"], 3, "has no VMs"),
+        (&["exec", "w1", "--", "ls"], 3, "has no VMs"),
+        (&["cp", "a", "w1:b"], 1, "cannot read a"),
+        (&["cp", "a", "b"], 2, "NAME:PATH"),
+        (&["logs", "w9"], 2, "there are controller, w1"),
+        (&["logs", "--since", "soon"], 2, "such as 10m"),
+    ] {
+        let in_dir = ["--runtime-dir", "run"];
+        let ended = bench.finish(&[&args[..1], &in_dir, &args[1..]].concat());
+        assert!(ended.stderr.contains(says), "{args:?}: {}", ended.stderr);
+        assert_eq!(ended.status.code(), Some(status), "{args:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn logs_stand_side_by_side_behind_their_names_also_after_a_stop() {
+    let bench = Bench::new("logs", "");
+    let up = bench.up("2", &[]);
+    fs::write(bench.run_dir().join("log/w1.log"), "one\x1b[2J\ntwo").unwrap();
+    up.signal(Signal::SIGTERM);
+    assert!(up.end().status.success());
+    let logs = bench.finish(&["logs", "--runtime-dir", "run"]);
+    assert_eq!(
+        (logs.status.code(), &*logs.stdout),
+        (Some(0), "w1         | one?[2J\nw1         | two\n")
+    );
+    let none = bench.finish(&["logs", "--runtime-dir", "gone"]);
+    assert_eq!(none.status.code(), Some(3), "{}", none.stderr);
+}
+
+#[test]
 fn a_killed_member_is_started_again_and_logged_once() {
     for name in ["controller", "w1"] {
         let mut bench = Bench::new(&format!("again-{name}"), "");
