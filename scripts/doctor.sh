@@ -33,5 +33,8 @@ case ${1:-} in
   -h | --help) usage; exit 0 ;;
 esac
 
+# shellcheck source=scripts/lib/programs
+. "$root/scripts/lib/programs"
+find_settings
 bin=$("$root/scripts/bin-dir.sh" --no-build 2>/dev/null) || report_unbuilt "$@"
-exec "$bin/hashcluster-vm" doctor --root "$root" "$@"
+exec "$bin/hashcluster-vm" doctor --root "$root" --settings "$settings" "$@"

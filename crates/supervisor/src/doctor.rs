@@ -74,6 +74,9 @@ pub(crate) struct DoctorOptions {
     /// Directory with run.sh and scripts/, for the commands in remedies
     #[arg(long, value_name = "DIR", hide = true)]
     root: Option<PathBuf>,
+    /// Directory of ports.conf and cluster.toml [default: the same]
+    #[arg(long, value_name = "DIR", hide = true)]
+    settings: Option<PathBuf>,
 }
 
 /// Space that a cluster takes in memory for sockets and logs, in MiB.
@@ -226,9 +229,10 @@ impl<'a> Examination<'a> {
         if let (Some(started), None) = (started, &options.ports) {
             return started.clone();
         }
-        let root = self.commands.root.as_deref().unwrap_or(Path::new(""));
+        let settings = options.settings.as_deref().or(self.commands.root.as_deref());
+        let settings = settings.unwrap_or(Path::new(""));
         DeploymentOptions {
-            ports: options.ports.clone().unwrap_or_else(|| root.join("ports.conf")),
+            ports: options.ports.clone().unwrap_or_else(|| settings.join("ports.conf")),
             config: options.config.clone(),
             datasets: match started {
                 Some(started) if options.datasets.is_empty() => started.datasets.clone(),
