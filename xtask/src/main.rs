@@ -17,6 +17,7 @@ mod miri;
 mod packages;
 mod python;
 mod release;
+mod services;
 mod steps;
 mod tools;
 mod yocto;
@@ -33,6 +34,8 @@ Usage: cargo xtask COMMAND
                   DIR/libexec/hashcluster/bin by the names of the programs that hashctl can stand for
   deb [--check]   a Debian package with all of that and services; --check also installs it in a clean
                   root directory, as root, and uses it there
+  deb --services  starts, restarts and stops those services under a systemd in namespaces of its own; as
+                  root
   sbom            the same, with an SBOM in CycloneDX beside each binary
   reproduce       two release builds in different directories, which must be equal byte for byte
   test            everything that CI runs: format, clippy, house rules, shellcheck, build, tests
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
             Err(what) => return usage(&what),
         },
         ["deb"] => deb::deb().map(|package| println!("{}", package.display())),
+        ["deb", "--services"] => services::check(),
         ["deb", "--check"] => deb::check().map(|package| println!("{}", package.display())),
         ["sbom"] => release::sbom(),
         ["reproduce"] => release::reproduce(),

@@ -9,6 +9,7 @@ use crate::kernels;
 use crate::packages;
 use crate::python;
 use crate::release;
+use crate::services;
 use crate::tools::{Failure, cargo, has_program, output, root, run};
 use crate::yocto;
 use std::env;
@@ -40,6 +41,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     steps.step_if("Debian package, in a clean root", deb::needs_root(), || {
         deb::check().map(|package| println!("{}", package.display()))
     })?;
+    steps.step_if("services under a systemd", services::prepare(), services::check)?;
     steps.step("kernels without newer CPU features", kernels::run_here)?;
     steps.step_if("kernels for aarch64, emulated", aarch64::prepare(), aarch64::kernels)?;
     // Installs missing packages, which may take minutes.
