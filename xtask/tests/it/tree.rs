@@ -70,6 +70,8 @@ impl File {
             pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{')
         };
         let len = lines.windows(2).position(is_tests).unwrap_or(lines.len());
+        // A module of tests may be a file of its own.
+        let len = if self.path.ends_with("/tests.rs") { 0 } else { len };
         lines.into_iter().take(len)
     }
 
