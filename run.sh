@@ -45,6 +45,6 @@ use_programs() {
   . "$root/scripts/lib/programs"
 }
 use_programs
-find_programs
 find_settings
+find_programs
 exec "$bin/hashcluster-vm" front "$root" "$settings" "$@"
