@@ -42,6 +42,10 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout of a frame that has begun to arrive, so that signals are noticed.
 const RECEIVE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Fewest open files with which a run gets on: the standard ones, its events and sockets, and for each
+/// thread a directory and a file.
+const OPEN_FILES_MIN: u64 = 16;
+
 /// Prints what became of each entry.
 pub(crate) trait Printer {
     /// One entry, in input order.
@@ -90,7 +94,10 @@ pub(crate) fn run(
         Ok(signals) => signals,
         Err(errno) => return internal("signals", errno),
     };
-    raise_open_files();
+    if let Err(error) = raise_open_files() {
+        say(format_args!("{}", io_text(&error)));
+        return Exit::Failure;
+    }
     let client = match find_cluster(config) {
         Ok(Some(client)) => client,
         Ok(None) => return run_embedded(config, signals, printer, list),
@@ -552,12 +559,24 @@ fn internal(what: &str, errno: nix::errno::Errno) -> Exit {
 
 /// Descriptors on their way count against the soft limit, and a deep tree needs one per level. The
 /// table is as large as it gets before threads share it.
-fn raise_open_files() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+///
+/// # Errors
+/// The limit is too low for a run.
+fn raise_open_files() -> io::Result<()> {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    if let Ok((_, hard)) = limits
+        && hard < OPEN_FILES_MIN
+    {
+        return Err(io::Error::other(format!(
+            "the limit of open files is {hard}, and hashctl needs {OPEN_FILES_MIN}; raise it with ulimit -n"
+        )));
+    }
+    if let Ok((soft, hard)) = limits
         && soft < hard
     {
         // Without it we are only slower.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
     let _ = ipc_socket::reserve_descriptor_table();
+    Ok(())
 }

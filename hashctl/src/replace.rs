@@ -1,11 +1,17 @@
 //! Replacing a file as a whole: at every moment its name leads to the old content or the new one,
 //! also after a crash.
+//!
+//! Where the file system permits it, the new file has no name until it is complete (`O_TMPFILE`), so that
+//! nothing is left of a run that is killed. A file without a name cannot replace another: it gets a
+//! temporary name at the end, for the moment until it is renamed.
 
 use crate::say::io_text;
-use nix::unistd::{AccessFlags, access};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, access, linkat};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -25,7 +31,8 @@ const NEW_MODE: u32 = 0o666;
 pub(crate) struct Replacement {
     /// The file that is replaced, links followed.
     target: PathBuf,
-    temporary: PathBuf,
+    /// Name of the new file, if it has one.
+    temporary: Option<PathBuf>,
     file: Option<BufWriter<File>>,
 }
 
@@ -47,7 +54,10 @@ impl Replacement {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let (temporary, file) = create_beside(&target)?;
+        let (temporary, file) = match create_unnamed(&target) {
+            Some(file) => (None, file),
+            None => create_beside(&target).map(|(path, file)| (Some(path), file))?,
+        };
         let replacement =
             Self { target, temporary, file: Some(BufWriter::with_capacity(BUFFER_LEN, file)) };
         if let (Some(old), Some(file)) = (old, &replacement.file) {
@@ -68,17 +78,21 @@ impl Replacement {
     /// name last.
     pub(crate) fn commit(mut self) -> io::Result<()> {
         let file = self.file.take().expect("a replacement is committed once");
-        // From here on `drop` has nothing to remove, so every way out does.
         let result = file
             .into_inner()
             .map_err(io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(&self.temporary, &self.target));
-        if let Err(error) = result {
-            // It is an error already.
-            let _ = fs::remove_file(&self.temporary);
-            return Err(error);
+            .and_then(|file| file.sync_all().map(|()| file))
+            .and_then(|file| {
+                let temporary = match self.temporary.take() {
+                    Some(temporary) => temporary,
+                    None => name_beside(&self.target, &file)?,
+                };
+                fs::rename(self.temporary.insert(temporary), &self.target)
+            });
+        if result.is_ok() {
+            self.temporary = None;
         }
+        result?;
         File::open(directory(&self.target))?.sync_all()
     }
 }
@@ -95,20 +109,53 @@ impl Write for Replacement {
 
 impl Drop for Replacement {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        if let Some(temporary) = &self.temporary {
             // A leftover does no harm.
-            let _ = fs::remove_file(&self.temporary);
+            let _ = fs::remove_file(temporary);
         }
     }
 }
 
+/// A new file without a name in the directory of `target`; `None` where that is impossible.
+fn create_unnamed(target: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(NEW_MODE).custom_flags(libc::O_TMPFILE);
+    let file = options.open(directory(target)).ok()?;
+    // It gets its name by this path.
+    descriptor_path(&file).exists().then_some(file)
+}
+
+fn descriptor_path(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
 fn create_beside(target: &Path) -> io::Result<(PathBuf, File)> {
+    let create =
+        |path: &Path| OpenOptions::new().write(true).create_new(true).mode(NEW_MODE).open(path);
+    with_free_name(target, create)
+}
+
+/// Gives a file without a name a temporary one.
+fn name_beside(target: &Path, file: &File) -> io::Result<PathBuf> {
+    let from = descriptor_path(file);
+    let link = |path: &Path| {
+        let flags = AtFlags::AT_SYMLINK_FOLLOW;
+        linkat(AT_FDCWD, from.as_path(), AT_FDCWD, path, flags).map_err(io::Error::from)
+    };
+    with_free_name(target, link).map(|(path, ())| path)
+}
+
+/// Tries `create` with temporary names in the directory of `target` until one is free.
+fn with_free_name<T>(
+    target: &Path,
+    create: impl Fn(&Path) -> io::Result<T>,
+) -> io::Result<(PathBuf, T)> {
     let name = target.file_name().ok_or_else(|| io::Error::other("no name of a file"))?;
     let mut last = None;
     for attempt in 0..ATTEMPTS_MAX {
         let path = directory(target).join(temporary_name(name, attempt));
-        match OpenOptions::new().write(true).create_new(true).mode(NEW_MODE).open(&path) {
-            Ok(file) => return Ok((path, file)),
+        match create(&path) {
+            Ok(created) => return Ok((path, created)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = Some(error),
             Err(error) => return Err(error),
         }
@@ -167,7 +214,11 @@ mod tests {
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         let mut file = Replacement::new(&path).unwrap();
         file.write_all(b"new").unwrap();
+        file.flush().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        // Nothing would be left of a program that is killed now.
+        let names_len = if file.temporary.is_none() { 1 } else { 2 };
+        assert_eq!(names(dir.path()).len(), names_len);
         file.commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
@@ -198,6 +249,29 @@ mod tests {
         replace(&at("link"), "new").unwrap();
         assert_eq!(fs::read(at("d/m")).unwrap(), b"new");
         assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_file_is_replaced_where_files_need_names() {
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("m");
+        replace(&path, "old").unwrap();
+        let (temporary, file) = create_beside(&path).unwrap();
+        let file = Some(BufWriter::new(file));
+        let mut named = Replacement { target: path.clone(), temporary: Some(temporary), file };
+        named.write_all(b"new").unwrap();
+        assert_eq!(names(dir.path()).len(), 2);
+        named.commit().unwrap();
+        assert_eq!(
+            (fs::read(&path).unwrap(), names(dir.path())),
+            (b"new".to_vec(), vec!["m".into()])
+        );
+        drop(Replacement {
+            target: path.clone(),
+            temporary: Some(create_beside(&path).unwrap().0),
+            file: None,
+        });
+        assert_eq!(names(dir.path()), ["m"]);
     }
 
     #[test]

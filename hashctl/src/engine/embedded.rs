@@ -123,7 +123,7 @@ impl EmbeddedRun {
         printer: &mut impl Printer,
         list: impl FnOnce(&mut Lister) -> Result<(), Stopped> + Send + 'static,
     ) -> Result<(), EmbeddedError> {
-        raise_open_files();
+        raise_open_files().map_err(EmbeddedError::System)?;
         let hands = Hands::new(Arc::clone(&self.reorder), options);
         let shared = hands.shared;
         let starter = Hands { shared };

@@ -129,6 +129,14 @@ fn a_tree_is_printed_in_the_order_of_names_also_with_few_descriptors() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         assert_prints(&run(&mut command), &want);
     }
+    let script = "ulimit -n 6; exec \"$0\" --embedded sum -r .";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, test_kit::program("hashctl")]).current_dir(dir.path());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ours = run(&mut command);
+    let want =
+        "hashctl: the limit of open files is 6, and hashctl needs 16; raise it with ulimit -n\n";
+    assert_eq!((ours.code, &*ours.stderr, &*ours.out()), (1, want, ""));
 }
 
 #[test]
