@@ -56,7 +56,7 @@ const GROUPS: [Group; 10] = [
 const NAMED_GROUPS: [Group; 3] = [
     ("embedded", embedded::run, Against::Nothing),
     ("simd", simd::run, Against::Nothing),
-    ("vm", vm::run, Against::Nothing),
+    ("vm", vm::run, Against::Contenders),
 ];
 
 fn main() {

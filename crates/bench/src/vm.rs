@@ -8,6 +8,7 @@
 mod boot;
 mod host;
 mod rate;
+mod two_builds;
 mod vms;
 mod wire;
 
@@ -25,6 +26,9 @@ const PROGRAMS: [&str; 3] = ["hashcluster-controller", "hashcluster-worker", "ha
 pub(crate) fn run(report: &mut Report) {
     let host = Host::from_environment();
     let scratch = tempfile::Builder::new().prefix("hc").tempdir().expect("a temporary directory");
+    if let Some(other_dir) = crate::sides::other_dir() {
+        return two_builds::measure(report, scratch.path(), &other_dir);
+    }
     let data = Data::write(scratch.path());
     let vms = Vms::start(&host, scratch.path(), "measured", 2, &["--config", &data.config]);
     conditions(report, &host, &vms);

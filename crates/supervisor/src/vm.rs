@@ -20,6 +20,8 @@ mod qmp;
 mod report;
 mod share;
 mod share_view;
+mod snapshot_fault;
+mod state_disk;
 
 pub(crate) use guest::{cp, exec, ssh, ssh_in};
 pub(crate) use image::{Image, ImageError};
@@ -35,3 +37,4 @@ pub(crate) use qmp::power_down;
 pub(crate) use report::{facts, filter_report};
 pub(crate) use share::{Root, Share};
 pub(crate) use share_view::run as share_view;
+pub(crate) use state_disk::remedy as disk_remedy;

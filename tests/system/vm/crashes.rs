@@ -2,6 +2,9 @@
 
 use crate::site::{Site, exists, kill, until};
 use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
 
 #[test]
 fn a_controller_vm_that_is_killed_comes_back_with_its_state() {
@@ -19,6 +22,76 @@ fn a_controller_vm_that_is_killed_comes_back_with_its_state() {
     assert_eq!(site.ssh("controller", "cat /var/lib/hashcluster/mark"), "durable\n");
     assert_eq!(fs::read(site.run("known_hosts")).unwrap(), key);
     site.succeed(site.hashctl(&["sum", "ports.conf"]));
+    the_log_of_a_guest_outlives_it(&site);
+    a_disk_that_takes_no_writes_is_told(&site);
+    site.succeed(site.script("stop.sh", &[]));
+    a_damaged_disk_is_told_with_a_command_that_mends_it(&site);
+}
+
+/// The controller's VM has had two lives.
+fn the_log_of_a_guest_outlives_it(site: &Site) {
+    let log = site.run("log/controller.syslog.log");
+    until("the log of two lives", || {
+        let text = fs::read_to_string(&log).ok()?;
+        (text.matches("listens on vsock:any:5001").count() == 2).then_some(())
+    });
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&log).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Health of the controller and its reason, as `ps` says.
+fn controller_health(site: &Site) -> (String, String) {
+    let mut command = site.command(&test_kit::bin("hashcluster-vm"));
+    command.args(["ps", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&site.finish(command).stdout).unwrap();
+    let member = &report["members"][0];
+    let word = |key: &str| member[key].as_str().unwrap_or_default().to_owned();
+    (word("health"), word("reason"))
+}
+
+fn a_disk_that_takes_no_writes_is_told(site: &Site) {
+    site.ssh("controller", "mount -o remount,ro /var/lib/hashcluster");
+    let reason = until("a controller that is unhealthy", || {
+        Some(controller_health(site))
+            .filter(|(health, _)| health == "unhealthy")
+            .map(|(_, why)| why)
+    });
+    for word in ["read-only", "scripts/stop.sh", "e2fsck -f -y", "controller.ext4"] {
+        assert!(reason.contains(word), "{reason}");
+    }
+    site.ssh("controller", "mount -o remount,rw /var/lib/hashcluster");
+    until("a controller that is healthy", || {
+        (controller_health(site).0 == "healthy").then_some(())
+    });
+}
+
+fn a_damaged_disk_is_told_with_a_command_that_mends_it(site: &Site) {
+    let disk = site.run("state/controller.ext4");
+    let file = fs::File::options().read(true).write(true).open(&disk).unwrap();
+    let mut superblock = [0; 1024];
+    file.read_exact_at(&mut superblock, 1024).unwrap();
+    file.write_all_at(&[0; 1024], 1024).unwrap();
+    let refused = site.finish(site.run_sh(&[]));
+    assert!(!refused.status.success(), "{}", refused.stdout);
+    assert!(refused.stderr.contains("holds no ext4 file system"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("booting"), "nothing is booted: {}", refused.stderr);
+    // What only the guest finds: a superblock that is good, and descriptors of groups that are not.
+    file.write_all_at(&superblock, 1024).unwrap();
+    file.write_all_at(&[0xff; 4096], 4096).unwrap();
+    let started = Instant::now();
+    let failed = site.finish(site.run_sh(&[]));
+    assert!(!failed.status.success(), "{}", failed.stdout);
+    assert!(started.elapsed().as_secs() < 100, "before the time limit of a start");
+    for word in ["controller does not start its service", "cannot be mounted", "e2fsck -f -y"] {
+        assert!(failed.stderr.contains(word), "no {word:?} in {}", failed.stderr);
+    }
+    let (_, rest) = failed.stderr.split_once("`e2fsck").unwrap();
+    let mut mend = site.command(Path::new("bash"));
+    let line = format!("PATH=$PATH:/usr/sbin:/sbin; e2fsck{}", rest.split_once('`').unwrap().0);
+    mend.args(["-c", &line]);
+    // 1: errors were corrected.
+    assert_eq!(site.finish(mend).status.code(), Some(1));
+    site.succeed(site.run_sh(&[]));
 }
 
 #[test]

@@ -51,9 +51,10 @@ fn what_cluster_toml_says_reaches_its_vm() {
         report_every = "64M"
         drop_behind = true
         [vm.archive]
-        memory = "224M"
+        memory = "96M"
         datasets = ["some"]
         [vm.controller]
+        memory = "96M"
         cross_check = "1/1"
         memlock = "32M"
         [start]
@@ -84,7 +85,8 @@ fn what_cluster_toml_says_reaches_its_vm() {
     assert!(ours.ends_with(&["other".to_owned(), "some".to_owned()]), "{ours:?}");
     assert!(theirs.ends_with(&["some".to_owned()]) && !theirs.contains(&"other".to_owned()));
     let memory = [&ours, &theirs].map(|facts| facts[0].parse::<u64>().unwrap() >> 10);
-    assert!(memory[0] > 200 && memory[0] < 256 && memory[1] < memory[0], "{memory:?}");
+    // The least memory that is permitted is enough for either role.
+    assert!(memory[0] > 200 && memory[0] < 256 && memory[1] < 96, "{memory:?}");
     let allowed = |name| {
         let path = format!("/proc/{}/status", site.qemu_pid(name).unwrap());
         let text = fs::read_to_string(path).unwrap();

@@ -1,6 +1,6 @@
 //! Obstacles to a start: each is reported, and nothing is left behind.
 
-use crate::site::{Site, copy_image, files_below, until, worker_initrd};
+use crate::site::{Site, copy_image, files_below, seal_image, until, worker_initrd};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -66,6 +66,10 @@ fn a_kernel_that_is_none() {
     let site = Site::new(2);
     copy_image(&site.path("image"), &["initrd", "image.txt"]);
     site.write("image/kernel", "no kernel at all");
+    // Of another image, or damaged: nothing is booted.
+    let words = ["image.txt names, sha256:", "damaged or of another image"];
+    assert_refused(&site, site.run_sh(&["--image", "image"]), 3, &words);
+    seal_image(&site.path("image"));
     assert_refused(&site, site.run_sh(&["--image", "image"]), 3, &["controller", "kernel"]);
     fs::remove_file(site.path("image/kernel")).unwrap();
     let words = ["cannot read", "image/kernel"];
@@ -75,8 +79,9 @@ fn a_kernel_that_is_none() {
 #[test]
 fn a_kernel_without_its_root_is_shown_by_its_console() {
     let site = Site::new(2);
-    copy_image(&site.path("image"), &["kernel", "image.txt"]);
+    copy_image(&site.path("image"), &["kernel"]);
     site.write("image/initrd", "no initrd at all");
+    seal_image(&site.path("image"));
     let words = ["controller", "Kernel panic", "Unable to mount root"];
     assert_refused(&site, site.run_sh(&["--image", "image"]), 3, &words);
 }
@@ -113,6 +118,7 @@ fn image_with_worker(site: &Site, text: &str) {
     let append = "truncate -s %4 \"$0\" && cd more && echo usr/bin/hashcluster-worker | cpio -o -H newc >>\"$0\"";
     command.args(["-c", append]).arg(worker_initrd(&site.path("image")));
     site.succeed(command);
+    seal_image(&site.path("image"));
 }
 
 #[test]

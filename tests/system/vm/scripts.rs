@@ -1,6 +1,6 @@
 //! The scripts as users and their cron jobs call them.
 
-use crate::site::{Site, copy_image, until};
+use crate::site::{Site, copy_image, seal_image, until, worker_initrd};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -170,12 +170,15 @@ fn two_builds_of_the_image_are_equal() {
 }
 
 /// A copy of the image with another digest; `change` makes it another one.
-fn image(site: &Site, name: &str, change: impl FnOnce(&Path)) -> PathBuf {
+fn image(site: &Site, name: &str, change: impl FnOnce(&Path)) -> (PathBuf, String) {
     let dir = site.path(name);
     copy_image(&dir, &["kernel", "initrd"]);
-    fs::write(dir.join("image.txt"), format!("digest sha256:{name}\nkind dev\n")).unwrap();
+    // The kernel takes zeros after an archive for padding.
+    let initrd = fs::File::options().append(true).open(worker_initrd(&dir)).unwrap();
+    initrd.set_len(initrd.metadata().unwrap().len() + 512).unwrap();
     change(&dir);
-    dir
+    let digest = seal_image(&dir);
+    (dir, digest)
 }
 
 #[test]
@@ -192,17 +195,23 @@ fn a_deployment_reaches_every_vm_or_none() {
     };
     let first = images();
     assert_eq!(first.len(), 1);
-    let good = image(&site, "good", |_| {});
+    let (good, digest) = image(&site, "good", |_| {});
     let deploy = run(&site, "deploy.sh", &["--image", good.to_str().unwrap()]);
     assert!(deploy.find("worker1").unwrap() < deploy.find("controller").unwrap(), "{deploy}");
-    assert_eq!(images(), ["sha256:good"]);
+    assert_eq!(images(), [digest.as_str()]);
+    let initrd = fs::read(worker_initrd(&good)).unwrap();
+    fs::write(worker_initrd(&good), &initrd[1..]).unwrap();
+    let deploy = site.finish(site.script("deploy.sh", &["--image", good.to_str().unwrap()]));
+    assert_eq!(deploy.status.code(), Some(1), "{}", deploy.stderr);
+    assert!(deploy.stderr.contains("damaged or of another image"), "{}", deploy.stderr);
+    fs::write(worker_initrd(&good), &initrd).unwrap();
     site.succeed(site.hashctl(&["sum", "ports.conf"]));
 
-    let broken = image(&site, "broken", |dir| fs::write(dir.join("kernel"), "none").unwrap());
+    let (broken, _) = image(&site, "broken", |dir| fs::write(dir.join("kernel"), "none").unwrap());
     let deploy = site.finish(site.script("deploy.sh", &["--image", broken.to_str().unwrap()]));
     assert_eq!(deploy.status.code(), Some(1), "{}", deploy.stderr);
-    assert!(deploy.stdout.contains("worker1: back to sha256:good"), "{}", deploy.stdout);
-    assert_eq!(images(), ["sha256:good"]);
+    assert!(deploy.stdout.contains(&format!("worker1: back to {digest}")), "{}", deploy.stdout);
+    assert_eq!(images(), [digest.as_str()]);
     let again = run(&site, "deploy.sh", &["--image", good.to_str().unwrap()]);
     assert_eq!(again.matches("already").count(), 2, "{again}");
 }

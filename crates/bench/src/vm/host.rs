@@ -10,6 +10,8 @@ const OPTIONS_VARIABLE: &str = "HASHCLUSTER_VM_OPTIONS";
 pub(super) struct Host {
     options: Vec<String>,
     image: PathBuf,
+    /// The `hashcluster-vm` that boots.
+    pub(super) program: PathBuf,
 }
 
 impl Host {
@@ -17,10 +19,15 @@ impl Host {
         let Ok(text) = std::env::var(OPTIONS_VARIABLE) else {
             panic!("{OPTIONS_VARIABLE} is not set; run cargo xtask bench vm")
         };
+        Self::of(&text, test_kit::bin("hashcluster-vm"))
+    }
+
+    /// With what `qemu/setup.sh` has printed.
+    pub(super) fn of(text: &str, program: PathBuf) -> Self {
         let options: Vec<String> = text.lines().map(str::to_owned).collect();
         let image = options.iter().find_map(|option| option.strip_prefix("--image="));
         let image = image.expect("setup.sh names an image").into();
-        Self { options, image }
+        Self { options, image, program }
     }
 
     pub(super) fn options(&self) -> &[String] {

@@ -43,7 +43,7 @@ impl Vms {
             free_ports(vms).chunks(2).map(|ports| format!("{}\n", ports[0])).collect();
         fs::write(at(".ports"), ports).expect("room for a file");
         let log = File::create(at(".log")).expect("room for a file");
-        let mut command = Command::new(bin("hashcluster-vm"));
+        let mut command = Command::new(&host.program);
         command.arg("run").args(host.options()).args(options).arg("--ports").arg(at(".ports"));
         command.arg("--runtime-dir").arg(at("")).args(["--", "sh", "-c", READY]).stderr(log);
         let start = Instant::now();

@@ -78,4 +78,19 @@ impl Context {
             Self::Local(..) => None,
         }
     }
+
+    /// The logs that a guest writes, its console first.
+    pub(super) fn guest_logs(&self, name: &str) -> Vec<PathBuf> {
+        match self {
+            Self::Vms(context, _) => {
+                vec![context.layout.console(name), context.layout.syslog(name)]
+            }
+            Self::Local(..) => Vec::new(),
+        }
+    }
+
+    /// Commands that mend the disk of a member, or take it away, while the cluster is stopped.
+    pub(super) fn disk_remedy(&self, name: &str) -> String {
+        vm::disk_remedy(&self.layout().state_disk(name))
+    }
 }

@@ -19,6 +19,7 @@ use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log};
 use crate::vm::Image;
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
+use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -30,6 +31,9 @@ const START_DEATHS_MAX: u32 = 3;
 
 /// Time after which a killed process is not waited for any more: it may be in a read that never ends.
 const STUCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Time in which QEMU's end is seen after that of a daemon that it ended.
+const LAST_LIMIT: Duration = Duration::from_millis(200);
 
 /// Interval between looks at the phases while something is on its way.
 const TICK: Duration = Duration::from_millis(20);
@@ -288,9 +292,12 @@ impl Fleet {
         let unit = self.context.unit(i, &machine.member, machine.image.as_ref());
         let name = &machine.member.name;
         let cleaned = self.context.clean(name);
-        let console = self.context.console(name).map_or(Ok(0), |path| log::begin(&path));
-        let started = cleaned.and(console).and_then(|len| {
+        let logs = self.context.guest_logs(name);
+        let lens: io::Result<Vec<u64>> = logs.iter().map(|path| log::begin(path)).collect();
+        let started = cleaned.and(lens).and_then(|lens| {
+            let len = lens.first().copied().unwrap_or_default();
             machine.console_before = std::mem::replace(&mut machine.console_start, len);
+            (machine.console_read, machine.trouble) = (len, None);
             machine.start_daemons(&mut self.supervisor, unit.daemons)
         });
         machine.enter(Phase::Daemons { until: Instant::now() + DAEMONS_LIMIT });
@@ -302,7 +309,7 @@ impl Fleet {
     /// Takes one event, or what has become due, and deals with it.
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         self.advance_all();
-        self.limit_consoles();
+        self.watch_guest_logs();
         if let Some(home) = self.home.take_if(|home| home.is_lost()) {
             LOG.log(&MemberEvent::Lost { path: &self.context.layout().run().display() });
             drop(home);
@@ -433,11 +440,20 @@ impl Fleet {
         if matches!(machine.phase, Phase::Ending { .. } | Phase::Down | Phase::Resting { .. }) {
             return;
         }
+        // QEMU's end ends its daemons, whose ends may be seen first.
+        let main = machine.main_id().filter(|&main| main != id);
+        let main_end =
+            main.and_then(|main| Some((main, self.supervisor.await_end(main, LAST_LIMIT)?)));
+        let (id, how) = main_end.unwrap_or_else(|| (id, how.to_owned()));
         let mut tail = self.supervisor.tail(id);
-        if machine.is_main(id) {
+        if self.machines[i].is_main(id) {
             tail += &self.console_tail(i);
         }
-        self.fail(i, format!("failed: {} {how}", self.supervisor.name(id)));
+        let why = match self.panic_of(i) {
+            Some(panic) => format!("failed: its guest's kernel panicked: {panic}"),
+            None => format!("failed: {} {how}", self.supervisor.name(id)),
+        };
+        self.fail(i, why);
         if self.is_ready {
             let member = &self.machines[i].member.name;
             tail.lines().for_each(|line| LOG.log(&MemberEvent::Wrote { member, line }));

@@ -18,10 +18,12 @@ events! {
         Error Stuck { member: &'a str, pid: u32 }
             => "{member}: the system does not end its killed process {pid}, which is in a read or write \
                 that does not return; it is left behind",
-        Warning ConsoleEmptied { member: &'a str, mib: u64 }
-            => "{member}: its console wrote {mib} MiB; emptied",
-        Warning ConsoleKept { path: &'a dyn Display, error: &'a dyn Display }
-            => "cannot empty {path}: {error}",
+        Warning GuestLogMoved { member: &'a str, path: &'a dyn Display }
+            => "{member}: {path} has grown too long; its end is kept in the file with .old after its name",
+        Warning GuestLogKept { path: &'a dyn Display, error: &'a dyn Display }
+            => "cannot move {path} aside: {error}",
+        Warning Trouble { member: &'a str, what: &'a str } => "{member}: {what}",
+        Info NoTrouble { member: &'a str } => "{member}: its disk takes writes again",
         Info Supervises { pid: u32 } => "the cluster is ready; pid {pid} supervises it",
         Info Asked { command: &'a str, pid: i32, uid: u32 } => "{command}: asked by pid {pid}, uid {uid}",
         Info Stopping { signal: &'a dyn Display, pid: u32, uid: u32 }

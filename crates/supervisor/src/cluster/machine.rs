@@ -70,6 +70,10 @@ pub(super) struct Machine {
     pub(super) console_before: u64,
     /// When its console was last looked at.
     pub(super) console_checked: Instant,
+    /// Position in its console up to which it was searched.
+    pub(super) console_read: u64,
+    /// Fault that its guest reports while its programs work.
+    pub(super) trouble: Option<String>,
     pub(super) pause: Duration,
     daemons: Vec<(Option<ProgramId>, PathBuf)>,
     main: Option<ProgramId>,
@@ -92,6 +96,8 @@ impl Machine {
             console_start: 0,
             console_before: 0,
             console_checked: now,
+            console_read: 0,
+            trouble: None,
             pause: Duration::ZERO,
             daemons: Vec::new(),
             main: None,

@@ -271,6 +271,7 @@ impl MemberReport {
         let (phase, health) = condition(machine);
         let reason = match phase {
             _ if health == MemberHealth::Healthy => None,
+            MemberPhase::Running if machine.failures == 0 => machine.trouble.as_ref(),
             MemberPhase::Booting | MemberPhase::Running => Some(&machine.why),
             MemberPhase::Restarting => Some(&machine.last_end),
             MemberPhase::Stopped | MemberPhase::Stopping => None,
@@ -319,7 +320,9 @@ pub(super) fn condition(machine: &Machine) -> (MemberPhase, MemberHealth) {
     match machine.phase {
         Phase::Down => (MemberPhase::Stopped, MemberHealth::Unknown),
         Phase::Daemons { .. } | Phase::Booting => (MemberPhase::Booting, MemberHealth::Unknown),
-        Phase::Healthy if machine.failures > 0 => (MemberPhase::Running, MemberHealth::Unhealthy),
+        Phase::Healthy if machine.failures > 0 || machine.trouble.is_some() => {
+            (MemberPhase::Running, MemberHealth::Unhealthy)
+        }
         Phase::Healthy => (MemberPhase::Running, MemberHealth::Healthy),
         Phase::Ending { again: false, .. } => (MemberPhase::Stopping, MemberHealth::Unknown),
         Phase::Ending { again: true, .. } | Phase::Resting { .. } => {

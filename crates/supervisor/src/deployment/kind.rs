@@ -14,8 +14,9 @@ const DATASET_NAME_LEN_MAX: usize = 32;
 /// Longest command of a health check, in bytes.
 const COMMAND_LEN_MAX: usize = 1_024;
 
-/// A VM's memory.
-pub(super) const MEMORY: Kind = Kind::Size { units: "MG", min_kib: 64 << 10, max_kib: 64 << 20 };
+/// A VM's memory. With less the kernel of the development image ends in a panic before it runs a program,
+/// in VMs of either role.
+pub(super) const MEMORY: Kind = Kind::Size { units: "MG", min_kib: 96 << 10, max_kib: 64 << 20 };
 
 /// A VM's CPUs.
 pub(super) const CPUS: Kind = Kind::Number { min: 1, max: 64 };
@@ -195,8 +196,8 @@ mod tests {
     fn a_size_has_a_unit_and_limits() {
         let memlock = Kind::Size { units: "KMG", min_kib: 64, max_kib: 64 << 20 };
         for (kind, text, want) in [
-            (MEMORY, "64M", Some(64 << 10)),
-            (MEMORY, "63M", None),
+            (MEMORY, "96M", Some(96 << 10)),
+            (MEMORY, "95M", None),
             (MEMORY, "64G", Some(64 << 20)),
             (MEMORY, "65G", None),
             (MEMORY, "65536M", Some(64 << 20)),

@@ -123,9 +123,9 @@ fn the_most_specific_setting_wins() {
 #[test]
 fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
     for (line, want) in [
-        ("memory = 192", "memory: bad value 192; write in quotes 64M to 64G"),
-        ("memory = '192'", "memory: bad value \"192\"; write 64M to 64G"),
-        ("memory = '65G'", "memory: bad value \"65G\"; write 64M to 64G"),
+        ("memory = 192", "memory: bad value 192; write in quotes 96M to 64G"),
+        ("memory = '192'", "memory: bad value \"192\"; write 96M to 64G"),
+        ("memory = '65G'", "memory: bad value \"65G\"; write 96M to 64G"),
         ("cpus = 0", "cpus: bad value 0; write 1 to 64"),
         ("cpus = 65", "cpus: bad value 65; write 1 to 64"),
         ("cpus = -1", "cpus: bad value -1; write 1 to 64"),

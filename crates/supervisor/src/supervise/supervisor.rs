@@ -2,7 +2,7 @@
 
 use super::log;
 use super::manager::Manager;
-use super::process::{Console, Process, Program};
+use super::process::{Console, Process, Program, describe};
 use super::signals::{Caught, Signals};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitStatus;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A program of one [`Supervisor`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,17 @@ impl Supervisor {
         }
     }
 
+    /// Waits for the end of the program's process, no longer than `limit`; a description of the end.
+    pub(crate) fn await_end(&mut self, id: ProgramId, limit: Duration) -> Option<String> {
+        let process = self.entries[id.0].process.as_ref()?;
+        let mut polled = [PollFd::new(process.pidfd(), PollFlags::POLLIN)];
+        let now = Instant::now();
+        let has_ended = poll(&mut polled, timeout(Some(now + limit), now)).is_ok_and(|len| len > 0);
+        let ended = has_ended.then(|| self.bury(id.0))?;
+        let Ok(Event::Exited { pid, status, .. }) = ended else { return None };
+        Some(format!("(pid {pid}) {}", describe(status)))
+    }
+
     /// Stops waiting for the program's process, which was killed; the number of it, if there was one.
     pub(crate) fn abandon(&mut self, id: ProgramId) -> Option<u32> {
         self.entries[id.0].process.take().map(|process| process.pid())
@@ -190,7 +201,6 @@ fn timeout(until: Option<Instant>, now: Instant) -> PollTimeout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_wait_never_ends_before_its_deadline() {

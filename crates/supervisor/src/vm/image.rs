@@ -12,8 +12,9 @@ use thiserror::Error;
 /// `image.txt` is a few lines.
 const TEXT_LEN_MAX: u64 = 4096;
 
-/// Hex digits of a digest that suffice to recognise an image.
-const DIGEST_LEN_MIN: usize = 32;
+/// Hex digits of the digest in `image.txt`: of SHA-256 it may be a prefix of this length or longer.
+const DIGEST_LEN_MIN: usize = 40;
+const DIGEST_LEN_MAX: usize = 64;
 
 /// For all VMs, or for those of a role.
 const INITRD: &str = "initrd";
@@ -24,7 +25,8 @@ const INITRD_WORKER: &str = "initrd.worker";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Image {
     pub(crate) dir: PathBuf,
-    /// `sha256:` and hex digits over kernel and initrd.
+    /// `sha256:` and hex digits over kernel and initrds: as `image.txt` says, and verified by
+    /// [`Self::copy_to`], which comes before any boot.
     pub(crate) digest: String,
     /// `dev` or `yocto`.
     pub(crate) kind: String,
@@ -50,9 +52,13 @@ pub(crate) enum ImageError {
     /// `image.txt` lacks a line.
     #[error("VM image: {} has no line `{key} …`", path.display())]
     Incomplete { path: PathBuf, key: &'static str },
-    /// `image.txt` names another digest than that of the files.
-    #[error("VM image: {} does not hold what its image.txt names, {named}", dir.display())]
-    Changed { dir: PathBuf, named: String },
+    /// Its files are not those that `image.txt` was written for.
+    #[error(
+        "VM image: {} does not hold what its image.txt names, {said}: kernel and initrd have the digest \
+         {found}, so they are damaged or of another image; qemu/dev-image.sh builds one, or copy it again",
+        dir.display()
+    )]
+    Changed { dir: PathBuf, said: String, found: String },
 }
 
 impl Image {
@@ -85,7 +91,11 @@ impl Image {
             let value = line.map(str::trim).filter(|value| is_plain(value));
             value.map(str::to_owned).ok_or(ImageError::Incomplete { path: path.clone(), key })
         };
-        Ok(Self { digest: value("digest")?, kind: value("kind")?, dir: dir.clone(), by_role })
+        let digest = value("digest")?;
+        if !is_digest(&digest) {
+            return Err(ImageError::Incomplete { path, key: "digest sha256:" });
+        }
+        Ok(Self { digest, kind: value("kind")?, dir: dir.clone(), by_role })
     }
 
     /// Compares kernel and initrds with the digest in `image.txt`, which may be truncated.
@@ -93,19 +103,7 @@ impl Image {
     /// # Errors
     /// [`ImageError::Changed`], [`ImageError::Unreadable`].
     pub(crate) fn verify(&self) -> Result<(), ImageError> {
-        let mut hasher = HashingWriter(Sha256::new());
-        for name in files(self.by_role) {
-            let path = self.dir.join(name);
-            let copied =
-                fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
-            copied.map_err(|error| ImageError::Unreadable { path, error })?;
-        }
-        let found: String = hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let named = self.digest.strip_prefix("sha256:").unwrap_or_default();
-        if named.len() < DIGEST_LEN_MIN || !found.starts_with(named) {
-            return Err(ImageError::Changed { dir: self.dir.clone(), named: self.digest.clone() });
-        }
-        Ok(())
+        self.verify_as(&self.dir)
     }
 
     /// An image that is still to be built, for showing what would be run.
@@ -126,23 +124,49 @@ impl Image {
         })
     }
 
-    /// Copies it to `dir`, where nobody else changes it.
+    /// Copies it to `dir`, where nobody else changes it, and verifies the digest of the copy.
     ///
     /// # Errors
-    /// [`Error::Step`] names the file that cannot be written.
+    /// [`Error::Step`] names the file that cannot be written; [`ImageError::Changed`].
     pub(crate) fn copy_to(&self, dir: &Path) -> Result<Self, Error> {
-        // The last of the files says that all are there.
-        if !dir.join("image.txt").exists() {
-            fs::create_dir_all(dir).map_err(Error::write(dir))?;
-            for &name in files(self.by_role).iter().chain(&["image.txt"]) {
-                let path = dir.join(name);
-                fs::copy(self.dir.join(name), &path).map_err(Error::write(&path))?;
-            }
+        let copy = Self { dir: dir.to_owned(), ..self.clone() };
+        // The last of the files says that all are there, and are what they should be.
+        if dir.join("image.txt").exists() {
+            self.verify()?;
+            return Ok(copy);
         }
-        Ok(Self { dir: dir.to_owned(), ..self.clone() })
+        fs::create_dir_all(dir).map_err(Error::write(dir))?;
+        let copy_file = |name: &str| {
+            let path = dir.join(name);
+            fs::copy(self.dir.join(name), &path).map(drop).map_err(Error::write(&path))
+        };
+        files(self.by_role).iter().try_for_each(|name| copy_file(name))?;
+        copy.verify_as(&self.dir)?;
+        copy_file("image.txt")?;
+        Ok(copy)
+    }
+
+    /// The same, where the files are a copy of those in `shown`.
+    fn verify_as(&self, shown: &Path) -> Result<(), ImageError> {
+        let mut hasher = HashingWriter(Sha256::new());
+        for name in files(self.by_role) {
+            let path = self.dir.join(name);
+            let copied =
+                fs::File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
+            copied.map_err(|error| ImageError::Unreadable { path, error })?;
+        }
+        let found: String = hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = format!("sha256:{found}");
+        if found.starts_with(&self.digest) {
+            return Ok(());
+        }
+        let said = self.digest.clone();
+        let found = found[..said.len()].to_owned();
+        Err(ImageError::Changed { dir: shown.to_owned(), said, found })
     }
 }
 
+/// Lets [`io::copy`] hash.
 /// Lets [`io::copy`] hash.
 struct HashingWriter(Sha256);
 
@@ -162,10 +186,20 @@ const fn files(by_role: bool) -> &'static [&'static str] {
     if by_role { &["kernel", INITRD_CONTROLLER, INITRD_WORKER] } else { &["kernel", INITRD] }
 }
 
+/// True for `sha256:` and enough lower-case hex digits.
+fn is_digest(text: &str) -> bool {
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.strip_prefix("sha256:").is_some_and(|digits| {
+        (DIGEST_LEN_MIN..=DIGEST_LEN_MAX).contains(&digits.len()) && digits.bytes().all(is_hex)
+    })
+}
+
 /// A word that may be part of a file name and of a line.
 fn is_plain(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || ":._-".contains(c);
-    (1..=64).contains(&text.len()) && !text.starts_with('.') && text.chars().all(plain)
+    (1..="sha256:".len() + DIGEST_LEN_MAX).contains(&text.len())
+        && !text.starts_with('.')
+        && text.chars().all(plain)
 }
 
 #[cfg(test)]
@@ -180,11 +214,14 @@ mod tests {
         dir
     }
 
+    /// SHA-256 of "ki".
+    const KI: &str = "sha256:2b84b2a9020f8b086b7709581ca4586a459938f80e0393abce3840dba921694a";
+
     #[test]
     fn an_image_is_known_by_its_digest() {
-        let dir = image("kind dev\ndigest sha256:abc\nkernel 6.1\n");
+        let dir = image(&format!("kind dev\ndigest {KI}\nkernel 6.1\n"));
         let found = Image::open(dir.path()).unwrap();
-        assert_eq!((found.digest.as_str(), found.kind.as_str()), ("sha256:abc", "dev"));
+        assert_eq!((found.digest.as_str(), found.kind.as_str()), (KI, "dev"));
         fs::write(dir.path().join("kernel"), "").unwrap();
         assert!(Image::open(dir.path()).unwrap_err().to_string().contains("kernel is empty"));
         fs::remove_file(dir.path().join("kernel")).unwrap();
@@ -192,8 +229,26 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_is_not_what_its_text_says_is_not_booted() {
+        for digits in [40, 64] {
+            let dir = image(&format!("kind dev\ndigest {}\n", &KI[.."sha256:".len() + digits]));
+            let found = Image::open(dir.path()).unwrap();
+            let copy = |name: &str| found.copy_to(&dir.path().join(name));
+            copy("good").expect("it is as its text says");
+            fs::write(dir.path().join("initrd"), "j").unwrap();
+            for name in ["bad", "bad", "good"] {
+                let error = copy(name).unwrap_err().to_string();
+                let words = [dir.path().to_str().unwrap(), "image.txt names, sha256:", "damaged"];
+                assert!(words.iter().all(|word| error.contains(word)), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn a_role_boots_its_own_initrd_where_there_is_one() {
-        let dir = image("kind yocto\ndigest sha256:def\nkernel 6.18\n");
+        let dir = image(
+            "kind yocto\ndigest sha256:e073c190d068dcd7e5b4cca107ef729844dab7c3\nkernel 6.18\n",
+        );
         let same = Image::open(dir.path()).unwrap();
         assert_eq!(same.initrd(Role::Controller), same.initrd(Role::Worker));
         fs::remove_file(dir.path().join("initrd")).unwrap();
@@ -207,23 +262,16 @@ mod tests {
     }
 
     #[test]
-    fn an_image_whose_files_changed_is_told_from_what_image_txt_names() {
-        // Of "ki", cut as the builders do.
-        let digest = "2b84b2a9020f8b086b7709581ca4586a459938f8";
-        let dir = image(&format!("kind dev\ndigest sha256:{digest}\n"));
-        Image::open(dir.path()).unwrap().verify().expect("it is whole");
-        fs::write(dir.path().join("initrd"), "j").unwrap();
-        assert!(matches!(
-            Image::open(dir.path()).unwrap().verify(),
-            Err(ImageError::Changed { .. })
-        ));
-        let short = image(&format!("kind dev\ndigest sha256:{}\n", &digest[..31]));
-        assert!(Image::open(short.path()).unwrap().verify().is_err(), "anything has those digits");
-    }
-
-    #[test]
-    fn a_digest_that_would_leave_its_directory_is_none() {
-        for text in ["kind dev\ndigest ../../x", "kind dev\ndigest ", "kind dev\n"] {
+    fn a_digest_that_is_none_or_would_leave_its_directory_is_refused() {
+        for text in [
+            "kind dev\ndigest ../../x",
+            "kind dev\ndigest ",
+            "kind dev\n",
+            "kind dev\ndigest sha256:",
+            "kind dev\ndigest sha256:abc",
+            "kind dev\ndigest sha256:2B84B2A9020F8B086B7709581CA4586A459938F80E0393ABCE3840DBA921694A",
+            "kind dev\ndigest md5:0123456789012345678901234567890123456789",
+        ] {
             let dir = image(text);
             let error = Image::open(dir.path()).unwrap_err().to_string();
             assert!(error.contains("no line `digest"), "{text}: {error}");

@@ -100,6 +100,11 @@ impl Layout {
         self.run.join("log").join(format!("{name}.console.log"))
     }
 
+    /// The log that a guest's syslogd writes, of all its lives.
+    pub(crate) fn syslog(&self, name: &str) -> PathBuf {
+        self.run.join("log").join(format!("{name}.syslog.log"))
+    }
+
     /// Where images are: on a disk, as run directories are often in memory.
     pub(super) fn images(&self) -> PathBuf {
         self.state.join(IMAGES_DIR)

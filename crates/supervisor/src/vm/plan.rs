@@ -247,6 +247,8 @@ impl ClusterContext {
         option("-pidfile", file("pid").into());
         option("-chardev", comma("file,id=console,append=on,path=", &layout.console(&vm.name)));
         option("-serial", "chardev:console".into());
+        option("-chardev", comma("file,id=syslog,append=on,path=", &layout.syslog(&vm.name)));
+        option("-serial", "chardev:syslog".into());
         option("-chardev", comma("socket,id=qmp,server=on,wait=off,path=", &file("qmp")));
         option("-mon", "chardev=qmp,mode=control".into());
         let forward = |host: u16, guest| format!(",hostfwd=tcp:127.0.0.1:{host}-10.0.2.15:{guest}");

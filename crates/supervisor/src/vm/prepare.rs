@@ -11,6 +11,7 @@ use super::layout::{
 };
 use super::plan::{ClusterContext, setting_keys};
 use super::share::{Root, Share};
+use super::{snapshot_fault, state_disk};
 use crate::cluster::Error;
 use crate::deployment::{Deployment, Role, Vm};
 use crate::supervise::{Console, Event, Program, Supervisor};
@@ -116,7 +117,7 @@ pub(crate) fn all(
             command.args(["--quiet", "--all-root"]).arg(layout.snapshot(number)).arg(dir);
             let what = format!("take a snapshot of {}", dir.display());
             let (status, output) = long(layout, supervisor, &command, None)?;
-            finished(&what, &command, status, || output)?;
+            finished(&what, &command, status, || snapshot_fault::find(dir).unwrap_or(output))?;
         }
     }
     for vm in &deployment.vms {
@@ -252,8 +253,9 @@ fn ssh_word(path: &Path) -> String {
 
 fn state_disk(layout: &Layout, name: &str) -> Result<(), Error> {
     let disk = layout.state_disk(name);
-    if disk.exists() {
-        return Ok(());
+    state_disk::warn_of_room(&disk);
+    if fs::symlink_metadata(&disk).is_ok() {
+        return state_disk::check(&disk);
     }
     let fresh = disk.with_extension("new");
     private_file(&fresh, b"")?;

@@ -1,10 +1,9 @@
-//! Console logs of guests: kept short, shown when a start fails, and searched for the
-//! failures of a service that a start need not wait for.
+//! Logs of guests: kept short, shown when a start fails, and searched for what a guest says of itself. A
+//! guest is not trusted: what it says changes only what is shown of it, or ends its own start.
 
 use super::{Fleet, IDLE_TICK, START_DEATHS_MAX};
 use crate::cluster::log::{LOG, MemberEvent};
-use crate::supervise::tail;
-use std::fs::{self, File};
+use crate::supervise::{log, tail};
 use std::time::Instant;
 
 /// Failures of the service in a VM, during a start of the cluster, after which it is not waited
@@ -14,47 +13,106 @@ const SERVICE_FAILURES_MAX: usize = 3;
 /// Words that the guest writes to its console when its service has failed.
 const SERVICE_FAILED: &str = " failed with ";
 
-/// A console log that grows past it while its VM runs is emptied: guests do not fill their host.
-const CONSOLE_LEN_MAX: u64 = 16 << 20;
+/// Words before the reason for which it does not start its service.
+const SERVICE_BLOCKED: &str = " is not started: ";
+
+/// Words before what is wrong with the controller's disk while it runs, and what follows when it is
+/// mended.
+const DISK_TROUBLE: &str = "trouble with the disk \"state\": ";
+const NO_TROUBLE: &str = "none";
+
+/// The kernel's words before the reason of its panic.
+const PANIC: &str = "Kernel panic - not syncing: ";
+
+/// Longest part of a console that is searched at once.
+const SEARCH_LEN_MAX: u64 = 64 << 10;
+
+/// Longest text of a guest that is part of a message.
+const SAID_LEN_MAX: usize = 200;
 
 impl Fleet {
-    /// Empties logs that have grown too long.
-    pub(super) fn limit_consoles(&mut self) {
+    /// Moves logs aside that have grown too long, and reads what guests say is wrong.
+    pub(super) fn watch_guest_logs(&mut self) {
         if self.consoles_checked.elapsed() < IDLE_TICK {
             return;
         }
         self.consoles_checked = Instant::now();
-        for machine in &mut self.machines {
-            let Some(path) = self.context.console(&machine.member.name) else { return };
-            if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > CONSOLE_LEN_MAX) {
-                let (member, mib) = (&machine.member.name, CONSOLE_LEN_MAX >> 20);
-                // QEMU appends: it goes on at the start of the file.
-                match File::options().write(true).open(&path).and_then(|file| file.set_len(0)) {
-                    Ok(()) => LOG.log(&MemberEvent::ConsoleEmptied { member, mib }),
+        for i in 0..self.machines.len() {
+            self.read_trouble(i);
+            let machine = &mut self.machines[i];
+            let member = &machine.member.name;
+            for path in self.context.guest_logs(member) {
+                let shown = &path.display();
+                match log::limit(&path) {
+                    Ok(false) => continue,
+                    Ok(true) => LOG.log(&MemberEvent::GuestLogMoved { member, path: shown }),
                     Err(error) => {
-                        let path = &path.display();
-                        LOG.log(&MemberEvent::ConsoleKept { path, error: &error });
+                        LOG.log(&MemberEvent::GuestLogKept { path: shown, error: &error });
                     }
                 }
-                (machine.console_before, machine.console_start) = (0, 0);
+                if self.context.console(member).is_some_and(|console| console == path) {
+                    (machine.console_before, machine.console_start, machine.console_read) =
+                        (0, 0, 0);
+                }
             }
         }
     }
 
-    /// Gives a VM up if its service does nothing but fail, before the time for a start is over.
+    /// Learns what a guest has said of its disk since the last time.
+    fn read_trouble(&mut self, i: usize) {
+        let machine = &mut self.machines[i];
+        let Some(path) = self.context.console(&machine.member.name) else { return };
+        let Ok((bytes, end)) = log::since(&path, machine.console_read, SEARCH_LEN_MAX) else {
+            return;
+        };
+        // A line that is not whole is read again.
+        let Some(whole) = bytes.iter().rposition(|&byte| byte == b'\n') else { return };
+        machine.console_read = end - (bytes.len() - whole - 1) as u64;
+        let text = log::plain(&bytes[..=whole]);
+        let Some(said) = last_said(&text, DISK_TROUBLE) else { return };
+        let member = &machine.member.name;
+        if said == NO_TROUBLE {
+            LOG.log(&MemberEvent::NoTrouble { member });
+            machine.trouble = None;
+        } else {
+            let remedy = self.context.disk_remedy(member);
+            let what = format!("trouble with its disk: {said}; scripts/stop.sh, then {remedy}");
+            LOG.log(&MemberEvent::Trouble { member, what: &what });
+            machine.trouble = Some(what);
+        }
+    }
+
+    /// Gives a VM up that does not start its service, or whose service does nothing but fail, before
+    /// the time for a start is over.
     pub(super) fn keeps_failing(&mut self, i: usize, now: Instant) -> bool {
         if now.duration_since(self.machines[i].console_checked) < IDLE_TICK {
             return false;
         }
         self.machines[i].console_checked = now;
-        let failures = self.console_tail(i).matches(SERVICE_FAILED).count();
-        if failures < SERVICE_FAILURES_MAX {
+        let console = self.console_tail(i);
+        let how = if let Some(reason) = last_said(&console, SERVICE_BLOCKED) {
+            let name = &self.machines[i].member.name;
+            let remedy = match reason.contains("disk \"state\"") {
+                true => format!("; {}", self.context.disk_remedy(name)),
+                false => String::new(),
+            };
+            format!("does not start its service: {reason}{remedy}")
+        } else if console.matches(SERVICE_FAILED).count() >= SERVICE_FAILURES_MAX {
+            "has a service that keeps failing".to_owned()
+        } else {
             return false;
-        }
+        };
         let machine = &mut self.machines[i];
-        machine.last_end = "has a service that keeps failing".to_owned();
+        machine.last_end = how;
         machine.deaths = START_DEATHS_MAX;
         true
+    }
+
+    /// The reason of the guest's panic, if its console shows one.
+    pub(super) fn panic_of(&self, i: usize) -> Option<String> {
+        let path = self.context.console(&self.machines[i].member.name)?;
+        let bytes = log::since(&path, self.machines[i].console_start, SEARCH_LEN_MAX).ok()?.0;
+        last_said(&log::plain(&bytes), PANIC)
     }
 
     /// Last output of the VM's processes, and its console: that of its last two lives, as it may just
@@ -74,5 +132,28 @@ impl Fleet {
     fn tail_from(&self, i: usize, start: u64) -> String {
         let path = self.context.console(&self.machines[i].member.name);
         path.map(|path| tail(&path, start)).unwrap_or_default()
+    }
+}
+
+/// The rest of the last line of `text` that has `words`.
+fn last_said(text: &str, words: &str) -> Option<String> {
+    let said = text.lines().rev().find_map(|line| Some(line.split_once(words)?.1))?;
+    Some(said.chars().take(SAID_LEN_MAX).collect::<String>().trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_guest_says_is_the_last_of_its_kind_and_bounded() {
+        let console = "hashcluster: x is not started: one\n\
+                       [    1.0] Kernel panic - not syncing: VFS: no root \n\
+                       hashcluster: x is not started: two\nmore\n";
+        assert_eq!(last_said(console, SERVICE_BLOCKED).as_deref(), Some("two"));
+        assert_eq!(last_said(console, PANIC).as_deref(), Some("VFS: no root"));
+        assert_eq!(last_said(console, DISK_TROUBLE), None);
+        let long = format!("{PANIC}{}", "x".repeat(1000));
+        assert_eq!(last_said(&long, PANIC).map(|said| said.len()), Some(SAID_LEN_MAX));
     }
 }
