@@ -153,10 +153,10 @@ fn cargo_is_asked_only_when_a_source_is_newer_or_a_program_is_missing() {
         fs::write(path(file), "").unwrap();
     }
     // What a build leaves, and where it says that it is.
-    let cargo = "#!/bin/sh\necho asked >>asked; sleep 0.02; dir=$PWD/target/here/release; mkdir -p $dir\n\
+    let cargo = "#!/bin/sh\necho asked >>asked; : >seen; sleep 0.02; dir=$PWD/target/here/release; mkdir -p $dir\n\
                  for name in hashcluster-controller hashcluster-worker hashctl hashcluster-vm; do\n\
                  [ -x $dir/$name ] || { echo '#!/bin/sh' >$dir/$name; chmod +x $dir/$name; }\ndone\n\
-                 [ ! -e edit ] || { rm edit; touch worker/src/main.rs; }\necho noise; echo $dir\n";
+                 [ ! -e edit ] || { rm edit; touch worker/src/main.rs; }\nmv seen $dir/sources-seen; echo noise; echo $dir\n";
     write_program(&path("bin/cargo"), cargo);
     write_program(&path("bin/cc"), "#!/bin/sh\n");
     let asks = |what: &str, want: usize| {
