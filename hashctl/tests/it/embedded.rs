@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::tempdir;
-use test_kit::{pattern, until};
+use test_kit::{DEADLINE, Running, pattern, until};
 
 fn embedded(dir: &Path) -> Command {
     let mut command = hashctl_alone();
@@ -245,15 +245,10 @@ fn one_long_blake3_file_is_hashed_by_all_threads() {
     let dir = tempdir().unwrap();
     File::create(dir.path().join("f")).unwrap().set_len(1 << 40).unwrap();
     let mut command = embedded(dir.path());
-    let mut running = command
-        .args(["--threads", "4", "sum", "-a", "blake3", "f"])
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    command.args(["--threads", "4", "sum", "-a", "blake3", "f"]);
+    let running = Running::start(&mut command, DEADLINE);
     let tasks = format!("/proc/{}/task", running.id());
     until("four threads that hash, one that prints and one for signals", || {
         (fs::read_dir(&tasks).unwrap().count() == 6).then_some(())
     });
-    running.kill().unwrap();
-    running.wait().unwrap();
 }
