@@ -260,8 +260,10 @@ impl RunningCluster<'_> {
     fn guest(&self, member: &MemberReport, restart: &dyn Fn(&str) -> String) -> Vec<CheckResult> {
         let name = member.name.as_str();
         let Some(guest) = self.answers.guests.get(name) else { return Vec::new() };
-        // One that is suspended cannot answer.
-        if member.pid.is_some_and(is_suspended) {
+        // One that is suspended cannot answer, and ssh takes no key that others can read: `place` says so.
+        let is_exposed = |data: fs::Metadata| data.permissions().mode() & 0o077 != 0;
+        let has_key = !fs::metadata(self.layout.ssh_key()).is_ok_and(is_exposed);
+        if !has_key || member.pid.is_some_and(is_suspended) {
             return Vec::new();
         }
         let path = self.layout.file("settings").join(name).join("datasets");

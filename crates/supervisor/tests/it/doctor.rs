@@ -323,6 +323,16 @@ fn remedies_for_files_and_processes_of_a_cluster_work_as_printed() {
 }
 
 #[test]
+fn a_key_that_ssh_does_not_take_is_the_only_fault() {
+    let vms = FakeVms::new();
+    let healthy = vms.host.problems(&[]);
+    vms.host.mode("run/state/ssh/id_ed25519", 0o644);
+    vms.host.program("ssh", "[ \"$1\" = -V ] || { echo Permission denied >&2; exit 255; }");
+    let found = vms.host.fresh(&healthy, &[]);
+    assert_only(&found, "state-exposed", "secrets", "id_ed25519");
+}
+
+#[test]
 fn a_vm_is_not_restarted_where_what_it_boots_from_is_gone() {
     let vms = FakeVms::new();
     let healthy = vms.host.problems(&[]);
