@@ -8,7 +8,8 @@
 #
 # Missing host packages (as root; otherwise it lists them), programs and images are made first. With
 # COMMAND, stdout is that of hashctl, its exit status is ours, and the VMs see the paths that it names,
-# read-only. A cluster that already runs is used, and left running.
+# read-only. A cluster that already runs is used, and left running. Without COMMAND it is changed into
+# what ports.conf, cluster.toml and the options say now; those that are not given stay what they were.
 #
 #   --ports FILE         the VMs, instead of ports.conf; --config FILE: instead of cluster.toml. Both are
 #                        here; for an installed copy in ~/.config/hashcluster or /etc/hashcluster, if there
@@ -17,7 +18,8 @@
 #                        Yocto image if one was built, else dev]
 #   --accel auto|kvm|tcg   the accelerator [default: auto, which tests if KVM works here]
 #   --runtime-dir DIR    sockets and logs; --state-dir DIR: keys and the controller's disk
-#   --dry-run            print the command lines, start nothing
+#   --dry-run            print the command lines, or what changes in a running cluster; do nothing
+#   --forget             forget the options of earlier commands for the running cluster
 #   --foreground         without COMMAND: stay until Ctrl-C, and tell systemd when all are ready
 #
 # Commands of hashctl: sum, check, audit, update, compare, dups; status, release, version

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod line;
+
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -67,6 +69,12 @@ pub(crate) enum Mode {
         /// Show every cluster of this user on this host
         #[arg(long, conflicts_with = "dir")]
         all: bool,
+    },
+    /// Change the cluster of VMs that runs into what its files, and the options of this and earlier
+    /// commands, say now
+    Apply {
+        #[command(flatten)]
+        options: VmOptions,
     },
     /// Put an image into the VMs of the running cluster, one after the other
     Deploy {
@@ -138,7 +146,7 @@ pub(crate) enum Mode {
 }
 
 /// Where a cluster is.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct RuntimeDir {
     /// Directory of sockets, logs and pidfile, mode 0700 [default: where hashctl looks, or for `run` a
     /// fresh directory that is removed afterwards]
@@ -225,8 +233,8 @@ fn age(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| "write a number with s, m, h or d, such as 10m".to_owned())
 }
 
-/// Options of a start of VMs.
-#[derive(Debug, ClapArgs)]
+/// Options of a start of VMs, and of changes while they run.
+#[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct VmOptions {
     #[command(flatten)]
     pub(crate) deployment: DeploymentOptions,
@@ -239,25 +247,31 @@ pub(crate) struct VmOptions {
     pub(crate) state: Option<PathBuf>,
     /// Image that the VMs boot: a directory with kernel, initrd and image.txt
     #[arg(long, value_name = "DIR")]
-    pub(crate) image: PathBuf,
-    /// Accelerator for the guests; auto boots a guest to find out
-    #[arg(long, value_enum, default_value_t = AccelChoice::Auto)]
-    pub(crate) accel: AccelChoice,
-    /// QEMU
-    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
-    pub(crate) qemu: PathBuf,
-    /// The vsock device
-    #[arg(long, value_name = "PROGRAM", default_value = "vhost-device-vsock")]
-    pub(crate) vsock: PathBuf,
-    /// The virtio-fs server
-    #[arg(long, value_name = "PROGRAM", default_value = "/usr/lib/qemu/virtiofsd")]
-    pub(crate) virtiofsd: PathBuf,
-    /// Dialect of its options
-    #[arg(long, value_enum, default_value_t = crate::vm::VirtiofsdKind::C)]
-    pub(crate) virtiofsd_kind: crate::vm::VirtiofsdKind,
-    /// Print the command lines, start nothing
+    pub(crate) image: Option<PathBuf>,
+    /// The image where no command has named one
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) default_image: Option<PathBuf>,
+    /// Accelerator for the guests; auto boots a guest to find out [default: auto]
+    #[arg(long, value_enum)]
+    pub(crate) accel: Option<AccelChoice>,
+    /// QEMU [default: qemu-system-x86_64]
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) qemu: Option<PathBuf>,
+    /// The vsock device [default: vhost-device-vsock]
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) vsock: Option<PathBuf>,
+    /// The virtio-fs server [default: /usr/lib/qemu/virtiofsd]
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) virtiofsd: Option<PathBuf>,
+    /// Dialect of its options [default: c]
+    #[arg(long, value_enum)]
+    pub(crate) virtiofsd_kind: Option<crate::vm::VirtiofsdKind>,
+    /// Print the command lines, or what would change in the cluster that runs; do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Forget the options of earlier commands: only the files and this command line count
+    #[arg(long)]
+    pub(crate) forget: bool,
 }
 
 impl VmOptions {
@@ -322,11 +336,15 @@ pub(crate) struct ShareViewOptions {
 }
 
 /// Where a cluster of VMs is described.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct DeploymentOptions {
-    /// One VM per line, the controller first: its SSH port, and perhaps host=NAME
-    #[arg(long, value_name = "FILE", default_value = "ports.conf")]
-    pub(crate) ports: PathBuf,
+    /// One VM per line, the controller first: its SSH port, and perhaps host=NAME [default:
+    /// ports.conf]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ports: Option<PathBuf>,
+    /// The file where no command has named one
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) default_ports: Option<PathBuf>,
     /// More settings, see docs/cluster-toml.md [default: cluster.toml beside the ports file, when
     /// there is one]
     #[arg(long, value_name = "FILE")]
@@ -337,6 +355,16 @@ pub(crate) struct DeploymentOptions {
     /// Of those directories, workers see copies as of the start
     #[arg(long)]
     pub(crate) snapshot: bool,
+    /// Datasets that are not there are left out, whoever named them.
+    #[arg(skip)]
+    pub(crate) may_be_missing: bool,
+}
+
+impl DeploymentOptions {
+    pub(crate) fn ports(&self) -> &Path {
+        let ports = self.ports.as_deref().or(self.default_ports.as_deref());
+        ports.unwrap_or(Path::new("ports.conf"))
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,6 +4,7 @@
 //! ([`machine`]), be they VMs or plain processes ([`context::Context`]). [`watch`] asks how they are,
 //! [`control`] takes commands while they run; [`mod@ps`] is the state of it all, which `show` shows.
 
+mod apply;
 mod context;
 mod control;
 mod error;
@@ -11,6 +12,7 @@ mod fleet;
 mod log;
 mod logs;
 mod machine;
+mod operation;
 mod ps;
 mod ready;
 mod session;
@@ -22,5 +24,5 @@ pub(crate) use error::Error;
 pub(crate) use logs::logs;
 pub(crate) use machine::{Daemon, Unit};
 pub(crate) use ps::{ClusterReport, DatasetReport, MemberHealth, MemberPhase, MemberReport};
-pub(crate) use session::{local_run, local_up, run, up};
+pub(crate) use session::{apply, local_run, local_up, run, up};
 pub(crate) use show::{print_run_dir, ps, ps_all, require_vm};

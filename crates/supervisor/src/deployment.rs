@@ -62,6 +62,16 @@ pub(crate) struct Member {
     pub(crate) health: Health,
 }
 
+impl Dataset {
+    /// Says that it is missing, if it is.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let (name, dir) = (&self.name, self.dir.display());
+        let text =
+            format!("dataset {name}: {dir} is missing; workers do without it until it is there");
+        self.is_missing.then_some(text)
+    }
+}
+
 impl Vm {
     pub(crate) fn member(&self) -> Member {
         Member { name: self.name.clone(), role: self.role, health: self.health.clone() }
@@ -111,12 +121,14 @@ impl Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Dataset {
     pub(crate) name: String,
-    /// Absolute, without symlinks.
+    /// Absolute; without symlinks unless it is missing.
     pub(crate) dir: PathBuf,
     /// Workers see a copy as of the start, not the directory as it changes.
     pub(crate) snapshot: bool,
     /// Threads of a worker that may read from it at once; all if none.
     pub(crate) io_threads: Option<u16>,
+    /// The directory is not there; workers do without it until it is.
+    pub(crate) is_missing: bool,
 }
 
 /// Health checks of a VM.

@@ -139,7 +139,7 @@ impl<'a> Examination<'a> {
             let answers = cluster.map(|it| scope.spawn(|| Answers::ask(it, &self.layout)));
             let image = self.host(report, loaded.as_ref().ok());
             if !self.is_local() {
-                report.add(files::deployment(&asked.ports, &loaded));
+                report.add(files::deployment(asked.ports(), &loaded));
             }
             self.places(report);
             match (cluster, answers.map(ScopedJoinHandle::join)) {
@@ -147,7 +147,7 @@ impl<'a> Examination<'a> {
                     report.add([room::memory(None)]);
                     report.add(self.context(&answers, started, image).check());
                 }
-                _ => self.start(report, &asked.ports, loaded.as_ref().ok()),
+                _ => self.start(report, asked.ports(), loaded.as_ref().ok()),
             }
         });
     }
@@ -232,13 +232,13 @@ impl<'a> Examination<'a> {
         let settings = options.settings.as_deref().or(self.commands.root.as_deref());
         let settings = settings.unwrap_or(Path::new(""));
         DeploymentOptions {
-            ports: options.ports.clone().unwrap_or_else(|| settings.join("ports.conf")),
+            ports: Some(options.ports.clone().unwrap_or_else(|| settings.join("ports.conf"))),
             config: options.config.clone(),
             datasets: match started {
                 Some(started) if options.datasets.is_empty() => started.datasets.clone(),
                 _ => options.datasets.clone(),
             },
-            snapshot: false,
+            ..DeploymentOptions::default()
         }
     }
 }

@@ -30,7 +30,7 @@ const WITH_VALUE: [&str; 8] = [
 ];
 
 /// Options of `run.sh` without one.
-const FLAGS: [&str; 4] = ["--snapshot", "--foreground", "--dry-run", "--local"];
+const FLAGS: [&str; 5] = ["--snapshot", "--forget", "--foreground", "--dry-run", "--local"];
 
 /// A command line of `run.sh`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(crate) fn front(root: &Path, settings: &Path, args: &[OsString]) -> ExitCode
 
 fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
     let mut line = Line::default();
-    let (mut ports, mut config) = (settings.join("ports.conf").into_os_string(), None);
+    let (mut ports, mut config) = (None, None);
     let mut rest = args.iter();
     while let Some(arg) = rest.as_slice().first() {
         if words::of(arg) == Some(Use::Up) && !line.starts {
@@ -104,7 +104,7 @@ fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
             instead: "see ./run.sh --help".to_owned(),
         })?;
         match name {
-            "--ports" => ports = value,
+            "--ports" => ports = Some(value),
             "--image" => line.image = Some(value),
             "--config" => config = Some(value),
             "--runtime-dir" | "--run-dir" => {
@@ -120,7 +120,11 @@ fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
         line.options.push(option("--config", &config));
     }
     if !line.local {
-        line.options.push(option("--ports", &ports));
+        // A running cluster keeps the file that an earlier command named.
+        line.options.push(match &ports {
+            Some(ports) => option("--ports", ports),
+            None => option("--default-ports", settings.join("ports.conf").as_os_str()),
+        });
     }
     Ok(line)
 }
@@ -255,7 +259,13 @@ fn with_cluster(root: &Path, line: &Line, command: &mut Command, behind: &[OsStr
         match setup.arg(bin_dir()).stderr(Stdio::inherit()).output() {
             Ok(output) if output.status.success() => {
                 let printed = output.stdout.split(|&byte| byte == b'\n').filter(|l| !l.is_empty());
-                command.args(printed.map(OsStr::from_bytes));
+                command.args(printed.map(|word| match word.strip_prefix(b"--image=") {
+                    // And its image.
+                    Some(image) if line.image.is_none() => {
+                        option("--default-image", OsStr::from_bytes(image))
+                    }
+                    _ => OsStr::from_bytes(word).to_owned(),
+                }));
             }
             Ok(output) => {
                 let code = output.status.code().and_then(|code| u8::try_from(code).ok());

@@ -62,6 +62,7 @@ pub fn run() -> ExitCode {
         Mode::Restart(asked) => of_members("restart", asked),
         Mode::Ps { all: true, json, .. } => cluster::ps_all(*json),
         Mode::Ps { runtime, json, .. } => cluster::ps(runtime.dir.as_deref(), *json),
+        Mode::Apply { options } => cluster::apply(options),
         Mode::Deploy { runtime, image } => cluster::deploy(runtime.dir.as_deref(), image),
         Mode::Exec { runtime, tty, name, command } => {
             Err(vm::exec(runtime.dir.as_deref(), name, *tty, command))

@@ -8,6 +8,7 @@ use ipc_proto::endpoint::{self, CLIENT_SOCKET, EndpointError, SYSTEM_RUNTIME_DIR
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -49,6 +50,11 @@ pub(crate) enum RunDirError {
         path = path.display()
     )]
     Exposed { path: PathBuf, mode: u32 },
+    /// Lines of scripts and logs would end in its name.
+    #[error(
+        "run directory {path:?} has a control character in its name; name another with --runtime-dir"
+    )]
+    Control { path: PathBuf },
     /// Its sockets' paths are none.
     #[error(
         "run directory {}: {error}; name a shorter one with --runtime-dir",
@@ -99,6 +105,9 @@ impl RunDir {
     /// Takes the directory at `path`, and makes it if it is not there.
     pub(crate) fn claim(path: &Path) -> Result<Self, RunDirError> {
         let path = &absolute(path)?;
+        if path.as_os_str().as_bytes().iter().any(u8::is_ascii_control) {
+            return Err(RunDirError::Control { path: path.clone() });
+        }
         for socket in [CLIENT_SOCKET, WORKER_SOCKET] {
             endpoint::check(&path.join(socket))
                 .map_err(|error| RunDirError::Socket { path: path.clone(), error })?;

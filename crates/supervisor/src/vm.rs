@@ -7,6 +7,8 @@
 //! Not here: what happens to the VMs while they run (`cluster`).
 
 mod accel;
+mod description;
+mod diff;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod guest;
@@ -20,21 +22,29 @@ mod qmp;
 mod report;
 mod share;
 mod share_view;
+mod sight;
 mod snapshot_fault;
 mod state_disk;
 
+pub(crate) use description::Description;
+pub(crate) use diff::{RunningVms, VmChanges, WantedVms};
 pub(crate) use guest::{cp, exec, ssh, ssh_in};
 pub(crate) use image::{Image, ImageError};
-pub(crate) use layout::{CONTROL_SOCKET, Layout, SSH_CONFIG};
+pub(crate) use layout::{CONTROL_SOCKET, Layout, OPTIONS_FILE, SSH_CONFIG};
 pub(crate) use paths::of as paths_of;
-pub(crate) use plan::{ClusterContext, VirtiofsdKind};
-pub(crate) use preflight::{Plan, choose_accel, dry_run, load, plan_of, run_path};
+pub(crate) use plan::{Accel, ClusterContext, Guest, VirtiofsdKind};
+pub(crate) use preflight::{
+    DescribedCluster, Plan, check_shares, check_sockets, choose_accel, dry_run, load, plan_of,
+    run_path, wanted,
+};
 pub(crate) use prepare::{
-    OVERHEAD_MIB, all as prepare_all, available_mib, check_unused, clean, clean_vm, drop_images,
-    images, lock_state, settings,
+    OVERHEAD_MIB, all as prepare_all, available_mib, boot, check_memory, check_unused, clean,
+    clean_vm, drop_images, forget, images, lock_state, publish, send_names, send_tokens, snapshot,
+    worker_tokens,
 };
 pub(crate) use qmp::power_down;
 pub(crate) use report::{facts, filter_report};
 pub(crate) use share::{Root, Share};
 pub(crate) use share_view::run as share_view;
+pub(crate) use sight::Sight;
 pub(crate) use state_disk::remedy as disk_remedy;

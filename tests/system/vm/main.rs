@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 #![expect(clippy::print_stderr, reason = "a failed test shows the logs")]
 
+mod changes;
 mod crashes;
 mod guest;
 mod main_job;

@@ -1,11 +1,12 @@
 //! The difference between VMs and processes: which processes a member consists of, and how
 //! it is asked to stop.
 
+use super::error::Error;
 use super::machine::Unit;
-use crate::deployment::{Member, Vm};
+use crate::deployment::Member;
 use crate::local::LocalContext;
 use crate::supervise::{ProgramId, Supervisor};
-use crate::vm::{self, ClusterContext, Image, Layout};
+use crate::vm::{self, ClusterContext, Guest, Image, Layout, Sight};
 use nix::sys::signal::Signal;
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 /// Context shared by the members of a cluster.
 #[derive(Debug)]
 pub(crate) enum Context {
-    Vms(ClusterContext, Vec<Vm>),
+    Vms(ClusterContext, Vec<Guest>),
     Local(LocalContext, Layout),
 }
 
@@ -28,9 +29,25 @@ impl Context {
     /// The processes of member number `i`, a VM of which boots from `image`.
     pub(super) fn unit(&self, i: usize, member: &Member, image: Option<&Image>) -> Unit {
         match (self, image) {
-            (Self::Vms(context, vms), Some(image)) => context.unit(&vms[i], i, image),
+            (Self::Vms(context, guests), Some(image)) => context.unit(&guests[i], image),
             (Self::Vms(..), None) => unreachable!("a VM has an image"),
             (Self::Local(context, layout), _) => context.unit(member, layout),
+        }
+    }
+
+    /// Writes what member number `i` reads when it starts.
+    pub(super) fn boot(
+        &mut self,
+        i: usize,
+        image: Option<&Image>,
+        sight: &Sight,
+    ) -> Result<(), Error> {
+        match (self, image) {
+            (Self::Vms(context, guests), Some(image)) => {
+                vm::boot(context, &mut guests[i], image, sight)
+            }
+            (Self::Vms(..), None) => unreachable!("a VM has an image"),
+            (Self::Local(..), _) => Ok(()),
         }
     }
 

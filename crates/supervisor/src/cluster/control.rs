@@ -2,13 +2,15 @@
 //! which is `ok` or `error …`. Only the user whose cluster it is can reach the socket, as the run
 //! directory is closed to others.
 
-use super::context::Context;
+use super::apply;
 use super::error::Error;
 use super::fleet::Fleet;
 use super::log::{LOG, MemberEvent};
 use super::machine::Phase;
-use super::ps::{ClusterReport, MemberReport};
+use super::operation::{Operation, OperationStep};
+use super::ps::ClusterReport;
 use super::show;
+use crate::args::VmOptions;
 use crate::deployment::Role;
 use crate::pidfile;
 use crate::run_dir::{self, RunDir, RunDirError};
@@ -38,8 +40,8 @@ pub(super) const PS: &str = "ps";
 /// Last line of an answer.
 const OK: &str = "ok";
 
-/// Longest command: a word and a path.
-const LINE_LEN_MAX: u64 = 4200;
+/// Longest command: options with a path for each dataset, every byte of them encoded.
+const LINE_LEN_MAX: u64 = 256 << 10;
 
 /// Time limit for the line of a command.
 const LINE_LIMIT: Duration = Duration::from_secs(2);
@@ -78,13 +80,8 @@ impl Requests {
 /// A command, and who waits for its answer.
 pub(super) struct Request {
     line: String,
-    stream: UnixStream,
-}
-
-/// Process and user at the other end of a request.
-fn asker(stream: &UnixStream) -> (i32, u32) {
-    let found = getsockopt(stream, PeerCredentials);
-    found.map_or((0, u32::MAX), |found| (found.pid(), found.uid()))
+    /// None if it is the supervisor itself, whose log gets the answer.
+    stream: Option<UnixStream>,
 }
 
 /// Listens at `path` in a thread that wakes the supervisor for each command. Until that serves them,
@@ -106,7 +103,7 @@ pub(super) fn listen(
                 continue;
             };
             let Ok(line) = read_line(&stream) else { continue };
-            let mut request = Request { line, stream };
+            let mut request = Request { line, stream: Some(stream) };
             if request.line == PS && !is_served.load(Ordering::Acquire) {
                 request.tell(&preparing);
                 request.tell(OK);
@@ -125,7 +122,9 @@ fn read_line(stream: &UnixStream) -> io::Result<String> {
     stream.set_write_timeout(Some(LINE_LIMIT))?;
     let mut line = String::new();
     BufReader::new(stream.take(LINE_LEN_MAX)).read_line(&mut line)?;
-    Ok(line.trim_end_matches('\n').to_owned())
+    // One that is cut means something else.
+    line.pop().filter(|&end| end == '\n').ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(line)
 }
 
 impl Request {
@@ -140,55 +139,85 @@ impl Request {
         None
     }
 
-    /// Does what is asked and answers. A cluster that is still starting serves nobody.
-    pub(super) fn serve(mut self, fleet: &mut Fleet) {
-        let line = std::mem::take(&mut self.line);
-        let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
-        fleet.command = Some(line.clone());
-        let (pid, uid) = asker(&self.stream);
-        if word != "ready" {
-            LOG.log(&MemberEvent::Asked { command: &line, pid, uid });
+    /// A command that the supervisor gives itself.
+    pub(super) fn internal(line: &str) -> Self {
+        Self { line: line.to_owned(), stream: None }
+    }
+
+    pub(super) fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// Process and user at the other end, for a person.
+    fn asked_by(&self) -> String {
+        let Some(stream) = &self.stream else { return "the supervisor".to_owned() };
+        match getsockopt(stream, PeerCredentials) {
+            Ok(found) => format!("pid {}, uid {}", found.pid(), found.uid()),
+            Err(error) => error.to_string(),
         }
-        let asked = format!("{word}, asked by pid {pid}, uid {uid}");
+    }
+
+    /// Does what is asked and answers, or begins to. A cluster that is still starting serves nobody.
+    pub(super) fn serve(mut self, fleet: &mut Fleet) {
+        let line = self.line.clone();
+        let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        let by = self.asked_by();
+        if word != "ready" {
+            // The options of others are long, and encoded.
+            let shown = if word == "apply" { word } else { &*line };
+            LOG.log(&MemberEvent::Asked { command: shown, by: &by });
+        }
         let result = match word {
             "ready" => Ok(()),
-            "stop" => self.each(fleet, rest, |fleet, i| fleet.stop(&[i])),
-            "start" => self.each(fleet, rest, start),
-            "restart" => self.each(fleet, rest, |fleet, i| {
-                fleet.machines[i].restarts.record(&asked);
-                fleet.stop(&[i])?;
-                start(fleet, i)
-            }),
-            "deploy" => self.deploy(fleet, Path::new(rest)),
+            "stop" | "start" | "restart" => match steps(fleet, word, rest, &by) {
+                Ok(steps) => return fleet.operate(Operation::new(self, steps)),
+                Err(error) => Err(error),
+            },
+            "apply" => return apply::serve(self, fleet, rest),
+            "deploy" => {
+                fleet.command = Some(line.clone());
+                let result = self.deploy(fleet, Path::new(rest));
+                fleet.command = None;
+                result
+            }
             _ => Err(Error::Refused(format!("unknown command {word:?}"))),
         };
-        fleet.command = None;
-        match result {
-            Ok(()) => self.tell(OK),
-            Err(error) => self.tell(&format!("error {}", error.to_string().replace('\n', "\n  "))),
+        self.finish(result);
+    }
+
+    /// True if it is served beside others, however long it takes.
+    pub(super) fn is_served_beside(&self) -> bool {
+        let mut words = self.line.split(' ');
+        match words.next() {
+            Some("stop" | "start" | "restart") => true,
+            // It only looks.
+            Some("apply") => words.any(|word| word == "--dry-run"),
+            _ => false,
         }
     }
 
-    /// Whoever asked may have gone; the work is done all the same.
-    fn tell(&mut self, text: &str) {
-        let _ = self.stream.write_all(format!("{text}\n").as_bytes());
+    /// The last word about it. Whoever asked may have gone; the work is done all the same.
+    pub(super) fn finish(mut self, result: Result<(), Error>) {
+        match (result, &self.stream) {
+            (Ok(()), Some(_)) => self.tell(OK),
+            (Ok(()), None) => {}
+            (Err(error), Some(_)) => {
+                self.tell(&format!("error {}", error.to_string().replace('\n', "\n  ")));
+            }
+            (Err(error), None) => {
+                for line in error.to_string().lines() {
+                    LOG.log(&MemberEvent::NotDone { command: &self.line, line });
+                }
+            }
+        }
     }
 
-    /// Acts on one member after the other, if all that are named exist.
-    fn each(
-        &mut self,
-        fleet: &mut Fleet,
-        names: &str,
-        act: impl Fn(&mut Fleet, usize) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let found: Vec<usize> =
-            names.split(' ').map(|name| fleet.find(name)).collect::<Result<_, _>>()?;
-        for i in found {
-            act(fleet, i)?;
-            let report = MemberReport::of(fleet, i);
-            self.tell(&format!("{}: {}", report.name, report.state()));
+    /// A line of the answer.
+    pub(super) fn tell(&mut self, text: &str) {
+        match &mut self.stream {
+            Some(stream) => drop(stream.write_all(format!("{text}\n").as_bytes())),
+            None => LOG.log(&MemberEvent::Told { command: &self.line, line: text }),
         }
-        Ok(())
     }
 
     /// Puts the image in `dir` into one VM after the other, the controller last. A VM that does
@@ -198,6 +227,10 @@ impl Request {
         let layout = fleet.context.layout().clone();
         let copied = fresh.copy_to(&layout.image(&fresh.digest));
         let result = copied.and_then(|fresh| self.renew_all(fleet, &fresh));
+        // Else the next command would put back what it replaced.
+        if let (Ok(()), Some(options)) = (&result, fleet.declared.clone()) {
+            fleet.declare(VmOptions { image: Some(dir.to_owned()), ..options });
+        }
         let used: Vec<&Image> = fleet.machines.iter().filter_map(|m| m.image.as_ref()).collect();
         vm::drop_images(&layout, &used);
         result
@@ -249,10 +282,38 @@ impl Request {
     }
 }
 
-fn renew(fleet: &mut Fleet, i: usize, image: &Image) -> Result<(), Error> {
-    if let Context::Vms(context, vms) = &fleet.context {
-        vm::settings(context, &vms[i], image)?;
+/// The steps of a command about members, all of which exist; the controller is the first to start, as no
+/// worker is healthy without it.
+fn steps(fleet: &Fleet, word: &str, names: &str, by: &str) -> Result<Vec<OperationStep>, Error> {
+    let mut names: Vec<String> = names.split(' ').map(str::to_owned).collect();
+    for name in &names {
+        fleet.find(name)?;
     }
+    if word == "start" {
+        names.sort_by_key(|name| *name != fleet.machines[0].member.name);
+    }
+    let mut steps = Vec::new();
+    for name in names {
+        if word == "restart" {
+            let (name, asked) = (name.clone(), format!("restart, asked by {by}"));
+            steps.push(OperationStep::Change(Box::new(move |fleet| {
+                let i = fleet.find(&name)?;
+                fleet.machines[i].restarts.record(&asked);
+                Ok(())
+            })));
+        }
+        if word != "start" {
+            steps.push(OperationStep::Stop(vec![name.clone()]));
+        }
+        if word != "stop" {
+            steps.push(OperationStep::Start(vec![name.clone()]));
+        }
+        steps.push(OperationStep::Tell(name));
+    }
+    Ok(steps)
+}
+
+fn renew(fleet: &mut Fleet, i: usize, image: &Image) -> Result<(), Error> {
     fleet.machines[i].image = Some(image.clone());
     // One that was stopped stays so, and starts from the new image later.
     if fleet.machines[i].phase == Phase::Down {

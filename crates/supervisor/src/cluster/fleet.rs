@@ -6,17 +6,21 @@
 //! up.
 
 mod console;
+mod members;
+mod stops;
 
 use super::context::Context;
 use super::control::{Request, Requests};
 use super::error::Error;
 use super::log::{LOG, MemberEvent};
 use super::machine::{Machine, Phase};
+use super::operation::Operation;
 use super::watch::Watch;
+use crate::args::VmOptions;
 use crate::deployment::{Member, Strategy};
 use crate::run_dir::Witness;
 use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log};
-use crate::vm::Image;
+use crate::vm::{Description, Image, Sight};
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
 use std::io;
@@ -28,9 +32,6 @@ const DAEMONS_LIMIT: Duration = Duration::from_secs(10);
 
 /// Ends of one member before its cluster was ready that are not forgiven.
 const START_DEATHS_MAX: u32 = 3;
-
-/// Time after which a killed process is not waited for any more: it may be in a read that never ends.
-const STUCK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Time in which QEMU's end is seen after that of a daemon that it ended.
 const LAST_LIMIT: Duration = Duration::from_millis(200);
@@ -44,6 +45,17 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 /// A member that is not healthy this long after its boot is booted again, as its wire may never answer
 /// if it was dialled at a bad moment. Where a third of the time for a start is longer, that counts.
 const BOOT_LIMIT: Duration = Duration::from_secs(30);
+
+/// Meaning of `SIGHUP`, unless a terminal has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnHangup {
+    /// Apply the files again.
+    Apply,
+    /// Say that nothing happens.
+    Nothing,
+    /// End what is in the foreground, as other signals do.
+    End,
+}
 
 /// Members that a start waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +79,14 @@ pub(super) struct Limits {
     pub(super) stop_limit: Duration,
 }
 
+/// All that tells a fleet of something, in threads of their own.
+pub(super) struct Senses {
+    pub(super) watch: Watch,
+    pub(super) sight: Sight,
+    pub(super) description: Description,
+    pub(super) requests: Requests,
+}
+
 pub(super) struct Fleet {
     pub(super) context: Context,
     pub(super) limits: Limits,
@@ -74,8 +94,17 @@ pub(super) struct Fleet {
     pub(super) supervisor: Supervisor,
     watch: Watch,
     requests: Requests,
-    /// Commands that wait for their turn: one is served at a time.
+    /// Commands that wait for their turn: of those that concern the whole cluster, one is served at a
+    /// time.
     waiting: VecDeque<Request>,
+    /// Commands that are under way.
+    operations: Vec<Operation>,
+    /// The places of live datasets.
+    pub(super) sight: Sight,
+    pub(super) description: Description,
+    on_hangup: OnHangup,
+    /// The command line that counts, where the cluster can be changed.
+    pub(super) declared: Option<VmOptions>,
     /// Programs that belong to no member and have ended.
     ended: Vec<(ProgramId, ExitStatus)>,
     /// Asks for the end of the cluster, or of what runs with it: whatever else is waited for is
@@ -87,11 +116,10 @@ pub(super) struct Fleet {
     pub(super) started: SystemTime,
     /// The command that is being served.
     pub(super) command: Option<String>,
-    /// Differences between what runs and the files that describe it.
-    pub(super) drift: Vec<String>,
     start_deadline: Instant,
     is_ending: bool,
     consoles_checked: Instant,
+    datasets_checked: Instant,
 }
 
 impl Fleet {
@@ -101,9 +129,10 @@ impl Fleet {
         members: Vec<Member>,
         image: Option<&Image>,
         supervisor: Supervisor,
-        watch: Watch,
-        requests: Requests,
+        senses: Senses,
+        on_hangup: OnHangup,
     ) -> Self {
+        let Senses { watch, sight, description, requests } = senses;
         let machine = |member| Machine::new(member, image.cloned());
         requests.are_served();
         Self {
@@ -114,16 +143,21 @@ impl Fleet {
             watch,
             requests,
             waiting: VecDeque::new(),
+            operations: Vec::new(),
+            sight,
+            description,
+            on_hangup,
+            declared: None,
             ended: Vec::new(),
             signal: None,
             is_ready: false,
             home: None,
             started: SystemTime::now(),
             command: None,
-            drift: Vec::new(),
             start_deadline: Instant::now() + limits.startup_timeout,
             is_ending: false,
             consoles_checked: Instant::now(),
+            datasets_checked: Instant::now(),
         }
     }
 
@@ -189,6 +223,10 @@ impl Fleet {
     fn are_healthy(&self, group: &[usize], deadline: Instant) -> Result<bool, Error> {
         let late = group.iter().copied().find(|&i| self.machines[i].phase != Phase::Healthy);
         let Some(late) = late else { return Ok(true) };
+        if self.is_ready && self.machines[late].phase == Phase::Down {
+            let name = &self.machines[late].member.name;
+            return Err(Error::Refused(format!("{name} was stopped meanwhile")));
+        }
         // Without a controller no worker becomes healthy.
         let controller = (!self.is_ready).then_some(0);
         let mut needed = controller.into_iter().chain(group.iter().copied());
@@ -203,11 +241,7 @@ impl Fleet {
 
     /// Waits until the workers that run have found a controller again that was started anew.
     pub(super) fn await_reconnected(&mut self, deadline: Instant) -> Result<(), Error> {
-        let is_away = |fleet: &Self, i: &usize| {
-            let Machine { member, phase, .. } = &fleet.machines[*i];
-            *phase == Phase::Healthy && fleet.watch.judge(member) != Some(Ok(()))
-        };
-        while let Some(away) = (1..self.machines.len()).find(|i| is_away(self, i)) {
+        while let Some(away) = self.away_from_controller() {
             if Instant::now() >= deadline {
                 return Err(self.late(away));
             }
@@ -232,7 +266,27 @@ impl Fleet {
 
     /// The command whose turn it is.
     pub(super) fn take_request(&mut self) -> Option<Request> {
-        self.waiting.pop_front()
+        match self.operations.iter().any(|operation| operation.is_exclusive) {
+            true => None,
+            false => self.waiting.pop_front(),
+        }
+    }
+
+    /// Begins what takes its time.
+    pub(super) fn operate(&mut self, operation: Operation) {
+        let unfinished = operation.advance(self);
+        self.operations.extend(unfinished);
+    }
+
+    /// The commands that are under way, for a person.
+    pub(super) fn commands(&self) -> Option<String> {
+        let under_way = self.operations.iter().map(|operation| {
+            // The options of others are long, and encoded.
+            let line = operation.line();
+            if operation.is_exclusive { line.split(' ').next().unwrap_or_default() } else { line }
+        });
+        let lines: Vec<&str> = self.command.as_deref().into_iter().chain(under_way).collect();
+        (!lines.is_empty()).then(|| lines.join(", "))
     }
 
     /// The exit status of a program that belongs to no member, if it has ended.
@@ -241,54 +295,15 @@ impl Fleet {
         Some(self.ended.swap_remove(i).1)
     }
 
-    /// Stops the machines, the workers first, then the controller: asks them to end, and kills after
-    /// the limit, or a second signal, what still runs.
-    pub(super) fn stop_all(&mut self) -> Result<(), Error> {
-        self.is_ending = true;
-        self.signal = None;
-        let workers: Vec<usize> = (1..self.machines.len()).collect();
-        for group in [workers, vec![0]] {
-            self.stop(&group)?;
-        }
-        Ok(())
-    }
-
-    /// Ends a cluster that keeps nothing: no member is asked.
-    pub(super) fn kill_all(&mut self) -> Result<(), Error> {
-        self.is_ending = true;
-        for machine in &mut self.machines {
-            if machine.phase != Phase::Down {
-                let kill_at = Instant::now();
-                machine.enter(Phase::Ending { again: false, kill_at, killed: true });
-            }
-        }
-        self.stop_all()
-    }
-
-    /// Stops the machines of one group at the same time.
-    pub(super) fn stop(&mut self, group: &[usize]) -> Result<(), Error> {
-        for &i in group {
-            self.end(i, false);
-        }
-        while group.iter().any(|&i| self.machines[i].phase != Phase::Down) {
-            self.next(None)?;
-            self.go_on()?;
-            if self.signal.take().is_some() {
-                for &i in group {
-                    if let Phase::Ending { kill_at, .. } = &mut self.machines[i].phase {
-                        *kill_at = Instant::now();
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Starts a machine that is down.
     pub(super) fn begin(&mut self, i: usize) {
         let machine = &mut self.machines[i];
         self.watch.forget(&machine.member);
         machine.failures = 0;
+        if let Err(error) = self.context.boot(i, machine.image.as_ref(), &self.sight) {
+            machine.enter(Phase::Daemons { until: Instant::now() });
+            return self.fail(i, error.to_string());
+        }
         let unit = self.context.unit(i, &machine.member, machine.image.as_ref());
         let name = &machine.member.name;
         let cleaned = self.context.clean(name);
@@ -315,15 +330,17 @@ impl Fleet {
             drop(home);
             self.signal = Some(Caught::own(Signal::SIGTERM));
         }
-        let is_busy = self
-            .machines
-            .iter()
-            .any(|machine| !matches!(machine.phase, Phase::Down | Phase::Healthy));
+        self.look_at_datasets();
+        let is_busy = !self.operations.is_empty()
+            || self
+                .machines
+                .iter()
+                .any(|machine| !matches!(machine.phase, Phase::Down | Phase::Healthy));
         let tick = Instant::now() + if is_busy { TICK } else { IDLE_TICK };
         let until = deadline.map_or(tick, |deadline| deadline.min(tick));
         let event = self.supervisor.next(Some(std::os::fd::AsFd::as_fd(&self.watch)), Some(until));
         match event.map_err(Error::step("wait"))? {
-            Event::Signal(caught) => self.signal = Some(caught),
+            Event::Signal(caught) => self.take_in(caught),
             Event::Readable => {
                 self.watch.drain();
                 self.receive_requests();
@@ -339,14 +356,31 @@ impl Fleet {
         }
         // What the event has changed is done before whoever waits looks again.
         self.advance_all();
+        for operation in std::mem::take(&mut self.operations) {
+            self.operate(operation);
+        }
         self.supervisor.manager.status(|| describe_health(&self.machines));
         Ok(())
     }
 
-    /// Whoever only looks is answered at once, whatever is under way.
+    /// A hangup is no wish to stop for who has no terminal.
+    fn take_in(&mut self, caught: Caught) {
+        let is_hangup = caught.signal == Signal::SIGHUP && !caught.is_from_terminal();
+        match self.on_hangup {
+            OnHangup::Apply if is_hangup => self.waiting.push_back(Request::internal("apply")),
+            OnHangup::Nothing if is_hangup => LOG.log(&MemberEvent::Hangup {}),
+            OnHangup::Apply | OnHangup::Nothing | OnHangup::End => self.signal = Some(caught),
+        }
+    }
+
+    /// Whoever only looks is answered at once, whatever is under way; and commands about members wait for
+    /// no other one, once the cluster has started.
     fn receive_requests(&mut self) {
         while let Some(request) = self.requests.receive() {
-            self.waiting.extend(request.answer_at_once(self));
+            match request.answer_at_once(self) {
+                Some(request) if self.is_ready && request.is_served_beside() => request.serve(self),
+                request => self.waiting.extend(request),
+            }
         }
     }
 
@@ -473,57 +507,6 @@ impl Fleet {
         machine.last_end = why;
     }
 
-    /// Asks a member to end.
-    pub(super) fn end(&mut self, i: usize, again: bool) {
-        let machine = &mut self.machines[i];
-        match machine.phase {
-            Phase::Down => return,
-            Phase::Ending { kill_at, killed, .. } => {
-                machine.phase = Phase::Ending { again, kill_at, killed };
-                return;
-            }
-            Phase::Resting { .. } if !machine.runs(&self.supervisor) => {
-                machine.enter(if again { machine.phase } else { Phase::Down });
-                return;
-            }
-            Phase::Daemons { .. } | Phase::Booting | Phase::Healthy | Phase::Resting { .. } => {}
-        }
-        let (is_healthy, main) = (machine.phase == Phase::Healthy, machine.main_id());
-        let asked = self.context.ask_to_stop(&machine.member, is_healthy, main, &self.supervisor);
-        let limit = if asked { self.limits.stop_limit } else { Duration::ZERO };
-        let kill_at = Instant::now() + limit;
-        machine.enter(Phase::Ending { again, kill_at, killed: !asked });
-    }
-
-    fn finish(&mut self, i: usize, now: Instant, again: bool, kill_at: Instant, killed: bool) {
-        let machine = &mut self.machines[i];
-        if !machine.runs(&self.supervisor) {
-            // Files of a VM that is gone; whoever looks for them later says what cannot be removed.
-            let _ = self.context.clean(&machine.member.name);
-            let pause = machine.pause;
-            machine.enter(match again {
-                true => Phase::Resting { until: now + pause },
-                false => Phase::Down,
-            });
-            return;
-        }
-        let main = machine.main_id().filter(|&id| self.supervisor.is_running(id));
-        if main.is_some() && now < kill_at {
-            return;
-        }
-        if main.is_some() && !killed && !again {
-            LOG.log(&MemberEvent::Killed { member: &machine.member.name });
-        }
-        let is_stuck = killed && now >= kill_at + STUCK_LIMIT;
-        for id in machine.ids() {
-            if is_stuck && let Some(pid) = self.supervisor.abandon(id) {
-                LOG.log(&MemberEvent::Stuck { member: &machine.member.name, pid });
-            }
-            self.supervisor.signal(id, Signal::SIGKILL);
-        }
-        machine.phase = Phase::Ending { again, kill_at, killed: true };
-    }
-
     fn died(&self, i: usize) -> Error {
         let machine = &self.machines[i];
         let tail = self.all_tails(i);
@@ -531,7 +514,7 @@ impl Fleet {
         Error::Died { name, how: machine.last_end.clone(), tail }
     }
 
-    fn late(&self, i: usize) -> Error {
+    pub(super) fn late(&self, i: usize) -> Error {
         let machine = &self.machines[i];
         let why = if matches!(machine.phase, Phase::Daemons { .. }) {
             "its daemons do not listen".to_owned()

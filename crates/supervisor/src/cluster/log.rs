@@ -25,10 +25,18 @@ events! {
         Warning Trouble { member: &'a str, what: &'a str } => "{member}: {what}",
         Info NoTrouble { member: &'a str } => "{member}: its disk takes writes again",
         Info Supervises { pid: u32 } => "the cluster is ready; pid {pid} supervises it",
-        Info Asked { command: &'a str, pid: i32, uid: u32 } => "{command}: asked by pid {pid}, uid {uid}",
+        Info Asked { command: &'a str, by: &'a str } => "{command}: asked by {by}",
         Info Stopping { signal: &'a dyn Display, pid: u32, uid: u32 }
             => "{signal} from pid {pid}, uid {uid}: stopping the workers, then the controller",
         Error Lost { path: &'a dyn Display }
             => "the run directory {path} was removed: nobody can reach the cluster, which is stopped",
+        Info Told { command: &'a str, line: &'a str } => "{command}: {line}",
+        Error NotDone { command: &'a str, line: &'a str } => "{command}: {line}",
+        Warning Hangup {} => "SIGHUP: a cluster without VMs reads nothing again; stop and start it",
+        Warning Stale { member: &'a str, why: &'a str } => "{member}: {why}; it restarts to see that",
+        Error NotWritten { path: &'a dyn Display, error: &'a dyn Display } => "cannot write {path}: {error}",
+        Error Unwatched { error: &'a dyn Display } => "cannot watch the members: {error}",
+        Warning Absent { dataset: &'a str, dir: &'a dyn Display }
+            => "dataset {dataset}: {dir} is not there; its files are not hashed until it is",
     }
 }

@@ -4,6 +4,7 @@
 //!
 //! Not here: how it is shown (`show`).
 
+use super::apply;
 use super::context::Context;
 use super::error::Error;
 use super::fleet::Fleet;
@@ -163,9 +164,9 @@ impl ClusterReport {
         let mut report = Self {
             started: Some(unix(fleet.started)),
             accel,
-            command: fleet.command.clone(),
-            drift: fleet.drift.clone(),
-            datasets: shares.iter().flat_map(DatasetReport::of).collect(),
+            command: fleet.commands(),
+            drift: apply::drift(fleet),
+            datasets: shares.iter().flat_map(|share| DatasetReport::of(fleet, share)).collect(),
             members: (0..fleet.machines.len()).map(|i| MemberReport::of(fleet, i)).collect(),
             ..Self::preparing(kind, layout)
         };
@@ -244,7 +245,8 @@ impl DatasetReport {
     const OK: &str = "ok";
 
     /// The directories of a share: one, unless it shows the paths of a command.
-    fn of(share: &Share) -> Vec<Self> {
+    fn of(fleet: &Fleet, share: &Share) -> Vec<Self> {
+        let state = fleet.fault_of(share).unwrap_or_else(|| Self::OK.to_owned());
         let (dirs, plane) = match &share.root {
             Root::Directory(dir) => (std::slice::from_ref(dir), "live"),
             Root::Members(paths) => (&paths[..], "live"),
@@ -254,7 +256,7 @@ impl DatasetReport {
             name: share.name.clone(),
             dir: text(dir),
             plane: plane.to_owned(),
-            state: Self::OK.to_owned(),
+            state: state.clone(),
         };
         dirs.iter().map(|dir| report(dir)).collect()
     }
@@ -264,7 +266,7 @@ impl MemberReport {
     pub(super) fn of(fleet: &Fleet, i: usize) -> Self {
         let machine = &fleet.machines[i];
         let vm = match &fleet.context {
-            Context::Vms(_, vms) => Some(&vms[i]),
+            Context::Vms(_, guests) => Some(&guests[i].vm),
             Context::Local(..) => None,
         };
         let pid = machine.main_id().and_then(|id| fleet.supervisor.pid(id));

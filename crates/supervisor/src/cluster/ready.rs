@@ -14,14 +14,14 @@ const SUPERVISOR_LIMIT: Duration = Duration::from_secs(2);
 const WORKER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Waits until the supervisor of `run_dir` says that its cluster is ready. A supervisor that does not
-/// answer is not needed while the controller does, and has a worker.
-pub(super) fn await_ready(run_dir: &Path) -> Result<(), Error> {
+/// answer, for which this is false, is not needed while the controller does, and has a worker.
+pub(super) fn await_ready(run_dir: &Path) -> Result<bool, Error> {
     let answers = control::ask_within(run_dir, control::PS, SUPERVISOR_LIMIT).is_ok();
     if !answers && has_worker(run_dir) {
         say("its supervisor does not answer, but the controller does");
-        return Ok(());
+        return Ok(false);
     }
-    control::send(run_dir, "ready")
+    control::send(run_dir, "ready").map(|()| true)
 }
 
 fn has_worker(run_dir: &Path) -> bool {

@@ -5,23 +5,23 @@
 //! nothing. `local up` stays in the foreground. `run` is a supervisor for as long as its command.
 
 use super::context::Context;
-use super::control::{self, Requests, supervisor_of};
+use super::control::{self, supervisor_of};
 use super::error::Error;
-use super::fleet::{Awaited, Fleet, Limits};
+use super::fleet::{Awaited, Fleet, Limits, OnHangup, Senses};
 use super::log::{LOG, MemberEvent};
 use super::ps::{ClusterKind, ClusterReport};
 use super::ready::await_ready;
 use super::show;
 use super::watch::Watch;
 use crate::args::{StartOptions, VmOptions};
-use crate::deployment::{Member, Strategy, Vm};
+use crate::deployment::{Dataset, Member, Strategy, Vm};
 use crate::local::LocalContext;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::{indented, say};
 use crate::supervise::{
     Caught, Console, Event, Manager, Program, Signals, Supervisor, become_daemon, sys,
 };
-use crate::vm::{self, CONTROL_SOCKET, Layout, Plan};
+use crate::vm::{self, CONTROL_SOCKET, Description, Guest, Layout, Plan, Sight};
 use crate::{exit, quote};
 use ipc_proto::endpoint::CLIENT_SOCKET;
 use nix::sys::signal::Signal;
@@ -51,23 +51,24 @@ pub(crate) fn up(
         return supervise(options, ready_fd);
     }
     let run_path = vm::run_path(options);
+    if let Some(pid) = supervisor_of(&run_path) {
+        send_changes(options, &run_path)?;
+        return match options.dry_run {
+            true => Ok(ExitCode::SUCCESS),
+            false => already_runs(&run_path, pid),
+        };
+    }
     if options.dry_run {
         return vm::dry_run(options, &run_path, options.state_dir().as_deref(), &[]);
     }
-    if has_local(&run_path) {
-        let text = format!("a cluster without VMs runs in {}", run_path.display());
-        return Err(Error::Refused(text + "; scripts/stop.sh stops it"));
-    }
-    if let Some(pid) = supervisor_of(&run_path) {
-        return already_runs(&run_path, pid);
-    }
     // What is wrong with the command line is said before anything else happens.
-    vm::load(options)?;
+    vm::load(options)?.datasets.iter().filter_map(Dataset::fault).for_each(say);
     warn_root();
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     if foreground {
         let run_dir = claim_for_up(&run_path)?;
-        let kind = Kind::Vms { options, state: options.state_dir(), paths: Vec::new() };
+        let kind =
+            Kind::Vms { options, state: options.state_dir(), paths: Vec::new(), stays: true };
         return hold(kind, run_dir, signals, |session| {
             say(format_args!("ready in {}", run_path.display()));
             session.stay()
@@ -86,6 +87,10 @@ pub(crate) fn up(
     loop {
         match supervisor.next(None, None).map_err(Error::step("wait"))? {
             Event::Ready => break,
+            // Its own SIGHUP means something else.
+            Event::Signal(caught) if caught.signal == Signal::SIGHUP => {
+                supervisor.signal(id, Signal::SIGTERM);
+            }
             Event::Signal(caught) => supervisor.signal(id, caught.signal),
             Event::Exited { status, .. } => return Ok(shell_status(status)),
             Event::Readable | Event::Deadline => {}
@@ -107,7 +112,7 @@ fn supervise(options: &VmOptions, ready_fd: u32) -> Result<ExitCode, Error> {
     nix::unistd::setsid().map_err(|error| Error::step("leave the terminal")(error.into()))?;
     let run_path = vm::run_path(options);
     let run_dir = claim_for_up(&run_path)?;
-    let kind = Kind::Vms { options, state: options.state_dir(), paths: Vec::new() };
+    let kind = Kind::Vms { options, state: options.state_dir(), paths: Vec::new(), stays: true };
     hold(kind, run_dir, signals, |session| {
         let log = session.fleet.context.layout().log("supervisor");
         become_daemon(&log).map_err(Error::step("move the messages to a log"))?;
@@ -129,6 +134,40 @@ fn claim_for_up(run_path: &Path) -> Result<RunDir, Error> {
     }
 }
 
+/// Changes the cluster that runs.
+pub(crate) fn apply(options: &VmOptions) -> Result<ExitCode, Error> {
+    send_changes(options, &vm::run_path(options)).map(|()| ExitCode::SUCCESS)
+}
+
+/// Has the supervisor print the difference to what `options` and the files describe, and change it.
+fn send_changes(options: &VmOptions, run_path: &Path) -> Result<(), Error> {
+    control::send(run_path, &apply_line(options, run_path)?)
+}
+
+fn apply_line(options: &VmOptions, run_path: &Path) -> Result<String, Error> {
+    if has_local(run_path) {
+        let text = format!("a cluster without VMs runs in {}", run_path.display());
+        return Err(Error::Refused(text + "; scripts/stop.sh stops it"));
+    }
+    let options = options.absolute().map_err(Error::step("find this directory"))?;
+    Ok(format!("apply {}", options.to_line()))
+}
+
+/// An error if the cluster that runs is not the one that `options` describe.
+fn require_unchanged(options: &VmOptions, run_path: &Path) -> Result<(), Error> {
+    let asked = VmOptions { dry_run: true, ..options.clone() };
+    let changes = control::ask(run_path, &apply_line(&asked, run_path)?)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let run_path = run_path.display();
+    let text = format!(
+        "the cluster in {run_path} is not what these options describe; the same without a \
+                        command changes it:\n"
+    );
+    Err(Error::Refused(text + &changes.join("\n")))
+}
+
 /// Runs `command` with a cluster of VMs: the one that runs in the run directory, or one of its own.
 pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode, Error> {
     let paths = vm::paths_of(command);
@@ -139,14 +178,17 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
         return vm::dry_run(options, &run_path, state.as_deref(), &paths);
     }
     if supervisor_of(&run_path).is_some() {
-        await_ready(&run_path)?;
+        // One that does not answer cannot say what it runs.
+        if await_ready(&run_path)? && options.are_given() {
+            require_unchanged(options, &run_path)?;
+        }
         say(format_args!("uses the cluster in {}", run_path.display()));
         let (program, args) = command.split_first().expect("clap asks for a COMMAND");
         let mut command = Command::new(program);
         let error = command.args(args).env(RUNTIME_DIR_VARIABLE, &run_path).exec();
         return Err(Error::Command { command: program.display().to_string(), error });
     }
-    vm::load(options)?;
+    vm::load(options)?.datasets.iter().filter_map(Dataset::fault).for_each(say);
     warn_root();
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     let run_dir = match &options.runtime.dir {
@@ -154,7 +196,7 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
         // Not in a runtime directory, which is in memory: there may be images of datasets.
         None => RunDir::private_in(&env::temp_dir())?,
     };
-    let kind = Kind::Vms { options, state, paths };
+    let kind = Kind::Vms { options, state, paths, stays: false };
     hold(kind, run_dir, signals, |session| session.run_command(command))
 }
 
@@ -219,8 +261,18 @@ fn warn_root() {
 
 /// The kind of cluster to start.
 enum Kind<'a> {
-    Vms { options: &'a VmOptions, state: Option<PathBuf>, paths: Vec<PathBuf> },
-    Local { context: LocalContext, keeps_state: bool, awaited: Awaited },
+    Vms {
+        options: &'a VmOptions,
+        state: Option<PathBuf>,
+        paths: Vec<PathBuf>,
+        /// False if it lives as long as a command.
+        stays: bool,
+    },
+    Local {
+        context: LocalContext,
+        keeps_state: bool,
+        awaited: Awaited,
+    },
 }
 
 /// Prepares, starts, does `work`, and stops everything, whatever happened; the first error counts.
@@ -290,7 +342,7 @@ impl Session {
             Kind::Local { context, keeps_state, awaited } => {
                 let layout = Layout::new(run_path, None);
                 let members = context.members();
-                let (watch, requests) = listen(&layout, &members, ClusterKind::Local)?;
+                let senses = listen(&layout, &members, ClusterKind::Local)?;
                 let limits = Limits {
                     strategy: Strategy::Parallel,
                     awaited,
@@ -298,19 +350,22 @@ impl Session {
                     stop_limit: context.stop_limit,
                 };
                 let context = Context::Local(context, layout);
-                let fleet = Fleet::new(context, limits, members, None, supervisor, watch, requests);
+                let on_hangup = if keeps_state { OnHangup::Nothing } else { OnHangup::End };
+                let fleet =
+                    Fleet::new(context, limits, members, None, supervisor, senses, on_hangup);
                 Ok(Self { fleet, keeps_state })
             }
-            Kind::Vms { options, state, paths } => {
+            Kind::Vms { options, state, paths, stays } => {
                 let Plan { deployment, mut image, mut context } =
                     vm::plan_of(options, run_path, state.as_deref(), &paths, false)?;
                 *lock = Some(vm::lock_state(&context.layout)?);
                 vm::images(&context.layout)?;
                 let members: Vec<Member> = deployment.vms.iter().map(Vm::member).collect();
                 // Others wait here from now on, even though nobody answers yet.
-                let (watch, requests) = listen(&context.layout, &members, ClusterKind::Vms)?;
+                let senses = listen(&context.layout, &members, ClusterKind::Vms)?;
                 image = image.copy_to(&context.layout.image(&image.digest))?;
-                vm::prepare_all(&context, &deployment, &image, &mut supervisor)?;
+                let guests = Guest::all(&deployment.vms, &context.shares);
+                vm::prepare_all(&context, &guests, &mut supervisor)?;
                 context.accel = vm::choose_accel(options, &image, &context, &mut supervisor)?;
                 let limits = Limits {
                     strategy: deployment.strategy,
@@ -321,10 +376,16 @@ impl Session {
                     startup_timeout: deployment.startup_timeout,
                     stop_limit: POWER_OFF_LIMIT,
                 };
-                let context = Context::Vms(context, deployment.vms);
                 let image = Some(&image);
-                let fleet =
-                    Fleet::new(context, limits, members, image, supervisor, watch, requests);
+                let on_hangup = if stays { OnHangup::Apply } else { OnHangup::End };
+                let context = Context::Vms(context, guests);
+                let mut fleet =
+                    Fleet::new(context, limits, members, image, supervisor, senses, on_hangup);
+                if stays {
+                    let own = options.absolute().map_err(Error::step("find this directory"))?;
+                    fleet.declare(own);
+                }
+                fleet.publish(&[])?;
                 Ok(Self { fleet, keeps_state: true })
             }
         }
@@ -418,16 +479,15 @@ impl Session {
     }
 }
 
-/// Starts to ask how the members are, and to take commands.
-fn listen(
-    layout: &Layout,
-    members: &[Member],
-    kind: ClusterKind,
-) -> Result<(Watch, Requests), Error> {
+/// Starts to ask how the members are, to look at what there is for them, and to take commands.
+fn listen(layout: &Layout, members: &[Member], kind: ClusterKind) -> Result<Senses, Error> {
     let watch = Watch::start(layout, members).map_err(Error::step("start a thread"))?;
+    let sight = watch.waker().and_then(Sight::start).map_err(Error::step("start a thread"))?;
+    let description = Description::start().map_err(Error::step("start a thread"))?;
     let (path, preparing) = (layout.file(CONTROL_SOCKET), ClusterReport::preparing(kind, layout));
     let requests = watch.waker().and_then(|waker| control::listen(&path, waker, &preparing));
-    Ok((watch, requests.map_err(Error::step("listen for commands"))?))
+    let requests = requests.map_err(Error::step("listen for commands"))?;
+    Ok(Senses { watch, sight, description, requests })
 }
 
 /// The exit status of a shell for a command that ended with `status`.

@@ -11,6 +11,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -46,8 +47,10 @@ pub(super) struct Watch {
     waker: PipeWriter,
     /// Wakes the thread that asks the controller; it ends when this is dropped.
     asker: mpsc::Sender<()>,
-    /// The other threads end when it is dropped.
-    _ends: Vec<mpsc::Sender<()>>,
+    workers_len: Arc<AtomicUsize>,
+    /// By member: how its health is checked, and the sender whose thread ends when it is dropped.
+    checks: HashMap<String, (Health, mpsc::Sender<()>)>,
+    layout: Layout,
 }
 
 impl Watch {
@@ -56,22 +59,37 @@ impl Watch {
     pub(super) fn start(layout: &Layout, members: &[Member]) -> io::Result<Self> {
         let (wake, waker) = io::pipe()?;
         let seen = Arc::new(Mutex::new(Seen::default()));
+        let workers_len = Arc::new(AtomicUsize::new(0));
         let asker = Asker {
             dir: layout.run().to_owned(),
             limit: members[0].health.timeout,
-            workers_len: members.len() - 1,
+            workers_len: Arc::clone(&workers_len),
             client: None,
             unanswered: 0,
         };
         let asker = spawn(&seen, &waker, BOOT_INTERVAL, asker.into_step())?;
-        let mut ends = Vec::new();
-        for member in members {
-            if let Check::Command(command) = &member.health.check {
-                let step = ssh_step(layout, &member.name, command, &member.health);
-                ends.push(spawn(&seen, &waker, member.health.interval, step)?);
+        let (checks, layout) = (HashMap::new(), layout.clone());
+        let mut watch = Self { seen, wake, waker, asker, workers_len, checks, layout };
+        watch.follow(members)?;
+        Ok(watch)
+    }
+
+    /// Watches these members from now on, and no others.
+    pub(super) fn follow(&mut self, members: &[Member]) -> io::Result<()> {
+        self.workers_len.store(members.len() - 1, Ordering::Relaxed);
+        self.checks.retain(|name, (health, _)| {
+            members.iter().any(|member| member.name == *name && member.health == *health)
+        });
+        for Member { name, health, .. } in members {
+            if let Check::Command(command) = &health.check
+                && !self.checks.contains_key(name)
+            {
+                let step = ssh_step(&self.layout, name, command, health);
+                let end = spawn(&self.seen, &self.waker, health.interval, step)?;
+                self.checks.insert(name.clone(), (health.clone(), end));
             }
         }
-        Ok(Self { seen, wake, waker, asker, _ends: ends })
+        Ok(())
     }
 
     /// Asks the controller at once, as something has happened to it.
@@ -182,7 +200,7 @@ struct Asker {
     /// Time limit for an answer of the controller.
     limit: Duration,
     /// Number of workers of a complete cluster.
-    workers_len: usize,
+    workers_len: Arc<AtomicUsize>,
     client: Option<Client>,
     /// Questions without an answer since the last answer.
     unanswered: u32,
@@ -192,7 +210,8 @@ impl Asker {
     fn into_step(mut self) -> Step {
         Box::new(move |seen| {
             let known = seen.lock().expect("no holder panics").status.as_ref().map(ready_len);
-            let asked = self.ask(known.filter(|&ready| ready < self.workers_len));
+            let workers_len = self.workers_len.load(Ordering::Relaxed);
+            let asked = self.ask(known.filter(|&ready| ready < workers_len));
             let mut seen = seen.lock().expect("no holder panics");
             match asked {
                 Ok((came, status)) => {
@@ -200,7 +219,7 @@ impl Asker {
                     let ready = ready_len(&status);
                     seen.status = Some(status);
                     match ready {
-                        ready if ready >= self.workers_len => IDLE_INTERVAL,
+                        ready if ready >= workers_len => IDLE_INTERVAL,
                         // One that came and has gone again is no reason to ask without pause.
                         ready if came && Some(ready) <= known => INTERVAL,
                         _ => Duration::ZERO,

@@ -15,7 +15,7 @@ pub(crate) fn config(options: &ConfigOptions) -> Result<ExitCode, Error> {
     let cpus = CpuSet::of_this_process().map_err(Error::step("read this host's CPUs"))?;
     let deployment = Deployment::load(asked, &cpus)?;
     if options.check_ports {
-        check_ports_free(&asked.ports, &deployment.vms)?;
+        check_ports_free(asked.ports(), &deployment.vms, &[])?;
     }
     match io::stdout().lock().write_all(deployment.to_string().as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

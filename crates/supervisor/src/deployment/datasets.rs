@@ -64,7 +64,11 @@ pub(super) fn gather(
         }
     }
     if offers.len() > DATASETS_MAX {
-        faults.whole(format!("more than {DATASETS_MAX} datasets"));
+        let len = offers.len();
+        let text = format!(
+            "{len} datasets, with those of cluster.toml; at most {DATASETS_MAX} are possible"
+        );
+        faults.whole(text);
     }
     offers.sort_by(|a, b| a.name.cmp(&b.name));
     offers

@@ -64,6 +64,13 @@ impl Kind {
         !is_other
     }
 
+    /// True if `text` in quotes is a value that has to stand without them.
+    pub(super) fn is_misquoted(self, text: &str) -> bool {
+        let is_number = || text.parse().is_ok_and(|number| self.number(number).is_some());
+        (matches!(self, Self::Number { .. }) && is_number())
+            || (self == Self::Bool && matches!(text, "true" | "false"))
+    }
+
     /// A value of a flag, as the program takes it: a size in bytes.
     pub(super) fn flag_value(self, value: &DeValue<'_>) -> Option<String> {
         match value {

@@ -26,8 +26,8 @@ impl Deployment {
         options: &DeploymentOptions,
         host_cpus: &CpuSet,
     ) -> Result<Self, LoadErrors> {
-        let mut ports = Faults::of_file(&options.ports);
-        let mut lines = match read(&options.ports) {
+        let mut ports = Faults::of_file(options.ports());
+        let mut lines = match read(options.ports()) {
             Ok(bytes) => ports_conf::parse(&bytes, &mut ports),
             Err(error) => {
                 ports.whole(unread(&error));
@@ -50,7 +50,7 @@ impl Deployment {
         merge::share(&offers, &mut lines, &of_vms, [&mut config, &mut args]);
         let datasets = offers.into_iter().filter_map(|offer| {
             let faults = [&mut config, &mut args];
-            open(offer, faults)
+            open(offer, options.may_be_missing, faults)
         });
         let datasets = datasets.collect();
         let deployment = Self {
@@ -94,7 +94,7 @@ impl LocalFlags {
 }
 
 fn config_file(options: &DeploymentOptions) -> PathBuf {
-    let beside = || options.ports.with_file_name(CONFIG_NAME);
+    let beside = || options.ports().with_file_name(CONFIG_NAME);
     options.config.clone().unwrap_or_else(beside)
 }
 
@@ -134,8 +134,9 @@ fn unread(error: &io::Error) -> String {
     }
 }
 
-/// The dataset with the directory that is there now.
-fn open(offer: Offer, [config, args]: [&mut Faults; 2]) -> Option<Dataset> {
+/// The dataset with the directory that is there now. One of a file may be missing, as disks come and go;
+/// what is typed is more likely mistyped, unless it was used before.
+fn open(offer: Offer, may_be_missing: bool, [config, args]: [&mut Faults; 2]) -> Option<Dataset> {
     let Offer { name, dir, snapshot, io_threads, origin } = offer;
     let dir = dir?;
     let found = fs::canonicalize(&dir).and_then(|path| {
@@ -144,7 +145,14 @@ fn open(offer: Offer, [config, args]: [&mut Faults; 2]) -> Option<Dataset> {
         Ok(path)
     });
     match found {
-        Ok(dir) => Some(Dataset { name, dir, snapshot, io_threads }),
+        Ok(dir) => Some(Dataset { name, dir, snapshot, io_threads, is_missing: false }),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound
+                && (may_be_missing || origin != Origin::CommandLine) =>
+        {
+            let dir = std::path::absolute(&dir).unwrap_or(dir);
+            Some(Dataset { name, dir, snapshot, io_threads, is_missing: true })
+        }
         Err(error) => {
             let text = format!("cannot use {} as a dataset: {error}", shown_path(&dir));
             match origin {

@@ -7,16 +7,21 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
-/// Tries to listen at every port of `vms`, as QEMU will.
+/// Tries to listen at every port of `vms`, as QEMU will, except those that are `ours` already.
 ///
 /// Somebody else may be faster afterwards: QEMU's own error is still to be expected.
 ///
 /// # Errors
 /// Each port that cannot be had, with its VM's line in `ports_file` and, where the kernel tells it,
 /// the process that has it.
-pub(crate) fn check_ports_free(ports_file: &Path, vms: &[Vm]) -> Result<(), LoadErrors> {
+pub(crate) fn check_ports_free(
+    ports_file: &Path,
+    vms: &[Vm],
+    ours: &[u16],
+) -> Result<(), LoadErrors> {
     let mut faults = Faults::of_file(ports_file);
-    for (vm, port) in vms.iter().flat_map(|vm| [(vm, vm.ssh_port), (vm, vm.metrics_port)]) {
+    let ports = vms.iter().flat_map(|vm| [(vm, vm.ssh_port), (vm, vm.metrics_port)]);
+    for (vm, port) in ports.filter(|(_, port)| !ours.contains(port)) {
         match bind(port) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

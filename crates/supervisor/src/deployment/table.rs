@@ -22,10 +22,10 @@ impl fmt::Display for Deployment {
         for dataset in &self.datasets {
             let kind = if dataset.snapshot { "snapshot of" } else { "live" };
             write!(f, "dataset {}: {kind} {}", dataset.name, shown_path(&dataset.dir))?;
-            match dataset.io_threads {
-                Some(threads) => writeln!(f, ", read by {threads} at once")?,
-                None => writeln!(f)?,
+            if let Some(threads) = dataset.io_threads {
+                write!(f, ", read by {threads} at once")?;
             }
+            writeln!(f, "{}", if dataset.is_missing { ", missing" } else { "" })?;
         }
         let how = match self.strategy {
             Strategy::Sequential => "one after the other",

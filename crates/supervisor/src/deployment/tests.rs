@@ -38,10 +38,9 @@ impl Files {
 
     fn options(&self, datasets: &[&str]) -> DeploymentOptions {
         DeploymentOptions {
-            ports: self.path("ports.conf"),
-            config: None,
+            ports: Some(self.path("ports.conf")),
             datasets: datasets.iter().map(OsString::from).collect(),
-            snapshot: false,
+            ..DeploymentOptions::default()
         }
     }
 
@@ -129,7 +128,7 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
         ("cpus = 0", "cpus: bad value 0; write 1 to 64"),
         ("cpus = 65", "cpus: bad value 65; write 1 to 64"),
         ("cpus = -1", "cpus: bad value -1; write 1 to 64"),
-        ("cpus = '2'", "cpus: bad value \"2\"; write 1 to 64"),
+        ("cpus = '2'", "cpus: bad value \"2\"; write 1 to 64, without quotes"),
         ("cpus = 1.5", "cpus: bad value 1.5; write 1 to 64"),
         ("cpus = [1]", "cpus: bad value (an array); write 1 to 64"),
         ("cpus = 2024-01-01", "cpus: bad value (a date or time); write 1 to 64"),
@@ -205,7 +204,7 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
          [vm.controller]\nthreads = 1\ndatasets = ['empty']\n\
          [vm]\nworker1 = 3\n\
          [datasets.Bad]\nsnapshot = 'no'\n\
-         [datasets.gone]\ndir = 'nowhere'\n\
+         [datasets.gone]\ndir = 'ports.conf'\n\
          [datasets.empty]\ndir = ''\nio_threads = 0\n",
         &[
             "1: unknown key \"color\"; keys are defaults, start, vm, datasets",
@@ -220,11 +219,50 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
             "13: \"Bad\" is no name of a dataset; use 1 to 32 of a-z, 0-9, _ and -",
             "13: dataset \"Bad\" has no dir",
             "14: snapshot: bad value \"no\"; write true or false",
-            "15: cannot use nowhere as a dataset: No such file or directory (os error 2)",
+            "15: cannot use ports.conf as a dataset: Not a directory (os error 20)",
             "18: dir: bad value \"\"; write the path of a directory",
             "19: io_threads: bad value 0; write 1 to 4096",
         ],
     );
+}
+
+#[test]
+fn a_number_in_quotes_is_told_to_lose_them() {
+    let check = |config: &str, want: &str| {
+        assert_eq!(load(PORTS, config).unwrap_err(), format!("cluster.toml:{want}"));
+    };
+    check("[defaults]\ncpus = '2'\n", "2: cpus: bad value \"2\"; write 1 to 64, without quotes");
+    check("[defaults]\ncpus = '65'\n", "2: cpus: bad value \"65\"; write 1 to 64");
+    check(
+        "[vm.worker1]\nthreads = '2'\n",
+        "2: threads: bad value \"2\"; write 1 to 4096, without quotes",
+    );
+    check(
+        "[start]\nwait_for_healthy = 'true'\n",
+        "2: wait_for_healthy: bad value \"true\"; write true or false, without quotes",
+    );
+}
+
+#[test]
+fn a_directory_that_is_missing_takes_only_its_dataset_down_unless_it_is_typed() {
+    let config = "[datasets.gone]\ndir = 'nowhere'\n[datasets.here]\ndir = 'data'\n";
+    let files = Files::new(PORTS.as_bytes(), Some(config.as_bytes()));
+    let deployment = files.load(&[]).unwrap();
+    let missing: Vec<bool> = deployment.datasets.iter().map(|set| set.is_missing).collect();
+    assert_eq!(missing, [true, false]);
+    assert_eq!(deployment.datasets[0].dir, files.path("nowhere"));
+    let said = deployment.datasets[0].fault().unwrap();
+    assert!(said.starts_with("dataset gone: ") && said.contains("nowhere is missing"), "{said}");
+    assert_eq!(deployment.datasets[1].fault(), None);
+    assert!(deployment.to_string().contains("nowhere, missing\n"), "{deployment}");
+    let typed = format!("d={}", files.path("nowhere").display());
+    let error = files.load(&[&typed]).unwrap_err();
+    assert_eq!(
+        error,
+        "--dataset: cannot use nowhere as a dataset: No such file or directory (os error 2)"
+    );
+    let again = DeploymentOptions { may_be_missing: true, ..files.options(&[&typed]) };
+    assert!(load_as(&again).is_ok(), "it was there when it was typed");
 }
 
 #[test]
@@ -278,8 +316,20 @@ fn workers_have_the_datasets_that_they_name_or_all() {
     assert_eq!([datasets(0), datasets(1), datasets(2)], ["", "here usr", "usr"]);
     let data = files.path("data").canonicalize().unwrap();
     let want = [
-        Dataset { name: "here".into(), dir: data, snapshot: true, io_threads: Some(2) },
-        Dataset { name: "usr".into(), dir: "/usr".into(), snapshot: false, io_threads: None },
+        Dataset {
+            name: "here".into(),
+            dir: data,
+            snapshot: true,
+            io_threads: Some(2),
+            is_missing: false,
+        },
+        Dataset {
+            name: "usr".into(),
+            dir: "/usr".into(),
+            snapshot: false,
+            io_threads: None,
+            is_missing: false,
+        },
     ];
     assert_eq!(deployment.datasets, want);
 }
@@ -341,7 +391,7 @@ fn a_file_that_is_missing_too_long_or_no_file_is_refused() {
     let files = Files::new(PORTS.as_bytes(), None);
     let mut options = files.options(&[]);
     let mut refused = |ports: &str, config: Option<&str>| {
-        options.ports = files.path(ports);
+        options.ports = Some(files.path(ports));
         options.config = config.map(|config| files.path(config));
         files.plain(&load_as(&options).unwrap_err())
     };
@@ -359,7 +409,7 @@ fn a_file_that_is_missing_too_long_or_no_file_is_refused() {
     assert_eq!(refused("long", None), "long: is longer than 64 KiB");
     assert_eq!(refused("ports.conf", Some("long")), "long: is longer than 64 KiB");
     len(64 << 10);
-    options.ports = files.path("long");
+    options.ports = Some(files.path("long"));
     options.config = None;
     assert!(load_as(&options).is_ok());
 }
@@ -371,7 +421,7 @@ fn a_port_in_use_is_told_with_its_line_and_its_holder() {
     let config = format!("[vm.worker1]\nmetrics_port = {port}\n");
     let files = Files::new(b"# x\n2220\n2221\n", Some(config.as_bytes()));
     let mut vms = files.load(&[]).unwrap().vms;
-    let check = |vms: &[Vm]| check_ports_free(&files.path("ports.conf"), vms);
+    let check = |vms: &[Vm]| check_ports_free(&files.path("ports.conf"), vms, &[]);
     // The other ports may be anybody's while the test runs.
     vms.retain(|vm| vm.metrics_port == port);
     vms[0].ssh_port = port;
@@ -397,7 +447,7 @@ fn a_connection_that_has_ended_keeps_no_port() {
     let mut vms = files.load(&[]).unwrap().vms;
     vms.truncate(1);
     (vms[0].ssh_port, vms[0].metrics_port) = (address.port(), address.port());
-    let checked = check_ports_free(&files.path("ports.conf"), &vms);
+    let checked = check_ports_free(&files.path("ports.conf"), &vms, &[]);
     assert!(checked.is_ok(), "{checked:?}");
 }
 

@@ -2,7 +2,7 @@
 
 use super::diagnosis::{CheckResult, Diagnosis};
 use super::remedy::{Commands, Remedy};
-use crate::deployment::{Deployment, LoadErrors};
+use crate::deployment::{Dataset, Deployment, LoadErrors};
 use crate::quote;
 use crate::vm::{Image, ImageError};
 use std::io::ErrorKind;
@@ -22,8 +22,12 @@ pub(super) fn deployment(
         n => format!("a controller and {n} workers"),
     };
     let mut results = vec![CheckResult::ok("files", format!("{}: {vms}", ports.display()))];
-    if !deployment.datasets.is_empty() {
-        let names: Vec<&str> = deployment.datasets.iter().map(|set| set.name.as_str()).collect();
+    // It stops no start, and keeps its files from being hashed.
+    let missing = deployment.datasets.iter().filter_map(Dataset::fault);
+    results.extend(missing.map(dataset_unusable));
+    let there = deployment.datasets.iter().filter(|set| !set.is_missing);
+    let names: Vec<&str> = there.map(|set| set.name.as_str()).collect();
+    if !names.is_empty() {
         results.push(CheckResult::ok("datasets", format!("{} can be read", names.join(", "))));
     }
     results
@@ -39,11 +43,14 @@ fn fault(line: &str) -> CheckResult {
         ),
     };
     if text.contains(" as a dataset: ") {
-        let how =
-            "make the directory available (is its disk mounted?), or remove the dataset there";
-        return Diagnosis::DatasetUnusable.of("datasets", text, Remedy::say(how));
+        return dataset_unusable(text.to_owned());
     }
     Diagnosis::ConfigInvalid.of("files", text, Remedy::say(how))
+}
+
+fn dataset_unusable(text: String) -> CheckResult {
+    let how = "make the directory available (is its disk mounted?), or remove the dataset there";
+    Diagnosis::DatasetUnusable.of("datasets", text, Remedy::say(how))
 }
 
 /// The image in `dir` is complete and is what its `image.txt` says.

@@ -20,7 +20,7 @@ const INODES_SHORT: u64 = 64;
 
 /// Every port of VMs that do not run yet can be bound.
 pub(super) fn ports(file: &Path, deployment: &Deployment) -> Vec<CheckResult> {
-    let Err(errors) = check_ports_free(file, &deployment.vms) else {
+    let Err(errors) = check_ports_free(file, &deployment.vms, &[]) else {
         let list: Vec<String> = deployment.vms.iter().map(|vm| vm.ssh_port.to_string()).collect();
         return vec![CheckResult::ok("ports", format!("{} are free", list.join(", ")))];
     };

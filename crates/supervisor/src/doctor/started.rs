@@ -1,7 +1,7 @@
 //! The cluster of a run directory, by the command line of its supervisor.
 
 use crate::args::{AccelChoice, Args, DeploymentOptions, LocalCommand, Mode, VmOptions};
-use crate::vm::SSH_CONFIG;
+use crate::vm::{OPTIONS_FILE, SSH_CONFIG};
 use crate::{pidfile, quote, run_dir};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
@@ -33,6 +33,11 @@ impl StartedCluster {
         let dir = fs::read_link(process.join("cwd")).unwrap_or_default();
         let state = state_of(run_dir);
         let started = Self { pid, deployment: None, is_local: false, state, words: Vec::new() };
+        // Later commands may have changed what it was started with.
+        let counting = fs::read_to_string(run_dir.join(OPTIONS_FILE)).ok();
+        if let Some(Ok(options)) = counting.as_deref().map(VmOptions::from_line) {
+            return Some(started.of_vms(&options, &dir));
+        }
         Some(match Args::try_parse_from(words).map(|args| args.mode) {
             Ok(Mode::Up { options, .. } | Mode::Run { options, .. }) => {
                 started.of_vms(&options, &dir)
@@ -44,16 +49,17 @@ impl StartedCluster {
     }
 
     fn of_vms(mut self, options: &VmOptions, dir: &Path) -> Self {
-        let DeploymentOptions { ports, config, datasets, snapshot } = &options.deployment;
+        let DeploymentOptions { config, datasets, snapshot, .. } = &options.deployment;
         let absolute = |path: &PathBuf| dir.join(path);
         let dataset = |word: &OsString| absolute_dataset(word, dir);
         let deployment = DeploymentOptions {
-            ports: absolute(ports),
+            ports: Some(dir.join(options.deployment.ports())),
             config: config.as_ref().map(absolute),
             datasets: datasets.iter().map(dataset).collect(),
             snapshot: *snapshot,
+            ..DeploymentOptions::default()
         };
-        self.option("--ports", deployment.ports.as_os_str());
+        self.option("--ports", deployment.ports().as_os_str());
         if let Some(config) = &deployment.config {
             self.option("--config", config.as_os_str());
         }
@@ -67,11 +73,13 @@ impl StartedCluster {
             self.option("--state-dir", absolute(state).as_os_str());
         }
         match options.accel {
-            AccelChoice::Auto => {}
-            AccelChoice::Kvm => self.option("--accel", "kvm".as_ref()),
-            AccelChoice::Tcg => self.option("--accel", "tcg".as_ref()),
+            None | Some(AccelChoice::Auto) => {}
+            Some(AccelChoice::Kvm) => self.option("--accel", "kvm".as_ref()),
+            Some(AccelChoice::Tcg) => self.option("--accel", "tcg".as_ref()),
         }
-        self.option("--image", absolute(&options.image).as_os_str());
+        if let Some(image) = options.image() {
+            self.option("--image", dir.join(image).as_os_str());
+        }
         self.deployment = Some(deployment);
         self
     }

@@ -1,8 +1,10 @@
 //! The signals that ask us to stop, as a descriptor to wait on.
 
 use super::sys;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::fstat;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -29,6 +31,26 @@ impl Caught {
         let (pid, uid) = (std::process::id(), nix::unistd::getuid().as_raw());
         Self { signal, from_terminal: false, pid, uid }
     }
+}
+
+impl Caught {
+    /// True if the kernel sent it for a terminal, or for one that has gone: its shell passes the hangup on
+    /// before the kernel does.
+    pub(crate) fn is_from_terminal(self) -> bool {
+        self.from_terminal || (self.signal == Signal::SIGHUP && has_lost_terminal())
+    }
+}
+
+/// True if one of the standard streams is a terminal that nobody has any more.
+fn has_lost_terminal() -> bool {
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    [input.as_fd(), output.as_fd(), errors.as_fd()].into_iter().any(|fd| {
+        let is_device = fstat(fd).is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFCHR);
+        let mut polled = [PollFd::new(fd, PollFlags::empty())];
+        let is_known = poll(&mut polled, PollTimeout::ZERO).is_ok();
+        let hung_up = polled[0].revents().is_some_and(|found| found.contains(PollFlags::POLLHUP));
+        is_device && is_known && hung_up
+    })
 }
 
 /// Blocks [`STOP_SIGNALS`] for this thread; children start with an empty mask.

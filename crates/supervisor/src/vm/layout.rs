@@ -27,6 +27,12 @@ pub(crate) const CONTROL_SOCKET: &str = "control.sock";
 /// Lines `NAME TOKEN`, one per worker.
 pub(super) const WORKER_TOKENS_FILE: &str = "worker.tokens";
 
+/// Names of datasets, one per line.
+pub(super) const DATASET_NAMES_FILE: &str = "dataset.names";
+
+/// Options that count, as one line: those of the start, and of later commands.
+pub(crate) const OPTIONS_FILE: &str = "cluster.options";
+
 /// Configuration of ssh(1) for a person, and the keys that it expects.
 pub(crate) const SSH_CONFIG: &str = "ssh_config";
 pub(super) const KNOWN_HOSTS: &str = "known_hosts";
@@ -40,13 +46,15 @@ const STATE_DIR: &str = "state";
 pub(super) const IMAGES_DIR: &str = "hashcluster-images";
 
 /// Everything in the run directory that lives as long as the cluster, except files of one VM.
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
     SETTINGS_DIR,
     DATASETS_DIR,
     IMAGES_DIR,
     CLIENT_ENDPOINT_FILE,
     CLIENT_TOKEN_FILE,
     WORKER_TOKENS_FILE,
+    DATASET_NAMES_FILE,
+    OPTIONS_FILE,
     SSH_CONFIG,
     KNOWN_HOSTS,
     CONTROL_SOCKET,
@@ -110,9 +118,9 @@ impl Layout {
         self.state.join(IMAGES_DIR)
     }
 
-    /// An image of dataset number `index`.
-    pub(super) fn snapshot(&self, index: usize) -> PathBuf {
-        self.images().join(format!("dataset{index}.erofs"))
+    /// The image of the snapshot with this number.
+    pub(super) fn snapshot(&self, number: usize) -> PathBuf {
+        self.images().join(format!("dataset{number}.erofs"))
     }
 
     /// The copy of a VM image that running VMs boot from.

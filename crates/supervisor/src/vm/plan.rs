@@ -4,6 +4,7 @@
 use super::image::Image;
 use super::layout::{CLIENT_PORT, Layout, WORKER_PORT};
 use super::share::{Root, Share};
+use super::sight::DirIdentity;
 use crate::cluster::{Daemon, Unit};
 use crate::deployment::{Role, Vm};
 use crate::supervise::{Console, Program};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 const METRICS_PORT: u16 = 9464;
 
 /// The first context id that a guest may have (vsock(7)).
-const FIRST_CID: usize = 3;
+const FIRST_CID: u32 = 3;
 
 /// Where `hashcluster-vm share-view` shows what a file server is to serve.
 pub(super) const VIEW: &str = "/mnt";
@@ -83,41 +84,61 @@ pub(crate) struct ClusterContext {
     pub(crate) tools: Tools,
     pub(crate) accel: Accel,
     pub(crate) shares: Vec<Share>,
+    /// Numbers of those that are to go, in which no more files are named.
+    pub(crate) leaving: Vec<usize>,
 }
 
-impl ClusterContext {
-    /// The shares that `vm` mounts, with their numbers.
-    pub(super) fn shares_of<'a>(
-        &'a self,
-        vm: &'a Vm,
-    ) -> impl Iterator<Item = (usize, &'a Share)> + 'a {
-        let is_worker = vm.role == Role::Worker;
-        self.shares
-            .iter()
-            .enumerate()
-            .filter(move |(_, share)| is_worker && vm.datasets.contains(&share.name))
+/// A VM with all that is decided about it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Guest {
+    pub(crate) vm: Vm,
+    /// Its context id, no other VM's.
+    pub(crate) cid: u32,
+    /// The shares that it is to mount; none for the controller.
+    pub(crate) shares: Vec<Share>,
+    /// Those of them whose content was there when it booted last, by number.
+    pub(crate) mounted: Vec<(usize, DirIdentity)>,
+}
+
+impl Guest {
+    /// A VM that is no member yet, beside `others`, with those of `shares` that it names.
+    pub(crate) fn new(vm: &Vm, others: &[Self], shares: &[Share]) -> Self {
+        let is_free = |cid: &u32| others.iter().all(|other| other.cid != *cid);
+        let cid = (FIRST_CID..).find(is_free).expect("there are more numbers than VMs");
+        Self::with_cid(vm, cid, shares)
     }
 
-    /// The processes of `vm`, which is number `index` of its cluster and boots from `image`.
-    pub(crate) fn unit(&self, vm: &Vm, index: usize, image: &Image) -> Unit {
-        let mut daemons = vec![self.wire(vm, index)];
-        for (number, share) in self.shares_of(vm) {
-            if !matches!(share.root, Root::Snapshot(_)) {
-                daemons.push(self.file_server(vm, number, share));
-            }
+    /// The same VM as it is to be from now on.
+    pub(crate) fn with_cid(vm: &Vm, cid: u32, shares: &[Share]) -> Self {
+        let has = |share: &&Share| vm.role == Role::Worker && vm.datasets.contains(&share.name);
+        let shares: Vec<Share> = shares.iter().filter(has).cloned().collect();
+        let mounted = shares.iter().map(|share| (share.number, DirIdentity::default())).collect();
+        Self { vm: vm.clone(), cid, shares, mounted }
+    }
+
+    /// All VMs of a cluster that is about to start.
+    pub(crate) fn all(vms: &[Vm], shares: &[Share]) -> Vec<Self> {
+        vms.iter().fold(Vec::new(), |mut guests, vm| {
+            guests.push(Self::new(vm, &guests, shares));
+            guests
+        })
+    }
+
+    /// The shares that it mounts.
+    pub(super) fn mounts(&self) -> impl Iterator<Item = &Share> {
+        let is_mounted = |share: &&Share| self.mounted.iter().any(|(n, _)| *n == share.number);
+        self.shares.iter().filter(is_mounted)
+    }
+
+    /// The arguments of the controller or worker inside it, one a line.
+    pub(super) fn args(&self) -> Vec<String> {
+        match self.vm.role {
+            Role::Controller => self.controller_args(),
+            Role::Worker => self.worker_args(),
         }
-        Unit { daemons, main: self.qemu(vm, image) }
     }
 
-    /// The arguments of the controller or worker inside `vm`, one a line.
-    pub(super) fn guest_args(&self, vm: &Vm) -> Vec<String> {
-        match vm.role {
-            Role::Controller => self.controller_args(vm),
-            Role::Worker => self.worker_args(vm),
-        }
-    }
-
-    fn controller_args(&self, vm: &Vm) -> Vec<String> {
+    fn controller_args(&self) -> Vec<String> {
         let mut args = vec![
             "--worker-socket".to_owned(),
             format!("vsock:any:{WORKER_PORT}"),
@@ -127,25 +148,24 @@ impl ClusterContext {
             "/run/hashcluster/client.token".to_owned(),
             "--worker-tokens".to_owned(),
             "/run/hashcluster/worker.tokens".to_owned(),
+            "--datasets-file".to_owned(),
+            "/run/hashcluster/dataset.names".to_owned(),
         ];
-        for share in &self.shares {
-            args.extend(["--dataset".to_owned(), share.name.clone()]);
-        }
-        args.extend(vm.args.iter().cloned());
+        args.extend(self.vm.args.iter().cloned());
         args
     }
 
-    fn worker_args(&self, vm: &Vm) -> Vec<String> {
+    fn worker_args(&self) -> Vec<String> {
         let mut args = vec![
             "--name".to_owned(),
-            vm.name.clone(),
+            self.vm.name.clone(),
             "--connect".to_owned(),
             format!("vsock:2:{WORKER_PORT}"),
             "--token-file".to_owned(),
             "/run/hashcluster/worker.token".to_owned(),
         ];
-        args.extend(vm.args.iter().cloned());
-        for (_, share) in self.shares_of(vm) {
+        args.extend(self.vm.args.iter().cloned());
+        for share in self.mounts() {
             args.extend(["--dataset".to_owned(), format!("{0}=/data/{0}", share.name)]);
             if let Some(threads) = share.io_threads {
                 args.extend(["--io-threads".to_owned(), format!("{}={threads}", share.name)]);
@@ -153,10 +173,38 @@ impl ClusterContext {
         }
         args
     }
+}
 
-    fn wire(&self, vm: &Vm, index: usize) -> Daemon {
+impl ClusterContext {
+    /// True if clients may name files in `share`: some VM has it, and none has another one of that name.
+    pub(super) fn is_offered(&self, share: &Share, guests: &[Guest]) -> bool {
+        let is_there = |numbers: &dyn Fn(usize) -> bool| {
+            guests.iter().any(|guest| guest.mounts().any(|mounted| numbers(mounted.number)))
+        };
+        let is_other = |number: usize| {
+            let named = |other: &&Share| other.name == share.name && other.number != share.number;
+            self.shares.iter().filter(named).any(|other| other.number == number)
+        };
+        !self.leaving.contains(&share.number)
+            && is_there(&|number| number == share.number)
+            && !is_there(&is_other)
+    }
+
+    /// The processes of a VM that boots from `image`.
+    pub(crate) fn unit(&self, guest: &Guest, image: &Image) -> Unit {
+        let mut daemons = vec![self.wire(guest)];
+        for share in guest.mounts() {
+            if !matches!(share.root, Root::Snapshot(_)) {
+                daemons.push(self.file_server(&guest.vm, share));
+            }
+        }
+        Unit { daemons, main: self.qemu(guest, image) }
+    }
+
+    fn wire(&self, guest: &Guest) -> Daemon {
+        let vm = &guest.vm;
         let socket = self.layout.of_vm(&vm.name, "vhost");
-        let mut args = words(&["--guest-cid", &(FIRST_CID + index).to_string(), "--socket"]);
+        let mut args = words(&["--guest-cid", &guest.cid.to_string(), "--socket"]);
         args.extend([socket.clone().into(), "--uds-path".into()]);
         args.push(self.layout.of_vm(&vm.name, "vsock").into());
         let name = "its vsock device".to_owned();
@@ -167,8 +215,8 @@ impl ClusterContext {
         Daemon { program, socket }
     }
 
-    fn file_server(&self, vm: &Vm, number: usize, share: &Share) -> Daemon {
-        let id = Share::id(number);
+    fn file_server(&self, vm: &Vm, share: &Share) -> Daemon {
+        let id = share.id();
         let socket = self.layout.of_vm(&vm.name, &id);
         let mut args: Vec<OsString> = vec!["share-view".into(), "--chdir".into()];
         args.push(self.layout.run().into());
@@ -213,8 +261,8 @@ impl ClusterContext {
         }
     }
 
-    fn qemu(&self, vm: &Vm, image: &Image) -> Program {
-        let layout = &self.layout;
+    fn qemu(&self, guest: &Guest, image: &Image) -> Program {
+        let (layout, vm) = (&self.layout, &guest.vm);
         let file = |what: &str| layout.of_vm(&vm.name, what);
         let (memory, accel) = (vm.memory_mib, self.accel);
         let mut args = words(&[
@@ -267,11 +315,11 @@ impl ClusterContext {
             );
             option("-device", "virtio-blk-pci,drive=state,serial=state".into());
         }
-        for (number, share) in self.shares_of(vm) {
-            let id = Share::id(number);
+        for share in guest.mounts() {
+            let id = share.id();
             if let Root::Snapshot(_) = share.root {
                 let prefix = format!("if=none,id={id},format=raw,readonly=on,file=");
-                option("-drive", comma(&prefix, &layout.snapshot(number)));
+                option("-drive", comma(&prefix, &layout.snapshot(share.number)));
                 option("-device", format!("virtio-blk-pci,drive={id},serial={id}").into());
             } else {
                 option("-chardev", comma(&format!("socket,id={id},path="), &file(&id)));
@@ -298,7 +346,7 @@ pub(super) fn setting_keys(vm: &Vm) -> Vec<&'static str> {
     let mut keys =
         vec!["hostname", "role", "authorized_keys", "host_key", "image", "args", "datasets"];
     match vm.role {
-        Role::Controller => keys.extend(["client_token", "worker_tokens"]),
+        Role::Controller => keys.extend(["client_token", "worker_tokens", "dataset_names"]),
         Role::Worker => keys.push("worker_token"),
     }
     if vm.memlock_kib.is_some() {
@@ -339,30 +387,37 @@ mod tests {
 
     #[test]
     fn controller_and_worker_are_told_their_datasets_and_settings() {
-        let share = |name: &str, io_threads| Share {
+        let share = |number, name: &str, io_threads| Share {
             name: name.to_owned(),
             root: Root::Directory("/usr".into()),
             io_threads,
+            number,
         };
-        let tools = Tools {
-            qemu: "qemu".into(),
-            vsock: "vsock".into(),
-            virtiofsd: "virtiofsd".into(),
-            virtiofsd_kind: VirtiofsdKind::C,
-            own: "own".into(),
-        };
-        let shares = vec![share("any", None), share("disk", Some(1)), share("other", Some(3))];
-        let layout = Layout::new(Path::new("/run"), None);
-        let context = ClusterContext { layout, tools, accel: Accel::Tcg, shares };
+        let shares = [share(4, "any", None), share(0, "disk", Some(1)), share(2, "other", Some(3))];
         let config = "[vm.w]\nthreads = 2\ndrop_behind = true\n[defaults]\ncross_check = '1/7'\n";
         let mut vms = good("2220\n2221 host=w\n", config).vms;
         vms[1].datasets = ["any", "disk"].map(str::to_owned).into();
+        let mut guests = Guest::all(&vms, &shares);
         let want = "--name w --connect vsock:2:5000 \
                     --token-file /run/hashcluster/worker.token --threads 2 --drop-behind \
                     --dataset any=/data/any \
                     --dataset disk=/data/disk --io-threads disk=1";
-        assert_eq!(context.guest_args(&vms[1]).join(" "), want);
-        let args = context.guest_args(&vms[0]).join(" ");
-        assert!(args.ends_with("--dataset other --cross-check 1/7"), "{args}");
+        assert_eq!(guests[1].args().join(" "), want);
+        let args = guests[0].args().join(" ");
+        assert!(args.ends_with("/dataset.names --cross-check 1/7"), "{args}");
+        guests[1].mounted.retain(|(number, _)| *number == 0);
+        let args = guests[1].args().join(" ");
+        assert!(!args.contains("any") && args.contains("disk=/data/disk"), "{args}");
+    }
+
+    #[test]
+    fn a_context_id_stays_when_others_come_and_go() {
+        let vms = good("2220\n2221\n2222\n2223\n", "").vms;
+        let mut guests = Guest::all(&vms, &[]);
+        let cids = |guests: &[Guest]| guests.iter().map(|guest| guest.cid).collect::<Vec<_>>();
+        assert_eq!(cids(&guests), [3, 4, 5, 6]);
+        guests.remove(1);
+        guests.push(Guest::new(&vms[1], &guests, &[]));
+        assert_eq!(cids(&guests), [3, 5, 6, 4]);
     }
 }

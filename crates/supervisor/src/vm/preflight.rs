@@ -3,8 +3,8 @@
 use super::accel;
 use super::image::Image;
 use super::layout::Layout;
-use super::plan::{Accel, ClusterContext, Tools};
-use super::share::{Root, Share};
+use super::plan::{Accel, ClusterContext, Guest, Tools, VirtiofsdKind};
+use super::share::{self, Root, Share};
 use crate::args::{AccelChoice, VmOptions, cache_dir};
 use crate::cluster::{Error, Unit};
 use crate::deployment::{CpuSet, Deployment, Role, check_ports_free};
@@ -38,9 +38,9 @@ pub(crate) fn choose_accel(
     supervisor: &mut Supervisor,
 ) -> Result<Accel, Error> {
     match options.accel {
-        AccelChoice::Kvm => Ok(Accel::Kvm),
-        AccelChoice::Tcg => Ok(Accel::Tcg),
-        AccelChoice::Auto => {
+        Some(AccelChoice::Kvm) => Ok(Accel::Kvm),
+        Some(AccelChoice::Tcg) => Ok(Accel::Tcg),
+        None | Some(AccelChoice::Auto) => {
             let (qemu, cache) = (&context.tools.qemu, cache_dir());
             accel::probe(qemu, image, &cache, &context.layout, supervisor)
         }
@@ -58,6 +58,87 @@ pub(crate) fn load(options: &VmOptions) -> Result<Deployment, Error> {
     Ok(Deployment::load(&options.deployment, &cpus)?)
 }
 
+/// The cluster that files and command line describe, with the programs and the image that are there.
+#[derive(Debug)]
+pub(crate) struct DescribedCluster {
+    pub(crate) deployment: Deployment,
+    pub(crate) shares: Vec<Share>,
+    /// None if nothing names one.
+    pub(crate) image: Option<Image>,
+    pub(crate) tools: Tools,
+}
+
+/// The cluster that `options` describe now.
+///
+/// # Errors
+/// What is wrong with them, with the files, or with what those name.
+pub(crate) fn wanted(options: &VmOptions) -> Result<DescribedCluster, Error> {
+    let deployment = load(options)?;
+    let shares = share::all(&deployment.datasets);
+    let image = options.image().map(Image::open).transpose()?;
+    let tools = tools(options, !shares.is_empty(), false)?;
+    Ok(DescribedCluster { deployment, shares, image, tools })
+}
+
+/// Refuses datasets that would show workers the keys of the cluster.
+///
+/// # Errors
+/// [`Error::Refused`] names the dataset, and what it contains.
+pub(crate) fn check_shares(shares: &[Share], layout: &Layout) -> Result<(), Error> {
+    for share in shares {
+        let Some(dir) = share.root.dir() else { continue };
+        if let Some((what, option, inner)) = contained(dir, layout) {
+            return Err(Error::Refused(format!(
+                "dataset {}: {} contains the {what} directory {}, whose keys no worker may see; name \
+                 another one with {option}, or a smaller dataset",
+                share.name,
+                dir.display(),
+                inner.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The directory of the cluster that `dir` contains, if it does, and the option that names another one.
+fn contained(dir: &Path, layout: &Layout) -> Option<(&'static str, &'static str, PathBuf)> {
+    // The last part may be still to be made.
+    let real = |path: &Path| match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            std::fs::canonicalize(parent).map_or(path.to_owned(), |parent| parent.join(name))
+        }
+        _ => path.to_owned(),
+    };
+    let own = [("run", "--runtime-dir", layout.run()), ("state", "--state-dir", layout.state())];
+    let own = own.map(|(what, option, path)| (what, option, real(path)));
+    own.into_iter().find(|(_, _, path)| path.starts_with(dir))
+}
+
+/// Checks that paths of sockets of the VM `name` are short enough.
+///
+/// # Errors
+/// [`Error::RunDir`] if they are not.
+pub(crate) fn check_sockets(layout: &Layout, name: &str) -> Result<(), Error> {
+    // The longest one.
+    let checked = endpoint::check(&layout.of_vm(name, "vsock_5000"));
+    let path = layout.run().to_owned();
+    checked.map_err(|error| Error::RunDir(RunDirError::Socket { path, error }))
+}
+
+fn tools(options: &VmOptions, serves_files: bool, is_dry: bool) -> Result<Tools, Error> {
+    let program = |path: &Option<PathBuf>, default: &str| {
+        path.clone().unwrap_or_else(|| PathBuf::from(default))
+    };
+    let virtiofsd = program(&options.virtiofsd, "/usr/lib/qemu/virtiofsd");
+    Ok(Tools {
+        qemu: resolve(&program(&options.qemu, "qemu-system-x86_64"), is_dry)?,
+        vsock: resolve(&program(&options.vsock, "vhost-device-vsock"), is_dry)?,
+        virtiofsd: if serves_files { resolve(&virtiofsd, is_dry)? } else { virtiofsd },
+        virtiofsd_kind: options.virtiofsd_kind.unwrap_or(VirtiofsdKind::C),
+        own: env::current_exe().map_err(Error::step("find this program"))?,
+    })
+}
+
 /// Everything that is known before anything starts.
 pub(crate) fn plan_of(
     options: &VmOptions,
@@ -67,48 +148,46 @@ pub(crate) fn plan_of(
     is_dry: bool,
 ) -> Result<Plan, Error> {
     let mut deployment = load(options)?;
-    let mut shares: Vec<Share> = deployment.datasets.iter().map(share).collect();
+    let mut shares = share::all(&deployment.datasets);
+    // The supervisor has another working directory.
+    let state = state.map(std::path::absolute).transpose();
+    let state = state.map_err(Error::step("find the state directory"))?;
+    let layout = Layout::new(run_path, state.as_deref());
     let own = env::current_exe().map_err(Error::step("find this program"))?;
-    if may_show(paths, &shares, &own) {
-        let root = Root::Members(paths.to_vec());
-        shares.push(Share { name: PATHS.to_owned(), root, io_threads: None });
+    // What has the keys in it goes as bytes.
+    let paths: Vec<PathBuf> =
+        paths.iter().filter(|path| contained(path, &layout).is_none()).cloned().collect();
+    if may_show(&paths, &shares, &own) {
+        let root = Root::Members(paths);
+        let number = shares.len();
+        shares.push(Share { name: PATHS.to_owned(), root, io_threads: None, number });
         for vm in deployment.vms.iter_mut().filter(|vm| vm.role == Role::Worker) {
             vm.datasets.push(PATHS.to_owned());
         }
     }
     if !is_dry {
-        check_ports_free(&options.deployment.ports, &deployment.vms)?;
+        check_ports_free(options.deployment.ports(), &deployment.vms, &[])?;
     }
-    let image = match Image::open(&options.image) {
-        Err(_) if is_dry => Image::unseen(&options.image),
+    let Some(image) = options.image() else {
+        let text = "--image DIR names what the VMs boot; ./run.sh makes an image and names it";
+        return Err(Error::Refused(text.to_owned()));
+    };
+    let image = match Image::open(image) {
+        Err(_) if is_dry => Image::unseen(image),
         opened => opened?,
     };
-    let tools = Tools {
-        qemu: resolve(&options.qemu, is_dry)?,
-        vsock: resolve(&options.vsock, is_dry)?,
-        virtiofsd: match shares.is_empty() {
-            true => options.virtiofsd.clone(),
-            false => resolve(&options.virtiofsd, is_dry)?,
-        },
-        virtiofsd_kind: options.virtiofsd_kind,
-        own,
-    };
-    // The supervisor has another working directory.
-    let state = state.map(std::path::absolute).transpose();
-    let state = state.map_err(Error::step("find the state directory"))?;
-    let layout = Layout::new(run_path, state.as_deref());
-    for vm in &deployment.vms {
-        // The longest path of a socket.
-        let path = layout.of_vm(&vm.name, "vsock_5000");
-        endpoint::check(&path).map_err(|error| {
-            Error::RunDir(RunDirError::Socket { path: run_path.to_owned(), error })
-        })?;
-    }
+    let tools = tools(options, !shares.is_empty(), is_dry)?;
+    deployment.vms.iter().try_for_each(|vm| check_sockets(&layout, &vm.name))?;
+    check_shares(&shares, &layout)?;
     let accel = match options.accel {
-        AccelChoice::Kvm => Accel::Kvm,
-        AccelChoice::Auto | AccelChoice::Tcg => Accel::Tcg,
+        Some(AccelChoice::Kvm) => Accel::Kvm,
+        None | Some(AccelChoice::Auto | AccelChoice::Tcg) => Accel::Tcg,
     };
-    Ok(Plan { deployment, image, context: ClusterContext { layout, tools, accel, shares } })
+    Ok(Plan {
+        deployment,
+        image,
+        context: ClusterContext { layout, tools, accel, shares, leaving: Vec::new() },
+    })
 }
 
 /// True if the paths of a command can be a dataset; else their bytes go to the workers.
@@ -127,14 +206,6 @@ fn may_show(paths: &[PathBuf], shares: &[Share], own: &Path) -> bool {
         say("this host gives us no mount namespace: the files go to the workers as bytes");
     }
     can_show
-}
-
-fn share(dataset: &crate::deployment::Dataset) -> Share {
-    let root = match dataset.snapshot {
-        true => Root::Snapshot(dataset.dir.clone()),
-        false => Root::Directory(dataset.dir.clone()),
-    };
-    Share { name: dataset.name.clone(), root, io_threads: dataset.io_threads }
 }
 
 /// The program at `path`, or of that name in `$PATH`.
@@ -165,9 +236,9 @@ pub(crate) fn dry_run(
 ) -> Result<ExitCode, Error> {
     let Plan { deployment, image, context } = plan_of(options, run_path, state, paths, true)?;
     let mut text = String::new();
-    for (i, vm) in deployment.vms.iter().enumerate() {
-        let Unit { daemons, main } = context.unit(vm, i, &image);
-        text += &format!("# {}\n", vm.name);
+    for guest in Guest::all(&deployment.vms, &context.shares) {
+        let Unit { daemons, main } = context.unit(&guest, &image);
+        text += &format!("# {}\n", guest.vm.name);
         for program in daemons.iter().map(|daemon| &daemon.program).chain([&main]) {
             text += &command_line(program);
             text.push('\n');
@@ -183,4 +254,32 @@ fn command_line(program: &Program) -> String {
         .chain(program.args.iter().map(OsString::as_os_str))
         .map(|word: &OsStr| quote::shell(word));
     env.chain(words).collect::<Vec<String>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dataset_that_shows_workers_the_keys_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| std::fs::canonicalize(dir.path()).unwrap().join(name);
+        for name in ["run", "state", "data"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        let layout = Layout::new(&path("run"), Some(&path("state")));
+        let check = |root: Root| {
+            let share = Share { name: "d".to_owned(), root, io_threads: None, number: 0 };
+            check_shares(&[share], &layout).map_err(|error| error.to_string())
+        };
+        check(Root::Directory(path("data"))).unwrap();
+        for root in [Root::Directory(path("state")), Root::Snapshot("/".into())] {
+            let error = check(root).unwrap_err();
+            assert!(
+                error.starts_with("dataset d: / contains the run directory")
+                    || error.contains("state contains the state directory"),
+                "{error}"
+            );
+        }
+    }
 }

@@ -6,16 +6,18 @@
 
 use super::image::Image;
 use super::layout::{
-    CLIENT_PORT, DATASETS_DIR, IMAGES_DIR, KNOWN_HOSTS, LIVE_DATASETS_FILE, Layout, SSH_CONFIG,
-    WORKER_PORT, WORKER_TOKENS_FILE,
+    CLIENT_PORT, DATASET_NAMES_FILE, DATASETS_DIR, IMAGES_DIR, KNOWN_HOSTS, LIVE_DATASETS_FILE,
+    Layout, SSH_CONFIG, WORKER_PORT, WORKER_TOKENS_FILE,
 };
-use super::plan::{ClusterContext, setting_keys};
+use super::plan::{ClusterContext, Guest, setting_keys};
 use super::share::{Root, Share};
+use super::sight::{DirIdentity, Sight};
 use super::{snapshot_fault, state_disk};
 use crate::cluster::Error;
-use crate::deployment::{Deployment, Role, Vm};
+use crate::deployment::Role;
 use crate::supervise::{Console, Event, Program, Supervisor};
 use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_TOKEN_FILE};
+use ipc_proto::limits::DATASETS_MAX;
 use ipc_socket::Trust;
 use nix::sys::signal::Signal;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -33,6 +35,12 @@ const TOKEN_BYTES: usize = 24;
 
 /// Memory of QEMU and its daemons, on top of the guest's.
 pub(crate) const OVERHEAD_MIB: u64 = 64;
+
+/// Numbers of shares: while datasets change there are old and new ones.
+const SHARES_MAX: usize = 2 * DATASETS_MAX;
+
+/// Time limit for sending a file into a VM, in seconds.
+const SEND_LIMIT_S: &str = "30";
 
 /// Where programs of administrators are, which an ordinary user's `$PATH` may lack.
 const ADMIN_PATH: &str = ":/usr/sbin:/sbin";
@@ -94,48 +102,116 @@ pub(crate) fn images(layout: &Layout) -> Result<(), Error> {
     link(&layout.images(), &layout.file(IMAGES_DIR))
 }
 
-/// Makes whatever `deployment` needs in the directories of `context`.
+/// Makes whatever `guests` need in the directories of `context`.
 pub(crate) fn all(
     context: &ClusterContext,
-    deployment: &Deployment,
-    image: &Image,
+    guests: &[Guest],
     supervisor: &mut Supervisor,
 ) -> Result<(), Error> {
     let layout = &context.layout;
-    check_memory(deployment)?;
-    ssh(layout, deployment)?;
+    check_memory(guests.iter().map(|guest| u64::from(guest.vm.memory_mib) + OVERHEAD_MIB).sum())?;
     private_file(&layout.file(CLIENT_TOKEN_FILE), format!("{}\n", token()?).as_bytes())?;
-    let mut worker_tokens = String::new();
-    for vm in deployment.vms.iter().filter(|vm| vm.role == Role::Worker) {
-        worker_tokens += &format!("{} {}\n", vm.name, token()?);
-    }
-    private_file(&layout.file(WORKER_TOKENS_FILE), worker_tokens.as_bytes())?;
-    for (number, share) in context.shares.iter().enumerate() {
-        if let Root::Snapshot(dir) = &share.root {
+    for share in &context.shares {
+        if let Root::Snapshot(dir) = &share.root
+            && dir.exists()
+        {
             say_snapshot(share, dir);
-            let mut command = command("mkfs.erofs");
-            command.args(["--quiet", "--all-root"]).arg(layout.snapshot(number)).arg(dir);
+            let command = snapshot_command(layout, share, dir);
             let what = format!("take a snapshot of {}", dir.display());
             let (status, output) = long(layout, supervisor, &command, None)?;
             finished(&what, &command, status, || snapshot_fault::find(dir).unwrap_or(output))?;
         }
     }
-    for vm in &deployment.vms {
-        settings(context, vm, image)?;
-        if vm.role == Role::Controller {
-            state_disk(layout, &vm.name)?;
-        }
-    }
-    discovery(context, deployment)
+    let workers = guests.iter().filter(|guest| guest.vm.role == Role::Worker);
+    worker_tokens(layout, &workers.map(|guest| guest.vm.name.as_str()).collect::<Vec<_>>())?;
+    state_disk(layout, &guests[0].vm.name)?;
+    publish(context, guests)
 }
 
 fn say_snapshot(share: &Share, dir: &Path) {
     crate::say::say(format_args!("dataset {}: taking a snapshot of {}", share.name, dir.display()));
 }
 
-/// Writes what one VM reads at its boot; again before each boot, as the image may be another one.
-pub(crate) fn settings(context: &ClusterContext, vm: &Vm, image: &Image) -> Result<(), Error> {
-    let layout = &context.layout;
+/// The command that makes the image of a snapshot of `dir`.
+fn snapshot_command(layout: &Layout, share: &Share, dir: &Path) -> Command {
+    let mut command = command("mkfs.erofs");
+    command.args(["--quiet", "--all-root"]).arg(layout.snapshot(share.number)).arg(dir);
+    command
+}
+
+/// The program that takes a snapshot, if `share` is one.
+pub(crate) fn snapshot(layout: &Layout, share: &Share) -> Option<Program> {
+    let Root::Snapshot(dir) = &share.root else { return None };
+    Some(program(layout, &snapshot_command(layout, share, dir)))
+}
+
+/// The program that gives the running controller in VM `name` the tokens of workers.
+pub(crate) fn send_tokens(layout: &Layout, name: &str) -> Program {
+    send(layout, name, WORKER_TOKENS_FILE, "cat >/run/hashcluster/worker.tokens")
+}
+
+/// The program that gives it the names of datasets, and has it read both again.
+pub(crate) fn send_names(layout: &Layout, name: &str) -> Program {
+    let line = "cat >/run/hashcluster/dataset.names && sv hup hashcluster-controller";
+    send(layout, name, DATASET_NAMES_FILE, line)
+}
+
+/// The program that runs `remote` in the VM `name`, with one of our files as its input.
+fn send(layout: &Layout, name: &str, file: &str, remote: &str) -> Program {
+    let mut command = command("timeout");
+    let line = "exec ssh -F \"$0\" \"$1\" \"$2\" <\"$3\"";
+    command.args(["-k", "1", SEND_LIMIT_S, "sh", "-c", line]).arg(layout.file(SSH_CONFIG));
+    command.arg(name).arg(remote).arg(layout.file(file));
+    program(layout, &command)
+}
+
+/// Gives each of `names` a token, and takes it from others; those that have one keep it.
+pub(crate) fn worker_tokens(layout: &Layout, names: &[&str]) -> Result<(), Error> {
+    let path = layout.file(WORKER_TOKENS_FILE);
+    let before = fs::read(&path).unwrap_or_default();
+    let mut lines = String::new();
+    for name in names {
+        let mut own = String::from_utf8_lossy(&worker_token(&before, name)).into_owned();
+        if own.is_empty() {
+            own = token()?;
+        }
+        lines += &format!("{name} {own}\n");
+    }
+    private_file(&path, lines.as_bytes())
+}
+
+/// Writes what tells of the cluster's members and datasets: to ssh(1), to `hashctl`, to the controller.
+pub(crate) fn publish(context: &ClusterContext, guests: &[Guest]) -> Result<(), Error> {
+    ssh(&context.layout, guests)?;
+    let mut names: Vec<&str> = context.shares.iter().map(|share| share.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let names: String = names.iter().flat_map(|name| [*name, "\n"]).collect();
+    private_file(&context.layout.file(DATASET_NAMES_FILE), names.as_bytes())?;
+    discovery(context, guests)
+}
+
+/// Writes what one VM reads at its boot, and finds out which of its datasets are there.
+pub(crate) fn boot(
+    context: &ClusterContext,
+    guest: &mut Guest,
+    image: &Image,
+    sight: &Sight,
+) -> Result<(), Error> {
+    let present = |share: &Share| match &share.root {
+        Root::Directory(dir) => sight.at(dir),
+        Root::Members(_) => Some(DirIdentity::default()),
+        Root::Snapshot(_) => {
+            context.layout.snapshot(share.number).exists().then(DirIdentity::default)
+        }
+    };
+    let found = guest.shares.iter().filter_map(|share| Some((share.number, present(share)?)));
+    guest.mounted = found.collect();
+    settings(context, guest, image)
+}
+
+fn settings(context: &ClusterContext, guest: &Guest, image: &Image) -> Result<(), Error> {
+    let (layout, vm) = (&context.layout, &guest.vm);
     let dir = layout.settings(&vm.name);
     fs::create_dir_all(&dir).map_err(Error::write(&dir))?;
     for key in setting_keys(vm) {
@@ -145,10 +221,13 @@ pub(crate) fn settings(context: &ClusterContext, vm: &Vm, image: &Image) -> Resu
             "authorized_keys" => read(&layout.ssh_key().with_extension("pub"))?,
             "host_key" => read(&layout.host_key(&vm.name))?,
             "image" => image.digest.clone().into_bytes(),
-            "args" => lines(context.guest_args(vm)),
-            "datasets" => lines(context.shares_of(vm).map(|(number, share)| {
-                format!("{} {} {}", share.name, share.kind(), Share::id(number))
-            })),
+            "args" => lines(guest.args()),
+            "datasets" => lines(
+                guest
+                    .mounts()
+                    .map(|share| format!("{} {} {}", share.name, share.kind(), share.id())),
+            ),
+            "dataset_names" => read(&layout.file(DATASET_NAMES_FILE))?,
             "worker_tokens" => read(&layout.file(WORKER_TOKENS_FILE))?,
             "worker_token" => worker_token(&read(&layout.file(WORKER_TOKENS_FILE))?, &vm.name),
             "client_token" => read(&layout.file(CLIENT_TOKEN_FILE))?.trim_ascii_end().to_owned(),
@@ -179,9 +258,8 @@ fn lines(lines: impl IntoIterator<Item = String>) -> Vec<u8> {
     lines.into_iter().map(|line| line + "\n").collect::<String>().into_bytes()
 }
 
-fn check_memory(deployment: &Deployment) -> Result<(), Error> {
-    let wanted_mib: u64 =
-        deployment.vms.iter().map(|vm| u64::from(vm.memory_mib) + OVERHEAD_MIB).sum();
+/// Checks that VMs which take `wanted_mib` more have a place.
+pub(crate) fn check_memory(wanted_mib: u64) -> Result<(), Error> {
     match available_mib() {
         Some(available_mib) if wanted_mib > available_mib => {
             Err(Error::Memory { wanted_mib, available_mib })
@@ -198,7 +276,7 @@ pub(crate) fn available_mib() -> Option<u64> {
 }
 
 /// One key for the operator, one for each VM, the configuration that pins them.
-fn ssh(layout: &Layout, deployment: &Deployment) -> Result<(), Error> {
+fn ssh(layout: &Layout, guests: &[Guest]) -> Result<(), Error> {
     let key = layout.ssh_key();
     if !key.exists() {
         // The key last: without it all is made again.
@@ -214,7 +292,7 @@ fn ssh(layout: &Layout, deployment: &Deployment) -> Result<(), Error> {
         fs::rename(&fresh, &key).map_err(Error::write(&key))?;
     }
     let (mut known_hosts, mut config) = (String::new(), String::new());
-    for vm in &deployment.vms {
+    for Guest { vm, .. } in guests {
         let host_key = layout.host_key(&vm.name);
         if !host_key.exists() {
             let fresh = host_key.with_extension("new");
@@ -268,12 +346,20 @@ fn state_disk(layout: &Layout, name: &str) -> Result<(), Error> {
 }
 
 /// Writes what `hashctl` finds in the runtime directory, and the way from a worker VM to the controller's.
-fn discovery(context: &ClusterContext, deployment: &Deployment) -> Result<(), Error> {
+fn discovery(context: &ClusterContext, guests: &[Guest]) -> Result<(), Error> {
     let layout = &context.layout;
-    let controller = &deployment.vms[0].name;
+    let controller = &guests[0].vm.name;
     let datasets = layout.file(DATASETS_DIR);
     private_dir(&datasets)?;
-    for share in &context.shares {
+    let offered: Vec<&Share> =
+        context.shares.iter().filter(|share| context.is_offered(share, guests)).collect();
+    for entry in fs::read_dir(&datasets).map_err(Error::step("look at the datasets"))?.flatten() {
+        let name = entry.file_name();
+        if name != LIVE_DATASETS_FILE && !offered.iter().any(|share| *share.name == *name) {
+            remove_all(&entry.path()).map_err(Error::write(&entry.path()))?;
+        }
+    }
+    for share in &offered {
         let path = datasets.join(&share.name);
         match &share.root {
             Root::Directory(dir) | Root::Snapshot(dir) => link(dir, &path)?,
@@ -285,10 +371,10 @@ fn discovery(context: &ClusterContext, deployment: &Deployment) -> Result<(), Er
             }
         }
     }
-    let live = context.shares.iter().filter(|share| share.is_live());
+    let live = offered.iter().filter(|share| share.is_live());
     let live: String = live.map(|share| format!("{}\n", share.name)).collect();
     private_file(&datasets.join(LIVE_DATASETS_FILE), live.as_bytes())?;
-    for vm in deployment.vms.iter().filter(|vm| vm.role == Role::Worker) {
+    for Guest { vm, .. } in guests.iter().filter(|guest| guest.vm.role == Role::Worker) {
         let way = layout.of_vm(&vm.name, &format!("vsock_{WORKER_PORT}"));
         link(Path::new(&format!("{controller}.vsock")), &way)?;
     }
@@ -359,6 +445,21 @@ fn finished(
     Err(Error::Tool { what: what.to_owned(), how, output: output() })
 }
 
+/// A program that runs in the background, with a log of its own.
+fn program(layout: &Layout, command: &Command) -> Program {
+    let name = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let name = name.to_string_lossy().into_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    Program {
+        path: command.get_program().into(),
+        args: command.get_args().map(std::ffi::OsStr::to_owned).collect(),
+        env: vec![("PATH", [path, ADMIN_PATH.into()].into_iter().collect())],
+        console: Console::Background { log: layout.log(&name) },
+        name,
+        announces_ready: false,
+    }
+}
+
 /// Runs a program to its end, or until a signal to us; its status, and what it wrote last. After
 /// `limit` it is killed.
 pub(super) fn long(
@@ -367,17 +468,8 @@ pub(super) fn long(
     command: &Command,
     limit: Option<Duration>,
 ) -> Result<(ExitStatus, String), Error> {
-    let name = Path::new(command.get_program()).file_name().unwrap_or_default();
-    let name = name.to_string_lossy().into_owned();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let program = Program {
-        path: command.get_program().into(),
-        args: command.get_args().map(std::ffi::OsStr::to_owned).collect(),
-        env: vec![("PATH", [path, ADMIN_PATH.into()].into_iter().collect())],
-        console: Console::Background { log: layout.log(&name) },
-        name: name.clone(),
-        announces_ready: false,
-    };
+    let program = program(layout, command);
+    let name = program.name.clone();
     let started = supervisor.start(program);
     let id = started.map_err(Error::step(format!("run {name}")))?;
     let mut deadline = limit.map(|limit| Instant::now() + limit);
@@ -441,11 +533,18 @@ pub(crate) fn drop_images(layout: &Layout, used: &[&Image]) {
     }
 }
 
+/// Removes what a VM that is no member any more has in the run directory, except its logs.
+pub(crate) fn forget(layout: &Layout, name: &str) -> io::Result<()> {
+    clean_vm(layout, name)?;
+    remove(&layout.of_vm(name, &format!("vsock_{WORKER_PORT}")))?;
+    remove_all(&layout.settings(name))
+}
+
 /// Removes the sockets and the pidfile that a VM's processes left.
 pub(crate) fn clean_vm(layout: &Layout, name: &str) -> io::Result<()> {
     let mut suffixes: Vec<String> = ["vhost", "vsock", "qmp", "pid"].map(str::to_owned).into();
-    suffixes.extend((0..ipc_proto::limits::DATASETS_MAX).map(Share::id));
-    suffixes.extend((0..ipc_proto::limits::DATASETS_MAX).map(|n| format!("{}.pid", Share::id(n))));
+    suffixes.extend((0..SHARES_MAX).map(Share::id_of));
+    suffixes.extend((0..SHARES_MAX).map(|n| format!("{}.pid", Share::id_of(n))));
     suffixes.iter().try_for_each(|suffix| remove(&layout.of_vm(name, suffix)))
 }
 

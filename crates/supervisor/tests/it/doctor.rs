@@ -122,7 +122,7 @@ fn what_a_start_would_fail_of_is_named() {
     check_named("config-invalid", "files", "unknown key", |host| {
         host.write("cluster.toml", "[defaults]\nmemmory = \"1G\"\n");
     });
-    check_named("dataset-unusable", "datasets", "No such file", |host| {
+    check_named("dataset-unusable", "datasets", "is missing", |host| {
         host.write("cluster.toml", "[datasets.a]\ndir = \"gone\"\n");
     });
     check_named("memory-short", "memory", "the VMs may take ", |host| {

@@ -63,7 +63,8 @@ fn a_command_runs_while_the_supervisor_is_stopped_and_the_controller_answers() {
     let bench = Bench::new("stuck", "");
     let up = bench.up("1", &[]);
     up.signal(Signal::SIGSTOP);
-    let run = ["run", "--runtime-dir", "run", "--image", "none", "--", "sh", "-c", "exit 5"];
+    let run =
+        ["run", "--runtime-dir", "run", "--default-image", "none", "--", "sh", "-c", "exit 5"];
     let ran = bench.finish_vms(&run);
     assert_eq!(ran.status.code(), Some(5), "{}", ran.stderr);
     assert!(ran.stderr.contains("its supervisor does not answer"), "{}", ran.stderr);

@@ -49,6 +49,13 @@ fn a_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
 }
 
 #[test]
+fn a_name_that_would_end_a_line_is_refused_before_anything_is_made() {
+    let bench = Bench::new("line", "");
+    check(&bench.finish(&["up", "--runtime-dir", "a\nb"]), 3, &["a\\nb\" has a control character"]);
+    assert!(!bench.path("a\nb").exists());
+}
+
+#[test]
 fn a_missing_program_is_named_with_how_to_build_it() {
     let bench = Bench::new("missing", "");
     let ended = bench.finish(&["up", "--runtime-dir", "run", "--bin-dir", "nowhere"]);

@@ -144,7 +144,11 @@ impl<'a> Section<'a> {
     fn refuse(&mut self, key: &str, kind: Kind, found: &Spanned<DeValue<'_>>) {
         let is_quoted = kind.is_text() && !found.get_ref().is_str();
         let value = shown(found.get_ref());
-        self.faults.push((self.line(found), bad_value(key, &value, kind, is_quoted)));
+        let mut text = bad_value(key, &value, kind, is_quoted);
+        if found.get_ref().as_str().is_some_and(|inner| kind.is_misquoted(inner)) {
+            text += ", without quotes";
+        }
+        self.faults.push((self.line(found), text));
     }
 
     fn line<T>(&self, at: &Spanned<T>) -> usize {

@@ -1,0 +1,179 @@
+//! Commands that take their time: one step after the other, looked at whenever something has happened, so
+//! that a command that waits holds up no other one.
+
+use super::control::Request;
+use super::error::Error;
+use super::fleet::Fleet;
+use super::machine::Phase;
+use crate::deployment::Role;
+use crate::supervise::{Program, ProgramId, describe};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// A change that takes no time.
+type Change = Box<dyn FnOnce(&mut Fleet) -> Result<(), Error>>;
+
+/// The program to run, if it is needed.
+type ProgramOf = Box<dyn FnOnce(&Fleet) -> Option<Program>>;
+
+/// One step.
+pub(super) enum OperationStep {
+    /// Until these members are down.
+    Stop(Vec<String>),
+    /// Until these members are healthy, and the workers have found a controller among them.
+    Start(Vec<String>),
+    Change(Change),
+    /// Until a program has succeeded at this.
+    Run(String, ProgramOf),
+    /// Tell how a member is.
+    Tell(String),
+}
+
+/// A command that is under way.
+pub(super) struct Operation {
+    request: Request,
+    /// True if there is to be only one such operation.
+    pub(super) is_exclusive: bool,
+    steps: VecDeque<OperationStep>,
+    present: Option<Present>,
+}
+
+/// The step that is under way.
+enum Present {
+    Stop(Vec<String>),
+    Start { names: Vec<String>, deadline: Instant },
+    Run { what: String, id: ProgramId },
+}
+
+impl Operation {
+    pub(super) fn new(request: Request, steps: Vec<OperationStep>) -> Self {
+        Self { request, is_exclusive: false, steps: steps.into(), present: None }
+    }
+
+    /// One that excludes others of its kind.
+    pub(super) fn exclusive(request: Request, steps: Vec<OperationStep>) -> Self {
+        Self { is_exclusive: true, ..Self::new(request, steps) }
+    }
+
+    /// The command.
+    pub(super) fn line(&self) -> &str {
+        self.request.line()
+    }
+
+    /// Goes as far as possible; gives itself back unless it is complete, or has failed.
+    pub(super) fn advance(mut self, fleet: &mut Fleet) -> Option<Self> {
+        loop {
+            let result = match self.present.take() {
+                Some(present) => present.advance(fleet),
+                None => match self.steps.pop_front() {
+                    Some(step) => self.begin(step, fleet),
+                    None => {
+                        self.request.finish(Ok(()));
+                        return None;
+                    }
+                },
+            };
+            match result {
+                Ok(None) => {}
+                Ok(Some((present, is_waiting))) => {
+                    self.present = Some(present);
+                    if is_waiting {
+                        return Some(self);
+                    }
+                }
+                Err(error) => {
+                    self.request.finish(Err(error));
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Gives up.
+    pub(super) fn abandon(self, error: Error) {
+        self.request.finish(Err(error));
+    }
+
+    fn begin(&mut self, step: OperationStep, fleet: &mut Fleet) -> StepResult {
+        match step {
+            OperationStep::Stop(names) => {
+                for i in fleet.found(&names) {
+                    fleet.end(i, false);
+                }
+                Ok(Some((Present::Stop(names), false)))
+            }
+            OperationStep::Start(names) => {
+                let members = fleet.found(&names);
+                // It would wait for as long as a start may take.
+                if members.iter().all(|&i| i != 0) {
+                    fleet.require_controller(&names)?;
+                }
+                for i in members {
+                    fleet.machines[i].deaths = 0;
+                    if fleet.machines[i].phase == Phase::Down {
+                        fleet.begin(i);
+                    }
+                }
+                let deadline = Instant::now() + fleet.limits.startup_timeout;
+                Ok(Some((Present::Start { names, deadline }, false)))
+            }
+            OperationStep::Change(change) => change(fleet).map(|()| None),
+            OperationStep::Run(what, program) => {
+                let Some(program) = program(fleet) else { return Ok(None) };
+                let started = fleet.supervisor.start(program);
+                let id = started.map_err(Error::step(what.clone()))?;
+                Ok(Some((Present::Run { what, id }, false)))
+            }
+            OperationStep::Tell(name) => {
+                if let Ok(i) = fleet.find(&name) {
+                    self.request.tell(&fleet.told(i));
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// The step with whether it has to wait, or nothing once it is complete.
+type StepResult = Result<Option<(Present, bool)>, Error>;
+
+impl Present {
+    fn advance(self, fleet: &mut Fleet) -> StepResult {
+        match self {
+            Self::Stop(names) => {
+                let is_down = |&i: &usize| fleet.machines[i].phase == Phase::Down;
+                let are_down = fleet.found(&names).iter().all(is_down);
+                Ok((!are_down).then_some((Self::Stop(names), true)))
+            }
+            Self::Start { names, deadline } => {
+                let members = fleet.found(&names);
+                let down = members.iter().find(|&&i| fleet.machines[i].phase == Phase::Down);
+                if let Some(&i) = down {
+                    let name = &fleet.machines[i].member.name;
+                    return Err(Error::Refused(format!("{name} was stopped meanwhile")));
+                }
+                let late = members.iter().copied().find(|&i| !fleet.is_healthy(i));
+                let late = late.or_else(|| {
+                    let has_controller = members.contains(&0);
+                    has_controller.then(|| fleet.away_from_controller()).flatten()
+                });
+                let Some(late) = late else { return Ok(None) };
+                if fleet.machines[late].member.role == Role::Worker {
+                    fleet.require_controller(&names)?;
+                }
+                if Instant::now() >= deadline {
+                    return Err(fleet.late(late));
+                }
+                Ok(Some((Self::Start { names, deadline }, true)))
+            }
+            Self::Run { what, id } => match fleet.take_end(id) {
+                None => Ok(Some((Self::Run { what, id }, true))),
+                Some(status) if status.success() => Ok(None),
+                Some(status) => {
+                    let how = format!("{} {}", fleet.supervisor.name(id), describe(status));
+                    Err(Error::Tool { what, how, output: fleet.supervisor.tail(id) })
+                }
+            },
+        }
+    }
+}
