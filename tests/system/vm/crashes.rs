@@ -12,6 +12,8 @@ fn a_controller_vm_that_is_killed_comes_back_with_its_state() {
     site.ssh("controller", "echo durable >/var/lib/hashcluster/mark; sync");
     let key = fs::read(site.run("known_hosts")).unwrap();
     let (qemu, worker) = (site.qemu_pid("controller").unwrap(), site.qemu_pid("worker1"));
+    // What a guest has said a moment before it is killed need not have arrived.
+    until_lives_are_logged(&site, 1);
     let waiting = site.start(site.hashctl(&["status", "--ready", "1", "--timeout-s", "150"]));
     assert!(waiting.end().status.success());
     kill(qemu, "KILL");
@@ -30,13 +32,18 @@ fn a_controller_vm_that_is_killed_comes_back_with_its_state() {
 
 /// The controller's VM has had two lives.
 fn the_log_of_a_guest_outlives_it(site: &Site) {
+    until_lives_are_logged(site, 2);
     let log = site.run("log/controller.syslog.log");
-    until("the log of two lives", || {
-        let text = fs::read_to_string(&log).ok()?;
-        (text.matches("listens on vsock:any:5001").count() == 2).then_some(())
-    });
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&log).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Waits until so many lives of the controller are in its log.
+fn until_lives_are_logged(site: &Site, lives: usize) {
+    until("the log of a life", || {
+        let text = fs::read_to_string(site.run("log/controller.syslog.log")).ok()?;
+        (text.matches("listens on vsock:any:5001").count() == lives).then_some(())
+    });
 }
 
 /// Health of the controller and its reason, as `ps` says.
