@@ -127,7 +127,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
     let live_file = |path: &Option<PathBuf>, trust: Trust| {
         let open = |path: &PathBuf| {
             let file = trust.open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            Ok::<_, String>(LiveFile::new(file))
+            Ok::<_, String>(LiveFile::new(file, path))
         };
         path.as_ref().map(open).transpose()
     };

@@ -7,9 +7,11 @@
 use super::token::{WorkerTokens, WorkerTokensError};
 use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::check_dataset;
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Maximum size of such a file, in bytes: more than all workers that can connect need.
@@ -17,7 +19,11 @@ const LEN_MAX: usize = 1 << 20;
 
 /// A file that stays open.
 #[derive(Clone, Debug)]
-pub struct LiveFile(Arc<File>);
+pub struct LiveFile {
+    file: Arc<File>,
+    /// How it was named.
+    path: PathBuf,
+}
 
 /// Tokens of workers and names of datasets, with the files that they come from.
 #[derive(Clone, Debug, Default)]
@@ -33,23 +39,28 @@ pub struct Live {
 }
 
 impl LiveFile {
-    /// A file that is read from its start to its end, whatever its position.
+    /// The file at `path`, which is read from its start to its end, whatever its position.
     #[must_use]
-    pub fn new(file: File) -> Self {
-        Self(Arc::new(file))
+    pub fn new(file: File, path: &Path) -> Self {
+        Self { file: Arc::new(file), path: path.to_owned() }
+    }
+
+    /// What is wrong with it, for a person.
+    fn wrong(&self, error: impl Display) -> String {
+        format!("{}: {error}", self.path.display())
     }
 
     fn read(&self) -> Result<Vec<u8>, String> {
         let (mut content, mut piece) = (Vec::new(), [0; 4096]);
         loop {
-            match self.0.read_at(&mut piece, content.len() as u64) {
+            match self.file.read_at(&mut piece, content.len() as u64) {
                 Ok(0) => return Ok(content),
                 Ok(len) => content.extend(&piece[..len]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(self.wrong(error)),
             }
             if content.len() > LEN_MAX {
-                return Err(format!("it has more than {LEN_MAX} bytes"));
+                return Err(self.wrong(format_args!("it has more than {LEN_MAX} bytes")));
             }
         }
     }
@@ -83,20 +94,18 @@ impl Live {
         let mut fresh = self.clone();
         if let Some(file) = &self.tokens_file {
             let told = |error: WorkerTokensError| match std::error::Error::source(&error) {
-                Some(cause) => format!("--worker-tokens: {error}: {cause}"),
-                None => format!("--worker-tokens: {error}"),
+                Some(cause) => file.wrong(format_args!("{error}: {cause}")),
+                None => file.wrong(error),
             };
-            let content = file.read().map_err(|error| format!("--worker-tokens: {error}"))?;
-            fresh.worker_tokens = Some(WorkerTokens::parse(&content).map_err(told)?);
+            fresh.worker_tokens = Some(WorkerTokens::parse(&file.read()?).map_err(told)?);
         }
         fresh.datasets.clone_from(&self.fixed);
         if let Some(file) = &self.datasets_file {
-            let content = file.read().map_err(|error| format!("--datasets-file: {error}"))?;
             let text =
-                String::from_utf8(content).map_err(|_| "--datasets-file: is not UTF-8 text")?;
+                String::from_utf8(file.read()?).map_err(|_| file.wrong("it is no UTF-8 text"))?;
             for (i, name) in text.lines().enumerate() {
                 check_dataset(name)
-                    .map_err(|error| format!("--datasets-file: line {}: {error}", i + 1))?;
+                    .map_err(|error| file.wrong(format_args!("line {}: {error}", i + 1)))?;
                 fresh.datasets.push(name.to_owned());
             }
         }
@@ -120,7 +129,7 @@ mod tests {
     fn file(content: &str) -> (File, LiveFile) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(content.as_bytes()).unwrap();
-        (file.try_clone().unwrap(), LiveFile::new(file))
+        (file.try_clone().unwrap(), LiveFile::new(file, Path::new("a file")))
     }
 
     fn rewrite(mut file: &File, content: &str) {
@@ -146,22 +155,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_option() {
+    fn what_is_wrong_is_named_with_its_file() {
         let check = |tokens: Option<&str>, names: &str, want: &str| {
             let tokens = tokens.map(|text| file(text).1);
             let read = Live::open(tokens, Some(file(names).1), vec!["a".into()]);
             assert_eq!(read.unwrap_err(), want);
         };
-        check(Some("w1"), "", "--worker-tokens: line 1: write NAME TOKEN");
+        check(Some("w1"), "", "a file: line 1: write NAME TOKEN");
         check(None, "a\n", "dataset a is named twice");
         check(None, "b\nb\n", "dataset b is named twice");
         let names: String = (0..DATASETS_MAX).map(|n| format!("d{n}\n")).collect();
         check(None, &names, "17 datasets, at most 16 are possible");
         let error = Live::open(None, Some(file("b\nA\n").1), Vec::new()).unwrap_err();
-        assert!(error.starts_with("--datasets-file: line 2: "), "{error}");
-        let long = LiveFile::new(tempfile::tempfile().unwrap());
-        long.0.set_len(LEN_MAX as u64 + 1).unwrap();
+        assert!(error.starts_with("a file: line 2: "), "{error}");
+        let long = LiveFile::new(tempfile::tempfile().unwrap(), Path::new("long"));
+        long.file.set_len(LEN_MAX as u64 + 1).unwrap();
         let error = Live::open(Some(long), None, Vec::new()).unwrap_err();
-        assert_eq!(error, "--worker-tokens: it has more than 1048576 bytes");
+        assert_eq!(error, "long: it has more than 1048576 bytes");
     }
 }
