@@ -21,7 +21,7 @@ const LEN_MAX: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct LiveFile {
     file: Arc<File>,
-    /// How it was named.
+    /// Its name on the command line.
     path: PathBuf,
 }
 
@@ -45,7 +45,7 @@ impl LiveFile {
         Self { file: Arc::new(file), path: path.to_owned() }
     }
 
-    /// What is wrong with it, for a person.
+    /// A message about it, for a person.
     fn wrong(&self, error: impl Display) -> String {
         format!("{}: {error}", self.path.display())
     }
