@@ -2,7 +2,7 @@
 //! the guest's root, the image builder), man pages and completions below a prefix, and on request links under
 //! the names of the programs that hashctl can stand for.
 //!
-//! What is installed finds its parts relative to itself, and needs neither cargo nor this tree. The variable
+//! An installed copy finds its parts relative to itself, and needs neither cargo nor this tree. The variable
 //! DESTDIR, as for make, is put before the prefix.
 
 pub(crate) mod installed;

@@ -70,7 +70,7 @@ impl Live {
     /// Reads both files; datasets are those of the file and `fixed` ones.
     ///
     /// # Errors
-    /// What is wrong with a file or the names, for a person.
+    /// The fault of a file or of the names, for a person.
     pub fn open(
         tokens_file: Option<LiveFile>,
         datasets_file: Option<LiveFile>,

@@ -122,7 +122,7 @@ impl VmOptions {
     /// The options in a line of [`Self::to_line`].
     ///
     /// # Errors
-    /// What is wrong with it, for a person.
+    /// The fault, for a person.
     pub(crate) fn from_line(line: &str) -> Result<Self, String> {
         let words = line.split_ascii_whitespace().map(decoded);
         let own = ["hashcluster-vm", "apply"].map(OsString::from);

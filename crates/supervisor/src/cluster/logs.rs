@@ -1,6 +1,6 @@
 //! `logs`: the logs of a cluster's members side by side, each line behind the name of its log.
 //!
-//! What is in a log comes from guests: control characters are replaced.
+//! Logs come from guests: control characters are replaced.
 
 mod lines;
 mod source;

@@ -7,9 +7,9 @@ use super::ask::{ask, find};
 use super::diagnosis::{CheckResult, Diagnosis};
 use super::remedy::Remedy;
 use crate::quote;
+use crate::vm::Superblock;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,48 +19,10 @@ const CHECK_LIMIT: Duration = Duration::from_secs(5);
 /// First exit status of e2fsck that means errors.
 const ERRORS_LEFT: i32 = 4;
 
-const SUPERBLOCK_OFFSET: u64 = 1024;
-const MAGIC: u16 = 0xef53;
-const STATE_CLEAN: u16 = 1;
-const STATE_ERRORS: u16 = 2;
-const NEEDS_RECOVERY: u32 = 4;
-
-/// Fields of a superblock (Linux, Documentation/filesystems/ext4).
-#[derive(Debug, PartialEq, Eq)]
-struct Superblock {
-    state: u16,
-    incompatible_features: u32,
-}
-
-impl Superblock {
-    /// None if there is no ext4 file system.
-    fn read(path: &Path) -> io::Result<Option<Self>> {
-        let mut bytes = [0; 0x64];
-        match File::open(path)?.read_exact_at(&mut bytes, SUPERBLOCK_OFFSET) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            result => result?,
-        }
-        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let incompatible = [bytes[0x60], bytes[0x61], bytes[0x62], bytes[0x63]];
-        Ok((u16_at(0x38) == MAGIC).then(|| Self {
-            state: u16_at(0x3a),
-            incompatible_features: u32::from_le_bytes(incompatible),
-        }))
-    }
-
-    const fn has_errors(&self) -> bool {
-        self.state & STATE_ERRORS != 0
-    }
-
-    const fn is_clean(&self) -> bool {
-        self.state & STATE_CLEAN != 0 && self.incompatible_features & NEEDS_RECOVERY == 0
-    }
-}
-
 /// The disk at `path`; `in_use` while a VM has it. None if there is no disk yet.
 pub(super) fn check(path: &Path, in_use: bool, stop: &str) -> Option<CheckResult> {
     let subject = "controller's disk";
-    let superblock = match Superblock::read(path) {
+    let superblock = match File::open(path).and_then(|file| Superblock::read(&file)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
             let remedy = Remedy::run(format!("ls -l {}", quote::path(path)));
@@ -111,6 +73,7 @@ fn remedy(path: &Path, in_use: bool, stop: &str) -> Remedy {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::FileExt;
     use std::process::{Command, Stdio};
 
     /// A fresh disk of 4 MiB.
@@ -154,7 +117,7 @@ mod tests {
         set_state(&path, 0);
         assert_eq!((fault(&path, false), fault(&path, true)), (None, None));
         // As the kernel marks it when it finds errors.
-        set_state(&path, STATE_CLEAN | STATE_ERRORS);
+        set_state(&path, 3);
         assert_eq!(fault(&path, true), Some(Diagnosis::DiskDamaged));
         assert_eq!(fault(&path, false), Some(Diagnosis::DiskDamaged));
         run_remedy(&path);

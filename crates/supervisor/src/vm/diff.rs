@@ -58,7 +58,7 @@ impl VmChanges {
     /// Compares what runs with what is wanted.
     ///
     /// # Errors
-    /// What no cluster can become while it runs, for a person.
+    /// Changes that no running cluster can take, for a person.
     pub(crate) fn between(running: RunningVms<'_>, wanted: WantedVms<'_>) -> Result<Self, String> {
         let mut changes = Self::default();
         let shares = changes.compare_shares(running, wanted.shares);

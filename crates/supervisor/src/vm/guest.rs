@@ -1,6 +1,6 @@
 //! Ways into a VM for a person, over SSH: a shell, a command whose arguments stay apart, and copies of files.
 //!
-//! What a VM sends is untrusted: a copy from it is unpacked in a directory of its own, of which only what
+//! Bytes from a VM are untrusted: a copy from it is unpacked in a directory of its own, of which only what
 //! was asked for is taken, and nothing but files, directories and links.
 
 use super::layout::{Layout, SSH_CONFIG};

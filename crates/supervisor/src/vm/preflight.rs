@@ -71,7 +71,7 @@ pub(crate) struct DescribedCluster {
 /// The cluster that `options` describe now.
 ///
 /// # Errors
-/// What is wrong with them, with the files, or with what those name.
+/// A fault of them, of the files, or of what those name.
 pub(crate) fn wanted(options: &VmOptions) -> Result<DescribedCluster, Error> {
     let deployment = load(options)?;
     let shares = share::all(&deployment.datasets);

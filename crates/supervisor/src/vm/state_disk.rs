@@ -16,15 +16,61 @@ const BLOCKS_COUNT: usize = 0x04;
 const LOG_BLOCK_LEN: usize = 0x18;
 const MAGIC: usize = 0x38;
 const STATE: usize = 0x3a;
-const SUPERBLOCK_LEN: usize = 0x40;
+const INCOMPATIBLE: usize = 0x60;
+const SUPERBLOCK_LEN: usize = 0x64;
 
 const EXT4_MAGIC: u16 = 0xef53;
+
+/// Bit of the state after an unmount.
+const IS_UNMOUNTED: u16 = 1;
 
 /// Bit of the state that the kernel sets when it finds an error, and only e2fsck(8) takes away.
 const HAS_ERRORS: u16 = 2;
 
+/// Bit of the incompatible features while the journal is to be replayed.
+const NEEDS_RECOVERY: u32 = 4;
+
 /// Free room of the host under which a warning is given.
 const FREE_BYTES_MIN: u64 = 64 << 20;
+
+/// The fields of a superblock that are judged.
+#[derive(Debug)]
+pub(crate) struct Superblock {
+    state: u16,
+    incompatible_features: u32,
+    /// Length of the file system, in bytes.
+    len: u64,
+}
+
+impl Superblock {
+    /// Reads that of `file`; `None` if there is no ext4 file system.
+    pub(crate) fn read(file: &File) -> io::Result<Option<Self>> {
+        let mut block = [0; SUPERBLOCK_LEN];
+        match file.read_exact_at(&mut block, SUPERBLOCK) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            result => result?,
+        }
+        let half = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
+        let word = |at: usize| {
+            u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+        };
+        // A disk of ours has less than 2^32 blocks.
+        let block_len = 1024_u64.checked_shl(word(LOG_BLOCK_LEN)).unwrap_or(u64::MAX);
+        Ok((half(MAGIC) == EXT4_MAGIC).then(|| Self {
+            state: half(STATE),
+            incompatible_features: word(INCOMPATIBLE),
+            len: u64::from(word(BLOCKS_COUNT)).saturating_mul(block_len),
+        }))
+    }
+
+    pub(crate) const fn has_errors(&self) -> bool {
+        self.state & HAS_ERRORS != 0
+    }
+
+    pub(crate) const fn is_clean(&self) -> bool {
+        self.state & IS_UNMOUNTED != 0 && self.incompatible_features & NEEDS_RECOVERY == 0
+    }
+}
 
 /// Commands that mend the disk at `path`, or take it away: nothing is deleted.
 pub(crate) fn remedy(path: &Path) -> String {
@@ -74,20 +120,13 @@ fn fault(file: &File, len: u64) -> io::Result<Option<&'static str>> {
     if len < SUPERBLOCK + SUPERBLOCK_LEN as u64 {
         return Ok(Some("is shorter than a file system"));
     }
-    let mut block = [0; SUPERBLOCK_LEN];
-    file.read_exact_at(&mut block, SUPERBLOCK)?;
-    let half = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);
-    let word =
-        |at: usize| u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
-    if half(MAGIC) != EXT4_MAGIC {
+    let Some(superblock) = Superblock::read(file)? else {
         return Ok(Some("holds no ext4 file system, or a damaged one"));
-    }
-    // A disk of ours has less than 2^32 blocks.
-    let block_len = 1024_u64.checked_shl(word(LOG_BLOCK_LEN)).unwrap_or(u64::MAX);
-    if u64::from(word(BLOCKS_COUNT)).saturating_mul(block_len) > len {
+    };
+    if superblock.len > len {
         return Ok(Some("is shorter than the file system in it, as after a copy that was cut off"));
     }
-    Ok((half(STATE) & HAS_ERRORS != 0).then_some("has errors, which a guest found"))
+    Ok(superblock.has_errors().then_some("has errors, which a guest found"))
 }
 
 /// Warns if the host has too little room for the disk at `path` to grow: it is sparse.
