@@ -26,7 +26,6 @@ mod progress;
 mod replace;
 mod say;
 mod signals;
-mod size;
 mod state;
 mod trees;
 

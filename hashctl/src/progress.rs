@@ -6,9 +6,9 @@
 use crate::engine::reorder::{Reorder, Tally};
 use crate::json::{VERSION, base64};
 use crate::say;
-use crate::size::bytes;
 use clap::ValueEnum;
 use nix::poll::PollTimeout;
+use overview::bytes;
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 use std::io::{self, IsTerminal};

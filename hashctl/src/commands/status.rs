@@ -8,8 +8,8 @@ use crate::engine::connect;
 use crate::exit::Exit;
 use crate::say::{io_text, say};
 use client::{Client, ClientError, ConnectError};
-use ipc_proto::message::{JobStatus, SandboxLayers, Status, Welcome, WorkerHealth, WorkerStatus};
-use serde_json::{Value, json};
+use ipc_proto::message::Welcome;
+use overview::{one_line, status_json};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ pub(crate) fn status(config: &Config, as_json: bool) -> Exit {
         Ok(status) => status,
         Err(exit) => return exit,
     };
-    let text = if as_json { format!("{}\n", to_json(&status)) } else { table::render(&status) };
+    let text = if as_json { format!("{}\n", status_json(&status)) } else { table::render(&status) };
     print(config.stdio, &text)
 }
 
@@ -69,7 +69,7 @@ pub(crate) fn version(config: &Config) -> Exit {
         }
         Err(error) => format!("not reached at {place} ({error})"),
     };
-    let controller = table::one_line(&controller);
+    let controller = one_line(&controller);
     let text = format!("hashctl {}\ncontroller {controller}\n", env!("CARGO_PKG_VERSION"));
     print(config.stdio, &text)
 }
@@ -86,98 +86,4 @@ pub(crate) fn ask<T>(
 fn lost(config: &Config, error: &ClientError) -> Exit {
     say(format_args!("lost the controller at {}: {error}", config.endpoint_text()));
     Exit::Unreachable
-}
-
-/// The status with stable keys: counts are numbers, sizes bytes, times milliseconds.
-fn to_json(status: &Status) -> Value {
-    let counters = &status.counters;
-    json!({
-        "controller": {
-            "version": status.software,
-            "image": status.image,
-            "pid": status.pid,
-            "uptime_ms": status.uptime_ms,
-            "sandbox": sandbox_json(status.sandbox),
-        },
-        "workers": status.workers.iter().map(worker_json).collect::<Vec<_>>(),
-        "workers_unlisted": status.workers_unlisted,
-        "jobs": status.jobs.iter().map(job_json).collect::<Vec<_>>(),
-        "jobs_unlisted": status.jobs_unlisted,
-        "limits": status.limits,
-        "counters": {
-            "jobs": counters.jobs,
-            "jobs_cancelled": counters.jobs_cancelled,
-            "items": counters.items,
-            "items_failed": counters.items_failed,
-            "bytes": counters.bytes,
-            "leases": counters.leases,
-            "attempts_lost": counters.leases_lost,
-            "answers_stale": counters.answers_fenced,
-            "peers_refused": counters.peers_refused,
-            "peers_faulty": counters.peers_faulty,
-            "workers_quarantined": counters.workers_quarantined,
-            "items_checked": counters.items_checked,
-            "items_contradicted": counters.items_contradicted,
-        },
-        "quarantined": status.quarantined,
-        "quarantined_unlisted": status.quarantined_unlisted,
-    })
-}
-
-fn worker_json(worker: &WorkerStatus) -> Value {
-    let backends: serde_json::Map<String, Value> = worker
-        .backends
-        .iter()
-        .map(|chosen| (chosen.algorithm.name().to_owned(), chosen.backend.clone().into()))
-        .collect();
-    let lanes =
-        worker.backends.iter().map(|b| (b.algorithm.name().to_owned(), b.interleave_max.into()));
-    let lanes: serde_json::Map<String, Value> = lanes.collect();
-    json!({
-        "name": worker.name,
-        "version": worker.software,
-        "pid": worker.pid,
-        "health": health(worker.health),
-        "threads": worker.threads,
-        "backends": backends,
-        "lanes": lanes,
-        "credits": worker.credits,
-        "in_flight": worker.leases,
-        "uptime_ms": worker.uptime_ms,
-        "items": worker.items,
-        "bytes": worker.bytes,
-        "items_per_s": worker.items_per_s,
-        "bytes_per_s": worker.bytes_per_s,
-        "attempts_lost": worker.leases_lost,
-        "reading": worker.reading,
-        "sandbox": sandbox_json(worker.sandbox),
-    })
-}
-
-fn sandbox_json(layers: SandboxLayers) -> Value {
-    let names = |held| layers.names(held).collect::<Vec<_>>();
-    json!({ "layers": names(true), "missing": names(false) })
-}
-
-fn job_json(job: &JobStatus) -> Value {
-    json!({
-        "id": job.id.to_string(),
-        "uid": job.uid(),
-        "pid": job.pid,
-        "algorithms": job.algorithms.iter().map(|a| a.name()).collect::<Vec<_>>(),
-        "age_ms": job.age_ms,
-        "items": job.items,
-        "resolved": job.resolved,
-        "failed": job.failed,
-        "in_flight": job.leases,
-        "finished": job.finished,
-    })
-}
-
-const fn health(health: WorkerHealth) -> &'static str {
-    match health {
-        WorkerHealth::Ready => "ready",
-        WorkerHealth::Suspended => "suspended",
-        WorkerHealth::Quarantined => "quarantined",
-    }
 }

@@ -1,9 +1,9 @@
 //! Data planes: the way of each file's bytes to the workers.
 
 use super::datasets::{Datasets, Folder, Name};
-use crate::size::bytes;
 use clap::ValueEnum;
 use ipc_proto::message::Planes;
+use overview::bytes;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};

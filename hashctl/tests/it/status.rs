@@ -6,6 +6,7 @@ use ipc_proto::message::{
     ReleaseOutcome, SandboxLayers, Status, WorkerHealth, WorkerStatus,
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 use tempfile::tempdir;
 
 fn picture() -> Status {
@@ -96,8 +97,8 @@ fn the_keys_of_json_are_a_promise() {
         |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         keys(&json),
-        "controller counters jobs jobs_unlisted limits quarantined quarantined_unlisted workers \
-         workers_unlisted"
+        "controller counters jobs jobs_unlisted limits quarantined quarantined_unlisted version \
+         workers workers_unlisted"
     );
     assert_eq!(keys(&json["controller"]), "image pid sandbox uptime_ms version");
     assert_eq!(
@@ -125,6 +126,52 @@ fn the_keys_of_json_are_a_promise() {
     assert_eq!(json["workers"][0]["in_flight"], 4);
     assert_eq!(json["workers"][0]["sandbox"]["missing"].to_string(), "[\"namespaces\"]");
     assert_eq!(json["controller"]["sandbox"]["missing"].to_string(), "[]");
+}
+
+/// Adds the type of each key in `value`, by its path from `at`.
+fn types(value: &Value, at: &str, found: &mut BTreeMap<String, &'static str>) {
+    let below = |key: &str| if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+    let kind = match value {
+        Value::Object(object) => {
+            // Keys of these are names of algorithms.
+            let is_map = at.ends_with("backends") || at.ends_with("lanes");
+            object.iter().filter(|_| !is_map).for_each(|(key, value)| {
+                types(value, &below(key), found);
+            });
+            "object"
+        }
+        Value::Array(array) => {
+            array
+                .iter()
+                .filter(|v| v.is_object())
+                .for_each(|v| types(v, &format!("{at}[]"), found));
+            "array"
+        }
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "boolean",
+        Value::Null => panic!("{at} is null"),
+    };
+    if !at.is_empty() && !at.ends_with("[]") {
+        found.insert(at.to_owned(), kind);
+    }
+}
+
+#[test]
+fn every_key_of_the_status_is_documented_with_its_type() {
+    let mut found = BTreeMap::new();
+    types(&overview::status_json(&picture()), "", &mut found);
+    let text = include_str!("../../../docs/json.md");
+    let (_, section) = text.split_once("\n## Status of a cluster\n").expect("a section");
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let documented: BTreeMap<String, &str> = rows
+        .flat_map(|row| {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let keys = cells[1].split(", ").map(|key| key.trim_matches('`').to_owned());
+            keys.map(|key| (key, cells[2])).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(found, documented);
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! The status as text for a person.
 
-use super::health;
-use crate::size::bytes;
 use ipc_proto::message::{JobStatus, QuarantineStatus, SandboxLayers, Status, WorkerStatus};
+use overview::{bytes, health, one_line};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
-use telemetry::is_harmful;
 
 const WORKER_HEAD: [&str; 11] = [
     "WORKER",
@@ -100,11 +98,6 @@ pub(super) fn render(status: &Status) -> String {
     text
 }
 
-/// A peer's words without what would move a terminal.
-pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if is_harmful(c) { ' ' } else { c }).collect()
-}
-
 fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.write_fmt(line).expect("a string takes everything");
 }
@@ -196,13 +189,7 @@ fn unlisted(text: &mut String, count: u32, what: &str) {
 }
 
 fn age(ms: u64) -> String {
-    let s = Duration::from_millis(ms).as_secs();
-    match (s / 86_400, s / 3600 % 24, s / 60 % 60, s % 60) {
-        (0, 0, 0, s) => format!("{s} s"),
-        (0, 0, m, s) => format!("{m} min {s} s"),
-        (0, h, m, _) => format!("{h} h {m} min"),
-        (d, h, _, _) => format!("{d} d {h} h"),
-    }
+    overview::age(Duration::from_millis(ms))
 }
 
 #[cfg(test)]
@@ -210,24 +197,6 @@ mod tests {
     use super::*;
     use ipc_proto::Algorithm;
     use ipc_proto::message::Backend;
-
-    #[test]
-    fn sizes_and_ages_are_short() {
-        for (len, want) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (150 << 20, "150 MiB"),
-            (u64::MAX, "15.9 EiB"),
-        ] {
-            assert_eq!(bytes(len), want);
-        }
-        for (ms, want) in
-            [(999, "0 s"), (61_000, "1 min 1 s"), (7_200_000, "2 h 0 min"), (90_000_000, "1 d 1 h")]
-        {
-            assert_eq!(age(ms), want);
-        }
-    }
 
     #[test]
     fn a_sandbox_is_full_or_off_or_lacks_something() {

@@ -1,0 +1,3 @@
+//! Tests of the overview.
+
+mod history;
