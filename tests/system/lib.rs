@@ -1,1 +1,1 @@
-//! Tests of the real binaries (`it`) and of booted VMs (`vm`); there is no library.
+//! Tests of the real binaries (`it`) of booted VMs (`vm`) and of `monitoring/`; there is no library.

@@ -14,6 +14,7 @@ mod fuzz;
 mod install;
 mod kernels;
 mod miri;
+mod monitoring;
 mod packages;
 mod python;
 mod release;
@@ -46,6 +47,7 @@ Usage: cargo xtask COMMAND
   compliance [ARG]…
                   hashctl's personalities compared with the installed sha256sum, b3sum …; an ARG of its
                   own, --help lists them. HASHSUM_UNDER_TEST names another program or directory to try
+  monitoring      monitoring/ with Debian's prometheus and prometheus-alertmanager, on a running cluster
   sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         ["compliance", ref args @ ..] => {
             release::build().and_then(|dir| compliance::compliance(&dir, args))
         }
+        ["monitoring"] => release::build().and_then(|dir| monitoring::check(&dir)),
         ["sim"] => sim(SIM_SEEDS),
         ["sim", seeds] => match seeds.parse() {
             Ok(seeds) => sim(seeds),

@@ -19,6 +19,15 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("fincore", &["util-linux-extra"]),
 ];
 
+/// Programs of `cargo xtask monitoring`.
+pub(crate) const FOR_MONITORING: &[Need] = &[
+    ("prometheus", &["prometheus"]),
+    ("promtool", &["prometheus"]),
+    ("prometheus-alertmanager", &["prometheus-alertmanager"]),
+    ("prometheus-node-exporter", &["prometheus-node-exporter"]),
+    ("docker-compose", &["docker-compose"]),
+];
+
 /// Programs of `cargo xtask valgrind`, which needs the symbols of the C library.
 pub(crate) const FOR_VALGRIND: &[Need] = &[("valgrind", &["valgrind", "libc6-dbg"])];
 

@@ -6,6 +6,7 @@ use crate::attack;
 use crate::compliance;
 use crate::deb;
 use crate::kernels;
+use crate::monitoring;
 use crate::packages;
 use crate::python;
 use crate::release;
@@ -36,6 +37,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     })?;
     steps
         .step("personalities against their originals", || compliance::compliance(&bin_dir, &[]))?;
+    steps.step("monitoring with Prometheus and Alertmanager", || monitoring::check(&bin_dir))?;
     let attacks = || attack::attack(&bin_dir, &["--quick"]);
     steps.step_if("attacks, the quick ones", attack::needs_root(), attacks)?;
     steps.step_if("Debian package, in a clean root", deb::needs_root(), || {
@@ -62,7 +64,7 @@ pub(crate) fn lint() -> Result<(), Failure> {
     Ok(())
 }
 
-fn system_tests(bin_dir: &Path, which: &[&str]) -> Result<(), Failure> {
+pub(crate) fn system_tests(bin_dir: &Path, which: &[&str]) -> Result<(), Failure> {
     let mut tests = cargo(&["test", "-p", "system-tests"]);
     run(tests.args(which).env("HASHCLUSTER_BIN_DIR", bin_dir))
 }
