@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::engine::embedded::THREADS_MAX;
 use crate::examples;
 use crate::input::plane::Choice;
+use crate::input::selection::{Selection, glob};
 use crate::output::Format;
 use crate::progress::ProgressMode;
 use clap::{Args as Group, Parser, Subcommand};
@@ -168,10 +169,10 @@ pub(crate) struct SumOptions {
     no_follow_links: bool,
     /// Leave out files and directories below a directory whose name matches; with a slash in GLOB,
     /// whose path does
-    #[arg(long, value_name = "GLOB", requires = "recursive", help_heading = "Input")]
+    #[arg(long, value_name = "GLOB", requires = "recursive", value_parser = glob, help_heading = "Input")]
     pub(crate) exclude: Vec<String>,
     /// Hash only files below a directory whose name, or path, matches one of these
-    #[arg(long, value_name = "GLOB", requires = "recursive", help_heading = "Input")]
+    #[arg(long, value_name = "GLOB", requires = "recursive", value_parser = glob, help_heading = "Input")]
     pub(crate) include: Vec<String>,
     /// Leave out directories on other file systems
     #[arg(long, requires = "recursive", help_heading = "Input")]
@@ -196,6 +197,24 @@ pub(crate) struct SumOptions {
     pub(crate) format: Format,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
+}
+
+/// Part of a tree, for the commands that walk whole ones.
+#[derive(Clone, Debug, Group)]
+pub(crate) struct SelectionArgs {
+    /// Leave out files and directories whose name matches; with a slash in GLOB, whose path below
+    /// DIR does. Entries of manifests about them count for nothing
+    #[arg(long, value_name = "GLOB", value_parser = glob, help_heading = "Input")]
+    exclude: Vec<String>,
+    /// Leave out files whose name, or path, matches none of these
+    #[arg(long, value_name = "GLOB", value_parser = glob, help_heading = "Input")]
+    include: Vec<String>,
+}
+
+impl From<SelectionArgs> for Selection {
+    fn from(SelectionArgs { exclude, include }: SelectionArgs) -> Self {
+        Self { exclude, include, ..Self::default() }
+    }
 }
 
 /// Words of `check` about files and lines.

@@ -4,7 +4,7 @@
 //! where it would be among the digests. Messages take its place for a moment (`say`).
 
 use crate::engine::reorder::{Reorder, Tally};
-use crate::json::{VERSION, base64};
+use crate::json::{JsonName, put_line};
 use crate::say;
 use clap::ValueEnum;
 use nix::poll::PollTimeout;
@@ -165,7 +165,6 @@ struct State {
 /// The object that a program reads; its keys are in `docs/json.md`.
 #[derive(Serialize)]
 struct ProgressRecord<'a> {
-    version: u32,
     progress: &'static str,
     files: u64,
     files_done: u64,
@@ -176,10 +175,8 @@ struct ProgressRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     eta_ms: Option<u64>,
     /// The file that output waits for, as in other lines.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name_b64: Option<String>,
+    #[serde(flatten)]
+    name: Option<JsonName<'a>>,
 }
 
 impl State {
@@ -236,7 +233,6 @@ impl State {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let Tally { files, bytes, files_done, bytes_done } = self.tally;
         let record = ProgressRecord {
-            version: VERSION,
             progress: if self.is_over { "end" } else { "now" },
             files,
             files_done,
@@ -245,10 +241,11 @@ impl State {
             is_total_known: self.is_all_known,
             elapsed_ms: ms(self.elapsed),
             eta_ms: self.eta().map(ms),
-            name: name.and_then(|name| std::str::from_utf8(name).ok()),
-            name_b64: name.filter(|name| std::str::from_utf8(name).is_err()).map(base64),
+            name: name.map(JsonName::new),
         };
-        serde_json::to_string(&record).expect("plain data") + "\n"
+        let mut line = Vec::new();
+        put_line(&record, &mut line);
+        String::from_utf8(line).expect("JSON is UTF-8")
     }
 }
 

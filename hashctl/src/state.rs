@@ -15,12 +15,13 @@
 //! Invariants: nothing of a file is used before its last line was found right, and an entry counts
 //! only for the digest that the manifest has.
 
+use crate::engine::function::Function;
+use crate::lists::digest::by_tag;
 use crate::lists::hex;
 use crate::lists::lines::{Line, Lines};
 use crate::output::escape;
 use crate::trees::found::Metadata;
 use crate::trees::table::{BytesTable, ROWS_MAX};
-use ipc_proto::Algorithm;
 use std::io::{self, Read, Write};
 use thiserror::Error;
 
@@ -121,7 +122,7 @@ impl Seen {
 /// An entry of a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StateEntry {
-    pub(crate) algorithm: Algorithm,
+    pub(crate) function: Function,
     pub(crate) digest: Vec<u8>,
     pub(crate) seen: Seen,
     pub(crate) name: Vec<u8>,
@@ -148,7 +149,7 @@ pub(crate) enum StateError {
 pub(crate) struct StateTable {
     names: BytesTable,
     digests: BytesTable,
-    entries: Vec<(Algorithm, Seen)>,
+    entries: Vec<(Function, Seen)>,
 }
 
 impl StateTable {
@@ -160,7 +161,7 @@ impl StateTable {
             if table.entries.len() < ROWS_MAX {
                 table.names.push(&entry.name);
                 table.digests.push(&entry.digest);
-                table.entries.push((entry.algorithm, entry.seen));
+                table.entries.push((entry.function, entry.seen));
             }
         })?;
         table.names.sort();
@@ -168,10 +169,10 @@ impl StateTable {
     }
 
     /// The metadata that `name` had when it had this digest.
-    pub(crate) fn find(&self, name: &[u8], algorithm: Algorithm, digest: &[u8]) -> Option<&Seen> {
+    pub(crate) fn find(&self, name: &[u8], function: Function, digest: &[u8]) -> Option<&Seen> {
         self.names.find(name).iter().find_map(|&row| {
             let (other, seen) = &self.entries[row as usize];
-            (*other == algorithm && self.digests.get(row) == digest).then_some(seen)
+            (*other == function && self.digests.get(row) == digest).then_some(seen)
         })
     }
 }
@@ -218,7 +219,7 @@ fn header(line: &[u8]) -> Result<(), StateError> {
 fn parse(line: &[u8]) -> Option<StateEntry> {
     let mut parts = line.splitn(8, |&byte| byte == b' ');
     let mut text = || std::str::from_utf8(parts.next()?).ok();
-    let algorithm: Algorithm = text()?.parse().ok()?;
+    let function = by_tag(text()?.as_bytes())?;
     let digest = hex::decode(text()?.as_bytes())?;
     let size = text()?.parse().ok()?;
     let mut time = || text()?.parse().ok();
@@ -227,8 +228,8 @@ fn parse(line: &[u8]) -> Option<StateEntry> {
     let seen_ns = text()?.parse().ok()?;
     let name = unescape(parts.next()?)?;
     let metadata = Metadata { size, mtime_ns, ctime_ns, inode };
-    let is_whole = digest.len() == algorithm.digest_len() && !name.is_empty();
-    is_whole.then_some(StateEntry { algorithm, digest, seen: Seen { metadata, seen_ns }, name })
+    let is_whole = digest.len() == function.digest_len() && !name.is_empty();
+    is_whole.then_some(StateEntry { function, digest, seen: Seen { metadata, seen_ns }, name })
 }
 
 fn unescape(text: &[u8]) -> Option<Vec<u8>> {
@@ -268,14 +269,14 @@ impl<W: Write> StateWriter<W> {
 
     pub(crate) fn entry(
         &mut self,
-        algorithm: Algorithm,
+        function: Function,
         digest: &[u8],
         seen: &Seen,
         name: &[u8],
     ) -> io::Result<()> {
         let Seen { metadata: Metadata { size, mtime_ns, ctime_ns, inode }, seen_ns } = seen;
         self.line.clear();
-        write!(self.line, "{algorithm} ")?;
+        write!(self.line, "{} ", function.name())?;
         hex::encode(digest, &mut self.line);
         write!(self.line, " {size} {mtime_ns} {ctime_ns} {inode} {seen_ns} ")?;
         escape(name, &mut self.line);
@@ -298,6 +299,7 @@ impl<W: Write> StateWriter<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipc_proto::Algorithm;
 
     const SECOND: i64 = 1_000_000_000;
 
@@ -307,24 +309,24 @@ mod tests {
 
     fn entries() -> Vec<StateEntry> {
         let seen = |seen_ns| Seen { metadata: metadata(3, -5), seen_ns };
-        let entry = |algorithm: Algorithm, seen_ns, name: &[u8]| StateEntry {
-            algorithm,
-            digest: vec![0xab; algorithm.digest_len()],
+        let entry = |function: Function, seen_ns, name: &[u8]| StateEntry {
+            function,
+            digest: vec![0xab; function.digest_len()],
             seen: seen(seen_ns),
             name: name.to_vec(),
         };
         vec![
-            entry(Algorithm::Sha256, 17, b"./a b"),
-            entry(Algorithm::Md5, i64::MAX, b"./a b"),
-            entry(Algorithm::Blake3, i64::MIN, b"\\n\n\r\xff "),
-            entry(Algorithm::Sha512, 0, b"end 3"),
+            entry(Algorithm::Sha512_256.into(), 17, b"./a b"),
+            entry(Algorithm::Md5.into(), i64::MAX, b"./a b"),
+            entry(Algorithm::Blake3.into(), i64::MIN, b"\\n\n\r\xff "),
+            entry(Function::Blake2b(32), 0, b"end 3"),
         ]
     }
 
     fn written(entries: &[StateEntry]) -> Vec<u8> {
         let mut writer = StateWriter::new(Vec::new()).unwrap();
-        for StateEntry { algorithm, digest, seen, name } in entries {
-            writer.entry(*algorithm, digest, seen, name).unwrap();
+        for StateEntry { function, digest, seen, name } in entries {
+            writer.entry(*function, digest, seen, name).unwrap();
         }
         writer.end().unwrap()
     }

@@ -5,11 +5,12 @@
 
 pub(crate) mod claims;
 pub(crate) mod finding;
+pub(crate) mod format;
 pub(crate) mod found;
-pub(crate) mod json;
 pub(crate) mod judge;
 pub(crate) mod manifests;
 pub(crate) mod moves;
 pub(crate) mod prefix;
+pub(crate) mod report;
 pub(crate) mod table;
 pub(crate) mod votes;

@@ -7,8 +7,9 @@
 //! Invariant: the exit status is 0 only if each file is in a manifest, each entry is there, and every
 //! digest is right.
 
-use crate::args::JobArgs;
+use crate::args::{JobArgs, SelectionArgs};
 use crate::config::Config;
+use crate::engine::function::Function;
 use crate::engine::lister::Lister;
 use crate::engine::reorder::{Item, Label, Stopped, Verdict};
 use crate::engine::{Printer, run};
@@ -16,13 +17,15 @@ use crate::exit::Exit;
 use crate::lists::quote::quote;
 use crate::output::Out;
 use crate::problem::{Problem, Special};
-use crate::say::{errno_text, say};
+use crate::say::say;
 use crate::trees::claims::ClaimTable;
-use crate::trees::finding::{Finding, FindingCounts, FindingFormat, FindingLine, say_rotted};
+use crate::trees::finding::{Finding, FindingFormat, FindingLine};
+use crate::trees::format::TreeFormat;
 use crate::trees::found::{FoundTree, special_at};
 use crate::trees::judge::{FileDigests, cause_of};
-use crate::trees::manifests::{Manifests, Unusable};
+use crate::trees::manifests::{Manifests, say_left_out};
 use crate::trees::moves::{Arrival, NewContent, OldContent, Presence, explain};
+use crate::trees::report::{FindingReport, FindingSeverity};
 use crate::trees::table::BytesTable;
 use ipc_proto::Algorithm;
 use std::collections::HashSet;
@@ -37,6 +40,7 @@ Examples:
   hashctl audit photos.sha256 photos            # what changed since
   hashctl audit photos.sha256 /mnt/copy/photos  # is the copy complete
   hashctl audit --only missing,new --json a.md5 b.md5 dir
+  hashctl audit --exclude '*.tmp' --exclude cache/ m dir
 
 Names in a manifest are relative to DIR, or begin with the path of DIR or of another copy of it.
 A state beside a manifest (MANIFEST.state, which hashctl update writes) tells rot from change.
@@ -56,6 +60,8 @@ pub(crate) struct AuditArgs {
     #[command(flatten)]
     format: FindingFormat,
     #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
     pub(crate) job: JobArgs,
     /// Manifests (- is standard input), and the directory that they are about
     #[arg(value_names = ["MANIFEST", "DIR"], required = true, num_args = 2..)]
@@ -64,7 +70,7 @@ pub(crate) struct AuditArgs {
 
 /// Compares the tree in the last path with the manifests before it.
 pub(crate) fn audit(config: &Config, args: AuditArgs) -> Exit {
-    let AuditArgs { algorithm, state, format, mut paths, .. } = args;
+    let AuditArgs { algorithm, state, format, selection, mut paths, .. } = args;
     let dir = paths.pop().expect("clap wants two").into_vec();
     if state.is_some() && paths.len() != 1 {
         say(format_args!("--state is for one manifest"));
@@ -74,27 +80,13 @@ pub(crate) fn audit(config: &Config, args: AuditArgs) -> Exit {
     let Ok((mut manifests, mut claims)) = read else { return Exit::Failure };
     let plan = Arc::new(OnceLock::new());
     let mut printer = AuditPrinter::new(Arc::clone(&plan), format, config.verbose);
-    let is_quiet = printer.format.quiet;
+    let is_quiet = printer.is_quiet();
     run(config, &mut printer, None, move |lister| {
-        let tree = match FoundTree::collect(&dir) {
-            Ok(tree) => tree,
-            Err(errno) => {
-                say(format_args!("{}: {}", quote(&dir), errno_text(errno as i32)));
-                return Ok(());
-            }
-        };
-        let is_found = |name: &[u8]| tree.names.first(name).is_some();
-        if manifests.settle(&mut claims, &dir, is_found) == Err(Unusable) {
-            return Ok(());
-        }
-        let is_sure = manifests.say_doubts(&claims, &dir);
-        let is_manifest = |file| manifests.ids.contains(&tree.id(file));
-        let planned = AuditPlan::new(&tree, &claims, is_manifest);
+        let settled = manifests.settle(&mut claims, &dir, &selection.into());
+        let Ok((tree, is_sure)) = settled else { return Ok(()) };
+        let planned = AuditPlan::new(&tree, &claims, |file| manifests.are(&tree, file));
         if !is_quiet {
-            for &file in &planned.left_out {
-                let name = quote(&tree.path(tree.names.get(file)));
-                say(format_args!("{name}: left out: the manifest or its state"));
-            }
+            say_left_out(&tree, &planned.left_out);
         }
         let audit = Audit { tree, claims, plan: planned, is_sure };
         let audit = plan.get_or_init(|| audit);
@@ -116,7 +108,8 @@ enum AuditTarget {
 /// Files that are hashed, and those that need not be.
 #[derive(Debug)]
 struct AuditPlan {
-    steps: Vec<(AuditTarget, Algorithm)>,
+    /// Reads, those of one file together.
+    steps: Vec<(AuditTarget, Function)>,
     /// Files without an entry, in the order of the walk.
     unlisted: Vec<u32>,
     left_out: Vec<u32>,
@@ -135,19 +128,23 @@ struct Audit {
 impl AuditPlan {
     fn new(tree: &FoundTree, claims: &ClaimTable, is_manifest: impl Fn(u32) -> bool) -> Self {
         let mut plan = Self { steps: Vec::new(), unlisted: Vec::new(), left_out: Vec::new() };
-        // Content is compared by one algorithm per entry.
+        // Content is compared by one function per entry.
         let mut needed = Vec::new();
         let mut linked = Vec::new();
         for group in claims.groups() {
-            needed.extend(claims.strongest(group).map(|row| claims.algorithm(row)));
-            needed.sort_unstable();
-            needed.dedup();
             let name = claims.name(group[0]);
+            if !tree.selects(name) {
+                continue;
+            }
+            let strongest = claims.strongest(group).map(|row| claims.function(row));
+            needed.extend(strongest.filter(|function| !needed.contains(function)));
             let is_linked = || tree.special(name) == Some(Special::Symlink);
             if tree.names.first(name).is_none() && is_linked() {
                 linked.push(group[0]);
             }
         }
+        let needed = Function::reads(&needed);
+        let reads = |rows| Function::reads(&claims.functions_of(rows)).into_iter();
         let mut unlisted = 0;
         for file in tree.names.indices() {
             let rows = claims.find(tree.names.get(file));
@@ -159,17 +156,17 @@ impl AuditPlan {
                 plan.unlisted.push(file);
                 // Every empty file equals every other one: it comes from nowhere.
                 if tree.metadata(file).size > 0 {
-                    plan.steps.extend(needed.iter().map(|&algorithm| (target, algorithm)));
+                    plan.steps.extend(needed.iter().map(|&function| (target, function)));
                 }
             } else {
-                let algorithms = claims.algorithms_of(rows).into_iter();
-                plan.steps
-                    .extend(algorithms.map(|algorithm| (AuditTarget::Listed(file), algorithm)));
+                let target = AuditTarget::Listed(file);
+                plan.steps.extend(reads(rows).map(|function| (target, function)));
             }
         }
         for row in linked {
-            let algorithms = claims.algorithms_of(claims.find(claims.name(row))).into_iter();
-            plan.steps.extend(algorithms.map(|algorithm| (AuditTarget::Linked(row), algorithm)));
+            let rows = claims.find(claims.name(row));
+            let target = AuditTarget::Linked(row);
+            plan.steps.extend(reads(rows).map(|function| (target, function)));
         }
         plan
     }
@@ -185,9 +182,9 @@ impl Audit {
     }
 
     fn list(&self, lister: &mut Lister) -> Result<(), Stopped> {
-        self.plan.steps.iter().try_for_each(|&(target, algorithm)| {
+        self.plan.steps.iter().try_for_each(|&(target, function)| {
             let path = self.tree.path(self.name(target));
-            let label = Label { name: &path, function: algorithm.into(), want: b"" };
+            let label = Label { name: &path, function, want: b"" };
             let special = match target {
                 AuditTarget::Linked(_) => special_at(&path),
                 AuditTarget::Listed(_) | AuditTarget::Unlisted(_) => None,
@@ -203,7 +200,7 @@ impl Audit {
 
 struct AuditPrinter {
     audit: Arc<OnceLock<Audit>>,
-    format: FindingFormat,
+    report: FindingReport,
     is_verbose: bool,
     /// Steps that are done.
     next: usize,
@@ -216,17 +213,15 @@ struct AuditPrinter {
     content_keys: Vec<(Algorithm, u32)>,
     /// Unlisted files without digest.
     unreadable: Vec<(u32, Problem)>,
-    counts: FindingCounts,
-    is_ok: bool,
 }
 
 impl Printer for AuditPrinter {
     fn print(&mut self, item: &Item<'_>, out: &mut Out) -> io::Result<()> {
         let shared = Arc::clone(&self.audit);
         let audit = shared.get().expect("the lister planned the steps");
-        let (target, algorithm) = audit.plan.steps[self.next];
+        let (target, _) = audit.plan.steps[self.next];
         self.next += 1;
-        self.digests.take(algorithm, item);
+        self.digests.take(item);
         let following = audit.plan.steps.get(self.next);
         if following.is_none_or(|(following, _)| *following != target) {
             self.judge(audit, target, out)?;
@@ -240,18 +235,18 @@ impl Printer for AuditPrinter {
             Some(audit) => self.explain(audit, out),
             // The lister said why.
             None => {
-                self.is_ok = false;
+                self.report.is_ok = false;
                 Ok(())
             }
         }
     }
 
     fn is_ok(&self) -> bool {
-        self.is_ok
+        self.report.is_ok
     }
 
     fn is_quiet(&self) -> bool {
-        self.format.quiet
+        self.report.format.tree.quiet
     }
 }
 
@@ -259,7 +254,7 @@ impl AuditPrinter {
     fn new(audit: Arc<OnceLock<Audit>>, format: FindingFormat, is_verbose: bool) -> Self {
         Self {
             audit,
-            format,
+            report: FindingReport::new(format),
             is_verbose,
             next: 0,
             digests: FileDigests::default(),
@@ -267,8 +262,6 @@ impl AuditPrinter {
             contents: BytesTable::default(),
             content_keys: Vec::new(),
             unreadable: Vec::new(),
-            counts: FindingCounts::default(),
-            is_ok: true,
         }
     }
 
@@ -278,9 +271,9 @@ impl AuditPrinter {
         if let AuditTarget::Unlisted(at) = target {
             match digests.problem {
                 Some(problem) => self.unreadable.push((at, problem)),
-                None => digests.all().for_each(|(algorithm, digest)| {
+                None => digests.all().for_each(|(function, digest)| {
                     self.contents.push(digest);
-                    self.content_keys.push((algorithm, at));
+                    self.content_keys.push((function.algorithm(), at));
                 }),
             }
             return Ok(());
@@ -292,9 +285,7 @@ impl AuditPrinter {
             Some(Problem::Io(libc::ENOENT)) => return Ok(()),
             Some(problem) => {
                 self.set_presence(claims, rows, Presence::Present);
-                let error = problem.to_string();
-                let line = FindingLine::new(Finding::Unreadable, name);
-                return self.put(FindingLine { error: Some(&error), ..line }, out);
+                return self.report.put_problem(name, problem, out);
             }
             None => {}
         }
@@ -303,8 +294,8 @@ impl AuditPrinter {
             None => Finding::Matched,
             Some(_) => cause_of(claims, rows, &audit.tree.path(name)).into(),
         };
-        let algorithm = claims.algorithm(wrong.unwrap_or(rows[0]));
-        let digest = digests.get(algorithm).map(|digest| (algorithm, digest));
+        let function = claims.function(wrong.unwrap_or(rows[0]));
+        let digest = digests.get(function).map(|digest| (function, digest));
         let line = FindingLine {
             size: Some(digests.size),
             digest,
@@ -322,23 +313,18 @@ impl AuditPrinter {
     }
 
     fn put(&mut self, line: FindingLine<'_>, out: &mut Out) -> io::Result<()> {
-        self.counts.add(line.finding);
         let is_usual = line.finding == Finding::Matched;
-        self.is_ok &= is_usual;
-        if line.finding == Finding::Rotted {
-            out.flush()?;
-            say_rotted(line.name);
-        }
-        if self.format.shows(line.finding, is_usual) {
-            self.format.put(&line, out.buffer());
-        }
-        out.flush_if_full()
+        self.report.put(
+            line,
+            if is_usual { FindingSeverity::Usual } else { FindingSeverity::Failure },
+            out,
+        )
     }
 
     /// Reports what is known only once everything is hashed.
     fn explain(&mut self, audit: &Audit, out: &mut Out) -> io::Result<()> {
         let Audit { tree, claims, plan, is_sure } = audit;
-        self.is_ok &= is_sure;
+        self.report.is_ok &= is_sure;
         self.presences.resize(claims.len(), None);
         let arrivals = self.arrivals(audit);
         let mut sources: HashSet<u32> = HashSet::new();
@@ -348,9 +334,7 @@ impl AuditPrinter {
                 let problem = self.unreadable[found].1;
                 // It was there for a moment only.
                 if problem != Problem::Io(libc::ENOENT) {
-                    let error = problem.to_string();
-                    let line = FindingLine::new(Finding::Unreadable, name);
-                    self.put(FindingLine { error: Some(&error), ..line }, out)?;
+                    self.report.put_problem(name, problem, out)?;
                 }
                 continue;
             }
@@ -366,33 +350,28 @@ impl AuditPrinter {
             let from = from.map(|row| claims.name(row));
             self.put(FindingLine { from, size, ..FindingLine::new(finding, name) }, out)?;
         }
+        let mut unselected = 0;
         for row in claims.names.indices() {
-            if self.presences[row as usize].is_some() || claims.find(claims.name(row))[0] != row {
+            let name = claims.name(row);
+            if !tree.selects(name) {
+                unselected += 1;
                 continue;
             }
-            let name = claims.name(row);
+            if self.presences[row as usize].is_some() || claims.find(name)[0] != row {
+                continue;
+            }
             let special = || tree.special(name).filter(|special| *special != Special::Symlink);
             let problem = tree.problem(name).or_else(|| special().map(Problem::Special));
-            let error = problem.map(|problem| problem.to_string());
-            if error.is_some() {
-                let line = FindingLine::new(Finding::Unreadable, name);
-                self.put(FindingLine { error: error.as_deref(), ..line }, out)?;
+            if let Some(problem) = problem {
+                self.report.put_problem(name, problem, out)?;
             } else if !sources.contains(&row) {
                 let expected = Some(claims.digest(row));
                 let line = FindingLine::new(Finding::Missing, name);
                 self.put(FindingLine { expected, ..line }, out)?;
             }
         }
-        for at in tree.problem_names.indices() {
-            let name = tree.problem_names.get(at);
-            if claims.find(name).is_empty() {
-                let error = tree.problem_at(at).to_string();
-                let name = if name.is_empty() { b"." } else { name };
-                let line = FindingLine::new(Finding::Unreadable, name);
-                self.put(FindingLine { error: Some(&error), ..line }, out)?;
-            }
-        }
-        self.summary(tree, out)
+        self.report.put_unlisted_problems(tree, claims, out)?;
+        self.summary(tree, unselected, out)
     }
 
     fn arrivals(&self, audit: &Audit) -> Vec<Arrival> {
@@ -402,7 +381,11 @@ impl AuditPrinter {
         }
         let old = claims.groups().filter_map(|rows| {
             let index = claims.strongest(rows)?;
-            let key = (claims.algorithm(index), claims.digest(index));
+            // Nothing is known of what was left out.
+            if !audit.tree.selects(claims.name(index)) {
+                return None;
+            }
+            let key = (claims.function(index).algorithm(), claims.digest(index));
             let presence = self.presences[index as usize].unwrap_or(Presence::Missing);
             Some(OldContent { key, name: claims.name(index), index, presence })
         });
@@ -414,22 +397,19 @@ impl AuditPrinter {
         explain(old.collect(), new.collect(), audit.plan.unlisted.len())
     }
 
-    fn summary(&mut self, tree: &FoundTree, out: &mut Out) -> io::Result<()> {
-        if self.format.quiet {
-            return Ok(());
+    fn summary(&mut self, tree: &FoundTree, unselected: u64, out: &mut Out) -> io::Result<()> {
+        let mut left_out = String::new();
+        for (count, what) in [
+            (tree.specials.len() as u64, "links and special files left out"),
+            (unselected, "entries of files that are not selected"),
+        ] {
+            if count > 0 {
+                left_out += &format!("; {count} {what}");
+            }
         }
-        if self.format.json {
-            self.counts.put_json(&[], out.buffer());
-            return Ok(());
-        }
-        out.flush()?;
-        let specials = tree.specials.len();
-        let left_out = match specials {
-            0 => String::new(),
-            _ => format!("; {specials} links and special files left out"),
-        };
-        say(format_args!("{}{left_out}", self.counts));
-        if self.is_verbose {
+        self.report.summary(&[], &left_out, out)?;
+        let TreeFormat { quiet, json, .. } = self.report.format.tree;
+        if self.is_verbose && !quiet && !json {
             for at in tree.specials.indices() {
                 let name = tree.specials.get(at);
                 if let Some(special) = tree.special(name) {

@@ -5,18 +5,21 @@
 
 mod copies;
 
-use crate::args::JobArgs;
+use crate::args::{JobArgs, SelectionArgs};
 use crate::config::Config;
+use crate::engine::function::Function;
 use crate::engine::reorder::{Item, Label, Verdict};
 use crate::engine::{Printer, run};
 use crate::exit::Exit;
+use crate::input::selection::Selection;
+use crate::json::{JsonName, put_line};
 use crate::lists::quote::quote;
-use crate::output::{Out, put_name};
+use crate::output::Out;
 use crate::problem::Problem;
-use crate::say::{errno_text, say};
-use crate::trees::found::{FileId, FoundTree};
-use crate::trees::json::{JsonName, put_line};
-use crate::trees::manifests::Manifests;
+use crate::say::say;
+use crate::trees::format::TreeFormat;
+use crate::trees::found::FileId;
+use crate::trees::manifests::{Manifests, Unusable, open_tree};
 use crate::trees::votes::{Ballot, Tallies, count};
 use copies::{CompareStep, Copies, CopyFile, TreeCopy};
 use ipc_proto::Algorithm;
@@ -50,7 +53,7 @@ pub(crate) struct CompareArgs {
     #[arg(short, long, value_name = "ALGO", help_heading = "Hashing")]
     algorithm: Option<Algorithm>,
     #[command(flatten)]
-    format: CompareFormat,
+    format: TreeFormat,
     /// Print only the names that this copy lacks or has wrong, and that --restore-from has right:
     /// a list for rsync --files-from
     #[arg(long, value_name = "COPY", requires = "restore_from", conflicts_with = "json")]
@@ -59,35 +62,19 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "COPY", requires = "restore_to")]
     restore_from: Option<OsString>,
     #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
     pub(crate) job: JobArgs,
     /// Directories, and manifests of copies that are elsewhere
     #[arg(value_name = "COPY", required = true, num_args = 2..)]
     pub(crate) copies: Vec<OsString>,
 }
 
-/// Form of the lines.
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct CompareFormat {
-    /// Print no summary
-    #[arg(short, long, help_heading = "Output")]
-    quiet: bool,
-    /// End lines with a zero byte, and escape no names
-    #[arg(
-        short,
-        long,
-        visible_short_alias = '0',
-        conflicts_with = "json",
-        help_heading = "Output"
-    )]
-    zero: bool,
-    /// Print one JSON object per name whose copies are not all equal, described in docs/json.md
-    #[arg(long, help_heading = "Output")]
-    json: bool,
-}
-
 /// Compares copies of a tree.
 pub(crate) fn compare(config: &Config, args: CompareArgs) -> Exit {
-    let CompareArgs { algorithm, format, restore_to, restore_from, copies: paths, .. } = args;
+    let CompareArgs { algorithm, format, selection, copies: paths, .. } = args;
+    let CompareArgs { restore_to, restore_from, .. } = args;
+    let selection = Selection::from(selection);
     let number = |path: &OsString| {
         let found = paths.iter().position(|copy| copy == path);
         found.filter(|&number| fs::metadata(&paths[number]).is_ok_and(|found| found.is_dir()))
@@ -121,24 +108,21 @@ pub(crate) fn compare(config: &Config, args: CompareArgs) -> Exit {
         for (path, list) in names.iter().zip(found) {
             copies.push(match list {
                 Some(list) => list,
-                None => match FoundTree::collect(path) {
+                None => match open_tree(path, &selection) {
                     Ok(tree) => TreeCopy::Directory(Box::new(tree)),
-                    Err(errno) => {
-                        say(format_args!("{}: {}", quote(path), errno_text(errno as i32)));
-                        return Ok(());
-                    }
+                    Err(Unusable) => return Ok(()),
                 },
             });
         }
-        let copies = Copies::new(copies, &left_out);
-        let usual = algorithm.unwrap_or(Algorithm::Blake3);
+        let copies = Copies::new(copies, &left_out, &selection);
+        let usual = algorithm.unwrap_or(Algorithm::Blake3).into();
         let steps = copies.names.indices().flat_map(|row| copies.steps(row, usual)).collect();
         let plan = shared.get_or_init(|| ComparePlan { copies, steps });
         plan.steps.iter().try_for_each(|step| {
             let files = plan.copies.files(step.row);
             let CopyFile::InDirectory(tree, index) = files[step.copy] else { return Ok(()) };
             let path = tree.path(tree.names.get(index));
-            lister.long_path(Label { name: &path, function: step.algorithm.into(), want: b"" })
+            lister.long_path(Label { name: &path, function: step.function, want: b"" })
         })
     })
 }
@@ -196,13 +180,13 @@ struct CompareCounts {
 }
 
 /// A digest of the file in a copy, by the copy's number.
-type CopyDigest = (usize, Algorithm, Result<Vec<u8>, Problem>);
+type CopyDigest = (usize, Function, Result<Vec<u8>, Problem>);
 
 struct ComparePrinter {
     plan: Arc<OnceLock<ComparePlan>>,
     /// Of the copies, as they were named.
     names: Vec<Vec<u8>>,
-    format: CompareFormat,
+    format: TreeFormat,
     /// Numbers of the copy that is restored, and of that from which.
     restore: Option<(usize, usize)>,
     /// Steps that are done.
@@ -236,13 +220,17 @@ impl Printer for ComparePrinter {
         while self.row < step.row {
             self.judge(&plan.copies, out)?;
         }
-        let digest = match item.verdict {
-            Verdict::Problem(problem) => Err(problem),
-            Verdict::Digest | Verdict::Waiting | Verdict::Skipped(_) | Verdict::Mark(_) => {
-                Ok(item.digest.to_vec())
+        match item.verdict {
+            Verdict::Problem(problem) => {
+                self.digests.push((step.copy, step.function, Err(problem)));
             }
-        };
-        self.digests.push((step.copy, step.algorithm, digest));
+            Verdict::Digest | Verdict::Waiting | Verdict::Skipped(_) | Verdict::Mark(_) => {
+                let digest = |item: Item<'_>| Ok(item.digest.to_vec());
+                let digests =
+                    item.each().map(|item| (step.copy, item.label.function, digest(item)));
+                self.digests.extend(digests);
+            }
+        }
         if plan.steps.get(self.next).is_none_or(|next| next.row != step.row) {
             self.judge(&plan.copies, out)?;
         }
@@ -331,7 +319,7 @@ impl ComparePrinter {
         let out = out.buffer();
         let Tallies { good, odd, undecided, missing, unreadable } = outcomes;
         if self.format.json {
-            let name = JsonName { key: "name", bytes: name };
+            let name = JsonName::new(name);
             return put_line(&CompareJson { name, good, odd, undecided, missing, unreadable }, out);
         }
         let source = good.iter().find(|&&copy| copies.directories().any(|(dir, _)| dir == copy));
@@ -347,9 +335,9 @@ impl ComparePrinter {
             }
             let names: Vec<String> = list.iter().map(|&copy| quote(&self.names[copy])).collect();
             let source = source.as_deref().unwrap_or_default();
-            put_name(name, self.format.zero, out);
+            self.format.put_name(name, out);
             out.extend_from_slice(format!(": {what} {}{source}", names.join(", ")).as_bytes());
-            out.push(if self.format.zero { 0 } else { b'\n' });
+            self.format.end_line(out);
         }
     }
 
@@ -374,7 +362,7 @@ impl ComparePrinter {
                 out.buffer().extend_from_slice(b"./");
             }
             out.buffer().extend_from_slice(name);
-            out.buffer().push(if self.format.zero { 0 } else { b'\n' });
+            self.format.end_line(out.buffer());
         } else if is_wrong || is_unknown {
             self.is_ok = false;
             self.counts.unlisted += 1;
@@ -391,8 +379,7 @@ impl ComparePrinter {
 
     /// The first line of JSON.
     fn put_copies(&self, out: &mut Out) {
-        let name = |bytes| JsonName { key: "name", bytes };
-        let copies: Vec<JsonName<'_>> = self.names.iter().map(|bytes| name(&**bytes)).collect();
+        let copies = self.names.iter().map(|bytes| JsonName::new(bytes)).collect();
         put_line(&CopiesJson { copies }, out.buffer());
     }
 
@@ -434,21 +421,22 @@ fn ballot<'a>(copy: usize, file: CopyFile<'a>, digests: &'a [CopyDigest]) -> Bal
     match file {
         CopyFile::Absent => Ballot::Missing,
         CopyFile::Hidden => Ballot::Unreadable,
-        CopyFile::InList(claims, row) => {
-            Ballot::Digests(vec![(claims.algorithm(row), claims.digest(row))])
+        CopyFile::InList(claims, rows) => {
+            let digest = |row: &u32| (claims.function(*row), claims.digest(*row));
+            Ballot::Digests(rows.iter().map(digest).collect())
         }
         CopyFile::InDirectory(tree, index) => {
             let mut known = Vec::new();
-            for (_, algorithm, digest) in digests.iter().filter(|(other, _, _)| *other == copy) {
+            for (_, function, digest) in digests.iter().filter(|(other, _, _)| *other == copy) {
                 match digest {
-                    Ok(digest) => known.push((*algorithm, &**digest)),
+                    Ok(digest) => known.push((*function, &**digest)),
                     Err(Problem::Io(libc::ENOENT)) => return Ballot::Missing,
                     Err(_) => return Ballot::Unreadable,
                 }
             }
             match (known.is_empty(), tree.metadata(index).size) {
                 // Not read: all empty files are equal.
-                (true, 0) => Ballot::Digests(vec![(Algorithm::Blake3, b"")]),
+                (true, 0) => Ballot::Digests(vec![(Algorithm::Blake3.into(), b"")]),
                 (true, _) => Ballot::Unique,
                 (false, _) => Ballot::Digests(known),
             }

@@ -3,18 +3,20 @@
 //! The trees are walked, then every file whose size occurs twice is hashed, once per inode, in the
 //! order of the walk; then digests are sorted and groups printed. Nothing is deleted.
 
-use crate::args::JobArgs;
+use crate::args::{JobArgs, SelectionArgs};
 use crate::config::Config;
 use crate::engine::reorder::{Item, Label, Verdict};
 use crate::engine::{Printer, run};
 use crate::exit::Exit;
+use crate::input::selection::Selection;
+use crate::json::{JsonName, put_line};
 use crate::lists::hex;
 use crate::lists::quote::quote;
-use crate::output::{Out, put_name};
+use crate::output::Out;
 use crate::problem::Problem;
 use crate::say::say;
+use crate::trees::format::TreeFormat;
 use crate::trees::found::{FileId, FoundTree};
-use crate::trees::json::{JsonName, put_line};
 use crate::trees::table::BytesTable;
 use ipc_proto::Algorithm;
 use overview::bytes;
@@ -52,7 +54,9 @@ pub(crate) struct DupsArgs {
     #[arg(long)]
     empty: bool,
     #[command(flatten)]
-    format: DupsFormat,
+    format: TreeFormat,
+    #[command(flatten)]
+    selection: SelectionArgs,
     #[command(flatten)]
     pub(crate) job: JobArgs,
     /// Directories
@@ -60,29 +64,10 @@ pub(crate) struct DupsArgs {
     pub(crate) dirs: Vec<OsString>,
 }
 
-/// Form of the groups.
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct DupsFormat {
-    /// Print no summary
-    #[arg(short, long, help_heading = "Output")]
-    quiet: bool,
-    /// End names, and groups, with a zero byte, and escape no names
-    #[arg(
-        short,
-        long,
-        visible_short_alias = '0',
-        conflicts_with = "json",
-        help_heading = "Output"
-    )]
-    zero: bool,
-    /// Print one JSON object per group, described in docs/json.md
-    #[arg(long, help_heading = "Output")]
-    json: bool,
-}
-
 /// Prints groups of equal files below the directories.
 pub(crate) fn dups(config: &Config, args: DupsArgs) -> Exit {
-    let DupsArgs { algorithm, min_size, empty, format, dirs, .. } = args;
+    let DupsArgs { algorithm, min_size, empty, format, selection, dirs, .. } = args;
+    let selection = Selection::from(selection);
     let shared = Arc::new(OnceLock::new());
     let mut printer = DupsPrinter {
         plan: Arc::clone(&shared),
@@ -98,7 +83,7 @@ pub(crate) fn dups(config: &Config, args: DupsArgs) -> Exit {
         let mut unopened = Vec::new();
         for dir in dirs {
             let dir = dir.into_vec();
-            match FoundTree::collect(&dir) {
+            match FoundTree::collect(&dir, &selection) {
                 Ok(tree) => trees.push(tree),
                 Err(errno) => unopened.push((dir, Problem::Io(errno as i32))),
             }
@@ -178,7 +163,7 @@ impl DupsPlan {
 struct DupsPrinter {
     plan: Arc<OnceLock<DupsPlan>>,
     algorithm: Algorithm,
-    format: DupsFormat,
+    format: TreeFormat,
     /// Files that are done.
     next: usize,
     digests: BytesTable,
@@ -285,22 +270,20 @@ impl DupsPrinter {
         let paths: Vec<Vec<u8>> = files.iter().map(|file| plan.path(file.name)).collect();
         let out = out.buffer();
         if !self.format.json {
-            let end = if self.format.zero { 0 } else { b'\n' };
             for path in &paths {
-                put_name(path, self.format.zero, out);
-                out.push(end);
+                self.format.put_name(path, out);
+                self.format.end_line(out);
             }
-            return out.push(end);
+            return self.format.end_line(out);
         }
-        let name = |path| JsonName { key: "name", bytes: path };
         let links_of = |file: &&DupsFile| -> Vec<Vec<u8>> {
             let names = plan.links.get(&file.id).into_iter().flatten();
             names.map(|name| plan.path(*name)).collect()
         };
         let links: Vec<Vec<Vec<u8>>> = files.iter().map(links_of).collect();
         let files = paths.iter().zip(&links).map(|(path, links)| GroupFileJson {
-            name: name(path),
-            links: links.iter().map(|path| name(path)).collect(),
+            name: JsonName::new(path),
+            links: links.iter().map(|path| JsonName::new(path)).collect(),
         });
         let (algorithm, digest) = (self.algorithm.name(), hex::text(digest));
         put_line(&GroupJson { size, algorithm, digest, files: files.collect() }, out);
@@ -309,7 +292,7 @@ impl DupsPrinter {
     fn problem(&mut self, path: &[u8], problem: Problem, out: &mut Out) -> io::Result<()> {
         self.is_ok = false;
         if self.format.json {
-            let name = JsonName { key: "name", bytes: path };
+            let name = JsonName::new(path);
             put_line(&DupsErrorJson { name, error: problem.to_string() }, out.buffer());
         }
         // What goes to one terminal or file stays in order.

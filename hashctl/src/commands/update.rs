@@ -10,8 +10,9 @@
 mod plan;
 mod rewrite;
 
-use crate::args::JobArgs;
+use crate::args::{JobArgs, SelectionArgs};
 use crate::config::Config;
+use crate::engine::function::Function;
 use crate::engine::reorder::{Item, Label, Verdict};
 use crate::engine::{Printer, run};
 use crate::exit::Exit;
@@ -19,12 +20,14 @@ use crate::lists::quote::quote;
 use crate::output::Out;
 use crate::problem::{Problem, Special};
 use crate::replace::{check_writable, write_error};
-use crate::say::{errno_text, say};
+use crate::say::say;
 use crate::state::{Cause, Seen};
-use crate::trees::finding::{Finding, FindingCounts, FindingFormat, FindingLine, say_rotted};
+use crate::trees::claims::ClaimTable;
+use crate::trees::finding::{Finding, FindingFormat, FindingLine};
 use crate::trees::found::{FoundTree, Metadata, look_at, special_at};
 use crate::trees::judge::{FileDigests, cause_of};
-use crate::trees::manifests::{Manifests, Unusable, state_path};
+use crate::trees::manifests::{Manifests, say_left_out, state_path};
+use crate::trees::report::{FindingReport, FindingSeverity};
 use crate::trees::table::BytesTable;
 use ipc_proto::Algorithm;
 use plan::{UpdatePlan, UpdateTarget, Verify, age, percent};
@@ -41,6 +44,7 @@ Examples:
   hashctl update --quiet --verify 1% m /data       # every night: prints what rotted, else nothing
   hashctl update --verify-older-than 90d m /data   # reads each file once per quarter
   hashctl update --dry-run m /data                 # show what would be written
+  hashctl update --exclude .git/ m src             # entries of what is left out stay as they are
 
 A file whose size, times and inode are as the state says is not read. Lines keep their order and
 form; those of files that are gone are removed, new files are appended. The entry of a file that
@@ -76,6 +80,8 @@ pub(crate) struct UpdateArgs {
     #[command(flatten)]
     format: FindingFormat,
     #[command(flatten)]
+    selection: SelectionArgs,
+    #[command(flatten)]
     pub(crate) job: JobArgs,
     /// The manifest, which is made if it is not there
     manifest: OsString,
@@ -86,7 +92,7 @@ pub(crate) struct UpdateArgs {
 /// Brings the manifest up to date.
 pub(crate) fn update(config: &Config, args: UpdateArgs) -> Exit {
     let UpdateArgs { algorithm, verify, verify_older_than, accept_rotted, dry_run, .. } = args;
-    let UpdateArgs { state, format, manifest, dir, .. } = args;
+    let UpdateArgs { state, format, selection, manifest, dir, .. } = args;
     if manifest == "-" {
         say(format_args!("standard input cannot be updated; name a file"));
         return Exit::Usage;
@@ -109,11 +115,11 @@ pub(crate) fn update(config: &Config, args: UpdateArgs) -> Exit {
         Rewrite { manifest, state, dir: dir.as_bytes().to_vec(), asked: algorithm, before };
     let verify = Verify { percent: verify, older_than_ns: verify_older_than };
     let shared = Arc::new(OnceLock::new());
-    let is_quiet = format.quiet;
+    let is_quiet = format.tree.quiet;
     let mut printer = UpdatePrinter {
         update: Arc::clone(&shared),
         rewrite,
-        format,
+        report: FindingReport::new(format),
         accept_rotted,
         dry_run,
         next: 0,
@@ -122,25 +128,13 @@ pub(crate) fn update(config: &Config, args: UpdateArgs) -> Exit {
         fresh: BytesTable::default(),
         seen: Vec::new(),
         appended: Vec::new(),
-        counts: FindingCounts::default(),
         unread: 0,
-        is_ok: true,
     };
     let dir = dir.into_vec();
     run(config, &mut printer, None, move |lister| {
-        let tree = match FoundTree::collect(&dir) {
-            Ok(tree) => tree,
-            Err(errno) => {
-                say(format_args!("{}: {}", quote(&dir), errno_text(errno as i32)));
-                return Ok(());
-            }
-        };
-        let is_found = |name: &[u8]| tree.names.first(name).is_some();
-        if manifests.settle(&mut claims, &dir, is_found) == Err(Unusable) {
-            return Ok(());
-        }
-        let is_sure = manifests.say_doubts(&claims, &dir);
-        if claims.len() > 0 && claims.groups().all(|rows| !is_found(claims.name(rows[0]))) {
+        let settled = manifests.settle(&mut claims, &dir, &selection.into());
+        let Ok((tree, is_sure)) = settled else { return Ok(()) };
+        if claims.len() > 0 && claims.groups().all(|rows| !tree.has(claims.name(rows[0]))) {
             say(format_args!(
                 "{}: none of its files is in {}, so it is left as it is: is the directory right, and \
                  mounted? To start again, remove the manifest",
@@ -149,18 +143,15 @@ pub(crate) fn update(config: &Config, args: UpdateArgs) -> Exit {
             ));
             return Ok(());
         }
-        let is_own = |file| manifests.ids.contains(&tree.id(file));
+        let is_own = |file| manifests.are(&tree, file);
         let plan = UpdatePlan::new(&tree, &claims, is_own, verify, algorithm);
         if !is_quiet {
-            for &file in &plan.left_out {
-                let name = quote(&tree.path(tree.names.get(file)));
-                say(format_args!("{name}: left out: the manifest or its state"));
-            }
+            say_left_out(&tree, &plan.left_out);
         }
         let update = shared.get_or_init(|| Update { tree, claims, plan, is_sure });
-        update.plan.steps.iter().try_for_each(|&(target, algorithm)| {
+        update.plan.steps.iter().try_for_each(|&(target, function)| {
             let path = update.path(target);
-            lister.long_path(Label { name: &path, function: algorithm.into(), want: b"" })
+            lister.long_path(Label { name: &path, function, want: b"" })
         })
     })
 }
@@ -169,7 +160,7 @@ pub(crate) fn update(config: &Config, args: UpdateArgs) -> Exit {
 #[derive(Debug)]
 struct Update {
     tree: FoundTree,
-    claims: crate::trees::claims::ClaimTable,
+    claims: ClaimTable,
     plan: UpdatePlan,
     /// Every line of the manifest counts.
     is_sure: bool,
@@ -198,7 +189,7 @@ impl Update {
 struct UpdatePrinter {
     update: Arc<OnceLock<Update>>,
     rewrite: Rewrite,
-    format: FindingFormat,
+    report: FindingReport,
     accept_rotted: bool,
     dry_run: bool,
     /// Steps that are done.
@@ -211,11 +202,9 @@ struct UpdatePrinter {
     /// By entry: what the new state says, where it is another than that of the old one.
     seen: Vec<Option<Seen>>,
     /// New files with their digests in `fresh`.
-    appended: Vec<(u32, Algorithm, u32)>,
-    counts: FindingCounts,
+    appended: Vec<(u32, Function, u32)>,
     /// Files that were not read.
     unread: u64,
-    is_ok: bool,
 }
 
 impl Printer for UpdatePrinter {
@@ -225,10 +214,10 @@ impl Printer for UpdatePrinter {
         if self.fates.is_empty() {
             self.start(update);
         }
-        let (target, algorithm) = update.plan.steps[self.next];
+        let (target, _) = update.plan.steps[self.next];
         self.next += 1;
         debug_assert!(!matches!(item.verdict, Verdict::Mark(_)));
-        self.digests.take(algorithm, item);
+        self.digests.take(item);
         let following = update.plan.steps.get(self.next);
         if following.is_none_or(|(following, _)| *following != target) {
             self.judge(update, target, out)?;
@@ -242,18 +231,18 @@ impl Printer for UpdatePrinter {
             Some(update) => self.conclude(update, out),
             // The lister said why.
             None => {
-                self.is_ok = false;
+                self.report.is_ok = false;
                 Ok(())
             }
         }
     }
 
     fn is_ok(&self) -> bool {
-        self.is_ok
+        self.report.is_ok
     }
 
     fn is_quiet(&self) -> bool {
-        self.format.quiet
+        self.report.format.tree.quiet
     }
 }
 
@@ -273,7 +262,7 @@ impl UpdatePrinter {
             if rows.is_empty() && problem == Problem::Io(libc::ENOENT) {
                 return Ok(());
             }
-            return self.put_problem(name, problem, out);
+            return self.report.put_problem(name, problem, out);
         }
         let seen = Seen { metadata: update.metadata(target), seen_ns: update.plan.now_ns };
         let wrong = digests.wrong(claims, rows);
@@ -291,27 +280,27 @@ impl UpdatePrinter {
         };
         if rows.is_empty() {
             let UpdateTarget::Found(file) = target else { return Ok(()) };
-            for (algorithm, digest) in digests.all() {
-                self.appended.push((file, algorithm, self.fresh.push(digest)));
+            for (function, digest) in digests.all() {
+                self.appended.push((file, function, self.fresh.push(digest)));
             }
         }
         if finding != Finding::Rotted || self.accept_rotted {
             for &row in rows {
                 self.seen[row as usize] = Some(seen);
-                let digest = digests.get(claims.algorithm(row)).unwrap_or_default();
+                let digest = digests.get(claims.function(row)).unwrap_or_default();
                 if digest != claims.digest(row) {
                     self.fates[row as usize] = Fate::Replace(self.fresh.push(digest));
                 }
             }
         }
-        let algorithm = match (wrong.or(rows.first().copied()), digests.all().next()) {
-            (Some(row), _) => claims.algorithm(row),
-            (None, Some((algorithm, _))) => algorithm,
+        let function = match (wrong.or(rows.first().copied()), digests.all().next()) {
+            (Some(row), _) => claims.function(row),
+            (None, Some((function, _))) => function,
             (None, None) => return Ok(()),
         };
         let line = FindingLine {
             size: Some(digests.size),
-            digest: digests.get(algorithm).map(|digest| (algorithm, digest)),
+            digest: digests.get(function).map(|digest| (function, digest)),
             expected: wrong.map(|row| claims.digest(row)),
             ..FindingLine::new(finding, name)
         };
@@ -328,27 +317,15 @@ impl UpdatePrinter {
         file.mtime_ns < manifest.mtime_ns && seen.cause(&file) == Cause::Rotted
     }
 
-    fn put_problem(&mut self, name: &[u8], problem: Problem, out: &mut Out) -> io::Result<()> {
-        let error = problem.to_string();
-        let line = FindingLine::new(Finding::Unreadable, name);
-        self.put(FindingLine { error: Some(&error), ..line }, out)
-    }
-
     fn put(&mut self, line: FindingLine<'_>, out: &mut Out) -> io::Result<()> {
-        self.counts.add(line.finding);
-        let is_rotted = line.finding == Finding::Rotted;
-        let is_accepted = self.accept_rotted || !is_rotted;
-        self.is_ok &= is_accepted && line.finding != Finding::Unreadable;
-        if is_rotted {
-            out.flush()?;
-            say_rotted(line.name);
-        }
         // An earlier version is seldom what was meant.
-        let problems = [Finding::Unreadable, Finding::Rotted, Finding::Older];
-        if self.format.shows(line.finding, !problems.contains(&line.finding)) {
-            self.format.put(&line, out.buffer());
-        }
-        out.flush_if_full()
+        let is_notable = matches!(line.finding, Finding::Rotted | Finding::Older);
+        let severity = match line.finding == Finding::Rotted && !self.accept_rotted {
+            true => FindingSeverity::Failure,
+            false if is_notable => FindingSeverity::Notable,
+            false => FindingSeverity::Usual,
+        };
+        self.report.put(line, severity, out)
     }
 
     /// Finds entries whose files are gone, and writes.
@@ -357,12 +334,13 @@ impl UpdatePrinter {
         if self.fates.is_empty() {
             self.start(update);
         }
-        self.is_ok &= is_sure;
+        self.report.is_ok &= is_sure;
         self.unread = plan.unchanged;
         for row in claims.names.indices() {
             let name = claims.name(row);
             let rows = claims.find(name);
-            if plan.is_planned(row) || rows[0] != row || claims.is_outside(row) {
+            let is_other = claims.is_outside(row) || !tree.selects(name);
+            if plan.is_planned(row) || rows[0] != row || is_other {
                 continue;
             }
             let special = || match tree.special(name) {
@@ -371,7 +349,7 @@ impl UpdatePrinter {
             };
             let problem = tree.problem(name).or_else(|| special().map(Problem::Special));
             if let Some(problem) = problem {
-                self.put_problem(name, problem, out)?;
+                self.report.put_problem(name, problem, out)?;
                 continue;
             }
             rows.iter().for_each(|&row| self.fates[row as usize] = Fate::Remove);
@@ -380,34 +358,16 @@ impl UpdatePrinter {
                 self.put(FindingLine { expected: Some(claims.digest(row)), ..line }, out)?;
             }
         }
-        for at in tree.problem_names.indices() {
-            let name = tree.problem_names.get(at);
-            if claims.find(name).is_empty() {
-                let name = if name.is_empty() { b"." } else { name };
-                self.put_problem(name, tree.problem_at(at), out)?;
-            }
-        }
+        self.report.put_unlisted_problems(tree, claims, out)?;
         if !self.dry_run
             && let Err(text) = self.rewrite.write(update, self)
         {
-            self.is_ok = false;
+            self.report.is_ok = false;
             out.flush()?;
             say(format_args!("{text}"));
         }
-        self.summary(out)
-    }
-
-    fn summary(&mut self, out: &mut Out) -> io::Result<()> {
-        if self.format.quiet {
-            return Ok(());
-        }
-        if self.format.json {
-            self.counts.put_json(&[("unread", self.unread)], out.buffer());
-            return Ok(());
-        }
-        out.flush()?;
         let dry = if self.dry_run { "; nothing was written" } else { "" };
-        say(format_args!("{}, {} not read{dry}", self.counts, self.unread));
-        Ok(())
+        let unread = format!(", {} not read{dry}", self.unread);
+        self.report.summary(&[("unread", self.unread)], &unread, out)
     }
 }

@@ -1,5 +1,6 @@
 //! Hash functions: what workers compute, and those with parameters, which only this process computes.
 
+use ipc_proto::limits::ITEM_ALGORITHMS_MAX;
 use ipc_proto::{Algorithm, Algorithms};
 use std::borrow::Cow;
 use std::fmt;
@@ -30,6 +31,30 @@ impl From<Algorithm> for Function {
 }
 
 impl Function {
+    /// BLAKE2b with a digest of `len` bytes, if there is one.
+    pub(crate) fn blake2b(len: usize) -> Option<Self> {
+        match u8::try_from(len).ok()? {
+            64 => Some(Algorithm::Blake2b.into()),
+            len @ 1..64 => Some(Self::Blake2b(len)),
+            _ => None,
+        }
+    }
+
+    /// Functions that together have all digests of `functions`, as few as possible: each is a read
+    /// of the file.
+    pub(crate) fn reads(functions: &[Self]) -> Vec<Self> {
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        for function in functions {
+            match function.standard() {
+                Some(algorithm) => together.push(algorithm),
+                None => alone.push(*function),
+            }
+        }
+        let parts = together.chunks(ITEM_ALGORITHMS_MAX);
+        let reads = parts.map(|part| Algorithms::new(part).expect("distinct functions").into());
+        reads.chain(alone).collect()
+    }
+
     /// The algorithm that workers know.
     pub(crate) fn standard(self) -> Option<Algorithm> {
         match self {
@@ -120,5 +145,33 @@ impl Blake3Mode {
             Self::Keyed(key) => blake3::Hasher::new_keyed(key),
             Self::DeriveKey(context) => blake3::Hasher::new_derive_key(context),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Algorithm::{Blake2b, Blake3, Md5, Sha1, Sha256};
+
+    #[test]
+    fn several_digests_of_a_file_need_as_few_reads_as_possible() {
+        let short = Function::Blake2b(32);
+        let all = [Sha256, Md5, Blake3, Sha1].map(Function::from);
+        let several = |list: &[Algorithm]| Function::from(Algorithms::new(list).unwrap());
+        assert_eq!(Function::reads(&all[..1]), [Sha256.into()]);
+        assert_eq!(Function::reads(&all), [several(&[Sha256, Md5, Blake3, Sha1])]);
+        let more = [&all[..2], &[short], &all[2..], &[Blake2b.into()]].concat();
+        assert_eq!(
+            Function::reads(&more),
+            [several(&[Sha256, Md5, Blake3, Sha1]), Blake2b.into(), short]
+        );
+        assert_eq!(Function::reads(&[]), []);
+    }
+
+    #[test]
+    fn a_blake2b_of_full_length_is_the_one_that_workers_know() {
+        assert_eq!(Function::blake2b(64), Some(Blake2b.into()));
+        assert_eq!(Function::blake2b(32), Some(Function::Blake2b(32)));
+        assert_eq!([0, 65, 300].map(Function::blake2b), [None; 3]);
     }
 }

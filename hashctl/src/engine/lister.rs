@@ -16,7 +16,7 @@ use super::reorder::{Batch, Label, Reorder, Stopped, Tag, Verdict};
 use crate::input::datasets::Folder;
 use crate::input::open::{Links, Way, is_too_long, open_dir, open_start};
 use crate::input::selection::Selection;
-use crate::input::walk::{Visitor, walk_selected};
+use crate::input::walk::{Visitor, walk};
 use crate::problem::{Problem, Special};
 use nix::sys::resource::{Resource, getrlimit};
 use std::ffi::CString;
@@ -211,7 +211,7 @@ impl Lister {
         };
         let mut tree = Tree { lister: self, function: label.function, way };
         match tree.retry_when_exhausted(|| open_dir(&path))? {
-            Ok(dir) => walk_selected(dir, label.name, &mut tree, selection),
+            Ok(dir) => walk(dir, label.name, &mut tree, selection),
             // The opener finds out what it is, or why it cannot be opened.
             Err(_) => self.path(label),
         }

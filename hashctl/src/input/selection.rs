@@ -59,6 +59,23 @@ impl Selection {
         if self.follows_links { Links::Follow } else { Links::Refuse }
     }
 
+    /// Decides about a file by its name alone, relative to the directory that was named: those that
+    /// only [`Selection::select`] could leave out are in.
+    pub(crate) fn has_name(&self, path: &[u8]) -> bool {
+        let is_match = |pattern: &String, path: &[u8], kind| {
+            let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+            is_match(pattern, path, name, kind)
+        };
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let is_excluded = |path: &[u8], kind| self.exclude.iter().any(|p| is_match(p, path, kind));
+        let is_below_excluded =
+            || slashes.into_iter().any(|at| is_excluded(&path[..at], Kind::Directory));
+        let is_included = || {
+            self.include.is_empty() || self.include.iter().any(|p| is_match(p, path, Kind::File))
+        };
+        !is_excluded(path, Kind::File) && !is_below_excluded() && is_included()
+    }
+
     /// Decides about an entry of `dir`. Its `path` is relative to the directory that was named; `inode`
     /// is the directory's word, which is not always right.
     pub(crate) fn select(
@@ -99,6 +116,15 @@ impl Selection {
     }
 }
 
+/// A pattern, as an argument.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn glob(text: &str) -> Result<String, String> {
+    let is_valid = fast_glob::validate(text).is_ok();
+    is_valid.then(|| text.to_owned()).ok_or_else(|| "not a pattern".to_owned())
+}
+
 fn is_match(pattern: &str, path: &[u8], name: &[u8], kind: Kind) -> bool {
     let (pattern, is_for_dirs) = match pattern.strip_suffix('/') {
         Some(pattern) => (pattern, true),
@@ -134,6 +160,27 @@ mod tests {
             let name = path.rsplit('/').next().unwrap().as_bytes();
             let is_match = is_match(pattern, path.as_bytes(), name, Kind::File);
             assert_eq!(is_match, want, "{pattern} {path}");
+        }
+        let exclude = |pattern: &str, name: &str| {
+            let exclude = vec![pattern.to_owned()];
+            !Selection { exclude, ..Selection::default() }.has_name(name.as_bytes())
+        };
+        let include = |pattern: &str, name: &str| {
+            let include = vec![pattern.to_owned()];
+            Selection { include, ..Selection::default() }.has_name(name.as_bytes())
+        };
+        for (pattern, name, is_excluded, is_included) in [
+            ("*.o", "a/b.o", true, true),
+            ("a", "a/b", true, false),
+            ("a/", "a/b", true, false),
+            ("a/", "a", false, false),
+            ("a/b", "a/b/c", true, false),
+            ("b", "a/b/c/d", true, false),
+            ("/b", "a/b", false, false),
+            ("*", "\u{fffd}", true, true),
+        ] {
+            assert_eq!(exclude(pattern, name), is_excluded, "--exclude {pattern}: {name}");
+            assert_eq!(include(pattern, name), is_included, "--include {pattern}: {name}");
         }
         assert!(is_match("a/", b"x/a", b"a", Kind::Directory));
         assert!(is_match("*", b"\xff", b"\xff", Kind::File));

@@ -91,13 +91,8 @@ struct Entry {
     inode: u64,
 }
 
-/// Walks everything below `root`, which is called `path`.
-pub(crate) fn walk<V: Visitor>(root: OwnedFd, path: &[u8], visitor: &mut V) -> Result<(), V::Stop> {
-    walk_selected(root, path, visitor, &Selection::default())
-}
-
 /// Walks what `selection` has of the tree below `root`, which is called `path`.
-pub(crate) fn walk_selected<V: Visitor>(
+pub(crate) fn walk<V: Visitor>(
     root: OwnedFd,
     path: &[u8],
     visitor: &mut V,
@@ -291,7 +286,8 @@ mod tests {
             File::create(dir.path().join(&name[2..])).unwrap();
         }
         let mut whole = Log::default();
-        walk(File::open(dir.path()).unwrap().into(), b".", &mut whole).unwrap();
+        walk(File::open(dir.path()).unwrap().into(), b".", &mut whole, &Selection::default())
+            .unwrap();
         assert_eq!(whole.0, names);
         let mut runs = Log::default();
         walk_in_runs(

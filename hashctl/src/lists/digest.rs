@@ -58,10 +58,9 @@ pub(crate) fn by_tag(tag: &[u8]) -> Option<Function> {
 
 /// The function called `blake2b256`, of as many bits.
 fn shorter_blake2b(tag: &str) -> Option<Function> {
-    let bits: u16 = tag.strip_prefix("blake2b")?.parse().ok()?;
-    let len = u8::try_from(bits / 8).ok()?;
-    let is_valid = bits.is_multiple_of(8) && (1..64).contains(&len);
-    is_valid.then_some(Function::Blake2b(len))
+    let bits: usize = tag.strip_prefix("blake2b")?.parse().ok()?;
+    let function = Function::blake2b(bits / 8)?;
+    bits.is_multiple_of(8).then_some(function)
 }
 
 /// Algorithm of digests that do not name theirs.
@@ -101,6 +100,9 @@ impl Digest {
             let function = choice.likely.filter(fits).or_else(guess)?;
             Some(Self { function, bytes, is_guess: true })
         };
+        if let Some(digest) = Self::shorter_blake2b(text, choice) {
+            return Some(digest);
+        }
         let tagged = |mark: u8| {
             let at = text.iter().take(TAG_LEN_MAX).position(|&byte| byte == mark)?;
             Self::named(by_tag(&text[..at])?, &text[at + 1..])
@@ -108,7 +110,24 @@ impl Digest {
         let mut bytes = notations(text).into_iter().flatten();
         bytes.find_map(untagged).or_else(|| tagged(b':')).or_else(|| tagged(b'-'))
     }
+
+    /// A digest by itself, where BLAKE2b is asked for or likely: it can have any length (`b2sum -l`).
+    fn shorter_blake2b(text: &[u8], choice: Choice) -> Option<Self> {
+        let (wanted, len_min) = match choice.asked {
+            Some(asked) => (asked, 1),
+            None => (choice.likely?, LIKELY_BLAKE2B_LEN_MIN),
+        };
+        if wanted != Algorithm::Blake2b.into() {
+            return None;
+        }
+        let bytes = hex::decode(text).filter(|bytes| bytes.len() >= len_min)?;
+        let function = Function::blake2b(bytes.len())?;
+        Some(Self { function, bytes, is_guess: choice.asked.is_none() })
+    }
 }
+
+/// Fewest bytes of a BLAKE2b that only the name of the list speaks for.
+const LIKELY_BLAKE2B_LEN_MIN: usize = 16;
 
 /// Bytes that `text` can stand for: hexadecimal digits, pairs of them with colons in between, base64.
 fn notations(text: &[u8]) -> [Option<Vec<u8>>; 3] {
@@ -181,5 +200,27 @@ mod tests {
         for text in ["", "sha256:", "sha256-", &hex[1..], &base64[1..], "sha3-256:00", "README"] {
             assert_eq!(guess(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_digest_of_any_length_is_blake2b_where_that_is_asked_for_or_likely() {
+        let blake2b = Some(Algorithm::Blake2b.into());
+        let asked = Choice { asked: blake2b, likely: None };
+        let likely = Choice { asked: None, likely: blake2b };
+        for (choice, len, want) in [
+            (asked, 1, Some(Function::Blake2b(1))),
+            (asked, 32, Some(Function::Blake2b(32))),
+            (asked, 64, blake2b),
+            (asked, 65, None),
+            (likely, 15, None),
+            (likely, 20, Some(Function::Blake2b(20))),
+            (likely, 64, blake2b),
+        ] {
+            let text = "ab".repeat(len);
+            let digest = Digest::parse(text.as_bytes(), choice);
+            let function = digest.as_ref().map(|digest| digest.function);
+            assert_eq!(function, want, "{len} bytes, {choice:?}");
+        }
+        assert_eq!(Digest::parse(b"abc", asked), None);
     }
 }

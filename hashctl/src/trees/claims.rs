@@ -17,6 +17,9 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
+/// Fewest bytes of a digest by which contents are better told apart than by a legacy one.
+const STRONG_LEN_MIN: usize = 28;
+
 /// A manifest that was read.
 #[derive(Debug)]
 pub(crate) struct ManifestPart {
@@ -36,7 +39,7 @@ pub(crate) struct ClaimTable {
     /// As in the manifest; once settled, relative to the directory for those below it.
     pub(crate) names: BytesTable,
     digests: BytesTable,
-    algorithms: Vec<Algorithm>,
+    functions: Vec<Function>,
     /// Names that are not below the directory, once settled.
     is_outside: Vec<bool>,
     /// Empty, or one per entry.
@@ -65,13 +68,11 @@ impl ClaimTable {
             match lines.next_line()? {
                 Some(Line::Whole(line)) => match parser.parse(line) {
                     Parsed::Claim(claim) => {
-                        if let Some(algorithm) = claim.function.standard() {
-                            self.next_row()?;
-                            self.names.push(&claim.name);
-                            self.digests.push(&claim.digest);
-                            self.algorithms.push(algorithm);
-                            continue;
-                        }
+                        self.next_row()?;
+                        self.names.push(&claim.name);
+                        self.digests.push(&claim.digest);
+                        self.functions.push(claim.function);
+                        continue;
                     }
                     Parsed::Nothing | Parsed::Signed => continue,
                     Parsed::Refused(why) => return Err(io::Error::other(why.to_string())),
@@ -162,7 +163,7 @@ impl ClaimTable {
                     break;
                 }
                 if rows.contains(&row)
-                    && self.algorithm(row) == entry.algorithm
+                    && self.function(row) == entry.function
                     && self.digest(row) == entry.digest
                 {
                     seen[row as usize] = Some(entry.seen);
@@ -177,8 +178,8 @@ impl ClaimTable {
         self.names.get(row)
     }
 
-    pub(crate) fn algorithm(&self, row: u32) -> Algorithm {
-        self.algorithms[row as usize]
+    pub(crate) fn function(&self, row: u32) -> Function {
+        self.functions[row as usize]
     }
 
     pub(crate) fn digest(&self, row: u32) -> &[u8] {
@@ -203,22 +204,23 @@ impl ClaimTable {
         self.names.groups()
     }
 
-    /// Algorithms of the entries in `rows`, each once, in order.
-    pub(crate) fn algorithms_of(&self, rows: &[u32]) -> Vec<Algorithm> {
-        let mut algorithms = Vec::with_capacity(1);
+    /// Functions of the entries in `rows`, each once, in order.
+    pub(crate) fn functions_of(&self, rows: &[u32]) -> Vec<Function> {
+        let mut functions = Vec::with_capacity(1);
         for &row in rows {
-            if !algorithms.contains(&self.algorithm(row)) {
-                algorithms.push(self.algorithm(row));
+            if !functions.contains(&self.function(row)) {
+                functions.push(self.function(row));
             }
         }
-        algorithms
+        functions
     }
 
     /// The entry in `rows` whose digest tells most about the content.
     pub(crate) fn strongest(&self, rows: &[u32]) -> Option<u32> {
         rows.iter().copied().max_by_key(|&row| {
-            let algorithm = self.algorithm(row);
-            (!algorithm.is_legacy(), algorithm.digest_len(), algorithm, std::cmp::Reverse(row))
+            let (algorithm, len) = (self.function(row).algorithm(), self.digest(row).len());
+            let is_strong = !algorithm.is_legacy() && len >= STRONG_LEN_MIN;
+            (is_strong, len, algorithm, std::cmp::Reverse(row))
         })
     }
 }

@@ -1,14 +1,16 @@
 //! Findings about the files of a tree, as lines for people and as JSON.
 
-use super::json::{JsonName, put_line};
+use super::format::TreeFormat;
+use crate::engine::function::Function;
+use crate::json::{JsonName, put_line};
 use crate::lists::hex;
 use crate::lists::quote::quote;
 use crate::output::{escape, needs_escape};
 use crate::say::say;
 use crate::state::Cause;
 use clap::{Args, ValueEnum};
-use ipc_proto::Algorithm;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Outcome for a file.
@@ -84,21 +86,8 @@ pub(crate) struct FindingFormat {
         help_heading = "Output"
     )]
     only: Vec<Finding>,
-    /// Print problems only, and no summary
-    #[arg(short, long, help_heading = "Output")]
-    pub(crate) quiet: bool,
-    /// End lines with a zero byte, and escape no names
-    #[arg(
-        short,
-        long,
-        visible_short_alias = '0',
-        conflicts_with = "json",
-        help_heading = "Output"
-    )]
-    zero: bool,
-    /// Print one JSON object per line, described in docs/json.md
-    #[arg(long, help_heading = "Output")]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) tree: TreeFormat,
 }
 
 /// A file and what became of it.
@@ -110,7 +99,7 @@ pub(crate) struct FindingLine<'a> {
     pub(crate) from: Option<&'a [u8]>,
     pub(crate) size: Option<u64>,
     /// The digest that it has.
-    pub(crate) digest: Option<(Algorithm, &'a [u8])>,
+    pub(crate) digest: Option<(Function, &'a [u8])>,
     /// The digest that the manifest has.
     pub(crate) expected: Option<&'a [u8]>,
     pub(crate) error: Option<&'a str>,
@@ -133,7 +122,7 @@ struct FindingJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    algorithm: Option<&'static str>,
+    algorithm: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,30 +134,31 @@ struct FindingJson<'a> {
 impl FindingFormat {
     /// True if a finding is printed; `is_usual` says that it is no problem to this command.
     pub(crate) fn shows(&self, finding: Finding, is_usual: bool) -> bool {
+        let is_hidden = self.tree.quiet && is_usual;
         match &*self.only {
             // What is right is of interest to programs only.
-            [] if self.json => !(self.quiet && is_usual),
-            [] => finding != Finding::Matched && !(self.quiet && is_usual),
+            [] => !is_hidden && (self.tree.json || finding != Finding::Matched),
             only => only.iter().any(|&only| finding.is(only)),
         }
     }
 
     pub(crate) fn put(&self, line: &FindingLine<'_>, out: &mut Vec<u8>) {
         let FindingLine { finding, name, from, size, digest, expected, error } = *line;
-        if self.json {
+        if self.tree.json {
             let line = FindingJson {
-                name: JsonName { key: "name", bytes: name },
+                name: JsonName::new(name),
                 status: finding,
                 from: from.map(|bytes| JsonName { key: "from", bytes }),
                 size,
-                algorithm: digest.map(|(algorithm, _)| algorithm.name()),
+                algorithm: digest.map(|(function, _)| function.name()),
                 digest: digest.map(|(_, digest)| hex::text(digest)),
                 expected: expected.map(hex::text),
                 error,
             };
             return put_line(&line, out);
         }
-        let is_escaped = !self.zero && [Some(name), from].into_iter().flatten().any(needs_escape);
+        let is_escaped =
+            !self.tree.zero && [Some(name), from].into_iter().flatten().any(needs_escape);
         let put_name = |name: &[u8], out: &mut Vec<u8>| match is_escaped {
             true => escape(name, out),
             false => out.extend_from_slice(name),
@@ -189,7 +179,7 @@ impl FindingFormat {
             out.extend_from_slice(error.as_bytes());
             out.push(b')');
         }
-        out.push(if self.zero { 0 } else { b'\n' });
+        self.tree.end_line(out);
     }
 }
 

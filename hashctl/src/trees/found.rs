@@ -2,11 +2,12 @@
 
 use super::table::{BytesTable, ROWS_MAX};
 use crate::input::open::{Kind, kind_of, open_dir};
+use crate::input::selection::Selection;
 use crate::input::walk::{Visitor, walk};
 use crate::problem::{Problem, Special};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{FileStat, fstatat, stat};
+use nix::sys::stat::{FileStat, fstatat, lstat, stat};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
@@ -66,6 +67,7 @@ impl FileId {
 pub(crate) struct FoundTree {
     /// Path of the directory, with a slash at its end.
     root: Vec<u8>,
+    selection: Selection,
     pub(crate) names: BytesTable,
     metadata: Vec<Metadata>,
     /// Device of each file: an index into `device_numbers`.
@@ -80,11 +82,11 @@ pub(crate) struct FoundTree {
 }
 
 impl FoundTree {
-    /// Walks the tree below `path`.
+    /// Walks what `selection` has of the tree below `path`.
     ///
     /// # Errors
     /// The directory itself cannot be opened.
-    pub(crate) fn collect(path: &[u8]) -> Result<Self, Errno> {
+    pub(crate) fn collect(path: &[u8], selection: &Selection) -> Result<Self, Errno> {
         let name = CString::new(path).map_err(|_| Errno::EINVAL)?;
         let dir = open_dir(&name)?;
         let mut root = path.to_vec();
@@ -93,6 +95,7 @@ impl FoundTree {
         }
         let mut tree = Self {
             root,
+            selection: selection.clone(),
             names: BytesTable::default(),
             metadata: Vec::new(),
             devices: Vec::new(),
@@ -102,7 +105,7 @@ impl FoundTree {
             problem_names: BytesTable::default(),
             problems: Vec::new(),
         };
-        let Ok(()) = walk(dir, path, &mut Collector { tree: &mut tree });
+        let Ok(()) = walk(dir, path, &mut Collector { tree: &mut tree }, selection);
         tree.names.sort();
         tree.specials.sort();
         tree.problem_names.sort();
@@ -112,6 +115,17 @@ impl FoundTree {
     /// Path by which a file is opened, from its name.
     pub(crate) fn path(&self, name: &[u8]) -> Vec<u8> {
         [&self.root, name].concat()
+    }
+
+    /// False for the name of a file that was left out, and counts for nothing.
+    pub(crate) fn selects(&self, name: &[u8]) -> bool {
+        self.selection.has_name(name)
+    }
+
+    /// True if there is a file of this name, maybe one that was left out.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        let is_there = || lstat(&*self.path(name)).is_ok();
+        self.names.first(name).is_some() || !self.selects(name) && is_there()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -247,7 +261,7 @@ mod tests {
         symlink("a", at("link")).unwrap();
         for suffix in ["", "/"] {
             let path = format!("{}{suffix}", dir.path().display());
-            let tree = FoundTree::collect(path.as_bytes()).unwrap();
+            let tree = FoundTree::collect(path.as_bytes(), &Selection::default()).unwrap();
             let names: Vec<&[u8]> = (0..3).map(|index| tree.names.get(index)).collect();
             assert_eq!(names, [&b"a"[..], b"b/z", b"c"]);
             assert_eq!((0..3).map(|i| tree.metadata(i).size).collect::<Vec<_>>(), [0, 2, 1]);
@@ -263,7 +277,7 @@ mod tests {
     fn a_directory_that_cannot_be_read_hides_what_is_below_it() {
         let dir = tempdir().unwrap();
         let path = dir.path().as_os_str().as_encoded_bytes();
-        let mut tree = FoundTree::collect(path).unwrap();
+        let mut tree = FoundTree::collect(path, &Selection::default()).unwrap();
         tree.problem_names.push(b"a/b");
         tree.problem_names.sort();
         tree.problems.push(Problem::Io(libc::EACCES));

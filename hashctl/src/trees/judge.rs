@@ -2,43 +2,44 @@
 
 use super::claims::ClaimTable;
 use super::found::look_at;
+use crate::engine::function::Function;
 use crate::engine::reorder::{Item, Verdict};
 use crate::problem::Problem;
 use crate::state::Cause;
-use ipc_proto::Algorithm;
 
 /// Digests of one file, collected from a run's items.
 #[derive(Debug, Default)]
 pub(crate) struct FileDigests {
-    digests: Vec<(Algorithm, Vec<u8>)>,
+    digests: Vec<(Function, Vec<u8>)>,
     pub(crate) problem: Option<Problem>,
     pub(crate) size: u64,
 }
 
 impl FileDigests {
-    /// Takes the outcome for one algorithm.
-    pub(crate) fn take(&mut self, algorithm: Algorithm, item: &Item<'_>) {
+    /// Takes the outcome of one read.
+    pub(crate) fn take(&mut self, item: &Item<'_>) {
         match item.verdict {
             Verdict::Digest => {
                 self.size = item.size;
-                self.digests.push((algorithm, item.digest.to_vec()));
+                let digests = item.each().map(|item| (item.label.function, item.digest.to_vec()));
+                self.digests.extend(digests);
             }
             Verdict::Problem(problem) => self.problem = self.problem.or(Some(problem)),
             Verdict::Waiting | Verdict::Skipped(_) | Verdict::Mark(_) => {}
         }
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = (Algorithm, &[u8])> {
-        self.digests.iter().map(|(algorithm, digest)| (*algorithm, &**digest))
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Function, &[u8])> {
+        self.digests.iter().map(|(function, digest)| (*function, &**digest))
     }
 
-    pub(crate) fn get(&self, algorithm: Algorithm) -> Option<&[u8]> {
-        self.all().find(|(other, _)| *other == algorithm).map(|(_, digest)| digest)
+    pub(crate) fn get(&self, function: Function) -> Option<&[u8]> {
+        self.all().find(|(other, _)| *other == function).map(|(_, digest)| digest)
     }
 
     /// The first of these entries that has another digest.
     pub(crate) fn wrong(&self, claims: &ClaimTable, rows: &[u32]) -> Option<u32> {
-        let is_wrong = |row: u32| self.get(claims.algorithm(row)) != Some(claims.digest(row));
+        let is_wrong = |row: u32| self.get(claims.function(row)) != Some(claims.digest(row));
         rows.iter().copied().find(|&row| is_wrong(row))
     }
 }

@@ -1,9 +1,10 @@
 //! Opening manifests and their states, and finding out where the directory is.
 
 use super::claims::{ClaimTable, id_of};
-use super::found::FileId;
+use super::found::{FileId, FoundTree};
+use crate::input::selection::Selection;
 use crate::lists::quote::quote;
-use crate::say::{io_text, say};
+use crate::say::{errno_text, io_text, say};
 use ipc_proto::Algorithm;
 use std::env;
 use std::error::Error;
@@ -110,17 +111,19 @@ impl Manifests {
         Ok(())
     }
 
-    /// Makes names relative to `dir` and adds the states.
+    /// Walks `dir`, makes names relative to it and adds the states. Also returns if every line of the
+    /// manifests counts; those that do not were said.
     ///
     /// # Errors
-    /// A state cannot be used, which was said.
+    /// The directory or a state cannot be used, which was said.
     pub(crate) fn settle(
         &mut self,
         claims: &mut ClaimTable,
         dir: &[u8],
-        is_found: impl Fn(&[u8]) -> bool,
-    ) -> Result<(), Unusable> {
-        claims.settle(dir, &roots(dir), is_found);
+        selection: &Selection,
+    ) -> Result<(FoundTree, bool), Unusable> {
+        let tree = open_tree(dir, selection)?;
+        claims.settle(dir, &roots(dir), |name| tree.has(name));
         for part in 0..self.paths.len() {
             if let Some(file) = self.states[part].take() {
                 claims.add_state(part, file).map_err(|error| {
@@ -133,11 +136,17 @@ impl Manifests {
                 })?;
             }
         }
-        Ok(())
+        let is_sure = self.say_doubts(claims, dir);
+        Ok((tree, is_sure))
+    }
+
+    /// True if a file of the tree is one of the manifests or states.
+    pub(crate) fn are(&self, tree: &FoundTree, file: u32) -> bool {
+        self.ids.contains(&tree.id(file))
     }
 
     /// Says which lines of manifests count for nothing; true if there are none.
-    pub(crate) fn say_doubts(&self, claims: &ClaimTable, dir: &[u8]) -> bool {
+    fn say_doubts(&self, claims: &ClaimTable, dir: &[u8]) -> bool {
         let mut is_ok = true;
         for (path, part) in self.paths.iter().zip(&claims.manifests) {
             let name = quote(path.as_bytes());
@@ -161,6 +170,25 @@ impl Manifests {
 /// A file that a command needs cannot be used; why was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unusable;
+
+/// Walks a directory.
+///
+/// # Errors
+/// It cannot be opened, which was said.
+pub(crate) fn open_tree(dir: &[u8], selection: &Selection) -> Result<FoundTree, Unusable> {
+    FoundTree::collect(dir, selection).map_err(|errno| {
+        say(format_args!("{}: {}", quote(dir), errno_text(errno as i32)));
+        Unusable
+    })
+}
+
+/// Says which files of the tree are the manifests and their states.
+pub(crate) fn say_left_out(tree: &FoundTree, files: &[u32]) {
+    for &file in files {
+        let name = quote(&tree.path(tree.names.get(file)));
+        say(format_args!("{name}: left out: the manifest or its state"));
+    }
+}
 
 fn unusable(path: &OsStr, error: &io::Error) -> Unusable {
     say(format_args!("{}: {}", quote(path.as_bytes()), io_text(error)));

@@ -4,7 +4,7 @@
 //! agree, they are **good** and the others **odd**; else all of them are **undecided**. A copy that is
 //! missing or cannot be read has no vote.
 
-use ipc_proto::Algorithm;
+use crate::engine::function::Function;
 use std::cmp::Reverse;
 
 /// Vote of one copy of a file.
@@ -14,8 +14,8 @@ pub(crate) enum Ballot<'a> {
     Unreadable,
     /// Its length alone shows that it equals no other one.
     Unique,
-    /// Its digests: of all algorithms for a file, of those in the list for an entry of a manifest.
-    Digests(Vec<(Algorithm, &'a [u8])>),
+    /// Its digests: of all functions for a file, of those in the list for an entry of a manifest.
+    Digests(Vec<(Function, &'a [u8])>),
 }
 
 /// Copies by their fate; each is in one list, by its number.
@@ -40,7 +40,7 @@ impl Tallies {
 pub(crate) fn count(ballots: &[Ballot<'_>]) -> Tallies {
     let mut outcomes = Tallies::default();
     let mut parties: Vec<Vec<usize>> = Vec::new();
-    // Files first: they have digests of every algorithm that the lists have.
+    // Files first: they have digests of every function that the lists have.
     let digests_len = |copy: usize| match &ballots[copy] {
         Ballot::Digests(digests) => digests.len(),
         Ballot::Missing | Ballot::Unreadable | Ballot::Unique => 0,
@@ -78,11 +78,11 @@ pub(crate) fn count(ballots: &[Ballot<'_>]) -> Tallies {
     outcomes
 }
 
-/// True if there is an algorithm that both have, and no digest contradicts.
-fn equal(digests: &[(Algorithm, &[u8])], other: &Ballot<'_>) -> bool {
+/// True if there is a function that both have, and no digest contradicts.
+fn equal(digests: &[(Function, &[u8])], other: &Ballot<'_>) -> bool {
     let Ballot::Digests(others) = other else { return false };
-    let common = digests.iter().flat_map(|(algorithm, digest)| {
-        let same = others.iter().filter(move |(other, _)| other == algorithm);
+    let common = digests.iter().flat_map(|(function, digest)| {
+        let same = others.iter().filter(move |(other, _)| other == function);
         same.map(move |(_, other)| other == digest)
     });
     let (mut is_comparable, mut is_equal) = (false, true);
@@ -96,6 +96,7 @@ fn equal(digests: &[(Algorithm, &[u8])], other: &Ballot<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipc_proto::Algorithm;
     use test_kit::Random;
 
     /// Copies as letters: `-` missing, `!` unreadable, `?` unique, a letter for each content; want as
@@ -109,7 +110,7 @@ mod tests {
                 b'-' => Ballot::Missing,
                 b'!' => Ballot::Unreadable,
                 b'?' => Ballot::Unique,
-                _ => Ballot::Digests(vec![(Algorithm::Sha256, std::slice::from_ref(byte))]),
+                _ => Ballot::Digests(vec![(Algorithm::Sha256.into(), std::slice::from_ref(byte))]),
             })
             .collect();
         let Tallies { good, odd, undecided, missing, unreadable } = count(&ballots);
@@ -147,8 +148,8 @@ mod tests {
 
     #[test]
     fn manifests_of_different_algorithms_agree_through_a_file() {
-        let [sha256, md5] = [Algorithm::Sha256, Algorithm::Md5];
-        let list = |algorithm, digest: &'static [u8]| Ballot::Digests(vec![(algorithm, digest)]);
+        let [sha256, md5] = [Algorithm::Sha256, Algorithm::Md5].map(Function::from);
+        let list = |function, digest: &'static [u8]| Ballot::Digests(vec![(function, digest)]);
         let file =
             |a: &'static [u8], b: &'static [u8]| Ballot::Digests(vec![(sha256, a), (md5, b)]);
         let good = |ballots: &[Ballot<'_>]| count(ballots).good;

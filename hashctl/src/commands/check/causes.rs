@@ -61,10 +61,8 @@ impl Causes {
             }
             read.ok()
         });
-        let (Some(table), Some(algorithm)) = (table, item.label.function.standard()) else {
-            return Cause::Unknown;
-        };
-        let seen = table.find(item.label.name, algorithm, item.label.want);
+        let Some(table) = table else { return Cause::Unknown };
+        let seen = table.find(item.label.name, item.label.function, item.label.want);
         // Looked at now, not before it was read: it may have been written to since.
         seen.zip(look_at(item.label.name)).map_or(Cause::Unknown, |(seen, now)| seen.cause(&now))
     }

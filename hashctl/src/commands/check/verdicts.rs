@@ -12,7 +12,7 @@ use crate::lists::hex;
 use crate::lists::lines::LINE_LEN_MAX;
 use crate::lists::manifest::Remark;
 use crate::lists::quote::quote;
-use crate::output::{Out, checksum_name, escape};
+use crate::output::{Out, checksum_name, put_name};
 use crate::problem::Problem;
 use crate::replace::write_error;
 use crate::say::say;
@@ -189,7 +189,11 @@ impl Reports {
         if self.options.json {
             return record(item, status, out);
         }
-        put_name(item.label.name, out);
+        // As in coreutils only a newline has a name escaped; here also a backslash at its start, with
+        // which an escaped name begins.
+        let name = item.label.name;
+        let is_escaped = name.contains(&b'\n') || name.starts_with(b"\\");
+        put_name(name, !is_escaped, out);
         out.extend_from_slice(match status {
             Status::Ok => b": OK\n",
             Status::Mismatch(_) => b": FAILED\n",
@@ -415,17 +419,6 @@ fn hint_at_algorithms(name: &str, guess: Function) {
             guess.algorithm().tag(),
             others.join(", ")
         ));
-    }
-}
-
-/// A name in a line of its own. As in coreutils only a newline has it escaped; here also a backslash
-/// at its start, with which an escaped name begins.
-fn put_name(name: &[u8], out: &mut Vec<u8>) {
-    if name.contains(&b'\n') || name.starts_with(b"\\") {
-        out.push(b'\\');
-        escape(name, out);
-    } else {
-        out.extend_from_slice(name);
     }
 }
 

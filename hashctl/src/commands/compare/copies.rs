@@ -1,9 +1,10 @@
 //! Copies of a tree, as directories or as manifests, side by side by the names of their files.
 
+use crate::engine::function::Function;
+use crate::input::selection::Selection;
 use crate::trees::claims::ClaimTable;
 use crate::trees::found::{FileId, FoundTree};
 use crate::trees::table::BytesTable;
-use ipc_proto::Algorithm;
 
 /// A copy has no file of this name.
 const ABSENT: u32 = u32::MAX;
@@ -20,21 +21,21 @@ pub(super) enum TreeCopy {
 pub(super) enum CopyFile<'a> {
     /// In a directory, with its index there.
     InDirectory(&'a FoundTree, u32),
-    /// In a manifest: the entry that tells most.
-    InList(&'a ClaimTable, u32),
+    /// In a manifest, with its entries.
+    InList(&'a ClaimTable, &'a [u32]),
     Absent,
     /// Nobody knows if it is there.
     Hidden,
 }
 
-/// One digest of one file that has to be read.
+/// One read of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CompareStep {
     /// Index of the name.
     pub(super) row: u32,
     /// Number of the copy.
     pub(super) copy: usize,
-    pub(super) algorithm: Algorithm,
+    pub(super) function: Function,
 }
 
 /// All names of all copies.
@@ -57,8 +58,9 @@ impl TreeCopy {
 }
 
 impl Copies {
-    /// Brings the names of all copies together. Files in `left_out` are not part of a directory.
-    pub(super) fn new(mut all: Vec<TreeCopy>, left_out: &[FileId]) -> Self {
+    /// Brings the names of all copies together that `selection` has. Files in `left_out` are not part of
+    /// a directory.
+    pub(super) fn new(mut all: Vec<TreeCopy>, left_out: &[FileId], selection: &Selection) -> Self {
         settle_lists(&mut all);
         let mut copies = Self { all, names: BytesTable::default(), places: Vec::new() };
         let mut groups: Vec<_> =
@@ -82,7 +84,7 @@ impl Copies {
                     if is_left_out { ABSENT } else { index }
                 });
             let places: Vec<u32> = places.collect();
-            if places.iter().any(|&place| place != ABSENT) {
+            if places.iter().any(|&place| place != ABSENT) && selection.has_name(name) {
                 copies.names.push(name);
                 copies.places.extend(places);
             }
@@ -112,25 +114,27 @@ impl Copies {
             }
             TreeCopy::List(_) if place == ABSENT => CopyFile::Absent,
             TreeCopy::Directory(tree) => CopyFile::InDirectory(tree, place),
-            TreeCopy::List(claims) => {
-                let strongest = claims.strongest(claims.find(name));
-                CopyFile::InList(claims, strongest.unwrap_or(place))
-            }
+            TreeCopy::List(claims) => CopyFile::InList(claims, claims.find(name)),
         });
         files.collect()
     }
 
-    /// Digests of a name that are needed to compare its copies.
-    pub(super) fn steps(&self, row: u32, usual: Algorithm) -> Vec<CompareStep> {
+    /// Reads of a name that are needed to compare its copies.
+    pub(super) fn steps(&self, row: u32, usual: Function) -> Vec<CompareStep> {
         let files = self.files(row);
-        let mut listed: Vec<Algorithm> = Vec::new();
+        let mut listed: Vec<Function> = Vec::new();
         let mut sizes: Vec<(usize, u64)> = Vec::new();
         for (copy, file) in files.into_iter().enumerate() {
             match file {
                 CopyFile::InDirectory(tree, index) => {
                     sizes.push((copy, tree.metadata(index).size));
                 }
-                CopyFile::InList(claims, row) => listed.push(claims.algorithm(row)),
+                CopyFile::InList(claims, rows) => {
+                    let functions = claims.functions_of(rows);
+                    let new = functions.into_iter().filter(|function| !listed.contains(function));
+                    let new: Vec<Function> = new.collect();
+                    listed.extend(new);
+                }
                 CopyFile::Absent | CopyFile::Hidden => {}
             }
         }
@@ -139,47 +143,37 @@ impl Copies {
         let is_read = |size: u64| !listed.is_empty() || (size > 0 && has_equal(size));
         let read: Vec<usize> =
             sizes.iter().filter(|(_, size)| is_read(*size)).map(|(copy, _)| *copy).collect();
-        listed.sort_unstable();
-        listed.dedup();
-        let algorithms = if listed.is_empty() { vec![usual] } else { listed };
-        read.into_iter()
-            .flat_map(|copy| {
-                algorithms.iter().map(move |&algorithm| CompareStep { row, copy, algorithm })
-            })
-            .collect()
+        let functions = if listed.is_empty() { vec![usual] } else { Function::reads(&listed) };
+        let steps = read.into_iter().flat_map(|copy| {
+            functions.iter().map(move |&function| CompareStep { row, copy, function })
+        });
+        steps.collect()
     }
 }
 
 /// Makes the names of manifests relative: to what the directories have, or else to each other.
 fn settle_lists(all: &mut [TreeCopy]) {
-    let (directories, mut lists): (Vec<&mut TreeCopy>, Vec<&mut TreeCopy>) =
-        all.iter_mut().partition(|copy| matches!(copy, TreeCopy::Directory(_)));
-    let is_in_directory =
-        |name: &[u8]| directories.iter().any(|tree| tree.names().first(name).is_some());
-    if !directories.is_empty() {
-        for list in lists {
-            if let TreeCopy::List(claims) = list {
-                claims.settle(b"", &[], is_in_directory);
-            }
+    let (mut directories, mut lists) = (Vec::new(), Vec::new());
+    for copy in all {
+        match copy {
+            TreeCopy::Directory(tree) => directories.push(&**tree),
+            TreeCopy::List(claims) => lists.push(claims),
         }
-        return;
     }
-    let Some((TreeCopy::List(first), others)) = lists.split_first_mut() else { return };
+    let is_in_directory = |name: &[u8]| directories.iter().any(|tree| tree.has(name));
+    if !directories.is_empty() {
+        return lists.iter_mut().for_each(|list| list.settle(b"", &[], is_in_directory));
+    }
+    let Some((first, others)) = lists.split_first_mut() else { return };
     first.settle(b"", &[], |_| false);
     let is_in_first = |name: &[u8]| first.names.first(name).is_some();
     let mut is_apart = false;
-    for list in others.iter_mut() {
-        if let TreeCopy::List(claims) = list {
-            claims.settle(b"", &[], is_in_first);
-            is_apart |= claims.groups().all(|rows| !is_in_first(claims.name(rows[0])));
-        }
+    for list in others {
+        list.settle(b"", &[], is_in_first);
+        is_apart |= list.groups().all(|rows| !is_in_first(list.name(rows[0])));
     }
     if is_apart {
         // Each has the path of its own copy in front.
-        for list in lists {
-            if let TreeCopy::List(claims) = list {
-                claims.strip_common();
-            }
-        }
+        lists.iter_mut().for_each(|list| list.strip_common());
     }
 }

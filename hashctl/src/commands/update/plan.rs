@@ -1,5 +1,6 @@
 //! Choice of the files that an update reads.
 
+use crate::engine::function::Function;
 use crate::problem::Special;
 use crate::state::settled_ns;
 use crate::trees::claims::ClaimTable;
@@ -29,10 +30,10 @@ pub(super) struct Verify {
     pub(super) older_than_ns: Option<i64>,
 }
 
-/// Files that are read, with an element per algorithm, and those that are not.
+/// Files that are read, with an element per read, and those that are not.
 #[derive(Debug)]
 pub(super) struct UpdatePlan {
-    pub(super) steps: Vec<(UpdateTarget, Algorithm)>,
+    pub(super) steps: Vec<(UpdateTarget, Function)>,
     pub(super) left_out: Vec<u32>,
     /// Files that are not read.
     pub(super) unchanged: u64,
@@ -61,9 +62,9 @@ impl UpdatePlan {
             is_planned: vec![false; claims.len()],
             own: HashSet::new(),
         };
-        // Algorithms of new files: those of the first one.
-        let first = (claims.len() > 0).then(|| claims.algorithms_of(claims.find(claims.name(0))));
-        let usual = first.unwrap_or_else(|| vec![asked.unwrap_or(Algorithm::Sha256)]);
+        // Functions of new files: those of the first one.
+        let first = (claims.len() > 0).then(|| claims.functions_of(claims.find(claims.name(0))));
+        let usual = first.unwrap_or_else(|| vec![asked.unwrap_or(Algorithm::Sha256).into()]);
         let mut targets: Vec<(UpdateTarget, bool)> = Vec::with_capacity(tree.len());
         for file in tree.names.indices() {
             let rows = claims.find(tree.names.get(file));
@@ -78,7 +79,7 @@ impl UpdatePlan {
         for rows in claims.groups() {
             let name = claims.name(rows[0]);
             let is_link = tree.special(name) == Some(Special::Symlink);
-            if tree.names.first(name).is_some() || !is_link {
+            if tree.names.first(name).is_some() || !is_link || !tree.selects(name) {
                 continue;
             }
             let path = tree.path(name);
@@ -98,11 +99,11 @@ impl UpdatePlan {
                 UpdateTarget::Found(file) => claims.find(tree.names.get(file)),
                 UpdateTarget::Linked(row, _) => claims.find(claims.name(row)),
             };
-            let algorithms = match rows {
-                [] => usual.clone(),
-                rows => claims.algorithms_of(rows),
+            let functions = match rows {
+                [] => Function::reads(&usual),
+                rows => Function::reads(&claims.functions_of(rows)),
             };
-            plan.steps.extend(algorithms.into_iter().map(|algorithm| (target, algorithm)));
+            plan.steps.extend(functions.into_iter().map(|function| (target, function)));
         }
         plan
     }

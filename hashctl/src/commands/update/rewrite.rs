@@ -125,14 +125,10 @@ impl Rewrite {
                     .map_err(|error| format!("{at}: {}", write_error(&error)))?;
                 continue;
             };
-            let algorithm = match claim.function.standard() {
-                // A length or another digest in the line would have to change, too.
-                _ if claim.size.is_some() => None,
-                algorithm => algorithm,
-            };
-            let Some(algorithm) = algorithm else {
+            // A length in the line would have to change, too.
+            if claim.size.is_some() {
                 return Err(format!("{at}: {number}: a line of this form cannot be updated"));
-            };
+            }
             let is_known = (row as usize) < update.claims.len();
             let fate = if is_known { printer.fates[row as usize] } else { Fate::Keep };
             if form.is_none() && is_known {
@@ -158,7 +154,7 @@ impl Rewrite {
             };
             put(manifest, &[&new_line, b"\n"])
                 .and_then(|()| match seen {
-                    Some(seen) => state.entry(algorithm, digest, seen, &claim.name),
+                    Some(seen) => state.entry(claim.function, digest, seen, &claim.name),
                     None => Ok(()),
                 })
                 .map_err(|error| format!("{at}: {}", write_error(&error)))?;
@@ -177,15 +173,15 @@ impl Rewrite {
         state: &mut StateWriter<Replacement>,
     ) -> io::Result<()> {
         let mut line = Vec::new();
-        for &(file, algorithm, fresh) in &printer.appended {
+        for &(file, function, fresh) in &printer.appended {
             let name = [&form.prefix, update.tree.names.get(file)].concat();
             let digest = printer.fresh.get(fresh);
             line.clear();
-            form.put(algorithm, digest, &name, &mut line);
+            form.put(function, digest, &name, &mut line);
             manifest.write_all(&line)?;
             let seen_ns = update.plan.now_ns;
             let seen = crate::state::Seen { metadata: *update.tree.metadata(file), seen_ns };
-            state.entry(algorithm, digest, &seen, &name)?;
+            state.entry(function, digest, &seen, &name)?;
         }
         Ok(())
     }
@@ -193,7 +189,7 @@ impl Rewrite {
     /// Form of a manifest without entries: that of `sum -r DIR`, with a tag where the length of the
     /// digest does not name the algorithm.
     fn new_form(&self, printer: &UpdatePrinter) -> Form {
-        let algorithm = printer.appended.first().map(|(_, algorithm, _)| *algorithm);
+        let algorithm = printer.appended.first().map(|(_, function, _)| function.algorithm());
         let is_tagged = matches!(
             algorithm,
             Some(Algorithm::Blake3 | Algorithm::Blake2b | Algorithm::Sha512_256)
@@ -223,7 +219,7 @@ impl Form {
         Self { is_tagged, is_bag: false, separator: separator.to_vec(), prefix, end }
     }
 
-    fn put(&self, algorithm: Algorithm, digest: &[u8], name: &[u8], line: &mut Vec<u8>) {
+    fn put(&self, function: Function, digest: &[u8], name: &[u8], line: &mut Vec<u8>) {
         let is_escaped = !self.is_bag && needs_escape(name);
         if is_escaped {
             line.push(b'\\');
@@ -234,7 +230,7 @@ impl Form {
             (false, false) => line.extend_from_slice(name),
         };
         if self.is_tagged {
-            line.extend_from_slice(algorithm.tag().as_bytes());
+            line.extend_from_slice(function.tag().as_bytes());
             line.extend_from_slice(b" (");
             put_name(line);
             line.extend_from_slice(b") = ");
@@ -308,7 +304,7 @@ mod tests {
         let form = Form::of(line.as_bytes(), &claim, relative.as_bytes());
         let mut new = Vec::new();
         let name = [&form.prefix, &b"n"[..]].concat();
-        form.put(Algorithm::Sha256, &[0xc1; 32], &name, &mut new);
+        form.put(Algorithm::Sha256.into(), &[0xc1; 32], &name, &mut new);
         assert_eq!(String::from_utf8(new).unwrap(), fill(want_new));
     }
 
