@@ -33,7 +33,7 @@ mod tree;
 
 pub use choice::{Choice, ForceError, Forced, choose};
 pub use cpu::UnknownFeature;
-pub(crate) use kernels::Kernels;
+pub(crate) use kernels::{FEW_LEN_MAX, FEW_MAX, Kernels};
 pub use midstate::{Midstate, segment};
 pub use portable::{OutputSlot, Stream};
 pub use tree::{ChainingValue, Subtree, merge};

@@ -27,6 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use queue::WorkQueue;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,7 +129,14 @@ impl EmbeddedRun {
         let shared = hands.shared;
         let starter = Hands { shared };
         let mut lister = Lister::new(Arc::clone(&self.reorder), Box::new(hands));
-        let listing = move || list(&mut lister).and_then(|()| lister.flush(Last::OfAll));
+        let listing = move || {
+            // Without it the run was stopped.
+            let _ = list(&mut lister).and_then(|()| lister.flush(Last::OfAll));
+            drop(lister);
+            if shared.lister_hashes.load(Ordering::Relaxed) {
+                Hand::new(shared).run();
+            }
+        };
         let result = match thread::Builder::new().spawn(listing) {
             Ok(_) => self.print_all(printer, &starter),
             Err(error) => Err(EmbeddedError::System(error)),
@@ -212,6 +220,9 @@ struct Shared {
     options: EmbeddedOptions,
     threads_max: usize,
     queue: WorkQueue,
+    /// The lister's thread is one of those that hash, once everything is listed. A run of few files needs
+    /// no other.
+    lister_hashes: AtomicBool,
     /// The run is over: threads stop reading.
     is_stopped: AtomicBool,
 }
@@ -221,17 +232,27 @@ impl Hands {
         let available = || thread::available_parallelism().map_or(1, usize::from);
         let threads_max = options.threads.map_or_else(available, usize::from);
         let threads_max = threads_max.clamp(1, THREADS_MAX.into());
-        let (queue, is_stopped) = (WorkQueue::default(), AtomicBool::new(false));
-        let shared = Shared { reorder, options, threads_max, queue, is_stopped };
+        let shared = Shared {
+            reorder,
+            options,
+            threads_max,
+            queue: WorkQueue::default(),
+            lister_hashes: AtomicBool::new(false),
+            is_stopped: AtomicBool::new(false),
+        };
         Self { shared: Box::leak(Box::new(shared)) }
     }
 
     /// Starts threads, if there is work for them. Called by threads that have the descriptor table of the
     /// process.
     fn start_if_behind(&self) {
+        let (running, wanted) = self.shared.queue.count_threads(self.shared.threads_max);
+        self.start(running..running + wanted);
+    }
+
+    fn start(&self, numbers: Range<usize>) {
         let shared = self.shared;
-        let (running, wanted) = shared.queue.count_threads(shared.threads_max);
-        for number in running..running + wanted {
+        for number in numbers {
             let started = thread::Builder::new().spawn(move || Hand::new(shared).run());
             match started {
                 Ok(_) => {}
@@ -250,10 +271,14 @@ impl TaskSink for Hands {
     fn give(&self, task: OpenTask) -> Result<(), Stopped> {
         let is_last = task.last == Last::OfAll;
         self.shared.queue.give(task)?;
-        self.start_if_behind();
-        if is_last {
-            self.shared.reorder.end(End::Done);
+        if !is_last {
+            self.start_if_behind();
+            return Ok(());
         }
+        let (running, wanted) = self.shared.queue.count_threads(self.shared.threads_max);
+        self.shared.lister_hashes.store(wanted > 0, Ordering::Relaxed);
+        self.start(running + wanted.min(1)..running + wanted);
+        self.shared.reorder.end(End::Done);
         Ok(())
     }
 

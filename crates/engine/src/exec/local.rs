@@ -10,7 +10,7 @@ use crate::exec::interleave::{self, FileQueue};
 use crate::exec::long_file::{FileTask, Hasher, LongFile};
 use crate::exec::order::{Scratch, ScratchParts};
 use crate::exec::small_files::{GROUP_MAX, is_enough, stride};
-use crate::hash::{Kernels, Midstate, Stream};
+use crate::hash::{FEW_LEN_MAX, FEW_MAX, Kernels, Midstate, Stream};
 use crate::input::open_file::{BUFFER_LEN, Handle, LastFileSystem, OpenFile, Validation, failure};
 use crate::input::quiet::{Expected, Rule, Trial};
 use ipc_proto::Algorithm;
@@ -51,14 +51,14 @@ pub fn hash_small(
     scratch: &mut Scratch,
 ) {
     let ScratchParts { buffer, clock, options, .. } = scratch.tools();
-    let kernels = Kernels::usual(algorithm);
-    let small_len_max = BUFFER_LEN / kernels.interleave_max().max(2);
+    let open_max = open_max.clamp(1, GROUP_MAX);
+    let mut opened = Vec::with_capacity(open_max);
+    let mut is_last = open_some(files, open_max, &mut opened);
     let mut group = Group {
         rule: Rule { clock, strict },
         start: clock.now(),
         algorithm,
-        kernels,
-        small_len_max,
+        are_few: is_last && opened.len() <= FEW_MAX,
         buffer,
         can_read_ready: true,
         last_file_system: LastFileSystem::default(),
@@ -68,17 +68,7 @@ pub fn hash_small(
         digests: Vec::new(),
         is_large_expected: false,
     };
-    let open_max = open_max.clamp(1, GROUP_MAX);
-    let mut opened = Vec::with_capacity(open_max);
     loop {
-        let mut is_last = false;
-        while opened.len() < open_max && !is_last {
-            match files.open() {
-                Ok(Some(file)) => opened.push(file),
-                Ok(None) => is_last = true,
-                Err(NoDescriptor) => break,
-            }
-        }
         group.start = clock.now();
         for (name, file) in opened.drain(..) {
             group.add(name, file, files);
@@ -89,7 +79,24 @@ pub fn hash_small(
         if is_last {
             return;
         }
+        is_last = open_some(files, open_max, &mut opened);
     }
+}
+
+/// Opens files until `open_max` of them are open; true after the last one.
+fn open_some(
+    files: &mut impl LocalFiles,
+    open_max: usize,
+    opened: &mut Vec<(usize, OwnedFd)>,
+) -> bool {
+    while opened.len() < open_max {
+        match files.open() {
+            Ok(Some(file)) => opened.push(file),
+            Ok(None) => return true,
+            Err(NoDescriptor) => return false,
+        }
+    }
+    false
 }
 
 /// Files that are read and not hashed.
@@ -98,8 +105,8 @@ struct Group<'a> {
     /// Before the first of them was read.
     start: Moment,
     algorithm: Algorithm,
-    kernels: Kernels,
-    small_len_max: usize,
+    /// There are so few that measuring the backends may take longer than hashing them.
+    are_few: bool,
     buffer: &'a mut [u8],
     can_read_ready: bool,
     last_file_system: LastFileSystem,
@@ -119,6 +126,13 @@ struct LocalSlot {
 }
 
 impl Group<'_> {
+    fn kernels(&self) -> Kernels {
+        match self.are_few && self.used_len <= FEW_LEN_MAX {
+            true => Kernels::of_few(self.algorithm),
+            false => Kernels::usual(self.algorithm),
+        }
+    }
+
     fn add(&mut self, name: usize, file: OwnedFd, files: &mut impl LocalFiles) {
         let handle = Handle::Owned(file);
         match self.read(&handle, files) {
@@ -127,7 +141,7 @@ impl Group<'_> {
                 self.slots.push(LocalSlot { name, start, len });
                 self.used_len = (start + stride(len)).min(self.buffer.len());
                 self.spent.extend(file);
-                let has_lanes = self.kernels.preferred_batch() > 1;
+                let has_lanes = self.kernels().preferred_batch() > 1;
                 let algorithm = Some(self.algorithm);
                 if is_enough(has_lanes, algorithm, self.used_len, self.slots.len()) {
                     self.hash(files);
@@ -150,7 +164,9 @@ impl Group<'_> {
             self.is_large_expected = want_len > FIRST_LEN;
         }
         loop {
-            if want_len > self.small_len_max {
+            if want_len > FEW_LEN_MAX
+                && want_len > BUFFER_LEN / Kernels::usual(self.algorithm).interleave_max().max(2)
+            {
                 return None;
             }
             if self.buffer.len() - self.used_len <= want_len {
@@ -182,7 +198,7 @@ impl Group<'_> {
         }
         self.digests.clear();
         if !inputs.is_empty() {
-            self.kernels.hash_many(inputs, &mut self.digests);
+            self.kernels().hash_many(inputs, &mut self.digests);
         }
         let digests = self.digests.chunks_exact(self.algorithm.digest_len());
         for (slot, digest) in self.slots.drain(..).zip(digests) {

@@ -2,14 +2,14 @@
 
 use crate::clock::StampClock;
 use crate::exec::checkpointed::REPORT_LEN;
-use crate::hash::Kernels;
+use crate::hash::{FEW_LEN_MAX, FEW_MAX, Kernels};
 use crate::input::dataset::{DatasetReader, Datasets};
 use crate::input::io_limit::IoLimit;
 use crate::input::open_file::{BUFFER_LEN, Handle};
 use crate::input::reader::Reader;
 use crate::input::sys;
 use ipc_proto::limits::LONG_LEN;
-use ipc_proto::message::{Failure, Failures, FileSource, Work};
+use ipc_proto::message::{Failure, Failures, FileItem, FileSource, Work};
 use ipc_proto::{Algorithms, Blob};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
@@ -58,9 +58,7 @@ impl Order {
     #[must_use]
     pub fn is_long(&self) -> bool {
         let len = match &self.work {
-            Work::Files { files, .. } => {
-                files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.len()))
-            }
+            Work::Files { files, .. } => files_len(files),
             Work::Resume { file, offset, .. } => file.len().saturating_sub(*offset),
             Work::Subtree { len, .. } => *len,
             Work::Inline { .. } | Work::Piece(_) => 0,
@@ -68,11 +66,25 @@ impl Order {
         len >= LONG_LEN
     }
 
+    /// True for a few short files.
+    fn is_little(&self) -> bool {
+        matches!(&self.work, Work::Files { files, .. }
+            if files.len() <= FEW_MAX && files_len(files) <= FEW_LEN_MAX as u64)
+    }
+
     /// The kernels of each algorithm, resolved once per batch.
     pub(crate) fn kernels(&self) -> impl Iterator<Item = Kernels> {
-        let kernels = if self.check { Kernels::others } else { Kernels::usual };
+        let kernels = match self.check {
+            true => Kernels::others,
+            false if self.is_little() => Kernels::of_few,
+            false => Kernels::usual,
+        };
         self.algorithms.iter().map(move |&algorithm| kernels(algorithm))
     }
+}
+
+fn files_len(files: &[FileItem]) -> u64 {
+    files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.len()))
 }
 
 /// Outcomes of the items of an order.

@@ -3,6 +3,11 @@
 use super::Choice;
 use ipc_proto::Algorithm;
 
+/// Most messages, and most bytes of them in all, that may be hashed before the backends are measured:
+/// with them that takes longer than hashing.
+pub(crate) const FEW_MAX: usize = 16;
+pub(crate) const FEW_LEN_MAX: usize = 128 << 10;
+
 /// The backends that one batch is hashed by, resolved once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kernels {
@@ -15,6 +20,11 @@ impl Kernels {
     /// The backends that are the fastest here.
     pub(crate) fn usual(algorithm: Algorithm) -> Self {
         Self { algorithm, choice: Choice::of(algorithm), is_check: false }
+    }
+
+    /// The backends for [a few](FEW_MAX) messages: the fastest if they are known already.
+    pub(crate) fn of_few(algorithm: Algorithm) -> Self {
+        Self { algorithm, choice: Choice::known_or_portable(algorithm), is_check: false }
     }
 
     /// Others than the usual ones, to check their digests. A stream has only one.

@@ -1,5 +1,5 @@
-//! The choices of this process: each family is measured at its first use, or for a daemon at its start
-//! ([`choose`]). A choice that was made stays.
+//! The choices of this process: each family is measured when many bytes are to be hashed for the first
+//! time, or for a daemon at its start ([`choose`]). A choice that was made stays.
 
 use super::measure::Meter;
 use super::{Choice, Forced};
@@ -19,6 +19,12 @@ impl Choice {
     pub fn of(algorithm: Algorithm) -> Self {
         of_family(algorithm.family(), None)
     }
+
+    /// The same if it is made already, else the portable backend for everything. Nothing is measured.
+    pub(in crate::hash) fn known_or_portable(algorithm: Algorithm) -> Self {
+        let known = CHOICES[position(algorithm.family())].get();
+        known.copied().unwrap_or(Self::only(Backend::PORTABLE))
+    }
 }
 
 /// Makes every choice of this process now: by measurement, except for what is `forced`.
@@ -30,8 +36,11 @@ pub fn choose(forced: Option<Forced>) -> [(Family, Choice); Family::ALL.len()] {
 }
 
 fn of_family(family: Family, forced: Option<Forced>) -> Choice {
-    let i = Family::ALL.iter().position(|other| *other == family).expect("one of all");
-    *CHOICES[i].get_or_init(|| decide(family, forced).0)
+    *CHOICES[position(family)].get_or_init(|| decide(family, forced).0)
+}
+
+fn position(family: Family) -> usize {
+    Family::ALL.iter().position(|other| *other == family).expect("one of all")
 }
 
 /// Decides for a family, and returns how many bytes were hashed for it.
