@@ -20,6 +20,7 @@
 #   --runtime-dir DIR    sockets and logs; --state-dir DIR: keys and the controller's disk
 #   --dry-run            print the command lines, or what changes in a running cluster; do nothing
 #   --forget             forget the options of earlier commands for the running cluster
+#   --monitoring         without COMMAND: start scripts/monitoring.sh first; `down` stops it last
 #   --foreground         without COMMAND: stay until Ctrl-C, and tell systemd when all are ready
 #
 # Commands of hashctl: sum, check, audit, update, compare, dups; status, release, version

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts the cluster: the monitoring if there is one, the controller, then the workers; accepts the
+# Starts the cluster: with --monitoring what watches it, the controller, then the workers; accepts the
 # options of ./run.sh. With names, starts these VMs of a running cluster. VMs that already run are not
 # changed.
 # Usage: scripts/start.sh [OPTION OF run.sh]…
@@ -12,7 +12,4 @@ case ${1:-} in
   -h | --help) sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
 esac
 
-if [[ -x $root/monitoring/start.sh ]]; then
-  "$root/monitoring/start.sh"
-fi
 exec "$root/run.sh" start "$@"

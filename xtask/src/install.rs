@@ -25,7 +25,8 @@ const LINK_TARGET: &str = "../../../bin/hashctl";
 
 /// Files of this tree that start and inspect clusters, below the prefix in the same places as here.
 const CLUSTER_DIR: &str = "share/hashcluster";
-const CLUSTER_FILES: [&str; 5] = ["run.sh", "ports.conf", "scripts", "qemu", "LICENSE-MIT"];
+const CLUSTER_FILES: [&str; 6] =
+    ["run.sh", "ports.conf", "scripts", "qemu", "monitoring", "LICENSE-MIT"];
 
 /// Links below the prefix: the command that people type, and where the scripts find the programs.
 const CLUSTER_LINKS: [(&str, &str); 2] = [
@@ -135,7 +136,7 @@ impl Installation {
         }
         copy(&self.vsock, &prefix.join(VSOCK), 0o755)?;
         let cluster_dir = prefix.join(CLUSTER_DIR);
-        for name in ["scripts", "qemu"] {
+        for name in ["scripts", "qemu", "monitoring"] {
             // No file of an older version stays.
             remove(&cluster_dir.join(name))?;
         }

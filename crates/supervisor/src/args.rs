@@ -136,6 +136,8 @@ pub(crate) enum Mode {
     /// Print those lines of a VM's report, read from stdin, that are valid
     #[command(hide = true)]
     FilterReport,
+    /// Start, stop or show Prometheus, Alertmanager and, with Docker, Grafana and Loki
+    Monitoring(MonitoringArgs),
     /// Check this host, the files and the cluster, and suggest a remedy for each fault
     Doctor(crate::doctor::DoctorOptions),
     /// Read and check the description of a cluster of VMs and show it, or all that is wrong with it
@@ -184,6 +186,50 @@ pub(crate) enum AutostartCommand {
     Status,
     /// Print the unit that `enable` would write
     Show,
+}
+
+/// The monitoring of a cluster.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct MonitoringArgs {
+    #[arg(value_enum)]
+    pub(crate) command: MonitoringCommand,
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeDir,
+    /// State directory, in which data are kept [default: as for `up`]
+    #[arg(long = "state-dir", value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Use Debian's programs, also where Docker runs
+    #[arg(long, conflicts_with = "docker")]
+    pub(crate) native: bool,
+    /// Use Docker or fail
+    #[arg(long)]
+    pub(crate) docker: bool,
+    /// Port of Prometheus, with --native; Alertmanager's is N + 3
+    #[arg(long, value_name = "N", default_value_t = crate::monitoring::PORT,
+          value_parser = clap::value_parser!(u16).range(1024..=65532))]
+    pub(crate) port: u16,
+    /// Stop it when the cluster stops
+    #[arg(long, hide = true)]
+    pub(crate) with_cluster: bool,
+    /// Directory of compose.yml
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) files: PathBuf,
+    /// Directory of ports.conf
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) settings: PathBuf,
+}
+
+/// The action on the monitoring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum MonitoringCommand {
+    /// Start what does not run, and wait until it is ready
+    Up,
+    /// Stop it; its data stay
+    Down,
+    /// Show its services (exit status 0 all are ready, 1 some, 3 none was started)
+    Status,
+    /// Show what Prometheus is told to scrape, and what it says of that
+    Targets,
 }
 
 /// Members of a cluster.

@@ -16,7 +16,7 @@ pub(crate) mod fuzz;
 mod kind;
 mod load;
 mod merge;
-mod port_holder;
+pub(crate) mod port_holder;
 mod ports_conf;
 mod ports_free;
 mod sched;

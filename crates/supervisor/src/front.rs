@@ -9,12 +9,13 @@ use crate::exit;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE};
 use crate::say::{indented, lines};
 use ipc_proto::endpoint::{CLIENT_ENDPOINT_FILE, CLIENT_SOCKET};
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use words::{Use, suggestion};
 
 /// Options of `run.sh` with a value.
@@ -30,7 +31,11 @@ const WITH_VALUE: [&str; 8] = [
 ];
 
 /// Options of `run.sh` without one.
-const FLAGS: [&str; 5] = ["--snapshot", "--forget", "--foreground", "--dry-run", "--local"];
+const FLAGS: [&str; 6] =
+    ["--snapshot", "--forget", "--foreground", "--dry-run", "--local", "--monitoring"];
+
+/// Asks for `--monitoring` in each start, if it is 1.
+const MONITORING_VARIABLE: &str = "HASHCLUSTER_MONITORING";
 
 /// A command line of `run.sh`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,9 +46,19 @@ struct Line {
     image: Option<OsString>,
     dry_run: bool,
     local: bool,
+    /// The monitoring starts before the cluster.
+    monitoring: bool,
     /// A cluster is to start, or the VMs that `command` names.
     starts: bool,
     command: Vec<OsString>,
+}
+
+impl Line {
+    /// The options that say where the cluster is.
+    fn places(&self) -> impl Iterator<Item = &OsString> {
+        let names = ["--runtime-dir", "--state-dir"];
+        self.options.iter().filter(move |option| names.contains(&split(option).0))
+    }
 }
 
 /// A command line that cannot be carried out.
@@ -84,6 +99,7 @@ fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
             match name {
                 "--dry-run" => line.dry_run = true,
                 "--local" => line.local = true,
+                "--monitoring" => line.monitoring = true,
                 _ => line.options.push(name.into()),
             }
             let next = rest.as_slice().first().and_then(|word| word.to_str());
@@ -215,6 +231,16 @@ fn asks_for_help(args: &[OsString]) -> bool {
 
 /// Starts a cluster that stays.
 fn start(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
+    let asked = env::var_os(MONITORING_VARIABLE).is_some_and(|value| value == "1");
+    if (line.monitoring || asked) && !line.dry_run {
+        let mut monitoring = Command::new(root.join("scripts/monitoring.sh"));
+        monitoring.args(["up", "--with-cluster"]).args(line.places());
+        match monitoring.status() {
+            Ok(status) if status.success() => {}
+            Ok(status) => return Ok(exit_of(status)),
+            Err(error) => return Ok(failed(monitoring.get_program(), &error)),
+        }
+    }
     let mut command = if line.local { own_command(&["local", "up"]) } else { own_command(&["up"]) };
     Ok(with_cluster(root, line, &mut command, &[]))
 }
@@ -234,10 +260,7 @@ fn hash(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
         let looked = look.arg("--usage-only").args(&line.command).stdin(Stdio::null()).status();
         match looked {
             Ok(status) if status.success() => {}
-            Ok(status) => {
-                let code = status.code().and_then(|code| u8::try_from(code).ok());
-                return Ok(ExitCode::from(code.unwrap_or(exit::FAILED)));
-            }
+            Ok(status) => return Ok(exit_of(status)),
             Err(error) => return Ok(failed(look.get_program(), &error)),
         }
     }
@@ -267,10 +290,7 @@ fn with_cluster(root: &Path, line: &Line, command: &mut Command, behind: &[OsStr
                     _ => OsStr::from_bytes(word).to_owned(),
                 }));
             }
-            Ok(output) => {
-                let code = output.status.code().and_then(|code| u8::try_from(code).ok());
-                return ExitCode::from(code.unwrap_or(exit::FAILED));
-            }
+            Ok(output) => return exit_of(output.status),
             Err(error) => return failed(setup.get_program(), &error),
         }
     }
@@ -316,12 +336,18 @@ fn own_command(words: &[&str]) -> Command {
 }
 
 fn bin_dir() -> PathBuf {
-    let own = std::env::current_exe().unwrap_or_default();
+    let own = env::current_exe().unwrap_or_default();
     own.parent().map(Path::to_owned).unwrap_or_default()
 }
 
 fn beside(name: &str) -> PathBuf {
     bin_dir().join(name)
+}
+
+/// The exit status of a program as ours.
+fn exit_of(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(exit::FAILED))
 }
 
 /// Replaces this process.

@@ -13,6 +13,7 @@ mod doctor;
 mod exit;
 mod front;
 mod local;
+mod monitoring;
 mod pidfile;
 mod quote;
 mod run_dir;
@@ -43,6 +44,7 @@ pub fn run() -> ExitCode {
             cluster::local_run(options, *early, command)
         }
         Mode::Autostart(args) => autostart::autostart(args),
+        Mode::Monitoring(args) => monitoring::monitoring(args),
         Mode::Doctor(options) => doctor::doctor(options),
         Mode::RunDir { runtime } => cluster::print_run_dir(runtime.dir.as_deref()),
         Mode::FilterReport => vm::filter_report(),
@@ -55,7 +57,8 @@ pub fn run() -> ExitCode {
         Mode::Run { options, command } => cluster::run(options, command),
         Mode::Stop { all: true, .. } => cluster::stop_all(),
         Mode::Stop { asked: args::Names { runtime, names }, .. } if names.is_empty() => {
-            cluster::stop(runtime.dir.as_deref())
+            let stopped = cluster::stop(runtime.dir.as_deref());
+            monitoring::down_with_cluster(runtime.dir.as_deref()).and(stopped)
         }
         Mode::Stop { asked, .. } => of_members("stop", asked),
         Mode::Start(asked) => of_members("start", asked),

@@ -32,8 +32,13 @@ pub(crate) struct Supervisor {
 
 /// Writes that this process supervises.
 pub(crate) fn write(path: &Path) -> io::Result<()> {
+    write_of(path, std::process::id())
+}
+
+/// Writes the pidfile of another process, which has to be a child that was not waited for.
+pub(crate) fn write_of(path: &Path, pid: u32) -> io::Result<()> {
     let fresh = path.with_extension("new");
-    fs::write(&fresh, format!("{}\n", Identity::of(std::process::id())?))?;
+    fs::write(&fresh, format!("{}\n", Identity::of(pid)?))?;
     fs::rename(&fresh, path)
 }
 

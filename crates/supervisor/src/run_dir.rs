@@ -249,6 +249,15 @@ fn absolute(path: &Path) -> Result<PathBuf, RunDirError> {
     std::path::absolute(path).map_err(failed("resolve", path))
 }
 
+/// Makes the run directory for what starts before the cluster, or checks that it is ours alone.
+///
+/// # Errors
+/// See [`RunDirError`].
+pub(crate) fn prepare(path: &Path) -> Result<(), RunDirError> {
+    make(path).map_err(failed("make the run directory", path))?;
+    check(path)
+}
+
 fn make(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

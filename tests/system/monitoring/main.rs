@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+mod compose;
+mod dashboards;
+mod native;
 mod rules;
 
 use std::path::PathBuf;

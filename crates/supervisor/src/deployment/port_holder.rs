@@ -11,7 +11,7 @@ const LISTEN: &str = "0A";
 
 /// A process that holds a port.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     name: Shown,
     pid: u32,
 }
@@ -22,7 +22,7 @@ impl fmt::Display for Holder {
     }
 }
 
-pub(super) fn find(port: u16) -> Option<Holder> {
+pub(crate) fn find(port: u16) -> Option<Holder> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter();
     let tables = tables.filter_map(|path| fs::read_to_string(path).ok());
     let sockets: Vec<String> = tables.flat_map(|table| sockets(&table, port)).collect();

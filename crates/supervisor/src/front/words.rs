@@ -45,6 +45,7 @@ const COMMANDS: &[(&str, Use)] = &[
     ("top", Use::Script("monitor.sh")),
     ("monitor", Use::Script("monitor.sh")),
     ("doctor", Use::Script("doctor.sh")),
+    ("monitoring", Use::Script("monitoring.sh")),
     ("deploy", Use::Script("deploy.sh")),
     ("autostart", Use::Script("autostart.sh")),
     ("apply", Use::Up),

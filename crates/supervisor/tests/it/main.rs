@@ -8,5 +8,6 @@ mod config;
 mod doctor;
 mod harness;
 mod lifecycle;
+mod monitoring;
 mod refusals;
 mod service_manager;

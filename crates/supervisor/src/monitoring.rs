@@ -1,0 +1,137 @@
+//! `monitoring`: starts, stops and shows the programs of `monitoring/` beside a cluster on this host. They
+//! are containers where Docker runs, otherwise Debian's Prometheus and Alertmanager as processes of this user.
+//!
+//! [`MonitoringSite`] is where everything is: data, logs and Grafana's password in `monitoring/` of the state
+//! directory, the list of what is scraped in `targets/` of the run directory, where the supervisor writes it.
+//!
+//! Invariants:
+//! - only processes that were started here are signalled: their pidfiles name them with their start times;
+//! - nothing listens elsewhere than at 127.0.0.1;
+//! - data outlive `down`.
+
+mod containers;
+mod http;
+mod native;
+mod shown;
+mod site;
+
+use crate::args::{MonitoringArgs, MonitoringCommand};
+use crate::cluster::Error;
+use crate::exit;
+use crate::run_dir;
+use crate::say::{indented, say};
+use site::{MonitoringSite, MonitoringWay, StartedMonitoring};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Port of Prometheus where no other is named.
+pub(crate) const PORT: u16 = 9090;
+
+/// Carries out `monitoring`.
+pub(crate) fn monitoring(args: &MonitoringArgs) -> Result<ExitCode, Error> {
+    let asked = MonitoringSite::new(args);
+    // What runs is where it was started, whatever other options say.
+    let (site, started) = match MonitoringSite::started_in(&asked.run) {
+        Some((site, started)) => (site, Some(started)),
+        None => (asked, None),
+    };
+    match (args.command, started) {
+        (MonitoringCommand::Up, _) => up(&site, started, args),
+        (MonitoringCommand::Targets, _) => shown::targets(&site, started),
+        (MonitoringCommand::Status, Some(started)) => shown::status(&site, started),
+        (MonitoringCommand::Down, Some(started)) => down(&site, started),
+        (_, None) => {
+            say("no monitoring runs; scripts/monitoring.sh up starts it");
+            Ok(ExitCode::from(exit::NOT_RUNNING))
+        }
+    }
+}
+
+/// Stops the monitoring of the cluster in a run directory that has stopped, if they were started together.
+pub(crate) fn down_with_cluster(run_dir: Option<&Path>) -> Result<(), Error> {
+    match MonitoringSite::started_in(&run_dir::or_default(run_dir)) {
+        Some((site, started)) if started.with_cluster => down(&site, started).map(drop),
+        _ => Ok(()),
+    }
+}
+
+fn up(
+    site: &MonitoringSite,
+    ran: Option<StartedMonitoring>,
+    args: &MonitoringArgs,
+) -> Result<ExitCode, Error> {
+    site.prepare()?;
+    let _lock = site.lock()?;
+    site.check_space()?;
+    let started = match ran {
+        Some(started) => started,
+        None => StartedMonitoring {
+            way: choose(args)?,
+            port: args.port,
+            with_cluster: args.with_cluster,
+        },
+    };
+    let other = match started.way {
+        MonitoringWay::Docker => args.native,
+        MonitoringWay::Native => args.docker,
+    };
+    if other {
+        let text = "it was started in the other way; `scripts/monitoring.sh down` stops it first";
+        return Err(Error::Refused(text.to_owned()));
+    }
+    match started.way {
+        MonitoringWay::Native => native::up(site, started)?,
+        MonitoringWay::Docker => containers::up(site, started, ran.is_some())?,
+    }
+    for (name, port) in started.pages() {
+        say(format_args!("{name}: http://127.0.0.1:{port}"));
+    }
+    match started.way {
+        MonitoringWay::Docker => {
+            let password = site.password();
+            say(format_args!("Grafana's user is admin, its password is in {}", password.display()));
+        }
+        MonitoringWay::Native => {
+            say("without Docker there are no dashboards and no collected logs")
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn down(site: &MonitoringSite, started: StartedMonitoring) -> Result<ExitCode, Error> {
+    let _lock = site.lock()?;
+    match started.way {
+        MonitoringWay::Native => native::down(site)?,
+        MonitoringWay::Docker => containers::down(site)?,
+    }
+    site.forget_started()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The way that was asked for, or else that which this host has.
+fn choose(args: &MonitoringArgs) -> Result<MonitoringWay, Error> {
+    if args.native {
+        return Ok(MonitoringWay::Native);
+    }
+    match containers::available() {
+        Ok(()) if args.port != PORT => {
+            Err(Error::Usage("--port is for --native: ports of containers are fixed".to_owned()))
+        }
+        Ok(()) => Ok(MonitoringWay::Docker),
+        Err(why) if args.docker => Err(Error::Refused(why)),
+        Err(why) => {
+            say(format_args!("{why}: Debian's programs are used"));
+            Ok(MonitoringWay::Native)
+        }
+    }
+}
+
+/// Says what can be installed.
+fn lacks(program: &str) -> Error {
+    say(format_args!("{program} is missing; install it with"));
+    indented("sudo apt-get install -y --no-install-recommends prometheus prometheus-alertmanager");
+    indented(
+        "sudo systemctl disable --now prometheus prometheus-alertmanager   # it is started here",
+    );
+    Error::Refused(format!("neither Docker nor {program} is there"))
+}
