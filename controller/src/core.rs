@@ -30,6 +30,7 @@ mod results;
 mod rights;
 pub mod share;
 mod split;
+pub mod tally;
 mod workers;
 
 pub use fault::Fault;
@@ -42,8 +43,8 @@ use fair::FairQueue;
 use fleet::Fleet;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Counters, JobId, LeaseId, LimitStatus, ReleaseOutcome, Status,
-    Window, WorkerIntro, WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Counters, JobId, LeaseId, LimitStatus, RefuseReason,
+    ReleaseOutcome, Status, Window, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use job::Job;
 use ledger::Ledger;
@@ -53,6 +54,7 @@ use share::Shares;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
+use tally::{BackendIndexes, Backlog, BadFrame, CoreCounts, NO_BACKENDS, PeerRole, Timings};
 
 /// A client connection; never used again after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -141,6 +143,7 @@ struct Lease<F> {
     job: JobId,
     worker: WorkerId,
     batch: batch::Batch<F>,
+    leased: Duration,
     deadline: Duration,
 }
 
@@ -170,6 +173,11 @@ pub struct Core<F> {
     now: Duration,
     datasets: Datasets,
     counters: Counters,
+    tally: CoreCounts,
+    /// Of this step.
+    timings: Timings,
+    /// Of the worker whose answer is being taken in.
+    backends: BackendIndexes,
     clients: BTreeMap<ClientId, Client>,
     jobs: BTreeMap<JobId, Job<F>>,
     fleet: Fleet,
@@ -205,6 +213,9 @@ impl<F: Clone> Core<F> {
             now: Duration::ZERO,
             datasets: Datasets::new(datasets),
             counters: Counters::default(),
+            tally: CoreCounts::default(),
+            timings: Timings::default(),
+            backends: NO_BACKENDS,
             clients: BTreeMap::new(),
             jobs: BTreeMap::new(),
             fleet: Fleet::default(),
@@ -233,11 +244,14 @@ impl<F: Clone> Core<F> {
     /// `now` is the time since some fixed moment and never goes back.
     pub fn step(&mut self, now: Duration, event: Event<F>) -> Vec<Action<F>> {
         self.now = now;
+        self.timings.batches.clear();
+        self.timings.waits.clear();
         let ready_before = self.fleet.ready_len();
         let is_tick = matches!(event, Event::Tick);
         match event {
             Event::ClientJoined { client, principal, pid, rights } => {
                 let jobs = BTreeSet::new();
+                self.tally.connections[PeerRole::Client as usize] += 1;
                 self.clients.insert(client, Client { principal, pid, rights, jobs });
             }
             Event::ClientLeft(client) => self.client_left(client),
@@ -245,10 +259,12 @@ impl<F: Clone> Core<F> {
                 if let Err(fault) = self.client_said(now, client, request, descriptors) {
                     self.client_left(client);
                     self.counters.peers_faulty += 1;
+                    self.tally.count_bad_frame(PeerRole::Client, fault.into());
                     self.actions.push(Action::CloseClient(client, fault));
                 }
             }
             Event::WorkerJoined(worker, intro) => {
+                self.tally.connections[PeerRole::Worker as usize] += 1;
                 let planes = self.datasets.planes_of(&intro.planes);
                 let health = self.health_of(&intro.name);
                 self.fleet.join(now, worker, intro, planes, health);
@@ -282,14 +298,49 @@ impl<F: Clone> Core<F> {
         self.fleet.len() > 0 || !self.waiters.is_empty()
     }
 
+    /// Workers that are given work.
+    #[must_use]
+    pub fn ready_workers(&self) -> usize {
+        self.fleet.ready_len()
+    }
+
     /// Counts a peer that was refused in the handshake.
-    pub fn count_refused(&mut self) {
+    pub fn count_refused(&mut self, role: PeerRole, reason: RefuseReason) {
         self.counters.peers_refused += 1;
+        self.tally.count_refused(role, reason);
     }
 
     /// Counts a peer that was closed for breaking the protocol below the level of messages.
-    pub fn count_faulty(&mut self) {
+    pub fn count_faulty(&mut self, role: PeerRole, reason: BadFrame) {
         self.counters.peers_faulty += 1;
+        self.tally.count_bad_frame(role, reason);
+    }
+
+    /// Counts since the start.
+    #[must_use]
+    pub fn tally(&self) -> &CoreCounts {
+        &self.tally
+    }
+
+    /// Durations that ended within the last step.
+    #[must_use]
+    pub fn timings(&self) -> &Timings {
+        &self.timings
+    }
+
+    /// Items by where they are, and how long the oldest waits.
+    #[must_use]
+    pub fn backlog(&self, now: Duration) -> Backlog {
+        let leased: usize = self.leases.values().map(|lease| lease.batch.whole_items_len()).sum();
+        let split: usize = self.jobs.values().map(Job::split_len).sum();
+        let (leased, split) = (leased as u64, split as u64);
+        let since = self.jobs.values().filter_map(Job::waits_since).min();
+        Backlog {
+            queued: self.unresolved.saturating_sub(leased + split),
+            leased,
+            split,
+            oldest: since.map_or(Duration::ZERO, |since| now.saturating_sub(since)),
+        }
     }
 
     /// A picture of everything; what the core cannot know (software, pid, uptime) is left empty.

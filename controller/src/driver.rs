@@ -15,7 +15,9 @@ mod hub;
 mod listen;
 pub mod live;
 pub mod log;
+mod metrics;
 mod outbox;
+mod pages;
 pub mod policy;
 mod port;
 mod rate;
@@ -31,14 +33,16 @@ use clock::Clock;
 use hub::Hub;
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::sample::Sample;
-use listen::Listener;
+use listen::{HttpPlace, Listener};
 use live::Live;
 use log::{Event, LOG};
+use metrics::Instruments;
 use policy::AccessPolicy;
 use sandbox::{ControllerSandbox, Role};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use telemetry::http::{self, HttpAddress};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -57,6 +61,8 @@ pub struct Settings {
     pub live: Live,
     /// Sample of items of every job that are cross-checked.
     pub cross_check: Option<Sample>,
+    /// Where metrics and health are shown over HTTP, if anywhere.
+    pub http: Option<HttpAddress>,
     /// Behaviour where a layer of the sandbox is missing.
     pub sandbox: Enforcement,
 }
@@ -105,9 +111,25 @@ impl std::error::Error for RunError {
     }
 }
 
-/// Runs a controller until `SIGTERM` or `SIGINT`; `SIGHUP` reads its live settings again. Calls `ready` once both sockets listen.
+/// Listens for HTTP. Work is done without it, too.
+fn bind_http(address: &HttpAddress) -> Option<HttpPlace> {
+    match HttpPlace::bind(address) {
+        Ok(place) => {
+            LOG.log(&Event::Shows { address });
+            Some(place)
+        }
+        Err(error) => {
+            LOG.log(&Event::NoHttp { address, error: &error });
+            None
+        }
+    }
+}
+
+/// Runs a controller until `SIGTERM` or `SIGINT`; `SIGHUP` reads its live settings again. Calls
+/// `ready` once both sockets listen.
 pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
-    let budget = Budget::of_process().map_err(RunError::Budget)?;
+    let http_files = settings.http.as_ref().map_or(0, |_| http::CONNECTIONS_MAX + 1);
+    let budget = Budget::of_process(http_files).map_err(RunError::Budget)?;
     ipc_socket::reserve_descriptor_table().map_err(RunError::Budget)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -128,6 +150,8 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         if !settings.worker_socket.carries_descriptors() && settings.live.worker_tokens.is_none() {
             LOG.log(&Event::AnyWorkerVm {});
         }
+        let http = settings.http.as_ref().and_then(bind_http);
+        let instruments = http.as_ref().map(|_| Instruments::new(&settings.image));
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
         let sandbox =
             ControllerSandbox::enter(settings.sandbox, settings).map_err(RunError::Sandbox)?;
@@ -136,7 +160,9 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         ipc_socket::start_closers(usize::MAX, move || sandbox.narrow(Role::Closer))
             .map_err(RunError::Thread)?;
         sandbox.narrow(Role::EventLoop).map_err(RunError::Thread)?;
-        let hub = Rc::new(Hub::new(&budget, Clock::start(), settings.clone(), sandbox.layers()));
+        let mut hub = Hub::new(&budget, Clock::start(), settings.clone(), sandbox.layers());
+        hub.instruments = instruments;
+        let hub = Rc::new(hub);
         tokio::task::spawn_local(Rc::clone(&hub).tick());
         let reloading = Rc::clone(&hub);
         tokio::task::spawn_local(async move {
@@ -144,6 +170,9 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
                 reloading.reload();
             }
         });
+        if let Some(http) = http {
+            tokio::task::spawn_local(http.serve(pages::pages(Rc::clone(&hub))));
+        }
         let (clients_max, workers_max) = (budget.limits.clients_max, budget.limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);
         let serve_workers = workers.serve(Rc::clone(&hub), Side::Worker, workers_max);

@@ -19,6 +19,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use telemetry::http::HttpAddress;
 
 /// Distributes the hash jobs of clients to workers.
 ///
@@ -78,6 +79,10 @@ struct Args {
     /// returned a wrong digest gets no more work. Clients can ask for a larger fraction.
     #[arg(long, value_name = "1/N")]
     cross_check: Option<Sample>,
+
+    /// Show metrics and health over HTTP: ADDRESS:PORT, such as 127.0.0.1:9464, or unix:PATH.
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<HttpAddress>,
 
     /// Behaviour on a host that lacks a part of the sandbox: enforce does not start, best-effort starts
     /// and logs the part, off starts without any.
@@ -140,6 +145,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         policy: policy(args, &live.datasets)?,
         live,
         cross_check: args.cross_check,
+        http: args.http.clone(),
         sandbox: args.sandbox,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,

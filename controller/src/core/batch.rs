@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::slice;
+use std::time::Duration;
 
 /// A whole file.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(super) struct File<F> {
     pub(super) index: u64,
     pub(super) item: FileItem,
     pub(super) source: Source<F>,
+    /// Time of its arrival.
+    pub(super) queued: Duration,
 }
 
 /// Where its bytes are.
@@ -82,6 +85,8 @@ pub(super) struct Node {
 pub(super) struct History {
     /// Number of leases.
     pub(super) leased: u32,
+    /// Time since which it waits, unless since its files came.
+    pub(super) queued: Duration,
     /// Number of losses while a worker was probably busy with it.
     lost: u32,
     /// Number of leases that expired, and had not advanced.
@@ -99,6 +104,11 @@ impl History {
     /// True if a worker was lost over it: then nothing else should be lost with it.
     pub(super) fn is_suspect(&self) -> bool {
         !self.lost_on.is_empty()
+    }
+
+    /// True if it was lost with a worker.
+    pub(super) fn was_lost(&self) -> bool {
+        self.lost > 0
     }
 
     /// It was lost on `worker`, which is no proof against its items where it `advanced` before.
@@ -137,7 +147,7 @@ pub(super) enum AfterLoss<F> {
     /// Try again.
     Retry(Vec<Batch<F>>),
     /// Its only item fails after so many attempts.
-    Fail(Batch<F>, u32),
+    Fail(Box<Batch<F>>, u32),
 }
 
 impl<F: Clone> Batch<F> {
@@ -154,6 +164,24 @@ impl<F: Clone> Batch<F> {
     /// of `worker`.
     pub(super) fn avoids(&self, worker: &Rc<str>) -> bool {
         self.history.avoids(worker) || self.has_vote_of(worker)
+    }
+
+    /// Time since which it waits for a worker.
+    pub(super) fn queued(&self) -> Duration {
+        let arrived = match &self.load {
+            Load::Files(files) => files.first().map(|file| file.queued),
+            Load::Part { file, .. } => Some(file.queued),
+            Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } => None,
+        };
+        self.history.queued.max(arrived.unwrap_or_default())
+    }
+
+    /// Items that are in it alone: the others of a split file are counted with their job.
+    pub(super) fn whole_items_len(&self) -> usize {
+        match &self.load {
+            Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => self.items_len(),
+            Load::Part { .. } | Load::Merge { .. } => 0,
+        }
     }
 
     pub(super) fn has_vote_of(&self, worker: &Rc<str>) -> bool {
@@ -301,6 +329,14 @@ impl<F: Clone> Batch<F> {
         }
     }
 
+    /// Bytes of the items that failed, as announced.
+    pub(super) fn bytes_failed(&self, failures: &Failures) -> u64 {
+        match failures.is_empty() {
+            true => 0,
+            false => self.bytes().saturating_sub(self.bytes_done(failures)),
+        }
+    }
+
     /// The work as a worker is sent it, and the descriptors that ride along.
     pub(super) fn work(&self, datasets: &Datasets) -> (Work, Vec<F>) {
         match &self.load {
@@ -421,7 +457,7 @@ impl<F: Clone> Batch<F> {
         if items_len == 1 {
             return if self.history.is_exhausted() {
                 let attempts = self.history.lost;
-                AfterLoss::Fail(self, attempts)
+                AfterLoss::Fail(Box::new(self), attempts)
             } else {
                 AfterLoss::Retry(vec![self])
             };
@@ -488,8 +524,12 @@ mod tests {
     use super::*;
 
     fn files(len: u64) -> Batch<()> {
-        let file =
-            |index| File { index, item: FileItem::default(), source: Source::Descriptor(()) };
+        let file = |index| File {
+            index,
+            item: FileItem::default(),
+            source: Source::Descriptor(()),
+            queued: Duration::ZERO,
+        };
         Batch::new(Load::Files((0..len).map(file).collect()))
     }
 
@@ -541,6 +581,7 @@ mod tests {
             index: 0,
             item: Stamp { size, ..Stamp::default() }.into(),
             source: Source::Descriptor(()),
+            queued: Duration::ZERO,
         };
         let batch = Batch::new(Load::Files([1, u64::MAX, 4].map(file).to_vec()));
         assert_eq!((batch.bytes(), batch.bytes_done(&failed)), (u64::MAX, 5));

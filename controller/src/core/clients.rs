@@ -5,6 +5,7 @@ use super::fault::Fault;
 use super::job::{Job, Order};
 use super::owner::Owner;
 use super::plane::Plane;
+use super::tally::ClientState;
 use super::{Action, ClientId, Core, JobId, Waiter};
 use ipc_proto::Algorithms;
 use ipc_proto::limits::CLIENT_JOBS_MAX;
@@ -42,13 +43,13 @@ impl<F: Clone> Core<F> {
             ClientRequest::Items { job, first, items: Items::Inline { lens, data } } => {
                 let (items_len, bytes) = (lens.len(), data.len() as u64);
                 let admitted = self.admit(client, job, first, items_len, bytes)?;
-                admitted.push_inline(Load::Inline { first, lens, data });
+                admitted.push_inline(now, Load::Inline { first, lens, data });
                 self.enqueue(job);
                 Ok(())
             }
             ClientRequest::Piece { job, index, piece } => {
                 let admitted = self.admit(client, job, index, 1, piece.len() as u64)?;
-                admitted.push_inline(Load::Piece { index, piece });
+                admitted.push_inline(now, Load::Piece { index, piece });
                 self.enqueue(job);
                 Ok(())
             }
@@ -64,6 +65,7 @@ impl<F: Clone> Core<F> {
                 }
                 let unresolved = self.drop_job(job);
                 self.counters.jobs_cancelled += 1;
+                self.tally.results[ClientState::Cancelled as usize] += unresolved;
                 self.actions
                     .push(Action::ToClient(client, ClientReply::Cancelled { job, unresolved }));
                 Ok(())
@@ -94,8 +96,9 @@ impl<F: Clone> Core<F> {
         self.waiters.remove(&client);
         let Some(client) = self.clients.remove(&client) else { return };
         for job in client.jobs {
-            self.drop_job(job);
+            let unresolved = self.drop_job(job);
             self.counters.jobs_cancelled += 1;
+            self.tally.results[ClientState::Left as usize] += unresolved;
         }
     }
 
@@ -152,7 +155,8 @@ impl<F: Clone> Core<F> {
         descriptors: Vec<F>,
     ) -> Result<(), Fault> {
         let items = (first..).zip(files);
-        let file = |((index, item), source)| File { index, item, source };
+        let queued = self.now;
+        let file = |((index, item), source)| File { index, item, source, queued };
         match source {
             FileSource::Descriptors => {
                 let job = self.admit(client, id, first, descriptors.len(), 0)?;

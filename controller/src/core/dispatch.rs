@@ -120,6 +120,10 @@ impl<F: Clone> Core<F> {
         let Order { algorithms, strict_reads, .. } = job.order;
         let (work, descriptors) = batch.work(&self.datasets);
         self.counters.leases += 1;
+        self.timings.waits.push(now.saturating_sub(batch.queued()));
+        if batch.history.was_lost() {
+            self.tally.retries += batch.items_len() as u64;
+        }
         let interleaves = batch.interleaves(algorithms);
         self.fleet.assign(worker, id, batch.cost(), interleaves, batch.is_long());
         let attempt = batch.history.leased;
@@ -128,7 +132,8 @@ impl<F: Clone> Core<F> {
             WorkerRequest::Assign { lease: id, attempt, algorithms, work, check, strict_reads };
         self.actions.push(Action::ToWorker(worker, request, descriptors));
         let deadline = now + lease_time(&batch, algorithms);
-        let before = self.leases.insert(id, Lease { job: key, worker, batch, deadline });
+        let before =
+            self.leases.insert(id, Lease { job: key, worker, batch, leased: now, deadline });
         debug_assert!(before.is_none(), "lease {id} is never reused");
     }
 

@@ -13,6 +13,7 @@ mod room;
 use super::batch::Batch;
 use super::limits::{NAMES_MAX, OVERDUE_MAX, SPEED_GUESS};
 use super::plane::Plane;
+use super::tally::{BackendIndexes, NO_BACKENDS, backend_index};
 use super::{LeaseId, WorkerId};
 use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
 use ipc_proto::message::{WorkerHealth, WorkerIntro, WorkerStatus};
@@ -41,6 +42,7 @@ pub(super) struct Worker {
     pub(super) name: Rc<str>,
     intro: WorkerIntro,
     skills: Skills,
+    backends: BackendIndexes,
     planes: Vec<Plane>,
     credits: u32,
     /// Most leases that it could hold so far.
@@ -155,10 +157,15 @@ impl Fleet {
             self.enlist(skills, &planes, intro.threads);
         }
         let meter = Throughput::new(now);
+        let mut backends = NO_BACKENDS;
+        for backend in &intro.backends {
+            backends[backend.algorithm as usize] = backend_index(&backend.backend);
+        }
         let worker = Worker {
             name,
             intro,
             skills,
+            backends,
             planes,
             credits: 0,
             granted: 0,
@@ -278,6 +285,11 @@ impl Fleet {
             return least(&|name| *name != last.worker);
         }
         any()
+    }
+
+    /// The backends of a worker.
+    pub(super) fn backends_of(&self, id: WorkerId) -> BackendIndexes {
+        self.workers.get(&id).map_or(NO_BACKENDS, |worker| worker.backends)
     }
 
     /// The leases that a worker holds.

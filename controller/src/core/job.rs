@@ -81,6 +81,16 @@ impl<F: Clone> Job<F> {
         self.queues.keys().copied()
     }
 
+    /// Time since which something of it waits for a worker.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
+        self.queues.values().filter_map(Queue::waits_since).min()
+    }
+
+    /// Files that are hashed in parts.
+    pub(super) fn split_len(&self) -> usize {
+        self.splits.len()
+    }
+
     /// True if a batch can be taken from `plane`.
     pub(super) fn has_work(&self, plane: Plane) -> bool {
         self.queues.get(&plane).is_some_and(Queue::has_work)
@@ -111,8 +121,9 @@ impl<F: Clone> Job<F> {
         self.inline_bytes += paths_len;
     }
 
-    pub(super) fn push_inline(&mut self, load: Load<F>) {
-        let batch = Batch::new(load);
+    pub(super) fn push_inline(&mut self, now: Duration, load: Load<F>) {
+        let mut batch = Batch::new(load);
+        batch.history.queued = now;
         self.received += batch.items_len() as u64;
         self.inline_bytes += batch.held_bytes();
         self.queue(Plane::Inline).push_inline(batch);
@@ -356,7 +367,7 @@ mod tests {
     fn push(job: &mut Job<()>, sizes: &[u64]) {
         let files = (job.received..).zip(sizes).map(|(index, &size)| {
             let item = Stamp { size, ..Stamp::default() }.into();
-            File { index, item, source: Source::Descriptor(()) }
+            File { index, item, source: Source::Descriptor(()), queued: Duration::ZERO }
         });
         job.push_files(Plane::Descriptors, files, 0);
     }

@@ -67,6 +67,9 @@ pub(super) const EXPIRED_MAX: u32 = OVERDUE_MAX + 1;
 /// the next event.
 pub(super) const JOBS_SKIPPED_MAX: usize = 64;
 
+/// Large files per queue that are looked at for the one that has waited longest, when somebody asks.
+pub(super) const LARGE_LOOKED_AT_MAX: usize = 1024;
+
 /// Checks that are looked at for one that a worker may do.
 pub(super) const CHECKS_SKIPPED_MAX: usize = 32;
 

@@ -6,13 +6,16 @@
 //! check goes before everything else to a worker whose work it does not check.
 
 use super::batch::{Batch, File, Load, file_cost, interleaves};
-use super::limits::{CHECKS_SKIPPED_MAX, LARGE_LEN, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN};
+use super::limits::{
+    CHECKS_SKIPPED_MAX, LARGE_LEN, LARGE_LOOKED_AT_MAX, PART_LEN_MIN, PARTS_PER_THREAD, SPLIT_LEN,
+};
 use super::plane::Plane;
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX};
 use ipc_proto::{Algorithm, Algorithms, Family};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Queue<F> {
@@ -179,6 +182,15 @@ impl<F: Clone> Queue<F> {
         }
         self.retry.retain(|batch| !abandoned(batch));
         self.checks.retain(|batch| !abandoned(batch));
+    }
+
+    /// Time since which something waits, of what goes out first and of some large files.
+    pub(super) fn waits_since(&self) -> Option<Duration> {
+        let firsts = [self.retry.front(), self.checks.front(), self.inline.front()];
+        let batches = firsts.into_iter().flatten().map(Batch::queued);
+        let large =
+            self.large.values().rev().take(LARGE_LOOKED_AT_MAX).map(|large| large.file.queued);
+        batches.chain(self.small.front().map(|file| file.queued)).chain(large).min()
     }
 
     /// Batches that wait.

@@ -9,6 +9,7 @@
 use super::batch::{Batch, Load};
 use super::check::{self, Ruling, Vote};
 use super::fault::Fault;
+use super::tally::{ClientState, Hashed, NO_BACKENDS};
 use super::{Action, Core, JobId, WorkerId};
 use ipc_proto::message::{ClientReply, Failure, Failures, LeaseId, Run};
 use ipc_proto::{Algorithms, Blob};
@@ -84,12 +85,22 @@ impl<F: Clone> Core<F> {
             return Ok(());
         }
         let (cost, bytes) = (lease.batch.cost(), lease.batch.bytes_done(&failures));
+        let hashed = Hashed {
+            bytes,
+            bytes_failed: lease.batch.bytes_failed(&failures),
+            ..Hashed::default()
+        };
+        self.backends = self.fleet.backends_of(worker);
+        let algorithms = self.jobs[&lease.job].order.algorithms;
+        self.tally.count_hashed(algorithms, &self.backends, hashed);
+        self.timings.batches.push(self.now.saturating_sub(lease.leased));
         let items_len = lease.batch.items_len();
         self.fleet.measure(worker, cost, items_len as u64, bytes, busy_us);
         self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
         let outcomes = Outcomes { items_len, outputs, failures };
         self.cross_checked(lease.job, &name.expect("it holds a lease"), lease.batch, outcomes);
+        self.backends = NO_BACKENDS;
         Ok(())
     }
 
@@ -295,6 +306,13 @@ impl<F: Clone> Core<F> {
         self.unresolved -= items_len;
         self.counters.items += items_len;
         self.counters.items_failed += failed;
+        let done = items_len - failed;
+        let hashed = Hashed { items: done, items_failed: failed, ..Hashed::default() };
+        self.tally.count_hashed(job.order.algorithms, &self.backends, hashed);
+        self.tally.results[ClientState::Connected as usize] += items_len;
+        if done > 0 {
+            self.tally.last_digest = self.now;
+        }
         let owner = job.order.owner;
         self.tell(owner, ClientReply::Results { job: key, runs, outputs, failures });
         self.close_if_done(key);

@@ -6,6 +6,7 @@ use super::batch::{AfterLoss, Batch};
 use super::checkpoints::ResumePoint;
 use super::dispatch::{lease_time, time_for};
 use super::fault::Fault;
+use super::tally::{Hashed, PeerRole, Requeue};
 use super::{Action, Core, JobId, Lease, WorkerId};
 use ipc_proto::message::{Failure, LeaseId, WorkerReply, WorkerRequest};
 use std::rc::Rc;
@@ -56,6 +57,8 @@ impl<F: Clone> Core<F> {
             lease.deadline =
                 (lease.deadline + time_for(bytes)).min(now + lease_time(&lease.batch, algorithms));
             self.fleet.advanced(worker, bytes);
+            let backends = self.fleet.backends_of(worker);
+            self.tally.count_hashed(algorithms, &backends, Hashed { bytes, ..Hashed::default() });
             self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         }
         self.yield_to_others(worker, id);
@@ -88,6 +91,7 @@ impl<F: Clone> Core<F> {
     pub(super) fn close_worker(&mut self, worker: WorkerId, fault: Fault) {
         self.worker_left(worker);
         self.counters.peers_faulty += 1;
+        self.tally.count_bad_frame(PeerRole::Worker, fault.into());
         self.actions.push(Action::CloseWorker(worker, fault));
     }
 
@@ -99,6 +103,7 @@ impl<F: Clone> Core<F> {
             let Some(lease) = self.take_lease(id) else { continue };
             self.fleet.count_lost(&name);
             self.counters.leases_lost += 1;
+            self.tally.requeues[Requeue::Disconnected as usize] += 1;
             if i < busy_len || lease.batch.checkpoints.has_advanced() {
                 self.lost(lease, &name);
             } else {
@@ -114,6 +119,7 @@ impl<F: Clone> Core<F> {
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
         self.revoke(worker, vec![id]);
         self.counters.leases_lost += 1;
+        self.tally.requeues[Requeue::Expired as usize] += 1;
         let Some(name) = name else { return self.requeue(lease.job, [lease.batch]) };
         self.fleet.count_lost(&name);
         self.lost(lease, &name);
@@ -131,6 +137,7 @@ impl<F: Clone> Core<F> {
     pub(super) fn pass_on(&mut self, worker: WorkerId, leases: Vec<LeaseId>) {
         for &id in &leases {
             let lease = self.take_lease(id).expect("it was just listed");
+            self.tally.requeues[Requeue::Revoked as usize] += 1;
             self.requeue(lease.job, [lease.batch]);
         }
         if !leases.is_empty() {
@@ -149,6 +156,7 @@ impl<F: Clone> Core<F> {
         }
         for (worker, id) in begun {
             let lease = self.take_lease(id).expect("it was just listed");
+            self.tally.requeues[Requeue::Revoked as usize] += 1;
             self.requeue(lease.job, [lease.batch]);
             self.revoke(worker, vec![id]);
         }
@@ -171,7 +179,10 @@ impl<F: Clone> Core<F> {
     /// Queues batches of a job that are to be leased again.
     pub(super) fn requeue(&mut self, key: JobId, batches: impl IntoIterator<Item = Batch<F>>) {
         if let Some(job) = self.jobs.get_mut(&key) {
-            batches.into_iter().for_each(|batch| job.push_retry(batch));
+            for mut batch in batches {
+                batch.history.queued = self.now;
+                job.push_retry(batch);
+            }
             self.enqueue(key);
         }
     }

@@ -5,6 +5,7 @@
 use super::account::Charge;
 use super::hub::Hub;
 use super::log::{self, LOG};
+use crate::core::tally::PeerRole;
 use crate::core::{Principal, Quota, Rights};
 use ipc_proto::handshake::Refusal;
 use ipc_proto::message::{ClientIntro, RefuseReason, Role, WorkerIntro};
@@ -21,6 +22,15 @@ const STRANGER: Principal = Principal::Token(u16::MAX);
 pub(super) enum Side {
     Client,
     Worker,
+}
+
+impl Side {
+    pub(super) const fn role(self) -> PeerRole {
+        match self {
+            Self::Client => PeerRole::Client,
+            Self::Worker => PeerRole::Worker,
+        }
+    }
 }
 
 /// A peer that connected and may say its hello.
@@ -57,7 +67,7 @@ pub(super) fn meet(hub: &Hub, socket: &mut Socket, side: Side) -> Option<Newcome
         Ok(Newcomer { pid: peer.map_or(0, |peer| peer.pid), local, charge, wait })
     };
     let newcomer = newcomer();
-    newcomer.map_err(|refusal| refuse(hub, socket, refusal)).ok()
+    newcomer.map_err(|refusal| refuse(hub, socket, side, refusal)).ok()
 }
 
 pub(super) fn connect(
@@ -95,8 +105,8 @@ fn admit(hub: &Hub, peer: Peer, side: Side) -> Result<Admitted, Refusal> {
 }
 
 /// Tells a peer why it is refused.
-pub(super) fn refuse(hub: &Hub, socket: &Socket, refusal: Refusal) {
-    hub.core.borrow_mut().count_refused();
+pub(super) fn refuse(hub: &Hub, socket: &Socket, side: Side, refusal: Refusal) {
+    hub.core.borrow_mut().count_refused(side.role(), refusal.reason);
     LOG.log(&log::Event::Refused { refusal: &refusal });
     let mut frame = Vec::new();
     ipc_proto::codec::encode_frame(&refusal.into_reply(), &mut frame).expect("a refusal is short");

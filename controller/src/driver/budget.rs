@@ -31,23 +31,24 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Budget that the number of open files, raised as far as it goes, and the memory allow.
+    /// Budget that the number of open files, raised as far as it goes, and the memory allow, beside
+    /// `others` files.
     ///
     /// # Errors
     /// As getrlimit(2) and sysinfo(2), or if so few files may be open that nothing would work.
-    pub(super) fn of_process() -> io::Result<Self> {
+    pub(super) fn of_process(others: usize) -> io::Result<Self> {
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
             Ok(()) => hard,
             Err(_) => soft,
         };
-        if files < FILES_MIN {
-            return Err(io::Error::other(format!(
-                "{files} files, at least {FILES_MIN} are needed"
-            )));
+        let files_min = FILES_MIN + others as u64;
+        if files < files_min {
+            let text = format!("{files} files, at least {files_min} are needed");
+            return Err(io::Error::other(text));
         }
         let (address_space, _) = getrlimit(Resource::RLIMIT_AS)?;
-        Ok(Self::share(files, sysinfo()?.ram_total().min(address_space)))
+        Ok(Self::share(files - others as u64, sysinfo()?.ram_total().min(address_space)))
     }
 
     fn share(files: u64, memory: u64) -> Self {

@@ -8,6 +8,7 @@ use super::admission::{Admitted, Newcomer, Side, check_role, connect, refuse};
 use super::hub::Hub;
 use super::log::{self, LOG};
 use super::port::Port;
+use crate::core::tally::{BadFrame, PeerRole};
 use crate::core::{ClientId, Principal, Rights, WorkerId};
 use ipc_proto::handshake::{self, Accepted, Refusal};
 use ipc_proto::limits::{FRAME_TIMEOUT, HELLO_TIMEOUT};
@@ -48,6 +49,25 @@ enum End {
     Io(io::Error),
 }
 
+impl End {
+    /// The fault of the peer, if it was one.
+    fn bad_frame(&self) -> Option<BadFrame> {
+        match self {
+            Self::Closed | Self::Io(_) => None,
+            Self::Cut => Some(BadFrame::Cut),
+            Self::Stalled => Some(BadFrame::Stalled),
+            Self::Fault(InboxError::Frame(_) | InboxError::Codec(_)) => Some(BadFrame::Malformed),
+            Self::Fault(
+                InboxError::DescriptorsMissing { .. }
+                | InboxError::DescriptorsUnclaimed { .. }
+                | InboxError::Truncated,
+            )
+            | Self::NotOffered
+            | Self::Directory => Some(BadFrame::Descriptors),
+        }
+    }
+}
+
 /// Serves one peer until its connection ends.
 pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, newcomer: Newcomer, side: Side) {
     let Newcomer { pid, local, mut charge, wait } = newcomer;
@@ -66,14 +86,13 @@ pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, newcomer: Newcomer, side
     let hello = hello(&hub, &port, &mut inbox, side, local, &mut charge);
     match tokio::time::timeout(HELLO_TIMEOUT, hello).await {
         Ok(Ok(known)) => talk(&hub, &port, inbox, known, charge, pid).await,
-        Ok(Err(Some(refusal))) => refuse_port(&hub, &port, refusal),
+        Ok(Err(Some(refusal))) => refuse(&hub, port.socket(), side, refusal),
         Ok(Err(None)) => {}
-        Err(_) => refuse_port(&hub, &port, Refusal::new(RefuseReason::Timeout, "no hello in time")),
+        Err(_) => {
+            let refusal = Refusal::new(RefuseReason::Timeout, "no hello in time");
+            refuse(&hub, port.socket(), side, refusal);
+        }
     }
-}
-
-fn refuse_port(hub: &Hub, port: &Port, refusal: Refusal) {
-    refuse(hub, port.socket(), refusal);
 }
 
 /// A peer whose hello was accepted.
@@ -197,12 +216,17 @@ async fn talk(
         End::Directory => closed(&"sent a directory"),
         End::Io(error) => LOG.log(&log::Event::Lost { peer: &name, error }),
     }
-    if !matches!(end, End::Closed | End::Io(_)) {
-        hub.core.borrow_mut().count_faulty();
-    }
+    let count = |role| {
+        let reason = end.bad_frame();
+        reason.into_iter().for_each(|reason| hub.core.borrow_mut().count_faulty(role, reason));
+    };
     match identity {
-        Identity::Client { client, .. } => hub.remove_client(client),
+        Identity::Client { client, .. } => {
+            count(PeerRole::Client);
+            hub.remove_client(client);
+        }
         Identity::Worker(worker) => {
+            count(PeerRole::Worker);
             LOG.log(&log::Event::Left { peer: &name });
             hub.remove_worker(worker);
         }

@@ -8,6 +8,7 @@ use super::clock::Clock;
 use super::files::{File, FileTable};
 use super::live::Live;
 use super::log::{self, LOG};
+use super::metrics::Instruments;
 use super::port::Port;
 use super::rate::Rates;
 use super::token::WorkerTokens;
@@ -39,6 +40,8 @@ pub(super) struct Hub {
     client_accounts: Rc<Accounts>,
     worker_accounts: Rc<Accounts>,
     rates: RefCell<Rates>,
+    /// Of a controller that shows itself.
+    pub(super) instruments: Option<Instruments>,
 }
 
 impl Hub {
@@ -71,6 +74,7 @@ impl Hub {
             client_accounts: accounts(limits.clients_max.into(), 1),
             worker_accounts: accounts(workers_max, 2),
             rates: RefCell::default(),
+            instruments: None,
         }
     }
 
@@ -127,7 +131,10 @@ impl Hub {
 
     /// Hands one event to the core and carries out what follows from it.
     pub(super) fn step(&self, event: Event<File>) {
-        let actions = self.core.borrow_mut().step(self.clock.now(), event);
+        let mut core = self.core.borrow_mut();
+        let actions = core.step(self.clock.now(), event);
+        self.instruments.iter().for_each(|instruments| instruments.record(core.timings()));
+        drop(core);
         let mut touched: Vec<Rc<Port>> = Vec::new();
         for action in actions {
             if let Some(port) = self.carry_out(action)
@@ -210,11 +217,7 @@ impl Hub {
         let now = self.clock.now();
         let mut rows_max = STATUS_ROWS_MAX;
         loop {
-            status.software = env!("CARGO_PKG_VERSION").to_owned();
-            status.image = self.settings.image.clone();
-            status.pid = std::process::id();
-            status.sandbox = self.sandbox;
-            status.uptime_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+            self.complete(&mut status, now);
             let reply = ClientReply::Status(Box::new(status));
             match port.push(&reply, Vec::new()) {
                 Err(CodecError::Oversize) if rows_max > 0 => rows_max /= 2,
@@ -246,6 +249,33 @@ impl Hub {
         }
     }
 
+    /// Time since some fixed moment.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// The start of this controller, in seconds since 1970.
+    pub(super) fn epoch(&self) -> u32 {
+        self.clock.epoch()
+    }
+
+    /// Adds what the core cannot know.
+    fn complete(&self, status: &mut Status, now: Duration) {
+        env!("CARGO_PKG_VERSION").clone_into(&mut status.software);
+        status.image.clone_from(&self.settings.image);
+        status.pid = std::process::id();
+        status.sandbox = self.sandbox;
+        status.uptime_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// A picture of everything, and the number of workers that are given work.
+    pub(super) fn picture(&self) -> (Status, usize) {
+        let (core, now) = (self.core.borrow(), self.clock.now());
+        let mut status = core.status(now, STATUS_ROWS_MAX);
+        self.complete(&mut status, now);
+        (status, core.ready_workers())
+    }
+
     /// Tells the core that time passes, for as long as anything depends on it.
     pub(super) async fn tick(self: Rc<Self>) {
         let mut interval = tokio::time::interval(Core::<File>::TICK);
@@ -256,6 +286,7 @@ impl Hub {
                 self.step(Event::Tick);
             }
             // What was dropped between steps, such as the unsent frames of a peer that left.
+            self.instruments.iter().for_each(Instruments::fold);
             self.files.close_unneeded();
             self.client_accounts.refresh();
             self.worker_accounts.refresh();

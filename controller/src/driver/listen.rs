@@ -16,12 +16,14 @@ use nix::sys::stat::{Mode, umask};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use telemetry::http::{HttpAddress, HttpListener, Pages};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
@@ -72,6 +74,33 @@ impl std::error::Error for BindError {
     }
 }
 
+/// A listener for HTTP.
+#[derive(Debug)]
+pub(super) struct HttpPlace {
+    listener: HttpListener,
+    _place: Option<Place>,
+}
+
+impl HttpPlace {
+    /// Listens at `address`; nobody but our own user can open a Unix socket.
+    pub(super) fn bind(address: &HttpAddress) -> io::Result<Self> {
+        let (listener, place) = match address {
+            HttpAddress::Tcp(address) => (HttpListener::tcp(TcpListener::bind(address)?), None),
+            HttpAddress::Unix(path) => {
+                let (listener, place) = Place::take(path, true).map_err(io::Error::other)?;
+                (HttpListener::unix(listener), Some(place))
+            }
+        };
+        Ok(Self { listener: listener?, _place: place })
+    }
+
+    /// Answers requests with `pages`.
+    pub(super) async fn serve(self, pages: Pages) {
+        let Self { listener, _place } = self;
+        listener.serve(pages).await;
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Listener {
     endpoint: Endpoint,
@@ -114,7 +143,7 @@ impl Listener {
             let permit = tokio::select! {
                 biased;
                 permit = Arc::clone(&room).acquire_owned() => permit,
-                () = self.refuse_one(&hub, &room, peers_max) => continue,
+                () = self.refuse_one(&hub, side, &room, peers_max) => continue,
             };
             let permit = permit.expect("the semaphore is never closed");
             let Some(mut socket) = self.accept().await else { continue };
@@ -135,14 +164,14 @@ impl Listener {
     }
 
     /// Tells one waiting peer that there is no room, unless there is some by now.
-    async fn refuse_one(&self, hub: &Hub, room: &Semaphore, peers_max: u32) {
+    async fn refuse_one(&self, hub: &Hub, side: Side, room: &Semaphore, peers_max: u32) {
         tokio::time::sleep(BUSY_INTERVAL).await;
         if room.available_permits() > 0 {
             return;
         }
         if let Some(socket) = self.accept().await {
             let text = format!("the controller has its most connections, {peers_max}");
-            admission::refuse(hub, &socket, Refusal::new(RefuseReason::Busy, text));
+            admission::refuse(hub, &socket, side, Refusal::new(RefuseReason::Busy, text));
             socket.hang_up();
         }
     }

@@ -13,6 +13,9 @@ events! {
     pub enum Event<'a> {
         Info Listening { clients: &'a Endpoint, workers: &'a Endpoint }
             => "listens on {clients} and {workers}",
+        Info Shows { address: &'a dyn Display } => "shows its metrics at {address}",
+        Warning NoHttp { address: &'a dyn Display, error: &'a dyn Display }
+            => "{address}: {error}; no metrics are shown",
         Info Sandbox { layers: &'a dyn Display } => "sandbox: {layers}",
         Warning AnyClientVm {} => "without --client-token-file every VM of this host can be a client",
         Warning AnyWorkerVm {} => "without --worker-tokens every VM of this host can be a worker",

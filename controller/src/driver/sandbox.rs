@@ -13,6 +13,7 @@ use sandbox::{
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use telemetry::http::HttpAddress;
 
 /// A thread's task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::EventLoop] shutdown libc::SYS_shutdown, [], "the end of a connection";
     [Role::EventLoop] statx libc::SYS_statx, [], "no directory was passed";
     [Role::EventLoop] pread64 libc::SYS_pread64, [], "files that SIGHUP reads again";
+    [Role::EventLoop] getdents64 libc::SYS_getdents64, [], "its open files, which /metrics counts";
+    [Role::EventLoop] lseek libc::SYS_lseek, [], "the same, from the start";
     [Role::EventLoop] getrandom libc::SYS_getrandom, [], "hash tables";
     [Role::EventLoop] unlink SYS_unlink, [], "removing its sockets at the end";
     [Role::EventLoop] flock libc::SYS_flock, [], "their locks, at the end";
@@ -79,7 +82,15 @@ impl ControllerSandbox {
     /// [`EnterError`] if the host does not have a layer, and `mode` insists.
     pub fn enter(mode: Enforcement, settings: &Settings) -> Result<Self, EnterError> {
         let sockets = [&settings.client_socket, &settings.worker_socket];
-        let directories: Vec<_> = sockets.into_iter().filter_map(directory).collect();
+        let paths = sockets.into_iter().filter_map(|endpoint| match endpoint {
+            Endpoint::Unix(path) => Some(path),
+            Endpoint::Vsock { .. } | Endpoint::VsockUnix { .. } => None,
+        });
+        let http = settings.http.as_ref().and_then(|address| match address {
+            HttpAddress::Unix(path) => Some(path),
+            HttpAddress::Tcp(_) => None,
+        });
+        let directories: Vec<_> = paths.chain(http).filter_map(|path| directory(path)).collect();
         let files = Files::Removed { directories: &directories };
         let (capabilities, calls) = (CapabilitySet::empty(), calls(None));
         // Set by an operator, as `memlock` of cluster.toml.
@@ -110,8 +121,7 @@ impl ControllerSandbox {
 
 /// The directory of a socket. A socket whose directory cannot be opened is not removed at the end, as one
 /// that a killed controller leaves.
-fn directory(endpoint: &Endpoint) -> Option<OwnedFd> {
-    let Endpoint::Unix(path) = endpoint else { return None };
+fn directory(path: &Path) -> Option<OwnedFd> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     open(dir, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()
 }

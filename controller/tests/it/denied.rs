@@ -20,6 +20,7 @@ use test_kit::{alone, call, every_other_call_is_denied};
 fn enter(dir: &Path) -> ControllerSandbox {
     let socket = |name| Endpoint::unix(dir.join(name)).expect("a short path");
     let settings = Settings {
+        http: None,
         client_socket: socket("client.sock"),
         worker_socket: socket("worker.sock"),
         policy: AccessPolicy::own(0),

@@ -9,4 +9,5 @@ mod progress;
 mod quarantine;
 mod simulation;
 mod tables;
+mod tally;
 mod targets;

@@ -14,7 +14,7 @@ mod model;
 mod tally;
 mod world;
 
-use tally::Tally;
+use tally::CoreCounts;
 use world::World;
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -26,7 +26,7 @@ fn setting(name: &str, default: u64) -> u64 {
 fn simulation_resolves_every_item_exactly_once() {
     let first = setting("HASHCLUSTER_SIM_FIRST", 1);
     let seeds = setting("HASHCLUSTER_SIM_SEEDS", 150);
-    let mut total = Tally::default();
+    let mut total = CoreCounts::default();
     for seed in first..first + seeds {
         total.add(&World::new(seed).run());
     }

@@ -1,4 +1,5 @@
-//! Log events of the programs: one line each, `PROGRAM: [LEVEL: ]MESSAGE`, on standard error.
+//! Log events of the programs, one line each, `PROGRAM: [LEVEL: ]MESSAGE`, on standard error; metrics, and
+//! the listener that serves them (feature `http`).
 //!
 //! A program defines its events with [`events!`] and writes them through one [`Log`].
 //!
@@ -8,9 +9,17 @@
 //! - a flood of one level does not hide another: each has [`LINES_MAX`] lines per second, and the
 //!   lines beyond it are counted and the count is logged.
 
+pub mod dropped;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "http")]
+pub mod metrics;
+#[cfg(feature = "http")]
+pub mod process;
 mod utc;
 mod writer;
 
+use dropped::DropReason;
 use std::fmt::{self, Display, Write as _};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -175,6 +184,8 @@ impl Log {
         *lines = lines.saturating_add(1);
         if *lines <= LINES_MAX {
             text += &self.line(event.level(), event);
+        } else {
+            DropReason::Rate.count(1);
         }
         text
     }

@@ -4,6 +4,7 @@
 //! Lines wait in a queue and a thread writes them, so that nobody who logs waits. Lines for which there is
 //! no room are counted, and the count is logged once there is.
 
+use crate::dropped::DropReason;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -69,6 +70,7 @@ impl Writer {
         }
         if state.lines.len() >= QUEUE_MAX {
             state.dropped += 1;
+            DropReason::Output.count(1);
             return;
         }
         if state.dropped > 0 {

@@ -7,6 +7,7 @@ mod ends;
 mod faults;
 mod hung;
 mod limits;
+mod monitoring;
 mod moved;
 mod newcomer;
 mod oracle;

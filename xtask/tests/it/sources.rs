@@ -109,6 +109,7 @@ const PANICS: &[(&str, &str)] = &[
     ("the fair queue holds jobs with work", "asserted by check_invariants, too"),
     ("it was just listed", "nothing was taken since"),
     ("it was just there", "nothing was taken since"),
+    ("every reason to refuse is listed", "peers_are_counted_by_role_and_reason tries each"),
     ("it holds a lease", "a lease is taken from its worker when that leaves"),
     ("open items are in the other group", "groups are made by that"),
     ("the client of job {id} left", "only in check_invariants, which tests call"),

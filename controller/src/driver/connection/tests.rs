@@ -32,6 +32,7 @@ fn settings(socket: Endpoint) -> Settings {
     let mut policy = own();
     policy.trust(Token::parse(b"secret").unwrap());
     Settings {
+        http: None,
         sandbox: Enforcement::Off,
         policy,
         live: live(Some(b"w1 secret\nw2 other\n")),
@@ -122,7 +123,7 @@ impl Case<'_> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().start_paused(!leaves).build().unwrap();
         let faulty = LocalSet::new().block_on(&runtime, async {
-            let budget = Budget::of_process().unwrap();
+            let budget = Budget::of_process(0).unwrap();
             let hub = Rc::new(Hub::new(&budget, Clock::at(EPOCH), settings, SandboxLayers::FULL));
             let mut socket = socket;
             if let Some(newcomer) = meet(&hub, &mut socket, side) {
@@ -336,7 +337,7 @@ fn a_flood_of_requests_leaves_a_worker_its_heartbeats_and_a_client_its_status() 
     let beat = [worker("w1", b""), frame(&WorkerReply::Heartbeat)].concat();
     let status = [client(b""), frame(&ClientRequest::Status)].concat();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let budget = Budget::of_process().unwrap();
+    let budget = Budget::of_process(0).unwrap();
     let opened = LocalSet::new().block_on(&runtime, async {
         let hub = Rc::new(Hub::new(&budget, Clock::at(EPOCH), unix(), SandboxLayers::FULL));
         let peers = [(flood, Side::Client), (beat, Side::Worker), (status, Side::Client)];

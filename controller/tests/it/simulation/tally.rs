@@ -2,7 +2,7 @@
 
 /// Counts over a run, so that a simulation in which nothing happens cannot pass.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct CoreCounts {
     pub(super) resolved: u64,
     pub(super) failed: u64,
     pub(super) lost_items: u64,
@@ -33,7 +33,7 @@ pub(super) struct Tally {
     pub(super) trace: Vec<String>,
 }
 
-impl Tally {
+impl CoreCounts {
     pub(super) fn add(&mut self, other: &Self) {
         for (sum, value) in self.counts_mut().into_iter().zip(other.counts()) {
             *sum += value;

@@ -5,7 +5,7 @@ mod progress;
 mod quarantine;
 
 use super::model::{self, FileNumber};
-use super::tally::Tally;
+use super::tally::CoreCounts;
 use hashcluster_controller::core::{
     Action, ClientId, Core, Event, Limits, Principal, Rights, WorkerId,
 };
@@ -93,7 +93,7 @@ pub(super) struct World {
     quarantined: BTreeSet<u64>,
     calm: bool,
     traced: bool,
-    tally: Tally,
+    tally: CoreCounts,
     /// Valid checkpoints of each file with their workers: nothing before the last is read again.
     reported: BTreeMap<FileNumber, Vec<(u64, u64)>>,
 }
@@ -125,7 +125,7 @@ impl World {
             quarantined: BTreeSet::new(),
             calm: false,
             traced: false,
-            tally: Tally::default(),
+            tally: CoreCounts::default(),
             reported: BTreeMap::new(),
         }
     }
@@ -135,7 +135,7 @@ impl World {
         self
     }
 
-    pub(super) fn run(mut self) -> Tally {
+    pub(super) fn run(mut self) -> CoreCounts {
         for _ in 0..STEPS {
             self.disturb();
             self.advance();

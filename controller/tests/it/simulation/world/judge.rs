@@ -4,7 +4,7 @@ use super::*;
 
 impl World {
     pub(super) fn take_request(
-        tally: &mut Tally,
+        tally: &mut CoreCounts,
         reported: &BTreeMap<FileNumber, Vec<(u64, u64)>>,
         worker: &mut Worker,
         request: WorkerRequest,

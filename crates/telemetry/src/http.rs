@@ -1,0 +1,216 @@
+//! The listener that shows a program to its operators: HTTP/1.1 with everything bounded
+//! (RFC 9110, RFC 9112).
+//!
+//! A connection carries one request, of GET or HEAD, and lives for [`CONNECTION_LIMIT`] at most.
+//! [`CONNECTIONS_MAX`] are served at once; others wait in the kernel's queue.
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+
+/// Most connections that are served at once.
+pub const CONNECTIONS_MAX: usize = 32;
+/// Time for the head of a request.
+pub const HEAD_LIMIT: Duration = Duration::from_secs(2);
+/// Time for a request and its answer.
+pub const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+/// Bytes of the head of a request.
+pub const HEAD_LEN_MAX: usize = 8192;
+/// Lines of the head of a request.
+const HEADERS_MAX: usize = 64;
+/// Pause after an accept that failed for want of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A place for a listener: `ADDRESS:PORT`, or `unix:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpAddress {
+    /// A TCP port of one address.
+    Tcp(SocketAddr),
+    /// A Unix socket, which only its own user can open.
+    Unix(PathBuf),
+}
+
+/// A text that names no place for a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoHttpAddress;
+
+impl fmt::Display for NoHttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("neither ADDRESS:PORT, such as 127.0.0.1:9464, nor unix:PATH")
+    }
+}
+
+impl std::error::Error for NoHttpAddress {}
+
+impl FromStr for HttpAddress {
+    type Err = NoHttpAddress;
+
+    fn from_str(text: &str) -> Result<Self, NoHttpAddress> {
+        match text.strip_prefix("unix:") {
+            Some(path) if !path.is_empty() && !path.contains('\0') => Ok(Self::Unix(path.into())),
+            Some(_) => Err(NoHttpAddress),
+            None => text.parse().map(Self::Tcp).map_err(|_| NoHttpAddress),
+        }
+    }
+}
+
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A page that is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The status of the answer.
+    pub status: u16,
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its content.
+    pub body: String,
+}
+
+impl Page {
+    /// A text for people.
+    #[must_use]
+    pub fn text(status: u16, body: impl Into<String>) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: body.into() }
+    }
+
+    /// A document for programs.
+    #[must_use]
+    pub fn json(status: u16, body: impl Into<String>) -> Self {
+        Self { status, content_type: "application/json", body: body.into() }
+    }
+}
+
+/// The pages of a program: the one with a path, if there is one.
+pub type Pages = Rc<dyn Fn(&str) -> Option<Page>>;
+
+/// A listener that has its place.
+#[derive(Debug)]
+pub struct HttpListener(Accept);
+
+#[derive(Debug)]
+enum Accept {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl HttpListener {
+    /// Takes over a socket that listens, inside a runtime of tokio.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub fn tcp(listener: StdTcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(|listener| Self(Accept::Tcp(listener)))
+    }
+
+    /// The same for a Unix socket.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub fn unix(listener: StdUnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener).map(|listener| Self(Accept::Unix(listener)))
+    }
+
+    /// Answers requests with `pages`. Runs in a `LocalSet`.
+    pub async fn serve(self, pages: Pages) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            let permit = permit.expect("the semaphore is never closed");
+            let pages = Rc::clone(&pages);
+            match self.accept().await {
+                Ok(stream) => {
+                    tokio::task::spawn_local(async move {
+                        // Whoever is too slow, or speaks no HTTP, has no answer.
+                        let _ = tokio::time::timeout(CONNECTION_LIMIT, answer(stream, pages)).await;
+                        drop(permit);
+                    });
+                }
+                // No descriptor is free, for example: others may give some back.
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match &self.0 {
+            Accept::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Box::new(stream))
+            }
+            Accept::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+async fn answer(stream: Box<dyn Stream>, pages: Pages) -> hyper::Result<()> {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = respond(request.method(), request.uri().path(), &*pages);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(HEAD_LEN_MAX)
+        .max_headers(HEADERS_MAX)
+        .keep_alive(false)
+        // One write per answer, by send(2).
+        .writev(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+fn respond(
+    method: &Method,
+    path: &str,
+    pages: &dyn Fn(&str) -> Option<Page>,
+) -> Response<Full<Bytes>> {
+    let is_known = method == Method::GET || method == Method::HEAD;
+    let page = match pages(path).filter(|_| is_known) {
+        Some(page) => page,
+        None if is_known => Page::text(404, "there is no such page\n"),
+        None => Page::text(405, "only GET and HEAD are served\n"),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = StatusCode::from_u16(page.status).expect("our own statuses");
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !is_known {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}

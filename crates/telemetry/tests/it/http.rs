@@ -1,0 +1,133 @@
+//! Requests as bytes.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::rc::Rc;
+
+use std::thread;
+use std::time::{Duration, Instant};
+use telemetry::http::{CONNECTIONS_MAX, HEAD_LEN_MAX, HttpAddress, HttpListener, Page};
+
+/// Most time that a test waits for anything.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A listener in a thread of its own; its address.
+fn listener() -> String {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let pages =
+                Rc::new(|path: &str| (path == "/page").then(|| Page::text(200, "content\n")));
+            HttpListener::tcp(socket).unwrap().serve(pages).await;
+        });
+    });
+    address
+}
+
+fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
+/// The answer until the end of the connection.
+fn ask(address: &str, request: &[u8]) -> String {
+    let mut stream = connect(address);
+    // The listener may refuse before it has read everything.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn requests_have_the_answers_of_http() {
+    let address = listener();
+    for (request, status, content) in [
+        ("GET /page HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "content\n"),
+        ("GET /page?query=1 HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "content\n"),
+        ("HEAD /page HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", ""),
+        ("GET /page HTTP/1.0\r\n\r\n", "200 OK", "content\n"),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "404 Not Found", "there is no such page\n"),
+        ("GET /page/ HTTP/1.1\r\nHost: a\r\n\r\n", "404 Not Found", "there is no such page\n"),
+        ("GET //page HTTP/1.1\r\nHost: a\r\n\r\n", "404 Not Found", "there is no such page\n"),
+        (
+            "POST /page HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+            "405 Method Not Allowed",
+            "only GET and HEAD are served\n",
+        ),
+        (
+            "DELETE /page HTTP/1.1\r\nHost: a\r\n\r\n",
+            "405 Method Not Allowed",
+            "only GET and HEAD are served\n",
+        ),
+        ("nonsense\r\n\r\n", "400 Bad Request", ""),
+    ] {
+        let answer = ask(&address, request.as_bytes());
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request}: {answer:?}"));
+        let line = head.lines().next().unwrap();
+        assert_eq!(line.split_once(' ').unwrap().1, status, "{request}");
+        assert_eq!(body, content, "{request}");
+        if status.starts_with("405") {
+            assert!(head.to_lowercase().contains("\r\nallow: get, head"), "{head}");
+        }
+    }
+}
+
+#[test]
+fn a_head_without_end_is_refused() {
+    let address = listener();
+    let request = format!("GET /page HTTP/1.1\r\nHost: {}", "a".repeat(2 * HEAD_LEN_MAX));
+    let answer = ask(&address, request.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+    let many: String = (0..200).map(|i| format!("a{i}: b\r\n")).collect();
+    let answer = ask(&address, format!("GET /page HTTP/1.1\r\n{many}\r\n").as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+}
+
+#[test]
+fn silent_and_slow_clients_do_not_keep_others_out() {
+    let address = listener();
+    let start = Instant::now();
+    // More than are served at once: half of them say nothing, the others a byte at a time.
+    let mut silent: Vec<TcpStream> = (0..2 * CONNECTIONS_MAX).map(|_| connect(&address)).collect();
+    for stream in silent.iter_mut().step_by(2) {
+        stream.write_all(b"GET /pa").unwrap();
+    }
+    let answer = ask(&address, b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    assert!(start.elapsed() < DEADLINE);
+    for mut stream in silent {
+        let mut rest = Vec::new();
+        // Their connections end, with or without an answer.
+        let _ = stream.read_to_end(&mut rest);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_harms_nobody() {
+    let address = listener();
+    for _ in 0..200 {
+        let mut stream = connect(&address);
+        stream.write_all(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        stream.shutdown(Shutdown::Both).unwrap();
+    }
+    let answer = ask(&address, b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(answer.ends_with("content\n"), "{answer:?}");
+}
+
+#[test]
+fn a_place_is_an_address_with_a_port_or_a_socket() {
+    for good in ["127.0.0.1:9464", "[::1]:80", "0.0.0.0:0", "unix:/run/a", "unix:a b"] {
+        let parsed: HttpAddress = good.parse().unwrap();
+        assert_eq!(parsed.to_string(), good);
+    }
+    for bad in
+        ["", "9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:65536", "unix:", "/run/a"]
+    {
+        assert!(bad.parse::<HttpAddress>().is_err(), "{bad}");
+    }
+}
