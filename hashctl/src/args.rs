@@ -55,7 +55,8 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) cluster: bool,
     /// Never hash in this process, which reads the files with your rights; the variable
-    /// HASHCLUSTER_ISOLATED=1 says the same
+    /// HASHCLUSTER_ISOLATED=1, and isolated = true in /etc/hashctl.toml or
+    /// $XDG_CONFIG_HOME/hashctl.toml, say the same
     #[arg(long, global = true, conflicts_with = "embedded")]
     pub(crate) isolated: bool,
     /// Check the command line and, of `sum` and `check`, whether anything that it names exists; for run.sh,

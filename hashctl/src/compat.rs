@@ -5,7 +5,11 @@ mod gnu;
 mod reread;
 
 use crate::config::Stdio;
+use crate::exit::Exit;
+use crate::isolation::Isolation;
+use crate::lists::quote::quote;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 /// An invocation of a personality.
@@ -48,9 +52,25 @@ pub(crate) fn run(args: &[OsString], stdio: Stdio) -> Option<u8> {
         };
         let (tool, run) = PERSONALITIES.iter().find_map(find)?;
         let args = args[position + 1..].to_vec();
+        if let Some(why) = why_forbidden() {
+            // Nobody is left to tell when standard error is gone.
+            let _ = writeln!(io::stderr(), "{}: {why}", quote(program.as_bytes()));
+            return Some(Exit::Failure.code());
+        }
         Some(run(Invocation { program: program.clone(), tool, args, stdio }))
     };
     called_by(0).or_else(|| called_by(1))
+}
+
+/// Personalities hash in this process only: why they may not.
+fn why_forbidden() -> Option<String> {
+    match Isolation::find() {
+        Ok(None) => None,
+        Ok(Some(isolation)) => Some(format!(
+            "hashing in this process is forbidden by {isolation}; use hashctl sum or check with a cluster"
+        )),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 fn base_name(path: &OsStr) -> &[u8] {

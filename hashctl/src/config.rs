@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::input::plane::Choice;
+use crate::isolation::{Isolation, SettingsError};
 use crate::lists::quote::quote;
 use crate::progress::ProgressMode;
 use crate::say::io_text;
@@ -18,9 +19,6 @@ use std::time::Duration;
 
 /// Names the runtime directory when no argument does.
 const RUNTIME_DIR_VARIABLE: &str = "HASHCLUSTER_RUNTIME_DIR";
-
-/// Forbids hashing in this process unless it is empty or 0.
-const ISOLATED_VARIABLE: &str = "HASHCLUSTER_ISOLATED";
 
 /// Links to the datasets, in the runtime directory.
 const DATASETS_DIR: &str = "datasets";
@@ -79,15 +77,18 @@ pub(crate) enum ConfigError {
     /// The runtime directory leads to no controller.
     Directory(AddressError),
     /// Hashing in this process is asked for and forbidden.
-    Isolated,
+    Isolated(Isolation),
+    /// A file of settings is invalid.
+    Settings(SettingsError),
 }
 
 impl ConfigError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Argument(_) | Self::Directory(AddressError::Socket(_)) | Self::Isolated => {
-                Exit::Usage
-            }
+            Self::Argument(_)
+            | Self::Directory(AddressError::Socket(_))
+            | Self::Isolated(_)
+            | Self::Settings(_) => Exit::Usage,
             Self::Directory(_) => Exit::Unreachable,
         }
     }
@@ -101,9 +102,8 @@ impl fmt::Display for ConfigError {
                 write!(f, "{}: {}", path.display(), io_text(error))
             }
             Self::Argument(error) | Self::Directory(error) => error.fmt(f),
-            Self::Isolated => {
-                write!(f, "--embedded: forbidden by {ISOLATED_VARIABLE} in the environment")
-            }
+            Self::Isolated(isolation) => write!(f, "--embedded: forbidden by {isolation}"),
+            Self::Settings(error) => error.fmt(f),
         }
     }
 }
@@ -112,7 +112,8 @@ impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Argument(error) | Self::Directory(error) => Some(error),
-            Self::Isolated => None,
+            Self::Settings(error) => Some(error),
+            Self::Isolated(_) => None,
         }
     }
 }
@@ -124,13 +125,14 @@ impl Config {
         let asked_dir = global.connection.runtime_dir;
         let asked_dir = asked_dir.or_else(|| variable(RUNTIME_DIR_VARIABLE).map(Into::into));
         let is_named = global.connection.connect.is_some() || asked_dir.is_some();
-        let is_isolated = global.isolated || variable(ISOLATED_VARIABLE).is_some_and(|v| v != "0");
-        let engine = match () {
-            () if global.embedded && is_isolated => return Err(ConfigError::Isolated),
-            () if global.embedded => EngineChoice::Embedded,
-            () if global.cluster || is_named || is_isolated => EngineChoice::Cluster,
-            () if global.connection.plane != Choice::Auto => EngineChoice::Cluster,
-            () => EngineChoice::Found,
+        let isolation = Isolation::find().map_err(ConfigError::Settings)?;
+        let engine = match isolation {
+            Some(isolation) if global.embedded => return Err(ConfigError::Isolated(isolation)),
+            Some(_) => EngineChoice::Cluster,
+            None if global.embedded => EngineChoice::Embedded,
+            None if global.cluster || is_named || global.isolated => EngineChoice::Cluster,
+            None if global.connection.plane != Choice::Auto => EngineChoice::Cluster,
+            None => EngineChoice::Found,
         };
         let mut address = match global.connection.connect {
             // Links in a directory of ours may lead elsewhere than another controller's.

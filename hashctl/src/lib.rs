@@ -18,6 +18,7 @@ mod engine;
 mod examples;
 mod exit;
 mod input;
+mod isolation;
 mod json;
 mod lists;
 mod output;

@@ -7,6 +7,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::tempdir;
@@ -226,6 +227,61 @@ fn a_cluster_that_is_named_or_demanded_is_never_replaced_by_this_process() {
     let outcome = run(embedded(dir.path()).args(["sum", "--cross-check", "1/1", "file"]));
     let want = "hashctl: --cross-check needs the workers of a cluster\n";
     assert_eq!((outcome.code, &*outcome.stderr), (2, want));
+}
+
+/// `hashctl ARGS… file` with `text` as the settings of the user.
+fn with_settings(dir: &Path, text: &str, mode: u32, args: &[&str]) -> Outcome {
+    let settings = dir.join("hashctl.toml");
+    fs::write(&settings, text).unwrap();
+    fs::set_permissions(&settings, fs::Permissions::from_mode(mode)).unwrap();
+    fs::write(dir.join("file"), "x").unwrap();
+    let mut command = hashctl_alone();
+    command.env("XDG_CONFIG_HOME", dir).env("XDG_RUNTIME_DIR", dir).current_dir(dir);
+    let mut outcome = run(command.args(args).arg("file"));
+    outcome.stderr = outcome.stderr.replace(dir.to_str().unwrap(), "DIR");
+    outcome
+}
+
+#[test]
+fn a_line_in_the_settings_forbids_hashing_in_this_process() {
+    let dir = tempdir().unwrap();
+    let isolated = |args: &[&str]| with_settings(dir.path(), "isolated = true\n", 0o644, args);
+    let outcome = isolated(&["sum"]);
+    assert_eq!((outcome.code, outcome.out()), (3, String::new()), "{}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("hashctl: no controller at "), "{}", outcome.stderr);
+    let outcome = isolated(&["--embedded", "sum"]);
+    let want = "hashctl: --embedded: forbidden by DIR/hashctl.toml\n";
+    assert_eq!((outcome.code, &*outcome.stderr), (2, want));
+    for program in ["sha256sum", "b3sum"] {
+        let outcome = isolated(&[program]);
+        let want = format!(
+            "{program}: hashing in this process is forbidden by DIR/hashctl.toml; use hashctl sum or check \
+             with a cluster\n"
+        );
+        assert_eq!((outcome.code, outcome.out(), outcome.stderr), (1, String::new(), want));
+    }
+    let outcome = with_settings(dir.path(), "isolated = false\n", 0o644, &["sum"]);
+    assert_eq!((outcome.code, outcome.out()), (0, line(Algorithm::Sha256, b"x", "file")));
+}
+
+#[test]
+fn settings_that_others_may_write_or_that_are_unknown_are_an_error() {
+    let dir = tempdir().unwrap();
+    for (text, mode, want) in [
+        ("isolate = true\n", 0o644, "line 1: unknown field `isolate`, expected `isolated`"),
+        ("isolated = 1\n", 0o644, "line 1: invalid type: integer `1`, expected a boolean"),
+        (
+            "isolated = false\n",
+            0o664,
+            "its mode 0664 lets others write to it; after a look inside: chmod go-w DIR/hashctl.toml",
+        ),
+    ] {
+        for (args, name, code) in [(&["sum"][..], "hashctl", 2), (&["md5sum"], "md5sum", 1)] {
+            let outcome = with_settings(dir.path(), text, mode, args);
+            let want = format!("{name}: DIR/hashctl.toml: {want}\n");
+            assert_eq!((outcome.code, outcome.stderr), (code, want));
+        }
+    }
 }
 
 #[test]
