@@ -155,7 +155,7 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
         let sandbox =
             ControllerSandbox::enter(settings.sandbox, settings).map_err(RunError::Sandbox)?;
-        LOG.write_in_background(move || sandbox.narrow(Role::Log)).map_err(RunError::Thread)?;
+        LOG.write_in_background(move |dir| sandbox.narrow_log(dir)).map_err(RunError::Thread)?;
         // Nobody waits for them: whoever passed too many is not read from until they are closed.
         ipc_socket::start_closers(usize::MAX, move || sandbox.narrow(Role::Closer))
             .map_err(RunError::Thread)?;

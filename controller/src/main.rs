@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use telemetry::http::HttpAddress;
+use telemetry::{LineFormat, SyslogTarget};
 
 /// Distributes the hash jobs of clients to workers.
 ///
@@ -90,6 +91,15 @@ struct Args {
           value_parser = ValueParser::new(Enforcement::from_str))]
     sandbox: Enforcement,
 
+    /// Format of log lines on standard error: text, logfmt or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LineFormat,
+
+    /// Syslog collector that also gets the log, as RFC 5424: PATH of a datagram socket, udp:HOST:PORT or
+    /// off [default: /dev/log, unless it is journald's].
+    #[arg(long, value_name = "WHERE")]
+    syslog: Option<SyslogTarget>,
+
     /// Write a line to this descriptor once both sockets listen.
     #[arg(long, value_name = "N")]
     ready_fd: Option<u32>,
@@ -99,6 +109,12 @@ fn main() -> ExitCode {
     let args = Args::parse();
     // The first thread is alone until it is in the sandbox, and is not to wait for whoever reads the log.
     LOG.hold();
+    let target = args.syslog.clone().unwrap_or_default();
+    if let Err(error) = LOG.configure(args.log_format, &target) {
+        LOG.log(&Event::NoSyslog { target: &target, error: &error });
+        LOG.flush();
+        return ExitCode::FAILURE;
+    }
     let ready = args.ready_fd.map(|number| (number, ready_file(number)));
     let manager = ServiceManager::from_env().unwrap_or_else(|error| {
         LOG.log(&Event::NoManager { error: &error });

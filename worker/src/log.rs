@@ -2,7 +2,7 @@
 
 use ipc_proto::endpoint::Endpoint;
 use std::fmt::Display;
-use telemetry::{Log, events};
+use telemetry::{Log, SyslogTarget, events};
 
 /// The worker's log.
 pub static LOG: Log = Log::new("hashcluster-worker");
@@ -12,6 +12,7 @@ events! {
     pub enum Event<'a> {
         Error NoSocket { error: &'a dyn Display } => "no socket in the runtime directory: {error}",
         Error Failed { error: &'a dyn Display } => "{error}",
+        Error NoSyslog { target: &'a SyslogTarget, error: &'a dyn Display } => "--syslog {target}: {error}",
         Info Reading { way: &'a dyn Display } => "reads {way}",
         Info Backends { algorithms: &'a str, choice: &'a str }
             => "backends for {algorithms}: {choice}",
@@ -28,5 +29,15 @@ events! {
             => "lost the controller at {endpoint}: {reason}",
         Warning NoConnection { endpoint: &'a Endpoint, error: &'a dyn Display }
             => "no connection to the controller at {endpoint}: {error}; trying until there is one",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_documented() {
+        telemetry::assert_documented("hashcluster-worker", Event::KINDS);
     }
 }

@@ -31,6 +31,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+use telemetry::{LineFormat, SyslogTarget};
 
 /// Grace period for leases in flight after a signal.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -125,6 +126,15 @@ struct Options {
           value_parser = ValueParser::new(Enforcement::from_str))]
     sandbox: Enforcement,
 
+    /// Format of log lines on standard error: text, logfmt or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LineFormat,
+
+    /// Syslog collector that also gets the log, as RFC 5424: PATH of a datagram socket, udp:HOST:PORT or
+    /// off [default: /dev/log, unless it is journald's]
+    #[arg(long, value_name = "WHERE")]
+    syslog: Option<SyslogTarget>,
+
     /// Evict large files from the page cache after hashing, except pages that were cached before
     #[arg(long)]
     drop_behind: bool,
@@ -141,6 +151,12 @@ fn main() -> ExitCode {
     let options = Options::parse();
     // The first thread is alone until it is in the sandbox, and is not to wait for whoever reads the log.
     LOG.hold();
+    let target = options.syslog.clone().unwrap_or_default();
+    if let Err(error) = LOG.configure(options.log_format, &target) {
+        LOG.log(&Event::NoSyslog { target: &target, error: &error });
+        LOG.flush();
+        return ExitCode::FAILURE;
+    }
     let endpoint = match endpoint(&options) {
         Ok(endpoint) => endpoint,
         Err(error) => {
@@ -258,7 +274,7 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
 fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
     let Prepared { dialer, intro, datasets, share, credit, scratches, spare, signals } = prepared;
     let datasets = Arc::new(datasets);
-    LOG.write_in_background(move || sandbox.narrow(Role::Log))?;
+    LOG.write_in_background(move |dir| sandbox.narrow_log(dir))?;
     let shutdown = Arc::new(Shutdown::default());
     shut_down_on(signals, &shutdown, sandbox)?;
     ipc_socket::start_closers(share.closing_max(), move || sandbox.narrow(Role::Closer))?;

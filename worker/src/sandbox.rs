@@ -2,13 +2,14 @@
 
 use crate::log::{Event, LOG};
 use engine::input::dataset::Datasets;
-use libc::{AF_UNIX, AF_VSOCK, AT_FDCWD, CLONE_FS};
+use libc::{AF_UNIX, AF_VSOCK, AT_FDCWD};
 use nix::sched::{CloneFlags, unshare};
 use sandbox::{
     AllowedCall, Call, CapabilitySet, Condition, Enforcement, EnterError, Files, Layer, Profile,
     Report, ThreadRole, allowed_calls, bits,
 };
 use std::env;
+use std::fs::File;
 use std::io;
 
 /// A thread's task while the worker serves.
@@ -43,10 +44,11 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     All clock_nanosleep libc::SYS_clock_nanosleep, [], "the margin before a busy file is read again, and after a signal";
     All nanosleep libc::SYS_nanosleep, [], "the same, with musl";
     First sched_setaffinity libc::SYS_sched_setaffinity, [], "cores of hashing threads";
-    First unshare libc::SYS_unshare, [Condition::Is(0, bits(CLONE_FS))], "a working directory of a hashing thread's own";
     First chdir libc::SYS_chdir, [], "leaving the directory of sockets, in hashing threads";
     [Role::Signals] rt_sigtimedwait libc::SYS_rt_sigtimedwait, [], "waiting for a signal";
     [Role::Signals] shutdown libc::SYS_shutdown, [], "waking the link";
+    [Role::Log] sendto libc::SYS_sendto, [], "lines to a syslog collector";
+    [Role::Log] getsockopt libc::SYS_getsockopt, [], "that a collector refuses a line";
     [Role::Watch] shutdown libc::SYS_shutdown, [], "the end of the connection, where the process may not end soon";
     [Role::Link] socket libc::SYS_socket, [Condition::Is(0, bits(AF_UNIX))], "reconnecting";
     [Role::Link] socket libc::SYS_socket, [Condition::Is(0, bits(AF_VSOCK))], "reconnecting, in a VM";
@@ -122,6 +124,15 @@ impl Sandbox {
         let filters = report.has(Layer::Seccomp);
         let leaves_sockets = keeps_cwd && report.has(Layer::Namespaces);
         Ok((Self { filters, opens_files, leaves_sockets }, report))
+    }
+
+    /// Leaves to this thread what writing the log needs, for which `dir` becomes its working directory.
+    ///
+    /// # Errors
+    /// As [`Self::narrow`], or `dir` cannot be entered.
+    pub fn narrow_log(self, dir: Option<File>) -> io::Result<()> {
+        dir.map_or(Ok(()), |dir| sandbox::work_in(&dir))?;
+        self.narrow(Role::Log)
     }
 
     /// Leaves to this thread, and to those that it starts, the calls of one role.

@@ -3,7 +3,7 @@
 use crate::core::Principal;
 use ipc_proto::endpoint::Endpoint;
 use std::fmt::Display;
-use telemetry::{Log, events};
+use telemetry::{Log, SyslogTarget, events};
 
 /// The log of this process.
 pub static LOG: Log = Log::new("hashcluster-controller");
@@ -19,6 +19,7 @@ events! {
         Info Sandbox { layers: &'a dyn Display } => "sandbox: {layers}",
         Warning AnyClientVm {} => "without --client-token-file every VM of this host can be a client",
         Warning AnyWorkerVm {} => "without --worker-tokens every VM of this host can be a worker",
+        Error NoSyslog { target: &'a SyslogTarget, error: &'a dyn Display } => "--syslog {target}: {error}",
         Warning NotAnnounced { ready_fd: u32, error: &'a dyn Display }
             => "--ready-fd {ready_fd}: {error}",
         Warning NoManager { error: &'a dyn Display }
@@ -52,5 +53,15 @@ events! {
         Info Released { worker: &'a str, by: Principal } => "worker {worker} is released by {by}",
         Warning ReleaseForbidden { worker: &'a str, by: Principal }
             => "{by} may not release worker {worker}",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_documented() {
+        telemetry::assert_documented("hashcluster-controller", Event::KINDS);
     }
 }

@@ -10,6 +10,7 @@ use sandbox::{
     AllowedCall, Call, CapabilitySet, Enforcement, EnterError, Files, Layer, Profile, ThreadRole,
     allowed_calls,
 };
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -47,6 +48,8 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::EventLoop] recvmsg libc::SYS_recvmsg, [], "messages, with their files";
     [Role::EventLoop] recvfrom libc::SYS_recvfrom, [], "that a signal arrived";
     [Role::EventLoop] sendto libc::SYS_sendto, [], "that a signal arrived, in its handler";
+    [Role::Log] sendto libc::SYS_sendto, [], "lines to a syslog collector";
+    [Role::Log] getsockopt libc::SYS_getsockopt, [], "that a collector refuses a line";
     [Role::EventLoop] write libc::SYS_write, [], "waking the event loop, and readiness";
     [Role::EventLoop] shutdown libc::SYS_shutdown, [], "the end of a connection";
     [Role::EventLoop] statx libc::SYS_statx, [], "no directory was passed";
@@ -105,6 +108,15 @@ impl ControllerSandbox {
     #[must_use]
     pub fn layers(self) -> SandboxLayers {
         self.layers
+    }
+
+    /// Leaves to this thread what writing the log needs, for which `dir` becomes its working directory.
+    ///
+    /// # Errors
+    /// As [`Self::narrow`], or `dir` cannot be entered.
+    pub fn narrow_log(self, dir: Option<File>) -> io::Result<()> {
+        dir.map_or(Ok(()), |dir| sandbox::work_in(&dir))?;
+        self.narrow(Role::Log)
     }
 
     /// Leaves to this thread, and to those that it starts, the calls of one role.

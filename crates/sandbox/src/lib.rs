@@ -15,10 +15,23 @@ pub use calls::{Call, Condition, narrow};
 pub use enforcement::{Enforcement, UnknownEnforcement};
 pub use ipc_proto::message::SandboxLayer as Layer;
 pub use layers::{EnterError, Report, enter};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::fchdir;
 pub use rustix::thread::CapabilitySet;
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 pub use table::{AllowedCall, ThreadRole, Users, bits};
 pub use view::make_read_only;
+
+/// Makes `dir` the working directory of this thread alone.
+///
+/// # Errors
+/// The thread has narrowed its system calls, or `dir` is no directory.
+pub fn work_in(dir: &File) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_FS)?;
+    Ok(fchdir(dir)?)
+}
 
 /// All that a process keeps.
 #[derive(Debug)]

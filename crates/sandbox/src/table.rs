@@ -1,7 +1,7 @@
 //! Tables of system calls: each with its users, the roles of threads, and their reason.
 
 use crate::{Call, Condition};
-use libc::{CLONE_THREAD, PROT_EXEC, SIGABRT, STDERR_FILENO};
+use libc::{CLONE_FS, CLONE_THREAD, PROT_EXEC, SIGABRT, STDERR_FILENO};
 
 #[cfg(target_arch = "x86_64")]
 use libc::SYS_poll;
@@ -100,6 +100,8 @@ impl<R: ThreadRole> AllowedCall<R> {
         Starters sched_getaffinity libc::SYS_sched_getaffinity, [], "the C library, for a thread's stack";
         First prctl libc::SYS_prctl, [Condition::Is(0, bits(libc::PR_SET_NO_NEW_PRIVS))], "a narrower filter";
         First rt_sigaction libc::SYS_rt_sigaction, [], "the C library at the start of the first thread";
+        First unshare libc::SYS_unshare, [Condition::Is(0, bits(CLONE_FS))], "a working directory of a thread's own";
+        First fchdir libc::SYS_fchdir, [], "the directory of a collector's socket, in the thread that sends logs";
         First seccomp libc::SYS_seccomp, [], "a narrower filter";
     };
 

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Why a line was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropReason {
-    /// There were too many of its level within a second.
+    /// There were too many of its event within a second.
     Rate,
-    /// Nobody took the lines before it.
+    /// Standard error did not take it, or the lines before it.
     Output,
+    /// The syslog collector did not take the lines before it.
+    Syslog,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Rate, Self::Output];
+    pub const ALL: [Self; 3] = [Self::Rate, Self::Output, Self::Syslog];
 
     /// The value of its label.
     #[must_use]
@@ -21,6 +23,7 @@ impl DropReason {
         match self {
             Self::Rate => "rate",
             Self::Output => "output",
+            Self::Syslog => "syslog",
         }
     }
 
@@ -35,4 +38,5 @@ impl DropReason {
     }
 }
 
-static LINES: [AtomicU64; DropReason::ALL.len()] = [AtomicU64::new(0), AtomicU64::new(0)];
+static LINES: [AtomicU64; DropReason::ALL.len()] =
+    [const { AtomicU64::new(0) }; DropReason::ALL.len()];

@@ -21,7 +21,7 @@ metrics_table! {
     BUILD Gauge "hashcluster_build_info" ["version", "image"]
         "1, with the version of the software and the digest of the image, if it runs from one.";
     LOG_DROPPED Counter "hashcluster_log_lines_dropped_total" ["reason"]
-        "Lines of the log that were dropped: too many of a level within a second (rate), or nobody took them (output).";
+        "Lines of the log that were dropped: too many of an event within a second (rate), or not taken by standard error (output) or by the collector (syslog).";
     LOAD Gauge "hashcluster_host_load1" [] "Load average of the host, or of the guest, over one minute.";
     MEMORY_TOTAL Gauge "hashcluster_host_memory_total_bytes" [] "Memory of the host, or of the guest.";
     MEMORY_AVAILABLE Gauge "hashcluster_host_memory_available_bytes" []

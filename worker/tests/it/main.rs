@@ -13,3 +13,4 @@ mod leases;
 mod long;
 mod pieces;
 mod pool;
+mod syslog;

@@ -166,7 +166,7 @@ const CLOCK_PLACES: &[(&str, &str)] = &[
         "crates/supervisor/src/",
         "its event loops wait for processes, VMs and people, with deadlines",
     ),
-    ("crates/telemetry/src/lib.rs", "counts the log lines of each second"),
+    ("crates/telemetry/src/log.rs", "counts the log lines of each second, and stamps them"),
     ("hashctl/src/", "deadlines that people give, and a progress line once per interval"),
     ("xtask/src/", "each step of a check is timed"),
 ];

@@ -40,3 +40,13 @@ events! {
             => "dataset {dataset}: {dir} is not there; its files are not hashed until it is",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_documented() {
+        telemetry::assert_documented("hashcluster-vm", MemberEvent::KINDS);
+    }
+}
