@@ -6,6 +6,7 @@
 
 mod compose;
 mod dashboards;
+mod live;
 mod native;
 mod rules;
 

@@ -1,5 +1,7 @@
 //! Rules, and that each alert has tests and a runbook.
 
+use crate::dashboards::queries;
+use crate::live::NOT_YET;
 use crate::{monitoring, succeeds};
 use std::collections::BTreeSet;
 use std::fs;
@@ -71,6 +73,27 @@ fn every_recording_rule_has_a_test() {
     let untested: Vec<&str> =
         recorded.into_iter().filter(|name| !tests.contains(&format!("- expr: {name}"))).collect();
     assert_eq!(untested, [""; 0]);
+}
+
+/// Names of metrics of ours in a text; those that rules record contain a colon.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let is_inner = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let words = text.split(|c| !is_inner(c)).filter(|word| !word.contains(':'));
+    let ours =
+        words.filter(|word| word.starts_with("hashcluster_") || word.starts_with("process_"));
+    ours.map(|word| word.trim_end_matches("_bucket").to_owned()).collect()
+}
+
+#[test]
+fn every_metric_that_is_asked_for_is_documented() {
+    let documented = fs::read_to_string(repository("docs/metrics.md")).unwrap();
+    let queries: String = queries("a").into_iter().map(|query| query.expr + "\n").collect();
+    let used = metrics(&(texts("prometheus/rules") + &queries));
+    assert!(used.len() > 40, "{used:?}");
+    let unknown = used.iter().filter(|name| !documented.contains(&format!("`{name}`")));
+    let unknown: Vec<&String> =
+        unknown.filter(|name| !NOT_YET.iter().any(|start| name.starts_with(start))).collect();
+    assert!(unknown.is_empty(), "not in docs/metrics.md: {unknown:?}");
 }
 
 #[test]
