@@ -23,8 +23,8 @@
 #   --monitoring         without COMMAND: start scripts/monitoring.sh first; `down` stops it last
 #   --foreground         without COMMAND: stay until Ctrl-C, and tell systemd when all are ready
 #
-# Commands of hashctl: sum, check, audit, update, compare, dups; status, release, version
-# Commands of a cluster that runs: ps, logs, exec, cp, ssh, top, start, stop, restart, apply, deploy, doctor;
+# Commands of hashctl: sum, check, audit, update, compare, dups; status, top, release, version
+# Commands of a cluster that runs: ps, logs, exec, cp, ssh, start, stop, restart, apply, deploy, doctor;
 # up starts one, down stops it
 #
 # Examples: ./run.sh sum -r /usr/share/doc > manifest

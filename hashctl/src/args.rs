@@ -3,6 +3,7 @@
 use crate::commands::audit::AuditArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::dups::DupsArgs;
+use crate::commands::top::TopArgs;
 use crate::commands::update::UpdateArgs;
 use crate::compat;
 use crate::config::Config;
@@ -119,6 +120,8 @@ pub(crate) enum Command {
     Dups(DupsArgs),
     /// Show workers, jobs and limits
     Status(Status),
+    /// Watch workers, jobs and events
+    Top(TopArgs),
     /// End a worker's quarantine for a wrong digest
     Release(Release),
     /// Print the versions of hashctl and, if it runs, of the controller

@@ -7,4 +7,5 @@ pub(crate) mod dups;
 pub(crate) mod release;
 pub(crate) mod status;
 pub(crate) mod sum;
+pub(crate) mod top;
 pub(crate) mod update;

@@ -42,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) address: Address,
     /// Directory of links to this controller's datasets, if it is known.
     pub(crate) datasets: Option<PathBuf>,
+    /// Runtime directory that leads to the controller again after it was lost, if nothing else was named.
+    pub(crate) rediscovered_in: Option<PathBuf>,
     pub(crate) plane: Choice,
     pub(crate) engine: EngineChoice,
     /// Hashing threads of this process.
@@ -121,7 +123,7 @@ impl Error for ConfigError {
 impl Config {
     pub(crate) fn new(global: Global, stdio: Stdio) -> Result<Self, ConfigError> {
         let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
-        let mut datasets = None;
+        let (mut datasets, mut rediscovered_in) = (None, None);
         let asked_dir = global.connection.runtime_dir;
         let asked_dir = asked_dir.or_else(|| variable(RUNTIME_DIR_VARIABLE).map(Into::into));
         let is_named = global.connection.connect.is_some() || asked_dir.is_some();
@@ -143,10 +145,13 @@ impl Config {
                 let xdg = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
                 let dir = client_runtime_dir(asked_dir, xdg);
                 datasets = Some(dir.join(DATASETS_DIR));
-                Address::in_dir(&dir).map_err(ConfigError::Directory)?
+                let address = Address::in_dir(&dir).map_err(ConfigError::Directory)?;
+                rediscovered_in = Some(dir);
+                address
             }
         };
         if let Some(path) = global.connection.token_file {
+            rediscovered_in = None;
             address.token = read_token(&path).map_err(ConfigError::Argument)?;
         }
         let (plane, verbose) = (global.connection.plane, global.connection.verbose);
@@ -156,6 +161,7 @@ impl Config {
         Ok(Self {
             address,
             datasets,
+            rediscovered_in,
             plane,
             engine,
             threads,

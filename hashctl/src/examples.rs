@@ -22,6 +22,15 @@ Examples:
   hashctl status --json                  # for scripts
   hashctl status --ready 2               # wait until two workers are there";
 
+/// Of `top`.
+pub(crate) const TOP: &str = "\
+Keys: tab workers or jobs, arrows select, s sort, / filter, r release, c cancel, ? help, q quit.
+
+Examples:
+  hashctl top                            # a live view
+  hashctl top --once                     # for scripts: status 0, or 3 without a controller
+  hashctl top --json --interval 5        # a status every 5 seconds, for programs";
+
 /// Of `release`.
 pub(crate) const RELEASE: &str = "\
 Examples:

@@ -17,6 +17,7 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("sha256sum", &["coreutils"]),
     ("b3sum", &["b3sum"]),
     ("fincore", &["util-linux-extra"]),
+    ("strace", &["strace"]),
 ];
 
 /// Programs of `cargo xtask monitoring`.

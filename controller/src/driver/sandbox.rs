@@ -56,7 +56,6 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::EventLoop] pread64 libc::SYS_pread64, [], "files that SIGHUP reads again";
     [Role::EventLoop] getdents64 libc::SYS_getdents64, [], "its open files, which /metrics counts";
     [Role::EventLoop] lseek libc::SYS_lseek, [], "the same, from the start";
-    [Role::EventLoop] getrandom libc::SYS_getrandom, [], "hash tables";
     [Role::EventLoop] unlink SYS_unlink, [], "removing its sockets at the end";
     [Role::EventLoop] flock libc::SYS_flock, [], "their locks, at the end";
 };

@@ -1,7 +1,7 @@
 //! Hashing in `hashctl`'s own process, without a controller.
 
 use crate::oracle::{digest, hex, line};
-use crate::program::{Outcome, finish, hashctl_alone, run, run_with, start};
+use crate::program::{Outcome, finish, hashctl_alone, run, run_with, start, tool};
 use ipc_proto::Algorithm;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -262,6 +262,31 @@ fn a_line_in_the_settings_forbids_hashing_in_this_process() {
     }
     let outcome = with_settings(dir.path(), "isolated = false\n", 0o644, &["sum"]);
     assert_eq!((outcome.code, outcome.out()), (0, line(Algorithm::Sha256, b"x", "file")));
+}
+
+#[test]
+fn settings_in_a_home_that_is_closed_to_the_caller_are_not_the_callers() {
+    let dir = tempdir().unwrap();
+    let home = dir.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(dir.path().join("file"), "x").unwrap();
+    let mut command = tool("setpriv", dir.path());
+    command.env("XDG_CONFIG_HOME", &home).env("XDG_RUNTIME_DIR", dir.path());
+    if nix::unistd::Uid::effective().is_root() {
+        // Without the rights that let root look everywhere.
+        command.args(["--bounding-set=-all", "--inh-caps=-all"]);
+    }
+    command.arg(test_kit::program("hashctl")).args(["sum", "file"]);
+    let permit = |mode| fs::set_permissions(&home, fs::Permissions::from_mode(mode)).unwrap();
+    permit(0);
+    let outcome = run(&mut command);
+    permit(0o700);
+    assert_prints(&outcome, &line(Algorithm::Sha256, b"x", "file"));
+    fs::write(home.join("hashctl.toml"), "").unwrap();
+    fs::set_permissions(home.join("hashctl.toml"), fs::Permissions::from_mode(0o000)).unwrap();
+    let outcome = run(&mut command);
+    assert_eq!(outcome.code, 2, "{}", outcome.stderr);
+    assert!(outcome.stderr.ends_with("hashctl.toml: Permission denied\n"), "{}", outcome.stderr);
 }
 
 #[test]

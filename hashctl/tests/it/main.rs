@@ -25,6 +25,7 @@ mod stdio;
 mod streams;
 mod sum;
 mod sum_options;
+mod top;
 mod trees;
 mod update;
 mod vsock;

@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 //! The real binaries against oracles, faults and hostile peers.
 
+mod calls;
 mod cross_check;
 mod datasets;
 mod ends;
@@ -16,4 +17,5 @@ mod progress;
 mod run_sh;
 mod scripts;
 mod secrets;
+mod top;
 mod vsock;
