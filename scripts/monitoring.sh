@@ -5,7 +5,8 @@
 # Usage: scripts/monitoring.sh up|down|status|targets [OPTION]…
 #   --runtime-dir DIR      of the cluster; --state-dir DIR: that in which data are kept
 #   --native               no Docker, also where it runs; --docker: Docker or nothing
-#   --port N               of Prometheus, with --native [default: 9090]; Alertmanager has N + 3
+#   --port N               of Prometheus, implies --native; Alertmanager has N + 3 [default: that of
+#                          HASHCLUSTER_MONITORING_PORT, or 9090]
 #
 # Everything listens at 127.0.0.1 only. Grafana's password is made at the first `up`, which prints where it is.
 # A file alertmanager.yml beside ports.conf says who gets alerts. docs/monitoring.md has the details.

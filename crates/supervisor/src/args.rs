@@ -204,10 +204,11 @@ pub(crate) struct MonitoringArgs {
     /// Use Docker or fail
     #[arg(long)]
     pub(crate) docker: bool,
-    /// Port of Prometheus, with --native; Alertmanager's is N + 3
-    #[arg(long, value_name = "N", default_value_t = crate::monitoring::PORT,
+    /// Port of Prometheus, for --native, which it implies; Alertmanager's is N + 3 [default:
+    /// `HASHCLUSTER_MONITORING_PORT`, or 9090]
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1024..=65532))]
-    pub(crate) port: u16,
+    pub(crate) port: Option<u16>,
     /// Stop it when the cluster stops
     #[arg(long, hide = true)]
     pub(crate) with_cluster: bool,

@@ -40,6 +40,8 @@ const MONITORING_VARIABLE: &str = "HASHCLUSTER_MONITORING";
 /// A command line of `run.sh`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Line {
+    /// Directory of ports.conf, unless an option names another.
+    settings: PathBuf,
     /// For hashcluster-vm, in its form.
     options: Vec<OsString>,
     runtime_dir: Option<PathBuf>,
@@ -81,7 +83,7 @@ pub(crate) fn front(root: &Path, settings: &Path, args: &[OsString]) -> ExitCode
 }
 
 fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
-    let mut line = Line::default();
+    let mut line = Line { settings: settings.to_owned(), ..Line::default() };
     let (mut ports, mut config) = (None, None);
     let mut rest = args.iter();
     while let Some(arg) = rest.as_slice().first() {
@@ -233,8 +235,9 @@ fn asks_for_help(args: &[OsString]) -> bool {
 fn start(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
     let asked = env::var_os(MONITORING_VARIABLE).is_some_and(|value| value == "1");
     if (line.monitoring || asked) && !line.dry_run {
-        let mut monitoring = Command::new(root.join("scripts/monitoring.sh"));
-        monitoring.args(["up", "--with-cluster"]).args(line.places());
+        let mut monitoring = own_command(&["monitoring", "up", "--with-cluster", "--files"]);
+        monitoring.arg(root.join("monitoring")).arg("--settings").arg(&line.settings);
+        monitoring.args(line.places());
         match monitoring.status() {
             Ok(status) if status.success() => {}
             Ok(status) => return Ok(exit_of(status)),
@@ -247,6 +250,12 @@ fn start(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
 
 /// Runs a command of hashctl that hashes, after a look at its arguments: a mistake boots no VM.
 fn hash(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
+    if line.monitoring {
+        return Err(Misuse {
+            what: "--monitoring is for a cluster that stays".to_owned(),
+            instead: "to start it by itself: scripts/monitoring.sh up".to_owned(),
+        });
+    }
     if line.local {
         let mut command = own_command(&["local", "run"]);
         // Their items wait for workers.

@@ -21,11 +21,19 @@ use crate::exit;
 use crate::run_dir;
 use crate::say::{indented, say};
 use site::{MonitoringSite, MonitoringWay, StartedMonitoring};
+use std::env;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Port of Prometheus where no other is named.
-pub(crate) const PORT: u16 = 9090;
+const PORT: u16 = 9090;
+
+/// Ports that can be named; three more have to fit.
+const PORTS: RangeInclusive<u16> = 1024..=65532;
+
+/// Names the port, where the command line does not.
+const PORT_VARIABLE: &str = "HASHCLUSTER_MONITORING_PORT";
 
 /// Carries out `monitoring`.
 pub(crate) fn monitoring(args: &MonitoringArgs) -> Result<ExitCode, Error> {
@@ -65,11 +73,11 @@ fn up(
     site.check_space()?;
     let started = match ran {
         Some(started) => started,
-        None => StartedMonitoring {
-            way: choose(args)?,
-            port: args.port,
-            with_cluster: args.with_cluster,
-        },
+        None => {
+            let port = port(args)?;
+            let way = choose(args, port)?;
+            StartedMonitoring { way, port, with_cluster: args.with_cluster }
+        }
     };
     let other = match started.way {
         MonitoringWay::Docker => args.native,
@@ -108,15 +116,26 @@ fn down(site: &MonitoringSite, started: StartedMonitoring) -> Result<ExitCode, E
     Ok(ExitCode::SUCCESS)
 }
 
+fn port(args: &MonitoringArgs) -> Result<u16, Error> {
+    let Some(value) = env::var_os(PORT_VARIABLE).filter(|value| !value.is_empty()) else {
+        return Ok(args.port.unwrap_or(PORT));
+    };
+    let named =
+        value.to_str().and_then(|value| value.parse().ok()).filter(|port| PORTS.contains(port));
+    let named = args.port.or(named);
+    named.ok_or_else(|| Error::Usage(format!("{PORT_VARIABLE} is no port from 1024 to 65532")))
+}
+
 /// The way that was asked for, or else that which this host has.
-fn choose(args: &MonitoringArgs) -> Result<MonitoringWay, Error> {
-    if args.native {
+fn choose(args: &MonitoringArgs, port: u16) -> Result<MonitoringWay, Error> {
+    // Ports of containers are fixed.
+    if port != PORT && args.docker {
+        return Err(Error::Usage(format!("containers have port {PORT}, no other")));
+    }
+    if args.native || port != PORT {
         return Ok(MonitoringWay::Native);
     }
     match containers::available() {
-        Ok(()) if args.port != PORT => {
-            Err(Error::Usage("--port is for --native: ports of containers are fixed".to_owned()))
-        }
         Ok(()) => Ok(MonitoringWay::Docker),
         Err(why) if args.docker => Err(Error::Refused(why)),
         Err(why) => {

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
-use test_kit::{bin, free_ports, output, repository, text};
+use test_kit::{DEADLINE, Running, bin, free_ports, output, repository, text};
 
 /// `hashcluster-vm monitoring ARGS…` for the cluster in `run`.
 pub(crate) fn monitoring(run: &Path, args: &[&str]) -> Output {
@@ -67,4 +67,40 @@ fn prometheus_and_alertmanager_start_are_shown_and_stop() {
     }
     assert!(run.join("state/monitoring/prometheus/wal").is_dir(), "data outlive the programs");
     assert_eq!(monitoring(&run, &["status"]).status.code(), Some(3));
+}
+
+/// `run.sh --monitoring` and `run.sh down`.
+#[test]
+fn monitoring_that_starts_with_the_cluster_stops_after_it_and_one_by_itself_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let port = free_ports(1)[0];
+    let run_sh = |args: &[&str]| {
+        let mut command = Command::new(bin("hashcluster-vm"));
+        command.arg("front").arg(repository(".")).arg(dir.path()).arg("--runtime-dir").arg(&run);
+        command.args(args).env("HASHCLUSTER_MONITORING_PORT", port.to_string());
+        command
+    };
+    let is_up = || monitoring(&run, &["status"]).status.code() == Some(0);
+
+    let mut cluster = Running::start(&mut run_sh(&["--monitoring", "--local", "1"]), DEADLINE);
+    cluster.wait_for("prometheus: http://127.0.0.1:");
+    cluster.wait_for("are ready in");
+    assert!(is_up());
+    let down = output(&mut run_sh(&["down"]));
+    assert!(down.status.success(), "{}", text(&down.stderr));
+    cluster.end();
+    assert!(!is_up(), "it was started with the cluster");
+
+    let port = port.to_string();
+    assert!(monitoring(&run, &["up", "--native", "--port", &port]).status.success());
+    let mut cluster = Running::start(&mut run_sh(&["--monitoring", "--local", "1"]), DEADLINE);
+    cluster.wait_for("are ready in");
+    assert!(output(&mut run_sh(&["down"])).status.success());
+    cluster.end();
+    assert!(is_up(), "it was started by itself");
+    assert!(monitoring(&run, &["down"]).status.success());
+
+    let refused = output(&mut run_sh(&["--monitoring", "--local", "sum", "x"]));
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
 }

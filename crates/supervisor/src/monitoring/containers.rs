@@ -86,7 +86,7 @@ pub(super) fn up(
     Ok(())
 }
 
-/// True if containers of an earlier start are there: Docker starts them again after a reboot.
+/// True if containers of an earlier start run, also where the note of it is gone with its run directory.
 fn has_containers(site: &MonitoringSite) -> bool {
     let output = command(site).map(|mut command| command.args(["ps", "--quiet"]).output());
     output.ok().and_then(Result::ok).is_some_and(|output| !output.stdout.is_empty())

@@ -188,7 +188,7 @@ pub(super) fn check_ports(services: &[(&'static str, u16)]) -> Result<(), Error>
                     ),
                 };
                 let how = "stop that (Debian's own service: `systemctl disable --now prometheus \
-                           prometheus-alertmanager`), or name another port with --native --port N";
+                           prometheus-alertmanager`), or name another port with --port N";
                 return Err(Error::Refused(format!("{text}; {how}")));
             }
             Err(error) => return Err(Error::step(format!("use port {port} of {name}"))(error)),
