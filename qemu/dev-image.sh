@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Builds the development image of the VMs from Debian packages: kernel, initrd, image.txt.
+# Builds the development image of the VMs from Debian packages: kernel, vmlinux (the same, unpacked),
+# initrd.controller, initrd.worker, image.txt.
 # Needs no root. Downloads stay in the cache; equal inputs give equal bytes.
 #
 # Usage: qemu/dev-image.sh OUTDIR BINDIR
-#   OUTDIR  gets the three files; image.txt exists only with the files that it describes. One that was
+#   OUTDIR  gets these files; image.txt exists only with the files that it describes. One that was
 #           made of the same inputs stays as it is
 #   BINDIR  has the static hashcluster-controller and hashcluster-worker
 #
@@ -33,7 +34,7 @@ require_host() {
     command -v "$program" >/dev/null ||
       die "the development image is made of Debian packages, and $program is missing" 3
   done
-  for program in cpio zstd depmod modprobe flock; do
+  for program in cpio lz4 depmod modprobe flock; do
     command -v "$program" >/dev/null || die "$program is missing; run $here/host-packages.sh" 3
   done
 }
@@ -125,39 +126,47 @@ inputs() {
   } | sha256sum | cut -c 1-40
 }
 
-# True if the image in $1 was made of the inputs $2, and is what it was then.
-is_current() {
-  local name
-  for name in kernel initrd image.txt; do
-    [[ -r $1/$name ]] || return 1
-  done
-  grep -qxF "inputs $2" "$1/image.txt" && grep -qxF "$(digest "$1/kernel" "$1/initrd")" "$1/image.txt"
+# Prints the names of the files that VMs boot, in the order of their digest; $1 has the kernels.
+files() {
+  printf '%s\n' kernel initrd.controller initrd.worker
+  [[ ! -e $1/vmlinux ]] || echo vmlinux
 }
 
-# Prints the line of image.txt about these files.
+# True if the image in $1 was made of the inputs $2, and is what it was then.
+is_current() {
+  [[ -r $1/image.txt ]] && grep -qxF "inputs $2" "$1/image.txt" &&
+    grep -qxF "$(digest "$1")" "$1/image.txt"
+}
+
+# Prints the line of image.txt about the files in $1.
 digest() {
   local sum
-  sum=$(cat "$@" | sha256sum)
+  sum=$(cd -- "$1" && files . | xargs cat 2>/dev/null | sha256sum)
   printf 'digest sha256:%s\n' "${sum:0:40}"
 }
 
-# Makes the initrd and image.txt in $tmp, of the inputs $2.
+# Makes the image in $staged, of the inputs $2.
 pack() {
-  local root=$tmp/root bin=$1
-  cp -a "$base/root" "$root"
-  cp -R "$here/rootfs/." "$root/"
-  cp "$bin/hashcluster-controller" "$bin/hashcluster-worker" "$root/usr/bin/"
-  cp "$base/debug-exit" "$root/usr/lib/hashcluster/"
-  # git stores only the executable bit of a mode; the other bits depend on the builder's umask.
-  chmod -R u=rwX,go=rX "$root"
-  chmod 0755 "$root"/usr/bin/hashcluster-* "$root/usr/lib/hashcluster/debug-exit"
-  chmod 0600 "$root/etc/shadow"
-  find "$root" -exec touch -h -d "@${SOURCE_DATE_EPOCH:-1}" {} +
-  (cd -- "$root" && find . -mindepth 1 -print0 | sort -z |
-    cpio -0 -o -H newc --owner=+0:+0 --reproducible --quiet) |
-    zstd -q -9 --single-thread >"$tmp/initrd"
-  printf '%s\n' "$(digest "$base/kernel" "$tmp/initrd")" "kernel $(<"$base/version")" 'kind dev' \
-    "inputs $2" >"$tmp/image.txt"
+  local root=$tmp/root bin=$1 role
+  for role in controller worker; do
+    rm -rf -- "$root"
+    cp -a "$base/root" "$root"
+    cp -R "$here/rootfs/." "$root/"
+    cp "$bin/hashcluster-$role" "$root/usr/bin/"
+    cp "$base/debug-exit" "$root/usr/lib/hashcluster/"
+    # git stores only the executable bit of a mode; the other bits depend on the builder's umask.
+    chmod -R u=rwX,go=rX "$root"
+    chmod 0755 "$root"/usr/bin/hashcluster-* "$root/usr/lib/hashcluster/debug-exit"
+    chmod 0600 "$root/etc/shadow"
+    find "$root" -exec touch -h -d "@${SOURCE_DATE_EPOCH:-1}" {} +
+    # The format of lz4 that the kernel knows.
+    (cd -- "$root" && find . -mindepth 1 -print0 | sort -z |
+      cpio -0 -o -H newc --owner=+0:+0 --reproducible --quiet) |
+      lz4 -l -9 -q >"$staged/initrd.$role"
+  done
+  files "$base" | sed -n '/^initrd/!p' | while read -r name; do cp "$base/$name" "$staged/"; done
+  printf '%s\n' "$(digest "$staged")" "kernel $(<"$base/version")" 'kind dev' \
+    "inputs $2" >"$staged/image.txt"
 }
 
 main() {
@@ -181,9 +190,10 @@ main() {
   inputs=$(inputs "$bin")
   ! is_current "$out" "$inputs" || exit 0
   pack "$bin" "$inputs"
-  cp "$base/kernel" "$tmp/initrd" "$tmp/image.txt" "$staged/"
-  rm -f "$out/image.txt"
-  mv "$staged/kernel" "$staged/initrd" "$out/"
+  # `initrd` and `vmlinux` may be those of an image that was made another way.
+  rm -f "$out/image.txt" "$out/initrd" "$out/vmlinux"
+  mv "$staged"/{kernel,initrd}* "$out/"
+  [[ ! -e $staged/vmlinux ]] || mv "$staged/vmlinux" "$out/"
   mv "$staged/image.txt" "$out/"
 }
 

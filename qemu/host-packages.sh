@@ -12,7 +12,7 @@ qemu-system-x86_64 qemu-system-x86
 mkfs.erofs erofs-utils
 mkfs.ext4 e2fsprogs
 cpio cpio
-zstd zstd
+lz4 lz4
 depmod kmod
 modprobe kmod
 dropbearkey dropbear-bin

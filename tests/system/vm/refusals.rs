@@ -112,10 +112,10 @@ fn image_with_worker(site: &Site, text: &str) {
     site.write("more/usr/bin/hashcluster-worker", text);
     let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(site.path("more/usr/bin/hashcluster-worker"), mode).unwrap();
-    // The kernel unpacks one archive after the other, each at a multiple of four; a later file
-    // replaces an earlier one.
+    // The kernel unpacks one archive after the other, each at a multiple of four, after zeros that end
+    // a compressed one; a later file replaces an earlier one.
     let mut command = site.command(Path::new("bash"));
-    let append = "truncate -s %4 \"$0\" && cd more && echo usr/bin/hashcluster-worker | cpio -o -H newc >>\"$0\"";
+    let append = "truncate -s +4 \"$0\" && truncate -s %4 \"$0\" && cd more && echo usr/bin/hashcluster-worker | cpio -o -H newc >>\"$0\"";
     command.args(["-c", append]).arg(worker_initrd(&site.path("image")));
     site.succeed(command);
     seal_image(&site.path("image"));

@@ -244,7 +244,7 @@ pub(crate) fn set_up_value(option: &str) -> PathBuf {
 }
 
 /// Copies files of the VM image into the new directory `dir`; `initrd` is one for all, or one for
-/// each role.
+/// each role. With `image.txt` it is the whole image, else one without an unpacked kernel.
 pub(crate) fn copy_image(dir: &Path, files: &[&str]) {
     fs::create_dir(dir).unwrap();
     let image = set_up_value("--image");
@@ -252,6 +252,9 @@ pub(crate) fn copy_image(dir: &Path, files: &[&str]) {
     for &file in files {
         let names = match file {
             "initrd" if image.join(by_role[0]).exists() => &by_role[..],
+            "kernel" if files.contains(&"image.txt") && image.join("vmlinux").exists() => {
+                &["kernel", "vmlinux"]
+            }
             _ => &[file],
         };
         for name in names {
@@ -263,7 +266,7 @@ pub(crate) fn copy_image(dir: &Path, files: &[&str]) {
 /// Writes the image.txt of an image whose files a test has changed; its digest.
 pub(crate) fn seal_image(dir: &Path) -> String {
     let mut command = Command::new("bash");
-    let line = "cat kernel $(ls initrd* | LC_ALL=C sort) | sha256sum | cut -c 1-40";
+    let line = "cat kernel $(ls initrd* vmlinux 2>/dev/null | LC_ALL=C sort) | sha256sum | cut -c 1-40";
     let output = command.args(["-c", line]).current_dir(dir).output().unwrap();
     let digest = format!("sha256:{}", String::from_utf8(output.stdout).unwrap().trim());
     fs::write(dir.join("image.txt"), format!("digest {digest}\nkind dev\n")).unwrap();

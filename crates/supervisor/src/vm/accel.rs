@@ -4,7 +4,7 @@
 
 use super::image::Image;
 use super::layout::Layout;
-use super::plan::{Accel, KERNEL_ARGS};
+use super::plan::Accel;
 use super::prepare;
 use crate::cluster::Error;
 use crate::deployment::Role;
@@ -60,14 +60,14 @@ pub(super) fn probe(
 }
 
 fn probe_command(qemu: &Path, image: &Image) -> Command {
-    let append = format!("{KERNEL_ARGS} {PROBE_WORD}");
+    let append = format!("{} {PROBE_WORD}", Accel::Kvm.kernel_args());
     let mut command = Command::new(qemu);
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-machine", "q35", "-accel", "kvm", "-cpu", Accel::Kvm.cpu(), "-m", "192M"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-append", &append])
         .arg("-kernel")
-        .arg(image.kernel())
+        .arg(image.kernel(Accel::Kvm))
         .arg("-initrd")
         .arg(image.initrd(Role::Worker));
     command
