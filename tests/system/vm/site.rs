@@ -266,7 +266,8 @@ pub(crate) fn copy_image(dir: &Path, files: &[&str]) {
 /// Writes the image.txt of an image whose files a test has changed; its digest.
 pub(crate) fn seal_image(dir: &Path) -> String {
     let mut command = Command::new("bash");
-    let line = "cat kernel $(ls initrd* vmlinux 2>/dev/null | LC_ALL=C sort) | sha256sum | cut -c 1-40";
+    let line =
+        "cat kernel $(ls initrd* vmlinux 2>/dev/null | LC_ALL=C sort) | sha256sum | cut -c 1-40";
     let output = command.args(["-c", line]).current_dir(dir).output().unwrap();
     let digest = format!("sha256:{}", String::from_utf8(output.stdout).unwrap().trim());
     fs::write(dir.join("image.txt"), format!("digest {digest}\nkind dev\n")).unwrap();

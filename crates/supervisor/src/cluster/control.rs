@@ -144,6 +144,11 @@ impl Request {
         Self { line: line.to_owned(), stream: None }
     }
 
+    /// True for what `SIGHUP` asks for.
+    pub(super) fn is_reload(&self) -> bool {
+        self.stream.is_none() && self.line == "apply"
+    }
+
     pub(super) fn line(&self) -> &str {
         &self.line
     }

@@ -114,6 +114,8 @@ pub(super) struct Fleet {
     /// The run directory, until it is lost.
     pub(super) home: Option<Witness>,
     pub(super) started: SystemTime,
+    /// True while the service manager waits for the end of a reload.
+    is_reloading: bool,
     /// The command that is being served.
     pub(super) command: Option<String>,
     start_deadline: Instant,
@@ -144,6 +146,7 @@ impl Fleet {
             requests,
             waiting: VecDeque::new(),
             operations: Vec::new(),
+            is_reloading: false,
             sight,
             description,
             on_hangup,
@@ -324,6 +327,7 @@ impl Fleet {
     /// Takes one event, or what has become due, and deals with it.
     pub(super) fn next(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
         self.advance_all();
+        self.end_reload();
         self.watch_guest_logs();
         if let Some(home) = self.home.take_if(|home| home.is_lost()) {
             LOG.log(&MemberEvent::Lost { path: &self.context.layout().run().display() });
@@ -367,9 +371,30 @@ impl Fleet {
     fn take_in(&mut self, caught: Caught) {
         let is_hangup = caught.signal == Signal::SIGHUP && !caught.is_from_terminal();
         match self.on_hangup {
-            OnHangup::Apply if is_hangup => self.waiting.push_back(Request::internal("apply")),
-            OnHangup::Nothing if is_hangup => LOG.log(&MemberEvent::Hangup {}),
+            OnHangup::Apply if is_hangup => {
+                self.waiting.push_back(Request::internal("apply"));
+                self.begin_reload();
+            }
+            OnHangup::Nothing if is_hangup => {
+                self.begin_reload();
+                LOG.log(&MemberEvent::Hangup {});
+            }
             OnHangup::Apply | OnHangup::Nothing | OnHangup::End => self.signal = Some(caught),
+        }
+    }
+
+    fn begin_reload(&mut self) {
+        self.supervisor.manager.reloading();
+        self.is_reloading = true;
+    }
+
+    /// Tells the service manager once all that `SIGHUP` asked for is done, or has failed: the log says which.
+    fn end_reload(&mut self) {
+        let is_under_way = self.waiting.iter().any(Request::is_reload)
+            || self.operations.iter().any(Operation::is_reload);
+        if self.is_reloading && self.is_ready && !is_under_way {
+            self.is_reloading = false;
+            self.supervisor.manager.ready();
         }
     }
 

@@ -60,6 +60,10 @@ impl Operation {
         self.request.line()
     }
 
+    pub(super) fn is_reload(&self) -> bool {
+        self.request.is_reload()
+    }
+
     /// Goes as far as possible; gives itself back unless it is complete, or has failed.
     pub(super) fn advance(mut self, fleet: &mut Fleet) -> Option<Self> {
         loop {

@@ -1,6 +1,7 @@
 //! Reports of a cluster to the service manager that started us (sd_notify(3)), if one did.
 
 use ipc_socket::ServiceManager;
+use nix::time::{ClockId, clock_gettime};
 use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
@@ -20,6 +21,15 @@ impl Manager {
             Ok(socket) => (Self { socket, ..Self::default() }, None),
             Err(error) => (Self::default(), Some(error)),
         }
+    }
+
+    /// Says that the files are read again; [`Self::ready`] says that what they describe runs. The time is
+    /// for `Type=notify-reload`, which systemd has from 253 on; with `Type=notify` a reload of an older one
+    /// waits, too.
+    pub(crate) fn reloading(&self) {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("there is such a clock");
+        let us = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
     }
 
     /// Says that the cluster is ready.

@@ -62,6 +62,14 @@ fn a_service_manager_is_told_of_readiness_of_health_and_of_the_end() {
     kill(Signal::SIGKILL, worker);
     manager.wait_for("STATUS=2 of 3 members healthy, not w1");
     manager.wait_for(all);
+    // `systemctl reload` waits for what SIGHUP begins.
+    manager.seen.clear();
+    up.signal(Signal::SIGHUP);
+    manager.wait_for("READY=1");
+    let reloading =
+        manager.seen.iter().position(|report| report.starts_with("RELOADING=1\nMONOTONIC"));
+    let ready = manager.seen.iter().position(|report| report == "READY=1");
+    assert!(reloading.is_some() && reloading < ready, "{:#?}", manager.seen);
     up.signal(Signal::SIGTERM);
     manager.wait_for("STOPPING=1");
     assert!(up.end().status.success());
