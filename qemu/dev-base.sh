@@ -55,10 +55,13 @@ number_at() { od -An -v -tu"$3" -j"$2" -N"$3" --endian=little "$1" | tr -d ' '; 
 # KVM. Makes no file if this host cannot unpack it, or if it has no entry point for this (the note of
 # PVH, type 18 of "Xen"). The header is described in the kernel's Documentation/arch/x86/boot.rst.
 unpack_kernel() {
-  local offset length magic unpack
-  offset=$((($(number_at "$1" 497 1) + 1) * 512 + $(number_at "$1" 584 4)))
+  local sectors offset length magic unpack
+  sectors=$(number_at "$1" 497 1)
+  offset=$(number_at "$1" 584 4)
+  offset=$(((sectors + 1) * 512 + offset))
   # The length of the result follows the compressed data.
-  length=$(($(number_at "$1" 588 4) - 4))
+  length=$(number_at "$1" 588 4)
+  length=$((length - 4))
   magic=$(od -An -v -tx1 -j"$offset" -N4 "$1" | tr -d ' ')
   case $magic in
     02214c18) unpack=lz4 ;;
@@ -91,7 +94,8 @@ copy_modules() {
 unsigned() {
   local length=0
   if tail -c 28 "$1" | grep -qaF '~Module signature appended~'; then
-    length=$((40 + 16#$(tail -c 32 "$1" | head -c 4 | od -An -v -tx1 | tr -d ' ')))
+    length=$(tail -c 32 "$1" | od -An -v -tu4 -N4 --endian=big | tr -d ' ')
+    length=$((length + 40))
   fi
   head -c "-$length" "$1"
 }

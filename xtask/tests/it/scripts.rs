@@ -32,7 +32,7 @@ fn every_script_stops_at_its_first_error() {
 
 /// Names whose values arithmetic may have, and where those come from. Bash evaluates a value there as an
 /// expression again, the commands in an array's subscript included.
-const NUMBERS: [(&str, &str); 18] = [
+const NUMBERS: [(&str, &str); 21] = [
     ("1", "given by callers that computed it, or a number of theirs"),
     (
         "2",
@@ -46,10 +46,13 @@ const NUMBERS: [(&str, &str); 18] = [
     ("available", "/proc/meminfo, by a pattern; a VM's by `hashcluster-vm filter-report`"),
     ("failures", "counted"),
     ("free", "stat"),
+    ("length", "od"),
     ("missing", "a flag"),
     ("mode", "stat"),
     ("needed", "computed by awk"),
+    ("offset", "od"),
     ("owner", "stat"),
+    ("sectors", "od"),
     ("seen", "a flag"),
     ("size", "stat"),
     ("total", "`hashcluster-vm filter-report`"),

@@ -10,16 +10,21 @@ use crate::cluster::Error;
 use crate::deployment::Role;
 use crate::say::say;
 use crate::supervise::Supervisor;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Exit status that QEMU's `isa-debug-exit` makes of the guest's sign of life.
 const ALIVE: i32 = 33;
 
 /// Word of the kernel's command line that the guest's `/init` looks for.
 const PROBE_WORD: &str = "hashcluster.probe=1";
+
+/// Start of the names of files with answers, and how many of them are kept: each image has its own.
+const ANSWER: &str = "accel-";
+const ANSWERS_MAX: usize = 8;
 
 /// Time limit for a guest; the slowest good one seen took 3 s without KVM.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -49,6 +54,7 @@ pub(super) fn probe(
             if let Some(path) = kept {
                 // Without it the next start asks again.
                 let _ = fs::create_dir_all(cache).and_then(|()| fs::write(path, accel.name()));
+                drop_old_answers(cache);
             }
             accel
         }
@@ -79,6 +85,43 @@ fn cache_file(qemu: &Path, image: &Image, cache: &Path) -> Option<PathBuf> {
     let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
     let version = String::from_utf8_lossy(&version.stdout);
     let version = plain(version.lines().next()?);
-    let name = format!("accel-{}-{:.40}-{}", plain(&boot), version, plain(&image.digest));
+    let name = format!("{ANSWER}{}-{:.40}-{}", plain(&boot), version, plain(&image.digest));
     Some(cache.join(name))
+}
+
+/// Removes all but the newest answers. What cannot be removed is tried again next time.
+fn drop_old_answers(cache: &Path) {
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+    let is_answer = |name: &OsStr| name.as_encoded_bytes().starts_with(ANSWER.as_bytes());
+    let mut answers: Vec<(SystemTime, PathBuf)> = entries
+        .filter(|entry| is_answer(&entry.file_name()))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    answers.sort_unstable_by(|one, other| other.cmp(one));
+    for (_, path) in answers.iter().skip(ANSWERS_MAX) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_for_images_of_the_past_do_not_pile_up() {
+        let cache = tempfile::tempdir().unwrap();
+        for second in 0..12 {
+            let file = fs::File::create(cache.path().join(format!("accel-{second:02}"))).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(second)).unwrap();
+        }
+        fs::write(cache.path().join("tools"), "").unwrap();
+        drop_old_answers(cache.path());
+        let mut left: Vec<String> = fs::read_dir(cache.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort_unstable();
+        let want: Vec<String> = (4..12).map(|second| format!("accel-{second:02}")).collect();
+        assert_eq!(left, [want, vec!["tools".to_owned()]].concat());
+    }
 }
