@@ -22,6 +22,7 @@ pub mod policy;
 mod port;
 mod rate;
 pub mod sandbox;
+mod status_page;
 pub mod token;
 
 pub use listen::BindError;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub cross_check: Option<Sample>,
     /// Where metrics and health are shown over HTTP, if anywhere.
     pub http: Option<HttpAddress>,
+    /// A page for browsers is among the pages.
+    pub has_status_page: bool,
     /// Behaviour where a layer of the sandbox is missing.
     pub sandbox: Enforcement,
 }
@@ -171,7 +174,9 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
             }
         });
         if let Some(http) = http {
-            tokio::task::spawn_local(http.serve(pages::pages(Rc::clone(&hub))));
+            tokio::task::spawn_local(
+                http.serve(pages::pages(Rc::clone(&hub), settings.has_status_page)),
+            );
         }
         let (clients_max, workers_max) = (budget.limits.clients_max, budget.limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);

@@ -81,9 +81,13 @@ struct Args {
     #[arg(long, value_name = "1/N")]
     cross_check: Option<Sample>,
 
-    /// Show metrics and health over HTTP: ADDRESS:PORT, such as 127.0.0.1:9464, or unix:PATH.
+    /// Show metrics, health and a status page over HTTP: ADDRESS:PORT, such as 127.0.0.1:9464, or unix:PATH.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<HttpAddress>,
+
+    /// Show no status page for browsers over HTTP, only what monitoring systems read.
+    #[arg(long)]
+    no_status_page: bool,
 
     /// Behaviour on a host that lacks a part of the sandbox: enforce does not start, best-effort starts
     /// and logs the part, off starts without any.
@@ -162,6 +166,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         live,
         cross_check: args.cross_check,
         http: args.http.clone(),
+        has_status_page: !args.no_status_page,
         sandbox: args.sandbox,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,

@@ -1,23 +1,29 @@
-//! Pages of the controller over HTTP: `/metrics`, `/healthz`, `/readyz`.
+//! Pages of the controller over HTTP: `/metrics`, `/status.json`, `/healthz`, `/readyz`, and those for browsers
+//! (`status_page`).
 //!
 //! Everything is read from the core when somebody asks, the same that `hashctl status` reads: nothing is
 //! counted twice, and a controller that nobody asks pays nothing.
 
 use super::hub::Hub;
+use super::status_page::StatusPage;
 use std::rc::Rc;
 use telemetry::http::{Page, Pages};
 use telemetry::metrics::CONTENT_TYPE;
 
 /// The pages of the controller behind `hub`, by their paths.
-pub(super) fn pages(hub: Rc<Hub>) -> Pages {
+pub(super) fn pages(hub: Rc<Hub>, has_status_page: bool) -> Pages {
+    let status_page = has_status_page.then(StatusPage::default);
     Rc::new(move |path| match path {
         "/metrics" => {
             let body = hub.instruments.as_ref()?.render(&hub);
             Some(Page { status: 200, content_type: CONTENT_TYPE, body })
         }
+        "/status.json" => {
+            Some(Page::json(200, format!("{}\n", overview::status_json(&hub.picture().0))))
+        }
         "/healthz" => Some(Page::text(200, "ok\n")),
         "/readyz" => Some(readiness(hub.picture().1)),
-        _ => None,
+        path => status_page.as_ref()?.page(path, &hub),
     })
 }
 

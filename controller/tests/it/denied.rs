@@ -21,6 +21,7 @@ fn enter(dir: &Path) -> ControllerSandbox {
     let socket = |name| Endpoint::unix(dir.join(name)).expect("a short path");
     let settings = Settings {
         http: None,
+        has_status_page: false,
         client_socket: socket("client.sock"),
         worker_socket: socket("worker.sock"),
         policy: AccessPolicy::own(0),

@@ -310,7 +310,7 @@ fn what_a_worker_was_lost_over_goes_alone() {
     table.join(2, 9);
     assert_eq!(files(&mut table), [0], "either may have been the reason");
     table.send_files(2, &[1 << 30]);
-    assert_eq!(files(&mut table), [], "so nothing is risked beside it");
+    assert!(files(&mut table).is_empty(), "so nothing is risked beside it");
     table.done(2, (lease_id(2), 2), 1, vec![]);
     assert_eq!(files(&mut table), [1]);
     table.done(2, (lease_id(3), 2), 1, vec![]);

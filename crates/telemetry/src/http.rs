@@ -2,21 +2,31 @@
 //! (RFC 9110, RFC 9112).
 //!
 //! A connection carries one request, of GET or HEAD, and lives for [`CONNECTION_LIMIT`] at most.
-//! [`CONNECTIONS_MAX`] are served at once; others wait in the kernel's queue.
+//! [`CONNECTIONS_MAX`] are served at once; others wait in the kernel's queue. Streams of events (`events`) are
+//! few, and last longer.
 
-use http_body_util::Full;
+mod events;
+
+pub use events::{EVENT_INTERVAL, EVENT_STREAM, HTML, STREAM_EVENTS_MAX, STREAMS_MAX};
+
+use events::{EventBody, STREAM_LIMIT, is_own_host, is_private, protect};
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -140,15 +150,16 @@ impl HttpListener {
     /// Answers requests with `pages`. Runs in a `LocalSet`.
     pub async fn serve(self, pages: Pages) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         loop {
             let permit = Arc::clone(&room).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
-            let pages = Rc::clone(&pages);
+            let (pages, streams) = (Rc::clone(&pages), Arc::clone(&streams));
             match self.accept().await {
                 Ok(stream) => {
                     tokio::task::spawn_local(async move {
                         // Whoever is too slow, or speaks no HTTP, has no answer.
-                        let _ = tokio::time::timeout(CONNECTION_LIMIT, answer(stream, pages)).await;
+                        serve_one(stream, pages, streams).await;
                         drop(permit);
                     });
                 }
@@ -175,9 +186,25 @@ impl HttpListener {
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
-async fn answer(stream: Box<dyn Stream>, pages: Pages) -> hyper::Result<()> {
+/// Serves a connection for as long as its answer may take.
+async fn serve_one(stream: Box<dyn Stream>, pages: Pages, streams: Arc<Semaphore>) {
+    let is_stream = Rc::new(Cell::new(false));
+    let mut answer = pin!(answer(stream, pages, streams, Rc::clone(&is_stream)));
+    let is_over = tokio::time::timeout(CONNECTION_LIMIT, &mut answer).await.is_ok();
+    if !is_over && is_stream.get() {
+        let _ = tokio::time::timeout(STREAM_LIMIT, answer).await;
+    }
+}
+
+async fn answer(
+    stream: Box<dyn Stream>,
+    pages: Pages,
+    streams: Arc<Semaphore>,
+    is_stream: Rc<Cell<bool>>,
+) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(request.method(), request.uri().path(), &*pages);
+        let response = respond(&request, &pages, &streams);
+        is_stream.set(matches!(response.body(), Either::Right(_)));
         async move { Ok::<_, Infallible>(response) }
     });
     http1::Builder::new()
@@ -193,22 +220,43 @@ async fn answer(stream: Box<dyn Stream>, pages: Pages) -> hyper::Result<()> {
 }
 
 fn respond(
-    method: &Method,
-    path: &str,
-    pages: &dyn Fn(&str) -> Option<Page>,
-) -> Response<Full<Bytes>> {
+    request: &Request<Incoming>,
+    pages: &Pages,
+    streams: &Arc<Semaphore>,
+) -> Response<Either<Full<Bytes>, EventBody>> {
+    let (method, path) = (request.method(), request.uri().path());
     let is_known = method == Method::GET || method == Method::HEAD;
     let page = match pages(path).filter(|_| is_known) {
+        Some(page) if is_private(path, &page) && !is_own_host(request.headers().get(HOST)) => {
+            Page::text(421, "open this page by the address of its host\n")
+        }
         Some(page) => page,
         None if is_known => Page::text(404, "there is no such page\n"),
         None => Page::text(405, "only GET and HEAD are served\n"),
     };
-    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    let (page, body) = match page {
+        page if page.content_type == EVENT_STREAM && method == Method::GET => {
+            match Arc::clone(streams).try_acquire_owned() {
+                Ok(permit) => (page, Either::Right(EventBody::new(pages, path, permit))),
+                Err(_) => {
+                    let page = Page::text(503, "too many streams are open\n");
+                    let body = page.body.clone();
+                    (page, Either::Left(Full::from(body)))
+                }
+            }
+        }
+        mut page => {
+            let body = std::mem::take(&mut page.body);
+            (page, Either::Left(Full::from(body)))
+        }
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(page.status).expect("our own statuses");
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    protect(headers);
     if !is_known {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }

@@ -156,3 +156,53 @@ fn work_goes_on_where_the_port_of_the_metrics_is_taken() {
     let want = format!("{address}: Address already in use (os error 98); no metrics are shown");
     assert!(cluster.logs().contains(&want), "{}", cluster.logs());
 }
+
+#[test]
+fn the_status_page_shows_workers_that_die_and_can_be_left_out() {
+    let address = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let mut cluster = Cluster::start(Options {
+        controller_args: vec!["--http".to_owned(), address.clone()],
+        ..Options::default()
+    });
+    let get = |path: &str| page(&mut TcpStream::connect(&address).unwrap(), path);
+    let (status, html) = get("/");
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(html.contains("2 of 2 workers ready") && html.contains(">w1</th>"), "{html}");
+    for path in ["/status.css", "/status.js"] {
+        assert!(html.contains(path) && get(path).0.ends_with("200 OK"), "{path}");
+    }
+    let (_, json) = get("/status.json");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["version"], &json["workers"][1]["name"]), (&1.into(), &"w1".into()));
+    let mut events = TcpStream::connect(&address).unwrap();
+    events.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    events.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut seen = String::new();
+    let mut wait_for = |text: &str| {
+        let mut bytes = [0; 4096];
+        while !seen.contains(text) {
+            let len = events.read(&mut bytes).unwrap();
+            assert!(len > 0, "the stream ended without {text}: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..len]));
+        }
+    };
+    wait_for("2 of 2 workers ready");
+    cluster.workers[1].kill().unwrap();
+    cluster.workers[1].wait().unwrap();
+    wait_for("worker w1 left");
+    let again = cluster.spawn_worker(1);
+    cluster.workers.push(again);
+    wait_for("worker w1 connected");
+    let address = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let _cluster = Cluster::start(Options {
+        workers: 0,
+        controller_args: vec!["--http".into(), address.clone(), "--no-status-page".into()],
+        ..Options::default()
+    });
+    for (path, want) in
+        [("/", "404 Not Found"), ("/events", "404 Not Found"), ("/healthz", "200 OK")]
+    {
+        let (status, _) = page(&mut TcpStream::connect(&address).unwrap(), path);
+        assert!(status.ends_with(want), "{path}: {status}");
+    }
+}

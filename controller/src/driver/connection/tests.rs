@@ -33,6 +33,7 @@ fn settings(socket: Endpoint) -> Settings {
     policy.trust(Token::parse(b"secret").unwrap());
     Settings {
         http: None,
+        has_status_page: false,
         sandbox: Enforcement::Off,
         policy,
         live: live(Some(b"w1 secret\nw2 other\n")),

@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use std::thread;
 use std::time::{Duration, Instant};
-use telemetry::http::{CONNECTIONS_MAX, HEAD_LEN_MAX, HttpAddress, HttpListener, Page};
+use telemetry::http::{
+    CONNECTIONS_MAX, EVENT_STREAM, HEAD_LEN_MAX, HTML, HttpAddress, HttpListener, Page, STREAMS_MAX,
+};
 
 /// Most time that a test waits for anything.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -18,8 +20,13 @@ fn listener() -> String {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&runtime, async {
-            let pages =
-                Rc::new(|path: &str| (path == "/page").then(|| Page::text(200, "content\n")));
+            let page = |content_type| Page { status: 200, content_type, body: "content\n".into() };
+            let pages = Rc::new(move |path: &str| match path {
+                "/page" => Some(Page::text(200, "content\n")),
+                "/html" => Some(page(HTML)),
+                "/events" => Some(page(EVENT_STREAM)),
+                _ => None,
+            });
             HttpListener::tcp(socket).unwrap().serve(pages).await;
         });
     });
@@ -129,5 +136,71 @@ fn a_place_is_an_address_with_a_port_or_a_socket() {
         ["", "9464", ":9464", "localhost:9464", "127.0.0.1", "127.0.0.1:65536", "unix:", "/run/a"]
     {
         assert!(bad.parse::<HttpAddress>().is_err(), "{bad}");
+    }
+}
+
+/// A stream of events that has begun.
+fn stream(address: &str) -> TcpStream {
+    let mut stream = connect(address);
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+    stream
+}
+
+/// Reads until `text` came this many times.
+fn read_until(stream: &mut TcpStream, text: &str, times: usize) -> String {
+    let (mut all, mut bytes) = (Vec::new(), [0; 512]);
+    loop {
+        let len = stream.read(&mut bytes).unwrap();
+        all.extend_from_slice(&bytes[..len]);
+        let seen = String::from_utf8_lossy(&all).into_owned();
+        if len == 0 || seen.matches(text).count() >= times {
+            return seen;
+        }
+    }
+}
+
+#[test]
+fn a_stream_has_an_event_per_interval_and_there_are_few() {
+    let address = listener();
+    let mut streams: Vec<TcpStream> = (0..STREAMS_MAX).map(|_| stream(&address)).collect();
+    for stream in &mut streams {
+        let seen = read_until(stream, "data: content\n\n", 1);
+        assert!(seen.contains("content-type: text/event-stream\r\n"), "{seen}");
+    }
+    let seen = read_until(&mut streams[0], "data: content\n\n", 1);
+    assert!(seen.contains("data: content"), "another one: {seen}");
+    let refused = read_until(&mut stream(&address), "open\n", 1);
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    // Others are served all the same, and one that leaves makes room.
+    assert!(ask(&address, b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n").starts_with("HTTP/1.1 200"));
+    drop(streams.pop());
+    let deadline = Instant::now() + DEADLINE;
+    while !read_until(&mut stream(&address), "\r\n\r\n", 1).starts_with("HTTP/1.1 200") {
+        assert!(Instant::now() < deadline, "the stream that was closed still counts");
+    }
+}
+
+#[test]
+fn a_page_for_browsers_is_shown_by_address_only_and_loads_nothing_from_elsewhere() {
+    let address = listener();
+    for (path, host, status) in [
+        ("/html", "localhost:9464", 200),
+        ("/html", "[::1]", 200),
+        ("/html", "evil.example", 421),
+        ("/events", "127.0.0.1.evil.example:80", 421),
+        // A monitoring system may use any name.
+        ("/page", "monitored.example", 200),
+    ] {
+        let request = format!("HEAD {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = ask(&address, request.as_bytes());
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}, {host}: {answer}");
+        for header in [
+            "content-security-policy: default-src 'none'; script-src 'self';",
+            "frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "referrer-policy: no-referrer",
+        ] {
+            assert!(answer.contains(header), "{header}: {answer}");
+        }
     }
 }
