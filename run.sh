@@ -33,10 +33,10 @@ set -euo pipefail
 
 # With 20,000 arguments `.` takes bash 0.4 s, and each function that is given them 10 ms.
 self=${BASH_SOURCE[0]} called=./run.sh
-[[ ${self##*/} == run.sh ]] || called=${self##*/}
+# An installed copy is called by another name, which its messages have, too.
+[[ ${self##*/} == run.sh ]] || export HASHCLUSTER_CALLED=${self##*/} called=${self##*/}
 case ${1:-} in
   -h | --help)
-    # An installed copy is called by another name.
     sed -n "2,/^set /{s|\./run\.sh|$called|g;s/^# \{0,1\}//p}" "$self"
     exit 0 ;;
 esac

@@ -53,6 +53,8 @@ struct Line {
     /// A cluster is to start, or the VMs that `command` names.
     starts: bool,
     command: Vec<OsString>,
+    /// The words before `command`, as they were typed.
+    given: Vec<OsString>,
 }
 
 impl Line {
@@ -133,6 +135,7 @@ fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
         }
     }
     line.command = rest.cloned().collect();
+    line.given = args[..args.len() - line.command.len()].to_vec();
     let own_config = Some(settings.join("cluster.toml")).filter(|path| line.local && path.exists());
     if let Some(config) = config.or(own_config.map(PathBuf::into_os_string)) {
         line.options.push(option("--config", &config));
@@ -194,17 +197,24 @@ fn carry_out(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
         Use::Up => return start(root, line),
         Use::Own(word) => own(line, word, args),
         Use::Script(name) => {
-            let mut command = Command::new(root.join("scripts").join(name));
-            if let Some(dir) = &line.runtime_dir {
-                command.arg("--runtime-dir").arg(dir);
-            }
-            become_(command.args(args))
+            become_(Command::new(root.join("scripts").join(name)).args(script_words(line, name)))
         }
         Use::Version => hashctl(line, &["version".into()]),
         Use::Asks => asks(line),
         Use::Hashes if asks_for_help(args) => hashctl(line, &line.command),
         Use::Hashes => return hash(root, line),
     })
+}
+
+/// The arguments of a script. That of the unit starts a cluster with all options, which follow its word.
+fn script_words(line: &Line, name: &str) -> Vec<OsString> {
+    let args = line.command[1..].to_vec();
+    if name == "autostart.sh" {
+        return [args, line.given.clone()].concat();
+    }
+    let dir = line.runtime_dir.iter().map(|dir| dir.as_os_str());
+    let place = dir.flat_map(|dir| ["--runtime-dir".into(), dir.to_owned()]);
+    place.chain(args).collect()
 }
 
 /// Says what may have been meant by a word that is no command.
@@ -408,6 +418,15 @@ mod tests {
         let line = parsed(&["--local", "sum", "3"]).unwrap();
         assert!(line.options.is_empty() && line.local);
         assert_eq!(line.command, ["sum", "3"]);
+    }
+
+    #[test]
+    fn options_before_the_word_reach_a_script_where_it_takes_them() {
+        let line = parsed(&["--runtime-dir", "/r", "--ports=/p", "autostart", "enable"]).unwrap();
+        let want = ["enable", "--runtime-dir", "/r", "--ports=/p"];
+        assert_eq!(script_words(&line, "autostart.sh"), want);
+        let line = parsed(&["--runtime-dir=/r", "doctor", "--json"]).unwrap();
+        assert_eq!(script_words(&line, "doctor.sh"), ["--runtime-dir", "/r", "--json"]);
     }
 
     #[test]

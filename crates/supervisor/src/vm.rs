@@ -47,4 +47,6 @@ pub(crate) use report::{facts, filter_report};
 pub(crate) use share::{Root, Share};
 pub(crate) use share_view::run as share_view;
 pub(crate) use sight::Sight;
-pub(crate) use state_disk::{Superblock, remedy as disk_remedy};
+pub(crate) use state_disk::{
+    Superblock, remedy as disk_remedy, remedy_when_full as full_disk_remedy,
+};

@@ -57,16 +57,28 @@ fn controller_health(site: &Site) -> (String, String) {
 }
 
 fn a_disk_that_takes_no_writes_is_told(site: &Site) {
-    site.ssh("controller", "mount -o remount,ro /var/lib/hashcluster");
+    let remount = |how| format!("mount -o remount,{how} /var/lib/hashcluster");
+    let words = ["read-only", "scripts/stop.sh", "e2fsck -f -y", "controller.ext4"];
+    a_trouble_comes_and_goes(site, &remount("ro"), &words, &remount("rw"));
+    // All that is not kept for root.
+    let fill = "cd /var/lib/hashcluster && fallocate -l $(($(stat -f -c %a .) * 4096)) filler";
+    let words =
+        ["it is full", "scripts/stop.sh", "truncate -s +1G", "resize2fs", "controller.ext4"];
+    a_trouble_comes_and_goes(site, fill, &words, "rm /var/lib/hashcluster/filler");
+}
+
+/// The guest's word about its disk is in `ps` as soon as it is on the console.
+fn a_trouble_comes_and_goes(site: &Site, begin: &str, words: &[&str], end: &str) {
+    site.ssh("controller", begin);
     let reason = until("a controller that is unhealthy", || {
         Some(controller_health(site))
             .filter(|(health, _)| health == "unhealthy")
             .map(|(_, why)| why)
     });
-    for word in ["read-only", "scripts/stop.sh", "e2fsck -f -y", "controller.ext4"] {
+    for word in words {
         assert!(reason.contains(word), "{reason}");
     }
-    site.ssh("controller", "mount -o remount,rw /var/lib/hashcluster");
+    site.ssh("controller", end);
     until("a controller that is healthy", || {
         (controller_health(site).0 == "healthy").then_some(())
     });

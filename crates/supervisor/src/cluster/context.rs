@@ -110,4 +110,8 @@ impl Context {
     pub(super) fn disk_remedy(&self, name: &str) -> String {
         vm::disk_remedy(&self.layout().state_disk(name))
     }
+
+    pub(super) fn full_disk_remedy(&self, name: &str) -> String {
+        vm::full_disk_remedy(&self.layout().state_disk(name))
+    }
 }

@@ -80,6 +80,15 @@ pub(crate) fn remedy(path: &Path) -> String {
     )
 }
 
+/// The same for a disk that is full.
+pub(crate) fn remedy_when_full(path: &Path) -> String {
+    let path = quote::path(path);
+    format!(
+        "`truncate -s +1G {path} && e2fsck -f -p {path} && resize2fs {path}` makes it larger, or \
+         `mv {path} {path}.bad` lets the next start make an empty one"
+    )
+}
+
 /// Checks the disk at `path` before a VM gets it.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ const SERVICE_BLOCKED: &str = " is not started: ";
 /// Words before what is wrong with the controller's disk while it runs, and what follows when it is
 /// mended.
 const DISK_TROUBLE: &str = "trouble with the disk \"state\": ";
+const DISK_FULL: &str = "it is full";
 const NO_TROUBLE: &str = "none";
 
 /// The kernel's words before the reason of its panic.
@@ -75,7 +76,10 @@ impl Fleet {
             LOG.log(&MemberEvent::NoTrouble { member });
             machine.trouble = None;
         } else {
-            let remedy = self.context.disk_remedy(member);
+            let remedy = match &*said {
+                DISK_FULL => self.context.full_disk_remedy(member),
+                _ => self.context.disk_remedy(member),
+            };
             let what = format!("trouble with its disk: {said}; scripts/stop.sh, then {remedy}");
             LOG.log(&MemberEvent::Trouble { member, what: &what });
             machine.trouble = Some(what);
