@@ -18,6 +18,7 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("b3sum", &["b3sum"]),
     ("fincore", &["util-linux-extra"]),
     ("strace", &["strace"]),
+    ("rsyslogd", &["rsyslog"]),
 ];
 
 /// Programs of `cargo xtask monitoring`.

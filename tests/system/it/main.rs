@@ -14,6 +14,7 @@ mod newcomer;
 mod oracle;
 mod policy;
 mod progress;
+mod rsyslog;
 mod run_sh;
 mod scripts;
 mod secrets;
