@@ -35,6 +35,7 @@ pub(crate) use tests::good;
 
 use std::path::PathBuf;
 use std::time::Duration;
+use telemetry::SyslogTarget;
 
 /// A cluster as it is to be: valid by itself, nothing of it started.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +46,8 @@ pub(crate) struct Deployment {
     pub(crate) strategy: Strategy,
     pub(crate) wait_for_healthy: bool,
     pub(crate) startup_timeout: Duration,
+    /// Where all logs go, too.
+    pub(crate) syslog: SyslogTarget,
 }
 
 /// Order in which the workers start; the controller is always first.

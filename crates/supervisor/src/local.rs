@@ -10,6 +10,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
+use telemetry::SyslogTarget;
 
 /// Context shared by all processes of a local cluster.
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl LocalContext {
         })
     }
 
+    /// Where the logs of all go, too.
+    pub(crate) fn syslog(&self) -> SyslogTarget {
+        self.flags.syslog.clone().unwrap_or(SyslogTarget::Off)
+    }
+
     /// The cluster: a controller, then workers `w1`, `w2`, …
     pub(crate) fn members(&self) -> Vec<Member> {
         let member = |name: String, role| Member { name, role, health: Health::DEFAULT };
@@ -77,6 +83,10 @@ impl LocalContext {
             }
         };
         args.extend(flags.iter().map(OsString::from));
+        if self.syslog() != SyslogTarget::Off {
+            // The supervisor sends what they write.
+            args.extend(["--syslog", "off"].map(OsString::from));
+        }
         let main = Program {
             name: "its process".into(),
             path: self.bin_dir.join(name),

@@ -12,6 +12,8 @@
 
 #[cfg(feature = "log")]
 pub mod dropped;
+#[cfg(feature = "log")]
+mod forward;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "log")]
@@ -28,6 +30,8 @@ mod utc;
 #[cfg(feature = "log")]
 mod writer;
 
+#[cfg(feature = "log")]
+pub use forward::{ForeignLine, Forwarder};
 #[cfg(feature = "log")]
 pub use log::{LINES_MAX, Log, LogEvent};
 #[cfg(feature = "log")]

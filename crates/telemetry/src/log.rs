@@ -106,12 +106,26 @@ impl Log {
         let report = |lines| self.line(&LogEvent::LinesLost { lines });
         let own = Arc::clone(&prepare);
         self.stderr.start("log", move || own(None), || self.watch_suppressed(), report)?;
-        if let Some(Structured { origin, syslog: Some(syslog), .. }) = self.structured.get() {
-            let enter = move || prepare(syslog.enter_directory());
-            let report = |lines| render::rfc5424(origin, &LogEvent::LinesLost { lines });
-            syslog.start("syslog", enter, || None, report)?;
-        }
-        Ok(())
+        self.start_syslog(move |syslog| prepare(syslog.enter_directory()))
+    }
+
+    /// Starts the thread for the collector alone, in a process that keeps its paths.
+    ///
+    /// # Errors
+    /// The system refused a thread.
+    pub fn send_in_background(&'static self) -> io::Result<()> {
+        self.start_syslog(|_| Ok(()))
+    }
+
+    fn start_syslog(
+        &'static self,
+        prepare: impl FnOnce(&Writer) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let Some(Structured { origin, syslog: Some(syslog), .. }) = self.structured.get() else {
+            return Ok(());
+        };
+        let report = |lines| render::rfc5424(origin, &LogEvent::LinesLost { lines });
+        syslog.start("syslog", move || prepare(syslog), || None, report)
     }
 
     /// Waits until all events are written, but no longer than a moment: to be called before the process

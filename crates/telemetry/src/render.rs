@@ -3,7 +3,7 @@
 //! Every line is whole in its format whatever its values are: they are escaped and cut one by one, so that
 //! no cut ends within an escape, a quoted value or a character.
 
-use crate::{Event, EventKind, Level, is_harmful, utc};
+use crate::{Event, EventKind, ForeignLine, Level, is_harmful, utc};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write as _};
 use std::str::FromStr;
@@ -57,14 +57,9 @@ pub(crate) struct LogOrigin {
 
 impl LogOrigin {
     pub(crate) fn of_process(program: &'static str) -> Self {
-        let found = Formatter5424::default();
-        // A header ends at the first space, and is ASCII.
-        let is_name = |host: &String| {
-            !host.is_empty() && host.len() <= 255 && host.chars().all(|c| c.is_ascii_graphic())
-        };
         let formatter = Formatter5424 {
             facility: Facility::LOG_DAEMON,
-            hostname: found.hostname.filter(is_name),
+            hostname: this_host(),
             process: program.to_owned(),
             pid: std::process::id(),
         };
@@ -74,6 +69,17 @@ impl LogOrigin {
     fn host(&self) -> &str {
         self.formatter.hostname.as_deref().unwrap_or("localhost")
     }
+}
+
+/// The name of this host, if it can be in a header.
+pub(crate) fn this_host() -> Option<String> {
+    // The formatter is the one to ask the system.
+    Formatter5424::default().hostname.filter(|host| is_header(host, 255))
+}
+
+/// A header's field ends at the first space, and is ASCII (RFC 5424, section 6).
+fn is_header(text: &str, len_max: usize) -> bool {
+    (1..=len_max).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic())
 }
 
 /// `PROGRAM: [LEVEL: ]MESSAGE`, behind the time if there is one.
@@ -147,18 +153,44 @@ pub(crate) fn rfc5424(origin: &LogOrigin, event: &dyn Event) -> String {
         put(&mut text, len_max, Escape::Parameter, value);
         data.insert(name.to_owned(), text);
     });
-    let severity = match kind.level {
+    let data = BTreeMap::from([(SD_ID.to_owned(), data)]);
+    message(&origin.formatter, kind.level, kind.message_id(), data, event)
+}
+
+/// The same of a line that another program wrote; it has no structured data.
+pub(crate) fn foreign(line: &ForeignLine<'_>) -> String {
+    let field = |text: &str, len_max| is_header(text, len_max).then(|| text.to_owned());
+    let formatter = Formatter5424 {
+        facility: Facility::LOG_DAEMON,
+        hostname: field(line.host, 255),
+        process: field(line.program, 48).unwrap_or_else(|| "-".to_owned()),
+        pid: line.pid,
+    };
+    message(&formatter, line.level, 0, BTreeMap::new(), &line.text)
+}
+
+/// Parameters by the id of their element.
+type StructuredData = BTreeMap<String, BTreeMap<String, String>>;
+
+fn message(
+    formatter: &Formatter5424,
+    level: Level,
+    id: u32,
+    data: StructuredData,
+    text: &dyn Display,
+) -> String {
+    let severity = match level {
         Level::Error => Severity::LOG_ERR,
         Level::Warning => Severity::LOG_WARNING,
         Level::Info => Severity::LOG_INFO,
     };
     let mut line = Vec::with_capacity(SYSLOG_LEN_MAX);
-    let data = BTreeMap::from([(SD_ID.to_owned(), data)]);
-    let written = origin.formatter.format(&mut line, severity, (kind.message_id(), data, ""));
-    written.expect("memory takes all that is written");
+    formatter
+        .format(&mut line, severity, (id, data, ""))
+        .expect("memory takes all that is written");
     let mut line = String::from_utf8(line).expect("all parts are text");
     let room = SYSLOG_LEN_MAX - line.len();
-    put(&mut line, room, Escape::Text, &event);
+    put(&mut line, room, Escape::Text, text);
     line
 }
 
@@ -351,5 +383,18 @@ mod tests {
         let mut origin = origin();
         origin.formatter.hostname = None;
         assert!(rfc5424(&origin, &Sample::Ends {}).contains(" localhost test 7 "));
+    }
+
+    #[test]
+    fn a_line_of_another_program_stays_a_line_of_its_host() {
+        let text = "a\n<8>1 - forged \u{1b}[2J";
+        let line = ForeignLine { host: "w1", program: "sh", pid: 9, level: Level::Warning, text };
+        let end = |line: &ForeignLine<'_>| foreign(line).split_once("Z ").unwrap().1.to_owned();
+        assert!(foreign(&line).starts_with("<28>1 2"));
+        assert_eq!(end(&line), "w1 sh 9 0 - a\\n<8>1 - forged \\u{1b}[2J");
+        let forged = ForeignLine { host: "a b", program: "c d", ..line };
+        assert!(end(&forged).starts_with("localhost - 9 0 - a"));
+        let long = "x".repeat(5000);
+        assert!(foreign(&ForeignLine { text: &long, ..line }).len() <= SYSLOG_LEN_MAX);
     }
 }

@@ -194,3 +194,36 @@ fn rsyslog_parses_every_line_and_an_outage_loses_none() {
     let shown = "a\\n<8>1 - forged b\\r \\u{1b}[2J\"] [x y=\"z\" \\ \u{fffd} \\u{202e}/client.sock";
     assert!(data["clients"].ends_with(shown), "{}", data["clients"]);
 }
+
+#[test]
+fn a_cluster_sends_the_logs_of_all_its_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let collector = Rsyslog::start(dir.path(), port, "probe");
+    let config = dir.path().join("cluster.toml");
+    fs::write(&config, format!("[logs]\nsyslog = '{}/log'\n", dir.path().display())).unwrap();
+    let mut command = Command::new(bin("hashcluster-vm"));
+    command.args(["local", "up", "--workers", "1", "--config"]).arg(&config);
+    command.env("HASHCLUSTER_RUNTIME_DIR", dir.path().join("run"));
+    let mut cluster = Running::start(&mut command, DEADLINE);
+    cluster.wait_for("are ready in");
+    let arrives = |host: &str, program: &str, text: &str| {
+        until(text, || {
+            let received = collector.of(program);
+            let is_it = |line: &&Value| {
+                let is_of_host = host.is_empty() || line["host"] == host;
+                is_of_host && line["message"].as_str().unwrap().contains(text)
+            };
+            received.iter().find(is_it).cloned()
+        })
+    };
+    arrives("controller", "hashcluster-controller", "listens on ");
+    let joined = arrives("controller", "hashcluster-controller", "w1 is here");
+    assert_eq!((&joined["severity"], &joined["data"]), (&"info".into(), &"-".into()));
+    arrives("w1", "hashcluster-worker", "connected to the controller");
+    cluster.signal(Signal::SIGTERM);
+    assert!(cluster.end().status.success());
+    let stopping = arrives("", "hashcluster-vm", "stopping the workers");
+    let data = parameters(stopping["data"].as_str().unwrap());
+    assert_eq!((&*data["event"], &*data["signal"]), ("Stopping", "SIGTERM"));
+}

@@ -106,6 +106,14 @@ impl Context {
         }
     }
 
+    /// The logs that grow while a member runs.
+    pub(super) fn logs_of(&self, name: &str) -> Vec<PathBuf> {
+        match self {
+            Self::Vms(..) => self.guest_logs(name),
+            Self::Local(_, layout) => vec![layout.log(name)],
+        }
+    }
+
     /// Commands that mend the disk of a member, or take it away, while the cluster is stopped.
     pub(super) fn disk_remedy(&self, name: &str) -> String {
         vm::disk_remedy(&self.layout().state_disk(name))

@@ -18,9 +18,9 @@ events! {
         Error Stuck { member: &'a str, pid: u32 }
             => "{member}: the system does not end its killed process {pid}, which is in a read or write \
                 that does not return; it is left behind",
-        Warning GuestLogMoved { member: &'a str, path: &'a dyn Display }
+        Warning LogMoved { member: &'a str, path: &'a dyn Display }
             => "{member}: {path} has grown too long; its end is kept in the file with .old after its name",
-        Warning GuestLogKept { path: &'a dyn Display, error: &'a dyn Display }
+        Warning LogKept { path: &'a dyn Display, error: &'a dyn Display }
             => "cannot move {path} aside: {error}",
         Warning Trouble { member: &'a str, what: &'a str } => "{member}: {what}",
         Info NoTrouble { member: &'a str } => "{member}: its disk takes writes again",

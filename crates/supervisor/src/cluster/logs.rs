@@ -2,6 +2,7 @@
 //!
 //! Logs come from guests: control characters are replaced.
 
+mod forward;
 mod lines;
 mod source;
 
@@ -12,6 +13,7 @@ use crate::args::LogsOptions;
 use crate::exit;
 use crate::run_dir;
 use crate::say::say;
+pub(crate) use forward::start as forward;
 use lines::Wanted;
 use source::Source;
 use std::collections::BTreeSet;

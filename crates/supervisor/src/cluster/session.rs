@@ -9,6 +9,7 @@ use super::control::{self, supervisor_of};
 use super::error::Error;
 use super::fleet::{Awaited, Fleet, Limits, OnHangup, Senses};
 use super::log::{LOG, MemberEvent};
+use super::logs;
 use super::ps::{ClusterKind, ClusterReport};
 use super::ready::await_ready;
 use super::show;
@@ -33,6 +34,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
+use telemetry::{Forwarder, LineFormat, SyslogTarget};
 
 /// Time that COMMAND has after a signal that asks it to end, other than SIGINT, which it may
 /// take as it likes.
@@ -303,6 +305,7 @@ fn hold(
         let stopped = session.stop();
         result.and_then(|code| stopped.map(|()| code))
     });
+    LOG.flush();
     // Others may have the images' place from here on; `clean` opens the lock again to remove them.
     drop(lock);
     if home.is_lost() {
@@ -315,6 +318,17 @@ fn hold(
     cleaned?;
     released?;
     Ok(code)
+}
+
+/// Sends our events and what members write from now on to `target`.
+fn send_logs(layout: &Layout, target: &SyslogTarget) -> Result<(), Error> {
+    let start = || {
+        LOG.configure(LineFormat::Text, target)?;
+        LOG.send_in_background()?;
+        let forwarder = Forwarder::start(target)?;
+        forwarder.map_or(Ok(()), |forwarder| logs::forward(layout.logs(), forwarder))
+    };
+    start().map_err(Error::step(format!("send logs to {target}, as cluster.toml says")))
 }
 
 /// A cluster that starts or runs.
@@ -342,6 +356,7 @@ impl Session {
             Kind::Local { context, keeps_state, awaited } => {
                 let layout = Layout::new(run_path, None);
                 let members = context.members();
+                send_logs(&layout, &context.syslog())?;
                 let senses = listen(&layout, &members, ClusterKind::Local)?;
                 let limits = Limits {
                     strategy: Strategy::Parallel,
@@ -360,6 +375,7 @@ impl Session {
                     vm::plan_of(options, run_path, state.as_deref(), &paths, false)?;
                 *lock = Some(vm::lock_state(&context.layout)?);
                 vm::images(&context.layout)?;
+                send_logs(&context.layout, &deployment.syslog)?;
                 let members: Vec<Member> = deployment.vms.iter().map(Vm::member).collect();
                 // Others wait here from now on, even though nobody answers yet.
                 let senses = listen(&context.layout, &members, ClusterKind::Vms)?;

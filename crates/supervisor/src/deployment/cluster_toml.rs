@@ -11,7 +11,7 @@ pub(super) use section::Lined;
 
 use super::fault::{Faults, bad_dataset_name};
 use super::flags::FLAGS;
-use super::kind::{CPUS, Kind, MEMORY, PORT};
+use super::kind::{CPUS, Kind, MEMORY, PORT, collector};
 use super::sched::CpuSet;
 use super::shown::Shown;
 use super::{Check, Strategy};
@@ -19,6 +19,7 @@ use ipc_proto::limits::WORKER_THREADS_MAX;
 use section::Section;
 use std::path::PathBuf;
 use std::time::Duration;
+use telemetry::SyslogTarget;
 use toml::de::DeTable;
 
 /// A worker's threads, or those of them that read from one dataset.
@@ -38,6 +39,8 @@ pub(super) struct Config {
     pub(super) defaults: Settings,
     pub(super) vms: Vec<VmSettings>,
     pub(super) start: Start,
+    /// The key of `[logs]`.
+    pub(super) syslog: Option<SyslogTarget>,
     pub(super) datasets: Vec<DatasetEntry>,
 }
 
@@ -118,6 +121,9 @@ pub(super) fn parse(bytes: &[u8], host_cpus: &CpuSet, faults: &mut Faults) -> Co
     }
     if let Some(section) = file.table("start") {
         config.start = start(section, faults);
+    }
+    if let Some(section) = file.table("logs") {
+        config.syslog = logs(section, faults);
     }
     for (line, name, section) in file.tables("vm") {
         let settings = settings(section, true, host_cpus, faults);
@@ -205,6 +211,12 @@ fn start(mut section: Section<'_>, faults: &mut Faults) -> Start {
     };
     section.finish(faults);
     start
+}
+
+fn logs(mut section: Section<'_>, faults: &mut Faults) -> Option<SyslogTarget> {
+    let target = section.text("syslog", Kind::Collector, collector);
+    section.finish(faults);
+    target.map(|target| target.value)
 }
 
 fn dataset(line: usize, name: &str, mut section: Section<'_>, faults: &mut Faults) -> DatasetEntry {

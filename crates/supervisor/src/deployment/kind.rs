@@ -3,6 +3,7 @@
 use super::sched::{FIFO_PRIORITY_MAX, is_sched};
 use ipc_proto::sample::Sample;
 use std::fmt;
+use telemetry::SyslogTarget;
 use toml::de::DeValue;
 
 /// Longest name of a VM, in bytes.
@@ -50,6 +51,8 @@ pub(super) enum Kind {
     Sample,
     Command,
     Dir,
+    /// A syslog collector.
+    Collector,
     Bool,
     /// Names of datasets, no two of them equal.
     DatasetNames,
@@ -116,6 +119,7 @@ impl Kind {
                 (1..=COMMAND_LEN_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
             }
             Self::Dir => !text.is_empty() && !text.contains('\0'),
+            Self::Collector => collector(text).is_some(),
             Self::Sched => is_sched(text),
             Self::Sample => text.parse::<Sample>().is_ok(),
             Self::Size { .. }
@@ -149,6 +153,14 @@ fn unit_kib(unit: char) -> u64 {
         'M' => 1 << 10,
         _ => 1,
     }
+}
+
+/// A syslog collector; a relative path would be one of the supervisor's working directory.
+pub(super) fn collector(text: &str) -> Option<SyslogTarget> {
+    let target = text.parse().ok()?;
+    let is_relative = matches!(&target, SyslogTarget::Unix(path) if path.is_relative());
+    let is_path = !is_relative && !text.contains('\0');
+    is_path.then_some(target)
 }
 
 /// Names that mean something else already: ourselves, in the VM and among the files of the run
@@ -188,6 +200,7 @@ impl fmt::Display for Kind {
                 write!(f, "1 to {COMMAND_LEN_MAX} bytes without control characters")
             }
             Self::Dir => f.write_str("the path of a directory"),
+            Self::Collector => f.write_str("the absolute path of a socket or udp:HOST:PORT or off"),
             Self::Bool => f.write_str("true or false"),
             Self::DatasetNames => f.write_str("an array of names of datasets, each once"),
             Self::Table => f.write_str("a table"),

@@ -12,6 +12,7 @@ use crate::args::DeploymentOptions;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use telemetry::SyslogTarget;
 
 /// Looked for beside `ports.conf` where no file is named.
 const CONFIG_NAME: &str = "cluster.toml";
@@ -36,7 +37,7 @@ impl Deployment {
         };
         let config_file = config_file(options);
         let mut config = Faults::of_file(&config_file);
-        let Config { defaults, vms: of_vms, start, datasets: entries } =
+        let Config { defaults, vms: of_vms, start, syslog, datasets: entries } =
             read_config(&config_file, options, host_cpus, &mut config);
         // Without its lines, nothing can be said of the VMs.
         if !lines.is_empty() {
@@ -59,16 +60,19 @@ impl Deployment {
             strategy: start.strategy.unwrap_or(Strategy::Parallel),
             wait_for_healthy: start.wait_for_healthy.unwrap_or(true),
             startup_timeout: start.startup_timeout.unwrap_or(STARTUP_TIMEOUT),
+            syslog: syslog.unwrap_or(SyslogTarget::Off),
         };
         LoadErrors::unless(deployment, [ports, config, args])
     }
 }
 
-/// Flags that `cluster.toml` sets for the programs of a cluster without VMs.
+/// Settings in `cluster.toml` of a cluster without VMs: flags of its programs, and its logs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LocalFlags {
     pub(crate) controller: Vec<String>,
     pub(crate) workers: Vec<String>,
+    /// Where all logs go, too.
+    pub(crate) syslog: Option<SyslogTarget>,
 }
 
 impl LocalFlags {
@@ -83,9 +87,14 @@ impl LocalFlags {
         let read = read(path).and_then(|bytes| Ok((bytes, CpuSet::of_this_process()?)));
         match read {
             Ok((bytes, cpus)) => {
-                let defaults = cluster_toml::parse(&bytes, &cpus, &mut faults).defaults;
+                let Config { defaults, syslog, .. } =
+                    cluster_toml::parse(&bytes, &cpus, &mut faults);
                 let args = |role| merge::args(role, &defaults, &defaults, |flag| flag.is_local);
-                flags = Self { controller: args(Role::Controller), workers: args(Role::Worker) };
+                flags = Self {
+                    controller: args(Role::Controller),
+                    workers: args(Role::Worker),
+                    syslog,
+                };
             }
             Err(error) => faults.whole(unread(&error)),
         }

@@ -5,6 +5,7 @@ use super::shown::shown_path;
 use super::{Check, Deployment, Health, Strategy, Vm};
 use crate::columns;
 use std::fmt;
+use telemetry::SyslogTarget;
 
 const HEAD: [&str; 10] =
     ["NAME", "ROLE", "SSH", "METRICS", "MEMORY", "CPUS", "CPUSET", "MEMLOCK", "DATASETS", "HEALTH"];
@@ -32,6 +33,9 @@ impl fmt::Display for Deployment {
             Strategy::Parallel => "in parallel",
         };
         let until = if self.wait_for_healthy { "healthy" } else { "started, healthy or not," };
+        if self.syslog != SyslogTarget::Off {
+            writeln!(f, "logs: to {}, too", self.syslog)?;
+        }
         let limit = self.startup_timeout.as_secs();
         writeln!(f, "start: the controller, then workers {how}; {until} within {limit} s")
     }

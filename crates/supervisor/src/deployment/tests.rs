@@ -207,7 +207,7 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
          [datasets.gone]\ndir = 'ports.conf'\n\
          [datasets.empty]\ndir = ''\nio_threads = 0\n",
         &[
-            "1: unknown key \"color\"; keys are defaults, start, vm, datasets",
+            "1: unknown key \"color\"; keys are defaults, start, logs, vm, datasets",
             "3: strategy: bad value \"both\"; write sequential or parallel",
             "4: wait_for_healthy: bad value 1; write true or false",
             "5: startup_timeout_s: bad value 0; write 1 to 3600",

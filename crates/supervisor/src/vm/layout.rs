@@ -100,8 +100,13 @@ impl Layout {
         self.run.join(SETTINGS_DIR).join(name)
     }
 
+    /// The directory of all logs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.run.join("log")
+    }
+
     pub(crate) fn log(&self, name: &str) -> PathBuf {
-        self.run.join("log").join(format!("{name}.log"))
+        self.logs().join(format!("{name}.log"))
     }
 
     pub(crate) fn console(&self, name: &str) -> PathBuf {

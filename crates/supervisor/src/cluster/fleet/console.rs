@@ -4,6 +4,7 @@
 use super::{Fleet, IDLE_TICK, START_DEATHS_MAX};
 use crate::cluster::log::{LOG, MemberEvent};
 use crate::supervise::{log, tail};
+use std::path::Path;
 use std::time::Instant;
 
 /// Failures of the service in a VM, during a start of the cluster, after which it is not waited
@@ -31,6 +32,17 @@ const SEARCH_LEN_MAX: u64 = 64 << 10;
 /// Longest text of a guest that is part of a message.
 const SAID_LEN_MAX: usize = 200;
 
+/// Moves a log aside that has grown too long; true if it has.
+fn limit(member: &str, path: &Path) -> bool {
+    let shown = &path.display();
+    match log::limit(path) {
+        Ok(false) => return false,
+        Ok(true) => LOG.log(&MemberEvent::LogMoved { member, path: shown }),
+        Err(error) => LOG.log(&MemberEvent::LogKept { path: shown, error: &error }),
+    }
+    true
+}
+
 impl Fleet {
     /// Moves logs aside that have grown too long, and reads what guests say is wrong.
     pub(super) fn watch_guest_logs(&mut self) {
@@ -38,18 +50,14 @@ impl Fleet {
             return;
         }
         self.consoles_checked = Instant::now();
+        limit("supervisor", &self.context.layout().log("supervisor"));
         for i in 0..self.machines.len() {
             self.read_trouble(i);
             let machine = &mut self.machines[i];
             let member = &machine.member.name;
-            for path in self.context.guest_logs(member) {
-                let shown = &path.display();
-                match log::limit(&path) {
-                    Ok(false) => continue,
-                    Ok(true) => LOG.log(&MemberEvent::GuestLogMoved { member, path: shown }),
-                    Err(error) => {
-                        LOG.log(&MemberEvent::GuestLogKept { path: shown, error: &error });
-                    }
+            for path in self.context.logs_of(member) {
+                if !limit(member, &path) {
+                    continue;
                 }
                 if self.context.console(member).is_some_and(|console| console == path) {
                     (machine.console_before, machine.console_start, machine.console_read) =

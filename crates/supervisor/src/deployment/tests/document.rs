@@ -49,6 +49,7 @@ fn the_documents_keys_and_limits_are_those_of_the_code() {
         (&["`health`"], "[defaults.health]"),
         (&["`health`"], "[vm.worker1.health]"),
         (&["`[start]`"], "[start]"),
+        (&["`[logs]`"], "[logs]"),
         (&["`[datasets.NAME]`"], "[datasets.x]"),
     ] {
         let refused = |line: &str| load(PORTS, &format!("{section}\n{line}\n")).unwrap_err();
