@@ -10,8 +10,9 @@ use nix::unistd::Pid;
 use sandbox::{AllowedCall, Condition, ThreadRole};
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::net::UdpSocket;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use test_kit::{Cluster, Options, bin, output, until};
@@ -138,6 +139,11 @@ fn every_system_call_that_is_allowed_is_made() {
     let settings = dir.path().join("datasets.toml");
     fs::write(&settings, "").unwrap();
     let http = dir.path().join("http.sock");
+    // Collectors of either kind.
+    let syslog = dir.path().join("syslog.sock");
+    let _of_controller = UnixDatagram::bind(&syslog).unwrap();
+    let of_workers = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = format!("--syslog=udp:{}", of_workers.local_addr().unwrap());
     let mut cluster = Cluster::start(Options {
         bin_dir: Some(programs.clone()),
         threads: 2,
@@ -146,8 +152,9 @@ fn every_system_call_that_is_allowed_is_made() {
             "--allow-uid=60123".to_owned(),
             format!("--datasets-file={}", settings.display()),
             format!("--http=unix:{}", http.display()),
+            format!("--syslog={}", syslog.display()),
         ],
-        worker_args: vec!["--drop-behind"],
+        worker_args: vec!["--drop-behind", address.leak()],
         ..Options::default()
     });
     cluster.link_datasets();
