@@ -7,6 +7,8 @@
 pub mod host;
 pub mod link;
 pub mod log;
+mod metrics;
+pub mod pages;
 pub mod pool;
 pub mod sandbox;
 mod sys;

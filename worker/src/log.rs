@@ -13,6 +13,9 @@ events! {
         Error NoSocket { error: &'a dyn Display } => "no socket in the runtime directory: {error}",
         Error Failed { error: &'a dyn Display } => "{error}",
         Error NoSyslog { target: &'a SyslogTarget, error: &'a dyn Display } => "--syslog {target}: {error}",
+        Info Shows { address: &'a dyn Display } => "shows its metrics at {address}",
+        Warning NoHttp { address: &'a dyn Display, error: &'a dyn Display }
+            => "{address}: {error}; no metrics are shown",
         Info Reading { way: &'a dyn Display } => "reads {way}",
         Info Backends { algorithms: &'a str, choice: &'a str }
             => "backends for {algorithms}: {choice}",

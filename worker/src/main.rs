@@ -12,6 +12,7 @@ use hashcluster_worker::link::hang::HangDetector;
 use hashcluster_worker::link::reconnect::{self, Dialer};
 use hashcluster_worker::link::shutdown::Shutdown;
 use hashcluster_worker::log::{Event, LOG};
+use hashcluster_worker::pages::PageServer;
 use hashcluster_worker::pool::Pool;
 use hashcluster_worker::sandbox::{Role, Sandbox};
 use ipc_proto::endpoint::{self, Endpoint, EndpointError, SYSTEM_RUNTIME_DIR, WORKER_SOCKET};
@@ -31,6 +32,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+use telemetry::http::HttpAddress;
 use telemetry::{LineFormat, SyslogTarget};
 
 /// Grace period for leases in flight after a signal.
@@ -134,6 +136,9 @@ struct Options {
     /// off [default: /dev/log, unless it is journald's]
     #[arg(long, value_name = "WHERE")]
     syslog: Option<SyslogTarget>,
+    /// Show metrics and health over HTTP: ADDRESS:PORT, such as 127.0.0.1:9464, or unix:PATH
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<HttpAddress>,
 
     /// Evict large files from the page cache after hashing, except pages that were cached before
     #[arg(long)]
@@ -215,6 +220,7 @@ struct Prepared {
     spare: Scratch,
     /// Blocked, and waited for by a thread of their own.
     signals: SigSet,
+    pages: Option<PageServer>,
 }
 
 /// First step: opens directories and rings, takes memory, sets cores and priorities, chooses backends.
@@ -238,6 +244,8 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
         ..
     } = options;
     let (policy, backend) = (options.sched, options.backend);
+    // Relative paths are resolved before the working directory changes, and the socket is bound after.
+    let http = options.http.map(HttpAddress::absolute).transpose()?;
     // Relative paths are resolved before the working directory changes.
     let token = match token_file {
         Some(path) => {
@@ -254,6 +262,7 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
         format!("cannot enter the directory of {dir}: {error}; start the controller first")
     })?;
     choose_backends(backend);
+    let pages = http.and_then(|address| PageServer::prepare(&address, &image));
     let credit = share.credit(link::interleave_max())?;
     let (reading, readers) = Reading::open(reading, share.threads)
         .map_err(|error| format!("--reading uring: io_uring is refused: {error}"))?;
@@ -267,12 +276,13 @@ fn prepare(endpoint: Endpoint, options: Options) -> Result<Prepared, Box<dyn Err
     // Threads inherit that they are blocked.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
     signals.thread_block()?;
-    Ok(Prepared { dialer, intro, datasets, share, credit, scratches, spare, signals })
+    Ok(Prepared { dialer, intro, datasets, share, credit, scratches, spare, signals, pages })
 }
 
 /// Third step: starts the threads, which inherit the sandbox, and works for the controller.
 fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
-    let Prepared { dialer, intro, datasets, share, credit, scratches, spare, signals } = prepared;
+    let Prepared { dialer, intro, datasets, share, credit, scratches, spare, signals, pages } =
+        prepared;
     let datasets = Arc::new(datasets);
     LOG.write_in_background(move |dir| sandbox.narrow_log(dir))?;
     let shutdown = Arc::new(Shutdown::default());
@@ -280,6 +290,9 @@ fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
     ipc_socket::start_closers(share.closing_max(), move || sandbox.narrow(Role::Closer))?;
     let pool = Pool::start(scratches, spare, &share.pins, sandbox)?;
     let hang_detector = HangDetector::start(share.threads, &shutdown, sandbox)?;
+    if let Some(pages) = pages {
+        pages.start(sandbox, intro.sandbox, &pool, hang_detector.clone(), Arc::clone(&shutdown))?;
+    }
     sandbox.narrow(Role::Link)?;
     reconnect::run(&dialer, &intro, &pool, credit, &datasets, &shutdown, &hang_detector)?;
     Ok(())

@@ -74,6 +74,11 @@ pub(crate) struct IdleProbe {
 }
 
 impl IdleProbe {
+    /// Number of threads that waited for a job a moment ago.
+    pub(crate) fn idle(&self) -> usize {
+        self.idle.load(Ordering::Relaxed)
+    }
+
     /// Returns true if a job waited, and no thread was about to take it, a moment ago.
     pub(crate) fn is_busy(&self) -> bool {
         !self.queue.is_empty() && self.idle.load(Ordering::Relaxed) == 0
@@ -166,7 +171,7 @@ impl Pool {
     /// Number of threads that waited for a job a moment ago.
     #[must_use]
     pub fn idle(&self) -> usize {
-        self.idle_probe.idle.load(Ordering::Relaxed)
+        self.idle_probe.idle()
     }
 
     pub(crate) fn idle_probe(&self) -> IdleProbe {

@@ -25,6 +25,8 @@ pub enum Role {
     Log,
     /// It notices threads that hang, and ends the process.
     Watch,
+    /// It serves HTTP.
+    Pages,
     /// It closes descriptors, and starts another one if that can take long.
     Closer,
 }
@@ -35,9 +37,15 @@ const IN_DATASET: Condition = Condition::IsNot(0, bits(AT_FDCWD));
 
 impl ThreadRole for Role {
     fn starts_threads(self) -> bool {
-        !matches!(self, Self::Hash | Self::Log | Self::Watch)
+        !matches!(self, Self::Hash | Self::Log | Self::Watch | Self::Pages)
     }
 }
+
+/// Only older architectures have the older call.
+#[cfg(not(target_arch = "x86_64"))]
+use libc::SYS_epoll_pwait as SYS_epoll_wait;
+#[cfg(target_arch = "x86_64")]
+use libc::SYS_epoll_wait;
 
 /// System calls of a worker that serves, besides those of its runtime.
 const OWN: &[AllowedCall<Role>] = allowed_calls! {
@@ -74,6 +82,17 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::Link] openat2 libc::SYS_openat2, [IN_DATASET], "files by name in a dataset";
     [Role::Link, Role::Hash] fadvise64 libc::SYS_fadvise64, [], "read-ahead, and leaving the page cache as it was";
     [Role::Link, Role::Hash] cachestat 451, [], "leaving the page cache as it was";
+    [Role::Pages] epoll_wait SYS_epoll_wait, [], "waiting for requests";
+    [Role::Pages] epoll_ctl libc::SYS_epoll_ctl, [], "connections that come and go";
+    [Role::Pages] accept4 libc::SYS_accept4, [], "connections";
+    [Role::Pages] write libc::SYS_write, [Condition::Is(2, 8)], "waking its event loop, by the 8 bytes that an eventfd takes";
+    [Role::Pages] recvfrom libc::SYS_recvfrom, [], "requests";
+    [Role::Pages] sendto libc::SYS_sendto, [], "answers";
+    [Role::Pages] shutdown libc::SYS_shutdown, [], "the end of a connection";
+    [Role::Pages] getrandom libc::SYS_getrandom, [], "hash tables";
+    [Role::Pages] pread64 libc::SYS_pread64, [], "the state of the process and the host";
+    [Role::Pages] getdents64 libc::SYS_getdents64, [], "its open files, which /metrics counts";
+    [Role::Pages] lseek libc::SYS_lseek, [], "the same, from the start";
     [Role::Hash] io_uring_enter libc::SYS_io_uring_enter, [], "files that are not in memory";
 };
 

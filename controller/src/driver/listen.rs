@@ -16,14 +16,13 @@ use nix::sys::stat::{Mode, umask};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use telemetry::http::{HttpAddress, HttpListener, Pages};
+use telemetry::http::{BindFailure, HttpAddress, HttpListener, Pages};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
@@ -83,15 +82,19 @@ pub(super) struct HttpPlace {
 
 impl HttpPlace {
     /// Listens at `address`; nobody but our own user can open a Unix socket.
-    pub(super) fn bind(address: &HttpAddress) -> io::Result<Self> {
-        let (listener, place) = match address {
-            HttpAddress::Tcp(address) => (HttpListener::tcp(TcpListener::bind(address)?), None),
-            HttpAddress::Unix(path) => {
-                let (listener, place) = Place::take(path, true).map_err(io::Error::other)?;
-                (HttpListener::unix(listener), Some(place))
+    pub(super) fn bind(address: &HttpAddress) -> Result<Self, BindFailure> {
+        match address {
+            HttpAddress::Tcp(_) => {
+                Ok(Self { listener: HttpListener::bind(address)?, _place: None })
             }
-        };
-        Ok(Self { listener: listener?, _place: place })
+            HttpAddress::Unix(path) => {
+                let failure = |error| BindFailure::new(address, error);
+                let taken = Place::take(path, true).map_err(io::Error::other);
+                let (listener, place) = taken.map_err(failure)?;
+                let listener = HttpListener::unix(listener).map_err(failure)?;
+                Ok(Self { listener, _place: Some(place) })
+            }
+        }
     }
 
     /// Answers requests with `pages`.

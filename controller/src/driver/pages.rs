@@ -7,7 +7,7 @@
 use super::hub::Hub;
 use super::status_page::StatusPage;
 use std::rc::Rc;
-use telemetry::http::{Page, Pages};
+use telemetry::http::{Page, Pages, ReadyReport};
 use telemetry::metrics::CONTENT_TYPE;
 
 /// The pages of the controller behind `hub`, by their paths.
@@ -22,15 +22,14 @@ pub(super) fn pages(hub: Rc<Hub>, has_status_page: bool) -> Pages {
             Some(Page::json(200, format!("{}\n", overview::status_json(&hub.picture().0))))
         }
         "/healthz" => Some(Page::text(200, "ok\n")),
-        "/readyz" => Some(readiness(hub.picture().1)),
+        "/readyz" => Some(readiness(&hub).page()),
         path => status_page.as_ref()?.page(path, &hub),
     })
 }
 
-/// Ready is a controller that can have work done.
-fn readiness(ready: usize) -> Page {
-    match ready {
-        0 => Page::json(503, "{\"ready\":false,\"reasons\":[\"no worker is ready\"]}\n"),
-        _ => Page::json(200, "{\"ready\":true,\"reasons\":[]}\n"),
-    }
+/// Ready is a controller that can have work done: it listens, as it answers here.
+fn readiness(hub: &Hub) -> ReadyReport {
+    let mut readiness = ReadyReport::default();
+    readiness.require(hub.core.borrow().ready_workers() > 0, "no worker is ready");
+    readiness
 }

@@ -313,6 +313,9 @@ pub(crate) struct VmOptions {
     /// Dialect of its options [default: c]
     #[arg(long, value_enum)]
     pub(crate) virtiofsd_kind: Option<crate::vm::VirtiofsdKind>,
+    /// Serve the supervisor's metrics at this port of 127.0.0.1, not at a socket in the run directory
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) metrics_port: Option<u16>,
     /// Print the command lines, or what would change in the cluster that runs; do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -456,6 +459,10 @@ pub(crate) struct StartOptions {
     /// Where hashcluster-controller and hashcluster-worker are [default: beside this program]
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
+    /// Serve metrics at ports of 127.0.0.1 from this one on (supervisor, controller, workers), not at
+    /// sockets in the run directory
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=i64::from(u16::MAX - WORKERS_MAX - 1)))]
+    pub(crate) metrics_port: Option<u16>,
     /// Time that workers, and then the controller, have to stop before they are killed
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000)]
     pub(crate) stop_limit_ms: u32,

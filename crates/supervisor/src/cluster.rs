@@ -12,11 +12,14 @@ mod fleet;
 mod log;
 mod logs;
 mod machine;
+mod metrics;
 mod operation;
+mod pages;
 mod ps;
 mod ready;
 mod session;
 mod show;
+mod targets;
 mod watch;
 
 pub(crate) use control::{deploy, of_members, stop, stop_all};

@@ -16,7 +16,6 @@ pub(crate) mod fuzz;
 mod kind;
 mod load;
 mod merge;
-pub(crate) mod port_holder;
 mod ports_conf;
 mod ports_free;
 mod sched;

@@ -4,13 +4,15 @@ use crate::args::{StartOptions, WORKERS_MAX};
 use crate::cluster::{Error, Unit};
 use crate::deployment::{Health, LocalFlags, Member, Role};
 use crate::supervise::{Console, Program, is_executable};
-use crate::vm::Layout;
+use crate::vm::{HTTP_SOCKET, Layout};
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 use telemetry::SyslogTarget;
+use telemetry::http::HttpAddress;
 
 /// Context shared by all processes of a local cluster.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct LocalContext {
     flags: LocalFlags,
     pub(crate) workers_len: u16,
     pub(crate) stop_limit: Duration,
+    /// The supervisor's port for metrics; the members have those after it.
+    pub(crate) metrics_port: Option<u16>,
 }
 
 impl LocalContext {
@@ -57,6 +61,7 @@ impl LocalContext {
             flags: flags.unwrap_or_default(),
             workers_len: options.workers.unwrap_or_else(cores),
             stop_limit: Duration::from_millis(options.stop_limit_ms.into()),
+            metrics_port: options.metrics_port,
         })
     }
 
@@ -72,6 +77,17 @@ impl LocalContext {
         [member("controller".into(), Role::Controller)].into_iter().chain(workers).collect()
     }
 
+    /// Where `member` serves its pages.
+    pub(crate) fn http(&self, member: &Member, layout: &Layout) -> HttpAddress {
+        // Workers are `w1`, `w2`, …
+        let number = member.name.strip_prefix('w').and_then(|number| number.parse().ok());
+        let after = |port: u16| port + 1 + number.unwrap_or(0);
+        match self.metrics_port {
+            Some(port) => HttpAddress::Tcp((Ipv4Addr::LOCALHOST, after(port)).into()),
+            None => HttpAddress::Unix(layout.of_vm(&member.name, HTTP_SOCKET)),
+        }
+    }
+
     /// The process of `member`.
     pub(crate) fn unit(&self, member: &Member, layout: &Layout) -> Unit {
         let mut args: Vec<OsString> = vec!["--runtime-dir".into(), layout.run().into()];
@@ -82,6 +98,7 @@ impl LocalContext {
                 ("hashcluster-worker", &self.flags.workers)
             }
         };
+        args.extend(["--http".into(), self.http(member, layout).to_string().into()]);
         args.extend(flags.iter().map(OsString::from));
         if self.syslog() != SyslogTarget::Off {
             // The supervisor sends what they write.

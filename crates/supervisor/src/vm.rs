@@ -30,7 +30,7 @@ pub(crate) use description::Description;
 pub(crate) use diff::{RunningVms, VmChanges, WantedVms};
 pub(crate) use guest::{cp, exec, ssh, ssh_in};
 pub(crate) use image::{Image, ImageError};
-pub(crate) use layout::{CONTROL_SOCKET, Layout, OPTIONS_FILE, SSH_CONFIG};
+pub(crate) use layout::{CONTROL_SOCKET, HTTP_SOCKET, Layout, OPTIONS_FILE, SSH_CONFIG};
 pub(crate) use paths::of as paths_of;
 pub(crate) use plan::{Accel, ClusterContext, Guest, VirtiofsdKind};
 pub(crate) use preflight::{

@@ -9,6 +9,7 @@ mod events;
 
 pub use events::{EVENT_INTERVAL, EVENT_STREAM, HTML, STREAM_EVENTS_MAX, STREAMS_MAX};
 
+use crate::port_holder::{self, Holder};
 use events::{EventBody, STREAM_LIMIT, is_own_host, is_private, protect};
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
@@ -19,20 +20,25 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::fs::Mode;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::process::umask;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::os::unix::net::UnixListener as StdUnixListener;
-use std::path::PathBuf;
-use std::pin::pin;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 /// Most connections that are served at once.
@@ -68,6 +74,19 @@ impl fmt::Display for NoHttpAddress {
 }
 
 impl std::error::Error for NoHttpAddress {}
+
+impl HttpAddress {
+    /// The same with an absolute path.
+    ///
+    /// # Errors
+    /// This directory cannot be found.
+    pub fn absolute(self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(_) => Ok(self),
+            Self::Unix(path) => std::path::absolute(path).map(Self::Unix),
+        }
+    }
+}
 
 impl FromStr for HttpAddress {
     type Err = NoHttpAddress;
@@ -115,6 +134,30 @@ impl Page {
     }
 }
 
+/// Readiness of a program: the reasons why it is not ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadyReport(Vec<String>);
+
+impl ReadyReport {
+    /// Adds a reason, unless something holds. It is plain text of our own, without quotes.
+    pub fn require(&mut self, holds: bool, reason: impl Into<String>) {
+        self.0.extend((!holds).then(|| reason.into()));
+    }
+
+    /// Status 200 with no reasons, or 503 with some, as JSON.
+    #[must_use]
+    pub fn page(&self) -> Page {
+        let escaped = |reason: &String| {
+            let plain = |c: char| if c.is_control() || "\"\\".contains(c) { '?' } else { c };
+            format!("\"{}\"", reason.chars().map(plain).collect::<String>())
+        };
+        let reasons: Vec<String> = self.0.iter().map(escaped).collect();
+        let (ready, reasons) = (self.0.is_empty(), reasons.join(","));
+        let body = format!("{{\"ready\":{ready},\"reasons\":[{reasons}]}}\n");
+        Page::json(if ready { 200 } else { 503 }, body)
+    }
+}
+
 /// The pages of a program: the one with a path, if there is one.
 pub type Pages = Rc<dyn Fn(&str) -> Option<Page>>;
 
@@ -129,6 +172,19 @@ enum Accept {
 }
 
 impl HttpListener {
+    /// Listens at `address`, inside a runtime of tokio; nobody but our own user can open a Unix socket. There
+    /// is a single thread. A Unix socket stays when the listener ends, and the next one takes its place.
+    ///
+    /// # Errors
+    /// [`BindFailure`], with the process that holds a port.
+    pub fn bind(address: &HttpAddress) -> Result<Self, BindFailure> {
+        let bound = match address {
+            HttpAddress::Tcp(address) => StdTcpListener::bind(address).and_then(Self::tcp),
+            HttpAddress::Unix(path) => bind_private(path).and_then(Self::unix),
+        };
+        bound.map_err(|error| BindFailure::new(address, error))
+    }
+
     /// Takes over a socket that listens, inside a runtime of tokio.
     ///
     /// # Errors
@@ -177,10 +233,112 @@ impl HttpListener {
             }
             Accept::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(Box::new(stream))
+                Ok(Box::new(UnixConnection(stream)))
             }
         }
     }
+}
+
+/// A Unix socket that is read and written by recv(2) and send(2) alone: a sandbox that denies writing to files
+/// cannot tell one from the other in write(2).
+struct UnixConnection(UnixStream);
+
+impl AsyncRead for UnixConnection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(context))?;
+            let received = self.0.try_io(Interest::READABLE, || {
+                Ok(recv(&self.0, buf.initialize_unfilled(), RecvFlags::empty())?.0)
+            });
+            match received {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(len) => {
+                    buf.advance(len);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for UnixConnection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(context))?;
+            let sent =
+                self.0.try_io(Interest::WRITABLE, || Ok(send(&self.0, buf, SendFlags::NOSIGNAL)?));
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// An address at which a program cannot listen.
+#[derive(Debug)]
+pub struct BindFailure {
+    error: io::Error,
+    holder: Option<Holder>,
+}
+
+impl BindFailure {
+    /// Looks for the process that is in the way, if that is the reason.
+    #[must_use]
+    pub fn new(address: &HttpAddress, error: io::Error) -> Self {
+        let holder = match address {
+            HttpAddress::Tcp(address) if error.kind() == io::ErrorKind::AddrInUse => {
+                port_holder::find(address.port())
+            }
+            HttpAddress::Tcp(_) | HttpAddress::Unix(_) => None,
+        };
+        Self { error, holder }
+    }
+}
+
+impl fmt::Display for BindFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.holder {
+            Some(holder) => write!(f, "the port is in use by {holder}"),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BindFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Listens at a path, in place of a socket that nobody listens at.
+fn bind_private(path: &Path) -> io::Result<StdUnixListener> {
+    let is_dead = StdUnixStream::connect(path)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+    if is_dead {
+        fs::remove_file(path)?;
+    }
+    let before = umask(Mode::RWXG | Mode::RWXO);
+    let bound = StdUnixListener::bind(path);
+    umask(before);
+    bound
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}

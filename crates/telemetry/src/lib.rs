@@ -21,6 +21,8 @@ mod log;
 #[cfg(feature = "http")]
 pub mod metrics;
 #[cfg(feature = "http")]
+pub mod port_holder;
+#[cfg(feature = "http")]
 pub mod process;
 #[cfg(feature = "log")]
 mod render;

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use tempfile::tempdir;
-use test_kit::{Cluster, Options, free_ports, pattern, until};
+use test_kit::{Cluster, HungFile, Options, free_ports, pattern, until};
 
 /// The answer to a request for `path`, without its head.
 fn page(stream: &mut (impl Read + Write), path: &str) -> (String, String) {
@@ -153,7 +153,9 @@ fn work_goes_on_where_the_port_of_the_metrics_is_taken() {
         controller_args: vec!["--http".to_owned(), address.clone()],
         ..Options::default()
     });
-    let want = format!("{address}: Address already in use (os error 98); no metrics are shown");
+    let pid = std::process::id();
+    let want = format!("{address}: the port is in use by ");
+    assert!(cluster.logs().contains(&format!("(pid {pid}); no metrics are shown")));
     assert!(cluster.logs().contains(&want), "{}", cluster.logs());
 }
 
@@ -205,4 +207,64 @@ fn the_status_page_shows_workers_that_die_and_can_be_left_out() {
         let (status, _) = page(&mut TcpStream::connect(&address).unwrap(), path);
         assert!(status.ends_with(want), "{path}: {status}");
     }
+}
+
+#[test]
+fn metrics_of_a_worker_move_with_its_work() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("w.sock");
+    let address: &'static str = format!("unix:{}", path.display()).leak();
+    let mut cluster = Cluster::start(Options {
+        workers: 1,
+        worker_args: vec!["--http", address, "--backend", "portable"],
+        ..Options::default()
+    });
+    let ask = |page_path| page(&mut UnixStream::connect(&path).unwrap(), page_path);
+    let series = |name: &str, labels: &str| value(&ask("/metrics").1, &format!("{name}{labels}"));
+    let worker = |name: &str| series(&format!("hashcluster_worker_{name}"), "");
+    let items = |outcome| {
+        let labels = format!("{{algorithm=\"sha256\",backend=\"portable\",outcome=\"{outcome}\"}}");
+        series("hashcluster_worker_items_total", &labels)
+    };
+    let bytes = || {
+        let labels = "{algorithm=\"sha256\",backend=\"portable\"}";
+        series("hashcluster_worker_bytes_total", labels)
+    };
+    assert_eq!((items("digest"), items("failed"), bytes()), (Some(0.0), Some(0.0), Some(0.0)));
+    assert_eq!(worker("connected"), Some(1.0));
+    assert_eq!(worker("connections_total"), Some(1.0));
+    assert_eq!((worker("threads"), worker("threads_stuck")), (Some(1.0), Some(0.0)));
+    assert_eq!((worker("threads_busy"), worker("leases")), (Some(0.0), Some(0.0)));
+    assert_eq!(worker("batch_duration_seconds_count"), Some(0.0));
+    assert_eq!(ask("/readyz").1, "{\"ready\":true,\"reasons\":[]}\n");
+
+    let hung = HungFile::new();
+    let files = tempdir().unwrap();
+    for i in 0..30 {
+        fs::write(files.path().join(i.to_string()), pattern(1000)).unwrap();
+    }
+    let summed = cluster.hashctl().args(["sum", "-r", "."]).current_dir(files.path()).output();
+    assert!(summed.unwrap().status.success());
+    assert_eq!((items("digest"), bytes()), (Some(30.0), Some(30_000.0)));
+    assert!(worker("batch_duration_seconds_count") >= Some(1.0));
+    assert!(worker("queue_wait_seconds_count") >= Some(1.0));
+
+    // A file that never answers: its thread is busy with a lease, which is revoked when its client leaves.
+    let mut stuck = cluster.hashctl().arg("sum").arg(hung.path()).spawn().unwrap();
+    hung.wait_for_read();
+    until("a busy thread", || (worker("threads_busy") == Some(1.0)).then_some(()));
+    assert_eq!(worker("leases"), Some(1.0));
+    stuck.kill().unwrap();
+    stuck.wait().unwrap();
+    until("a revoked lease", || (worker("leases_revoked_total") == Some(1.0)).then_some(()));
+    drop(hung);
+    until("an idle thread", || (worker("threads_busy") == Some(0.0)).then_some(()));
+
+    assert!(cluster.terminate_controller());
+    until("a worker that is not connected", || (worker("connected") == Some(0.0)).then_some(()));
+    let (status, body) = ask("/readyz");
+    assert_eq!(status, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(body, "{\"ready\":false,\"reasons\":[\"not connected to a controller\"]}\n");
+    cluster.restart_controller();
+    until("a second connection", || (worker("connections_total") == Some(2.0)).then_some(()));
 }

@@ -11,6 +11,7 @@ use crate::host;
 use crate::link::hang::HangDetector;
 use crate::link::session::{Session, Violation};
 use crate::link::shutdown::Shutdown;
+use crate::metrics::{WorkerInstruments, instruments};
 use crate::pool::{Full, Pool};
 use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
 use engine::exec::order::{Order, Scratch};
@@ -157,6 +158,7 @@ pub fn serve(
         Err(error) => return Ended::Lost { reason: Lost::Io(error), proven: false },
     };
     let session = Arc::clone(&link.session);
+    instruments().into_iter().for_each(WorkerInstruments::connected);
     session.send(&WorkerReply::Credit { batches: credit });
     shutdown.attach(&session);
     let (end, ended) = bounded::<()>(0);
@@ -173,6 +175,7 @@ pub fn serve(
         drop(end);
         reason
     });
+    instruments().into_iter().for_each(WorkerInstruments::disconnected);
     if session.is_drained() {
         return Ended::Left;
     }

@@ -76,6 +76,16 @@ impl HangDetector {
         self.threads.saturating_sub(self.hung.load(Ordering::Relaxed)).max(1)
     }
 
+    /// Number of threads, whether they hang or not.
+    pub(crate) fn threads(&self) -> u16 {
+        self.threads
+    }
+
+    /// Number of threads that hang, as far as is known.
+    pub(crate) fn hung_threads(&self) -> u16 {
+        self.hung.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn watch(&self, revoked: Vec<Revoked>) {
         for revoked in revoked {
             // The receiver lives as long as the process.

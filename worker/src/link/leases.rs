@@ -7,6 +7,8 @@
 //! - no more leases are held than credit was given.
 
 use crate::link::hang::Revoked;
+use crate::metrics::{Content, instruments};
+use engine::clock::Stopwatch;
 use engine::exec::checkpointed::{self, Started};
 use engine::exec::order::Order;
 use ipc_proto::Family;
@@ -58,12 +60,17 @@ struct Held {
     order: Option<Order>,
     /// Name of that thread.
     thread: Option<Arc<str>>,
+    /// For whoever counts.
+    content: Option<Content>,
+    arrived: Option<Stopwatch>,
 }
 
 /// A lease that a thread is done with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
     pub(crate) revoked: bool,
+    /// For whoever counts.
+    pub(crate) content: Option<Content>,
     /// To be given to the controller.
     pub(crate) credit: u16,
 }
@@ -97,7 +104,10 @@ impl Leases {
         if let Some(family) = checkpointed::family_of(&order).filter(|_| !order.check) {
             self.long.push_back((lease, family));
         }
-        let held = Held { attempt, revoked: Arc::default(), order: Some(order), thread: None };
+        let counted = instruments().map(|_| (Content::of(&order), Stopwatch::start()));
+        let (content, arrived) = counted.unzip();
+        let (revoked, thread) = (Arc::default(), None);
+        let held = Held { attempt, revoked, order: Some(order), thread, content, arrived };
         self.held.insert(lease, held);
         self.unsettled += 1;
         Ok(())
@@ -107,6 +117,9 @@ impl Leases {
     pub(crate) fn start(&mut self, lease: LeaseId) -> Option<Started> {
         let held = self.held.get_mut(&lease)?;
         let order = held.order.take()?;
+        for (instruments, arrived) in instruments().into_iter().zip(&held.arrived) {
+            instruments.begun(arrived.elapsed_us());
+        }
         held.thread = thread::current().name().map(Arc::from);
         self.long.retain(|(waiting, _)| *waiting != lease);
         Some(Started { attempt: held.attempt, order, revoked: Arc::clone(&held.revoked) })
@@ -125,8 +138,9 @@ impl Leases {
     /// [`Leases::settle`] must follow when the answer is sent.
     pub(crate) fn finish(&mut self, lease: LeaseId) -> Finished {
         let held = self.held.remove(&lease);
-        let revoked = held.is_none_or(|held| held.revoked.load(Ordering::Relaxed));
-        Finished { revoked, credit: self.give(1) }
+        let revoked = held.as_ref().is_none_or(|held| held.revoked.load(Ordering::Relaxed));
+        let content = held.and_then(|held| held.content);
+        Finished { revoked, content, credit: self.give(1) }
     }
 
     /// [`Leases::settle`] must follow, for each of the orders, when the credit is sent.
@@ -145,6 +159,10 @@ impl Leases {
         }
         let credit = self.give(u16::try_from(orders.len()).expect("no more than credit was given"));
         Dropped { orders, running, credit }
+    }
+
+    pub(crate) fn held_len(&self) -> usize {
+        self.held.len()
     }
 
     /// Says whether the drain is over.
@@ -205,7 +223,7 @@ mod tests {
         assign(&mut leases, 2).unwrap();
         assert_eq!(assign(&mut leases, 3), Err(Violation::NoCredit));
         leases.start(id(1)).unwrap();
-        assert_eq!(leases.finish(id(1)), Finished { revoked: false, credit: 1 });
+        assert_eq!(leases.finish(id(1)), Finished { revoked: false, content: None, credit: 1 });
         assign(&mut leases, 3).unwrap();
         assert_eq!(assign(&mut leases, 4), Err(Violation::NoCredit));
     }
@@ -237,7 +255,7 @@ mod tests {
         let dropped = leases.revoke(&[id(1)]);
         assert_eq!((dropped.orders.len(), dropped.credit), (0, 0));
         assert!(started.revoked.load(Ordering::Relaxed));
-        assert_eq!(leases.finish(id(1)), Finished { revoked: true, credit: 1 });
+        assert_eq!(leases.finish(id(1)), Finished { revoked: true, content: None, credit: 1 });
         assert_eq!(leases.credit, 2);
     }
 
@@ -254,9 +272,9 @@ mod tests {
         let dropped = leases.revoke(&[id(2)]);
         assert_eq!((dropped.orders.len(), dropped.credit), (1, 0));
         assert!(!leases.settle(1));
-        assert_eq!(leases.finish(id(1)), Finished { revoked: false, credit: 0 });
+        assert_eq!(leases.finish(id(1)), Finished { revoked: false, content: None, credit: 0 });
         leases.start(id(3)).unwrap();
-        assert_eq!(leases.finish(id(3)), Finished { revoked: false, credit: 0 });
+        assert_eq!(leases.finish(id(3)), Finished { revoked: false, content: None, credit: 0 });
         assert!(!leases.settle(1), "an answer is not sent yet");
         assert!(leases.settle(1));
     }

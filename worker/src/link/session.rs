@@ -6,6 +6,7 @@
 
 use crate::link::hang::HangDetector;
 use crate::link::leases::{Dropped, Leases};
+use crate::metrics::instruments;
 use crate::pool::{IdleProbe, Pool};
 use engine::clock::Stopwatch;
 use engine::exec::checkpointed::{self, Checkpoint, LeaseSource, Task};
@@ -73,12 +74,17 @@ impl Session {
 
     /// Drops leases that no thread works on, and lets those that are worked on end unanswered.
     pub fn revoke(&self, leases: &[LeaseId]) {
+        instruments().into_iter().for_each(|instruments| instruments.revoked(leases.len()));
         let Dropped { orders, credit, running } = self.leases().revoke(leases);
         self.hang_detector.watch(running);
         let orders_len = orders.len();
         ipc_socket::close_all(orders.into_iter().flat_map(|order| order.descriptors));
         self.give(credit);
         self.settle(orders_len);
+    }
+
+    pub(crate) fn leases_len(&self) -> usize {
+        self.leases().held_len()
     }
 
     /// Gives no more credit, and closes the connection once every lease is answered.
@@ -151,6 +157,9 @@ impl LeaseSource for Session {
             self.give(credit);
         } else {
             let (outputs, failures) = (Blob(output.outputs), output.failures);
+            for (instruments, content) in instruments().into_iter().zip(&finished.content) {
+                instruments.answered(content, &failures, busy_us);
+            }
             self.send(&WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures });
         }
         self.settle(1);

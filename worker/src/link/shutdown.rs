@@ -35,6 +35,12 @@ impl Shutdown {
         }
     }
 
+    /// Batches that the open connection holds, if there is one.
+    pub(crate) fn leases_len(&self) -> usize {
+        let session = self.state().session.upgrade();
+        session.map_or(0, |session| session.leases_len())
+    }
+
     /// Returns true once shutdown was requested.
     #[must_use]
     pub fn is_requested(&self) -> bool {

@@ -50,9 +50,15 @@ fn every_call_that_is_not_listed_is_denied_in_each_role() {
         };
         check(None);
         thread::scope(|scope| {
-            for role in
-                [Role::Link, Role::Hash, Role::Signals, Role::Log, Role::Watch, Role::Closer]
-            {
+            for role in [
+                Role::Link,
+                Role::Hash,
+                Role::Signals,
+                Role::Log,
+                Role::Watch,
+                Role::Closer,
+                Role::Pages,
+            ] {
                 scope.spawn(move || {
                     sandbox.narrow(role).unwrap();
                     check(Some(role));

@@ -77,6 +77,7 @@ impl VmOptions {
             vsock: self.vsock.or(before.vsock.clone()),
             virtiofsd: self.virtiofsd.or(before.virtiofsd.clone()),
             virtiofsd_kind: self.virtiofsd_kind.or(before.virtiofsd_kind),
+            metrics_port: before.metrics_port,
             dry_run: false,
             forget: false,
         }
@@ -104,6 +105,7 @@ impl VmOptions {
             ("--vsock", path(&self.vsock)),
             ("--virtiofsd", path(&self.virtiofsd)),
             ("--virtiofsd-kind", self.virtiofsd_kind.as_ref().map(value_name)),
+            ("--metrics-port", self.metrics_port.map(|port| port.to_string().into())),
         ] {
             option(name, value.as_deref());
         }
@@ -138,6 +140,7 @@ impl VmOptions {
         paths.into_iter().any(Option::is_some)
             || !deployment.datasets.is_empty()
             || deployment.snapshot
+            || self.metrics_port.is_some()
             || self.accel.is_some_and(|accel| accel != super::AccelChoice::Auto)
             || self.forget
     }
@@ -199,7 +202,8 @@ mod tests {
         let words = ["--ports=/p", "--config=/c", "--state-dir=/s", "--image=/i", "--accel=tcg"];
         let more = ["--default-ports=/dp", "--default-image=/di", "--runtime-dir=/r", "--qemu=q"];
         let tools = ["--vsock=v", "--virtiofsd=w", "--virtiofsd-kind=rust", "--snapshot"];
-        let mut line: Vec<String> = [&words[..], &more, &tools, &["--dry-run", "--forget"]]
+        let port = ["--metrics-port=9464"];
+        let mut line: Vec<String> = [&words[..], &more, &tools, &port, &["--dry-run", "--forget"]]
             .concat()
             .iter()
             .map(|word| encoded(OsStr::new(word)))

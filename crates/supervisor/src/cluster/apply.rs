@@ -7,6 +7,7 @@ use super::error::Error;
 use super::fleet::Fleet;
 use super::machine::{Machine, Phase};
 use super::operation::{Operation, OperationStep};
+use super::pages;
 use crate::args::{AccelChoice, VmOptions};
 use crate::deployment::{Role, check_ports_free};
 use crate::vm::{self, Accel, DescribedCluster, Guest, Image, RunningVms, VmChanges, WantedVms};
@@ -71,6 +72,14 @@ fn check_fixed(fleet: &Fleet, asked: &VmOptions) -> Result<(), Error> {
         let (asked, own) = (state.display(), context.layout.state().display());
         let text =
             format!("--state-dir {asked}: the running cluster keeps its state in {own}{stop}");
+        return Err(Error::Refused(text));
+    }
+    if let Some(port) = asked.metrics_port
+        && fleet.http.to_string() != pages::local(port).to_string()
+    {
+        let own = &fleet.http;
+        let text =
+            format!("--metrics-port {port}: the supervisor serves its metrics at {own}{stop}");
         return Err(Error::Refused(text));
     }
     let accel = match asked.accel {

@@ -3,6 +3,7 @@
 
 use super::error::Error;
 use super::machine::Unit;
+use super::pages;
 use crate::deployment::Member;
 use crate::local::LocalContext;
 use crate::supervise::{ProgramId, Supervisor};
@@ -10,6 +11,7 @@ use crate::vm::{self, ClusterContext, Guest, Image, Layout, Sight};
 use nix::sys::signal::Signal;
 use std::io;
 use std::path::PathBuf;
+use telemetry::http::HttpAddress;
 
 /// Context shared by the members of a cluster.
 #[derive(Debug)]
@@ -23,6 +25,14 @@ impl Context {
         match self {
             Self::Vms(context, _) => &context.layout,
             Self::Local(_, layout) => layout,
+        }
+    }
+
+    /// Where member number `i` serves its pages, as seen from this host.
+    pub(super) fn http(&self, i: usize, member: &Member) -> HttpAddress {
+        match self {
+            Self::Vms(_, guests) => pages::local(guests[i].vm.metrics_port),
+            Self::Local(context, layout) => context.http(member, layout),
         }
     }
 

@@ -8,7 +8,7 @@ use super::fleet::Fleet;
 use super::log::{LOG, MemberEvent};
 use super::machine::Phase;
 use super::operation::{Operation, OperationStep};
-use super::ps::ClusterReport;
+use super::ps::{ClusterReport, RestartCause};
 use super::show;
 use crate::args::VmOptions;
 use crate::deployment::Role;
@@ -303,7 +303,7 @@ fn steps(fleet: &Fleet, word: &str, names: &str, by: &str) -> Result<Vec<Operati
             let (name, asked) = (name.clone(), format!("restart, asked by {by}"));
             steps.push(OperationStep::Change(Box::new(move |fleet| {
                 let i = fleet.find(&name)?;
-                fleet.machines[i].restarts.record(&asked);
+                fleet.machines[i].restarts.record(RestartCause::Requested, &asked);
                 Ok(())
             })));
         }

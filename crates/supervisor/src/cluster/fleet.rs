@@ -15,6 +15,7 @@ use super::error::Error;
 use super::log::{LOG, MemberEvent};
 use super::machine::{Machine, Phase};
 use super::operation::Operation;
+use super::ps::RestartCause;
 use super::watch::Watch;
 use crate::args::VmOptions;
 use crate::deployment::{Member, Strategy};
@@ -26,6 +27,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant, SystemTime};
+use telemetry::http::HttpAddress;
 
 /// Time limit for the daemons of a VM until they listen.
 const DAEMONS_LIMIT: Duration = Duration::from_secs(10);
@@ -85,6 +87,7 @@ pub(super) struct Senses {
     pub(super) sight: Sight,
     pub(super) description: Description,
     pub(super) requests: Requests,
+    pub(super) http: HttpAddress,
 }
 
 pub(super) struct Fleet {
@@ -116,6 +119,8 @@ pub(super) struct Fleet {
     pub(super) started: SystemTime,
     /// True while the service manager waits for the end of a reload.
     is_reloading: bool,
+    /// Where the supervisor serves its pages.
+    pub(super) http: HttpAddress,
     /// The command that is being served.
     pub(super) command: Option<String>,
     start_deadline: Instant,
@@ -134,7 +139,7 @@ impl Fleet {
         senses: Senses,
         on_hangup: OnHangup,
     ) -> Self {
-        let Senses { watch, sight, description, requests } = senses;
+        let Senses { watch, sight, description, requests, http } = senses;
         let machine = |member| Machine::new(member, image.cloned());
         requests.are_served();
         Self {
@@ -156,6 +161,7 @@ impl Fleet {
             is_ready: false,
             home: None,
             started: SystemTime::now(),
+            http,
             command: None,
             start_deadline: Instant::now() + limits.startup_timeout,
             is_ending: false,
@@ -303,9 +309,10 @@ impl Fleet {
         let machine = &mut self.machines[i];
         self.watch.forget(&machine.member);
         machine.failures = 0;
+        machine.boots = machine.boots.saturating_add(1);
         if let Err(error) = self.context.boot(i, machine.image.as_ref(), &self.sight) {
             machine.enter(Phase::Daemons { until: Instant::now() });
-            return self.fail(i, error.to_string());
+            return self.fail(i, RestartCause::Ended, error.to_string());
         }
         let unit = self.context.unit(i, &machine.member, machine.image.as_ref());
         let name = &machine.member.name;
@@ -320,7 +327,7 @@ impl Fleet {
         });
         machine.enter(Phase::Daemons { until: Instant::now() + DAEMONS_LIMIT });
         if let Err(error) = started {
-            self.fail(i, format!("cannot be started: {error}"));
+            self.fail(i, RestartCause::Ended, format!("cannot be started: {error}"));
         }
     }
 
@@ -426,10 +433,10 @@ impl Fleet {
                     machine.enter(Phase::Booting);
                     machine.checked = now;
                     if let Err(error) = started {
-                        self.fail(i, format!("cannot be started: {error}"));
+                        self.fail(i, RestartCause::Ended, format!("cannot be started: {error}"));
                     }
                 } else if now >= until {
-                    self.fail(i, "has daemons that do not listen".to_owned());
+                    self.fail(i, RestartCause::Ended, "has daemons that do not listen".to_owned());
                 }
             }
             Phase::Booting | Phase::Healthy => self.check(i, now),
@@ -471,6 +478,7 @@ impl Fleet {
                         let seconds = now.duration_since(machine.since).as_secs_f32();
                         LOG.log(&MemberEvent::Healthy { member: &machine.member.name, seconds });
                     }
+                    machine.boot_time = Some(now.duration_since(machine.since));
                     machine.enter(Phase::Healthy);
                 }
             }
@@ -487,7 +495,7 @@ impl Fleet {
                 machine.why = why;
                 if is_late {
                     let why = format!("is not healthy: {}", machine.why);
-                    self.fail(i, why);
+                    self.fail(i, RestartCause::Unhealthy, why);
                 }
             }
         }
@@ -512,7 +520,7 @@ impl Fleet {
             Some(panic) => format!("failed: its guest's kernel panicked: {panic}"),
             None => format!("failed: {} {how}", self.supervisor.name(id)),
         };
-        self.fail(i, why);
+        self.fail(i, RestartCause::Ended, why);
         if self.is_ready {
             let member = &self.machines[i].member.name;
             tail.lines().for_each(|line| LOG.log(&MemberEvent::Wrote { member, line }));
@@ -520,7 +528,7 @@ impl Fleet {
     }
 
     /// A member is of no more use as it is: ends what is left of it, and starts it again later.
-    fn fail(&mut self, i: usize, why: String) {
+    fn fail(&mut self, i: usize, cause: RestartCause, why: String) {
         let machine = &mut self.machines[i];
         machine.fail();
         // An end that is not forgiven is the error of the start.
@@ -528,7 +536,7 @@ impl Fleet {
             let (member, pause_s) = (&machine.member.name, machine.pause.as_secs_f32());
             LOG.log(&MemberEvent::Failed { member, why: &why, pause_s });
         }
-        machine.restarts.record(&why);
+        machine.restarts.record(cause, &why);
         machine.last_end = why;
     }
 

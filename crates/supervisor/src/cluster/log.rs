@@ -11,6 +11,8 @@ events! {
     pub(super) enum MemberEvent<'a> {
         Info Booting { member: &'a str } => "{member}: booting",
         Info Healthy { member: &'a str, seconds: f32 } => "{member}: healthy after {seconds:.1} s",
+        Warning NoHttp { address: &'a dyn Display, error: &'a dyn Display }
+            => "{address}: {error}; the supervisor shows no metrics",
         Warning Failed { member: &'a str, why: &'a str, pause_s: f32 }
             => "{member} {why}; it starts again in {pause_s:.1} s",
         Warning Wrote { member: &'a str, line: &'a str } => "{member} wrote: {line}",

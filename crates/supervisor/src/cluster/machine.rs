@@ -60,6 +60,10 @@ pub(super) struct Machine {
     /// Description of its last end.
     pub(super) last_end: String,
     pub(super) restarts: Restarts,
+    /// Starts of its processes.
+    pub(super) boots: u32,
+    /// Time of its last start until it was healthy.
+    pub(super) boot_time: Option<Duration>,
     /// Bad checks in a row, and when the last one counted.
     pub(super) failures: u32,
     pub(super) checked: Instant,
@@ -90,6 +94,8 @@ impl Machine {
             deaths: 0,
             last_end: String::new(),
             restarts: Restarts::default(),
+            boots: 0,
+            boot_time: None,
             failures: 0,
             checked: now,
             why: String::new(),

@@ -33,6 +33,8 @@ pub(crate) struct ClusterReport {
     pub(crate) pid: Option<u32>,
     /// Start of the supervisor, in seconds since 1970.
     pub(crate) started: Option<u64>,
+    /// Address of the supervisor's pages over HTTP.
+    pub(crate) http: Option<String>,
     /// Accelerator of the VMs.
     pub(crate) accel: Option<String>,
     /// Command that is being executed, such as `restart worker1`.
@@ -86,7 +88,13 @@ pub(crate) struct MemberReport {
     /// Begin of its phase, in seconds since 1970.
     pub(crate) since: u64,
     pub(crate) restarts: Restarts,
+    /// Starts since the supervisor was started.
+    pub(crate) boots: u32,
+    /// Time of its last start until it was healthy, in milliseconds.
+    pub(crate) boot_ms: Option<u64>,
     pub(crate) ports: Option<PortsReport>,
+    /// Address of its pages over HTTP.
+    pub(crate) http: Option<String>,
     /// Digest of the image that a VM boots.
     pub(crate) image: Option<String>,
     pub(crate) memory_mib: Option<u32>,
@@ -127,6 +135,8 @@ pub(crate) struct PortsReport {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Restarts {
     pub(crate) count: u32,
+    /// The same by [`RestartCause`].
+    pub(crate) by_cause: [u32; RestartCause::ALL.len()],
     /// The latest, oldest first.
     pub(crate) last: Vec<Restart>,
 }
@@ -138,12 +148,38 @@ pub(crate) struct Restart {
     pub(crate) reason: String,
 }
 
+/// Kind of reason for a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RestartCause {
+    /// Its processes ended, or could not be started.
+    Ended,
+    /// It was not healthy.
+    Unhealthy,
+    /// Somebody requested it.
+    Requested,
+}
+
+impl RestartCause {
+    pub(crate) const ALL: [Self; 3] = [Self::Ended, Self::Unhealthy, Self::Requested];
+
+    /// The value of its label.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Unhealthy => "unhealthy",
+            Self::Requested => "requested",
+        }
+    }
+}
+
 impl Restarts {
     /// Number of restarts whose reasons are kept.
     const LAST_MAX: usize = 8;
 
-    pub(crate) fn record(&mut self, reason: &str) {
+    pub(crate) fn record(&mut self, cause: RestartCause, reason: &str) {
         self.count = self.count.saturating_add(1);
+        let of_cause = &mut self.by_cause[cause as usize];
+        *of_cause = of_cause.saturating_add(1);
         if self.last.len() == Self::LAST_MAX {
             self.last.remove(0);
         }
@@ -163,6 +199,7 @@ impl ClusterReport {
         };
         let mut report = Self {
             started: Some(unix(fleet.started)),
+            http: Some(fleet.http.to_string()),
             accel,
             command: fleet.commands(),
             drift: apply::drift(fleet),
@@ -209,6 +246,7 @@ impl ClusterReport {
             state_dir: None,
             pid: None,
             started: None,
+            http: None,
             accel: None,
             command: None,
             drift: Vec::new(),
@@ -286,6 +324,11 @@ impl MemberReport {
             reason: reason.filter(|reason| !reason.is_empty()).cloned(),
             since: unix(wall_clock(machine.since)),
             restarts: machine.restarts.clone(),
+            boots: machine.boots,
+            boot_ms: machine
+                .boot_time
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            http: Some(fleet.context.http(i, &machine.member).to_string()),
             ports: vm.map(|vm| PortsReport { ssh: vm.ssh_port, metrics: vm.metrics_port }),
             image: machine.image.as_ref().map(|image| image.digest.clone()),
             memory_mib: vm.map(|vm| vm.memory_mib),
@@ -360,12 +403,13 @@ mod tests {
     /// A cluster in which every key has a value.
     fn full() -> ClusterReport {
         let mut restarts = Restarts::default();
-        restarts.record("failed: QEMU (pid 7) was killed by SIGKILL");
+        restarts.record(RestartCause::Ended, "failed: QEMU (pid 7) was killed by SIGKILL");
         ClusterReport {
             kind: Some(ClusterKind::Vms),
             state_dir: Some("/state".into()),
             pid: Some(1),
             started: Some(2),
+            http: Some("unix:/run/supervisor.http".into()),
             accel: Some("tcg".into()),
             command: Some("restart worker1".into()),
             drift: vec!["ports.conf: worker2 is missing".into()],
@@ -383,6 +427,9 @@ mod tests {
                 reason: Some("timeout".into()),
                 since: 3,
                 restarts,
+                boots: 1,
+                boot_ms: Some(2370),
+                http: Some("127.0.0.1:3220".into()),
                 ports: Some(PortsReport { ssh: 2220, metrics: 3220 }),
                 image: Some("sha256:abc".into()),
                 memory_mib: Some(192),
@@ -477,7 +524,7 @@ mod tests {
     fn the_latest_restarts_are_kept_and_all_are_counted() {
         let mut restarts = Restarts::default();
         for i in 0..20 {
-            restarts.record(&i.to_string());
+            restarts.record(RestartCause::Requested, &i.to_string());
         }
         let kept: Vec<&str> = restarts.last.iter().map(|restart| restart.reason.as_str()).collect();
         assert_eq!(

@@ -12,8 +12,8 @@ use super::log::{LOG, MemberEvent};
 use super::logs;
 use super::ps::{ClusterKind, ClusterReport};
 use super::ready::await_ready;
-use super::show;
 use super::watch::Watch;
+use super::{pages, show, targets};
 use crate::args::{StartOptions, VmOptions};
 use crate::deployment::{Dataset, Member, Strategy, Vm};
 use crate::local::LocalContext;
@@ -22,7 +22,7 @@ use crate::say::{indented, say};
 use crate::supervise::{
     Caught, Console, Event, Manager, Program, Signals, Supervisor, become_daemon, sys,
 };
-use crate::vm::{self, CONTROL_SOCKET, Description, Guest, Layout, Plan, Sight};
+use crate::vm::{self, CONTROL_SOCKET, Description, Guest, HTTP_SOCKET, Layout, Plan, Sight};
 use crate::{exit, quote};
 use ipc_proto::endpoint::CLIENT_SOCKET;
 use nix::sys::signal::Signal;
@@ -34,6 +34,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
+use telemetry::http::HttpAddress;
 use telemetry::{Forwarder, LineFormat, SyslogTarget};
 
 /// Time that COMMAND has after a signal that asks it to end, other than SIGINT, which it may
@@ -312,6 +313,7 @@ fn hold(
         // With it, what was to be removed.
         return result;
     }
+    targets::remove(run_dir.path());
     let cleaned = vm::clean(&own).map_err(Error::step("remove the cluster's files"));
     let released = run_dir.release();
     let code = result?;
@@ -357,7 +359,7 @@ impl Session {
                 let layout = Layout::new(run_path, None);
                 let members = context.members();
                 send_logs(&layout, &context.syslog())?;
-                let senses = listen(&layout, &members, ClusterKind::Local)?;
+                let senses = listen(&layout, &members, ClusterKind::Local, context.metrics_port)?;
                 let limits = Limits {
                     strategy: Strategy::Parallel,
                     awaited,
@@ -368,6 +370,7 @@ impl Session {
                 let on_hangup = if keeps_state { OnHangup::Nothing } else { OnHangup::End };
                 let fleet =
                     Fleet::new(context, limits, members, None, supervisor, senses, on_hangup);
+                fleet.write_targets();
                 Ok(Self { fleet, keeps_state })
             }
             Kind::Vms { options, state, paths, stays } => {
@@ -378,7 +381,8 @@ impl Session {
                 send_logs(&context.layout, &deployment.syslog)?;
                 let members: Vec<Member> = deployment.vms.iter().map(Vm::member).collect();
                 // Others wait here from now on, even though nobody answers yet.
-                let senses = listen(&context.layout, &members, ClusterKind::Vms)?;
+                let port = options.metrics_port;
+                let senses = listen(&context.layout, &members, ClusterKind::Vms, port)?;
                 image = image.copy_to(&context.layout.image(&image.digest))?;
                 let guests = Guest::all(&deployment.vms, &context.shares);
                 vm::prepare_all(&context, &guests, &mut supervisor)?;
@@ -496,14 +500,22 @@ impl Session {
 }
 
 /// Starts to ask how the members are, to look at what there is for them, and to take commands.
-fn listen(layout: &Layout, members: &[Member], kind: ClusterKind) -> Result<Senses, Error> {
+fn listen(
+    layout: &Layout,
+    members: &[Member],
+    kind: ClusterKind,
+    metrics_port: Option<u16>,
+) -> Result<Senses, Error> {
     let watch = Watch::start(layout, members).map_err(Error::step("start a thread"))?;
     let sight = watch.waker().and_then(Sight::start).map_err(Error::step("start a thread"))?;
     let description = Description::start().map_err(Error::step("start a thread"))?;
     let (path, preparing) = (layout.file(CONTROL_SOCKET), ClusterReport::preparing(kind, layout));
     let requests = watch.waker().and_then(|waker| control::listen(&path, waker, &preparing));
     let requests = requests.map_err(Error::step("listen for commands"))?;
-    Ok(Senses { watch, sight, description, requests })
+    let socket = || HttpAddress::Unix(layout.of_vm("supervisor", HTTP_SOCKET));
+    let http = metrics_port.map_or_else(socket, pages::local);
+    pages::start(layout.run().to_owned(), &http).map_err(Error::step("start a thread"))?;
+    Ok(Senses { watch, sight, description, requests, http })
 }
 
 /// The exit status of a shell for a command that ended with `status`.

@@ -146,7 +146,8 @@ fn table(report: &ClusterReport) -> String {
         return String::new();
     }
     let mut rows = vec![
-        ["NAME", "ROLE", "STATE", "UP", "RESTARTS", "MEMORY", "IMAGE", "SSH"].map(str::to_owned),
+        ["NAME", "ROLE", "STATE", "UP", "RESTARTS", "MEMORY", "IMAGE", "SSH", "METRICS"]
+            .map(str::to_owned),
     ];
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     for member in &report.members {
@@ -163,6 +164,7 @@ fn table(report: &ClusterReport) -> String {
             or_dash(member.resident_mib.map(|mib| format!("{mib}M"))),
             or_dash(member.image.as_ref().map(|image| image.chars().take(19).collect())),
             or_dash(member.ports.as_ref().map(|ports| format!("127.0.0.1:{}", ports.ssh))),
+            or_dash(member.http.clone()),
         ]);
     }
     columns::aligned(&rows)

@@ -2,10 +2,10 @@
 
 use super::Vm;
 use super::fault::{Faults, LoadErrors};
-use super::port_holder;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
+use telemetry::port_holder;
 
 /// Tries to listen at every port of `vms`, as QEMU will, except those that are `ours` already.
 ///

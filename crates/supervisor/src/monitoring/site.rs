@@ -3,7 +3,6 @@
 use super::http;
 use crate::args::{MonitoringArgs, state_dir};
 use crate::cluster::Error;
-use crate::deployment::port_holder;
 use crate::run_dir;
 use crate::vm::Layout;
 use nix::sys::statvfs::statvfs;
@@ -13,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use telemetry::port_holder;
 
 /// Directory in the run directory in which the supervisor lists what is scraped.
 const TARGETS_DIR: &str = "targets";

@@ -61,7 +61,10 @@ const FILES: [&str; 11] = [
 ];
 
 /// Ends of the names of files of one VM; a number may follow `.ds`.
-const VM_SUFFIXES: [&str; 5] = [".vhost", ".vsock", ".vsock_5000", ".qmp", ".ds"];
+const VM_SUFFIXES: [&str; 6] = [".vhost", ".vsock", ".vsock_5000", ".qmp", ".ds", ".http"];
+
+/// The end of the name of a socket that serves a member's pages over HTTP.
+pub(crate) const HTTP_SOCKET: &str = "http";
 
 /// The directories of one cluster.
 #[derive(Clone, Debug)]

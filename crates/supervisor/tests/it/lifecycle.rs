@@ -26,7 +26,8 @@ fn workers_start_after_the_controller_stop_before_it_and_leave_no_socket() {
     }
     let run_dir = bench.run_dir().display().to_string();
     let worker = &events[at("w2 start")];
-    let args = format!("--runtime-dir {run_dir} --name w2 --threads 1");
+    let args =
+        format!("--runtime-dir {run_dir} --name w2 --threads 1 --http unix:{run_dir}/w2.http");
     assert!(worker.ends_with(&args), "{worker}");
     let names = fs::read_dir(bench.run_dir()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.collect();
@@ -257,7 +258,9 @@ fn run_gives_the_commands_status_and_removes_its_directory() {
     let script = "ls $HASHCLUSTER_RUNTIME_DIR; echo oops >&2; exit 42";
     let ended = bench.finish(&[&RUN[..], &["--", "sh", "-c", script]].concat());
     assert_eq!(ended.status.code(), Some(42));
-    assert_eq!(ended.stdout, "client.sock\ncontrol.sock\nlock\nlog\nsupervisor.pid\nworker.sock\n");
+    let files =
+        "client.sock control.sock lock log supervisor.http supervisor.pid targets worker.sock";
+    assert_eq!(ended.stdout.split_ascii_whitespace().collect::<Vec<_>>().join(" "), files);
     assert_eq!(ended.stderr, "oops\n", "a run has nothing to say of itself");
     bench.wait_for("controller gone");
     let left = fs::read_dir(bench.path("")).unwrap().map(|entry| entry.unwrap().file_name());

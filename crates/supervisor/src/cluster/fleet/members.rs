@@ -9,6 +9,7 @@ use crate::cluster::log::{LOG, MemberEvent};
 use crate::cluster::machine::{Machine, Phase};
 use crate::cluster::operation::{Operation, OperationStep};
 use crate::cluster::ps::MemberReport;
+use crate::cluster::targets;
 use crate::deployment::Role;
 use crate::vm::{self, Guest, Image, OPTIONS_FILE, Root, Share};
 use std::path::Path;
@@ -59,8 +60,23 @@ impl Fleet {
         format!("{}: {}", report.name, report.state())
     }
 
+    /// Writes what Prometheus scrapes; a cluster works without it.
+    pub(in crate::cluster) fn write_targets(&self) {
+        let members = self.machines.iter().map(|machine| &machine.member).enumerate();
+        let members = members.map(|(i, member)| {
+            (self.context.http(i, member), member.name.as_str(), member.role.name())
+        });
+        let all = [(self.http.clone(), "supervisor", "supervisor")].into_iter().chain(members);
+        let run_dir = self.context.layout().run();
+        if let Err(error) = targets::write(run_dir, all) {
+            let path = targets::path(run_dir);
+            LOG.log(&MemberEvent::NotWritten { path: &path.display(), error: &error });
+        }
+    }
+
     /// Writes what others read of the members, and of those called `more`, which are to come.
     pub(in crate::cluster) fn publish(&mut self, more: &[String]) -> Result<(), Error> {
+        self.write_targets();
         let Context::Vms(context, guests) = &self.context else { return Ok(()) };
         let workers = guests.iter().filter(|guest| guest.vm.role == Role::Worker);
         let mut names: Vec<&str> = workers.map(|guest| &*guest.vm.name).collect();

@@ -1,7 +1,7 @@
 //! Which process listens at a port: proc_net_tcp(5) gives the socket's inode, the links in
 //! `/proc/PID/fd` its process. Only our own processes let us look, root excepted.
 
-use super::shown::Shown;
+use crate::is_harmful;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,8 @@ const LISTEN: &str = "0A";
 
 /// A process that holds a port.
 #[derive(Debug)]
-pub(crate) struct Holder {
-    name: Shown,
+pub struct Holder {
+    name: String,
     pid: u32,
 }
 
@@ -22,7 +22,9 @@ impl fmt::Display for Holder {
     }
 }
 
-pub(crate) fn find(port: u16) -> Option<Holder> {
+/// The process that listens at a TCP port of this host, as far as we may know.
+#[must_use]
+pub fn find(port: u16) -> Option<Holder> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].into_iter();
     let tables = tables.filter_map(|path| fs::read_to_string(path).ok());
     let sockets: Vec<String> = tables.flat_map(|table| sockets(&table, port)).collect();
@@ -33,7 +35,10 @@ pub(crate) fn find(port: u16) -> Option<Holder> {
         let pid = entry.file_name().to_str()?.parse().ok()?;
         holds(&entry.path(), &sockets).then(|| {
             let name = fs::read(entry.path().join("comm")).unwrap_or_default();
-            Holder { name: Shown::cut(String::from_utf8_lossy(name.trim_ascii_end())), pid }
+            // A name has 15 bytes, and any of them.
+            let name = String::from_utf8_lossy(name.trim_ascii_end());
+            let name = name.chars().map(|c| if is_harmful(c) { '?' } else { c });
+            Holder { name: name.collect(), pid }
         })
     })
 }
