@@ -22,7 +22,7 @@ const NEEDS: [(&str, &str); 11] = [
     ("mkfs.erofs", "erofs-utils"),
     ("mkfs.ext4", "e2fsprogs"),
     ("cpio", "cpio"),
-    ("zstd", "zstd"),
+    ("lz4", "lz4"),
     ("depmod", "kmod"),
     ("modprobe", "kmod"),
     ("dropbearkey", "dropbear-bin"),

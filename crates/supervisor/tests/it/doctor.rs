@@ -128,8 +128,8 @@ fn what_a_start_would_fail_of_is_named() {
     check_named("memory-short", "memory", "the VMs may take ", |host| {
         host.write("cluster.toml", "[defaults]\nmemory = \"64G\"\n");
     });
-    check_named("program-missing", "host programs", "zstd is missing", |host| {
-        fs::remove_file(host.path("bin/zstd")).unwrap();
+    check_named("program-missing", "host programs", "lz4 is missing", |host| {
+        fs::remove_file(host.path("bin/lz4")).unwrap();
     });
     check_named("daemon-missing", "virtiofsd", "not built yet", |host| {
         fs::remove_file(host.path("bin/virtiofsd")).unwrap();

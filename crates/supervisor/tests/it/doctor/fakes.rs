@@ -29,7 +29,7 @@ const HOST_PROGRAMS: [&str; 12] = [
     "qemu-system-x86_64",
     "mkfs.erofs",
     "cpio",
-    "zstd",
+    "lz4",
     "depmod",
     "modprobe",
     "dropbearkey",
