@@ -3,6 +3,8 @@
 
 use crate::dashboards::{Query, queries};
 use crate::{monitoring, succeeds};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
-use test_kit::{Cluster, DEADLINE, Options, bin, free_ports, text, until, write_tree};
+use test_kit::{DEADLINE, Running, bin, free_ports, output, text, until, write_tree};
 
 /// Paths of `monitoring/` that Prometheus reads.
 const RULES: [&str; 2] = ["rules/alerts.yml", "rules/recording.yml"];
@@ -77,16 +79,21 @@ impl Site {
         succeeds(&mut command)
     }
 
-    /// A controller whose metrics are scraped, with two workers.
-    fn start_cluster(&self) -> Cluster {
-        let address = format!("127.0.0.1:{}", self.metrics);
-        let targets = format!(
-            "[{{\"targets\": [\"{address}\"], \"labels\": {{\"cluster\": \"test\", \"vm\": \"controller\", \
-             \"role\": \"controller\"}}}}]"
-        );
-        fs::write(self.path("run/targets/hashcluster.json"), targets).unwrap();
-        let controller_args = vec!["--http".to_owned(), address];
-        Cluster::start(Options { controller_args, ..Options::default() })
+    /// Two workers; the supervisor lists the targets.
+    fn start_cluster(&self) -> Running {
+        let mut command = Command::new(bin("hashcluster-vm"));
+        command.args([
+            "local",
+            "up",
+            "--workers",
+            "2",
+            "--metrics-port",
+            &self.metrics.to_string(),
+        ]);
+        let mut cluster =
+            Running::start(command.arg("--runtime-dir").arg(self.path("run")), DEADLINE);
+        cluster.wait_for("are ready in");
+        cluster
     }
 
     /// Series that Prometheus has at this moment for a query.
@@ -156,16 +163,15 @@ fn receive(port: u16) -> Receiver<(String, Value)> {
 struct Load(Child);
 
 impl Load {
-    fn start(site: &Site, cluster: &Cluster) -> Self {
+    fn start(site: &Site) -> Self {
         let files = site.path("tree");
         fs::create_dir(&files).unwrap();
         write_tree(&files, 200, 100_000);
-        let hashctl = cluster.hashctl();
         let script = "while :; do for algorithm in blake3 sha256; do \
                       \"$0\" sum --cluster -r -a $algorithm --cross-check 1/4 . gone; done; done";
         let mut command = Command::new("bash");
-        command.args(["-c", script]).arg(hashctl.get_program()).current_dir(files);
-        command.envs(hashctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.args(["-c", script]).arg(bin("hashctl")).current_dir(files);
+        command.env("HASHCLUSTER_RUNTIME_DIR", site.path("run"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().unwrap())
     }
@@ -230,52 +236,60 @@ fn check_pages(site: &Site) {
         assert!(ended.status.success(), "{labels}: {}", text(&ended.stderr));
         roles.push(labels["role"].as_str().unwrap());
     }
-    assert_eq!(roles, ["controller"]);
+    roles.sort_unstable();
+    assert_eq!(roles, ["controller", "supervisor", "worker", "worker"]);
 }
 
-/// Programs that show no metrics yet, as their metrics begin.
-pub(crate) const NOT_YET: [&str; 4] = [
-    "hashcluster_worker_",
-    "hashcluster_supervisor_",
-    "hashcluster_state_directory_",
-    "role=\"worker\"",
-];
+/// The process of a member.
+fn member_pid(site: &Site, name: &str) -> Pid {
+    let mut ps = Command::new(bin("hashcluster-vm"));
+    let printed = output(ps.args(["ps", "--json", "--runtime-dir"]).arg(site.path("run")));
+    let report: Value = serde_json::from_slice(&printed.stdout).unwrap();
+    let members = report["members"].as_array().unwrap();
+    let member = members.iter().find(|member| member["name"] == name).unwrap();
+    Pid::from_raw(member["pid"].as_i64().unwrap().try_into().unwrap())
+}
 
 #[test]
-fn every_panel_has_data_and_the_loss_of_all_workers_reaches_a_webhook() {
+fn every_panel_has_data_and_the_loss_of_a_worker_reaches_a_webhook() {
     let site = Site::new();
     let posted = receive(site.webhook);
     let _node = start_node_exporter(site.node);
     site.monitoring(&["up", "--native", "--port", &site.prometheus.to_string()]);
     let _watch = Watch(&site);
-    let mut cluster = site.start_cluster();
-    let load = Load::start(&site, &cluster);
+    let cluster = site.start_cluster();
+    let _load = Load::start(&site);
 
-    until("a scrape", || (!site.ask("up{job=\"hashcluster\"} == 1").is_empty()).then_some(()));
+    until("scrapes of all four programs", || {
+        (site.ask("up{job=\"hashcluster\"} == 1").len() == 4).then_some(())
+    });
     check_pages(&site);
     let targets = site.monitoring(&["targets"]);
-    assert_eq!(targets.matches(" up ").count(), 1, "{targets}");
-    let is_shown = |query: &Query| !NOT_YET.iter().any(|start| query.expr.contains(start));
-    let (needs_alert, others): (Vec<Query>, Vec<Query>) = queries("test")
+    assert_eq!(targets.matches(" up ").count(), 4, "{targets}");
+    let name = site.ask("up{job=\"hashcluster\"}")[0]["metric"]["cluster"].clone();
+    let (needs_alert, others): (Vec<Query>, Vec<Query>) = queries(name.as_str().unwrap())
         .into_iter()
-        .filter(is_shown)
         .partition(|query| query.expr.starts_with("ALERTS"));
-    assert!(needs_alert.len() == 1 && others.len() > 30, "{} queries", others.len());
+    assert!(needs_alert.len() == 1 && others.len() > 60, "{} queries", others.len());
     expect_data(&site, &others);
     until("silence", || site.firing().is_empty().then_some(()));
 
-    drop(load);
-    for worker in &mut cluster.workers {
-        worker.kill().unwrap();
-    }
+    // A process that is stopped answers nobody.
+    kill(member_pid(&site, "w1"), Signal::SIGSTOP).unwrap();
     let (path, alert) = until("an alert", || {
         let (path, body) = posted.recv_timeout(Duration::from_millis(100)).ok()?;
-        let is_it = |alert: &&Value| alert["labels"]["alertname"] == "HashclusterNoWorker";
+        let is_it = |alert: &&Value| alert["labels"]["alertname"] == "HashclusterWorkerDown";
         let alert = body["alerts"].as_array().unwrap().iter().find(is_it)?.clone();
         Some((path, alert))
     });
-    assert!(path.starts_with("POST /page "), "{path}");
-    assert_eq!(alert["labels"]["cluster"], "test");
-    assert_eq!(alert["annotations"]["runbook_url"], "docs/runbooks.md#hashclusternoworker");
+    assert!(path.starts_with("POST /team "), "a warning wakes nobody: {path}");
+    assert_eq!(alert["labels"]["vm"], "w1");
+    assert_eq!(alert["annotations"]["runbook_url"], "docs/runbooks.md#hashclusterworkerdown");
     expect_data(&site, &needs_alert);
+
+    cluster.signal(Signal::SIGTERM);
+    cluster.end();
+    until("no targets of a cluster that was stopped", || {
+        site.ask("up{job=\"hashcluster\"}").is_empty().then_some(())
+    });
 }
