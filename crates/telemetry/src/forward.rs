@@ -52,3 +52,36 @@ impl Forwarder {
         self.writer.write(render::foreign(line));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+    use std::time::Duration;
+
+    #[test]
+    fn an_outage_loses_only_lines_that_are_counted() {
+        const LINES: usize = 3000;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let target = SyslogTarget::Unix(path.clone());
+        let forwarder = Forwarder::start(&target).unwrap().expect("a collector is asked for");
+        let line =
+            ForeignLine { host: "w1", program: "sh", pid: 1, level: Level::Info, text: "line" };
+        (0..LINES).for_each(|_| forwarder.send(&line));
+        let collector = UnixDatagram::bind(&path).unwrap();
+        collector.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut received = 0_usize;
+        let count: usize = loop {
+            let mut bytes = [0; 2048];
+            let len = collector.recv(&mut bytes).expect("a line in time");
+            let text = str::from_utf8(&bytes[..len]).unwrap();
+            match text.split_once(" more lines of others were dropped") {
+                Some((count, _)) => break count.rsplit_once(' ').unwrap().1.parse().unwrap(),
+                None => received += 1,
+            }
+        };
+        assert_eq!(received + count, LINES, "{received} lines, {count} counted");
+        assert!(count > 1000, "{count}");
+    }
+}
