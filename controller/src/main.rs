@@ -85,7 +85,8 @@ struct Args {
     #[arg(long, value_name = "ADDRESS")]
     http: Option<HttpAddress>,
 
-    /// Show no status page for browsers over HTTP, only what monitoring systems read.
+    /// Show no status page and no status.json over HTTP, which have the jobs of all users: only what monitoring
+    /// systems read.
     #[arg(long)]
     no_status_page: bool,
 

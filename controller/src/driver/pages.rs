@@ -18,7 +18,7 @@ pub(super) fn pages(hub: Rc<Hub>, has_status_page: bool) -> Pages {
             let body = hub.instruments.as_ref()?.render(&hub);
             Some(Page { status: 200, content_type: CONTENT_TYPE, body })
         }
-        "/status.json" => {
+        "/status.json" if has_status_page => {
             Some(Page::json(200, format!("{}\n", overview::status_json(&hub.picture().0))))
         }
         "/healthz" => Some(Page::text(200, "ok\n")),

@@ -55,6 +55,11 @@ pub(crate) fn monitoring(args: &MonitoringArgs) -> Result<ExitCode, Error> {
     }
 }
 
+/// True if the monitoring of the cluster in a run directory was started and not stopped.
+pub(crate) fn is_started(run_dir: &Path) -> bool {
+    MonitoringSite::started_in(run_dir).is_some()
+}
+
 /// Stops the monitoring of the cluster in a run directory that has stopped, if they were started together.
 pub(crate) fn down_with_cluster(run_dir: Option<&Path>) -> Result<(), Error> {
     match MonitoringSite::started_in(&run_dir::or_default(run_dir)) {

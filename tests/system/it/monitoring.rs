@@ -201,9 +201,12 @@ fn the_status_page_shows_workers_that_die_and_can_be_left_out() {
         controller_args: vec!["--http".into(), address.clone(), "--no-status-page".into()],
         ..Options::default()
     });
-    for (path, want) in
-        [("/", "404 Not Found"), ("/events", "404 Not Found"), ("/healthz", "200 OK")]
-    {
+    for (path, want) in [
+        ("/", "404 Not Found"),
+        ("/events", "404 Not Found"),
+        ("/status.json", "404 Not Found"),
+        ("/healthz", "200 OK"),
+    ] {
         let (status, _) = page(&mut TcpStream::connect(&address).unwrap(), path);
         assert!(status.ends_with(want), "{path}: {status}");
     }

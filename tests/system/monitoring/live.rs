@@ -256,7 +256,7 @@ fn every_panel_has_data_and_the_loss_of_a_worker_reaches_a_webhook() {
     let posted = receive(site.webhook);
     let _node = start_node_exporter(site.node);
     site.monitoring(&["up", "--native", "--port", &site.prometheus.to_string()]);
-    let _watch = Watch(&site);
+    let watch = Watch(&site);
     let cluster = site.start_cluster();
     let _load = Load::start(&site);
 
@@ -292,4 +292,7 @@ fn every_panel_has_data_and_the_loss_of_a_worker_reaches_a_webhook() {
     until("no targets of a cluster that was stopped", || {
         site.ask("up{job=\"hashcluster\"}").is_empty().then_some(())
     });
+    assert!(site.path("run/targets").is_dir(), "a container has mounted it");
+    drop(watch);
+    assert!(!site.path("run/targets").exists());
 }

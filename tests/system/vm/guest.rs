@@ -4,7 +4,8 @@ use crate::site::{Site, until};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use test_kit::write_secret;
@@ -172,10 +173,11 @@ fn nothing_but_ssh_and_metrics_is_reachable(site: &Site) {
     assert_eq!(listening(site), want);
     for name in ["controller", "worker1"] {
         let tables = site.ssh(name, "netstat -ltun | sed 1,2d");
-        let sockets: Vec<&str> =
+        let sockets: BTreeSet<&str> =
             tables.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
-        assert_eq!(sockets, ["10.0.2.15:22"], "{name}");
+        assert_eq!(sockets, BTreeSet::from(["10.0.2.15:22", "10.0.2.15:9464"]), "{name}");
     }
+    metrics_of_guests_are_served(site);
     // Nor does a VM reach its host, where others listen.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -189,6 +191,22 @@ fn nothing_but_ssh_and_metrics_is_reachable(site: &Site) {
     assert_eq!(ended.status.code(), Some(3), "{}", ended.stdout);
     assert!((ended.stdout + &ended.stderr).contains("token"), "{}", ended.stderr);
     a_worker_needs_the_token_of_its_name(site);
+}
+
+/// Each VM answers at its metrics port of the host, and the supervisor knows it.
+fn metrics_of_guests_are_served(site: &Site) {
+    let metric = [
+        ("controller", "hashcluster_controller_workers"),
+        ("worker1", "hashcluster_worker_connected 1"),
+    ];
+    for ((name, metric), ports) in metric.into_iter().zip(site.ports.chunks(2)) {
+        let mut stream = TcpStream::connect(("127.0.0.1", ports[1])).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        assert!(page.starts_with("HTTP/1.1 200 OK"), "{name}: {page}");
+        assert!(page.contains(metric), "{name}: {page}");
+    }
 }
 
 fn a_worker_needs_the_token_of_its_name(site: &Site) {

@@ -1,6 +1,7 @@
 //! The list of what Prometheus scrapes of this cluster, for its `file_sd_configs`: `targets/hashcluster.json`
 //! in the run directory. Sockets are not in it, as Prometheus cannot scrape them.
 
+use crate::monitoring::is_started;
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
@@ -34,8 +35,11 @@ pub(super) fn write<'a>(
     fs::rename(fresh, path)
 }
 
-/// Removes the list of a cluster that ends. The directory stays if others have files in it.
+/// Removes the list of a cluster that ends. The directory stays where a monitoring runs: a container that
+/// mounted it would not see a new one.
 pub(super) fn remove(run_dir: &Path) {
     let _ = fs::remove_file(path(run_dir));
-    let _ = fs::remove_dir(run_dir.join("targets"));
+    if !is_started(run_dir) {
+        let _ = fs::remove_dir(run_dir.join("targets"));
+    }
 }

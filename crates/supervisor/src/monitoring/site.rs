@@ -152,7 +152,10 @@ impl MonitoringSite {
 
     pub(super) fn forget_started(&self) -> Result<(), Error> {
         let path = self.run.join(STARTED_FILE);
-        fs::remove_file(&path).map_err(Error::step(format!("remove {}", path.display())))
+        fs::remove_file(&path).map_err(Error::step(format!("remove {}", path.display())))?;
+        // It has a file while a cluster runs.
+        let _ = fs::remove_dir(self.targets());
+        Ok(())
     }
 
     pub(super) fn password(&self) -> PathBuf {
