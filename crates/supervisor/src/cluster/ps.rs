@@ -89,6 +89,7 @@ pub(crate) struct MemberReport {
     pub(crate) since: u64,
     pub(crate) restarts: Restarts,
     /// Starts since the supervisor was started.
+    #[serde(default)]
     pub(crate) boots: u32,
     /// Time of its last start until it was healthy, in milliseconds.
     pub(crate) boot_ms: Option<u64>,
@@ -135,7 +136,8 @@ pub(crate) struct PortsReport {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Restarts {
     pub(crate) count: u32,
-    /// The same by [`RestartCause`].
+    /// The same by [`RestartCause`]. Earlier supervisors of this version of the report leave it out.
+    #[serde(default)]
     pub(crate) by_cause: [u32; RestartCause::ALL.len()],
     /// The latest, oldest first.
     pub(crate) last: Vec<Restart>,
