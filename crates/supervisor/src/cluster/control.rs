@@ -10,6 +10,7 @@ use super::machine::Phase;
 use super::operation::{Operation, OperationStep};
 use super::ps::{ClusterReport, RestartCause};
 use super::show;
+use super::targets;
 use crate::args::VmOptions;
 use crate::deployment::Role;
 use crate::pidfile;
@@ -464,6 +465,7 @@ fn sweep(path: &Path) -> Result<(), Error> {
         Err(RunDirError::Busy) => return Ok(()),
         claimed => claimed?,
     };
+    targets::remove(run_dir.path());
     let cleaned = vm::clean(&Layout::new(run_dir.path(), None));
     run_dir.release()?;
     cleaned.map_err(Error::step("remove the cluster's files"))
