@@ -10,12 +10,12 @@ use nix::unistd::Pid;
 use sandbox::{AllowedCall, Condition, ThreadRole};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::UdpSocket;
+use std::net::{TcpStream, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use test_kit::{Cluster, Options, bin, output, until};
+use test_kit::{Cluster, Options, bin, free_ports, output, until};
 
 /// Rows by their reason, and why no run of this test can be relied on to make the call.
 const UNSEEN: &[(&str, &str)] = &[
@@ -122,6 +122,12 @@ fn sum(cluster: &Cluster, args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {output:?}\n{}", cluster.logs());
 }
 
+/// Reads the metrics.
+fn ask(mut stream: impl Read + Write) {
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
 #[track_caller]
 fn end(child: &mut std::process::Child) {
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
@@ -144,6 +150,9 @@ fn every_system_call_that_is_allowed_is_made() {
     let _of_controller = UnixDatagram::bind(&syslog).unwrap();
     let of_workers = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = format!("--syslog=udp:{}", of_workers.local_addr().unwrap());
+    // One of the workers has it.
+    let worker_http = format!("127.0.0.1:{}", free_ports(1)[0]);
+    let worker_page = format!("--http={worker_http}");
     let mut cluster = Cluster::start(Options {
         bin_dir: Some(programs.clone()),
         threads: 2,
@@ -154,7 +163,7 @@ fn every_system_call_that_is_allowed_is_made() {
             format!("--http=unix:{}", http.display()),
             format!("--syslog={}", syslog.display()),
         ],
-        worker_args: vec!["--drop-behind", address.leak()],
+        worker_args: vec!["--drop-behind", address.leak(), worker_page.leak()],
         ..Options::default()
     });
     cluster.link_datasets();
@@ -190,12 +199,14 @@ fn every_system_call_that_is_allowed_is_made() {
         let output = output(&mut command);
         assert!(output.status.success(), "{output:?}");
     }
-    let mut page = UnixStream::connect(&http).unwrap();
-    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    page.read_to_end(&mut Vec::new()).unwrap();
+    ask(UnixStream::connect(&http).unwrap());
+    ask(TcpStream::connect(&worker_http).unwrap());
     kill(Pid::from_raw(cluster.controller.id().cast_signed()), Signal::SIGHUP).unwrap();
     until("the files are read again", || cluster.logs().contains("datasets").then_some(()));
     assert!(cluster.terminate_controller());
+    until("a worker looks for the controller", || {
+        cluster.logs().contains("trying until there is one").then_some(())
+    });
     cluster.restart_controller();
     cluster.wait_ready(2);
     sum(&cluster, &[&path("small1")]);
