@@ -1,6 +1,7 @@
 //! The controller of a hashcluster: hands out hash tasks, and forgets none.
 //!
-//! [`core`] decides and does no I/O; [`driver`] does sockets, timers, credentials and signals.
+//! [`core`] decides and does no I/O; [`driver`] does sockets, timers, credentials and signals; [`journal`] stores.
 
 pub mod core;
 pub mod driver;
+pub mod journal;

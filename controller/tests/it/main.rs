@@ -5,6 +5,7 @@ mod datasets;
 mod denied;
 mod fuzz;
 mod hung;
+mod journal;
 mod progress;
 mod quarantine;
 mod simulation;
