@@ -90,6 +90,27 @@ pub const CREDIT_MAX: u16 = 4096;
 /// Most workers and most jobs that one status reply lists; the reply counts the rest.
 pub const STATUS_ROWS_MAX: usize = 2048;
 
+/// Longest key of a durable job, in bytes.
+pub const JOB_KEY_LEN_MAX: usize = 128;
+
+/// Most labels of a durable job.
+pub const JOB_LABELS_MAX: usize = 8;
+
+/// Highest priority of a durable job.
+pub const JOB_PRIORITY_MAX: u8 = 9;
+
+/// Most directories that a durable job names.
+pub const JOB_ROOTS_MAX: usize = 256;
+
+/// Most bytes of their paths and names together.
+pub const JOB_ROOTS_LEN_MAX: usize = 64 << 10;
+
+/// Most durable jobs in one reply.
+pub const JOB_ROWS_MAX: usize = 512;
+
+/// Longest output of one item, in bytes: all of its digests.
+pub const OUTPUTS_LEN_MAX: usize = ITEM_ALGORITHMS_MAX * 64;
+
 /// Time limit for a connection over vsock, first lines included.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -10,6 +10,7 @@ mod client;
 mod file;
 mod hello;
 mod sandbox;
+mod service;
 mod status;
 mod work;
 mod worker;
@@ -23,6 +24,10 @@ pub use hello::{
     VERSION_MAX, VERSION_MIN, Versions, Welcome, WorkerIntro,
 };
 pub use sandbox::{SandboxLayer, SandboxLayers};
+pub use service::{
+    ItemOutcome, JobAct, JobFilter, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState,
+    ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
+};
 pub use status::{
     Counters, JobStatus, LimitStatus, QuarantineStatus, Status, WorkerHealth, WorkerStatus,
 };

@@ -11,6 +11,7 @@ use ipc_proto::Algorithms;
 use ipc_proto::limits::CLIENT_JOBS_MAX;
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, RejectReason, Run,
+    ServiceRefusal, ServiceReply,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -77,6 +78,14 @@ impl<F: Clone> Core<F> {
             }
             ClientRequest::Release { worker } => {
                 self.release(client, &worker);
+                Ok(())
+            }
+            ClientRequest::Service { tag, .. } => {
+                let reply = ServiceReply::Refused {
+                    reason: ServiceRefusal::NoJournal,
+                    text: "this controller keeps no journal; see its --state-dir".to_owned(),
+                };
+                self.actions.push(Action::ToClient(client, ClientReply::Service { tag, reply }));
                 Ok(())
             }
             ClientRequest::WaitReady { workers, timeout_ms } => {

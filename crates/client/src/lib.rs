@@ -5,8 +5,8 @@
 //! whatever a runtime directory leads to, with its token. [`Client::connect`] makes a connection.
 //! From there:
 //!
-//! - questions: [`Client::status`], [`Client::wait_ready`], [`Client::release`], each answered
-//!   before the next one. [`Client::set_timeout`] bounds each wait for bytes.
+//! - questions: [`Client::status`], [`Client::wait_ready`], [`Client::release`],
+//!   [`Client::service`], each answered before the next one. [`Client::set_timeout`] bounds each wait for bytes.
 //! - jobs: [`Client::split`] gives a [`Submitter`] and [`Replies`]. The submitter opens a [`Job`];
 //!   the job sends items as descriptors ([`Job::send_files`]), as names in a dataset
 //!   ([`Job::send_names`]), as whole messages ([`Job::send_messages`]) or as steps of a stream
@@ -60,7 +60,8 @@ pub use runtime_dir::{client_runtime_dir, user_runtime_dir};
 
 use in_flight::InFlight;
 use ipc_proto::message::{
-    ClientIntro, ClientReply, ClientRequest, ReleaseOutcome, Role, Status, Welcome,
+    ClientIntro, ClientReply, ClientRequest, ReleaseOutcome, Role, ServiceReply, ServiceRequest,
+    Status, Welcome,
 };
 use ipc_socket::{Connection, Receiver, Sender};
 use std::io;
@@ -112,6 +113,7 @@ pub struct Client {
     sender: Sender,
     receiver: Receiver,
     welcome: Welcome,
+    next_tag: u32,
 }
 
 impl Client {
@@ -120,7 +122,7 @@ impl Client {
         let software = env!("CARGO_PKG_VERSION").to_owned();
         let role = Role::Client(ClientIntro { software, token: address.token.clone() });
         let Connection { sender, receiver, welcome } = Connection::open(&address.endpoint, role)?;
-        Ok(Self { sender, receiver, welcome })
+        Ok(Self { sender, receiver, welcome, next_tag: 0 })
     }
 
     /// The controller's part of the handshake: its version, image and data planes.
@@ -169,6 +171,22 @@ impl Client {
             return Err(ClientError::Nonsense("no release where one was asked for"));
         };
         Ok(outcome)
+    }
+
+    /// The controller's answer to a request about durable jobs, without descriptors. What it says of a
+    /// change is durable.
+    ///
+    /// # Errors
+    /// See [`ClientError`]. A refusal is an answer.
+    pub fn service(&mut self, request: ServiceRequest) -> Result<ServiceReply, ClientError> {
+        let tag = self.next_tag;
+        self.next_tag = tag.wrapping_add(1);
+        self.send(&ClientRequest::Service { tag, request })?;
+        let nonsense = "no answer about durable jobs where one was asked for";
+        let ClientReply::Service { tag: of, reply } = self.receive()? else {
+            return Err(ClientError::Nonsense(nonsense));
+        };
+        if of == tag { Ok(reply) } else { Err(ClientError::Nonsense(nonsense)) }
     }
 
     /// The halves for jobs: one sends, one receives.

@@ -162,9 +162,10 @@ impl Replies {
             }
             ClientReply::Suspect { worker, items, .. } => Ok(Event::Suspect { worker, items }),
             ClientReply::Rejected { text, .. } => Err(ClientError::Rejected { text }),
-            ClientReply::Status(_) | ClientReply::Ready { .. } | ClientReply::Released { .. } => {
-                Err(ClientError::Nonsense("an answer to no question"))
-            }
+            ClientReply::Status(_)
+            | ClientReply::Ready { .. }
+            | ClientReply::Released { .. }
+            | ClientReply::Service { .. } => Err(ClientError::Nonsense("an answer to no question")),
         }
     }
 

@@ -154,7 +154,8 @@ impl Play {
             }
             other @ (ClientRequest::Status
             | ClientRequest::WaitReady { .. }
-            | ClientRequest::Release { .. }) => {
+            | ClientRequest::Release { .. }
+            | ClientRequest::Service { .. }) => {
                 panic!("{other:?}")
             }
         }

@@ -3,7 +3,8 @@
 use super::work::check_failures;
 use super::worker::check_inline;
 use super::{
-    Failures, FileItem, FileSource, LimitExceeded, Message, Piece, Status, at_most, within,
+    Failures, FileItem, FileSource, LimitExceeded, Message, Piece, ServiceReply, ServiceRequest,
+    Status, at_most, within,
 };
 use crate::limits::{FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, NAME_LEN_MAX, REASON_LEN_MAX};
 use crate::{Algorithms, Blob, list};
@@ -85,7 +86,7 @@ impl Items {
         }
     }
 
-    fn check(&self) -> Result<(), LimitExceeded> {
+    pub(super) fn check(&self) -> Result<(), LimitExceeded> {
         match self {
             Self::Files { source, files } => source.check(files),
             Self::Inline { lens, data } => check_inline(lens, data),
@@ -149,6 +150,13 @@ pub enum ClientRequest {
     Release {
         /// Its name.
         worker: String,
+    },
+    /// A request about durable jobs; answered by `Service`.
+    Service {
+        /// Comes back in the answer.
+        tag: u32,
+        /// The request.
+        request: ServiceRequest,
     },
 }
 
@@ -238,6 +246,13 @@ pub enum ClientReply {
         /// The outcome.
         outcome: ReleaseOutcome,
     },
+    /// Answers `Service`.
+    Service {
+        /// Tag of the request.
+        tag: u32,
+        /// The answer.
+        reply: ServiceReply,
+    },
 }
 
 /// The outcome of a `Release`.
@@ -272,6 +287,7 @@ impl Message for ClientRequest {
                 piece.check()
             }
             Self::Release { worker } => within("worker", worker.len(), 1, NAME_LEN_MAX),
+            Self::Service { request, .. } => request.check(),
             Self::Open { .. }
             | Self::Finish { .. }
             | Self::Cancel { .. }
@@ -283,6 +299,7 @@ impl Message for ClientRequest {
     fn descriptors_len(&self) -> usize {
         match self {
             Self::Items { items, .. } => items.descriptors_len(),
+            Self::Service { request, .. } => request.descriptors_len(),
             Self::Open { .. }
             | Self::Piece { .. }
             | Self::Finish { .. }
@@ -308,6 +325,7 @@ impl Message for ClientReply {
                 check_failures(failures, items_len)
             }
             Self::Status(status) => status.check(),
+            Self::Service { reply, .. } => reply.check(),
             Self::Rejected { text, .. } => at_most("text", text.len(), REASON_LEN_MAX),
             Self::Suspect { worker, .. } | Self::Released { worker, .. } => {
                 at_most("worker", worker.len(), NAME_LEN_MAX)
@@ -321,7 +339,7 @@ impl Message for ClientReply {
     }
 }
 
-fn check_indexes(first: u64, items_len: usize) -> Result<(), LimitExceeded> {
+pub(super) fn check_indexes(first: u64, items_len: usize) -> Result<(), LimitExceeded> {
     match first.checked_add(items_len as u64) {
         Some(_) => Ok(()),
         None => Err(LimitExceeded { field: "item index", value: first, limit: u64::MAX }),

@@ -126,7 +126,7 @@ impl FileSource {
     }
 }
 
-fn check_path(path: &[u8]) -> Result<(), LimitExceeded> {
+pub(super) fn check_path(path: &[u8]) -> Result<(), LimitExceeded> {
     within("path length", path.len(), 1, PATH_LEN_MAX)?;
     let zeros_len = path.iter().filter(|&&byte| byte == 0).count();
     exactly("zero bytes in a path", zeros_len as u64, 0)?;

@@ -1,6 +1,7 @@
 //! Every limit: its own value is taken, one more is refused, as is one less than a minimum.
 
 mod names;
+mod service;
 
 use crate::samples::Any;
 use ipc_proto::codec::{self, CodecError};
@@ -552,6 +553,8 @@ fn only_the_descriptors_source_has_descriptors() {
         let want = if let Any::ClientRequest(ClientRequest::Items { items, .. }) = &message {
             let is_passed = matches!(items, Items::Files { source: FileSource::Descriptors, .. });
             if is_passed { items.items_len() } else { 0 }
+        } else if let Any::ClientRequest(ClientRequest::Service { .. }) = &message {
+            if label.ends_with("/descriptors") { 2 } else { 0 }
         } else if let Any::WorkerRequest(WorkerRequest::Assign { work, .. }) = &message {
             let (Work::Files { source, .. }
             | Work::Subtree { source, .. }

@@ -7,5 +7,6 @@ mod memory;
 mod properties;
 mod protocol_doc;
 mod samples;
+mod samples_service;
 mod targets;
 mod variants;

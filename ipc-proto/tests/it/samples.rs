@@ -1,5 +1,6 @@
 //! One message of every kind, with every width of integer somewhere; and any message as a value.
 
+use crate::samples_service::{service_replies, service_requests};
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
@@ -111,6 +112,14 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     for (label, reply) in client_replies() {
         add(&format!("client_reply/{label}"), reply.into());
     }
+    for (label, request) in service_requests() {
+        let request = ClientRequest::Service { tag: 253, request };
+        add(&format!("client_request/service/{label}"), request.into());
+    }
+    for (label, reply) in service_replies() {
+        let reply = ClientReply::Service { tag: 65_536, reply };
+        add(&format!("client_reply/service/{label}"), reply.into());
+    }
     for (label, work) in works() {
         let lease = LeaseId { epoch: 4, number: 0x1_0000_0000 };
         let assign = assign(lease, Algorithm::Blake3.into(), work, false);
@@ -128,8 +137,8 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     all
 }
 
-const VERSIONS: Versions = Versions { min: 5, max: 5 };
-const STAMP: Stamp =
+const VERSIONS: Versions = Versions { min: 6, max: 6 };
+pub(crate) const STAMP: Stamp =
     Stamp { size: 4096, mtime_ns: 1_700_000_000_123_456_789, ctime_ns: -1_000_000_001 };
 
 fn conversation() -> [(&'static str, Any); 8] {
@@ -142,7 +151,7 @@ fn conversation() -> [(&'static str, Any); 8] {
     let outputs = Blob::from(&SHA256_ABC[..]);
     [
         ("hello", Hello::new(client(Blob::default())).into()),
-        ("welcome", HelloReply::Welcome(Welcome { version: 5, software, image, planes }).into()),
+        ("welcome", HelloReply::Welcome(Welcome { version: 6, software, image, planes }).into()),
         ("open", open(7, Algorithm::Sha256.into(), false).into()),
         ("opened", ClientReply::Opened { tag: 7, job, window, workers: 2 }.into()),
         ("items", ClientRequest::Items { job, first: 0, items: abc }.into()),
@@ -216,13 +225,13 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
     ]
 }
 
-fn files() -> Vec<FileItem> {
+pub(crate) fn files() -> Vec<FileItem> {
     let range = Some(ByteRange { offset: 1000, len: 3096 });
     vec![Stamp { size: 0, mtime_ns: 0, ctime_ns: -1 }.into(), FileItem { stamp: STAMP, range }]
 }
 
 /// A path is bytes, not text.
-fn dataset() -> FileSource {
+pub(crate) fn dataset() -> FileSource {
     let paths = vec![Blob(b"a/-b\n\\\xff".to_vec()), Blob(b"...".to_vec())];
     FileSource::Dataset { name: "d".to_owned(), paths }
 }

@@ -6,8 +6,9 @@
 use crate::samples::Any;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, FileSource, HelloReply, Items, Piece, RefuseReason,
-    RejectReason, ReleaseOutcome, Role, Work, WorkerHealth, WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Failure, FileSource, HelloReply, ItemOutcome, Items, JobAct,
+    JobKind, JobSource, JobSpec, JobState, Piece, RefuseReason, RejectReason, ReleaseOutcome, Role,
+    ServiceRefusal, ServiceReply, ServiceRequest, Work, WorkerHealth, WorkerReply, WorkerRequest,
 };
 use std::collections::BTreeSet;
 
@@ -46,11 +47,12 @@ variants! {
     RefuseReason { NotOurs, Version, Forbidden, WrongSocket, NameTaken, Busy, Timeout }
     ClientRequest {
         Open { .. }, Items { .. }, Piece { .. }, Finish { .. }, Cancel { .. }, Status,
-        WaitReady { .. }, Release { .. },
+        WaitReady { .. }, Release { .. }, Service { .. },
     }
     ClientReply {
         Opened { .. }, Window { .. }, Results { .. }, Finished { .. }, Cancelled { .. }, Status(_),
         Ready { .. }, Rejected { .. }, Suspect { .. }, Released { .. },
+        Service { .. },
     }
     ReleaseOutcome { Released, NotQuarantined, Forbidden }
     RejectReason { TooManyJobs, Forbidden }
@@ -65,6 +67,20 @@ variants! {
         Disputed,
     }
     WorkerHealth { Ready, Suspended, Quarantined }
+    ServiceRequest {
+        Submit { .. }, Store { .. }, Seal { .. }, Jobs { .. }, Job { .. }, Wait { .. },
+        Results { .. }, Act { .. },
+    }
+    JobKind { Sum, Check }
+    JobSource { Stored, Dataset { .. } }
+    JobState { Filling, Running, Paused, Done, Cancelled, Failed }
+    JobAct { Cancel, Retry, Pause, Resume, Remove }
+    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. } }
+    ServiceRefusal {
+        NoJournal, JournalFailed, Forbidden, UnknownJob, UnknownDataset, KeyTaken, WrongState,
+        WrongItems, NotDurable, TooMuch,
+    }
+    ItemOutcome { Digests(_), Mismatch(_), Failed(_) }
 }
 
 /// The variants that a message holds, its own included, as `(enum, variant)`.
@@ -92,6 +108,9 @@ pub(crate) fn variants_in(message: &Any) -> BTreeSet<(&'static str, &'static str
             if let ClientRequest::Piece { piece, .. } = request {
                 seen.add(piece);
             }
+            if let ClientRequest::Service { request, .. } = request {
+                seen.add_request(request);
+            }
         }
         Any::ClientReply(reply) => {
             seen.add(reply);
@@ -106,6 +125,9 @@ pub(crate) fn variants_in(message: &Any) -> BTreeSet<(&'static str, &'static str
             }
             if let ClientReply::Rejected { reason, .. } = reply {
                 seen.add(reason);
+            }
+            if let ClientReply::Service { reply, .. } = reply {
+                seen.add_reply(reply);
             }
         }
         Any::WorkerRequest(request) => {
@@ -125,5 +147,39 @@ struct Seen(BTreeSet<(&'static str, &'static str)>);
 impl Seen {
     fn add<T: Variants>(&mut self, value: &T) {
         self.0.insert((T::ENUM, value.variant()));
+    }
+
+    fn add_request(&mut self, request: &ServiceRequest) {
+        self.add(request);
+        match request {
+            ServiceRequest::Submit { spec, .. } => self.add_spec(spec),
+            ServiceRequest::Act { act, .. } => self.add(act),
+            ServiceRequest::Store { .. }
+            | ServiceRequest::Seal { .. }
+            | ServiceRequest::Jobs { .. }
+            | ServiceRequest::Job { .. }
+            | ServiceRequest::Wait { .. }
+            | ServiceRequest::Results { .. } => {}
+        }
+    }
+
+    fn add_spec(&mut self, spec: &JobSpec) {
+        self.add(&spec.kind);
+        self.add(&spec.source);
+    }
+
+    fn add_reply(&mut self, reply: &ServiceReply) {
+        self.add(reply);
+        match reply {
+            ServiceReply::Refused { reason, .. } => self.add(reason),
+            ServiceReply::Job(row) => {
+                self.add(&row.state);
+                self.add_spec(&row.spec);
+            }
+            ServiceReply::Jobs { rows, .. } => rows.iter().for_each(|row| self.add(&row.state)),
+            ServiceReply::Results { rows, .. } => {
+                rows.iter().for_each(|row| self.add(&row.outcome));
+            }
+        }
     }
 }

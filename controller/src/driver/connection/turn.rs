@@ -95,7 +95,8 @@ fn cost_of(request: &ClientRequest) -> usize {
         | ClientRequest::Piece { .. }
         | ClientRequest::Finish { .. }
         | ClientRequest::WaitReady { .. }
-        | ClientRequest::Release { .. } => 1,
+        | ClientRequest::Release { .. }
+        | ClientRequest::Service { .. } => 1,
     }
 }
 

@@ -147,7 +147,8 @@ fn answer(client: UnixStream, ready: &Ready) {
             | ClientRequest::Piece { .. }
             | ClientRequest::Finish { .. }
             | ClientRequest::Cancel { .. }
-            | ClientRequest::Release { .. } => panic!("the supervisor opens no job"),
+            | ClientRequest::Release { .. }
+            | ClientRequest::Service { .. } => panic!("the supervisor opens no job"),
         };
         peer.send(&reply, &[]);
     }

@@ -123,7 +123,10 @@ impl World {
             reply @ ClientReply::Suspect { .. } => {
                 panic!("seed {seed}: where one lies all is checked: {reply:?}")
             }
-            ClientReply::Status(_) | ClientReply::Ready { .. } | ClientReply::Released { .. } => {}
+            ClientReply::Status(_)
+            | ClientReply::Ready { .. }
+            | ClientReply::Released { .. }
+            | ClientReply::Service { .. } => {}
         }
     }
 }

@@ -1,0 +1,433 @@
+//! Requests about durable jobs, which outlive the connection that submits them, and their replies.
+//!
+//! The same enum serves the client socket and every other way into the controller. Lists are paged: a
+//! request names what it has already, and a reply says whether there is more.
+//!
+//! Not here: jobs that end with their connection (`client`).
+
+use super::file::check_dataset;
+use super::{Failure, Items, JobId, LimitExceeded, Stamp, at_most, exactly, within};
+use crate::limits::{
+    FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX, JOB_PRIORITY_MAX, JOB_ROOTS_LEN_MAX,
+    JOB_ROOTS_MAX, JOB_ROWS_MAX, NAME_LEN_MAX, NAMES_LEN_MAX, OUTPUTS_LEN_MAX, PATH_LEN_MAX,
+    REASON_LEN_MAX,
+};
+use crate::{Algorithms, Blob, list};
+use serde::{Deserialize, Serialize};
+
+/// A client's request about durable jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceRequest {
+    /// Creates a job. With a `key` that this principal used before the job of that time is meant, if its
+    /// `spec` is the same. Answered by `Job`.
+    Submit {
+        /// Chosen by the client, unique among the jobs of its principal; empty for none.
+        key: String,
+        /// The job.
+        spec: Box<JobSpec>,
+    },
+    /// Adds items to a job whose source is [`JobSource::Stored`]. Answered by `Job`.
+    Store {
+        /// The job.
+        job: JobId,
+        /// Index of the first item: the number of items stored before. Items that are stored already
+        /// are not stored again.
+        first: u64,
+        /// The name of each item in the manifest.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
+        names: Vec<Blob>,
+        /// The expected digests of each item in a [`JobKind::Check`]; otherwise empty.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
+        expected: Vec<Blob>,
+        /// The items, 1 to [`FRAME_NAMES_MAX`].
+        items: Items,
+    },
+    /// There are no more items: the job runs from here on. Answered by `Job`.
+    Seal {
+        /// The job.
+        job: JobId,
+    },
+    /// Lists jobs in ascending order of their ids. Answered by `Jobs`.
+    Jobs {
+        /// The jobs to list.
+        filter: JobFilter,
+        /// The last one listed before.
+        after: Option<JobId>,
+        /// Most rows.
+        limit: u16,
+    },
+    /// Answered by `Job`.
+    Job {
+        /// The job.
+        job: JobId,
+    },
+    /// Answered by `Job`, as soon as the job has ended or the time is over.
+    Wait {
+        /// The job.
+        job: JobId,
+        /// Longest time to wait, in milliseconds.
+        timeout_ms: u32,
+    },
+    /// Answered by `Results`, as soon as there is one or the time is over.
+    Results {
+        /// The job.
+        job: JobId,
+        /// Index of the first item.
+        from: u64,
+        /// Most rows.
+        limit: u16,
+        /// Longest time to wait, in milliseconds.
+        wait_ms: u32,
+    },
+    /// Answered by `Job`.
+    Act {
+        /// The job.
+        job: JobId,
+        /// The change.
+        act: JobAct,
+    },
+}
+
+/// A durable job as it was submitted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// Purpose of the digests.
+    pub kind: JobKind,
+    /// The digests of each item, in this order.
+    pub algorithms: Algorithms,
+    /// Where its items come from.
+    pub source: JobSource,
+    /// One item per this many is hashed a second time; 0 for none.
+    pub cross_check: u32,
+    /// A file must be shown to have no writer before it is read, however old its stamp.
+    pub strict_reads: bool,
+    /// Words to find it by.
+    #[serde(deserialize_with = "list::at_most::<_, _, JOB_LABELS_MAX>")]
+    pub labels: Vec<String>,
+    /// 0 to [`JOB_PRIORITY_MAX`]; jobs of a higher one start first.
+    pub priority: u8,
+    /// Seconds that it is kept for after its end; 0 for as long as the controller keeps jobs.
+    pub keep_s: u32,
+}
+
+/// Purpose of a durable job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobKind {
+    /// Digests.
+    Sum,
+    /// Digests, compared with expected ones.
+    Check,
+}
+
+/// Where the items of a durable job come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobSource {
+    /// From `Store` requests, until `Seal`.
+    Stored,
+    /// Every regular file below the roots, found by a worker.
+    Dataset {
+        /// Name of the dataset.
+        name: String,
+        /// 1 to [`JOB_ROOTS_MAX`] directories.
+        #[serde(deserialize_with = "list::at_most::<_, _, JOB_ROOTS_MAX>")]
+        roots: Vec<JobRoot>,
+    },
+}
+
+/// A directory of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRoot {
+    /// Path from the root of the dataset, like that of a file; empty for the root itself.
+    pub path: Blob,
+    /// Its name in the manifest, before a slash and the path of a file below it; may be empty.
+    pub shown: Blob,
+}
+
+/// A choice of durable jobs. Every part that is given must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFilter {
+    /// In this state.
+    pub state: Option<JobState>,
+    /// With this label; empty for any.
+    pub label: String,
+    /// With this key; empty for any.
+    pub key: String,
+}
+
+/// State of a durable job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobState {
+    /// Items are being stored.
+    Filling,
+    /// It runs, or will as soon as there is room for it.
+    Running,
+    /// It waits for `Resume`.
+    Paused,
+    /// Every item has a result.
+    Done,
+    /// It ended before every item had a result.
+    Cancelled,
+    /// It cannot go on.
+    Failed,
+}
+
+impl JobState {
+    /// True if it changes only by a request.
+    #[must_use]
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled | Self::Failed)
+    }
+}
+
+/// A change of a durable job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobAct {
+    /// Ends it; the results so far stay.
+    Cancel,
+    /// Hashes the items again that failed.
+    Retry,
+    /// Holds it back.
+    Pause,
+    /// Lets it run again.
+    Resume,
+    /// Forgets it, with its items and results. It must have ended.
+    Remove,
+}
+
+/// The controller's answer to a [`ServiceRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceReply {
+    /// Nothing was changed.
+    Refused {
+        /// Why, for a program.
+        reason: ServiceRefusal,
+        /// Why, for a person.
+        text: String,
+    },
+    /// A job, after the change that was asked for; that change is durable.
+    Job(Box<JobRow>),
+    /// Jobs.
+    Jobs {
+        /// In ascending order of their ids.
+        #[serde(deserialize_with = "list::at_most::<_, _, JOB_ROWS_MAX>")]
+        rows: Vec<JobRow>,
+        /// There are more after the last of them.
+        more: bool,
+    },
+    /// Durable results of neighbouring items.
+    Results {
+        /// The job.
+        job: JobId,
+        /// Index of the first item.
+        from: u64,
+        /// In the order of the items.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
+        rows: Vec<ResultRow>,
+        /// State of the job.
+        state: JobState,
+        /// The job has ended, and no result comes after these.
+        is_last: bool,
+    },
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceRefusal {
+    /// The controller keeps no journal.
+    NoJournal,
+    /// The journal takes no more for now, or not until the controller restarts.
+    JournalFailed,
+    /// The controller's policy does not let this client do it.
+    Forbidden,
+    /// No job of this id, or none that this client may see.
+    UnknownJob,
+    /// The controller has no dataset of this name, or not for this client.
+    UnknownDataset,
+    /// The key is that of a job with another spec.
+    KeyTaken,
+    /// Not in the state that the job is in.
+    WrongState,
+    /// Items were left out, or do not fit the job.
+    WrongItems,
+    /// Passed descriptors end with their connection.
+    NotDurable,
+    /// A limit on what is stored is reached.
+    TooMuch,
+}
+
+/// A durable job and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRow {
+    /// Its id, never used again, by any controller.
+    pub id: JobId,
+    /// Key of its `Submit`.
+    pub key: String,
+    /// The job as it was submitted.
+    pub spec: JobSpec,
+    /// User that submitted it, for a person.
+    pub principal: String,
+    /// Its state.
+    pub state: JobState,
+    /// Why it failed; empty otherwise.
+    pub reason: String,
+    /// Items stored or found so far.
+    pub items: u64,
+    /// No further items are found or stored.
+    pub is_complete: bool,
+    /// Items with a result.
+    pub resolved: u64,
+    /// Those of them without a digest.
+    pub failed: u64,
+    /// Those of them whose digest is not the expected one.
+    pub mismatched: u64,
+    /// Bytes of the items with a digest.
+    pub bytes: u64,
+    /// Time of its submission, in seconds since 1970.
+    pub created_s: u64,
+    /// Time when it first ran, in seconds since 1970; 0 for not yet.
+    pub started_s: u64,
+    /// Time of its end, in seconds since 1970; 0 for not yet.
+    pub ended_s: u64,
+}
+
+/// The durable result of one item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultRow {
+    /// Its name in the manifest.
+    pub name: Blob,
+    /// Metadata of the file when it was handed out; zeros for bytes.
+    pub stamp: Stamp,
+    /// The outcome.
+    pub outcome: ItemOutcome,
+}
+
+/// The outcome of an item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ItemOutcome {
+    /// Its digests, back to back, in the order of the algorithms.
+    Digests(Blob),
+    /// Its digests, which are not the expected ones.
+    Mismatch(Blob),
+    /// It has no digest.
+    Failed(Failure),
+}
+
+impl ServiceRequest {
+    pub(super) fn descriptors_len(&self) -> usize {
+        match self {
+            Self::Store { items, .. } => items.descriptors_len(),
+            Self::Submit { .. }
+            | Self::Seal { .. }
+            | Self::Jobs { .. }
+            | Self::Job { .. }
+            | Self::Wait { .. }
+            | Self::Results { .. }
+            | Self::Act { .. } => 0,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), LimitExceeded> {
+        match self {
+            Self::Submit { key, spec } => {
+                at_most("key", key.len(), JOB_KEY_LEN_MAX)?;
+                spec.check()
+            }
+            Self::Store { first, names, expected, items, .. } => {
+                items.check()?;
+                super::client::check_indexes(*first, items.items_len())?;
+                within("names", names.len(), 1, FRAME_NAMES_MAX)?;
+                exactly("names", names.len() as u64, items.items_len() as u64)?;
+                names.iter().try_for_each(check_name)?;
+                at_most("bytes of names", names.iter().map(|n| n.len()).sum(), NAMES_LEN_MAX / 2)?;
+                if !expected.is_empty() {
+                    exactly("expected digests", expected.len() as u64, names.len() as u64)?;
+                }
+                expected.iter().try_for_each(|digests| {
+                    within("expected digest", digests.len(), 1, OUTPUTS_LEN_MAX)
+                })
+            }
+            Self::Jobs { filter, limit, .. } => {
+                at_most("label", filter.label.len(), NAME_LEN_MAX)?;
+                at_most("key", filter.key.len(), JOB_KEY_LEN_MAX)?;
+                within("limit", (*limit).into(), 1, JOB_ROWS_MAX)
+            }
+            Self::Results { limit, .. } => within("limit", (*limit).into(), 1, FRAME_NAMES_MAX),
+            Self::Seal { .. } | Self::Job { .. } | Self::Wait { .. } | Self::Act { .. } => Ok(()),
+        }
+    }
+}
+
+/// A name in a manifest: bytes of a path, which need not lead anywhere.
+fn check_name(name: &Blob) -> Result<(), LimitExceeded> {
+    within("name length", name.len(), 1, PATH_LEN_MAX)?;
+    let zeros_len = name.iter().filter(|&&byte| byte == 0).count();
+    exactly("zero bytes in a name", zeros_len as u64, 0)
+}
+
+impl JobSpec {
+    /// Compares every field with its limit.
+    ///
+    /// # Errors
+    /// The first field that breaks one.
+    pub fn check(&self) -> Result<(), LimitExceeded> {
+        at_most("labels", self.labels.len(), JOB_LABELS_MAX)?;
+        self.labels.iter().try_for_each(|label| within("label", label.len(), 1, NAME_LEN_MAX))?;
+        at_most("priority", self.priority.into(), JOB_PRIORITY_MAX.into())?;
+        let JobSource::Dataset { name, roots } = &self.source else { return Ok(()) };
+        check_dataset(name)?;
+        within("roots", roots.len(), 1, JOB_ROOTS_MAX)?;
+        for JobRoot { path, shown } in roots {
+            if !path.is_empty() {
+                super::file::check_path(path)?;
+            }
+            if !shown.is_empty() {
+                check_name(shown)?;
+            }
+        }
+        let roots_len = roots.iter().map(|root| root.path.len() + root.shown.len()).sum();
+        at_most("bytes of roots", roots_len, JOB_ROOTS_LEN_MAX)
+    }
+}
+
+impl ServiceReply {
+    pub(super) fn check(&self) -> Result<(), LimitExceeded> {
+        match self {
+            Self::Refused { text, .. } => at_most("text", text.len(), REASON_LEN_MAX),
+            Self::Job(row) => row.check(),
+            Self::Jobs { rows, .. } => {
+                at_most("rows", rows.len(), JOB_ROWS_MAX)?;
+                rows.iter().try_for_each(JobRow::check)
+            }
+            Self::Results { rows, .. } => {
+                at_most("rows", rows.len(), FRAME_NAMES_MAX)?;
+                rows.iter().try_for_each(ResultRow::check)
+            }
+        }
+    }
+}
+
+impl JobRow {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        at_most("key", self.key.len(), JOB_KEY_LEN_MAX)?;
+        self.spec.check()?;
+        at_most("principal", self.principal.len(), NAME_LEN_MAX)?;
+        at_most("reason", self.reason.len(), REASON_LEN_MAX)
+    }
+}
+
+impl ResultRow {
+    /// Compares every field with its limit.
+    ///
+    /// # Errors
+    /// The first field that breaks one.
+    pub fn check(&self) -> Result<(), LimitExceeded> {
+        // The name of a root and the path of a file below it.
+        within("name length", self.name.len(), 1, 2 * PATH_LEN_MAX + 1)?;
+        match &self.outcome {
+            ItemOutcome::Digests(digests) | ItemOutcome::Mismatch(digests) => {
+                within("digests", digests.len(), 1, OUTPUTS_LEN_MAX)
+            }
+            ItemOutcome::Failed(_) => Ok(()),
+        }
+    }
+}
