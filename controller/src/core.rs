@@ -15,6 +15,7 @@ mod check;
 mod checkpoints;
 mod clients;
 mod dispatch;
+pub mod durable;
 mod fair;
 mod fault;
 mod fleet;
@@ -33,6 +34,7 @@ mod split;
 pub mod tally;
 mod workers;
 
+pub use durable::BookRequest;
 pub use fault::Fault;
 pub use limits::{Limits, Quota};
 pub use owner::Principal;
@@ -88,6 +90,8 @@ pub enum Event<F> {
     WorkerLeft(WorkerId),
     /// A worker sent a message.
     WorkerSaid(WorkerId, WorkerReply),
+    /// The book of durable jobs wants something.
+    BookSaid(BookRequest),
     /// From now on files may be named in these datasets only.
     Datasets(Vec<String>),
     /// Time passed; at least every [`Core::TICK`].
@@ -99,6 +103,8 @@ pub enum Event<F> {
 pub enum Action<F> {
     /// Send a message.
     ToClient(ClientId, ClientReply),
+    /// Give a message to the book of durable jobs.
+    ToBook(ClientReply),
     /// Send a message with descriptors.
     ToWorker(WorkerId, WorkerRequest, Vec<F>),
     /// Close the connection; the core has forgotten it.
@@ -276,6 +282,7 @@ impl<F: Clone> Core<F> {
                     self.close_worker(worker, fault);
                 }
             }
+            Event::BookSaid(request) => self.book_said(now, request),
             Event::Datasets(names) => self.datasets.set(names),
             Event::Tick => self.tick(now),
         }

@@ -3,26 +3,27 @@
 use super::batch::{File, Load, Source};
 use super::fault::Fault;
 use super::job::{Job, Order};
-use super::owner::Owner;
+use super::owner::{Opener, Owner};
 use super::plane::Plane;
 use super::tally::ClientState;
 use super::{Action, ClientId, Core, JobId, Waiter};
-use ipc_proto::Algorithms;
 use ipc_proto::limits::CLIENT_JOBS_MAX;
 use ipc_proto::message::{
     ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, RejectReason, Run,
     ServiceRefusal, ServiceReply,
 };
+use ipc_proto::{Algorithms, Blob};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A client's wish for a job.
-struct Wish {
-    tag: u32,
-    algorithms: Algorithms,
-    cross_check: u32,
-    strict_reads: bool,
+/// A client's options for a job.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpenOptions {
+    pub(super) tag: u32,
+    pub(super) algorithms: Algorithms,
+    pub(super) cross_check: u32,
+    pub(super) strict_reads: bool,
 }
 
 impl<F: Clone> Core<F> {
@@ -35,40 +36,29 @@ impl<F: Clone> Core<F> {
     ) -> Result<(), Fault> {
         match request {
             ClientRequest::Open { tag, algorithms, cross_check, strict_reads } => {
-                self.open_job(now, client, &Wish { tag, algorithms, cross_check, strict_reads });
+                self.open_attached(
+                    now,
+                    client,
+                    &OpenOptions { tag, algorithms, cross_check, strict_reads },
+                );
                 Ok(())
             }
             ClientRequest::Items { job, first, items: Items::Files { source, files } } => {
-                self.files(client, (job, first), &source, files, descriptors)
+                self.files(Owner::Attached(client), (job, first), &source, files, descriptors)
             }
             ClientRequest::Items { job, first, items: Items::Inline { lens, data } } => {
-                let (items_len, bytes) = (lens.len(), data.len() as u64);
-                let admitted = self.admit(client, job, first, items_len, bytes)?;
-                admitted.push_inline(now, Load::Inline { first, lens, data });
-                self.enqueue(job);
-                Ok(())
+                self.inline(Owner::Attached(client), (job, first), lens, data)
             }
             ClientRequest::Piece { job, index, piece } => {
-                let admitted = self.admit(client, job, index, 1, piece.len() as u64)?;
+                let owner = Owner::Attached(client);
+                let admitted = self.admit(owner, job, index, 1, piece.len() as u64)?;
                 admitted.push_inline(now, Load::Piece { index, piece });
                 self.enqueue(job);
                 Ok(())
             }
-            ClientRequest::Finish { job } => {
-                self.job_of(client, job)?.finished = true;
-                self.close_if_done(job);
-                Ok(())
-            }
+            ClientRequest::Finish { job } => self.finish(Owner::Attached(client), job),
             ClientRequest::Cancel { job } => {
-                // It may cross the job's own end; then there is nothing left to cancel or to say.
-                if self.job_of(client, job).is_err() {
-                    return Ok(());
-                }
-                let unresolved = self.drop_job(job);
-                self.counters.jobs_cancelled += 1;
-                self.tally.results[ClientState::Cancelled as usize] += unresolved;
-                self.actions
-                    .push(Action::ToClient(client, ClientReply::Cancelled { job, unresolved }));
+                self.cancel(Owner::Attached(client), job);
                 Ok(())
             }
             ClientRequest::Status => {
@@ -111,8 +101,25 @@ impl<F: Clone> Core<F> {
         }
     }
 
-    fn open_job(&mut self, now: Duration, client: ClientId, wish: &Wish) {
-        let Wish { tag, algorithms, cross_check, strict_reads } = *wish;
+    pub(super) fn finish(&mut self, owner: Owner, job: JobId) -> Result<(), Fault> {
+        self.job_of(owner, job)?.finished = true;
+        self.close_if_done(job);
+        Ok(())
+    }
+
+    pub(super) fn cancel(&mut self, owner: Owner, job: JobId) {
+        // It may cross the job's own end; then there is nothing left to cancel or to say.
+        if self.job_of(owner, job).is_err() {
+            return;
+        }
+        let unresolved = self.drop_job(job);
+        self.counters.jobs_cancelled += 1;
+        self.tally.results[ClientState::Cancelled as usize] += unresolved;
+        self.tell(owner, ClientReply::Cancelled { job, unresolved });
+    }
+
+    fn open_attached(&mut self, now: Duration, client: ClientId, options: &OpenOptions) {
+        let tag = options.tag;
         let Some(known) = self.clients.get_mut(&client) else { return };
         if !known.rights.submit {
             let reply = ClientReply::Rejected {
@@ -124,7 +131,10 @@ impl<F: Clone> Core<F> {
             return;
         }
         let (principal, quota, pid) = (known.principal, known.rights.quota, known.pid);
-        if known.jobs.len() >= CLIENT_JOBS_MAX || self.job_shares.room(principal, quota.jobs) == 0 {
+        let is_full = known.jobs.len() >= CLIENT_JOBS_MAX;
+        let opener = Opener { owner: Owner::Attached(client), principal, pid, quota };
+        let opened = if is_full { None } else { self.open_job(now, &opener, options) };
+        let Some(id) = opened else {
             let text = format!(
                 "too many open jobs: at most {CLIENT_JOBS_MAX} per connection and now {} of {principal}",
                 self.job_shares.limit(principal, quota.jobs)
@@ -132,16 +142,33 @@ impl<F: Clone> Core<F> {
             let reply = ClientReply::Rejected { tag, reason: RejectReason::TooManyJobs, text };
             self.actions.push(Action::ToClient(client, reply));
             return;
+        };
+        if let Some(known) = self.clients.get_mut(&client) {
+            known.jobs.insert(id);
+        }
+    }
+
+    /// Opens a job and reports it to its owner; `None` if its principal has its most jobs.
+    pub(super) fn open_job(
+        &mut self,
+        now: Duration,
+        opener: &Opener,
+        options: &OpenOptions,
+    ) -> Option<JobId> {
+        let OpenOptions { tag, algorithms, cross_check, strict_reads } = *options;
+        let Opener { owner, principal, pid, quota } = *opener;
+        if self.job_shares.room(principal, quota.jobs) == 0 {
+            return None;
         }
         let id = JobId { epoch: self.epoch, number: self.next_job };
         self.next_job += 1;
-        known.jobs.insert(id);
         self.job_shares.take(principal, 1);
         let window = self.ledger.open(id, principal, quota);
         let order = Order {
             id,
-            owner: Owner::Attached(client),
+            owner,
             principal,
+            quota,
             pid,
             algorithms,
             cross_check,
@@ -151,13 +178,27 @@ impl<F: Clone> Core<F> {
         self.jobs.insert(id, Job::new(order, window));
         self.counters.jobs += 1;
         let workers = u32::try_from(self.fleet.ready_len()).unwrap_or(u32::MAX);
-        let reply = ClientReply::Opened { tag, job: id, window, workers };
-        self.actions.push(Action::ToClient(client, reply));
+        self.tell(owner, ClientReply::Opened { tag, job: id, window, workers });
+        Some(id)
     }
 
-    fn files(
+    pub(super) fn inline(
         &mut self,
-        client: ClientId,
+        owner: Owner,
+        (id, first): (JobId, u64),
+        lens: Vec<u32>,
+        data: Blob,
+    ) -> Result<(), Fault> {
+        let now = self.now;
+        let job = self.admit(owner, id, first, lens.len(), data.len() as u64)?;
+        job.push_inline(now, Load::Inline { first, lens, data });
+        self.enqueue(id);
+        Ok(())
+    }
+
+    pub(super) fn files(
+        &mut self,
+        owner: Owner,
         (id, first): (JobId, u64),
         source: &FileSource,
         files: Vec<FileItem>,
@@ -168,21 +209,20 @@ impl<F: Clone> Core<F> {
         let file = |((index, item), source)| File { index, item, source, queued };
         match source {
             FileSource::Descriptors => {
-                let job = self.admit(client, id, first, descriptors.len(), 0)?;
+                let job = self.admit(owner, id, first, descriptors.len(), 0)?;
                 let sources = descriptors.into_iter().map(Source::Descriptor);
                 job.push_files(Plane::Descriptors, items.zip(sources).map(file), 0);
             }
             FileSource::Dataset { name, paths } => {
-                let rights = self.clients.get(&client).map(|client| &client.rights.datasets);
-                let is_granted = rights.is_some_and(|datasets| datasets.includes(name));
+                let is_granted = self.may_read(owner, name);
                 let Some(dataset) = self.datasets.find(name).filter(|_| is_granted) else {
-                    self.admit(client, id, first, paths.len(), 0)?;
+                    self.admit(owner, id, first, paths.len(), 0)?;
                     let len = u32::try_from(paths.len()).expect("a frame's files are counted");
                     self.turn_down(id, Run { first, len }, Failure::UnknownDataset);
                     return Ok(());
                 };
                 let paths_len = paths.iter().map(|path| path.len() as u64).sum();
-                let job = self.admit(client, id, first, paths.len(), paths_len)?;
+                let job = self.admit(owner, id, first, paths.len(), paths_len)?;
                 let sources = paths.iter().map(|path| Source::Name(dataset, Rc::from(&**path)));
                 job.push_files(Plane::Dataset(dataset), items.zip(sources).map(file), paths_len);
             }
@@ -191,8 +231,20 @@ impl<F: Clone> Core<F> {
         Ok(())
     }
 
-    fn job_of(&mut self, client: ClientId, id: JobId) -> Result<&mut Job<F>, Fault> {
-        let job = self.jobs.get_mut(&id).filter(|job| job.order.owner == Owner::Attached(client));
+    /// True if an owner may name files in the dataset `name`.
+    fn may_read(&self, owner: Owner, name: &str) -> bool {
+        match owner {
+            Owner::Attached(client) => {
+                let rights = self.clients.get(&client).map(|client| &client.rights.datasets);
+                rights.is_some_and(|datasets| datasets.includes(name))
+            }
+            // Its principal had the right when it submitted the job.
+            Owner::Durable => true,
+        }
+    }
+
+    fn job_of(&mut self, owner: Owner, id: JobId) -> Result<&mut Job<F>, Fault> {
+        let job = self.jobs.get_mut(&id).filter(|job| job.order.owner == owner);
         job.ok_or(Fault::UnknownJob(id))
     }
 
@@ -200,13 +252,13 @@ impl<F: Clone> Core<F> {
     /// its window.
     fn admit(
         &mut self,
-        client: ClientId,
+        owner: Owner,
         id: JobId,
         first: u64,
         items_len: usize,
         inline_bytes: u64,
     ) -> Result<&mut Job<F>, Fault> {
-        let job = self.job_of(client, id)?;
+        let job = self.job_of(owner, id)?;
         if job.finished {
             return Err(Fault::ItemAfterFinish(id));
         }
@@ -219,15 +271,14 @@ impl<F: Clone> Core<F> {
         {
             return Err(Fault::WindowExceeded(id));
         }
-        let (window, principal) = (job.window, job.order.principal);
+        let (window, principal, quota) = (job.window, job.order.principal, job.order.quota);
         let is_used = (job.unresolved() + items_len).saturating_mul(2) >= window.items.into()
             || (job.inline_bytes + inline_bytes).saturating_mul(2) >= window.bytes;
         self.unresolved += items_len;
         self.inline_bytes += inline_bytes;
-        let quota = self.clients.get(&client).map(|client| client.rights.quota).filter(|_| is_used);
-        let larger = quota.and_then(|quota| self.ledger.grow(principal, quota, window));
+        let larger = if is_used { self.ledger.grow(principal, quota, window) } else { None };
         self.open_windows(larger.map(|window| (id, window)));
-        self.job_of(client, id)
+        self.job_of(owner, id)
     }
 
     /// Brings the fair queue in line with what waits of a job.
@@ -257,8 +308,9 @@ impl<F: Clone> Core<F> {
         let principal = job.order.principal;
         job.planes().for_each(|plane| self.fair.leave(plane, principal, key));
         self.fair.close(principal, key);
-        let Owner::Attached(client) = job.order.owner;
-        if let Some(client) = self.clients.get_mut(&client) {
+        if let Owner::Attached(client) = job.order.owner
+            && let Some(client) = self.clients.get_mut(&client)
+        {
             client.jobs.remove(&key);
         }
         self.job_shares.give_back(principal, 1);

@@ -9,7 +9,7 @@ use super::owner::{Owner, Principal};
 use super::plane::Plane;
 use super::queue::{Aim, Queue};
 use super::split::{Merge, Split};
-use super::{JobId, LeaseId};
+use super::{JobId, LeaseId, Quota};
 use ipc_proto::message::{JobStatus, Window};
 use ipc_proto::{Algorithms, Family};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,7 @@ pub(super) struct Order {
     pub(super) id: JobId,
     pub(super) owner: Owner,
     pub(super) principal: Principal,
+    pub(super) quota: Quota,
     pub(super) pid: u32,
     pub(super) algorithms: Algorithms,
     /// One item in so many is checked; 0 for none.
@@ -355,6 +356,7 @@ mod tests {
             id: JobId { epoch: 1, number: 1 },
             owner: Owner::Attached(ClientId(1)),
             principal: Principal::Uid(7),
+            quota: Quota::MAX,
             pid: 0,
             algorithms: algorithm.into(),
             cross_check: 0,

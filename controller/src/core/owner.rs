@@ -1,6 +1,6 @@
 //! Principals and owners: whom a job is charged to, and where its results go.
 
-use super::{Action, ClientId, Core};
+use super::{Action, ClientId, Core, Quota};
 use ipc_proto::message::{ClientReply, JobStatus};
 use std::fmt;
 
@@ -32,13 +32,22 @@ impl fmt::Display for Principal {
     }
 }
 
-/// The sink of a job's results. A job ends with its client only because its owner is that client:
-/// jobs that outlive their clients get a variant here, and [`Core::tell`] gives its reports to the
-/// journal.
+/// The sink of a job's results. A job ends with its client only because its owner is that client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// A connection.
     Attached(ClientId),
+    /// The book of durable jobs, which stays.
+    Durable,
+}
+
+/// Identity of the one who opens a job, and the bounds on what it may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Opener {
+    pub(super) owner: Owner,
+    pub(super) principal: Principal,
+    pub(super) pid: u32,
+    pub(super) quota: Quota,
 }
 
 impl<F: Clone> Core<F> {
@@ -50,6 +59,7 @@ impl<F: Clone> Core<F> {
                 self.actions.push(Action::ToClient(client, report));
             }
             Owner::Attached(_) => {}
+            Owner::Durable => self.actions.push(Action::ToBook(report)),
         }
     }
 }

@@ -162,6 +162,7 @@ impl Hub {
                 sent.expect("replies fit a frame");
                 Some(port)
             }
+            Action::ToBook(_) => None,
             Action::ToWorker(worker, request, files) => {
                 let port = self.workers.borrow().get(&worker).cloned()?;
                 port.push(&request, files).expect("batches fit a frame");

@@ -3,6 +3,7 @@
 mod cross_check;
 mod datasets;
 mod denied;
+mod durable;
 mod fuzz;
 mod hung;
 mod journal;

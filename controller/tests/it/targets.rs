@@ -319,7 +319,8 @@ impl Play<'_> {
             }
             Action::CloseClient(client, _) => self.forget(client),
             Action::CloseWorker(worker, _) => _ = self.workers.remove(&worker),
-            Action::Quarantined(..)
+            Action::ToBook(_)
+            | Action::Quarantined(..)
             | Action::Doubted(_)
             | Action::BackInQuarantine { .. }
             | Action::ReleaseAsked { .. } => {}

@@ -110,6 +110,10 @@ const PANICS: &[(&str, &str)] = &[
     ("it was just listed", "nothing was taken since"),
     ("it was just there", "nothing was taken since"),
     ("every reason to refuse is listed", "peers_are_counted_by_role_and_reason tries each"),
+    (
+        "the book keeps the rules of the protocol: {fault}",
+        "the simulation of durable jobs, on random histories",
+    ),
     ("it holds a lease", "a lease is taken from its worker when that leaves"),
     ("open items are in the other group", "groups are made by that"),
     ("the client of job {id} left", "only in check_invariants, which tests call"),

@@ -552,6 +552,9 @@ impl World {
                 lost.insert(worker);
             }
             Action::Quarantined(worker, fault) => self.take_quarantine(&worker, fault),
+            Action::ToBook(reply) => {
+                panic!("seed {}: no durable job is open: {reply:?}", self.seed)
+            }
             Action::Doubted(worker) => self.take_doubt(&worker),
             Action::BackInQuarantine { worker, .. } => self.take_back_in_quarantine(&worker),
             Action::ReleaseAsked { worker, by, outcome } => {
