@@ -6,9 +6,15 @@
 //!
 //! Not here: what the rows mean, which is up to the modules that write them.
 
+mod device;
+mod disk;
 mod memory;
+mod state_dir;
 
-pub use memory::MemoryStorage;
+pub use device::Device;
+pub use disk::{DiskStorage, FORMAT, FormatError};
+pub use memory::{MemoryStorage, MemoryTables};
+pub use state_dir::{JOURNAL_FILE, StateDir, StateDirError};
 
 use std::io;
 use thiserror::Error;
@@ -110,6 +116,16 @@ pub enum Write {
 }
 
 impl Write {
+    /// The table that it changes.
+    #[must_use]
+    pub const fn table(&self) -> TableId {
+        match self {
+            Self::Put { table, .. }
+            | Self::Delete { table, .. }
+            | Self::DeleteRange { table, .. } => *table,
+        }
+    }
+
     /// Bytes of its keys and value.
     #[must_use]
     pub fn bytes_len(&self) -> usize {

@@ -114,3 +114,5 @@ fn tables_are_listed_in_the_order_of_their_numbers_and_have_different_names() {
     names.dedup();
     assert_eq!(names.len(), TableId::ALL.len());
 }
+
+mod disk;

@@ -1,0 +1,301 @@
+//! A storage in one redb file.
+//!
+//! After a failure redb refuses everything until the database is opened again. A commit for which there was no space
+//! is therefore followed by opening it again, which is a recovery as after a crash; while that cannot be, and
+//! after a failure for good, the file is read through an [`Overlay`].
+//!
+//! Invariants:
+//! - after a failed sync nothing is written any more, whatever later calls return;
+//! - a new database has its format in it, so that an empty or foreign one is never taken for a journal.
+
+use super::device::{Device, Overlay, Watched};
+use super::{Rows, Snapshot, Storage, StorageError, TableId, Write, check, take_rows};
+use redb::{
+    Builder, CommitError, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, TableError, TransactionError,
+};
+use std::io;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// Memory for pages of the file.
+const CACHE_LEN: usize = 16 << 20;
+
+/// The layout of tables and keys that this program writes.
+pub const FORMAT: u32 = 1;
+
+/// The key of the format in [`TableId::Meta`].
+const FORMAT_KEY: &[u8] = b"hashcluster-journal-format";
+
+type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+type KeyBound<'k> = Bound<&'k [u8]>;
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+fn definition(table: TableId) -> Definition {
+    TableDefinition::new(table.name())
+}
+
+/// Why a journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// It is no journal: not a database, or one of another program.
+    #[error("it is not a journal of a controller ({0})")]
+    Foreign(String),
+    /// A newer program wrote it.
+    #[error("a newer controller wrote it (format {found}, this one knows up to {FORMAT})")]
+    Newer {
+        /// Its format.
+        found: u32,
+    },
+    /// It cannot be read, or recovered.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A journal in a file.
+#[derive(Debug)]
+pub struct DiskStorage {
+    device: Arc<dyn Device>,
+    open: RwLock<Opened>,
+    /// The failure after which nothing is written.
+    failed: Mutex<Option<String>>,
+}
+
+/// An open database.
+#[derive(Debug)]
+struct Opened {
+    database: Option<Database>,
+    watched: Watched,
+    /// Writes reach the file.
+    writes: bool,
+}
+
+impl Opened {
+    fn open(device: Arc<dyn Device>, writes: bool) -> Result<Self, StorageError> {
+        let watched = Watched::new(device);
+        // What was closed properly is checked, too: a read of a damaged page would end this process otherwise.
+        let database = Builder::new()
+            .set_cache_size(CACHE_LEN)
+            .set_check_integrity_on_open(writes)
+            .create_with_backend(watched.clone())
+            // Errors of the device are known; what is left is about the contents.
+            .map_err(|error| {
+                watched.failure().unwrap_or_else(|| StorageError::Corrupt(error.to_string()))
+            })?;
+        Ok(Self { database: Some(database), watched, writes })
+    }
+
+    /// The meaning of `error`, by what happened to the file.
+    fn cause(&self, error: redb::Error) -> StorageError {
+        self.watched.failure().unwrap_or_else(|| unread(error))
+    }
+}
+
+impl DiskStorage {
+    /// Makes an empty journal on an empty device.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub fn create(device: Arc<dyn Device>) -> Result<Self, StorageError> {
+        let storage = Self::on(device)?;
+        let key = FORMAT_KEY.to_vec();
+        let value = FORMAT.to_be_bytes().to_vec();
+        storage.commit(&[Write::Put { table: TableId::Meta, key, value }])?;
+        Ok(storage)
+    }
+
+    /// Opens a journal, after a crash as well.
+    ///
+    /// # Errors
+    /// [`FormatError`].
+    pub fn open(device: Arc<dyn Device>) -> Result<Self, FormatError> {
+        let is_empty = device.is_empty().map_err(StorageError::Failed)?;
+        if is_empty {
+            return Err(FormatError::Foreign("it is empty".to_owned()));
+        }
+        let storage = Self::on(device).map_err(|error| {
+            if let StorageError::Corrupt(text) = error {
+                return FormatError::Foreign(text);
+            }
+            FormatError::Storage(error)
+        })?;
+        let found = storage.snapshot()?.get(TableId::Meta, FORMAT_KEY)?;
+        match found.map(|bytes| <[u8; 4]>::try_from(&bytes[..]).map(u32::from_be_bytes)) {
+            Some(Ok(FORMAT)) => Ok(storage),
+            Some(Ok(found)) if found > FORMAT => Err(FormatError::Newer { found }),
+            _ => Err(FormatError::Foreign("it has no format".to_owned())),
+        }
+    }
+
+    fn on(device: Arc<dyn Device>) -> Result<Self, StorageError> {
+        let open = Opened::open(Arc::clone(&device), true)?;
+        Ok(Self { device, open: RwLock::new(open), failed: Mutex::default() })
+    }
+
+    /// Opens the database again after `error`: what is committed can still be read, and written to if the
+    /// error was about space.
+    fn reopen(&self, error: &StorageError) {
+        let is_for_good = !matches!(error, StorageError::Full(_) | StorageError::ReadOnly(_));
+        if is_for_good {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| cause_of(error));
+        } else if self.revive().is_ok() {
+            return;
+        }
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.database = None;
+        let overlay = Overlay::new(Arc::clone(&self.device)).map_err(StorageError::Failed);
+        if let Ok(fresh) = overlay.and_then(|overlay| Opened::open(Arc::new(overlay), false)) {
+            *open = fresh;
+        }
+    }
+
+    /// Opens the database for writing, unless it is so.
+    fn revive(&self) -> Result<(), StorageError> {
+        let is_open = |open: &Opened| open.writes && open.watched.failure().is_none();
+        if is_open(&self.open.read().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(());
+        }
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // The old one has to be gone before the new one reads the file.
+        open.database = None;
+        open.writes = false;
+        *open = Opened::open(Arc::clone(&self.device), true)?;
+        Ok(())
+    }
+
+    /// The failure after which nothing is written, if there was one.
+    fn check_failed(&self) -> Result<(), StorageError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed
+            .as_ref()
+            .map_or(Ok(()), |text| Err(StorageError::Failed(io::Error::other(text.clone()))))
+    }
+}
+
+/// An error with what caused it, for people.
+fn cause_of(error: &StorageError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => cause.to_string(),
+        None => error.to_string(),
+    }
+}
+
+impl Storage for DiskStorage {
+    fn commit(&self, writes: &[Write]) -> Result<(), StorageError> {
+        check(writes)?;
+        self.check_failed()?;
+        if let Err(error) = self.revive() {
+            self.reopen(&error);
+            return Err(error);
+        }
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = &open.database else { return Err(not_open()) };
+        let result = transact(database, writes).map_err(|error| open.cause(error));
+        drop(open);
+        if let Err(error) = &result {
+            self.reopen(error);
+        }
+        result
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let database = open.database.as_ref().ok_or_else(not_open)?;
+        let transaction =
+            database.begin_read().map_err(|error| open.cause(TransactionError::into(error)))?;
+        Ok(Box::new(DiskSnapshot { transaction }))
+    }
+}
+
+fn not_open() -> StorageError {
+    StorageError::Failed(io::Error::other("it could not be opened again after a failure"))
+}
+
+/// Carries out `writes` in one durable transaction.
+fn transact(database: &Database, writes: &[Write]) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
+    // Names and digests come from others, and a checksum is no proof against who chooses the data.
+    transaction.set_two_phase_commit(true);
+    for table in TableId::ALL {
+        let mut of_table = writes.iter().filter(|write| write.table() == table).peekable();
+        if of_table.peek().is_none() {
+            continue;
+        }
+        let mut opened = transaction.open_table(definition(table))?;
+        for write in of_table {
+            match write {
+                Write::Put { key, value, .. } => {
+                    opened.insert(&key[..], &value[..])?;
+                }
+                Write::Delete { key, .. } => {
+                    opened.remove(&key[..])?;
+                }
+                Write::DeleteRange { from, to, .. } => {
+                    if let Some(range) = bounds(from, to) {
+                        opened.retain_in::<&[u8], _>(range, |_, _| false)?;
+                    }
+                }
+            }
+        }
+    }
+    transaction.commit().map_err(CommitError::into)
+}
+
+/// The range from `from` to `to`, as of [`Snapshot::range`]; `None` if it is empty.
+fn bounds<'k>(from: &'k [u8], to: &'k [u8]) -> Option<(KeyBound<'k>, KeyBound<'k>)> {
+    if to.is_empty() {
+        return Some((Bound::Included(from), Bound::Unbounded));
+    }
+    (from < to).then_some((Bound::Included(from), Bound::Excluded(to)))
+}
+
+/// The contents of a file at one time.
+struct DiskSnapshot {
+    transaction: ReadTransaction,
+}
+
+fn unread(error: impl Into<redb::Error>) -> StorageError {
+    let error = error.into();
+    if let redb::Error::Corrupted(text) = error {
+        return StorageError::Corrupt(text);
+    }
+    StorageError::Failed(io::Error::other(error))
+}
+
+impl DiskSnapshot {
+    /// The table, unless nothing was ever written to it.
+    fn table(&self, table: TableId) -> Result<Option<OpenTable>, StorageError> {
+        match self.transaction.open_table(definition(table)) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(unread(error)),
+        }
+    }
+}
+
+impl Snapshot for DiskSnapshot {
+    fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let Some(table) = self.table(table)? else { return Ok(None) };
+        let value = table.get(key).map_err(unread)?;
+        Ok(value.map(|value| value.value().to_vec()))
+    }
+
+    fn range(
+        &self,
+        table: TableId,
+        from: &[u8],
+        to: &[u8],
+        bytes_max: usize,
+    ) -> Result<Rows, StorageError> {
+        let (Some(table), Some(range)) = (self.table(table)?, bounds(from, to)) else {
+            return Ok(Rows::default());
+        };
+        let rows = ReadableTable::range::<&[u8]>(&table, range).map_err(unread)?;
+        let rows = rows.map(|row| {
+            row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(unread)
+        });
+        take_rows(rows, bytes_max)
+    }
+}
