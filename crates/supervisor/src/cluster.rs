@@ -26,6 +26,7 @@ pub(crate) use control::{deploy, of_members, stop, stop_all};
 pub(crate) use error::Error;
 pub(crate) use logs::logs;
 pub(crate) use machine::{Daemon, Unit};
+pub(crate) use pages::answers as page_answers;
 pub(crate) use ps::{ClusterReport, DatasetReport, MemberHealth, MemberPhase, MemberReport};
 pub(crate) use session::{apply, local_run, local_up, run, up};
 pub(crate) use show::{print_run_dir, ps, ps_all, require_vm};

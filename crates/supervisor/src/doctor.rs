@@ -2,9 +2,8 @@
 //! suggests a remedy for each fault.
 //!
 //! A check is a function that returns [`CheckResult`]s; [`host`], [`room`], [`files`], [`place`],
-//! [`disk`], [`members`], [`registry`] and [`guest`] hold those of one subject each. [`answers`] asks a cluster, [`ask`]
-//! a program. Checks of metrics and monitoring will be another such module. Faults come from one table
-//! ([`Diagnosis`]), which docs/doctor.md repeats.
+//! [`disk`], [`members`], [`registry`], [`guest`] and [`watching`] hold those of one subject each. [`answers`] asks
+//! a cluster, [`ask`] a program. Faults come from one table ([`Diagnosis`]), which docs/doctor.md repeats.
 //!
 //! Invariants:
 //! - a check changes nothing, and ends within its time limit;
@@ -26,6 +25,7 @@ mod remedy;
 mod report;
 mod room;
 mod started;
+mod watching;
 
 use crate::args::{DeploymentOptions, RuntimeDir, cache_dir, state_dir};
 use crate::cluster::Error;
@@ -149,6 +149,7 @@ impl<'a> Examination<'a> {
                 }
                 _ => self.start(report, asked.ports(), loaded.as_ref().ok()),
             }
+            report.add(watching::monitoring(self.layout.run(), &self.commands));
         });
     }
 

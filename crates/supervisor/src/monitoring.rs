@@ -20,7 +20,9 @@ use crate::cluster::Error;
 use crate::exit;
 use crate::run_dir;
 use crate::say::{indented, say};
-use site::{MonitoringSite, MonitoringWay, StartedMonitoring};
+pub(crate) use shown::ServiceState;
+use site::MonitoringWay;
+pub(crate) use site::{MonitoringSite, SPACE_SHORT_MIB, StartedMonitoring};
 use std::env;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -53,6 +55,15 @@ pub(crate) fn monitoring(args: &MonitoringArgs) -> Result<ExitCode, Error> {
             Ok(ExitCode::from(exit::NOT_RUNNING))
         }
     }
+}
+
+/// Services that were started, and the states they are in.
+pub(crate) fn services(
+    site: &MonitoringSite,
+    started: StartedMonitoring,
+) -> Vec<(&'static str, u16, ServiceState)> {
+    let services = started.services().into_iter();
+    services.map(|(name, port)| (name, port, shown::state(site, started, name, port))).collect()
 }
 
 /// True if the monitoring of the cluster in a run directory was started and not stopped.

@@ -87,7 +87,8 @@ fn up(report: &ClusterReport) -> Vec<(String, bool)> {
     })
 }
 
-fn answers(address: &HttpAddress) -> bool {
+/// True if a member's pages are served at `address`.
+pub(crate) fn answers(address: &HttpAddress) -> bool {
     let asked = match address {
         HttpAddress::Tcp(address) => {
             TcpStream::connect_timeout(address, MEMBER_LIMIT).and_then(|stream| {

@@ -188,6 +188,13 @@ diagnoses! {
         "VMs boot different images" => "`scripts/deploy.sh`",
     Warning ImageOld "image-old":
         "the VMs boot another image than the one built last" => "`scripts/deploy.sh`",
+    // Metrics and monitoring.
+    Warning MetricsSilent "metrics-silent":
+        "a member runs and its metrics page does not answer" => "end who has its port, `scripts/restart.sh`",
+    Warning MonitoringDown "monitoring-down":
+        "a monitoring program was started and does not run" => "`scripts/monitoring.sh up`",
+    Warning MonitoringSilent "monitoring-silent":
+        "a monitoring program runs and does not answer" => "`scripts/monitoring.sh` down and up",
     // Inside the VMs.
     Failure HostKey "host-key":
         "the host key of a VM is not the pinned one" => "`scripts/restart.sh`",
@@ -206,7 +213,7 @@ diagnoses! {
     Warning GuestClock "guest-clock":
         "the clock of a VM is not the host's" => "`scripts/restart.sh`",
     Warning LoggedErrors "logged-errors":
-        "a program in a VM logged errors within ten minutes" => "`scripts/logs.sh`",
+        "a program of the cluster logged errors or warnings lately" => "`scripts/logs.sh`",
     Warning GuestSilent "guest-silent":
         "a part of a VM's report is missing" => "`scripts/logs.sh`",
 }

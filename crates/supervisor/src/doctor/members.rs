@@ -70,12 +70,22 @@ impl RunningCluster<'_> {
             if !(is_told && (is_explained || follows)) {
                 results.push(state);
             }
+            let restart = restart(&member.name);
+            if !is_explained && !member.pid.is_some_and(is_suspended) {
+                own.extend(self.member_page(member, &restart));
+            }
             results.extend(own);
         }
+        results.extend(self.supervisor_page(report));
         results.extend(self.controller(controller_lives, &restart, &results));
         results.extend(self.strangers_in_quarantine(report));
         results.extend(self.versions(report));
         results.extend(self.images(report));
+        // What a fault above made them log is no fault of its own.
+        if results.iter().all(|result| result.diagnosis.is_none()) {
+            let logs: Vec<_> = report.members.iter().filter_map(|it| self.own_log(it)).collect();
+            results.extend(logs);
+        }
         results
     }
 

@@ -83,6 +83,16 @@ impl Commands {
         words.join(" ")
     }
 
+    /// `monitoring COMMAND` of this program for a monitoring that was started with these directories.
+    pub(super) fn monitoring(&self, command: &str, files: &Path, settings: &Path) -> String {
+        if self.root.is_some() {
+            return self.script("monitoring", &[command]);
+        }
+        let (files, settings) = (quote::path(files), quote::path(settings));
+        let own = self.script("monitoring", &[command]);
+        format!("{own} --files {files} --settings {settings}")
+    }
+
     /// Stops the cluster, and starts it with the same options.
     pub(super) fn start_again(&self) -> String {
         format!("{} && {}", self.script("stop", &[]), self.start())

@@ -16,23 +16,47 @@ use std::process::ExitCode;
 pub(super) fn status(site: &MonitoringSite, started: StartedMonitoring) -> Result<ExitCode, Error> {
     let mut is_well = true;
     let mut rows = vec![["SERVICE", "STATE", "ADDRESS"].map(str::to_owned)];
-    for (name, port) in started.services() {
-        let state = state(site, started, name, port);
-        is_well &= state == "ready";
-        rows.push([name.to_owned(), state.to_owned(), format!("127.0.0.1:{port}")]);
+    for (name, port, state) in super::services(site, started) {
+        is_well &= state == ServiceState::Ready;
+        rows.push([name.to_owned(), state.word().to_owned(), format!("127.0.0.1:{port}")]);
     }
     let free = site.free_mib().map_or_else(String::new, |free| format!(", {free} MiB free"));
     print(&format!("{}data in {}{free}\n", aligned(&rows), site.data.display()))?;
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-fn state(site: &MonitoringSite, started: StartedMonitoring, name: &str, port: u16) -> &'static str {
+/// Condition of a service that was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServiceState {
+    /// It says that it is ready.
+    Ready,
+    /// It runs and does not say so: it starts, or hangs.
+    Starting,
+    Down,
+}
+
+impl ServiceState {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Starting => "starting",
+            Self::Down => "down",
+        }
+    }
+}
+
+pub(super) fn state(
+    site: &MonitoringSite,
+    started: StartedMonitoring,
+    name: &str,
+    port: u16,
+) -> ServiceState {
     // Somebody else may answer at the port of a process that ended.
     let runs = started.way == MonitoringWay::Docker || native::is_running(site, name);
     match (runs, is_ready(name, port)) {
-        (true, true) => "ready",
-        (true, false) if started.way == MonitoringWay::Native => "starting",
-        _ => "down",
+        (true, true) => ServiceState::Ready,
+        (true, false) if started.way == MonitoringWay::Native => ServiceState::Starting,
+        _ => ServiceState::Down,
     }
 }
 

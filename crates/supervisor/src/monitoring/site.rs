@@ -21,7 +21,7 @@ const TARGETS_DIR: &str = "targets";
 const STARTED_FILE: &str = "monitoring.json";
 
 /// Free space below which nothing is started, in MiB: Prometheus keeps its journal in pieces of 128 MiB.
-const SPACE_SHORT_MIB: u64 = 256;
+pub(crate) const SPACE_SHORT_MIB: u64 = 256;
 
 /// Random bytes of Grafana's password.
 const PASSWORD_LEN: usize = 16;
@@ -29,7 +29,7 @@ const PASSWORD_LEN: usize = 16;
 /// Form in which the programs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum MonitoringWay {
+pub(crate) enum MonitoringWay {
     /// Containers, by compose.
     Docker,
     /// Processes of this user.
@@ -38,12 +38,12 @@ pub(super) enum MonitoringWay {
 
 /// A monitoring that was started and not stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(super) struct StartedMonitoring {
-    pub(super) way: MonitoringWay,
+pub(crate) struct StartedMonitoring {
+    pub(crate) way: MonitoringWay,
     /// Port of Prometheus; Alertmanager's is three higher, as 9093 is to 9090.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     /// It is stopped with the cluster.
-    pub(super) with_cluster: bool,
+    pub(crate) with_cluster: bool,
 }
 
 impl StartedMonitoring {
@@ -67,14 +67,14 @@ impl StartedMonitoring {
 
 /// Directories and files of the monitoring of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(super) struct MonitoringSite {
-    pub(super) run: PathBuf,
+pub(crate) struct MonitoringSite {
+    pub(crate) run: PathBuf,
     /// Below the state directory.
-    pub(super) data: PathBuf,
+    pub(crate) data: PathBuf,
     /// `monitoring/` of this tree.
-    pub(super) files: PathBuf,
+    pub(crate) files: PathBuf,
     /// Directory of `ports.conf`.
-    settings: PathBuf,
+    pub(crate) settings: PathBuf,
 }
 
 impl MonitoringSite {
@@ -87,7 +87,7 @@ impl MonitoringSite {
     }
 
     /// The monitoring that was started for the cluster in a run directory and not stopped, and its place.
-    pub(super) fn started_in(run: &Path) -> Option<(Self, StartedMonitoring)> {
+    pub(crate) fn started_in(run: &Path) -> Option<(Self, StartedMonitoring)> {
         serde_json::from_slice(&fs::read(run.join(STARTED_FILE)).ok()?).ok()
     }
 

@@ -2,6 +2,7 @@
 //! nothing else that a healthy run does not say. Remedies are typed as they are printed.
 
 mod fakes;
+mod watching;
 
 use fakes::{FakeHost, FakeVms, IMAGE, Problem, own};
 use ipc_proto::message::{QuarantineStatus, WorkerHealth};
@@ -263,6 +264,12 @@ const FAULTS: &[(&str, &str, &str, Inject)] = &[
     ("guest-clock", "worker1", "from the host's", |vms| vms.guest("worker1", "clock 1", "clock 2")),
     ("disk-read-only", "controller", "read-only", |vms| {
         vms.guest("controller", "hashcluster rw", "hashcluster ro");
+    }),
+    ("logged-errors", "controller", "log: 3 errors", |vms| {
+        vms.guest("controller", "trouble 0", "trouble 3");
+    }),
+    ("metrics-silent", "worker1", "do not answer at unix:", |vms| {
+        vms.set("/members/1/http", json!(format!("unix:{}", vms.host.path("gone").display())));
     }),
     ("drift", "files", "worker2 is missing", |vms| {
         vms.set("/drift", json!(["ports.conf: worker2 is missing"]));

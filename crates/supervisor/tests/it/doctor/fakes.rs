@@ -269,7 +269,7 @@ impl FakeVms {
         let member = |i: usize, role: &str| {
             json!({
                 "name": VMS[i], "role": role, "phase": "running", "health": "healthy",
-                "reason": null, "since": 1, "restarts": { "count": 0, "last": [] },
+                "reason": null, "http": null, "since": 1, "restarts": { "count": 0, "last": [] },
                 "ports": { "ssh": 1, "metrics": 2 }, "image": IMAGE, "memory_mib": 192,
                 "resident_mib": 100, "cpus": 1, "pid": self.pids[i],
             })
