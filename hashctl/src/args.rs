@@ -3,6 +3,7 @@
 use crate::commands::audit::AuditArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::dups::DupsArgs;
+use crate::commands::schedule::ScheduleArgs;
 use crate::commands::top::TopArgs;
 use crate::commands::update::UpdateArgs;
 use crate::compat;
@@ -122,6 +123,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Watch workers, jobs and events
     Top(TopArgs),
+    /// Check files of schedules, and show when they are due
+    Schedule(ScheduleArgs),
     /// End a worker's quarantine for a wrong digest
     Release(Release),
     /// Print the versions of hashctl and, if it runs, of the controller

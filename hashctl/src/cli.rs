@@ -1,7 +1,7 @@
 //! From arguments to an exit status.
 
 use crate::args::{Args, Command};
-use crate::commands::{audit, check, compare, dups, release, status, sum, top, update};
+use crate::commands::{audit, check, compare, dups, release, schedule, status, sum, top, update};
 use crate::compat;
 use crate::config::Config;
 pub use crate::config::Stdio;
@@ -83,6 +83,7 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
             None => status::status(&config, args.json),
         },
         Command::Top(args) => top::top(config, &args),
+        Command::Schedule(args) => schedule::schedule(&config, args),
         Command::Release(args) => release::release(&config, &args.worker),
         Command::Version => status::version(&config),
     }
@@ -103,6 +104,7 @@ fn look_ahead(command: &Command, more_paths: &[OsString]) -> Exit {
         | Command::Dups(_)
         | Command::Status(_)
         | Command::Top(_)
+        | Command::Schedule(_)
         | Command::Release(_)
         | Command::Version => return Exit::Success,
     };

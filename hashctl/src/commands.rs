@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod dups;
 pub(crate) mod release;
+pub(crate) mod schedule;
 pub(crate) mod status;
 pub(crate) mod sum;
 pub(crate) mod top;

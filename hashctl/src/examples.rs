@@ -31,6 +31,25 @@ Examples:
   hashctl top --once                     # for scripts: status 0, or 3 without a controller
   hashctl top --json --interval 5        # a status every 5 seconds, for programs";
 
+/// Of `schedule`.
+pub(crate) const SCHEDULE: &str = "\
+docs/schedules.md explains the files.
+
+Examples:
+  hashctl schedule check schedules.yaml          # every error with line and column
+  hashctl schedule next schedules.yaml --count 5 # when they are due";
+
+/// Of `schedule check`.
+pub(crate) const SCHEDULE_CHECK: &str = "\
+Examples:
+  hashctl schedule check schedules.yaml";
+
+/// Of `schedule next`.
+pub(crate) const SCHEDULE_NEXT: &str = "\
+Examples:
+  hashctl schedule next schedules.yaml
+  hashctl schedule next schedules.yaml --count 5 --from 2026-10-24T12:00";
+
 /// Of `release`.
 pub(crate) const RELEASE: &str = "\
 Examples:
@@ -56,7 +75,8 @@ mod tests {
     #[test]
     fn every_command_has_examples_that_can_be_typed() {
         let command = cli::command();
-        for subcommand in command.get_subcommands() {
+        let nested = command.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for subcommand in command.get_subcommands().chain(nested) {
             let name = subcommand.get_name();
             let help = subcommand.get_after_help().map(ToString::to_string).unwrap_or_default();
             let examples = help.split("\n\n").find_map(|text| text.strip_prefix("Examples:\n"));

@@ -9,6 +9,7 @@ mod aarch64;
 mod attack;
 mod bench;
 mod compliance;
+mod croniter;
 mod deb;
 mod fuzz;
 mod install;
@@ -48,6 +49,9 @@ Usage: cargo xtask COMMAND
                   hashctl's personalities compared with the installed sha256sum, b3sum …; an ARG of its
                   own, --help lists them. HASHSUM_UNDER_TEST names another program or directory to try
   monitoring      monitoring/ with Debian's prometheus and prometheus-alertmanager, on a running cluster
+  croniter [EXPRESSIONS [SEED]]
+                  due times of random cron expressions around clock changes, compared with those of
+                  croniter [default: 10000 from a random seed]
   sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]
@@ -90,6 +94,9 @@ fn main() -> ExitCode {
             release::build().and_then(|dir| compliance::compliance(&dir, args))
         }
         ["monitoring"] => release::build().and_then(|dir| monitoring::check(&dir)),
+        ["croniter", ref args @ ..] if args.iter().all(|arg| arg.parse::<u32>().is_ok()) => {
+            croniter::croniter(args)
+        }
         ["sim"] => sim(SIM_SEEDS),
         ["sim", seeds] => match seeds.parse() {
             Ok(seeds) => sim(seeds),

@@ -24,6 +24,10 @@ pub(crate) const FOR_YOCTO: Requirements =
 pub(crate) const FOR_LINT: Requirements =
     Requirements { dir: "lint", file: "xtask/lint-requirements.txt" };
 
+/// Comparison of due times.
+pub(crate) const FOR_SCHEDULES: Requirements =
+    Requirements { dir: "schedule", file: "xtask/schedule/requirements.txt" };
+
 impl Requirements {
     /// The working directory of these checks.
     pub(crate) fn work_dir(&self) -> Result<PathBuf, Failure> {

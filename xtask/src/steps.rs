@@ -4,6 +4,7 @@
 use crate::aarch64;
 use crate::attack;
 use crate::compliance;
+use crate::croniter;
 use crate::deb;
 use crate::kernels;
 use crate::monitoring;
@@ -37,6 +38,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     })?;
     steps
         .step("personalities against their originals", || compliance::compliance(&bin_dir, &[]))?;
+    steps.step("due times against croniter", || croniter::croniter(&croniter::QUICK))?;
     steps.step("monitoring with Prometheus and Alertmanager", || monitoring::check(&bin_dir))?;
     let attacks = || attack::attack(&bin_dir, &["--quick"]);
     steps.step_if("attacks, the quick ones", attack::needs_root(), attacks)?;

@@ -19,6 +19,7 @@ mod openers;
 mod oracle;
 mod program;
 mod progress;
+mod schedule;
 mod selected;
 mod status;
 mod stdio;
