@@ -11,6 +11,8 @@ pub struct Rights {
     pub submit: bool,
     /// Its status has the jobs of others, too.
     pub see_jobs: bool,
+    /// It may change the durable jobs of others.
+    pub manage_jobs: bool,
     /// It may release workers from quarantine.
     pub release: bool,
     /// The datasets in which it may name files. A worker may read files there that the client itself
@@ -40,6 +42,7 @@ impl Rights {
     pub const ALL: Self = Self {
         submit: true,
         see_jobs: true,
+        manage_jobs: true,
         release: true,
         datasets: DatasetRights::All,
         quota: Quota::MAX,

@@ -214,6 +214,7 @@ impl QuotaForm {
 enum Right {
     Submit,
     SeeJobs,
+    ManageJobs,
     Release,
     Work,
 }
@@ -251,7 +252,11 @@ impl RuleForm {
         };
         let (submit, see_jobs) = (may(Right::Submit), may(Right::SeeJobs));
         let (release, quota) = (may(Right::Release), quota.quota());
-        let rights = Rc::new(Rights { submit, see_jobs, release, datasets, quota });
+        if may(Right::ManageJobs) && !(submit && see_jobs) {
+            return Err("manage-jobs is of no use without submit and see-jobs".to_owned());
+        }
+        let manage_jobs = may(Right::ManageJobs);
+        let rights = Rc::new(Rights { submit, see_jobs, manage_jobs, release, datasets, quota });
         let token = token_file.as_deref().map(Path::new).map(token).transpose()?;
         Ok(Rule { uids, gids, token, works: may(Right::Work), rights })
     }
@@ -457,7 +462,7 @@ mod tests {
         let (example, _) = rest.split_once("```").expect("the example has an end");
         let policy = policy(&example.replace("photos", "a").replace("backup", "b"));
         assert_eq!(policy.rules.len(), 4);
-        for word in ["submit", "see-jobs", "release", "work"] {
+        for word in ["submit", "see-jobs", "manage-jobs", "release", "work"] {
             assert!(document.contains(&format!("| `{word}` |")), "{word}");
         }
     }

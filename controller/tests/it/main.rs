@@ -6,6 +6,7 @@ mod denied;
 mod durable;
 mod fuzz;
 mod hung;
+mod jobs;
 mod journal;
 mod progress;
 mod quarantine;

@@ -93,6 +93,8 @@ const REACHED_BY_PEERS: &[&str] = &[
     "controller/src/core/",
     "controller/src/driver.rs",
     "controller/src/driver/",
+    "controller/src/jobs.rs",
+    "controller/src/jobs/",
     "worker/src/link/",
     "worker/src/pool.rs",
 ];
@@ -123,6 +125,12 @@ const PANICS: &[(&str, &str)] = &[
     ("the semaphore is never closed", "nobody calls close"),
     ("32 bits", "the remainder of 2^32"),
     ("a refusal is short", "its text is cut at REASON_LEN_MAX"),
+    ("records are bounded by the frames they come from", "jobs/limits.rs and ipc_proto::limits"),
+    ("the core verifies the length of outputs", "core/results.rs, before it reports them"),
+    (
+        "a result is of an item that was handed out and has none",
+        "the core reports each item once; the simulation of durable jobs",
+    ),
     ("a welcome is short", "at most 16 datasets of 32 bytes"),
     ("replies fit a frame", "of as many items as requests that fit one; a status drops rows"),
     ("batches fit a frame", "of as many items as requests that fit one"),

@@ -1,0 +1,253 @@
+//! Rows of the journal: keys and values of durable jobs. The only place that knows their encoding.
+//!
+//! Keys are big-endian, so that the rows of a job are a range in the order of its items. A value is one
+//! byte, the version of its form, and the encoding of `ipc_proto::codec`.
+
+use crate::core::Principal;
+use crate::journal::{TableId, Write};
+use ipc_proto::Blob;
+use ipc_proto::codec;
+use ipc_proto::frame::PREFIX_LEN;
+use ipc_proto::message::{
+    Failure, FileItem, ItemOutcome, JobId, JobSpec, JobState, LimitExceeded, Message, Stamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// Version of the values.
+const FORM: u8 = 1;
+
+/// Length of a job's key in bytes.
+const JOB_KEY_LEN: usize = 12;
+
+/// Key of the last id given out, in the table of single values.
+const LAST_ID_KEY: &[u8] = b"jobs/last-id";
+
+/// The part of a job that never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct JobOrigin {
+    pub(super) key: String,
+    pub(super) spec: JobSpec,
+    pub(super) principal: StoredPrincipal,
+    pub(super) created_s: u64,
+}
+
+/// A [`Principal`] in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum StoredPrincipal {
+    Uid(u32),
+    Token(u16),
+}
+
+impl From<Principal> for StoredPrincipal {
+    fn from(principal: Principal) -> Self {
+        match principal {
+            Principal::Uid(uid) => Self::Uid(uid),
+            Principal::Token(number) => Self::Token(number),
+        }
+    }
+}
+
+impl From<StoredPrincipal> for Principal {
+    fn from(stored: StoredPrincipal) -> Self {
+        match stored {
+            StoredPrincipal::Uid(uid) => Self::Uid(uid),
+            StoredPrincipal::Token(number) => Self::Token(number),
+        }
+    }
+}
+
+/// The part of a job that changes: written together with the results that it counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct JobProgress {
+    pub(super) state: JobState,
+    pub(super) reason: String,
+    /// Items stored or found.
+    pub(super) items: u64,
+    pub(super) is_complete: bool,
+    pub(super) resolved: u64,
+    pub(super) failed: u64,
+    pub(super) mismatched: u64,
+    pub(super) bytes: u64,
+    pub(super) started_s: u64,
+    pub(super) ended_s: u64,
+    /// Bytes of its stored items in the journal.
+    pub(super) stored_len: u64,
+    /// Index of the next item to look at, while failed items are hashed again.
+    pub(super) again: Option<u64>,
+}
+
+/// Items as a client stored them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredItems {
+    /// The dataset in which they are; empty for bytes.
+    pub(super) dataset: String,
+    pub(super) items: Vec<StoredItem>,
+}
+
+/// An item as a client stored it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredItem {
+    pub(super) name: Blob,
+    /// Expected digests; empty for none.
+    pub(super) expected: Blob,
+    pub(super) file: FileItem,
+    /// Its path, or its bytes.
+    pub(super) content: Blob,
+}
+
+/// Results of neighbouring items.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredResults(pub(super) Vec<StoredResult>);
+
+/// The result of one item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredResult {
+    /// Number of the root that it is below; 0 for a stored item.
+    pub(super) root: u16,
+    /// Path below the root, or the name of a stored item.
+    pub(super) path: Blob,
+    pub(super) stamp: Stamp,
+    pub(super) outcome: ItemOutcome,
+}
+
+impl StoredResult {
+    /// The failure that hashing the item again could mend.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        match self.outcome {
+            ItemOutcome::Failed(failure) => Some(failure),
+            ItemOutcome::Digests(_) | ItemOutcome::Mismatch(_) => None,
+        }
+    }
+}
+
+/// Bodies are checked where they come in: as requests and results.
+macro_rules! records {
+    ($($type:ty),+) => {
+        $(impl Message for $type {
+            fn check(&self) -> Result<(), LimitExceeded> {
+                Ok(())
+            }
+        })+
+    };
+}
+
+records!(JobOrigin, JobProgress, StoredItems, StoredResults);
+
+/// A row of the journal that is not one of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadRow(pub String);
+
+/// The value of a record.
+fn value<M: Message>(record: &M) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_frame(record, &mut bytes)
+        .expect("records are bounded by the frames they come from");
+    // The prefix of the frame makes room for the version.
+    bytes[PREFIX_LEN - 1] = FORM;
+    bytes.drain(..PREFIX_LEN - 1);
+    bytes
+}
+
+/// The record of a value.
+pub(super) fn record<M: Message>(value: &[u8]) -> Result<M, BadRow> {
+    match value.split_first() {
+        Some((&FORM, body)) => codec::decode(body).map_err(|error| BadRow(error.to_string())),
+        Some((form, _)) => Err(BadRow(format!("a record of form {form}, not {FORM}"))),
+        None => Err(BadRow("an empty record".to_owned())),
+    }
+}
+
+/// A record of the table of jobs.
+#[derive(Debug)]
+pub(super) enum JobRecord {
+    Origin(Box<JobOrigin>),
+    Progress(JobProgress),
+}
+
+/// The job of a row of the table of jobs, and its record.
+pub(super) fn job_record(key: &[u8], value: &[u8]) -> Result<(JobId, JobRecord), BadRow> {
+    let bad = || BadRow("a key that is not a job's".to_owned());
+    let (id, kind) = key.split_at_checked(JOB_KEY_LEN).ok_or_else(bad)?;
+    let id = id_of(id).ok_or_else(bad)?;
+    match kind {
+        [0] => Ok((id, JobRecord::Origin(Box::new(record(value)?)))),
+        [1] => Ok((id, JobRecord::Progress(record(value)?))),
+        _ => Err(bad()),
+    }
+}
+
+fn job_key(id: JobId) -> Vec<u8> {
+    [&id.epoch.to_be_bytes()[..], &id.number.to_be_bytes()].concat()
+}
+
+fn id_of(key: &[u8]) -> Option<JobId> {
+    let (epoch, number) = key.split_at_checked(4)?;
+    Some(JobId {
+        epoch: u32::from_be_bytes(epoch.try_into().ok()?),
+        number: u64::from_be_bytes(number.try_into().ok()?),
+    })
+}
+
+/// Key of an item, or of the first one of a chunk.
+pub(super) fn item_key(id: JobId, index: u64) -> Vec<u8> {
+    [&job_key(id)[..], &index.to_be_bytes()].concat()
+}
+
+/// Index of the first item of a chunk, by its key.
+pub(super) fn index_of(key: &[u8]) -> Result<u64, BadRow> {
+    let bytes = key.get(JOB_KEY_LEN..).and_then(|bytes| bytes.try_into().ok());
+    bytes.map(u64::from_be_bytes).ok_or_else(|| BadRow("a key that is not an item's".to_owned()))
+}
+
+/// The first key that is not one of the items of `id`.
+pub(super) fn end_key(id: JobId) -> Vec<u8> {
+    // Longer than every key of an item, and greater.
+    [&job_key(id)[..], &[0xff; 9]].concat()
+}
+
+/// Adds a job.
+pub(super) fn put_origin(id: JobId, origin: &JobOrigin) -> [Write; 2] {
+    let key = [&job_key(id)[..], &[0]].concat();
+    let last = Write::Put { table: TableId::Meta, key: LAST_ID_KEY.to_vec(), value: job_key(id) };
+    [Write::Put { table: TableId::Jobs, key, value: value(origin) }, last]
+}
+
+/// Sets the progress of a job.
+pub(super) fn put_progress(id: JobId, progress: &JobProgress) -> Write {
+    let key = [&job_key(id)[..], &[1]].concat();
+    Write::Put { table: TableId::Jobs, key, value: value(progress) }
+}
+
+/// Adds items from `first` on.
+pub(super) fn put_items(id: JobId, first: u64, items: &StoredItems) -> Write {
+    Write::Put { table: TableId::Items, key: item_key(id, first), value: value(items) }
+}
+
+/// Sets the results of the chunk that starts with `first`.
+pub(super) fn put_results(id: JobId, first: u64, results: &StoredResults) -> Write {
+    Write::Put { table: TableId::Results, key: item_key(id, first), value: value(results) }
+}
+
+/// Removes the items of a job.
+pub(super) fn delete_items(id: JobId) -> Write {
+    Write::DeleteRange { table: TableId::Items, from: item_key(id, 0), to: end_key(id) }
+}
+
+/// Removes everything of a job.
+pub(super) fn delete_job(id: JobId) -> [Write; 4] {
+    let of =
+        |kind| Write::Delete { table: TableId::Jobs, key: [&job_key(id)[..], &[kind]].concat() };
+    let results =
+        Write::DeleteRange { table: TableId::Results, from: item_key(id, 0), to: end_key(id) };
+    [of(0), of(1), delete_items(id), results]
+}
+
+/// Where the last id that was given out is.
+pub(super) fn last_id_range() -> (TableId, Vec<u8>, Vec<u8>) {
+    (TableId::Meta, LAST_ID_KEY.to_vec(), [LAST_ID_KEY, &[0]].concat())
+}
+
+/// The last id that was given out.
+pub(super) fn last_id(value: &[u8]) -> Result<JobId, BadRow> {
+    id_of(value).ok_or_else(|| BadRow("the last id of a job is not one".to_owned()))
+}

@@ -1,0 +1,297 @@
+//! A client with one durable job: it submits, stores, seals, waits, retries, and reads the manifest; after
+//! a crash it asks everything again and compares.
+
+use hashcluster_controller::core::Principal;
+use ipc_proto::message::{
+    FileSource, ItemOutcome, Items, JobAct, JobId, JobKind, JobSource, JobSpec, JobState,
+    ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
+};
+use ipc_proto::{Algorithm, Blob};
+use test_kit::Random;
+
+/// The digest of these bytes in the simulation.
+pub(crate) fn digest_of(bytes: &[u8]) -> Vec<u8> {
+    let mut state = 0xcbf2_9ce4_8422_2325_u64;
+    let mut digest = Vec::new();
+    for round in 0..4_u8 {
+        for &byte in bytes.iter().chain([&round]) {
+            state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        digest.extend_from_slice(&state.to_le_bytes());
+    }
+    digest
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct SimItem {
+    pub(crate) name: Vec<u8>,
+    /// Bytes of a message, or the path of a file.
+    pub(crate) content: Vec<u8>,
+    pub(crate) is_file: bool,
+    /// A check of it must find another digest.
+    is_wrong: bool,
+}
+
+/// The client's next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientStep {
+    Submit,
+    Store,
+    Seal,
+    Act(JobAct),
+    Wait,
+    Read,
+    Over,
+}
+
+pub(crate) struct JobClient {
+    number: usize,
+    pub(crate) items: Vec<SimItem>,
+    kind: JobKind,
+    step: ClientStep,
+    /// A request is on its way.
+    asked: Option<u32>,
+    next_tag: u32,
+    // What was acknowledged.
+    id: Option<JobId>,
+    stored: u64,
+    is_sealed: bool,
+    is_done: bool,
+    pub(crate) rows: Vec<ResultRow>,
+    pub(crate) retries: u64,
+    pauses_left: u64,
+    has_manifest: bool,
+}
+
+impl JobClient {
+    pub(crate) fn new(number: usize, random: &mut Random) -> Self {
+        let len = match random.below(4) {
+            0 => random.below(3),
+            1 => random.below(30),
+            _ => random.below(700),
+        };
+        let is_file = random.chance(60);
+        let items = (0..len)
+            .map(|index| SimItem {
+                name: format!("n{number}/{index}").into_bytes(),
+                content: format!("d{number}/{index}").into_bytes(),
+                is_file,
+                is_wrong: random.chance(5),
+            })
+            .collect();
+        Self {
+            number,
+            items,
+            kind: random.one_of(&[JobKind::Sum, JobKind::Check]),
+            step: ClientStep::Submit,
+            asked: None,
+            next_tag: 0,
+            id: None,
+            stored: 0,
+            is_sealed: false,
+            is_done: false,
+            rows: Vec::new(),
+            retries: 0,
+            pauses_left: random.below(3),
+            has_manifest: false,
+        }
+    }
+
+    pub(crate) fn principal(&self) -> Principal {
+        Principal::Uid(u32::try_from(self.number % 3).expect("a small number"))
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.step == ClientStep::Over
+    }
+
+    /// The controller is gone, and with it what was asked.
+    pub(crate) fn reconnect(&mut self) {
+        self.asked = None;
+        if self.step != ClientStep::Over || self.has_manifest {
+            self.step = ClientStep::Submit;
+        }
+    }
+
+    fn spec(&self) -> JobSpec {
+        JobSpec {
+            kind: self.kind,
+            algorithms: Algorithm::Sha256.into(),
+            source: JobSource::Stored,
+            cross_check: 0,
+            strict_reads: false,
+            labels: vec![format!("l{}", self.number % 2)],
+            priority: u8::try_from(self.number % 10).expect("a digit"),
+            keep_s: 0,
+        }
+    }
+
+    /// The next request, if none is on its way.
+    pub(crate) fn next_request(&mut self, random: &mut Random) -> Option<(u32, ServiceRequest)> {
+        if self.asked.is_some() {
+            return None;
+        }
+        let job = self.id.unwrap_or_default();
+        let request = match self.step {
+            ClientStep::Submit => {
+                let key = format!("k{}", self.number);
+                ServiceRequest::Submit { key, spec: Box::new(self.spec()) }
+            }
+            ClientStep::Store => self.store_request(job, random),
+            ClientStep::Seal => ServiceRequest::Seal { job },
+            ClientStep::Act(act) => ServiceRequest::Act { job, act },
+            ClientStep::Wait => {
+                let timeout_ms = u32::try_from(random.below(2000)).expect("2 s");
+                ServiceRequest::Wait { job, timeout_ms }
+            }
+            ClientStep::Read => {
+                let limit = u16::try_from(1 + random.below(300)).expect("few");
+                ServiceRequest::Results { job, from: self.rows.len() as u64, limit, wait_ms: 100 }
+            }
+            ClientStep::Over => return None,
+        };
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        self.asked = Some(tag);
+        Some((tag, request))
+    }
+
+    fn store_request(&self, job: JobId, random: &mut Random) -> ServiceRequest {
+        // Sometimes items are sent that are there already.
+        let first =
+            self.stored.saturating_sub(if random.chance(20) { random.below(20) } else { 0 });
+        let from = usize::try_from(first).expect("few");
+        let len = 1 + random.index(200);
+        let items: Vec<&SimItem> = self.items[from..].iter().take(len).collect();
+        let names = items.iter().map(|item| Blob(item.name.clone())).collect();
+        let expected = |item: &&SimItem| {
+            let salt: &[u8] = if item.is_wrong { b"!" } else { b"" };
+            Blob(digest_of(&[&item.content[..], salt].concat()))
+        };
+        let is_check = self.kind == JobKind::Check;
+        let expected = if is_check { items.iter().map(expected).collect() } else { Vec::new() };
+        let items = if self.items[0].is_file {
+            let paths = items.iter().map(|item| Blob(item.content.clone())).collect();
+            let files = vec![Stamp { size: 10, mtime_ns: 5, ctime_ns: 6 }.into(); items.len()];
+            Items::Files { source: FileSource::Dataset { name: "d".to_owned(), paths }, files }
+        } else {
+            Items::Inline {
+                lens: items
+                    .iter()
+                    .map(|i| u32::try_from(i.content.len()).expect("short"))
+                    .collect(),
+                data: Blob(items.iter().flat_map(|item| item.content.clone()).collect()),
+            }
+        };
+        ServiceRequest::Store { job, first, names, expected, items }
+    }
+
+    /// Takes in a reply; an error says what was lost.
+    pub(crate) fn take(
+        &mut self,
+        tag: u32,
+        reply: ServiceReply,
+        random: &mut Random,
+    ) -> Result<(), String> {
+        if self.asked != Some(tag) {
+            return Ok(());
+        }
+        self.asked = None;
+        let row = match reply {
+            ServiceReply::Refused { reason: ServiceRefusal::JournalFailed, .. } => {
+                self.reconnect();
+                return Ok(());
+            }
+            ServiceReply::Refused { reason: ServiceRefusal::WrongState, text } => {
+                // A pause that crossed the end of the job.
+                if matches!(self.step, ClientStep::Act(JobAct::Pause | JobAct::Resume)) {
+                    self.step = ClientStep::Wait;
+                    return Ok(());
+                }
+                return Err(format!("{:?}: {text}", self.step));
+            }
+            ServiceReply::Refused { reason, text } => {
+                return Err(format!("{:?} was refused: {reason:?}: {text}", self.step));
+            }
+            ServiceReply::Jobs { .. } => return Err("an answer to no question".to_owned()),
+            ServiceReply::Results { rows, is_last, from, .. } => {
+                if from != self.rows.len() as u64 {
+                    return Err("results from elsewhere".to_owned());
+                }
+                self.rows.extend(rows);
+                if is_last {
+                    self.has_manifest = true;
+                    self.step = ClientStep::Over;
+                    return self.check_manifest();
+                }
+                return Ok(());
+            }
+            ServiceReply::Job(row) => *row,
+        };
+        if self.id.is_some_and(|id| id != row.id) {
+            return Err(format!("job {:?} became {}", self.id, row.id));
+        }
+        if row.items < self.stored {
+            return Err(format!("{} items were stored, now there are {}", self.stored, row.items));
+        }
+        if self.is_sealed && row.state == JobState::Filling {
+            return Err("a sealed job is open again".to_owned());
+        }
+        let is_retry = self.step == ClientStep::Act(JobAct::Retry);
+        if self.is_done && !is_retry && row.state != JobState::Done {
+            return Err(format!("a job that was done is {:?}", row.state));
+        }
+        self.id = Some(row.id);
+        self.stored = row.items;
+        self.is_sealed |= row.state != JobState::Filling;
+        self.is_done = row.state == JobState::Done;
+        self.rows.clear();
+        self.step = match row.state {
+            JobState::Filling if self.stored < self.items.len() as u64 => ClientStep::Store,
+            JobState::Filling => ClientStep::Seal,
+            JobState::Paused => ClientStep::Act(JobAct::Resume),
+            JobState::Running if self.pauses_left > 0 && random.chance(30) => {
+                self.pauses_left -= 1;
+                ClientStep::Act(JobAct::Pause)
+            }
+            JobState::Running => ClientStep::Wait,
+            JobState::Done if row.failed > 0 => {
+                self.retries += 1;
+                self.is_done = false;
+                ClientStep::Act(JobAct::Retry)
+            }
+            JobState::Done => ClientStep::Read,
+            JobState::Cancelled | JobState::Failed => {
+                return Err(format!("{:?}: {}", row.state, row.reason));
+            }
+        };
+        Ok(())
+    }
+
+    /// The manifest is that of the items, however often the controller crashed.
+    fn check_manifest(&self) -> Result<(), String> {
+        let stamp = |item: &SimItem| {
+            if item.is_file {
+                return Stamp { size: 10, mtime_ns: 5, ctime_ns: 6 };
+            }
+            Stamp { size: item.content.len() as u64, ..Stamp::default() }
+        };
+        let want = self.items.iter().map(|item| {
+            let digest = Blob(digest_of(&item.content));
+            let is_mismatch = item.is_wrong && self.kind == JobKind::Check;
+            ResultRow {
+                name: Blob(item.name.clone()),
+                stamp: stamp(item),
+                outcome: if is_mismatch {
+                    ItemOutcome::Mismatch(digest)
+                } else {
+                    ItemOutcome::Digests(digest)
+                },
+            }
+        });
+        if self.rows.iter().cloned().eq(want) {
+            return Ok(());
+        }
+        Err(format!("the manifest of job {:?} is another one", self.id))
+    }
+}

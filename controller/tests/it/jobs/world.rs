@@ -1,0 +1,406 @@
+//! The world of one seed.
+
+use super::client::{JobClient, digest_of};
+use super::disk::Disk;
+use hashcluster_controller::core::{Action, Core, Event, Limits, Rights, WorkerId};
+use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants, Query};
+use hashcluster_controller::journal::Write;
+use ipc_proto::message::{
+    Backend, Failure, LeaseId, Planes, SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
+};
+use ipc_proto::{Algorithm, Blob};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+use test_kit::Random;
+
+const STEPS_MAX: u64 = 200_000;
+
+/// Events of worlds, counted.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    crashes: u64,
+    crashes_in_recovery: u64,
+    crashes_in_commit: u64,
+    full: u64,
+    commits: u64,
+    retries: u64,
+    items: u64,
+    late: u64,
+    lost_workers: u64,
+}
+
+impl Totals {
+    fn fields(&self) -> [u64; 9] {
+        let Self { crashes, crashes_in_recovery, crashes_in_commit, full, commits, .. } = self;
+        let Self { retries, items, late, lost_workers, .. } = self;
+        [
+            *crashes,
+            *crashes_in_recovery,
+            *crashes_in_commit,
+            *full,
+            *commits,
+            *retries,
+            *items,
+            *late,
+            *lost_workers,
+        ]
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.crashes += other.crashes;
+        self.crashes_in_recovery += other.crashes_in_recovery;
+        self.crashes_in_commit += other.crashes_in_commit;
+        self.full += other.full;
+        self.commits += other.commits;
+        self.retries += other.retries;
+        self.items += other.items;
+        self.late += other.late;
+        self.lost_workers += other.lost_workers;
+    }
+
+    pub(crate) fn assert_everything_happened(&self) {
+        assert!(self.fields().iter().all(|&count| count > 0), "{self:?}");
+    }
+}
+
+struct HeldLease {
+    lease: LeaseId,
+    attempt: u32,
+    work: Work,
+    is_revoked: bool,
+}
+
+enum Todo {
+    Core(Event<()>),
+    Book(BookEvent),
+}
+
+pub(crate) struct JobsWorld {
+    random: Random,
+    /// Time of the controller, which starts again with it.
+    now: Duration,
+    wall_s: u64,
+    disk: Disk,
+    core: Core<()>,
+    book: Book,
+    commit: Option<(u64, Vec<Write>)>,
+    /// A commit that is durable, of which the book has not heard.
+    done: Option<u64>,
+    reads: VecDeque<(u64, Query)>,
+    workers: BTreeMap<WorkerId, Vec<HeldLease>>,
+    next_worker: u64,
+    clients: Vec<JobClient>,
+    /// Callers of before a crash are never used again.
+    first_caller: u64,
+    crashes_left: u64,
+    full_left: u64,
+    is_lying: bool,
+    totals: Totals,
+}
+
+impl JobsWorld {
+    pub(crate) fn new(seed: u64, is_lying: bool) -> Self {
+        let mut random = Random::new(seed);
+        let clients: Vec<JobClient> =
+            (0..1 + random.index(5)).map(|number| JobClient::new(number, &mut random)).collect();
+        let crashes_left = if is_lying { 6 } else { random.below(12) };
+        let wall_s = 1_800_000_000;
+        Self {
+            now: Duration::ZERO,
+            wall_s,
+            disk: Disk::default(),
+            core: core(wall_s),
+            book: book(wall_s),
+            commit: None,
+            done: None,
+            reads: VecDeque::new(),
+            workers: BTreeMap::new(),
+            next_worker: 0,
+            clients,
+            first_caller: 0,
+            crashes_left,
+            full_left: random.below(4),
+            is_lying,
+            totals: Totals::default(),
+            random,
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Result<Totals, String> {
+        self.book(BookEvent::Tick)?;
+        for _ in 0..STEPS_MAX {
+            if self.clients.iter().all(JobClient::is_over) {
+                if self.crashes_left > 0 {
+                    // What was acknowledged is there after another one.
+                    self.crash()?;
+                    continue;
+                }
+                self.totals.retries = self.clients.iter().map(|client| client.retries).sum();
+                self.totals.items = self.clients.iter().map(|c| c.items.len() as u64).sum();
+                return Ok(self.totals);
+            }
+            self.one_step()?;
+        }
+        Err("the jobs do not end".to_owned())
+    }
+
+    fn one_step(&mut self) -> Result<(), String> {
+        match self.random.below(100) {
+            0..=24 => self.ask(),
+            25..=44 => self.sync(),
+            45..=59 => self.answer_read(),
+            60..=84 => self.work(),
+            85..=90 => self.tick(),
+            91..=93 => self.join(),
+            94 => self.lose_worker(),
+            95 if self.crashes_left > 0 => self.crash(),
+            _ => self.tick(),
+        }
+    }
+
+    fn instants(&self) -> Instants {
+        Instants { monotonic: self.now, wall_s: self.wall_s }
+    }
+
+    fn book(&mut self, event: BookEvent) -> Result<(), String> {
+        self.carry_out(Todo::Book(event))
+    }
+
+    /// Carries out all that follows from one event.
+    fn carry_out(&mut self, todo: Todo) -> Result<(), String> {
+        let mut todo = VecDeque::from([todo]);
+        while let Some(next) = todo.pop_front() {
+            match next {
+                Todo::Core(event) => {
+                    for action in self.core.step(self.now, event) {
+                        self.core_action(action, &mut todo);
+                    }
+                    self.core.check_invariants();
+                }
+                Todo::Book(event) => {
+                    let at = self.instants();
+                    for action in self.book.step(at, event) {
+                        self.book_action(action, &mut todo)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn core_action(&mut self, action: Action<()>, todo: &mut VecDeque<Todo>) {
+        match action {
+            Action::ToBook(reply) => todo.push_back(Todo::Book(BookEvent::Core(reply))),
+            Action::ToWorker(worker, WorkerRequest::Assign { lease, attempt, work, .. }, _) => {
+                let held = self.workers.get_mut(&worker).expect("it is connected");
+                held.push(HeldLease { lease, attempt, work, is_revoked: false });
+            }
+            Action::ToWorker(worker, WorkerRequest::Revoke { leases }, _) => {
+                let held = self.workers.get_mut(&worker).expect("it is connected");
+                for held in held.iter_mut().filter(|held| leases.contains(&held.lease)) {
+                    held.is_revoked = true;
+                }
+            }
+            Action::ToWorker(_, WorkerRequest::Heartbeat, _) => {}
+            Action::CloseWorker(worker, _) => _ = self.workers.remove(&worker),
+            other @ (Action::ToClient(..)
+            | Action::CloseClient(..)
+            | Action::Quarantined(..)
+            | Action::Doubted(_)
+            | Action::BackInQuarantine { .. }
+            | Action::ReleaseAsked { .. }) => panic!("{other:?}"),
+        }
+    }
+
+    fn book_action(&mut self, action: BookAction, todo: &mut VecDeque<Todo>) -> Result<(), String> {
+        match action {
+            BookAction::Persist(sequence, writes) => {
+                assert!(self.commit.is_none() && self.done.is_none(), "one commit at a time");
+                self.commit = Some((sequence, writes));
+            }
+            BookAction::Read(tag, query) => self.reads.push_back((tag, query)),
+            BookAction::Core(request) => todo.push_back(Todo::Core(Event::BookSaid(request))),
+            BookAction::Reply(caller, tag, reply) => {
+                let number = caller.0.checked_sub(self.first_caller).expect("it is connected");
+                let number = usize::try_from(number).expect("few");
+                self.clients[number].take(tag, reply, &mut self.random)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self) -> Result<(), String> {
+        let number = self.random.index(self.clients.len());
+        let client = &mut self.clients[number];
+        let Some((tag, request)) = client.next_request(&mut self.random) else { return Ok(()) };
+        let principal = client.principal();
+        let caller = Caller(self.first_caller + number as u64);
+        let rights = Rc::new(Rights::ALL);
+        self.book(BookEvent::Asked { caller, tag, principal, rights, request })
+    }
+
+    /// The writer thread of the journal.
+    fn sync(&mut self) -> Result<(), String> {
+        if let Some(sequence) = self.done.take() {
+            return self.book(BookEvent::Persisted(sequence));
+        }
+        let Some((sequence, writes)) = self.commit.take() else { return Ok(()) };
+        if self.full_left > 0 && self.random.chance(5) {
+            self.full_left -= 1;
+            self.totals.full += 1;
+            let text = "no space left for the journal".to_owned();
+            return self.book(BookEvent::PersistFailed { sequence, text, is_final: false });
+        }
+        let lies = self.is_lying && self.random.chance(50);
+        self.disk.commit(&writes, lies);
+        self.totals.commits += 1;
+        if self.random.chance(50) {
+            self.done = Some(sequence);
+            return Ok(());
+        }
+        self.book(BookEvent::Persisted(sequence))
+    }
+
+    fn answer_read(&mut self) -> Result<(), String> {
+        let Some((tag, query)) = self.reads.pop_front() else { return Ok(()) };
+        let rows = self.disk.read(&query);
+        self.book(BookEvent::Read(tag, Ok(rows)))
+    }
+
+    fn tick(&mut self) -> Result<(), String> {
+        let pause = self.random.below(250);
+        self.now += Duration::from_millis(pause);
+        let heard: Vec<WorkerId> = self.workers.keys().copied().collect();
+        for worker in heard {
+            self.carry_out(Todo::Core(Event::WorkerSaid(worker, WorkerReply::Heartbeat)))?;
+        }
+        self.carry_out(Todo::Core(Event::Tick))?;
+        self.book(BookEvent::Tick)
+    }
+
+    fn join(&mut self) -> Result<(), String> {
+        if self.workers.len() >= 3 {
+            return Ok(());
+        }
+        let worker = WorkerId(self.next_worker);
+        self.next_worker += 1;
+        self.workers.insert(worker, Vec::new());
+        let backend =
+            |algorithm| Backend { algorithm, backend: "portable".to_owned(), interleave_max: 1 };
+        let intro = WorkerIntro {
+            name: format!("w{}", worker.0),
+            software: String::new(),
+            image: String::new(),
+            pid: 1,
+            threads: 2,
+            memory_bytes: 0,
+            backends: Algorithm::ALL.map(backend).to_vec(),
+            planes: Planes { descriptors: false, inline: true, datasets: vec!["d".to_owned()] },
+            reading: String::new(),
+            sandbox: SandboxLayers::default(),
+            token: Blob::default(),
+        };
+        self.carry_out(Todo::Core(Event::WorkerJoined(worker, intro)))?;
+        let credit = WorkerReply::Credit { batches: 3 };
+        self.carry_out(Todo::Core(Event::WorkerSaid(worker, credit)))
+    }
+
+    fn lose_worker(&mut self) -> Result<(), String> {
+        let Some(&worker) = self.workers.keys().next() else { return Ok(()) };
+        self.workers.remove(&worker);
+        self.totals.lost_workers += 1;
+        self.carry_out(Todo::Core(Event::WorkerLeft(worker)))
+    }
+
+    /// A worker answers one of its leases.
+    fn work(&mut self) -> Result<(), String> {
+        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
+        if workers.is_empty() {
+            return Ok(());
+        }
+        let worker = workers[self.random.index(workers.len())];
+        let held = self.workers.get_mut(&worker).expect("it was just listed");
+        if held.is_empty() {
+            return Ok(());
+        }
+        let HeldLease { lease, attempt, work, is_revoked } =
+            held.remove(self.random.index(held.len()));
+        self.totals.late += u64::from(is_revoked);
+        let contents: Vec<Vec<u8>> = match work {
+            Work::Files { source, .. } => {
+                let ipc_proto::message::FileSource::Dataset { paths, .. } = source else {
+                    panic!("durable items have names")
+                };
+                paths.into_iter().map(|path| path.0).collect()
+            }
+            Work::Inline { lens, data } => {
+                let mut rest = &data[..];
+                let cut = |&len: &u32| {
+                    let (bytes, after) = rest.split_at(len as usize);
+                    rest = after;
+                    bytes.to_vec()
+                };
+                lens.iter().map(cut).collect()
+            }
+            other @ (Work::Subtree { .. } | Work::Resume { .. } | Work::Piece(_)) => {
+                panic!("{other:?}")
+            }
+        };
+        let (mut outputs, mut failures) = (Vec::new(), Vec::new());
+        let has_failures = self.random.chance(10);
+        for (position, content) in (0..).zip(contents) {
+            if has_failures && self.random.chance(20) {
+                failures.push((position, Failure::Io { errno: 5 }));
+            } else if is_revoked {
+                // One that is accepted shows.
+                outputs.extend_from_slice(&[0xee; 32]);
+            } else {
+                outputs.extend_from_slice(&digest_of(&content));
+            }
+        }
+        let outputs = Blob(outputs);
+        let done = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 9, outputs, failures };
+        self.carry_out(Todo::Core(Event::WorkerSaid(worker, done)))
+    }
+
+    /// The controller dies, and another one starts on its journal.
+    fn crash(&mut self) -> Result<(), String> {
+        self.crashes_left -= 1;
+        self.totals.crashes += 1;
+        self.totals.crashes_in_commit += u64::from(self.commit.is_some() || self.done.is_some());
+        let is_read = |query: &Query| query.table == hashcluster_controller::journal::TableId::Jobs;
+        self.totals.crashes_in_recovery +=
+            u64::from(self.reads.iter().any(|(_, query)| is_read(query)));
+        // A commit that was on its way came through, or not.
+        if let Some((_, writes)) = self.commit.take()
+            && self.random.chance(50)
+        {
+            self.disk.commit(&writes, self.is_lying);
+        }
+        self.disk.crash();
+        self.done = None;
+        self.reads.clear();
+        self.workers.clear();
+        self.first_caller += 1000;
+        self.now = Duration::ZERO;
+        // The clock goes on, stands still, or was set back.
+        self.wall_s = self.wall_s + self.random.below(3) - self.random.below(2);
+        self.core = core(self.wall_s);
+        self.book = book(self.wall_s);
+        self.clients.iter_mut().for_each(JobClient::reconnect);
+        self.book(BookEvent::Tick)
+    }
+}
+
+fn epoch(wall_s: u64) -> u32 {
+    u32::try_from(wall_s).expect("before 2106")
+}
+
+fn core(wall_s: u64) -> Core<()> {
+    Core::new(Limits::default(), vec!["d".to_owned()], epoch(wall_s))
+}
+
+fn book(wall_s: u64) -> Book {
+    Book::new(epoch(wall_s), vec!["d".to_owned()])
+}
