@@ -23,6 +23,7 @@ mod invariants;
 mod job;
 mod ledger;
 pub mod limits;
+mod lists;
 mod owner;
 mod plane;
 mod quarantine;
@@ -37,6 +38,7 @@ mod workers;
 pub use durable::BookRequest;
 pub use fault::Fault;
 pub use limits::{Limits, Quota};
+pub use lists::{ListTag, PageWanted};
 pub use owner::Principal;
 pub use rights::{DatasetRights, Rights};
 
@@ -45,7 +47,7 @@ use fair::FairQueue;
 use fleet::Fleet;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Counters, JobId, LeaseId, LimitStatus, RefuseReason,
+    ClientReply, ClientRequest, Counters, JobId, LeaseId, LimitStatus, ListOutcome, RefuseReason,
     ReleaseOutcome, Status, Window, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use job::Job;
@@ -94,6 +96,10 @@ pub enum Event<F> {
     BookSaid(BookRequest),
     /// From now on files may be named in these datasets only.
     Datasets(Vec<String>),
+    /// A page of a directory is wanted: [`Action::Listed`] follows, unless it is cancelled.
+    List(PageWanted),
+    /// A page is not wanted any more.
+    Unlist(ListTag),
     /// Time passed; at least every [`Core::TICK`].
     Tick,
 }
@@ -111,6 +117,8 @@ pub enum Action<F> {
     CloseClient(ClientId, Fault),
     /// Close the connection; the core has forgotten it.
     CloseWorker(WorkerId, Fault),
+    /// Answers an [`Event::List`]. The names are as a worker says; nothing proves that they are all.
+    Listed(ListTag, ListOutcome),
     /// Tell the operator: the worker of this name, which may have left, is given no more work.
     Quarantined(String, Fault),
     /// Tell the operator: two runs of a file contradict the worker of this name. The file may have been
@@ -186,6 +194,8 @@ pub struct Core<F> {
     backends: BackendIndexes,
     clients: BTreeMap<ClientId, Client>,
     jobs: BTreeMap<JobId, Job<F>>,
+    /// Jobs that are a page of a directory.
+    lists: BTreeMap<ListTag, JobId>,
     fleet: Fleet,
     quarantine: Quarantine,
     leases: BTreeMap<LeaseId, Lease<F>>,
@@ -224,6 +234,7 @@ impl<F: Clone> Core<F> {
             backends: NO_BACKENDS,
             clients: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            lists: BTreeMap::new(),
             fleet: Fleet::default(),
             quarantine: Quarantine::default(),
             leases: BTreeMap::new(),
@@ -284,6 +295,8 @@ impl<F: Clone> Core<F> {
             }
             Event::BookSaid(request) => self.book_said(now, request),
             Event::Datasets(names) => self.datasets.set(names),
+            Event::List(page) => self.list(page),
+            Event::Unlist(tag) => self.unlist(tag),
             Event::Tick => self.tick(now),
         }
         self.dispatch(now);
@@ -353,7 +366,7 @@ impl<F: Clone> Core<F> {
     /// A picture of everything; what the core cannot know (software, pid, uptime) is left empty.
     #[must_use]
     pub fn status(&self, now: Duration, rows_max: usize) -> Status {
-        self.status_with(now, rows_max, self.jobs.values(), self.jobs.len())
+        self.status_with(now, rows_max, self.charged_jobs(), self.jobs.len() - self.lists.len())
     }
 
     /// The part of it that `client` may see: without the jobs of others, unless it has the right.
@@ -361,12 +374,17 @@ impl<F: Clone> Core<F> {
     pub fn status_for(&self, client: ClientId, now: Duration, rows_max: usize) -> Status {
         match self.clients.get(&client) {
             Some(Client { rights, principal, .. }) if !rights.see_jobs => {
-                let own = self.jobs.values().filter(|job| job.order.principal == *principal);
+                let own = self.charged_jobs().filter(|job| job.order.principal == *principal);
                 let own_len = self.job_shares.held(*principal);
                 self.status_with(now, rows_max, own, usize::try_from(own_len).unwrap_or(usize::MAX))
             }
             _ => self.status(now, rows_max),
         }
+    }
+
+    /// Jobs that hold a share: all but pages.
+    fn charged_jobs(&self) -> impl Iterator<Item = &Job<F>> {
+        self.jobs.values().filter(|job| job.list_tag().is_none())
     }
 
     fn status_with<'a>(

@@ -33,6 +33,9 @@ pub const FRAME_NAMES_MAX: usize = 512;
 /// Most bytes of paths in one frame; leaves room for the files' stamps and ranges.
 pub const NAMES_LEN_MAX: usize = 512 << 10;
 
+/// Most entries in one page of a directory.
+pub const LIST_ENTRIES_MAX: usize = 4096;
+
 /// Longest path in a dataset, in bytes: Linux' `PATH_MAX` without its zero byte.
 pub const PATH_LEN_MAX: usize = 4095;
 

@@ -9,6 +9,7 @@
 mod client;
 mod file;
 mod hello;
+mod listing;
 mod sandbox;
 mod service;
 mod status;
@@ -23,6 +24,7 @@ pub use hello::{
     Backend, ClientIntro, Hello, HelloReply, MAGIC, Planes, Preamble, RefuseReason, Role,
     VERSION_MAX, VERSION_MIN, Versions, Welcome, WorkerIntro,
 };
+pub use listing::{DirEntry, EntryKind, ListOutcome, ListWork};
 pub use sandbox::{SandboxLayer, SandboxLayers};
 pub use service::{
     ItemOutcome, JobAct, JobFilter, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState,

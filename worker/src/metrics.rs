@@ -177,6 +177,7 @@ impl Content {
             Work::Subtree { len, .. } => vec![*len],
             Work::Resume { file, offset, .. } => vec![file.len().saturating_sub(*offset)],
             Work::Piece(piece) => vec![piece.len() as u64],
+            Work::List(_) => Vec::new(),
         };
         let bytes = lens.iter().fold(0, |sum: u64, &len| sum.saturating_add(len));
         Self { algorithms: order.algorithms, items_len: lens.len() as u64, bytes, lens }

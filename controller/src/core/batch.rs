@@ -8,11 +8,12 @@
 use super::check::Vote;
 use super::checkpoints::{Checkpoints, ResumePoint};
 use super::limits::{
-    EXPIRED_MAX, FILE_COST, FILE_COST_MAX, LARGE_LEN, LOST_MAX, LOST_WORKERS_MAX, MESSAGE_COST,
+    EXPIRED_MAX, FILE_COST, FILE_COST_MAX, LARGE_LEN, LIST_ENTRY_COST, LOST_MAX, LOST_WORKERS_MAX,
+    MESSAGE_COST,
 };
 use super::plane::{DatasetId, Datasets, Plane};
 use ipc_proto::limits::{CHAINING_VALUE_LEN, LONG_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
-use ipc_proto::message::{Failures, FileItem, FileSource, Piece, Run, Stamp, Work};
+use ipc_proto::message::{Failures, FileItem, FileSource, ListWork, Piece, Run, Stamp, Work};
 use ipc_proto::{Algorithm, Algorithms, Blob, Family};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -66,10 +67,32 @@ impl<F> File<F> {
 #[derive(Clone, Debug)]
 pub(super) enum Load<F> {
     Files(Vec<File<F>>),
-    Inline { first: u64, lens: Vec<u32>, data: Blob },
-    Part { file: File<F>, number: u64, offset: u64, len: u64 },
-    Merge { index: u64, values: Blob, path_len: usize, parent: Option<Node> },
-    Piece { index: u64, piece: Piece },
+    Inline {
+        first: u64,
+        lens: Vec<u32>,
+        data: Blob,
+    },
+    Part {
+        file: File<F>,
+        number: u64,
+        offset: u64,
+        len: u64,
+    },
+    Merge {
+        index: u64,
+        values: Blob,
+        path_len: usize,
+        parent: Option<Node>,
+    },
+    Piece {
+        index: u64,
+        piece: Piece,
+    },
+    /// A page of a directory: the only item of its job.
+    List {
+        dataset: DatasetId,
+        work: Rc<ListWork>,
+    },
 }
 
 /// A node in the tree of the parts of a file: a part on level 0, above it what is merged of several.
@@ -171,7 +194,9 @@ impl<F: Clone> Batch<F> {
         let arrived = match &self.load {
             Load::Files(files) => files.first().map(|file| file.queued),
             Load::Part { file, .. } => Some(file.queued),
-            Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } => None,
+            Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } | Load::List { .. } => {
+                None
+            }
         };
         self.history.queued.max(arrived.unwrap_or_default())
     }
@@ -180,7 +205,7 @@ impl<F: Clone> Batch<F> {
     pub(super) fn whole_items_len(&self) -> usize {
         match &self.load {
             Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => self.items_len(),
-            Load::Part { .. } | Load::Merge { .. } => 0,
+            Load::Part { .. } | Load::Merge { .. } | Load::List { .. } => 0,
         }
     }
 
@@ -192,14 +217,14 @@ impl<F: Clone> Batch<F> {
         match &self.load {
             Load::Files(files) => files.len(),
             Load::Inline { lens, .. } => lens.len(),
-            Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => 1,
+            Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } | Load::List { .. } => 1,
         }
     }
 
     /// Returns true if nobody can have changed its bytes between two runs.
     pub(super) fn is_proof(&self) -> bool {
         match &self.load {
-            Load::Files(_) | Load::Part { .. } => false,
+            Load::Files(_) | Load::Part { .. } | Load::List { .. } => false,
             Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } => true,
         }
     }
@@ -212,6 +237,7 @@ impl<F: Clone> Batch<F> {
             }
             Load::Part { file, .. } => file.source.plane(),
             Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } => Plane::Inline,
+            Load::List { dataset, .. } => Plane::Dataset(*dataset),
         }
     }
 
@@ -223,6 +249,7 @@ impl<F: Clone> Batch<F> {
             Load::Part { file, .. } => file.source.path_len(),
             Load::Merge { path_len, .. } => *path_len,
             Load::Piece { piece, .. } => piece.len(),
+            Load::List { .. } => 0,
         };
         held_len as u64
     }
@@ -237,6 +264,7 @@ impl<F: Clone> Batch<F> {
             Load::Part { len, .. } => *len,
             Load::Merge { values, .. } => values.len() as u64,
             Load::Piece { piece, .. } => piece.len() as u64,
+            Load::List { .. } => 0,
         }
     }
 
@@ -301,6 +329,7 @@ impl<F: Clone> Batch<F> {
             }
             Load::Files(files) => files.iter().map(|file| file_cost(file.item.len())).sum(),
             Load::Part { len, .. } => file_cost(*len),
+            Load::List { work, .. } => LIST_ENTRY_COST * u64::from(work.entries_max),
             Load::Inline { .. } | Load::Merge { .. } | Load::Piece { .. } => {
                 self.bytes() + MESSAGE_COST * self.items_len() as u64
             }
@@ -325,7 +354,7 @@ impl<F: Clone> Batch<F> {
         match &self.load {
             Load::Files(files) => done(&mut files.iter().map(|file| file.item.len())),
             Load::Inline { lens, .. } => done(&mut lens.iter().map(|&len| u64::from(len))),
-            Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => 0,
+            Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } | Load::List { .. } => 0,
         }
     }
 
@@ -366,6 +395,7 @@ impl<F: Clone> Batch<F> {
                 (Work::Piece(Piece::Merge { values, root }), Vec::new())
             }
             Load::Piece { piece, .. } => (Work::Piece(piece.clone()), Vec::new()),
+            Load::List { work, .. } => (Work::List(ListWork::clone(work)), Vec::new()),
         }
     }
 
@@ -373,6 +403,8 @@ impl<F: Clone> Batch<F> {
     pub(super) fn output_len(&self, algorithms: Algorithms) -> RangeInclusive<usize> {
         let exactly = |len| len..=len;
         match &self.load {
+            // It has none, and so an answer with an output does not fit.
+            Load::List { .. } => exactly(0),
             Load::Part { .. }
             | Load::Merge { parent: Some(_), .. }
             | Load::Piece { piece: Piece::Subtree { .. }, .. } => exactly(CHAINING_VALUE_LEN),
@@ -398,6 +430,7 @@ impl<F: Clone> Batch<F> {
             Load::Merge { index, .. } | Load::Piece { index, .. } => {
                 vec![Run { first: *index, len: 1 }]
             }
+            Load::List { .. } => vec![Run { first: 0, len: 1 }],
         }
     }
 
@@ -415,7 +448,9 @@ impl<F: Clone> Batch<F> {
                 Load::Files(_) => groups.iter_mut().find(|(of, _)| *of == mark),
                 // Messages lie back to back.
                 Load::Inline { .. } => groups.last_mut().filter(|(of, _)| *of == mark),
-                Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } => None,
+                Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. } | Load::List { .. } => {
+                    None
+                }
             };
             match known {
                 Some((_, positions)) => positions.push(position),
@@ -439,9 +474,10 @@ impl<F: Clone> Batch<F> {
                 let data = Blob::from(&data[skipped_len..][..data_len]);
                 Load::Inline { first: first + start as u64, lens, data }
             }
-            single @ (Load::Part { .. } | Load::Merge { .. } | Load::Piece { .. }) => {
-                single.clone()
-            }
+            single @ (Load::Part { .. }
+            | Load::Merge { .. }
+            | Load::Piece { .. }
+            | Load::List { .. }) => single.clone(),
         })
     }
 

@@ -239,7 +239,7 @@ impl<F: Clone> Core<F> {
                 rights.is_some_and(|datasets| datasets.includes(name))
             }
             // Its principal had the right when it submitted the job.
-            Owner::Durable => true,
+            Owner::Durable | Owner::List(_) => true,
         }
     }
 
@@ -303,24 +303,26 @@ impl<F: Clone> Core<F> {
     }
 
     /// Forgets a job and takes back its leases; how many items it leaves unresolved.
-    fn drop_job(&mut self, key: JobId) -> u64 {
+    pub(super) fn drop_job(&mut self, key: JobId) -> u64 {
         let Some(job) = self.jobs.remove(&key) else { return 0 };
         let principal = job.order.principal;
         job.planes().for_each(|plane| self.fair.leave(plane, principal, key));
         self.fair.close(principal, key);
+        self.revoke_all(&job);
+        if let Owner::List(tag) = job.order.owner {
+            // Charged to nobody: whoever asks counts them.
+            self.lists.remove(&tag);
+            return 0;
+        }
         if let Owner::Attached(client) = job.order.owner
             && let Some(client) = self.clients.get_mut(&client)
         {
             client.jobs.remove(&key);
         }
         self.job_shares.give_back(principal, 1);
-        if self.job_shares.held(principal) == 0 {
-            self.fair.forget(principal);
-        }
         let unresolved = job.unresolved();
         self.unresolved -= unresolved;
         self.inline_bytes -= job.inline_bytes;
-        self.revoke_all(&job);
         let opened = self.ledger.close(key, principal, job.window);
         self.open_windows(opened);
         unresolved

@@ -5,10 +5,12 @@
 //! with those that threads have. Anything else that waits keeps them from it: a thread that always
 //! has another one would never be free.
 
-use super::batch::Batch;
+use super::batch::{Batch, Load};
 use super::fleet::{ALL_SKILLS, skills};
 use super::job::Order;
-use super::limits::{BATCH_TIME, BATCH_TIME_MIN, JOBS_SKIPPED_MAX, LEASE_SPEED_MIN, LEASE_TIME};
+use super::limits::{
+    BATCH_TIME, BATCH_TIME_MIN, JOBS_SKIPPED_MAX, LEASE_SPEED_MIN, LEASE_TIME, LIST_TIME,
+};
 use super::plane::Plane;
 use super::queue::Aim;
 use super::{Action, Core, JobId, Lease, WorkerId};
@@ -180,6 +182,9 @@ impl<F: Clone> Core<F> {
 
 /// Duration of a lease from its start, or from its last checkpoint.
 pub(super) fn lease_time<F: Clone>(batch: &Batch<F>, algorithms: Algorithms) -> Duration {
+    if matches!(batch.load, Load::List { .. }) {
+        return LIST_TIME;
+    }
     LEASE_TIME + time_for(batch.bytes_ahead(algorithms))
 }
 

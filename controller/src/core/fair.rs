@@ -140,12 +140,11 @@ impl FairQueue {
     pub(super) fn close(&mut self, principal: Principal, job: JobId) {
         if let Some(jobs) = self.jobs.get_mut(&principal) {
             jobs.forget(job);
+            // No job of it waits, or was given anything that counts.
+            if jobs.times.is_empty() {
+                self.jobs.remove(&principal);
+            }
         }
-    }
-
-    /// `principal` has no jobs any more.
-    pub(super) fn forget(&mut self, principal: Principal) {
-        self.jobs.remove(&principal);
     }
 
     /// `job` was given work of `cost`.

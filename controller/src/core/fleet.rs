@@ -391,6 +391,13 @@ impl Fleet {
         }
     }
 
+    /// A lease was answered whose cost says nothing of the worker's speed.
+    pub(super) fn answered(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.overdue = 0;
+        }
+    }
+
     /// A lease that goes on came forward by so many bytes.
     pub(super) fn advanced(&mut self, id: WorkerId, bytes: u64) {
         if let Some(worker) = self.workers.get_mut(&id) {

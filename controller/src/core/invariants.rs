@@ -5,8 +5,8 @@
 //! module asserts what only it can see (`Job`, `Queue`, `FairQueue`, `Ledger`, `Fleet`,
 //! `Quarantine`); this one asserts that they agree.
 
-use super::Core;
 use super::owner::Owner;
+use super::{Core, Job};
 
 impl<F: Clone> Core<F> {
     /// Asserts every invariant that holds between two events.
@@ -28,16 +28,26 @@ impl<F: Clone> Core<F> {
             let order = &job.order;
             assert_eq!(order.id, *id, "a job is kept by its id");
             assert!(id.epoch == self.epoch && id.number < self.next_job, "{id} was given out");
-            let Owner::Attached(client) = order.owner else { continue };
+            let client = match order.owner {
+                Owner::Attached(client) => client,
+                Owner::Durable => continue,
+                Owner::List(tag) => {
+                    assert_eq!(self.lists.get(&tag), Some(id), "a page is kept by its tag");
+                    continue;
+                }
+            };
             let client = self.clients.get(&client);
             let client = client.unwrap_or_else(|| panic!("the client of job {id} left"));
             assert!(client.jobs.contains(id), "the client of job {id} does not know it");
             assert_eq!(order.principal, client.principal, "job {id} is charged as its client");
         }
         let known: usize = self.clients.values().map(|client| client.jobs.len()).sum();
-        let attached = self.jobs.values().filter(|job| job.order.owner != Owner::Durable);
+        let is_attached = |job: &&Job<F>| matches!(job.order.owner, Owner::Attached(_));
+        let attached = self.jobs.values().filter(is_attached);
         assert_eq!(known, attached.count(), "clients know open jobs only");
-        self.job_shares.check_invariants(self.jobs.values().map(|job| (job.order.principal, 1)));
+        let pages = self.jobs.values().filter_map(Job::list_tag);
+        assert_eq!(pages.count(), self.lists.len(), "a page that is wanted is a job");
+        self.job_shares.check_invariants(self.charged_jobs().map(|job| (job.order.principal, 1)));
         for waiter in self.waiters.keys() {
             assert!(self.clients.contains_key(waiter), "{waiter:?} waits but left");
         }
@@ -62,13 +72,16 @@ impl<F: Clone> Core<F> {
             job.check_invariants(
                 leased.inspect(|lease| assert_eq!(lease.job, *id)).map(|l| &l.batch),
             );
-            unresolved += job.unresolved();
-            inline_bytes += job.inline_bytes;
+            if job.list_tag().is_none() {
+                unresolved += job.unresolved();
+                inline_bytes += job.inline_bytes;
+            }
         }
         assert_eq!(self.unresolved, unresolved, "unresolved items of all jobs");
         assert_eq!(self.inline_bytes, inline_bytes, "inline bytes of all jobs");
         assert!(unresolved <= self.limits.items_max && inline_bytes <= self.limits.bytes_max);
-        let windows = self.jobs.iter().map(|(&id, job)| (id, job.order.principal, job.window));
+        let windows =
+            self.charged_jobs().map(|job| (job.order.id, job.order.principal, job.window));
         self.ledger.check_invariants(&windows.collect::<Vec<_>>());
     }
 

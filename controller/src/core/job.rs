@@ -9,7 +9,7 @@ use super::owner::{Owner, Principal};
 use super::plane::Plane;
 use super::queue::{Aim, Queue};
 use super::split::{Merge, Split};
-use super::{JobId, LeaseId, Quota};
+use super::{JobId, LeaseId, ListTag, Quota};
 use ipc_proto::message::{JobStatus, Window};
 use ipc_proto::{Algorithms, Family};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +66,14 @@ impl<F: Clone> Job<F> {
             unchecked: BTreeMap::new(),
             queues: BTreeMap::new(),
             splits: BTreeMap::new(),
+        }
+    }
+
+    /// The page that it is, if it is one.
+    pub(super) fn list_tag(&self) -> Option<ListTag> {
+        match self.order.owner {
+            Owner::Attached(_) | Owner::Durable => None,
+            Owner::List(tag) => Some(tag),
         }
     }
 
@@ -201,7 +209,7 @@ impl<F: Clone> Job<F> {
     /// Lets go of the items of `batch`, which are resolved; the inline bytes that they held.
     pub(super) fn let_go(&mut self, batch: &Batch<F>) -> u64 {
         match &batch.load {
-            Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => {}
+            Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } | Load::List { .. } => {}
             Load::Part { file, .. } => self.drop_split(file.index),
             Load::Merge { index, parent: Some(_), .. } => self.drop_split(*index),
             // Nothing else is left of it.
@@ -292,7 +300,7 @@ impl Census {
         match &batch.load {
             Load::Part { file, number, .. } => self.count_part(file.index, *number),
             Load::Merge { index, .. } => *self.merges.entry(*index).or_default() += 1,
-            Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => {
+            Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } | Load::List { .. } => {
                 let items = batch.runs().into_iter();
                 let indexes = items.flat_map(|run| run.first..run.first + u64::from(run.len));
                 indexes.for_each(|index| self.count_item(index));
@@ -337,7 +345,7 @@ fn is_abandoned<F>(splits: &BTreeMap<u64, Split>, batch: &Batch<F>) -> bool {
     match &batch.load {
         Load::Part { file, .. } => !splits.contains_key(&file.index),
         Load::Merge { index, .. } => !splits.contains_key(index),
-        Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } => false,
+        Load::Files(_) | Load::Inline { .. } | Load::Piece { .. } | Load::List { .. } => false,
     }
 }
 

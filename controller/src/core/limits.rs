@@ -9,6 +9,12 @@ pub(super) const FILE_COST: u64 = 16 << 10;
 /// Fixed cost of a message, in bytes hashed in the same time.
 pub(super) const MESSAGE_COST: u64 = 256;
 
+/// Cost of an entry of a directory's page, in bytes hashed in the same time.
+pub(super) const LIST_ENTRY_COST: u64 = 1 << 10;
+
+/// Most pages of directories that may be asked for at once.
+pub const LISTS_MAX: usize = 1024;
+
 /// Maximum cost of one file: a client may claim any length, and the sum over all queues must not
 /// overflow.
 pub(super) const FILE_COST_MAX: u64 = 1 << 44;
@@ -48,6 +54,9 @@ pub(super) const LOST_MAX: u32 = 16;
 
 /// A lease lasts this long, and longer for its bytes.
 pub(super) const LEASE_TIME: Duration = Duration::from_secs(60);
+
+/// A lease of a page lasts this long: a directory of many millions of entries is read as a whole.
+pub(super) const LIST_TIME: Duration = Duration::from_secs(300);
 
 /// The slowest reading that a lease allows for, in bytes per second.
 pub(super) const LEASE_SPEED_MIN: u64 = 4_000_000;

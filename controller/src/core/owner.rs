@@ -1,6 +1,6 @@
 //! Principals and owners: whom a job is charged to, and where its results go.
 
-use super::{Action, ClientId, Core, Quota};
+use super::{Action, ClientId, Core, ListTag, Quota};
 use ipc_proto::message::{ClientReply, JobStatus};
 use std::fmt;
 
@@ -39,6 +39,8 @@ pub(super) enum Owner {
     Attached(ClientId),
     /// The book of durable jobs, which stays.
     Durable,
+    /// Whoever asked for a page: a job of that one item. Its outcome is no report (`lists`).
+    List(ListTag),
 }
 
 /// Identity of the one who opens a job, and the bounds on what it may hold.
@@ -58,7 +60,7 @@ impl<F: Clone> Core<F> {
             Owner::Attached(client) if self.clients.contains_key(&client) => {
                 self.actions.push(Action::ToClient(client, report));
             }
-            Owner::Attached(_) => {}
+            Owner::Attached(_) | Owner::List(_) => {}
             Owner::Durable => self.actions.push(Action::ToBook(report)),
         }
     }

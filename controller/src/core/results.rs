@@ -278,6 +278,10 @@ impl<F: Clone> Core<F> {
             let merge = job.merge_done(*index, *node, value);
             return merge.into_iter().for_each(|merge| self.requeue(key, [merge]));
         }
+        // A page that was given comes by another way.
+        if let (Load::List { .. }, Err(failure)) = (&batch.load, outcomes.outcome(0)) {
+            return self.listed(key, failure);
+        }
         self.inline_bytes -= job.let_go(batch);
         self.enqueue(key);
         self.report(key, batch.runs(), outcomes);
@@ -331,7 +335,8 @@ fn fits<F: Clone>(
         usize::try_from(position).is_ok_and(|position| position < items_len)
             && !matches!(failure, Failure::WorkersLost { .. } | Failure::Disputed)
     };
-    if failures.len() > items_len || !failures.iter().all(position_fits) {
+    let is_page = matches!(batch.load, Load::List { .. });
+    if is_page || failures.len() > items_len || !failures.iter().all(position_fits) {
         return false;
     }
     match items_len - failures.len() {

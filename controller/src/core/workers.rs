@@ -29,6 +29,10 @@ impl<F: Clone> Core<F> {
                 self.accept(worker, (lease, attempt), (outputs, failures), busy_us)?;
                 self.credit(worker, credit)
             }
+            WorkerReply::Listed { lease, attempt, credit, outcome } => {
+                self.accept_page(worker, (lease, attempt), outcome)?;
+                self.credit(worker, credit)
+            }
             WorkerReply::Progress { lease, attempt, file, offset, state } => {
                 self.progress(now, worker, (lease, attempt), ResumePoint { file, offset, state })
             }

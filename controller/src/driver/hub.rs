@@ -180,6 +180,8 @@ impl Hub {
                 port.close();
                 None
             }
+            // Nobody asks for a page yet: jobs without a client do.
+            Action::Listed(..) => None,
             Action::Quarantined(worker, fault) => {
                 LOG.log(&log::Event::Quarantined { worker: &worker, fault: &fault });
                 None

@@ -8,6 +8,7 @@ mod fuzz;
 mod hung;
 mod jobs;
 mod journal;
+mod pages;
 mod progress;
 mod quarantine;
 mod simulation;

@@ -3,7 +3,7 @@
 //! Workers die, hang past their heartbeat, answer late, twice, with an old attempt, or wrongly; in some
 //! worlds one gives wrong outputs, and everything is cross-checked;
 //! clients open jobs of every kind, cancel them, leave in the middle, or say nonsense. Some datasets
-//! are on some workers only, or on none, or unknown. A model
+//! are on some workers only, or on none, or unknown; pages of directories are wanted, and not wanted any more. A model
 //! computes what every item must give, and checks after every step that results are right, come
 //! exactly once, and stay inside the windows; every invariant of the core is asserted as well. The digest of "file n" is a function of n, and a
 //! merge gives it only if the parts cover the file once, in order.

@@ -3,14 +3,15 @@
 //! the core, or a policy gives rights to somebody whom it does not name.
 
 use hashcluster_controller::core::{
-    Action, ClientId, Core, Event, Limits, Principal, Rights, WorkerId,
+    Action, ClientId, Core, Event, Limits, ListTag, PageWanted, Principal, Rights, WorkerId,
 };
 use hashcluster_controller::driver::policy::AccessPolicy;
 use hashcluster_controller::driver::token::Token;
 use ipc_proto::limits::PROGRESS_LEN_MAX;
 use ipc_proto::message::{
-    Backend, ClientReply, ClientRequest, Counters, Failure, FileItem, FileSource, Items, JobId,
-    LeaseId, Message, Planes, SandboxLayers, Stamp, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, ClientReply, ClientRequest, Counters, DirEntry, EntryKind, Failure, FileItem,
+    FileSource, Items, JobId, LeaseId, ListOutcome, ListWork, Message, Planes, SandboxLayers,
+    Stamp, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use ipc_socket::Peer;
@@ -40,6 +41,7 @@ pub(crate) fn core(input: &[u8]) -> Counters {
         jobs: BTreeMap::new(),
         workers: BTreeSet::new(),
         leases: Vec::new(),
+        pages: BTreeSet::new(),
     };
     let cross_check = u32::from(play.byte() % 3);
     play.core.cross_check(cross_check, 1);
@@ -67,6 +69,8 @@ struct Play<'a> {
     /// Leases, held or not: the worker, the lease, its attempt, and its items and the bytes
     /// of an output.
     leases: Vec<(WorkerId, LeaseId, u32, usize, usize)>,
+    /// Pages that are wanted.
+    pages: BTreeSet<ListTag>,
 }
 
 impl Play<'_> {
@@ -82,7 +86,7 @@ impl Play<'_> {
     }
 
     fn operate(&mut self) {
-        match self.byte() % 16 {
+        match self.byte() % 18 {
             0 => self.join_client(),
             1 | 2 => self.join_worker(),
             3 | 4 => self.open(),
@@ -93,6 +97,8 @@ impl Play<'_> {
             12 => self.wait(),
             13 => self.leave(),
             14 => self.ask(),
+            16 => self.want_page(),
+            17 => self.answer_page(),
             _ => self.credit(),
         }
     }
@@ -243,6 +249,38 @@ impl Play<'_> {
         }
     }
 
+    /// Wants a page, or drops one that is wanted.
+    fn want_page(&mut self) {
+        let (tag, flags) = (ListTag(u64::from(self.byte() % 4)), self.byte());
+        if self.pages.remove(&tag) {
+            return self.step(Event::Unlist(tag));
+        }
+        self.pages.insert(tag);
+        let work = ListWork {
+            dataset: DATASETS[usize::from(flags & 1)].to_owned(),
+            dir: if flags & 2 == 0 { Blob::default() } else { Blob(b"dir/../".to_vec()) },
+            after: Blob(b"b".to_vec()),
+            entries_max: 3,
+        };
+        let (principal, algorithms) = (Principal::Uid(1), Algorithm::Sha256.into());
+        self.step(Event::List(PageWanted { tag, principal, algorithms, work }));
+    }
+
+    /// A page, right or wrong, as an answer to any lease.
+    fn answer_page(&mut self) {
+        let Some((worker, lease, attempt, ..)) = self.lease() else { return };
+        let (name, flags) = (self.byte(), self.byte());
+        let (stamp, inode, device) = (Stamp::default(), 1, 1);
+        let entry = |name| DirEntry { name, kind: EntryKind::File, stamp, inode, device };
+        let entries = (0..flags % 5).map(|i| entry(Blob(vec![name, i]))).collect();
+        let outcome = match flags & 0x80 {
+            0 => ListOutcome::Page { entries, more: flags & 0x40 != 0 },
+            _ => ListOutcome::Failed { failure: Failure::Io { errno: flags.into() } },
+        };
+        let credit = u16::from(flags & 1);
+        self.hear(worker, WorkerReply::Listed { lease, attempt, credit, outcome });
+    }
+
     /// A request about a job or about the cluster.
     fn ask(&mut self) {
         let Some(client) = self.pick(self.clients.clone().into_iter()) else { return };
@@ -319,6 +357,9 @@ impl Play<'_> {
             }
             Action::CloseClient(client, _) => self.forget(client),
             Action::CloseWorker(worker, _) => _ = self.workers.remove(&worker),
+            Action::Listed(tag, _) => {
+                assert!(self.pages.remove(&tag), "{tag:?} was not wanted");
+            }
             Action::ToBook(_)
             | Action::Quarantined(..)
             | Action::Doubted(_)
@@ -335,6 +376,7 @@ fn shape(work: &Work, algorithms: Algorithms) -> (usize, usize) {
         Work::Inline { lens, .. } => (lens.len(), algorithms.digests_len()),
         Work::Subtree { .. } => (1, 32),
         Work::Resume { .. } | Work::Piece(_) => (1, algorithms.digests_len()),
+        Work::List(_) => (1, 0),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Files as they reach the engine, and how they are read.
 
 pub mod dataset;
+pub mod dirents;
 pub(crate) mod io_limit;
+mod listing;
 pub(crate) mod open_file;
 pub(crate) mod page_cache;
 pub(crate) mod quiet;

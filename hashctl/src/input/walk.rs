@@ -12,8 +12,8 @@
 
 use super::open::{Kind, Opened, kind_at, kind_of_dirent, open_at};
 use super::selection::{Identity, Selected, Selection};
-use super::sys::{self, DIRENT_LEN_MIN};
 use crate::problem::{Problem, Special};
+use engine::input::dirents::{DIRENT_LEN_MIN, dirents, read_entries};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use std::ffi::CStr;
@@ -223,12 +223,12 @@ impl<D: AsFd> Level<D> {
         self.found.clear();
         self.next = 0;
         while self.found.is_empty() || self.found.len() + READ_ENTRIES_MAX <= run_max {
-            let len = sys::read_dir(self.dir.as_fd(), buffer)?;
+            let len = read_entries(self.dir.as_fd(), buffer)?;
             if len == 0 {
                 self.is_read = true;
                 break;
             }
-            for (inode, d_type, name) in sys::dirents(&buffer[..len]) {
+            for (inode, d_type, name) in dirents(&buffer[..len]) {
                 let (start, kind) = (self.names.len(), kind_of_dirent(d_type));
                 self.found.push(Entry { start, kind, inode });
                 self.names.extend_from_slice(name.to_bytes_with_nul());

@@ -2,8 +2,8 @@
 
 use super::work::{check_checkpoint, check_failures};
 use super::{
-    Failures, FileItem, FileSource, LimitExceeded, Message, Piece, Stamp, at_most, exactly, sum_of,
-    within,
+    Failures, FileItem, FileSource, LimitExceeded, ListOutcome, ListWork, Message, Piece, Stamp,
+    at_most, exactly, sum_of, within,
 };
 use crate::limits::{CHUNK_LEN, CREDIT_MAX, FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, INLINE_LEN_MAX};
 use crate::{Algorithms, Blob, list};
@@ -104,6 +104,8 @@ pub enum Work {
     },
     /// A step of a streamed hash.
     Piece(Piece),
+    /// A page of a directory of a dataset; answered by [`WorkerReply::Listed`].
+    List(ListWork),
 }
 
 impl Work {
@@ -113,7 +115,7 @@ impl Work {
         match self {
             Self::Files { files, .. } => files.len(),
             Self::Inline { lens, .. } => lens.len(),
-            Self::Subtree { .. } | Self::Resume { .. } | Self::Piece(_) => 1,
+            Self::Subtree { .. } | Self::Resume { .. } | Self::Piece(_) | Self::List(_) => 1,
         }
     }
 
@@ -123,7 +125,7 @@ impl Work {
         match self {
             Self::Files { source, files } => source.descriptors_len(files.len()),
             Self::Subtree { source, .. } | Self::Resume { source, .. } => source.descriptors_len(1),
-            Self::Inline { .. } | Self::Piece(_) => 0,
+            Self::Inline { .. } | Self::Piece(_) | Self::List(_) => 0,
         }
     }
 
@@ -140,6 +142,7 @@ impl Work {
                 check_checkpoint(file.len(), *offset, state)
             }
             Self::Piece(piece) => piece.check(),
+            Self::List(list) => list.check(),
         }
     }
 }
@@ -204,6 +207,17 @@ pub enum WorkerReply {
         /// State of the hash there, as from a [`Piece::Segment`].
         state: Blob,
     },
+    /// A [`Work::List`] is done.
+    Listed {
+        /// The lease.
+        lease: LeaseId,
+        /// The attempt that the lease was assigned with.
+        attempt: u32,
+        /// Ready for this many more batches.
+        credit: u16,
+        /// The page.
+        outcome: ListOutcome,
+    },
 }
 
 impl Message for WorkerRequest {
@@ -234,6 +248,10 @@ impl Message for WorkerReply {
             Self::Heartbeat => Ok(()),
             Self::Progress { file, offset, state, .. } => {
                 check_checkpoint(file.size, *offset, state)
+            }
+            Self::Listed { credit, outcome, .. } => {
+                at_most("credit", usize::from(*credit), CREDIT_MAX.into())?;
+                outcome.check()
             }
         }
     }

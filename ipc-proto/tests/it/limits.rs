@@ -1,6 +1,7 @@
 //! Every limit: its own value is taken, one more is refused, as is one less than a minimum.
 
 mod names;
+mod pages;
 mod service;
 
 use crate::samples::Any;
@@ -155,11 +156,11 @@ fn a_hello_keeps_its_limits() {
 #[test]
 fn a_hello_reply_keeps_its_limits() {
     let welcome = |software, image| {
-        HelloReply::Welcome(Welcome { version: 5, software, image, planes: Planes::default() })
+        HelloReply::Welcome(Welcome { version: 6, software, image, planes: Planes::default() })
     };
     check("datasets", 0, DATASETS_MAX, |n| {
         let planes = Planes { datasets: datasets(n), ..Planes::default() };
-        HelloReply::Welcome(Welcome { version: 5, software: text(0), image: text(0), planes })
+        HelloReply::Welcome(Welcome { version: 6, software: text(0), image: text(0), planes })
     });
     check("software", 0, NAME_LEN_MAX, |n| welcome(text(n), text(0)));
     check("image", 0, NAME_LEN_MAX, |n| welcome(text(0), text(n)));

@@ -45,7 +45,7 @@ fn an_unknown_tag_is_malformed() {
         (Kind::ClientRequest, 8),
         (Kind::ClientReply, 10),
         (Kind::WorkerRequest, 3),
-        (Kind::WorkerReply, 4),
+        (Kind::WorkerReply, 5),
     ] {
         for tag in known..=255 {
             check_malformed(kind, &[tag; 64], "message");

@@ -4,11 +4,11 @@ use crate::samples_service::{service_replies, service_requests};
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
-    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, Failure, FileItem,
-    FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId, LimitStatus, Message, Piece,
-    Planes, QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, SandboxLayers,
-    Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro, WorkerReply,
-    WorkerRequest, WorkerStatus,
+    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, DirEntry, EntryKind,
+    Failure, FileItem, FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId,
+    LimitStatus, ListOutcome, ListWork, Message, Piece, Planes, QuarantineStatus, RefuseReason,
+    RejectReason, ReleaseOutcome, Role, Run, SandboxLayers, Stamp, Status, Versions, Welcome,
+    Window, Work, WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -134,6 +134,11 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     add("worker_reply/done", done().into());
     add("worker_reply/heartbeat", WorkerReply::Heartbeat.into());
     add("worker_reply/progress", progress().into());
+    for (label, outcome) in list_outcomes() {
+        let (lease, attempt, credit) = (LeaseId { epoch: 5, number: 4 }, 3, 2);
+        let listed = WorkerReply::Listed { lease, attempt, credit, outcome };
+        add(&format!("worker_reply/listed/{label}"), listed.into());
+    }
     all
 }
 
@@ -314,6 +319,12 @@ fn works() -> Vec<(String, Work)> {
         ),
     ];
     all.extend(works.map(|(label, work)| (label.to_owned(), work)));
+    for (label, dir, after) in [("list/root", &b""[..], &b""[..]), ("list/after", b"a/b\xff", b"x")]
+    {
+        let (dataset, entries_max) = ("d".to_owned(), 4096);
+        let list = ListWork { dataset, dir: dir.into(), after: after.into(), entries_max };
+        all.push((label.to_owned(), Work::List(list)));
+    }
     all
 }
 
@@ -346,6 +357,37 @@ fn progress() -> WorkerReply {
         offset: 1 << 33,
         state: Blob(vec![0x66; 5]),
     }
+}
+
+/// A page with an entry of each kind, and directories that cannot be listed.
+fn list_outcomes() -> [(&'static str, ListOutcome); 3] {
+    let kinds = [
+        EntryKind::File,
+        EntryKind::Directory,
+        EntryKind::Symlink,
+        EntryKind::Fifo,
+        EntryKind::Socket,
+        EntryKind::CharDevice,
+        EntryKind::BlockDevice,
+        EntryKind::Unknown { errno: 13 },
+    ];
+    let entry = |(i, kind): (u8, EntryKind)| DirEntry {
+        name: Blob(vec![b'a' + i, 0xff]),
+        kind,
+        stamp: STAMP,
+        inode: 1 << 33,
+        device: 0x801 + u64::from(i),
+    };
+    let page = |kinds: &[EntryKind], more| {
+        let entries = (0..).zip(kinds.iter().copied()).map(entry).collect();
+        ListOutcome::Page { entries, more }
+    };
+    let failure = Failure::Io { errno: 2 };
+    [
+        ("page", page(&kinds, true)),
+        ("empty", page(&[], false)),
+        ("failed", ListOutcome::Failed { failure }),
+    ]
 }
 
 /// Every field differs from its neighbours, so that no two can be swapped unseen.

@@ -6,9 +6,10 @@
 use crate::samples::Any;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, FileSource, HelloReply, ItemOutcome, Items, JobAct,
-    JobKind, JobSource, JobSpec, JobState, Piece, RefuseReason, RejectReason, ReleaseOutcome, Role,
-    ServiceRefusal, ServiceReply, ServiceRequest, Work, WorkerHealth, WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, EntryKind, Failure, FileSource, HelloReply, ItemOutcome, Items,
+    JobAct, JobKind, JobSource, JobSpec, JobState, ListOutcome, Piece, RefuseReason, RejectReason,
+    ReleaseOutcome, Role, ServiceRefusal, ServiceReply, ServiceRequest, Work, WorkerHealth,
+    WorkerReply, WorkerRequest,
 };
 use std::collections::BTreeSet;
 
@@ -57,10 +58,14 @@ variants! {
     ReleaseOutcome { Released, NotQuarantined, Forbidden }
     RejectReason { TooManyJobs, Forbidden }
     WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat }
-    WorkerReply { Credit { .. }, Done { .. }, Heartbeat, Progress { .. } }
+    WorkerReply { Credit { .. }, Done { .. }, Heartbeat, Progress { .. }, Listed { .. } }
     Items { Files { .. }, Inline { .. } }
     FileSource { Descriptors, Dataset { .. } }
-    Work { Files { .. }, Inline { .. }, Subtree { .. }, Resume { .. }, Piece(_) }
+    Work { Files { .. }, Inline { .. }, Subtree { .. }, Resume { .. }, Piece(_), List(_) }
+    ListOutcome { Page { .. }, Failed { .. } }
+    EntryKind {
+        File, Directory, Symlink, Fifo, Socket, CharDevice, BlockDevice, Unknown { .. },
+    }
     Piece { Subtree { .. }, Merge { .. }, Segment { .. } }
     Failure {
         Changed, NotRegular, Io { .. }, Invalid, Unsupported, WorkersLost { .. }, UnknownDataset,
@@ -136,7 +141,15 @@ pub(crate) fn variants_in(message: &Any) -> BTreeSet<(&'static str, &'static str
                 seen.add(work);
             }
         }
-        Any::WorkerReply(reply) => seen.add(reply),
+        Any::WorkerReply(reply) => {
+            seen.add(reply);
+            if let WorkerReply::Listed { outcome, .. } = reply {
+                seen.add(outcome);
+                if let ListOutcome::Page { entries, .. } = outcome {
+                    entries.iter().for_each(|entry| seen.add(&entry.kind));
+                }
+            }
+        }
     }
     seen.0
 }

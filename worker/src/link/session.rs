@@ -13,7 +13,7 @@ use engine::exec::checkpointed::{self, Checkpoint, LeaseSource, Task};
 use engine::exec::order::{Order, Output, Scratch};
 use engine::exec::run;
 use engine::input::dataset::Datasets;
-use ipc_proto::message::{LeaseId, WorkerReply};
+use ipc_proto::message::{LeaseId, ListOutcome, Work, WorkerReply};
 use ipc_proto::{Blob, Family};
 use ipc_socket::{Sender, Socket};
 use std::fmt;
@@ -61,6 +61,10 @@ impl Session {
         if checkpointed::family_of(&started.order).is_some() {
             return checkpointed::run(Task { lease, started }, &self.datasets, scratch, self);
         }
+        if let Work::List(work) = &started.order.work {
+            let outcome = self.datasets.list(work, &started.revoked);
+            return self.listed(lease, started.attempt, outcome);
+        }
         let stopwatch = Stopwatch::start();
         let output = run::run(&started.order, &self.datasets, scratch, &started.revoked);
         if output.failures.is_empty() {
@@ -70,6 +74,17 @@ impl Session {
             ipc_socket::close_all(started.order.descriptors);
         }
         self.done(lease, started.attempt, stopwatch.elapsed_us(), output);
+    }
+
+    fn listed(&self, lease: LeaseId, attempt: u32, outcome: ListOutcome) {
+        let finished = self.leases().finish(lease);
+        let credit = finished.credit;
+        if finished.revoked {
+            self.give(credit);
+        } else {
+            self.send(&WorkerReply::Listed { lease, attempt, credit, outcome });
+        }
+        self.settle(1);
     }
 
     /// Drops leases that no thread works on, and lets those that are worked on end unanswered.

@@ -7,6 +7,7 @@ mod connection;
 mod controller;
 mod datasets;
 mod denied;
+mod directories;
 mod files;
 mod hung;
 mod leases;

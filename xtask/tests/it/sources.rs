@@ -35,7 +35,7 @@ fn no_path_of_the_tree_is_compiled_in() {
 /// Files and directories that may contain unsafe code besides the backends, each with its reason.
 const UNSAFE_PLACES: &[(&str, &str)] = &[
     ("hashctl/src/stdio.rs", "looks at the standard descriptors before the runtime opens any"),
-    ("hashctl/src/input/sys.rs", "system calls for walking a tree, and dispositions of signals"),
+    ("hashctl/src/input/sys.rs", "dispositions of signals"),
     ("hashctl/src/compat/gnu/charset.rs", "asks the C library for the locale's characters"),
     ("ipc-proto/tests/it/memory.rs", "counts what is allocated"),
     ("crates/ipc-socket/src/sys.rs", "passes descriptors"),

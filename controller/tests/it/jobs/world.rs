@@ -205,6 +205,7 @@ impl JobsWorld {
             Action::ToWorker(_, WorkerRequest::Heartbeat, _) => {}
             Action::CloseWorker(worker, _) => _ = self.workers.remove(&worker),
             other @ (Action::ToClient(..)
+            | Action::Listed(..)
             | Action::CloseClient(..)
             | Action::Quarantined(..)
             | Action::Doubted(_)
@@ -343,7 +344,10 @@ impl JobsWorld {
                 };
                 lens.iter().map(cut).collect()
             }
-            other @ (Work::Subtree { .. } | Work::Resume { .. } | Work::Piece(_)) => {
+            other @ (Work::Subtree { .. }
+            | Work::Resume { .. }
+            | Work::Piece(_)
+            | Work::List(_)) => {
                 panic!("{other:?}")
             }
         };

@@ -79,12 +79,15 @@ fn source_of(work: &Work) -> Option<&FileSource> {
         Work::Files { source, .. } | Work::Subtree { source, .. } | Work::Resume { source, .. } => {
             Some(source)
         }
-        Work::Inline { .. } | Work::Piece(_) => None,
+        Work::Inline { .. } | Work::Piece(_) | Work::List(_) => None,
     }
 }
 
 /// The dataset that work needs.
 pub(super) fn dataset_of(work: &Work) -> Option<&str> {
+    if let Work::List(page) = work {
+        return Some(&page.dataset);
+    }
     match source_of(work)? {
         FileSource::Dataset { name, .. } => Some(name),
         FileSource::Descriptors => None,
@@ -105,7 +108,11 @@ pub(super) fn whole_of(algorithms: Algorithms, work: &Work) -> Option<(FileItem,
     match work {
         Work::Files { files, .. } if files.len() == 1 => Some((files[0], 0)),
         Work::Resume { file, offset, .. } => Some((*file, *offset)),
-        Work::Files { .. } | Work::Inline { .. } | Work::Subtree { .. } | Work::Piece(_) => None,
+        Work::Files { .. }
+        | Work::Inline { .. }
+        | Work::Subtree { .. }
+        | Work::Piece(_)
+        | Work::List(_) => None,
     }
 }
 
@@ -138,6 +145,7 @@ pub(super) fn compute(
     let mut outputs = Vec::new();
     let mut failures = Vec::new();
     match work {
+        Work::List(_) => unreachable!("a page is no output: `pages`"),
         Work::Files { files, .. } => {
             assert_eq!(files.len(), numbers.len(), "a descriptor for every file");
             for ((position, item), &number) in (0..).zip(files).zip(numbers) {

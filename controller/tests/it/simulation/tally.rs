@@ -30,6 +30,11 @@ pub(super) struct CoreCounts {
     pub(super) resumed: u64,
     pub(super) started_over: u64,
     pub(super) found_out: u64,
+    pub(super) pages: u64,
+    pub(super) failed_pages: u64,
+    pub(super) lost_pages: u64,
+    pub(super) dropped_pages: u64,
+    pub(super) page_lies: u64,
     pub(super) trace: Vec<String>,
 }
 
@@ -44,7 +49,7 @@ impl CoreCounts {
         assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 
-    fn counts(&self) -> [u64; 27] {
+    fn counts(&self) -> [u64; 32] {
         [
             self.resolved,
             self.failed,
@@ -73,10 +78,15 @@ impl CoreCounts {
             self.resumed,
             self.started_over,
             self.found_out,
+            self.pages,
+            self.failed_pages,
+            self.lost_pages,
+            self.dropped_pages,
+            self.page_lies,
         ]
     }
 
-    fn counts_mut(&mut self) -> [&mut u64; 27] {
+    fn counts_mut(&mut self) -> [&mut u64; 32] {
         [
             &mut self.resolved,
             &mut self.failed,
@@ -105,6 +115,11 @@ impl CoreCounts {
             &mut self.resumed,
             &mut self.started_over,
             &mut self.found_out,
+            &mut self.pages,
+            &mut self.failed_pages,
+            &mut self.lost_pages,
+            &mut self.dropped_pages,
+            &mut self.page_lies,
         ]
     }
 }

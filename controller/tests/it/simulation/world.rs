@@ -1,18 +1,19 @@
 //! The peers of the simulated core, and the judge.
 
 mod judge;
+mod pages;
 mod progress;
 mod quarantine;
 
 use super::model::{self, FileNumber};
 use super::tally::CoreCounts;
 use hashcluster_controller::core::{
-    Action, ClientId, Core, Event, Limits, Principal, Rights, WorkerId,
+    Action, ClientId, Core, Event, Limits, ListTag, Principal, Rights, WorkerId,
 };
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId,
-    LeaseId, Message, Planes, SandboxLayers, Stamp, Window, Work, WorkerIntro, WorkerReply,
-    WorkerRequest,
+    LeaseId, ListWork, Message, Planes, SandboxLayers, Stamp, Window, Work, WorkerIntro,
+    WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -96,6 +97,8 @@ pub(super) struct World {
     tally: CoreCounts,
     /// Valid checkpoints of each file with their workers: nothing before the last is read again.
     reported: BTreeMap<FileNumber, Vec<(u64, u64)>>,
+    /// Pages that are wanted.
+    pages: BTreeMap<ListTag, ListWork>,
 }
 
 impl World {
@@ -127,6 +130,7 @@ impl World {
             traced: false,
             tally: CoreCounts::default(),
             reported: BTreeMap::new(),
+            pages: BTreeMap::new(),
         }
     }
 
@@ -152,7 +156,7 @@ impl World {
         self.join_worker(100);
         self.join_worker(101);
         for round in 0.. {
-            if self.clients.values().all(|client| client.jobs.is_empty()) {
+            if self.clients.values().all(|client| client.jobs.is_empty()) && self.pages.is_empty() {
                 break;
             }
             assert!(
@@ -229,6 +233,9 @@ impl World {
             43 => self.say_nonsense(),
             44 => self.lie_about_progress(),
             45..48 => self.release_worker(),
+            48..58 => self.want_page(),
+            58 => self.drop_page(),
+            59 => self.lie_about_a_page(),
             _ => {}
         }
     }
@@ -312,6 +319,9 @@ impl World {
             let name = worker.name;
             self.kill(id);
             return self.join_worker(name);
+        }
+        if let Work::List(page) = &work {
+            return self.answer_page(id, (lease, attempt), &page.clone());
         }
         let (mut outputs, failures) = model::compute(algorithms, &work, &files);
         if self.liar == Some(worker.name) && !outputs.is_empty() && self.random.chance(40) {
@@ -551,6 +561,7 @@ impl World {
             Action::CloseWorker(worker, _) => {
                 lost.insert(worker);
             }
+            Action::Listed(tag, outcome) => self.take_page(tag, outcome),
             Action::Quarantined(worker, fault) => self.take_quarantine(&worker, fault),
             Action::ToBook(reply) => {
                 panic!("seed {}: no durable job is open: {reply:?}", self.seed)

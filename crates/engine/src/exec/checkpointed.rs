@@ -32,7 +32,7 @@ pub fn family_of(order: &Order) -> Option<Family> {
     let is_long = match &order.work {
         Work::Files { files, .. } => files.len() == 1 && files[0].len() >= LEN_MIN,
         Work::Resume { .. } => true,
-        Work::Inline { .. } | Work::Subtree { .. } | Work::Piece(_) => false,
+        Work::Inline { .. } | Work::Subtree { .. } | Work::Piece(_) | Work::List(_) => false,
     };
     (is_long && family.has_midstate()).then_some(family)
 }
@@ -175,7 +175,7 @@ impl<'a> LeaseQueue<'a, '_> {
                 (source, *files.first().ok_or(Failure::Invalid)?, None)
             }
             Work::Resume { source, file, offset, state } => (source, *file, Some((*offset, state))),
-            Work::Inline { .. } | Work::Subtree { .. } | Work::Piece(_) => {
+            Work::Inline { .. } | Work::Subtree { .. } | Work::Piece(_) | Work::List(_) => {
                 return Err(Failure::Invalid);
             }
         };

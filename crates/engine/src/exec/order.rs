@@ -50,7 +50,7 @@ impl Order {
                 Some((data.len() + lens.len() * MESSAGE_COST_LEN) * self.algorithms.len())
             }
             Work::Piece(piece) => Some(piece.len() + MESSAGE_COST_LEN),
-            Work::Files { .. } | Work::Subtree { .. } | Work::Resume { .. } => None,
+            Work::Files { .. } | Work::Subtree { .. } | Work::Resume { .. } | Work::List(_) => None,
         }
     }
 
@@ -61,7 +61,7 @@ impl Order {
             Work::Files { files, .. } => files_len(files),
             Work::Resume { file, offset, .. } => file.len().saturating_sub(*offset),
             Work::Subtree { len, .. } => *len,
-            Work::Inline { .. } | Work::Piece(_) => 0,
+            Work::Inline { .. } | Work::Piece(_) | Work::List(_) => 0,
         };
         len >= LONG_LEN
     }

@@ -46,8 +46,8 @@ pub fn run(
                 }),
             )
         }
-        // A thread that has one reports checkpoints: `checkpointed`.
-        Work::Resume { .. } => Output::of(Err(Failure::Invalid)),
+        // Threads with checkpoints resume (`checkpointed`), and a page is no output (`Datasets::list`).
+        Work::Resume { .. } | Work::List(_) => Output::of(Err(Failure::Invalid)),
         Work::Piece(piece) => {
             let output = order.algorithms.single().and_then(|algorithm| step(algorithm, piece));
             Output::of(output.ok_or(Failure::Invalid))

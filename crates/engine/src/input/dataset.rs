@@ -7,10 +7,12 @@
 //!
 //! Not here: whether a file is the one that a client named (`quiet::Expected`).
 
+use crate::clock::StampClock;
 use crate::input::io_limit::IoLimit;
+use crate::input::listing::{self, ListingCache};
 use crate::input::open_file::{failure, regular_stamp};
 use ipc_proto::limits::DATASETS_MAX;
-use ipc_proto::message::{Failure, check_dataset};
+use ipc_proto::message::{Failure, ListOutcome, ListWork, check_dataset};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
@@ -20,6 +22,7 @@ use std::num::NonZeroU16;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
 
 /// A dataset as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +95,7 @@ impl FromStr for IoThreads {
 #[derive(Debug, Default)]
 pub struct Datasets {
     roots: BTreeMap<String, Root>,
+    listings: ListingCache,
 }
 
 #[derive(Debug)]
@@ -119,7 +123,7 @@ impl Datasets {
         if roots.len() > DATASETS_MAX {
             return Err(MountError::TooMany);
         }
-        Ok(Self { roots })
+        Ok(Self { roots, listings: ListingCache::default() })
     }
 
     /// Lets at most this many threads read from each of these at once.
@@ -145,6 +149,20 @@ impl Datasets {
     /// Their directories, which a sandbox replaces by the same ones in a view of their own.
     pub fn roots_mut(&mut self) -> impl Iterator<Item = &mut OwnedFd> {
         self.roots.values_mut().map(|root| &mut root.dir)
+    }
+
+    /// A page of a directory. Once `revoked` is true it may end early, with an outcome that means nothing.
+    #[must_use]
+    pub fn list(&self, work: &ListWork, revoked: &AtomicBool) -> ListOutcome {
+        let Some(root) = self.roots.get(&work.dataset) else {
+            return ListOutcome::Failed { failure: Failure::UnknownDataset };
+        };
+        let _permit = root.io_limit.as_ref().map(IoLimit::acquire);
+        let path = if work.dir.is_empty() { &b"."[..] } else { &work.dir };
+        let open = || open_below(root.dir.as_fd(), path, LISTED_DIRECTORY);
+        let now_ns = StampClock::default().now().real_ns;
+        listing::page(open, work, (&self.listings, now_ns), revoked)
+            .unwrap_or_else(|failure| ListOutcome::Failed { failure })
     }
 
     /// A reader of one dataset, for the files of one batch.
@@ -207,6 +225,10 @@ const FILE: OFlag =
 /// Flags for directories, which serve only to open files in them.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
+/// Flags for directories that are listed.
+const LISTED_DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
+
 fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<OwnedFd, Failure> {
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_SYMLINKS
@@ -230,7 +252,7 @@ fn opened(
             // A socket, or a device without driver.
             Err(Errno::ENXIO | Errno::ENODEV) => return Err(Failure::NotRegular),
             // Devices are denied as a whole, where a file can be.
-            Err(Errno::EACCES) => {
+            Err(Errno::EACCES) if !flags.contains(OFlag::O_DIRECTORY) => {
                 let place = open(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC);
                 let kind = place.map(|place| regular_stamp(place.as_fd()));
                 return Err(kind.ok().and_then(Result::err).unwrap_or(failure(Errno::EACCES)));

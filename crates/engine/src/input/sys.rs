@@ -8,6 +8,7 @@ use ipc_proto::message::Stamp;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{SysconfVar, sysconf};
+use std::ffi::CStr;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Once;
@@ -91,20 +92,45 @@ pub(crate) struct Status {
 pub(crate) fn status(file: BorrowedFd<'_>) -> Result<Status, Errno> {
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_FORCE_SYNC;
     let mask = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_MTIME | libc::STATX_CTIME;
+    statx(file, c"", flags, mask).map(|(status, _)| status)
+}
+
+/// The state and the inode of the entry `name` of `dir`, or of `dir` itself if that is empty. No link is followed.
+pub(crate) fn entry_status(dir: BorrowedFd<'_>, name: &CStr) -> Result<(Status, u64), Errno> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+    let mask = libc::STATX_TYPE
+        | libc::STATX_SIZE
+        | libc::STATX_MTIME
+        | libc::STATX_CTIME
+        | libc::STATX_INO;
+    statx(dir, name, flags, mask)
+}
+
+fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: i32, mask: u32) -> Result<(Status, u64), Errno> {
     // SAFETY: `statx` is plain integers, for which all zeroes is a valid value.
     let mut statx: libc::statx = unsafe { mem::zeroed() };
-    let empty = c"".as_ptr();
-    // SAFETY: the path is an empty string with its zero byte, and `statx`, which the call fills, is
-    // ours alone.
+    // SAFETY: the path is a string with its zero byte, and `statx`, which the call fills, is ours alone.
     let result = unsafe {
-        libc::syscall(libc::SYS_statx, file.as_raw_fd(), empty, flags, mask, &raw mut statx)
+        libc::syscall(libc::SYS_statx, dir.as_raw_fd(), name.as_ptr(), flags, mask, &raw mut statx)
     };
     Errno::result(result)?;
     let time = |time: libc::statx_timestamp| nanoseconds(time.tv_sec, time.tv_nsec.into());
     let (mtime_ns, ctime_ns) = (time(statx.stx_mtime), time(statx.stx_ctime));
     let stamp = Stamp { size: statx.stx_size, mtime_ns, ctime_ns };
     let device = (statx.stx_dev_major, statx.stx_dev_minor);
-    Ok(Status { mode: statx.stx_mode.into(), device, stamp })
+    Ok((Status { mode: statx.stx_mode.into(), device, stamp }, statx.stx_ino))
+}
+
+/// Reads entries of `dir` into `buffer`; how many bytes, 0 at the end.
+///
+/// # Errors
+/// As getdents64(2).
+pub fn read_entries(dir: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most as many bytes as `buffer` has.
+    let len = unsafe {
+        libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
+    };
+    usize::try_from(len).map_err(|_| Errno::last())
 }
 
 /// The state of a `file` that no other machine can change: the same in half the time.
