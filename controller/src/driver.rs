@@ -12,6 +12,7 @@ mod clock;
 mod connection;
 mod files;
 mod hub;
+mod journal;
 mod listen;
 pub mod live;
 pub mod log;
@@ -27,6 +28,7 @@ pub mod token;
 
 pub use listen::BindError;
 
+use crate::journal::{StateDir, StateDirError};
 use ::sandbox::{Enforcement, EnterError};
 use admission::Side;
 use budget::Budget;
@@ -42,6 +44,7 @@ use policy::AccessPolicy;
 use sandbox::{ControllerSandbox, Role};
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use telemetry::http::{self, HttpAddress};
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,6 +69,8 @@ pub struct Settings {
     pub http: Option<HttpAddress>,
     /// A page for browsers is among the pages.
     pub has_status_page: bool,
+    /// Where durable jobs are stored; there are none without it.
+    pub state_dir: Option<PathBuf>,
     /// Behaviour where a layer of the sandbox is missing.
     pub sandbox: Enforcement,
 }
@@ -88,6 +93,8 @@ pub enum RunError {
     Runtime(io::Error),
     /// The host lacks a part of the sandbox.
     Sandbox(EnterError),
+    /// The state directory cannot be used.
+    StateDir(StateDirError),
     /// A thread that closes descriptors or writes the log cannot be started.
     Thread(io::Error),
 }
@@ -99,6 +106,7 @@ impl fmt::Display for RunError {
             Self::Budget(error) => write!(f, "limit of open files: {error}"),
             Self::Runtime(error) => write!(f, "event loop: {error}"),
             Self::Sandbox(error) => error.fmt(f),
+            Self::StateDir(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "start of a thread: {error}"),
         }
     }
@@ -109,6 +117,7 @@ impl std::error::Error for RunError {
         match self {
             Self::Bind(error) => Some(error),
             Self::Sandbox(error) => Some(error),
+            Self::StateDir(error) => Some(error),
             Self::Budget(error) | Self::Runtime(error) | Self::Thread(error) => Some(error),
         }
     }
@@ -132,7 +141,8 @@ fn bind_http(address: &HttpAddress) -> Option<HttpPlace> {
 /// `ready` once both sockets listen.
 pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
     let http_files = settings.http.as_ref().map_or(0, |_| http::CONNECTIONS_MAX + 1);
-    let budget = Budget::of_process(http_files).map_err(RunError::Budget)?;
+    let state_files = settings.state_dir.as_ref().map_or(0, |_| journal::FILES);
+    let budget = Budget::of_process(http_files + state_files).map_err(RunError::Budget)?;
     ipc_socket::reserve_descriptor_table().map_err(RunError::Budget)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -155,6 +165,10 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         }
         let http = settings.http.as_ref().and_then(bind_http);
         let instruments = http.as_ref().map(|_| Instruments::new(&settings.image));
+        let state = settings.state_dir.as_deref().map(StateDir::open).transpose();
+        let state = state.map_err(RunError::StateDir)?;
+        let storage = state.as_ref().map(StateDir::journal).transpose();
+        let storage = storage.map_err(RunError::StateDir)?;
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
         let sandbox =
             ControllerSandbox::enter(settings.sandbox, settings).map_err(RunError::Sandbox)?;
@@ -162,10 +176,19 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         // Nobody waits for them: whoever passed too many is not read from until they are closed.
         ipc_socket::start_closers(usize::MAX, move || sandbox.narrow(Role::Closer))
             .map_err(RunError::Thread)?;
+        let started = storage.map(|storage| journal::start(storage, sandbox)).transpose();
+        let started = started.map_err(RunError::Thread)?;
         sandbox.narrow(Role::EventLoop).map_err(RunError::Thread)?;
         let mut hub = Hub::new(&budget, Clock::start(), settings.clone(), sandbox.layers());
         hub.instruments = instruments;
+        let answers = started.map(|(journal, answers)| {
+            hub.journal.set(journal);
+            answers
+        });
         let hub = Rc::new(hub);
+        if let Some(answers) = answers {
+            tokio::task::spawn_local(journal::follow(Rc::clone(&hub), answers));
+        }
         tokio::task::spawn_local(Rc::clone(&hub).tick());
         let reloading = Rc::clone(&hub);
         tokio::task::spawn_local(async move {
@@ -189,6 +212,8 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
             _ = interrupt.recv() => {}
         }
         LOG.log(&Event::Stopping {});
+        hub.journal.close();
+        drop(state);
         Ok(())
     })
 }

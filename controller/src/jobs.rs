@@ -30,7 +30,7 @@ mod usage;
 pub use record::BadRow;
 
 use crate::core::{BookRequest, Principal, Rights};
-use crate::journal::{Rows, TableId, Write};
+use crate::journal::{Query, Rows, TableId, Write};
 use commit::Commits;
 use feed::Feed;
 use ipc_proto::limits::REASON_LEN_MAX;
@@ -108,19 +108,6 @@ pub enum BookAction {
     Core(BookRequest),
     /// Send a reply.
     Reply(Caller, u32, ServiceReply),
-}
-
-/// A range of rows of the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Query {
-    /// The table.
-    pub table: TableId,
-    /// The first key.
-    pub from: Vec<u8>,
-    /// The key after the last.
-    pub to: Vec<u8>,
-    /// Bytes of rows after which it ends.
-    pub bytes_max: usize,
 }
 
 /// Condition of the book.

@@ -10,13 +10,16 @@ mod device;
 mod disk;
 mod memory;
 mod state_dir;
+mod threads;
 
 pub use device::Device;
 pub use disk::{DiskStorage, FORMAT, FormatError};
 pub use memory::{MemoryStorage, MemoryTables};
 pub use state_dir::{JOURNAL_FILE, StateDir, StateDirError};
+pub use threads::{COMMITS_LEN_MAX, Journal, JournalAnswer, JournalHealth, Query, REQUESTS_MAX};
 
 use std::io;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// A table, whose keys and values are byte strings; keys are ordered as bytes are.
@@ -147,23 +150,31 @@ pub struct Rows {
 }
 
 /// Why a storage did not do something.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub enum StorageError {
     /// No space; the transaction is undone, and one that is tried later can succeed.
     #[error("no space left for the journal")]
-    Full(#[source] io::Error),
+    Full(#[source] Arc<io::Error>),
     /// The file system is read-only; the transaction is undone.
     #[error("the journal cannot be written to")]
-    ReadOnly(#[source] io::Error),
+    ReadOnly(#[source] Arc<io::Error>),
     /// A write or a sync failed: what is durable is unknown, and nothing is written any more.
     #[error("the journal failed")]
-    Failed(#[source] io::Error),
+    Failed(#[source] Arc<io::Error>),
     /// The contents contradict themselves.
     #[error("the journal is damaged: {0}")]
     Corrupt(String),
     /// A key or value of a write is too long, of that many bytes.
     #[error("a key or value of {0} bytes is too long for the journal")]
     TooLong(usize),
+}
+
+impl StorageError {
+    /// A failure after which nothing is written any more.
+    #[must_use]
+    pub fn failed(error: io::Error) -> Self {
+        Self::Failed(Arc::new(error))
+    }
 }
 
 /// A database of the tables in [`TableId`]. One thread commits; any may read.

@@ -90,6 +90,11 @@ struct Args {
     #[arg(long)]
     no_status_page: bool,
 
+    /// Directory in which durable jobs are kept, for one controller at a time; created with mode 0700 if it is
+    /// missing. There are no durable jobs without it.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
     /// Behaviour on a host that lacks a part of the sandbox: enforce does not start, best-effort starts
     /// and logs the part, off starts without any.
     #[arg(long, value_name = "MODE", default_value = "enforce",
@@ -168,6 +173,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         cross_check: args.cross_check,
         http: args.http.clone(),
         has_status_page: !args.no_status_page,
+        state_dir: args.state_dir.clone(),
         sandbox: args.sandbox,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,

@@ -6,6 +6,7 @@ use super::admission::Side;
 use super::budget::Budget;
 use super::clock::Clock;
 use super::files::{File, FileTable};
+use super::journal::JournalPort;
 use super::live::Live;
 use super::log::{self, LOG};
 use super::metrics::Instruments;
@@ -40,6 +41,8 @@ pub(super) struct Hub {
     client_accounts: Rc<Accounts>,
     worker_accounts: Rc<Accounts>,
     rates: RefCell<Rates>,
+    /// Of a controller with a state directory.
+    pub(super) journal: JournalPort,
     /// Of a controller that shows itself.
     pub(super) instruments: Option<Instruments>,
 }
@@ -74,6 +77,7 @@ impl Hub {
             client_accounts: accounts(limits.clients_max.into(), 1),
             worker_accounts: accounts(workers_max, 2),
             rates: RefCell::default(),
+            journal: JournalPort::default(),
             instruments: None,
         }
     }

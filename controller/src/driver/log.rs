@@ -24,6 +24,13 @@ events! {
             => "--ready-fd {ready_fd}: {error}",
         Warning NoManager { error: &'a dyn Display }
             => "the service manager at NOTIFY_SOCKET is not told that this program is ready: {error}",
+        Info JournalWrites {} => "the journal is written to again",
+        Error JournalFull { error: &'a str }
+            => "no space for the journal ({error}): new durable jobs are refused until there is some",
+        Error JournalReadOnly { error: &'a str }
+            => "the journal cannot be written to ({error}): new durable jobs are refused until it can",
+        Error JournalFailed { error: &'a str }
+            => "the journal failed ({error}): durable jobs stand still; repair the disk, then restart this controller",
         Info Reloaded { workers: usize, datasets: &'a str }
             => "SIGHUP: {workers} worker tokens, datasets: {datasets}",
         Info NothingToReload {} => "SIGHUP: neither --worker-tokens nor --datasets-file to read again",

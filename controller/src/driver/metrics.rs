@@ -7,6 +7,7 @@ use super::hub::Hub;
 use crate::core::tally::{
     BACKENDS, BadFrame, ClientState, CoreCounts, PeerRole, REFUSALS, Requeue, Timings,
 };
+use crate::journal::JournalHealth;
 use ipc_proto::message::{SandboxLayer, Status, WorkerHealth};
 use ipc_proto::{Algorithm, backend};
 use std::time::Duration;
@@ -75,6 +76,8 @@ metrics_table! {
         "Connections after their handshake.";
     REFUSED Counter "hashcluster_controller_connections_refused_total" ["role", "reason"]
         "Connections refused in the handshake.";
+    JOURNAL Gauge "hashcluster_controller_journal_state" ["state"]
+        "1 for the state of the journal: ok, full, read-only or failed; 0 for all without a state directory.";
     BAD_FRAMES Counter "hashcluster_controller_frames_rejected_total" ["role", "reason"]
         "Connections closed over what the peer sent, or did not send.";
 }
@@ -122,6 +125,10 @@ impl Instruments {
             self.metrics.set_count(&ITEMS, &[state], items);
         }
         self.metrics.set(&QUEUED_AGE, &[], backlog.oldest.as_secs_f64());
+        let journal = hub.journal.is_there().then(|| hub.journal.health().name());
+        for state in JournalHealth::NAMES {
+            self.metrics.set_count(&JOURNAL, &[state], (journal == Some(state)).into());
+        }
         self.metrics.render()
     }
 

@@ -31,5 +31,9 @@ pub(super) fn pages(hub: Rc<Hub>, has_status_page: bool) -> Pages {
 fn readiness(hub: &Hub) -> ReadyReport {
     let mut readiness = ReadyReport::default();
     readiness.require(hub.core.borrow().ready_workers() > 0, "no worker is ready");
+    let health = hub.journal.health();
+    let journal =
+        health.reason().map(|reason| format!("the journal is {}: {reason}", health.name()));
+    readiness.require(journal.is_none(), journal.as_deref().unwrap_or_default());
     readiness
 }

@@ -23,6 +23,8 @@ pub enum Role {
     EventLoop,
     /// It writes the log.
     Log,
+    /// It writes to the journal, or reads from it.
+    Journal,
     /// It closes descriptors, and starts another one if that can take long.
     Closer,
 }
@@ -54,6 +56,12 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::EventLoop] shutdown libc::SYS_shutdown, [], "the end of a connection";
     [Role::EventLoop] statx libc::SYS_statx, [], "no directory was passed";
     [Role::EventLoop] pread64 libc::SYS_pread64, [], "files that SIGHUP reads again";
+    [Role::Journal] pread64 libc::SYS_pread64, [], "pages of the journal";
+    [Role::Journal] pwrite64 libc::SYS_pwrite64, [], "the same";
+    [Role::Journal] fdatasync libc::SYS_fdatasync, [], "commits";
+    [Role::Journal] ftruncate libc::SYS_ftruncate, [], "a journal that grows or shrinks";
+    [Role::Journal] statx libc::SYS_statx, [], "the length of the journal";
+    [Role::Journal] write libc::SYS_write, [], "waking the event loop";
     [Role::EventLoop] getdents64 libc::SYS_getdents64, [], "its open files, which /metrics counts";
     [Role::EventLoop] lseek libc::SYS_lseek, [], "the same, from the start";
     [Role::EventLoop] unlink SYS_unlink, [], "removing its sockets at the end";

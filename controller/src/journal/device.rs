@@ -104,7 +104,7 @@ impl Watched {
     pub(super) fn failure(&self) -> Option<StorageError> {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let DeviceFault { kind, error, in_sync } = fault.as_ref()?;
-        let error = io::Error::new(*kind, error.clone());
+        let error = Arc::new(io::Error::new(*kind, error.clone()));
         // After a failed sync the kernel may have dropped what it could not write, and does not say so again.
         if *in_sync {
             return Some(StorageError::Failed(error));

@@ -109,7 +109,7 @@ impl DiskStorage {
     /// # Errors
     /// [`FormatError`].
     pub fn open(device: Arc<dyn Device>) -> Result<Self, FormatError> {
-        let is_empty = device.is_empty().map_err(StorageError::Failed)?;
+        let is_empty = device.is_empty().map_err(StorageError::failed)?;
         if is_empty {
             return Err(FormatError::Foreign("it is empty".to_owned()));
         }
@@ -144,7 +144,7 @@ impl DiskStorage {
         }
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.database = None;
-        let overlay = Overlay::new(Arc::clone(&self.device)).map_err(StorageError::Failed);
+        let overlay = Overlay::new(Arc::clone(&self.device)).map_err(StorageError::failed);
         if let Ok(fresh) = overlay.and_then(|overlay| Opened::open(Arc::new(overlay), false)) {
             *open = fresh;
         }
@@ -169,7 +169,7 @@ impl DiskStorage {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed
             .as_ref()
-            .map_or(Ok(()), |text| Err(StorageError::Failed(io::Error::other(text.clone()))))
+            .map_or(Ok(()), |text| Err(StorageError::failed(io::Error::other(text.clone()))))
     }
 }
 
@@ -209,7 +209,7 @@ impl Storage for DiskStorage {
 }
 
 fn not_open() -> StorageError {
-    StorageError::Failed(io::Error::other("it could not be opened again after a failure"))
+    StorageError::failed(io::Error::other("it could not be opened again after a failure"))
 }
 
 /// Carries out `writes` in one durable transaction.
@@ -261,7 +261,7 @@ fn unread(error: impl Into<redb::Error>) -> StorageError {
     if let redb::Error::Corrupted(text) = error {
         return StorageError::Corrupt(text);
     }
-    StorageError::Failed(io::Error::other(error))
+    StorageError::failed(io::Error::other(error))
 }
 
 impl DiskSnapshot {

@@ -21,6 +21,7 @@ fn enter(dir: &Path) -> ControllerSandbox {
     let socket = |name| Endpoint::unix(dir.join(name)).expect("a short path");
     let settings = Settings {
         http: None,
+        state_dir: None,
         has_status_page: false,
         client_socket: socket("client.sock"),
         worker_socket: socket("worker.sock"),
@@ -43,7 +44,7 @@ fn every_call_that_is_not_listed_is_denied_to_the_controller() {
         };
         check(None);
         thread::scope(|scope| {
-            for role in [Role::EventLoop, Role::Log, Role::Closer] {
+            for role in [Role::EventLoop, Role::Log, Role::Closer, Role::Journal] {
                 scope.spawn(move || {
                     sandbox.narrow(role).unwrap();
                     check(Some(role));

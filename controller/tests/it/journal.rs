@@ -1,5 +1,11 @@
 //! Every storage behaves as the others do.
 
+mod crashes;
+mod disk;
+pub(crate) mod faulty;
+mod faulty_device;
+mod outages;
+
 use hashcluster_controller::journal::{
     KEY_LEN_MAX, MemoryStorage, Rows, Storage, StorageError, TableId, VALUE_LEN_MAX, Write,
 };
@@ -114,5 +120,3 @@ fn tables_are_listed_in_the_order_of_their_numbers_and_have_different_names() {
     names.dedup();
     assert_eq!(names.len(), TableId::ALL.len());
 }
-
-mod disk;

@@ -161,6 +161,7 @@ fn every_system_call_that_is_allowed_is_made() {
             "--allow-uid=60123".to_owned(),
             format!("--datasets-file={}", settings.display()),
             format!("--http=unix:{}", http.display()),
+            format!("--state-dir={}", dir.path().join("state").display()),
             format!("--syslog={}", syslog.display()),
         ],
         worker_args: vec!["--drop-behind", address.leak(), worker_page.leak()],

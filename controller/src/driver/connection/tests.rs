@@ -34,6 +34,7 @@ fn settings(socket: Endpoint) -> Settings {
     Settings {
         http: None,
         has_status_page: false,
+        state_dir: None,
         sandbox: Enforcement::Off,
         policy,
         live: live(Some(b"w1 secret\nw2 other\n")),

@@ -1,6 +1,6 @@
 //! A journal in memory that can be full, lose what was not synced, and lie.
 
-use hashcluster_controller::jobs::Query;
+use hashcluster_controller::journal::Query;
 use hashcluster_controller::journal::{MemoryTables, Rows, Snapshot, Write};
 
 #[derive(Debug, Default)]

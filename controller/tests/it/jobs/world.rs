@@ -3,7 +3,8 @@
 use super::client::{JobClient, digest_of};
 use super::disk::Disk;
 use hashcluster_controller::core::{Action, Core, Event, Limits, Rights, WorkerId};
-use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants, Query};
+use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants};
+use hashcluster_controller::journal::Query;
 use hashcluster_controller::journal::Write;
 use ipc_proto::message::{
     Backend, Failure, LeaseId, Planes, SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
