@@ -46,7 +46,13 @@ pub(crate) fn prepare() -> Result<(), Failure> {
 
 /// The suite at every level of an emulated processor, which has all features.
 pub(crate) fn kernels() -> Result<(), Failure> {
-    AARCH64.check(|_| true, cross)
+    AARCH64.check(
+        |_| true,
+        |command| {
+            command.args(["-p", "engine"]);
+            cross(command);
+        },
+    )
 }
 
 /// Builds for the target, and runs what was built.

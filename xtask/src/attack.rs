@@ -1,12 +1,12 @@
 //! `cargo xtask attack`: the program of `tests/attack` against the static release binaries.
 
-use crate::tools::{Failure, cargo, output, run};
+use crate::tools::{self, Failure, output, run};
 use std::path::Path;
 use std::process::Command;
 
 /// Runs attacks on the programs in `bin_dir`; all of them without arguments.
 pub(crate) fn attack(bin_dir: &Path, args: &[&str]) -> Result<(), Failure> {
-    let mut attack = cargo(&["run", "--quiet", "-p", "attack", "--"]);
+    let mut attack = tools::program_of_tests("attack")?;
     run(attack.args(args).env("HASHCLUSTER_BIN_DIR", bin_dir))
 }
 

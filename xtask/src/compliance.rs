@@ -2,12 +2,12 @@
 //! installed originals.
 
 use crate::bench;
-use crate::tools::{Failure, cargo, run};
+use crate::tools::{self, Failure, run};
 use std::path::Path;
 
 /// Compares the programs in `bin_dir`; all cases without arguments.
 pub(crate) fn compliance(bin_dir: &Path, args: &[&str]) -> Result<(), Failure> {
-    let mut suite = cargo(&["run", "--quiet", "-p", "compliance", "--"]);
+    let mut suite = tools::program_of_tests("compliance")?;
     suite.args(args).env("HASHCLUSTER_BIN_DIR", bin_dir).env("PATH", bench::path_with_b3sum()?);
     run(&mut suite)
 }

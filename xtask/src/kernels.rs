@@ -6,6 +6,7 @@
 //! otherwise. The backends are those of `ipc_proto::backend`; the features below are compared with the
 //! engine's source by a test.
 
+use crate::steps::TESTED;
 use crate::tools::{Failure, cargo, output, run};
 use ipc_proto::backend::{self, BackendInfo};
 use std::collections::BTreeSet;
@@ -81,12 +82,16 @@ pub(crate) fn run_here() -> Result<(), Failure> {
     let path = "/proc/cpuinfo";
     let text = fs::read_to_string(path).map_err(|e| Failure::Wrong(format!("{path}: {e}")))?;
     let flags = flags(&text);
-    kernels.check(|flag| flags.contains(flag), |_| {})
+    // The packages are those of all tests, whose dependencies need not be built again.
+    let prepare = |command: &mut Command| {
+        command.args(TESTED);
+    };
+    kernels.check(|flag| flags.contains(flag), prepare)
 }
 
 impl Kernels {
-    /// The suite at every level of a processor that `has` flags. `prepare` says what else a command
-    /// of cargo needs.
+    /// The suite at every level of a processor that `has` flags. `prepare` says which packages a command
+    /// of cargo is for, and what else it needs.
     pub(crate) fn check(
         &self,
         has: impl Fn(&str) -> bool,
@@ -159,7 +164,7 @@ fn there_are_tests(prepare: impl Fn(&mut Command)) -> Result<(), Failure> {
 }
 
 fn suite(prepare: impl Fn(&mut Command)) -> Command {
-    let mut command = cargo(&["test", "-p", "engine", "--lib", "--test", "it"]);
+    let mut command = cargo(&["test", "--lib", "--test", "it"]);
     prepare(&mut command);
     command
 }

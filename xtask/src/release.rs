@@ -138,7 +138,7 @@ pub(crate) fn host() -> Result<String, Failure> {
 }
 
 /// The path in a message of cargo about an executable.
-fn executable(message: &str) -> Option<PathBuf> {
+pub(crate) fn executable(message: &str) -> Option<PathBuf> {
     let (_, rest) = message.split_once(r#""executable":""#)?;
     let (path, _) = rest.split_once('"')?;
     Some(PathBuf::from(path))

@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Packages whose tests run together, as arguments of cargo.
+pub(crate) const TESTED: [&str; 3] = ["--workspace", "--exclude", "xtask"];
+
 /// Everything that CI runs.
 pub(crate) fn test() -> Result<(), Failure> {
     let mut steps = Steps::default();
@@ -31,10 +34,9 @@ pub(crate) fn test() -> Result<(), Failure> {
     })?;
     let bin_dir = steps.step("static release binaries", release::build)?;
     steps.step("tests", || {
-        // The house rules are xtask's tests, and have run already; tests in VMs come below.
-        let others = ["--exclude", "xtask", "--exclude", "system-tests"];
-        run(cargo(&["test", "--workspace"]).args(others).env("HASHCLUSTER_BIN_DIR", &bin_dir))?;
-        system_tests(&bin_dir, &["--lib", "--bins", "--test", "it"])
+        // Tests in VMs and of monitoring come below.
+        tests(&bin_dir, &["--lib", "--bins", "--examples", "--test", "it"])?;
+        tests(&bin_dir, &["--doc"])
     })?;
     steps
         .step("personalities against their originals", || compliance::compliance(&bin_dir, &[]))?;
@@ -52,7 +54,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     steps.step("programs and image for VMs", || {
         run(Command::new(root().join("qemu/setup.sh")).arg(&bin_dir))
     })?;
-    steps.step("tests in VMs", || system_tests(&bin_dir, &["--test", "vm"]))?;
+    steps.step("tests in VMs", || tests(&bin_dir, &["--test", "vm"]))?;
     steps.summary();
     Ok(())
 }
@@ -66,9 +68,11 @@ pub(crate) fn lint() -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) fn system_tests(bin_dir: &Path, which: &[&str]) -> Result<(), Failure> {
-    let mut tests = cargo(&["test", "-p", "system-tests"]);
-    run(tests.args(which).env("HASHCLUSTER_BIN_DIR", bin_dir))
+/// Tests of all packages but xtask, whose tests are the house rules. Every step selects the same packages:
+/// with others cargo would choose other features of dependencies and build most of them again.
+pub(crate) fn tests(bin_dir: &Path, which: &[&str]) -> Result<(), Failure> {
+    let mut tests = cargo(&["test"]);
+    run(tests.args(TESTED).args(which).env("HASHCLUSTER_BIN_DIR", bin_dir))
 }
 
 #[derive(Default)]

@@ -1,5 +1,7 @@
 //! Running commands, and reporting their failures.
 
+use crate::release;
+use crate::steps::TESTED;
 use std::env;
 use std::fmt;
 use std::io;
@@ -70,12 +72,32 @@ pub(crate) fn target_dir() -> Result<PathBuf, Failure> {
     Ok(exe.ancestors().nth(2).expect("a program of cargo is two levels deep").to_owned())
 }
 
+/// Names a file with settings for every call of cargo, as its option `--config` does for one.
+const CARGO_CONFIG: &str = "XTASK_CARGO_CONFIG";
+
 /// The cargo that started us, in the workspace.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
+    if let Some(config) = env::var_os(CARGO_CONFIG) {
+        command.arg("--config").arg(config);
+    }
     command.args(args).current_dir(root());
     command
+}
+
+/// Builds the program of a package in `tests/`, with the features that its dependencies have in the tests of
+/// the workspace, so that those are not built again.
+pub(crate) fn program_of_tests(name: &str) -> Result<Command, Failure> {
+    let mut build = cargo(&["build", "--quiet", "--message-format=json-render-diagnostics"]);
+    let messages = output(build.args(TESTED).args(["--bin", name]))?;
+    let mut built = messages.lines().filter_map(release::executable);
+    let found = built.find(|path| path.file_name().is_some_and(|found| found == name));
+    let mut command = Command::new(
+        found.ok_or_else(|| Failure::Wrong(format!("the build produced no program {name}")))?,
+    );
+    command.current_dir(root());
+    Ok(command)
 }
 
 /// Runs `command` to its end.
