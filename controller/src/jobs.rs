@@ -28,6 +28,7 @@ mod store;
 mod usage;
 
 pub use record::BadRow;
+pub(crate) use record::{StoredPrincipal, record as decoded, value as encoded};
 
 use crate::core::{BookRequest, Principal, Rights};
 use crate::journal::{Query, Rows, TableId, Write};

@@ -33,7 +33,7 @@ pub(super) struct JobOrigin {
 
 /// A [`Principal`] in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum StoredPrincipal {
+pub(crate) enum StoredPrincipal {
     Uid(u32),
     Token(u16),
 }
@@ -138,7 +138,7 @@ records!(JobOrigin, JobProgress, StoredItems, StoredResults);
 pub struct BadRow(pub String);
 
 /// The value of a record.
-fn value<M: Message>(record: &M) -> Vec<u8> {
+pub(crate) fn value<M: Message>(record: &M) -> Vec<u8> {
     let mut bytes = Vec::new();
     codec::encode_frame(record, &mut bytes)
         .expect("records are bounded by the frames they come from");
@@ -149,7 +149,7 @@ fn value<M: Message>(record: &M) -> Vec<u8> {
 }
 
 /// The record of a value.
-pub(super) fn record<M: Message>(value: &[u8]) -> Result<M, BadRow> {
+pub(crate) fn record<M: Message>(value: &[u8]) -> Result<M, BadRow> {
     match value.split_first() {
         Some((&FORM, body)) => codec::decode(body).map_err(|error| BadRow(error.to_string())),
         Some((form, _)) => Err(BadRow(format!("a record of form {form}, not {FORM}"))),

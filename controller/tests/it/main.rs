@@ -11,6 +11,7 @@ mod journal;
 mod pages;
 mod progress;
 mod quarantine;
+mod schedules;
 mod simulation;
 mod tables;
 mod tally;

@@ -3,6 +3,7 @@
 //! Reading, the JSON Schema and the table of `docs/schedules.md` all come from this table, or are
 //! compared with it.
 
+use ipc_proto::limits::JOB_PRIORITY_MAX;
 use std::fmt;
 
 /// Places of keys, as bits.
@@ -147,7 +148,7 @@ pub(crate) const KEYS: &[KeyRule] = &[
         ValueKind::Dataset,
         "Name of a dataset of the workers; every task needs one",
     ),
-    key("path", ALL, ValueKind::Path, "Directory or file in the dataset [default: all of it]"),
+    key("path", ALL, ValueKind::Path, "Directory in the dataset [default: all of it]"),
     key(
         "algorithms",
         ALL,
@@ -187,7 +188,7 @@ pub(crate) const KEYS: &[KeyRule] = &[
     key(
         "priority",
         ALL,
-        ValueKind::Number { min: -100, max: 100 },
+        ValueKind::Number { min: 0, max: JOB_PRIORITY_MAX as i64 },
         "Higher ones are served first [default: 0]",
     ),
     key("labels", ALL, ValueKind::Labels, "Labels of the jobs; added to those from above"),

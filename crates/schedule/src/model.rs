@@ -3,7 +3,7 @@
 use crate::calendar::{Trigger, Zone};
 use crate::template::Template;
 use crate::values::Daily;
-use ipc_proto::Algorithm;
+use ipc_proto::Algorithms;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -57,10 +57,10 @@ pub struct ScheduledTask {
     pub kind: TaskKind,
     /// The dataset that it reads.
     pub dataset: String,
-    /// Directory or file in the dataset; empty for all of it.
+    /// Directory in the dataset; empty for all of it.
     pub path: Template,
-    /// Algorithms, at least one.
-    pub algorithms: Vec<Algorithm>,
+    /// Algorithms.
+    pub algorithms: Algorithms,
     /// Effect of its failure on the tasks that have not started.
     pub on_failure: OnFailure,
     /// Time limit of one attempt.
@@ -72,7 +72,7 @@ pub struct ScheduledTask {
     /// Hours of the day in which it runs; always if there are none.
     pub only: Vec<Daily>,
     /// Priority of its job: a higher one is served first.
-    pub priority: i8,
+    pub priority: u8,
     /// Labels of its job.
     pub labels: BTreeMap<String, Template>,
 }

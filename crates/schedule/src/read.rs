@@ -13,9 +13,9 @@ use crate::template::{Builtins, Parameters, Template, is_builtin};
 use crate::values::{self, Daily};
 use crate::yaml::{YamlNode, YamlValue, tree};
 use crate::{ENTRIES_MAX, SCHEDULES_MAX, TASKS_MAX};
-use ipc_proto::Algorithm;
-use ipc_proto::limits::ITEM_ALGORITHMS_MAX;
+use ipc_proto::limits::{ITEM_ALGORITHMS_MAX, JOB_LABELS_MAX};
 use ipc_proto::message::check_dataset;
+use ipc_proto::{Algorithm, Algorithms};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -28,13 +28,13 @@ struct Scope {
     parameters: Parameters,
     dataset: Option<String>,
     path: Template,
-    algorithms: Vec<Algorithm>,
+    algorithms: Algorithms,
     timeout: Option<Duration>,
     retries: Backoff,
     on_failure: OnFailure,
     rate: Option<u64>,
     only: Vec<Daily>,
-    priority: i8,
+    priority: u8,
     labels: BTreeMap<String, Template>,
 }
 
@@ -80,7 +80,7 @@ impl Reader<'_> {
                 parameters: Parameters::new(),
                 dataset: None,
                 path: Template::default(),
-                algorithms: vec![Algorithm::Sha256],
+                algorithms: Algorithms::from(Algorithm::Sha256),
                 timeout: None,
                 retries: NO_BACKOFF,
                 on_failure: OnFailure::Stop,
@@ -370,8 +370,9 @@ impl Reader<'_> {
     ) -> Vec<(&'n str, &'n YamlNode)> {
         let Some(node) = fields.node(name) else { return Vec::new() };
         let entries = map(name, &kind_of(name).to_string(), node, self.errors).unwrap_or_default();
-        if before + entries.len() > ENTRIES_MAX {
-            self.errors.at(node.place, format!("{name}: more than {ENTRIES_MAX} entries"));
+        let max = if name == "labels" { JOB_LABELS_MAX } else { ENTRIES_MAX };
+        if before + entries.len() > max {
+            self.errors.at(node.place, format!("{name}: more than {max} entries"));
             return Vec::new();
         }
         for (key, _) in entries {
@@ -394,15 +395,12 @@ impl Reader<'_> {
         None
     }
 
-    fn algorithms(&mut self, fields: Fields<'_>) -> Option<Vec<Algorithm>> {
+    fn algorithms(&mut self, fields: Fields<'_>) -> Option<Algorithms> {
         let node = fields.node("algorithms")?;
-        let parsed = fields.values("algorithms", |text| text.parse().ok(), self.errors)?;
-        let is_repeated = |algorithm| parsed.iter().filter(|other| *other == algorithm).count() > 1;
-        if parsed.len() > ITEM_ALGORITHMS_MAX || parsed.iter().any(is_repeated) {
-            let text = format!("algorithms: at most {ITEM_ALGORITHMS_MAX}, each once");
-            self.errors.at(node.place, text);
-        }
-        Some(parsed)
+        let parsed: Vec<Algorithm> =
+            fields.values("algorithms", |text| text.parse().ok(), self.errors)?;
+        let text = format!("algorithms: at most {ITEM_ALGORITHMS_MAX}, each once");
+        Algorithms::new(&parsed).map_err(|_| self.errors.at(node.place, text)).ok()
     }
 
     fn retries(&mut self, fields: Fields<'_>) -> Option<Backoff> {

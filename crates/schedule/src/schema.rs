@@ -3,7 +3,7 @@
 use crate::ENTRIES_MAX;
 use crate::keys::{FILE, GROUP, KEYS, KeyLevel, OCCASIONS, SCHEDULE, TASK, ValueKind};
 use ipc_proto::Algorithm;
-use ipc_proto::limits::{DATASET_LEN_MAX, ITEM_ALGORITHMS_MAX};
+use ipc_proto::limits::{DATASET_LEN_MAX, ITEM_ALGORITHMS_MAX, JOB_LABELS_MAX};
 use serde_json::{Map, Value, json};
 
 /// The schema (draft 2020-12), which `docs/schedule.schema.json` repeats.
@@ -76,7 +76,11 @@ fn value(kind: ValueKind) -> Value {
             json!({ "anyOf": [name, with(many, json!({ "items": name }))] })
         }
         ValueKind::Retries => json!({ "$ref": "#/$defs/retries" }),
-        ValueKind::Labels | ValueKind::Parameters => with(
+        ValueKind::Labels => with(
+            named(&json!({ "$ref": "#/$defs/scalar" })),
+            json!({ "maxProperties": JOB_LABELS_MAX }),
+        ),
+        ValueKind::Parameters => with(
             named(&json!({ "$ref": "#/$defs/scalar" })),
             json!({ "maxProperties": ENTRIES_MAX }),
         ),
