@@ -17,6 +17,7 @@ mod messages;
 mod process;
 mod random;
 mod running;
+mod small_disk;
 mod worker;
 
 pub use cluster::{Cluster, Options, bin};
@@ -34,4 +35,5 @@ pub use messages::MessageJob;
 pub use process::{DEADLINE, free_ports, output, program, text, until, until_within};
 pub use random::{Random, pattern};
 pub use running::{Ended, Running};
+pub use small_disk::SmallDisk;
 pub use worker::{FakeWorker, HeldLease, worker_role};

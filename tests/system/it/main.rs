@@ -7,6 +7,7 @@ mod datasets;
 mod ends;
 mod faults;
 mod hung;
+mod journal;
 mod limits;
 mod monitoring;
 mod moved;

@@ -1,0 +1,96 @@
+//! The state directory of a real controller.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use test_kit::{Cluster, Options, SmallDisk, bin, until};
+
+/// A cluster whose controller keeps its state in `state` and shows itself at a socket.
+fn cluster(state: &Path, http: &Path) -> Cluster {
+    Cluster::start(Options {
+        workers: 1,
+        controller_args: vec![
+            format!("--state-dir={}", state.display()),
+            format!("--http=unix:{}", http.display()),
+        ],
+        ..Options::default()
+    })
+}
+
+/// A page of the controller.
+fn page(http: &Path, path: &str) -> String {
+    let mut stream = UnixStream::connect(http).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Waits until the journal is in that state, as metrics have it.
+#[track_caller]
+fn wait_for_state(http: &Path, state: &str) {
+    let line = format!("hashcluster_controller_journal_state{{state=\"{state}\"}} 1");
+    until(&line, || page(http, "/metrics").contains(&line).then_some(()));
+}
+
+#[test]
+fn a_full_disk_is_said_and_the_controller_goes_on_when_there_is_space() {
+    let disk = SmallDisk::new(2);
+    let dir = tempfile::tempdir().unwrap();
+    let http = dir.path().join("http.sock");
+    let mut cluster = cluster(disk.path(), &http);
+    wait_for_state(&http, "ok");
+    assert!(page(&http, "/readyz").contains("\"ready\":true"));
+    assert!(cluster.terminate_controller());
+    disk.fill("fill");
+    cluster.restart_controller();
+    cluster.wait_ready(1);
+    wait_for_state(&http, "full");
+    let reason = "the journal is full: No space left on device";
+    assert!(page(&http, "/readyz").contains(reason), "{}", page(&http, "/readyz"));
+    assert!(cluster.logs().contains("no space for the journal"), "{}", cluster.logs());
+    let sum = cluster.hashctl().args(["sum", "/etc/passwd"]).output().unwrap();
+    assert!(sum.status.success(), "what needs no journal goes on: {sum:?}");
+    fs::remove_file(disk.path().join("fill")).unwrap();
+    wait_for_state(&http, "ok");
+    assert!(page(&http, "/readyz").contains("\"ready\":true"));
+    assert!(cluster.logs().contains("the journal is written to again"), "{}", cluster.logs());
+    assert!(cluster.terminate_controller());
+}
+
+/// A controller with sockets of its own that is to refuse `state`.
+fn refused(state: &Path) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(bin("hashcluster-controller"));
+    command.arg("--runtime-dir").arg(dir.path()).arg("--state-dir").arg(state);
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn a_state_directory_is_for_one_controller_and_a_damaged_journal_is_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, http) = (dir.path().join("state"), dir.path().join("http.sock"));
+    let mut cluster = cluster(&state, &http);
+    wait_for_state(&http, "ok");
+    let second = refused(&state);
+    let text = String::from_utf8_lossy(&second.stderr).into_owned();
+    let holder = format!("another controller (pid {}) uses this state", cluster.controller.id());
+    assert!(!second.status.success() && text.contains(&holder), "{text}");
+    cluster.controller.kill().unwrap();
+    cluster.controller.wait().unwrap();
+    cluster.restart_controller();
+    wait_for_state(&http, "ok");
+    assert!(cluster.terminate_controller());
+    let journal = state.join("journal.redb");
+    let mut bytes = fs::read(&journal).unwrap();
+    let len = bytes.len();
+    bytes[4096..len].fill(0xa5);
+    fs::write(&journal, &bytes).unwrap();
+    let damaged = refused(&state);
+    let text = String::from_utf8_lossy(&damaged.stderr).into_owned();
+    let remedy = format!("'mv {0} {0}.damaged'", journal.display());
+    assert!(!damaged.status.success() && text.contains(&remedy), "{text}");
+    assert!(fs::read(&journal).unwrap() == bytes, "it is left as it is");
+}
