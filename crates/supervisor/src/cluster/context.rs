@@ -106,7 +106,15 @@ impl Context {
         }
     }
 
-    /// The logs that a guest writes, its console first.
+    /// The console of a guest, as QEMU writes it.
+    pub(super) fn console_raw(&self, name: &str) -> Option<PathBuf> {
+        match self {
+            Self::Vms(context, _) => Some(context.layout.console_raw(name)),
+            Self::Local(..) => None,
+        }
+    }
+
+    /// The logs of a guest, its console first.
     pub(super) fn guest_logs(&self, name: &str) -> Vec<PathBuf> {
         match self {
             Self::Vms(context, _) => {

@@ -319,7 +319,9 @@ impl Fleet {
         let cleaned = self.context.clean(name);
         let logs = self.context.guest_logs(name);
         let lens: io::Result<Vec<u64>> = logs.iter().map(|path| log::begin(path)).collect();
-        let started = cleaned.and(lens).and_then(|lens| {
+        let raw = self.context.console_raw(name).map_or(Ok(()), |raw| log::empty(&raw));
+        machine.console_copied.set(0);
+        let started = cleaned.and(raw).and(lens).and_then(|lens| {
             let len = lens.first().copied().unwrap_or_default();
             machine.console_before = std::mem::replace(&mut machine.console_start, len);
             (machine.console_read, machine.trouble) = (len, None);
@@ -503,6 +505,7 @@ impl Fleet {
 
     /// A process of a member has ended.
     fn ended(&mut self, i: usize, id: ProgramId, how: &str) {
+        self.copy_console(i, true);
         let machine = &mut self.machines[i];
         if matches!(machine.phase, Phase::Ending { .. } | Phase::Down | Phase::Resting { .. }) {
             return;

@@ -5,6 +5,7 @@ use super::ps::Restarts;
 use crate::deployment::Member;
 use crate::supervise::{Program, ProgramId, Supervisor};
 use crate::vm::Image;
+use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -68,6 +69,8 @@ pub(super) struct Machine {
     pub(super) failures: u32,
     pub(super) checked: Instant,
     pub(super) why: String,
+    /// Bytes of its console that have been copied into the log.
+    pub(super) console_copied: Cell<u64>,
     /// Where in its console log its present life begins.
     pub(super) console_start: u64,
     /// Where the life before that began.
@@ -99,6 +102,7 @@ impl Machine {
             failures: 0,
             checked: now,
             why: String::new(),
+            console_copied: Cell::new(0),
             console_start: 0,
             console_before: 0,
             console_checked: now,

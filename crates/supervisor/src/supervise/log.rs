@@ -12,6 +12,9 @@ const LOG_LEN_MAX: u64 = 1 << 20;
 /// A guest's log that is longer is moved aside while its VM runs: guests do not fill their host.
 const GUEST_LOG_LEN_MAX: u64 = 4 << 20;
 
+/// Most that is copied of a console at once.
+const COPY_LEN_MAX: u64 = 1 << 20;
+
 /// Most that is shown of a log.
 const TAIL_LEN_MAX: u64 = 4096;
 const TAIL_LINES_MAX: usize = 20;
@@ -67,6 +70,58 @@ pub(crate) fn limit(path: &Path) -> io::Result<bool> {
     // There may be no room for the copy, which is no reason to let it grow.
     file.set_len(0)?;
     copied.map(|_| true)
+}
+
+/// Makes an empty file of nobody else's, for QEMU to append to.
+pub(crate) fn empty(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new();
+    file.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    file.open(path).map(drop)
+}
+
+/// Appends the lines of a console at `raw` to the log at `path`, each behind `time`. Returns how much of the
+/// console was copied, `copied` included; of more than [`COPY_LEN_MAX`] bytes the first are left out. The last
+/// line waits for its end, unless `all` is to be copied. A long console is emptied: its writer appends.
+pub(crate) fn copy_with_time(
+    raw: &Path,
+    copied: u64,
+    path: &Path,
+    time: &str,
+    all: bool,
+) -> io::Result<u64> {
+    let len = match fs::metadata(raw) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        found => found?.len(),
+    };
+    let copied = if len < copied { 0 } else { copied };
+    if len == copied {
+        return Ok(copied);
+    }
+    let (bytes, end) = since(raw, copied, COPY_LEN_MAX)?;
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+    let is_cut = all || bytes.len() as u64 == COPY_LEN_MAX && whole == 0;
+    let used = if is_cut { bytes.len() } else { whole };
+    let left_out = end - bytes.len() as u64 - copied;
+    let mut lines = Vec::new();
+    if left_out > 0 {
+        lines.extend(format!("{time} ({left_out} bytes left out)\n").into_bytes());
+    }
+    // Empty lines say nothing, and a flood of them would be one of times.
+    let said = bytes[..used].split(|&byte| byte == b'\n');
+    for line in said.map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
+        if !line.is_empty() {
+            lines.extend([time.as_bytes(), b" ", line, b"\n"].concat());
+        }
+    }
+    let mut log = OpenOptions::new();
+    log.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    log.open(path)?.write_all(&lines)?;
+    let copied = end - (bytes.len() - used) as u64;
+    if len > GUEST_LOG_LEN_MAX && copied == len {
+        File::options().write(true).open(raw)?.set_len(0)?;
+        return Ok(0);
+    }
+    Ok(copied)
 }
 
 /// The bytes of the log at `path` from offset `start` on, or the last `len_max` of them; and where
@@ -142,6 +197,45 @@ mod tests {
         assert_eq!((old.len() as u64, old.last()), (GUEST_LOG_LEN_MAX, Some(&b'b')));
         write(3, b'c');
         assert_eq!(fs::read(&path).unwrap(), b"ccc", "the guest goes on at the start");
+    }
+
+    #[test]
+    fn a_line_of_a_console_has_a_time_in_the_log_and_waits_for_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (raw, path) = (dir.path().join("w1.console"), dir.path().join("w1.console.log"));
+        let copy = |copied, all| copy_with_time(&raw, copied, &path, "T", all).unwrap();
+        let log = || fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(copy(7, false), 0, "there is none yet");
+        fs::write(&raw, "one\r\n\r\ntw").unwrap();
+        assert_eq!((copy(0, false), log()), (7, "T one\n".to_owned()));
+        fs::write(&raw, "one\r\n\r\ntwo\nthr").unwrap();
+        assert_eq!((copy(7, false), log()), (11, "T one\nT two\n".to_owned()));
+        assert_eq!((copy(11, true), log()), (14, "T one\nT two\nT thr\n".to_owned()));
+        fs::write(&raw, "").unwrap();
+        assert_eq!(copy(14, false), 0, "emptied");
+        // Its guest forges no start: the mark is not at the begin of the line.
+        fs::write(&raw, format!("T {BOOT}\n")).unwrap();
+        copy(0, false);
+        assert!(log().ends_with(&format!("\nT T {BOOT}\n")), "{}", log());
+    }
+
+    #[test]
+    fn a_guest_that_floods_its_console_leaves_a_short_file_and_a_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let (raw, path) = (dir.path().join("w1.console"), dir.path().join("w1.console.log"));
+        let lines = "a line of the flood\n".repeat(1 << 18);
+        fs::write(&raw, &lines).unwrap();
+        assert_eq!(copy_with_time(&raw, 0, &path, "T", false).unwrap(), 0);
+        assert_eq!(fs::metadata(&raw).unwrap().len(), 0);
+        let log = fs::read_to_string(&path).unwrap();
+        let left_out = lines.len() - usize::try_from(COPY_LEN_MAX).unwrap();
+        assert!(log.starts_with(&format!("T ({left_out} bytes left out)\n")));
+        fs::write(&raw, vec![b'x'; 2 << 20]).unwrap();
+        assert_eq!(
+            copy_with_time(&raw, 0, &path, "T", false).unwrap(),
+            2 << 20,
+            "no end of a line"
+        );
     }
 
     #[test]

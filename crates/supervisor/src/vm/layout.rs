@@ -112,8 +112,14 @@ impl Layout {
         self.logs().join(format!("{name}.log"))
     }
 
+    /// The log of a guest's console, with the time of each line.
     pub(crate) fn console(&self, name: &str) -> PathBuf {
         self.run.join("log").join(format!("{name}.console.log"))
+    }
+
+    /// The console itself, which QEMU writes and the supervisor copies into that log.
+    pub(crate) fn console_raw(&self, name: &str) -> PathBuf {
+        self.run.join("log").join(format!("{name}.console"))
     }
 
     /// The log that a guest's syslogd writes, of all its lives.

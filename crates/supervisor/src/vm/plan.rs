@@ -310,7 +310,7 @@ impl ClusterContext {
         option("-initrd", image.initrd(vm.role).into());
         option("-append", accel.kernel_args().into());
         option("-pidfile", file("pid").into());
-        option("-chardev", comma("file,id=console,append=on,path=", &layout.console(&vm.name)));
+        option("-chardev", comma("file,id=console,append=on,path=", &layout.console_raw(&vm.name)));
         option("-serial", "chardev:console".into());
         option("-chardev", comma("file,id=syslog,append=on,path=", &layout.syslog(&vm.name)));
         option("-serial", "chardev:syslog".into());

@@ -5,7 +5,7 @@ use super::{Fleet, IDLE_TICK, START_DEATHS_MAX};
 use crate::cluster::log::{LOG, MemberEvent};
 use crate::supervise::{log, tail};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Failures of the service in a VM, during a start of the cluster, after which it is not waited
 /// for.
@@ -44,6 +44,20 @@ fn limit(member: &str, path: &Path) -> bool {
 }
 
 impl Fleet {
+    /// Copies what a guest has written to its console into the log, with the time of each line. A last line
+    /// without an end waits for it, unless it is `all` that there will be.
+    pub(super) fn copy_console(&self, i: usize, all: bool) {
+        let machine = &self.machines[i];
+        let member = &machine.member.name;
+        let Some(raw) = self.context.console_raw(member) else { return };
+        let Some(path) = self.context.console(member) else { return };
+        let now = telemetry::utc(SystemTime::now());
+        match log::copy_with_time(&raw, machine.console_copied.get(), &path, &now, all) {
+            Ok(copied) => machine.console_copied.set(copied),
+            Err(error) => LOG.log(&MemberEvent::LogKept { path: &raw.display(), error: &error }),
+        }
+    }
+
     /// Moves logs aside that have grown too long, and reads what guests say is wrong.
     pub(super) fn watch_guest_logs(&mut self) {
         if self.consoles_checked.elapsed() < IDLE_TICK {
@@ -52,6 +66,7 @@ impl Fleet {
         self.consoles_checked = Instant::now();
         limit("supervisor", &self.context.layout().log("supervisor"));
         for i in 0..self.machines.len() {
+            self.copy_console(i, false);
             self.read_trouble(i);
             let machine = &mut self.machines[i];
             let member = &machine.member.name;
@@ -122,6 +137,7 @@ impl Fleet {
 
     /// The reason of the guest's panic, if its console shows one.
     pub(super) fn panic_of(&self, i: usize) -> Option<String> {
+        self.copy_console(i, true);
         let path = self.context.console(&self.machines[i].member.name)?;
         let bytes = log::since(&path, self.machines[i].console_start, SEARCH_LEN_MAX).ok()?.0;
         last_said(&log::plain(&bytes), PANIC)
@@ -130,6 +146,7 @@ impl Fleet {
     /// Last output of the VM's processes, and its console: that of its last two lives, as it may just
     /// have been started again.
     pub(super) fn all_tails(&self, i: usize) -> String {
+        self.copy_console(i, true);
         let machine = &self.machines[i];
         let mut tails: Vec<String> = machine.ids().map(|id| self.supervisor.tail(id)).collect();
         tails.push(self.tail_from(i, machine.console_before));
@@ -138,6 +155,7 @@ impl Fleet {
     }
 
     pub(super) fn console_tail(&self, i: usize) -> String {
+        self.copy_console(i, false);
         self.tail_from(i, self.machines[i].console_start)
     }
 

@@ -3,6 +3,7 @@
 //! The supervisor reads what guests and processes have written to its files, so a guest needs no network.
 //! A guest is not trusted: it chooses the text of its lines and their program, not their host or time.
 
+use super::lines::time_of;
 use super::source::Source;
 use super::{SUPERVISOR, SYSLOG, member_of};
 use std::collections::BTreeMap;
@@ -68,7 +69,9 @@ fn parsed<'a>(file: &str, line: &'a str) -> ForeignLine<'a> {
     if file.ends_with(SYSLOG) {
         of_syslogd(line).unwrap_or(ForeignLine { program: "syslogd", ..whole })
     } else if file.ends_with(".console.log") {
-        whole
+        // Behind the time at which it was read.
+        let text = time_of(line).map_or(line, |time| line[time.len()..].trim_start());
+        ForeignLine { text, ..whole }
     } else {
         tagged(line, Level::Info).unwrap_or(ForeignLine { program: "hashcluster", ..whole })
     }
@@ -126,6 +129,11 @@ mod tests {
             ),
             ("worker1.syslog.log", "é", line("syslogd", 0, Level::Info, "é")),
             ("worker1.console.log", "a: b", line("console", 0, Level::Info, "a: b")),
+            (
+                "worker1.console.log",
+                "2026-11-27T11:00:00Z a: b",
+                line("console", 0, Level::Info, "a: b"),
+            ),
             (
                 "w1.log",
                 "hashcluster-worker: warning: lost",
