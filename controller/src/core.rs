@@ -15,6 +15,7 @@ mod check;
 mod checkpoints;
 mod clients;
 mod dispatch;
+mod drains;
 pub mod durable;
 mod fair;
 mod fault;
@@ -43,12 +44,13 @@ pub use owner::Principal;
 pub use rights::{DatasetRights, Rights};
 
 use check::Sampler;
+use drains::Drains;
 use fair::FairQueue;
 use fleet::Fleet;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Counters, JobId, LeaseId, LimitStatus, ListOutcome, RefuseReason,
-    ReleaseOutcome, Status, Window, WorkerIntro, WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, Counters, DrainOutcome, JobId, LeaseId, LimitStatus, ListOutcome,
+    RefuseReason, ReleaseOutcome, Status, Window, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use job::Job;
 use ledger::Ledger;
@@ -133,6 +135,26 @@ pub enum Action<F> {
         /// For how long it has been.
         age: Duration,
     },
+    /// Tell the operator: somebody wants a worker to be drained, and why it is not.
+    DrainAsked {
+        /// The worker's name, in the words of the client.
+        worker: String,
+        /// The client that requested it.
+        by: Principal,
+        /// None if it is drained.
+        refused: Option<DrainOutcome>,
+    },
+    /// Tell the operator: the worker of this name holds no lease any more, and may be stopped.
+    Drained(String),
+    /// Tell the operator: somebody wants a worker to be given work again that was drained.
+    UndrainAsked {
+        /// The worker's name, in the words of the client.
+        worker: String,
+        /// The client that requested it.
+        by: Principal,
+        /// The outcome.
+        outcome: DrainOutcome,
+    },
     /// Tell the operator: somebody wants a worker to be released from quarantine.
     ReleaseAsked {
         /// The worker's name, in the words of the client.
@@ -198,6 +220,7 @@ pub struct Core<F> {
     lists: BTreeMap<ListTag, JobId>,
     fleet: Fleet,
     quarantine: Quarantine,
+    drains: Drains,
     leases: BTreeMap<LeaseId, Lease<F>>,
     fair: FairQueue,
     ledger: Ledger,
@@ -237,6 +260,7 @@ impl<F: Clone> Core<F> {
             lists: BTreeMap::new(),
             fleet: Fleet::default(),
             quarantine: Quarantine::default(),
+            drains: Drains::default(),
             leases: BTreeMap::new(),
             fair: FairQueue::default(),
             ledger: Ledger::new(&limits),
@@ -300,6 +324,7 @@ impl<F: Clone> Core<F> {
             Event::Tick => self.tick(now),
         }
         self.dispatch(now);
+        self.answer_drains();
         if is_tick || self.fleet.ready_len() != ready_before {
             self.answer_waiters(now);
         }
@@ -428,6 +453,7 @@ impl<F: Clone> Core<F> {
         for id in overdue {
             self.lease_overdue(id);
         }
+        self.expire_drains();
         for (worker, queued) in self.fleet.tick(now) {
             self.pass_on(worker, queued);
         }

@@ -127,6 +127,10 @@ pub(crate) enum Command {
     Schedule(ScheduleArgs),
     /// End a worker's quarantine for a wrong digest
     Release(Release),
+    /// Give a worker no more work, and wait until it has none, before it is stopped
+    Drain(DrainArgs),
+    /// Give a worker work again that was drained
+    Undrain(UndrainArgs),
     /// Print the versions of hashctl and, if it runs, of the controller
     #[command(after_help = examples::VERSION)]
     Version,
@@ -359,6 +363,46 @@ pub(crate) struct Release {
     /// The worker's name, as hashctl status shows it
     #[arg(value_name = "NAME", value_parser = worker_name)]
     pub(crate) worker: String,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = examples::DRAIN)]
+pub(crate) struct DrainArgs {
+    /// The worker's name, as hashctl status shows it
+    #[arg(value_name = "WORKER", value_parser = worker_name)]
+    pub(crate) worker: String,
+    /// Time that the worker has for what it works on; the rest then goes to others
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = drain_time)]
+    pub(crate) deadline: Duration,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = examples::UNDRAIN)]
+pub(crate) struct UndrainArgs {
+    /// The worker's name
+    #[arg(value_name = "WORKER", value_parser = worker_name)]
+    pub(crate) worker: String,
+}
+
+/// Longest time that a drain may be given.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// A time such as `30`, `30s`, `5m` or `2h`.
+fn drain_time(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(digits) => (digits, &text[digits.len()..]),
+        None => (text, "s"),
+    };
+    let scale = match unit {
+        "h" => 3600,
+        "m" => 60,
+        _ => 1,
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = digits.parse::<u64>().ok().filter(|_| is_number);
+    let time = seconds.and_then(|s| s.checked_mul(scale)).map(Duration::from_secs);
+    time.filter(|time| *time <= DRAIN_TIME_MAX)
+        .ok_or_else(|| "write a time of at most 24h as 30s, 5m or 2h".to_owned())
 }
 
 fn worker_name(name: &str) -> Result<String, String> {

@@ -1,7 +1,9 @@
 //! From arguments to an exit status.
 
 use crate::args::{Args, Command};
-use crate::commands::{audit, check, compare, dups, release, schedule, status, sum, top, update};
+use crate::commands::{
+    audit, check, compare, drain, dups, release, schedule, status, sum, top, update,
+};
 use crate::compat;
 use crate::config::Config;
 pub use crate::config::Stdio;
@@ -85,6 +87,8 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
         Command::Top(args) => top::top(config, &args),
         Command::Schedule(args) => schedule::schedule(&config, args),
         Command::Release(args) => release::release(&config, &args.worker),
+        Command::Drain(args) => drain::drain(&config, &args),
+        Command::Undrain(args) => drain::undrain(&config, &args.worker),
         Command::Version => status::version(&config),
     }
 }
@@ -106,6 +110,8 @@ fn look_ahead(command: &Command, more_paths: &[OsString]) -> Exit {
         | Command::Top(_)
         | Command::Schedule(_)
         | Command::Release(_)
+        | Command::Drain(_)
+        | Command::Undrain(_)
         | Command::Version => return Exit::Success,
     };
     let error_of = |name: &OsString| {

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod compare;
+pub(crate) mod drain;
 pub(crate) mod dups;
 pub(crate) mod release;
 pub(crate) mod schedule;

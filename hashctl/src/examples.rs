@@ -55,6 +55,21 @@ pub(crate) const RELEASE: &str = "\
 Examples:
   hashctl release w1                     # let the worker w1 work again";
 
+/// Of `drain`.
+pub(crate) const DRAIN: &str = "\
+Leases that the worker works on may end within the deadline; those that it has only queued go to others at
+once, and the rest at the deadline. It stays drained when it reconnects, until hashctl undrain or a restart of the
+controller. A worker that gets SIGTERM does the same by itself, for 4 seconds.
+
+Examples:
+  hashctl drain w1                       # returns when w1 may be stopped
+  hashctl drain w1 --deadline 10m        # let a large file end";
+
+/// Of `undrain`.
+pub(crate) const UNDRAIN: &str = "\
+Examples:
+  hashctl undrain w1                     # it is given work again";
+
 /// Of `version`.
 pub(crate) const VERSION: &str = "\
 Examples:

@@ -17,7 +17,8 @@ mod work;
 mod worker;
 
 pub use client::{
-    ClientReply, ClientRequest, Items, JobId, RejectReason, ReleaseOutcome, Run, Window,
+    ClientReply, ClientRequest, DrainOutcome, Items, JobId, RejectReason, ReleaseOutcome, Run,
+    Window,
 };
 pub use file::{ByteRange, FileItem, FileSource, Stamp, check_dataset};
 pub use hello::{

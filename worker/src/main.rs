@@ -10,7 +10,7 @@ use hashcluster_worker::host::{Cores, Policy, Settings, Share};
 use hashcluster_worker::link::connection as link;
 use hashcluster_worker::link::hang::HangDetector;
 use hashcluster_worker::link::reconnect::{self, Dialer};
-use hashcluster_worker::link::shutdown::Shutdown;
+use hashcluster_worker::link::shutdown::{LEAVE_WITHIN_MS, Shutdown};
 use hashcluster_worker::log::{Event, LOG};
 use hashcluster_worker::pages::PageServer;
 use hashcluster_worker::pool::Pool;
@@ -36,7 +36,7 @@ use telemetry::http::HttpAddress;
 use telemetry::{LineFormat, SyslogTarget};
 
 /// Grace period for leases in flight after a signal.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+const STOP_GRACE: Duration = Duration::from_millis(LEAVE_WITHIN_MS as u64 + 1_000);
 
 /// Exit status for a wrong command line.
 const USAGE: u8 = 2;
@@ -50,8 +50,8 @@ const USAGE: u8 = 2;
 #[command(
     version,
     after_help = "\
-Signals: on SIGTERM or SIGINT the worker takes no new work, finishes its leases for up to 5 seconds, \
-and exits with 0; the controller gives the rest to another worker. A second signal exits at once.
+Signals: on SIGTERM or SIGINT the worker takes no new work, works on its leases for up to 4 seconds, \
+and exits with 0; the controller gives the rest to another worker before that. A second signal exits at once.
 Exit status: 0 after a signal or when the controller sent the worker away, 1 if the host or the \
 controller does not allow what was asked for, 2 for a wrong command line, 3 if every hashing thread \
 hangs in a file that does not answer: its supervisor should start it again.

@@ -66,6 +66,14 @@ impl<F: Clone> Core<F> {
                 self.actions.push(Action::ToClient(client, ClientReply::Status(Box::new(status))));
                 Ok(())
             }
+            ClientRequest::Drain { worker, deadline_ms } => {
+                self.drain(client, &worker, Duration::from_millis(deadline_ms.into()));
+                Ok(())
+            }
+            ClientRequest::Undrain { worker } => {
+                self.undrain(client, &worker);
+                Ok(())
+            }
             ClientRequest::Release { worker } => {
                 self.release(client, &worker);
                 Ok(())
@@ -93,6 +101,7 @@ impl<F: Clone> Core<F> {
 
     pub(super) fn client_left(&mut self, client: ClientId) {
         self.waiters.remove(&client);
+        self.drains.forget_client(client);
         let Some(client) = self.clients.remove(&client) else { return };
         for job in client.jobs {
             let unresolved = self.drop_job(job);

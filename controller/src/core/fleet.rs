@@ -123,9 +123,15 @@ impl Fleet {
     /// True if a worker that gets work has `skills` for `plane`; otherwise such work fails. A dataset is
     /// waited for as long as some worker has the skills.
     pub(super) fn is_possible(&self, plane: Plane, skills: Skills) -> bool {
-        self.able.keys().any(|(of, has)| {
-            (*of == plane || matches!(plane, Plane::Dataset(_))) && has & skills == skills
-        })
+        let fits = |of: Plane, has: Skills| {
+            (of == plane || matches!(plane, Plane::Dataset(_))) && has & skills == skills
+        };
+        // One that is drained comes back.
+        let drained = |worker: &Worker| {
+            worker.health == WorkerHealth::Draining
+                && worker.planes.iter().any(|&of| fits(of, worker.skills))
+        };
+        self.able.keys().any(|&(of, has)| fits(of, has)) || self.workers.values().any(drained)
     }
 
     /// True if no worker gets work.
@@ -290,6 +296,11 @@ impl Fleet {
     /// The backends of a worker.
     pub(super) fn backends_of(&self, id: WorkerId) -> BackendIndexes {
         self.workers.get(&id).map_or(NO_BACKENDS, |worker| worker.backends)
+    }
+
+    /// Leases that no thread of a worker has begun, as it seems.
+    pub(super) fn queued(&self, id: WorkerId) -> Vec<LeaseId> {
+        self.workers.get(&id).map(Worker::queued).unwrap_or_default()
     }
 
     /// The leases that a worker holds.

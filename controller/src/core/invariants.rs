@@ -20,7 +20,7 @@ impl<F: Clone> Core<F> {
         self.check_jobs();
         self.check_order_of_service();
         self.fleet.check_invariants(self.leases.iter().map(|(&id, lease)| (id, lease.worker)));
-        self.quarantine.check_invariants(&self.fleet);
+        self.quarantine.check_invariants(&self.fleet, &self.drains);
     }
 
     fn check_clients(&self) {

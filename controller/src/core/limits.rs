@@ -91,6 +91,9 @@ pub(super) const NAMES_MAX: usize = 8192;
 /// The names of workers that are kept because they gave a wrong answer.
 pub(super) const QUARANTINED_MAX: usize = 1024;
 
+/// The names of workers that may be drained at once.
+pub(super) const DRAINED_MAX: usize = 1024;
+
 /// Idle jobs whose windows take up all items. With few items each still has one.
 pub(super) const IDLE_JOBS_MAX: u64 = 256;
 

@@ -9,6 +9,7 @@
 //! - if one more would have to stay, nobody who connects from then on is given work: it could be that
 //!   one. Only a new start of the controller ends this, as nobody knows then whom to release.
 
+use super::drains::Drains;
 use super::fault::Fault;
 use super::fleet::Fleet;
 use super::limits::QUARANTINED_MAX;
@@ -60,6 +61,11 @@ pub(super) struct Quarantine {
 }
 
 impl Quarantine {
+    /// Health of the worker of this name, if it is in quarantine.
+    pub(super) fn health(&self, name: &str) -> Option<WorkerHealth> {
+        self.cases.get(name).map(Case::health)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.cases.len()
     }
@@ -117,11 +123,18 @@ impl Quarantine {
 impl Quarantine {
     /// Asserts that exactly the workers with a case are given no work, and hold none; that names stay
     /// for a wrong answer only, and within the limit.
-    pub(super) fn check_invariants(&self, fleet: &Fleet) {
+    pub(super) fn check_invariants(&self, fleet: &Fleet, drains: &Drains) {
         for (name, health, leases_len) in fleet.healths() {
             let is_served = health == WorkerHealth::Ready;
-            assert_eq!(is_served, !self.cases.contains_key(name), "worker {name} is {health:?}");
-            assert!(is_served || leases_len == 0, "worker {name} is {health:?} and holds leases");
+            let is_drained = health == WorkerHealth::Draining;
+            let has_case = self.cases.contains_key(name);
+            let want = !has_case && !drains.has(name);
+            assert_eq!(is_served, want, "worker {name} is {health:?}");
+            assert_eq!(is_drained, !has_case && drains.has(name), "worker {name}");
+            assert!(
+                is_served || is_drained || leases_len == 0,
+                "worker {name} is {health:?} and holds leases"
+            );
         }
         for (name, case) in &self.cases {
             assert!(case.stays() || fleet.is_named(name), "{name} left, and so did its case");
@@ -134,7 +147,7 @@ impl<F: Clone> Core<F> {
     /// The health of a worker of this name that connects; it is reported if it is given no work.
     pub(super) fn health_of(&mut self, name: &str) -> WorkerHealth {
         let case = self.quarantine.meet(self.now, name);
-        let Some(Case { fault, since }) = case else { return WorkerHealth::Ready };
+        let Some(Case { fault, since }) = case else { return self.named_health(name) };
         let age = self.now.saturating_sub(since);
         self.actions.push(Action::BackInQuarantine { worker: name.to_owned(), fault, age });
         WorkerHealth::Quarantined
@@ -180,7 +193,7 @@ impl<F: Clone> Core<F> {
         if outcome == ReleaseOutcome::Released
             && let Some(worker) = self.fleet.id_of(name)
         {
-            self.fleet.set_health(worker, WorkerHealth::Ready);
+            self.fleet.set_health(worker, self.named_health(name));
         }
         let (worker, by) = (name.to_owned(), asker.principal);
         self.actions.push(Action::ReleaseAsked { worker: worker.clone(), by, outcome });

@@ -15,6 +15,8 @@ pub struct Rights {
     pub manage_jobs: bool,
     /// It may release workers from quarantine.
     pub release: bool,
+    /// It may drain workers, and undrain them.
+    pub drain: bool,
     /// The datasets in which it may name files. A worker may read files there that the client itself
     /// may not read, and a digest tells something of a file.
     pub datasets: DatasetRights,
@@ -44,6 +46,7 @@ impl Rights {
         see_jobs: true,
         manage_jobs: true,
         release: true,
+        drain: true,
         datasets: DatasetRights::All,
         quota: Quota::MAX,
     };

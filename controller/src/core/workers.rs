@@ -25,6 +25,10 @@ impl<F: Clone> Core<F> {
                 Ok(())
             }
             WorkerReply::Credit { batches } => self.credit(worker, batches),
+            WorkerReply::Leaving { within_ms } => {
+                self.leaving(worker, Duration::from_millis(within_ms.into()));
+                Ok(())
+            }
             WorkerReply::Done { lease, attempt, credit, busy_us, outputs, failures } => {
                 self.accept(worker, (lease, attempt), (outputs, failures), busy_us)?;
                 self.credit(worker, credit)
@@ -102,6 +106,7 @@ impl<F: Clone> Core<F> {
     pub(super) fn worker_left(&mut self, worker: WorkerId) {
         let Some((name, leases, busy_len)) = self.fleet.leave(worker) else { return };
         self.quarantine.leave(&name);
+        self.drained_worker_left(&name);
         for (i, id) in leases.into_iter().enumerate() {
             // An item that fails here can end its job, and with it the job's other leases.
             let Some(lease) = self.take_lease(id) else { continue };

@@ -16,7 +16,7 @@ use super::token::WorkerTokens;
 use crate::core::{Action, ClientId, Core, Event, Principal, Rights, WorkerId};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
-use ipc_proto::message::{ClientReply, ReleaseOutcome, SandboxLayers, Status};
+use ipc_proto::message::{ClientReply, DrainOutcome, ReleaseOutcome, SandboxLayers, Status};
 use ipc_proto::sample::Sample;
 use ipc_socket::Scratch;
 use std::cell::{Cell, RefCell};
@@ -197,6 +197,35 @@ impl Hub {
             Action::BackInQuarantine { worker, fault, age } => {
                 let (worker, fault, age_s) = (&worker, &fault, age.as_secs());
                 LOG.log(&log::Event::BackInQuarantine { worker, age_s, fault });
+                None
+            }
+            Action::DrainAsked { worker, by, refused } => {
+                match refused {
+                    None => LOG.log(&log::Event::Draining { worker: &worker, by }),
+                    Some(DrainOutcome::Forbidden) => {
+                        LOG.log(&log::Event::DrainForbidden { worker: &worker, by });
+                    }
+                    Some(_) => {}
+                }
+                None
+            }
+            Action::Drained(worker) => {
+                LOG.log(&log::Event::Drained { worker: &worker });
+                None
+            }
+            Action::UndrainAsked { worker, by, outcome } => {
+                match outcome {
+                    DrainOutcome::Undrained => {
+                        LOG.log(&log::Event::Undrained { worker: &worker, by });
+                    }
+                    DrainOutcome::Forbidden => {
+                        LOG.log(&log::Event::DrainForbidden { worker: &worker, by });
+                    }
+                    DrainOutcome::Drained { .. }
+                    | DrainOutcome::NotDraining
+                    | DrainOutcome::Unknown
+                    | DrainOutcome::TooMany => {}
+                }
                 None
             }
             Action::ReleaseAsked { worker, by, outcome } => {

@@ -58,6 +58,13 @@ events! {
             => "worker {worker} connects again and is given no work, quarantined since {age_s} s: \
                 {fault}; see hashctl release",
         Info Released { worker: &'a str, by: Principal } => "worker {worker} is released by {by}",
+        Info Draining { worker: &'a str, by: Principal }
+            => "worker {worker} is drained by {by}: it is given no more work",
+        Info Drained { worker: &'a str } => "worker {worker} is drained, and may be stopped",
+        Info Undrained { worker: &'a str, by: Principal }
+            => "worker {worker} is given work again by {by}",
+        Warning DrainForbidden { worker: &'a str, by: Principal }
+            => "{by} may not drain worker {worker}, nor undrain it",
         Warning ReleaseForbidden { worker: &'a str, by: Principal }
             => "{by} may not release worker {worker}",
     }

@@ -21,7 +21,7 @@ metrics_table! {
     SANDBOX Gauge "hashcluster_sandbox_layer" ["layer"]
         "1 if the sandbox has this layer, else 0.";
     WORKERS Gauge "hashcluster_controller_workers" ["state"]
-        "Connected workers: ready, starting (no credit given yet), suspended until they reconnect, or quarantined.";
+        "Connected workers: ready, starting (no credit given yet), suspended until they reconnect, quarantined, or draining.";
     WORKERS_MAX Gauge "hashcluster_controller_workers_max" [] "Most connected workers.";
     WORKERS_QUARANTINED Gauge "hashcluster_controller_quarantined_workers" []
         "Names of workers in quarantine, connected or not.";
@@ -145,6 +145,7 @@ impl Instruments {
             ("starting", count(WorkerHealth::Ready).saturating_sub(ready)),
             ("suspended", count(WorkerHealth::Suspended)),
             ("quarantined", count(WorkerHealth::Quarantined)),
+            ("draining", count(WorkerHealth::Draining)),
         ] {
             metrics.set_count(&WORKERS, &[state], workers as u64);
         }

@@ -42,7 +42,7 @@ impl Rule {
 
     /// Returns true if it permits anything that a client does.
     fn is_for_clients(&self) -> bool {
-        self.rights.submit || self.rights.see_jobs || self.rights.release
+        self.rights.submit || self.rights.see_jobs || self.rights.release || self.rights.drain
     }
 }
 
@@ -216,6 +216,7 @@ enum Right {
     SeeJobs,
     ManageJobs,
     Release,
+    Drain,
     Work,
 }
 
@@ -251,12 +252,13 @@ impl RuleForm {
             false => DatasetRights::Named(datasets),
         };
         let (submit, see_jobs) = (may(Right::Submit), may(Right::SeeJobs));
-        let (release, quota) = (may(Right::Release), quota.quota());
+        let (release, drain, quota) = (may(Right::Release), may(Right::Drain), quota.quota());
         if may(Right::ManageJobs) && !(submit && see_jobs) {
             return Err("manage-jobs is of no use without submit and see-jobs".to_owned());
         }
         let manage_jobs = may(Right::ManageJobs);
-        let rights = Rc::new(Rights { submit, see_jobs, manage_jobs, release, datasets, quota });
+        let rights =
+            Rc::new(Rights { submit, see_jobs, manage_jobs, release, drain, datasets, quota });
         let token = token_file.as_deref().map(Path::new).map(token).transpose()?;
         Ok(Rule { uids, gids, token, works: may(Right::Work), rights })
     }

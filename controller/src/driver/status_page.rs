@@ -183,7 +183,7 @@ fn workers(html: &mut Html, history: &StatusHistory, status: &Status) {
 fn worker_row(html: &mut Html, history: &StatusHistory, worker: &WorkerStatus) {
     let class = match worker.health {
         WorkerHealth::Ready => "good",
-        WorkerHealth::Suspended => "warn",
+        WorkerHealth::Suspended | WorkerHealth::Draining => "warn",
         WorkerHealth::Quarantined => "bad",
     };
     html.put(format_args!("<tr><th scope=\"row\">{}</th>", escaped(&worker.name)));

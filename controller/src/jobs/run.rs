@@ -234,6 +234,7 @@ impl Book {
             | ClientReply::Status(_)
             | ClientReply::Ready { .. }
             | ClientReply::Released { .. }
+            | ClientReply::Drained { .. }
             | ClientReply::Service { .. } => {}
         }
     }

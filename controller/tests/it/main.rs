@@ -3,6 +3,7 @@
 mod cross_check;
 mod datasets;
 mod denied;
+mod drains;
 mod durable;
 mod fuzz;
 mod hung;

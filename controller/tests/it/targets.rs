@@ -86,7 +86,7 @@ impl Play<'_> {
     }
 
     fn operate(&mut self) {
-        match self.byte() % 18 {
+        match self.byte() % 19 {
             0 => self.join_client(),
             1 | 2 => self.join_worker(),
             3 | 4 => self.open(),
@@ -99,6 +99,7 @@ impl Play<'_> {
             14 => self.ask(),
             16 => self.want_page(),
             17 => self.answer_page(),
+            18 => self.shut_down(),
             _ => self.credit(),
         }
     }
@@ -281,14 +282,26 @@ impl Play<'_> {
         self.hear(worker, WorkerReply::Listed { lease, attempt, credit, outcome });
     }
 
+    /// A worker wants no more work.
+    fn shut_down(&mut self) {
+        let Some(worker) = self.pick(self.workers.clone().into_iter()) else { return };
+        let within_ms = u32::from(self.byte()) << 4;
+        self.hear(worker, WorkerReply::Leaving { within_ms });
+    }
+
     /// A request about a job or about the cluster.
     fn ask(&mut self) {
         let Some(client) = self.pick(self.clients.clone().into_iter()) else { return };
         let of_job = self.byte();
-        let request = match (of_job % 6, self.job()) {
+        let request = match (of_job % 8, self.job()) {
             (0, _) => ClientRequest::Status,
             (1, _) => ClientRequest::Release { worker: format!("w{}", of_job % 4) },
             (2, _) => ClientRequest::WaitReady { workers: 3, timeout_ms: u32::from(of_job) << 4 },
+            (6, _) => {
+                let worker = format!("w{}", of_job % 4);
+                ClientRequest::Drain { worker, deadline_ms: u32::from(of_job) << 4 }
+            }
+            (7, _) => ClientRequest::Undrain { worker: format!("w{}", of_job % 4) },
             (_, None) => return,
             (3, Some((job, ..))) => ClientRequest::Cancel { job },
             (_, Some((job, client, _))) => {
@@ -364,6 +377,9 @@ impl Play<'_> {
             | Action::Quarantined(..)
             | Action::Doubted(_)
             | Action::BackInQuarantine { .. }
+            | Action::DrainAsked { .. }
+            | Action::Drained(_)
+            | Action::UndrainAsked { .. }
             | Action::ReleaseAsked { .. } => {}
         }
     }

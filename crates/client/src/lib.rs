@@ -5,7 +5,7 @@
 //! whatever a runtime directory leads to, with its token. [`Client::connect`] makes a connection.
 //! From there:
 //!
-//! - questions: [`Client::status`], [`Client::wait_ready`], [`Client::release`],
+//! - questions: [`Client::status`], [`Client::wait_ready`], [`Client::release`], [`Client::drain`],
 //!   [`Client::service`], each answered before the next one. [`Client::set_timeout`] bounds each wait for bytes.
 //! - jobs: [`Client::split`] gives a [`Submitter`] and [`Replies`]. The submitter opens a [`Job`];
 //!   the job sends items as descriptors ([`Job::send_files`]), as names in a dataset
@@ -60,8 +60,8 @@ pub use runtime_dir::{client_runtime_dir, user_runtime_dir};
 
 use in_flight::InFlight;
 use ipc_proto::message::{
-    ClientIntro, ClientReply, ClientRequest, ReleaseOutcome, Role, ServiceReply, ServiceRequest,
-    Status, Welcome,
+    ClientIntro, ClientReply, ClientRequest, DrainOutcome, ReleaseOutcome, Role, ServiceReply,
+    ServiceRequest, Status, Welcome,
 };
 use ipc_socket::{Connection, Receiver, Sender};
 use std::io;
@@ -169,6 +169,29 @@ impl Client {
         self.send(&ClientRequest::Release { worker: worker.to_owned() })?;
         let ClientReply::Released { outcome, .. } = self.receive()? else {
             return Err(ClientError::Nonsense("no release where one was asked for"));
+        };
+        Ok(outcome)
+    }
+
+    /// Gives a worker no more work; what it has goes to others after `deadline`. Returns once it holds no lease.
+    pub fn drain(&mut self, worker: &str, deadline: Duration) -> Result<DrainOutcome, ClientError> {
+        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        self.send(&ClientRequest::Drain { worker: worker.to_owned(), deadline_ms })?;
+        self.set_timeout(Some(deadline.saturating_add(READY_GRACE)))?;
+        let outcome = self.drained()?;
+        self.set_timeout(None)?;
+        Ok(outcome)
+    }
+
+    /// Gives a worker work again that was drained.
+    pub fn undrain(&mut self, worker: &str) -> Result<DrainOutcome, ClientError> {
+        self.send(&ClientRequest::Undrain { worker: worker.to_owned() })?;
+        self.drained()
+    }
+
+    fn drained(&mut self) -> Result<DrainOutcome, ClientError> {
+        let ClientReply::Drained { outcome, .. } = self.receive()? else {
+            return Err(ClientError::Nonsense("no drain where one was asked for"));
         };
         Ok(outcome)
     }

@@ -165,6 +165,7 @@ impl Replies {
             ClientReply::Status(_)
             | ClientReply::Ready { .. }
             | ClientReply::Released { .. }
+            | ClientReply::Drained { .. }
             | ClientReply::Service { .. } => Err(ClientError::Nonsense("an answer to no question")),
         }
     }

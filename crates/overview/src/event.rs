@@ -102,6 +102,10 @@ fn workers(events: &mut Vec<ClusterEvent>, old: &[WorkerStatus], new: &[WorkerSt
                 "worker {name} is suspended until it reconnects: it missed too many deadlines"
             ))),
             // The list of those in quarantine tells of both ends, with the reason.
+            (WorkerHealth::Draining, WorkerHealth::Draining) => {}
+            (_, WorkerHealth::Draining) => {
+                events.push(ClusterEvent::info(&format!("worker {name} is being drained")));
+            }
             (_, WorkerHealth::Ready | WorkerHealth::Quarantined) => {}
         }
     }

@@ -101,5 +101,6 @@ pub const fn health(health: WorkerHealth) -> &'static str {
         WorkerHealth::Ready => "ready",
         WorkerHealth::Suspended => "suspended",
         WorkerHealth::Quarantined => "quarantined",
+        WorkerHealth::Draining => "draining",
     }
 }

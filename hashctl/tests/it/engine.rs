@@ -155,6 +155,8 @@ impl Play {
             other @ (ClientRequest::Status
             | ClientRequest::WaitReady { .. }
             | ClientRequest::Release { .. }
+            | ClientRequest::Drain { .. }
+            | ClientRequest::Undrain { .. }
             | ClientRequest::Service { .. }) => {
                 panic!("{other:?}")
             }

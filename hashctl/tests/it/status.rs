@@ -2,8 +2,8 @@ use crate::fake::{DESCRIPTORS, Fake};
 use crate::program::{hashctl, run};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    Backend, ClientReply, ClientRequest, Counters, JobId, JobStatus, LimitStatus, QuarantineStatus,
-    ReleaseOutcome, SandboxLayers, Status, WorkerHealth, WorkerStatus,
+    Backend, ClientReply, ClientRequest, Counters, DrainOutcome, JobId, JobStatus, LimitStatus,
+    QuarantineStatus, ReleaseOutcome, SandboxLayers, Status, WorkerHealth, WorkerStatus,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -191,6 +191,59 @@ fn ready_asks_the_controller_and_sets_the_exit_status() {
         let args = ["status", "--ready", "3", "--timeout-s", "7"];
         let ours = run(hashctl(fake.socket()).args(args));
         assert_eq!((ours.code, &*ours.stderr, &*ours.out()), (code, stderr, ""));
+    }
+}
+
+#[test]
+fn drain_and_undrain_print_their_outcome() {
+    let forbidden =
+        "hashctl: you may not drain 'w 1', nor undrain it; see the controller's --policy\n";
+    let unknown = "hashctl: no worker 'w 1' is connected; see hashctl status\n";
+    let many = "hashctl: 'w 1' is not drained: too many workers are; undrain others first\n";
+    let passed = "'w 1' is drained; 2 batches went to others at the deadline\n";
+    let drain = |deadline_ms| ClientRequest::Drain { worker: "w 1".to_owned(), deadline_ms };
+    let undrain = ClientRequest::Undrain { worker: "w 1".to_owned() };
+    for (args, request, outcome, want) in [
+        (
+            &["drain"][..],
+            drain(30_000),
+            DrainOutcome::Drained { passed_on: 0 },
+            (0, "'w 1' is drained\n", ""),
+        ),
+        (
+            &["drain", "--deadline", "2m"],
+            drain(120_000),
+            DrainOutcome::Drained { passed_on: 2 },
+            (0, passed, ""),
+        ),
+        (&["drain", "--deadline=0"], drain(0), DrainOutcome::Unknown, (1, "", unknown)),
+        (&["drain"], drain(30_000), DrainOutcome::TooMany, (1, "", many)),
+        (&["drain"], drain(30_000), DrainOutcome::Forbidden, (1, "", forbidden)),
+        (
+            &["undrain"],
+            undrain.clone(),
+            DrainOutcome::Undrained,
+            (0, "'w 1' is given work again\n", ""),
+        ),
+        (
+            &["undrain"],
+            undrain,
+            DrainOutcome::NotDraining,
+            (1, "", "hashctl: 'w 1' is not drained; see hashctl status\n"),
+        ),
+    ] {
+        let fake = Fake::start(move |peer| {
+            peer.welcome(DESCRIPTORS);
+            assert_eq!(peer.next().map(|(asked, _)| asked), Some(request.clone()));
+            peer.send(&ClientReply::Drained { worker: "w 1".to_owned(), outcome });
+        });
+        let ours = run(hashctl(fake.socket()).args(args).arg("w 1"));
+        assert_eq!((ours.code, &*ours.out(), &*ours.stderr), want, "{args:?}, {outcome:?}");
+    }
+    for time in ["", "s", "-1", "1.5s", "25h", "1d", "99999999999999999999h"] {
+        let deadline = format!("--deadline={time}");
+        let ours = run(hashctl(std::path::Path::new("/nowhere")).args(["drain", &deadline, "w"]));
+        assert_eq!(ours.code, 2, "{time}: {}", ours.stderr);
     }
 }
 

@@ -158,6 +158,19 @@ pub enum ClientRequest {
         /// The request.
         request: ServiceRequest,
     },
+    /// Gives a worker no more work; what it has goes to others at the deadline. Answered by `Drained` once it
+    /// holds no lease.
+    Drain {
+        /// Its name.
+        worker: String,
+        /// Longest time that its leases have, in milliseconds.
+        deadline_ms: u32,
+    },
+    /// Gives a worker work again that was drained; answered by `Drained`.
+    Undrain {
+        /// Its name.
+        worker: String,
+    },
 }
 
 /// A message to a client.
@@ -253,6 +266,33 @@ pub enum ClientReply {
         /// The answer.
         reply: ServiceReply,
     },
+    /// Answers `Drain` and `Undrain`.
+    Drained {
+        /// The worker's name.
+        worker: String,
+        /// The outcome.
+        outcome: DrainOutcome,
+    },
+}
+
+/// The outcome of a `Drain` or an `Undrain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DrainOutcome {
+    /// The worker holds no lease, and gets none until it is undrained.
+    Drained {
+        /// Leases that were given to others at the deadline.
+        passed_on: u32,
+    },
+    /// The worker is given work again, now or when it connects.
+    Undrained,
+    /// No worker of that name is drained.
+    NotDraining,
+    /// No worker of that name is connected.
+    Unknown,
+    /// As many names are drained as the controller keeps.
+    TooMany,
+    /// This client may not ask for it.
+    Forbidden,
 }
 
 /// The outcome of a `Release`.
@@ -286,7 +326,9 @@ impl Message for ClientRequest {
                 check_indexes(*index, 1)?;
                 piece.check()
             }
-            Self::Release { worker } => within("worker", worker.len(), 1, NAME_LEN_MAX),
+            Self::Release { worker } | Self::Drain { worker, .. } | Self::Undrain { worker } => {
+                within("worker", worker.len(), 1, NAME_LEN_MAX)
+            }
             Self::Service { request, .. } => request.check(),
             Self::Open { .. }
             | Self::Finish { .. }
@@ -306,7 +348,9 @@ impl Message for ClientRequest {
             | Self::Cancel { .. }
             | Self::Status
             | Self::WaitReady { .. }
-            | Self::Release { .. } => 0,
+            | Self::Release { .. }
+            | Self::Drain { .. }
+            | Self::Undrain { .. } => 0,
         }
     }
 }
@@ -327,9 +371,9 @@ impl Message for ClientReply {
             Self::Status(status) => status.check(),
             Self::Service { reply, .. } => reply.check(),
             Self::Rejected { text, .. } => at_most("text", text.len(), REASON_LEN_MAX),
-            Self::Suspect { worker, .. } | Self::Released { worker, .. } => {
-                at_most("worker", worker.len(), NAME_LEN_MAX)
-            }
+            Self::Suspect { worker, .. }
+            | Self::Released { worker, .. }
+            | Self::Drained { worker, .. } => at_most("worker", worker.len(), NAME_LEN_MAX),
             Self::Opened { .. }
             | Self::Window { .. }
             | Self::Finished { .. }

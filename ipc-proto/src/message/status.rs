@@ -49,6 +49,8 @@ pub enum WorkerHealth {
     Suspended,
     /// It gets no work until it is released: it returned a wrong digest.
     Quarantined,
+    /// It gets no work until it is undrained, or leaves.
+    Draining,
 }
 
 /// One worker.

@@ -57,6 +57,8 @@ pub enum WorkerRequest {
     },
     /// Answers a worker's heartbeat.
     Heartbeat,
+    /// Answers [`WorkerReply::Leaving`], once the worker holds no lease and gets none: it may close.
+    Leave,
 }
 
 /// One batch.
@@ -218,6 +220,11 @@ pub enum WorkerReply {
         /// The page.
         outcome: ListOutcome,
     },
+    /// The worker shuts down: no more leases, please, and what it does not answer in this time goes to others.
+    Leaving {
+        /// In milliseconds.
+        within_ms: u32,
+    },
 }
 
 impl Message for WorkerRequest {
@@ -225,14 +232,14 @@ impl Message for WorkerRequest {
         match self {
             Self::Assign { work, .. } => work.check(),
             Self::Revoke { leases } => at_most("leases", leases.len(), REVOKE_MAX),
-            Self::Heartbeat => Ok(()),
+            Self::Heartbeat | Self::Leave => Ok(()),
         }
     }
 
     fn descriptors_len(&self) -> usize {
         match self {
             Self::Assign { work, .. } => work.descriptors_len(),
-            Self::Revoke { .. } | Self::Heartbeat => 0,
+            Self::Revoke { .. } | Self::Heartbeat | Self::Leave => 0,
         }
     }
 }
@@ -245,7 +252,7 @@ impl Message for WorkerReply {
                 at_most("credit", usize::from(*credit), CREDIT_MAX.into())?;
                 check_failures(failures, FRAME_MESSAGES_MAX as u64)
             }
-            Self::Heartbeat => Ok(()),
+            Self::Heartbeat | Self::Leaving { .. } => Ok(()),
             Self::Progress { file, offset, state, .. } => {
                 check_checkpoint(file.size, *offset, state)
             }

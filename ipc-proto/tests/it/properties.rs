@@ -42,10 +42,10 @@ fn an_unknown_tag_is_malformed() {
     check_malformed(Kind::Hello, &hello(2), "role");
     for (kind, known) in [
         (Kind::HelloReply, 2),
-        (Kind::ClientRequest, 8),
-        (Kind::ClientReply, 10),
-        (Kind::WorkerRequest, 3),
-        (Kind::WorkerReply, 5),
+        (Kind::ClientRequest, 11),
+        (Kind::ClientReply, 12),
+        (Kind::WorkerRequest, 4),
+        (Kind::WorkerReply, 6),
     ] {
         for tag in known..=255 {
             check_malformed(kind, &[tag; 64], "message");

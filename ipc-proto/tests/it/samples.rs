@@ -4,8 +4,8 @@ use crate::samples_service::{service_replies, service_requests};
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
-    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, DirEntry, EntryKind,
-    Failure, FileItem, FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId,
+    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, DirEntry, DrainOutcome,
+    EntryKind, Failure, FileItem, FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId,
     LimitStatus, ListOutcome, ListWork, Message, Piece, Planes, QuarantineStatus, RefuseReason,
     RejectReason, ReleaseOutcome, Role, Run, SandboxLayers, Stamp, Status, Versions, Welcome,
     Window, Work, WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
@@ -130,10 +130,12 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     add("worker_request/assign/check", check().into());
     add("worker_request/revoke", WorkerRequest::Revoke { leases }.into());
     add("worker_request/heartbeat", WorkerRequest::Heartbeat.into());
+    add("worker_request/leave", WorkerRequest::Leave.into());
     add("worker_reply/credit", WorkerReply::Credit { batches: 4096 }.into());
     add("worker_reply/done", done().into());
     add("worker_reply/heartbeat", WorkerReply::Heartbeat.into());
     add("worker_reply/progress", progress().into());
+    add("worker_reply/leaving", WorkerReply::Leaving { within_ms: 4000 }.into());
     for (label, outcome) in list_outcomes() {
         let (lease, attempt, credit) = (LeaseId { epoch: 5, number: 4 }, 3, 2);
         let listed = WorkerReply::Listed { lease, attempt, credit, outcome };
@@ -227,6 +229,8 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
         ("status", ClientRequest::Status),
         ("wait_ready", ClientRequest::WaitReady { workers: 2, timeout_ms: 30_000 }),
         ("release", ClientRequest::Release { worker: "w1".to_owned() }),
+        ("drain", ClientRequest::Drain { worker: "w1".to_owned(), deadline_ms: 30_000 }),
+        ("undrain", ClientRequest::Undrain { worker: "w1".to_owned() }),
     ]
 }
 
@@ -256,6 +260,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
     let runs = vec![Run { first: 7, len: 6 }, Run { first: 70_000, len: 300 }];
     let rejected = |reason| ClientReply::Rejected { tag: 252, reason, text: "why".to_owned() };
     let released = |outcome| ClientReply::Released { worker: "w1".to_owned(), outcome };
+    let drained = |outcome| ClientReply::Drained { worker: "w1".to_owned(), outcome };
     vec![
         ("window", ClientReply::Window { job, window: Window { items: 0, bytes: u64::MAX } }),
         ("results", ClientReply::Results { job, runs, outputs: Blob(vec![0x5a; 4]), failures }),
@@ -267,6 +272,12 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("released/released", released(ReleaseOutcome::Released)),
         ("released/not_quarantined", released(ReleaseOutcome::NotQuarantined)),
         ("released/forbidden", released(ReleaseOutcome::Forbidden)),
+        ("drained/drained", drained(DrainOutcome::Drained { passed_on: 300 })),
+        ("drained/undrained", drained(DrainOutcome::Undrained)),
+        ("drained/not_draining", drained(DrainOutcome::NotDraining)),
+        ("drained/unknown", drained(DrainOutcome::Unknown)),
+        ("drained/too_many", drained(DrainOutcome::TooMany)),
+        ("drained/forbidden", drained(DrainOutcome::Forbidden)),
         ("status", ClientReply::Status(Box::new(status()))),
         ("status_empty", ClientReply::Status(Box::default())),
     ]
@@ -414,13 +425,14 @@ fn status() -> Status {
         |name: &str, health| WorkerStatus { name: name.to_owned(), health, ..worker.clone() };
     let second = other("w2", WorkerHealth::Quarantined);
     let third = other("w3", WorkerHealth::Suspended);
+    let fourth = other("w4", WorkerHealth::Draining);
     Status {
         software: "0.1.0".to_owned(),
         image: "i".to_owned(),
         pid: 1,
         uptime_ms: 2,
         sandbox: SandboxLayers::FULL,
-        workers: vec![worker, second, third],
+        workers: vec![worker, second, third, fourth],
         workers_unlisted: 3,
         jobs: vec![JobStatus {
             id: JobId { epoch: 19, number: 20 },

@@ -6,10 +6,10 @@
 use crate::samples::Any;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, EntryKind, Failure, FileSource, HelloReply, ItemOutcome, Items,
-    JobAct, JobKind, JobSource, JobSpec, JobState, ListOutcome, Piece, RefuseReason, RejectReason,
-    ReleaseOutcome, Role, ServiceRefusal, ServiceReply, ServiceRequest, Work, WorkerHealth,
-    WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, DrainOutcome, EntryKind, Failure, FileSource, HelloReply,
+    ItemOutcome, Items, JobAct, JobKind, JobSource, JobSpec, JobState, ListOutcome, Piece,
+    RefuseReason, RejectReason, ReleaseOutcome, Role, ServiceRefusal, ServiceReply, ServiceRequest,
+    Work, WorkerHealth, WorkerReply, WorkerRequest,
 };
 use std::collections::BTreeSet;
 
@@ -48,17 +48,19 @@ variants! {
     RefuseReason { NotOurs, Version, Forbidden, WrongSocket, NameTaken, Busy, Timeout }
     ClientRequest {
         Open { .. }, Items { .. }, Piece { .. }, Finish { .. }, Cancel { .. }, Status,
-        WaitReady { .. }, Release { .. }, Service { .. },
+        WaitReady { .. }, Release { .. }, Service { .. }, Drain { .. }, Undrain { .. },
     }
     ClientReply {
         Opened { .. }, Window { .. }, Results { .. }, Finished { .. }, Cancelled { .. }, Status(_),
         Ready { .. }, Rejected { .. }, Suspect { .. }, Released { .. },
         Service { .. },
+        Drained { .. },
     }
+    DrainOutcome { Drained { .. }, Undrained, NotDraining, Unknown, TooMany, Forbidden }
     ReleaseOutcome { Released, NotQuarantined, Forbidden }
     RejectReason { TooManyJobs, Forbidden }
-    WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat }
-    WorkerReply { Credit { .. }, Done { .. }, Heartbeat, Progress { .. }, Listed { .. } }
+    WorkerRequest { Assign { .. }, Revoke { .. }, Heartbeat, Leave }
+    WorkerReply { Credit { .. }, Done { .. }, Heartbeat, Progress { .. }, Listed { .. }, Leaving { .. } }
     Items { Files { .. }, Inline { .. } }
     FileSource { Descriptors, Dataset { .. } }
     Work { Files { .. }, Inline { .. }, Subtree { .. }, Resume { .. }, Piece(_), List(_) }
@@ -71,7 +73,7 @@ variants! {
         Changed, NotRegular, Io { .. }, Invalid, Unsupported, WorkersLost { .. }, UnknownDataset,
         Disputed,
     }
-    WorkerHealth { Ready, Suspended, Quarantined }
+    WorkerHealth { Ready, Suspended, Quarantined, Draining }
     ServiceRequest {
         Submit { .. }, Store { .. }, Seal { .. }, Jobs { .. }, Job { .. }, Wait { .. },
         Results { .. }, Act { .. },
@@ -126,6 +128,9 @@ pub(crate) fn variants_in(message: &Any) -> BTreeSet<(&'static str, &'static str
                 status.workers.iter().for_each(|worker| seen.add(&worker.health));
             }
             if let ClientReply::Released { outcome, .. } = reply {
+                seen.add(outcome);
+            }
+            if let ClientReply::Drained { outcome, .. } = reply {
                 seen.add(outcome);
             }
             if let ClientReply::Rejected { reason, .. } = reply {

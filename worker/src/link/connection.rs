@@ -244,6 +244,10 @@ impl Link<'_> {
                 self.session.revoke(&leases);
                 Ok(())
             }
+            WorkerRequest::Leave => {
+                self.session.leave();
+                Ok(())
+            }
             WorkerRequest::Heartbeat => Ok(()),
         }
     }

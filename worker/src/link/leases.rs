@@ -50,6 +50,8 @@ pub(crate) struct Leases {
     /// Leases whose answer, or whose credit, is not on its way yet.
     unsettled: usize,
     draining: bool,
+    /// The controller answered the drain.
+    left: bool,
 }
 
 #[derive(Debug)]
@@ -88,7 +90,14 @@ pub(crate) struct Dropped {
 
 impl Leases {
     pub(crate) fn new(credit: u16) -> Self {
-        Self { credit, held: HashMap::new(), long: VecDeque::new(), unsettled: 0, draining: false }
+        Self {
+            credit,
+            held: HashMap::new(),
+            long: VecDeque::new(),
+            unsettled: 0,
+            draining: false,
+            left: false,
+        }
     }
 
     pub(crate) fn assign(
@@ -165,21 +174,25 @@ impl Leases {
         self.held.len()
     }
 
-    /// Says whether the drain is over.
-    pub(crate) fn settle(&mut self, leases_len: usize) -> bool {
+    pub(crate) fn settle(&mut self, leases_len: usize) {
         self.unsettled -= leases_len;
-        self.is_drained()
     }
 
-    /// Grants no credit from now on; returns true if the drain is over already.
-    pub(crate) fn drain(&mut self) -> bool {
+    /// Grants no credit from now on.
+    pub(crate) fn drain(&mut self) {
         self.draining = true;
-        self.is_drained()
     }
 
-    /// Returns true once a drain was requested and every lease is answered.
+    /// The controller waits for no answer any more: returns true if that ends a drain.
+    pub(crate) fn leave(&mut self) -> bool {
+        self.left = self.draining;
+        self.left
+    }
+
+    /// Returns true once a drain was requested and the controller has taken all leases back, or they are
+    /// answered.
     pub(crate) fn is_drained(&self) -> bool {
-        self.draining && self.unsettled == 0
+        self.draining && (self.left || self.unsettled == 0)
     }
 
     /// Nobody waits for any answer any more, as the connection is gone; all leases are revoked.
@@ -260,23 +273,31 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_grants_no_credit_and_ends_with_the_last_answer() {
+    fn a_drain_grants_no_credit_and_ends_with_the_last_answer_or_when_the_controller_says_so() {
         let mut leases = Leases::new(3);
         assert!(!Leases::new(1).is_drained());
-        assert!(Leases::new(1).drain(), "nothing held");
+        let mut empty = Leases::new(1);
+        assert!(!empty.leave(), "nobody asked for it");
+        empty.drain();
+        assert!(empty.is_drained(), "nothing held");
         for lease in 1..=3 {
             assign(&mut leases, lease).unwrap();
         }
         leases.start(id(1)).unwrap();
-        assert!(!leases.drain());
+        leases.drain();
+        assert!(!leases.is_drained());
         let dropped = leases.revoke(&[id(2)]);
         assert_eq!((dropped.orders.len(), dropped.credit), (1, 0));
-        assert!(!leases.settle(1));
+        leases.settle(1);
+        assert!(!leases.is_drained());
         assert_eq!(leases.finish(id(1)), Finished { revoked: false, content: None, credit: 0 });
         leases.start(id(3)).unwrap();
         assert_eq!(leases.finish(id(3)), Finished { revoked: false, content: None, credit: 0 });
-        assert!(!leases.settle(1), "an answer is not sent yet");
-        assert!(leases.settle(1));
+        leases.settle(1);
+        assert!(!leases.is_drained(), "an answer is not sent yet");
+        assert!(leases.leave() && leases.is_drained(), "nobody waits for it");
+        leases.settle(1);
+        assert!(leases.is_drained());
     }
 
     #[test]

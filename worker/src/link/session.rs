@@ -1,11 +1,11 @@
 //! State that the threads of one connection share: its sending half and its leases.
 //!
 //! Any thread may answer; whoever cannot send shuts the socket down, which wakes the link thread.
-//! Invariant: an answer is on its way before its lease counts as settled, so that a drain loses
-//! none.
+//! Invariant: an answer is on its way before its lease counts as settled.
 
 use crate::link::hang::HangDetector;
 use crate::link::leases::{Dropped, Leases};
+use crate::link::shutdown::LEAVE_WITHIN_MS;
 use crate::metrics::instruments;
 use crate::pool::{IdleProbe, Pool};
 use engine::clock::Stopwatch;
@@ -102,14 +102,21 @@ impl Session {
         self.leases().held_len()
     }
 
-    /// Gives no more credit, and closes the connection once every lease is answered.
+    /// Gives no more credit, and asks the controller to take the leases away that are not answered within
+    /// [`LEAVE_WITHIN_MS`]. The connection ends when the controller says that none is left.
     pub fn drain(&self) {
-        if self.leases().drain() {
+        self.leases().drain();
+        self.send(&WorkerReply::Leaving { within_ms: LEAVE_WITHIN_MS });
+    }
+
+    /// The controller has no lease of this worker any more, and gives it none.
+    pub(crate) fn leave(&self) {
+        if self.leases().leave() {
             self.close();
         }
     }
 
-    /// Returns true if the connection was closed at the end of a drain.
+    /// Returns true once a drain has ended: the connection is then closed.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.leases().is_drained()
@@ -138,9 +145,7 @@ impl Session {
     }
 
     fn settle(&self, leases_len: usize) {
-        if self.leases().settle(leases_len) {
-            self.close();
-        }
+        self.leases().settle(leases_len);
     }
 
     pub(crate) fn close(&self) {

@@ -4,6 +4,10 @@ use crate::link::session::Session;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
+/// Time that leases in flight have after a shutdown request, in milliseconds; then the controller gives them to
+/// others.
+pub const LEAVE_WITHIN_MS: u32 = 4_000;
+
 /// Requested at most once, seen by every thread that waits.
 #[derive(Debug, Default)]
 pub struct Shutdown {

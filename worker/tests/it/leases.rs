@@ -3,7 +3,7 @@
 use crate::controller::{
     Controller, Peer, Worker, assign, endless, file, read_only, stamp, welcome,
 };
-use ipc_proto::message::{LeaseId, Piece, Work, WorkerRequest};
+use ipc_proto::message::{LeaseId, Piece, Work, WorkerReply, WorkerRequest};
 use ipc_proto::{Algorithm, Blob};
 use nix::sys::signal::{Signal, kill};
 use std::fs::File;
@@ -18,6 +18,9 @@ fn occupy(peer: &mut Peer, endless: &File) -> LeaseId {
     // BLAKE3 reports no checkpoints.
     peer.assign_files(Algorithm::Blake3, &[(stamp(endless), endless)])
 }
+
+/// A worker's request to be given no more work.
+const LEAVING: WorkerReply = WorkerReply::Leaving { within_ms: 4_000 };
 
 #[test]
 fn credit_covers_every_interleaved_batch_and_one_more() {
@@ -101,6 +104,8 @@ fn a_signal_ends_an_idle_worker_at_once() {
     let (mut peer, _) = controller.welcome();
     worker.says("connected");
     kill(worker.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(peer.reply(), LEAVING);
+    peer.send(&WorkerRequest::Leave, &[]);
     peer.closed();
     assert_eq!(worker.exit().code(), Some(0));
 }
@@ -119,11 +124,44 @@ fn a_signal_lets_leases_be_answered_without_new_credit() {
         peer.done(marker);
         kill(worker.pid(), signal).unwrap();
         worker.says("stopping");
-        let answer = peer.answer();
+        assert_eq!(peer.reply(), LEAVING);
+        // What crossed it is answered, too.
+        let crossed = peer.assign(Algorithm::Sha256, short(), &[]);
+        let mut answers = [peer.answer(), peer.answer()];
+        answers.sort_by_key(|answer| answer.lease);
+        let [answer, other] = answers;
+        assert_eq!((other.lease, other.credit), (crossed, 0));
         assert_eq!((answer.lease, answer.credit, answer.outputs.len()), (lease, 0, 64));
+        peer.send(&WorkerRequest::Leave, &[]);
         peer.closed();
         assert_eq!(worker.exit().code(), Some(0), "{signal}");
     }
+}
+
+#[test]
+fn a_controller_that_says_leave_without_being_asked_changes_nothing() {
+    let controller = Controller::new();
+    let worker = Worker::start(&controller, &[]);
+    let (mut peer, _) = controller.welcome();
+    worker.says("connected");
+    peer.send(&WorkerRequest::Leave, &[]);
+    let lease = peer.assign(Algorithm::Sha256, short(), &[]);
+    assert_eq!(peer.done(lease).0.len(), 32);
+}
+
+#[test]
+fn a_signal_ends_a_worker_whose_leases_were_taken_back_although_a_thread_works_on_one() {
+    let controller = Controller::new();
+    let mut worker = Worker::start(&controller, &["--threads", "1"]);
+    let (mut peer, _) = controller.welcome();
+    worker.says("connected");
+    let lease = occupy(&mut peer, &endless());
+    kill(worker.pid(), Signal::SIGTERM).unwrap();
+    assert_eq!(peer.reply(), LEAVING);
+    peer.send(&WorkerRequest::Revoke { leases: vec![lease] }, &[]);
+    peer.send(&WorkerRequest::Leave, &[]);
+    peer.closed();
+    assert_eq!(worker.exit().code(), Some(0));
 }
 
 #[test]

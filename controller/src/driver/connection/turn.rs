@@ -96,6 +96,8 @@ fn cost_of(request: &ClientRequest) -> usize {
         | ClientRequest::Finish { .. }
         | ClientRequest::WaitReady { .. }
         | ClientRequest::Release { .. }
+        | ClientRequest::Drain { .. }
+        | ClientRequest::Undrain { .. }
         | ClientRequest::Service { .. } => 1,
     }
 }

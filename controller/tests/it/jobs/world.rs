@@ -203,7 +203,7 @@ impl JobsWorld {
                     held.is_revoked = true;
                 }
             }
-            Action::ToWorker(_, WorkerRequest::Heartbeat, _) => {}
+            Action::ToWorker(_, WorkerRequest::Heartbeat | WorkerRequest::Leave, _) => {}
             Action::CloseWorker(worker, _) => _ = self.workers.remove(&worker),
             other @ (Action::ToClient(..)
             | Action::Listed(..)
@@ -211,6 +211,9 @@ impl JobsWorld {
             | Action::Quarantined(..)
             | Action::Doubted(_)
             | Action::BackInQuarantine { .. }
+            | Action::DrainAsked { .. }
+            | Action::Drained(_)
+            | Action::UndrainAsked { .. }
             | Action::ReleaseAsked { .. }) => panic!("{other:?}"),
         }
     }

@@ -35,6 +35,9 @@ pub(super) struct CoreCounts {
     pub(super) lost_pages: u64,
     pub(super) dropped_pages: u64,
     pub(super) page_lies: u64,
+    pub(super) drained: u64,
+    pub(super) drains_ended: u64,
+    pub(super) left: u64,
     pub(super) trace: Vec<String>,
 }
 
@@ -49,7 +52,7 @@ impl CoreCounts {
         assert!(self.counts().iter().all(|&count| count > 0), "something never happened: {self:?}");
     }
 
-    fn counts(&self) -> [u64; 32] {
+    fn counts(&self) -> [u64; 35] {
         [
             self.resolved,
             self.failed,
@@ -83,10 +86,13 @@ impl CoreCounts {
             self.lost_pages,
             self.dropped_pages,
             self.page_lies,
+            self.drained,
+            self.drains_ended,
+            self.left,
         ]
     }
 
-    fn counts_mut(&mut self) -> [&mut u64; 32] {
+    fn counts_mut(&mut self) -> [&mut u64; 35] {
         [
             &mut self.resolved,
             &mut self.failed,
@@ -120,6 +126,9 @@ impl CoreCounts {
             &mut self.lost_pages,
             &mut self.dropped_pages,
             &mut self.page_lies,
+            &mut self.drained,
+            &mut self.drains_ended,
+            &mut self.left,
         ]
     }
 }

@@ -1,6 +1,8 @@
 //! The peers of the simulated core, and the judge.
 
+mod drains;
 mod judge;
+mod nonsense;
 mod pages;
 mod progress;
 mod quarantine;
@@ -99,6 +101,12 @@ pub(super) struct World {
     reported: BTreeMap<FileNumber, Vec<(u64, u64)>>,
     /// Pages that are wanted.
     pages: BTreeMap<ListTag, ListWork>,
+    /// Workers that an operator drained.
+    drained: BTreeSet<u64>,
+    /// Workers that are shutting down.
+    leaving: BTreeSet<WorkerId>,
+    /// Workers that were told that they may leave.
+    left: Vec<WorkerId>,
 }
 
 impl World {
@@ -131,6 +139,9 @@ impl World {
             tally: CoreCounts::default(),
             reported: BTreeMap::new(),
             pages: BTreeMap::new(),
+            drained: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            left: Vec::new(),
         }
     }
 
@@ -218,7 +229,7 @@ impl World {
                 // The third principal is who comes over vsock.
                 let principal = if uid == 2 { Principal::Token(0) } else { Principal::Uid(uid) };
                 let release = principal == ADMINISTRATOR;
-                let rights = Rc::new(Rights { release, ..Rights::ALL });
+                let rights = Rc::new(Rights { release, drain: release, ..Rights::ALL });
                 self.step(Event::ClientJoined { client, principal, pid: 1, rights });
             }
             25..40 => self.open_job(),
@@ -236,6 +247,9 @@ impl World {
             48..58 => self.want_page(),
             58 => self.drop_page(),
             59 => self.lie_about_a_page(),
+            60 => self.drain_worker(),
+            61..64 => self.undrain_worker(),
+            64 => self.shut_down_worker(),
             _ => {}
         }
     }
@@ -341,16 +355,6 @@ impl World {
         self.step(Event::WorkerSaid(id, reply));
     }
 
-    fn answer_again(&mut self) {
-        let Some(id) = Self::pick(&mut self.random, &self.workers) else { return };
-        let Some(mut reply) = self.workers[&id].given.last().cloned() else { return };
-        if let WorkerReply::Done { attempt, credit, .. } = &mut reply {
-            *attempt -= u32::try_from(self.random.below(2)).expect("small").min(*attempt);
-            *credit = 0;
-        }
-        self.step(Event::WorkerSaid(id, reply));
-    }
-
     fn open_job(&mut self) {
         let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
         let mut list = Algorithm::ALL.to_vec();
@@ -385,20 +389,6 @@ impl World {
         self.step(Event::ClientSaid(id, ClientRequest::Cancel { job }, Vec::new()));
         let client = self.clients.get(&id).expect("cancelling closes nobody");
         assert!(!client.jobs.contains_key(&job), "seed {}: cancelled at once", self.seed);
-    }
-
-    fn say_nonsense(&mut self) {
-        let Some(id) = Self::pick(&mut self.random, &self.clients) else { return };
-        let job = JobId { epoch: EPOCH, number: u64::MAX };
-        let request = if self.random.chance(50) {
-            ClientRequest::Finish { job }
-        } else {
-            let (source, files) = (FileSource::Descriptors, vec![FileItem::default()]);
-            ClientRequest::Items { job, first: 0, items: Items::Files { source, files } }
-        };
-        let files = vec![1; request.descriptors_len()];
-        self.step(Event::ClientSaid(id, request, files));
-        assert!(!self.clients.contains_key(&id), "seed {}: nonsense closes its peer", self.seed);
     }
 
     fn send_items(&mut self, id: ClientId) {
@@ -536,6 +526,13 @@ impl World {
         for worker in lost {
             self.workers.remove(&worker);
         }
+        while let Some(worker) = self.left.pop() {
+            let before = self.core.status(self.now, 0).counters.leases_lost;
+            self.step(Event::WorkerLeft(worker));
+            let after = self.core.status(self.now, 0).counters.leases_lost;
+            assert_eq!(before, after, "seed {}: a worker that may leave loses nothing", self.seed);
+            self.tally.left += 1;
+        }
     }
 
     fn take_action(&mut self, action: Action<FileNumber>, lost: &mut BTreeSet<WorkerId>) {
@@ -551,6 +548,15 @@ impl World {
                     let is_work = matches!(request, WorkerRequest::Assign { .. });
                     let is_quarantined = self.quarantined.contains(&worker.name);
                     assert!(!is_work || !is_quarantined, "seed {}: w{}", self.seed, worker.name);
+                    let is_drained =
+                        self.drained.contains(&worker.name) || self.leaving.contains(&id);
+                    assert!(!is_work || !is_drained, "seed {}: w{}", self.seed, worker.name);
+                    if request == WorkerRequest::Leave {
+                        assert!(self.leaving.contains(&id) && worker.queue.is_empty());
+                        lost.insert(id);
+                        self.left.push(id);
+                        return;
+                    }
                     Self::take_request(&mut self.tally, &self.reported, worker, request, files);
                 }
             }
@@ -568,6 +574,11 @@ impl World {
             }
             Action::Doubted(worker) => self.take_doubt(&worker),
             Action::BackInQuarantine { worker, .. } => self.take_back_in_quarantine(&worker),
+            Action::DrainAsked { worker, by, refused } => self.take_drain(&worker, by, refused),
+            Action::Drained(worker) => self.take_drained(&worker),
+            Action::UndrainAsked { worker, by, outcome } => {
+                self.take_undrain(&worker, by, outcome);
+            }
             Action::ReleaseAsked { worker, by, outcome } => {
                 self.take_release(&worker, by, outcome);
             }

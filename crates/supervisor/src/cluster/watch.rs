@@ -154,7 +154,8 @@ fn worker(status: &Status, name: &str) -> Result<(), String> {
     match status.workers.iter().find(|worker| worker.name == name) {
         None => Err("the controller does not know it".to_owned()),
         Some(worker) => match worker.health {
-            WorkerHealth::Ready => Ok(()),
+            // Somebody wants it to be given no work.
+            WorkerHealth::Ready | WorkerHealth::Draining => Ok(()),
             // It was so before it connected: another boot would not help either.
             WorkerHealth::Quarantined if was_quarantined(status, worker) => Ok(()),
             WorkerHealth::Suspended | WorkerHealth::Quarantined => {

@@ -33,6 +33,9 @@ impl RunningCluster<'_> {
             Some(WorkerHealth::Ready) => {
                 Some(CheckResult::ok(name, "connected to the controller, ready"))
             }
+            Some(WorkerHealth::Draining) => {
+                Some(CheckResult::ok(name, "connected to the controller, drained"))
+            }
             Some(WorkerHealth::Quarantined) => Some(self.quarantined(name, row_of(status, name))),
             Some(WorkerHealth::Suspended) => {
                 let text = "missed too many deadlines, and gets no work until it connects again";

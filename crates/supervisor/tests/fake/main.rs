@@ -148,6 +148,8 @@ fn answer(client: UnixStream, ready: &Ready) {
             | ClientRequest::Finish { .. }
             | ClientRequest::Cancel { .. }
             | ClientRequest::Release { .. }
+            | ClientRequest::Drain { .. }
+            | ClientRequest::Undrain { .. }
             | ClientRequest::Service { .. } => panic!("the supervisor opens no job"),
         };
         peer.send(&reply, &[]);

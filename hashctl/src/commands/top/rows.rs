@@ -95,7 +95,7 @@ pub(super) fn worker_rows<'a>(
         worker: Some(worker),
         quarantine: match worker.health {
             WorkerHealth::Quarantined => quarantine(&worker.name),
-            WorkerHealth::Ready | WorkerHealth::Suspended => None,
+            WorkerHealth::Ready | WorkerHealth::Suspended | WorkerHealth::Draining => None,
         },
     });
     let gone = status.quarantined.iter().filter(|row| !row.connected).map(|row| WorkerRow {
@@ -132,14 +132,15 @@ impl WorkerRow<'_> {
             None => 0,
             Some(WorkerHealth::Quarantined) => 1,
             Some(WorkerHealth::Suspended) => 2,
-            Some(WorkerHealth::Ready) => 3,
+            Some(WorkerHealth::Draining) => 3,
+            Some(WorkerHealth::Ready) => 4,
         }
     }
 
     fn cells(&self, history: &StatusHistory) -> [Cell; 9] {
         let tone = match self.health {
             Some(WorkerHealth::Ready) => Tone::Good,
-            Some(WorkerHealth::Suspended) => Tone::Warning,
+            Some(WorkerHealth::Suspended | WorkerHealth::Draining) => Tone::Warning,
             None | Some(WorkerHealth::Quarantined) => Tone::Bad,
         };
         let number = |number: fn(&WorkerStatus) -> String| {

@@ -35,7 +35,7 @@ impl World {
                 worker.queue.retain(|(lease, ..)| !leases.contains(lease));
                 worker.owed += len_before - worker.queue.len();
             }
-            WorkerRequest::Heartbeat => {}
+            WorkerRequest::Heartbeat | WorkerRequest::Leave => {}
         }
     }
 
@@ -126,6 +126,7 @@ impl World {
             ClientReply::Status(_)
             | ClientReply::Ready { .. }
             | ClientReply::Released { .. }
+            | ClientReply::Drained { .. }
             | ClientReply::Service { .. } => {}
         }
     }

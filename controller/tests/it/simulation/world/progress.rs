@@ -77,7 +77,7 @@ impl World {
             _ => {
                 // Where other users' work waits the file could go on elsewhere before the liar is found out.
                 let jobs = self.core.status(self.now, usize::MAX).jobs;
-                if jobs.iter().any(|job| job.uid != jobs[0].uid) {
+                if !self.pages.is_empty() || jobs.iter().any(|job| job.uid != jobs[0].uid) {
                     return;
                 }
                 if self.come_forward(id, Some(model::poisoned_state())) {

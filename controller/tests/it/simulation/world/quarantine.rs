@@ -49,6 +49,6 @@ impl World {
     }
 }
 
-fn number(worker: &str) -> u64 {
+pub(super) fn number(worker: &str) -> u64 {
     worker.strip_prefix('w').and_then(|number| number.parse().ok()).expect("w and a number")
 }
