@@ -1,13 +1,16 @@
 //! Requests as bytes.
 
-use std::io::{Read, Write};
+use std::env;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
 use std::rc::Rc;
-
 use std::thread;
 use std::time::{Duration, Instant};
 use telemetry::http::{
-    CONNECTIONS_MAX, EVENT_STREAM, HEAD_LEN_MAX, HTML, HttpAddress, HttpListener, Page, STREAMS_MAX,
+    CONNECTIONS_MAX, EVENT_STREAM, HEAD_LEN_MAX, HEAD_LIMIT, HTML, HttpAddress, HttpListener, Page,
+    STREAMS_MAX,
 };
 
 /// Most time that a test waits for anything.
@@ -112,6 +115,123 @@ fn silent_and_slow_clients_do_not_keep_others_out() {
         // Their connections end, with or without an answer.
         let _ = stream.read_to_end(&mut rest);
     }
+}
+
+/// Processor time of this process so far.
+fn cpu_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    // utime and stime, in ticks of 10 ms: proc_pid_stat(5).
+    let ticks: u64 =
+        rest.split(' ').skip(11).take(2).map(|word| word.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// Runs one test of this file as a process of its own with a soft limit of open files, so that its limit and
+/// its processor time are its own. True in that process.
+fn is_alone(test: &str, open_files: u32) -> bool {
+    const ALONE: &str = "TELEMETRY_TEST_ALONE";
+    if env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -Sn {open_files} && exec \"$0\" \"$@\"")]);
+    shell.arg(env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(ALONE, "1");
+    let ran = shell.output().unwrap();
+    let said =
+        String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+#[test]
+fn a_thousand_connections_wait_for_their_turn_and_cost_no_processor_time() {
+    if !is_alone(
+        "http::a_thousand_connections_wait_for_their_turn_and_cost_no_processor_time",
+        4096,
+    ) {
+        return;
+    }
+    let address = listener();
+    let before = cpu_time();
+    // The kernel's queue takes those that are not served yet; more of them wait to be connected.
+    let mut waiting: Vec<TcpStream> = (0..1000).filter_map(|_| try_connect(&address)).collect();
+    assert!(waiting.len() > 2 * CONNECTIONS_MAX, "{}", waiting.len());
+    // A scrape that is answered and never read.
+    waiting[0].write_all(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let end = read_end(&mut waiting[1]);
+    assert!(!end.contains("200 OK"), "it said nothing: {end}");
+    drop(waiting);
+    let answer = ask(&address, b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer:?}");
+    let spent = cpu_time() - before;
+    assert!(spent < Duration::from_secs(1), "the listener spins: {spent:?}");
+}
+
+/// A connection, unless the queue is full.
+fn try_connect(address: &str) -> Option<TcpStream> {
+    let stream =
+        TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_millis(1)).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    Some(stream)
+}
+
+/// The rest until the end of the connection.
+fn read_end(stream: &mut TcpStream) -> String {
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
+#[test]
+fn without_a_free_descriptor_the_listener_pauses_and_goes_on_when_there_is_one() {
+    if !is_alone(
+        "http::without_a_free_descriptor_the_listener_pauses_and_goes_on_when_there_is_one",
+        64,
+    ) {
+        return;
+    }
+    let address = listener();
+    assert!(ask(&address, b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n").ends_with("content\n"));
+    let before = cpu_time();
+    let mut held: Vec<fs::File> = Vec::new();
+    while let Ok(file) = fs::File::open("/dev/null") {
+        held.push(file);
+    }
+    // The last one is for our end of the connection, and none is left for the other.
+    drop(held.pop().unwrap());
+    let mut client = connect(&address);
+    client.write_all(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+    let waited = client.read(&mut [0]).unwrap_err();
+    assert_eq!(waited.kind(), ErrorKind::WouldBlock, "nobody can have taken it: {waited}");
+    drop(held);
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert!(read_end(&mut client).ends_with("content\n"));
+    let spent = cpu_time() - before;
+    assert!(spent < Duration::from_millis(500), "the listener spins: {spent:?}");
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_ends_at_its_time_limit() {
+    let address = listener();
+    let mut slow = connect(&address);
+    slow.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let start = Instant::now();
+    let head = b"GET /page HTTP/1.1\r\nHost: ".iter().copied().chain(std::iter::repeat(b'a'));
+    for byte in head {
+        let sent = slow.write_all(&[byte]);
+        // The read is the pause between two bytes, and sees the end.
+        let ended = match slow.read(&mut [0; 512]) {
+            Ok(_) => true,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        };
+        if sent.is_err() || ended {
+            break;
+        }
+        assert!(start.elapsed() < DEADLINE, "a slow head is not ended");
+    }
+    assert!(start.elapsed() >= HEAD_LIMIT, "{:?}", start.elapsed());
 }
 
 #[test]
