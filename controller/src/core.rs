@@ -331,6 +331,13 @@ impl<F: Clone> Core<F> {
         std::mem::take(&mut self.actions)
     }
 
+    /// The principal of a client, and its rights.
+    #[must_use]
+    pub fn client(&self, client: ClientId) -> Option<(Principal, Rc<Rights>)> {
+        let client = self.clients.get(&client)?;
+        Some((client.principal, Rc::clone(&client.rights)))
+    }
+
     /// True if a connected worker has this name.
     #[must_use]
     pub fn is_name_taken(&self, name: &str) -> bool {

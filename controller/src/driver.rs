@@ -7,6 +7,7 @@
 
 mod account;
 mod admission;
+mod book;
 mod budget;
 mod clock;
 mod connection;
@@ -187,6 +188,7 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         });
         let hub = Rc::new(hub);
         if let Some(answers) = answers {
+            hub.open_book();
             tokio::task::spawn_local(journal::follow(Rc::clone(&hub), answers));
         }
         tokio::task::spawn_local(Rc::clone(&hub).tick());

@@ -3,6 +3,9 @@
 use crate::commands::audit::AuditArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::dups::DupsArgs;
+use crate::commands::jobs::result::ResultArgs;
+use crate::commands::jobs::submit::SubmitArgs;
+use crate::commands::jobs::{ActArgs, JobsArgs, ShowArgs, WaitArgs};
 use crate::commands::schedule::ScheduleArgs;
 use crate::commands::top::TopArgs;
 use crate::commands::update::UpdateArgs;
@@ -123,6 +126,31 @@ pub(crate) enum Command {
     Status(Status),
     /// Watch workers, jobs and events
     Top(TopArgs),
+    /// Submit a durable job, which outlives this command and restarts of the cluster
+    Submit(SubmitArgs),
+    /// List durable jobs
+    Jobs(JobsArgs),
+    /// Show a durable job
+    Show(ShowArgs),
+    /// Wait for the end of durable jobs
+    Wait(WaitArgs),
+    /// Print the manifest of a durable job
+    Result(ResultArgs),
+    /// End durable jobs; their results so far stay
+    #[command(after_help = examples::CANCEL)]
+    Cancel(ActArgs),
+    /// Hash the failed items of durable jobs again
+    #[command(after_help = examples::RETRY)]
+    Retry(ActArgs),
+    /// Hold durable jobs back
+    #[command(after_help = examples::PAUSE)]
+    Pause(ActArgs),
+    /// Let paused durable jobs run again
+    #[command(after_help = examples::RESUME)]
+    Resume(ActArgs),
+    /// Remove durable jobs that have ended, with their results
+    #[command(after_help = examples::RM)]
+    Rm(ActArgs),
     /// Check files of schedules, and show when they are due
     Schedule(ScheduleArgs),
     /// End a worker's quarantine for a wrong digest
@@ -336,6 +364,14 @@ pub(crate) struct JobArgs {
 }
 
 impl JobArgs {
+    pub(crate) fn cross_check(self) -> Option<Sample> {
+        self.cross_check
+    }
+
+    pub(crate) fn strict_reads(self) -> bool {
+        self.strict_reads
+    }
+
     pub(crate) fn apply(self, config: Config) -> Config {
         let Self { cross_check, strict_reads, timeout } = self;
         let timeout = timeout.map(|seconds| Duration::from_secs(seconds.into()));

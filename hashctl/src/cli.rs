@@ -2,7 +2,7 @@
 
 use crate::args::{Args, Command};
 use crate::commands::{
-    audit, check, compare, drain, dups, release, schedule, status, sum, top, update,
+    audit, check, compare, drain, dups, jobs, release, schedule, status, sum, top, update,
 };
 use crate::compat;
 use crate::config::Config;
@@ -14,6 +14,7 @@ use crate::output::Out;
 use crate::say::{io_text, say};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use ipc_proto::message::JobAct;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
@@ -85,6 +86,19 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
             None => status::status(&config, args.json),
         },
         Command::Top(args) => top::top(config, &args),
+        Command::Submit(mut args) => {
+            args.paths.extend(more_paths);
+            jobs::submit::submit(&config, &args)
+        }
+        Command::Jobs(args) => jobs::jobs(&config, args),
+        Command::Show(args) => jobs::show(&config, &args),
+        Command::Wait(args) => jobs::wait(&config, &args.and(&more_paths)),
+        Command::Result(args) => jobs::result::result(&config, &args),
+        Command::Cancel(args) => jobs::act(&config, &args.and(&more_paths), JobAct::Cancel),
+        Command::Retry(args) => jobs::act(&config, &args.and(&more_paths), JobAct::Retry),
+        Command::Pause(args) => jobs::act(&config, &args.and(&more_paths), JobAct::Pause),
+        Command::Resume(args) => jobs::act(&config, &args.and(&more_paths), JobAct::Resume),
+        Command::Rm(args) => jobs::act(&config, &args.and(&more_paths), JobAct::Remove),
         Command::Schedule(args) => schedule::schedule(&config, args),
         Command::Release(args) => release::release(&config, &args.worker),
         Command::Drain(args) => drain::drain(&config, &args),
@@ -109,6 +123,16 @@ fn look_ahead(command: &Command, more_paths: &[OsString]) -> Exit {
         | Command::Status(_)
         | Command::Top(_)
         | Command::Schedule(_)
+        | Command::Submit(_)
+        | Command::Jobs(_)
+        | Command::Show(_)
+        | Command::Wait(_)
+        | Command::Result(_)
+        | Command::Cancel(_)
+        | Command::Retry(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Rm(_)
         | Command::Release(_)
         | Command::Drain(_)
         | Command::Undrain(_)

@@ -31,6 +31,69 @@ Examples:
   hashctl top --once                     # for scripts: status 0, or 3 without a controller
   hashctl top --json --interval 5        # a status every 5 seconds, for programs";
 
+/// Of `submit`.
+pub(crate) const SUBMIT: &str = "\
+docs/jobs.md explains durable jobs.
+
+Examples:
+  hashctl submit --id nightly-1 photos   # a directory of a dataset; prints the id of the job
+  hashctl submit --inline --wait a b     # the bytes of two files; waits for the end
+  find photos -name '*.raw' -print0 | hashctl submit --files-from - -0";
+
+/// Of `jobs`.
+pub(crate) const JOBS: &str = "\
+Examples:
+  hashctl jobs
+  hashctl jobs --state running --label nightly
+  hashctl jobs --json                    # for scripts";
+
+/// Of `show`.
+pub(crate) const SHOW: &str = "\
+Examples:
+  hashctl show 1800000000-7
+  hashctl show nightly-1 --json          # by the key of its submission";
+
+/// Of `wait`.
+pub(crate) const WAIT: &str = "\
+Exit status: 0 if every item of every job has a digest, 1 if not.
+
+Examples:
+  hashctl wait 1800000000-7
+  hashctl wait --timeout 3600 nightly-1 nightly-2";
+
+/// Of `result`.
+pub(crate) const RESULT: &str = "\
+Exit status: 0 if the job is done and every item has a digest, 1 if not.
+
+Examples:
+  hashctl result nightly-1               # as hashctl sum prints it
+  hashctl result nightly-1 --follow -o list";
+
+/// Of `cancel`.
+pub(crate) const CANCEL: &str = "\
+Examples:
+  hashctl cancel nightly-1";
+
+/// Of `retry`.
+pub(crate) const RETRY: &str = "\
+Examples:
+  hashctl retry nightly-1";
+
+/// Of `pause`.
+pub(crate) const PAUSE: &str = "\
+Examples:
+  hashctl pause nightly-1";
+
+/// Of `resume`.
+pub(crate) const RESUME: &str = "\
+Examples:
+  hashctl resume nightly-1";
+
+/// Of `rm`.
+pub(crate) const RM: &str = "\
+Examples:
+  hashctl rm nightly-1 nightly-2";
+
 /// Of `schedule`.
 pub(crate) const SCHEDULE: &str = "\
 docs/schedules.md explains the files.

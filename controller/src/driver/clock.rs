@@ -27,6 +27,12 @@ impl Clock {
         self.epoch
     }
 
+    /// Seconds since 1970 by the wall clock, as it is set now.
+    #[expect(clippy::unused_self, reason = "the clock is what reads the time")]
+    pub(super) fn wall_s(self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
     pub(super) fn now(self) -> Duration {
         self.start.elapsed()
     }

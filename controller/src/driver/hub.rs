@@ -3,6 +3,7 @@
 use super::Settings;
 use super::account::Accounts;
 use super::admission::Side;
+use super::book::BookPort;
 use super::budget::Budget;
 use super::clock::Clock;
 use super::files::{File, FileTable};
@@ -14,6 +15,7 @@ use super::port::Port;
 use super::rate::Rates;
 use super::token::WorkerTokens;
 use crate::core::{Action, ClientId, Core, Event, Principal, Rights, WorkerId};
+use crate::jobs::{BookEvent, Caller};
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{ClientReply, DrainOutcome, ReleaseOutcome, SandboxLayers, Status};
@@ -43,6 +45,7 @@ pub(super) struct Hub {
     rates: RefCell<Rates>,
     /// Of a controller with a state directory.
     pub(super) journal: JournalPort,
+    pub(super) book: BookPort,
     /// Of a controller that shows itself.
     pub(super) instruments: Option<Instruments>,
 }
@@ -78,6 +81,7 @@ impl Hub {
             worker_accounts: accounts(workers_max, 2),
             rates: RefCell::default(),
             journal: JournalPort::default(),
+            book: BookPort::default(),
             instruments: None,
         }
     }
@@ -115,6 +119,7 @@ impl Hub {
     pub(super) fn remove_client(&self, client: ClientId) {
         self.clients.borrow_mut().remove(&client);
         self.step(Event::ClientLeft(client));
+        self.tell_book(BookEvent::Left(Caller(client.0)));
     }
 
     pub(super) fn add_worker(
@@ -151,6 +156,7 @@ impl Hub {
             port.flush_or_wake();
         }
         self.files.close_unneeded();
+        self.run_book();
     }
 
     /// Carries out one action; the port that now has something to send.
@@ -166,7 +172,10 @@ impl Hub {
                 sent.expect("replies fit a frame");
                 Some(port)
             }
-            Action::ToBook(_) => None,
+            Action::ToBook(reply) => {
+                self.book.push(BookEvent::Core(reply));
+                None
+            }
             Action::ToWorker(worker, request, files) => {
                 let port = self.workers.borrow().get(&worker).cloned()?;
                 port.push(&request, files).expect("batches fit a frame");
@@ -279,6 +288,7 @@ impl Hub {
                 });
                 let datasets = fresh.datasets.clone();
                 *self.live.borrow_mut() = fresh;
+                self.tell_book(BookEvent::Datasets(datasets.clone()));
                 self.step(Event::Datasets(datasets));
             }
             Err(error) => LOG.log(&log::Event::NotReloaded { error: &error }),
@@ -288,6 +298,15 @@ impl Hub {
     /// Time since some fixed moment.
     pub(super) fn now(&self) -> Duration {
         self.clock.now()
+    }
+
+    /// Seconds since 1970 by the wall clock.
+    pub(super) fn wall_s(&self) -> u64 {
+        self.clock.wall_s()
+    }
+
+    pub(super) fn port_of(&self, client: ClientId) -> Option<Rc<Port>> {
+        self.clients.borrow().get(&client).cloned()
     }
 
     /// The start of this controller, in seconds since 1970.
@@ -320,6 +339,9 @@ impl Hub {
             interval.tick().await;
             if self.core.borrow().needs_ticks() {
                 self.step(Event::Tick);
+            }
+            if self.book.needs_ticks() {
+                self.tell_book(BookEvent::Tick);
             }
             // What was dropped between steps, such as the unsent frames of a peer that left.
             self.instruments.iter().for_each(Instruments::fold);

@@ -29,6 +29,11 @@ impl JournalPort {
         self.journal.borrow().is_some()
     }
 
+    /// Calls `with` for the journal, if there is one.
+    pub(super) fn with<T>(&self, with: impl FnOnce(&Journal) -> T) -> Option<T> {
+        self.journal.borrow().as_ref().map(with)
+    }
+
     /// Waits until what is queued is written. There is no journal afterwards.
     pub(super) fn close(&self) {
         drop(self.journal.take());
@@ -55,9 +60,9 @@ pub(super) async fn follow(hub: Rc<Hub>, mut answers: UnboundedReceiver<JournalA
                 log(&health);
                 *hub.journal.health.borrow_mut() = health;
             }
-            JournalAnswer::Committed(_)
+            answer @ (JournalAnswer::Committed(_)
             | JournalAnswer::NotCommitted(..)
-            | JournalAnswer::Found(..) => {}
+            | JournalAnswer::Found(..)) => hub.journal_answered(answer),
         }
     }
 }

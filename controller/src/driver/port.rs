@@ -4,6 +4,7 @@
 //! controller whenever a peer takes what was sent to it, which doubles the wake-ups of a task on
 //! its way; so that is done through a second descriptor, and only while a socket is full.
 
+use super::book::OWED_MAX;
 use super::files::File;
 use super::outbox::{Flushed, Outbox};
 use ipc_proto::codec::CodecError;
@@ -25,6 +26,8 @@ pub(super) struct Port {
     /// Wakes the connection's task: there is something to send, or the connection is closed.
     pub(super) changed: Notify,
     closed: Cell<bool>,
+    /// Requests whose reply comes later.
+    owed: Cell<usize>,
 }
 
 /// Delay before retrying a full socket that could not be watched for writing.
@@ -35,7 +38,8 @@ impl Port {
     pub(super) fn new(socket: Socket) -> io::Result<Self> {
         let socket = watch(socket, Interest::READABLE)?;
         let closed = Cell::new(false);
-        Ok(Self { socket, outbox: RefCell::default(), changed: Notify::new(), closed })
+        let owed = Cell::new(0);
+        Ok(Self { socket, outbox: RefCell::default(), changed: Notify::new(), closed, owed })
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -109,6 +113,25 @@ impl Port {
         let is_gone =
             |events: PollFlags| events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
         poll(&mut asked, PollTimeout::ZERO).is_ok() && asked[0].revents().is_some_and(is_gone)
+    }
+
+    /// Counts a request whose reply comes later.
+    pub(super) fn owe(&self) {
+        self.owed.set(self.owed.get() + 1);
+    }
+
+    /// A reply is there that was owed; the connection may be read from again.
+    pub(super) fn repay(&self) {
+        let owed = self.owed.get();
+        self.owed.set(owed.saturating_sub(1));
+        if owed == OWED_MAX {
+            self.changed.notify_one();
+        }
+    }
+
+    /// True if the peer must take replies before it is read from.
+    pub(super) fn is_choked(&self, choke_len: usize) -> bool {
+        self.unsent_len() >= choke_len || self.owed.get() >= OWED_MAX
     }
 
     pub(super) fn is_closed(&self) -> bool {

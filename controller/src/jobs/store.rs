@@ -31,10 +31,8 @@ impl Book {
         }
         if let JobSource::Dataset { name, .. } = &spec.source {
             self.may_read(asker, name)?;
-            if spec.kind == JobKind::Check {
-                let text = "a check needs items with expected digests".to_owned();
-                return Err((ServiceRefusal::WrongItems, text));
-            }
+            let text = "this controller does not list directories: store the names of their files";
+            return Err((ServiceRefusal::WrongItems, text.to_owned()));
         }
         if self.jobs.len() >= super::limits::JOBS_MAX {
             let text = format!("there are {} durable jobs; remove some", self.jobs.len());

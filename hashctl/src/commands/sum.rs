@@ -19,7 +19,7 @@ use crate::lists::quote::quote;
 use crate::output::{Format, Out};
 use crate::problem::{Problem, Special};
 use crate::say::{io_text, say};
-use destination::Destination;
+pub(crate) use destination::Destination;
 use ipc_proto::{Algorithm, Algorithms};
 use left_out::LeftOut;
 use std::ffi::OsStr;

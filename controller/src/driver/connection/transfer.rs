@@ -26,7 +26,7 @@ pub(super) async fn wait(
     charge: &mut Charge,
     timer: &mut FrameTimer,
 ) -> Result<(), End> {
-    let is_choked = port.unsent_len() >= charge.choke_len(CHOKE_LEN);
+    let is_choked = port.is_choked(charge.choke_len(CHOKE_LEN));
     let len_max = charge.receive_len(inbox, RECEIVE_LEN).filter(|_| !is_choked);
     // While nothing is read, a frame that is not whole is not the peer's fault.
     timer.watch(inbox.incomplete_frame().filter(|_| len_max.is_some()));

@@ -6,7 +6,7 @@ use crate::driver::account::{Charge, Turn};
 use crate::driver::hub::Hub;
 use crate::driver::outbox::CHOKE_LEN;
 use crate::driver::port::Port;
-use ipc_proto::message::{ClientRequest, WorkerReply};
+use ipc_proto::message::{ClientRequest, ServiceRequest, WorkerReply};
 use ipc_socket::Inbox;
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,6 +16,9 @@ pub(super) const TURN_COST_MAX: usize = 64;
 
 /// Items that count as one message.
 const ITEMS_PER_COST: usize = 16;
+
+/// A page of jobs or results counts as this many messages.
+const LIST_COST: usize = 8;
 
 /// Cancelling a job counts as this many messages: it has items and leases.
 const CANCEL_COST: usize = 8;
@@ -52,7 +55,7 @@ fn hand_out(
     choke_len: usize,
 ) -> Result<bool, End> {
     let mut cost = 0;
-    while port.unsent_len() < choke_len {
+    while !port.is_choked(choke_len) {
         if port.is_closed() {
             return Err(End::Closed);
         }
@@ -70,6 +73,17 @@ fn hand_out(
                     return Err(End::Directory);
                 }
                 cost += cost_of(&request);
+                if let ClientRequest::Service { tag, request } = request {
+                    // Descriptors of a durable job are refused, and closed like any others.
+                    let owner = inbox.owner();
+                    descriptors.into_iter().for_each(|fd| drop(hub.files.hold(owner, fd)));
+                    // The core says that there is no journal.
+                    if let Some(request) = hub.serve(client, tag, request) {
+                        let request = ClientRequest::Service { tag, request };
+                        hub.step(Event::ClientSaid(client, request, Vec::new()));
+                    }
+                    continue;
+                }
                 let owner = inbox.owner();
                 let files = descriptors.into_iter().map(|fd| hub.files.hold(owner, fd)).collect();
                 hub.step(Event::ClientSaid(client, request, files));
@@ -97,8 +111,16 @@ fn cost_of(request: &ClientRequest) -> usize {
         | ClientRequest::WaitReady { .. }
         | ClientRequest::Release { .. }
         | ClientRequest::Drain { .. }
-        | ClientRequest::Undrain { .. }
-        | ClientRequest::Service { .. } => 1,
+        | ClientRequest::Undrain { .. } => 1,
+        ClientRequest::Service { request, .. } => match request {
+            ServiceRequest::Store { items, .. } => 1 + items.items_len() / ITEMS_PER_COST,
+            ServiceRequest::Jobs { .. } | ServiceRequest::Results { .. } => LIST_COST,
+            ServiceRequest::Submit { .. }
+            | ServiceRequest::Seal { .. }
+            | ServiceRequest::Job { .. }
+            | ServiceRequest::Wait { .. }
+            | ServiceRequest::Act { .. } => 1,
+        },
     }
 }
 

@@ -16,7 +16,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-pub(super) enum Destination {
+pub(crate) enum Destination {
     Stdout,
     /// A file, and what was there before.
     File {
@@ -31,7 +31,7 @@ pub(super) enum Destination {
 impl Destination {
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn open(path: Option<&Path>) -> Result<Self, (&Path, io::Error)> {
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, (&Path, io::Error)> {
         let Some(path) = path else { return Ok(Self::Stdout) };
         let before = stat(path).ok();
         let is_special = |stat: &FileStat| !is_regular(stat) && !is_directory(stat);
@@ -49,7 +49,7 @@ impl Destination {
     }
 
     /// Files that a walk leaves out.
-    pub(super) fn written(&self) -> Vec<Written> {
+    pub(crate) fn written(&self) -> Vec<Written> {
         let stdout = fstat(io::stdout()).ok().filter(is_regular);
         let stdout = stdout.as_ref().map(Identity::from);
         let (before, is_hidden) = match self {
@@ -62,7 +62,7 @@ impl Destination {
     }
 
     /// `config`, with a standard output that is open, and its name.
-    pub(super) fn configure(&self, config: &Config) -> Config {
+    pub(crate) fn configure(&self, config: &Config) -> Config {
         let path = match self {
             Self::Stdout => return config.clone(),
             Self::File { path, .. } | Self::Special(path) => path,
@@ -73,7 +73,7 @@ impl Destination {
     }
 
     /// Puts a file in its place if it is complete; the exit status.
-    pub(super) fn finish(self, exit: Exit, is_complete: bool) -> Exit {
+    pub(crate) fn finish(self, exit: Exit, is_complete: bool) -> Exit {
         let Self::File { path, replacement, .. } = self else { return exit };
         let name = quote(path.as_os_str().as_bytes());
         if !is_complete {

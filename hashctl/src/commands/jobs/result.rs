@@ -1,0 +1,154 @@
+//! `hashctl result`: the manifest of a durable job, as `hashctl sum` prints it.
+
+use super::session::{JobName, JobSession, nonsense};
+use super::{WAIT_MS, text};
+use crate::commands::sum::Destination;
+use crate::config::Config;
+use crate::engine::function::Function;
+use crate::engine::reorder::{Item, Label, Verdict};
+use crate::examples;
+use crate::exit::Exit;
+use crate::lists::quote::quote;
+use crate::output::{Format, Out};
+use crate::problem::Problem;
+use crate::say::{io_text, say};
+use clap::Args;
+use ipc_proto::limits::FRAME_NAMES_MAX;
+use ipc_proto::message::{ItemOutcome, JobRow, JobState, ResultRow, ServiceReply, ServiceRequest};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = examples::RESULT)]
+pub(crate) struct ResultArgs {
+    /// The job: its id, or the key that it was submitted with
+    #[arg(value_name = "JOB")]
+    job: JobName,
+    /// Print results as they come, until the job has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Write to FILE instead of standard output, and replace it only once all digests are there
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Prints the manifest of a job.
+pub(crate) fn result(config: &Config, args: &ResultArgs) -> Exit {
+    let mut session = JobSession::new(config);
+    let row = match session.find(&args.job) {
+        Ok(row) => row,
+        Err(exit) => return exit,
+    };
+    let destination = match Destination::open(args.output.as_deref()) {
+        Ok(destination) => destination,
+        Err((path, error)) => {
+            say(format_args!("{}: {}", quote(path.as_os_str().as_bytes()), io_text(&error)));
+            return Exit::Failure;
+        }
+    };
+    let config = destination.configure(config);
+    let mut manifest = Manifest::new(&config, &row, args.format);
+    let is_complete = match manifest.print(&mut session, &row, args.follow) {
+        Ok(is_complete) => is_complete,
+        Err(exit) => return destination.finish(exit, false),
+    };
+    let exit = Exit::from_ok(manifest.is_ok && is_complete);
+    destination.finish(exit, is_complete)
+}
+
+struct Manifest {
+    function: Function,
+    format: Format,
+    out: Out,
+    output: String,
+    is_ok: bool,
+}
+
+impl Manifest {
+    fn new(config: &Config, row: &JobRow, format: Format) -> Self {
+        let algorithms = row.spec.algorithms;
+        // Lines without their algorithm could not be verified.
+        let format = Format { tag: format.tag || algorithms.len() > 1, ..format };
+        Self {
+            function: algorithms.into(),
+            format,
+            out: Out::new(config.stdio.has_stdout),
+            output: config.output.clone(),
+            is_ok: true,
+        }
+    }
+
+    /// Prints what there is, or all of it; true if the job is done.
+    fn print(
+        &mut self,
+        session: &mut JobSession<'_>,
+        row: &JobRow,
+        follows: bool,
+    ) -> Result<bool, Exit> {
+        let job = row.id;
+        let limit = u16::try_from(FRAME_NAMES_MAX).unwrap_or(u16::MAX);
+        let wait_ms = if follows { WAIT_MS } else { 0 };
+        let mut from = 0;
+        loop {
+            let request = ServiceRequest::Results { job, from, limit, wait_ms };
+            let ServiceReply::Results { rows, state, is_last, .. } = session.ask(&request)? else {
+                return Err(nonsense());
+            };
+            let is_empty = rows.is_empty();
+            for row in rows {
+                self.row(&row)?;
+                from += 1;
+            }
+            if follows {
+                self.flush()?;
+            }
+            if is_last || (is_empty && !follows) {
+                self.flush()?;
+                if state != JobState::Done {
+                    let row = session.job(&ServiceRequest::Job { job })?;
+                    say(format_args!("job {job}: {}", text::outcome(&row)));
+                }
+                return Ok(state == JobState::Done);
+            }
+        }
+    }
+
+    fn row(&mut self, row: &ResultRow) -> Result<(), Exit> {
+        let label = Label { name: &row.name, function: self.function, want: b"" };
+        let size = row.stamp.size;
+        let item = |digest, verdict| Item { label, size, verdict, digest, output: None };
+        match &row.outcome {
+            ItemOutcome::Digests(digests) | ItemOutcome::Mismatch(digests) => {
+                if matches!(row.outcome, ItemOutcome::Mismatch(_)) {
+                    self.is_ok = false;
+                    self.flush()?;
+                    say(format_args!("{}: not the expected digest", quote(&row.name)));
+                }
+                let item = item(&digests[..], Verdict::Digest);
+                item.each().for_each(|item| self.format.digest(&item, self.out.buffer()));
+            }
+            ItemOutcome::Failed(failure) => {
+                self.is_ok = false;
+                let problem = Problem::Failure(*failure);
+                let item = item(&[], Verdict::Problem(problem));
+                item.each().for_each(|item| self.format.problem(&item, problem, self.out.buffer()));
+                self.flush()?;
+                say(format_args!("{}: {problem}", quote(&row.name)));
+            }
+        }
+        let flushed = self.out.flush_if_full();
+        flushed.map_err(|error| self.write_failed(&error))
+    }
+
+    fn flush(&mut self) -> Result<(), Exit> {
+        let flushed = self.out.flush();
+        flushed.map_err(|error| self.write_failed(&error))
+    }
+
+    fn write_failed(&self, error: &std::io::Error) -> Exit {
+        say(format_args!("{}: {}", self.output, io_text(error)));
+        Exit::Failure
+    }
+}
