@@ -6,12 +6,14 @@
 //!
 //! Not here: what the rows mean, which is up to the modules that write them.
 
+mod backup;
 mod device;
 mod disk;
 mod memory;
 mod state_dir;
 mod threads;
 
+pub use backup::{BackupError, back_up, back_up_to, restore, restore_from};
 pub use device::Device;
 pub use disk::{DiskStorage, FORMAT, FormatError};
 pub use memory::{MemoryStorage, MemoryTables};
@@ -73,6 +75,12 @@ impl TableId {
             Self::Runs => "runs",
             Self::Events => "events",
         }
+    }
+
+    /// Its number in backups, which stays the same when tables are added.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
     }
 
     /// Its place in [`Self::ALL`].

@@ -7,6 +7,7 @@ use hashcluster_controller::driver::log::{Event, LOG};
 use hashcluster_controller::driver::policy::{self, AccessPolicy};
 use hashcluster_controller::driver::token::Token;
 use hashcluster_controller::driver::{self, Settings};
+use hashcluster_controller::journal::{self, BackupError};
 use ipc_proto::endpoint::{self, Endpoint};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::message::{LimitExceeded, check_dataset};
@@ -95,6 +96,18 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 
+    /// Write the journal of the state directory to this new file, and end; no controller may use it.
+    #[arg(long, value_name = "FILE", requires = "state_dir", conflicts_with = "restore_from")]
+    backup_to: Option<PathBuf>,
+
+    /// Replace an empty journal of the state directory by the backup in this file, and end; no controller may use it.
+    #[arg(long, value_name = "FILE", requires = "state_dir")]
+    restore_from: Option<PathBuf>,
+
+    /// With --restore-from: also replace a journal that has jobs or schedules, which are lost.
+    #[arg(long, requires = "restore_from")]
+    replace: bool,
+
     /// Behaviour on a host that lacks a part of the sandbox: enforce does not start, best-effort starts
     /// and logs the part, off starts without any.
     #[arg(long, value_name = "MODE", default_value = "enforce",
@@ -125,6 +138,15 @@ fn main() -> ExitCode {
         LOG.flush();
         return ExitCode::FAILURE;
     }
+    if let Some(result) = maintain(&args) {
+        let (event, code) = match &result {
+            Ok(done) => (Event::Maintained { done }, ExitCode::SUCCESS),
+            Err(error) => (Event::Failed { error }, ExitCode::FAILURE),
+        };
+        LOG.log(&event);
+        LOG.flush();
+        return code;
+    }
     let ready = args.ready_fd.map(|number| (number, ready_file(number)));
     let manager = ServiceManager::from_env().unwrap_or_else(|error| {
         LOG.log(&Event::NoManager { error: &error });
@@ -144,6 +166,22 @@ fn main() -> ExitCode {
     tell("STOPPING=1");
     LOG.flush();
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Makes or restores a backup, if that is what is asked for; what was done, for people.
+fn maintain(args: &Args) -> Option<Result<String, String>> {
+    let dir = args.state_dir.as_ref()?;
+    let (file, rows, verb) = match (&args.backup_to, &args.restore_from) {
+        (Some(file), _) => (file, journal::back_up_to(dir, file), "holds"),
+        (None, Some(file)) => (file, journal::restore_from(dir, file, args.replace), "restored:"),
+        (None, None) => return None,
+    };
+    let file = file.display();
+    Some(match rows {
+        Ok(rows) => Ok(format!("{file} {verb} {rows} rows")),
+        Err(error @ BackupError::StateDir(_)) => Err(error.to_string()),
+        Err(error) => Err(format!("{file}: {error}")),
+    })
 }
 
 fn settings(args: &Args) -> Result<Settings, String> {

@@ -24,6 +24,7 @@ events! {
             => "--ready-fd {ready_fd}: {error}",
         Warning NoManager { error: &'a dyn Display }
             => "the service manager at NOTIFY_SOCKET is not told that this program is ready: {error}",
+        Info Maintained { done: &'a str } => "{done}",
         Info JournalWrites {} => "the journal is written to again",
         Error JournalFull { error: &'a str }
             => "no space for the journal ({error}): new durable jobs are refused until there is some",

@@ -25,7 +25,7 @@ const CACHE_LEN: usize = 16 << 20;
 pub const FORMAT: u32 = 1;
 
 /// The key of the format in [`TableId::Meta`].
-const FORMAT_KEY: &[u8] = b"hashcluster-journal-format";
+pub(super) const FORMAT_KEY: &[u8] = b"hashcluster-journal-format";
 
 type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 type KeyBound<'k> = Bound<&'k [u8]>;

@@ -48,8 +48,8 @@ pub enum StateDirError {
     },
     /// The journal cannot be opened.
     #[error(
-        "{path}: {error}; move it away by 'mv {path} {path}.damaged', start again, and restore a backup by \
-         'hashctl restore FILE'", path = path.display()
+        "{path}: {error}; move it away by 'mv {path} {path}.damaged', and restore a backup by \
+         'hashcluster-controller --state-dir DIR --restore-from FILE', or start without", path = path.display()
     )]
     Journal {
         /// The file.

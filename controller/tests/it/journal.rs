@@ -1,5 +1,6 @@
 //! Every storage behaves as the others do.
 
+mod backup;
 mod crashes;
 mod disk;
 pub(crate) mod faulty;
