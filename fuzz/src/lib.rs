@@ -12,6 +12,9 @@ mod kernels_of_engine;
 #[path = "../../crates/engine/tests/it/lanes.rs"]
 mod lanes_of_engine;
 
+#[path = "../../crates/schedule/tests/it/targets.rs"]
+mod schedule_files;
+
 pub use hashcluster_vm::{fuzz_deployment as deployment, fuzz_report as report};
 pub use hashctl::fuzz_manifest as manifest;
 
@@ -38,6 +41,11 @@ pub fn core(input: &[u8]) {
 /// A policy file of the controller.
 pub fn policy(input: &[u8]) {
     controller::policy(input);
+}
+
+/// A schedule file.
+pub fn schedule(input: &[u8]) {
+    schedule_files::schedule(input);
 }
 
 /// A set of messages, hashed by every backend.

@@ -22,6 +22,7 @@ use crate::lists::lines::{Line, Lines};
 use crate::output::escape;
 use crate::trees::found::Metadata;
 use crate::trees::table::{BytesTable, ROWS_MAX};
+use schedule::Cause;
 use std::io::{self, Read, Write};
 use thiserror::Error;
 
@@ -43,19 +44,6 @@ pub(crate) struct Seen {
     pub(crate) seen_ns: i64,
 }
 
-/// Cause of another digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// Nothing is known of its metadata.
-    Unknown,
-    /// It was written to or replaced.
-    Modified,
-    /// It was replaced by an earlier version.
-    Older,
-    /// Its size and time of modification are as before: its content rotted.
-    Rotted,
-}
-
 /// Nanoseconds between two timestamps of the file system that gave `metadata`.
 fn tick_ns(metadata: &Metadata) -> i64 {
     let is_whole = |time_ns: i64| time_ns % 1_000_000_000 == 0;
@@ -67,31 +55,6 @@ fn tick_ns(metadata: &Metadata) -> i64 {
 /// and still has this metadata later is what was read.
 pub(crate) fn settled_ns(metadata: &Metadata) -> i64 {
     metadata.ctime_ns.saturating_add(tick_ns(metadata)).saturating_add(1)
-}
-
-impl Cause {
-    /// Words for people, where the cause is known.
-    pub(crate) fn text(self) -> Option<&'static str> {
-        match self {
-            Self::Unknown => None,
-            Self::Modified => Some("modified: its size or time of modification is another one"),
-            Self::Older => Some("older: it was replaced by an earlier version"),
-            Self::Rotted => Some(
-                "ROTTED: size and time of modification are as they were, the content is not; restore \
-                 it from a copy",
-            ),
-        }
-    }
-
-    /// The name in JSON, where the cause is known.
-    pub(crate) fn name(self) -> Option<&'static str> {
-        match self {
-            Self::Unknown => None,
-            Self::Modified => Some("modified"),
-            Self::Older => Some("older"),
-            Self::Rotted => Some("rotted"),
-        }
-    }
 }
 
 impl Seen {
@@ -108,14 +71,8 @@ impl Seen {
 
     /// The cause of another digest, for a file that looks like `now`.
     pub(crate) fn cause(&self, now: &Metadata) -> Cause {
-        let before = &self.metadata;
-        if before.mtime_ns > now.mtime_ns {
-            Cause::Older
-        } else if (before.size, before.mtime_ns) != (now.size, now.mtime_ns) || self.is_racy() {
-            Cause::Modified
-        } else {
-            Cause::Rotted
-        }
+        let size_and_time = |metadata: &Metadata| (metadata.size, metadata.mtime_ns);
+        Cause::of(size_and_time(&self.metadata), size_and_time(now), self.is_racy())
     }
 }
 

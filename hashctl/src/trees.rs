@@ -9,7 +9,6 @@ pub(crate) mod format;
 pub(crate) mod found;
 pub(crate) mod judge;
 pub(crate) mod manifests;
-pub(crate) mod moves;
 pub(crate) mod prefix;
 pub(crate) mod report;
 pub(crate) mod table;

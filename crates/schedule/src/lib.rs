@@ -11,14 +11,18 @@
 //!   tasks and lengths are limited, and substitution is bounded;
 //! - nothing is evaluated: parameters are replaced in values, and no shell sees them.
 //!
+//! Two runs are compared by [`Differences`], whose words and rules are those of `hashctl audit`: [`Cause`] and [`moves`].
+//!
 //! Not here: running anything (the controller), reading files (hashctl).
 
 mod calendar;
+mod difference;
 mod error;
 mod fields;
 mod graph;
 mod keys;
 mod model;
+pub mod moves;
 mod read;
 mod schema;
 mod template;
@@ -27,6 +31,10 @@ mod write;
 mod yaml;
 
 pub use calendar::{Trigger, Zone, instant, local_text};
+pub use difference::{
+    Cause, Differences, FileChange, FileDifference, MOVES_MAX, RunFile, RunSide, SizeAndTime,
+    Unordered, walk_order,
+};
 pub use error::{LineColumn, ScheduleError, ScheduleErrors};
 pub use model::{
     Backoff, Missed, Notification, Occasion, OnFailure, Overlap, Recipient, Schedule,

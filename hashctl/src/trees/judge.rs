@@ -5,7 +5,7 @@ use super::found::look_at;
 use crate::engine::function::Function;
 use crate::engine::reorder::{Item, Verdict};
 use crate::problem::Problem;
-use crate::state::Cause;
+use schedule::Cause;
 
 /// Digests of one file, collected from a run's items.
 #[derive(Debug, Default)]

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod difference;
 mod due;
 mod files;
+mod fuzz;
 mod limits;
 mod published;
+mod targets;

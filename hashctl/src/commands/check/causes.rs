@@ -6,9 +6,10 @@
 use crate::engine::reorder::Item;
 use crate::lists::quote::quote;
 use crate::say::{io_text, say};
-use crate::state::{Cause, StateTable};
+use crate::state::StateTable;
 use crate::trees::found::look_at;
 use crate::trees::manifests::state_path;
+use schedule::Cause;
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::File;

@@ -16,8 +16,8 @@ use crate::output::{Out, checksum_name, put_name};
 use crate::problem::Problem;
 use crate::replace::write_error;
 use crate::say::say;
-use crate::state::Cause;
 use ipc_proto::Algorithm;
+use schedule::Cause;
 use std::io;
 
 /// Most names for which a similar one is looked for: each is a search in a directory.

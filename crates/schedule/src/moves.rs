@@ -13,11 +13,11 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 /// A content: the algorithm and its digest.
-pub(crate) type ContentKey<'a> = (Algorithm, &'a [u8]);
+pub type ContentKey<'a> = (Algorithm, &'a [u8]);
 
 /// State of an entry's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Presence {
+pub enum Presence {
     /// The name is missing.
     Missing,
     /// The name has another content.
@@ -28,34 +28,43 @@ pub(crate) enum Presence {
 
 /// An entry of the manifest.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OldContent<'a> {
-    pub(crate) key: ContentKey<'a>,
-    pub(crate) name: &'a [u8],
+pub struct OldContent<'a> {
+    /// Its content.
+    pub key: ContentKey<'a>,
+    /// Its name.
+    pub name: &'a [u8],
     /// Chosen by the caller; no two entries have the same.
-    pub(crate) index: u32,
-    pub(crate) presence: Presence,
+    pub index: u32,
+    /// State of its name.
+    pub presence: Presence,
 }
 
 /// A file that the manifest does not name, with one of its digests.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct NewContent<'a> {
-    pub(crate) key: ContentKey<'a>,
-    pub(crate) name: &'a [u8],
+pub struct NewContent<'a> {
+    /// Its content.
+    pub key: ContentKey<'a>,
+    /// Its name.
+    pub name: &'a [u8],
     /// Index of the file, which has an element per algorithm.
-    pub(crate) file: u32,
+    pub file: u32,
 }
 
 /// Explanation of a new file; the index is that of the entry it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Arrival {
+pub enum Arrival {
+    /// Its content was nowhere.
     New,
+    /// That entry lost its content.
     Moved(u32),
+    /// That entry has the same content, or another file came from it.
     Copied(u32),
 }
 
 /// Explains each of `files_len` new files. Empty ones have to be left out of `new`: every empty file
 /// equals every other one, which says nothing about where it comes from.
-pub(crate) fn explain(
+#[must_use]
+pub fn explain(
     mut old: Vec<OldContent<'_>>,
     mut new: Vec<NewContent<'_>>,
     files_len: usize,
