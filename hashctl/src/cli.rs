@@ -195,6 +195,7 @@ pub(crate) fn print(stdio: Stdio, text: &str) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn held_back(args: &str) -> String {
         let (_, paths) = hold_back(args.split(' ').map(OsString::from).collect());
@@ -208,5 +209,36 @@ mod tests {
         assert_eq!(held_back("hashctl sum a b c d e f g h -a 1 2 3 4 5 6 7 8 9 -"), "9 -");
         assert_eq!(held_back("hashctl sum -- -x 1 2 3 4 5 6 7 8 9"), "9");
         assert_eq!(held_back("hashctl sum 1 2 3 4 5 6 7 8 9 10 -z"), "");
+    }
+
+    /// Names of options of a command whose value may be the next word.
+    fn valued(command: &clap::Command) -> BTreeSet<String> {
+        let takes_word = |arg: &&clap::Arg| {
+            let may_be_none = arg.get_num_args().is_some_and(|n| n.min_values() == 0);
+            arg.get_action().takes_values() && !arg.is_require_equals_set() && !may_be_none
+        };
+        let longs = command.get_arguments().filter(takes_word).filter_map(clap::Arg::get_long);
+        longs.map(|long| format!("--{long}")).collect()
+    }
+
+    /// `./run.sh COMMAND` looks for paths in hashctl's command line before it boots, and cannot link hashctl.
+    #[test]
+    fn the_supervisor_knows_every_option_with_a_value() {
+        let mut root = command();
+        root.build();
+        let text = include_str!("../../crates/supervisor/src/vm/paths.rs");
+        let (_, list) = text.split_once("const VALUED: [").unwrap();
+        let (list, _) = list.split_once("];").unwrap();
+        let known =
+            list.lines().filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix("\","));
+        let known: BTreeSet<String> = known.map(str::to_owned).collect();
+        let all: BTreeSet<String> = root.get_subcommands().flat_map(valued).collect();
+        assert_eq!(known.difference(&all).next(), None, "hashctl has it no more");
+        for command in ["sum", "check", "audit", "update", "compare", "dups"] {
+            let command = root.find_subcommand(command).unwrap();
+            let wanted = valued(command);
+            let name = command.get_name();
+            assert_eq!(wanted.difference(&known).next(), None, "missing in VALUED, of {name}");
+        }
     }
 }
