@@ -209,6 +209,7 @@ pub(crate) fn local_up(options: &StartOptions) -> Result<ExitCode, Error> {
     let context = LocalContext::new(options)?;
     let path = run_dir::or_default(options.runtime.dir.as_deref());
     if let Some(pid) = supervisor_of(&path) {
+        refuse_changes(options, &path, pid)?;
         return already_runs(&path, pid);
     }
     let run_dir = RunDir::claim(&path)?;
@@ -242,6 +243,27 @@ pub(crate) fn local_run(
     let awaited = if early { Awaited::Early } else { Awaited::All };
     let kind = Kind::Local { context, keeps_state: false, awaited };
     hold(kind, run_dir, signals, |session| session.run_command(command))
+}
+
+/// Fails for options that a running cluster of processes does not have: it cannot be changed.
+fn refuse_changes(options: &StartOptions, path: &Path, pid: u32) -> Result<(), Error> {
+    let report = show::report_of(path)?;
+    if report.kind != Some(ClusterKind::Local) {
+        return Ok(());
+    }
+    let workers_len = report.members.iter().filter(|member| member.role == "worker").count();
+    let address = |port| format!("127.0.0.1:{port}");
+    let wanted = options.workers.filter(|&wanted| usize::from(wanted) != workers_len);
+    let change = wanted.map(|wanted| format!("--workers {wanted} (it has {workers_len})"));
+    let port = options.metrics_port.filter(|&port| report.http != Some(address(port)));
+    let Some(change) = change.or_else(|| port.map(|port| format!("--metrics-port {port}"))) else {
+        return Ok(());
+    };
+    Err(Error::Refused(format!(
+        "a cluster already runs in {} (pid {pid}), and without VMs it cannot be changed to {change}; \
+         scripts/stop.sh stops it, then start it so",
+        path.display()
+    )))
 }
 
 /// True if a cluster without VMs runs there.

@@ -44,6 +44,18 @@ fn a_second_start_says_that_it_runs_already_and_harms_nothing() {
     let pid = up.id();
     let says = format!("already runs in run (pid {pid})");
     assert!(second.stderr.contains(&says), "{}", second.stderr);
+    let same = ["up", "--runtime-dir", "run", "--bin-dir", "bin", "--workers", "1"];
+    assert!(bench.finish(&same).status.success());
+    for (option, value, said) in [
+        ("--workers", "2", "--workers 2 (it has 1)"),
+        ("--metrics-port", "9000", "--metrics-port 9000"),
+    ] {
+        let other =
+            bench.finish(&["up", "--runtime-dir", "run", "--bin-dir", "bin", option, value]);
+        assert_eq!(other.status.code(), Some(1), "{}", other.stderr);
+        let says = format!("it cannot be changed to {said}; scripts/stop.sh stops it");
+        assert!(other.stderr.contains(&says), "{}", other.stderr);
+    }
     let status = bench.finish(&["status", "--runtime-dir", "run"]);
     assert!(status.status.success());
     let rows: Vec<&str> = status.stdout.lines().collect();
