@@ -4,6 +4,7 @@
 mod calls;
 mod cross_check;
 mod datasets;
+mod durable;
 mod ends;
 mod faults;
 mod hung;

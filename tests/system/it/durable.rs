@@ -1,0 +1,71 @@
+//! Durable jobs of real processes that are killed.
+
+use std::fmt::Write;
+use std::fs;
+use std::process::{Command, Output};
+use test_kit::{Cluster, Options, Random};
+
+const JOBS: usize = 20;
+const FILES: usize = 250;
+
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    output
+}
+
+/// `HASHCLUSTER_KILLS` sets how often a process is killed (12).
+#[test]
+fn manifests_are_those_of_sha256sum_however_often_controller_and_workers_are_killed() {
+    let kills = std::env::var("HASHCLUSTER_KILLS").map_or(12, |text| text.parse().unwrap());
+    let mut random = Random::from_entropy();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let mut lists = Vec::new();
+    for job in 0..JOBS {
+        let mut names = String::new();
+        for number in 0..FILES {
+            let path = data.join(format!("{job}-{number}"));
+            let len = random.index(20_000);
+            fs::write(&path, random.bytes(len)).unwrap();
+            writeln!(names, "{}", path.display()).unwrap();
+        }
+        let list = dir.path().join(format!("list{job}"));
+        fs::write(&list, names).unwrap();
+        lists.push(list);
+    }
+    let mut cluster = Cluster::start(Options {
+        workers: 2,
+        datasets: vec![("d", data)],
+        controller_args: vec![format!("--state-dir={}", dir.path().join("state").display())],
+        ..Options::default()
+    });
+    cluster.link_datasets();
+    cluster.wait_ready(2);
+    let mut submitted = 0;
+    for kill in 1..=kills {
+        while submitted < JOBS * kill / kills {
+            let mut submit = cluster.hashctl();
+            submit.args(["submit", "--id", &format!("job{submitted}"), "--files-from"]);
+            run(submit.arg(&lists[submitted]));
+            submitted += 1;
+        }
+        if random.chance(30) {
+            cluster.replace_worker(random.index(2));
+        } else {
+            cluster.controller.kill().unwrap();
+            cluster.controller.wait().unwrap();
+            cluster.restart_controller();
+        }
+    }
+    assert_eq!(submitted, JOBS);
+    cluster.wait_ready(1);
+    let keys: Vec<String> = (0..JOBS).map(|job| format!("job{job}")).collect();
+    run(cluster.hashctl().args(["wait", "--timeout", "120"]).args(&keys));
+    for (key, list) in keys.iter().zip(&lists) {
+        let manifest = run(cluster.hashctl().args(["result", key])).stdout;
+        let want = run(Command::new("xargs").args(["-a"]).arg(list).arg("sha256sum")).stdout;
+        assert!(manifest == want, "the manifest of {key} is that of sha256sum");
+    }
+}
