@@ -4,6 +4,10 @@ use crate::tools::{Failure, has_program, run};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// True once this run has read the lists of packages.
+static LISTS_READ: AtomicBool = AtomicBool::new(false);
 
 /// A program, and the packages to install when it is missing.
 pub(crate) type Need = (&'static str, &'static [&'static str]);
@@ -122,7 +126,10 @@ fn install(missing: &str, packages: &[&str]) -> Result<(), Failure> {
             install: format!("sudo apt-get update && sudo apt-get install -y {packages}"),
         });
     }
-    run(apt_get().arg("update"))?;
+    // The lists do not change within a run.
+    if !LISTS_READ.swap(true, Ordering::Relaxed) {
+        run(apt_get().arg("update"))?;
+    }
     run(apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages))
 }
 
