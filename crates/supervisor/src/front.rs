@@ -201,6 +201,7 @@ fn carry_out(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
         }
         Use::Version => hashctl(line, &["version".into()]),
         Use::Asks => asks(line),
+        Use::Alone => hashctl(line, &line.command),
         Use::Hashes if asks_for_help(args) => hashctl(line, &line.command),
         Use::Hashes => return hash(root, line),
     })

@@ -21,6 +21,8 @@ pub(crate) struct LocalContext {
     flags: LocalFlags,
     pub(crate) workers_len: u16,
     pub(crate) stop_limit: Duration,
+    /// Where the controller keeps durable jobs, in a cluster that stays.
+    pub(crate) state: Option<PathBuf>,
     /// The supervisor's port for metrics; the members have those after it.
     pub(crate) metrics_port: Option<u16>,
 }
@@ -61,6 +63,7 @@ impl LocalContext {
             flags: flags.unwrap_or_default(),
             workers_len: options.workers.unwrap_or_else(cores),
             stop_limit: Duration::from_millis(options.stop_limit_ms.into()),
+            state: None,
             metrics_port: options.metrics_port,
         })
     }
@@ -99,6 +102,9 @@ impl LocalContext {
             }
         };
         args.extend(["--http".into(), self.http(member, layout).to_string().into()]);
+        if let Some(state) = self.state.as_ref().filter(|_| member.role == Role::Controller) {
+            args.extend(["--state-dir".into(), state.into()]);
+        }
         args.extend(flags.iter().map(OsString::from));
         if self.syslog() != SyslogTarget::Off {
             // The supervisor sends what they write.

@@ -90,10 +90,27 @@ fn a_cluster_is_started_once_found_mended_and_stopped() {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(before).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     until("another process for w1", || worker("w1").filter(|&pid| pid != before));
-    let stop = output(&mut script("scripts/stop.sh", &run));
-    assert!(stop.status.success(), "{}", text(&stop.stderr));
-    let up = up.end();
-    assert!(up.status.success(), "{}", up.stderr);
+    let stop_it = |up: Running| {
+        let stop = output(&mut script("scripts/stop.sh", &run));
+        assert!(stop.status.success(), "{}", text(&stop.stderr));
+        let up = up.end();
+        assert!(up.status.success(), "{}", up.stderr);
+    };
+    let submit = |args: &[&str]| {
+        let file = repository("ports.conf");
+        output(script("run.sh", &run).args(["submit", "--inline"]).args(args).arg(file))
+    };
+    let submitted = submit(&["--id", "kept", "--wait"]);
+    assert!(submitted.status.success(), "{}", text(&submitted.stderr));
+    stop_it(up);
+    // Nothing boots for a job that would end with the command.
+    assert_eq!(submit(&[]).status.code(), Some(3));
+    let again = Running::start(script("run.sh", &run).args(["--local", "1"]), DEADLINE);
+    until("a ready worker", || hashctl(&["status", "--ready", "1"]).status.success().then_some(()));
+    let kept = hashctl(&["result", "kept"]);
+    let want = output(Command::new("sha256sum").arg(repository("ports.conf")));
+    assert_eq!(text(&kept.stdout), text(&want.stdout), "{}", text(&kept.stderr));
+    stop_it(again);
     let left: Vec<_> = fs::read_dir(&run)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -14,7 +14,7 @@ use super::ps::{ClusterKind, ClusterReport};
 use super::ready::await_ready;
 use super::watch::Watch;
 use super::{pages, show, targets};
-use crate::args::{StartOptions, VmOptions};
+use crate::args::{StartOptions, VmOptions, state_dir};
 use crate::deployment::{Dataset, Member, Strategy, Vm};
 use crate::local::LocalContext;
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
@@ -28,8 +28,9 @@ use ipc_proto::endpoint::CLIENT_SOCKET;
 use nix::sys::signal::Signal;
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -206,13 +207,21 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
 /// Starts a cluster of processes and stays until a signal.
 pub(crate) fn local_up(options: &StartOptions) -> Result<ExitCode, Error> {
     let signals = Signals::block().map_err(Error::step("block signals"))?;
-    let context = LocalContext::new(options)?;
+    let mut context = LocalContext::new(options)?;
     let path = run_dir::or_default(options.runtime.dir.as_deref());
     if let Some(pid) = supervisor_of(&path) {
         refuse_changes(options, &path, pid)?;
         return already_runs(&path, pid);
     }
     let run_dir = RunDir::claim(&path)?;
+    let state = state_dir(None, options.runtime.dir.as_deref());
+    let state = Layout::new(&path, state.as_deref()).journal();
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&state);
+    if let Err(error) = made {
+        run_dir.release()?;
+        return Err(Error::step(format!("make the state directory {}", state.display()))(error));
+    }
+    context.state = Some(state);
     let kind = Kind::Local { context, keeps_state: true, awaited: Awaited::All };
     hold(kind, run_dir, signals, |session| {
         session.explain();

@@ -9,6 +9,8 @@ pub(super) enum Use {
     Hashes,
     /// hashctl asks the cluster that runs.
     Asks,
+    /// hashctl answers by itself.
+    Alone,
     /// hashctl prints versions.
     Version,
     /// A cluster is started, or a VM.
@@ -40,6 +42,9 @@ const COMMANDS: &[(&str, Use)] = &[
     ("pause", Use::Asks),
     ("resume", Use::Asks),
     ("rm", Use::Asks),
+    ("drain", Use::Asks),
+    ("undrain", Use::Asks),
+    ("schedule", Use::Alone),
     ("version", Use::Version),
     ("--version", Use::Version),
     ("-V", Use::Version),

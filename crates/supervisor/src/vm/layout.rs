@@ -147,6 +147,11 @@ impl Layout {
         self.state.join("state.lock")
     }
 
+    /// Where a controller that is a process of this host keeps its durable jobs.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.state.join("journal")
+    }
+
     pub(crate) fn ssh_key(&self) -> PathBuf {
         self.state.join("ssh").join("id_ed25519")
     }

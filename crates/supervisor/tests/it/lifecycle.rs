@@ -32,7 +32,7 @@ fn workers_start_after_the_controller_stop_before_it_and_leave_no_socket() {
     let names = fs::read_dir(bench.run_dir()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = names.collect();
     names.sort();
-    assert_eq!(names, ["lock", "log"]);
+    assert_eq!(names, ["lock", "log", "state"]);
 }
 
 #[test]
