@@ -26,17 +26,18 @@ mod run;
 mod source;
 mod store;
 mod usage;
+mod walk;
 
 pub use record::BadRow;
 pub(crate) use record::{StoredPrincipal, record as decoded, value as encoded};
 
-use crate::core::{BookRequest, Principal, Rights};
+use crate::core::{BookRequest, ListTag, PageWanted, Principal, Rights};
 use crate::journal::{Query, Rows, TableId, Write};
 use commit::Commits;
 use feed::Feed;
 use ipc_proto::limits::REASON_LEN_MAX;
 use ipc_proto::message::{
-    ClientReply, JobId, JobRow, JobState, ServiceRefusal, ServiceReply, ServiceRequest,
+    ClientReply, JobId, JobRow, JobState, ListOutcome, ServiceRefusal, ServiceReply, ServiceRequest,
 };
 use record::{JobOrigin, JobProgress};
 use std::cmp::Reverse;
@@ -92,6 +93,8 @@ pub enum BookEvent {
     },
     /// A read of the journal is done.
     Read(u64, Result<Rows, String>),
+    /// Answers [`BookAction::List`].
+    Listed(ListTag, ListOutcome),
     /// Datasets that the controller has.
     Datasets(Vec<String>),
     /// Time passed.
@@ -107,6 +110,10 @@ pub enum BookAction {
     Read(u64, Query),
     /// Give this to the core.
     Core(BookRequest),
+    /// Have a page of a dataset listed; answered by `Listed`.
+    List(PageWanted),
+    /// The page is not wanted any more; there is no answer.
+    Unlist(ListTag),
     /// Send a reply.
     Reply(Caller, u32, ServiceReply),
 }
@@ -129,6 +136,8 @@ struct DurableJob {
     progress: JobProgress,
     /// Results that are durable.
     committed: u64,
+    /// Items that are durable.
+    readable: u64,
     /// The commit before which it must not run: it reads what that wrote.
     run_after: u64,
     feed: Option<Feed>,
@@ -183,6 +192,8 @@ pub struct Book {
     fed: BTreeSet<JobId>,
     /// The feed of each job of the core.
     of_core: BTreeMap<JobId, JobId>,
+    /// The job of each page without an answer.
+    of_list: BTreeMap<ListTag, JobId>,
     /// The feed of each `Open` without an answer.
     opening: BTreeMap<u32, JobId>,
     next_feed: u32,
@@ -215,6 +226,7 @@ impl Book {
             ready: BTreeSet::new(),
             fed: BTreeSet::new(),
             of_core: BTreeMap::new(),
+            of_list: BTreeMap::new(),
             opening: BTreeMap::new(),
             next_feed: 0,
             commits: Commits::default(),
@@ -253,6 +265,7 @@ impl Book {
                 self.persist_failed(sequence, text, is_final);
             }
             BookEvent::Read(tag, rows) => self.read_done(tag, rows),
+            BookEvent::Listed(tag, outcome) => self.listed(tag, outcome),
             BookEvent::Datasets(names) => self.datasets = names,
             BookEvent::Tick => self.tick(),
         }

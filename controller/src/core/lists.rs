@@ -22,7 +22,7 @@ use std::rc::Rc;
 pub struct ListTag(pub u64);
 
 /// A page of a directory that is wanted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageWanted {
     /// Comes back in the answer.
     pub tag: ListTag,

@@ -102,6 +102,8 @@ impl Hub {
                 self.read_for_book();
             }
             BookAction::Core(request) => self.step(Event::BookSaid(request)),
+            BookAction::List(page) => self.step(Event::List(page)),
+            BookAction::Unlist(tag) => self.step(Event::Unlist(tag)),
             BookAction::Reply(Caller(client), tag, reply) => {
                 self.reply_for_book(ClientId(client), tag, reply);
             }

@@ -193,8 +193,10 @@ impl Hub {
                 port.close();
                 None
             }
-            // Nobody asks for a page yet: jobs without a client do.
-            Action::Listed(..) => None,
+            Action::Listed(tag, outcome) => {
+                self.book.push(BookEvent::Listed(tag, outcome));
+                None
+            }
             Action::Quarantined(worker, fault) => {
                 LOG.log(&log::Event::Quarantined { worker: &worker, fault: &fault });
                 None

@@ -382,7 +382,7 @@ mod tests {
         let some = Rights { datasets, quota, ..Rights::jobs() };
         assert_eq!(rights(6, 60).as_deref(), Some(&some));
         assert_eq!(rights(9, 50).as_deref(), Some(&some));
-        let more = Rights { see_jobs: false, ..Rights::ALL };
+        let more = Rights { see_jobs: false, manage_jobs: false, drain: false, ..Rights::ALL };
         assert_eq!(rights(9, 60).as_deref(), Some(&more));
         assert!(more.datasets.includes("b") && some.datasets.includes("a"));
         assert!(!some.datasets.includes("b") && !some.datasets.includes("*"));

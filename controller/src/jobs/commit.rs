@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 struct Transaction {
     writes: Vec<Write>,
     replies: Vec<(Caller, u32, ServiceReply)>,
-    /// Results of each job that are durable with it.
-    committed: BTreeMap<JobId, u64>,
+    /// Results and items of each job that are durable with it.
+    committed: BTreeMap<JobId, (u64, u64)>,
 }
 
 /// The commits of a book.
@@ -35,8 +35,8 @@ impl Commits {
         self.next.replies.push((caller, tag, reply));
     }
 
-    pub(super) fn results(&mut self, id: JobId, committed: u64) {
-        self.next.committed.insert(id, committed);
+    pub(super) fn results(&mut self, id: JobId, committed: u64, items: u64) {
+        self.next.committed.insert(id, (committed, items));
     }
 
     /// Number of the commit that what is written now will be part of.
@@ -90,9 +90,10 @@ impl Book {
         }
         let Some(done) = self.commits.in_flight.take() else { return };
         self.commits.durable = sequence;
-        for (id, committed) in done.committed {
+        for (id, (committed, items)) in done.committed {
             if let Some(job) = self.jobs.get_mut(&id) {
                 job.committed = committed;
+                job.readable = items;
             }
         }
         self.actions.extend(done.replies.into_iter().map(to_action));

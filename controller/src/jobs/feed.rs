@@ -7,6 +7,7 @@
 use super::limits::{CHUNK_ITEMS, PENDING_LEN_MAX, PENDING_MAX};
 use super::record::{StoredResult, StoredResults};
 use super::source::ItemSource;
+use super::walk::Walk;
 use ipc_proto::Blob;
 use ipc_proto::limits::{FRAME_NAMES_MAX, INLINE_LEN_MAX, NAMES_LEN_MAX};
 use ipc_proto::message::{FileItem, FileSource, ItemOutcome, Items, JobId, JobKind, Stamp, Window};
@@ -73,6 +74,8 @@ pub(super) struct Feed {
     pub(super) core: Option<JobId>,
     pub(super) window: Window,
     pub(super) source: ItemSource,
+    /// Finds items, until there are no more.
+    pub(super) walk: Option<Walk>,
     pub(super) is_finished: bool,
     slots: VecDeque<Slot>,
     /// Slots in front that need not be handed to the core any more.
@@ -96,6 +99,7 @@ impl Feed {
             core: None,
             window: Window::default(),
             source,
+            walk: None,
             is_finished: false,
             slots: VecDeque::new(),
             handed: 0,

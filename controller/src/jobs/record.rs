@@ -72,11 +72,23 @@ pub(super) struct JobProgress {
     pub(super) ended_s: u64,
     /// Bytes of its stored items in the journal.
     pub(super) stored_len: u64,
+    /// Where the walk through its dataset goes on, until it has ended.
+    pub(super) walked: Option<WalkPlace>,
     /// Index of the next item to look at, while failed items are hashed again.
     pub(super) again: Option<u64>,
 }
 
-/// Items as a client stored them.
+/// A place in the walk through the roots of a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WalkPlace {
+    /// Number of the root.
+    pub(super) root: u16,
+    /// The last entry that was taken, by its path below the root; with a slash at the end if that is a directory of
+    /// which nothing was taken yet, and empty if it is the root itself.
+    pub(super) path: Blob,
+}
+
+/// Items as a client stored them, or as a walk found them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredItems {
     /// The dataset in which they are; empty for bytes.
@@ -84,15 +96,27 @@ pub(super) struct StoredItems {
     pub(super) items: Vec<StoredItem>,
 }
 
-/// An item as a client stored it.
+/// An item as it was stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredItem {
+    /// Number of the root that it is below; 0 if a client stored it.
+    pub(super) root: u16,
+    /// Its name in the manifest, or its path below the root.
     pub(super) name: Blob,
     /// Expected digests; empty for none.
     pub(super) expected: Blob,
     pub(super) file: FileItem,
     /// Its path, or its bytes.
     pub(super) content: Blob,
+    /// Why it is known to have no digest.
+    pub(super) failure: Option<Failure>,
+}
+
+impl StoredItem {
+    /// Bytes that it is charged with.
+    pub(super) fn stored_len(&self) -> u64 {
+        (self.name.len() + self.expected.len() + self.content.len() + 16) as u64
+    }
 }
 
 /// Results of neighbouring items.

@@ -2,7 +2,7 @@
 //!
 //! It writes nothing, so that a crash in the middle of it changes nothing.
 
-use super::record::{self, JobOrigin, JobProgress, JobRecord};
+use super::record::{self, JobOrigin, JobProgress, JobRecord, WalkPlace};
 use super::usage::Amount;
 use super::{Book, BookAction, DurableJob, JobWait, Phase, ReadFor};
 use crate::core::{BookRequest, Principal};
@@ -15,6 +15,8 @@ use std::time::Duration;
 impl Book {
     /// Forgets everything, and reads it again.
     pub(super) fn recover(&mut self) {
+        let pages = std::mem::take(&mut self.of_list);
+        self.actions.extend(pages.into_keys().map(BookAction::Unlist));
         let core_jobs: Vec<JobId> = self.of_core.keys().copied().collect();
         let drop = |job| BookAction::Core(BookRequest::Cancel { job });
         self.actions.extend(core_jobs.into_iter().map(drop));
@@ -89,6 +91,7 @@ impl Book {
             JobRecord::Progress(progress) => {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.committed = progress.resolved;
+                    job.readable = progress.items;
                     job.progress = progress;
                 }
             }
@@ -132,6 +135,7 @@ impl JobProgress {
             started_s: 0,
             ended_s: 0,
             stored_len: 0,
+            walked: (!is_stored).then(WalkPlace::default),
             again: None,
         }
     }
@@ -143,6 +147,7 @@ impl DurableJob {
             origin,
             progress,
             committed: 0,
+            readable: 0,
             run_after: 0,
             feed: None,
             not_before: Duration::ZERO,

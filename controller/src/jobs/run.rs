@@ -5,8 +5,9 @@ use super::limits::{CHUNK_ITEMS, OPEN_PAUSE, PRINCIPAL_RUNNING_MAX, RUNNING_MAX}
 use super::record::{StoredPrincipal, delete_items, put_progress, put_results};
 use super::source::ItemSource;
 use super::usage::Amount;
+use super::walk::Walk;
 use super::{Book, BookAction, Phase, ReadFor, cut};
-use crate::core::{BookRequest, Quota};
+use crate::core::{BookRequest, ListTag, Quota};
 use crate::journal::Rows;
 use ipc_proto::Blob;
 use ipc_proto::limits::REASON_LEN_MAX;
@@ -15,7 +16,6 @@ use ipc_proto::message::{
 };
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 impl Book {
     /// Gives jobs that are ready their feed, as many as may run.
@@ -54,10 +54,13 @@ impl Book {
                     (next, ItemSource::again(next, progress.resolved))
                 }
                 None => {
-                    (progress.resolved, ItemSource::first_pass(progress.resolved, progress.items))
+                    (progress.resolved, ItemSource::first_pass(progress.resolved, job.readable))
                 }
             };
-            job.feed = Some(Feed::new(number, next, source));
+            let mut feed = Feed::new(number, next, source);
+            let place = progress.walked.as_ref().filter(|_| !progress.is_complete);
+            feed.walk = place.map(|place| Walk::new(ListTag(number.into()), place));
+            job.feed = Some(feed);
             self.opening.insert(number, id);
             let spec = &job.origin.spec;
             self.actions.push(BookAction::Core(BookRequest::Open {
@@ -74,6 +77,7 @@ impl Book {
     /// Reads, hands out, and settles whatever running jobs can.
     pub(super) fn advance(&mut self) {
         for id in self.fed.iter().copied().collect::<Vec<_>>() {
+            self.walk(id);
             self.feed_job(id);
             if self.commits.is_idle() {
                 self.settle(id);
@@ -82,7 +86,10 @@ impl Book {
     }
 
     fn feed_job(&mut self, id: JobId) {
-        let Some(feed) = self.jobs.get_mut(&id).and_then(|job| job.feed.as_mut()) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(feed) = job.feed.as_mut() else { return };
+        feed.source.grow(job.readable);
+        let is_complete = job.progress.is_complete && job.readable == job.progress.items;
         let number = feed.number;
         if feed.has_room()
             && let Some(range) = feed.source.next_read(id)
@@ -95,7 +102,7 @@ impl Book {
             let request = BookRequest::Items { job: core, first, items };
             self.actions.push(BookAction::Core(request));
         }
-        if feed.source.is_done() && feed.is_handed_out() && !feed.is_finished {
+        if is_complete && feed.source.is_done() && feed.is_handed_out() && !feed.is_finished {
             feed.is_finished = true;
             self.actions.push(BookAction::Core(BookRequest::Finish { job: core }));
         }
@@ -136,7 +143,7 @@ impl Book {
     pub(super) fn write_progress(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         self.commits.write([put_progress(id, &job.progress)]);
-        self.commits.results(id, job.progress.resolved);
+        self.commits.results(id, job.progress.resolved, job.progress.items);
     }
 
     /// Ends a job.
@@ -166,6 +173,10 @@ impl Book {
         self.ready.remove(&(Reverse(job.origin.spec.priority), id));
         let Some(feed) = job.feed.take() else { return };
         self.opening.remove(&feed.number);
+        if let Some(walk) = feed.walk.filter(|walk| walk.is_asked) {
+            self.of_list.remove(&walk.tag);
+            self.actions.push(BookAction::Unlist(walk.tag));
+        }
         if let Some(core) = feed.core {
             self.of_core.remove(&core);
             self.actions.push(BookAction::Core(BookRequest::Cancel { job: core }));
@@ -182,10 +193,9 @@ impl Book {
 
     pub(super) fn feed_read(&mut self, id: JobId, number: u32, rows: Result<Rows, String>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let (origin, items) = (Rc::clone(&job.origin), job.progress.items);
+        let items = job.readable;
         let Some(feed) = job.feed.as_mut().filter(|feed| feed.number == number) else { return };
-        let taken =
-            rows.and_then(|rows| feed.take_rows(&origin, items, &rows).map_err(|record| record.0));
+        let taken = rows.and_then(|rows| feed.take_rows(items, &rows).map_err(|record| record.0));
         if let Err(text) = taken
             && matches!(self.phase, Phase::Open)
         {

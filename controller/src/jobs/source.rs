@@ -3,12 +3,12 @@
 use super::feed::{Feed, FeedItem, ItemContent};
 use super::limits::CHUNK_ITEMS;
 use super::record::{
-    BadRow, JobOrigin, StoredItem, StoredItems, StoredResult, StoredResults, end_key, index_of,
-    item_key, record,
+    BadRow, StoredItem, StoredItems, StoredResult, StoredResults, end_key, index_of, item_key,
+    record,
 };
 use crate::journal::{Rows, TableId};
 use ipc_proto::limits::FRAME_NAMES_MAX;
-use ipc_proto::message::{ItemOutcome, JobId, JobSource, Stamp};
+use ipc_proto::message::{ItemOutcome, JobId, Stamp};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -16,6 +16,8 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub(super) struct ItemSource {
     step: SourceStep,
+    /// The number of items up to which it goes.
+    end: u64,
     /// A read is on its way.
     pub(super) is_reading: bool,
 }
@@ -46,7 +48,7 @@ impl ItemSource {
         } else {
             SourceStep::Tail { next }
         };
-        Self { step, is_reading: false }
+        Self { step, end: items, is_reading: false }
     }
 
     /// Of a job whose failed items are hashed again, from the chunk of `next` on.
@@ -54,12 +56,21 @@ impl ItemSource {
         let next = next - next % CHUNK_ITEMS;
         Self {
             step: SourceStep::Again { next, from: row_before(next), end: items },
+            end: items,
             is_reading: false,
         }
     }
 
     fn stored(next: u64, from: u64, end: u64) -> SourceStep {
         if next < end { SourceStep::Stored { next, from, end } } else { SourceStep::Done }
+    }
+
+    /// Goes on up to `items`, once it is through with those before.
+    pub(super) fn grow(&mut self, items: u64) {
+        if self.is_done() && self.end < items {
+            self.step = Self::stored(self.end, row_before(self.end), items);
+            self.end = items;
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -92,12 +103,7 @@ fn row_before(next: u64) -> u64 {
 
 impl Feed {
     /// Takes in the rows of the last read, for a job of `items` items.
-    pub(super) fn take_rows(
-        &mut self,
-        origin: &JobOrigin,
-        items: u64,
-        rows: &Rows,
-    ) -> Result<(), BadRow> {
+    pub(super) fn take_rows(&mut self, items: u64, rows: &Rows) -> Result<(), BadRow> {
         self.source.is_reading = false;
         match std::mem::replace(&mut self.source.step, SourceStep::Done) {
             SourceStep::Tail { next } => {
@@ -109,6 +115,7 @@ impl Feed {
                 results.truncate(len);
                 self.restore_chunk(results);
                 self.source.step = ItemSource::stored(next, row_before(next), items);
+                self.source.end = items;
             }
             SourceStep::Stored { mut next, end, .. } => {
                 let last = for_items(rows, &mut next, end, |item, dataset| {
@@ -119,15 +126,10 @@ impl Feed {
             }
             SourceStep::Again { next, from, end } => {
                 let results = one_chunk(rows)?;
-                self.source.step = match &origin.spec.source {
-                    _ if results.iter().all(|result| result.failure().is_none()) => {
-                        self.pass((next, from, end), results)
-                    }
-                    JobSource::Stored => {
-                        let results = VecDeque::from(results);
-                        SourceStep::AgainItems { next, from, end, results }
-                    }
-                    JobSource::Dataset { .. } => self.pass((next, from, end), results),
+                self.source.step = if results.iter().all(|result| result.failure().is_none()) {
+                    self.pass((next, from, end), results)
+                } else {
+                    SourceStep::AgainItems { next, from, end, results: results.into() }
                 };
             }
             SourceStep::AgainItems { mut next, end, mut results, .. } => {
@@ -206,7 +208,19 @@ fn for_items(
 
 impl FeedItem {
     fn stored(item: StoredItem, dataset: &Rc<str>) -> Self {
-        let StoredItem { name, expected, file, content } = item;
+        let StoredItem { root, name, expected, file, content, failure } = item;
+        if let Some(failure) = failure {
+            let outcome = ItemOutcome::Failed(failure);
+            return Self {
+                root,
+                path: name,
+                stamp: file.stamp,
+                expected,
+                before: None,
+                content: None,
+                outcome: Some(outcome),
+            };
+        }
         let (stamp, content) = if dataset.is_empty() {
             let size = content.len() as u64;
             (Stamp { size, ..Stamp::default() }, ItemContent::Bytes(content))
@@ -214,7 +228,7 @@ impl FeedItem {
             (file.stamp, ItemContent::Named { dataset: Rc::clone(dataset), path: content, file })
         };
         Self {
-            root: 0,
+            root,
             path: name,
             stamp,
             expected,

@@ -31,8 +31,6 @@ impl Book {
         }
         if let JobSource::Dataset { name, .. } = &spec.source {
             self.may_read(asker, name)?;
-            let text = "this controller does not list directories: store the names of their files";
-            return Err((ServiceRefusal::WrongItems, text.to_owned()));
         }
         if self.jobs.len() >= super::limits::JOBS_MAX {
             let text = format!("there are {} durable jobs; remove some", self.jobs.len());
@@ -131,15 +129,11 @@ impl Book {
                 expected: expected.unwrap_or_default(),
                 file,
                 content,
+                ..StoredItem::default()
             })
             .collect();
         if !items.is_empty() {
-            let bytes = items
-                .iter()
-                .map(|item| {
-                    (item.name.len() + item.expected.len() + item.content.len() + 16) as u64
-                })
-                .sum();
+            let bytes = items.iter().map(StoredItem::stored_len).sum();
             let amount = Amount { items: items.len() as u64, bytes, ..Amount::default() };
             self.usage
                 .take(job.origin.principal.into(), amount)

@@ -3,7 +3,7 @@
 
 use hashcluster_controller::core::Principal;
 use ipc_proto::message::{
-    FileSource, ItemOutcome, Items, JobAct, JobId, JobKind, JobSource, JobSpec, JobState,
+    FileSource, ItemOutcome, Items, JobAct, JobId, JobKind, JobRoot, JobSource, JobSpec, JobState,
     ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
 };
 use ipc_proto::{Algorithm, Blob};
@@ -21,6 +21,9 @@ pub(crate) fn digest_of(bytes: &[u8]) -> Vec<u8> {
     }
     digest
 }
+
+/// The stamp of every file.
+pub(crate) const FILE_STAMP: Stamp = Stamp { size: 10, mtime_ns: 5, ctime_ns: 6 };
 
 #[derive(Clone, Debug)]
 pub(crate) struct SimItem {
@@ -48,6 +51,8 @@ pub(crate) struct JobClient {
     number: usize,
     pub(crate) items: Vec<SimItem>,
     kind: JobKind,
+    /// The files are found by a walk, and not stored.
+    is_walk: bool,
     step: ClientStep,
     /// A request is on its way.
     asked: Option<u32>,
@@ -70,19 +75,44 @@ impl JobClient {
             1 => random.below(30),
             _ => random.below(700),
         };
-        let is_file = random.chance(60);
-        let items = (0..len)
-            .map(|index| SimItem {
-                name: format!("n{number}/{index}").into_bytes(),
-                content: format!("d{number}/{index}").into_bytes(),
-                is_file,
-                is_wrong: random.chance(5),
+        let is_walk = len > 0 && random.chance(40);
+        let is_file = is_walk || random.chance(60);
+        let mut items: Vec<SimItem> = (0..len)
+            .map(|index| {
+                // A walk meets directories at any depth, before and behind files.
+                let dir = match random.below(if is_walk { 6 } else { 1 }) {
+                    0 => String::new(),
+                    1 | 2 => format!("{}-/", random.below(4)),
+                    3 => format!("{}/a/", random.below(9)),
+                    _ => format!("b/{}/{}/c/", random.below(3), random.below(20)),
+                };
+                SimItem {
+                    name: format!("n{number}/{dir}{index}").into_bytes(),
+                    content: format!("d{number}/{dir}{index}").into_bytes(),
+                    is_file,
+                    is_wrong: random.chance(5),
+                }
             })
             .collect();
+        if is_walk {
+            let is_there =
+                |path: &[u8], of: &[SimItem]| of.iter().any(|item| item.content.starts_with(path));
+            let all = items.clone();
+            // A name is a file's or a directory's.
+            items.retain(|item| !is_there(&[&item.content[..], b"/"].concat(), &all));
+            items.sort_by(|a, b| {
+                a.content.split(|&c| c == b'/').cmp(b.content.split(|&c| c == b'/'))
+            });
+        }
         Self {
             number,
             items,
-            kind: random.one_of(&[JobKind::Sum, JobKind::Check]),
+            kind: if is_walk {
+                JobKind::Sum
+            } else {
+                random.one_of(&[JobKind::Sum, JobKind::Check])
+            },
+            is_walk,
             step: ClientStep::Submit,
             asked: None,
             next_tag: 0,
@@ -117,7 +147,13 @@ impl JobClient {
         JobSpec {
             kind: self.kind,
             algorithms: Algorithm::Sha256.into(),
-            source: JobSource::Stored,
+            source: if self.is_walk {
+                let (path, shown) = (format!("d{}", self.number), format!("n{}", self.number));
+                let root = JobRoot { path: Blob(path.into()), shown: Blob(shown.into()) };
+                JobSource::Dataset { name: "d".to_owned(), roots: vec![root] }
+            } else {
+                JobSource::Stored
+            },
             cross_check: 0,
             strict_reads: false,
             labels: vec![format!("l{}", self.number % 2)],
@@ -172,7 +208,7 @@ impl JobClient {
         let expected = if is_check { items.iter().map(expected).collect() } else { Vec::new() };
         let items = if self.items[0].is_file {
             let paths = items.iter().map(|item| Blob(item.content.clone())).collect();
-            let files = vec![Stamp { size: 10, mtime_ns: 5, ctime_ns: 6 }.into(); items.len()];
+            let files = vec![FILE_STAMP.into(); items.len()];
             Items::Files { source: FileSource::Dataset { name: "d".to_owned(), paths }, files }
         } else {
             Items::Inline {
@@ -272,7 +308,7 @@ impl JobClient {
     fn check_manifest(&self) -> Result<(), String> {
         let stamp = |item: &SimItem| {
             if item.is_file {
-                return Stamp { size: 10, mtime_ns: 5, ctime_ns: 6 };
+                return FILE_STAMP;
             }
             Stamp { size: item.content.len() as u64, ..Stamp::default() }
         };

@@ -1,13 +1,14 @@
 //! The world of one seed.
 
-use super::client::{JobClient, digest_of};
+use super::client::{FILE_STAMP, JobClient, digest_of};
 use super::disk::Disk;
 use hashcluster_controller::core::{Action, Core, Event, Limits, Rights, WorkerId};
 use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants};
 use hashcluster_controller::journal::Query;
 use hashcluster_controller::journal::Write;
 use ipc_proto::message::{
-    Backend, Failure, LeaseId, Planes, SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, DirEntry, EntryKind, Failure, LeaseId, ListOutcome, ListWork, Planes, SandboxLayers,
+    Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::collections::{BTreeMap, VecDeque};
@@ -29,12 +30,13 @@ pub(crate) struct Totals {
     items: u64,
     late: u64,
     lost_workers: u64,
+    pages: u64,
 }
 
 impl Totals {
-    fn fields(&self) -> [u64; 9] {
+    fn fields(&self) -> [u64; 10] {
         let Self { crashes, crashes_in_recovery, crashes_in_commit, full, commits, .. } = self;
-        let Self { retries, items, late, lost_workers, .. } = self;
+        let Self { retries, items, late, lost_workers, pages, .. } = self;
         [
             *crashes,
             *crashes_in_recovery,
@@ -45,6 +47,7 @@ impl Totals {
             *items,
             *late,
             *lost_workers,
+            *pages,
         ]
     }
 
@@ -58,6 +61,7 @@ impl Totals {
         self.items += other.items;
         self.late += other.late;
         self.lost_workers += other.lost_workers;
+        self.pages += other.pages;
     }
 
     pub(crate) fn assert_everything_happened(&self) {
@@ -192,6 +196,9 @@ impl JobsWorld {
 
     fn core_action(&mut self, action: Action<()>, todo: &mut VecDeque<Todo>) {
         match action {
+            Action::Listed(tag, outcome) => {
+                todo.push_back(Todo::Book(BookEvent::Listed(tag, outcome)));
+            }
             Action::ToBook(reply) => todo.push_back(Todo::Book(BookEvent::Core(reply))),
             Action::ToWorker(worker, WorkerRequest::Assign { lease, attempt, work, .. }, _) => {
                 let held = self.workers.get_mut(&worker).expect("it is connected");
@@ -206,7 +213,6 @@ impl JobsWorld {
             Action::ToWorker(_, WorkerRequest::Heartbeat | WorkerRequest::Leave, _) => {}
             Action::CloseWorker(worker, _) => _ = self.workers.remove(&worker),
             other @ (Action::ToClient(..)
-            | Action::Listed(..)
             | Action::CloseClient(..)
             | Action::Quarantined(..)
             | Action::Doubted(_)
@@ -226,6 +232,8 @@ impl JobsWorld {
             }
             BookAction::Read(tag, query) => self.reads.push_back((tag, query)),
             BookAction::Core(request) => todo.push_back(Todo::Core(Event::BookSaid(request))),
+            BookAction::List(page) => todo.push_back(Todo::Core(Event::List(page))),
+            BookAction::Unlist(tag) => todo.push_back(Todo::Core(Event::Unlist(tag))),
             BookAction::Reply(caller, tag, reply) => {
                 let number = caller.0.checked_sub(self.first_caller).expect("it is connected");
                 let number = usize::try_from(number).expect("few");
@@ -332,6 +340,12 @@ impl JobsWorld {
         let HeldLease { lease, attempt, work, is_revoked } =
             held.remove(self.random.index(held.len()));
         self.totals.late += u64::from(is_revoked);
+        if let Work::List(work) = work {
+            self.totals.pages += 1;
+            let outcome = self.page(&work, is_revoked);
+            let listed = WorkerReply::Listed { lease, attempt, credit: 1, outcome };
+            return self.carry_out(Todo::Core(Event::WorkerSaid(worker, listed)));
+        }
         let contents: Vec<Vec<u8>> = match work {
             Work::Files { source, .. } => {
                 let ipc_proto::message::FileSource::Dataset { paths, .. } = source else {
@@ -370,6 +384,40 @@ impl JobsWorld {
         let outputs = Blob(outputs);
         let done = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 9, outputs, failures };
         self.carry_out(Todo::Core(Event::WorkerSaid(worker, done)))
+    }
+
+    /// A page of a directory that holds what clients have in it, as short as a worker likes; one of a revoked
+    /// lease has a name that nobody knows.
+    fn page(&mut self, work: &ListWork, is_revoked: bool) -> ListOutcome {
+        let prefix = [&work.dir[..], b"/"].concat();
+        let mut found = BTreeMap::new();
+        for item in self.clients.iter().flat_map(|client| &client.items) {
+            let Some(rest) = item.content.strip_prefix(&prefix[..]) else { continue };
+            let (name, kind) = match rest.iter().position(|&byte| byte == b'/') {
+                Some(end) => (&rest[..end], EntryKind::Directory),
+                None => (rest, EntryKind::File),
+            };
+            found.insert(name.to_vec(), kind);
+        }
+        if is_revoked {
+            found.insert(b"zz-late".to_vec(), EntryKind::File);
+        }
+        let mut entries: Vec<DirEntry> = found
+            .into_iter()
+            .filter(|(name, _)| name[..] > work.after[..])
+            .map(|(name, kind)| DirEntry {
+                name: Blob(name),
+                kind,
+                stamp: FILE_STAMP,
+                inode: 0,
+                device: 0,
+            })
+            .collect();
+        let len_max = if self.random.chance(50) { 3 } else { 500 };
+        let len = 1 + self.random.index(len_max);
+        let more = entries.len() > len;
+        entries.truncate(len);
+        ListOutcome::Page { entries, more }
     }
 
     /// The controller dies, and another one starts on its journal.
