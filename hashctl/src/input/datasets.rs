@@ -60,6 +60,11 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    /// Its path in the dataset; empty for the root.
+    pub(crate) fn path(&self) -> &[u8] {
+        self.prefix.strip_suffix(b"/").unwrap_or(&self.prefix)
+    }
+
     /// The name of the file `base` in it.
     pub(crate) fn name(&self, base: &CStr) -> Option<Name> {
         let base = base.to_bytes();

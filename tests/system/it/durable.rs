@@ -69,3 +69,53 @@ fn manifests_are_those_of_sha256sum_however_often_controller_and_workers_are_kil
         assert!(manifest == want, "the manifest of {key} is that of sha256sum");
     }
 }
+
+#[test]
+fn a_dataset_is_walked_by_workers_while_controllers_and_workers_are_killed() {
+    let mut random = Random::from_entropy();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for number in 0..3000 {
+        let parent = data.join(format!("{}/{}", number % 7, number % 50));
+        fs::create_dir_all(&parent).unwrap();
+        fs::write(parent.join(format!("{number}")), format!("{number}")).unwrap();
+    }
+    // Links are left out, and so is what only looks like a directory.
+    std::os::unix::fs::symlink("/etc", data.join("link")).unwrap();
+    fs::create_dir(data.join("empty")).unwrap();
+    let mut cluster = Cluster::start(Options {
+        workers: 2,
+        datasets: vec![("d", data.clone())],
+        controller_args: vec![format!("--state-dir={}", dir.path().join("state").display())],
+        ..Options::default()
+    });
+    cluster.link_datasets();
+    cluster.wait_ready(2);
+    run(cluster.hashctl().args(["submit", "--id", "all"]).arg(&data));
+    for _ in 0..6 {
+        if random.chance(30) {
+            cluster.replace_worker(random.index(2));
+        } else {
+            cluster.controller.kill().unwrap();
+            cluster.controller.wait().unwrap();
+            cluster.restart_controller();
+        }
+    }
+    run(cluster.hashctl().args(["wait", "--timeout", "120", "all"]));
+    let manifest = run(cluster.hashctl().args(["result", "all"])).stdout;
+    let want = run(cluster.hashctl().args(["--embedded", "sum", "-r"]).arg(&data)).stdout;
+    assert_eq!(manifest.iter().filter(|&&byte| byte == b'\n').count(), 3000);
+    assert!(manifest == want, "the manifest is that of hashctl sum -r");
+
+    let missing = data.join("later");
+    fs::create_dir(&missing).unwrap();
+    cluster.workers.iter_mut().for_each(|worker| worker.kill().unwrap());
+    run(cluster.hashctl().args(["submit", "--id", "vanished"]).arg(&missing));
+    fs::remove_dir(&missing).unwrap();
+    cluster.replace_worker(0);
+    cluster.replace_worker(1);
+    let wait = cluster.hashctl().args(["wait", "--timeout", "60", "vanished"]).output().unwrap();
+    assert_eq!(wait.status.code(), Some(1), "{wait:?}");
+    let said = String::from_utf8_lossy(&wait.stderr);
+    assert!(said.contains("dataset d cannot be listed: No such file or directory"), "{said}");
+}

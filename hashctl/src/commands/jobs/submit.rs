@@ -17,10 +17,11 @@ use crate::problem::{Problem, Special};
 use crate::say::{errno_text, io_text, say};
 use clap::Args;
 use ipc_proto::limits::{
-    FRAME_NAMES_MAX, INLINE_LEN_MAX, JOB_PRIORITY_MAX, NAMES_LEN_MAX, PATH_LEN_MAX,
+    FRAME_NAMES_MAX, INLINE_LEN_MAX, JOB_PRIORITY_MAX, JOB_ROOTS_LEN_MAX, JOB_ROOTS_MAX,
+    NAMES_LEN_MAX, PATH_LEN_MAX,
 };
 use ipc_proto::message::{
-    FileItem, FileSource, Items, JobAct, JobId, JobKind, JobSource, JobSpec, JobState,
+    FileItem, FileSource, Items, JobAct, JobId, JobKind, JobRoot, JobSource, JobSpec, JobState,
     ServiceReply, ServiceRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
@@ -105,7 +106,7 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
     let spec = JobSpec {
         kind: JobKind::Sum,
         algorithms,
-        source: JobSource::Stored,
+        source: directories(args, &datasets).unwrap_or(JobSource::Stored),
         cross_check,
         strict_reads,
         labels: args.label.clone(),
@@ -146,6 +147,31 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
         say(format_args!("job {}: {}", row.id, text::outcome(&row)));
     }
     Ok(Exit::from_ok(is_whole && is_good(&row)))
+}
+
+/// The arguments as directories of one dataset, which workers list, if they are all that.
+fn directories(args: &SubmitArgs, datasets: &Datasets) -> Option<JobSource> {
+    if args.files_from.is_some() || args.inline || args.paths.len() > JOB_ROOTS_MAX {
+        return None;
+    }
+    let (mut name, mut roots, mut roots_len) = (None, Vec::new(), 0);
+    for path in &args.paths {
+        let shown = path.as_bytes();
+        let Ok(Opened::Directory(dir)) =
+            open_at(AT_FDCWD, &CString::new(shown).ok()?, Links::Follow)
+        else {
+            return None;
+        };
+        let folder = datasets.folder(dir.as_fd())?;
+        if *name.get_or_insert_with(|| folder.dataset.clone()) != folder.dataset {
+            return None;
+        }
+        let root = JobRoot { path: folder.path().into(), shown: shown.into() };
+        roots_len += root.path.len() + root.shown.len();
+        roots.push(root);
+    }
+    let name = name?.to_string();
+    (roots_len <= JOB_ROOTS_LEN_MAX).then_some(JobSource::Dataset { name, roots })
 }
 
 /// Items that are stored by one request.
