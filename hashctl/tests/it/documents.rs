@@ -22,7 +22,7 @@ fn bash_completes_commands_and_flags() {
     let mut script = Vec::new();
     let mut command = cli::command();
     clap_complete::generate(clap_complete::Shell::Bash, &mut command, "hashctl", &mut script);
-    assert_eq!(completions(&script, &["hashctl", "su"]), ["sum"]);
+    assert_eq!(completions(&script, &["hashctl", "su"]), ["sum", "submit"]);
     assert_eq!(completions(&script, &["hashctl", "sum", "--algo"]), ["--algorithm"]);
     assert_eq!(completions(&script, &["hashctl", "check", "--ignore"]), ["--ignore-missing"]);
 }

@@ -290,12 +290,12 @@ fn version_is_ours_and_the_controllers_if_it_runs() {
     let fake = Fake::start(|peer| peer.welcome(DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
     let socket = fake.socket().display();
-    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 5\n");
+    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 6\n");
     assert_eq!((ours.out(), ours.code), (want, 0));
 
     let fake = Fake::start(|peer| peer.welcome_from("sha256:00ff", DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
-    assert!(ours.out().ends_with(", protocol 5, image sha256:00ff\n"), "{}", ours.out());
+    assert!(ours.out().ends_with(", protocol 6, image sha256:00ff\n"), "{}", ours.out());
 
     let dir = tempdir().unwrap();
     let socket = dir.path().join("client.sock");

@@ -45,8 +45,9 @@ fn revoked_leases_are_not_answered_and_their_credit_returns() {
     let (days, small) = (endless(), file(b"small"));
     for _ in 0..3 {
         let running = occupy(&mut peer, &days);
+        // Long ones: a short one could be answered before the revocation arrives.
         let queued: Vec<_> = (0..2)
-            .map(|_| peer.assign_files(Algorithm::Sha256, &[(stamp(&small), &small)]))
+            .map(|_| peer.assign_files(Algorithm::Sha256, &[(stamp(&days), &days)]))
             .collect();
         let leases = vec![running, queued[0], queued[1], LeaseId { epoch: 1, number: u64::MAX }];
         peer.send(&WorkerRequest::Revoke { leases }, &[]);

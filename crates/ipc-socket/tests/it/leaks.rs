@@ -29,7 +29,7 @@ fn descriptors_that_no_message_takes_are_refused_and_closed() {
         ),
         (
             &[(&[2, 0, 0, 0, 99, 99], 4)],
-            "malformed message: invalid value: integer `99`, expected variant index 0 <= i < 8",
+            "malformed message: invalid value: integer `99`, expected variant index 0 <= i < 11",
         ),
         (&[(&[0xff; 4], 4)], "frame of 4294967295 bytes, at most 1048576 are taken"),
     ];
