@@ -107,7 +107,7 @@ fn a_mistyped_or_half_right_command_boots_nothing_and_names_the_next_one() {
         ("sha256 a.iso", 2, "./run.sh sum PATH"),
         ("verify list", 2, "./run.sh check LIST"),
         ("ls", 2, "./run.sh ps"),
-        ("jobs", 2, "./run.sh status"),
+        ("jobs", 3, "no cluster runs"),
         ("kill", 2, "./run.sh down"),
         ("shell worker1", 2, "./run.sh ssh NAME"),
         // Half of a command.
