@@ -70,7 +70,7 @@ pub(super) struct Walk {
     not_before: Duration,
 }
 
-/// What a walk needs next.
+/// The next need of a walk.
 #[derive(Debug, PartialEq, Eq)]
 enum WalkStep {
     /// Room for more items.
