@@ -129,6 +129,15 @@ impl Datasets {
         Some(Folder { dataset, prefix })
     }
 
+    /// True if something at or below `dir` may be in one of them.
+    pub(crate) fn may_hold(&self, dir: BorrowedFd<'_>) -> bool {
+        let path = format!("/proc/thread-self/fd/{}", dir.as_raw_fd());
+        let Ok(path) = readlink(path.as_str()) else { return true };
+        let above = [path.as_bytes().strip_suffix(b"/").unwrap_or(path.as_bytes()), b"/"].concat();
+        self.name_of(path.as_bytes()).is_some()
+            || self.shared.keys().any(|shared| shared.starts_with(&above))
+    }
+
     fn place(&self, file: BorrowedFd<'_>) -> Option<Name> {
         if self.shared.is_empty() {
             return None;

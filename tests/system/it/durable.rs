@@ -107,6 +107,14 @@ fn a_dataset_is_walked_by_workers_while_controllers_and_workers_are_killed() {
     assert_eq!(manifest.iter().filter(|&&byte| byte == b'\n').count(), 3000);
     assert!(manifest == want, "the manifest is that of hashctl sum -r");
 
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    (0..9).for_each(|n| fs::write(elsewhere.join(format!("{n}")), "x").unwrap());
+    let refused = cluster.hashctl().arg("submit").arg(&elsewhere).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("in no dataset"), "{refused:?}");
+    assert_eq!(said.lines().count(), 1, "one line for a directory: {said}");
+
     let missing = data.join("later");
     fs::create_dir(&missing).unwrap();
     cluster.workers.iter_mut().for_each(|worker| worker.kill().unwrap());

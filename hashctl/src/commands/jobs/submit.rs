@@ -82,6 +82,9 @@ pub(crate) struct SubmitArgs {
     pub(crate) paths: Vec<OsString>,
 }
 
+const IN_NO_DATASET: &str = "in no dataset that this host and the controller have in common, and an open file \
+                             cannot be passed to a job that outlives this command; --inline stores its bytes";
+
 /// Submits a job.
 pub(crate) fn submit(config: &Config, args: &SubmitArgs) -> Exit {
     match submit_job(config, args) {
@@ -295,6 +298,10 @@ impl Store<'_, '_> {
             say(format_args!("{}: Is a directory; --inline takes files", quote(path)));
             return Ok(false);
         }
+        if !self.datasets.may_hold(dir.as_fd()) {
+            say(format_args!("{}: {IN_NO_DATASET}", quote(path)));
+            return Ok(false);
+        }
         let mut found = Found { store: self, is_whole: true };
         walk(dir, path, &mut found, &Selection::default())?;
         Ok(found.is_whole)
@@ -336,9 +343,7 @@ impl Store<'_, '_> {
             return Ok((None, FileItem::default(), Blob(bytes)));
         }
         let Some(name) = self.datasets.find(&file) else {
-            return Err("in no dataset that this host and the controller have in common, and an open file \
-                        cannot be passed to a job that outlives this command; --inline stores its bytes"
-                .to_owned());
+            return Err(IN_NO_DATASET.to_owned());
         };
         Ok((Some(name.dataset.to_string()), stamp.into(), Blob(name.path)))
     }
