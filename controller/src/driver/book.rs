@@ -1,6 +1,6 @@
 //! The book of durable jobs, between clients, the core and the journal.
 //!
-//! What the core reports to it waits in a queue, so that neither is entered while it is in a step.
+//! Reports of the core to it wait in a queue, so that neither is entered while it is in a step.
 
 use super::hub::Hub;
 use crate::core::{ClientId, Event};
