@@ -54,7 +54,7 @@ impl Book {
                 JobAct::Cancel | JobAct::Pause | JobAct::Resume | JobAct::Retry | JobAct::Remove,
                 _,
             ) => {
-                let text = format!("job {id} is {}", state_name(state));
+                let text = format!("job {id} is {}", state.name());
                 return Err((ServiceRefusal::WrongState, text));
             }
         }
@@ -120,17 +120,5 @@ impl Book {
             gone.extend(of.into_iter().take(too_many).map(|(_, id)| id));
         }
         gone.into_iter().for_each(|id| self.remove(id));
-    }
-}
-
-/// The word for a state.
-pub(super) fn state_name(state: JobState) -> &'static str {
-    match state {
-        JobState::Filling => "filling",
-        JobState::Running => "running",
-        JobState::Paused => "paused",
-        JobState::Done => "done",
-        JobState::Cancelled => "cancelled",
-        JobState::Failed => "failed",
     }
 }

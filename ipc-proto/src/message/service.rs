@@ -172,6 +172,19 @@ pub enum JobState {
 }
 
 impl JobState {
+    /// Its word in text and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Filling => "filling",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+
     /// True if it changes only by a request.
     #[must_use]
     pub fn has_ended(self) -> bool {

@@ -200,7 +200,7 @@ impl<'a> JobSession<'a> {
             }
             if matches!(row.state, JobState::Filling | JobState::Paused) && self.deadline.is_none()
             {
-                let state = super::text::state_name(row.state);
+                let state = row.state.name();
                 say(format_args!("job {} is {state}: it does not end by itself", row.id));
                 return Err(Exit::Failure);
             }

@@ -1,22 +1,10 @@
 //! Jobs as text and as JSON.
 
 use crate::json::{JsonName, put_line};
-use ipc_proto::message::{JobKind, JobRow, JobSource, JobState};
+use ipc_proto::message::{JobKind, JobRow, JobSource};
 use overview::bytes;
 use serde::Serialize;
 use std::fmt::Write;
-
-/// The word for a state.
-pub(super) fn state_name(state: JobState) -> &'static str {
-    match state {
-        JobState::Filling => "filling",
-        JobState::Running => "running",
-        JobState::Paused => "paused",
-        JobState::Done => "done",
-        JobState::Cancelled => "cancelled",
-        JobState::Failed => "failed",
-    }
-}
 
 fn kind_name(kind: JobKind) -> &'static str {
     match kind {
@@ -33,7 +21,7 @@ fn plain(text: &str) -> String {
 /// State of a job and its counts, in one line.
 pub(super) fn outcome(row: &JobRow) -> String {
     let total = if row.is_complete { String::new() } else { "+".to_owned() };
-    let mut text = format!("{}, {} of {}{total}", state_name(row.state), row.resolved, row.items);
+    let mut text = format!("{}, {} of {}{total}", row.state.name(), row.resolved, row.items);
     for (count, what) in [(row.failed, "failed"), (row.mismatched, "do not match")] {
         if count > 0 {
             let _ = write!(text, ", {count} {what}");
@@ -53,7 +41,7 @@ pub(super) fn table(rows: &[JobRow]) -> String {
         let more = if row.is_complete { "" } else { "+" };
         [
             row.id.to_string(),
-            state_name(row.state).to_owned(),
+            row.state.name().to_owned(),
             kind_name(row.spec.kind).to_owned(),
             format!("{}{more}", row.items),
             row.resolved.to_string(),
@@ -162,7 +150,7 @@ pub(super) fn json(row: &JobRow) -> String {
     let line = JobLine {
         job: row.id.to_string(),
         key: &row.key,
-        state: state_name(row.state),
+        state: row.state.name(),
         reason: &row.reason,
         kind: kind_name(spec.kind),
         algorithms: spec.algorithms.iter().map(|algorithm| algorithm.name()).collect(),
