@@ -16,6 +16,9 @@
 #   --dataset NAME=DIR   show DIR to the VMs, live and read-only; --snapshot: a copy made at the start
 #   --image dev|yocto|DIR  what the VMs boot [default: that of HASHCLUSTER_IMAGE, else the
 #                        Yocto image if one was built, else dev]
+#   --kernel debian|minimal  the kernel of the image dev: Debian's, or a smaller one that starts in less
+#                        time and memory, built here once in some minutes [default: debian]
+#   --arch x86_64|arm64  the processor of the image dev; another one than this host's is translated
 #   --accel auto|kvm|tcg   the accelerator [default: auto, which tests if KVM works here]
 #   --runtime-dir DIR    sockets and logs; --state-dir DIR: keys and the controller's disk
 #   --dry-run            print the command lines, or what changes in a running cluster; do nothing

@@ -2,7 +2,7 @@
 # Unpacks Debian packages and keeps what the development image needs: OUTDIR/root (programs,
 # libraries, modules), OUTDIR/kernel, OUTDIR/vmlinux if the kernel can boot so, OUTDIR/version,
 # OUTDIR/debug-exit. dev-image.sh caches it.
-# Usage: qemu/dev-base.sh OUTDIR DEB…
+# Usage: qemu/dev-base.sh x86_64|aarch64 OUTDIR DEB…
 set -euo pipefail
 export LC_ALL=C
 umask 022
@@ -11,7 +11,10 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 readonly here
 readonly PROGRAMS=(busybox runsv runsvdir sv chpst dropbear)
 readonly LIBRARIES=(libc.so.6 libcrypt.so.1 libgmp.so.10 libtomcrypt.so.1 libtommath.so.1 libz.so.1)
-readonly LIB_DIR=usr/lib/x86_64-linux-gnu
+
+# Names in etc/modules that kernels for an architecture do not have.
+declare -rA WITHOUT=([x86_64]='gpio-keys crc32c_generic' [aarch64]='crc32c-intel button')
+declare -rA LOADER=([x86_64]=lib64/ld-linux-x86-64.so.2 [aarch64]=lib/ld-linux-aarch64.so.1)
 
 usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}"; }
 
@@ -21,7 +24,8 @@ make_base() {
   for deb in "${@:2}"; do
     dpkg-deb -x "$deb" "$all"
   done
-  mkdir -p "$root/usr/bin" "$root/usr/lib64" "$root/$LIB_DIR"
+  local lib_dir=usr/lib/$arch-linux-gnu loader=${LOADER[$arch]}
+  mkdir -p "$root/usr/bin" "$root/usr/lib64" "$root/$lib_dir"
   ln -s bin "$root/usr/sbin"
   for name in bin sbin lib lib64; do
     ln -s "usr/$name" "$root/$name"
@@ -34,19 +38,24 @@ make_base() {
     cp "$(find "$all" -path "*bin/$name" -type f)" "$root/usr/bin/"
   done
   for name in "${LIBRARIES[@]}"; do
-    cp -L "$(find "$all" -path "*lib/x86_64-linux-gnu/$name")" "$root/$LIB_DIR/"
+    cp -L "$(find "$all" -path "*lib/$arch-linux-gnu/$name")" "$root/$lib_dir/"
   done
-  cp -L "$all/lib64/ld-linux-x86-64.so.2" "$root/usr/lib64/"
-  for name in $("$root/usr/bin/busybox" --list); do
+  cp -L "$all/$loader" "$root/usr/$loader"
+  for name in $(run "$root/usr/bin/busybox" --list); do
     [[ -e $root/usr/bin/$name ]] || ln -s busybox "$root/usr/bin/$name"
   done
   version=$(basename -- "$all"/lib/modules/*)
   copy_modules "$all" "$root" "$version"
-  "$here/debug-exit.sh" >"$1/debug-exit"
   cp "$all/boot/vmlinuz-$version" "$1/kernel"
-  unpack_kernel "$1/kernel" "$1/vmlinux"
+  if [[ $arch == x86_64 ]]; then
+    "$here/debug-exit.sh" >"$1/debug-exit"
+    unpack_kernel "$1/kernel" "$1/vmlinux"
+  fi
   printf '%s\n' "$version" >"$1/version"
 }
+
+# Runs a program of the image.
+run() { if [[ $arch == "$(uname -m)" ]]; then "$@"; else "qemu-$arch" "$@"; fi; }
 
 # Prints the little-endian number of $3 bytes at offset $2 of the file $1.
 number_at() { od -An -v -tu"$3" -j"$2" -N"$3" --endian=little "$1" | tr -d ' '; }
@@ -79,6 +88,7 @@ copy_modules() {
   local all=$1 root=$2 version=$3 name
   depmod -b "$all" "$version"
   sed '/^#/d' "$here/rootfs/etc/modules" | while read -r name; do
+    [[ " ${WITHOUT[$arch]} " != *" $name "* ]] || continue
     modprobe -S "$version" -d "$all" --show-depends "$name" || exit
   done | sed -n "s|^insmod $all/lib/||p" | sort -u | while read -r name; do
     mkdir -p "$root/usr/lib/${name%/*}"
@@ -105,7 +115,12 @@ main() {
     -h | --help) usage; exit 0 ;;
     -*) usage >&2; exit 2 ;;
   esac
-  (($# > 1)) || { usage >&2; exit 2; }
+  if (($# < 3)) || [[ -z ${LOADER[$1]:-} ]]; then
+    usage >&2
+    exit 2
+  fi
+  readonly arch=$1
+  shift
   PATH=$PATH:/usr/sbin:/sbin
   tmp=$(mktemp -d)
   trap 'rm -rf -- "$tmp"' EXIT

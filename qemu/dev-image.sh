@@ -3,10 +3,11 @@
 # initrd.controller, initrd.worker, image.txt.
 # Needs no root. Downloads stay in the cache; equal inputs give equal bytes.
 #
-# Usage: qemu/dev-image.sh OUTDIR BINDIR
+# Usage: qemu/dev-image.sh [--kernel DIR] [--arch x86_64|aarch64] OUTDIR BINDIR
 #   OUTDIR  gets these files; image.txt exists only with the files that it describes. One that was
 #           made of the same inputs stays as it is
 #   BINDIR  has the static hashcluster-controller and hashcluster-worker
+#   --kernel DIR  the kernel in DIR, as kernel.sh makes it, instead of Debian's with its modules
 #
 # The cache is $HASHCLUSTER_CACHE, else hashcluster in $XDG_CACHE_HOME or ~/.cache.
 # Exit status: 3 if the host lacks something (stderr says what to do), 1 on other errors.
@@ -16,7 +17,11 @@ umask 022
 
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 cache=${HASHCLUSTER_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/hashcluster}/dev-image
-readonly here cache
+readonly here
+# Debian's words for architectures.
+declare -rA DEBIAN=([x86_64]=amd64 [aarch64]=arm64)
+# Debian's kernels: that for clouds has no driver for the power button of ARM's virtual machine.
+declare -rA KERNEL=([x86_64]=linux-image-cloud-amd64 [aarch64]=linux-image-arm64)
 readonly PACKAGES=(busybox-static runit dropbear-bin libtomcrypt1 libtommath1 libgmp10 libcrypt1
   zlib1g libc6)
 
@@ -29,7 +34,7 @@ die() {
 
 require_host() {
   local program
-  [[ $(uname -m) == x86_64 ]] || die "the image is for x86-64, this host is $(uname -m)" 3
+  [[ $(uname -m) == x86_64 ]] || die "images are built on x86-64, this host is $(uname -m)" 3
   for program in apt-get dpkg-deb; do
     command -v "$program" >/dev/null ||
       die "the development image is made of Debian packages, and $program is missing" 3
@@ -39,12 +44,26 @@ require_host() {
   done
 }
 
-# As root, apt would download as a user who cannot write here.
-apt_get() { apt-get -qq -o APT::Sandbox::User=root "$@"; }
+# Sets `apt`: options that all of apt's programs take. As root, apt would download as a user who cannot
+# write here. For another architecture it has lists of its own, so that those of the host stay as they are.
+set_apt() {
+  apt=(-qq -o APT::Sandbox::User=root)
+  [[ $arch != "$(uname -m)" ]] || return 0
+  mkdir -p "$cache/apt/lists/partial" "$cache/apt/archives/partial"
+  : >>"$cache/apt/status"
+  apt+=(-o "APT::Architecture=${DEBIAN[$arch]}" -o "APT::Architectures=${DEBIAN[$arch]}"
+    -o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt"
+    -o "Dir::State::Status=$cache/apt/status")
+}
+
+apt_get() { apt-get "${apt[@]}" "$@"; }
+
+# True if this user may read the newest lists.
+can_update() { [[ $arch != "$(uname -m)" ]] || ((EUID == 0)); }
 
 # Prints the kernel's package, or nothing if apt has no lists.
 kernel_package() {
-  apt-cache --no-all-versions show linux-image-cloud-amd64 2>/dev/null |
+  apt-cache "${apt[@]}" --no-all-versions show "${KERNEL[$arch]}" 2>/dev/null |
     sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p' || true
 }
 
@@ -81,9 +100,9 @@ find_base() {
     [[ ! -d $base ]] || return 0
   fi
   # root can update missing or old lists.
-  if ! newest && ! { ((EUID == 0)) && apt_get update >&2 && newest; }; then
+  if ! newest && ! { can_update && apt_get update >&2 && newest; }; then
     [[ -r $cache/last ]] ||
-      die "apt cannot provide linux-image-cloud-amd64 and others; on Debian: sudo apt-get update" 3
+      die "apt cannot provide ${KERNEL[$arch]} and others; on Debian: sudo apt-get update" 3
     mapfile -t debs <"$cache/last"
     printf 'dev-image.sh: apt cannot provide newer packages; using the last ones\n' >&2
   fi
@@ -101,7 +120,7 @@ name_base() {
 }
 
 unpack() {
-  "$here/dev-base.sh" "$tmp/base" "${debs[@]/#/$cache/packages/}"
+  "$here/dev-base.sh" "$arch" "$tmp/base" "${debs[@]/#/$cache/packages/}"
   rm -rf "$cache"/base-*
   mv "$tmp/base" "$base"
   printf '%s\n' "${debs[@]}" >"$cache/last"
@@ -123,6 +142,7 @@ inputs() {
     find "$here/rootfs" -printf '%P %y %m %l\n' | sort
     find "$here/rootfs" -type f -print0 | sort -z | xargs -0 cat
     cat "$here/dev-image.sh" "$bin/hashcluster-controller" "$bin/hashcluster-worker"
+    [[ -z $kernel ]] || cat "$kernel/kernel"
   } | sha256sum | cut -c 1-40
 }
 
@@ -153,10 +173,12 @@ pack() {
     cp -a "$base/root" "$root"
     cp -R "$here/rootfs/." "$root/"
     cp "$bin/hashcluster-$role" "$root/usr/bin/"
-    cp "$base/debug-exit" "$root/usr/lib/hashcluster/"
+    [[ ! -e $base/debug-exit ]] || cp "$base/debug-exit" "$root/usr/lib/hashcluster/"
+    [[ -z $kernel ]] || rm -r "$root/usr/lib/modules"
     # git stores only the executable bit of a mode; the other bits depend on the builder's umask.
     chmod -R u=rwX,go=rX "$root"
-    chmod 0755 "$root"/usr/bin/hashcluster-* "$root/usr/lib/hashcluster/debug-exit"
+    chmod 0755 "$root"/usr/bin/hashcluster-*
+    [[ ! -e $base/debug-exit ]] || chmod 0755 "$root/usr/lib/hashcluster/debug-exit"
     chmod 0600 "$root/etc/shadow"
     find "$root" -exec touch -h -d "@${SOURCE_DATE_EPOCH:-1}" {} +
     # The format of lz4 that the kernel knows.
@@ -164,13 +186,28 @@ pack() {
       cpio -0 -o -H newc --owner=+0:+0 --reproducible --quiet) |
       lz4 -l -9 -q >"$staged/initrd.$role"
   done
-  files "$base" | sed -n '/^initrd/!p' | while read -r name; do cp "$base/$name" "$staged/"; done
-  printf '%s\n' "$(digest "$staged")" "kernel $(<"$base/version")" 'kind dev' \
+  kernel=${kernel:-$base}
+  files "$kernel" | sed -n '/^initrd/!p' | while read -r name; do cp "$kernel/$name" "$staged/"; done
+  printf '%s\n' "$(digest "$staged")" "kernel $(<"$kernel/version")" "arch $arch" 'kind dev' \
     "inputs $2" >"$staged/image.txt"
 }
 
 main() {
   [[ ${1:-} != -h && ${1:-} != --help ]] || { usage; exit 0; }
+  local kernel=''
+  arch=$(uname -m)
+  while [[ ${1:-} == -* ]]; do
+    case $1 in
+      --kernel) kernel=${2:?needs a directory} ;;
+      --arch) arch=${2:?needs a name} ;;
+      *) usage >&2; exit 2 ;;
+    esac
+    shift 2
+  done
+  [[ -n ${DEBIAN[$arch]:-} ]] || { usage >&2; exit 2; }
+  # x86-64 has that of before there was another.
+  [[ $arch == x86_64 ]] || cache+=-$arch
+  readonly arch cache
   (($# == 2)) || { usage >&2; exit 2; }
   local out=$1 bin=$2 name base inputs
   for name in hashcluster-controller hashcluster-worker; do
@@ -178,6 +215,8 @@ main() {
   done
   PATH=$PATH:/usr/sbin:/sbin
   require_host
+  local apt
+  set_apt
   mkdir -p "$cache" "$out"
   # One builder at a time; the lock ends with this process.
   exec 9>"$cache/lock"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Ensures that this host has the programs that VMs need. Silent if nothing is missing.
 #
-# Usage: qemu/host-packages.sh
+# Usage: qemu/host-packages.sh [kernel|arm64]
+#   kernel: instead the programs that build a kernel (qemu/kernel.sh); arm64: those for VMs of that kind
 #   As root on Debian it installs missing packages; otherwise it prints the command to do so.
 # Exit status: 3 if something is missing and was not installed.
 set -euo pipefail
@@ -19,6 +20,23 @@ dropbearkey dropbear-bin
 ssh openssh-client
 ssh-keygen openssh-client
 flock util-linux
+'
+
+readonly NEEDS_KERNEL='
+make make
+cc gcc
+flex flex
+bison bison
+bc bc
+xz xz-utils
+/usr/include/gelf.h libelf-dev
+flock util-linux
+'
+
+readonly NEEDS_ARM64='
+qemu-system-aarch64 qemu-system-arm
+qemu-aarch64 qemu-user
+aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 '
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
@@ -50,12 +68,13 @@ find_missing() {
   local program package
   missing=() packages=()
   while read -r program package; do
+    [[ $program != /* || ! -e $program ]] || continue
     if [[ -n $program ]] && ! command -v "$program" >/dev/null; then
       missing+=("$program")
       packages+=("$package")
     fi
-  done <<<"$NEEDS"
-  if ! has_virtiofsd; then
+  done <<<"$needs"
+  if [[ $needs == "$NEEDS" ]] && ! has_virtiofsd; then
     missing+=(virtiofsd)
     mapfile -t -O "${#packages[@]}" packages < <(virtiofsd_packages)
   fi
@@ -63,8 +82,11 @@ find_missing() {
 }
 
 main() {
+  local needs=$NEEDS
   case ${1:-} in
     '') ;;
+    kernel) needs=$NEEDS_KERNEL ;;
+    arm64) needs=$NEEDS_ARM64 ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
   esac

@@ -4,9 +4,8 @@
 use crate::kernels::AARCH64;
 use crate::packages;
 use crate::release;
-use crate::tools::{Failure, cargo, has_program, output, run};
-use std::env;
-use std::path::Path;
+use crate::target;
+use crate::tools::{Failure, cargo, run};
 use std::process::Command;
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -32,11 +31,7 @@ pub(crate) fn prepare() -> Result<(), Failure> {
         return Err(Failure::Unavailable { what: format!("this machine is {TARGET}"), how });
     }
     // First the requirement without an alternative.
-    if !has_standard_library()? && has_program("rustup") {
-        // The check below shows if it worked.
-        let _ = run(Command::new("rustup").args(["target", "add", TARGET]));
-    }
-    if !has_standard_library()? {
+    if target::ensure_standard_library(TARGET).is_err() {
         let what = format!("the standard library for {TARGET} is not here");
         let how = format!("`rustup target add {TARGET}`, then `cargo xtask aarch64`");
         return Err(Failure::Unavailable { what, how });
@@ -48,9 +43,10 @@ pub(crate) fn prepare() -> Result<(), Failure> {
 pub(crate) fn kernels() -> Result<(), Failure> {
     AARCH64.check(
         |_| true,
-        |command| {
-            command.args(["-p", "engine"]);
-            cross(command);
+        || {
+            let mut tests = cargo(&["test", "-p", "engine"]);
+            cross(&mut tests);
+            tests
         },
     )
 }
@@ -61,12 +57,4 @@ fn cross(command: &mut Command) {
     command.args(["--target", TARGET]);
     command.env(variable("LINKER"), "aarch64-linux-gnu-gcc");
     command.env(variable("RUNNER"), format!("qemu-aarch64 -cpu max -L {LIBRARIES}"));
-}
-
-/// True if the compiler finds one; it names the directory even if that does not exist.
-fn has_standard_library() -> Result<bool, Failure> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let asked = ["--print", "target-libdir", "--target", TARGET];
-    let dir = output(Command::new(rustc).args(asked))?;
-    Ok(Path::new(dir.trim()).is_dir())
 }

@@ -6,8 +6,9 @@
 //! otherwise. The backends are those of `ipc_proto::backend`; the features below are compared with the
 //! engine's source by a test.
 
+use crate::oldest::cargo_of_tests;
 use crate::steps::TESTED;
-use crate::tools::{Failure, cargo, output, run};
+use crate::tools::{Failure, output, run};
 use ipc_proto::backend::{self, BackendInfo};
 use std::collections::BTreeSet;
 use std::env;
@@ -83,21 +84,23 @@ pub(crate) fn run_here() -> Result<(), Failure> {
     let text = fs::read_to_string(path).map_err(|e| Failure::Wrong(format!("{path}: {e}")))?;
     let flags = flags(&text);
     // The packages are those of all tests, whose dependencies need not be built again.
-    let prepare = |command: &mut Command| {
-        command.args(TESTED);
+    let tests = || {
+        let mut tests = cargo_of_tests(&["test"]);
+        tests.args(TESTED);
+        tests
     };
-    kernels.check(|flag| flags.contains(flag), prepare)
+    kernels.check(|flag| flags.contains(flag), tests)
 }
 
 impl Kernels {
-    /// The suite at every level of a processor that `has` flags. `prepare` says which packages a command
-    /// of cargo is for, and what else it needs.
+    /// The suite at every level of a processor that `has` flags. `tests` is `cargo test` of the package,
+    /// with what else it needs.
     pub(crate) fn check(
         &self,
         has: impl Fn(&str) -> bool,
-        prepare: impl Fn(&mut Command),
+        tests: impl Fn() -> Command,
     ) -> Result<(), Failure> {
-        there_are_tests(&prepare)?;
+        there_are_tests(suite(&tests))?;
         let lacking = self.lacking(has);
         for backend in self.backends() {
             if let Some(feature) = backend.features.iter().find(|f| lacking.contains(*f)) {
@@ -108,7 +111,7 @@ impl Kernels {
             let names =
                 |names: &[&str]| if names.is_empty() { "-".into() } else { names.join(" ") };
             println!("\n--> hidden: {}; required: {}", names(&hidden), names(&required));
-            let mut suite = suite(&prepare);
+            let mut suite = suite(&tests);
             suite.args(["--", "--quiet"]).args(FILTERS);
             suite.env(DENY_CPU, hidden.join(",")).env(REQUIRE_BACKENDS, required.join(","));
             run(&mut suite)?;
@@ -155,17 +158,17 @@ struct Level {
 }
 
 /// A filter that finds no test would be green.
-fn there_are_tests(prepare: impl Fn(&mut Command)) -> Result<(), Failure> {
-    let listed = output(suite(&prepare).args(["--", "--list"]).args(FILTERS))?;
+fn there_are_tests(mut suite: Command) -> Result<(), Failure> {
+    let listed = output(suite.args(["--", "--list"]).args(FILTERS))?;
     match FILTERS.iter().find(|filter| !listed.lines().any(|line| line.contains(**filter))) {
         None => Ok(()),
         Some(filter) => Err(Failure::Wrong(format!("the engine has no test like '{filter}'"))),
     }
 }
 
-fn suite(prepare: impl Fn(&mut Command)) -> Command {
-    let mut command = cargo(&["test", "--lib", "--test", "it"]);
-    prepare(&mut command);
+fn suite(tests: impl Fn() -> Command) -> Command {
+    let mut command = tests();
+    command.args(["--lib", "--test", "it"]);
     command
 }
 

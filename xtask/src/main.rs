@@ -6,21 +6,26 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod aarch64;
+mod api;
 mod attack;
 mod bench;
 mod compliance;
 mod croniter;
 mod deb;
 mod fuzz;
+mod images;
 mod install;
 mod kernels;
 mod miri;
 mod monitoring;
+mod oldest;
 mod packages;
 mod python;
 mod release;
 mod services;
+mod status_page;
 mod steps;
+mod target;
 mod tools;
 mod yocto;
 
@@ -30,7 +35,9 @@ use tools::{Failure, cargo, run};
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  build           static release binaries; the last line of stdout names their directory
+  build [--arch ARCH]
+                  static release binaries; the last line of stdout names their directory. For x86_64 or aarch64:
+                  those of a VM's image, with musl
   install --prefix DIR [--links]
                   release binaries, man pages and completions below DIR; with --links also links in
                   DIR/libexec/hashcluster/bin by the names of the programs that hashctl can stand for
@@ -41,6 +48,7 @@ Usage: cargo xtask COMMAND
   sbom            the same, with an SBOM in CycloneDX beside each binary
   reproduce       two release builds in different directories, which must be equal byte for byte
   test            everything that CI runs: format, clippy, house rules, shellcheck, build, tests
+  oldest ARG…     `cargo ARG…` with the oldest Rust that is supported, installed first where it is missing
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck,
                   documentation, dependencies
   attack [ARG]…   attacks on a running cluster beside an honest client, in up to 10 minutes; as root.
@@ -49,9 +57,13 @@ Usage: cargo xtask COMMAND
                   hashctl's personalities compared with the installed sha256sum, b3sum …; an ARG of its
                   own, --help lists them. HASHSUM_UNDER_TEST names another program or directory to try
   monitoring      monitoring/ with Debian's prometheus and prometheus-alertmanager, on a running cluster
+  status-page     the controller's page in headless Chromium: it is live, accessible, and loads nothing from elsewhere
   croniter [EXPRESSIONS [SEED]]
                   due times of random cron expressions around clock changes, compared with those of
                   croniter [default: 10000 from a random seed]
+  api [SECONDS [SEED]]
+                  requests of every kind to the HTTP API of running controllers, by schemathesis from the
+                  OpenAPI document [default: 300 from a random seed]
   sim [SEEDS]     the controller's simulation with SEEDS seeds [default: 10000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]
@@ -65,6 +77,10 @@ Usage: cargo xtask COMMAND
   bench [GROUP]…  benches of the real binaries against what people use today
   bench against DIR [GROUP]…
                   also against the programs of another build in DIR, in the same run
+  images try debian|arm64|minimal
+                  the tests' main job in VMs of a development image: that of `test`, that for arm64, or with the
+                  layer's kernel
+  images report   writes docs/images.md, the table of such runs
   yocto COMMAND   checks of meta-hashcluster/ and kas/; `yocto --help` lists them";
 
 /// Seeds of a long simulation; a test run uses fewer.
@@ -78,6 +94,9 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
         ["build"] => release::build().map(|bin_dir| println!("{}", bin_dir.display())),
+        ["build", "--arch", arch @ ("x86_64" | "aarch64")] => {
+            release::build_for_image(arch).map(|bin_dir| println!("{}", bin_dir.display()))
+        }
         ["install", ref args @ ..] => match install::InstallArgs::parse(args) {
             Ok(args) => install::install(&args),
             Err(what) => return usage(&what),
@@ -89,13 +108,21 @@ fn main() -> ExitCode {
         ["reproduce"] => release::reproduce(),
         ["test"] => steps::test(),
         ["lint"] => steps::lint(),
+        ["oldest", ref args @ ..] if !args.is_empty() => oldest::oldest(args),
         ["attack", ref args @ ..] => release::build().and_then(|dir| attack::attack(&dir, args)),
         ["compliance", ref args @ ..] => {
             release::build().and_then(|dir| compliance::compliance(&dir, args))
         }
         ["monitoring"] => release::build().and_then(|dir| monitoring::check(&dir)),
+        ["status-page"] => release::build().and_then(|dir| status_page::check(&dir)),
         ["croniter", ref args @ ..] if args.iter().all(|arg| arg.parse::<u32>().is_ok()) => {
             croniter::croniter(args)
+        }
+        ["api"] => release::build().and_then(|dir| api::api(&dir, &[api::LONG])),
+        ["api", ref args @ ..]
+            if args.len() <= 2 && args.iter().all(|arg| arg.parse::<u32>().is_ok()) =>
+        {
+            release::build().and_then(|dir| api::api(&dir, args))
         }
         ["sim"] => sim(SIM_SEEDS),
         ["sim", seeds] => match seeds.parse() {
@@ -118,6 +145,11 @@ fn main() -> ExitCode {
         ["bench", ref args @ ..] => match bench::BenchArgs::parse(args) {
             Ok(args) => bench::bench(&args),
             Err(what) => return usage(what),
+        },
+        ["images", "report"] => images::report(),
+        ["images", "try", name] => match images::ImageChoice::named(name) {
+            Some(image) => images::try_out(image),
+            None => return usage(&format!("unknown image '{name}'")),
         },
         ["yocto", ref args @ ..] => match yocto::command(args) {
             Err(yocto::Error::Usage(what)) => return misused(&what, yocto::USAGE),

@@ -23,6 +23,7 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("fincore", &["util-linux-extra"]),
     ("strace", &["strace"]),
     ("rsyslogd", &["rsyslog"]),
+    ("curl", &["curl"]),
 ];
 
 /// Programs of `cargo xtask monitoring`.
@@ -33,6 +34,10 @@ pub(crate) const FOR_MONITORING: &[Need] = &[
     ("prometheus-node-exporter", &["prometheus-node-exporter"]),
     ("docker-compose", &["docker-compose"]),
 ];
+
+/// Programs of `cargo xtask status-page`.
+pub(crate) const FOR_BROWSER: &[Need] =
+    &[("chromium", &["chromium"]), ("node", &["nodejs"]), ("npm", &["npm"])];
 
 /// Programs of `cargo xtask valgrind`, which needs the symbols of the C library.
 pub(crate) const FOR_VALGRIND: &[Need] = &[("valgrind", &["valgrind", "libc6-dbg"])];
@@ -45,6 +50,10 @@ pub(crate) const FOR_AARCH64: &[Need] = &[
     ("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),
     ("qemu-aarch64", &["qemu-user"]),
 ];
+
+/// The compiler of release binaries for aarch64 on other machines.
+pub(crate) const FOR_CROSS: &[Need] =
+    &[("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"])];
 
 /// Programs that `cargo xtask bench` measures against.
 pub(crate) const FOR_BENCHES: &[Need] = &[

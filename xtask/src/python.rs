@@ -28,6 +28,10 @@ pub(crate) const FOR_LINT: Requirements =
 pub(crate) const FOR_SCHEDULES: Requirements =
     Requirements { dir: "schedule", file: "xtask/schedule/requirements.txt" };
 
+/// The test of the HTTP API.
+pub(crate) const FOR_API: Requirements =
+    Requirements { dir: "api", file: "xtask/api/requirements.txt" };
+
 impl Requirements {
     /// The working directory of these checks.
     pub(crate) fn work_dir(&self) -> Result<PathBuf, Failure> {

@@ -1,12 +1,11 @@
-//! `cargo xtask build`: the release binaries, fully static and stripped. They hold no path of the machine
-//! that builds them, so that the same tree gives the same bytes in any directory.
-//!
-//! The target is named although it is the host: then `RUSTFLAGS` do not apply to procedural
-//! macros, which cannot be static.
+//! `cargo xtask build`: the release binaries, fully static and stripped. They hold no path of the
+//! machine that builds them, so that the same tree gives the same bytes in any directory.
 
 use crate::packages;
+use crate::target::{BuildTarget, Libc};
 use crate::tools::{Failure, cargo, output, root, run, target_dir};
 use std::env;
+use std::env::consts::ARCH;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +15,14 @@ use std::process::Command;
 pub(crate) const PACKAGES: [&str; 4] =
     ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"];
 
+/// Those of a VM's image.
+const FOR_IMAGE: [&str; 2] = ["hashcluster-controller", "hashcluster-worker"];
+
 const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
+
+/// The variable that every static program with glibc reads at its start, whichever functions it uses. A
+/// stripped program has no names of functions.
+const GLIBC: &[u8] = b"GLIBC_TUNABLES";
 
 /// File beside the binaries with the time of the start of the build that was last up to date, by which
 /// scripts/lib/programs sees that no source is newer.
@@ -30,7 +36,7 @@ pub(crate) fn build() -> Result<PathBuf, Failure> {
     };
     let seen = target_dir()?.join(format!("{SOURCES_SEEN}.{}", std::process::id()));
     fs::write(&seen, "").map_err(|error| wrong(&seen, error))?;
-    let built = build_in(&root(), None).and_then(|bin_dir| {
+    let built = build_here(&root(), None).and_then(|bin_dir| {
         let to = bin_dir.join(SOURCES_SEEN);
         fs::rename(&seen, &to).map_err(|error| wrong(&to, error))?;
         Ok(bin_dir)
@@ -42,26 +48,54 @@ pub(crate) fn build() -> Result<PathBuf, Failure> {
     built
 }
 
-/// Builds the programs of `tree`, in a target directory of its own if one is given.
-fn build_in(tree: &Path, target_dir: Option<&Path>) -> Result<PathBuf, Failure> {
-    let mut command = cargo(&["build", "--release", "--locked", "--target", &host()?]);
-    command.current_dir(tree);
-    command.args(PACKAGES.iter().flat_map(|package| ["-p", package]));
-    command.arg("--message-format=json-render-diagnostics");
-    if let Some(dir) = target_dir {
-        command.arg("--target-dir").arg(dir);
-    }
-    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags(tree)?);
-    let messages = output(&mut command)?;
-    let binaries: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
-    for package in PACKAGES {
-        let is_it = |path: &&PathBuf| path.file_name().is_some_and(|name| name == package);
-        match binaries.iter().find(is_it) {
-            Some(path) => check(path)?,
-            None => return Err(Failure::Wrong(format!("the build produced no binary {package}"))),
+/// Builds the programs of `tree` for this machine.
+fn build_here(tree: &Path, target_dir: Option<&Path>) -> Result<PathBuf, Failure> {
+    let target = BuildTarget { arch: ARCH, libc: Libc::Glibc };
+    Build { tree, target, packages: &PACKAGES, target_dir }.run()
+}
+
+/// `cargo xtask build --arch ARCH`: builds the programs of a VM's image for such processors, with musl as in the
+/// images by Yocto, and returns their directory.
+pub(crate) fn build_for_image(arch: &str) -> Result<PathBuf, Failure> {
+    let target = BuildTarget { arch, libc: Libc::Musl };
+    Build { tree: &root(), target, packages: &FOR_IMAGE, target_dir: None }.run()
+}
+
+/// A build of some packages.
+#[derive(Debug)]
+struct Build<'a> {
+    tree: &'a Path,
+    target: BuildTarget<'a>,
+    packages: &'a [&'a str],
+    /// A target directory of its own.
+    target_dir: Option<&'a Path>,
+}
+
+impl Build<'_> {
+    /// Returns the directory of the binaries.
+    fn run(&self) -> Result<PathBuf, Failure> {
+        let mut command = cargo(&["build", "--release", "--locked", "--target"]);
+        command.arg(self.target.triple()).current_dir(self.tree);
+        self.target.prepare(&mut command)?;
+        command.args(self.packages.iter().flat_map(|package| ["-p", package]));
+        command.arg("--message-format=json-render-diagnostics");
+        if let Some(dir) = self.target_dir {
+            command.arg("--target-dir").arg(dir);
         }
+        command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags(self.tree)?);
+        let messages = output(&mut command)?;
+        let binaries: Vec<PathBuf> = messages.lines().filter_map(executable).collect();
+        for package in self.packages {
+            let is_it = |path: &&PathBuf| path.file_name().is_some_and(|name| name == *package);
+            match binaries.iter().find(is_it) {
+                Some(path) => check(path, self.target.libc)?,
+                None => {
+                    return Err(Failure::Wrong(format!("the build produced no binary {package}")));
+                }
+            }
+        }
+        Ok(binaries[0].parent().expect("a file is in a directory").to_owned())
     }
-    Ok(binaries[0].parent().expect("a file is in a directory").to_owned())
 }
 
 /// Flags of the compiler, in cargo's form.
@@ -116,7 +150,7 @@ fn compare_builds(dir: &Path) -> Result<(), Failure> {
         run(archive.arg("HEAD").current_dir(root()))?;
         run(Command::new("tar").arg("-xf").arg(dir.join("tree.tar")).arg("-C").arg(&tree))?;
         println!("building in {}", tree.display());
-        binaries.push(build_in(&tree, Some(&tree.join("target")))?);
+        binaries.push(build_here(&tree, Some(&tree.join("target")))?);
     }
     for package in PACKAGES {
         let [one, other] = [0, 1].map(|i| fs::read(binaries[i].join(package)));
@@ -144,8 +178,9 @@ pub(crate) fn executable(message: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-/// Checks that a binary needs no library of its host, carries no symbols and no path of this machine.
-fn check(path: &Path) -> Result<(), Failure> {
+/// Checks that a binary needs no library of its host, carries no symbols, no path of this machine, and no
+/// other C library.
+fn check(path: &Path, libc: Libc) -> Result<(), Failure> {
     let mut readelf = Command::new("readelf");
     let about = output(readelf.args(["--segments", "--sections", "--wide"]).arg(path))?;
     let wrong = |what: &str| Failure::Wrong(format!("{} {what}", path.display()));
@@ -153,13 +188,23 @@ fn check(path: &Path) -> Result<(), Failure> {
         return Err(wrong(what));
     }
     let bytes = fs::read(path).map_err(|error| wrong(&error.to_string()))?;
+    let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
     for dir in [cargo_home()?, root()] {
-        let dir = dir.join("").into_os_string().into_encoded_bytes();
-        if bytes.windows(dir.len()).any(|window| window == dir) {
+        if has(&dir.join("").into_os_string().into_encoded_bytes()) {
             return Err(wrong("has a path of this machine in it"));
         }
     }
+    if libc == Libc::Musl && has(GLIBC) {
+        return Err(wrong("has glibc in it instead of musl"));
+    }
     Ok(())
+}
+
+/// The C library of a static program.
+pub(crate) fn libc(path: &Path) -> Result<&'static str, Failure> {
+    let bytes = fs::read(path).map_err(|e| Failure::Wrong(format!("{}: {e}", path.display())))?;
+    let is_glibc = bytes.windows(GLIBC.len()).any(|window| window == GLIBC);
+    Ok(if is_glibc { "glibc" } else { "musl" })
 }
 
 /// The fault in the output of `readelf`, in which each row begins with a type or a name.
@@ -188,14 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn a_program_with_glibc_does_not_pass_for_one_with_musl() {
+        let dir = env::temp_dir().join(format!("hashcluster-libc-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let (source, program) = (dir.join("a.c"), dir.join("a"));
+        fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+        let mut cc = Command::new("cc");
+        run(cc.args(["-static", "-s", "-o"]).args([&program, &source])).unwrap();
+        let found = check(&program, Libc::Musl);
+        check(&program, Libc::Glibc).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        let found = found.unwrap_err().to_string();
+        assert!(found.ends_with("has glibc in it instead of musl"), "{found}");
+    }
+
+    #[test]
     fn only_a_static_and_stripped_binary_passes() {
-        let own = check(&env::current_exe().unwrap()).unwrap_err().to_string();
+        let own = check(&env::current_exe().unwrap(), Libc::Glibc).unwrap_err().to_string();
         assert!(own.contains("is not static"), "{own}");
         let stripped = "  [ 1] .text  PROGBITS  0000\n  LOAD  0x000000 0x0000\n";
         assert_eq!(fault(stripped), None);
         let symbols = fault(&format!("{stripped}  [40] .symtab  SYMTAB  0000\n"));
         assert!(symbols.unwrap().contains("is not stripped"));
         let script = root().join("Cargo.toml");
-        assert!(matches!(check(&script), Err(Failure::Status { .. })), "no binary");
+        assert!(matches!(check(&script, Libc::Glibc), Err(Failure::Status { .. })), "no binary");
     }
 }

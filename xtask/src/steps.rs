@@ -2,12 +2,14 @@
 //! fails.
 
 use crate::aarch64;
+use crate::api;
 use crate::attack;
 use crate::compliance;
 use crate::croniter;
 use crate::deb;
 use crate::kernels;
 use crate::monitoring;
+use crate::oldest::{self, cargo_of_tests};
 use crate::packages;
 use crate::python;
 use crate::release;
@@ -28,6 +30,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     let mut steps = Steps::default();
     steps.step("host packages", || packages::ensure(packages::FOR_TESTS))?;
     steps.lints()?;
+    steps.step("oldest supported Rust", oldest::use_for_tests)?;
     steps.step("Yocto layer and kas files", || {
         yocto::check(&root(), &[])?;
         run(&mut cargo(&["test", "-p", "xtask", "--test", "yocto"]))
@@ -35,7 +38,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     let bin_dir = steps.step("static release binaries", release::build)?;
     steps.step("tests", || {
         // A program that tests of the supervisor run; a test run that is told what to run builds no examples.
-        run(cargo(&["build"]).args(TESTED).args(["--example", "fake"]))?;
+        run(cargo_of_tests(&["build"]).args(TESTED).args(["--example", "fake"]))?;
         // Tests in VMs and of monitoring come below.
         tests(&bin_dir, &["--lib", "--bins", "--test", "it"])?;
         tests(&bin_dir, &["--doc"])
@@ -43,6 +46,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     steps
         .step("personalities against their originals", || compliance::compliance(&bin_dir, &[]))?;
     steps.step("due times against croniter", || croniter::croniter(&croniter::QUICK))?;
+    steps.step("the HTTP API against its document", || api::api(&bin_dir, &[api::QUICK]))?;
     steps.step("monitoring with Prometheus and Alertmanager", || monitoring::check(&bin_dir))?;
     let attacks = || attack::attack(&bin_dir, &["--quick"]);
     steps.step_if("attacks, the quick ones", attack::needs_root(), attacks)?;
@@ -73,7 +77,7 @@ pub(crate) fn lint() -> Result<(), Failure> {
 /// Tests of all packages but xtask, whose tests are the house rules. Every step selects the same packages:
 /// with others cargo would choose other features of dependencies and build most of them again.
 pub(crate) fn tests(bin_dir: &Path, which: &[&str]) -> Result<(), Failure> {
-    let mut tests = cargo(&["test"]);
+    let mut tests = cargo_of_tests(&["test"]);
     run(tests.args(TESTED).args(which).env("HASHCLUSTER_BIN_DIR", bin_dir))
 }
 

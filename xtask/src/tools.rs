@@ -1,8 +1,10 @@
 //! Running commands, and reporting their failures.
 
+use crate::oldest::cargo_of_tests;
 use crate::release;
 use crate::steps::TESTED;
 use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -79,17 +81,21 @@ const CARGO_CONFIG: &str = "XTASK_CARGO_CONFIG";
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    if let Some(config) = env::var_os(CARGO_CONFIG) {
-        command.arg("--config").arg(config);
-    }
-    command.args(args).current_dir(root());
+    command.args(cargo_config()).args(args).current_dir(root());
     command
+}
+
+/// The settings that every call of cargo is given, as its arguments.
+pub(crate) fn cargo_config() -> Vec<OsString> {
+    let config = env::var_os(CARGO_CONFIG);
+    config.map_or(Vec::new(), |config| vec!["--config".into(), config])
 }
 
 /// Builds the program of a package in `tests/`, with the features that its dependencies have in the tests of
 /// the workspace, so that those are not built again.
 pub(crate) fn program_of_tests(name: &str) -> Result<Command, Failure> {
-    let mut build = cargo(&["build", "--quiet", "--message-format=json-render-diagnostics"]);
+    let mut build =
+        cargo_of_tests(&["build", "--quiet", "--message-format=json-render-diagnostics"]);
     let messages = output(build.args(TESTED).args(["--bin", name]))?;
     let mut built = messages.lines().filter_map(release::executable);
     let found = built.find(|path| path.file_name().is_some_and(|found| found == name));

@@ -7,7 +7,7 @@
 
 use crate::python::FOR_YOCTO;
 use crate::tools::{Failure, cargo, output, root, run};
-use crate::{packages, release};
+use crate::{images, packages, release};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ Usage: cargo xtask yocto COMMAND
 
   check [--tree DIR] [CHECK]…  all checks that need only the package registries; DIR: another tree
   crates                       writes the recipes' list of crates and licences from Cargo.lock
+  kernel                       builds the kernel of the layer's fragments from Debian's source, compares it with
+                               Debian's in VMs, and hashes with it
   parse                        bitbake parses the layer: no error, no warning from it
   dry-run                      bitbake plans the images for qemux86-64 and qemuarm64
   smoke [--vm]                 builds both images with this host's compilers, twice, and compares;
@@ -61,6 +63,7 @@ pub(crate) fn command(args: &[&str]) -> Result<(), Error> {
             let mut crates = FOR_YOCTO.ensure()?.script("xtask/yocto/crates.py");
             Ok(run(crates.arg("write").arg(root()))?)
         }
+        ["kernel"] => Ok(images::kernel()?),
         [command @ ("parse" | "dry-run" | "smoke" | "layer-check")] => {
             Ok(build(command).map(drop)?)
         }

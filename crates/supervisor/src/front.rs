@@ -19,12 +19,14 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use words::{Use, suggestion};
 
 /// Options of `run.sh` with a value.
-const WITH_VALUE: [&str; 8] = [
+const WITH_VALUE: [&str; 10] = [
+    "--arch",
     "--ports",
     "--config",
     "--dataset",
     "--accel",
     "--image",
+    "--kernel",
     "--runtime-dir",
     "--run-dir",
     "--state-dir",
@@ -46,6 +48,8 @@ struct Line {
     options: Vec<OsString>,
     runtime_dir: Option<PathBuf>,
     image: Option<OsString>,
+    /// Options that select a development image.
+    of_image: Vec<OsString>,
     dry_run: bool,
     local: bool,
     /// The monitoring starts before the cluster.
@@ -126,6 +130,7 @@ fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
         match name {
             "--ports" => ports = Some(value),
             "--image" => line.image = Some(value),
+            "--kernel" | "--arch" => line.of_image.extend([name.into(), value]),
             "--config" => config = Some(value),
             "--runtime-dir" | "--run-dir" => {
                 line.runtime_dir = Some(value.clone().into());
@@ -133,6 +138,12 @@ fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
             }
             _ => line.options.push(option(name, &value)),
         }
+    }
+    if let Some(name) = line.of_image.first().filter(|_| line.local) {
+        return Err(Misuse {
+            what: format!("{} is that of VMs, and --local boots none", name.display()),
+            instead: "leave out one of them".to_owned(),
+        });
     }
     line.command = rest.cloned().collect();
     line.given = args[..args.len() - line.command.len()].to_vec();
@@ -201,7 +212,10 @@ fn carry_out(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
         }
         Use::Version => hashctl(line, &["version".into()]),
         Use::Asks => asks(line),
-        Use::Alone => hashctl(line, &line.command),
+        Use::Schedule if args.first().is_none_or(|word| is_about_files(word)) => {
+            hashctl(line, &line.command)
+        }
+        Use::Schedule => asks(line),
         Use::Hashes if asks_for_help(args) => hashctl(line, &line.command),
         Use::Hashes => return hash(root, line),
     })
@@ -235,6 +249,11 @@ fn unknown_word(word: &OsStr) -> Misuse {
 
 fn printable(text: &str) -> String {
     text.chars().map(|c| if telemetry::is_harmful(c) { '?' } else { c }).collect()
+}
+
+/// True for the commands of `schedule` that need no cluster.
+fn is_about_files(word: &OsStr) -> bool {
+    ["check", "next", "help"].iter().any(|name| word == *name)
 }
 
 fn asks_for_help(args: &[OsString]) -> bool {
@@ -299,12 +318,13 @@ fn with_cluster(root: &Path, line: &Line, command: &mut Command, behind: &[OsStr
         if let Some(image) = &line.image {
             setup.arg("--image").arg(image);
         }
+        setup.args(&line.of_image);
         match setup.arg(bin_dir()).stderr(Stdio::inherit()).output() {
             Ok(output) if output.status.success() => {
                 let printed = output.stdout.split(|&byte| byte == b'\n').filter(|l| !l.is_empty());
                 command.args(printed.map(|word| match word.strip_prefix(b"--image=") {
                     // And its image.
-                    Some(image) if line.image.is_none() => {
+                    Some(image) if line.image.is_none() && line.of_image.is_empty() => {
                         option("--default-image", OsStr::from_bytes(image))
                     }
                     _ => OsStr::from_bytes(word).to_owned(),
@@ -411,6 +431,21 @@ mod tests {
         assert_eq!(line.command, ["sum", "--ports", "x"]);
         assert_eq!((line.image, line.dry_run), (Some("dev".into()), true));
         assert_eq!(line.runtime_dir, Some("/r".into()));
+    }
+
+    #[test]
+    fn a_kernel_and_an_architecture_are_for_vms_only() {
+        let line = parsed(&["--kernel=minimal", "sum", "x"]).unwrap();
+        assert_eq!(line.of_image, ["--kernel", "minimal"]);
+        let line = parsed(&["--arch", "arm64", "--kernel=debian", "sum", "x"]).unwrap();
+        assert_eq!(line.of_image, ["--arch", "arm64", "--kernel", "debian"]);
+        for (args, name) in [
+            (["--kernel=minimal", "--local", "sum"], "--kernel"),
+            (["--local", "--arch=arm64", "sum"], "--arch"),
+        ] {
+            let what = parsed(&args).unwrap_err().what;
+            assert_eq!(what, format!("{name} is that of VMs, and --local boots none"));
+        }
     }
 
     #[test]

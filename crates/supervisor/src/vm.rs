@@ -7,6 +7,7 @@
 //! Not here: what happens to the VMs while they run (`cluster`).
 
 mod accel;
+mod arch;
 mod description;
 mod diff;
 #[cfg(any(test, fuzzing))]

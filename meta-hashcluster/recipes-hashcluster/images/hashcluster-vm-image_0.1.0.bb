@@ -27,7 +27,7 @@ do_deploy() {
     cd ${DEPLOYDIR}
     digest=$(cat kernel initrd.controller initrd.worker | sha256sum | cut -c 1-40)
     version=$(cat ${PKGDATA_DIR}/kernel-depmod/kernel-abiversion 2>/dev/null || echo unknown)
-    printf '%s\n' "digest sha256:$digest" "kernel $version" 'kind yocto' >image.txt
+    printf '%s\n' "digest sha256:$digest" "kernel $version" 'arch ${TARGET_ARCH}' 'kind yocto' >image.txt
 }
 do_deploy[depends] += "\
     hashcluster-image-controller:do_image_complete \

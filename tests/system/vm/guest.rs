@@ -79,7 +79,7 @@ fn what_cluster_toml_says_reaches_its_vm() {
     let facts = |name| site.ssh(name, facts).lines().map(str::to_owned).collect::<Vec<_>>();
     let (ours, theirs) = (facts("worker1"), facts("archive"));
     assert_eq!(ours[1], "0", "a worker in its sandbox locks no memory: {ours:?}");
-    let limit = "awk '/^Max locked/ { print $4 }' /proc/$(pidof hashcluster-controller)/limits";
+    let limit = "awk '/^Max locked/ { print $4 }' /proc/$(pidof hashcluster-controller | tr ' ' '\\n' | sort -n | sed q)/limits";
     assert_eq!(site.ssh("controller", limit), format!("{}\n", 32 << 20));
     // The threads that hash have the policy (3 is SCHED_BATCH), the others keep theirs.
     assert!(ours.contains(&"3".to_owned()) && !theirs.contains(&"3".to_owned()), "{ours:?}");
@@ -101,7 +101,9 @@ fn what_cluster_toml_says_reaches_its_vm() {
     assert!(sum.stderr.contains("by name in dataset some"), "{}", sum.stderr);
     // Settings of the programs are on their command lines, and were taken.
     let line = |name, program| {
-        let line = format!("tr '\\0' ' ' </proc/$(pidof {program})/cmdline");
+        let line = format!(
+            "tr '\\0' ' ' </proc/$(pidof {program} | tr ' ' '\\n' | sort -n | sed q)/cmdline"
+        );
         site.ssh(name, &line)
     };
     let ours = line("worker1", "hashcluster-worker");

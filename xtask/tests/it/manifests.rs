@@ -56,6 +56,29 @@ fn every_crate_follows_the_workspace() {
 }
 
 #[test]
+fn the_oldest_rust_is_the_one_that_tests_are_built_with() {
+    let package = lines(&read("Cargo.toml"), |table| table == "workspace.package");
+    let needs = package.iter().find_map(|line| line.strip_prefix("rust-version = \"")).unwrap();
+    let needs = needs.trim_end_matches('"');
+    let source = read("xtask/src/oldest.rs");
+    let pin =
+        source.lines().find_map(|line| line.strip_prefix("pub(crate) const VERSION: &str = \""));
+    let pin = pin.unwrap().trim_end_matches("\";");
+    let series = read("xtask/yocto/versions.py");
+    let mut broken = Vec::new();
+    if pin.rsplit_once('.').is_none_or(|(minor, _)| minor != needs) {
+        broken.push(format!("Cargo.toml: rust-version is {needs}, xtask/src/oldest.rs has {pin}"));
+    }
+    if !series.contains(&format!("\"{pin}\"")) {
+        broken.push(format!("xtask/yocto/versions.py: no series of Yocto has Rust {pin}"));
+    }
+    refuse(
+        &broken,
+        "what is promised to build with a Rust is built with it, patch release included",
+    );
+}
+
+#[test]
 fn every_version_is_named_once_in_the_workspace() {
     let mut broken = Vec::new();
     for member in members() {

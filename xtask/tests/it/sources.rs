@@ -111,6 +111,16 @@ const PANICS: &[(&str, &str)] = &[
     ("the fair queue holds jobs with work", "asserted by check_invariants, too"),
     ("it was just listed", "nothing was taken since"),
     ("it was just there", "nothing was taken since"),
+    (
+        "every request has one reply, and its sender stays until then",
+        "only the reply takes the sender, or the end of this future",
+    ),
+    ("our own statuses", "numbers in the code; every_error_is_a_problem has them"),
+    ("a vector takes everything", "and the keys of our own objects are text"),
+    ("the book answers with a job", "as docs/protocol.md says of each request"),
+    ("the book answers with jobs", "the same"),
+    ("the planner answers with schedules", "the same"),
+    ("the planner answers with runs", "the same"),
     ("every reason to refuse is listed", "peers_are_counted_by_role_and_reason tries each"),
     (
         "the book keeps the rules of the protocol: {fault}",
@@ -173,6 +183,7 @@ fn code_that_peers_reach_panics_only_where_a_reason_says_that_it_cannot() {
 
 /// Files and directories that may read a clock besides `clock.rs`, each with its reason.
 const CLOCK_PLACES: &[(&str, &str)] = &[
+    ("crates/notifier/src/serve.rs", "recipients compare the time of a request with theirs"),
     ("crates/sandbox/src/table.rs", "lists the system calls that threads can make"),
     (
         "crates/supervisor/src/",

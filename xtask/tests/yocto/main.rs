@@ -1,4 +1,5 @@
-//! Each check of the Yocto layer fails on a copy of the tree that is broken on purpose.
+//! Each check of the Yocto layer fails on a copy of the tree that is broken on purpose, and so does a build with
+//! the series' Rust.
 //! `cargo xtask yocto check` runs the checks on the tree itself.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
@@ -133,6 +134,64 @@ fn versions_that_disagree_are_refused() {
             (OTHER_RELEASE, "the Rust version of scarthgap is unknown"),
         ],
     );
+}
+
+#[test]
+fn a_crate_that_needs_a_newer_rust_is_refused_by_its_name() {
+    let dir = Dir::new();
+    let write = |path: &str, text: &str| {
+        fs::create_dir_all(dir.0.join(path).parent().unwrap()).unwrap();
+        fs::write(dir.0.join(path), text).unwrap();
+    };
+    let package = |name: &str, rest: &str| {
+        format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n{rest}")
+    };
+    let ours =
+        package("ours", "[dependencies]\ndemanding = { path = \"demanding\" }\n[workspace]\n");
+    write("Cargo.toml", &ours);
+    write("src/lib.rs", "");
+    write("demanding/src/lib.rs", "");
+    for (needs, is_refused) in [("1.94", false), ("1.95", true)] {
+        let manifest = package("demanding", &format!("rust-version = \"{needs}\"\n"));
+        write("demanding/Cargo.toml", &manifest);
+        let mut check = Command::new(of_cargo("CARGO_BIN_EXE_xtask"));
+        check.args(["oldest", "check", "--offline", "--manifest-path"]);
+        check.arg(dir.0.join("Cargo.toml")).env("CARGO_TARGET_DIR", dir.0.join("target"));
+        let output = check.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), !is_refused, "Rust {needs}: {said}");
+        assert_eq!(said.contains("demanding@0.1.0 requires rustc 1.95"), is_refused, "{said}");
+    }
+}
+
+#[test]
+fn an_option_of_the_kernel_that_does_not_hold_is_named() {
+    let root = PathBuf::from(of_cargo("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+    let fragment = "meta-hashcluster/recipes-kernel/linux/linux-yocto/hashcluster-guest.cfg";
+    let fragments = [root.join("qemu/kernel.cfg"), root.join(fragment)];
+    let whole: String = fragments.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    // As the kernel writes it.
+    let whole: String = whole
+        .lines()
+        .filter(|line| !line.ends_with("=n"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let dir = Dir::new();
+    let held = |config: String| {
+        let path = dir.0.join("config");
+        fs::write(&path, config).unwrap();
+        let mut check = Command::new(root.join("qemu/kernel.sh"));
+        let output = check.arg("--held").arg(path).args(&fragments).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let line = |option: &str| format!("does not hold: {option}\n");
+    assert_eq!(held(whole.clone()), (true, String::new()));
+    let dropped = whole.replace("CONFIG_EROFS_FS=y\n", "# CONFIG_EROFS_FS is not set\n");
+    assert_eq!(held(dropped), (false, line("CONFIG_EROFS_FS=y")));
+    let module = whole.replace("CONFIG_FUSE_FS=y\n", "CONFIG_FUSE_FS=m\n");
+    assert_eq!(held(module), (false, line("CONFIG_FUSE_FS=y")));
+    let added = format!("{whole}CONFIG_CGROUPS=y\n");
+    assert_eq!(held(added), (false, line("CONFIG_CGROUPS=n")));
 }
 
 #[test]

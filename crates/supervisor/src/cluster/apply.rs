@@ -100,6 +100,7 @@ fn compare(fleet: &Fleet, wanted: &DescribedCluster) -> Result<VmChanges, Error>
         return Err(Error::Refused("a cluster without VMs has no such description".to_owned()));
     };
     vm::check_shares(&wanted.shares, &context.layout)?;
+    wanted.image.as_ref().map_or(Ok(()), |image| context.check_arch(image))?;
     let images: Vec<String> = fleet
         .machines
         .iter()

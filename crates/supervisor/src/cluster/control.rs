@@ -3,6 +3,7 @@
 //! directory is closed to others.
 
 use super::apply;
+use super::context::Context;
 use super::error::Error;
 use super::fleet::Fleet;
 use super::log::{LOG, MemberEvent};
@@ -230,6 +231,9 @@ impl Request {
     /// not become healthy with it takes the fleet back to what it ran before.
     fn deploy(&mut self, fleet: &mut Fleet, dir: &Path) -> Result<(), Error> {
         let fresh = Image::open(dir)?;
+        if let Context::Vms(context, _) = &fleet.context {
+            context.check_arch(&fresh)?;
+        }
         let layout = fleet.context.layout().clone();
         let copied = fresh.copy_to(&layout.image(&fresh.digest));
         let result = copied.and_then(|fresh| self.renew_all(fleet, &fresh));

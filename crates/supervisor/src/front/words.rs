@@ -9,8 +9,8 @@ pub(super) enum Use {
     Hashes,
     /// hashctl asks the cluster that runs.
     Asks,
-    /// hashctl answers by itself.
-    Alone,
+    /// hashctl asks the cluster that runs, except about files of schedules.
+    Schedule,
     /// hashctl prints versions.
     Version,
     /// A cluster is started, or a VM.
@@ -42,9 +42,11 @@ const COMMANDS: &[(&str, Use)] = &[
     ("pause", Use::Asks),
     ("resume", Use::Asks),
     ("rm", Use::Asks),
+    ("get", Use::Asks),
+    ("search", Use::Asks),
     ("drain", Use::Asks),
     ("undrain", Use::Asks),
-    ("schedule", Use::Alone),
+    ("schedule", Use::Schedule),
     ("version", Use::Version),
     ("--version", Use::Version),
     ("-V", Use::Version),

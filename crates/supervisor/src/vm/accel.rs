@@ -2,6 +2,7 @@
 //! whose guests hang, and ones that only run a BIOS. So the kernel and initrd that are going to be
 //! used boot once, up to a sign of life of their `/init`.
 
+use super::arch::Arch;
 use super::image::Image;
 use super::layout::Layout;
 use super::plan::Accel;
@@ -38,6 +39,20 @@ pub(super) fn probe(
     layout: &Layout,
     supervisor: &mut Supervisor,
 ) -> Result<Accel, Error> {
+    if !image.arch.is_native() {
+        say(format_args!(
+            "the VMs are for {}, and translated on this host (TCG)",
+            image.arch.name()
+        ));
+        return Ok(Accel::Tcg);
+    }
+    if image.arch != Arch::X86_64 {
+        // The sign of life is a device of x86-64.
+        say(
+            "whether KVM works is only found out for x86_64: VMs run without it, unless --accel kvm is given",
+        );
+        return Ok(Accel::Tcg);
+    }
     if fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
         say("no access to /dev/kvm: VMs run without it (TCG), slower");
         return Ok(Accel::Tcg);
@@ -66,11 +81,20 @@ pub(super) fn probe(
 }
 
 fn probe_command(qemu: &Path, image: &Image) -> Command {
-    let append = format!("{} {PROBE_WORD}", Accel::Kvm.kernel_args());
+    let append = format!("{} {PROBE_WORD}", Accel::Kvm.kernel_args(image.arch));
     let mut command = Command::new(qemu);
     command
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        .args(["-machine", "q35", "-accel", "kvm", "-cpu", Accel::Kvm.cpu(), "-m", "192M"])
+        .args([
+            "-machine",
+            "q35",
+            "-accel",
+            "kvm",
+            "-cpu",
+            image.arch.cpu(Accel::Kvm),
+            "-m",
+            "192M",
+        ])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", "-append", &append])
         .arg("-kernel")
         .arg(image.kernel(Accel::Kvm))

@@ -2,6 +2,7 @@
 //! the one `initrd` for all VMs there can be `initrd.controller` and `initrd.worker`, and beside
 //! `kernel` the same kernel unpacked, `vmlinux`.
 
+use super::arch::Arch;
 use super::plan::Accel;
 use crate::cluster::Error;
 use crate::deployment::Role;
@@ -38,6 +39,7 @@ pub(crate) struct Image {
     pub(crate) digest: String,
     /// `dev` or `yocto`.
     pub(crate) kind: String,
+    pub(crate) arch: Arch,
     /// True if each role has an initrd of its own.
     by_role: bool,
     has_vmlinux: bool,
@@ -61,6 +63,9 @@ pub(crate) enum ImageError {
     /// `image.txt` lacks a line.
     #[error("VM image: {} has no line `{key} …`", path.display())]
     Incomplete { path: PathBuf, key: &'static str },
+    /// Its VMs cannot run here.
+    #[error("VM image: {} is for {found}, and only images for x86_64 and aarch64 are known", path.display())]
+    UnknownArch { path: PathBuf, found: String },
     /// Its files are not those that `image.txt` was written for.
     #[error(
         "VM image: {} does not hold what its image.txt names, {said}: kernel and initrd have the digest \
@@ -105,7 +110,14 @@ impl Image {
         if !is_digest(&digest) {
             return Err(ImageError::Incomplete { path, key: "digest sha256:" });
         }
-        Ok(Self { digest, kind: value("kind")?, dir: dir.clone(), by_role, has_vmlinux })
+        let arch = match value("arch") {
+            Err(_) => Arch::default(),
+            Ok(found) => match Arch::ALL.into_iter().find(|arch| arch.name() == found) {
+                Some(arch) => arch,
+                None => return Err(ImageError::UnknownArch { path, found }),
+            },
+        };
+        Ok(Self { digest, kind: value("kind")?, arch, dir: dir.clone(), by_role, has_vmlinux })
     }
 
     /// Compares kernel and initrds with the digest in `image.txt`, which may be truncated.
@@ -123,6 +135,7 @@ impl Image {
             dir: dir.to_owned(),
             digest: unknown.clone(),
             kind: unknown,
+            arch: Arch::default(),
             by_role: false,
             has_vmlinux: false,
         }
@@ -248,6 +261,24 @@ mod tests {
         assert!(Image::open(dir.path()).unwrap_err().to_string().contains("kernel is empty"));
         fs::remove_file(dir.path().join("kernel")).unwrap();
         assert!(Image::open(dir.path()).unwrap_err().to_string().contains("cannot read"));
+    }
+
+    #[test]
+    fn an_image_is_for_x86_64_unless_it_says_otherwise() {
+        for (line, want) in [
+            ("", Ok(Arch::X86_64)),
+            ("arch x86_64\n", Ok(Arch::X86_64)),
+            ("arch aarch64\n", Ok(Arch::Aarch64)),
+            ("arch riscv64\n", Err("is for riscv64")),
+        ] {
+            let dir = image(&format!("kind dev\ndigest {KI}\n{line}"));
+            let found = Image::open(dir.path());
+            match (found, want) {
+                (Ok(found), Ok(want)) => assert_eq!(found.arch, want, "{line:?}"),
+                (Err(found), Err(want)) => assert!(found.to_string().contains(want), "{found}"),
+                (found, want) => panic!("{line:?}: {found:?} instead of {want:?}"),
+            }
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The command lines of a VM: its wire, its file servers, and QEMU. Pure: nothing is started here,
 //! and `--dry-run` prints exactly what would be.
 
+use super::arch::Arch;
 use super::image::Image;
 use super::layout::{CLIENT_PORT, Layout, WORKER_PORT};
 use super::share::{Root, Share};
 use super::sight::DirIdentity;
-use crate::cluster::{Daemon, Unit};
+use crate::cluster::{Daemon, Error, Unit};
 use crate::deployment::{Role, Vm};
 use crate::supervise::{Console, Program};
 use std::ffi::{OsStr, OsString};
@@ -23,7 +24,7 @@ pub(super) const VIEW: &str = "/mnt";
 /// Words of every kernel's command line. The guest's timer is an emulated one: a check of it fails where
 /// a busy host runs guests without KVM. Self-tests of the kernel's ciphers, which no guest uses, take a
 /// tenth of its boot. Guests have the modules of Linux's security that they use, and no IPv6.
-const KERNEL_ARGS: &str = "console=ttyS0 quiet panic=1 no_timer_check cryptomgr.notests \
+const KERNEL_ARGS: &str = "quiet panic=1 no_timer_check cryptomgr.notests \
                            lsm=landlock,yama ipv6.disable=1";
 
 /// Those of a guest without KVM, whose every instruction is translated. Code for one processor is not
@@ -56,20 +57,12 @@ impl Accel {
         }
     }
 
-    /// All that the accelerator can give, so that vector kernels are used. Without KVM one instruction
-    /// that copies a block, which these two features advertise, takes a step per byte.
-    pub(super) const fn cpu(self) -> &'static str {
-        match self {
-            Self::Kvm => "host",
-            Self::Tcg => "max,-erms,-fsrm",
-        }
-    }
-
     /// The kernel's command line.
-    pub(super) fn kernel_args(self) -> String {
+    pub(super) fn kernel_args(self, arch: Arch) -> String {
+        let console = arch.console();
         match self {
-            Self::Kvm => KERNEL_ARGS.to_owned(),
-            Self::Tcg => format!("{KERNEL_ARGS} {KERNEL_ARGS_TCG}"),
+            Self::Kvm => format!("console={console} {KERNEL_ARGS}"),
+            Self::Tcg => format!("console={console} {KERNEL_ARGS} {KERNEL_ARGS_TCG}"),
         }
     }
 }
@@ -99,6 +92,8 @@ pub(crate) struct Tools {
 pub(crate) struct ClusterContext {
     pub(crate) layout: Layout,
     pub(crate) tools: Tools,
+    /// That of every image.
+    pub(crate) arch: Arch,
     pub(crate) accel: Accel,
     pub(crate) shares: Vec<Share>,
     /// Numbers of those that are to go, in which no more files are named.
@@ -193,6 +188,23 @@ impl Guest {
 }
 
 impl ClusterContext {
+    /// Refuses an image for other processors than those of the VMs that run.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names both.
+    pub(crate) fn check_arch(&self, image: &Image) -> Result<(), Error> {
+        if image.arch == self.arch {
+            return Ok(());
+        }
+        Err(Error::Refused(format!(
+            "image {}: it is for {}, the running cluster's VMs are {}; scripts/stop.sh stops it, the next \
+             start takes the image",
+            image.dir.display(),
+            image.arch.name(),
+            self.arch.name()
+        )))
+    }
+
     /// True if clients may name files in `share`: some VM has it, and none has another one of that name.
     pub(super) fn is_offered(&self, share: &Share, guests: &[Guest]) -> bool {
         let is_there = |numbers: &dyn Fn(usize) -> bool| {
@@ -293,11 +305,11 @@ impl ClusterContext {
             "-sandbox",
             "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
             "-machine",
-            "q35,memory-backend=mem,usb=off,smbus=off,sata=off",
+            self.arch.machine(),
             "-accel",
             accel.option(),
             "-cpu",
-            accel.cpu(),
+            self.arch.cpu(accel),
             "-smp",
             &vm.cpus.to_string(),
             "-m",
@@ -308,12 +320,13 @@ impl ClusterContext {
         let mut option = |name: &str, value: OsString| args.extend([name.into(), value]);
         option("-kernel", image.kernel(accel).into());
         option("-initrd", image.initrd(vm.role).into());
-        option("-append", accel.kernel_args().into());
+        option("-append", accel.kernel_args(self.arch).into());
         option("-pidfile", file("pid").into());
         option("-chardev", comma("file,id=console,append=on,path=", &layout.console_raw(&vm.name)));
         option("-serial", "chardev:console".into());
         option("-chardev", comma("file,id=syslog,append=on,path=", &layout.syslog(&vm.name)));
-        option("-serial", "chardev:syslog".into());
+        let (name, value) = self.arch.second_serial("syslog");
+        option(name, value.into());
         option("-chardev", comma("socket,id=qmp,server=on,wait=off,path=", &file("qmp")));
         option("-mon", "chardev=qmp,mode=control".into());
         let forward = |host: u16, guest| format!(",hostfwd=tcp:127.0.0.1:{host}-10.0.2.15:{guest}");

@@ -1,6 +1,7 @@
 //! From the command line to a plan: what is found out before anything starts.
 
 use super::accel;
+use super::arch::Arch;
 use super::image::Image;
 use super::layout::Layout;
 use super::plan::{Accel, ClusterContext, Guest, Tools, VirtiofsdKind};
@@ -76,7 +77,8 @@ pub(crate) fn wanted(options: &VmOptions) -> Result<DescribedCluster, Error> {
     let deployment = load(options)?;
     let shares = share::all(&deployment.datasets);
     let image = options.image().map(Image::open).transpose()?;
-    let tools = tools(options, !shares.is_empty(), false)?;
+    let arch = image.as_ref().map(|image| image.arch).unwrap_or_default();
+    let tools = tools(options, arch, !shares.is_empty(), false)?;
     Ok(DescribedCluster { deployment, shares, image, tools })
 }
 
@@ -125,13 +127,18 @@ pub(crate) fn check_sockets(layout: &Layout, name: &str) -> Result<(), Error> {
     checked.map_err(|error| Error::RunDir(RunDirError::Socket { path, error }))
 }
 
-fn tools(options: &VmOptions, serves_files: bool, is_dry: bool) -> Result<Tools, Error> {
+fn tools(
+    options: &VmOptions,
+    arch: Arch,
+    serves_files: bool,
+    is_dry: bool,
+) -> Result<Tools, Error> {
     let program = |path: &Option<PathBuf>, default: &str| {
         path.clone().unwrap_or_else(|| PathBuf::from(default))
     };
     let virtiofsd = program(&options.virtiofsd, "/usr/lib/qemu/virtiofsd");
     Ok(Tools {
-        qemu: resolve(&program(&options.qemu, "qemu-system-x86_64"), is_dry)?,
+        qemu: resolve(&program(&options.qemu, arch.qemu()), is_dry)?,
         vsock: resolve(&program(&options.vsock, "vhost-device-vsock"), is_dry)?,
         virtiofsd: if serves_files { resolve(&virtiofsd, is_dry)? } else { virtiofsd },
         virtiofsd_kind: options.virtiofsd_kind.unwrap_or(VirtiofsdKind::C),
@@ -176,17 +183,24 @@ pub(crate) fn plan_of(
         Err(_) if is_dry => Image::unseen(image),
         opened => opened?,
     };
-    let tools = tools(options, !shares.is_empty(), is_dry)?;
+    let arch = image.arch;
+    let tools = tools(options, arch, !shares.is_empty(), is_dry)?;
     deployment.vms.iter().try_for_each(|vm| check_sockets(&layout, &vm.name))?;
     check_shares(&shares, &layout)?;
     let accel = match options.accel {
+        Some(AccelChoice::Kvm) if !arch.is_native() => {
+            return Err(Error::Refused(format!(
+                "--accel kvm: the image is for {}, this host is not; without the option it is translated",
+                arch.name()
+            )));
+        }
         Some(AccelChoice::Kvm) => Accel::Kvm,
         None | Some(AccelChoice::Auto | AccelChoice::Tcg) => Accel::Tcg,
     };
     Ok(Plan {
         deployment,
         image,
-        context: ClusterContext { layout, tools, accel, shares, leaving: Vec::new() },
+        context: ClusterContext { layout, tools, arch, accel, shares, leaving: Vec::new() },
     })
 }
 

@@ -63,6 +63,33 @@ fn a_missing_program_is_named_with_how_to_build_it() {
 }
 
 #[test]
+fn vms_of_an_image_for_arm_are_machines_of_arm_without_kvm() {
+    let bench = Bench::new("arm", "");
+    fs::create_dir(bench.path("image")).unwrap();
+    let text = format!("digest sha256:{}\narch aarch64\nkind dev\n", "0".repeat(64));
+    for (name, text) in [("kernel", "k"), ("initrd", "i"), ("image.txt", &text)] {
+        fs::write(bench.path("image").join(name), text).unwrap();
+    }
+    fs::write(bench.path("ports.conf"), "2221\n2222\n").unwrap();
+    let words = ["up", "--dry-run", "--runtime-dir", "run", "--ports", "ports.conf", "--image"];
+    let words = [&words[..], &["image"]].concat();
+    let shown = bench.finish_vms(&words);
+    assert!(shown.status.success(), "{}", shown.stderr);
+    let parts = [
+        "qemu-system-aarch64",
+        "virt,memory-backend=mem",
+        "console=ttyAMA0 ",
+        "pci-serial,chardev=syslog",
+        "tcg",
+    ];
+    for part in parts {
+        assert_eq!(shown.stdout.matches(part).count(), 2, "{part} in {}", shown.stdout);
+    }
+    let refused = bench.finish_vms(&[&words[..], &["--accel", "kvm"]].concat());
+    check(&refused, 1, &["--accel kvm: the image is for aarch64, this host is not"]);
+}
+
+#[test]
 fn a_controller_that_dies_at_its_start_shows_its_last_words() {
     let bench = Bench::new("badstart", "controller:die");
     let parts = [

@@ -1,12 +1,14 @@
 // The status page in headless Chromium, with a real local cluster: a job progresses, a worker dies and comes back
 // without the page being loaded again; no request leaves the host; axe-core finds no violation in both colour schemes.
 //
-// Needs Debian's chromium and nodejs, and playwright-core and axe-core by npm in the current directory.
-// Usage: node status-page.mjs BIN_DIR      (writes page-light.png and page-dark.png)
+// Needs Debian's chromium and nodejs, and in the current directory the packages of package.json.
+// Usage: node page.mjs BIN_DIR      (writes page-light.png and page-dark.png)
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 
@@ -15,7 +17,10 @@ const { chromium } = local('playwright-core');
 const axe = fs.readFileSync(local.resolve('axe-core/axe.min.js'), 'utf8');
 const bin = path.resolve(process.argv[2]);
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'hashcluster-page-'));
-const address = '127.0.0.1:19464';
+const probe = net.createServer().listen(0, '127.0.0.1');
+await once(probe, 'listening');
+const address = `127.0.0.1:${probe.address().port}`;
+probe.close();
 const timeout = 20000;
 const children = [];
 function start(program, ...args) {
