@@ -149,9 +149,23 @@ impl Sender {
         Ok(())
     }
 
+    /// Goes on over the connection of `other`, under the same number.
+    ///
+    /// # Errors
+    /// As dup3(2).
+    pub fn replace(&mut self, other: &Self) -> io::Result<()> {
+        sys::replace(self.as_fd(), other.as_fd())
+    }
+
     /// Closes the connection in both directions, which ends a blocked receive as well.
     pub fn close(&self) {
         self.socket.close();
+    }
+}
+
+impl AsFd for Sender {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -100,6 +100,19 @@ pub fn send(
     })
 }
 
+/// Makes `old` another descriptor of the file of `new`; its file of before is closed, in this thread's table.
+///
+/// # Errors
+/// As dup3(2).
+pub(crate) fn replace(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> io::Result<()> {
+    retry(|| {
+        // SAFETY: both are open, and whoever owns `old` owns what it is from here on.
+        let number = unsafe { libc::dup3(new.as_raw_fd(), old.as_raw_fd(), libc::O_CLOEXEC) };
+        isize::try_from(number).expect("an int fits")
+    })
+    .map(drop)
+}
+
 /// Receives bytes into `bytes` and appends the descriptors that came with them.
 ///
 /// # Errors
@@ -182,8 +195,9 @@ fn close_run(first: RawFd, last: RawFd) -> bool {
     unsafe { libc::syscall(libc::SYS_close_range, first, last, no_flags) == 0 }
 }
 
-/// Descriptor numbers for which [`reserve_descriptor_table`] makes room.
-pub const DESCRIPTOR_TABLE_LEN: u64 = 4096;
+/// Descriptor numbers for which [`reserve_descriptor_table`] makes room: of a worker of one thread that holds as many batches as it
+/// may, each with a frame full of descriptors.
+pub const DESCRIPTOR_TABLE_LEN: u64 = 8192;
 
 /// Grows the kernel's table of this process's descriptors to [`DESCRIPTOR_TABLE_LEN`], or to the limit
 /// of open files if that is lower.

@@ -84,6 +84,7 @@ impl<R: ThreadRole> AllowedCall<R> {
         All gettid libc::SYS_gettid, [], "the C library at the start of a thread, and before it aborts";
         All getpid libc::SYS_getpid, [], "the C library, before it aborts";
         All tgkill libc::SYS_tgkill, [Condition::Is(2, bits(SIGABRT))], "abort(3)";
+        All tkill libc::SYS_tkill, [Condition::Is(1, bits(SIGABRT))], "abort(3), with musl";
         All exit libc::SYS_exit, [], "the end of a thread";
         All exit_group libc::SYS_exit_group, [], "the end of the process";
         All write libc::SYS_write, [Condition::Is(0, bits(STDERR_FILENO))], "the log";

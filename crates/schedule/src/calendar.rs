@@ -111,6 +111,12 @@ pub fn local_text(zone: &Zone, at: i64) -> String {
     zone.local(at).map_or_else(|| format!("@{at}"), text)
 }
 
+/// An instant in UTC, `2026-11-27T21:00:00Z`; its number if no calendar has it.
+#[must_use]
+pub fn utc_text(at: i64) -> String {
+    Timestamp::from_second(at).map_or_else(|_| format!("@{at}"), |at| at.to_string())
+}
+
 /// An instant of RFC 3339 (`2026-03-29T01:00:00Z`), a local time or date in `zone`, or `@SECONDS`.
 #[must_use]
 pub fn instant(text: &str, zone: &Zone) -> Option<i64> {

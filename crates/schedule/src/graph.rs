@@ -3,17 +3,14 @@
 //! A group becomes two gates, steps without work: its members begin after `NAME.begin`, and what comes
 //! after the group begins after `NAME`. So a group of any size costs one edge per member.
 
-use crate::NAME_LEN_MAX;
 use crate::error::{LineColumn, ScheduleErrors, shown, suggestion};
 use crate::model::{ScheduledTask, Step};
+use ipc_proto::limits::STEP_NAME_LEN_MAX;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 /// Last part of the name of a group's first gate.
 const BEGIN: &str = "begin";
-
-/// Longest name of a step: those of all its groups, and its own.
-const STEP_NAME_LEN_MAX: usize = 4 * NAME_LEN_MAX;
 
 /// A task or group as a file has it.
 #[derive(Debug)]

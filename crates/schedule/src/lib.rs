@@ -30,7 +30,7 @@ mod values;
 mod write;
 mod yaml;
 
-pub use calendar::{Trigger, Zone, instant, local_text};
+pub use calendar::{Trigger, Zone, instant, local_text, utc_text};
 pub use difference::{
     Cause, Differences, FileChange, FileDifference, MOVES_MAX, RunFile, RunSide, SizeAndTime,
     Unordered, walk_order,

@@ -1,6 +1,7 @@
 //! Schedules as they are checked.
 
 use crate::calendar::{Trigger, Zone};
+use crate::keys::OCCASIONS;
 use crate::template::Template;
 use crate::values::Daily;
 use ipc_proto::Algorithms;
@@ -169,6 +170,14 @@ pub enum Occasion {
     Rot,
     /// A run succeeded.
     Success,
+}
+
+impl Occasion {
+    /// Its word in files and notices.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        OCCASIONS[self as usize]
+    }
 }
 
 /// Recipient of a notification.

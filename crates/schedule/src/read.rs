@@ -22,6 +22,9 @@ use std::time::Duration;
 const NO_BACKOFF: Backoff =
     Backoff { count: 0, delay: Duration::from_secs(60), delay_max: Duration::from_secs(3_600) };
 
+/// Names of tasks in a message; those of groups in front of them count.
+const TASK_NAME_RULE: &str = "1 to 256 letters, digits, '-', '_', and dots inside";
+
 /// Values that tasks inherit from the levels above them.
 #[derive(Clone, Debug)]
 struct Scope {
@@ -232,7 +235,10 @@ impl Reader<'_> {
             if self.errors.is_full() {
                 return None;
             }
-            self.check_name("a task", &key.name, key.place);
+            if values::task_name(&key.name).is_none() {
+                let (name, rule) = (shown(&key.name), TASK_NAME_RULE);
+                self.errors.at(key.place, format!("{name} is not a name of a task; use {rule}"));
+            }
             members.extend(self.member(&key.name, node, scope));
         }
         Some(MemberKind::Group { is_sequential: key == "sequential", members })
@@ -246,7 +252,7 @@ impl Reader<'_> {
         let fields = Fields { parameters: &scope.parameters, ..fields };
         let mut after = Vec::new();
         for node in fields.node("after").map(items).unwrap_or_default() {
-            let parse = |text: &str| values::name(text).map(str::to_owned);
+            let parse = |text: &str| values::task_name(text).map(str::to_owned);
             let name = fields.value_of("after", ValueKind::Names, node, parse, self.errors);
             after.extend(name.map(|name| (node.place, name)));
         }

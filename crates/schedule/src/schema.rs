@@ -25,6 +25,7 @@ pub fn schema() -> String {
                 "group": group,
                 "task": task,
                 "name": { "pattern": "^[A-Za-z0-9_]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?$" },
+                "task_name": { "pattern": "^[A-Za-z0-9_]([A-Za-z0-9._-]{0,254}[A-Za-z0-9_-])?$" },
                 "scalar": { "type": ["string", "number", "boolean"] },
                 "duration": { "type": "string", "pattern": "^([0-9]+[wdhms])+$|\\$" },
                 "names": one_or_many(&json!({ "type": "string" })),
@@ -49,8 +50,8 @@ fn object(level: KeyLevel) -> Value {
 
 fn value(kind: ValueKind) -> Value {
     match kind {
-        ValueKind::Schedules => named(&json!({ "$ref": "#/$defs/schedule" })),
-        ValueKind::Tasks => named(&json!({ "$ref": "#/$defs/member" })),
+        ValueKind::Schedules => named("name", &json!({ "$ref": "#/$defs/schedule" })),
+        ValueKind::Tasks => named("task_name", &json!({ "$ref": "#/$defs/member" })),
         ValueKind::Zone | ValueKind::Path => json!({ "$ref": "#/$defs/scalar" }),
         ValueKind::Cron | ValueKind::Names => json!({ "$ref": "#/$defs/names" }),
         ValueKind::Duration { .. } => json!({ "$ref": "#/$defs/duration" }),
@@ -77,11 +78,11 @@ fn value(kind: ValueKind) -> Value {
         }
         ValueKind::Retries => json!({ "$ref": "#/$defs/retries" }),
         ValueKind::Labels => with(
-            named(&json!({ "$ref": "#/$defs/scalar" })),
+            named("name", &json!({ "$ref": "#/$defs/scalar" })),
             json!({ "maxProperties": JOB_LABELS_MAX }),
         ),
         ValueKind::Parameters => with(
-            named(&json!({ "$ref": "#/$defs/scalar" })),
+            named("name", &json!({ "$ref": "#/$defs/scalar" })),
             json!({ "maxProperties": ENTRIES_MAX }),
         ),
         ValueKind::Notifications => json!({ "anyOf": [
@@ -91,8 +92,8 @@ fn value(kind: ValueKind) -> Value {
     }
 }
 
-fn named(item: &Value) -> Value {
-    let names = json!({ "$ref": "#/$defs/name" });
+fn named(rule: &str, item: &Value) -> Value {
+    let names = json!({ "$ref": format!("#/$defs/{rule}") });
     json!({ "type": "object", "propertyNames": names, "additionalProperties": item })
 }
 

@@ -1,6 +1,7 @@
 //! Values of keys: durations, rates, windows of the day, names.
 
 use crate::NAME_LEN_MAX;
+use ipc_proto::limits::STEP_NAME_LEN_MAX;
 use std::fmt;
 use std::time::Duration;
 
@@ -104,8 +105,17 @@ fn clock_minute(text: &str) -> Option<u16> {
 
 /// Letters, digits, `-` and `_`, and dots inside.
 pub(crate) fn name(text: &str) -> Option<&str> {
+    name_within(text, NAME_LEN_MAX)
+}
+
+/// The same of a task, in front of which are the groups that it is in.
+pub(crate) fn task_name(text: &str) -> Option<&str> {
+    name_within(text, STEP_NAME_LEN_MAX)
+}
+
+fn name_within(text: &str, len_max: usize) -> Option<&str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_name = (1..=NAME_LEN_MAX).contains(&text.len())
+    let is_name = (1..=len_max).contains(&text.len())
         && text.chars().all(is_plain)
         && !text.starts_with(['-', '.'])
         && !text.ends_with('.')

@@ -1,13 +1,27 @@
-//! One schedule in its normal form: a JSON document, which is YAML too, without parameters, inheritance
-//! and groups. [`parse`](crate::parse) reads it to an equal [`Schedule`].
+//! One schedule in its normal form: a JSON document, which is YAML too, without parameters and groups; only what all
+//! tasks share stands at the schedule itself. [`parse`](crate::parse) reads it to an equal [`Schedule`].
 
 use crate::calendar::Trigger;
-use crate::keys::{KINDS, MISSED, OCCASIONS, ON_FAILURE, OVERLAP};
+use crate::keys::{KINDS, MISSED, ON_FAILURE, OVERLAP};
 use crate::model::{
     Missed, Notification, OnFailure, Overlap, Recipient, Schedule, ScheduledTask, Step, TaskKind,
 };
 use crate::values::{duration_text, rate_text};
 use serde_json::{Map, Value, json};
+
+/// Keys of tasks that stand at the schedule itself where all of its tasks have the same value.
+const SHARED: [&str; 10] = [
+    "algorithms",
+    "dataset",
+    "labels",
+    "on_failure",
+    "only",
+    "path",
+    "priority",
+    "rate",
+    "retries",
+    "timeout",
+];
 
 impl Schedule {
     /// The document: a line per key and per step, so that two of them can be compared by lines.
@@ -15,14 +29,18 @@ impl Schedule {
     pub fn to_json(&self) -> String {
         let quoted = |text: &str| Value::from(text).to_string();
         let mut text = format!("{{\"schedules\": {{{}: {{\n", quoted(&self.name));
-        for (name, value) in self.own() {
+        let mut steps: Vec<Map<String, Value>> =
+            self.steps.iter().map(|step| self.step(step)).collect();
+        let mut own = self.own();
+        own.extend(take_shared(&mut steps));
+        for (name, value) in own {
             text += &format!("  {}: {value},\n", quoted(&name));
         }
         // The order of the steps matters, and a map of the library has none.
         text += "  \"parallel\": {\n";
-        for (i, step) in self.steps.iter().enumerate() {
+        for (i, (step, fields)) in self.steps.iter().zip(steps).enumerate() {
             let comma = if i + 1 == self.steps.len() { "" } else { "," };
-            let fields = Value::Object(self.step(step));
+            let fields = Value::Object(fields);
             text += &format!("    {}: {fields}{comma}\n", quoted(&step.name));
         }
         text + "  }\n}}}\n"
@@ -65,6 +83,26 @@ impl Schedule {
         }
         fields
     }
+}
+
+/// Takes the fields out of tasks that all of them have with the same value, if there are several tasks.
+fn take_shared(steps: &mut [Map<String, Value>]) -> Map<String, Value> {
+    let mut shared = Map::new();
+    let is_task = |fields: &&Map<String, Value>| fields.contains_key("kind");
+    if steps.iter().filter(is_task).count() < 2 {
+        return shared;
+    }
+    for key in SHARED {
+        let mut values = steps.iter().filter(is_task).map(|fields| fields.get(key));
+        let Some(Some(first)) = values.next() else { continue };
+        if values.all(|value| value == Some(first)) {
+            shared.insert(key.to_owned(), first.clone());
+        }
+    }
+    for fields in steps {
+        fields.retain(|key, _| !shared.contains_key(key));
+    }
+    shared
 }
 
 fn task(task: &ScheduledTask) -> Map<String, Value> {
@@ -122,7 +160,7 @@ fn task(task: &ScheduledTask) -> Map<String, Value> {
 fn notification(notification: &Notification) -> Value {
     // Texts of the model are plain: a dollar sign in them is written twice.
     let plain = |text: &str| text.replace('$', "$$");
-    let on: Vec<&str> = notification.on.iter().map(|on| OCCASIONS[*on as usize]).collect();
+    let on: Vec<&str> = notification.on.iter().map(|on| on.name()).collect();
     match &notification.receiver {
         Recipient::Url { url, secret: None } => json!({ "on": on, "url": plain(url) }),
         Recipient::Url { url, secret: Some(secret) } => {

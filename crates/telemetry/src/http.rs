@@ -1,24 +1,30 @@
 //! The listener that shows a program to its operators: HTTP/1.1 with everything bounded
 //! (RFC 9110, RFC 9112).
 //!
-//! A connection carries one request, of GET or HEAD, and lives for [`CONNECTION_LIMIT`] at most.
-//! [`CONNECTIONS_MAX`] are served at once; others wait in the kernel's queue. Streams of events (`events`) are
-//! few, and last longer.
+//! A connection carries one request, and lives for [`CONNECTION_LIMIT`] at most. [`CONNECTIONS_MAX`] are served
+//! at once; others wait in the kernel's queue. Pages are shown to GET and HEAD; requests that are no pages' may
+//! go to an [`Api`]. Streams (`events`, `api`) are few, and last longer.
 
+mod api;
 mod events;
 
+pub use api::{
+    Api, ApiAnswer, ApiAnswerBody, ApiFuture, ApiRequest, BodyFault, StreamCut, StreamPermit,
+};
 pub use events::{EVENT_INTERVAL, EVENT_STREAM, HTML, STREAM_EVENTS_MAX, STREAMS_MAX};
+pub use hyper::header;
+pub use hyper::{HeaderMap, Method, StatusCode};
 
 use crate::port_holder::{self, Holder};
+use api::AnswerContent;
 use events::{EventBody, STREAM_LIMIT, is_own_host, is_private, protect};
-use http_body_util::{Either, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::fs::Mode;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -205,17 +211,26 @@ impl HttpListener {
 
     /// Answers requests with `pages`. Runs in a `LocalSet`.
     pub async fn serve(self, pages: Pages) {
+        self.serve_with(pages, Rc::new(|request| Err(Box::new(request)))).await;
+    }
+
+    /// The same, with requests that `api` takes.
+    pub async fn serve_with(self, pages: Pages, api: Api) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         loop {
             let permit = Arc::clone(&room).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
-            let (pages, streams) = (Rc::clone(&pages), Arc::clone(&streams));
+            let service = Service {
+                pages: Rc::clone(&pages),
+                api: Rc::clone(&api),
+                streams: Arc::clone(&streams),
+            };
             match self.accept().await {
                 Ok(stream) => {
                     tokio::task::spawn_local(async move {
                         // Whoever is too slow, or speaks no HTTP, has no answer.
-                        serve_one(stream, pages, streams).await;
+                        serve_one(stream, service).await;
                         drop(permit);
                     });
                 }
@@ -344,10 +359,18 @@ fn bind_private(path: &Path) -> io::Result<StdUnixListener> {
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
+/// All that answers the requests of a listener.
+#[derive(Clone)]
+struct Service {
+    pages: Pages,
+    api: Api,
+    streams: Arc<Semaphore>,
+}
+
 /// Serves a connection for as long as its answer may take.
-async fn serve_one(stream: Box<dyn Stream>, pages: Pages, streams: Arc<Semaphore>) {
+async fn serve_one(stream: Box<dyn Stream>, service: Service) {
     let is_stream = Rc::new(Cell::new(false));
-    let mut answer = pin!(answer(stream, pages, streams, Rc::clone(&is_stream)));
+    let mut answer = pin!(answer(stream, service, Rc::clone(&is_stream)));
     let is_over = tokio::time::timeout(CONNECTION_LIMIT, &mut answer).await.is_ok();
     if !is_over && is_stream.get() {
         let _ = tokio::time::timeout(STREAM_LIMIT, answer).await;
@@ -356,14 +379,20 @@ async fn serve_one(stream: Box<dyn Stream>, pages: Pages, streams: Arc<Semaphore
 
 async fn answer(
     stream: Box<dyn Stream>,
-    pages: Pages,
-    streams: Arc<Semaphore>,
+    service: Service,
     is_stream: Rc<Cell<bool>>,
 ) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(&request, &pages, &streams);
-        is_stream.set(matches!(response.body(), Either::Right(_)));
-        async move { Ok::<_, Infallible>(response) }
+        let (service, is_stream) = (service.clone(), Rc::clone(&is_stream));
+        async move {
+            let request = ApiRequest::new(request, Arc::clone(&service.streams));
+            let response = match (service.api)(request) {
+                Ok(answer) => answer.await.into_response(),
+                Err(request) => respond(&request, &service.pages, &service.streams),
+            };
+            is_stream.set(response.body().is_stream());
+            Ok::<_, Infallible>(response)
+        }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -378,14 +407,14 @@ async fn answer(
 }
 
 fn respond(
-    request: &Request<Incoming>,
+    request: &ApiRequest,
     pages: &Pages,
     streams: &Arc<Semaphore>,
-) -> Response<Either<Full<Bytes>, EventBody>> {
-    let (method, path) = (request.method(), request.uri().path());
+) -> Response<AnswerContent> {
+    let (method, path) = (&request.method, request.path.as_str());
     let is_known = method == Method::GET || method == Method::HEAD;
     let page = match pages(path).filter(|_| is_known) {
-        Some(page) if is_private(path, &page) && !is_own_host(request.headers().get(HOST)) => {
+        Some(page) if is_private(path, &page) && !is_own_host(request.headers.get(HOST)) => {
             Page::text(421, "open this page by the address of its host\n")
         }
         Some(page) => page,
@@ -395,17 +424,17 @@ fn respond(
     let (page, body) = match page {
         page if page.content_type == EVENT_STREAM && method == Method::GET => {
             match Arc::clone(streams).try_acquire_owned() {
-                Ok(permit) => (page, Either::Right(EventBody::new(pages, path, permit))),
+                Ok(permit) => (page, AnswerContent::Events(EventBody::new(pages, path, permit))),
                 Err(_) => {
                     let page = Page::text(503, "too many streams are open\n");
                     let body = page.body.clone();
-                    (page, Either::Left(Full::from(body)))
+                    (page, AnswerContent::whole(body))
                 }
             }
         }
         mut page => {
             let body = std::mem::take(&mut page.body);
-            (page, Either::Left(Full::from(body)))
+            (page, AnswerContent::whole(body))
         }
     };
     let mut response = Response::new(body);

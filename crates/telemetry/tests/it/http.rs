@@ -192,7 +192,15 @@ fn without_a_free_descriptor_the_listener_pauses_and_goes_on_when_there_is_one()
         return;
     }
     let address = listener();
-    assert!(ask(&address, b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n").ends_with("content\n"));
+    let mut first = connect(&address);
+    first.write_all(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(read_end(&mut first).ends_with("content\n"));
+    // The listener closes its end after the client has seen the end; from then on a write is refused.
+    let deadline = Instant::now() + DEADLINE;
+    while first.write_all(b"x").is_ok() {
+        assert!(Instant::now() < deadline, "the connection stays open");
+    }
+    drop(first);
     let before = cpu_time();
     let mut held: Vec<fs::File> = Vec::new();
     while let Ok(file) = fs::File::open("/dev/null") {
