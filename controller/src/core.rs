@@ -40,7 +40,7 @@ pub use durable::BookRequest;
 pub use fault::Fault;
 pub use limits::{Limits, Quota};
 pub use lists::{ListTag, PageWanted};
-pub use owner::Principal;
+pub use owner::{Principal, PrincipalName};
 pub use rights::{DatasetRights, Rights};
 
 use check::Sampler;
@@ -50,7 +50,8 @@ use fleet::Fleet;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{
     ClientReply, ClientRequest, Counters, DrainOutcome, JobId, LeaseId, LimitStatus, ListOutcome,
-    RefuseReason, ReleaseOutcome, Status, Window, WorkerIntro, WorkerReply, WorkerRequest,
+    LossCause, RefuseReason, ReleaseOutcome, Status, Window, WorkerIntro, WorkerReply,
+    WorkerRequest,
 };
 use job::Job;
 use ledger::Ledger;
@@ -310,7 +311,7 @@ impl<F: Clone> Core<F> {
                 let health = self.health_of(&intro.name);
                 self.fleet.join(now, worker, intro, planes, health);
             }
-            Event::WorkerLeft(worker) => self.worker_left(worker),
+            Event::WorkerLeft(worker) => self.worker_left(worker, LossCause::Disconnected),
             Event::WorkerSaid(worker, reply) => {
                 self.fleet.seen(now, worker);
                 if let Err(fault) = self.worker_said(now, worker, reply) {

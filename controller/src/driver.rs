@@ -7,6 +7,8 @@
 
 mod account;
 mod admission;
+mod api;
+pub mod api_tokens;
 mod book;
 mod budget;
 mod clock;
@@ -18,14 +20,17 @@ mod listen;
 pub mod live;
 pub mod log;
 mod metrics;
+mod notices;
 mod outbox;
 mod pages;
+mod planner;
 pub mod policy;
 mod port;
 mod rate;
 pub mod sandbox;
 mod status_page;
 pub mod token;
+mod trail;
 
 pub use listen::BindError;
 
@@ -72,6 +77,8 @@ pub struct Settings {
     pub has_status_page: bool,
     /// Where durable jobs are stored; there are none without it.
     pub state_dir: Option<PathBuf>,
+    /// Permissions of the process that delivers notices of runs.
+    pub notify: notifier::Permissions,
     /// Behaviour where a layer of the sandbox is missing.
     pub sandbox: Enforcement,
 }
@@ -94,6 +101,8 @@ pub enum RunError {
     Runtime(io::Error),
     /// The host lacks a part of the sandbox.
     Sandbox(EnterError),
+    /// The process that delivers notifications cannot be started.
+    Notifier(io::Error),
     /// The state directory cannot be used.
     StateDir(StateDirError),
     /// A thread that closes descriptors or writes the log cannot be started.
@@ -107,6 +116,7 @@ impl fmt::Display for RunError {
             Self::Budget(error) => write!(f, "limit of open files: {error}"),
             Self::Runtime(error) => write!(f, "event loop: {error}"),
             Self::Sandbox(error) => error.fmt(f),
+            Self::Notifier(error) => write!(f, "start of the process for notifications: {error}"),
             Self::StateDir(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "start of a thread: {error}"),
         }
@@ -119,7 +129,10 @@ impl std::error::Error for RunError {
             Self::Bind(error) => Some(error),
             Self::Sandbox(error) => Some(error),
             Self::StateDir(error) => Some(error),
-            Self::Budget(error) | Self::Runtime(error) | Self::Thread(error) => Some(error),
+            Self::Budget(error)
+            | Self::Notifier(error)
+            | Self::Runtime(error)
+            | Self::Thread(error) => Some(error),
         }
     }
 }
@@ -142,7 +155,7 @@ fn bind_http(address: &HttpAddress) -> Option<HttpPlace> {
 /// `ready` once both sockets listen.
 pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
     let http_files = settings.http.as_ref().map_or(0, |_| http::CONNECTIONS_MAX + 1);
-    let state_files = settings.state_dir.as_ref().map_or(0, |_| journal::FILES);
+    let state_files = settings.state_dir.as_ref().map_or(0, |_| journal::FILES + notices::FILES);
     let budget = Budget::of_process(http_files + state_files).map_err(RunError::Budget)?;
     ipc_socket::reserve_descriptor_table().map_err(RunError::Budget)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -170,6 +183,8 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         let state = state.map_err(RunError::StateDir)?;
         let storage = state.as_ref().map(StateDir::journal).transpose();
         let storage = storage.map_err(RunError::StateDir)?;
+        let notifier = state.as_ref().map(|_| notices::start(&settings.notify)).transpose();
+        let notifier = notifier.map_err(RunError::Notifier)?;
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
         let sandbox =
             ControllerSandbox::enter(settings.sandbox, settings).map_err(RunError::Sandbox)?;
@@ -187,8 +202,13 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
             answers
         });
         let hub = Rc::new(hub);
+        if let Some(link) = notifier {
+            tokio::task::spawn_local(notices::follow(Rc::clone(&hub), link));
+        }
         if let Some(answers) = answers {
             hub.open_book();
+            hub.open_planner();
+            hub.open_trail();
             tokio::task::spawn_local(journal::follow(Rc::clone(&hub), answers));
         }
         tokio::task::spawn_local(Rc::clone(&hub).tick());
@@ -199,9 +219,8 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
             }
         });
         if let Some(http) = http {
-            tokio::task::spawn_local(
-                http.serve(pages::pages(Rc::clone(&hub), settings.has_status_page)),
-            );
+            let pages = pages::pages(Rc::clone(&hub), settings.has_status_page);
+            tokio::task::spawn_local(http.serve(pages, api::api(Rc::clone(&hub))));
         }
         let (clients_max, workers_max) = (budget.limits.clients_max, budget.limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);

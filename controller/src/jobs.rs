@@ -28,6 +28,7 @@ mod store;
 mod usage;
 mod walk;
 
+pub(crate) use ask::AskRefusal;
 pub use record::BadRow;
 pub(crate) use record::{StoredPrincipal, record as decoded, value as encoded};
 
@@ -166,6 +167,13 @@ enum ReadFor {
     /// For the feed of this number.
     Feed(JobId, u32),
     Reply {
+        caller: Caller,
+        tag: u32,
+        job: JobId,
+        from: u64,
+        limit: u16,
+    },
+    Deaths {
         caller: Caller,
         tag: u32,
         job: JobId,
@@ -343,6 +351,9 @@ impl Book {
             ReadFor::Reply { caller, tag, job, from, limit } => {
                 self.results_read((caller, tag), job, (from, limit), rows);
             }
+            ReadFor::Deaths { caller, tag, job, limit, .. } => {
+                self.deaths_read((caller, tag), job, limit, rows);
+            }
         }
     }
 
@@ -401,7 +412,7 @@ impl DurableJob {
 }
 
 /// `text`, at most `len_max` bytes of it.
-fn cut(mut text: String, len_max: usize) -> String {
+pub(crate) fn cut(mut text: String, len_max: usize) -> String {
     if text.len() > len_max {
         let end = (0..=len_max).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);

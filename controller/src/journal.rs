@@ -45,11 +45,13 @@ pub enum TableId {
     Runs,
     /// The audit trail.
     Events,
+    /// Notices of runs that are not delivered yet.
+    Notices,
 }
 
 impl TableId {
     /// All tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Meta,
         Self::Jobs,
         Self::Keys,
@@ -59,6 +61,7 @@ impl TableId {
         Self::Schedules,
         Self::Runs,
         Self::Events,
+        Self::Notices,
     ];
 
     /// Its name in files and messages.
@@ -74,6 +77,7 @@ impl TableId {
             Self::Schedules => "schedules",
             Self::Runs => "runs",
             Self::Events => "events",
+            Self::Notices => "notices",
         }
     }
 

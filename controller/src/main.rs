@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use clap::builder::ValueParser;
-use hashcluster_controller::driver::live::{Live, LiveFile};
+use hashcluster_controller::driver::live::{Live, LiveFile, LiveFiles};
 use hashcluster_controller::driver::log::{Event, LOG};
 use hashcluster_controller::driver::policy::{self, AccessPolicy};
 use hashcluster_controller::driver::token::Token;
@@ -17,6 +17,7 @@ use ipc_socket::{ServiceManager, Trust};
 use sandbox::Enforcement;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -26,7 +27,7 @@ use telemetry::{LineFormat, SyslogTarget};
 /// Distributes the hash jobs of clients to workers.
 ///
 /// SIGTERM or SIGINT stops it and removes its sockets. Workers reconnect when it is back. SIGHUP reads the
-/// files of --worker-tokens and --datasets-file again, which are to be written in place.
+/// files of --worker-tokens, --datasets-file and --api-tokens again, which are to be written in place.
 #[derive(Debug, Parser)]
 #[command(version, name = "hashcluster-controller")]
 struct Args {
@@ -86,10 +87,15 @@ struct Args {
     #[arg(long, value_name = "ADDRESS")]
     http: Option<HttpAddress>,
 
-    /// Show no status page and no status.json over HTTP, which have the jobs of all users: only what monitoring
-    /// systems read.
+    /// Show no status page and no status.json over HTTP, which have the jobs of all users, and no GET of the API
+    /// without a token: only what monitoring systems read.
     #[arg(long)]
     no_status_page: bool,
+
+    /// Take changes over HTTP from whoever knows a token of this file, of mode 0600: one "NAME TOKEN RIGHT..."
+    /// per line; see docs/api.md.
+    #[arg(long, value_name = "FILE", requires = "http")]
+    api_tokens: Option<PathBuf>,
 
     /// Directory in which durable jobs are kept, for one controller at a time; created with mode 0700 if it is
     /// missing. There are no durable jobs without it.
@@ -107,6 +113,19 @@ struct Args {
     /// With --restore-from: also replace a journal that has jobs or schedules, which are lost.
     #[arg(long, requires = "restore_from")]
     replace: bool,
+
+    /// Directory of the commands that notifications of runs may start; none may without it. The commands and the
+    /// directory must be writable by nobody but this user and root.
+    #[arg(long, value_name = "DIR")]
+    notify_commands: Option<PathBuf>,
+
+    /// Directory of the secrets that sign notifications over HTTP: a file each, of mode 0640 or less.
+    #[arg(long, value_name = "DIR")]
+    notify_secrets: Option<PathBuf>,
+
+    /// Deliver the notifications of the controller whose socket is standard input.
+    #[arg(long, hide = true)]
+    deliver_notices: bool,
 
     /// Behaviour on a host that lacks a part of the sandbox: enforce does not start, best-effort starts
     /// and logs the part, off starts without any.
@@ -138,6 +157,9 @@ fn main() -> ExitCode {
         LOG.flush();
         return ExitCode::FAILURE;
     }
+    if args.deliver_notices {
+        return deliver(&args);
+    }
     if let Some(result) = maintain(&args) {
         let (event, code) = match &result {
             Ok(done) => (Event::Maintained { done }, ExitCode::SUCCESS),
@@ -166,6 +188,27 @@ fn main() -> ExitCode {
     tell("STOPPING=1");
     LOG.flush();
     if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Permissions of whatever delivers notifications.
+fn permissions(args: &Args) -> notifier::Permissions {
+    notifier::Permissions {
+        commands: args.notify_commands.clone(),
+        secrets: args.notify_secrets.clone(),
+    }
+}
+
+/// Delivers notifications until the controller ends.
+fn deliver(args: &Args) -> ExitCode {
+    let socket = io::stdin().as_fd().try_clone_to_owned();
+    match socket.and_then(|socket| notifier::serve(socket, permissions(args))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            LOG.log(&Event::Failed { error: &error });
+            LOG.flush();
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Makes or restores a backup, if that is what is asked for; what was done, for people.
@@ -200,11 +243,12 @@ fn settings(args: &Args) -> Result<Settings, String> {
         };
         path.as_ref().map(open).transpose()
     };
-    let live = Live::open(
-        live_file(&args.worker_tokens, Trust::Secret)?,
-        live_file(&args.datasets_file, Trust::Unwritten)?,
-        args.dataset.clone(),
-    )?;
+    let files = LiveFiles {
+        worker_tokens: live_file(&args.worker_tokens, Trust::Secret)?,
+        datasets: live_file(&args.datasets_file, Trust::Unwritten)?,
+        api_tokens: live_file(&args.api_tokens, Trust::Private)?,
+    };
+    let live = Live::open(files, args.dataset.clone())?;
     Ok(Settings {
         policy: policy(args, &live.datasets)?,
         live,
@@ -212,6 +256,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         http: args.http.clone(),
         has_status_page: !args.no_status_page,
         state_dir: args.state_dir.clone(),
+        notify: permissions(args),
         sandbox: args.sandbox,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
         worker_socket: socket(&args.worker_socket, endpoint::WORKER_SOCKET)?,

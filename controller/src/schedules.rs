@@ -18,23 +18,29 @@
 //! Not here: files of schedules and due times (the crate `schedule`), the jobs themselves (`jobs`).
 
 mod ask;
+mod compare;
 mod due;
+mod history;
 mod load;
+mod notice;
 mod record;
 mod run;
 
-pub use ask::{ScheduleAnswer, ScheduleAsk, ScheduleOverview};
-pub use record::{RunOutcome, StepEnd};
-
-use crate::core::Principal;
-use crate::jobs::{Caller, Instants};
-use crate::journal::{Query, Rows, Write};
-use ipc_proto::message::{ServiceReply, ServiceRequest};
+use crate::core::{Principal, Rights};
+use crate::jobs::{AskRefusal, Caller, Instants};
+use crate::journal::{Query, Rows, TableId, Write};
+use crate::notices::Notice;
+use compare::Comparison;
+use history::PageAsk;
+use ipc_proto::limits::REASON_LEN_MAX;
+use ipc_proto::message::{
+    ChangeCounts, RunOutcome, ScheduleRequest, ServiceRefusal, ServiceReply, ServiceRequest,
+};
 use load::Loading;
-use record::ScheduleState;
+use record::{ScheduleState, StoredBase};
 use run::ActiveRun;
 use schedule::Schedule;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -44,32 +50,62 @@ pub const RUNNING_MAX: usize = 16;
 /// Most schedules of a controller.
 pub const SCHEDULES_MAX: usize = schedule::SCHEDULES_MAX;
 
+/// Most bytes that the normal forms of one principal's schedules have together.
+pub const PRINCIPAL_TEXTS_LEN_MAX: usize = 16 << 20;
+
 /// A due time that is noticed this many seconds later was missed.
 const LATE_S: i64 = 60;
 
 /// Seconds by which a clock can be set back without due times being forgotten.
 pub const BACK_S: i64 = 86_400;
 
-/// Interval at which the book is asked about a running job.
+/// Interval at which the book is asked about a running job; shorter at its beginning.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Delay after which the journal is read again when a commit failed.
+/// First interval, which doubles.
+const POLL_FIRST: Duration = Duration::from_millis(50);
+
+/// Delay after which the journal is read again when a commit failed; it doubles from one failure to the next.
 const RELOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest of these delays.
+const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes of rows that one read of the journal brings.
+const READ_LEN: usize = 1 << 20;
+
+/// Most requests that wait until the journal is read.
+const HELD_MAX: usize = 1024;
+
+/// The client that a schedule belongs to: its jobs are submitted with the rights of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScheduleOwner {
+    /// The principal that is charged.
+    pub principal: Principal,
+    /// Effective group of a user, by which the policy may name it.
+    pub gid: u32,
+}
+
+/// A request of a client, and how to answer it.
+#[derive(Clone, Debug)]
+pub struct ScheduleAsk {
+    /// Its connection, or the part of this process that asks.
+    pub caller: Caller,
+    /// Comes back in the reply.
+    pub tag: u32,
+    /// The client.
+    pub owner: ScheduleOwner,
+    /// Its rights.
+    pub rights: Rc<Rights>,
+    /// The request.
+    pub request: ScheduleRequest,
+}
 
 /// An input of the planner.
 #[derive(Debug)]
 pub enum PlannerEvent {
     /// A client asks for something.
-    Asked {
-        /// Its connection.
-        caller: Caller,
-        /// Comes back in the answer.
-        tag: u32,
-        /// The principal whose the schedule is.
-        principal: Principal,
-        /// The request.
-        ask: ScheduleAsk,
-    },
+    Asked(ScheduleAsk),
     /// The book answers a request.
     Book(u32, ServiceReply),
     /// A commit is durable.
@@ -77,7 +113,11 @@ pub enum PlannerEvent {
     /// A commit failed, and nothing of it is durable, or an unknown part.
     PersistFailed(u64),
     /// A read of the journal is done.
-    Read(Result<Rows, String>),
+    Read(u64, Result<Rows, String>),
+    /// Datasets that the controller has.
+    Datasets(Vec<String>),
+    /// The notice of this key was delivered or given up.
+    Noticed(Vec<u8>),
     /// Time passed.
     Tick,
 }
@@ -87,12 +127,15 @@ pub enum PlannerEvent {
 pub enum PlannerAction {
     /// Commit these writes; answered by `Persisted` or `PersistFailed`.
     Persist(u64, Vec<Write>),
-    /// Read rows; answered by `Read`.
-    Read(Query),
-    /// Give this to the book in the name of a principal; answered by `Book` with the same number.
-    Book(u32, Principal, ServiceRequest),
-    /// Send an answer.
-    Answer(Caller, u32, ScheduleAnswer),
+    /// Read rows; answered by `Read` with the same number.
+    Read(u64, Query),
+    /// Give this to the book in the name of a schedule's owner; answered by `Book` with the same number. A `Submit` needs
+    /// the rights that the owner has now, everything else none.
+    Book(u32, ScheduleOwner, ServiceRequest),
+    /// Send a reply.
+    Reply(Caller, u32, ServiceReply),
+    /// Deliver this, or give it up; answered by `Noticed`.
+    Notice(Notice),
     /// A run has ended.
     Ended {
         /// Its schedule.
@@ -101,6 +144,8 @@ pub enum PlannerAction {
         run: u64,
         /// Its end.
         outcome: RunOutcome,
+        /// Differences to the last good run.
+        changes: ChangeCounts,
     },
 }
 
@@ -113,6 +158,8 @@ struct Planned {
     /// Its next due time, under which it is in the calendar.
     next_s: Option<i64>,
     run: Option<ActiveRun>,
+    /// The last good run of each task.
+    bases: BTreeMap<String, StoredBase>,
 }
 
 /// The purpose of a request to the book.
@@ -121,6 +168,15 @@ struct BookAsk {
     schedule: String,
     run: u64,
     step: usize,
+    owner: ScheduleOwner,
+    is_submit: bool,
+}
+
+/// The purpose of a read.
+#[derive(Debug)]
+enum PlannerRead {
+    Load,
+    Reply(PageAsk),
 }
 
 /// A commit, and what follows once it is durable.
@@ -134,7 +190,12 @@ struct Batch {
 #[derive(Debug)]
 pub struct Planner {
     at: Instants,
+    datasets: Vec<String>,
     loading: Option<Loading>,
+    /// Commits that failed since one succeeded.
+    failures: u32,
+    held: VecDeque<ScheduleAsk>,
+    next_generation: u32,
     planned: BTreeMap<String, Planned>,
     calendar: BTreeSet<(i64, String)>,
     /// Times at which a step of a run is looked at, and the run itself at its deadline.
@@ -143,8 +204,12 @@ pub struct Planner {
     hungry: BTreeSet<String>,
     /// Steps that have a job.
     running: usize,
+    /// The step whose results are compared: one at a time, as that takes memory.
+    comparison: Option<Comparison>,
     asked: BTreeMap<u32, BookAsk>,
     next_ask: u32,
+    reads: BTreeMap<u64, PlannerRead>,
+    next_read: u64,
     commit: u64,
     in_flight: Option<Batch>,
     next: Batch,
@@ -152,22 +217,29 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// The longest time between two events while there are schedules.
+    /// The longest time between two events while anything depends on them.
     pub const TICK: Duration = Duration::from_secs(1);
 
-    /// The planner of a controller. Its first step reads the journal.
+    /// The planner of a controller that has `datasets`. Its first step reads the journal.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(datasets: Vec<String>) -> Self {
         Self {
             at: Instants::default(),
+            datasets,
             loading: Some(Loading::at_once()),
+            failures: 0,
+            held: VecDeque::new(),
+            next_generation: 1,
             planned: BTreeMap::new(),
             calendar: BTreeSet::new(),
             timers: BTreeSet::new(),
             hungry: BTreeSet::new(),
             running: 0,
+            comparison: None,
             asked: BTreeMap::new(),
             next_ask: 0,
+            reads: BTreeMap::new(),
+            next_read: 0,
             commit: 0,
             in_flight: None,
             next: Batch::default(),
@@ -180,14 +252,11 @@ impl Planner {
         let before_s = self.wall_s();
         self.at = at;
         match event {
-            PlannerEvent::Asked { caller, tag, principal, ask } => {
-                let answer = match self.loading {
-                    Some(_) => {
-                        ScheduleAnswer::refused("the journal is being read, or takes no more")
-                    }
-                    None => self.ask(principal, ask),
-                };
-                self.next.then.push(PlannerAction::Answer(caller, tag, answer));
+            PlannerEvent::Asked(ask) if self.loading.is_none() => self.ask(ask),
+            PlannerEvent::Asked(ask) if self.held.len() < HELD_MAX => self.held.push_back(ask),
+            PlannerEvent::Asked(ask) => {
+                let text = "too many requests wait until the journal is read".to_owned();
+                self.refuse((ask.caller, ask.tag), (ServiceRefusal::JournalFailed, text));
             }
             PlannerEvent::Book(number, reply) => {
                 if let Some(ask) = self.asked.remove(&number) {
@@ -197,10 +266,17 @@ impl Planner {
             PlannerEvent::Persisted(number) if number == self.commit => {
                 let done = self.in_flight.take().unwrap_or_default();
                 self.actions.extend(done.then);
+                self.failures = 0;
             }
             PlannerEvent::PersistFailed(number) if number == self.commit => self.forget_all(),
             PlannerEvent::Persisted(_) | PlannerEvent::PersistFailed(_) | PlannerEvent::Tick => {}
-            PlannerEvent::Read(rows) => self.loaded(rows),
+            PlannerEvent::Read(number, rows) => match self.reads.remove(&number) {
+                Some(PlannerRead::Load) => self.loaded(rows),
+                Some(PlannerRead::Reply(page)) => self.page_read(page, rows),
+                None => {}
+            },
+            PlannerEvent::Datasets(names) => self.datasets = names,
+            PlannerEvent::Noticed(key) => self.next.writes.push(record::forget_notice(key)),
         }
         if self.loading.is_some() {
             self.load();
@@ -214,6 +290,12 @@ impl Planner {
         }
         self.commit();
         std::mem::take(&mut self.actions)
+    }
+
+    /// True if anything depends on [`PlannerEvent::Tick`].
+    #[must_use]
+    pub fn needs_ticks(&self) -> bool {
+        self.loading.is_some() || !self.planned.is_empty()
     }
 
     fn wall_s(&self) -> i64 {
@@ -243,33 +325,62 @@ impl Planner {
     }
 
     /// Sends a request about a step to the book once everything before it is durable.
-    fn ask_book(&mut self, ask: BookAsk, principal: Principal, request: ServiceRequest) {
+    fn ask_book(&mut self, ask: BookAsk, request: ServiceRequest) {
+        let owner = ask.owner;
         let number = self.next_ask;
         self.next_ask = self.next_ask.wrapping_add(1);
         self.asked.insert(number, ask);
-        self.next.then.push(PlannerAction::Book(number, principal, request));
+        self.next.then.push(PlannerAction::Book(number, owner, request));
+    }
+
+    fn read(&mut self, purpose: PlannerRead, (table, from, to): (TableId, Vec<u8>, Vec<u8>)) {
+        let number = self.next_read;
+        self.next_read += 1;
+        self.reads.insert(number, purpose);
+        let query = Query { table, from, to, bytes_max: READ_LEN };
+        self.actions.push(PlannerAction::Read(number, query));
+    }
+
+    /// Replies once everything that was decided so far is durable.
+    fn reply(&mut self, (caller, tag): (Caller, u32), reply: ServiceReply) {
+        self.next.then.push(PlannerAction::Reply(caller, tag, reply));
+    }
+
+    fn refuse(&mut self, to: (Caller, u32), (reason, text): AskRefusal) {
+        let text = crate::jobs::cut(text, REASON_LEN_MAX);
+        self.reply(to, ServiceReply::Refused { reason, text });
     }
 
     /// Nothing that was decided since the last commit holds: all of it is read again after a pause.
     fn forget_all(&mut self) {
         let failed = self.in_flight.take().unwrap_or_default();
         let next = std::mem::take(&mut self.next);
-        let text = "the journal did not take it";
+        let refused = || ServiceReply::Refused {
+            reason: ServiceRefusal::JournalFailed,
+            text: "the journal did not take it; see hashctl status".to_owned(),
+        };
         for action in failed.then.into_iter().chain(next.then) {
-            if let PlannerAction::Answer(caller, tag, _) = action {
-                let answer = ScheduleAnswer::refused(text);
-                self.actions.push(PlannerAction::Answer(caller, tag, answer));
+            if let PlannerAction::Reply(caller, tag, _) = action {
+                self.actions.push(PlannerAction::Reply(caller, tag, refused()));
             }
         }
-        let (actions, commit, next_ask) =
-            (std::mem::take(&mut self.actions), self.commit, self.next_ask);
-        let (at, loading) = (self.at, Some(Loading::not_before(self.at.monotonic + RELOAD_PAUSE)));
-        *self = Self { at, loading, actions, commit, next_ask, ..Self::new() };
-    }
-}
-
-impl Default for Planner {
-    fn default() -> Self {
-        Self::new()
+        for read in std::mem::take(&mut self.reads).into_values() {
+            if let PlannerRead::Reply(page) = read {
+                let (caller, tag) = page.reply_to;
+                self.actions.push(PlannerAction::Reply(caller, tag, refused()));
+            }
+        }
+        let pause = RELOAD_PAUSE.saturating_mul(1 << self.failures.min(10)).min(RELOAD_PAUSE_MAX);
+        *self = Self {
+            at: self.at,
+            loading: Some(Loading::not_before(self.at.monotonic + pause)),
+            failures: self.failures.saturating_add(1),
+            held: std::mem::take(&mut self.held),
+            next_ask: self.next_ask,
+            next_read: self.next_read,
+            commit: self.commit,
+            actions: std::mem::take(&mut self.actions),
+            ..Self::new(std::mem::take(&mut self.datasets))
+        };
     }
 }

@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 
-MAGIC, VERSION, SHA256, INLINE = b"HCL\x01", 6, 1, 1
+MAGIC, VERSION, SHA256, INLINE = b"HCL\x01", 7, 1, 1
 OPEN, ITEMS, FINISH = 0, 1, 3  # requests
 OPENED, WINDOW, RESULTS, FINISHED, REJECTED = 0, 1, 2, 3, 7  # replies
 WIDTHS = {251: "<H", 252: "<I", 253: "<Q"}  # the first byte of a number above 250

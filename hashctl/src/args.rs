@@ -3,6 +3,7 @@
 use crate::commands::audit::AuditArgs;
 use crate::commands::compare::CompareArgs;
 use crate::commands::dups::DupsArgs;
+use crate::commands::get::{GetArgs, SearchArgs};
 use crate::commands::jobs::result::ResultArgs;
 use crate::commands::jobs::submit::SubmitArgs;
 use crate::commands::jobs::{ActArgs, JobsArgs, ShowArgs, WaitArgs};
@@ -153,6 +154,10 @@ pub(crate) enum Command {
     Rm(ActArgs),
     /// Check files of schedules, and show when they are due
     Schedule(ScheduleArgs),
+    /// Print what the controller knows: workers, durable jobs or datasets
+    Get(GetArgs),
+    /// Find a text in workers, durable jobs and datasets
+    Search(SearchArgs),
     /// End a worker's quarantine for a wrong digest
     Release(Release),
     /// Give a worker no more work, and wait until it has none, before it is stopped

@@ -2,7 +2,7 @@
 
 use crate::args::{Args, Command};
 use crate::commands::{
-    audit, check, compare, drain, dups, jobs, release, schedule, status, sum, top, update,
+    audit, check, compare, drain, dups, get, jobs, release, schedule, status, sum, top, update,
 };
 use crate::compat;
 use crate::config::Config;
@@ -99,6 +99,8 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
         Command::Pause(args) => jobs::act(&config, &args.and(&more_paths), JobAct::Pause),
         Command::Resume(args) => jobs::act(&config, &args.and(&more_paths), JobAct::Resume),
         Command::Rm(args) => jobs::act(&config, &args.and(&more_paths), JobAct::Remove),
+        Command::Get(args) => get::get(&config, &args),
+        Command::Search(args) => get::search(&config, &args),
         Command::Schedule(args) => schedule::schedule(&config, args),
         Command::Release(args) => release::release(&config, &args.worker),
         Command::Drain(args) => drain::drain(&config, &args),
@@ -133,6 +135,8 @@ fn look_ahead(command: &Command, more_paths: &[OsString]) -> Exit {
         | Command::Pause(_)
         | Command::Resume(_)
         | Command::Rm(_)
+        | Command::Get(_)
+        | Command::Search(_)
         | Command::Release(_)
         | Command::Drain(_)
         | Command::Undrain(_)

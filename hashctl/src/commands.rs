@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod drain;
 pub(crate) mod dups;
+pub(crate) mod get;
 pub(crate) mod jobs;
 pub(crate) mod release;
 pub(crate) mod schedule;

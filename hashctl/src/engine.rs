@@ -6,6 +6,7 @@ pub(crate) mod embedded;
 pub(crate) mod function;
 pub(crate) mod lister;
 mod opener;
+mod reconnect;
 pub(crate) mod reorder;
 mod sender;
 mod silence;
@@ -16,6 +17,7 @@ use crate::config::{Config, EngineChoice};
 use crate::exit::Exit;
 use crate::input::plane::Route;
 use crate::output::Out;
+use crate::problem::losses_text;
 use crate::progress::Progress;
 use crate::say::{io_text, say};
 use crate::signals::Signals;
@@ -122,7 +124,9 @@ pub(crate) fn run(
     if config.is_unordered {
         reorder.set_unordered();
     }
+    let planes = client.welcome().planes.clone();
     let (submitter, replies) = client.split();
+    submitter.recover();
     let is_interrupted = Arc::new(AtomicBool::new(false));
     let (flag, waker, canceller) =
         (Arc::clone(&is_interrupted), Arc::clone(&reorder), submitter.clone());
@@ -158,8 +162,8 @@ pub(crate) fn run(
         is_verbose: config.verbose,
         expected,
     };
-    let result = run.start(route, options, list).and_then(|()| run.all(printer));
-    let resent = run.resender.as_ref().map_or(0, Resender::given);
+    let result = run.start(route, options, list).and_then(|()| run.all(config, &planes, printer));
+    let resent = run.resender.as_ref().map_or(0, Resender::unseen);
     run.progress.end(&run.reorder);
     if config.verbose && resent > 0 {
         let files = if resent == 1 { "file" } else { "files" };
@@ -345,9 +349,14 @@ impl Run {
         started.map(drop).map_err(|error| Broken::Controller(ClientError::Send(error)))
     }
 
-    fn all(&mut self, printer: &mut impl Printer) -> Result<(), Broken> {
+    fn all_of_connection(&mut self, printer: &mut impl Printer) -> Result<(), Broken> {
         self.replies.set_timeout(Some(RECEIVE_TIMEOUT))?;
         loop {
+            if self.submitter.jobs_len() > 0
+                && let Some(lost) = self.lost.take()
+            {
+                return Err(lost.into());
+            }
             // Asked first: what they became is printed below.
             let resent = self.resender.as_ref().map_or(0, Resender::done);
             self.take_ready()?;
@@ -439,6 +448,12 @@ impl Run {
                 let unseen = self.reorder.resolve(results.iter());
                 if let Some(resender) = &mut self.resender {
                     resender.give(unseen);
+                }
+                Ok(())
+            }
+            Event::Death { tag, losses } => {
+                if let Some(tag) = tag {
+                    self.reorder.explain(tag, &losses_text(&losses));
                 }
                 Ok(())
             }

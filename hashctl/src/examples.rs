@@ -38,6 +38,7 @@ docs/jobs.md explains durable jobs.
 Examples:
   hashctl submit --id nightly-1 photos   # a directory of a dataset; prints the id of the job
   hashctl submit --inline --wait a b     # the bytes of two files; waits for the end
+  hashctl submit --check SHA256SUMS      # the files of a list, compared with their digests there
   find photos -name '*.raw' -print0 | hashctl submit --files-from - -0";
 
 /// Of `jobs`.
@@ -100,7 +101,9 @@ docs/schedules.md explains the files.
 
 Examples:
   hashctl schedule check schedules.yaml          # every error with line and column
-  hashctl schedule next schedules.yaml --count 5 # when they are due";
+  hashctl schedule next schedules.yaml --count 5 # when they are due
+  hashctl schedule apply schedules.yaml          # the controller runs them from now on
+  hashctl schedule list                          # when each is due next, and how its last run ended";
 
 /// Of `schedule check`.
 pub(crate) const SCHEDULE_CHECK: &str = "\
@@ -112,6 +115,84 @@ pub(crate) const SCHEDULE_NEXT: &str = "\
 Examples:
   hashctl schedule next schedules.yaml
   hashctl schedule next schedules.yaml --count 5 --from 2026-10-24T12:00";
+
+/// Of `schedule apply`.
+pub(crate) const SCHEDULE_APPLY: &str = "\
+A schedule of the same name is replaced, unless a run of it is active. Schedules that are not in the file
+stay, except with --prune.
+
+Examples:
+  hashctl schedule apply schedules.yaml
+  hashctl schedule apply schedules.yaml --prune --dry-run # what would become what the file says";
+
+/// Of `schedule diff`.
+pub(crate) const SCHEDULE_DIFF: &str = "\
+Schedules are compared in their normal form, without parameters and groups.
+
+Examples:
+  hashctl schedule diff schedules.yaml
+  hashctl schedule diff schedules.yaml --prune   # also those that --prune of apply would remove";
+
+/// Of `schedule list`.
+pub(crate) const SCHEDULE_LIST: &str = "\
+Examples:
+  hashctl schedule list
+  hashctl schedule list --json | jq 'select(.last.outcome != \"succeeded\")'";
+
+/// Of `schedule show`.
+pub(crate) const SCHEDULE_SHOW: &str = "\
+Examples:
+  hashctl schedule show nightly
+  hashctl schedule show nightly 12               # run 12 with its tasks and their jobs";
+
+/// Of `schedule runs`.
+pub(crate) const SCHEDULE_RUNS: &str = "\
+Examples:
+  hashctl schedule runs nightly
+  hashctl schedule runs nightly --count 1 --json # the last one";
+
+/// Of `schedule differences`.
+pub(crate) const SCHEDULE_DIFFERENCES: &str = "\
+Examples:
+  hashctl schedule differences nightly
+  hashctl schedule differences nightly 48 --json # of one run";
+
+/// Of `schedule run`.
+pub(crate) const SCHEDULE_RUN: &str = "\
+Examples:
+  hashctl schedule run nightly --wait";
+
+/// Of `schedule pause`.
+pub(crate) const SCHEDULE_PAUSE: &str = "\
+Examples:
+  hashctl schedule pause nightly";
+
+/// Of `schedule resume`.
+pub(crate) const SCHEDULE_RESUME: &str = "\
+Examples:
+  hashctl schedule resume nightly";
+
+/// Of `schedule cancel`.
+pub(crate) const SCHEDULE_CANCEL: &str = "\
+Examples:
+  hashctl schedule cancel nightly                # its jobs end, their results so far stay";
+
+/// Of `schedule rm`.
+pub(crate) const SCHEDULE_RM: &str = "\
+Examples:
+  hashctl schedule rm nightly weekly";
+/// Of `get`.
+pub(crate) const GET: &str = "\
+Examples:
+  hashctl get workers
+  hashctl get jobs --selector state=running,labels=nightly
+  hashctl get job photos-48 --json
+  hashctl get workers --watch            # rows that change, until Ctrl-C";
+
+/// Of `search`.
+pub(crate) const SEARCH: &str = "\
+Examples:
+  hashctl search photos";
 
 /// Of `release`.
 pub(crate) const RELEASE: &str = "\

@@ -2,43 +2,13 @@
 //! [`VERSION`].
 
 use crate::engine::reorder::Label;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::borrow::Cow;
 
 /// Version of the keys.
 const VERSION: u32 = 1;
 
-/// A name as a key and its value: `name`, or `name_b64` where the bytes are not UTF-8.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct JsonName<'a> {
-    /// `name`, or another key that holds one.
-    pub(crate) key: &'static str,
-    pub(crate) bytes: &'a [u8],
-}
-
-impl<'a> JsonName<'a> {
-    /// A name under the key `name`.
-    pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { key: "name", bytes }
-    }
-}
-
-impl Serialize for JsonName<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        match std::str::from_utf8(self.bytes) {
-            Ok(text) => map.serialize_entry(self.key, text)?,
-            // With padding (RFC 4648, section 4).
-            Err(_) => {
-                map.serialize_entry(&format!("{}_b64", self.key), &STANDARD.encode(self.bytes))?
-            }
-        }
-        map.end()
-    }
-}
+pub(crate) use overview::JsonName;
 
 /// A line with the version of its keys.
 #[derive(Serialize)]

@@ -11,6 +11,7 @@
 
 mod args;
 pub mod cli;
+mod columns;
 mod commands;
 mod compat;
 mod config;

@@ -72,7 +72,7 @@ impl Format {
 
 /// The line of JSON for one file.
 fn record(item: &Item<'_>, problem: Option<Problem>, out: &mut Vec<u8>) {
-    let error = problem.map(|problem| problem.to_string());
+    let error = problem.map(|problem| item.problem_text(problem));
     let has_digest = error.is_none();
     Record {
         digest: has_digest.then(|| hex::text(item.digest)),
@@ -230,8 +230,14 @@ mod tests {
     fn check(algorithm: Algorithm, name: &[u8], want: &str) {
         let digest = [0xab; 32];
         let label = Label { name, function: algorithm.into(), want: b"" };
-        let item =
-            Item { label, size: 12, verdict: Verdict::Digest, digest: &digest, output: None };
+        let item = Item {
+            label,
+            size: 12,
+            verdict: Verdict::Digest,
+            digest: &digest,
+            output: None,
+            detail: None,
+        };
         let mut out = Vec::new();
         Format { json: true, ..Format::default() }.digest(&item, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), want.replace("HEX", &"ab".repeat(32)));

@@ -2,7 +2,8 @@
 
 use crate::input::walk::DEPTH_MAX;
 use crate::say::errno_text;
-use ipc_proto::message::Failure;
+use ipc_proto::message::{Failure, WorkerLoss};
+use overview::one_line;
 use std::fmt;
 
 /// Files that are neither regular nor directories.
@@ -99,8 +100,14 @@ impl fmt::Display for Problem {
                 f.write_str("each time it was hashed the digest was another; see hashctl status")
             }
             Self::Failure(Failure::WorkersLost { attempts }) => {
-                write!(f, "lost {attempts} workers while they read it; see hashctl status")
+                write!(f, "lost {attempts} workers while they read it")
             }
         }
     }
+}
+
+/// Losses of an item, in order.
+pub(crate) fn losses_text(losses: &[WorkerLoss]) -> String {
+    let each = losses.iter().map(|loss| format!("{} ({})", one_line(&loss.worker), loss.cause));
+    each.collect::<Vec<_>>().join(", ")
 }

@@ -111,6 +111,18 @@ pub const JOB_ROOTS_LEN_MAX: usize = 64 << 10;
 /// Most durable jobs in one reply.
 pub const JOB_ROWS_MAX: usize = 512;
 
+/// Most losses of one item that are reported.
+pub const LOSSES_MAX: usize = 16;
+
+/// Longest text of a schedule in its normal form, in bytes.
+pub const SCHEDULE_TEXT_LEN_MAX: usize = 960 << 10;
+
+/// Most schedules, runs or tasks of a run in one reply.
+pub const SCHEDULE_ROWS_MAX: usize = 512;
+
+/// Longest name of a task with those of all its groups, in bytes.
+pub const STEP_NAME_LEN_MAX: usize = 4 * NAME_LEN_MAX;
+
 /// Longest output of one item, in bytes: all of its digests.
 pub const OUTPUTS_LEN_MAX: usize = ITEM_ALGORITHMS_MAX * 64;
 

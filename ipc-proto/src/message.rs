@@ -10,7 +10,9 @@ mod client;
 mod file;
 mod hello;
 mod listing;
+mod loss;
 mod sandbox;
+mod schedules;
 mod service;
 mod status;
 mod work;
@@ -26,13 +28,19 @@ pub use hello::{
     VERSION_MAX, VERSION_MIN, Versions, Welcome, WorkerIntro,
 };
 pub use listing::{DirEntry, EntryKind, ListOutcome, ListWork};
+pub use loss::{LossCause, WorkerLoss};
 pub use sandbox::{SandboxLayer, SandboxLayers};
+pub use schedules::{
+    ChangeCounts, DifferenceKind, DifferenceRow, RunOutcome, RunRow, ScheduleAct, ScheduleReply,
+    ScheduleRequest, ScheduleRow, StepEnd, StepRow,
+};
 pub use service::{
-    ItemOutcome, JobAct, JobFilter, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState,
-    ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
+    DeadItem, ItemOutcome, JobAct, JobFilter, JobKind, JobRoot, JobRow, JobSource, JobSpec,
+    JobState, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
 };
 pub use status::{
-    Counters, JobStatus, LimitStatus, QuarantineStatus, Status, WorkerHealth, WorkerStatus,
+    Counters, JobStatus, JournalState, LimitStatus, QuarantineStatus, Status, WorkerHealth,
+    WorkerStatus,
 };
 pub use work::{Failure, Failures, Piece};
 pub use worker::{LeaseId, Work, WorkerReply, WorkerRequest};

@@ -284,14 +284,21 @@ fn serve(prepared: Prepared, sandbox: Sandbox) -> Result<(), Box<dyn Error>> {
     let Prepared { dialer, intro, datasets, share, credit, scratches, spare, signals, pages } =
         prepared;
     let datasets = Arc::new(datasets);
-    LOG.write_in_background(move |dir| sandbox.narrow_log(dir))?;
+    let no_thread = |error| {
+        format!("start of a thread: {error}; see the limit of processes (ulimit -u, TasksMax=)")
+    };
+    LOG.write_in_background(move |dir| sandbox.narrow_log(dir)).map_err(no_thread)?;
     let shutdown = Arc::new(Shutdown::default());
-    shut_down_on(signals, &shutdown, sandbox)?;
-    ipc_socket::start_closers(share.closing_max(), move || sandbox.narrow(Role::Closer))?;
-    let pool = Pool::start(scratches, spare, &share.pins, sandbox)?;
-    let hang_detector = HangDetector::start(share.threads, &shutdown, sandbox)?;
+    shut_down_on(signals, &shutdown, sandbox).map_err(no_thread)?;
+    ipc_socket::start_closers(share.closing_max(), move || sandbox.narrow(Role::Closer))
+        .map_err(no_thread)?;
+    let pool = Pool::start(scratches, spare, &share.pins, sandbox).map_err(no_thread)?;
+    let hang_detector =
+        HangDetector::start(share.threads, &shutdown, sandbox).map_err(no_thread)?;
     if let Some(pages) = pages {
-        pages.start(sandbox, intro.sandbox, &pool, hang_detector.clone(), Arc::clone(&shutdown))?;
+        pages
+            .start(sandbox, intro.sandbox, &pool, hang_detector.clone(), Arc::clone(&shutdown))
+            .map_err(no_thread)?;
     }
     sandbox.narrow(Role::Link)?;
     reconnect::run(&dialer, &intro, &pool, credit, &datasets, &shutdown, &hang_detector)?;

@@ -84,6 +84,7 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::Link, Role::Hash] fadvise64 libc::SYS_fadvise64, [], "read-ahead, and leaving the page cache as it was";
     [Role::Link, Role::Hash] cachestat 451, [], "leaving the page cache as it was";
     [Role::Pages] epoll_wait SYS_epoll_wait, [], "waiting for requests";
+    [Role::Pages] epoll_pwait libc::SYS_epoll_pwait, [], "the same, with musl";
     [Role::Pages] epoll_ctl libc::SYS_epoll_ctl, [], "connections that come and go";
     [Role::Pages] accept4 libc::SYS_accept4, [], "connections";
     [Role::Pages] write libc::SYS_write, [Condition::Is(2, 8)], "waking its event loop, by the 8 bytes that an eventfd takes";

@@ -8,12 +8,16 @@
 use super::check::Vote;
 use super::checkpoints::{Checkpoints, ResumePoint};
 use super::limits::{
-    EXPIRED_MAX, FILE_COST, FILE_COST_MAX, LARGE_LEN, LIST_ENTRY_COST, LOST_MAX, LOST_WORKERS_MAX,
+    EXPIRED_MAX, FILE_COST, FILE_COST_MAX, LARGE_LEN, LIST_ENTRY_COST, LOST_WORKERS_MAX,
     MESSAGE_COST,
 };
 use super::plane::{DatasetId, Datasets, Plane};
-use ipc_proto::limits::{CHAINING_VALUE_LEN, LONG_LEN, PROGRESS_LEN_MAX, STATE_LEN_MAX};
-use ipc_proto::message::{Failures, FileItem, FileSource, ListWork, Piece, Run, Stamp, Work};
+use ipc_proto::limits::{
+    CHAINING_VALUE_LEN, LONG_LEN, LOSSES_MAX, PROGRESS_LEN_MAX, STATE_LEN_MAX,
+};
+use ipc_proto::message::{
+    Failures, FileItem, FileSource, ListWork, LossCause, Piece, Run, Stamp, Work, WorkerLoss,
+};
 use ipc_proto::{Algorithm, Algorithms, Blob, Family};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -110,8 +114,8 @@ pub(super) struct History {
     pub(super) leased: u32,
     /// Time since which it waits, unless since its files came.
     pub(super) queued: Duration,
-    /// Number of losses while a worker was probably busy with it.
-    lost: u32,
+    /// Losses while a worker was probably busy with it, in order.
+    losses: Vec<(Rc<str>, LossCause)>,
     /// Number of leases that expired, and had not advanced.
     expired: u32,
     /// The distinct workers that lost it.
@@ -131,12 +135,20 @@ impl History {
 
     /// True if it was lost with a worker.
     pub(super) fn was_lost(&self) -> bool {
-        self.lost > 0
+        !self.losses.is_empty()
+    }
+
+    /// Every loss, for the owner of its only item.
+    pub(super) fn losses(&self) -> Vec<WorkerLoss> {
+        let losses = self.losses.iter();
+        losses
+            .map(|(worker, cause)| WorkerLoss { worker: worker.to_string(), cause: *cause })
+            .collect()
     }
 
     /// It was lost on `worker`, which is no proof against its items where it `advanced` before.
-    fn lose(&mut self, worker: &Rc<str>, advanced: bool) {
-        self.lost += 1;
+    fn lose(&mut self, worker: &Rc<str>, cause: LossCause, advanced: bool) {
+        self.losses.push((Rc::clone(worker), cause));
         if !advanced && !self.avoids(worker) {
             self.lost_on.push(Rc::clone(worker));
         }
@@ -149,7 +161,7 @@ impl History {
 
     fn is_exhausted(&self) -> bool {
         self.lost_on.len() >= LOST_WORKERS_MAX
-            || self.lost >= LOST_MAX
+            || self.losses.len() >= LOSSES_MAX
             || self.expired >= EXPIRED_MAX
     }
 }
@@ -169,8 +181,8 @@ pub(super) struct Batch<F> {
 pub(super) enum AfterLoss<F> {
     /// Try again.
     Retry(Vec<Batch<F>>),
-    /// Its only item fails after so many attempts.
-    Fail(Box<Batch<F>>, u32),
+    /// Its only item fails.
+    Fail(Box<Batch<F>>),
 }
 
 impl<F: Clone> Batch<F> {
@@ -487,18 +499,17 @@ impl<F: Clone> Batch<F> {
     }
 
     /// Judges the batch after `worker`, which was probably busy with it, was lost.
-    pub(super) fn after_loss(mut self, worker: &Rc<str>) -> AfterLoss<F> {
-        self.history.lose(worker, self.checkpoints.has_advanced());
+    pub(super) fn after_loss(mut self, worker: &Rc<str>, cause: LossCause) -> AfterLoss<F> {
+        self.history.lose(worker, cause, self.checkpoints.has_advanced());
         let items_len = self.items_len();
         if items_len == 1 {
             return if self.history.is_exhausted() {
-                let attempts = self.history.lost;
-                AfterLoss::Fail(Box::new(self), attempts)
+                AfterLoss::Fail(Box::new(self))
             } else {
                 AfterLoss::Retry(vec![self])
             };
         }
-        let piece_len = if self.history.lost == 1 { items_len.isqrt() } else { 1 };
+        let piece_len = if self.history.losses.len() == 1 { items_len.isqrt() } else { 1 };
         AfterLoss::Retry(self.cut(piece_len))
     }
 
@@ -570,9 +581,9 @@ mod tests {
     }
 
     fn retried(batch: Batch<()>, worker: &str) -> Vec<Batch<()>> {
-        match batch.after_loss(&Rc::from(worker)) {
+        match batch.after_loss(&Rc::from(worker), LossCause::Disconnected) {
             AfterLoss::Retry(batches) => batches,
-            AfterLoss::Fail(..) => panic!("it must be tried again"),
+            AfterLoss::Fail(_) => panic!("it must be tried again"),
         }
     }
 
@@ -583,18 +594,27 @@ mod tests {
             assert_eq!(second.iter().map(Batch::items_len).sum::<usize>() as u64, items_len);
             let third = retried(second.into_iter().next().unwrap(), "w2");
             assert!(third.iter().all(|batch| batch.items_len() == 1));
-            let last = third.into_iter().next().unwrap().after_loss(&Rc::from("w3"));
-            assert!(matches!(last, AfterLoss::Fail(batch, 3) if batch.items_len() == 1));
+            let last = third.into_iter().next().unwrap();
+            let last = last.after_loss(&Rc::from("w3"), LossCause::Silent);
+            let AfterLoss::Fail(batch) = last else { panic!("it failed three workers") };
+            let losses = batch.history.losses();
+            let workers: Vec<&str> = losses.iter().map(|loss| loss.worker.as_str()).collect();
+            assert_eq!((batch.items_len(), &workers[..]), (1, &["w1", "w2", "w3"][..]));
+            let [first, _, last] = [0, 1, 2].map(|i| losses[i].cause);
+            assert_eq!((first, last), (LossCause::Disconnected, LossCause::Silent));
         }
     }
 
     #[test]
     fn the_same_worker_dying_again_is_no_proof_against_an_item_until_the_bound() {
         let mut batch = files(1);
-        for _ in 1..LOST_MAX {
+        for _ in 1..LOSSES_MAX {
             batch = retried(batch, "w1").pop().unwrap();
         }
-        assert!(matches!(batch.after_loss(&Rc::from("w1")), AfterLoss::Fail(_, LOST_MAX)));
+        let last = batch.after_loss(&Rc::from("w1"), LossCause::Expired);
+        assert!(
+            matches!(last, AfterLoss::Fail(batch) if batch.history.losses().len() == LOSSES_MAX)
+        );
     }
 
     #[test]

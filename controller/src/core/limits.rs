@@ -49,9 +49,6 @@ pub(super) const SPEED_GUESS: u64 = 500_000_000;
 /// After being lost on so many distinct workers an item fails.
 pub(super) const LOST_WORKERS_MAX: usize = 3;
 
-/// After being lost so often an item fails, however few workers there are.
-pub(super) const LOST_MAX: u32 = 16;
-
 /// A lease lasts this long, and longer for its bytes.
 pub(super) const LEASE_TIME: Duration = Duration::from_secs(60);
 

@@ -11,6 +11,36 @@ pub enum Principal {
     Uid(u32),
     /// All clients over vsock, where nobody has a uid, that know the same token: its number.
     Token(u16),
+    /// Whoever knows a token of the HTTP API, by the name of that.
+    Named(PrincipalName),
+}
+
+/// Name of a principal: text without zero bytes, padded with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrincipalName([u8; Self::LEN_MAX]);
+
+impl PrincipalName {
+    /// Longest name, in bytes.
+    pub const LEN_MAX: usize = 32;
+
+    /// The name `text`, of 1 to [`Self::LEN_MAX`] ASCII letters, digits, dots, hyphens and underscores.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        if text.is_empty() || text.len() > Self::LEN_MAX || !text.bytes().all(is_plain) {
+            return None;
+        }
+        let mut bytes = [0; Self::LEN_MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Display for PrincipalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(Self::LEN_MAX);
+        f.pad(&String::from_utf8_lossy(&self.0[..end]))
+    }
 }
 
 impl Principal {
@@ -18,7 +48,7 @@ impl Principal {
     pub(super) const fn uid(self) -> u32 {
         match self {
             Self::Uid(uid) => uid,
-            Self::Token(_) => JobStatus::NO_UID,
+            Self::Token(_) | Self::Named(_) => JobStatus::NO_UID,
         }
     }
 }
@@ -28,6 +58,7 @@ impl fmt::Display for Principal {
         match self {
             Self::Uid(uid) => write!(f, "uid {uid}"),
             Self::Token(number) => write!(f, "token {number} over vsock"),
+            Self::Named(name) => write!(f, "token {name}"),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::dispatch::{lease_time, time_for};
 use super::fault::Fault;
 use super::tally::{Hashed, PeerRole, Requeue};
 use super::{Action, Core, JobId, Lease, WorkerId};
-use ipc_proto::message::{Failure, LeaseId, WorkerReply, WorkerRequest};
+use ipc_proto::message::{ClientReply, Failure, LeaseId, LossCause, WorkerReply, WorkerRequest};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -91,19 +91,20 @@ impl<F: Clone> Core<F> {
         let teller = lease.batch.checkpoints.teller().cloned();
         lease.batch.checkpoints.forget();
         match teller {
-            Some(teller) => self.lost(lease, &teller),
+            Some(teller) => self.lost(lease, &teller, LossCause::BadCheckpoint),
             None => self.requeue(lease.job, [lease.batch]),
         }
     }
 
     pub(super) fn close_worker(&mut self, worker: WorkerId, fault: Fault) {
-        self.worker_left(worker);
+        let is_silent = fault == Fault::Silent;
+        self.worker_left(worker, if is_silent { LossCause::Silent } else { LossCause::Violation });
         self.counters.peers_faulty += 1;
         self.tally.count_bad_frame(PeerRole::Worker, fault.into());
         self.actions.push(Action::CloseWorker(worker, fault));
     }
 
-    pub(super) fn worker_left(&mut self, worker: WorkerId) {
+    pub(super) fn worker_left(&mut self, worker: WorkerId, cause: LossCause) {
         let Some((name, leases, busy_len)) = self.fleet.leave(worker) else { return };
         self.quarantine.leave(&name);
         self.drained_worker_left(&name);
@@ -114,7 +115,7 @@ impl<F: Clone> Core<F> {
             self.counters.leases_lost += 1;
             self.tally.requeues[Requeue::Disconnected as usize] += 1;
             if i < busy_len || lease.batch.checkpoints.has_advanced() {
-                self.lost(lease, &name);
+                self.lost(lease, &name, cause);
             } else {
                 self.requeue(lease.job, [lease.batch]);
             }
@@ -131,7 +132,7 @@ impl<F: Clone> Core<F> {
         self.tally.requeues[Requeue::Expired as usize] += 1;
         let Some(name) = name else { return self.requeue(lease.job, [lease.batch]) };
         self.fleet.count_lost(&name);
-        self.lost(lease, &name);
+        self.lost(lease, &name, LossCause::Expired);
         if self.fleet.overdue(worker) {
             self.quarantine(worker, Fault::Overdue);
         }
@@ -197,12 +198,20 @@ impl<F: Clone> Core<F> {
     }
 
     /// Puts a batch back that the worker called `name` was busy with when it was lost.
-    fn lost(&mut self, lease: Lease<F>, name: &Rc<str>) {
-        match lease.batch.after_loss(name) {
+    fn lost(&mut self, lease: Lease<F>, name: &Rc<str>, cause: LossCause) {
+        match lease.batch.after_loss(name, cause) {
             AfterLoss::Retry(batches) => self.requeue(lease.job, batches),
-            AfterLoss::Fail(batch, attempts) => {
-                self.fail(lease.job, &batch, Failure::WorkersLost { attempts });
-            }
+            AfterLoss::Fail(batch) => self.die(lease.job, &batch),
         }
+    }
+
+    /// Fails the only item of a batch that was lost too often, with the reasons before its result.
+    fn die(&mut self, key: JobId, batch: &Batch<F>) {
+        let Some(job) = self.jobs.get(&key).filter(|job| !job.is_abandoned(batch)) else { return };
+        let losses = batch.history.losses();
+        let attempts = u32::try_from(losses.len()).unwrap_or(u32::MAX);
+        let index = batch.indexes().first().copied().unwrap_or_default();
+        self.tell(job.order.owner, ClientReply::Death { job: key, index, losses });
+        self.fail(key, batch, Failure::WorkersLost { attempts });
     }
 }

@@ -5,6 +5,8 @@
 //! has room for. One that has begun a frame may finish it when it is its turn, so that principals whose
 //! room is used up go on slowly, and nobody else notices.
 //!
+//! Some connections are kept for the controller's own user and root: its operator is served whatever others hold.
+//!
 //! Invariants: descriptors count from their arrival until they are closed, except while the core counts
 //! them as items; per principal one connection at a time hands messages to the core.
 
@@ -23,10 +25,16 @@ pub(super) const BASE_LEN: usize = HELLO_LEN_MAX + 4;
 /// Unsent bytes from which on a peer is not read from when its principal has no room left.
 const CHOKE_LEN_MIN: usize = 64 << 10;
 
+/// Most connections that are kept for the controller's own user and root, and the part of all that they are at most.
+const KEPT_MAX: u64 = 16;
+const KEPT_PART: u64 = 8;
+
 /// The accounts of one side.
 #[derive(Debug)]
 pub(super) struct Accounts {
     connections: RefCell<Shares>,
+    /// Connections that are kept and not used.
+    kept: Cell<u64>,
     bytes: RefCell<Shares>,
     descriptors: RefCell<Shares>,
     open: RefCell<BTreeMap<Principal, Rc<Account>>>,
@@ -51,8 +59,10 @@ impl Accounts {
     /// Accounts that share this many connections, bytes and descriptors; `first_owner` and those after it
     /// name them.
     pub(super) fn new(connections: u64, bytes: u64, descriptors: u64, first_owner: u64) -> Self {
+        let kept = KEPT_MAX.min(connections / KEPT_PART);
         Self {
-            connections: RefCell::new(Shares::new(connections)),
+            connections: RefCell::new(Shares::new(connections - kept)),
+            kept: Cell::new(kept),
             bytes: RefCell::new(Shares::new(bytes)),
             descriptors: RefCell::new(Shares::new(descriptors)),
             open: RefCell::default(),
@@ -61,17 +71,21 @@ impl Accounts {
         }
     }
 
-    /// Opens a connection of `principal`; the number that it has, if that is all it may have.
+    /// Opens a connection of `principal`, the controller's own user or root if `is_own`; the number that it has, if
+    /// that is all it may have.
     pub(super) fn connect(
         self: &Rc<Self>,
         principal: Principal,
         quota: Quota,
+        is_own: bool,
     ) -> Result<Charge, u64> {
         let mut connections = self.connections.borrow_mut();
-        if connections.room(principal, quota.clients) == 0 {
-            return Err(connections.held(principal));
+        let is_kept = connections.room(principal, quota.clients) == 0;
+        match self.kept.get() {
+            _ if !is_kept => connections.take(principal, 1),
+            kept if is_own && kept > 0 => self.kept.set(kept - 1),
+            _ => return Err(connections.held(principal)),
         }
-        connections.take(principal, 1);
         let mut open = self.open.borrow_mut();
         let account = open.entry(principal).or_insert_with(|| {
             let owner = self.next_owner.get();
@@ -90,7 +104,7 @@ impl Accounts {
         let number = self.next_connection.get();
         self.next_connection.set(number + 1);
         let (accounts, account) = (Rc::clone(self), Rc::clone(account));
-        Ok(Charge { accounts, account, principal, number, bytes: 0, descriptors: 0 })
+        Ok(Charge { accounts, account, principal, number, is_kept, bytes: 0, descriptors: 0 })
     }
 
     /// Brings the charges for descriptors in line with what is closed by now, and forgets principals that
@@ -119,6 +133,8 @@ pub(super) struct Charge {
     account: Rc<Account>,
     pub(super) principal: Principal,
     number: u64,
+    /// It is one of those that are kept.
+    is_kept: bool,
     bytes: u64,
     descriptors: u64,
 }
@@ -196,7 +212,11 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.accounts.bytes.borrow_mut().give_back(self.principal, self.bytes);
-        self.accounts.connections.borrow_mut().give_back(self.principal, 1);
+        if self.is_kept {
+            self.accounts.kept.set(self.accounts.kept.get() + 1);
+        } else {
+            self.accounts.connections.borrow_mut().give_back(self.principal, 1);
+        }
         self.charge_descriptors(0);
         self.account.unfinished.borrow_mut().remove(&self.number);
         self.account.connections.set(self.account.connections.get() - 1);
@@ -228,12 +248,13 @@ mod tests {
     const LEN: usize = 256 << 10;
 
     fn accounts() -> Rc<Accounts> {
-        Rc::new(Accounts::new(12, 4 << 20, 4096, 1))
+        // One of them is kept.
+        Rc::new(Accounts::new(13, 4 << 20, 4096, 1))
     }
 
     /// A connection that has received the start of a frame of 1 MiB.
     fn unfinished(accounts: &Rc<Accounts>, uid: u32) -> (Charge, Inbox, Option<usize>) {
-        let mut charge = accounts.connect(Uid(uid), Quota::MAX).unwrap();
+        let mut charge = accounts.connect(Uid(uid), Quota::MAX, false).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut inbox = Inbox::new();
         let start = [&(1_u32 << 20).to_le_bytes()[..], &[7; 60_000]].concat();
@@ -270,7 +291,7 @@ mod tests {
     fn a_principal_has_its_share_of_connections() {
         let accounts = accounts();
         let quota = Quota { clients: 2, ..Quota::MAX };
-        let connect = |uid, quota| accounts.connect(Uid(uid), quota);
+        let connect = |uid, quota| accounts.connect(Uid(uid), quota, false);
         let mine: Vec<_> = (0..6).map(|_| connect(7, Quota::MAX).unwrap()).collect();
         assert_eq!(connect(7, Quota::MAX).map(drop), Err(6));
         let other = [connect(8, quota).unwrap(), connect(8, quota).unwrap()];
@@ -281,10 +302,25 @@ mod tests {
     }
 
     #[test]
+    fn the_operator_is_served_however_many_users_took_their_share() {
+        let accounts = Rc::new(Accounts::new(128, 4 << 20, 4096, 1));
+        let connect = |uid, is_own| accounts.connect(Uid(uid), Quota::MAX, is_own);
+        let held: Vec<_> = (100..1000)
+            .flat_map(|uid| std::iter::from_fn(move || Some(uid)).take(100))
+            .filter_map(|uid| connect(uid, false).ok())
+            .collect();
+        assert!(held.len() > 90 && connect(1, false).is_err(), "{} are held", held.len());
+        let own: Vec<_> = (0..16).map(|_| connect(0, true).unwrap()).collect();
+        assert!(connect(0, true).is_err());
+        drop(own);
+        assert!(connect(0, true).is_ok());
+    }
+
+    #[test]
     fn descriptors_of_unfinished_frames_leave_others_room_to_receive() {
         let accounts = accounts();
         let mut hostile: Vec<_> =
-            (0..5).map(|_| accounts.connect(Uid(7), Quota::MAX).unwrap()).collect();
+            (0..5).map(|_| accounts.connect(Uid(7), Quota::MAX, false).unwrap()).collect();
         let mut received = 0;
         for charge in &mut hostile {
             while charge.receive_len(&Inbox::new(), LEN).is_some() && charge.descriptors < 506 {
@@ -293,7 +329,7 @@ mod tests {
             }
         }
         assert_eq!(received, 8 * 253, "half of all and no more");
-        let other = accounts.connect(Uid(8), Quota::MAX).unwrap();
+        let other = accounts.connect(Uid(8), Quota::MAX, false).unwrap();
         assert_eq!(other.receive_len(&Inbox::new(), LEN), Some(LEN));
         drop(hostile.pop());
         assert_eq!(
@@ -310,7 +346,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let accounts = accounts();
         let [first, second, other] =
-            [7, 7, 8].map(|uid| accounts.connect(Uid(uid), Quota::MAX).unwrap());
+            [7, 7, 8].map(|uid| accounts.connect(Uid(uid), Quota::MAX, false).unwrap());
         runtime.block_on(async {
             let turn = first.turn().await;
             assert!(!other.turn().await.is_awaited());

@@ -36,6 +36,8 @@ impl Side {
 /// A peer that connected and may say its hello.
 pub(super) struct Newcomer {
     pub(super) pid: u32,
+    /// Effective group; 0 over vsock.
+    pub(super) gid: u32,
     pub(super) local: Option<Admitted>,
     pub(super) charge: Charge,
     /// Time that it has to wait, as too many came before.
@@ -64,7 +66,8 @@ pub(super) fn meet(hub: &Hub, socket: &mut Socket, side: Side) -> Option<Newcome
         let charge = connect(hub, side, principal, quota)?;
         socket.set_owner(charge.owner());
         let local = peer.map(|peer| admit(hub, peer, side)).transpose()?;
-        Ok(Newcomer { pid: peer.map_or(0, |peer| peer.pid), local, charge, wait })
+        let (pid, gid) = peer.map_or((0, 0), |peer| (peer.pid, peer.gid));
+        Ok(Newcomer { pid, gid, local, charge, wait })
     };
     let newcomer = newcomer();
     newcomer.map_err(|refusal| refuse(hub, socket, side, refusal)).ok()
@@ -76,7 +79,8 @@ pub(super) fn connect(
     principal: Principal,
     quota: Quota,
 ) -> Result<Charge, Refusal> {
-    hub.accounts(side).connect(principal, quota).map_err(|len| {
+    let is_own = hub.settings.policy.is_own(principal);
+    hub.accounts(side).connect(principal, quota, is_own).map_err(|len| {
         let text = format!("{principal} has its most connections, {len}");
         Refusal::new(RefuseReason::Busy, text)
     })

@@ -10,6 +10,7 @@ use super::log::{self, LOG};
 use super::port::Port;
 use crate::core::tally::{BadFrame, PeerRole};
 use crate::core::{ClientId, Principal, Rights, WorkerId};
+use crate::events::TrailKind;
 use ipc_proto::handshake::{self, Accepted, Refusal};
 use ipc_proto::limits::{FRAME_TIMEOUT, HELLO_TIMEOUT};
 use ipc_proto::message::{HelloReply, Planes, RefuseReason, Role, Welcome};
@@ -25,6 +26,8 @@ enum Identity {
     /// A foreign one is another user than the controller, and not root.
     Client {
         client: ClientId,
+        /// Its effective group; 0 over vsock.
+        gid: u32,
         is_foreign: bool,
     },
     Worker(WorkerId),
@@ -70,7 +73,7 @@ impl End {
 
 /// Serves one peer until its connection ends.
 pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, newcomer: Newcomer, side: Side) {
-    let Newcomer { pid, local, mut charge, wait } = newcomer;
+    let Newcomer { pid, gid, local, mut charge, wait } = newcomer;
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }
@@ -85,7 +88,7 @@ pub(super) async fn serve(hub: Rc<Hub>, socket: Socket, newcomer: Newcomer, side
     inbox.set_owner(charge.owner());
     let hello = hello(&hub, &port, &mut inbox, side, local, &mut charge);
     match tokio::time::timeout(HELLO_TIMEOUT, hello).await {
-        Ok(Ok(known)) => talk(&hub, &port, inbox, known, charge, pid).await,
+        Ok(Ok(known)) => talk(&hub, &port, inbox, known, charge, (pid, gid)).await,
         Ok(Err(Some(refusal))) => refuse(&hub, port.socket(), side, refusal),
         Ok(Err(None)) => {}
         Err(_) => {
@@ -172,18 +175,22 @@ async fn talk(
     mut inbox: Inbox,
     known: Known,
     mut charge: Charge,
-    pid: u32,
+    (pid, gid): (u32, u32),
 ) {
     let Known { role, principal, rights } = known;
     let (identity, name) = match role {
         Role::Client(_) => {
             let client = hub.add_client(port, (principal, pid), rights);
             let is_foreign = !hub.settings.policy.is_own(principal);
-            (Identity::Client { client, is_foreign }, format!("client of {principal}, pid {pid}"))
+            (
+                Identity::Client { client, gid, is_foreign },
+                format!("client of {principal}, pid {pid}"),
+            )
         }
         Role::Worker(intro) => {
             let name = format!("worker {}", intro.name);
             LOG.log(&log::Event::Joined { peer: &name, threads: intro.threads });
+            hub.note(TrailKind::WorkerJoined, &intro.name, None, "");
             let known = hub.live.borrow().datasets.clone();
             for dataset in intro.planes.datasets.iter().filter(|d| !known.contains(d)) {
                 LOG.log(&log::Event::UnknownDataset { peer: &name, dataset });
@@ -228,6 +235,8 @@ async fn talk(
         Identity::Worker(worker) => {
             count(PeerRole::Worker);
             LOG.log(&log::Event::Left { peer: &name });
+            let worker_name = name.strip_prefix("worker ").unwrap_or(&name);
+            hub.note(TrailKind::WorkerLeft, worker_name, None, "");
             hub.remove_worker(worker);
         }
     }

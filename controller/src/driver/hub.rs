@@ -3,6 +3,7 @@
 use super::Settings;
 use super::account::Accounts;
 use super::admission::Side;
+use super::api_tokens::ApiTokens;
 use super::book::BookPort;
 use super::budget::Budget;
 use super::clock::Clock;
@@ -11,11 +12,17 @@ use super::journal::JournalPort;
 use super::live::Live;
 use super::log::{self, LOG};
 use super::metrics::Instruments;
+use super::notices::NoticePort;
+use super::planner::PlannerPort;
 use super::port::Port;
 use super::rate::Rates;
 use super::token::WorkerTokens;
+use super::trail::TrailPort;
 use crate::core::{Action, ClientId, Core, Event, Principal, Rights, WorkerId};
+use crate::events::TrailKind;
 use crate::jobs::{BookEvent, Caller};
+use crate::notices::NoticeEvent;
+use crate::schedules::PlannerEvent;
 use ipc_proto::codec::CodecError;
 use ipc_proto::limits::STATUS_ROWS_MAX;
 use ipc_proto::message::{ClientReply, DrainOutcome, ReleaseOutcome, SandboxLayers, Status};
@@ -46,6 +53,9 @@ pub(super) struct Hub {
     /// Of a controller with a state directory.
     pub(super) journal: JournalPort,
     pub(super) book: BookPort,
+    pub(super) planner: PlannerPort,
+    pub(super) trail: TrailPort,
+    pub(super) notices: NoticePort,
     /// Of a controller that shows itself.
     pub(super) instruments: Option<Instruments>,
 }
@@ -82,6 +92,9 @@ impl Hub {
             rates: RefCell::default(),
             journal: JournalPort::default(),
             book: BookPort::default(),
+            planner: PlannerPort::default(),
+            trail: TrailPort::default(),
+            notices: NoticePort::default(),
             instruments: None,
         }
     }
@@ -119,6 +132,7 @@ impl Hub {
     pub(super) fn remove_client(&self, client: ClientId) {
         self.clients.borrow_mut().remove(&client);
         self.step(Event::ClientLeft(client));
+        self.book.forget(client.0);
         self.tell_book(BookEvent::Left(Caller(client.0)));
     }
 
@@ -199,6 +213,7 @@ impl Hub {
             }
             Action::Quarantined(worker, fault) => {
                 LOG.log(&log::Event::Quarantined { worker: &worker, fault: &fault });
+                self.note(TrailKind::WorkerQuarantined, &worker, None, fault);
                 None
             }
             Action::Doubted(worker) => {
@@ -212,7 +227,10 @@ impl Hub {
             }
             Action::DrainAsked { worker, by, refused } => {
                 match refused {
-                    None => LOG.log(&log::Event::Draining { worker: &worker, by }),
+                    None => {
+                        LOG.log(&log::Event::Draining { worker: &worker, by });
+                        self.note(TrailKind::WorkerDraining, &worker, Some(by), "");
+                    }
                     Some(DrainOutcome::Forbidden) => {
                         LOG.log(&log::Event::DrainForbidden { worker: &worker, by });
                     }
@@ -222,12 +240,14 @@ impl Hub {
             }
             Action::Drained(worker) => {
                 LOG.log(&log::Event::Drained { worker: &worker });
+                self.note(TrailKind::WorkerDrained, &worker, None, "");
                 None
             }
             Action::UndrainAsked { worker, by, outcome } => {
                 match outcome {
                     DrainOutcome::Undrained => {
                         LOG.log(&log::Event::Undrained { worker: &worker, by });
+                        self.note(TrailKind::WorkerUndrained, &worker, Some(by), "");
                     }
                     DrainOutcome::Forbidden => {
                         LOG.log(&log::Event::DrainForbidden { worker: &worker, by });
@@ -243,6 +263,7 @@ impl Hub {
                 match outcome {
                     ReleaseOutcome::Released => {
                         LOG.log(&log::Event::Released { worker: &worker, by });
+                        self.note(TrailKind::WorkerReleased, &worker, Some(by), "");
                     }
                     ReleaseOutcome::Forbidden => {
                         LOG.log(&log::Event::ReleaseForbidden { worker: &worker, by });
@@ -287,10 +308,13 @@ impl Hub {
                 LOG.log(&log::Event::Reloaded {
                     workers: fresh.worker_tokens.as_ref().map_or(0, WorkerTokens::workers_len),
                     datasets: &fresh.datasets.join(", "),
+                    api_tokens: fresh.api_tokens.as_ref().map_or(0, ApiTokens::tokens_len),
                 });
                 let datasets = fresh.datasets.clone();
+                self.note(TrailKind::SettingsReloaded, "", None, "");
                 *self.live.borrow_mut() = fresh;
                 self.tell_book(BookEvent::Datasets(datasets.clone()));
+                self.tell_planner(PlannerEvent::Datasets(datasets.clone()));
                 self.step(Event::Datasets(datasets));
             }
             Err(error) => LOG.log(&log::Event::NotReloaded { error: &error }),
@@ -323,6 +347,7 @@ impl Hub {
         status.pid = std::process::id();
         status.sandbox = self.sandbox;
         status.uptime_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        (status.journal, status.journal_reason) = self.journal.state();
     }
 
     /// A picture of everything, and the number of workers that are given work.
@@ -344,6 +369,12 @@ impl Hub {
             }
             if self.book.needs_ticks() {
                 self.tell_book(BookEvent::Tick);
+            }
+            if self.planner.needs_ticks() {
+                self.tell_planner(PlannerEvent::Tick);
+            }
+            if self.notices.needs_ticks() {
+                self.tell_notices(NoticeEvent::Tick);
             }
             // What was dropped between steps, such as the unsent frames of a peer that left.
             self.instruments.iter().for_each(Instruments::fold);

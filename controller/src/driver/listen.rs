@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use telemetry::http::{BindFailure, HttpAddress, HttpListener, Pages};
+use telemetry::http::{Api, BindFailure, HttpAddress, HttpListener, Pages};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
@@ -98,9 +98,9 @@ impl HttpPlace {
     }
 
     /// Answers requests with `pages`.
-    pub(super) async fn serve(self, pages: Pages) {
+    pub(super) async fn serve(self, pages: Pages, api: Api) {
         let Self { listener, _place } = self;
-        listener.serve(pages).await;
+        listener.serve_with(pages, api).await;
     }
 }
 

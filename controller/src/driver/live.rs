@@ -1,9 +1,10 @@
-//! Settings that change while the controller runs: tokens of workers and names of datasets, each in a file
-//! that is read at the start, and again on `SIGHUP`.
+//! Settings that change while the controller runs: tokens of workers, names of datasets and tokens of the HTTP
+//! API, each in a file that is read at the start, and again on `SIGHUP`.
 //!
 //! The files are opened before the sandbox is entered, which opens none. So a new content is written into
 //! the same file; one that replaces it by rename is not seen.
 
+use super::api_tokens::ApiTokens;
 use super::token::{WorkerTokens, WorkerTokensError};
 use ipc_proto::limits::DATASETS_MAX;
 use ipc_proto::message::check_dataset;
@@ -25,15 +26,27 @@ pub struct LiveFile {
     path: PathBuf,
 }
 
-/// Tokens of workers and names of datasets, with the files that they come from.
+/// The files of a [`Live`].
+#[derive(Clone, Debug, Default)]
+pub struct LiveFiles {
+    /// Tokens of workers.
+    pub worker_tokens: Option<LiveFile>,
+    /// Names of datasets.
+    pub datasets: Option<LiveFile>,
+    /// Tokens of the HTTP API.
+    pub api_tokens: Option<LiveFile>,
+}
+
+/// Tokens and names of datasets, with the files that they come from.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
     /// Tokens required of workers on a vsock socket, if any.
     pub worker_tokens: Option<WorkerTokens>,
     /// Datasets in which clients may name files.
     pub datasets: Vec<String>,
-    tokens_file: Option<LiveFile>,
-    datasets_file: Option<LiveFile>,
+    /// Tokens of the HTTP API, if it has any.
+    pub api_tokens: Option<ApiTokens>,
+    files: LiveFiles,
     /// Datasets that the command line names.
     fixed: Vec<String>,
 }
@@ -67,23 +80,19 @@ impl LiveFile {
 }
 
 impl Live {
-    /// Reads both files; datasets are those of the file and `fixed` ones.
+    /// Reads the files; datasets are those of the file and `fixed` ones.
     ///
     /// # Errors
     /// The fault of a file or of the names, for a person.
-    pub fn open(
-        tokens_file: Option<LiveFile>,
-        datasets_file: Option<LiveFile>,
-        fixed: Vec<String>,
-    ) -> Result<Self, String> {
-        let live = Self { tokens_file, datasets_file, fixed, ..Self::default() };
-        live.read_again()
+    pub fn open(files: LiveFiles, fixed: Vec<String>) -> Result<Self, String> {
+        Self { files, fixed, ..Self::default() }.read_again()
     }
 
     /// True if there is a file to read again.
     #[must_use]
     pub fn has_files(&self) -> bool {
-        self.tokens_file.is_some() || self.datasets_file.is_some()
+        let LiveFiles { worker_tokens, datasets, api_tokens } = &self.files;
+        worker_tokens.is_some() || datasets.is_some() || api_tokens.is_some()
     }
 
     /// The same with what the files say now.
@@ -92,7 +101,7 @@ impl Live {
     /// As [`Self::open`].
     pub fn read_again(&self) -> Result<Self, String> {
         let mut fresh = self.clone();
-        if let Some(file) = &self.tokens_file {
+        if let Some(file) = &self.files.worker_tokens {
             let told = |error: WorkerTokensError| match std::error::Error::source(&error) {
                 Some(cause) => file.wrong(format_args!("{error}: {cause}")),
                 None => file.wrong(error),
@@ -100,7 +109,7 @@ impl Live {
             fresh.worker_tokens = Some(WorkerTokens::parse(&file.read()?).map_err(told)?);
         }
         fresh.datasets.clone_from(&self.fixed);
-        if let Some(file) = &self.datasets_file {
+        if let Some(file) = &self.files.datasets {
             let text =
                 String::from_utf8(file.read()?).map_err(|_| file.wrong("it is no UTF-8 text"))?;
             for (i, name) in text.lines().enumerate() {
@@ -116,6 +125,10 @@ impl Live {
         }
         if names.len() > DATASETS_MAX {
             return Err(format!("{} datasets, at most {DATASETS_MAX} are possible", names.len()));
+        }
+        if let Some(file) = &self.files.api_tokens {
+            let tokens = ApiTokens::parse(&file.read()?, names);
+            fresh.api_tokens = Some(tokens.map_err(|error| file.wrong(error))?);
         }
         Ok(fresh)
     }
@@ -143,22 +156,37 @@ mod tests {
     fn what_is_written_into_the_files_is_read_again() {
         let (tokens, tokens_file) = file("w1 one\n");
         let (names, names_file) = file("b\n");
-        let live = Live::open(Some(tokens_file), Some(names_file), vec!["a".into()]).unwrap();
+        let (api, api_file) = file("ci 0123456789abcdef submit dataset=b\n");
+        let files = LiveFiles {
+            worker_tokens: Some(tokens_file),
+            datasets: Some(names_file),
+            api_tokens: Some(api_file),
+        };
+        let live = Live::open(files, vec!["a".into()]).unwrap();
         assert!(live.has_files());
         assert_eq!(live.datasets, ["a", "b"]);
         rewrite(&tokens, "w2 two\n");
         rewrite(&names, "c\nd\n");
+        let error = live.read_again().unwrap_err();
+        let want = "a file: line 1: no dataset of this controller is named \"b\"; see --dataset";
+        assert_eq!(error, want);
+        rewrite(&api, "ci 0123456789abcdef submit dataset=c\n");
         let fresh = live.read_again().unwrap();
         assert_eq!(fresh.datasets, ["a", "c", "d"]);
         let tokens = fresh.worker_tokens.unwrap();
         assert!(tokens.admit("w2", b"two") && !tokens.admit("w1", b"one"));
     }
 
+    fn open(worker_tokens: Option<LiveFile>, datasets: LiveFile) -> Result<Live, String> {
+        let files = LiveFiles { worker_tokens, datasets: Some(datasets), ..LiveFiles::default() };
+        Live::open(files, vec!["a".into()])
+    }
+
     #[test]
     fn what_is_wrong_is_named_with_its_file() {
         let check = |tokens: Option<&str>, names: &str, want: &str| {
             let tokens = tokens.map(|text| file(text).1);
-            let read = Live::open(tokens, Some(file(names).1), vec!["a".into()]);
+            let read = open(tokens, file(names).1);
             assert_eq!(read.unwrap_err(), want);
         };
         check(Some("w1"), "", "a file: line 1: write NAME TOKEN");
@@ -166,11 +194,11 @@ mod tests {
         check(None, "b\nb\n", "dataset b is named twice");
         let names: String = (0..DATASETS_MAX).map(|n| format!("d{n}\n")).collect();
         check(None, &names, "17 datasets, at most 16 are possible");
-        let error = Live::open(None, Some(file("b\nA\n").1), Vec::new()).unwrap_err();
+        let error = open(None, file("b\nA\n").1).unwrap_err();
         assert!(error.starts_with("a file: line 2: "), "{error}");
         let long = LiveFile::new(tempfile::tempfile().unwrap(), Path::new("long"));
         long.file.set_len(LEN_MAX as u64 + 1).unwrap();
-        let error = Live::open(Some(long), None, Vec::new()).unwrap_err();
+        let error = open(Some(long), file("").1).unwrap_err();
         assert_eq!(error, "long: it has more than 1048576 bytes");
     }
 }

@@ -32,9 +32,25 @@ events! {
             => "the journal cannot be written to ({error}): new durable jobs are refused until it can",
         Error JournalFailed { error: &'a str }
             => "the journal failed ({error}): durable jobs stand still; repair the disk, then restart this controller",
-        Info Reloaded { workers: usize, datasets: &'a str }
-            => "SIGHUP: {workers} worker tokens, datasets: {datasets}",
-        Info NothingToReload {} => "SIGHUP: neither --worker-tokens nor --datasets-file to read again",
+        Info RunEnded { schedule: &'a str, run: u64, outcome: &'a str }
+            => "run {run} of schedule {schedule}: {outcome}",
+        Warning RunFailed { schedule: &'a str, run: u64, outcome: &'a str }
+            => "run {run} of schedule {schedule}: {outcome}; see hashctl schedule runs {schedule}",
+        Error Rotted { schedule: &'a str, run: u64, files: u64 }
+            => "run {run} of schedule {schedule}: {files} files rotted: their content changed, size and time of \
+                modification did not; see hashctl schedule differences {schedule} {run}",
+        Info NoticeDelivered { notice: &'a str } => "notice {notice} is delivered",
+        Warning NoticeDelayed { notice: &'a str, error: &'a dyn Display, delay_s: u64 }
+            => "notice {notice}: {error}; the next attempt is in {delay_s} s",
+        Error NoticeGivenUp { notice: &'a str, error: &'a dyn Display }
+            => "notice {notice} is given up: {error}",
+        Error NoticeDropped { notice: &'a str } => "notice {notice} is dropped: too many wait",
+        Error NotifierEnded { error: &'a dyn Display }
+            => "the process that delivers notices has ended ({error}): they wait until this controller restarts",
+        Info Reloaded { workers: usize, datasets: &'a str, api_tokens: usize }
+            => "SIGHUP: {workers} worker tokens, datasets: {datasets}; {api_tokens} API tokens",
+        Info NothingToReload {}
+            => "SIGHUP: no --worker-tokens, --datasets-file or --api-tokens to read again",
         Error NotReloaded { error: &'a str } => "SIGHUP: {error}; what was read before stays",
         Info Stopping {} => "stops",
         Error Failed { error: &'a dyn Display } => "{error}",

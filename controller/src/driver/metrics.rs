@@ -8,7 +8,7 @@ use crate::core::tally::{
     BACKENDS, BadFrame, ClientState, CoreCounts, PeerRole, REFUSALS, Requeue, Timings,
 };
 use crate::journal::JournalHealth;
-use ipc_proto::message::{SandboxLayer, Status, WorkerHealth};
+use ipc_proto::message::{DifferenceKind, RunOutcome, SandboxLayer, Status, WorkerHealth};
 use ipc_proto::{Algorithm, backend};
 use std::time::Duration;
 use telemetry::metrics::{Histogram, Metrics};
@@ -78,6 +78,10 @@ metrics_table! {
         "Connections refused in the handshake.";
     JOURNAL Gauge "hashcluster_controller_journal_state" ["state"]
         "1 for the state of the journal: ok, full, read-only or failed; 0 for all without a state directory.";
+    RUNS Counter "hashcluster_controller_runs_total" ["outcome"]
+        "Runs of schedules that ended: succeeded, failed, late (their deadline expired) or cancelled.";
+    DIFFERENCES Counter "hashcluster_controller_run_differences_total" ["change"]
+        "Files that differed from the last good run: new, gone, changed, moved, rotted (the content, but neither size nor time) or older.";
     BAD_FRAMES Counter "hashcluster_controller_frames_rejected_total" ["role", "reason"]
         "Connections closed over what the peer sent, or did not send.";
 }
@@ -128,6 +132,13 @@ impl Instruments {
         let journal = hub.journal.is_there().then(|| hub.journal.health().name());
         for state in JournalHealth::NAMES {
             self.metrics.set_count(&JOURNAL, &[state], (journal == Some(state)).into());
+        }
+        for (outcome, runs) in RunOutcome::ALL.into_iter().zip(hub.planner.ended()) {
+            self.metrics.set_count(&RUNS, &[outcome.name()], runs);
+        }
+        let changes = hub.planner.changes();
+        for kind in DifferenceKind::ALL {
+            self.metrics.set_count(&DIFFERENCES, &[kind.name()], changes.of(kind));
         }
         self.metrics.render()
     }

@@ -8,6 +8,7 @@ use super::token::Token;
 use crate::core::{DatasetRights, Principal, Quota, Rights};
 use ipc_socket::Peer;
 use serde::Deserialize;
+use serde::de::IntoDeserializer;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
@@ -138,6 +139,16 @@ impl AccessPolicy {
         holder
     }
 
+    /// The rights of the holder of a token, by its number; `None` if no rule has it any more.
+    #[must_use]
+    pub fn token_rights(&self, number: u16) -> Option<Rc<Rights>> {
+        if !self.has_tokens() {
+            return Some(Rc::new(Rights::jobs()));
+        }
+        let rule = self.rules.get(usize::from(number)).filter(|rule| rule.token.is_some());
+        rule.map(|rule| Rc::clone(&rule.rights))
+    }
+
     /// Returns true if a client over vsock must know a token.
     #[must_use]
     pub fn has_tokens(&self) -> bool {
@@ -236,32 +247,64 @@ impl RuleForm {
         if token_file.is_some() && !(uids.is_empty() && gids.is_empty()) {
             return Err("a token and users are two rules: over vsock nobody has a uid".to_owned());
         }
-        let may = |right| may.contains(&right);
-        if token_file.is_some() && may(Right::Work) {
+        if token_file.is_some() && may.contains(&Right::Work) {
             return Err("workers over vsock have tokens of their own: --worker-tokens".to_owned());
         }
-        if !datasets.is_empty() && !may(Right::Submit) {
-            return Err("it has datasets, but not the right to submit".to_owned());
-        }
-        let is_known = |name: &String| name == ALL_DATASETS || known.contains(name);
-        if let Some(name) = datasets.iter().find(|name| !is_known(name)) {
-            return Err(format!("no dataset of this controller is named {name:?}; see --dataset"));
-        }
-        let datasets = match datasets.contains(ALL_DATASETS) {
-            true => DatasetRights::All,
-            false => DatasetRights::Named(datasets),
-        };
-        let (submit, see_jobs) = (may(Right::Submit), may(Right::SeeJobs));
-        let (release, drain, quota) = (may(Right::Release), may(Right::Drain), quota.quota());
-        if may(Right::ManageJobs) && !(submit && see_jobs) {
-            return Err("manage-jobs is of no use without submit and see-jobs".to_owned());
-        }
-        let manage_jobs = may(Right::ManageJobs);
-        let rights =
-            Rc::new(Rights { submit, see_jobs, manage_jobs, release, drain, datasets, quota });
+        let rights = Rc::new(rights(&may, datasets, known, quota.quota())?);
         let token = token_file.as_deref().map(Path::new).map(token).transpose()?;
-        Ok(Rule { uids, gids, token, works: may(Right::Work), rights })
+        Ok(Rule { uids, gids, token, works: may.contains(&Right::Work), rights })
     }
+}
+
+/// The rights that some words grant, in some datasets of those that are `known`.
+fn rights(
+    may: &BTreeSet<Right>,
+    datasets: BTreeSet<String>,
+    known: &[String],
+    quota: Quota,
+) -> Result<Rights, String> {
+    let may = |right| may.contains(&right);
+    if !datasets.is_empty() && !may(Right::Submit) {
+        return Err("it has datasets, but not the right to submit".to_owned());
+    }
+    let is_known = |name: &String| name == ALL_DATASETS || known.contains(name);
+    if let Some(name) = datasets.iter().find(|name| !is_known(name)) {
+        return Err(format!("no dataset of this controller is named {name:?}; see --dataset"));
+    }
+    let datasets = match datasets.contains(ALL_DATASETS) {
+        true => DatasetRights::All,
+        false => DatasetRights::Named(datasets),
+    };
+    let (submit, see_jobs) = (may(Right::Submit), may(Right::SeeJobs));
+    let (release, drain) = (may(Right::Release), may(Right::Drain));
+    if may(Right::ManageJobs) && !(submit && see_jobs) {
+        return Err("manage-jobs is of no use without submit and see-jobs".to_owned());
+    }
+    let manage_jobs = may(Right::ManageJobs);
+    Ok(Rights { submit, see_jobs, manage_jobs, release, drain, datasets, quota })
+}
+
+/// The rights of a token of the HTTP API, from words of `may` and `dataset=NAME`.
+pub(super) fn api_rights<'a>(
+    words: impl Iterator<Item = &'a str>,
+    known: &[String],
+) -> Result<Rights, String> {
+    let (mut may, mut datasets) = (BTreeSet::new(), BTreeSet::new());
+    for word in words {
+        if let Some(name) = word.strip_prefix("dataset=") {
+            datasets.insert(name.to_owned());
+            continue;
+        }
+        let right = Right::deserialize(word.into_deserializer());
+        let right = right.map_err(|error: serde::de::value::Error| error.to_string())?;
+        match right {
+            Right::Submit | Right::SeeJobs | Right::ManageJobs => drop(may.insert(right)),
+            Right::Release | Right::Drain | Right::Work => {
+                return Err(format!("nothing over HTTP needs the right {word:?}"));
+            }
+        }
+    }
+    rights(&may, datasets, known, Quota::MAX)
 }
 
 /// A file that is no policy.

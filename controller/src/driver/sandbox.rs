@@ -44,6 +44,7 @@ use libc::{SYS_epoll_wait, SYS_unlink};
 /// System calls of a controller that serves, besides those of its runtime.
 const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::EventLoop] epoll_wait SYS_epoll_wait, [], "waiting for peers";
+    [Role::EventLoop] epoll_pwait libc::SYS_epoll_pwait, [], "the same, with musl";
     [Role::EventLoop] epoll_ctl libc::SYS_epoll_ctl, [], "peers that come and go";
     [Role::EventLoop] accept4 libc::SYS_accept4, [], "peers";
     [Role::EventLoop] getsockopt libc::SYS_getsockopt, [], "who a peer is";

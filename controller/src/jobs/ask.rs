@@ -1,13 +1,13 @@
 //! Requests: who may make them, and those that change nothing.
 
 use super::limits::{REPLY_LEN, WAITS_MAX};
-use super::record::{StoredResults, index_of, item_key, record};
-use super::{Book, Caller, JobWait, Phase, ReadFor};
+use super::record::{StoredDeath, StoredResults, end_key, index_of, item_key, record};
+use super::{BadRow, Book, Caller, JobWait, Phase, ReadFor};
 use crate::core::{Principal, Rights};
 use crate::journal::{Rows, TableId};
 use ipc_proto::Blob;
 use ipc_proto::message::{
-    JobFilter, JobId, JobSource, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
+    DeadItem, JobFilter, JobId, JobSource, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
 };
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Asker<'_> {
 }
 
 /// Why a request is refused: for a program, and for a person.
-pub(super) type AskRefusal = (ServiceRefusal, String);
+pub(crate) type AskRefusal = (ServiceRefusal, String);
 
 impl Book {
     pub(super) fn ask(
@@ -59,9 +59,17 @@ impl Book {
             ServiceRequest::Job { job } => {
                 self.seen(asker, job).map(|()| self.reply_job(caller, tag, job))
             }
+            ServiceRequest::Deaths { job, from, limit } => self.seen(asker, job).map(|()| {
+                let range = (TableId::Deaths, item_key(job, from), end_key(job));
+                self.read(ReadFor::Deaths { caller, tag, job, from, limit }, range);
+            }),
             ServiceRequest::Wait { job, timeout_ms } => self.wait(asker, job, timeout_ms, None),
             ServiceRequest::Results { job, from, limit, wait_ms } => {
                 self.wait(asker, job, wait_ms, Some((from, limit)))
+            }
+            ServiceRequest::Schedule(_) => {
+                let text = "schedules are not the book's".to_owned();
+                Err((ServiceRefusal::UnknownSchedule, text))
             }
         };
         if let Err((reason, text)) = done {
@@ -186,6 +194,37 @@ impl Book {
         });
         match found {
             Ok(found) => self.reply_results((caller, tag), id, from, found),
+            Err(text) => {
+                let text = format!("the journal cannot be read: {text}");
+                self.refuse(caller, tag, ServiceRefusal::JournalFailed, text);
+            }
+        }
+    }
+
+    pub(super) fn deaths_read(
+        &mut self,
+        (caller, tag): (Caller, u32),
+        id: JobId,
+        limit: u16,
+        rows: Result<Rows, String>,
+    ) {
+        let Some(job) = self.jobs.get(&id) else {
+            let text = format!("job {id} was removed");
+            return self.refuse(caller, tag, ServiceRefusal::UnknownJob, text);
+        };
+        let source = &job.origin.spec.source;
+        let found = rows.and_then(|read| {
+            let dead = read.rows.iter().take(limit.into()).map(|(key, value)| {
+                let index = index_of(key)?;
+                let StoredDeath { root, path, losses } = record(value)?;
+                Ok(DeadItem { index, name: shown_name(source, root, path), losses })
+            });
+            let dead: Result<Vec<DeadItem>, BadRow> = dead.collect();
+            let more = read.more || read.rows.len() > usize::from(limit);
+            dead.map(|rows| ServiceReply::Deaths { rows, more }).map_err(|row| row.0)
+        });
+        match found {
+            Ok(reply) => self.reply(caller, tag, reply),
             Err(text) => {
                 let text = format!("the journal cannot be read: {text}");
                 self.refuse(caller, tag, ServiceRefusal::JournalFailed, text);

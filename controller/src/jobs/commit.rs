@@ -113,7 +113,11 @@ impl Book {
         for (caller, tag, reply) in failed.replies.into_iter().chain(next.replies) {
             let reply = match reply {
                 ServiceReply::Refused { .. } => reply,
-                ServiceReply::Job(_) | ServiceReply::Jobs { .. } | ServiceReply::Results { .. } => {
+                ServiceReply::Job(_)
+                | ServiceReply::Jobs { .. }
+                | ServiceReply::Results { .. }
+                | ServiceReply::Deaths { .. }
+                | ServiceReply::Schedule(_) => {
                     let reason = ServiceRefusal::JournalFailed;
                     ServiceReply::Refused { reason, text: text.clone() }
                 }

@@ -5,13 +5,15 @@
 //! written as a whole, so that writing it again changes nothing.
 
 use super::limits::{CHUNK_ITEMS, PENDING_LEN_MAX, PENDING_MAX};
-use super::record::{StoredResult, StoredResults};
+use super::record::{StoredDeath, StoredResult, StoredResults};
 use super::source::ItemSource;
 use super::walk::Walk;
 use ipc_proto::Blob;
 use ipc_proto::limits::{FRAME_NAMES_MAX, INLINE_LEN_MAX, NAMES_LEN_MAX};
-use ipc_proto::message::{FileItem, FileSource, ItemOutcome, Items, JobId, JobKind, Stamp, Window};
-use std::collections::VecDeque;
+use ipc_proto::message::{
+    Failure, FileItem, FileSource, ItemOutcome, Items, JobId, JobKind, Stamp, Window, WorkerLoss,
+};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// Bytes of an item, or where they are.
@@ -54,6 +56,18 @@ struct Slot {
     order: u64,
     /// Bytes of the window that it holds in the core.
     held: usize,
+    /// Why it failed, if its workers were lost.
+    losses: Vec<WorkerLoss>,
+}
+
+/// Results that left a feed, in order.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) counted: Counted,
+    /// Chunks that are complete, with the index of their first item.
+    pub(super) full: Vec<(u64, StoredResults)>,
+    /// Items whose workers were lost, or were lost the time before.
+    pub(super) deaths: Vec<(u64, Option<StoredDeath>)>,
 }
 
 /// Sums over the results that left a feed.
@@ -85,6 +99,8 @@ pub(super) struct Feed {
     unresolved: u64,
     held: u64,
     content_len: usize,
+    /// Losses of items of the core's job whose result is on its way.
+    losses: BTreeMap<u64, Vec<WorkerLoss>>,
     /// The results of the chunk that is being filled, and the index of the first.
     chunk: Vec<StoredResult>,
     chunk_first: u64,
@@ -107,6 +123,7 @@ impl Feed {
             unresolved: 0,
             held: 0,
             content_len: 0,
+            losses: BTreeMap::new(),
             chunk: Vec::new(),
             chunk_first: next - next % CHUNK_ITEMS,
             is_dirty: false,
@@ -145,7 +162,7 @@ impl Feed {
         let order = 2 * self.next_core + u64::from(is_for_core);
         self.next_core += u64::from(is_for_core);
         self.content_len += item.content.as_ref().map_or(0, ItemContent::len) + item.path.len();
-        self.slots.push_back(Slot { item, order, held: 0 });
+        self.slots.push_back(Slot { item, order, held: 0, losses: Vec::new() });
     }
 
     /// The next items for the core, as many as fit a frame and the window, with the index of the first.
@@ -176,6 +193,11 @@ impl Feed {
         self.handed == self.slots.len()
     }
 
+    /// Notes why an item of the core's job fails, whose result follows.
+    pub(super) fn die(&mut self, core_index: u64, losses: Vec<WorkerLoss>) {
+        self.losses.insert(core_index, losses);
+    }
+
     /// Takes in the result of an item of the core's job.
     ///
     /// # Panics
@@ -188,6 +210,7 @@ impl Feed {
         assert!(at < self.handed && slot.item.outcome.is_none(), "an item gets one result");
         self.unresolved -= 1;
         self.held -= slot.held as u64;
+        slot.losses = self.losses.remove(&core_index).unwrap_or_default();
         slot.item.outcome = Some(match (kind, outcome) {
             (JobKind::Check, ItemOutcome::Digests(digests)) if digests != slot.item.expected => {
                 ItemOutcome::Mismatch(digests)
@@ -196,15 +219,14 @@ impl Feed {
         });
     }
 
-    /// Moves the results in front to their chunk, as far as there is none missing; full chunks, with the
-    /// index of their first item, are complete.
-    pub(super) fn settle(&mut self) -> (Counted, Vec<(u64, StoredResults)>) {
-        let (mut counted, mut full) = (Counted::default(), Vec::new());
+    /// Moves the results in front to their chunk, as far as there is none missing.
+    pub(super) fn settle(&mut self) -> Settled {
+        let Settled { mut counted, mut full, mut deaths } = Settled::default();
         while let Some(slot) = self.slots.front()
             && self.handed > 0
             && slot.item.outcome.is_some()
         {
-            let Some(Slot { item, .. }) = self.slots.pop_front() else { break };
+            let Some(Slot { item, losses, .. }) = self.slots.pop_front() else { break };
             let Some(outcome) = item.outcome else { break };
             self.handed -= 1;
             self.content_len -= item.path.len();
@@ -216,7 +238,13 @@ impl Feed {
             counted.failed_before += before.failed;
             counted.mismatched += now.mismatched.saturating_sub(before.mismatched);
             counted.bytes += now.bytes.saturating_sub(before.bytes);
-            let FeedItem { root, path, stamp, .. } = item;
+            let FeedItem { root, path, stamp, before, .. } = item;
+            if !losses.is_empty() {
+                let death = StoredDeath { root, path: path.clone(), losses };
+                deaths.push((self.next_index(), Some(death)));
+            } else if before.as_ref().is_some_and(is_death) && !is_death(&outcome) {
+                deaths.push((self.next_index(), None));
+            }
             self.chunk.push(StoredResult { root, path, stamp, outcome });
             self.is_dirty = true;
             if self.chunk.len() as u64 == CHUNK_ITEMS {
@@ -224,7 +252,7 @@ impl Feed {
                 self.chunk_first += CHUNK_ITEMS;
             }
         }
-        (counted, full)
+        Settled { counted, full, deaths }
     }
 
     /// The chunk that is not full, if it has changed.
@@ -232,6 +260,11 @@ impl Feed {
         let is_dirty = std::mem::take(&mut self.is_dirty) && !self.chunk.is_empty();
         is_dirty.then(|| (self.chunk_first, StoredResults(self.chunk.clone())))
     }
+}
+
+/// True if its workers were lost.
+fn is_death(outcome: &ItemOutcome) -> bool {
+    matches!(outcome, ItemOutcome::Failed(Failure::WorkersLost { .. }))
 }
 
 #[derive(Default)]

@@ -3,13 +3,14 @@
 //! Keys are big-endian, so that the rows of a job are a range in the order of its items. A value is one
 //! byte, the version of its form, and the encoding of `ipc_proto::codec`.
 
-use crate::core::Principal;
+use crate::core::{Principal, PrincipalName};
 use crate::journal::{TableId, Write};
 use ipc_proto::Blob;
 use ipc_proto::codec;
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
     Failure, FileItem, ItemOutcome, JobId, JobSpec, JobState, LimitExceeded, Message, Stamp,
+    WorkerLoss,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,25 @@ pub(super) struct JobOrigin {
 pub(crate) enum StoredPrincipal {
     Uid(u32),
     Token(u16),
+    Named(#[serde(with = "named")] PrincipalName),
+}
+
+/// Names of principals as text.
+mod named {
+    use super::PrincipalName;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(name: &PrincipalName, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(name)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<PrincipalName, D::Error> {
+        let text = String::deserialize(from)?;
+        PrincipalName::new(&text).ok_or_else(|| D::Error::custom("not the name of a principal"))
+    }
 }
 
 impl From<Principal> for StoredPrincipal {
@@ -43,6 +63,7 @@ impl From<Principal> for StoredPrincipal {
         match principal {
             Principal::Uid(uid) => Self::Uid(uid),
             Principal::Token(number) => Self::Token(number),
+            Principal::Named(name) => Self::Named(name),
         }
     }
 }
@@ -52,6 +73,7 @@ impl From<StoredPrincipal> for Principal {
         match stored {
             StoredPrincipal::Uid(uid) => Self::Uid(uid),
             StoredPrincipal::Token(number) => Self::Token(number),
+            StoredPrincipal::Named(name) => Self::Named(name),
         }
     }
 }
@@ -144,6 +166,16 @@ impl StoredResult {
     }
 }
 
+/// An item whose workers were lost, under the key of its index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredDeath {
+    /// Number of the root that it is below; 0 for a stored item.
+    pub(super) root: u16,
+    /// Path below the root, or the name of a stored item.
+    pub(super) path: Blob,
+    pub(super) losses: Vec<WorkerLoss>,
+}
+
 /// Bodies are checked where they come in: as requests and results.
 macro_rules! records {
     ($($type:ty),+) => {
@@ -155,7 +187,7 @@ macro_rules! records {
     };
 }
 
-records!(JobOrigin, JobProgress, StoredItems, StoredResults);
+records!(JobOrigin, JobProgress, StoredItems, StoredResults, StoredDeath);
 
 /// A row of the journal that is not one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,18 +284,26 @@ pub(super) fn put_results(id: JobId, first: u64, results: &StoredResults) -> Wri
     Write::Put { table: TableId::Results, key: item_key(id, first), value: value(results) }
 }
 
+/// Sets why an item failed, or that it did not after all.
+pub(super) fn put_death(id: JobId, index: u64, death: Option<&StoredDeath>) -> Write {
+    let (table, key) = (TableId::Deaths, item_key(id, index));
+    match death {
+        Some(death) => Write::Put { table, key, value: value(death) },
+        None => Write::Delete { table, key },
+    }
+}
+
 /// Removes the items of a job.
 pub(super) fn delete_items(id: JobId) -> Write {
     Write::DeleteRange { table: TableId::Items, from: item_key(id, 0), to: end_key(id) }
 }
 
 /// Removes everything of a job.
-pub(super) fn delete_job(id: JobId) -> [Write; 4] {
+pub(super) fn delete_job(id: JobId) -> [Write; 5] {
     let of =
         |kind| Write::Delete { table: TableId::Jobs, key: [&job_key(id)[..], &[kind]].concat() };
-    let results =
-        Write::DeleteRange { table: TableId::Results, from: item_key(id, 0), to: end_key(id) };
-    [of(0), of(1), delete_items(id), results]
+    let all = |table| Write::DeleteRange { table, from: item_key(id, 0), to: end_key(id) };
+    [of(0), of(1), delete_items(id), all(TableId::Results), all(TableId::Deaths)]
 }
 
 /// Where the last id that was given out is.

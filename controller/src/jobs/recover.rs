@@ -2,7 +2,7 @@
 //!
 //! It writes nothing, so that a crash in the middle of it changes nothing.
 
-use super::record::{self, JobOrigin, JobProgress, JobRecord, WalkPlace};
+use super::record::{self, JobOrigin, JobProgress, JobRecord, WalkPlace, end_key, item_key};
 use super::usage::Amount;
 use super::{Book, BookAction, DurableJob, JobWait, Phase, ReadFor};
 use crate::core::{BookRequest, Principal};
@@ -30,14 +30,16 @@ impl Book {
         // Reads for a reply are done again.
         let deadline = self.at.monotonic;
         for read in std::mem::take(&mut self.reads).into_values() {
-            if let ReadFor::Reply { caller, tag, job, from, limit } = read {
-                self.waits.push(JobWait {
-                    caller,
-                    tag,
-                    job,
-                    deadline,
-                    results: Some((from, limit)),
-                });
+            match read {
+                ReadFor::Reply { caller, tag, job, from, limit } => {
+                    let results = Some((from, limit));
+                    self.waits.push(JobWait { caller, tag, job, deadline, results });
+                }
+                // Not of what is being decided, so that it can be read at once.
+                read @ ReadFor::Deaths { job, from, .. } => {
+                    self.read(read, (TableId::Deaths, item_key(job, from), end_key(job)));
+                }
+                ReadFor::LastId | ReadFor::Records | ReadFor::Feed(..) => {}
             }
         }
         self.read(ReadFor::LastId, record::last_id_range());

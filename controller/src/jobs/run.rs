@@ -1,8 +1,8 @@
 //! Running jobs: started, fed, and ended.
 
-use super::feed::{Counted, Feed};
+use super::feed::{Counted, Feed, Settled};
 use super::limits::{CHUNK_ITEMS, OPEN_PAUSE, PRINCIPAL_RUNNING_MAX, RUNNING_MAX};
-use super::record::{StoredPrincipal, delete_items, put_progress, put_results};
+use super::record::{StoredPrincipal, delete_items, put_death, put_progress, put_results};
 use super::source::ItemSource;
 use super::usage::Amount;
 use super::walk::Walk;
@@ -112,7 +112,7 @@ impl Book {
     fn settle(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let Some(feed) = job.feed.as_mut() else { return };
-        let (counted, full) = feed.settle();
+        let Settled { counted, full, deaths } = feed.settle();
         let is_last = feed.source.is_done() && feed.is_empty() && feed.is_finished;
         let progress = &mut job.progress;
         // A chunk of before is replaced as a whole, as the rest of it would be lost otherwise.
@@ -132,6 +132,8 @@ impl Book {
         let chunks =
             full.into_iter().chain(tail).map(|(first, chunk)| put_results(id, first, &chunk));
         self.commits.write(chunks);
+        let deaths = deaths.iter().map(|(index, death)| put_death(id, *index, death.as_ref()));
+        self.commits.write(deaths);
         if is_last {
             self.end(id, JobState::Done, String::new());
         } else if was != (job.progress.again, job.progress.resolved) {
@@ -231,6 +233,13 @@ impl Book {
             ClientReply::Window { job, window } => self.window(job, window),
             ClientReply::Results { job, runs, outputs, failures } => {
                 self.core_results(job, &runs, &outputs, &failures);
+            }
+            ClientReply::Death { job, index, losses } => {
+                let id = self.of_core.get(&job);
+                let job = id.and_then(|id| self.jobs.get_mut(id));
+                if let Some(feed) = job.and_then(|job| job.feed.as_mut()) {
+                    feed.die(index, losses);
+                }
             }
             ClientReply::Finished { job, .. } => {
                 let id = self.of_core.remove(&job);

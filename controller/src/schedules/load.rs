@@ -1,15 +1,16 @@
 //! Reading everything from the journal: at the start, and after a commit that failed.
 
-use super::record::{RunPart, SchedulePart, ScheduleState, run_part, run_range, schedule_part};
+use super::record::{
+    RunPart, ScheduleEntry, SchedulePart, ScheduleState, StoredBase, notice, run_part, runs_range,
+    schedule_entry, steps_range,
+};
 use super::run::ActiveRun;
-use super::{Planned, Planner, PlannerAction};
-use crate::journal::{Query, Rows, TableId};
+use super::{Planned, Planner, PlannerAction, PlannerRead};
+use crate::journal::{Rows, TableId};
+use crate::notices::Notice;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
-
-/// Bytes of rows per read.
-const READ_LEN: usize = 1 << 20;
 
 /// A load that goes on.
 #[derive(Debug)]
@@ -21,6 +22,9 @@ pub(super) struct Loading {
     texts: BTreeMap<String, String>,
     states: BTreeMap<String, ScheduleState>,
     runs: BTreeMap<String, Vec<RunPart>>,
+    bases: BTreeMap<String, BTreeMap<String, StoredBase>>,
+    notices: Vec<Notice>,
+    next_generation: u32,
 }
 
 impl Loading {
@@ -29,14 +33,17 @@ impl Loading {
     }
 
     pub(super) fn not_before(not_before: Duration) -> Self {
-        let all = (TableId::Schedules, Vec::new(), vec![0xff]);
+        let all = |table| (table, Vec::new(), vec![0xff]);
         Self {
             not_before,
             is_asked: false,
-            ranges: VecDeque::from([all]),
+            ranges: [TableId::Schedules, TableId::Notices].map(all).into(),
             texts: BTreeMap::new(),
             states: BTreeMap::new(),
             runs: BTreeMap::new(),
+            bases: BTreeMap::new(),
+            notices: Vec::new(),
+            next_generation: 1,
         }
     }
 
@@ -51,22 +58,30 @@ impl Loading {
         }
         for (key, value) in rows.rows {
             if table == TableId::Schedules {
-                match schedule_part(&key, &value)? {
-                    (name, SchedulePart::Text(text)) => {
+                match schedule_entry(&key, &value)? {
+                    ScheduleEntry::Part(name, SchedulePart::Text(text)) => {
                         self.texts.insert(name, text);
                     }
-                    (name, SchedulePart::State(state)) => {
+                    ScheduleEntry::Part(name, SchedulePart::State(state)) => {
                         if let Some(run) = state.active {
-                            let (from, to) = run_range(&name, run);
-                            self.ranges.push_back((TableId::Runs, from, to));
+                            let head = runs_range(&name, run, run.saturating_add(1));
+                            // The run comes before its tasks.
+                            for (from, to) in [head, steps_range(&name, run, 0)] {
+                                self.ranges.push_back((TableId::Runs, from, to));
+                            }
                         }
-                        self.states.insert(name, state);
+                        self.states.insert(name, *state);
                     }
+                    ScheduleEntry::Part(name, SchedulePart::Base(task, base)) => {
+                        self.bases.entry(name).or_default().insert(task, base);
+                    }
+                    ScheduleEntry::Generation(next) => self.next_generation = next,
                 }
+            } else if table == TableId::Notices {
+                self.notices.push(notice(key, &value)?);
             } else {
-                let name = key.split(|&byte| byte == 0).next().unwrap_or_default();
-                let name = String::from_utf8_lossy(name).into_owned();
-                self.runs.entry(name).or_default().push(run_part(&key, &value)?);
+                let (name, part) = run_part(&key, &value)?;
+                self.runs.entry(name).or_default().push(part);
             }
         }
         Ok(())
@@ -83,7 +98,7 @@ impl Planner {
         }
         let Some((table, from, to)) = loading.ranges.front().cloned() else { return };
         loading.is_asked = true;
-        self.actions.push(PlannerAction::Read(Query { table, from, to, bytes_max: READ_LEN }));
+        self.read(PlannerRead::Load, (table, from, to));
     }
 
     /// Takes in rows, and starts once all are there.
@@ -95,6 +110,7 @@ impl Planner {
         if !is_good {
             // What cannot be read is read again: it says why in the journal's own status.
             self.loading = Some(Loading::not_before(now + super::RELOAD_PAUSE));
+            self.refuse_held();
         } else if loading.ranges.is_empty() {
             self.open(loading);
         } else {
@@ -103,7 +119,9 @@ impl Planner {
     }
 
     fn open(&mut self, loading: Loading) {
-        let Loading { texts, states, mut runs, .. } = loading;
+        let Loading { texts, states, mut runs, mut bases, notices, next_generation, .. } = loading;
+        self.actions.extend(notices.into_iter().map(PlannerAction::Notice));
+        self.next_generation = next_generation;
         for (name, state) in states {
             let text = texts.get(&name).map_or("", String::as_str);
             // It was checked when it was applied.
@@ -116,11 +134,13 @@ impl Planner {
             let schedule = Rc::new(schedule);
             let parts = runs.remove(&name).unwrap_or_default();
             let run = state.active.and_then(|number| ActiveRun::restored(number, &schedule, parts));
-            let planned = Planned { schedule, text: text.into(), state, next_s: None, run };
+            let bases = bases.remove(&name).unwrap_or_default();
+            let planned = Planned { schedule, text: text.into(), state, next_s: None, run, bases };
             self.planned.insert(name.clone(), planned);
             self.plan(&name);
             self.resume_run(&name);
         }
         self.clock_went_back();
+        self.answer_held();
     }
 }

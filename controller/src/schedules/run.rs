@@ -1,16 +1,12 @@
-//! A run: which of its steps begin, and what becomes of their jobs.
+//! A run: which of its steps begin, and how it ends.
 
-use super::record::{
-    RunOutcome, RunPart, RunRow, StepEnd, StepRow, forget_runs, put_run, put_step,
-};
-use super::{BookAsk, POLL, Planner, PlannerAction, RUNNING_MAX};
-use ipc_proto::Blob;
-use ipc_proto::limits::{NAME_LEN_MAX, REASON_LEN_MAX};
-use ipc_proto::message::{
-    JobAct, JobId, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState, ServiceRefusal,
-    ServiceReply, ServiceRequest,
-};
-use schedule::{Builtins, OnFailure, Schedule, ScheduledTask};
+mod attempts;
+
+use super::notice::{FAILURES_SHOWN, notices};
+use super::record::{RunPart, StoredRun, StoredStep, forget_runs, put_notice, put_run, put_step};
+use super::{POLL_FIRST, Planner, PlannerAction, RUNNING_MAX};
+use ipc_proto::message::{ChangeCounts, JobAct, JobId, RunOutcome, StepEnd};
+use schedule::{OnFailure, Schedule, ScheduledTask};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,17 +14,11 @@ use std::time::Duration;
 /// Interval at which a task outside of its hours looks whether they have come.
 const WINDOW_POLL: Duration = Duration::from_secs(20);
 
-/// Delay before a job is submitted again that the book could not take.
-const BUSY_DELAY: Duration = Duration::from_secs(5);
-
-/// Results of a run's jobs are kept for this long: the next run is compared with them.
-const KEEP_S: u32 = 400 * 86_400;
-
 /// A run that goes on.
 #[derive(Debug)]
 pub(super) struct ActiveRun {
     pub(super) number: u64,
-    row: RunRow,
+    pub(super) row: StoredRun,
     steps: Vec<StepState>,
     /// Steps that wait for each step.
     followers: Rc<[Vec<usize>]>,
@@ -36,7 +26,8 @@ pub(super) struct ActiveRun {
     ready: BTreeSet<usize>,
     /// Steps that have not ended.
     open: usize,
-    has_failed: bool,
+    /// The first tasks that failed, with their reasons.
+    pub(super) failures: Vec<(String, String)>,
     deadline: Option<Duration>,
 }
 
@@ -49,6 +40,9 @@ struct StepState {
     phase: StepPhase,
     /// When it is looked at next; earlier timers of it are stale.
     look_at: Duration,
+    /// Interval at which its job is asked for.
+    poll: Duration,
+    changes: Option<ChangeCounts>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,11 +56,15 @@ enum StepPhase {
         time_limit: Option<Duration>,
         is_timed_out: bool,
     },
+    /// Its results are compared with those of the last good run.
+    Comparing,
     Ended,
 }
 
 impl ActiveRun {
-    fn new(number: u64, row: RunRow, schedule: &Schedule) -> Self {
+    fn new(number: u64, mut row: StoredRun, schedule: &Schedule) -> Self {
+        // Counted again by their rows.
+        row.failed = 0;
         let mut followers = vec![Vec::new(); schedule.steps.len()];
         for (i, step) in schedule.steps.iter().enumerate() {
             step.after.iter().for_each(|&before| followers[before].push(i));
@@ -77,6 +75,8 @@ impl ActiveRun {
             waits: step.after.len(),
             phase: StepPhase::Waiting,
             look_at: Duration::MAX,
+            poll: POLL_FIRST,
+            changes: None,
         };
         let steps: Vec<StepState> = schedule.steps.iter().map(state).collect();
         let ready = steps.iter().enumerate().filter(|(_, step)| step.waits == 0);
@@ -86,8 +86,8 @@ impl ActiveRun {
             followers: followers.into(),
             ready: ready.map(|(i, _)| i).collect(),
             open: steps.len(),
+            failures: Vec::new(),
             steps,
-            has_failed: false,
             deadline: None,
         }
     }
@@ -97,11 +97,13 @@ impl ActiveRun {
         let mut run = None;
         for part in parts {
             match part {
-                RunPart::Head(row) => run = Some(Self::new(number, row, schedule)),
+                RunPart::Differences(_) => {}
+                RunPart::Head(_, row) => run = Some(Self::new(number, row, schedule)),
                 RunPart::Step(step, row) => {
-                    let run = run.as_mut()?;
+                    let (run, step) = (run.as_mut()?, step as usize);
                     let state = run.steps.get_mut(step)?;
                     (state.attempt, state.job) = (row.attempt, row.job);
+                    state.changes = row.changes;
                     match row.end {
                         Some(end) => run.end(step, &end, schedule),
                         None if row.job.is_some() => {
@@ -120,6 +122,25 @@ impl ActiveRun {
         run
     }
 
+    /// Differences of all tasks that were compared.
+    fn changes(&self) -> Option<ChangeCounts> {
+        let compared = self.steps.iter().filter_map(|step| step.changes);
+        compared.reduce(|mut sum, more| {
+            sum.add(more);
+            sum
+        })
+    }
+
+    /// Takes in the result of a step's comparison.
+    pub(super) fn set_changes(&mut self, step: usize, changes: Option<ChangeCounts>) {
+        self.steps[step].changes = changes;
+    }
+
+    /// Lets a step wait for its comparison.
+    pub(super) fn set_comparing(&mut self, step: usize) {
+        self.steps[step].phase = StepPhase::Comparing;
+    }
+
     /// Notes the end of a step.
     fn end(&mut self, step: usize, end: &StepEnd, schedule: &Schedule) {
         self.ready.remove(&step);
@@ -132,8 +153,11 @@ impl ActiveRun {
                 self.ready.insert(follower);
             }
         }
-        if let StepEnd::Failed(_) = end {
-            self.has_failed = true;
+        if let StepEnd::Failed(reason) = end {
+            self.row.failed += 1;
+            if self.failures.len() < FAILURES_SHOWN {
+                self.failures.push((schedule.steps[step].name.clone(), reason.clone()));
+            }
             let task = schedule.steps[step].task.as_ref();
             if task.is_some_and(|task| task.on_failure == OnFailure::Stop) {
                 self.row.outcome.get_or_insert(RunOutcome::Failed);
@@ -150,11 +174,19 @@ impl Planner {
         let number = planned.state.next_run;
         planned.state.next_run += 1;
         planned.state.active = Some(number);
-        let row = RunRow { due_s, started_s, is_by_hand, ended_s: 0, outcome: None };
+        let row = StoredRun {
+            due_s,
+            started_s,
+            is_by_hand,
+            ended_s: 0,
+            outcome: None,
+            failed: 0,
+            changes: None,
+        };
         self.next.writes.push(put_run(name, number, &row));
         let keep = u64::from(planned.schedule.keep);
         if number > keep {
-            self.next.writes.push(forget_runs(name, number - keep + 1));
+            self.next.writes.extend(forget_runs(name, number - keep + 1));
         }
         planned.run = Some(ActiveRun::new(number, row, &planned.schedule));
         self.resume_run(name);
@@ -188,7 +220,11 @@ impl Planner {
                     self.running += 1;
                 }
                 StepPhase::Delayed => {}
-                StepPhase::Waiting | StepPhase::Submitting | StepPhase::Ended => continue,
+                // A comparison goes on where a job is looked at again.
+                StepPhase::Waiting
+                | StepPhase::Submitting
+                | StepPhase::Comparing
+                | StepPhase::Ended => continue,
             }
             step.look_at = now;
             self.timers.insert((now, name.to_owned(), Some(i)));
@@ -218,6 +254,7 @@ impl Planner {
             };
             match state.phase {
                 StepPhase::Running { .. } => self.poll(&name, step),
+                StepPhase::Comparing => self.compare(),
                 StepPhase::Delayed => self.make_ready(&name, step),
                 StepPhase::Waiting if state.waits == 0 => self.make_ready(&name, step),
                 StepPhase::Waiting | StepPhase::Submitting | StepPhase::Ended => {}
@@ -226,7 +263,7 @@ impl Planner {
     }
 
     /// Has a step looked at after `delay`, and not before.
-    fn look_later(&mut self, name: &str, step: usize, delay: Duration) {
+    pub(super) fn look_later(&mut self, name: &str, step: usize, delay: Duration) {
         let at = self.at.monotonic + delay;
         if let Some(run) = self.run_mut(name) {
             run.steps[step].look_at = at;
@@ -242,7 +279,7 @@ impl Planner {
         }
     }
 
-    fn run_mut(&mut self, name: &str) -> Option<&mut ActiveRun> {
+    pub(super) fn run_mut(&mut self, name: &str) -> Option<&mut ActiveRun> {
         self.planned.get_mut(name)?.run.as_mut()
     }
 
@@ -288,165 +325,15 @@ impl Planner {
         task.only.is_empty() || task.only.iter().any(|only| only.contains(minute))
     }
 
-    fn submit(&mut self, name: &str, step: usize, schedule: &Schedule, task: &ScheduledTask) {
-        let Some(planned) = self.planned.get_mut(name) else { return };
-        let principal = planned.state.principal.into();
-        let Some(run) = &mut planned.run else { return };
-        run.ready.remove(&step);
-        let state = &mut run.steps[step];
-        state.attempt += 1;
-        state.phase = StepPhase::Submitting;
-        let date = |days| schedule.zone.date(run.row.due_s, days);
-        let (date, yesterday) = (date(0), date(-1));
-        let step_name = schedule.steps[step].name.as_str();
-        let builtins =
-            Builtins { date: &date, yesterday: &yesterday, schedule: name, task: step_name };
-        let key = format!("schedule:{name}:{}:{step}:{}", run.number, state.attempt);
-        let number = run.number;
-        let spec = Box::new(job_spec(task, &builtins));
-        self.running += 1;
-        let ask = BookAsk { schedule: name.to_owned(), run: number, step };
-        self.ask_book(ask, principal, ServiceRequest::Submit { key, spec });
-    }
-
-    /// Asks for the job of a step.
-    fn poll(&mut self, name: &str, step: usize) {
-        self.ask_about(name, step, |job| ServiceRequest::Job { job });
-    }
-
-    fn act(&mut self, name: &str, step: usize, act: JobAct) {
-        self.ask_about(name, step, |job| ServiceRequest::Act { job, act });
-    }
-
-    fn ask_about(
-        &mut self,
-        name: &str,
-        step: usize,
-        request: impl FnOnce(JobId) -> ServiceRequest,
-    ) {
-        let Some(planned) = self.planned.get(name) else { return };
-        let Some(run) = &planned.run else { return };
-        let Some(job) = run.steps[step].job else { return };
-        let ask = BookAsk { schedule: name.to_owned(), run: run.number, step };
-        let principal = planned.state.principal.into();
-        self.ask_book(ask, principal, request(job));
-    }
-
-    /// Takes in an answer of the book about a step.
-    pub(super) fn answered(&mut self, ask: &BookAsk, reply: ServiceReply) {
-        let BookAsk { schedule: name, run: number, step } = ask;
-        let (now, step) = (self.at.monotonic, *step);
-        let Some(planned) = self.planned.get_mut(name) else { return };
-        let Some(run) = planned.run.as_mut().filter(|run| run.number == *number) else { return };
-        let Some(task) = planned.schedule.steps[step].task.as_ref() else { return };
-        let limit = task.timeout.map(|limit| now + limit);
-        let state = &mut run.steps[step];
-        match (&state.phase, reply) {
-            (StepPhase::Submitting, ServiceReply::Job(job)) => {
-                state.job = Some(job.id);
-                state.phase = StepPhase::Running { time_limit: limit, is_timed_out: false };
-                let row = StepRow { attempt: state.attempt, job: state.job, end: None };
-                self.next.writes.push(put_step(name, *number, step, &row));
-                self.look_at(name, step, &job);
-            }
-            (StepPhase::Submitting, ServiceReply::Refused { reason, .. }) if is_busy(reason) => {
-                // That was no attempt.
-                state.attempt -= 1;
-                self.delay(name, step, BUSY_DELAY);
-            }
-            (StepPhase::Running { .. }, ServiceReply::Job(job)) => self.look_at(name, step, &job),
-            (StepPhase::Running { .. }, ServiceReply::Refused { reason, .. })
-                if reason != ServiceRefusal::UnknownJob =>
-            {
-                self.look_later(name, step, POLL);
-            }
-            (
-                StepPhase::Submitting | StepPhase::Running { .. },
-                ServiceReply::Refused { text, .. },
-            ) => self.attempt_failed(name, step, &text),
-            _ => {}
-        }
-    }
-
-    /// Decides by the state of a step's job.
-    fn look_at(&mut self, name: &str, step: usize, job: &JobRow) {
-        let now = self.at.monotonic;
-        let Some(planned) = self.planned.get_mut(name) else { return };
-        let schedule = Rc::clone(&planned.schedule);
-        let Some(task) = &schedule.steps[step].task else { return };
-        let Some(run) = &mut planned.run else { return };
-        let is_ending = matches!(run.row.outcome, Some(RunOutcome::Cancelled | RunOutcome::Late));
-        let StepPhase::Running { time_limit, is_timed_out } = &mut run.steps[step].phase else {
-            return;
-        };
-        let is_over = !*is_timed_out && time_limit.is_some_and(|limit| limit <= now);
-        *is_timed_out |= is_over;
-        let is_timed_out = *is_timed_out;
-        match job.state {
-            JobState::Done if job.failed == 0 && job.mismatched == 0 => {
-                self.running -= 1;
-                self.end_step(name, step, StepEnd::Succeeded);
-            }
-            JobState::Done => {
-                let text = format!(
-                    "{} of {} files have no digest, {} not the expected one",
-                    job.failed, job.items, job.mismatched
-                );
-                self.attempt_failed(name, step, &text);
-            }
-            JobState::Failed => self.attempt_failed(name, step, &job.reason),
-            JobState::Cancelled if is_timed_out => {
-                self.attempt_failed(name, step, "its time limit expired");
-            }
-            JobState::Cancelled => self.attempt_failed(name, step, "its job was cancelled"),
-            JobState::Filling | JobState::Running | JobState::Paused => {
-                self.look_later(name, step, POLL);
-                let is_open = self.is_open(&schedule, task);
-                if is_over || is_ending {
-                    self.act(name, step, JobAct::Cancel);
-                } else if job.state == JobState::Running && !is_open {
-                    self.act(name, step, JobAct::Pause);
-                } else if job.state == JobState::Paused && is_open && !task.only.is_empty() {
-                    self.act(name, step, JobAct::Resume);
-                }
-            }
-        }
-    }
-
-    /// Has a step tried again, if it may be.
-    fn attempt_failed(&mut self, name: &str, step: usize, text: &str) {
-        let Some(planned) = self.planned.get_mut(name) else { return };
-        let Some(task) = &planned.schedule.steps[step].task else { return };
-        let Some(run) = &planned.run else { return };
-        let delay = task.retries.delay_before(run.steps[step].attempt);
-        match delay {
-            Some(delay) if run.row.outcome.is_none() => self.delay(name, step, delay),
-            _ => {
-                self.running -= 1;
-                let text = text.chars().take(REASON_LEN_MAX / 4).collect();
-                self.end_step(name, step, StepEnd::Failed(text));
-            }
-        }
-    }
-
-    fn delay(&mut self, name: &str, step: usize, delay: Duration) {
-        self.running -= 1;
-        let Some(run) = self.run_mut(name) else { return };
-        run.steps[step].phase = StepPhase::Delayed;
-        let row = StepRow { attempt: run.steps[step].attempt, job: None, end: None };
-        let number = run.number;
-        self.next.writes.push(put_step(name, number, step, &row));
-        self.look_later(name, step, delay);
-    }
-
-    fn end_step(&mut self, name: &str, step: usize, end: StepEnd) {
+    pub(super) fn end_step(&mut self, name: &str, step: usize, end: StepEnd) {
         let Some(planned) = self.planned.get_mut(name) else { return };
         let Some(run) = &mut planned.run else { return };
         let had_outcome = run.row.outcome;
         run.end(step, &end, &planned.schedule);
         if planned.schedule.steps[step].task.is_some() {
-            let StepState { attempt, job, .. } = run.steps[step];
-            let row = StepRow { attempt, job, end: Some(end) };
+            let StepState { attempt, job, changes, .. } = run.steps[step];
+            let name_of = planned.schedule.steps[step].name.clone();
+            let row = StoredStep { name: name_of, attempt, job, end: Some(end), changes };
             self.next.writes.push(put_step(name, run.number, step, &row));
         }
         if run.row.outcome != had_outcome {
@@ -490,14 +377,21 @@ impl Planner {
         let ended_s = self.at.wall_s;
         let Some(planned) = self.planned.get_mut(name) else { return };
         let Some(mut run) = planned.run.take() else { return };
-        let by_steps = if run.has_failed { RunOutcome::Failed } else { RunOutcome::Succeeded };
+        let has_failed = run.row.failed > 0;
+        let by_steps = if has_failed { RunOutcome::Failed } else { RunOutcome::Succeeded };
         let outcome = *run.row.outcome.get_or_insert(by_steps);
         run.row.ended_s = ended_s;
+        run.row.changes = run.changes();
+        let changes = run.row.changes.unwrap_or_default();
         self.next.writes.push(put_run(name, run.number, &run.row));
+        let notices = notices(planned, &run);
+        self.next.writes.extend(notices.iter().map(put_notice));
+        self.next.then.extend(notices.into_iter().map(PlannerAction::Notice));
         planned.state.active = None;
+        planned.state.last = Some((run.number, run.row));
         let queued_s = planned.state.queued_s.take();
         let schedule = name.to_owned();
-        self.next.then.push(PlannerAction::Ended { schedule, run: run.number, outcome });
+        self.next.then.push(PlannerAction::Ended { schedule, run: run.number, outcome, changes });
         if let Some(due_s) = queued_s {
             self.begin_run(name, due_s, false);
         }
@@ -507,40 +401,16 @@ impl Planner {
     /// Forgets a run; its jobs are cancelled.
     pub(super) fn drop_run(&mut self, name: &str) {
         self.stop_run(name, RunOutcome::Cancelled);
+        self.comparison.take_if(|comparison| comparison.is_of(name));
         let Some(run) = self.planned.get_mut(name).and_then(|planned| planned.run.take()) else {
             return;
         };
         let has_slot = |step: &&StepState| {
-            matches!(step.phase, StepPhase::Running { .. } | StepPhase::Submitting)
+            matches!(
+                step.phase,
+                StepPhase::Running { .. } | StepPhase::Submitting | StepPhase::Comparing
+            )
         };
         self.running -= run.steps.iter().filter(has_slot).count();
-    }
-}
-
-/// True if the same request may be taken later.
-fn is_busy(reason: ServiceRefusal) -> bool {
-    matches!(
-        reason,
-        ServiceRefusal::JournalFailed | ServiceRefusal::NoJournal | ServiceRefusal::TooMuch
-    )
-}
-
-fn job_spec(task: &ScheduledTask, run: &Builtins<'_>) -> JobSpec {
-    let path = Blob::from(task.path.render(run).into_bytes());
-    let label = |(name, value): (&String, &schedule::Template)| {
-        let mut label = format!("{name}={}", value.render(run));
-        label.truncate(label.floor_char_boundary(NAME_LEN_MAX));
-        label
-    };
-    let roots = vec![JobRoot { shown: path.clone(), path }];
-    JobSpec {
-        kind: JobKind::Sum,
-        algorithms: task.algorithms,
-        source: JobSource::Dataset { name: task.dataset.clone(), roots },
-        cross_check: 0,
-        strict_reads: false,
-        labels: task.labels.iter().map(label).collect(),
-        priority: task.priority,
-        keep_s: KEEP_S,
     }
 }

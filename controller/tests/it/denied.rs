@@ -29,6 +29,7 @@ fn enter(dir: &Path) -> ControllerSandbox {
         image: String::new(),
         live: Live::default(),
         cross_check: None,
+        notify: notifier::Permissions::default(),
         sandbox: Enforcement::Enforce,
     };
     ControllerSandbox::enter(settings.sandbox, &settings).expect("this host has every layer")

@@ -3,7 +3,9 @@
 use crate::tables::{JOB, Table, files, job, results, table};
 use hashcluster_controller::core::Core;
 use ipc_proto::Algorithm;
-use ipc_proto::message::{ClientRequest, Failure, Run, WorkerHealth, WorkerReply};
+use ipc_proto::message::{
+    ClientReply, ClientRequest, Failure, LossCause, Run, WorkerHealth, WorkerReply,
+};
 
 /// Time passes, and these workers live.
 fn pass(table: &mut Table, seconds: u64, workers: &[u64]) {
@@ -65,5 +67,8 @@ fn a_file_that_never_answers_fails_after_four_leases_however_many_workers_try() 
         table.hear(worker, WorkerReply::Credit { batches: 1 });
     }
     let lost = Failure::WorkersLost { attempts: 4 };
-    assert_eq!(table.told(), [results(Run { first: 0, len: 1 }, 0, vec![(0, lost)])]);
+    let [death, failed] = table.told().try_into().expect("the reasons, and the result");
+    assert!(matches!(death, ClientReply::Death { index: 0, losses, .. }
+        if losses.len() == 4 && losses.iter().all(|loss| loss.cause == LossCause::Expired)));
+    assert_eq!(failed, results(Run { first: 0, len: 1 }, 0, vec![(0, lost)]));
 }

@@ -2,6 +2,7 @@
 
 mod cross_check;
 mod datasets;
+mod deaths;
 mod denied;
 mod drains;
 mod durable;

@@ -89,8 +89,10 @@ fn what_came_forward_may_be_lost_on_more_than_three_workers_but_not_for_ever() {
         told = table.told();
     }
     let failed = Failure::WorkersLost { attempts: 16 };
-    assert!(matches!(&told[..], [ClientReply::Results { failures, .. }]
-        if *failures == [(0, failed)]));
+    assert!(
+        matches!(&told[..], [ClientReply::Death { losses, .. }, ClientReply::Results { failures, .. }]
+        if losses.len() == 16 && *failures == [(0, failed)])
+    );
     assert_eq!(lost, 16);
 }
 

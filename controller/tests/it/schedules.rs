@@ -7,7 +7,15 @@
 
 mod world;
 
-use hashcluster_controller::schedules::{RunOutcome, ScheduleAnswer, ScheduleAsk};
+use hashcluster_controller::core::{DatasetRights, Principal, Rights};
+use hashcluster_controller::notices::Notice;
+use hashcluster_controller::schedules::{PRINCIPAL_TEXTS_LEN_MAX, ScheduleOwner};
+use ipc_proto::message::{
+    DifferenceKind, JobId, RunOutcome, ScheduleAct, ScheduleReply, ScheduleRequest, ServiceRefusal,
+    ServiceReply, StepEnd,
+};
+use notifier::DeliveryTarget;
+use serde_json::json;
 use test_kit::Random;
 use world::{PlannerWorld, START_S};
 
@@ -19,7 +27,7 @@ const RANDOM: &str = "\
 dataset: d
 schedules:
   often: {every: 1h, kind: sum}
-  queue: {every: 1h, overlap: queue, missed: skip, kind: audit, retries: {count: 2, delay: 10s}}
+  queue: {every: 1h, overlap: queue, missed: skip, kind: sum, retries: {count: 2, delay: 10s}}
   tree:
     every: 2h
     deadline: 90m
@@ -47,9 +55,13 @@ fn simulation_of_schedules_with_crashes_and_clock_jumps() {
                 3 => world.jump(i64::try_from(random.below(7_200)).unwrap()),
                 4 => world.jump(-i64::try_from(random.below(7_200)).unwrap()),
                 5 => world.is_busy = !world.is_busy,
-                6 => world.ask(ScheduleAsk::Pause("often".into(), random.chance(50))),
-                7 => world.ask(ScheduleAsk::Cancel("tree".into())),
-                8 => world.ask(ScheduleAsk::Run("night".into())),
+                6 => {
+                    let pauses = random.chance(50);
+                    let act = if pauses { ScheduleAct::Pause } else { ScheduleAct::Resume };
+                    world.act("often", act);
+                }
+                7 => world.act("tree", ScheduleAct::Cancel),
+                8 => world.act("night", ScheduleAct::Run),
                 _ => world.advance(random.below(120), &mut random),
             }
             world.check();
@@ -71,7 +83,7 @@ fn a_due_time_runs_once_and_in_the_order_of_the_tasks() {
     );
     world.pass(86_400);
     let keys: Vec<&str> = world.submitted.iter().map(String::as_str).collect();
-    assert_eq!(keys, ["schedule:s:1:0:1", "schedule:s:1:1:1"]);
+    assert_eq!(keys, ["schedule:s:1:1:0:1", "schedule:s:1:1:1:1"]);
     assert_eq!(world.ended, [("s".to_owned(), 1, RunOutcome::Succeeded)]);
 }
 
@@ -136,7 +148,7 @@ fn a_failed_task_is_tried_again_and_then_stops_the_run_or_not() {
              {{a: {{kind: sum, retries: {{count: 2, delay: 10s}}}}, b: {{kind: sum}}}}}}}}"
         ));
         world.fail_percent = 100;
-        world.ask(ScheduleAsk::Run("s".into()));
+        world.act("s", ScheduleAct::Run);
         world.pass(120);
         assert_eq!(world.submitted.len(), want, "on_failure: {on_failure}");
         assert_eq!(world.ended, [("s".to_owned(), 1, RunOutcome::Failed)]);
@@ -148,7 +160,7 @@ fn a_run_that_passes_its_deadline_is_cancelled_with_its_jobs() {
     let mut world = PlannerWorld::new();
     world.apply("schedules: {s: {deadline: 10m, kind: sum, dataset: d}}");
     world.job_s = 86_400;
-    world.ask(ScheduleAsk::Run("s".into()));
+    world.act("s", ScheduleAct::Run);
     world.pass(590);
     assert!(world.ended.is_empty());
     world.pass(20);
@@ -162,7 +174,7 @@ fn a_task_pauses_outside_of_its_hours() {
     // The world begins at midnight.
     world.apply("schedules: {s: {only: 01:00-02:00, kind: sum, dataset: d}}");
     world.job_s = 5_400;
-    world.ask(ScheduleAsk::Run("s".into()));
+    world.act("s", ScheduleAct::Run);
     world.pass(3_500);
     assert!(world.submitted.is_empty());
     world.pass(3_600);
@@ -181,7 +193,7 @@ fn ten_thousand_tasks_and_ten_thousand_schedules_run() {
     let tasks: String = (0..9_999).map(|i| format!("t{i}: {{kind: sum}}, ")).collect();
     world.apply(&format!("schedules: {{s: {{dataset: d, parallel: {{{tasks}}}}}}}"));
     world.job_s = 0;
-    world.ask(ScheduleAsk::Run("s".into()));
+    world.act("s", ScheduleAct::Run);
     world.pass(10);
     assert_eq!(world.submitted.len(), 9_999);
     assert_eq!(world.ended, [("s".to_owned(), 1, RunOutcome::Succeeded)]);
@@ -199,32 +211,343 @@ fn requests_are_answered_once_they_are_durable() {
     world.apply("schedules: {s: {every: 1h, kind: sum, dataset: d}}");
     world.crash(false);
     world.pass(1);
-    let answers = |world: &mut PlannerWorld, ask| {
-        world.ask(ask);
-        world.answers.pop().unwrap()
-    };
-    let ScheduleAnswer::All(all) = answers(&mut world, ScheduleAsk::List) else { panic!() };
+    let all = world.list();
     assert_eq!((all[0].name.as_str(), all[0].next_s), ("s", Some(START_S + 3_600)));
-    let ScheduleAnswer::Text(text) = answers(&mut world, ScheduleAsk::Show("s".into())) else {
-        panic!()
+    let reply = world.answer(ScheduleRequest::Show { name: "s".into() });
+    let ServiceReply::Schedule(ScheduleReply::Schedule { text, .. }) = reply else {
+        panic!("{reply:?}")
     };
     assert!(text.contains("\"every\": \"1h\""), "{text}");
-    assert_eq!(answers(&mut world, ScheduleAsk::Pause("s".into(), true)), ScheduleAnswer::Done);
+    world.act("s", ScheduleAct::Pause);
     world.pass(7_200);
     assert!(world.ended.is_empty());
-    assert_eq!(answers(&mut world, ScheduleAsk::Remove("s".into())), ScheduleAnswer::Done);
+    world.act("s", ScheduleAct::Remove);
     world.crash(false);
     world.pass(1);
-    assert_eq!(answers(&mut world, ScheduleAsk::List), ScheduleAnswer::All(Vec::new()));
-    for (text, want) in [
+    assert_eq!(world.list(), []);
+    let scrub = "s: this controller cannot run kind scrub";
+    let audit = "s: this controller cannot run an audit against a manifest";
+    let no_map = "1:1: the file: 'nothing' is not a map with the key schedules";
+    for (text, reason, want) in [
         (
             "schedules: {s: {kind: scrub, period: 30d, dataset: d}}",
-            "s: this controller cannot run kind scrub",
+            ServiceRefusal::BadSchedule,
+            scrub,
         ),
-        ("schedules: {}", "0 schedules instead of one"),
-        ("nothing", "1:1: the file: 'nothing' is not a map with the key schedules"),
+        (
+            "schedules: {s: {kind: audit, manifest: m, dataset: d}}",
+            ServiceRefusal::BadSchedule,
+            audit,
+        ),
+        ("schedules: {}", ServiceRefusal::BadSchedule, "0 schedules instead of one"),
+        ("nothing", ServiceRefusal::BadSchedule, no_map),
+        (
+            "schedules: {s: {kind: sum, dataset: e}}",
+            ServiceRefusal::UnknownDataset,
+            "s: there is no dataset e",
+        ),
     ] {
-        let answer = answers(&mut world, ScheduleAsk::Apply(text.into()));
-        assert_eq!(answer, ScheduleAnswer::Refused(want.into()));
+        let answer = world.answer(ScheduleRequest::Apply { text: text.into() });
+        assert_eq!(answer, ServiceReply::Refused { reason, text: want.into() });
     }
+}
+
+#[test]
+fn the_schedules_of_a_user_have_a_bounded_length() {
+    let mut world = PlannerWorld::new();
+    let text = |name: &str| {
+        let path = "x/".repeat(2000) + "x";
+        let task = |i| format!("t{i}: {{kind: sum, path: {path}{i}}}");
+        let tasks: Vec<String> = (0..230).map(task).collect();
+        let tasks = tasks.join(", ");
+        let all = format!("schedules: {{{name}: {{dataset: d, parallel: {{{tasks}}}}}}}");
+        schedule::parse(all.as_bytes()).unwrap().schedules[0].to_json()
+    };
+    let each = text("s1").len();
+    let room = PRINCIPAL_TEXTS_LEN_MAX / each;
+    for i in 0..room {
+        world.apply(&text(&format!("s{i}")));
+    }
+    let refuses = |world: &mut PlannerWorld, name: &str| {
+        let reply = world.answer(ScheduleRequest::Apply { text: text(name) });
+        matches!(reply, ServiceReply::Refused { reason: ServiceRefusal::TooMuch, .. })
+    };
+    assert!(refuses(&mut world, "more"), "{room} of {each} bytes");
+    assert!(!refuses(&mut world, "s1"), "it takes the place of itself");
+    world.act("s1", ScheduleAct::Remove);
+    assert!(!refuses(&mut world, "more"));
+}
+
+#[test]
+fn requests_during_a_start_wait_until_the_journal_is_read() {
+    let mut world = PlannerWorld::new();
+    world.apply("schedules: {s: {kind: sum, dataset: d}}");
+    world.ask_while_starting(ScheduleRequest::Show { name: "s".into() });
+    let reply = world.answers.pop().unwrap();
+    assert!(matches!(reply, ServiceReply::Schedule(ScheduleReply::Schedule { .. })), "{reply:?}");
+}
+
+#[test]
+fn runs_are_recorded_with_their_tasks_and_shown_in_pages() {
+    let mut world = PlannerWorld::new();
+    world.page_len = 1 << 20;
+    world.apply(
+        "schedules: {s: {dataset: d, keep: 5, on_failure: continue, parallel: {a: {kind: sum}, \
+         b: {kind: sum}, c: {kind: sum, after: [a, b]}}}}",
+    );
+    for run in 1..=7 {
+        world.fail_percent = if run == 6 { 100 } else { 0 };
+        world.act("s", ScheduleAct::Run);
+        world.pass(60);
+    }
+    world.crash(false);
+    world.pass(1);
+    let numbers = |world: &mut PlannerWorld, before, limit| -> Vec<u64> {
+        world.runs("s", before, limit).iter().map(|run| run.run).collect()
+    };
+    assert_eq!(numbers(&mut world, None, 512), [7, 6, 5, 4, 3], "five are kept");
+    assert_eq!(numbers(&mut world, None, 2), [7, 6]);
+    assert_eq!(numbers(&mut world, Some(6), 2), [5, 4]);
+    assert_eq!(numbers(&mut world, Some(1), 2), [0_u64; 0]);
+    let (row, steps) = world.run("s", 6, 0);
+    assert_eq!((row.outcome, row.failed, row.is_by_hand), (Some(RunOutcome::Failed), 3, true));
+    assert!(row.ended_s > row.started_s);
+    let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    let want = "1 of 3 files have no digest, 0 not the expected one".to_owned();
+    assert_eq!(steps[0].end, Some(StepEnd::Failed(want)));
+    assert!(steps.iter().all(|step| step.job.is_some() && step.attempt == 1));
+    assert_eq!(world.run("s", 6, 2).1, steps[2..]);
+    let all = world.list();
+    assert_eq!((all[0].runs, all[0].tasks, all[0].active), (7, 3, None));
+    let last = all[0].last.clone().unwrap();
+    assert_eq!((last.run, last.outcome), (7, Some(RunOutcome::Succeeded)));
+    for run in [2, 8] {
+        let text = format!("there is no run {run} of s; see hashctl schedule runs s");
+        let reason = ServiceRefusal::UnknownSchedule;
+        let run = ScheduleRequest::Run { name: "s".into(), run, from: 0, limit: 1 };
+        assert_eq!(world.answer(run), ServiceReply::Refused { reason, text });
+    }
+}
+
+#[test]
+fn a_schedule_that_was_removed_and_applied_again_gets_new_jobs() {
+    let mut world = PlannerWorld::new();
+    for generation in 1..=2 {
+        world.apply("schedules: {s: {kind: sum, dataset: d}}");
+        world.act("s", ScheduleAct::Run);
+        world.pass(30);
+        world.act("s", ScheduleAct::Remove);
+        world.crash(false);
+        world.pass(1);
+        assert_eq!(world.submitted.last(), Some(&format!("schedule:s:{generation}:1:0:1")));
+    }
+    assert_eq!(world.ended.len(), 2);
+}
+
+#[test]
+fn the_jobs_of_a_schedule_that_is_removed_are_cancelled() {
+    let mut world = PlannerWorld::new();
+    world.apply("schedules: {s: {kind: sum, dataset: d}}");
+    world.job_s = 1_000;
+    world.act("s", ScheduleAct::Run);
+    world.pass(1);
+    world.act("s", ScheduleAct::Remove);
+    world.pass(2);
+    assert_eq!(world.cancelled(), 1);
+}
+
+#[test]
+fn only_the_owner_or_a_manager_changes_a_schedule_and_rights_are_those_of_the_policy() {
+    let mut world = PlannerWorld::new();
+    world.apply("schedules: {s: {kind: sum, dataset: d}}");
+    let other = ScheduleOwner { principal: Principal::Uid(7), gid: 7 };
+    let mut ask = |owner, rights, request| {
+        world.ask_as(owner, rights, request);
+        let ServiceReply::Refused { reason, .. } = world.answers.pop().unwrap() else {
+            return None;
+        };
+        Some(reason)
+    };
+    let sees = || Rights { datasets: DatasetRights::All, ..Rights::jobs() };
+    let blind = || Rights { see_jobs: false, ..sees() };
+    let text = || "schedules: {s: {kind: sum, dataset: d}}".to_owned();
+    let apply = || ScheduleRequest::Apply { text: text() };
+    let show = || ScheduleRequest::Show { name: "s".into() };
+    let act = |act| ScheduleRequest::Act { name: "s".into(), act };
+    assert_eq!(ask(other, blind(), show()), Some(ServiceRefusal::UnknownSchedule));
+    assert_eq!(ask(other, sees(), show()), None);
+    assert_eq!(ask(other, sees(), act(ScheduleAct::Pause)), Some(ServiceRefusal::Forbidden));
+    assert_eq!(ask(other, sees(), apply()), Some(ServiceRefusal::Forbidden));
+    let nothing = Rights { submit: false, ..sees() };
+    let owner = ScheduleOwner { principal: Principal::Uid(1000), gid: 100 };
+    assert_eq!(ask(owner, nothing.clone(), apply()), Some(ServiceRefusal::Forbidden));
+    assert_eq!(ask(owner, nothing, act(ScheduleAct::Run)), Some(ServiceRefusal::Forbidden));
+    assert_eq!(ask(owner, Rights::jobs(), apply()), Some(ServiceRefusal::UnknownDataset));
+    assert_eq!(ask(owner, blind(), apply()), None);
+    let manager = Rights { manage_jobs: true, ..sees() };
+    assert_eq!(ask(other, manager, act(ScheduleAct::Pause)), None);
+}
+
+#[test]
+fn a_run_whose_owner_lost_the_right_fails_with_that_reason() {
+    let mut world = PlannerWorld::new();
+    world.page_len = 1 << 20;
+    world.apply("schedules: {s: {kind: sum, dataset: d, retries: {count: 1, delay: 10s}}}");
+    world.is_forbidden = true;
+    world.act("s", ScheduleAct::Run);
+    world.pass(30);
+    assert_eq!(world.ended, [("s".to_owned(), 1, RunOutcome::Failed)]);
+    let (_, steps) = world.run("s", 1, 0);
+    assert_eq!(steps[0].end, Some(StepEnd::Failed("no".to_owned())));
+    assert_eq!(steps[0].attempt, 2);
+}
+
+/// Content of a notice.
+fn said(notice: &Notice) -> serde_json::Value {
+    assert!(notice.body.len() <= notifier::BODY_LEN_MAX);
+    serde_json::from_str(&notice.body).expect("notices are JSON")
+}
+
+#[test]
+fn recipients_hear_of_the_ends_that_they_asked_for_until_it_is_delivered() {
+    let mut world = PlannerWorld::new();
+    world.apply(
+        "schedules: {s: {every: 1h, dataset: d, sequential: {bad: {kind: sum}, never: {kind: sum}}, notify: \
+         [{url: 'http://a/x', secret: ops}, {command: [mail, ops], on: [success]}]}}",
+    );
+    world.fail_percent = 100;
+    world.delivers = false;
+    world.pass(3_650);
+    let [notice] = &world.notices[..] else { panic!("{:?}", world.notices) };
+    let to = DeliveryTarget::Url { url: "http://a/x".into(), secret: Some("ops".into()) };
+    assert_eq!((&notice.to, notice.id.as_str()), (&to, "s/1/1/0"));
+    let body = said(notice);
+    for (key, want) in [
+        ("version", json!(1)),
+        ("schedule", json!("s")),
+        ("run", json!(1)),
+        ("occasions", json!(["failure"])),
+        ("outcome", json!("failed")),
+        ("due", json!(START_S + 3_600)),
+        ("by_hand", json!(false)),
+        ("failed_tasks", json!(1)),
+    ] {
+        assert_eq!(body[key], want, "{key}: {body}");
+    }
+    assert_eq!(body["failures"][0]["task"], "bad", "{body}");
+    // It was not delivered: the next controller has it again, with the same id.
+    world.crash(false);
+    assert_eq!(world.notices.len(), 2);
+    assert_eq!(world.notices[0], world.notices[1]);
+    world.delivers = true;
+    world.crash(false);
+    world.crash(false);
+    assert_eq!(world.notices.len(), 3, "and then no more");
+    world.fail_percent = 0;
+    world.pass(3_650);
+    let last = world.notices.last().unwrap();
+    let to = DeliveryTarget::Command { name: "mail".into(), args: vec!["ops".into()] };
+    assert_eq!((&last.to, said(last)["occasions"].clone()), (&to, json!(["success"])));
+}
+
+#[test]
+fn a_notice_of_many_long_failures_has_its_limit() {
+    let mut world = PlannerWorld::new();
+    let groups = |from: &str| {
+        (0..3)
+            .map(|_| "x".repeat(60))
+            .fold(from.to_owned(), |inner, group| format!("{{parallel: {{{group}: {inner}}}}}"))
+    };
+    let tasks: Vec<String> = (0..40).map(|i| format!("t{i}: {}", groups("{kind: sum}"))).collect();
+    world.apply(&format!(
+        "schedules: {{s: {{dataset: d, on_failure: continue, notify: {{url: 'http://a/'}}, parallel: {{{}}}}}}}",
+        tasks.join(", ")
+    ));
+    world.fail_percent = 100;
+    world.act("s", ScheduleAct::Run);
+    world.pass(100);
+    let body = said(&world.notices[0]);
+    assert_eq!(body["failed_tasks"], 40);
+    assert!((1..=32).contains(&body["failures"].as_array().unwrap().len()), "{body}");
+}
+
+/// Counts of a run, in the order of [`DifferenceKind::ALL`].
+fn counted(world: &mut PlannerWorld, run: u64) -> Option<[u64; 6]> {
+    let (row, steps) = world.run("s", run, 0);
+    assert_eq!(row.changes, steps[0].changes, "of one task");
+    row.changes.map(|changes| DifferenceKind::ALL.map(|kind| changes.of(kind)))
+}
+
+fn run_once(world: &mut PlannerWorld) {
+    world.act("s", ScheduleAct::Run);
+    world.pass(30);
+}
+
+#[test]
+fn a_run_is_compared_with_the_last_good_one() {
+    let mut world = PlannerWorld::new();
+    world.apply(
+        "schedules: {s: {kind: audit, dataset: d, notify: {url: 'http://a/', on: [change, rot]}}}",
+    );
+    let old = |i: u8| (i, u64::from(i), i64::from(i));
+    let names = ["changed", "gone", "moved", "old", "rotten", "same"];
+    world.files = names.into_iter().zip((1..).map(old)).collect();
+    run_once(&mut world);
+    assert_eq!(counted(&mut world, 1), None, "there is nothing to compare it with");
+    let moved = world.files.remove("moved").unwrap();
+    world.files.remove("gone");
+    world.files.extend([
+        ("changed", (10, 1, 7)),
+        ("elsewhere", moved),
+        ("new", (11, 11, 11)),
+        ("old", (12, 4, 3)),
+        ("rotten", (13, 5, 5)),
+    ]);
+    // A crash in the middle of the comparison: it is done again.
+    world.holds_results = true;
+    run_once(&mut world);
+    world.holds_results = false;
+    world.crash(false);
+    world.pass(10);
+    assert_eq!(counted(&mut world, 2), Some([1; 6]));
+    let want = [
+        "changed changed ",
+        "older old ",
+        "rotted rotten ",
+        "moved elsewhere moved",
+        "gone gone ",
+        "new new ",
+    ];
+    assert_eq!(world.differences("s", 2, 0), want);
+    let [notice] = &world.notices[..] else { panic!("{:?}", world.notices) };
+    let body = said(notice);
+    assert_eq!(body["occasions"], json!(["change", "rot"]));
+    assert_eq!(body["differences"]["rotted"], 1, "{body}");
+    // What rotted is found again until it is mended, as that run is not the one that the next is compared with.
+    run_once(&mut world);
+    assert_eq!(counted(&mut world, 3), Some([1; 6]));
+    world.files.insert("rotten", old(5));
+    run_once(&mut world);
+    assert_eq!(counted(&mut world, 4), Some([1, 1, 1, 1, 0, 1]));
+    run_once(&mut world);
+    assert_eq!(counted(&mut world, 5), Some([0; 6]));
+    assert_eq!(world.differences("s", 5, 0), [""; 0]);
+    assert_eq!(world.notices.len(), 3);
+}
+
+#[test]
+fn a_run_whose_last_good_one_lost_its_results_is_the_next_to_compare_with() {
+    let mut world = PlannerWorld::new();
+    world.apply("schedules: {s: {kind: sum, dataset: d}}");
+    run_once(&mut world);
+    world.lost = Some(JobId { epoch: 1, number: 1 });
+    run_once(&mut world);
+    assert_eq!(counted(&mut world, 2), None);
+    run_once(&mut world);
+    assert_eq!(counted(&mut world, 3), Some([0; 6]));
+    // Other digests cannot be compared.
+    world.apply("schedules: {s: {kind: sum, dataset: d, algorithms: blake3}}");
+    run_once(&mut world);
+    assert_eq!(counted(&mut world, 4), None);
 }

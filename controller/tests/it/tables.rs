@@ -5,11 +5,12 @@ use hashcluster_controller::core::{
 };
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, Failures, FileItem, FileSource, Items,
-    JobId, JobStatus, LeaseId, Planes, Run, SandboxLayers, Stamp, Work, WorkerHealth, WorkerIntro,
-    WorkerReply, WorkerRequest,
+    JobId, JobStatus, LeaseId, LossCause, Planes, Run, SandboxLayers, Stamp, Work, WorkerHealth,
+    WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob, Family};
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -282,8 +283,12 @@ fn after_three_distinct_workers_an_item_fails_and_the_job_goes_on() {
     }
     assert_eq!(killed, 3);
     let lost = Failure::WorkersLost { attempts: 3 };
-    let [other, failed] = table.told().try_into().expect("each item is resolved once");
+    let [other, death, failed] = table.told().try_into().expect("each item is resolved once");
     assert_eq!(other, results(Run { first: 1, len: 1 }, 0, vec![]));
+    let ClientReply::Death { job: JOB, index: 0, losses } = death else { panic!("{death:?}") };
+    assert!(losses.iter().all(|loss| loss.cause == LossCause::Disconnected));
+    let workers: BTreeSet<String> = losses.into_iter().map(|loss| loss.worker).collect();
+    assert_eq!(workers.len(), 3, "{workers:?}");
     assert_eq!(failed, results(Run { first: 0, len: 1 }, 0, vec![(0, lost)]));
     table.say(ClientRequest::Finish { job: JOB }, &[]);
     let finished = ClientReply::Finished { job: JOB, items: 2, failed: 1 };

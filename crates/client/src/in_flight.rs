@@ -1,8 +1,14 @@
 //! The in-flight table: windows and unresolved items of every open job, shared by the sending and the
-//! receiving half. An item leaves it with its result.
+//! receiving half. An item leaves it with its result, or with its connection.
+//!
+//! Invariant: whatever was made for one connection (an id, a grant) is not used on another one: it has the
+//! number of its connection, its generation.
 
 use crate::ClientError;
-use ipc_proto::message::{Failure, JobId, Run, Window};
+use crate::JobOptions;
+use ipc_proto::Algorithms;
+use ipc_proto::message::{ClientRequest, Failure, JobId, Run, Window};
+use ipc_proto::sample::Sample;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
@@ -29,11 +35,28 @@ struct State {
     next_ticket: u64,
     is_stopped: bool,
     is_cancelled: bool,
+    /// A lost connection is replaced by another one.
+    recovers: bool,
+    /// Number of the connection.
+    generation: u64,
+}
+
+/// Requests and items that a new connection has to have again.
+#[derive(Debug, Default)]
+pub(crate) struct Resubmission {
+    /// Opens the jobs that take items.
+    pub(crate) opens: Vec<ClientRequest>,
+    /// Tags of the items that have no result.
+    pub(crate) tags: Vec<u64>,
 }
 
 /// One job.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct JobState {
+    algorithms: Algorithms,
+    options: JobOptions,
+    /// There are no more items.
+    is_finishing: bool,
     /// `None` until the controller has opened it.
     id: Option<JobId>,
     digest_len: usize,
@@ -52,6 +75,7 @@ pub(crate) struct Grant {
     pub(crate) job: JobId,
     pub(crate) first: u64,
     pub(crate) len: usize,
+    pub(crate) generation: u64,
 }
 
 impl InFlight {
@@ -59,12 +83,52 @@ impl InFlight {
         self.state.lock().expect("no holder panics")
     }
 
-    pub(crate) fn add_job(&self, digest_len: usize) -> u32 {
+    /// Adds a job; its tag, the request that opens it, and the generation of that.
+    pub(crate) fn add_job(
+        &self,
+        algorithms: Algorithms,
+        options: JobOptions,
+    ) -> (u32, ClientRequest, u64) {
         let mut state = self.lock();
         let tag = state.next_job;
         state.next_job += 1;
-        state.jobs.insert(tag, JobState { digest_len, ..JobState::default() });
-        tag
+        let job = JobState::new(algorithms, options);
+        let open = job.open_request(tag);
+        state.jobs.insert(tag, job);
+        (tag, open, state.generation)
+    }
+
+    /// From now on a lost connection stops nobody: sending goes on when there is another one.
+    pub(crate) fn recover(&self) {
+        self.lock().recovers = true;
+    }
+
+    pub(crate) fn recovers(&self) -> bool {
+        self.lock().recovers
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// Begins the next generation; `None` if the output of a step is awaited, which nobody can compute again.
+    pub(crate) fn begin_again(&self) -> Option<Resubmission> {
+        let mut state = self.lock();
+        if state.tickets.values().any(Option::is_none) {
+            return None;
+        }
+        state.generation += 1;
+        let mut lost = Resubmission::default();
+        state.jobs.retain(|&tag, job| {
+            lost.tags.extend(job.items.iter().flatten().map(|&(tag, _)| tag));
+            if !job.is_finishing {
+                *job = JobState::new(job.algorithms, job.options);
+                lost.opens.push(job.open_request(tag));
+            }
+            !job.is_finishing
+        });
+        self.changed.notify_all();
+        Some(lost)
     }
 
     /// The controller has opened a job; returns whether it is to be cancelled.
@@ -77,9 +141,14 @@ impl InFlight {
         Ok(state.is_cancelled)
     }
 
-    /// Waits until the controller has opened the job.
-    pub(crate) fn id(&self, tag: u32) -> Result<JobId, ClientError> {
-        self.wait_for(tag, |job| job.id.map(Ok))
+    /// Waits until the controller has opened the job, which takes no more items; its id, and the generation of
+    /// that.
+    pub(crate) fn finish(&self, tag: u32) -> Result<(JobId, u64), ClientError> {
+        self.wait_for(tag, |job, generation| {
+            let id = job.id?;
+            job.is_finishing = true;
+            Some(Ok((id, generation)))
+        })
     }
 
     pub(crate) fn remove_job(&self, job: JobId) -> Result<(), ClientError> {
@@ -137,7 +206,7 @@ impl InFlight {
 
     /// Waits until the job may have items at all.
     pub(crate) fn window(&self, job: u32) -> Result<Window, ClientError> {
-        self.wait_for(job, |job| (job.window.items > 0).then_some(Ok(job.window)))
+        self.wait_for(job, |job, _| (job.window.items > 0).then_some(Ok(job.window)))
     }
 
     /// Waits until items, a tag and its inline bytes each, may be sent, and enters from the first on as
@@ -145,7 +214,7 @@ impl InFlight {
     /// can use that much.
     pub(crate) fn take(&self, job: u32, items: &[(u64, u32)]) -> Result<Grant, ClientError> {
         let bytes_min = items.iter().map(|&(_, len)| u64::from(len)).max().unwrap_or(0);
-        self.wait_for(job, |job| {
+        self.wait_for(job, |job, generation| {
             let window = job.window;
             if window.items > 0 && window.bytes < bytes_min {
                 return Some(Err(ClientError::WindowTooSmall));
@@ -153,22 +222,23 @@ impl InFlight {
             let len = job.fitting(items);
             let useful = (window.items as usize / 8).clamp(1, items.len());
             let is_all = len >= 1 && job.unresolved_items == 0;
-            (len >= useful || is_all).then(|| Ok(job.enter(&items[..len])))
+            (len >= useful || is_all).then(|| Ok(job.enter(&items[..len], generation)))
         })
     }
 
     fn wait_for<T>(
         &self,
         job: u32,
-        mut ready: impl FnMut(&mut JobState) -> Option<Result<T, ClientError>>,
+        mut ready: impl FnMut(&mut JobState, u64) -> Option<Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let mut state = self.lock();
         loop {
             if state.is_stopped {
                 return Err(ClientError::Stopped);
             }
+            let generation = state.generation;
             let Some(job) = state.jobs.get_mut(&job) else { return Err(ClientError::Stopped) };
-            if let Some(result) = ready(job) {
+            if let Some(result) = ready(job, generation) {
                 return result;
             }
             state = self.changed.wait(state).expect("no holder panics");
@@ -190,6 +260,15 @@ impl InFlight {
         let digest_len = job.digest_len;
         self.changed.notify_all();
         Ok((tags, digest_len))
+    }
+
+    /// The tag of an item that is not resolved.
+    pub(crate) fn tag_of_item(&self, job: JobId, index: u64) -> Result<u64, ClientError> {
+        let mut state = self.lock();
+        let job = state.job(job).ok_or(NOT_OPEN)?;
+        let at = index.checked_sub(job.base).and_then(|at| usize::try_from(at).ok());
+        let item = at.and_then(|at| job.items.get(at).copied().flatten());
+        item.map(|(tag, _)| tag).ok_or(ClientError::Nonsense("reasons for an item without need"))
     }
 
     pub(crate) fn add_ticket(&self) -> u64 {
@@ -233,6 +312,27 @@ impl State {
 }
 
 impl JobState {
+    fn new(algorithms: Algorithms, options: JobOptions) -> Self {
+        Self {
+            algorithms,
+            options,
+            is_finishing: false,
+            id: None,
+            digest_len: algorithms.digests_len(),
+            window: Window::default(),
+            unresolved_items: 0,
+            unresolved_bytes: 0,
+            base: 0,
+            items: VecDeque::new(),
+        }
+    }
+
+    fn open_request(&self, tag: u32) -> ClientRequest {
+        let JobOptions { cross_check, strict_reads } = self.options;
+        let (algorithms, cross_check) = (self.algorithms, Sample::to_wire(cross_check));
+        ClientRequest::Open { tag, algorithms, cross_check, strict_reads }
+    }
+
     /// Length of the longest prefix of `items` that the window has room for.
     fn fitting(&self, items: &[(u64, u32)]) -> usize {
         let room = u64::from(self.window.items).saturating_sub(self.unresolved_items);
@@ -246,9 +346,10 @@ impl JobState {
         items.take_while(fits).count()
     }
 
-    fn enter(&mut self, items: &[(u64, u32)]) -> Grant {
+    fn enter(&mut self, items: &[(u64, u32)], generation: u64) -> Grant {
         let job = self.id.expect("only an open job has a window");
-        let grant = Grant { job, first: self.base + self.items.len() as u64, len: items.len() };
+        let first = self.base + self.items.len() as u64;
+        let grant = Grant { job, first, len: items.len(), generation };
         for &(tag, len) in items {
             self.unresolved_bytes += u64::from(len);
             self.items.push_back(Some((tag, len)));
@@ -283,6 +384,7 @@ impl JobState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ipc_proto::Algorithm;
 
     fn items(tags: &[u64]) -> Vec<(u64, u32)> {
         tags.iter().map(|&tag| (tag, 0)).collect()
@@ -292,7 +394,7 @@ mod tests {
 
     fn open(window: Window) -> (InFlight, u32) {
         let in_flight = InFlight::default();
-        let job = in_flight.add_job(32);
+        let (job, ..) = in_flight.add_job(Algorithm::Sha256.into(), JobOptions::default());
         assert!(!in_flight.opened(job, ID, window).unwrap());
         (in_flight, job)
     }
@@ -350,6 +452,37 @@ mod tests {
         assert_eq!(in_flight.take(job, &names[2..]).unwrap().first, 2);
         let too_long = in_flight.take(job, &[(4, 101)]);
         assert!(matches!(too_long, Err(ClientError::WindowTooSmall)));
+    }
+
+    #[test]
+    fn a_new_connection_opens_the_jobs_again_and_has_to_have_what_is_unresolved() {
+        let (in_flight, job) = open(Window { items: 10, bytes: 100 });
+        let first = in_flight.take(job, &items(&[7, 8, 9])).unwrap();
+        in_flight.resolve(ID, &[Run { first: 1, len: 1 }]).unwrap();
+        let (other, ..) = in_flight.add_job(Algorithm::Sha256.into(), JobOptions::default());
+        let done = JobId { epoch: 1, number: 10 };
+        assert!(!in_flight.opened(other, done, Window { items: 1, bytes: 0 }).unwrap());
+        in_flight.take(other, &items(&[70])).unwrap();
+        in_flight.finish(other).unwrap();
+        let lost = in_flight.begin_again().unwrap();
+        assert_eq!(lost.tags, [7, 9, 70]);
+        // The job that takes no more items is over: what is lost of it goes in another one.
+        let [ClientRequest::Open { tag, .. }] = lost.opens[..] else { panic!("{:?}", lost.opens) };
+        assert_eq!((tag, in_flight.jobs_len()), (job, 1));
+        assert!(in_flight.resolve(ID, &[Run { first: 0, len: 1 }]).is_err(), "of before");
+        let again = JobId { epoch: 2, number: 0 };
+        assert!(!in_flight.opened(job, again, Window { items: 10, bytes: 0 }).unwrap());
+        let grant = in_flight.take(job, &items(&[7])).unwrap();
+        assert_eq!((grant.job, grant.first), (again, 0));
+        assert_ne!(grant.generation, first.generation);
+    }
+
+    #[test]
+    fn a_stream_whose_next_step_depends_on_a_lost_one_cannot_go_on() {
+        let (in_flight, job) = open(Window { items: 10, bytes: 100 });
+        let ticket = in_flight.add_ticket();
+        in_flight.take(job, &items(&[ticket])).unwrap();
+        assert!(in_flight.begin_again().is_none());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The sending half: opens jobs, sends their items, cancels.
 
-use crate::ClientError;
 use crate::in_flight::{InFlight, Outcome};
+use crate::{Client, ClientError, Replies};
 use ipc_proto::limits::{FRAME_DESCRIPTORS_MAX, FRAME_NAMES_MAX, NAMES_LEN_MAX};
 use ipc_proto::message::{ClientRequest, FileItem, FileSource, Items, Piece, Stamp, Window};
 use ipc_proto::sample::Sample;
 use ipc_proto::{Algorithms, Blob};
-use ipc_socket::Sender;
+use ipc_socket::{HandoverReceiver, HandoverSender, Sender};
+use std::cell::RefCell;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +26,20 @@ pub struct JobOptions {
 pub struct Submitter {
     in_flight: Arc<InFlight>,
     sender: Arc<Mutex<Sender>>,
+    /// Of threads with a descriptor table of their own.
+    tables: Arc<Mutex<Vec<HandoverSender>>>,
+}
+
+thread_local! {
+    /// For a thread with a descriptor table of its own: where it gets connections from, and the generation of the
+    /// one in its table.
+    static TABLE: RefCell<Option<(HandoverReceiver, u64)>> = const { RefCell::new(None) };
+}
+
+/// Says that this thread has a descriptor table of its own from here on, with all that was open before.
+/// `handover` is from [`Submitter::handover`].
+pub fn enter_table(handover: HandoverReceiver) {
+    TABLE.set(Some((handover, 0)));
 }
 
 /// An open job. One thread sends its items.
@@ -39,7 +55,7 @@ pub struct Ticket(u64);
 
 impl Submitter {
     pub(crate) fn new(in_flight: Arc<InFlight>, sender: Arc<Mutex<Sender>>) -> Self {
-        Self { in_flight, sender }
+        Self { in_flight, sender, tables: Arc::default() }
     }
 
     /// Opens a job, without waiting for the answer.
@@ -51,11 +67,8 @@ impl Submitter {
         algorithms: impl Into<Algorithms>,
         options: JobOptions,
     ) -> Result<Job, ClientError> {
-        let algorithms = algorithms.into();
-        let tag = self.in_flight.add_job(algorithms.digests_len());
-        let strict_reads = options.strict_reads;
-        let cross_check = Sample::to_wire(options.cross_check);
-        self.send(&ClientRequest::Open { tag, algorithms, cross_check, strict_reads }, &[])?;
+        let (tag, open, generation) = self.in_flight.add_job(algorithms.into(), options);
+        self.send(&open, &[], generation)?;
         Ok(Job { submitter: self.clone(), tag })
     }
 
@@ -80,18 +93,80 @@ impl Submitter {
         Ok(())
     }
 
+    /// From now on a lost connection is not the end: whoever sends waits until [`Self::reconnect`] gave another
+    /// one, or [`Self::stop`] gave up.
+    pub fn recover(&self) {
+        self.in_flight.recover();
+    }
+
+    /// The way of later connections to a thread that is going to have a descriptor table of its own, and sends.
+    ///
+    /// # Errors
+    /// As socketpair(2).
+    pub fn handover(&self) -> io::Result<HandoverReceiver> {
+        let (ours, theirs) = ipc_socket::handover()?;
+        self.tables.lock().expect("no holder panics").push(ours);
+        Ok(theirs)
+    }
+
+    /// Gives up: whoever waits, or starts to, gets [`ClientError::Stopped`].
+    pub fn stop(&self) {
+        self.in_flight.stop();
+    }
+
+    /// Goes on over another connection. Jobs that take items are opened there again; the tags of items without
+    /// a result are returned, which have to be sent again, in whichever job. `None` if a stream was in the
+    /// middle, which cannot go on.
+    pub fn reconnect(&self, client: Client, replies: &mut Replies) -> Option<Vec<u64>> {
+        let mut sender = self.sender.lock().expect("no holder panics");
+        // Under the lock: no request of before comes between.
+        let lost = self.in_flight.begin_again()?;
+        let generation = self.in_flight.generation();
+        let tables = self.tables.lock().expect("no holder panics");
+        let given = tables.iter().try_for_each(|table| table.give(generation, &client.sender));
+        given.and_then(|()| sender.replace(&client.sender)).ok()?;
+        replies.replace(client.receiver);
+        for open in &lost.opens {
+            // If that is lost as well, the other half reports it.
+            let _ = sender.send(open, &[]);
+        }
+        Some(lost.tags)
+    }
+
+    /// Sends a request of this `generation`. One of an earlier connection is dropped: what it was about was
+    /// reported as lost.
     fn send(
         &self,
         request: &ClientRequest,
         descriptors: &[BorrowedFd<'_>],
+        generation: u64,
     ) -> Result<(), ClientError> {
         let mut sender = self.sender.lock().expect("no holder panics");
         // Asked under the lock: after a `Cancel` no request may speak of its job.
         if self.in_flight.is_stopped() {
             return Err(ClientError::Stopped);
         }
-        sender.send(request, descriptors).map_err(ClientError::Send)
+        if self.in_flight.generation() != generation {
+            return Ok(());
+        }
+        TABLE.with_borrow_mut(|table| match table {
+            Some((handover, here)) if *here != generation => {
+                *here = generation;
+                handover.take(generation, &mut sender).map_err(ClientError::Send)
+            }
+            Some(_) | None => Ok(()),
+        })?;
+        match sender.send(request, descriptors) {
+            Err(error) if self.in_flight.recovers() && is_lost(&error) => Ok(()),
+            sent => sent.map_err(ClientError::Send),
+        }
     }
+}
+
+/// True if the connection has ended.
+fn is_lost(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected)
 }
 
 impl Job {
@@ -124,7 +199,7 @@ impl Job {
             let files = stamps[start..end].iter().copied().map(FileItem::from).collect();
             let items = Items::Files { source: FileSource::Descriptors, files };
             let request = ClientRequest::Items { job: grant.job, first: grant.first, items };
-            self.submitter.send(&request, &descriptors)?;
+            self.submitter.send(&request, &descriptors, grant.generation)?;
             start = end;
         }
         Ok(())
@@ -163,7 +238,8 @@ impl Job {
             let (paths, files) = granted.map(|(path, stamp)| (path, FileItem::from(stamp))).unzip();
             let source = FileSource::Dataset { name: dataset.to_owned(), paths };
             let (job, first, items) = (grant.job, grant.first, Items::Files { source, files });
-            self.submitter.send(&ClientRequest::Items { job, first, items }, &[])?;
+            let request = ClientRequest::Items { job, first, items };
+            self.submitter.send(&request, &[], grant.generation)?;
         }
         Ok(())
     }
@@ -189,7 +265,7 @@ impl Job {
             let (later_lens, later_data) = (lens.split_off(grant.len), data.split_off(data_len));
             let items = Items::Inline { lens, data: data.into() };
             let request = ClientRequest::Items { job: grant.job, first: grant.first, items };
-            self.submitter.send(&request, &[])?;
+            self.submitter.send(&request, &[], grant.generation)?;
             (lens, data) = (later_lens, later_data);
         }
         Ok(())
@@ -200,7 +276,7 @@ impl Job {
         let len = u32::try_from(piece.len()).expect("a piece fits a frame");
         let grant = self.submitter.in_flight.take(self.tag, &[(tag, len)])?;
         let request = ClientRequest::Piece { job: grant.job, index: grant.first, piece };
-        self.submitter.send(&request, &[])
+        self.submitter.send(&request, &[], grant.generation)
     }
 
     /// Sends one step of a streamed hash whose output the next one needs.
@@ -221,7 +297,7 @@ impl Job {
 
     /// Says that there are no more items.
     pub fn finish(self) -> Result<(), ClientError> {
-        let job = self.submitter.in_flight.id(self.tag)?;
-        self.submitter.send(&ClientRequest::Finish { job }, &[])
+        let (job, generation) = self.submitter.in_flight.finish(self.tag)?;
+        self.submitter.send(&ClientRequest::Finish { job }, &[], generation)
     }
 }

@@ -14,6 +14,9 @@
 //!   full, so another thread must call [`Replies::receive`]; a program with one thread alternates,
 //!   and sends no more than [`Job::window`] holds.
 //!
+//! A connection that is lost ends its jobs. A program that can send items again calls [`Submitter::recover`]
+//! before, and [`Submitter::reconnect`] with another connection after that; the thread that sends notices nothing.
+//!
 //! Every item carries a tag of the caller's choice, and its result comes with that tag, as soon as
 //! the controller has it. Results in the order of sending are the caller's: it knows its tags.
 //!
@@ -53,8 +56,8 @@ mod replies;
 mod runtime_dir;
 
 pub use address::{Address, AddressError, read_token};
-pub use ipc_socket::{ConnectError, ReceiveError};
-pub use job::{Job, JobOptions, Submitter, Ticket};
+pub use ipc_socket::{ConnectError, HandoverReceiver, ReceiveError};
+pub use job::{Job, JobOptions, Submitter, Ticket, enter_table};
 pub use replies::{Event, Replies, Results};
 pub use runtime_dir::{client_runtime_dir, user_runtime_dir};
 
@@ -96,6 +99,14 @@ pub enum ClientError {
     /// The jobs were cancelled, or the connection ended meanwhile.
     #[error("stopped")]
     Stopped,
+}
+
+impl ClientError {
+    /// True if the connection ended, for whatever reason: another one may do.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Receive(ReceiveError::Closed | ReceiveError::Io(_)))
+    }
 }
 
 /// The answer to [`Client::wait_ready`].

@@ -3,7 +3,7 @@
 use crate::ClientError;
 use crate::in_flight::{InFlight, TICKET_BIT};
 use ipc_proto::Blob;
-use ipc_proto::message::{ClientReply, ClientRequest, Failure, Failures, JobId, Run};
+use ipc_proto::message::{ClientReply, ClientRequest, Failure, Failures, JobId, Run, WorkerLoss};
 use ipc_socket::{ReceiveError, Receiver, Sender};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
@@ -37,6 +37,13 @@ pub enum Event {
     },
     /// Items are resolved.
     Results(Results),
+    /// Reasons why an item fails, whose result follows.
+    Death {
+        /// The item's tag; `None` for a step of a streamed hash whose output the next one needs.
+        tag: Option<u64>,
+        /// Every lease of it that was lost, in order.
+        losses: Vec<WorkerLoss>,
+    },
     /// Digests that a worker returned before may be wrong.
     Suspect {
         /// Its name.
@@ -126,8 +133,14 @@ impl Replies {
         self.receiver.set_timeout(timeout).map_err(ClientError::Send)
     }
 
+    pub(crate) fn replace(&mut self, receiver: Receiver) {
+        self.receiver = receiver;
+    }
+
     fn fail(&self, error: ClientError) -> ClientError {
-        self.in_flight.stop();
+        if !(self.in_flight.recovers() && error.is_loss()) {
+            self.in_flight.stop();
+        }
         error
     }
 
@@ -161,6 +174,10 @@ impl Replies {
                 Ok(Event::Cancelled { job, unresolved })
             }
             ClientReply::Suspect { worker, items, .. } => Ok(Event::Suspect { worker, items }),
+            ClientReply::Death { job, index, losses } => {
+                let tag = self.in_flight.tag_of_item(job, index)?;
+                Ok(Event::Death { tag: Some(tag).filter(|tag| tag & TICKET_BIT == 0), losses })
+            }
             ClientReply::Rejected { text, .. } => Err(ClientError::Rejected { text }),
             ClientReply::Status(_)
             | ClientReply::Ready { .. }

@@ -39,12 +39,18 @@ pub fn status_json(status: &Status) -> Value {
             "items_checked": counters.items_checked,
             "items_contradicted": counters.items_contradicted,
         },
+        "journal": {
+            "state": status.journal.name(),
+            "reason": status.journal_reason,
+        },
         "quarantined": status.quarantined,
         "quarantined_unlisted": status.quarantined_unlisted,
     })
 }
 
-fn worker_json(worker: &WorkerStatus) -> Value {
+/// One worker, as in [`status_json`].
+#[must_use]
+pub fn worker_json(worker: &WorkerStatus) -> Value {
     let backends: Map<String, Value> = worker
         .backends
         .iter()

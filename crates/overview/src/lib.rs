@@ -1,7 +1,7 @@
 //! A cluster's [`Status`](ipc_proto::message::Status) for people and programs: the same in `hashctl status`,
 //! `hashctl top` and the controller's pages.
 //!
-//! [`status_json`] is one status for programs. A [`StatusHistory`] takes one status after the other and has
+//! [`status_json`] is one status for programs, [`JobObject`] one durable job. A [`StatusHistory`] takes one status after the other and has
 //! what no single one tells: how rates develop, when a job ends, and what happened in between.
 //!
 //! Invariants: no I/O, no clock; memory is bounded by named limits; the words of peers are shown without
@@ -9,10 +9,16 @@
 
 mod event;
 mod history;
+mod job;
 mod json;
+mod name;
+mod schedule;
 mod text;
 
 pub use event::{ClusterEvent, EventSeverity, events_between};
 pub use history::{EVENTS_MAX, RATES_MAX, StatusHistory};
-pub use json::{STATUS_VERSION, health, status_json};
-pub use text::{age, bytes, one_line};
+pub use job::{JobObject, kind_name};
+pub use json::{STATUS_VERSION, health, status_json, worker_json};
+pub use name::JsonName;
+pub use schedule::{DifferenceCounts, RunObject, ScheduleObject};
+pub use text::{age, bytes, one_line, plain_lines};

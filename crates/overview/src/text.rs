@@ -36,6 +36,17 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if is_harmful(c) { ' ' } else { c }).collect()
 }
 
+/// Lines of text that a terminal takes as they are.
+#[must_use]
+pub fn plain_lines(text: &str) -> String {
+    text.split_inclusive('\n')
+        .map(|line| match line.strip_suffix('\n') {
+            Some(line) => one_line(line) + "\n",
+            None => one_line(line),
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,15 +15,19 @@ use crate::examples;
 use crate::exit::Exit;
 use crate::say::say;
 use clap::{Args, ValueEnum};
-use ipc_proto::limits::{JOB_KEY_LEN_MAX, JOB_ROWS_MAX, NAME_LEN_MAX};
+use ipc_proto::limits::{FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, NAME_LEN_MAX};
 use ipc_proto::message::{
-    JobAct, JobFilter, JobRow, JobState, ServiceRefusal, ServiceReply, ServiceRequest,
+    DeadItem, JobAct, JobFilter, JobId, JobRow, JobState, ServiceRefusal, ServiceReply,
+    ServiceRequest,
 };
-pub(crate) use session::{JobName, JobSession};
+pub(crate) use session::{JobName, JobSession, nonsense};
 use std::ffi::OsString;
 
 /// Longest wait of one request, in milliseconds; then it is repeated.
 const WAIT_MS: u32 = 30_000;
+
+/// Most items whose workers were lost that `show` lists.
+const DEAD_SHOWN_MAX: usize = 8 * FRAME_NAMES_MAX;
 
 #[derive(Debug, Args)]
 #[command(after_help = examples::JOBS)]
@@ -122,7 +126,7 @@ fn label(text: &str) -> Result<String, String> {
 /// A key, as an argument.
 fn key(text: &str) -> Result<String, String> {
     match text.len() {
-        1..=JOB_KEY_LEN_MAX if session::job_id(text).is_none() => Ok(text.to_owned()),
+        1..=JOB_KEY_LEN_MAX if JobId::parse(text).is_none() => Ok(text.to_owned()),
         1..=JOB_KEY_LEN_MAX => Err("it looks like the id of a job".to_owned()),
         len => Err(format!("{len} bytes, a key has 1 to {JOB_KEY_LEN_MAX}")),
     }
@@ -135,22 +139,10 @@ pub(crate) fn jobs(config: &Config, args: JobsArgs) -> Exit {
         label: args.label.unwrap_or_default(),
         key: args.id.unwrap_or_default(),
     };
-    let mut session = JobSession::new(config);
-    let (mut all, mut after) = (Vec::new(), None);
-    loop {
-        let limit = u16::try_from(JOB_ROWS_MAX).unwrap_or(u16::MAX);
-        let request = ServiceRequest::Jobs { filter: filter.clone(), after, limit };
-        let (rows, more) = match session.ask(&request) {
-            Ok(ServiceReply::Jobs { rows, more }) => (rows, more),
-            Ok(_) => return session::nonsense(),
-            Err(exit) => return exit,
-        };
-        after = rows.last().map(|row| row.id);
-        all.extend(rows);
-        if !more || after.is_none() {
-            break;
-        }
-    }
+    let all = match JobSession::new(config).jobs(&filter) {
+        Ok(rows) => rows,
+        Err(exit) => return exit,
+    };
     let text =
         if args.json { all.iter().map(text::json).collect::<String>() } else { text::table(&all) };
     print(config.stdio, &text)
@@ -158,12 +150,40 @@ pub(crate) fn jobs(config: &Config, args: JobsArgs) -> Exit {
 
 /// Shows one job.
 pub(crate) fn show(config: &Config, args: &ShowArgs) -> Exit {
-    match JobSession::new(config).find(&args.job) {
-        Ok(row) => {
-            let text = if args.json { text::json(&row) } else { text::details(&row) };
+    let mut session = JobSession::new(config);
+    let found = session.find(&args.job).and_then(|row| {
+        let dead = if row.failed == 0 { Vec::new() } else { dead_items(&mut session, row.id)? };
+        Ok((row, dead))
+    });
+    match found {
+        Ok((row, dead)) => {
+            let text = if args.json {
+                text::json_with(&row, &dead)
+            } else {
+                text::details(&row) + &text::dead(&dead)
+            };
             print(config.stdio, &text)
         }
         Err(exit) => exit,
+    }
+}
+
+/// The items of a job whose workers were lost.
+fn dead_items(session: &mut JobSession<'_>, job: JobId) -> Result<Vec<DeadItem>, Exit> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    loop {
+        let limit = u16::try_from(FRAME_NAMES_MAX).unwrap_or(u16::MAX);
+        let ServiceReply::Deaths { rows, more } =
+            session.ask(&ServiceRequest::Deaths { job, from, limit })?
+        else {
+            return Err(session::nonsense());
+        };
+        let last = rows.last().map(|row| row.index);
+        all.extend(rows);
+        match last {
+            Some(last) if more && all.len() < DEAD_SHOWN_MAX => from = last + 1,
+            _ => return Ok(all),
+        }
     }
 }
 
@@ -218,7 +238,9 @@ fn remedy(reason: ServiceRefusal) -> &'static str {
         | ServiceRefusal::KeyTaken
         | ServiceRefusal::WrongState
         | ServiceRefusal::WrongItems
-        | ServiceRefusal::NotDurable => "",
+        | ServiceRefusal::NotDurable
+        | ServiceRefusal::UnknownSchedule
+        | ServiceRefusal::BadSchedule => "",
     }
 }
 

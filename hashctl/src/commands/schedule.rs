@@ -1,19 +1,21 @@
-//! `hashctl schedule`: files of schedules, checked and explained without a cluster.
+//! `hashctl schedule`: files of schedules, which need no cluster, and the schedules of a controller.
 
-use crate::cli::print;
+mod apply;
+mod changes;
+mod file;
+mod runs;
+mod text;
+
+use crate::commands::jobs::{JobSession, nonsense};
 use crate::config::Config;
 use crate::examples;
 use crate::exit::Exit;
-use crate::lists::quote::quote;
-use crate::say::{io_text, say};
 use clap::{Args, Subcommand};
-use schedule::{FILE_LEN_MAX, Schedules, Zone, instant, local_text};
-use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use ipc_proto::limits::NAME_LEN_MAX;
+use ipc_proto::message::{
+    ScheduleAct, ScheduleReply, ScheduleRequest, ServiceReply, ServiceRequest,
+};
+use std::path::PathBuf;
 
 /// Most due times that are shown per schedule.
 const COUNT_MAX: i64 = 10_000;
@@ -49,86 +51,166 @@ enum ScheduleCommand {
         #[arg(long, value_name = "TIME")]
         from: Option<String>,
     },
+    /// Hand the schedules of a file to the controller, which runs them from then on
+    #[command(after_help = examples::SCHEDULE_APPLY)]
+    Apply {
+        /// The file; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Only say what would change
+        #[arg(long)]
+        dry_run: bool,
+        /// Remove your other schedules, which are not in the file
+        #[arg(long)]
+        prune: bool,
+    },
+    /// Compare a file with the schedules of the controller: status 1 if they differ
+    #[command(after_help = examples::SCHEDULE_DIFF)]
+    Diff {
+        /// The file; - is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Also show your other schedules, which are not in the file
+        #[arg(long)]
+        prune: bool,
+    },
+    /// List the schedules of the controller
+    #[command(after_help = examples::SCHEDULE_LIST)]
+    List {
+        /// Print one JSON object per schedule; docs/schedules.md has the keys
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a schedule, or one of its runs with the tasks
+    #[command(after_help = examples::SCHEDULE_SHOW)]
+    Show {
+        /// The schedule
+        #[arg(value_name = "NAME", value_parser = name)]
+        name: String,
+        /// Number of a run
+        #[arg(value_name = "RUN")]
+        run: Option<u64>,
+        /// Print one JSON object; docs/schedules.md has the keys
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the runs of a schedule, the newest first
+    #[command(after_help = examples::SCHEDULE_RUNS)]
+    Runs {
+        /// The schedule
+        #[arg(value_name = "NAME", value_parser = name)]
+        name: String,
+        /// Runs that are listed
+        #[arg(long, value_name = "N", default_value = "20",
+              value_parser = clap::value_parser!(u32).range(1..))]
+        count: u32,
+        /// Print one JSON object per run; docs/schedules.md has the keys
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the files of a run that differ from the last good run: new, gone, moved, changed, older or rotted
+    #[command(after_help = examples::SCHEDULE_DIFFERENCES)]
+    Differences {
+        /// The schedule
+        #[arg(value_name = "NAME", value_parser = name)]
+        name: String,
+        /// Number of the run [default: the last one that ended]
+        #[arg(value_name = "RUN")]
+        run: Option<u64>,
+        /// Print one JSON object per file; docs/schedules.md has the keys
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start a run now, and print its number
+    #[command(after_help = examples::SCHEDULE_RUN)]
+    Run {
+        /// The schedule
+        #[arg(value_name = "NAME", value_parser = name)]
+        name: String,
+        /// Wait for its end: status 1 unless every task succeeds
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Hold schedules back: what is due meanwhile is skipped
+    #[command(after_help = examples::SCHEDULE_PAUSE)]
+    Pause(ScheduleNames),
+    /// Let schedules be due again
+    #[command(after_help = examples::SCHEDULE_RESUME)]
+    Resume(ScheduleNames),
+    /// End the active runs of schedules, and cancel their jobs
+    #[command(after_help = examples::SCHEDULE_CANCEL)]
+    Cancel(ScheduleNames),
+    /// Remove schedules with the records of their runs; jobs that they submitted stay
+    #[command(after_help = examples::SCHEDULE_RM)]
+    Rm(ScheduleNames),
+}
+
+#[derive(Debug, Args)]
+struct ScheduleNames {
+    /// The schedules
+    #[arg(value_name = "NAME", required = true, value_parser = name)]
+    names: Vec<String>,
+}
+
+/// The name of a schedule, as an argument.
+fn name(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=NAME_LEN_MAX => Ok(text.to_owned()),
+        len => Err(format!("{len} bytes, a name has 1 to {NAME_LEN_MAX}")),
+    }
 }
 
 pub(crate) fn schedule(config: &Config, args: ScheduleArgs) -> Exit {
-    match args.command {
-        ScheduleCommand::Check { file } => check(config, &file),
-        ScheduleCommand::Next { file, count, from } => next(config, &file, count, from.as_deref()),
-    }
-}
-
-fn check(config: &Config, path: &Path) -> Exit {
-    let Some(Schedules { schedules }) = read(path) else { return Exit::Failure };
-    let steps = schedules.iter().flat_map(|schedule| &schedule.steps);
-    let tasks = steps.filter(|step| step.task.is_some()).count();
-    let count =
-        |count: usize, of: &str| format!("{count} {of}{}", if count == 1 { "" } else { "s" });
-    let [schedules, tasks] = [count(schedules.len(), "schedule"), count(tasks, "task")];
-    print(config.stdio, &format!("{}: {schedules}, {tasks}\n", quote(path.as_os_str().as_bytes())))
-}
-
-fn next(config: &Config, path: &Path, count: u32, from: Option<&str>) -> Exit {
-    if let Some(text) = from
-        && instant(text, &Zone::utc()).is_none()
-    {
-        say(format_args!(
-            "{} is no time; use 2026-11-27T22:00:00Z, 2026-11-27 or @SECONDS",
-            quote(text.as_bytes())
-        ));
-        return Exit::Usage;
-    }
-    let Some(Schedules { schedules }) = read(path) else { return Exit::Failure };
-    let mut text = String::new();
-    for schedule in &schedules {
-        // A time that its zone has not at all is taken for the one after the gap: it always has a value.
-        let from = from.and_then(|text| instant(text, &schedule.zone)).unwrap_or_else(now);
-        let mut due =
-            std::iter::successors(schedule.next_after(from), |at| schedule.next_after(*at));
-        let due = due.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX));
-        let before = text.len();
-        for at in due {
-            let _ = writeln!(text, "{} {}", local_text(&schedule.zone, at), schedule.name);
+    let done = match args.command {
+        ScheduleCommand::Check { file } => return file::check(config, &file),
+        ScheduleCommand::Next { file, count, from } => {
+            return file::next(config, &file, count, from.as_deref());
         }
-        if text.len() == before {
-            let _ = writeln!(text, "{:25} {}", "by hand", schedule.name);
+        ScheduleCommand::Apply { file, dry_run, prune } => {
+            apply::apply(config, &file, dry_run, prune)
+        }
+        ScheduleCommand::Diff { file, prune } => apply::diff(config, &file, prune),
+        ScheduleCommand::List { json } => runs::list(config, json),
+        ScheduleCommand::Show { name, run: None, json } => runs::show(config, name, json),
+        ScheduleCommand::Show { name, run: Some(run), json } => {
+            runs::show_run(config, &name, run, json)
+        }
+        ScheduleCommand::Runs { name, count, json } => runs::runs(config, &name, count, json),
+        ScheduleCommand::Differences { name, run, json } => {
+            runs::differences(config, &name, run, json)
+        }
+        ScheduleCommand::Run { name, wait } => runs::run(config, &name, wait),
+        ScheduleCommand::Pause(names) => act(config, names, ScheduleAct::Pause),
+        ScheduleCommand::Resume(names) => act(config, names, ScheduleAct::Resume),
+        ScheduleCommand::Cancel(names) => act(config, names, ScheduleAct::Cancel),
+        ScheduleCommand::Rm(names) => act(config, names, ScheduleAct::Remove),
+    };
+    done.unwrap_or_else(|exit| exit)
+}
+
+/// The controller's answer to a request; a refusal is reported.
+fn ask(session: &mut JobSession<'_>, request: ScheduleRequest) -> Result<ScheduleReply, Exit> {
+    match session.ask(&ServiceRequest::Schedule(request))? {
+        ServiceReply::Schedule(reply) => Ok(reply),
+        ServiceReply::Refused { .. }
+        | ServiceReply::Job(_)
+        | ServiceReply::Jobs { .. }
+        | ServiceReply::Results { .. }
+        | ServiceReply::Deaths { .. } => Err(nonsense()),
+    }
+}
+
+/// Changes schedules, as many as can be.
+fn act(config: &Config, names: ScheduleNames, act: ScheduleAct) -> Result<Exit, Exit> {
+    let mut session = JobSession::new(config);
+    let mut exit = Exit::Success;
+    for name in names.names {
+        match ask(&mut session, ScheduleRequest::Act { name, act }) {
+            Ok(ScheduleReply::Changed(_)) => {}
+            Ok(_) => return Err(nonsense()),
+            Err(Exit::Failure) => exit = Exit::Failure,
+            Err(other) => return Err(other),
         }
     }
-    print(config.stdio, &text)
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(since).unwrap_or(i64::MAX)
-}
-
-/// The schedules of a file, unless it has errors, which are reported.
-fn read(path: &Path) -> Option<Schedules> {
-    let name = quote(path.as_os_str().as_bytes());
-    let bytes = match read_bytes(path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            say(format_args!("{name}: {}", io_text(&error)));
-            return None;
-        }
-    };
-    let errors = match schedule::parse(&bytes) {
-        Ok(schedules) => return Some(schedules),
-        Err(errors) => errors,
-    };
-    for error in errors.all() {
-        say(format_args!("{name}:{error}"));
-    }
-    None
-}
-
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let input: &mut dyn Read = match path.as_os_str().as_bytes() {
-        b"-" => &mut io::stdin().lock(),
-        _ => &mut File::open(path)?,
-    };
-    let mut bytes = Vec::new();
-    // One more than is allowed: the parser refuses it.
-    input.take(FILE_LEN_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok(exit)
 }

@@ -200,7 +200,7 @@ impl Printer for Sums {
                 item.each().for_each(|item| self.format.problem(&item, problem, out.buffer()));
                 // What goes to one terminal or file stays in order.
                 out.flush()?;
-                say(format_args!("{}: {problem}", quote(item.label.name)));
+                say(format_args!("{}: {}", quote(item.label.name), item.problem_text(problem)));
             }
             Verdict::Skipped(special) => {
                 self.left_out.count(special);

@@ -22,7 +22,7 @@ use crate::input::open::{Links, Opened, Way, glance_at, open_at};
 use crate::input::plane::{Plane, Route};
 use crate::problem::Problem;
 use crate::say::say;
-use client::{ClientError, JobOptions, Submitter};
+use client::{ClientError, HandoverReceiver, JobOptions, Submitter};
 use engine::clock::StampClock;
 use engine::exec::relay::RelayedFile;
 use ipc_proto::Algorithms;
@@ -104,6 +104,8 @@ impl Openers {
         options: Options,
     ) -> Result<(Self, Resender), ClientError> {
         let (tasks, receiver) = sync_channel(TASKS_MAX);
+        let handover = || submitter.handover().map_err(ClientError::Send);
+        let handovers: [_; OPENERS] = [handover()?, handover()?];
         let mut sender = ItemSender::new(submitter, options.job);
         if let Some(algorithms) = options.expected {
             sender.job(algorithms)?;
@@ -117,8 +119,9 @@ impl Openers {
             dirs: Mutex::default(),
             options,
         }));
-        for number in 0..OPENERS {
-            let started = thread::Builder::new().spawn(move || Opener::new(shared).run());
+        for (number, handover) in handovers.into_iter().enumerate() {
+            let run = move || Opener::new(shared).run(handover);
+            let started = thread::Builder::new().spawn(run);
             // One is enough.
             if let (0, Err(error)) = (number, started) {
                 return Err(ClientError::Send(error));
@@ -241,8 +244,11 @@ impl Opener {
         }
     }
 
-    fn run(mut self) {
+    fn run(mut self, handover: HandoverReceiver) {
         self.dirs.is_own_table = unshare_descriptors();
+        if self.dirs.is_own_table {
+            client::enter_table(handover);
+        }
         loop {
             let task = self.shared.tasks.lock().expect("no holder panics").recv();
             let Ok(mut task) = task else { return };
@@ -271,7 +277,7 @@ impl Opener {
             }
             match found {
                 Found::File(file, stamp) => {
-                    self.changes.push((tag, Change::Size(stamp.size)));
+                    self.changes.push((tag, sent(task, position, stamp.size)));
                     self.lanes.add_file(algorithms, tag, file, stamp);
                 }
                 Found::Named(name, stamp, way) => {
@@ -279,7 +285,7 @@ impl Opener {
                     self.lanes.add_name(algorithms, tag, name, stamp);
                 }
                 Found::Bytes(data) => {
-                    self.changes.push((tag, Change::Size(data.len() as u64)));
+                    self.changes.push((tag, sent(task, position, data.len() as u64)));
                     self.lanes.add_bytes(algorithms, tag, &data);
                     if self.lanes.data_len >= MESSAGES_LEN_MAX {
                         self.flush(turn.wait()?)?;
@@ -414,6 +420,15 @@ impl Opener {
         // Not read through the standard library, which takes an unreadable one for empty.
         let file = stdin.as_fd().try_clone_to_owned().map_err(|error| errno_of(&error))?;
         Ok(Found::Stdin(file.into()))
+    }
+}
+
+/// The change of an entry of `size` bytes that is sent.
+fn sent(task: &OpenTask, position: usize, size: u64) -> Change {
+    match task.targets[position] {
+        Target::Path => Change::Sent(size, Way::Path),
+        Target::In(dir) => Change::Sent(size, task.dirs[dir].way),
+        Target::Stdin | Target::Nothing => Change::Size(size),
     }
 }
 

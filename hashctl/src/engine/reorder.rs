@@ -151,7 +151,12 @@ impl Reorder {
                 Change::Size(size) => state.set_size(tag, size),
                 Change::Named(size, way) => {
                     state.set_size(tag, size);
-                    state.waiting(tag).0.named = Some(way);
+                    let outcome = state.waiting(tag).0;
+                    (outcome.named, outcome.sent) = (Some(way), Some(way));
+                }
+                Change::Sent(size, way) => {
+                    state.set_size(tag, size);
+                    state.waiting(tag).0.sent = Some(way);
                 }
                 Change::Verdict(verdict) => {
                     has_outcome = true;
@@ -200,6 +205,23 @@ impl Reorder {
             }
         }
         unseen
+    }
+
+    /// The files of `tags`, to be sent again; `None` if one cannot be, as it was a stream.
+    pub(crate) fn unanswered(&self, tags: &[Tag]) -> Option<Vec<Unseen>> {
+        let mut state = self.lock();
+        let file = |&tag: &Tag| {
+            let way = state.waiting(tag).0.sent?;
+            let (batch, position) = (state.batch_of(tag), position_of(tag));
+            let batch = Arc::clone(&state.batches[batch].batch);
+            Some(Unseen { tag, batch, position, way, failure: None })
+        };
+        tags.iter().map(file).collect()
+    }
+
+    /// Enters more about the problem that an entry is going to have.
+    pub(crate) fn explain(&self, tag: Tag, detail: &str) {
+        self.lock().waiting(tag).0.detail = Some(detail.into());
     }
 
     /// Makes entries come as soon as they have their outcome, not in input order.
@@ -322,7 +344,9 @@ impl State {
         let way = self.waiting(tag).0.named.take()?;
         let batch = Arc::clone(&self.batches[self.batch_of(tag)].batch);
         let position = position_of(tag);
-        Unseen::is_possible(failure).then_some(Unseen { tag, batch, position, way, failure })
+        let is_possible = Unseen::is_possible(failure);
+        let failure = Some(failure);
+        is_possible.then_some(Unseen { tag, batch, position, way, failure })
     }
 
     fn set_size(&mut self, tag: Tag, size: u64) {

@@ -51,6 +51,12 @@ impl Silence {
         self.has_said = false;
     }
 
+    /// The controller was found again: its jobs are others.
+    pub(crate) fn start_again(&mut self) {
+        self.end();
+        self.waiting = None;
+    }
+
     /// A job has to wait for its window.
     pub(crate) fn wait_for_window(&mut self, job: JobId) {
         self.waiting = Some((job, Instant::now() + WINDOW_WAIT));

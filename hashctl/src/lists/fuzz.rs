@@ -36,7 +36,8 @@ fn check(claim: &Claim<'_>) {
     assert!(!name.is_empty() && !name.contains(&0), "{claim:?}");
     assert!(!quote(name).chars().any(char::is_control), "{claim:?}");
     let label = Label { name, function: *function, want: b"" };
-    let item = Item { label, size: 0, verdict: Verdict::Digest, digest, output: None };
+    let item =
+        Item { label, size: 0, verdict: Verdict::Digest, digest, output: None, detail: None };
     for tag in [false, true] {
         let mut line = Vec::new();
         Format { tag, ..Format::default() }.digest(&item, &mut line);

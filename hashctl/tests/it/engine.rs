@@ -4,8 +4,8 @@ use crate::fake::{DESCRIPTORS, Fake, Peer};
 use crate::oracle;
 use ipc_proto::limits::CHUNK_LEN;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, Failure, FileSource, Items, JobId, Piece, Planes, Run, Stamp,
-    Window,
+    ClientReply, ClientRequest, Failure, FileSource, Items, JobId, LossCause, Piece, Planes, Run,
+    Stamp, Window, WorkerLoss,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::collections::BTreeMap;
@@ -271,6 +271,12 @@ impl Play {
                 Ok(output) => (Blob::from(output), vec![]),
                 Err(failure) => (Blob::default(), vec![(0, failure)]),
             };
+            if let Some((_, Failure::WorkersLost { attempts })) = failures.first() {
+                let loss = |n| WorkerLoss { worker: format!("w{n}"), cause: LossCause::Expired };
+                let (job, index, losses) = (answer.job, answer.index, (1..=*attempts).map(loss));
+                let losses = losses.collect();
+                peer.send(&ClientReply::Death { job, index, losses });
+            }
             let runs = vec![Run { first: answer.index, len: 1 }];
             peer.send(&ClientReply::Results { job: answer.job, runs, outputs, failures });
         }

@@ -197,15 +197,14 @@ fn a_signal_that_was_ignored_at_the_start_stays_so() {
 }
 
 #[test]
-fn a_lost_controller_is_reported_with_the_number_of_missing_digests() {
+fn a_controller_that_stays_away_is_reported_with_the_number_of_missing_digests() {
     let (taken, _is_taken) = mpsc::channel();
     let fake = Fake::start(move |peer| take_three(peer, &taken));
     let dir = three_files();
-    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(["sum", "a", "b", "c"]));
-    let want = format!(
-        "hashctl: lost the controller at {}; 2 of 3 files have no digest\n",
-        fake.socket().display()
-    );
+    let args = ["sum", "--timeout", "1", "a", "b", "c"];
+    let ours = run(hashctl(fake.socket()).current_dir(dir.path()).args(args));
+    let lost = format!("hashctl: lost the controller at {}", fake.socket().display());
+    let want = format!("{lost}; looking for it for 1 s\n{lost}; 2 of 3 files have no digest\n");
     assert_eq!((ours.code, &ours.stderr), (3, &want));
     assert_eq!(ours.out(), line(Algorithm::Sha256, b"a", "a"));
     fake.join();

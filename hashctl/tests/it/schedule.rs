@@ -39,6 +39,14 @@ by hand                   hand
 }
 
 #[test]
+fn a_schedule_without_a_due_time_left_says_so() {
+    let far = ["next", "s.yaml", "--from", "9999-12-30T00:00:00Z"];
+    let next = schedule(&far, NIGHTLY);
+    let want = "no due time left          nightly\nby hand                   hand\n";
+    assert_eq!((next.code, next.out().as_str()), (0, want));
+}
+
+#[test]
 fn every_error_has_its_line_and_ends_with_status_1() {
     let bad = "schedules:\n  a:\n    at: 30 25 * * *\n    kind: sum\n    datset: d\n";
     for command in ["check", "next"] {

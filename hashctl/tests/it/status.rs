@@ -2,8 +2,9 @@ use crate::fake::{DESCRIPTORS, Fake};
 use crate::program::{hashctl, run};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    Backend, ClientReply, ClientRequest, Counters, DrainOutcome, JobId, JobStatus, LimitStatus,
-    QuarantineStatus, ReleaseOutcome, SandboxLayers, Status, WorkerHealth, WorkerStatus,
+    Backend, ClientReply, ClientRequest, Counters, DrainOutcome, JobId, JobStatus, JournalState,
+    LimitStatus, QuarantineStatus, ReleaseOutcome, SandboxLayers, Status, WorkerHealth,
+    WorkerStatus,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ fn picture() -> Status {
         Backend { algorithm: Algorithm::Blake3, backend: "portable".to_owned(), interleave_max: 1 };
     Status {
         software: "9.8.7".to_owned(),
+        journal: JournalState::ReadOnly,
+        journal_reason: "re-mounted\n it".to_owned(),
         pid: 42,
         uptime_ms: 61_000,
         sandbox: SandboxLayers::FULL,
@@ -81,6 +84,7 @@ fn status_shows_workers_jobs_and_limits() {
         "{text}"
     );
     has("w0 20 s yes it  lied");
+    has("journal: read-only: re-mounted  it");
     has("and 21 more workers in quarantine");
     has("10-11 12 13 sha512 14 s 15 16 17 18");
     assert!(text.contains("0 of 65536 items") && text.contains("of 64.0 MiB inline"), "{text}");
@@ -97,9 +101,11 @@ fn the_keys_of_json_are_a_promise() {
         |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         keys(&json),
-        "controller counters jobs jobs_unlisted limits quarantined quarantined_unlisted version \
-         workers workers_unlisted"
+        "controller counters jobs jobs_unlisted journal limits quarantined quarantined_unlisted \
+         version workers workers_unlisted"
     );
+    assert_eq!(keys(&json["journal"]), "reason state");
+    assert_eq!(json["journal"]["state"], "read-only");
     assert_eq!(keys(&json["controller"]), "image pid sandbox uptime_ms version");
     assert_eq!(
         keys(&json["workers"][0]),
@@ -290,12 +296,12 @@ fn version_is_ours_and_the_controllers_if_it_runs() {
     let fake = Fake::start(|peer| peer.welcome(DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
     let socket = fake.socket().display();
-    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 6\n");
+    let want = format!("hashctl {ours_version}\ncontroller 9.8.7 at {socket}, protocol 7\n");
     assert_eq!((ours.out(), ours.code), (want, 0));
 
     let fake = Fake::start(|peer| peer.welcome_from("sha256:00ff", DESCRIPTORS));
     let ours = run(hashctl(fake.socket()).arg("version"));
-    assert!(ours.out().ends_with(", protocol 6, image sha256:00ff\n"), "{}", ours.out());
+    assert!(ours.out().ends_with(", protocol 7, image sha256:00ff\n"), "{}", ours.out());
 
     let dir = tempdir().unwrap();
     let socket = dir.path().join("client.sock");

@@ -119,7 +119,8 @@ fn a_file_without_a_digest_has_a_reason_and_the_run_continues() {
         stderr,
         [
             "hashctl: b: changed while it was read",
-            "hashctl: c: lost 3 workers while they read it; see hashctl status",
+            "hashctl: c: lost 3 workers while they read it: w1 (deadline expired), w2 (deadline expired), \
+             w3 (deadline expired)",
             "hashctl: d: Input/output error",
         ]
     );

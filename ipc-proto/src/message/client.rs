@@ -1,12 +1,15 @@
 //! Messages between a client and the controller.
 
+use super::loss::check_losses;
 use super::work::check_failures;
 use super::worker::check_inline;
 use super::{
     Failures, FileItem, FileSource, LimitExceeded, Message, Piece, ServiceReply, ServiceRequest,
-    Status, at_most, within,
+    Status, WorkerLoss, at_most, within,
 };
-use crate::limits::{FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, NAME_LEN_MAX, REASON_LEN_MAX};
+use crate::limits::{
+    FRAME_MESSAGES_MAX, FRAME_NAMES_MAX, LOSSES_MAX, NAME_LEN_MAX, REASON_LEN_MAX,
+};
 use crate::{Algorithms, Blob, list};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,6 +23,19 @@ pub struct JobId {
     pub epoch: u32,
     /// Its number among the jobs of that controller.
     pub number: u64,
+}
+
+impl JobId {
+    /// The id that `text` is, as it is displayed.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let (epoch, number) = text.split_once('-')?;
+        if !digits(epoch) || !digits(number) {
+            return None;
+        }
+        Some(Self { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    }
 }
 
 impl fmt::Display for JobId {
@@ -273,6 +289,16 @@ pub enum ClientReply {
         /// The outcome.
         outcome: DrainOutcome,
     },
+    /// Reasons why an item fails with [`Failure::WorkersLost`](super::Failure::WorkersLost). Its `Results` follow.
+    Death {
+        /// The job.
+        job: JobId,
+        /// Index of the item.
+        index: u64,
+        /// Every lease of it that was lost, in order.
+        #[serde(deserialize_with = "list::at_most::<_, _, LOSSES_MAX>")]
+        losses: Vec<WorkerLoss>,
+    },
 }
 
 /// The outcome of a `Drain` or an `Undrain`.
@@ -374,6 +400,7 @@ impl Message for ClientReply {
             Self::Suspect { worker, .. }
             | Self::Released { worker, .. }
             | Self::Drained { worker, .. } => at_most("worker", worker.len(), NAME_LEN_MAX),
+            Self::Death { losses, .. } => check_losses(losses),
             Self::Opened { .. }
             | Self::Window { .. }
             | Self::Finished { .. }

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 4] = *b"HCL\x01";
 
 /// The oldest protocol version that this code speaks.
-pub const VERSION_MIN: u16 = 6;
+pub const VERSION_MIN: u16 = 7;
 
 /// The newest protocol version that this code speaks.
-pub const VERSION_MAX: u16 = 6;
+pub const VERSION_MAX: u16 = 7;
 
 /// The protocol versions that a peer speaks, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

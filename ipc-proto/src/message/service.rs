@@ -6,11 +6,15 @@
 //! Not here: jobs that end with their connection (`client`).
 
 use super::file::check_dataset;
-use super::{Failure, Items, JobId, LimitExceeded, Stamp, at_most, exactly, within};
+use super::loss::check_losses;
+use super::{
+    Failure, Items, JobId, LimitExceeded, ScheduleReply, ScheduleRequest, Stamp, WorkerLoss,
+    at_most, exactly, within,
+};
 use crate::limits::{
     FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX, JOB_PRIORITY_MAX, JOB_ROOTS_LEN_MAX,
-    JOB_ROOTS_MAX, JOB_ROWS_MAX, NAME_LEN_MAX, NAMES_LEN_MAX, OUTPUTS_LEN_MAX, PATH_LEN_MAX,
-    REASON_LEN_MAX,
+    JOB_ROOTS_MAX, JOB_ROWS_MAX, LOSSES_MAX, NAME_LEN_MAX, NAMES_LEN_MAX, OUTPUTS_LEN_MAX,
+    PATH_LEN_MAX, REASON_LEN_MAX,
 };
 use crate::{Algorithms, Blob, list};
 use serde::{Deserialize, Serialize};
@@ -86,6 +90,17 @@ pub enum ServiceRequest {
         /// The change.
         act: JobAct,
     },
+    /// Lists items that failed because their workers were lost. Answered by `Deaths`.
+    Deaths {
+        /// The job.
+        job: JobId,
+        /// Index of the first item to list.
+        from: u64,
+        /// Most rows.
+        limit: u16,
+    },
+    /// A request about schedules. Answered by `Schedule`.
+    Schedule(ScheduleRequest),
 }
 
 /// A durable job as it was submitted.
@@ -241,6 +256,16 @@ pub enum ServiceReply {
         /// The job has ended, and no result comes after these.
         is_last: bool,
     },
+    /// Items that failed because their workers were lost.
+    Deaths {
+        /// In ascending order of their indexes.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
+        rows: Vec<DeadItem>,
+        /// There are more after the last of them.
+        more: bool,
+    },
+    /// The answer to a request about schedules.
+    Schedule(ScheduleReply),
 }
 
 /// Why a request was refused.
@@ -266,6 +291,10 @@ pub enum ServiceRefusal {
     NotDurable,
     /// A limit on what is stored is reached.
     TooMuch,
+    /// No schedule of this name, or no run of this number, or none that this client may see.
+    UnknownSchedule,
+    /// The text is no schedule, or one that this controller cannot run.
+    BadSchedule,
 }
 
 /// A durable job and how far it is.
@@ -303,6 +332,18 @@ pub struct JobRow {
     pub ended_s: u64,
 }
 
+/// An item that failed because its workers were lost, with the reasons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadItem {
+    /// Its index in the job.
+    pub index: u64,
+    /// Its name in the manifest.
+    pub name: Blob,
+    /// Every lease of it that was lost, in order.
+    #[serde(deserialize_with = "list::at_most::<_, _, LOSSES_MAX>")]
+    pub losses: Vec<WorkerLoss>,
+}
+
 /// The durable result of one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResultRow {
@@ -335,11 +376,17 @@ impl ServiceRequest {
             | Self::Job { .. }
             | Self::Wait { .. }
             | Self::Results { .. }
-            | Self::Act { .. } => 0,
+            | Self::Act { .. }
+            | Self::Deaths { .. }
+            | Self::Schedule(_) => 0,
         }
     }
 
-    pub(super) fn check(&self) -> Result<(), LimitExceeded> {
+    /// Compares every field with its limit, as a receiver does.
+    ///
+    /// # Errors
+    /// The first field that breaks one.
+    pub fn check(&self) -> Result<(), LimitExceeded> {
         match self {
             Self::Submit { key, spec } => {
                 at_most("key", key.len(), JOB_KEY_LEN_MAX)?;
@@ -364,7 +411,10 @@ impl ServiceRequest {
                 at_most("key", filter.key.len(), JOB_KEY_LEN_MAX)?;
                 within("limit", (*limit).into(), 1, JOB_ROWS_MAX)
             }
-            Self::Results { limit, .. } => within("limit", (*limit).into(), 1, FRAME_NAMES_MAX),
+            Self::Results { limit, .. } | Self::Deaths { limit, .. } => {
+                within("limit", (*limit).into(), 1, FRAME_NAMES_MAX)
+            }
+            Self::Schedule(request) => request.check(),
             Self::Seal { .. } | Self::Job { .. } | Self::Wait { .. } | Self::Act { .. } => Ok(()),
         }
     }
@@ -415,6 +465,11 @@ impl ServiceReply {
                 at_most("rows", rows.len(), FRAME_NAMES_MAX)?;
                 rows.iter().try_for_each(ResultRow::check)
             }
+            Self::Deaths { rows, .. } => {
+                at_most("rows", rows.len(), FRAME_NAMES_MAX)?;
+                rows.iter().try_for_each(DeadItem::check)
+            }
+            Self::Schedule(reply) => reply.check(),
         }
     }
 }
@@ -425,6 +480,13 @@ impl JobRow {
         self.spec.check()?;
         at_most("principal", self.principal.len(), NAME_LEN_MAX)?;
         at_most("reason", self.reason.len(), REASON_LEN_MAX)
+    }
+}
+
+impl DeadItem {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        within("name length", self.name.len(), 1, 2 * PATH_LEN_MAX + 1)?;
+        check_losses(&self.losses)
     }
 }
 

@@ -37,6 +37,40 @@ pub struct Status {
     pub quarantined: Vec<QuarantineStatus>,
     /// Workers in quarantine that are not listed.
     pub quarantined_unlisted: u32,
+    /// The journal's ability to write.
+    pub journal: JournalState,
+    /// Why it does not; empty otherwise.
+    pub journal_reason: String,
+}
+
+/// A journal's ability to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JournalState {
+    /// The controller keeps none.
+    #[default]
+    Absent,
+    /// It writes.
+    Writes,
+    /// There is no space; it writes again when there is.
+    Full,
+    /// It is read-only; it writes again when it can.
+    ReadOnly,
+    /// It failed, and writes no more until the controller restarts.
+    Failed,
+}
+
+impl JournalState {
+    /// Its word in text and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "none",
+            Self::Writes => "ok",
+            Self::Full => "full",
+            Self::ReadOnly => "read-only",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Health of a worker, which decides if it is given work.
@@ -200,6 +234,7 @@ impl Status {
         at_most("workers", self.workers.len(), STATUS_ROWS_MAX)?;
         at_most("jobs", self.jobs.len(), STATUS_ROWS_MAX)?;
         at_most("quarantined", self.quarantined.len(), STATUS_ROWS_MAX)?;
+        at_most("journal reason", self.journal_reason.len(), REASON_LEN_MAX)?;
         self.quarantined.iter().try_for_each(|row| {
             at_most("worker", row.worker.len(), NAME_LEN_MAX)?;
             at_most("reason", row.reason.len(), REASON_LEN_MAX)

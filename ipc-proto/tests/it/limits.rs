@@ -2,6 +2,7 @@
 
 mod names;
 mod pages;
+mod schedules;
 mod service;
 
 use crate::samples::Any;

@@ -7,6 +7,7 @@ mod memory;
 mod properties;
 mod protocol_doc;
 mod samples;
+mod samples_schedules;
 mod samples_service;
 mod targets;
 mod variants;

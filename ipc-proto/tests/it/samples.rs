@@ -5,10 +5,11 @@ use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
     Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, DirEntry, DrainOutcome,
-    EntryKind, Failure, FileItem, FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId,
-    LimitStatus, ListOutcome, ListWork, Message, Piece, Planes, QuarantineStatus, RefuseReason,
-    RejectReason, ReleaseOutcome, Role, Run, SandboxLayers, Stamp, Status, Versions, Welcome,
-    Window, Work, WorkerHealth, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
+    EntryKind, Failure, FileItem, FileSource, Hello, HelloReply, Items, JobId, JobStatus,
+    JournalState, LeaseId, LimitStatus, ListOutcome, ListWork, LossCause, Message, Piece, Planes,
+    QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, SandboxLayers, Stamp,
+    Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro, WorkerLoss, WorkerReply,
+    WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -144,7 +145,7 @@ pub(crate) fn samples() -> Vec<(String, Any)> {
     all
 }
 
-const VERSIONS: Versions = Versions { min: 6, max: 6 };
+const VERSIONS: Versions = Versions { min: 7, max: 7 };
 pub(crate) const STAMP: Stamp =
     Stamp { size: 4096, mtime_ns: 1_700_000_000_123_456_789, ctime_ns: -1_000_000_001 };
 
@@ -158,7 +159,7 @@ fn conversation() -> [(&'static str, Any); 8] {
     let outputs = Blob::from(&SHA256_ABC[..]);
     [
         ("hello", Hello::new(client(Blob::default())).into()),
-        ("welcome", HelloReply::Welcome(Welcome { version: 6, software, image, planes }).into()),
+        ("welcome", HelloReply::Welcome(Welcome { version: 7, software, image, planes }).into()),
         ("open", open(7, Algorithm::Sha256.into(), false).into()),
         ("opened", ClientReply::Opened { tag: 7, job, window, workers: 2 }.into()),
         ("items", ClientRequest::Items { job, first: 0, items: abc }.into()),
@@ -245,6 +246,22 @@ pub(crate) fn dataset() -> FileSource {
     FileSource::Dataset { name: "d".to_owned(), paths }
 }
 
+fn with_journal(journal: JournalState) -> ClientReply {
+    ClientReply::Status(Box::new(Status { journal, ..Status::default() }))
+}
+
+/// One loss of each cause.
+pub(crate) fn losses() -> Vec<WorkerLoss> {
+    let loss = |worker: &str, cause| WorkerLoss { worker: worker.to_owned(), cause };
+    vec![
+        loss("w1", LossCause::Disconnected),
+        loss("w2", LossCause::Silent),
+        loss("w3", LossCause::Expired),
+        loss("w4", LossCause::Violation),
+        loss("w5", LossCause::BadCheckpoint),
+    ]
+}
+
 fn client_replies() -> Vec<(&'static str, ClientReply)> {
     let job = JobId { epoch: u32::MAX, number: u64::MAX };
     let failures = vec![
@@ -278,8 +295,12 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("drained/unknown", drained(DrainOutcome::Unknown)),
         ("drained/too_many", drained(DrainOutcome::TooMany)),
         ("drained/forbidden", drained(DrainOutcome::Forbidden)),
+        ("death", ClientReply::Death { job, index: 70_000, losses: losses() }),
         ("status", ClientReply::Status(Box::new(status()))),
         ("status_empty", ClientReply::Status(Box::default())),
+        ("status_journal/writes", with_journal(JournalState::Writes)),
+        ("status_journal/read_only", with_journal(JournalState::ReadOnly)),
+        ("status_journal/failed", with_journal(JournalState::Failed)),
     ]
 }
 
@@ -479,5 +500,7 @@ fn status() -> Status {
             connected: true,
         }],
         quarantined_unlisted: 54,
+        journal: JournalState::Full,
+        journal_reason: "why".to_owned(),
     }
 }

@@ -1,9 +1,11 @@
 //! One message of every kind about durable jobs.
 
-use crate::samples::{STAMP, dataset, files};
+use crate::samples::{STAMP, dataset, files, losses};
+use crate::samples_schedules::{schedule_replies, schedule_requests};
 use ipc_proto::message::{
-    Failure, FileSource, ItemOutcome, Items, JobAct, JobFilter, JobId, JobKind, JobRoot, JobRow,
-    JobSource, JobSpec, JobState, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
+    DeadItem, Failure, FileSource, ItemOutcome, Items, JobAct, JobFilter, JobId, JobKind, JobRoot,
+    JobRow, JobSource, JobSpec, JobState, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
+    Stamp,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -91,8 +93,13 @@ pub(crate) fn service_requests() -> Vec<(String, ServiceRequest)> {
         ("act/pause", ServiceRequest::Act { job, act: JobAct::Pause }),
         ("act/resume", ServiceRequest::Act { job, act: JobAct::Resume }),
         ("act/remove", ServiceRequest::Act { job, act: JobAct::Remove }),
+        ("deaths", ServiceRequest::Deaths { job, from: 70_000, limit: 512 }),
     ]);
-    all.into_iter().map(|(label, request)| (label.to_owned(), request)).collect()
+    let schedules = schedule_requests();
+    let schedules =
+        schedules.into_iter().map(|(label, request)| (label, ServiceRequest::Schedule(request)));
+    let all = all.into_iter().map(|(label, request)| (label.to_owned(), request));
+    all.chain(schedules).collect()
 }
 
 fn names_of(list: &[&[u8]]) -> Vec<Blob> {
@@ -111,6 +118,8 @@ pub(crate) fn service_replies() -> Vec<(String, ServiceReply)> {
         ("wrong_items", ServiceRefusal::WrongItems),
         ("not_durable", ServiceRefusal::NotDurable),
         ("too_much", ServiceRefusal::TooMuch),
+        ("unknown_schedule", ServiceRefusal::UnknownSchedule),
+        ("bad_schedule", ServiceRefusal::BadSchedule),
     ]
     .into_iter()
     .map(|(label, reason)| {
@@ -140,5 +149,9 @@ pub(crate) fn service_replies() -> Vec<(String, ServiceReply)> {
     let (from, state) = (70_000, JobState::Cancelled);
     let results = ServiceReply::Results { job: DURABLE, from, rows, state, is_last: true };
     all.push(("results".to_owned(), results));
+    let dead = DeadItem { index: 70_000, name: b"x/\xff"[..].into(), losses: losses() };
+    all.push(("deaths".to_owned(), ServiceReply::Deaths { rows: vec![dead], more: true }));
+    let schedules = schedule_replies();
+    all.extend(schedules.into_iter().map(|(label, reply)| (label, ServiceReply::Schedule(reply))));
     all
 }

@@ -6,10 +6,11 @@
 use crate::samples::Any;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, DrainOutcome, EntryKind, Failure, FileSource, HelloReply,
-    ItemOutcome, Items, JobAct, JobKind, JobSource, JobSpec, JobState, ListOutcome, Piece,
-    RefuseReason, RejectReason, ReleaseOutcome, Role, ServiceRefusal, ServiceReply, ServiceRequest,
-    Work, WorkerHealth, WorkerReply, WorkerRequest,
+    ClientReply, ClientRequest, DifferenceKind, DrainOutcome, EntryKind, Failure, FileSource,
+    HelloReply, ItemOutcome, Items, JobAct, JobKind, JobSource, JobSpec, JobState, JournalState,
+    ListOutcome, LossCause, Piece, RefuseReason, RejectReason, ReleaseOutcome, Role, RunOutcome,
+    ScheduleAct, ScheduleReply, ScheduleRequest, ServiceRefusal, ServiceReply, ServiceRequest,
+    StepEnd, Work, WorkerHealth, WorkerReply, WorkerRequest,
 };
 use std::collections::BTreeSet;
 
@@ -55,6 +56,7 @@ variants! {
         Ready { .. }, Rejected { .. }, Suspect { .. }, Released { .. },
         Service { .. },
         Drained { .. },
+        Death { .. },
     }
     DrainOutcome { Drained { .. }, Undrained, NotDraining, Unknown, TooMany, Forbidden }
     ReleaseOutcome { Released, NotQuarantined, Forbidden }
@@ -76,18 +78,32 @@ variants! {
     WorkerHealth { Ready, Suspended, Quarantined, Draining }
     ServiceRequest {
         Submit { .. }, Store { .. }, Seal { .. }, Jobs { .. }, Job { .. }, Wait { .. },
-        Results { .. }, Act { .. },
+        Results { .. }, Act { .. }, Deaths { .. }, Schedule(_),
     }
     JobKind { Sum, Check }
     JobSource { Stored, Dataset { .. } }
     JobState { Filling, Running, Paused, Done, Cancelled, Failed }
     JobAct { Cancel, Retry, Pause, Resume, Remove }
-    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. } }
+    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_) }
     ServiceRefusal {
         NoJournal, JournalFailed, Forbidden, UnknownJob, UnknownDataset, KeyTaken, WrongState,
-        WrongItems, NotDurable, TooMuch,
+        WrongItems, NotDurable, TooMuch, UnknownSchedule, BadSchedule,
     }
     ItemOutcome { Digests(_), Mismatch(_), Failed(_) }
+    JournalState { Absent, Writes, Full, ReadOnly, Failed }
+    LossCause { Disconnected, Silent, Expired, Violation, BadCheckpoint }
+    ScheduleRequest {
+        Apply { .. }, List { .. }, Show { .. }, Act { .. }, Runs { .. }, Run { .. },
+        Differences { .. },
+    }
+    ScheduleAct { Pause, Resume, Run, Cancel, Remove }
+    ScheduleReply {
+        Changed(_), Started { .. }, Schedule { .. }, Schedules { .. }, Runs { .. }, Run { .. },
+        Differences { .. },
+    }
+    RunOutcome { Succeeded, Failed, Late, Cancelled }
+    DifferenceKind { New, Gone, Changed, Moved, Rotted, Older }
+    StepEnd { Succeeded, Failed(_), Skipped }
 }
 
 /// The variants that a message holds, its own included, as `(enum, variant)`.
@@ -124,7 +140,11 @@ pub(crate) fn variants_in(message: &Any) -> BTreeSet<(&'static str, &'static str
             if let ClientReply::Results { failures, .. } = reply {
                 failures.iter().for_each(|(_, failure)| seen.add(failure));
             }
+            if let ClientReply::Death { losses, .. } = reply {
+                losses.iter().for_each(|loss| seen.add(&loss.cause));
+            }
             if let ClientReply::Status(status) = reply {
+                seen.add(&status.journal);
                 status.workers.iter().for_each(|worker| seen.add(&worker.health));
             }
             if let ClientReply::Released { outcome, .. } = reply {
@@ -172,12 +192,19 @@ impl Seen {
         match request {
             ServiceRequest::Submit { spec, .. } => self.add_spec(spec),
             ServiceRequest::Act { act, .. } => self.add(act),
+            ServiceRequest::Schedule(request) => {
+                self.add(request);
+                if let ScheduleRequest::Act { act, .. } = request {
+                    self.add(act);
+                }
+            }
             ServiceRequest::Store { .. }
             | ServiceRequest::Seal { .. }
             | ServiceRequest::Jobs { .. }
             | ServiceRequest::Job { .. }
             | ServiceRequest::Wait { .. }
-            | ServiceRequest::Results { .. } => {}
+            | ServiceRequest::Results { .. }
+            | ServiceRequest::Deaths { .. } => {}
         }
     }
 
@@ -197,6 +224,21 @@ impl Seen {
             ServiceReply::Jobs { rows, .. } => rows.iter().for_each(|row| self.add(&row.state)),
             ServiceReply::Results { rows, .. } => {
                 rows.iter().for_each(|row| self.add(&row.outcome));
+            }
+            ServiceReply::Deaths { rows, .. } => {
+                rows.iter().flat_map(|row| &row.losses).for_each(|loss| self.add(&loss.cause));
+            }
+            ServiceReply::Schedule(reply) => {
+                self.add(reply);
+                if let ScheduleReply::Runs { rows, .. } = reply {
+                    rows.iter().filter_map(|row| row.outcome.as_ref()).for_each(|o| self.add(o));
+                }
+                if let ScheduleReply::Run { steps, .. } = reply {
+                    steps.iter().filter_map(|step| step.end.as_ref()).for_each(|e| self.add(e));
+                }
+                if let ScheduleReply::Differences { rows, .. } = reply {
+                    rows.iter().for_each(|row| self.add(&row.kind));
+                }
             }
         }
     }

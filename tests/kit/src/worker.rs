@@ -11,10 +11,10 @@ use std::time::Duration;
 
 /// The role of a worker made by hand, which takes every algorithm.
 pub fn worker_role(name: &str) -> Role {
-    role(name, Blob::default())
+    role(name, Blob::default(), &[])
 }
 
-fn role(name: &str, token: Blob) -> Role {
+fn role(name: &str, token: Blob, datasets: &[&str]) -> Role {
     let backend = |algorithm| Backend { algorithm, backend: "test".to_owned(), interleave_max: 1 };
     Role::Worker(WorkerIntro {
         name: name.to_owned(),
@@ -24,7 +24,11 @@ fn role(name: &str, token: Blob) -> Role {
         threads: 1,
         memory_bytes: 0,
         backends: Algorithm::ALL.map(backend).to_vec(),
-        planes: Planes { descriptors: true, inline: true, datasets: Vec::new() },
+        planes: Planes {
+            descriptors: true,
+            inline: true,
+            datasets: datasets.iter().map(|&name| name.to_owned()).collect(),
+        },
         reading: "test".to_owned(),
         sandbox: SandboxLayers::default(),
         token,
@@ -46,7 +50,11 @@ pub struct HeldLease {
 impl FakeWorker {
     /// Connects to the workers' socket at `endpoint`, with the token that proves its name over vsock.
     pub fn connect(endpoint: &Endpoint, name: &str, token: Blob) -> Self {
-        let opened = Connection::open(endpoint, role(name, token));
+        Self::open(endpoint, name, role(name, token, &[]))
+    }
+
+    fn open(endpoint: &Endpoint, name: &str, role: Role) -> Self {
+        let opened = Connection::open(endpoint, role);
         let opened = opened.unwrap_or_else(|error| panic!("worker {name} at {endpoint}: {error}"));
         opened.receiver.set_timeout(Some(DEADLINE)).expect("an open socket");
         Self(opened)
@@ -54,8 +62,13 @@ impl FakeWorker {
 
     /// Connects to `cluster`.
     pub fn join(cluster: &Cluster, name: &str) -> Self {
+        Self::join_with(cluster, name, &[])
+    }
+
+    /// Connects to `cluster` as a worker that has these datasets.
+    pub fn join_with(cluster: &Cluster, name: &str, datasets: &[&str]) -> Self {
         let endpoint = Endpoint::Unix(cluster.dir().join(WORKER_SOCKET));
-        Self::connect(&endpoint, name, Blob::default())
+        Self::open(&endpoint, name, role(name, Blob::default(), datasets))
     }
 
     /// Asks for `batches` more.

@@ -4,7 +4,7 @@ use crate::driver::Settings;
 use crate::driver::admission::meet;
 use crate::driver::budget::Budget;
 use crate::driver::clock::Clock;
-use crate::driver::live::Live;
+use crate::driver::live::{Live, LiveFiles};
 use crate::driver::policy::AccessPolicy;
 use crate::driver::token::{Token, WorkerTokens};
 use ipc_proto::codec::{decode, encode_frame};
@@ -35,6 +35,7 @@ fn settings(socket: Endpoint) -> Settings {
         http: None,
         has_status_page: false,
         state_dir: None,
+        notify: notifier::Permissions::default(),
         sandbox: Enforcement::Off,
         policy,
         live: live(Some(b"w1 secret\nw2 other\n")),
@@ -46,7 +47,7 @@ fn settings(socket: Endpoint) -> Settings {
 }
 
 fn live(tokens: Option<&[u8]>) -> Live {
-    let mut live = Live::open(None, None, vec!["a".to_owned(), "b".to_owned()]).unwrap();
+    let mut live = Live::open(LiveFiles::default(), vec!["a".to_owned(), "b".to_owned()]).unwrap();
     live.worker_tokens = tokens.map(|tokens| WorkerTokens::parse(tokens).unwrap());
     live
 }

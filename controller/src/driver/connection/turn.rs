@@ -6,7 +6,7 @@ use crate::driver::account::{Charge, Turn};
 use crate::driver::hub::Hub;
 use crate::driver::outbox::CHOKE_LEN;
 use crate::driver::port::Port;
-use ipc_proto::message::{ClientRequest, ServiceRequest, WorkerReply};
+use ipc_proto::message::{ClientRequest, ScheduleRequest, ServiceRequest, WorkerReply};
 use ipc_socket::Inbox;
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -63,7 +63,7 @@ fn hand_out(
             return Ok(true);
         }
         match identity {
-            Identity::Client { client, is_foreign } => {
+            Identity::Client { client, gid, is_foreign } => {
                 let message = inbox.next_message::<ClientRequest>().map_err(End::Fault)?;
                 let Some((request, descriptors)) = message else { break };
                 if !descriptors.is_empty() && !hub.settings.offers_descriptors() {
@@ -78,7 +78,7 @@ fn hand_out(
                     let owner = inbox.owner();
                     descriptors.into_iter().for_each(|fd| drop(hub.files.hold(owner, fd)));
                     // The core says that there is no journal.
-                    if let Some(request) = hub.serve(client, tag, request) {
+                    if let Some(request) = hub.serve((client, gid), tag, request) {
                         let request = ClientRequest::Service { tag, request };
                         hub.step(Event::ClientSaid(client, request, Vec::new()));
                     }
@@ -119,7 +119,16 @@ fn cost_of(request: &ClientRequest) -> usize {
             | ServiceRequest::Seal { .. }
             | ServiceRequest::Job { .. }
             | ServiceRequest::Wait { .. }
-            | ServiceRequest::Act { .. } => 1,
+            | ServiceRequest::Act { .. }
+            | ServiceRequest::Deaths { .. } => 1,
+            ServiceRequest::Schedule(request) => match request {
+                ScheduleRequest::Apply { .. } => TURN_COST_MAX,
+                ScheduleRequest::List { .. }
+                | ScheduleRequest::Runs { .. }
+                | ScheduleRequest::Run { .. }
+                | ScheduleRequest::Differences { .. } => LIST_COST,
+                ScheduleRequest::Show { .. } | ScheduleRequest::Act { .. } => 1,
+            },
         },
     }
 }

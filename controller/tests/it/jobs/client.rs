@@ -249,7 +249,9 @@ impl JobClient {
             ServiceReply::Refused { reason, text } => {
                 return Err(format!("{:?} was refused: {reason:?}: {text}", self.step));
             }
-            ServiceReply::Jobs { .. } => return Err("an answer to no question".to_owned()),
+            ServiceReply::Jobs { .. } | ServiceReply::Deaths { .. } | ServiceReply::Schedule(_) => {
+                return Err("an answer to no question".to_owned());
+            }
             ServiceReply::Results { rows, is_last, from, .. } => {
                 if from != self.rows.len() as u64 {
                     return Err("results from elsewhere".to_owned());

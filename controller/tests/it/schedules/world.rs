@@ -2,23 +2,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-use hashcluster_controller::core::Principal;
+use hashcluster_controller::core::{Principal, Rights};
 use hashcluster_controller::jobs::{Caller, Instants};
 use hashcluster_controller::journal::{MemoryStorage, Storage};
+use hashcluster_controller::notices::Notice;
 use hashcluster_controller::schedules::{
-    Planner, PlannerAction, PlannerEvent, RUNNING_MAX, RunOutcome, ScheduleAnswer, ScheduleAsk,
+    Planner, PlannerAction, PlannerEvent, RUNNING_MAX, ScheduleAsk, ScheduleOwner,
 };
 use ipc_proto::message::{
-    JobAct, JobId, JobRow, JobSpec, JobState, ServiceRefusal, ServiceReply, ServiceRequest,
+    ItemOutcome, JobAct, JobId, JobRow, JobSpec, JobState, ResultRow, RunOutcome, RunRow,
+    ScheduleAct, ScheduleReply, ScheduleRequest, ScheduleRow, ServiceRefusal, ServiceReply,
+    ServiceRequest, Stamp, StepRow,
 };
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 use test_kit::Random;
 
 /// The world begins at a midnight of UTC: 2026-01-01.
 pub(crate) const START_S: i64 = 1_767_225_600;
 
-const OWNER: Principal = Principal::Uid(1000);
+const OWNER: ScheduleOwner = ScheduleOwner { principal: Principal::Uid(1000), gid: 100 };
+
+fn planner() -> Planner {
+    Planner::new(vec!["d".into()])
+}
 
 /// A job of the played book.
 #[derive(Debug)]
@@ -28,6 +36,8 @@ struct PlayedJob {
     state: JobState,
     left_s: u64,
     failed: u64,
+    created_s: u64,
+    files: Vec<ResultRow>,
 }
 
 /// Everything outside of the planner is here, and survives its crashes.
@@ -40,17 +50,31 @@ pub(crate) struct PlannerWorld {
     /// Keys of new jobs, in the order of their submission.
     pub(crate) submitted: Vec<String>,
     pub(crate) ended: Vec<(String, u64, RunOutcome)>,
-    pub(crate) answers: Vec<ScheduleAnswer>,
+    pub(crate) answers: Vec<ServiceReply>,
+    /// Notices that were handed out, each as often as it was.
+    pub(crate) notices: Vec<Notice>,
+    /// Notices are delivered at once.
+    pub(crate) delivers: bool,
     pub(crate) crashes: usize,
     /// Seconds that a job takes.
     pub(crate) job_s: u64,
     pub(crate) fail_percent: u64,
     /// The book takes no jobs.
     pub(crate) is_busy: bool,
+    /// The book lets nobody submit.
+    pub(crate) is_forbidden: bool,
+    /// Files of the dataset, in the order of a walk: name, content, length and time of modification.
+    pub(crate) files: BTreeMap<&'static str, (u8, u64, i64)>,
+    /// Requests for results wait.
+    pub(crate) holds_results: bool,
+    /// A job whose results are gone.
+    pub(crate) lost: Option<JobId>,
     /// The next commit fails.
     pub(crate) fails_commit: bool,
     /// The next commit is done, but nobody hears of it.
     is_crashing: bool,
+    /// Bytes of rows in one read.
+    pub(crate) page_len: usize,
     luck: Random,
     events: VecDeque<PlannerEvent>,
 }
@@ -58,19 +82,26 @@ pub(crate) struct PlannerWorld {
 impl PlannerWorld {
     pub(crate) fn new() -> Self {
         let mut world = Self {
-            planner: Planner::new(),
+            planner: planner(),
             storage: MemoryStorage::default(),
             at: Instants { monotonic: Duration::ZERO, wall_s: START_S.unsigned_abs() },
             jobs: BTreeMap::new(),
             submitted: Vec::new(),
             ended: Vec::new(),
             answers: Vec::new(),
+            notices: Vec::new(),
+            delivers: true,
             crashes: 0,
             job_s: 10,
             fail_percent: 0,
             is_busy: false,
+            is_forbidden: false,
+            files: BTreeMap::from([("a", (1, 1, 1)), ("b", (2, 2, 2)), ("c", (3, 3, 3))]),
+            holds_results: false,
+            lost: None,
             fails_commit: false,
             is_crashing: false,
+            page_len: 300,
             luck: Random::new(7),
             events: VecDeque::new(),
         };
@@ -82,14 +113,64 @@ impl PlannerWorld {
     pub(crate) fn apply(&mut self, text: &str) {
         let all = schedule::parse(text.as_bytes()).unwrap_or_else(|errors| panic!("{errors}"));
         for schedule in all.schedules {
-            self.ask(ScheduleAsk::Apply(schedule.to_json()));
-            assert_eq!(self.answers.pop(), Some(ScheduleAnswer::Done));
+            let reply = self.answer(ScheduleRequest::Apply { text: schedule.to_json() });
+            assert!(
+                matches!(reply, ServiceReply::Schedule(ScheduleReply::Changed(_))),
+                "{reply:?}"
+            );
         }
     }
 
-    pub(crate) fn ask(&mut self, ask: ScheduleAsk) {
-        let (caller, tag, principal) = (Caller(1), 1, OWNER);
-        self.event(PlannerEvent::Asked { caller, tag, principal, ask });
+    pub(crate) fn ask(&mut self, request: ScheduleRequest) {
+        self.ask_as(OWNER, Rights::ALL, request);
+    }
+
+    pub(crate) fn ask_as(
+        &mut self,
+        owner: ScheduleOwner,
+        rights: Rights,
+        request: ScheduleRequest,
+    ) {
+        let (caller, tag, rights) = (Caller(1), 1, Rc::new(rights));
+        self.event(PlannerEvent::Asked(ScheduleAsk { caller, tag, owner, rights, request }));
+    }
+
+    /// The answer to a request.
+    pub(crate) fn answer(&mut self, request: ScheduleRequest) -> ServiceReply {
+        self.ask(request);
+        self.answers.pop().unwrap()
+    }
+
+    pub(crate) fn act(&mut self, name: &str, act: ScheduleAct) {
+        self.ask(ScheduleRequest::Act { name: name.into(), act });
+    }
+
+    pub(crate) fn list(&mut self) -> Vec<ScheduleRow> {
+        let list = ScheduleRequest::List { after: String::new(), limit: 512 };
+        let ServiceReply::Schedule(ScheduleReply::Schedules { rows, .. }) = self.answer(list)
+        else {
+            panic!("no list");
+        };
+        rows
+    }
+
+    /// A page of runs.
+    pub(crate) fn runs(&mut self, name: &str, before: Option<u64>, limit: u16) -> Vec<RunRow> {
+        let runs = ScheduleRequest::Runs { name: name.into(), before, limit };
+        let reply = self.answer(runs);
+        let ServiceReply::Schedule(ScheduleReply::Runs { rows, .. }) = reply else {
+            panic!("{reply:?}");
+        };
+        rows
+    }
+
+    /// A run, and a page of its tasks.
+    pub(crate) fn run(&mut self, name: &str, run: u64, from: u32) -> (RunRow, Vec<StepRow>) {
+        let reply = self.answer(ScheduleRequest::Run { name: name.into(), run, from, limit: 512 });
+        let ServiceReply::Schedule(ScheduleReply::Run { row, steps, .. }) = reply else {
+            panic!("{reply:?}");
+        };
+        (row, steps)
     }
 
     /// Carries out an event and all that follows from it at once.
@@ -114,19 +195,27 @@ impl PlannerWorld {
                     self.events.push_back(PlannerEvent::Persisted(number));
                 }
             }
-            PlannerAction::Read(query) => {
+            PlannerAction::Read(number, query) => {
                 let snapshot = self.storage.snapshot().unwrap();
                 // Small pages, so that there are several.
-                let rows = snapshot.range(query.table, &query.from, &query.to, 300).unwrap();
-                self.events.push_back(PlannerEvent::Read(Ok(rows)));
+                let rows =
+                    snapshot.range(query.table, &query.from, &query.to, self.page_len).unwrap();
+                self.events.push_back(PlannerEvent::Read(number, Ok(rows)));
             }
-            PlannerAction::Book(number, principal, request) => {
-                assert_eq!(principal, OWNER);
+            PlannerAction::Book(_, _, ServiceRequest::Results { .. }) if self.holds_results => {}
+            PlannerAction::Book(number, owner, request) => {
+                assert_eq!(owner, OWNER);
                 let reply = self.play(request);
                 self.events.push_back(PlannerEvent::Book(number, reply));
             }
-            PlannerAction::Answer(_, _, answer) => self.answers.push(answer),
-            PlannerAction::Ended { schedule, run, outcome } => {
+            PlannerAction::Reply(_, _, answer) => self.answers.push(answer),
+            PlannerAction::Notice(notice) => {
+                if self.delivers {
+                    self.events.push_back(PlannerEvent::Noticed(notice.key.clone()));
+                }
+                self.notices.push(notice);
+            }
+            PlannerAction::Ended { schedule, run, outcome, .. } => {
                 self.ended.push((schedule, run, outcome));
             }
         }
@@ -136,10 +225,14 @@ impl PlannerWorld {
         let refused = |reason| ServiceReply::Refused { reason, text: "no".into() };
         match request {
             ServiceRequest::Submit { .. } if self.is_busy => refused(ServiceRefusal::TooMuch),
+            ServiceRequest::Submit { .. } if self.is_forbidden => {
+                refused(ServiceRefusal::Forbidden)
+            }
             ServiceRequest::Submit { key, spec } => {
                 let failed = u64::from(self.luck.chance(self.fail_percent));
                 let number = self.jobs.len() as u64 + 1;
                 let is_new = !self.jobs.contains_key(&key);
+                let (created_s, files) = (self.at.wall_s, self.results());
                 if is_new {
                     self.submitted.push(key.clone());
                 }
@@ -153,6 +246,8 @@ impl PlannerWorld {
                     state,
                     left_s,
                     failed,
+                    created_s,
+                    files,
                 });
                 assert_eq!(job.spec, *spec, "{key} was submitted as something else");
                 ServiceReply::Job(Box::new(row(&key, job)))
@@ -166,12 +261,54 @@ impl PlannerWorld {
                     (state, _) => state,
                 };
             }),
+            ServiceRequest::Results { job, .. } if self.lost == Some(job) => {
+                refused(ServiceRefusal::UnknownJob)
+            }
+            ServiceRequest::Results { job: id, from, .. } => {
+                let (_, job) = self.jobs.iter().find(|(_, job)| job.id == id).unwrap();
+                let at = usize::try_from(from).unwrap();
+                // Small pages, so that there are several.
+                let rows: Vec<ResultRow> = job.files[at..].iter().take(2).cloned().collect();
+                let is_last = at + rows.len() == job.files.len();
+                ServiceReply::Results { job: id, from, rows, state: job.state, is_last }
+            }
             ServiceRequest::Store { .. }
             | ServiceRequest::Seal { .. }
             | ServiceRequest::Jobs { .. }
             | ServiceRequest::Wait { .. }
-            | ServiceRequest::Results { .. } => panic!("{request:?}"),
+            | ServiceRequest::Deaths { .. }
+            | ServiceRequest::Schedule(_) => panic!("{request:?}"),
         }
+    }
+
+    /// Results of a job that reads the files now.
+    fn results(&self) -> Vec<ResultRow> {
+        let row = |(name, (content, size, mtime_ns)): (&&str, &(u8, u64, i64))| ResultRow {
+            name: name.as_bytes().into(),
+            stamp: Stamp { size: *size, mtime_ns: *mtime_ns, ctime_ns: *mtime_ns },
+            outcome: ItemOutcome::Digests(vec![*content; 32].into()),
+        };
+        self.files.iter().map(row).collect()
+    }
+
+    /// The differences that a task of a run found, all pages.
+    pub(crate) fn differences(&mut self, name: &str, run: u64, step: u32) -> Vec<String> {
+        let mut all = Vec::new();
+        for page in 0.. {
+            let ask = ScheduleRequest::Differences { name: name.into(), run, step, page };
+            let reply = self.answer(ask);
+            let ServiceReply::Schedule(ScheduleReply::Differences { rows, more }) = reply else {
+                panic!("{reply:?}");
+            };
+            all.extend(rows.iter().map(|row| {
+                let text = |blob: &[u8]| String::from_utf8(blob.to_vec()).unwrap();
+                format!("{} {} {}", row.kind.name(), text(&row.name), text(&row.from))
+            }));
+            if !more {
+                break;
+            }
+        }
+        all
     }
 
     fn with_job(&mut self, id: JobId, change: impl FnOnce(&mut PlayedJob)) -> ServiceReply {
@@ -223,8 +360,14 @@ impl PlannerWorld {
             self.is_crashing = false;
         }
         self.crashes += 1;
-        self.planner = Planner::new();
+        self.planner = planner();
         self.event(PlannerEvent::Tick);
+    }
+
+    /// Ends the planner, and asks the next one before it has read the journal.
+    pub(crate) fn ask_while_starting(&mut self, request: ScheduleRequest) {
+        self.planner = planner();
+        self.ask(request);
     }
 
     /// The planner is down for a while.
@@ -241,15 +384,13 @@ impl PlannerWorld {
             self.advance(1, random);
         }
         for name in ["often", "queue", "tree", "night"] {
-            self.ask(ScheduleAsk::Pause(name.into(), true));
+            self.act(name, ScheduleAct::Pause);
         }
         // A day has all hours, and twice that is enough for a queued run.
         for _ in 0..2 * 24 * 60 {
             self.advance(60, random);
         }
-        self.ask(ScheduleAsk::List);
-        let Some(ScheduleAnswer::All(all)) = self.answers.pop() else { panic!("no list") };
-        for schedule in all {
+        for schedule in self.list() {
             assert_eq!(schedule.active, None, "{} still runs", schedule.name);
         }
     }
@@ -266,10 +407,10 @@ impl PlannerWorld {
         // In the tree, the last task begins when the others have ended.
         for key in self.submitted.iter().filter(|key| key.starts_with("schedule:tree:")) {
             let parts: Vec<&str> = key.split(':').collect();
-            let [_, _, run, step, _] = parts[..] else { panic!("{key}") };
+            let [_, _, generation, run, step, _] = parts[..] else { panic!("{key}") };
             let step: usize = step.parse().unwrap();
             for before in 0..step {
-                let prefix = format!("schedule:tree:{run}:{before}:");
+                let prefix = format!("schedule:tree:{generation}:{run}:{before}:");
                 let mut attempts = self.jobs.iter().filter(|(key, _)| key.starts_with(&prefix));
                 let has_ended = attempts.all(|(_, job)| job.state.has_ended());
                 let is_done = self.jobs[key].state.has_ended() || has_ended;
@@ -309,7 +450,7 @@ fn row(key: &str, job: &PlayedJob) -> JobRow {
         failed: job.failed,
         mismatched: 0,
         bytes: 0,
-        created_s: 0,
+        created_s: job.created_s,
         started_s: 0,
         ended_s: 0,
     }

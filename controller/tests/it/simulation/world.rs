@@ -67,6 +67,8 @@ struct Job {
     sent: u64,
     bytes_out: u64,
     want: BTreeMap<u64, (Want, u64)>,
+    /// Losses of items whose result is on its way.
+    dead: BTreeMap<u64, usize>,
     resolved: u64,
     failed: u64,
     finish_sent: bool,
@@ -372,6 +374,7 @@ impl World {
             sent: 0,
             bytes_out: 0,
             want: BTreeMap::new(),
+            dead: BTreeMap::new(),
             resolved: 0,
             failed: 0,
             finish_sent: false,

@@ -148,7 +148,8 @@ impl Printer for Reports {
                 self.counts.unreadable += 1;
                 out.flush()?;
                 let hint = self.hint(item.label.name, problem);
-                say(format_args!("{}: {problem}{hint}", quote(item.label.name)));
+                let text = item.problem_text(problem);
+                say(format_args!("{}: {text}{hint}", quote(item.label.name)));
                 self.put(item, Status::Unreadable(problem), out);
             }
             Verdict::Waiting | Verdict::Skipped(_) => {}

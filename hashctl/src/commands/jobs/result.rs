@@ -1,4 +1,5 @@
-//! `hashctl result`: the manifest of a durable job, as `hashctl sum` prints it.
+//! `hashctl result`: the manifest of a durable job, as `hashctl sum` prints it; of a check a line per file, as
+//! `hashctl check` prints it.
 
 use super::session::{JobName, JobSession, nonsense};
 use super::{WAIT_MS, text};
@@ -9,12 +10,14 @@ use crate::engine::reorder::{Item, Label, Verdict};
 use crate::examples;
 use crate::exit::Exit;
 use crate::lists::quote::quote;
-use crate::output::{Format, Out};
+use crate::output::{Format, Out, put_name};
 use crate::problem::Problem;
 use crate::say::{io_text, say};
 use clap::Args;
 use ipc_proto::limits::FRAME_NAMES_MAX;
-use ipc_proto::message::{ItemOutcome, JobRow, JobState, ResultRow, ServiceReply, ServiceRequest};
+use ipc_proto::message::{
+    ItemOutcome, JobKind, JobRow, JobState, ResultRow, ServiceReply, ServiceRequest,
+};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -63,6 +66,7 @@ struct Manifest {
     format: Format,
     out: Out,
     output: String,
+    is_check: bool,
     is_ok: bool,
 }
 
@@ -76,6 +80,7 @@ impl Manifest {
             format,
             out: Out::new(config.stdio.has_stdout),
             output: config.output.clone(),
+            is_check: row.spec.kind == JobKind::Check,
             is_ok: true,
         }
     }
@@ -116,9 +121,13 @@ impl Manifest {
     }
 
     fn row(&mut self, row: &ResultRow) -> Result<(), Exit> {
+        if self.is_check && !self.format.json {
+            return self.verdict(row);
+        }
         let label = Label { name: &row.name, function: self.function, want: b"" };
         let size = row.stamp.size;
-        let item = |digest, verdict| Item { label, size, verdict, digest, output: None };
+        let item =
+            |digest, verdict| Item { label, size, verdict, digest, output: None, detail: None };
         match &row.outcome {
             ItemOutcome::Digests(digests) | ItemOutcome::Mismatch(digests) => {
                 if matches!(row.outcome, ItemOutcome::Mismatch(_)) {
@@ -138,6 +147,25 @@ impl Manifest {
                 say(format_args!("{}: {problem}", quote(&row.name)));
             }
         }
+        let flushed = self.out.flush_if_full();
+        flushed.map_err(|error| self.write_failed(&error))
+    }
+
+    /// A line of a check.
+    fn verdict(&mut self, row: &ResultRow) -> Result<(), Exit> {
+        let text: &[u8] = match &row.outcome {
+            ItemOutcome::Digests(_) => b": OK\n",
+            ItemOutcome::Mismatch(_) => b": FAILED\n",
+            ItemOutcome::Failed(failure) => {
+                self.flush()?;
+                say(format_args!("{}: {}", quote(&row.name), Problem::Failure(*failure)));
+                b": FAILED open or read\n"
+            }
+        };
+        self.is_ok &= matches!(row.outcome, ItemOutcome::Digests(_));
+        let is_escaped = row.name.contains(&b'\n') || row.name.starts_with(b"\\");
+        put_name(&row.name, !is_escaped, self.out.buffer());
+        self.out.buffer().extend_from_slice(text);
         let flushed = self.out.flush_if_full();
         flushed.map_err(|error| self.write_failed(&error))
     }

@@ -6,6 +6,7 @@ use crate::engine::connect;
 use crate::exit::Exit;
 use crate::say::say;
 use client::{Address, Client};
+use ipc_proto::limits::JOB_ROWS_MAX;
 use ipc_proto::message::{
     JobFilter, JobId, JobRow, JobState, ServiceRefusal, ServiceReply, ServiceRequest,
 };
@@ -36,7 +37,7 @@ impl FromStr for JobName {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(job_id(text).map_or_else(|| Self::Key(text.to_owned()), Self::Id))
+        Ok(JobId::parse(text).map_or_else(|| Self::Key(text.to_owned()), Self::Id))
     }
 }
 
@@ -47,18 +48,8 @@ impl From<&OsString> for JobName {
     }
 }
 
-/// The id that `text` is.
-pub(super) fn job_id(text: &str) -> Option<JobId> {
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let (epoch, number) = text.split_once('-')?;
-    if !digits(epoch) || !digits(number) {
-        return None;
-    }
-    Some(JobId { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
-}
-
 /// A controller's answer that is none.
-pub(super) fn nonsense() -> Exit {
+pub(crate) fn nonsense() -> Exit {
     say(format_args!("the controller's answer makes no sense"));
     Exit::Unreachable
 }
@@ -74,6 +65,10 @@ pub(crate) struct JobSession<'a> {
 impl<'a> JobSession<'a> {
     pub(crate) fn new(config: &'a Config) -> Self {
         Self { config, client: None, deadline: None }
+    }
+
+    pub(crate) fn config(&self) -> &'a Config {
+        self.config
     }
 
     /// Gives up waiting after this many seconds.
@@ -120,7 +115,9 @@ impl<'a> JobSession<'a> {
                     return Err(Exit::Success);
                 }
                 Ok(ServiceReply::Refused { reason, text }) => {
-                    say(format_args!("{text}{}", remedy(reason)));
+                    let is_of_jobs = !matches!(request, ServiceRequest::Schedule(_));
+                    let remedy = if is_of_jobs { remedy(reason) } else { "" };
+                    say(format_args!("{text}{remedy}"));
                     return Err(Exit::Failure);
                 }
                 Ok(reply) => return Ok(reply),
@@ -179,13 +176,32 @@ impl<'a> JobSession<'a> {
         }
     }
 
+    /// All jobs that fit a filter.
+    pub(crate) fn jobs(&mut self, filter: &JobFilter) -> Result<Vec<JobRow>, Exit> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let limit = u16::try_from(JOB_ROWS_MAX).unwrap_or(u16::MAX);
+            let request = ServiceRequest::Jobs { filter: filter.clone(), after, limit };
+            let ServiceReply::Jobs { rows, more } = self.ask(&request)? else {
+                return Err(nonsense());
+            };
+            after = rows.last().map(|row| row.id);
+            all.extend(rows);
+            if !more || after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
     /// The job in the answer to a request.
     pub(super) fn job(&mut self, request: &ServiceRequest) -> Result<JobRow, Exit> {
         match self.ask(request)? {
             ServiceReply::Job(row) => Ok(*row),
             ServiceReply::Refused { .. }
             | ServiceReply::Jobs { .. }
-            | ServiceReply::Results { .. } => Err(nonsense()),
+            | ServiceReply::Results { .. }
+            | ServiceReply::Deaths { .. }
+            | ServiceReply::Schedule(_) => Err(nonsense()),
         }
     }
 
@@ -233,7 +249,7 @@ mod tests {
             ("99999999999-1", None),
         ] {
             let want = want.map(|(epoch, number)| JobId { epoch, number });
-            assert_eq!(job_id(text), want, "{text}");
+            assert_eq!(JobId::parse(text), want, "{text}");
         }
     }
 }

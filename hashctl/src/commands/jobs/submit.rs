@@ -1,4 +1,7 @@
-//! `hashctl submit`: a durable job of files in datasets, or of bytes.
+//! `hashctl submit`: a durable job of files in datasets, or of bytes; or a check of the files that lists of
+//! digests name.
+
+mod claims;
 
 use super::session::{JobSession, nonsense};
 use super::{is_good, key, label, text};
@@ -15,6 +18,7 @@ use crate::lists::lines::{Line, Lines};
 use crate::lists::quote::quote;
 use crate::problem::{Problem, Special};
 use crate::say::{errno_text, io_text, say};
+use claims::ClaimLists;
 use clap::Args;
 use ipc_proto::limits::{
     FRAME_NAMES_MAX, INLINE_LEN_MAX, JOB_PRIORITY_MAX, JOB_ROOTS_LEN_MAX, JOB_ROOTS_MAX,
@@ -66,6 +70,9 @@ pub(crate) struct SubmitArgs {
     /// Submit also the files that FILE names, one per line; - is standard input
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     files_from: Option<OsString>,
+    /// Check the files that the lists of digests name, of one algorithm; PATHs are the lists
+    #[arg(short, long, help_heading = "Input", conflicts_with_all = ["files_from", "algorithm"])]
+    check: bool,
     /// Names in FILE end with a zero byte, as those of find -print0
     #[arg(short = '0', long, requires = "files_from", help_heading = "Input")]
     null: bool,
@@ -77,7 +84,7 @@ pub(crate) struct SubmitArgs {
     json: bool,
     #[command(flatten)]
     job: JobArgs,
-    /// Directories and files of datasets; with --inline files
+    /// Directories and files of datasets; with --inline files, with --check lists of digests
     #[arg(value_name = "PATH")]
     pub(crate) paths: Vec<OsString>,
 }
@@ -97,17 +104,21 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
         say(format_args!("name directories or files"));
         return Err(Exit::Usage);
     }
-    let algorithms = Algorithms::new(&args.algorithm).map_err(|error| {
-        say(format_args!("--algorithm: {error}"));
-        Exit::Usage
-    })?;
+    let claims = if args.check { Some(ClaimLists::open(&args.paths)?) } else { None };
+    let algorithms = match &claims {
+        Some(claims) => claims.algorithm().into(),
+        None => Algorithms::new(&args.algorithm).map_err(|error| {
+            say(format_args!("--algorithm: {error}"));
+            Exit::Usage
+        })?,
+    };
     let mut session = JobSession::new(config);
     let known = session.client()?.welcome().planes.datasets.clone();
     let datasets = config.datasets.as_deref().filter(|_| !args.inline);
     let datasets = datasets.map_or_else(Datasets::default, |dir| Datasets::load(dir, &known));
     let (cross_check, strict_reads) = args.job.of_spec();
     let spec = JobSpec {
-        kind: JobKind::Sum,
+        kind: if args.check { JobKind::Check } else { JobKind::Sum },
         algorithms,
         source: directories(args, &datasets).unwrap_or(JobSource::Stored),
         cross_check,
@@ -131,7 +142,10 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
             stored: row.items,
             frame: StoreFrame::default(),
         };
-        is_whole = store.all(args, config)?;
+        is_whole = match claims {
+            Some(claims) => store.claims(&claims)?,
+            None => store.all(args, config)?,
+        };
         if store.next == 0 && !is_whole {
             for act in [JobAct::Cancel, JobAct::Remove] {
                 session.job(&ServiceRequest::Act { job: row.id, act })?;
@@ -154,7 +168,7 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
 
 /// The arguments as directories of one dataset, which workers list, if they are all that.
 fn directories(args: &SubmitArgs, datasets: &Datasets) -> Option<JobSource> {
-    if args.files_from.is_some() || args.inline || args.paths.len() > JOB_ROOTS_MAX {
+    if args.files_from.is_some() || args.inline || args.check || args.paths.len() > JOB_ROOTS_MAX {
         return None;
     }
     let (mut name, mut roots, mut roots_len) = (None, Vec::new(), 0);
@@ -183,6 +197,8 @@ struct StoreFrame {
     /// Of named files; `None` for bytes.
     dataset: Option<String>,
     names: Vec<Blob>,
+    /// Of each item of a check.
+    expected: Vec<Blob>,
     files: Vec<FileItem>,
     contents: Vec<Blob>,
     names_len: usize,
@@ -289,6 +305,13 @@ impl Store<'_, '_> {
         Ok(is_whole)
     }
 
+    /// Stores every file that the lists name, with its digest there; false if not all could be.
+    fn claims(&mut self, lists: &ClaimLists<'_>) -> Result<bool, Exit> {
+        let is_whole = lists.each(|name, digest| self.file(name, digest))?;
+        self.send()?;
+        Ok(is_whole)
+    }
+
     /// Stores one file, or every file below a directory in the order of `hashctl sum -r`; false if some
     /// could not be read.
     fn tree(&mut self, path: &[u8]) -> Result<bool, Exit> {
@@ -309,9 +332,14 @@ impl Store<'_, '_> {
 
     /// Stores one file; false if it cannot be read.
     fn path(&mut self, path: &[u8]) -> Result<bool, Exit> {
+        self.file(path, &[])
+    }
+
+    /// Stores one file with its expected digest, if it is to be checked; false if it cannot be read.
+    fn file(&mut self, path: &[u8], expected: &[u8]) -> Result<bool, Exit> {
         match self.item(path) {
             Ok((dataset, file, content)) => {
-                self.push(dataset, path, file, content)?;
+                self.push(dataset, (path, expected), file, content)?;
                 Ok(true)
             }
             Err(text) => {
@@ -351,7 +379,7 @@ impl Store<'_, '_> {
     fn push(
         &mut self,
         dataset: Option<String>,
-        name: &[u8],
+        (name, expected): (&[u8], &[u8]),
         file: FileItem,
         content: Blob,
     ) -> Result<(), Exit> {
@@ -368,6 +396,7 @@ impl Store<'_, '_> {
         frame.names_len += name.len();
         frame.contents_len += content.len();
         frame.names.push(name.into());
+        frame.expected.extend((!expected.is_empty()).then(|| expected.into()));
         frame.files.push(file);
         frame.contents.push(content);
         Ok(())
@@ -399,7 +428,7 @@ impl Store<'_, '_> {
             job: self.job,
             first: self.next,
             names: frame.names,
-            expected: Vec::new(),
+            expected: frame.expected,
             items,
         };
         match self.session.ask(&request)? {
@@ -409,7 +438,9 @@ impl Store<'_, '_> {
             }
             ServiceReply::Refused { .. }
             | ServiceReply::Jobs { .. }
-            | ServiceReply::Results { .. } => Err(nonsense()),
+            | ServiceReply::Results { .. }
+            | ServiceReply::Deaths { .. }
+            | ServiceReply::Schedule(_) => Err(nonsense()),
         }
     }
 }

@@ -1,17 +1,13 @@
 //! Jobs as text and as JSON.
 
+use crate::columns::columns;
 use crate::json::{JsonName, put_line};
-use ipc_proto::message::{JobKind, JobRow, JobSource};
-use overview::bytes;
+use crate::lists::quote::quote;
+use crate::problem::losses_text;
+use ipc_proto::message::{DeadItem, JobRow, JobSource, WorkerLoss};
+use overview::{JobObject, bytes, kind_name};
 use serde::Serialize;
 use std::fmt::Write;
-
-fn kind_name(kind: JobKind) -> &'static str {
-    match kind {
-        JobKind::Sum => "sum",
-        JobKind::Check => "check",
-    }
-}
 
 /// Text of another user that a terminal takes as it is.
 fn plain(text: &str) -> String {
@@ -36,8 +32,7 @@ pub(super) fn outcome(row: &JobRow) -> String {
 /// A table of jobs.
 pub(super) fn table(rows: &[JobRow]) -> String {
     let head = ["JOB", "STATE", "KIND", "ITEMS", "DONE", "FAILED", "BYTES", "KEY", "LABELS"];
-    let mut lines = vec![head.map(str::to_owned)];
-    lines.extend(rows.iter().map(|row| {
+    let cells = rows.iter().map(|row| {
         let more = if row.is_complete { "" } else { "+" };
         [
             row.id.to_string(),
@@ -50,23 +45,8 @@ pub(super) fn table(rows: &[JobRow]) -> String {
             plain(&row.key),
             plain(&row.spec.labels.join(",")),
         ]
-    }));
-    let mut widths = [0; 9];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for line in &lines {
-        let mut row = String::new();
-        for (width, cell) in widths.into_iter().zip(line) {
-            let _ = write!(row, "{cell:<width$}  ");
-        }
-        text.push_str(row.trim_end());
-        text.push('\n');
-    }
-    text
+    });
+    columns(head, cells)
 }
 
 /// Everything about a job.
@@ -88,7 +68,11 @@ pub(super) fn details(row: &JobRow) -> String {
             format!("dataset {name}: {}", roots.join(", "))
         }
     };
-    let time = |seconds: u64| if seconds == 0 { "-".to_owned() } else { format!("@{seconds}") };
+    let time = |seconds: u64| match i64::try_from(seconds) {
+        Ok(0) => "-".to_owned(),
+        Ok(seconds) => schedule::utc_text(seconds),
+        Err(_) => format!("@{seconds}"),
+    };
     let mut text = String::new();
     for (name, value) in [
         ("job", row.id.to_string()),
@@ -110,65 +94,58 @@ pub(super) fn details(row: &JobRow) -> String {
     text
 }
 
+/// Items whose workers were lost, one per line.
+pub(super) fn dead(items: &[DeadItem]) -> String {
+    let mut text = String::new();
+    for item in items {
+        let losses = losses_text(&item.losses);
+        let _ = writeln!(text, "{:<13}{}: lost {losses}", "dead", quote(&item.name));
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct DeadLine<'a> {
+    #[serde(flatten)]
+    name: JsonName<'a>,
+    index: u64,
+    losses: Vec<LossLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct LossLine<'a> {
+    worker: &'a str,
+    cause: &'static str,
+}
+
+impl<'a> DeadLine<'a> {
+    fn of(item: &'a DeadItem) -> Self {
+        let line =
+            |loss: &'a WorkerLoss| LossLine { worker: &loss.worker, cause: loss.cause.name() };
+        Self {
+            name: JsonName { key: "name", bytes: &item.name },
+            index: item.index,
+            losses: item.losses.iter().map(line).collect(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct JobLine<'a> {
-    job: String,
-    key: &'a str,
-    state: &'static str,
-    reason: &'a str,
-    kind: &'static str,
-    algorithms: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dataset: Option<&'a str>,
+    #[serde(flatten)]
+    job: JobObject<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    roots: Vec<JsonName<'a>>,
-    labels: &'a [String],
-    priority: u8,
-    principal: &'a str,
-    items: u64,
-    complete: bool,
-    done: u64,
-    failed: u64,
-    mismatched: u64,
-    bytes: u64,
-    created: u64,
-    started: Option<u64>,
-    ended: Option<u64>,
+    dead: Vec<DeadLine<'a>>,
 }
 
 /// A line of JSON.
 pub(super) fn json(row: &JobRow) -> String {
-    let spec = &row.spec;
-    let (dataset, roots) = match &spec.source {
-        JobSource::Stored => (None, Vec::new()),
-        JobSource::Dataset { name, roots } => {
-            let paths = roots.iter().map(|root| JsonName { key: "path", bytes: &root.path });
-            (Some(name.as_str()), paths.collect())
-        }
-    };
-    let time = |seconds: u64| (seconds > 0).then_some(seconds);
-    let line = JobLine {
-        job: row.id.to_string(),
-        key: &row.key,
-        state: row.state.name(),
-        reason: &row.reason,
-        kind: kind_name(spec.kind),
-        algorithms: spec.algorithms.iter().map(|algorithm| algorithm.name()).collect(),
-        dataset,
-        roots,
-        labels: &spec.labels,
-        priority: spec.priority,
-        principal: &row.principal,
-        items: row.items,
-        complete: row.is_complete,
-        done: row.resolved,
-        failed: row.failed,
-        mismatched: row.mismatched,
-        bytes: row.bytes,
-        created: row.created_s,
-        started: time(row.started_s),
-        ended: time(row.ended_s),
-    };
+    json_with(row, &[])
+}
+
+/// A line of JSON, with the items whose workers were lost.
+pub(super) fn json_with(row: &JobRow, dead: &[DeadItem]) -> String {
+    let line = JobLine { job: JobObject::new(row), dead: dead.iter().map(DeadLine::of).collect() };
     let mut text = Vec::new();
     put_line(&line, &mut text);
     String::from_utf8(text).expect("JSON is text")

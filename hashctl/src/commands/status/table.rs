@@ -1,6 +1,8 @@
 //! The status as text for a person.
 
-use ipc_proto::message::{JobStatus, QuarantineStatus, SandboxLayers, Status, WorkerStatus};
+use ipc_proto::message::{
+    JobStatus, JournalState, QuarantineStatus, SandboxLayers, Status, WorkerStatus,
+};
 use overview::{bytes, health, one_line};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -47,6 +49,13 @@ pub(super) fn render(status: &Status) -> String {
         table(&mut text, QUARANTINE_HEAD, QUARANTINE_WORDS, rows);
     }
     unlisted(&mut text, status.quarantined_unlisted, "workers in quarantine");
+    if status.journal != JournalState::Absent {
+        put(&mut text, format_args!("\njournal: {}", status.journal.name()));
+        if !status.journal_reason.is_empty() {
+            put(&mut text, format_args!(": {}", one_line(&status.journal_reason)));
+        }
+        text.push('\n');
+    }
     text.push('\n');
     table(&mut text, JOB_HEAD, JOB_WORDS, status.jobs.iter().map(job_row));
     unlisted(&mut text, status.jobs_unlisted, "jobs");

@@ -10,6 +10,12 @@ unsafe extern "C" {
     fn uselocale(locale: libc::locale_t) -> libc::locale_t;
 }
 
+/// All categories; the crate `libc` has no constant for musl's.
+#[cfg(not(target_env = "musl"))]
+const ALL_CATEGORIES: c_int = libc::LC_ALL_MASK;
+#[cfg(target_env = "musl")]
+const ALL_CATEGORIES: c_int = 0x7fff_ffff;
+
 /// The locale that the environment asks for, if it is one of UTF-8: as an address, because every thread
 /// may use it.
 static UTF8_LOCALE: OnceLock<Option<usize>> = OnceLock::new();
@@ -18,8 +24,7 @@ fn utf8_locale() -> Option<libc::locale_t> {
     let address = UTF8_LOCALE.get_or_init(|| {
         // SAFETY: the name is a C string, and there is no base to be changed. One that is not installed
         // makes it fail, also in a category that does not matter here, as setlocale(3) does.
-        let locale =
-            unsafe { libc::newlocale(libc::LC_ALL_MASK, c"".as_ptr(), std::ptr::null_mut()) };
+        let locale = unsafe { libc::newlocale(ALL_CATEGORIES, c"".as_ptr(), std::ptr::null_mut()) };
         if locale.is_null() {
             return None;
         }

@@ -1,4 +1,5 @@
-//! Files that the workers do not see as they are here, sent once more as bytes.
+//! Files that are sent once more: as bytes those that the workers do not see as they are here, and as before
+//! those whose connection was lost.
 //!
 //! A name may lead the workers elsewhere: the dataset's directory was replaced, something was mounted in
 //! it, it is a copy from before, the file was replaced a moment ago, or their file server is out of
@@ -18,6 +19,8 @@ use crate::say::say;
 use client::ClientError;
 use engine::exec::relay::RelayedFile;
 use ipc_proto::Algorithms;
+use ipc_proto::limits::FRAME_DESCRIPTORS_MAX;
+use ipc_proto::message::Failure;
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -32,23 +35,28 @@ pub(crate) struct Resender {
     /// At most as many as the reorder buffer has entries.
     queue: Option<Sender<Unseen>>,
     given: u64,
+    unseen: u64,
     done: Arc<AtomicU64>,
 }
 
 impl Resender {
     pub(super) fn new(shared: &'static Shared) -> Self {
-        Self { shared, queue: None, given: 0, done: Arc::default() }
+        Self { shared, queue: None, given: 0, unseen: 0, done: Arc::default() }
     }
 
     /// Takes files that have no outcome yet.
     pub(crate) fn give(&mut self, unseen: Vec<Unseen>) {
         for file in unseen {
-            if self.given == 0 && self.shared.options.is_verbose {
+            if let Some(failure) = file.failure
+                && self.unseen == 0
+                && self.shared.options.is_verbose
+            {
                 let name = quote(file.batch.label(file.position).name);
-                let failure = Problem::Failure(file.failure);
+                let failure = Problem::Failure(failure);
                 say(format_args!("the workers see {name} differently ({failure})"));
             }
             self.given += 1;
+            self.unseen += u64::from(file.failure.is_some());
             // It fails when the thread has ended, with the connection.
             let _ = self.queue.get_or_insert_with(|| start(self.shared, &self.done)).send(file);
         }
@@ -57,6 +65,11 @@ impl Resender {
     /// Files that were sent, or got their verdict. Those jobs have ended in which nothing else goes.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Acquire)
+    }
+
+    /// Files that were taken because the workers see them differently.
+    pub(crate) fn unseen(&self) -> u64 {
+        self.unseen
     }
 
     /// Files that were taken.
@@ -88,7 +101,10 @@ impl Opener {
         while let Ok(file) = queue.recv() {
             let mut count = 1;
             let mut stream = self.resend(&file);
-            while stream.is_none() && self.lanes.data_len < MESSAGES_LEN_MAX {
+            while stream.is_none()
+                && self.lanes.data_len < MESSAGES_LEN_MAX
+                && count < FRAME_DESCRIPTORS_MAX as u64
+            {
                 let Ok(file) = queue.try_recv() else { break };
                 count += 1;
                 stream = self.resend(&file);
@@ -99,6 +115,7 @@ impl Opener {
             }
             let (had_job, inline) = (sender.has_job(), sender.served.inline);
             self.flush(&mut sender)?;
+            self.lanes.close_sent();
             if let Some((algorithms, tag, file)) = stream {
                 self.stream(&mut sender, algorithms, tag, file)?;
             }
@@ -116,29 +133,42 @@ impl Opener {
     /// Opens a file again; what is long is returned, and goes as a stream.
     fn resend(&mut self, unseen: &Unseen) -> Option<(Algorithms, Tag, RelayedFile)> {
         let Unseen { tag, batch, position, way, failure } = unseen;
+        let same = |failure: &Option<Failure>| match failure {
+            Some(failure) => Problem::Failure(*failure),
+            None => Problem::Io(libc::ELOOP),
+        };
         let function = batch.label(*position).function;
         let algorithms = function.algorithms().expect("what was sent has algorithms");
         let problem = |problem| Found::Verdict(Verdict::Problem(problem));
         let found = match open_patiently(batch.path(*position, 0), *way) {
-            Ok(Opened::File(file, _)) if self.shared.route.takes_bytes() => self.by_bytes(file),
-            Ok(Opened::File(..)) => problem(Problem::Unseen(*failure)),
+            Ok(Opened::File(file, stamp)) => match failure {
+                None => self.by_plane(file, stamp, *way),
+                Some(_) if self.shared.route.takes_bytes() => self.by_bytes(file),
+                Some(failure) => problem(Problem::Unseen(*failure)),
+            },
             Ok(other @ (Opened::Directory(_) | Opened::Special(_))) => not_a_file(&other, *way),
             // A directory above it was replaced by a link, or openat2 is unknown here.
             Err(Errno::ELOOP | Errno::EXDEV | Errno::EAGAIN | Errno::ENOSYS) => {
-                problem(Problem::Failure(*failure))
+                problem(same(failure))
             }
             Err(errno) => problem(Problem::Io(errno as i32)),
         };
         match found {
             Found::Bytes(data) => {
-                self.changes.push((*tag, Change::Size(data.len() as u64)));
+                self.changes.push((*tag, Change::Sent(data.len() as u64, *way)));
                 self.lanes.add_bytes(algorithms, *tag, &data);
             }
             Found::Stream(file) => return Some((algorithms, *tag, file)),
             Found::Verdict(verdict) => self.changes.push((*tag, Change::Verdict(verdict))),
-            Found::File(..) | Found::Named(..) | Found::Stdin(_) => {
-                unreachable!("it goes as bytes or not at all")
+            Found::File(file, stamp) => {
+                self.changes.push((*tag, Change::Sent(stamp.size, *way)));
+                self.lanes.add_file(algorithms, *tag, file, stamp);
             }
+            Found::Named(name, stamp, way) => {
+                self.changes.push((*tag, Change::Named(stamp.size, way)));
+                self.lanes.add_name(algorithms, *tag, name, stamp);
+            }
+            Found::Stdin(_) => unreachable!("it has no path"),
         }
         None
     }

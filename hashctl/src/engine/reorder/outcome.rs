@@ -56,9 +56,19 @@ pub(crate) struct Item<'a> {
     pub(crate) digest: &'a [u8],
     /// Output of any length of [`Function::Blake3`], which starts with the digest.
     pub(crate) output: Option<&'a OutputReader>,
+    /// More about a problem, for a person.
+    pub(crate) detail: Option<&'a str>,
 }
 
 impl<'a> Item<'a> {
+    /// The text of `problem`, with what else is known of it.
+    pub(crate) fn problem_text(&self, problem: Problem) -> String {
+        match self.detail {
+            Some(detail) => format!("{problem}: {detail}"),
+            None => problem.to_string(),
+        }
+    }
+
     /// One item per digest.
     pub(crate) fn each(self) -> impl Iterator<Item = Self> {
         let mut rest = self.digest;
@@ -82,8 +92,12 @@ pub(super) struct EntryOutcome {
     /// The digests, if they are longer than that.
     pub(super) digests: Option<Box<[u8]>>,
     pub(super) output: Option<Box<OutputReader>>,
+    /// More about a problem.
+    pub(super) detail: Option<Box<str>>,
     /// It went by name, and can be opened this way.
     pub(super) named: Option<Way>,
+    /// It was sent, and can be opened this way.
+    pub(super) sent: Option<Way>,
 }
 
 impl EntryOutcome {
@@ -97,7 +111,9 @@ impl EntryOutcome {
             is_taken: false,
             digests: None,
             output: None,
+            detail: None,
             named: None,
+            sent: None,
         }
     }
 
@@ -106,7 +122,8 @@ impl EntryOutcome {
     }
 }
 
-/// A file that went by name, and that the workers do not find as it is here.
+/// A file that has to be sent again: it went by name, and the workers do not find it as it is here, or its
+/// connection was lost.
 #[derive(Debug)]
 pub(crate) struct Unseen {
     pub(crate) tag: Tag,
@@ -114,8 +131,8 @@ pub(crate) struct Unseen {
     /// Its position there.
     pub(crate) position: usize,
     pub(crate) way: Way,
-    /// The failure under its name.
-    pub(crate) failure: Failure,
+    /// The failure under its name; `None` if the connection was lost.
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Unseen {
@@ -150,7 +167,8 @@ impl Complete {
                 None => &outcome.digest[..label.function.digest_len().min(outcome.digest.len())],
             };
             let output = outcome.output.as_deref();
-            Item { label, size: outcome.size, verdict: outcome.verdict, digest, output }
+            let detail = outcome.detail.as_deref();
+            Item { label, size: outcome.size, verdict: outcome.verdict, digest, output, detail }
         })
     }
 
@@ -164,6 +182,8 @@ impl Complete {
 #[derive(Debug)]
 pub(crate) enum Change {
     Size(u64),
+    /// Its length; it is sent.
+    Sent(u64, Way),
     /// Its length; it goes by name.
     Named(u64, Way),
     Verdict(Verdict),

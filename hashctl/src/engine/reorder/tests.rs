@@ -85,7 +85,19 @@ fn a_file_that_workers_do_not_see_can_be_tried_in_another_way_once() {
     let [Unseen { tag: 0, position: 0, way: Way::Below(7), failure, .. }] = unseen[..] else {
         panic!("{unseen:?}")
     };
-    assert_eq!((failure, take(&reorder)), (missing, String::new()));
+    assert_eq!((failure, take(&reorder)), (Some(missing), String::new()));
     assert!(reorder.resolve([(0, Err(missing))].into_iter()).is_empty(), "the second time");
     assert_eq!(take(&reorder), "a!b!c!");
+}
+
+#[test]
+fn files_of_a_lost_connection_are_found_by_their_tags_unless_one_was_a_stream() {
+    let reorder = Reorder::new().unwrap();
+    push(&reorder, &["a", "b", "c"]);
+    let sent = |tag| (tag, Change::Sent(7, Way::Path));
+    reorder.change(&mut vec![sent(0), sent(2), (1, Change::Size(9))]);
+    let again = reorder.unanswered(&[0, 2]).unwrap();
+    let found: Vec<_> = again.iter().map(|file| (file.tag, file.position, file.failure)).collect();
+    assert_eq!(found, [(0, 0, None), (2, 2, None)]);
+    assert!(reorder.unanswered(&[0, 1]).is_none(), "nobody can read it again");
 }

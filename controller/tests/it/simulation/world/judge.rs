@@ -75,7 +75,13 @@ impl World {
                     job.resolved += 1;
                     self.tally.resolved += 1;
                     match (failures.get(&position), want) {
-                        (Some(Failure::WorkersLost { .. }), Want::Digest(_)) => {
+                        (Some(Failure::WorkersLost { attempts }), Want::Digest(_)) => {
+                            let losses = job.dead.remove(&index);
+                            assert_eq!(
+                                losses,
+                                usize::try_from(*attempts).ok(),
+                                "seed {seed}: {index}"
+                            );
                             assert!(!self.calm || seed > 0);
                             self.tally.lost_items += 1;
                             job.failed += 1;
@@ -96,7 +102,10 @@ impl World {
                             self.tally.disputed += 1;
                             job.failed += 1;
                         }
-                        (Some(Failure::WorkersLost { .. }), Want::Step) => job.failed += 1,
+                        (Some(Failure::WorkersLost { .. }), Want::Step) => {
+                            assert!(job.dead.remove(&index).is_some(), "seed {seed}: {index}");
+                            job.failed += 1;
+                        }
                         (None, Want::Digest(want)) => {
                             assert_eq!(outputs.next(), Some(&want[..]), "seed {seed}: {index}");
                         }
@@ -105,6 +114,17 @@ impl World {
                     }
                 }
                 assert_eq!(outputs.next(), None);
+            }
+            ClientReply::Death { job, index, losses } => {
+                let job = client.jobs.get_mut(&job).expect("deaths are of living jobs");
+                assert!(job.want.contains_key(&index), "seed {seed}: item {index} died late");
+                let workers: BTreeSet<&str> = losses.iter().map(|l| l.worker.as_str()).collect();
+                let enough = workers.len() >= 3 || losses.len() >= 4;
+                assert!(enough, "seed {seed}: item {index} died of {losses:?}");
+                assert!(
+                    job.dead.insert(index, losses.len()).is_none(),
+                    "seed {seed}: {index} died twice"
+                );
             }
             ClientReply::Finished { job, items, failed } => {
                 let job = client.jobs.remove(&job).expect("finished once");

@@ -1,0 +1,79 @@
+//! A durable job for programs: the same object in `hashctl jobs --json` and in the HTTP API.
+
+use crate::JsonName;
+use ipc_proto::message::{JobKind, JobRow, JobSource};
+use serde::Serialize;
+
+/// The word for a kind of job.
+#[must_use]
+pub const fn kind_name(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Sum => "sum",
+        JobKind::Check => "check",
+    }
+}
+
+/// A durable job with stable keys, which `docs/jobs.md` lists.
+#[derive(Debug, Serialize)]
+pub struct JobObject<'a> {
+    job: String,
+    key: &'a str,
+    state: &'static str,
+    reason: &'a str,
+    kind: &'static str,
+    algorithms: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dataset: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    roots: Vec<JsonName<'a>>,
+    labels: &'a [String],
+    priority: u8,
+    principal: &'a str,
+    items: u64,
+    complete: bool,
+    done: u64,
+    failed: u64,
+    mismatched: u64,
+    bytes: u64,
+    created: u64,
+    started: Option<u64>,
+    ended: Option<u64>,
+}
+
+impl<'a> JobObject<'a> {
+    /// The object of a job.
+    #[must_use]
+    pub fn new(row: &'a JobRow) -> Self {
+        let spec = &row.spec;
+        let (dataset, roots) = match &spec.source {
+            JobSource::Stored => (None, Vec::new()),
+            JobSource::Dataset { name, roots } => {
+                let paths = roots.iter().map(|root| JsonName { key: "path", bytes: &root.path });
+                (Some(name.as_str()), paths.collect())
+            }
+        };
+        let time = |seconds: u64| (seconds > 0).then_some(seconds);
+        Self {
+            job: row.id.to_string(),
+            key: &row.key,
+            state: row.state.name(),
+            reason: &row.reason,
+            kind: kind_name(spec.kind),
+            algorithms: spec.algorithms.iter().map(|algorithm| algorithm.name()).collect(),
+            dataset,
+            roots,
+            labels: &spec.labels,
+            priority: spec.priority,
+            principal: &row.principal,
+            items: row.items,
+            complete: row.is_complete,
+            done: row.resolved,
+            failed: row.failed,
+            mismatched: row.mismatched,
+            bytes: row.bytes,
+            created: row.created_s,
+            started: time(row.started_s),
+            ended: time(row.ended_s),
+        }
+    }
+}
