@@ -7,6 +7,7 @@ mod fleets;
 mod floods;
 mod inside;
 mod programs;
+mod scarce;
 mod workers;
 
 use crate::suite::Case;
@@ -34,6 +35,7 @@ pub(crate) fn all() -> Vec<Case> {
         programs::cases(),
         controllers::cases(),
         inside::cases(),
+        scarce::cases(),
     ]
     .into_iter()
     .flatten()

@@ -30,6 +30,7 @@ const UNSEEN: &[(&str, &str)] = &[
         "glibc 2.36 has no need at a start",
     ),
     ("abort(3)", "an error path"),
+    ("abort(3), with musl", "an error path"),
     ("checks of the standard library, if it has them", "made by builds for debugging only"),
     ("a socket that takes no more for now", "needs a peer that reads slowly at the right moment"),
     ("the C library, for a thread's stack", "not made by musl"),

@@ -90,6 +90,49 @@ fn a_long_sha2_file_goes_on_where_its_killed_worker_stood() {
 }
 
 #[test]
+fn a_run_goes_on_with_a_controller_that_restarts_and_prints_one_correct_manifest() {
+    const FILES: usize = 5000;
+    let mut random = Random::from_entropy();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let names: Vec<_> = (0..FILES).map(|number| data.join(format!("f{number:04}"))).collect();
+    for name in &names {
+        let len = random.index(2000);
+        fs::write(name, random.bytes(len)).unwrap();
+    }
+    let want = text(&output(Command::new("sha256sum").args(&names)).stdout);
+    for plane in ["descriptors", "dataset", "inline"] {
+        let datasets = vec![("d", data.clone())];
+        let mut cluster = Cluster::start(Options { workers: 1, datasets, ..Options::default() });
+        cluster.link_datasets();
+        cluster.wait_ready(1);
+        let mut sum = cluster.hashctl();
+        let sum = sum.args(["--plane", plane, "-v", "sum"]).args(&names);
+        let sum = sum.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        for _ in 0..2 {
+            // It keeps what it gets, so that the run cannot end.
+            let mut holder = FakeWorker::join_with(&cluster, "holder", &["d"]);
+            holder.give_credit(1);
+            holder.next_lease();
+            let before = cluster.status().counters.items;
+            until("results", || {
+                holder.beat();
+                (cluster.status().counters.items > before + 100).then_some(())
+            });
+            cluster.controller.kill().unwrap();
+            cluster.controller.wait().unwrap();
+            cluster.restart_controller();
+        }
+        let sum = sum.wait_with_output().unwrap();
+        let said = text(&sum.stderr);
+        assert!(text(&sum.stdout) == want, "{plane}: the manifest is that of sha256sum: {said}");
+        assert_eq!(sum.status.code(), Some(0), "{plane}: {said}");
+        assert_eq!(said.matches("files are sent again").count(), 2, "{plane}: {said}");
+    }
+}
+
+#[test]
 fn a_hundred_kills_while_a_tree_is_hashed_lose_nothing_and_falsify_nothing() {
     let mut random = Random::new(20_261_121);
     let dir = tempfile::tempdir().unwrap();

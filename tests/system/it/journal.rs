@@ -51,6 +51,9 @@ fn a_full_disk_is_said_and_the_controller_goes_on_when_there_is_space() {
     let reason = "the journal is full: No space left on device";
     assert!(page(&http, "/readyz").contains(reason), "{}", page(&http, "/readyz"));
     assert!(cluster.logs().contains("no space for the journal"), "{}", cluster.logs());
+    let status = cluster.hashctl().arg("status").output().unwrap().stdout;
+    let status = String::from_utf8(status).unwrap();
+    assert!(status.contains("\njournal: full: No space left on device"), "{status}");
     let sum = cluster.hashctl().args(["sum", "/etc/passwd"]).output().unwrap();
     assert!(sum.status.success(), "what needs no journal goes on: {sum:?}");
     fs::remove_file(disk.path().join("fill")).unwrap();

@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 //! The real binaries against oracles, faults and hostile peers.
 
+mod api;
 mod calls;
 mod cross_check;
 mod datasets;
@@ -13,11 +14,14 @@ mod limits;
 mod monitoring;
 mod moved;
 mod newcomer;
+mod notices;
 mod oracle;
 mod policy;
 mod progress;
+mod registers;
 mod rsyslog;
 mod run_sh;
+mod schedules;
 mod scripts;
 mod secrets;
 mod top;

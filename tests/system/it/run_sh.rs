@@ -102,7 +102,14 @@ fn a_cluster_is_started_once_found_mended_and_stopped() {
     };
     let submitted = submit(&["--id", "kept", "--wait"]);
     assert!(submitted.status.success(), "{}", text(&submitted.stderr));
+    let schedules = || output(script("run.sh", &run).args(["schedule", "list"]));
+    let listed = schedules();
+    assert!(text(&listed.stdout).starts_with("SCHEDULE"), "{}", text(&listed.stderr));
     stop_it(up);
+    assert_eq!(schedules().status.code(), Some(3), "there is no cluster to ask");
+    let example = repository("docs/examples/schedules.yaml");
+    let checked = output(script("run.sh", &run).args(["schedule", "check"]).arg(example));
+    assert!(checked.status.success(), "a file is checked without one: {}", text(&checked.stderr));
     // Nothing boots for a job that would end with the command.
     assert_eq!(submit(&[]).status.code(), Some(3));
     let again = Running::start(script("run.sh", &run).args(["--local", "1"]), DEADLINE);
@@ -174,6 +181,38 @@ fn an_image_that_kas_built_is_preferred_and_only_one_for_this_processor() {
     assert!(!asked("dev", &[]).contains("deploy/images"));
     assert!(asked("/some/dir", &[]).contains("--image=/some/dir\n"));
     assert!(asked("/some/dir", &["--image", "yocto"]).contains(&want));
+}
+
+#[test]
+fn kernel_and_architecture_are_those_of_the_development_image_and_of_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("qemu")).unwrap();
+    for name in ["setup.sh", "tools.sh"] {
+        fs::copy(repository("qemu").join(name), dir.path().join("qemu").join(name)).unwrap();
+    }
+    for (options, want) in [
+        (&[][..], "cache/image"),
+        (&["--kernel", "debian"], "cache/image"),
+        (&["--kernel", "minimal"], "cache/image-minimal"),
+        (&["--image", "dev", "--kernel", "minimal"], "cache/image-minimal"),
+        (&["--arch", "x86_64"], "cache/image"),
+        (&["--arch", "arm64"], "cache/image-arm64"),
+    ] {
+        let found = text(&image_of(dir.path(), options).stdout);
+        let want = format!("--image={}\n", dir.path().join(want).display());
+        assert!(found.contains(&want), "{options:?}: {found}");
+    }
+    for (options, want) in [
+        (["--kernel", "minimal", "--image", "/x"], "--image names another"),
+        (["--image", "dev", "--kernel", "tiny"], "--kernel is debian or minimal, not tiny"),
+        (["--image", "/x", "--arch", "arm64"], "--image names another"),
+        (["--image", "dev", "--arch", "mips"], "--arch is x86_64 or arm64, not mips"),
+        (["--arch", "arm64", "--kernel", "minimal"], "--kernel minimal is for x86_64 only"),
+    ] {
+        let refused = image_of(dir.path(), &options);
+        assert_eq!(refused.status.code(), Some(2), "{options:?}");
+        assert!(text(&refused.stderr).contains(want), "{}", text(&refused.stderr));
+    }
 }
 
 #[test]

@@ -22,7 +22,12 @@ fn hashctl_against(bytes: &[u8]) -> Ended {
     let dir = tempfile::tempdir().unwrap();
     let controller = FakeController::listen(dir.path().join("client.sock"));
     let mut hashctl = Command::new(bin("hashctl"));
-    hashctl.env("HASHCLUSTER_RUNTIME_DIR", dir.path()).args(["sum", "/etc/passwd"]);
+    hashctl.env("HASHCLUSTER_RUNTIME_DIR", dir.path()).args([
+        "sum",
+        "--timeout",
+        "2",
+        "/etc/passwd",
+    ]);
     let running = Running::start(hashctl.stdin(Stdio::null()), LIMIT);
     let mut peer = controller.accept();
     peer.welcome("", DESCRIPTORS);

@@ -389,7 +389,8 @@ fn miscounted(cases: &mut Cases) {
             let stream = UnixStream::connect(&path).unwrap();
             let other = stream.try_clone().unwrap();
             let hello = frame(&golden("example/hello").remove(0).1);
-            ipc_socket::send(stream.as_fd(), &hello, &[other.as_fd()]).unwrap();
+            // Repeated as fast as it goes, it may be refused before it has said anything.
+            let _ = ipc_socket::send(stream.as_fd(), &hello, &[other.as_fd()]);
             drop((stream, other));
         },
     );

@@ -1,4 +1,4 @@
-//! Code that took over a thread of a worker: system calls that are made in the real process, by ptrace(2).
+//! Code that took over a thread of a worker or the controller: system calls that are made in the real process, by ptrace(2).
 
 use crate::intruder::Intruder;
 use crate::suite::{Boundary, Case, Cases};
@@ -39,8 +39,9 @@ fn attempt(
     Attempt { name, number, arguments, path }
 }
 
-fn denied() -> Vec<Case> {
-    let attempts = [
+/// Calls that nothing here needs.
+fn attempts() -> Vec<Attempt> {
+    vec![
         attempt("running a program", libc::SYS_execve, [AT, 0, 0, 0, 0, 0], "/bin/true"),
         attempt(
             "running a program by descriptor",
@@ -116,26 +117,45 @@ fn denied() -> Vec<Case> {
         attempt("a module of the kernel", libc::SYS_finit_module, [0, 0, 0, 0, 0, 0], ""),
         attempt("a file in memory", libc::SYS_memfd_create, [AT, 0, 0, 0, 0, 0], "x"),
         attempt("an endless sleep in a lock of others", libc::SYS_flock, [0, 2, 0, 0, 0, 0], ""),
-    ];
+    ]
+}
+
+/// A call that a controller makes when it ends.
+const OF_CONTROLLER: libc::c_long = libc::SYS_flock;
+
+fn denied() -> Vec<Case> {
     let mut cases = Cases::at(Boundary::Sandbox);
-    for attempt in attempts {
+    for attempt in attempts() {
         cases.add(attempt.name, "denied in every thread, and the worker works on", move |site| {
-            let worker = site.cluster().pids()[1];
-            let tasks = fs::read_dir(format!("/proc/{worker}/task")).unwrap();
-            let tasks = tasks.map(|task| task.unwrap().file_name().into_string().unwrap().parse());
-            for task in tasks.map(Result::unwrap) {
-                let errno = inside(Pid::from_raw(task), &attempt);
-                // Where a path leads nowhere, the worker sees no file at all.
-                let is_denied = matches!(
-                    errno,
-                    Some(Errno::EPERM | Errno::EACCES | Errno::ENOSYS | Errno::ENOENT)
-                );
-                assert!(is_denied, "thread {task}: {errno:?}");
-            }
+            is_denied(site.cluster().pids()[1], &attempt);
+        });
+    }
+    for attempt in attempts().into_iter().filter(|attempt| attempt.number != OF_CONTROLLER) {
+        let name = format!("{}, by the controller", attempt.name);
+        cases.add(name, "denied in every thread, and the controller goes on", move |site| {
+            is_denied(site.cluster().pids()[0], &attempt);
         });
     }
     cases.done()
 }
+
+/// Makes the attempt in every thread of a process.
+fn is_denied(pid: u32, attempt: &Attempt) {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let tasks = tasks.map(|task| task.unwrap().file_name().into_string().unwrap().parse());
+    for task in tasks.map(Result::unwrap) {
+        let errno = inside(Pid::from_raw(task), attempt);
+        // Where a path leads nowhere, the process sees no file at all.
+        let is_denied = matches!(
+            errno,
+            Some(Errno::EPERM | Errno::EACCES | Errno::ENOSYS | Errno::ENOENT | GONE)
+        );
+        assert!(is_denied, "thread {task}: {errno:?}");
+    }
+}
+
+/// The thread has ended meanwhile; no call that is tried fails so.
+const GONE: Errno = Errno::ECHILD;
 
 /// `syscall`, backwards.
 const SYSCALL: i64 = 0x050f;
@@ -147,15 +167,19 @@ fn inside(thread: Pid, attempt: &Attempt) -> Option<Errno> {
         ptrace::getregs(thread).unwrap()
     };
     let before = until("a thread that waits in a system call", || {
-        ptrace::attach(thread).unwrap();
+        match ptrace::attach(thread) {
+            Err(Errno::ESRCH) => return Some(None),
+            attached => attached.unwrap(),
+        }
         let registers = stopped();
         let at = registers.rip - 2;
         if ptrace::read(thread, at as ptrace::AddressType).unwrap() & 0xffff == SYSCALL {
-            return Some(registers);
+            return Some(Some(registers));
         }
         ptrace::detach(thread, None).unwrap();
         None
     });
+    let Some(before) = before else { return Some(GONE) };
     // Below what the thread's function uses.
     let memory = (before.rsp - 4096) & !7;
     let path = [attempt.path.as_bytes(), &[0; 8]].concat();
