@@ -184,7 +184,7 @@ pack() {
     # The format of lz4 that the kernel knows.
     (cd -- "$root" && find . -mindepth 1 -print0 | sort -z |
       cpio -0 -o -H newc --owner=+0:+0 --reproducible --quiet) |
-      lz4 -l -9 -q >"$staged/initrd.$role"
+      lz4 -l -12 -q >"$staged/initrd.$role"
   done
   kernel=${kernel:-$base}
   files "$kernel" | sed -n '/^initrd/!p' | while read -r name; do cp "$kernel/$name" "$staged/"; done

@@ -26,6 +26,7 @@ mod ledger;
 pub mod limits;
 mod lists;
 mod owner;
+mod pace;
 mod plane;
 mod quarantine;
 mod queue;
@@ -224,6 +225,8 @@ pub struct Core<F> {
     drains: Drains,
     leases: BTreeMap<LeaseId, Lease<F>>,
     fair: FairQueue,
+    /// Jobs that wait for their rate, and are in no queue.
+    held: BTreeSet<JobId>,
     ledger: Ledger,
     waiters: BTreeMap<ClientId, Waiter>,
     /// Open jobs.
@@ -264,6 +267,7 @@ impl<F: Clone> Core<F> {
             drains: Drains::default(),
             leases: BTreeMap::new(),
             fair: FairQueue::default(),
+            held: BTreeSet::new(),
             ledger: Ledger::new(&limits),
             waiters: BTreeMap::new(),
             job_shares: Shares::new(limits.jobs_max.into()),
@@ -461,6 +465,7 @@ impl<F: Clone> Core<F> {
         for id in overdue {
             self.lease_overdue(id);
         }
+        self.release_held(now);
         self.expire_drains();
         for (worker, queued) in self.fleet.tick(now) {
             self.pass_on(worker, queued);

@@ -25,6 +25,7 @@ mod load;
 mod notice;
 mod record;
 mod run;
+mod scrub;
 
 use crate::core::{Principal, Rights};
 use crate::jobs::{AskRefusal, Caller, Instants};
@@ -37,9 +38,10 @@ use ipc_proto::message::{
     ChangeCounts, RunOutcome, ScheduleRequest, ServiceRefusal, ServiceReply, ServiceRequest,
 };
 use load::Loading;
-use record::{ScheduleState, StoredBase};
+use record::{ScheduleState, ScrubPlace};
 use run::ActiveRun;
 use schedule::Schedule;
+use scrub::Bases;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -158,8 +160,10 @@ struct Planned {
     /// Its next due time, under which it is in the calendar.
     next_s: Option<i64>,
     run: Option<ActiveRun>,
-    /// The last good run of each task.
-    bases: BTreeMap<String, StoredBase>,
+    /// The good runs of each task with which a later one can be compared.
+    bases: Bases,
+    /// Where the scrubs among the tasks go on.
+    places: BTreeMap<String, ScrubPlace>,
 }
 
 /// The purpose of a request to the book.

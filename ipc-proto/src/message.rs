@@ -36,7 +36,7 @@ pub use schedules::{
 };
 pub use service::{
     DeadItem, ItemOutcome, JobAct, JobFilter, JobKind, JobRoot, JobRow, JobSource, JobSpec,
-    JobState, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
+    JobState, NameShare, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
 };
 pub use status::{
     Counters, JobStatus, JournalState, LimitStatus, QuarantineStatus, Status, WorkerHealth,

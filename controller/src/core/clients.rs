@@ -24,6 +24,8 @@ pub(super) struct OpenOptions {
     pub(super) algorithms: Algorithms,
     pub(super) cross_check: u32,
     pub(super) strict_reads: bool,
+    /// Bytes per second; 0 for no limit.
+    pub(super) rate: u64,
 }
 
 impl<F: Clone> Core<F> {
@@ -39,7 +41,7 @@ impl<F: Clone> Core<F> {
                 self.open_attached(
                     now,
                     client,
-                    &OpenOptions { tag, algorithms, cross_check, strict_reads },
+                    &OpenOptions { tag, algorithms, cross_check, strict_reads, rate: 0 },
                 );
                 Ok(())
             }
@@ -164,7 +166,7 @@ impl<F: Clone> Core<F> {
         opener: &Opener,
         options: &OpenOptions,
     ) -> Option<JobId> {
-        let OpenOptions { tag, algorithms, cross_check, strict_reads } = *options;
+        let OpenOptions { tag, algorithms, cross_check, strict_reads, rate } = *options;
         let Opener { owner, principal, pid, quota } = *opener;
         if self.job_shares.room(principal, quota.jobs) == 0 {
             return None;
@@ -182,6 +184,7 @@ impl<F: Clone> Core<F> {
             algorithms,
             cross_check,
             strict_reads,
+            rate,
             opened: now,
         };
         self.jobs.insert(id, Job::new(order, window));
@@ -293,8 +296,12 @@ impl<F: Clone> Core<F> {
     /// Brings the fair queue in line with what waits of a job.
     pub(super) fn enqueue(&mut self, key: JobId) {
         let Some(job) = self.jobs.get(&key) else { return };
+        let is_held = job.pace.is_held(self.now);
+        if is_held {
+            self.held.insert(key);
+        }
         for plane in job.planes() {
-            if job.has_work(plane) {
+            if job.has_work(plane) && !is_held {
                 self.fair.enter(plane, job.order.principal, key);
             } else {
                 self.fair.leave(plane, job.order.principal, key);
@@ -314,6 +321,7 @@ impl<F: Clone> Core<F> {
     /// Forgets a job and takes back its leases; how many items it leaves unresolved.
     pub(super) fn drop_job(&mut self, key: JobId) -> u64 {
         let Some(job) = self.jobs.remove(&key) else { return 0 };
+        self.held.remove(&key);
         let principal = job.order.principal;
         job.planes().for_each(|plane| self.fair.leave(plane, principal, key));
         self.fair.close(principal, key);

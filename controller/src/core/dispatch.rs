@@ -112,7 +112,11 @@ impl<F: Clone> Core<F> {
         let mut batch = batch.expect("the fair queue holds jobs with work");
         batch.checkpoints.start();
         self.fair.charge(job.order.principal, key, batch.cost());
-        if !job.has_work(plane) {
+        job.pace.charge(now, batch.bytes().saturating_sub(batch.checkpoints.started()));
+        if job.pace.is_held(now) {
+            job.planes().for_each(|plane| self.fair.leave(plane, job.order.principal, key));
+            self.held.insert(key);
+        } else if !job.has_work(plane) {
             self.fair.leave(plane, job.order.principal, key);
         }
         let id = LeaseId { epoch: self.epoch, number: self.next_lease };
@@ -143,12 +147,21 @@ impl<F: Clone> Core<F> {
     /// other threads.
     fn aim(&self, Pair { job, plane, worker }: Pair) -> Aim {
         let threads = self.fleet.threads(plane).max(1);
-        let queued = self.jobs.get(&job).map_or(0, |job| job.queued_cost(plane));
+        let job = self.jobs.get(&job);
+        let queued = job.map_or(0, |job| job.queued_cost(plane));
+        let cost_max = job.map_or(u64::MAX, |job| job.pace.cost_max());
         let cost = self.fleet.get(worker).map_or(0, |worker| {
             let share = queued / (2 * threads);
             share.clamp(worker.cost_in(BATCH_TIME_MIN), worker.cost_in(BATCH_TIME))
         });
-        Aim { cost, threads }
+        Aim { cost: cost.min(cost_max), threads }
+    }
+
+    /// Lets jobs go on whose rate allows it again.
+    pub(super) fn release_held(&mut self, now: Duration) {
+        let is_free = |key: &JobId| self.jobs.get(key).is_none_or(|job| !job.pace.is_held(now));
+        let free: Vec<JobId> = self.held.extract_if(.., is_free).collect();
+        free.into_iter().for_each(|key| self.enqueue(key));
     }
 
     /// Fails what no connected worker can do, as with workers there, waiting would be for ever; and files

@@ -26,6 +26,8 @@ pub enum BookRequest {
         cross_check: u32,
         /// A file must be shown to have no writer before it is read, however old its stamp.
         strict_reads: bool,
+        /// Bytes per second that are read at most; 0 for no limit.
+        rate: u64,
     },
     /// Adds items: names in datasets, or bytes.
     Items {
@@ -52,9 +54,17 @@ impl<F: Clone> Core<F> {
     pub(super) fn book_said(&mut self, now: Duration, request: BookRequest) {
         let owner = Owner::Durable;
         let result = match request {
-            BookRequest::Open { tag, principal, quota, algorithms, cross_check, strict_reads } => {
+            BookRequest::Open {
+                tag,
+                principal,
+                quota,
+                algorithms,
+                cross_check,
+                strict_reads,
+                rate,
+            } => {
                 let opener = Opener { owner, principal, pid: 0, quota };
-                let options = OpenOptions { tag, algorithms, cross_check, strict_reads };
+                let options = OpenOptions { tag, algorithms, cross_check, strict_reads, rate };
                 if self.open_job(now, &opener, &options).is_none() {
                     let reason = RejectReason::TooManyJobs;
                     let reply = ClientReply::Rejected { tag, reason, text: String::new() };

@@ -89,6 +89,7 @@ impl<F: Clone> Core<F> {
         let mut waiting: Vec<_> = self
             .jobs
             .iter()
+            .filter(|(id, _)| !self.held.contains(id))
             .flat_map(|(&id, job)| {
                 let planes = job.planes().filter(|&plane| job.has_work(plane));
                 planes.map(move |plane| (plane, job.order.principal, id))
@@ -105,6 +106,8 @@ impl<F: Clone> Core<F> {
             .collect();
         queued.sort_unstable();
         assert_eq!(queued, waiting, "exactly the jobs with work on a plane are in its queue");
+        let is_limited = |key| self.jobs.get(key).is_some_and(|job| job.order.rate > 0);
+        assert!(self.held.iter().all(is_limited), "only open jobs with a rate are held back");
         self.fair.check_invariants(|principal, job| {
             self.jobs.get(&job).is_some_and(|job| job.order.principal == principal)
         });

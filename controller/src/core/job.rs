@@ -6,6 +6,7 @@
 
 use super::batch::{Batch, File, Load, Node};
 use super::owner::{Owner, Principal};
+use super::pace::Pace;
 use super::plane::Plane;
 use super::queue::{Aim, Queue};
 use super::split::{Merge, Split};
@@ -29,6 +30,8 @@ pub(super) struct Order {
     /// One item in so many is checked; 0 for none.
     pub(super) cross_check: u32,
     pub(super) strict_reads: bool,
+    /// Bytes per second that are read at most; 0 for no limit.
+    pub(super) rate: u64,
     pub(super) opened: Duration,
 }
 
@@ -36,6 +39,7 @@ pub(super) struct Order {
 pub(super) struct Job<F> {
     pub(super) order: Order,
     pub(super) window: Window,
+    pub(super) pace: Pace,
     /// Items received, and so the index of the next one.
     pub(super) received: u64,
     pub(super) resolved: u64,
@@ -57,6 +61,7 @@ impl<F: Clone> Job<F> {
         Self {
             order,
             window,
+            pace: Pace::new(order.rate),
             received: 0,
             resolved: 0,
             failed: 0,
@@ -369,6 +374,7 @@ mod tests {
             algorithms: algorithm.into(),
             cross_check: 0,
             strict_reads: false,
+            rate: 0,
             opened: Duration::ZERO,
         };
         Job::new(order, Window { items: 4096, bytes: 1 << 20 })

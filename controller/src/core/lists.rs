@@ -75,6 +75,7 @@ impl<F: Clone> Core<F> {
             algorithms,
             cross_check: 0,
             strict_reads: false,
+            rate: 0,
             opened: self.now,
         };
         let mut job = Job::new(order, Window { items: 1, bytes: 0 });

@@ -6,6 +6,7 @@ use super::batch::{AfterLoss, Batch};
 use super::checkpoints::ResumePoint;
 use super::dispatch::{lease_time, time_for};
 use super::fault::Fault;
+use super::plane::Plane;
 use super::tally::{Hashed, PeerRole, Requeue};
 use super::{Action, Core, JobId, Lease, WorkerId};
 use ipc_proto::message::{ClientReply, Failure, LeaseId, LossCause, WorkerReply, WorkerRequest};
@@ -74,14 +75,20 @@ impl<F: Clone> Core<F> {
     }
 
     /// Takes a lease back that has just reached a checkpoint, if another user's work waits that would go
-    /// before the rest of it: so that long files share threads with everybody.
+    /// before the rest of it, so that long files share threads with everybody; or if it is ahead of its job's rate.
     fn yield_to_others(&mut self, worker: WorkerId, id: LeaseId) {
         let Some(lease) = self.leases.get(&id) else { return };
         let Some(job) = self.jobs.get(&lease.job) else { return };
         let (principal, rest) = (job.order.principal, lease.batch.cost_ahead());
+        let rest_len = lease.batch.bytes().saturating_sub(lease.batch.checkpoints.offset());
         let planes = self.fleet.planes_of(worker);
-        if planes.iter().any(|&plane| self.fair.would_yield(plane, principal, rest)) {
-            self.fair.refund(principal, lease.job, rest);
+        let would_yield = |&plane: &Plane| self.fair.would_yield(plane, principal, rest);
+        if job.pace.is_ahead(self.now, rest_len) || planes.iter().any(would_yield) {
+            let key = lease.job;
+            if let Some(job) = self.jobs.get_mut(&key) {
+                job.pace.refund(rest_len);
+            }
+            self.fair.refund(principal, key, rest);
             self.pass_on(worker, vec![id]);
         }
     }

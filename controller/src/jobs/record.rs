@@ -5,17 +5,20 @@
 
 use crate::core::{Principal, PrincipalName};
 use crate::journal::{TableId, Write};
-use ipc_proto::Blob;
 use ipc_proto::codec;
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
-    Failure, FileItem, ItemOutcome, JobId, JobSpec, JobState, LimitExceeded, Message, Stamp,
-    WorkerLoss,
+    Failure, FileItem, ItemOutcome, JobId, JobKind, JobSource, JobSpec, JobState, LimitExceeded,
+    Message, NameShare, Stamp, WorkerLoss,
 };
+use ipc_proto::{Algorithms, Blob};
 use serde::{Deserialize, Serialize};
 
 /// Version of the values.
 const FORM: u8 = 1;
+
+/// Version of the value of an origin; that of version 1 has neither rate nor share.
+const ORIGIN_FORM: u8 = 2;
 
 /// Length of a job's key in bytes.
 const JOB_KEY_LEN: usize = 12;
@@ -30,6 +33,50 @@ pub(super) struct JobOrigin {
     pub(super) spec: JobSpec,
     pub(super) principal: StoredPrincipal,
     pub(super) created_s: u64,
+}
+
+/// An origin of version 1.
+#[derive(Debug, Serialize, Deserialize)]
+struct OldOrigin {
+    key: String,
+    spec: OldSpec,
+    principal: StoredPrincipal,
+    created_s: u64,
+}
+
+/// The [`JobSpec`] of that.
+#[derive(Debug, Serialize, Deserialize)]
+struct OldSpec {
+    kind: JobKind,
+    algorithms: Algorithms,
+    source: JobSource,
+    cross_check: u32,
+    strict_reads: bool,
+    labels: Vec<String>,
+    priority: u8,
+    keep_s: u32,
+}
+
+impl From<OldOrigin> for JobOrigin {
+    fn from(old: OldOrigin) -> Self {
+        let OldOrigin { key, spec, principal, created_s } = old;
+        let OldSpec { kind, algorithms, source, cross_check, strict_reads, .. } = spec;
+        let OldSpec { labels, priority, keep_s, .. } = spec;
+        let (rate, share) = (0, NameShare::ALL);
+        let spec = JobSpec {
+            kind,
+            algorithms,
+            source,
+            cross_check,
+            strict_reads,
+            labels,
+            priority,
+            keep_s,
+            rate,
+            share,
+        };
+        Self { key, spec, principal, created_s }
+    }
 }
 
 /// A [`Principal`] in the journal.
@@ -187,7 +234,7 @@ macro_rules! records {
     };
 }
 
-records!(JobOrigin, JobProgress, StoredItems, StoredResults, StoredDeath);
+records!(JobOrigin, OldOrigin, JobProgress, StoredItems, StoredResults, StoredDeath);
 
 /// A row of the journal that is not one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,11 +242,15 @@ pub struct BadRow(pub String);
 
 /// The value of a record.
 pub(crate) fn value<M: Message>(record: &M) -> Vec<u8> {
+    value_of(FORM, record)
+}
+
+fn value_of<M: Message>(form: u8, record: &M) -> Vec<u8> {
     let mut bytes = Vec::new();
     codec::encode_frame(record, &mut bytes)
         .expect("records are bounded by the frames they come from");
     // The prefix of the frame makes room for the version.
-    bytes[PREFIX_LEN - 1] = FORM;
+    bytes[PREFIX_LEN - 1] = form;
     bytes.drain(..PREFIX_LEN - 1);
     bytes
 }
@@ -210,6 +261,15 @@ pub(crate) fn record<M: Message>(value: &[u8]) -> Result<M, BadRow> {
         Some((&FORM, body)) => codec::decode(body).map_err(|error| BadRow(error.to_string())),
         Some((form, _)) => Err(BadRow(format!("a record of form {form}, not {FORM}"))),
         None => Err(BadRow("an empty record".to_owned())),
+    }
+}
+
+fn origin(value: &[u8]) -> Result<JobOrigin, BadRow> {
+    match value.split_first() {
+        Some((&ORIGIN_FORM, body)) => {
+            codec::decode(body).map_err(|error| BadRow(error.to_string()))
+        }
+        _ => record::<OldOrigin>(value).map(JobOrigin::from),
     }
 }
 
@@ -226,7 +286,7 @@ pub(super) fn job_record(key: &[u8], value: &[u8]) -> Result<(JobId, JobRecord),
     let (id, kind) = key.split_at_checked(JOB_KEY_LEN).ok_or_else(bad)?;
     let id = id_of(id).ok_or_else(bad)?;
     match kind {
-        [0] => Ok((id, JobRecord::Origin(Box::new(record(value)?)))),
+        [0] => Ok((id, JobRecord::Origin(Box::new(origin(value)?)))),
         [1] => Ok((id, JobRecord::Progress(record(value)?))),
         _ => Err(bad()),
     }
@@ -265,7 +325,8 @@ pub(super) fn end_key(id: JobId) -> Vec<u8> {
 pub(super) fn put_origin(id: JobId, origin: &JobOrigin) -> [Write; 2] {
     let key = [&job_key(id)[..], &[0]].concat();
     let last = Write::Put { table: TableId::Meta, key: LAST_ID_KEY.to_vec(), value: job_key(id) };
-    [Write::Put { table: TableId::Jobs, key, value: value(origin) }, last]
+    let value = value_of(ORIGIN_FORM, origin);
+    [Write::Put { table: TableId::Jobs, key, value }, last]
 }
 
 /// Sets the progress of a job.
@@ -314,4 +375,42 @@ pub(super) fn last_id_range() -> (TableId, Vec<u8>, Vec<u8>) {
 /// The last id that was given out.
 pub(super) fn last_id(value: &[u8]) -> Result<JobId, BadRow> {
     id_of(value).ok_or_else(|| BadRow("the last id of a job is not one".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipc_proto::Algorithm;
+
+    #[test]
+    fn a_job_of_a_journal_of_version_1_reads_all_of_its_files_at_any_rate() {
+        let id = JobId { epoch: 3, number: 4 };
+        let spec = OldSpec {
+            kind: JobKind::Check,
+            algorithms: Algorithm::Sha512.into(),
+            source: JobSource::Stored,
+            cross_check: 5,
+            strict_reads: true,
+            labels: vec!["l".to_owned()],
+            priority: 6,
+            keep_s: 7,
+        };
+        let principal = StoredPrincipal::Uid(8);
+        let old = OldOrigin { key: "k".to_owned(), spec, principal, created_s: 9 };
+        let [Write::Put { key, value: now, .. }, _] = put_origin(id, &old_origin(&old)) else {
+            panic!("rows are put");
+        };
+        let (_, read) = job_record(&key, &value(&old)).unwrap();
+        let JobRecord::Origin(read) = read else { panic!("{read:?}") };
+        assert_eq!((read.spec.rate, read.spec.share), (0, NameShare::ALL));
+        assert_eq!((read.spec.kind, read.spec.keep_s, read.created_s), (JobKind::Check, 7, 9));
+        let (_, again) = job_record(&key, &now).unwrap();
+        assert!(matches!(again, JobRecord::Origin(again) if again == read));
+        assert!(job_record(&key, &[9, 1, 1]).is_err());
+    }
+
+    /// The same origin, read from its old value.
+    fn old_origin(old: &OldOrigin) -> JobOrigin {
+        origin(&value(old)).unwrap()
+    }
 }

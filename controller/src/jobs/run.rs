@@ -70,6 +70,7 @@ impl Book {
                 algorithms: spec.algorithms,
                 cross_check: spec.cross_check,
                 strict_reads: spec.strict_reads,
+                rate: spec.rate,
             }));
         }
     }

@@ -17,7 +17,7 @@ use ipc_proto::Blob;
 use ipc_proto::limits::{FRAME_NAMES_MAX, LIST_ENTRIES_MAX, PATH_LEN_MAX};
 use ipc_proto::message::{
     DirEntry, EntryKind, Failure, FileItem, JobId, JobRoot, JobSource, JobState, ListOutcome,
-    ListWork,
+    ListWork, NameShare,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -110,8 +110,13 @@ impl Walk {
         names.join(&b'/')
     }
 
-    /// Takes items of the entries that are known, as many as fit a row.
-    fn take(&mut self, roots: &[JobRoot], found: &mut Vec<StoredItem>) -> WalkStep {
+    /// Takes items of the share among the entries that are known, as many as fit a row.
+    fn take(
+        &mut self,
+        roots: &[JobRoot],
+        share: NameShare,
+        found: &mut Vec<StoredItem>,
+    ) -> WalkStep {
         let mut len = 0;
         while found.len() < FRAME_NAMES_MAX && len < ROW_LEN {
             let Some(root) = roots.get(usize::from(self.root)) else { return WalkStep::Nothing };
@@ -140,6 +145,7 @@ impl Walk {
             };
             match entry.kind {
                 EntryKind::Directory if failure.is_none() => self.enter(),
+                EntryKind::File if !share.contains(NameShare::place(&content)) => {}
                 EntryKind::File | EntryKind::Directory | EntryKind::Unknown { .. } => {
                     len += path.len() + content.len();
                     found.push(StoredItem {
@@ -225,7 +231,7 @@ impl Book {
         let (mut rows, mut step) = (Vec::new(), WalkStep::Room);
         while step == WalkStep::Room && rows.len() < ROWS_MAX {
             let mut items = Vec::new();
-            step = walk.take(roots, &mut items);
+            step = walk.take(roots, job.origin.spec.share, &mut items);
             rows.extend((!items.is_empty()).then_some(items));
         }
         let place = (step != WalkStep::Nothing).then(|| walk.place());
@@ -352,22 +358,22 @@ mod tests {
     fn a_walk_goes_on_behind_every_place_that_it_has_been_at() {
         let mut walk = Walk::new(ListTag(1), &WalkPlace::default());
         let mut found = Vec::new();
-        assert_eq!(walk.take(&roots(), &mut found), WalkStep::Page);
+        assert_eq!(walk.take(&roots(), NameShare::ALL, &mut found), WalkStep::Page);
         let kinds = [("a", EntryKind::File), ("b", EntryKind::Directory), ("c", EntryKind::Fifo)];
         give(&mut walk, kinds.map(|(name, kind)| entry(name, kind)).to_vec(), false);
-        assert_eq!(walk.take(&roots(), &mut found), WalkStep::Page);
+        assert_eq!(walk.take(&roots(), NameShare::ALL, &mut found), WalkStep::Page);
         assert_eq!((found.len(), &found[0].content[..]), (1, &b"top/a"[..]));
         // Entered, and nothing of it taken.
         assert_eq!(&walk.place().path[..], b"b/");
         let mut again = Walk::new(ListTag(2), &walk.place());
         assert_eq!((again.dir(), again.levels.len()), (b"b".to_vec(), 2));
         give(&mut again, vec![entry("x", EntryKind::File)], false);
-        assert_eq!(again.take(&roots(), &mut found), WalkStep::Page);
+        assert_eq!(again.take(&roots(), NameShare::ALL, &mut found), WalkStep::Page);
         assert_eq!(&found[1].name[..], b"b/x");
         // The directory above is listed again, behind the one that was left.
         assert_eq!(&again.place().path[..], b"b");
         give(&mut again, Vec::new(), false);
-        assert_eq!(again.take(&roots(), &mut found), WalkStep::Nothing);
+        assert_eq!(again.take(&roots(), NameShare::ALL, &mut found), WalkStep::Nothing);
         assert_eq!(found.len(), 2);
     }
 
@@ -379,7 +385,7 @@ mod tests {
             let many =
                 (0..LIST_ENTRIES_MAX).map(|n| entry(&format!("d{n:05}"), EntryKind::Directory));
             give(&mut walk, many.collect(), false);
-            assert_eq!(walk.take(&roots(), &mut found), WalkStep::Page);
+            assert_eq!(walk.take(&roots(), NameShare::ALL, &mut found), WalkStep::Page);
         }
         let known: usize = walk.levels.iter().map(|level| level.rest.len()).sum();
         assert!(known <= ENTRIES_MAX, "{known}");
@@ -404,7 +410,7 @@ mod tests {
         let mut walk = Walk::new(ListTag(1), &WalkPlace { root: 0, path: Blob(path) });
         let mut found = Vec::new();
         give(&mut walk, vec![entry("z", EntryKind::Directory)], false);
-        walk.take(&roots(), &mut found);
+        walk.take(&roots(), NameShare::ALL, &mut found);
         assert_eq!(found[0].failure, Some(Failure::Io { errno: libc::ENAMETOOLONG }));
         assert!(found[0].content.is_empty());
     }

@@ -140,8 +140,11 @@ impl Planner {
         let next_s = self.planned.get(&name).and_then(|old| old.next_s);
         self.next.writes.push(put_text(&name, &text));
         let schedule = Rc::new(schedule);
-        let bases = self.planned.get(&name).map(|old| old.bases.clone()).unwrap_or_default();
-        let planned = Planned { schedule, text: text.into(), state, next_s, run: None, bases };
+        let old = self.planned.get(&name);
+        let (bases, places) =
+            old.map(|old| (old.bases.clone(), old.places.clone())).unwrap_or_default();
+        let planned =
+            Planned { schedule, text: text.into(), state, next_s, run: None, bases, places };
         self.planned.insert(name.clone(), planned);
         self.save(&name);
         self.plan(&name);
@@ -309,11 +312,9 @@ fn check_tasks(schedule: &Schedule) -> Result<(), String> {
     for step in &schedule.steps {
         let Some(task) = &step.task else { continue };
         let missing = match task.kind {
-            TaskKind::Sum | TaskKind::Audit { manifest: None } if task.rate.is_none() => continue,
-            TaskKind::Sum | TaskKind::Audit { manifest: None } => "a rate",
+            TaskKind::Sum | TaskKind::Audit { manifest: None } | TaskKind::Scrub { .. } => continue,
             TaskKind::Check { .. } => "kind check",
             TaskKind::Audit { manifest: Some(_) } => "an audit against a manifest",
-            TaskKind::Scrub { .. } => "kind scrub",
         };
         return Err(format!("{}: this controller cannot run {missing}", step.name));
     }

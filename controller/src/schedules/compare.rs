@@ -3,12 +3,15 @@
 //! A run is good for the next one if every file has a digest and none rotted: what rotted is reported until it is
 //! mended. A comparison that a crash cuts off begins again, and writes the same rows.
 
-use super::record::{StoredBase, StoredDifferences, forget_differences, put_base, put_differences};
+use super::record::{
+    StoredBase, StoredDifferences, forget_base, forget_differences, put_base, put_differences,
+};
+use super::scrub::{Places, bases_for};
 use super::{BookAsk, POLL, POLL_FIRST, Planner};
 use ipc_proto::Blob;
 use ipc_proto::limits::SCHEDULE_ROWS_MAX;
 use ipc_proto::message::{
-    ChangeCounts, DifferenceKind, DifferenceRow, ItemOutcome, JobId, JobRow, ResultRow,
+    ChangeCounts, DifferenceKind, DifferenceRow, ItemOutcome, JobId, JobRow, NameShare, ResultRow,
     ServiceRefusal, ServiceRequest, StepEnd,
 };
 use schedule::{Cause, Differences, FileChange, FileDifference, RunFile, RunSide};
@@ -32,6 +35,9 @@ pub(super) struct Comparison {
     differences: Differences,
     before: ResultList,
     after: ResultList,
+    /// The places that are compared, and the earlier runs with which the others are.
+    places: Places,
+    rest: Vec<(StoredBase, Places)>,
     /// The later run, if it is a good one.
     next_base: StoredBase,
     counts: ChangeCounts,
@@ -72,6 +78,17 @@ impl Comparison {
         self.schedule == schedule
     }
 
+    /// Begins with the next one of the earlier runs; false if there is none.
+    fn begin_next(&mut self) -> bool {
+        let Some((base, places)) = self.rest.pop() else { return false };
+        let began_ns = i64::try_from(base.began_s).unwrap_or(0).saturating_mul(1_000_000_000);
+        self.differences = Differences::new(began_ns);
+        self.before = ResultList::new(base.job);
+        self.after = ResultList::new(self.next_base.job);
+        self.places = places;
+        true
+    }
+
     fn list(&mut self, side: RunSide) -> &mut ResultList {
         match side {
             RunSide::Before => &mut self.before,
@@ -95,7 +112,7 @@ impl Comparison {
                 }
             } else if let Some(found) = self.differences.pull() {
                 self.found(found, pages);
-            } else if self.differences.wants().is_none() {
+            } else if self.differences.wants().is_none() && !self.begin_next() {
                 pages.push(StoredDifferences(std::mem::take(&mut self.page)));
                 pages.retain(|page| !page.0.is_empty());
                 return Progress::Done;
@@ -139,28 +156,31 @@ impl Planner {
             began_s: job.created_s,
             algorithms: job.spec.algorithms,
             source: job.spec.source.clone(),
+            share: job.spec.share,
         };
-        let is_like = |base: &&StoredBase| {
-            base.algorithms == next_base.algorithms && base.source == next_base.source
-        };
-        let Some(base) = planned.bases.get(&task).filter(is_like) else {
-            self.set_base(name, &task, next_base);
+        let mut rest = bases_for(&planned.bases, &task, &next_base);
+        // The latest is taken first, from the end.
+        rest.reverse();
+        if rest.is_empty() {
+            let number = run.number;
+            self.set_base(name, &task, number, next_base);
             return self.compared(name, step, None);
-        };
+        }
         if self.comparison.is_some() {
             return self.look_later(name, step, POLL_FIRST);
         }
         run.set_comparing(step);
-        let began_ns = i64::try_from(base.began_s).unwrap_or(0).saturating_mul(1_000_000_000);
         let number = run.number;
         self.next.writes.push(forget_differences(name, number, step));
-        self.comparison = Some(Comparison {
+        let comparison = self.comparison.insert(Comparison {
             schedule: name.to_owned(),
             run: number,
             step,
-            differences: Differences::new(began_ns),
-            before: ResultList::new(base.job),
+            differences: Differences::new(0),
+            before: ResultList::new(job.id),
             after: ResultList::new(job.id),
+            places: Places::new(),
+            rest,
             next_base,
             counts: ChangeCounts::default(),
             page: Vec::new(),
@@ -168,14 +188,17 @@ impl Planner {
             pages: 0,
             kept: 0,
         });
+        comparison.begin_next();
         self.compare();
     }
 
-    fn set_base(&mut self, name: &str, task: &str, base: StoredBase) {
-        self.next.writes.push(put_base(name, task, &base));
+    fn set_base(&mut self, name: &str, task: &str, run: u64, base: StoredBase) {
+        let run = if base.share == NameShare::ALL { 0 } else { run };
+        self.next.writes.push(put_base(name, task, run, &base));
         if let Some(planned) = self.planned.get_mut(name) {
-            planned.bases.insert(task.to_owned(), base);
+            planned.bases.insert((task.to_owned(), run), base);
         }
+        self.forget_bases(name, task);
     }
 
     /// Goes on with the comparison.
@@ -200,7 +223,7 @@ impl Planner {
             }
             Progress::Done => {
                 if comparison.counts.of(DifferenceKind::Rotted) == 0 {
-                    self.set_base(&name, &task, comparison.next_base);
+                    self.set_base(&name, &task, run, comparison.next_base);
                 }
                 self.compared(&name, step, Some(comparison.counts));
             }
@@ -230,12 +253,17 @@ impl Planner {
     ) {
         let Some(comparison) = &mut self.comparison else { return };
         let side = if job == comparison.before.job { RunSide::Before } else { RunSide::After };
+        let places = comparison.places.clone();
         let list = comparison.list(side);
         if job == list.job && from == list.next && list.files.is_empty() {
             list.next += rows.len() as u64;
             // A page without rows of a job that has ended is its end, too.
             list.has_ended = is_last || rows.is_empty();
-            list.files = rows.into_iter().map(file).collect();
+            let is_wanted = |row: &ResultRow| {
+                let place = u64::from(NameShare::place(&row.name));
+                places.iter().any(|range| range.contains(&place))
+            };
+            list.files = rows.into_iter().filter(is_wanted).map(file).collect();
         }
         self.compare();
     }
@@ -249,7 +277,13 @@ impl Planner {
         let Some(planned) = self.planned.get(name) else { return };
         let task = planned.schedule.steps[step].name.clone();
         self.next.writes.push(forget_differences(name, comparison.run, step));
-        self.set_base(name, &task, comparison.next_base);
+        let is_gone = |base: &StoredBase| base.job == comparison.before.job;
+        if let Some(planned) = self.planned.get_mut(name) {
+            for (key, _) in planned.bases.extract_if(.., |_, base| is_gone(base)) {
+                self.next.writes.push(forget_base(name, &key.0, key.1));
+            }
+        }
+        self.set_base(name, &task, comparison.run, comparison.next_base);
         self.compared(name, step, None);
     }
 }

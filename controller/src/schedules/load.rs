@@ -1,10 +1,11 @@
 //! Reading everything from the journal: at the start, and after a commit that failed.
 
 use super::record::{
-    RunPart, ScheduleEntry, SchedulePart, ScheduleState, StoredBase, notice, run_part, runs_range,
+    RunPart, ScheduleEntry, SchedulePart, ScheduleState, ScrubPlace, notice, run_part, runs_range,
     schedule_entry, steps_range,
 };
 use super::run::ActiveRun;
+use super::scrub::Bases;
 use super::{Planned, Planner, PlannerAction, PlannerRead};
 use crate::journal::{Rows, TableId};
 use crate::notices::Notice;
@@ -22,7 +23,8 @@ pub(super) struct Loading {
     texts: BTreeMap<String, String>,
     states: BTreeMap<String, ScheduleState>,
     runs: BTreeMap<String, Vec<RunPart>>,
-    bases: BTreeMap<String, BTreeMap<String, StoredBase>>,
+    bases: BTreeMap<String, Bases>,
+    places: BTreeMap<String, BTreeMap<String, ScrubPlace>>,
     notices: Vec<Notice>,
     next_generation: u32,
 }
@@ -42,6 +44,7 @@ impl Loading {
             states: BTreeMap::new(),
             runs: BTreeMap::new(),
             bases: BTreeMap::new(),
+            places: BTreeMap::new(),
             notices: Vec::new(),
             next_generation: 1,
         }
@@ -72,8 +75,11 @@ impl Loading {
                         }
                         self.states.insert(name, *state);
                     }
-                    ScheduleEntry::Part(name, SchedulePart::Base(task, base)) => {
-                        self.bases.entry(name).or_default().insert(task, base);
+                    ScheduleEntry::Part(name, SchedulePart::Base(task, run, base)) => {
+                        self.bases.entry(name).or_default().insert((task, run), base);
+                    }
+                    ScheduleEntry::Part(name, SchedulePart::Place(task, place)) => {
+                        self.places.entry(name).or_default().insert(task, place);
                     }
                     ScheduleEntry::Generation(next) => self.next_generation = next,
                 }
@@ -119,7 +125,8 @@ impl Planner {
     }
 
     fn open(&mut self, loading: Loading) {
-        let Loading { texts, states, mut runs, mut bases, notices, next_generation, .. } = loading;
+        let Loading { texts, states, mut runs, mut bases, mut places, .. } = loading;
+        let Loading { notices, next_generation, .. } = loading;
         self.actions.extend(notices.into_iter().map(PlannerAction::Notice));
         self.next_generation = next_generation;
         for (name, state) in states {
@@ -135,7 +142,9 @@ impl Planner {
             let parts = runs.remove(&name).unwrap_or_default();
             let run = state.active.and_then(|number| ActiveRun::restored(number, &schedule, parts));
             let bases = bases.remove(&name).unwrap_or_default();
-            let planned = Planned { schedule, text: text.into(), state, next_s: None, run, bases };
+            let places = places.remove(&name).unwrap_or_default();
+            let text = text.into();
+            let planned = Planned { schedule, text, state, next_s: None, run, bases, places };
             self.planned.insert(name.clone(), planned);
             self.plan(&name);
             self.resume_run(&name);

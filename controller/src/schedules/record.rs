@@ -11,8 +11,8 @@ use crate::journal::{TableId, Write};
 use crate::notices::Notice;
 use ipc_proto::Algorithms;
 use ipc_proto::message::{
-    ChangeCounts, DifferenceRow, JobId, JobSource, LimitExceeded, Message, RunOutcome, RunRow,
-    StepEnd, StepRow,
+    ChangeCounts, DifferenceRow, JobId, JobSource, LimitExceeded, Message, NameShare, RunOutcome,
+    RunRow, StepEnd, StepRow,
 };
 use notifier::DeliveryTarget;
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,10 @@ use serde::{Deserialize, Serialize};
 /// Kinds of a schedule's rows.
 const TEXT_ROW: u8 = 0;
 const STATE_ROW: u8 = 1;
-/// Of each task that has a good run; the task's name comes behind.
+/// Of each task that has a good run; the task's name comes behind, and behind that of a scrub the run's number.
 const BASE_ROW: u8 = 3;
+/// Of each task that is a scrub; its name comes behind.
+const PLACE_ROW: u8 = 4;
 
 /// Kinds of the rows of runs.
 const RUN_ROW: u8 = 0;
@@ -89,6 +91,23 @@ pub(super) struct StoredBase {
     pub(super) began_s: u64,
     pub(super) algorithms: Algorithms,
     pub(super) source: JobSource,
+    pub(super) share: NameShare,
+}
+
+impl StoredBase {
+    /// True if both read the same by the same algorithms, whatever their shares of it.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.algorithms == other.algorithms && self.source == other.source
+    }
+}
+
+/// Where a scrub goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ScrubPlace {
+    /// The place behind the last share that was read.
+    pub(super) next: u32,
+    /// Due time of the run that read it.
+    pub(super) due_s: i64,
 }
 
 /// A page of differences.
@@ -160,10 +179,25 @@ pub(super) fn put_step(name: &str, run: u64, step: usize, row: &StoredStep) -> W
     Write::Put { table: TableId::Runs, key, value: encoded(row) }
 }
 
-/// Sets the last good run of a task.
-pub(super) fn put_base(name: &str, task: &str, base: &StoredBase) -> Write {
+/// Adds a good run of a task; number 0 is the last one that read everything.
+pub(super) fn put_base(name: &str, task: &str, run: u64, base: &StoredBase) -> Write {
+    Write::Put { table: TableId::Schedules, key: base_key(name, task, run), value: encoded(base) }
+}
+
+/// Forgets a good run of a task.
+pub(super) fn forget_base(name: &str, task: &str, run: u64) -> Write {
+    Write::Delete { table: TableId::Schedules, key: base_key(name, task, run) }
+}
+
+fn base_key(name: &str, task: &str, run: u64) -> Vec<u8> {
     let key = [&prefix(name)[..], &[BASE_ROW], task.as_bytes()].concat();
-    Write::Put { table: TableId::Schedules, key, value: encoded(base) }
+    if run == 0 { key } else { [&key[..], &[0], &run.to_be_bytes()].concat() }
+}
+
+/// Sets where a scrub goes on.
+pub(super) fn put_place(name: &str, task: &str, place: ScrubPlace) -> Write {
+    let key = [&prefix(name)[..], &[PLACE_ROW], task.as_bytes()].concat();
+    Write::Put { table: TableId::Schedules, key, value: encoded(&place) }
 }
 
 pub(super) fn put_differences(
@@ -254,8 +288,10 @@ pub(super) enum RunPart {
 pub(super) enum SchedulePart {
     Text(String),
     State(Box<ScheduleState>),
+    /// Of this task and run.
+    Base(String, u64, StoredBase),
     /// Of this task.
-    Base(String, StoredBase),
+    Place(String, ScrubPlace),
 }
 
 /// A row of the table of schedules.
@@ -269,27 +305,31 @@ pub(super) enum ScheduleEntry {
 pub(super) fn schedule_entry(key: &[u8], value: &[u8]) -> Result<ScheduleEntry, BadRow> {
     let bad = || BadRow("a key that is not a schedule's".to_owned());
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| bad());
-    match key {
-        GENERATION_KEY => {
+    // The number of a run can look like the end of a shorter key.
+    let name_len = key.iter().position(|&byte| byte == 0).ok_or_else(bad)?;
+    let (name, rest) = (&key[..name_len], &key[name_len + 1..]);
+    match rest {
+        _ if key == GENERATION_KEY => {
             let number = value.try_into().map_err(|_| bad())?;
             Ok(ScheduleEntry::Generation(u32::from_be_bytes(number)))
         }
-        [name @ .., 0, TEXT_ROW] => {
-            Ok(ScheduleEntry::Part(text(name)?, SchedulePart::Text(text(value)?)))
-        }
-        [name @ .., 0, STATE_ROW] => {
+        [TEXT_ROW] => Ok(ScheduleEntry::Part(text(name)?, SchedulePart::Text(text(value)?))),
+        [STATE_ROW] => {
             Ok(ScheduleEntry::Part(text(name)?, SchedulePart::State(Box::new(decoded(value)?))))
         }
-        _ => {
-            let name_len = key.iter().position(|&byte| byte == 0).ok_or_else(bad)?;
-            match key.get(name_len + 1..).and_then(<[u8]>::split_first) {
-                Some((&BASE_ROW, task)) => {
-                    let part = SchedulePart::Base(text(task)?, decoded(value)?);
-                    Ok(ScheduleEntry::Part(text(&key[..name_len])?, part))
-                }
-                Some(_) | None => Err(bad()),
-            }
+        [BASE_ROW, task @ ..] => {
+            let (task, run) = match task.split_last_chunk() {
+                Some(([task @ .., 0], run)) => (task, u64::from_be_bytes(*run)),
+                Some(_) | None => (task, 0),
+            };
+            let part = SchedulePart::Base(text(task)?, run, decoded(value)?);
+            Ok(ScheduleEntry::Part(text(name)?, part))
         }
+        [PLACE_ROW, task @ ..] => {
+            let part = SchedulePart::Place(text(task)?, decoded(value)?);
+            Ok(ScheduleEntry::Part(text(name)?, part))
+        }
+        _ => Err(bad()),
     }
 }
 
@@ -322,7 +362,15 @@ macro_rules! records {
     };
 }
 
-records!(ScheduleState, StoredRun, StoredStep, StoredBase, StoredDifferences, StoredNotice);
+records!(
+    ScheduleState,
+    StoredRun,
+    StoredStep,
+    StoredBase,
+    ScrubPlace,
+    StoredDifferences,
+    StoredNotice
+);
 
 impl ScheduleState {
     /// Of a schedule that is new.

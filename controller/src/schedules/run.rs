@@ -5,7 +5,7 @@ mod attempts;
 use super::notice::{FAILURES_SHOWN, notices};
 use super::record::{RunPart, StoredRun, StoredStep, forget_runs, put_notice, put_run, put_step};
 use super::{POLL_FIRST, Planner, PlannerAction, RUNNING_MAX};
-use ipc_proto::message::{ChangeCounts, JobAct, JobId, RunOutcome, StepEnd};
+use ipc_proto::message::{ChangeCounts, JobAct, JobId, NameShare, RunOutcome, StepEnd};
 use schedule::{OnFailure, Schedule, ScheduledTask};
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -43,6 +43,8 @@ struct StepState {
     /// Interval at which its job is asked for.
     poll: Duration,
     changes: Option<ChangeCounts>,
+    /// The share whose files its job has read, if it is a scrub.
+    read: Option<NameShare>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +79,7 @@ impl ActiveRun {
             look_at: Duration::MAX,
             poll: POLL_FIRST,
             changes: None,
+            read: None,
         };
         let steps: Vec<StepState> = schedule.steps.iter().map(state).collect();
         let ready = steps.iter().enumerate().filter(|(_, step)| step.waits == 0);
@@ -340,7 +343,11 @@ impl Planner {
             self.next.writes.push(put_run(name, run.number, &run.row));
         }
         self.hungry.insert(name.to_owned());
-        if run.row.outcome.is_some() {
+        let (is_stopped, read) = (run.row.outcome.is_some(), run.steps[step].read);
+        if let Some(share) = read {
+            self.advance_scrub(name, step, share);
+        }
+        if is_stopped {
             self.skip_delayed(name);
         }
     }

@@ -5,7 +5,7 @@ use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants
 use hashcluster_controller::journal::{MemoryStorage, Storage};
 use ipc_proto::message::{
     ClientReply, DeadItem, Failure, Failures, Items, JobAct, JobId, JobKind, JobSource, JobSpec,
-    LossCause, Run, ServiceReply, ServiceRequest, Window, WorkerLoss,
+    LossCause, NameShare, Run, ServiceReply, ServiceRequest, Window, WorkerLoss,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::collections::VecDeque;
@@ -123,6 +123,8 @@ impl Played {
             labels: Vec::new(),
             priority: 0,
             keep_s: 0,
+            rate: 0,
+            share: NameShare::ALL,
         });
         let ServiceReply::Job(row) = self.ask(ServiceRequest::Submit { key: String::new(), spec })
         else {

@@ -1,13 +1,19 @@
 //! Jobs whose owner is the book of durable jobs.
 
 use crate::tables::{CLIENT, JOB, Table, job};
-use hashcluster_controller::core::{Action, BookRequest, Event, Limits, Principal, Quota};
+use hashcluster_controller::core::{Action, BookRequest, Core, Event, Limits, Principal, Quota};
 use ipc_proto::message::{
-    ClientReply, ClientRequest, FileSource, Items, Planes, RejectReason, Run, Stamp,
+    ClientReply, ClientRequest, FileSource, Items, Planes, RejectReason, Run, Stamp, Work,
+    WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
+use std::time::Duration;
 
 fn open(quota: Quota) -> Event<u64> {
+    open_at(0, quota)
+}
+
+fn open_at(rate: u64, quota: Quota) -> Event<u64> {
     Event::BookSaid(BookRequest::Open {
         tag: 9,
         principal: Principal::Uid(7),
@@ -15,6 +21,7 @@ fn open(quota: Quota) -> Event<u64> {
         algorithms: Algorithm::Sha256.into(),
         cross_check: 0,
         strict_reads: false,
+        rate,
     })
 }
 
@@ -30,8 +37,19 @@ fn told(table: &mut Table) -> Vec<ClientReply> {
 }
 
 fn named(path: &[u8]) -> Items {
-    let source = FileSource::Dataset { name: "d".to_owned(), paths: vec![path.into()] };
-    Items::Files { source, files: vec![Stamp::default().into()] }
+    named_all(&[(path, 0)])
+}
+
+/// Files by their paths and lengths.
+fn named_all(files: &[(&[u8], u64)]) -> Items {
+    let paths = files.iter().map(|(path, _)| Blob(path.to_vec())).collect();
+    let stamp = |&(_, size): &(&[u8], u64)| Stamp { size, ..Stamp::default() }.into();
+    let source = FileSource::Dataset { name: "d".to_owned(), paths };
+    Items::Files { source, files: files.iter().map(stamp).collect() }
+}
+
+fn of_dataset() -> Planes {
+    Planes { descriptors: false, inline: true, datasets: vec!["d".to_owned()] }
 }
 
 #[test]
@@ -83,4 +101,70 @@ fn a_durable_job_survives_every_client_and_takes_up_its_principals_jobs() {
     assert_eq!(told(&mut table), [], "a job that has just ended");
     table.step(open(one));
     assert!(matches!(told(&mut table)[..], [ClientReply::Opened { job: id, .. }] if id == job(1)));
+}
+
+#[test]
+fn files_of_a_job_with_a_rate_are_handed_out_no_faster_and_others_do_not_wait() {
+    let mut table = Table::with_datasets(Limits::default(), &["d"]);
+    table.join_with(1, 8, of_dataset());
+    table.step(open_at(10_000_000, Quota::MAX));
+    let names: Vec<String> = (0..200).map(|n| format!("f{n}")).collect();
+    let files: Vec<(&[u8], u64)> = names.iter().map(|name| (name.as_bytes(), 1_000_000)).collect();
+    table.step(Event::BookSaid(BookRequest::Items {
+        job: JOB,
+        first: 0,
+        items: named_all(&files),
+    }));
+    let (mut given, mut seconds) = (0, Vec::new());
+    for tick in 1..=80 {
+        for leased in table.leased() {
+            let Work::Files { files, .. } = leased.work else { panic!("{leased:?}") };
+            given += files.len();
+            table.done(1, leased.lease, u8::try_from(files.len()).unwrap(), vec![]);
+        }
+        if tick % 4 == 0 {
+            seconds.push(given);
+        }
+        table.wait(Core::<u64>::TICK);
+    }
+    // Ten files a second, and at the beginning what may be ahead.
+    for (second, given) in (1..).zip(seconds) {
+        assert!((10 * second..=10 * second + 10).contains(&given), "{given} after {second} s");
+    }
+    // Another job of the same user has all threads meanwhile.
+    table.step(open(Quota::MAX));
+    let request = BookRequest::Items { job: job(1), first: 0, items: named_all(&files) };
+    table.leased();
+    table.step(Event::BookSaid(request));
+    let of_other: usize = table.leased().iter().map(|leased| leased.work.items_len()).sum();
+    assert!(of_other > 10, "{of_other}");
+}
+
+#[test]
+fn a_long_file_that_is_read_too_fast_is_taken_back_at_its_checkpoint_until_it_is_due() {
+    const LEN: u64 = 1 << 40;
+    let mut table = Table::with_datasets(Limits::default(), &["d"]);
+    table.join_with(1, 2, of_dataset());
+    table.step(open_at(1 << 20, Quota::MAX));
+    let items = named_all(&[(b"long", LEN), (b"short", 1)]);
+    table.step(Event::BookSaid(BookRequest::Items { job: JOB, first: 0, items }));
+    let [first] = &table.leased()[..] else { panic!("the short one waits for its time") };
+    let (lease, attempt) = first.lease;
+    let file = Stamp { size: LEN, ..Stamp::default() };
+    let state = Blob(vec![7]);
+    table.wait(Duration::from_secs(1));
+    table.hear(1, WorkerReply::Progress { lease, attempt, file, offset: 64 << 20, state });
+    let is_revoked = |action: &Action<u64>| matches!(action, Action::ToWorker(_, WorkerRequest::Revoke { leases }, _) if leases[..] == [lease]);
+    assert!(table.actions.iter().any(is_revoked), "{:?}", table.actions);
+    table.hear(1, WorkerReply::Credit { batches: 1 });
+    // 64 MiB are due after 64 s, less the half second that a job may be ahead.
+    for _ in 0..62 {
+        table.wait(Duration::from_secs(1));
+        table.hear(1, WorkerReply::Heartbeat);
+    }
+    assert_eq!(table.leased().len(), 0);
+    table.wait(Duration::from_millis(600));
+    let again = table.leased();
+    let resumes = |leased: &&crate::tables::Leased| matches!(leased.work, Work::Resume { offset, .. } if offset == 64 << 20);
+    assert_eq!(again.iter().filter(resumes).count(), 1, "{again:?}");
 }

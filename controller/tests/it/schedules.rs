@@ -5,6 +5,7 @@
 //!
 //! `HASHCLUSTER_SIM_SEEDS` sets how many seeds are run (200), `HASHCLUSTER_SIM_FIRST` the first.
 
+mod scrub;
 mod world;
 
 use hashcluster_controller::core::{DatasetRights, Principal, Rights};
@@ -36,6 +37,7 @@ schedules:
       both: {on_failure: continue, parallel: {a: {kind: sum}, b: {kind: sum, after: a, timeout: 10m}}}
       last: {kind: sum}
   night: {at: 0 * * * *, only: 22:00-06:00, kind: sum}
+  scrub: {every: 20m, kind: scrub, period: 3h, retries: {count: 1, delay: 1m}}
 ";
 
 #[test]
@@ -225,14 +227,14 @@ fn requests_are_answered_once_they_are_durable() {
     world.crash(false);
     world.pass(1);
     assert_eq!(world.list(), []);
-    let scrub = "s: this controller cannot run kind scrub";
+    let check = "s: this controller cannot run kind check";
     let audit = "s: this controller cannot run an audit against a manifest";
     let no_map = "1:1: the file: 'nothing' is not a map with the key schedules";
     for (text, reason, want) in [
         (
-            "schedules: {s: {kind: scrub, period: 30d, dataset: d}}",
+            "schedules: {s: {kind: check, manifest: m, dataset: d}}",
             ServiceRefusal::BadSchedule,
-            scrub,
+            check,
         ),
         (
             "schedules: {s: {kind: audit, manifest: m, dataset: d}}",

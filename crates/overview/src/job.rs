@@ -13,6 +13,9 @@ pub const fn kind_name(kind: JobKind) -> &'static str {
     }
 }
 
+/// The places of a share.
+const PLACES: f64 = 4_294_967_296.0;
+
 /// A durable job with stable keys, which `docs/jobs.md` lists.
 #[derive(Debug, Serialize)]
 pub struct JobObject<'a> {
@@ -28,6 +31,10 @@ pub struct JobObject<'a> {
     roots: Vec<JsonName<'a>>,
     labels: &'a [String],
     priority: u8,
+    /// Bytes per second; none without a limit.
+    rate: Option<u64>,
+    /// Part of its files, of 1; none for all.
+    share: Option<f64>,
     principal: &'a str,
     items: u64,
     complete: bool,
@@ -64,6 +71,8 @@ impl<'a> JobObject<'a> {
             roots,
             labels: &spec.labels,
             priority: spec.priority,
+            rate: (spec.rate > 0).then_some(spec.rate),
+            share: (spec.share.len > 0).then(|| f64::from(spec.share.len) / PLACES),
             principal: &row.principal,
             items: row.items,
             complete: row.is_complete,

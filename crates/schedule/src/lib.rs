@@ -43,7 +43,7 @@ pub use model::{
 pub use read::parse;
 pub use schema::schema;
 pub use template::{Builtins, Template};
-pub use values::{Daily, duration_text};
+pub use values::{Daily, duration_text, rate, rate_text};
 
 /// Longest file, in bytes.
 pub const FILE_LEN_MAX: usize = 4 << 20;

@@ -53,14 +53,16 @@ pub fn duration_text(duration: Duration) -> String {
 }
 
 /// Bytes per second: a number, and perhaps a unit.
-pub(crate) fn rate(text: &str) -> Option<u64> {
+#[must_use]
+pub fn rate(text: &str) -> Option<u64> {
     let unit = RATE_UNITS.iter().find(|(unit, _)| text.ends_with(*unit));
     let (number, factor) = unit.map_or((text, 1), |(_, factor)| (&text[..text.len() - 1], *factor));
     number.parse::<u64>().ok()?.checked_mul(factor).filter(|rate| *rate > 0)
 }
 
 /// A rate as it is written in a file.
-pub(crate) fn rate_text(rate: u64) -> String {
+#[must_use]
+pub fn rate_text(rate: u64) -> String {
     match RATE_UNITS.iter().find(|(_, factor)| rate.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", rate / factor),
         None => rate.to_string(),

@@ -115,6 +115,12 @@ impl WaitArgs {
     }
 }
 
+/// Bytes per second, as an argument.
+fn rate(text: &str) -> Result<u64, String> {
+    let rate = schedule::rate(text);
+    rate.ok_or_else(|| "a number above 0, perhaps with K, M, G or T (powers of 1024)".to_owned())
+}
+
 /// A label, as an argument.
 fn label(text: &str) -> Result<String, String> {
     match text.len() {

@@ -4,8 +4,8 @@ use crate::samples::{STAMP, dataset, files, losses};
 use crate::samples_schedules::{schedule_replies, schedule_requests};
 use ipc_proto::message::{
     DeadItem, Failure, FileSource, ItemOutcome, Items, JobAct, JobFilter, JobId, JobKind, JobRoot,
-    JobRow, JobSource, JobSpec, JobState, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
-    Stamp,
+    JobRow, JobSource, JobSpec, JobState, NameShare, ResultRow, ServiceRefusal, ServiceReply,
+    ServiceRequest, Stamp,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -23,6 +23,8 @@ pub(crate) fn spec(kind: JobKind, source: JobSource) -> JobSpec {
         labels: vec!["nightly".to_owned(), "a b".to_owned()],
         priority: 5,
         keep_s: 86_400,
+        rate: 200 << 20,
+        share: NameShare { from: 1, len: 2 },
     }
 }
 

@@ -161,6 +161,8 @@ fn job() -> Value {
             ("algorithms", array(&algorithm())),
             ("labels", array(&text())),
             ("priority", number()),
+            ("rate", json!({ "type": ["integer", "null"] })),
+            ("share", json!({ "type": ["number", "null"] })),
             ("principal", text()),
             ("items", number()),
             ("complete", boolean()),
@@ -290,6 +292,10 @@ fn new_job() -> Value {
                 ),
             ),
             ("strict_reads", boolean()),
+            (
+                "rate",
+                bounded(u64::MAX, "Bytes per second that are read for it at most; 0 for no limit."),
+            ),
         ],
     );
     schema["oneOf"] = json!([{ "required": ["dataset"] }, { "required": ["items"] }]);
@@ -335,6 +341,8 @@ mod tests {
                 labels: vec![],
                 priority: 0,
                 keep_s: 0,
+                rate: 0,
+                share: Default::default(),
             },
             principal: String::new(),
             state: JobState::Done,

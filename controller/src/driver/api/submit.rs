@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipc_proto::limits::{FRAME_NAMES_MAX, INLINE_LEN_MAX, JOB_KEY_LEN_MAX, NAMES_LEN_MAX};
 use ipc_proto::message::{
-    Items, JobAct, JobId, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState, ServiceReply,
-    ServiceRequest,
+    Items, JobAct, JobId, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState, NameShare,
+    ServiceReply, ServiceRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use overview::JobObject;
@@ -40,6 +40,8 @@ struct NewJob {
     cross_check: u32,
     #[serde(default)]
     strict_reads: bool,
+    #[serde(default)]
+    rate: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -152,6 +154,8 @@ impl NewJob {
             labels: self.labels,
             priority: self.priority,
             keep_s: self.keep_s,
+            rate: self.rate,
+            share: NameShare::ALL,
         };
         Ok((spec, items))
     }

@@ -6,17 +6,17 @@ use crate::schedules::{BookAsk, POLL, POLL_FIRST, Planner};
 use ipc_proto::Blob;
 use ipc_proto::limits::{NAME_LEN_MAX, REASON_LEN_MAX};
 use ipc_proto::message::{
-    JobAct, JobId, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState, RunOutcome,
+    JobAct, JobId, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState, NameShare, RunOutcome,
     ServiceRefusal, ServiceReply, ServiceRequest, StepEnd,
 };
-use schedule::{Builtins, Schedule, ScheduledTask};
+use schedule::{Builtins, Schedule, ScheduledTask, TaskKind};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Delay before a job is submitted again that the book could not take.
 const BUSY_DELAY: Duration = Duration::from_secs(5);
 
-/// Results of a run's jobs are kept for this long: the next run is compared with them.
+/// Results of a run's jobs are kept for this long at least: the next run is compared with them.
 const KEEP_S: u32 = 400 * 86_400;
 
 impl Planner {
@@ -27,6 +27,7 @@ impl Planner {
         schedule: &Schedule,
         task: &ScheduledTask,
     ) {
+        let share = self.share_of(name, step, task);
         let Some(planned) = self.planned.get_mut(name) else { return };
         let (owner, generation) = (planned.state.owner(), planned.state.generation);
         let Some(run) = &mut planned.run else { return };
@@ -42,7 +43,7 @@ impl Planner {
             Builtins { date: &date, yesterday: &yesterday, schedule: name, task: step_name };
         let key = format!("schedule:{name}:{generation}:{}:{step}:{}", run.number, state.attempt);
         let number = run.number;
-        let spec = Box::new(job_spec(task, &builtins));
+        let spec = Box::new(job_spec(task, share, &builtins));
         self.running += 1;
         let ask = BookAsk { schedule: name.to_owned(), run: number, step, owner, is_submit: true };
         self.ask_book(ask, ServiceRequest::Submit { key, spec });
@@ -143,6 +144,8 @@ impl Planner {
         let is_over = !*is_timed_out && time_limit.is_some_and(|limit| limit <= now);
         *is_timed_out |= is_over;
         let is_timed_out = *is_timed_out;
+        let is_scrub = matches!(task.kind, TaskKind::Scrub { .. });
+        run.steps[step].read = (is_scrub && job.state == JobState::Done).then_some(job.spec.share);
         match job.state {
             JobState::Done if job.failed == 0 && job.mismatched == 0 => {
                 self.begin_comparison(name, step, job);
@@ -218,13 +221,18 @@ fn is_busy(reason: ServiceRefusal) -> bool {
     )
 }
 
-fn job_spec(task: &ScheduledTask, run: &Builtins<'_>) -> JobSpec {
+fn job_spec(task: &ScheduledTask, share: NameShare, run: &Builtins<'_>) -> JobSpec {
     let path = Blob::from(task.path.render(run).into_bytes());
     let label = |(name, value): (&String, &schedule::Template)| {
         let mut label = format!("{name}={}", value.render(run));
         label.truncate(label.floor_char_boundary(NAME_LEN_MAX));
         label
     };
+    let keep_s = match task.kind {
+        TaskKind::Scrub { period } => u32::try_from(2 * period.as_secs()).unwrap_or(u32::MAX),
+        TaskKind::Sum | TaskKind::Check { .. } | TaskKind::Audit { .. } => 0,
+    };
+    let keep_s = keep_s.max(KEEP_S);
     let roots = vec![JobRoot { shown: path.clone(), path }];
     JobSpec {
         kind: JobKind::Sum,
@@ -234,6 +242,8 @@ fn job_spec(task: &ScheduledTask, run: &Builtins<'_>) -> JobSpec {
         strict_reads: false,
         labels: task.labels.iter().map(label).collect(),
         priority: task.priority,
-        keep_s: KEEP_S,
+        keep_s,
+        rate: task.rate.unwrap_or(0),
+        share,
     }
 }

@@ -4,7 +4,7 @@
 use hashcluster_controller::core::Principal;
 use ipc_proto::message::{
     FileSource, ItemOutcome, Items, JobAct, JobId, JobKind, JobRoot, JobSource, JobSpec, JobState,
-    ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
+    NameShare, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
 };
 use ipc_proto::{Algorithm, Blob};
 use test_kit::Random;
@@ -159,6 +159,8 @@ impl JobClient {
             labels: vec![format!("l{}", self.number % 2)],
             priority: u8::try_from(self.number % 10).expect("a digit"),
             keep_s: 0,
+            rate: 0,
+            share: NameShare::ALL,
         }
     }
 

@@ -10,8 +10,8 @@ use hashcluster_controller::schedules::{
     Planner, PlannerAction, PlannerEvent, RUNNING_MAX, ScheduleAsk, ScheduleOwner,
 };
 use ipc_proto::message::{
-    ItemOutcome, JobAct, JobId, JobRow, JobSpec, JobState, ResultRow, RunOutcome, RunRow,
-    ScheduleAct, ScheduleReply, ScheduleRequest, ScheduleRow, ServiceRefusal, ServiceReply,
+    ItemOutcome, JobAct, JobId, JobRow, JobSpec, JobState, NameShare, ResultRow, RunOutcome,
+    RunRow, ScheduleAct, ScheduleReply, ScheduleRequest, ScheduleRow, ServiceRefusal, ServiceReply,
     ServiceRequest, Stamp, StepRow,
 };
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -232,7 +232,7 @@ impl PlannerWorld {
                 let failed = u64::from(self.luck.chance(self.fail_percent));
                 let number = self.jobs.len() as u64 + 1;
                 let is_new = !self.jobs.contains_key(&key);
-                let (created_s, files) = (self.at.wall_s, self.results());
+                let (created_s, files) = (self.at.wall_s, self.results(spec.share));
                 if is_new {
                     self.submitted.push(key.clone());
                 }
@@ -281,14 +281,29 @@ impl PlannerWorld {
         }
     }
 
-    /// Results of a job that reads the files now.
-    fn results(&self) -> Vec<ResultRow> {
+    /// Results of a job that reads a share of the files now.
+    fn results(&self, share: NameShare) -> Vec<ResultRow> {
         let row = |(name, (content, size, mtime_ns)): (&&str, &(u8, u64, i64))| ResultRow {
             name: name.as_bytes().into(),
             stamp: Stamp { size: *size, mtime_ns: *mtime_ns, ctime_ns: *mtime_ns },
             outcome: ItemOutcome::Digests(vec![*content; 32].into()),
         };
-        self.files.iter().map(row).collect()
+        let is_read = |(name, _): &(&&str, &(u8, u64, i64))| {
+            share.contains(NameShare::place(name.as_bytes()))
+        };
+        self.files.iter().filter(is_read).map(row).collect()
+    }
+
+    /// The names that each job read, in the order of submission.
+    pub(crate) fn read(&self) -> Vec<Vec<String>> {
+        let name = |row: &ResultRow| String::from_utf8(row.name.to_vec()).unwrap();
+        let files = |key: &String| self.jobs[key].files.iter().map(name).collect();
+        self.submitted.iter().map(files).collect()
+    }
+
+    /// The spec of the last job.
+    pub(crate) fn last_spec(&self) -> &JobSpec {
+        &self.jobs[self.submitted.last().unwrap()].spec
     }
 
     /// The differences that a task of a run found, all pages.
@@ -383,7 +398,7 @@ impl PlannerWorld {
         for _ in 0..10 {
             self.advance(1, random);
         }
-        for name in ["often", "queue", "tree", "night"] {
+        for name in ["often", "queue", "tree", "night", "scrub"] {
             self.act(name, ScheduleAct::Pause);
         }
         // A day has all hours, and twice that is enough for a queued run.

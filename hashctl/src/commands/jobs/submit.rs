@@ -4,7 +4,7 @@
 mod claims;
 
 use super::session::{JobSession, nonsense};
-use super::{is_good, key, label, text};
+use super::{is_good, key, label, rate, text};
 use crate::args::JobArgs;
 use crate::cli::print;
 use crate::config::Config;
@@ -26,7 +26,7 @@ use ipc_proto::limits::{
 };
 use ipc_proto::message::{
     FileItem, FileSource, Items, JobAct, JobId, JobKind, JobRoot, JobSource, JobSpec, JobState,
-    ServiceReply, ServiceRequest,
+    NameShare, ServiceReply, ServiceRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use nix::fcntl::AT_FDCWD;
@@ -64,6 +64,9 @@ pub(crate) struct SubmitArgs {
     /// Remove the job this many days after its end [default: as the controller does, 30]
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..))]
     keep: Option<u16>,
+    /// Bytes per second that are read at most, such as 200M; averaged over some seconds [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<u64>,
     /// Store the bytes of the files in the job, at most 512 KiB of each, instead of their names
     #[arg(long, help_heading = "Input")]
     inline: bool,
@@ -126,6 +129,8 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
         labels: args.label.clone(),
         priority: args.priority,
         keep_s: args.keep.map_or(0, |days| u32::from(days) * 86_400),
+        rate: args.rate.unwrap_or(0),
+        share: NameShare::ALL,
     };
     // Without a key a request that is repeated would make a second job.
     let key =

@@ -73,6 +73,14 @@ pub(super) fn details(row: &JobRow) -> String {
         Ok(seconds) => schedule::utc_text(seconds),
         Err(_) => format!("@{seconds}"),
     };
+    let rate = match spec.rate {
+        0 => "-".to_owned(),
+        rate => format!("{}/s", bytes(rate)),
+    };
+    let share = match spec.share.len {
+        0 => "all files".to_owned(),
+        len => format!("{:.4} % of the files", f64::from(len) / f64::from(u32::MAX) * 100.0),
+    };
     let mut text = String::new();
     for (name, value) in [
         ("job", row.id.to_string()),
@@ -83,6 +91,8 @@ pub(super) fn details(row: &JobRow) -> String {
         ("source", source),
         ("labels", plain(&spec.labels.join(", "))),
         ("priority", spec.priority.to_string()),
+        ("rate", rate),
+        ("share", share),
         ("bytes", bytes(row.bytes)),
         ("submitted by", plain(&row.principal)),
         ("submitted", time(row.created_s)),
