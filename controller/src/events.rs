@@ -12,6 +12,7 @@
 
 use crate::jobs::{BadRow, decoded, encoded};
 use crate::journal::{Query, Rows, TableId, Write};
+use ipc_proto::limits::EVENT_TEXT_LEN_MAX;
 use ipc_proto::message::{JobAct, LimitExceeded, Message, ScheduleAct};
 use serde::{Deserialize, Serialize};
 
@@ -20,9 +21,6 @@ pub const TRAIL_EVENTS_MAX: u64 = 100_000;
 
 /// Most events that wait to be written.
 const PENDING_MAX: usize = 1024;
-
-/// Longest text of an event, in bytes.
-const TEXT_LEN_MAX: usize = 512;
 
 /// Bytes that one read of the journal brings.
 const READ_LEN: usize = 256 << 10;
@@ -222,8 +220,9 @@ impl Trail {
     /// Adds an event.
     pub fn note(&mut self, mut event: TrailEvent) -> Vec<TrailAction> {
         for text in [&mut event.subject, &mut event.by, &mut event.text] {
-            let end =
-                (0..=TEXT_LEN_MAX.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+            let end = (0..=EVENT_TEXT_LEN_MAX.min(text.len()))
+                .rev()
+                .find(|&end| text.is_char_boundary(end));
             text.truncate(end.unwrap_or(0));
         }
         if self.phase == TrailPhase::Closed || self.pending.len() >= PENDING_MAX {
@@ -431,7 +430,7 @@ mod tests {
         let actions = trail.read_done(Ok(Rows::default()));
         let [TrailAction::Persist(1, writes)] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!(writes.len(), PENDING_MAX + 1, "and one that tells of the others");
-        assert!(writes.iter().all(|write| write.bytes_len() < TEXT_LEN_MAX + 64));
+        assert!(writes.iter().all(|write| write.bytes_len() < EVENT_TEXT_LEN_MAX + 64));
         assert_eq!(trail.note(event(TrailKind::WorkerLeft, "y")), [], "one commit at a time");
         assert_eq!(trail.persisted(1, true).len(), 1);
     }

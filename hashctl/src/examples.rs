@@ -187,6 +187,8 @@ Examples:
   hashctl get workers
   hashctl get jobs --selector state=running,labels=nightly
   hashctl get job photos-48 --json
+  hashctl get runs nightly               # runs of one schedule
+  hashctl get events --watch             # the audit trail, as it grows
   hashctl get workers --watch            # rows that change, until Ctrl-C";
 
 /// Of `search`.

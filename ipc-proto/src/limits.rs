@@ -114,6 +114,18 @@ pub const JOB_ROWS_MAX: usize = 512;
 /// Most losses of one item that are reported.
 pub const LOSSES_MAX: usize = 16;
 
+/// Most events of the audit trail in one reply.
+pub const EVENT_ROWS_MAX: usize = 512;
+
+/// Longest text of an event of the audit trail, in bytes.
+pub const EVENT_TEXT_LEN_MAX: usize = 512;
+
+/// Most rules of a policy.
+pub const RULES_MAX: usize = 512;
+
+/// Most users, groups, rights or datasets of one rule.
+pub const RULE_WORDS_MAX: usize = 16 << 10;
+
 /// Longest text of a schedule in its normal form, in bytes.
 pub const SCHEDULE_TEXT_LEN_MAX: usize = 960 << 10;
 

@@ -11,6 +11,7 @@ mod file;
 mod hello;
 mod listing;
 mod loss;
+mod register;
 mod sandbox;
 mod schedules;
 mod service;
@@ -29,6 +30,7 @@ pub use hello::{
 };
 pub use listing::{DirEntry, EntryKind, ListOutcome, ListWork};
 pub use loss::{LossCause, WorkerLoss};
+pub use register::{EventRow, RuleRow};
 pub use sandbox::{SandboxLayer, SandboxLayers};
 pub use schedules::{
     ChangeCounts, DifferenceKind, DifferenceRow, RunOutcome, RunRow, ScheduleAct, ScheduleReply,

@@ -86,7 +86,7 @@ impl Hub {
         tag: u32,
         request: ServiceRequest,
     ) -> Option<ServiceRequest> {
-        if !self.book.is_open() {
+        if !self.book.is_open() && !matches!(request, ServiceRequest::Rules) {
             return Some(request);
         }
         let known = self.core.borrow().client(client);
@@ -110,6 +110,20 @@ impl Hub {
         if let ServiceRequest::Schedule(request) = request {
             let ask = ScheduleAsk { caller, tag, owner, rights, request };
             return self.tell_planner(PlannerEvent::Asked(ask));
+        }
+        if let ServiceRequest::Events { .. } | ServiceRequest::Rules = request
+            && !rights.see_jobs
+        {
+            let text = "the policy does not let you see what others do".to_owned();
+            let reason = ServiceRefusal::Forbidden;
+            return self.send_reply(caller, tag, ServiceReply::Refused { reason, text });
+        }
+        if let ServiceRequest::Events { after, limit } = request {
+            return self.read_events((caller, tag), after, limit.into());
+        }
+        if let ServiceRequest::Rules = request {
+            let rules = self.settings.policy.rows();
+            return self.send_reply(caller, tag, ServiceReply::Rules(rules));
         }
         let principal = owner.principal;
         self.tell_book(BookEvent::Asked { caller, tag, principal, rights, request });
@@ -150,7 +164,9 @@ impl Hub {
             | ServiceRequest::Job { .. }
             | ServiceRequest::Wait { .. }
             | ServiceRequest::Results { .. }
-            | ServiceRequest::Deaths { .. } => return,
+            | ServiceRequest::Deaths { .. }
+            | ServiceRequest::Events { .. }
+            | ServiceRequest::Rules => return,
             ServiceRequest::Schedule(request) => match request {
                 ScheduleRequest::Apply { .. } => TrailKind::ScheduleApplied,
                 ScheduleRequest::Act { name, act } => {
@@ -184,7 +200,9 @@ impl Hub {
             | ServiceReply::Jobs { .. }
             | ServiceReply::Results { .. }
             | ServiceReply::Deaths { .. }
-            | ServiceReply::Schedule(_) => {}
+            | ServiceReply::Schedule(_)
+            | ServiceReply::Events { .. }
+            | ServiceReply::Rules(_) => {}
         }
         let ServiceReply::Job(row) = reply else { return };
         // A submission with the key of an earlier one changes nothing.

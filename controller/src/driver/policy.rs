@@ -6,11 +6,14 @@
 
 use super::token::Token;
 use crate::core::{DatasetRights, Principal, Quota, Rights};
+use ipc_proto::limits::RULE_WORDS_MAX;
+use ipc_proto::message::RuleRow;
 use ipc_socket::Peer;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::iter;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -39,6 +42,42 @@ struct Rule {
 impl Rule {
     fn names(&self, peer: Peer) -> bool {
         self.uids.contains(&peer.uid) || self.gids.contains(&peer.gid)
+    }
+
+    fn row(&self) -> RuleRow {
+        let Self { uids, gids, token, works, rights } = self;
+        let Rights { submit, see_jobs, manage_jobs, release, drain, ref datasets, quota } =
+            **rights;
+        let may = [
+            (submit, "submit"),
+            (see_jobs, "see-jobs"),
+            (manage_jobs, "manage-jobs"),
+            (release, "release"),
+            (drain, "drain"),
+            (*works, "work"),
+        ];
+        let bounds = [
+            ("connections", quota.clients),
+            ("jobs", quota.jobs),
+            ("items", quota.items),
+            ("bytes", quota.bytes),
+        ];
+        RuleRow {
+            // A file has room for more, and nobody reads them.
+            uids: uids.iter().copied().take(RULE_WORDS_MAX).collect(),
+            gids: gids.iter().copied().take(RULE_WORDS_MAX).collect(),
+            has_token: token.is_some(),
+            may: may.iter().filter(|(may, _)| *may).map(|(_, word)| (*word).to_owned()).collect(),
+            datasets: match datasets {
+                DatasetRights::All => vec![ALL_DATASETS.to_owned()],
+                DatasetRights::Named(names) => names.iter().cloned().collect(),
+            },
+            quota: bounds
+                .iter()
+                .filter(|(_, bound)| *bound < u64::MAX)
+                .map(|(name, bound)| ((*name).to_owned(), *bound))
+                .collect(),
+        }
     }
 
     /// Returns true if it permits anything that a client does.
@@ -137,6 +176,19 @@ impl AccessPolicy {
             }
         }
         holder
+    }
+
+    /// The rules, in their order.
+    #[must_use]
+    pub fn rows(&self) -> Vec<RuleRow> {
+        let own = Rule {
+            uids: BTreeSet::from([0, self.own_uid]).into_iter().collect(),
+            gids: Vec::new(),
+            token: None,
+            works: true,
+            rights: Rc::new(Rights::ALL),
+        };
+        iter::once(&own).chain(&self.rules).map(Rule::row).collect()
     }
 
     /// The rights of the holder of a token, by its number; `None` if no rule has it any more.

@@ -4,7 +4,10 @@ use super::hub::Hub;
 use super::journal::JournalUser;
 use crate::core::Principal;
 use crate::events::{self, Trail, TrailAction, TrailEvent, TrailKind};
+use crate::jobs::Caller;
 use crate::journal::Rows;
+use ipc_proto::limits::REASON_LEN_MAX;
+use ipc_proto::message::{EventRow, ServiceRefusal, ServiceReply};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -17,9 +20,18 @@ const OWN: u64 = 0;
 #[derive(Debug, Default)]
 pub(super) struct TrailPort {
     trail: RefCell<Option<Trail>>,
-    readers: RefCell<HashMap<u64, oneshot::Sender<Result<Rows, String>>>>,
+    readers: RefCell<HashMap<u64, TrailReader>>,
     last_reader: Cell<u64>,
     grown: Notify,
+}
+
+/// Whoever waits for rows.
+#[derive(Debug)]
+enum TrailReader {
+    /// A part of this process.
+    Here(oneshot::Sender<Result<Rows, String>>),
+    /// A client, that gets so many events at most.
+    Client(Caller, u32, usize),
 }
 
 /// Why events cannot be read.
@@ -88,10 +100,31 @@ impl Hub {
             drop(trail);
             return self.carry_out_for_trail(actions.unwrap_or_default());
         }
-        if let Some(reader) = self.trail.readers.borrow_mut().remove(&number) {
-            // It may have given up.
-            let _ = reader.send(rows);
+        let reader = self.trail.readers.borrow_mut().remove(&number);
+        match reader {
+            Some(TrailReader::Here(reader)) => {
+                // It may have given up.
+                let _ = reader.send(rows);
+            }
+            Some(TrailReader::Client(caller, tag, limit)) => {
+                self.send_reply(caller, tag, events_reply(rows, limit));
+            }
+            None => {}
         }
+    }
+
+    /// Reads the first events after `after`, and answers a client.
+    pub(super) fn read_events(&self, (caller, tag): (Caller, u32), after: u64, limit: usize) {
+        let reader = self.add_reader(TrailReader::Client(caller, tag, limit));
+        self.journal.queue_read(JournalUser::Trail.number(reader), events::query(after));
+    }
+
+    /// The number of a read of `reader`.
+    fn add_reader(&self, reader: TrailReader) -> u64 {
+        let number = OWN + 1 + self.trail.last_reader.get();
+        self.trail.last_reader.set(self.trail.last_reader.get() + 1);
+        self.trail.readers.borrow_mut().insert(number, reader);
+        number
     }
 
     /// Number of the newest event.
@@ -105,10 +138,8 @@ impl Hub {
         after: u64,
     ) -> Result<(Vec<(u64, TrailEvent)>, bool), TrailError> {
         self.newest_event()?;
-        let tag = OWN + 1 + self.trail.last_reader.get();
-        self.trail.last_reader.set(self.trail.last_reader.get() + 1);
         let (reader, found) = oneshot::channel();
-        self.trail.readers.borrow_mut().insert(tag, reader);
+        let tag = self.add_reader(TrailReader::Here(reader));
         let reading = Reading { port: &self.trail, tag };
         self.journal.queue_read(JournalUser::Trail.number(tag), events::query(after));
         let rows = found.await.map_err(|_| TrailError::NoJournal)?.map_err(TrailError::Journal)?;
@@ -125,6 +156,29 @@ impl Hub {
                 return Ok(());
             }
             grown.await;
+        }
+    }
+}
+
+/// The answer to a client with these rows.
+fn events_reply(rows: Result<Rows, String>, limit: usize) -> ServiceReply {
+    let found = rows.and_then(|rows| {
+        let found = events::events(&rows).map_err(|row| row.0)?;
+        Ok((found, rows.more))
+    });
+    match found {
+        Ok((mut found, more)) => {
+            let more = more || found.len() > limit;
+            found.truncate(limit);
+            let row = |(number, event): (u64, TrailEvent)| {
+                let TrailEvent { at_s, kind, subject, by, text } = event;
+                EventRow { number, at_s, kind: kind.name().to_owned(), subject, by, text }
+            };
+            ServiceReply::Events { rows: found.into_iter().map(row).collect(), more }
+        }
+        Err(text) => {
+            let text = crate::jobs::cut(format!("the journal: {text}"), REASON_LEN_MAX);
+            ServiceReply::Refused { reason: ServiceRefusal::JournalFailed, text }
         }
     }
 }

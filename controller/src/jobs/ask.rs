@@ -67,8 +67,8 @@ impl Book {
             ServiceRequest::Results { job, from, limit, wait_ms } => {
                 self.wait(asker, job, wait_ms, Some((from, limit)))
             }
-            ServiceRequest::Schedule(_) => {
-                let text = "schedules are not the book's".to_owned();
+            ServiceRequest::Schedule(_) | ServiceRequest::Events { .. } | ServiceRequest::Rules => {
+                let text = "this is not the book's to answer".to_owned();
                 Err((ServiceRefusal::UnknownSchedule, text))
             }
         };

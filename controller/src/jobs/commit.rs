@@ -117,7 +117,9 @@ impl Book {
                 | ServiceReply::Jobs { .. }
                 | ServiceReply::Results { .. }
                 | ServiceReply::Deaths { .. }
-                | ServiceReply::Schedule(_) => {
+                | ServiceReply::Schedule(_)
+                | ServiceReply::Events { .. }
+                | ServiceReply::Rules(_) => {
                     let reason = ServiceRefusal::JournalFailed;
                     ServiceReply::Refused { reason, text: text.clone() }
                 }

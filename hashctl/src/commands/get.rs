@@ -36,10 +36,28 @@ pub(crate) enum RegisterKind {
     /// Datasets in which you may name files
     #[value(alias = "dataset")]
     Datasets,
+    /// Schedules that you may see
+    #[value(alias = "schedule")]
+    Schedules,
+    /// Runs of these schedules, the newest first
+    #[value(alias = "run")]
+    Runs,
+    /// Rules of the policy
+    #[value(alias = "policy")]
+    Policies,
+    /// The audit trail: who did what, and when
+    #[value(alias = "event")]
+    Events,
 }
 
 impl RegisterKind {
-    const ALL: [Self; 3] = [Self::Workers, Self::Jobs, Self::Datasets];
+    /// Those that are searched: things, and not what happened to them.
+    const SEARCHED: [Self; 4] = [Self::Workers, Self::Jobs, Self::Datasets, Self::Schedules];
+
+    /// True if rows are only added.
+    fn only_grows(self) -> bool {
+        self == Self::Events
+    }
 
     /// The word for one of them.
     fn one(self) -> &'static str {
@@ -47,6 +65,10 @@ impl RegisterKind {
             Self::Workers => "worker",
             Self::Jobs => "job",
             Self::Datasets => "dataset",
+            Self::Schedules => "schedule",
+            Self::Runs => "run",
+            Self::Policies => "policy",
+            Self::Events => "event",
         }
     }
 }
@@ -95,7 +117,8 @@ pub(crate) struct GetArgs {
     /// The register
     #[arg(value_name = "KIND", value_enum)]
     kind: RegisterKind,
-    /// Only this one: the name of a worker or dataset, the id or key of a job
+    /// Only this one: the name of a worker, dataset or schedule, the id or key of a job, a run as SCHEDULE/RUN or all of a
+    /// schedule, the number of a rule, events of a job, worker or schedule
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// Print one JSON object per line; docs/json.md says which
@@ -128,23 +151,42 @@ pub(crate) fn get(config: &Config, args: &GetArgs) -> Exit {
     if !args.watch || printed != Exit::Success {
         return printed;
     }
+    // Events do not change: those after the last one are read.
+    let mut last = before.last().map(|row| row.id.clone()).filter(|_| args.kind.only_grows());
     loop {
         thread::sleep(WATCH_PAUSE);
-        let now = match chosen(&mut session, args) {
+        let after = last.as_deref().and_then(|id| id.parse().ok());
+        let now = match rows::all(&mut session, args.kind, after).map(|rows| of_args(rows, args)) {
             Ok(rows) => rows,
             Err(exit) => return exit,
         };
-        let printed = print(config.stdio, &changes(args, &before, &now));
+        let news = match args.kind.only_grows() {
+            true => shown(args, &now, false),
+            false => changes(args, &before, &now),
+        };
+        let printed = print(config.stdio, &news);
         if printed != Exit::Success {
             return printed;
+        }
+        if args.kind.only_grows() {
+            last = now.last().map(|row| row.id.clone()).or(last);
         }
         before = now;
     }
 }
 
+/// The rows that `args` choose.
+fn of_args(mut rows: Vec<RegisterRow>, args: &GetArgs) -> Vec<RegisterRow> {
+    rows.retain(|row| {
+        args.name.as_ref().is_none_or(|name| row.is_named(name))
+            && args.selector.iter().all(|selector| selector.fits(&row.object))
+    });
+    rows
+}
+
 /// The rows that `args` choose; a failure, which is reported, if a named one is missing.
 fn chosen(session: &mut JobSession<'_>, args: &GetArgs) -> Result<Vec<RegisterRow>, Exit> {
-    let mut rows = rows::all(session, args.kind)?;
+    let mut rows = rows::all(session, args.kind, None)?;
     if let Some(name) = &args.name {
         rows.retain(|row| row.is_named(name));
         if rows.is_empty() {
@@ -161,8 +203,7 @@ fn chosen(session: &mut JobSession<'_>, args: &GetArgs) -> Result<Vec<RegisterRo
             return Err(Exit::Failure);
         }
     }
-    rows.retain(|row| args.selector.iter().all(|selector| selector.fits(&row.object)));
-    Ok(rows)
+    Ok(of_args(rows, args))
 }
 
 /// Rows as text, with a head or without.
@@ -226,7 +267,7 @@ pub(crate) fn search(config: &Config, args: &SearchArgs) -> Exit {
     let mut session = JobSession::new(config);
     let wanted = args.text.to_lowercase();
     let mut found = String::new();
-    for kind in RegisterKind::ALL {
+    for kind in RegisterKind::SEARCHED {
         // Without a journal there are workers and datasets all the same.
         let rows = match rows::for_search(&mut session, kind) {
             Ok(rows) => rows,

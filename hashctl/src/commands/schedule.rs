@@ -17,6 +17,10 @@ use ipc_proto::message::{
 };
 use std::path::PathBuf;
 
+pub(crate) use apply::all;
+pub(crate) use runs::runs_of;
+pub(crate) use text::differences as differences_text;
+
 /// Most due times that are shown per schedule.
 const COUNT_MAX: i64 = 10_000;
 
@@ -196,7 +200,9 @@ fn ask(session: &mut JobSession<'_>, request: ScheduleRequest) -> Result<Schedul
         | ServiceReply::Job(_)
         | ServiceReply::Jobs { .. }
         | ServiceReply::Results { .. }
-        | ServiceReply::Deaths { .. } => Err(nonsense()),
+        | ServiceReply::Deaths { .. }
+        | ServiceReply::Events { .. }
+        | ServiceReply::Rules(_) => Err(nonsense()),
     }
 }
 

@@ -8,13 +8,13 @@
 use super::file::check_dataset;
 use super::loss::check_losses;
 use super::{
-    Failure, Items, JobId, LimitExceeded, ScheduleReply, ScheduleRequest, Stamp, WorkerLoss,
-    at_most, exactly, within,
+    EventRow, Failure, Items, JobId, LimitExceeded, RuleRow, ScheduleReply, ScheduleRequest, Stamp,
+    WorkerLoss, at_most, exactly, within,
 };
 use crate::limits::{
-    FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX, JOB_PRIORITY_MAX, JOB_ROOTS_LEN_MAX,
-    JOB_ROOTS_MAX, JOB_ROWS_MAX, LOSSES_MAX, NAME_LEN_MAX, NAMES_LEN_MAX, OUTPUTS_LEN_MAX,
-    PATH_LEN_MAX, REASON_LEN_MAX,
+    EVENT_ROWS_MAX, FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX, JOB_PRIORITY_MAX,
+    JOB_ROOTS_LEN_MAX, JOB_ROOTS_MAX, JOB_ROWS_MAX, LOSSES_MAX, NAME_LEN_MAX, NAMES_LEN_MAX,
+    OUTPUTS_LEN_MAX, PATH_LEN_MAX, REASON_LEN_MAX, RULES_MAX,
 };
 use crate::{Algorithms, Blob, list};
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,15 @@ pub enum ServiceRequest {
     },
     /// A request about schedules. Answered by `Schedule`.
     Schedule(ScheduleRequest),
+    /// Lists events of the audit trail, in ascending order of their numbers. Answered by `Events`.
+    Events {
+        /// The last one that is known; 0 for none.
+        after: u64,
+        /// Most rows.
+        limit: u16,
+    },
+    /// Lists the rules of the policy, in their order. Answered by `Rules`.
+    Rules,
 }
 
 /// A durable job as it was submitted.
@@ -300,6 +309,16 @@ pub enum ServiceReply {
     },
     /// The answer to a request about schedules.
     Schedule(ScheduleReply),
+    /// Events of the audit trail.
+    Events {
+        /// In ascending order of their numbers.
+        #[serde(deserialize_with = "list::at_most::<_, _, EVENT_ROWS_MAX>")]
+        rows: Vec<EventRow>,
+        /// There are more after the last of them.
+        more: bool,
+    },
+    /// The rules of the policy; the first one that names a peer is its own.
+    Rules(#[serde(deserialize_with = "list::at_most::<_, _, RULES_MAX>")] Vec<RuleRow>),
 }
 
 /// Why a request was refused.
@@ -412,7 +431,9 @@ impl ServiceRequest {
             | Self::Results { .. }
             | Self::Act { .. }
             | Self::Deaths { .. }
-            | Self::Schedule(_) => 0,
+            | Self::Schedule(_)
+            | Self::Events { .. }
+            | Self::Rules => 0,
         }
     }
 
@@ -449,7 +470,12 @@ impl ServiceRequest {
                 within("limit", (*limit).into(), 1, FRAME_NAMES_MAX)
             }
             Self::Schedule(request) => request.check(),
-            Self::Seal { .. } | Self::Job { .. } | Self::Wait { .. } | Self::Act { .. } => Ok(()),
+            Self::Events { limit, .. } => within("limit", (*limit).into(), 1, EVENT_ROWS_MAX),
+            Self::Seal { .. }
+            | Self::Job { .. }
+            | Self::Wait { .. }
+            | Self::Act { .. }
+            | Self::Rules => Ok(()),
         }
     }
 }
@@ -504,6 +530,14 @@ impl ServiceReply {
                 rows.iter().try_for_each(DeadItem::check)
             }
             Self::Schedule(reply) => reply.check(),
+            Self::Events { rows, .. } => {
+                at_most("rows", rows.len(), EVENT_ROWS_MAX)?;
+                rows.iter().try_for_each(EventRow::check)
+            }
+            Self::Rules(rows) => {
+                at_most("rules", rows.len(), RULES_MAX)?;
+                rows.iter().try_for_each(RuleRow::check)
+            }
         }
     }
 }

@@ -3,9 +3,9 @@
 use crate::samples::{STAMP, dataset, files, losses};
 use crate::samples_schedules::{schedule_replies, schedule_requests};
 use ipc_proto::message::{
-    DeadItem, Failure, FileSource, ItemOutcome, Items, JobAct, JobFilter, JobId, JobKind, JobRoot,
-    JobRow, JobSource, JobSpec, JobState, NameShare, ResultRow, ServiceRefusal, ServiceReply,
-    ServiceRequest, Stamp,
+    DeadItem, EventRow, Failure, FileSource, ItemOutcome, Items, JobAct, JobFilter, JobId, JobKind,
+    JobRoot, JobRow, JobSource, JobSpec, JobState, NameShare, ResultRow, RuleRow, ServiceRefusal,
+    ServiceReply, ServiceRequest, Stamp,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -96,6 +96,8 @@ pub(crate) fn service_requests() -> Vec<(String, ServiceRequest)> {
         ("act/resume", ServiceRequest::Act { job, act: JobAct::Resume }),
         ("act/remove", ServiceRequest::Act { job, act: JobAct::Remove }),
         ("deaths", ServiceRequest::Deaths { job, from: 70_000, limit: 512 }),
+        ("events", ServiceRequest::Events { after: 70_000, limit: 512 }),
+        ("rules", ServiceRequest::Rules),
     ]);
     let schedules = schedule_requests();
     let schedules =
@@ -153,6 +155,24 @@ pub(crate) fn service_replies() -> Vec<(String, ServiceReply)> {
     all.push(("results".to_owned(), results));
     let dead = DeadItem { index: 70_000, name: b"x/\xff"[..].into(), losses: losses() };
     all.push(("deaths".to_owned(), ServiceReply::Deaths { rows: vec![dead], more: true }));
+    let event = EventRow {
+        number: 70_000,
+        at_s: 1_800_000_000,
+        kind: "job-paused".to_owned(),
+        subject: "1-2".to_owned(),
+        by: "uid 1000".to_owned(),
+        text: "k1".to_owned(),
+    };
+    all.push(("events".to_owned(), ServiceReply::Events { rows: vec![event], more: true }));
+    let rule = RuleRow {
+        uids: vec![1000],
+        gids: vec![100],
+        has_token: true,
+        may: vec!["submit".to_owned()],
+        datasets: vec!["*".to_owned()],
+        quota: vec![("jobs".to_owned(), 7)],
+    };
+    all.push(("rules".to_owned(), ServiceReply::Rules(vec![rule])));
     let schedules = schedule_replies();
     all.extend(schedules.into_iter().map(|(label, reply)| (label, ServiceReply::Schedule(reply))));
     all

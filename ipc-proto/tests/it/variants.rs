@@ -78,13 +78,13 @@ variants! {
     WorkerHealth { Ready, Suspended, Quarantined, Draining }
     ServiceRequest {
         Submit { .. }, Store { .. }, Seal { .. }, Jobs { .. }, Job { .. }, Wait { .. },
-        Results { .. }, Act { .. }, Deaths { .. }, Schedule(_),
+        Results { .. }, Act { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules,
     }
     JobKind { Sum, Check }
     JobSource { Stored, Dataset { .. } }
     JobState { Filling, Running, Paused, Done, Cancelled, Failed }
     JobAct { Cancel, Retry, Pause, Resume, Remove }
-    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_) }
+    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules(_) }
     ServiceRefusal {
         NoJournal, JournalFailed, Forbidden, UnknownJob, UnknownDataset, KeyTaken, WrongState,
         WrongItems, NotDurable, TooMuch, UnknownSchedule, BadSchedule,
@@ -204,7 +204,9 @@ impl Seen {
             | ServiceRequest::Job { .. }
             | ServiceRequest::Wait { .. }
             | ServiceRequest::Results { .. }
-            | ServiceRequest::Deaths { .. } => {}
+            | ServiceRequest::Deaths { .. }
+            | ServiceRequest::Events { .. }
+            | ServiceRequest::Rules => {}
         }
     }
 
@@ -228,6 +230,7 @@ impl Seen {
             ServiceReply::Deaths { rows, .. } => {
                 rows.iter().flat_map(|row| &row.losses).for_each(|loss| self.add(&loss.cause));
             }
+            ServiceReply::Events { .. } | ServiceReply::Rules(_) => {}
             ServiceReply::Schedule(reply) => {
                 self.add(reply);
                 if let ScheduleReply::Runs { rows, .. } = reply {

@@ -74,6 +74,50 @@ fn registers_are_listed_chosen_from_watched_and_searched() {
     let (_, found, _) = hashctl(&cluster, &["search", "W1"]);
     assert_eq!(found, "worker   w1  name: w1\n");
 
+    // What happened, and who may do what.
+    let file = dir.path().join("s.yaml");
+    fs::write(&file, "dataset: d\nschedules:\n  nightly: {at: 0 3 * * *, kind: sum}\n").unwrap();
+    for args in [
+        &["schedule", "apply", file.to_str().unwrap()][..],
+        &["schedule", "run", "nightly", "--wait"],
+    ] {
+        assert_eq!(hashctl(&cluster, args).0, Some(0), "{args:?}");
+    }
+    let schedules = objects(&cluster, &["get", "schedules"]);
+    assert_eq!(
+        (names(&schedules, "schedule"), &schedules[0]["tasks"]),
+        (vec!["nightly".to_owned()], &Value::from(1))
+    );
+    let runs = objects(&cluster, &["get", "runs", "nightly"]);
+    assert_eq!(
+        (names(&runs, "outcome"), &runs[0]["run"]),
+        (vec!["succeeded".to_owned()], &Value::from(1))
+    );
+    assert_eq!(objects(&cluster, &["get", "run", "nightly/1"]), runs);
+    let [rule] = &objects(&cluster, &["get", "policies"])[..] else { panic!("one rule") };
+    assert_eq!(
+        (&rule["datasets"], &rule["token"]),
+        (&serde_json::json!(["*"]), &Value::from(false))
+    );
+    let events = objects(&cluster, &["get", "events"]);
+    let numbers: Vec<u64> = events.iter().map(|event| event["id"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    let kinds = names(&events, "event");
+    for kind in ["worker-joined", "job-submitted", "schedule-applied", "run-started", "run-ended"] {
+        assert!(kinds.iter().any(|seen| seen == kind), "{kind}: {kinds:?}");
+    }
+    let of_schedule = objects(&cluster, &["get", "events", "nightly"]);
+    assert!(
+        of_schedule.len() >= 3 && of_schedule.iter().all(|event| event["subject"] == "nightly")
+    );
+    let (_, found, _) = hashctl(&cluster, &["search", "nightly"]);
+    assert!(found.lines().any(|line| line == "schedule nightly  schedule: nightly"), "{found}");
+
+    let mut trail = cluster.hashctl();
+    trail.args(["get", "events", "w1", "--watch", "--json"]).stdout(Stdio::piped());
+    let mut trail = trail.spawn().unwrap();
+    let mut news = BufReader::new(trail.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(news.next().unwrap().contains("worker-joined"));
     let mut watch = cluster.hashctl();
     watch.args(["get", "workers", "--watch"]).stdout(Stdio::piped());
     let mut watch = watch.spawn().unwrap();
@@ -83,8 +127,11 @@ fn registers_are_listed_chosen_from_watched_and_searched() {
     cluster.workers[1].kill().unwrap();
     cluster.workers[1].wait().unwrap();
     assert!(lines.any(|line| line == "w1  gone"));
-    watch.kill().unwrap();
-    watch.wait().unwrap();
+    assert!(news.any(|line| line.contains("\"worker-left\"") && line.contains("\"w1\"")));
+    for child in [&mut watch, &mut trail] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }
 
 #[test]

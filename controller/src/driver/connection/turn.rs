@@ -114,7 +114,10 @@ fn cost_of(request: &ClientRequest) -> usize {
         | ClientRequest::Undrain { .. } => 1,
         ClientRequest::Service { request, .. } => match request {
             ServiceRequest::Store { items, .. } => 1 + items.items_len() / ITEMS_PER_COST,
-            ServiceRequest::Jobs { .. } | ServiceRequest::Results { .. } => LIST_COST,
+            ServiceRequest::Jobs { .. }
+            | ServiceRequest::Results { .. }
+            | ServiceRequest::Events { .. }
+            | ServiceRequest::Rules => LIST_COST,
             ServiceRequest::Submit { .. }
             | ServiceRequest::Seal { .. }
             | ServiceRequest::Job { .. }

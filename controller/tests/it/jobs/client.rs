@@ -251,7 +251,11 @@ impl JobClient {
             ServiceReply::Refused { reason, text } => {
                 return Err(format!("{:?} was refused: {reason:?}: {text}", self.step));
             }
-            ServiceReply::Jobs { .. } | ServiceReply::Deaths { .. } | ServiceReply::Schedule(_) => {
+            ServiceReply::Jobs { .. }
+            | ServiceReply::Deaths { .. }
+            | ServiceReply::Schedule(_)
+            | ServiceReply::Events { .. }
+            | ServiceReply::Rules(_) => {
                 return Err("an answer to no question".to_owned());
             }
             ServiceReply::Results { rows, is_last, from, .. } => {

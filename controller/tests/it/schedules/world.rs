@@ -277,7 +277,9 @@ impl PlannerWorld {
             | ServiceRequest::Jobs { .. }
             | ServiceRequest::Wait { .. }
             | ServiceRequest::Deaths { .. }
-            | ServiceRequest::Schedule(_) => panic!("{request:?}"),
+            | ServiceRequest::Schedule(_)
+            | ServiceRequest::Events { .. }
+            | ServiceRequest::Rules => panic!("{request:?}"),
         }
     }
 

@@ -1,13 +1,16 @@
 //! Rows of each register.
 
 use super::RegisterKind;
-use crate::commands::jobs::JobSession;
+use crate::commands::jobs::{JobSession, nonsense};
+use crate::commands::schedule::{all as schedules, differences_text, runs_of};
 use crate::commands::status::ask;
 use crate::exit::Exit;
+use ipc_proto::limits::EVENT_ROWS_MAX;
 use ipc_proto::message::{
-    JobFilter, JobRow, ServiceRefusal, ServiceReply, ServiceRequest, WorkerStatus,
+    EventRow, JobFilter, JobRow, RuleRow, RunOutcome, RunRow, ScheduleRow, ServiceRefusal,
+    ServiceReply, ServiceRequest, WorkerStatus,
 };
-use overview::{JobObject, bytes, health, worker_json};
+use overview::{JobObject, RunObject, ScheduleObject, bytes, health, worker_json};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -23,10 +26,10 @@ pub(super) struct RegisterRow {
 }
 
 impl RegisterRow {
-    /// True for its name, or the key of a job.
+    /// True for its name, the key of a job, the schedule of a run, and what an event is about.
     pub(super) fn is_named(&self, name: &str) -> bool {
-        let has_key = self.object.get("key").is_some_and(|key| key == name);
-        self.id == name || (has_key && !name.is_empty())
+        let is_of = |key: &&str| self.object.get(key).is_some_and(|key| key == name);
+        self.id == name || (!name.is_empty() && ["key", "schedule", "subject"].iter().any(is_of))
     }
 
     /// The first of its texts in which `wanted`, in lower case, stands, and the key of that.
@@ -57,13 +60,22 @@ pub(super) fn head(kind: RegisterKind) -> &'static [&'static str] {
             &["JOB", "STATE", "KIND", "ITEMS", "DONE", "FAILED", "BYTES", "USER", "KEY", "LABELS"]
         }
         RegisterKind::Datasets => &["DATASET"],
+        RegisterKind::Schedules => {
+            &["SCHEDULE", "OWNER", "NEXT", "TASKS", "ACTIVE", "RUNS", "LAST"]
+        }
+        RegisterKind::Runs => {
+            &["RUN", "DUE", "STARTED", "ENDED", "OUTCOME", "FAILED", "DIFFERENCES"]
+        }
+        RegisterKind::Policies => &["RULE", "WHO", "MAY", "DATASETS", "QUOTA"],
+        RegisterKind::Events => &["EVENT", "TIME", "KIND", "SUBJECT", "BY", "TEXT"],
     }
 }
 
-/// All rows of a register.
+/// All rows of a register; of one that only grows those after number `after`.
 pub(super) fn all(
     session: &mut JobSession<'_>,
     kind: RegisterKind,
+    after: Option<u64>,
 ) -> Result<Vec<RegisterRow>, Exit> {
     match kind {
         RegisterKind::Workers => {
@@ -80,6 +92,39 @@ pub(super) fn all(
             };
             Ok(names.into_iter().map(row).collect())
         }
+        RegisterKind::Schedules => Ok(schedules(session)?.iter().map(schedule).collect()),
+        RegisterKind::Runs => {
+            let mut rows = Vec::new();
+            for ScheduleRow { name, .. } in schedules(session)? {
+                rows.extend(runs_of(session, &name, u32::MAX)?.iter().map(|row| run(&name, row)));
+            }
+            Ok(rows)
+        }
+        RegisterKind::Policies => {
+            let ServiceReply::Rules(rules) = session.ask(&ServiceRequest::Rules)? else {
+                return Err(nonsense());
+            };
+            Ok((1..).zip(&rules).map(rule).collect())
+        }
+        RegisterKind::Events => events(session, after.unwrap_or(0)),
+    }
+}
+
+fn events(session: &mut JobSession<'_>, mut after: u64) -> Result<Vec<RegisterRow>, Exit> {
+    let mut rows = Vec::new();
+    loop {
+        let limit = u16::try_from(EVENT_ROWS_MAX).unwrap_or(u16::MAX);
+        let ServiceReply::Events { rows: page, more } =
+            session.ask(&ServiceRequest::Events { after, limit })?
+        else {
+            return Err(nonsense());
+        };
+        after = page.last().map_or(after, |row| row.number);
+        let is_over = !more || page.is_empty();
+        rows.extend(page.iter().map(event));
+        if is_over {
+            return Ok(rows);
+        }
     }
 }
 
@@ -88,7 +133,7 @@ pub(super) fn for_search(
     session: &mut JobSession<'_>,
     kind: RegisterKind,
 ) -> Result<Vec<RegisterRow>, Exit> {
-    if kind == RegisterKind::Jobs {
+    if matches!(kind, RegisterKind::Jobs | RegisterKind::Schedules) {
         let filter = JobFilter::default();
         let request = ServiceRequest::Jobs { filter, after: None, limit: 1 };
         let reply = ask(session.config(), |client| client.service(request))?;
@@ -96,7 +141,91 @@ pub(super) fn for_search(
             return Ok(Vec::new());
         }
     }
-    all(session, kind)
+    all(session, kind, None)
+}
+
+fn schedule(row: &ScheduleRow) -> RegisterRow {
+    let time = |seconds: Option<i64>| seconds.map_or_else(|| "-".to_owned(), schedule::utc_text);
+    let last = row.last.as_ref().and_then(|run| run.outcome);
+    RegisterRow {
+        id: row.name.clone(),
+        object: serde_json::to_value(ScheduleObject::new(row)).unwrap_or_default(),
+        cells: vec![
+            row.name.clone(),
+            row.principal.clone(),
+            if row.is_paused { "paused".to_owned() } else { time(row.next_s) },
+            row.tasks.to_string(),
+            row.active.map_or_else(|| "-".to_owned(), |run| format!("run {run}")),
+            row.runs.to_string(),
+            last.map_or("-", RunOutcome::name).to_owned(),
+        ],
+    }
+}
+
+fn run(schedule: &str, run: &RunRow) -> RegisterRow {
+    let time = |seconds: u64| match i64::try_from(seconds) {
+        Ok(1..) => schedule::utc_text(seconds.cast_signed()),
+        Ok(_) | Err(_) => "-".to_owned(),
+    };
+    let is_over = run.ended_s > 0;
+    let id = format!("{schedule}/{}", run.run);
+    RegisterRow {
+        object: serde_json::to_value(RunObject::new(Some(schedule), run)).unwrap_or_default(),
+        cells: vec![
+            id.clone(),
+            if run.is_by_hand { "by hand".to_owned() } else { schedule::utc_text(run.due_s) },
+            time(run.started_s),
+            time(run.ended_s),
+            run.outcome.filter(|_| is_over).map_or("-", RunOutcome::name).to_owned(),
+            run.failed.to_string(),
+            differences_text(run.changes),
+        ],
+        id,
+    }
+}
+
+fn rule((number, rule): (usize, &RuleRow)) -> RegisterRow {
+    let words = |word: &str, ids: &[u32]| -> Vec<String> {
+        ids.iter().map(|id| format!("{word} {id}")).collect()
+    };
+    let mut who = [words("uid", &rule.uids), words("gid", &rule.gids)].concat();
+    who.extend(rule.has_token.then(|| "holders of a token".to_owned()));
+    let quota: Vec<String> =
+        rule.quota.iter().map(|(name, bound)| format!("{name} {bound}")).collect();
+    let quota_object: serde_json::Map<String, Value> =
+        rule.quota.iter().map(|(name, bound)| (name.clone(), json!(bound))).collect();
+    RegisterRow {
+        id: number.to_string(),
+        object: json!({
+            "rule": number, "uids": rule.uids, "gids": rule.gids, "token": rule.has_token,
+            "may": rule.may, "datasets": rule.datasets, "quota": quota_object,
+        }),
+        cells: vec![
+            number.to_string(),
+            who.join(", "),
+            rule.may.join(", "),
+            rule.datasets.join(", "),
+            quota.join(", "),
+        ],
+    }
+}
+
+fn event(row: &EventRow) -> RegisterRow {
+    let EventRow { number, at_s, kind, subject, by, text } = row;
+    RegisterRow {
+        id: number.to_string(),
+        object: json!({
+            "id": number, "time": at_s, "event": kind, "subject": subject, "by": by, "text": text,
+        }),
+        cells: vec![
+            number.to_string(),
+            i64::try_from(*at_s).map_or_else(|_| "-".to_owned(), schedule::utc_text),
+            kind.clone(),
+            subject.clone(),
+            by.clone(),
+            text.clone(),
+        ],
+    }
 }
 
 fn worker(worker: &WorkerStatus) -> RegisterRow {

@@ -201,7 +201,9 @@ impl<'a> JobSession<'a> {
             | ServiceReply::Jobs { .. }
             | ServiceReply::Results { .. }
             | ServiceReply::Deaths { .. }
-            | ServiceReply::Schedule(_) => Err(nonsense()),
+            | ServiceReply::Schedule(_)
+            | ServiceReply::Events { .. }
+            | ServiceReply::Rules(_) => Err(nonsense()),
         }
     }
 

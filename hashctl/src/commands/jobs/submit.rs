@@ -445,7 +445,9 @@ impl Store<'_, '_> {
             | ServiceReply::Jobs { .. }
             | ServiceReply::Results { .. }
             | ServiceReply::Deaths { .. }
-            | ServiceReply::Schedule(_) => Err(nonsense()),
+            | ServiceReply::Schedule(_)
+            | ServiceReply::Events { .. }
+            | ServiceReply::Rules(_) => Err(nonsense()),
         }
     }
 }

@@ -38,7 +38,7 @@ impl Compared {
 }
 
 /// All schedules of the controller that this client may see.
-pub(super) fn all(session: &mut JobSession<'_>) -> Result<Vec<ScheduleRow>, Exit> {
+pub(crate) fn all(session: &mut JobSession<'_>) -> Result<Vec<ScheduleRow>, Exit> {
     let mut all: Vec<ScheduleRow> = Vec::new();
     loop {
         let after = all.last().map(|row| row.name.clone()).unwrap_or_default();

@@ -58,13 +58,27 @@ fn zone_of(row: &ScheduleRow) -> Zone {
 pub(super) fn runs(config: &Config, name: &str, count: u32, json: bool) -> Result<Exit, Exit> {
     let mut session = JobSession::new(config);
     let (row, _) = shown(&mut session, name.to_owned())?;
+    let rows = runs_of(&mut session, name, count)?;
+    let text = match json {
+        true => rows.iter().map(|run| text::run_json(name, run)).collect(),
+        false => text::runs(&rows, &zone_of(&row)),
+    };
+    Ok(print(config.stdio, &text))
+}
+
+/// The last runs of a schedule, the newest first.
+pub(crate) fn runs_of(
+    session: &mut JobSession<'_>,
+    name: &str,
+    count: u32,
+) -> Result<Vec<RunRow>, Exit> {
     let mut rows: Vec<RunRow> = Vec::new();
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     while rows.len() < count {
         let limit = u16::try_from((count - rows.len()).min(SCHEDULE_ROWS_MAX)).unwrap_or(1);
         let before = rows.last().map(|row| row.run);
         let request = ScheduleRequest::Runs { name: name.to_owned(), before, limit };
-        let ScheduleReply::Runs { rows: page, more } = ask(&mut session, request)? else {
+        let ScheduleReply::Runs { rows: page, more } = ask(session, request)? else {
             return Err(nonsense());
         };
         let is_over = page.is_empty() || !more;
@@ -73,11 +87,7 @@ pub(super) fn runs(config: &Config, name: &str, count: u32, json: bool) -> Resul
             break;
         }
     }
-    let text = match json {
-        true => rows.iter().map(|run| text::run_json(name, run)).collect(),
-        false => text::runs(&rows, &zone_of(&row)),
-    };
-    Ok(print(config.stdio, &text))
+    Ok(rows)
 }
 
 pub(super) fn show_run(config: &Config, name: &str, run: u64, json: bool) -> Result<Exit, Exit> {

@@ -49,7 +49,7 @@ fn took(run: &RunRow) -> String {
 }
 
 /// Numbers of files that differ from the last good run.
-fn differences(changes: Option<ChangeCounts>) -> String {
+pub(crate) fn differences(changes: Option<ChangeCounts>) -> String {
     let Some(changes) = changes else { return "-".to_owned() };
     let counts = DifferenceKind::ALL.map(|kind| (changes.of(kind), kind.name()));
     let counts = counts.iter().filter(|(count, _)| *count > 0);
