@@ -37,6 +37,7 @@ readonly NEEDS_ARM64='
 qemu-system-aarch64 qemu-system-arm
 qemu-aarch64 qemu-user
 aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+/usr/aarch64-linux-gnu/include/assert.h libc6-dev-arm64-cross
 '
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }

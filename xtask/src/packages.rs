@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// True once this run has read the lists of packages.
 static LISTS_READ: AtomicBool = AtomicBool::new(false);
 
-/// A program, and the packages to install when it is missing.
+/// A program or the path of a file, and the packages to install when it is missing.
 pub(crate) type Need = (&'static str, &'static [&'static str]);
 
 /// Programs of `cargo xtask test`, besides cargo. A missing oracle fails a test.
@@ -46,14 +46,14 @@ pub(crate) const FOR_VALGRIND: &[Need] = &[("valgrind", &["valgrind", "libc6-dbg
 pub(crate) const FOR_FUZZING: &[Need] = &[("c++", &["g++"])];
 
 /// Programs of `cargo xtask aarch64`.
-pub(crate) const FOR_AARCH64: &[Need] = &[
-    ("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]),
-    ("qemu-aarch64", &["qemu-user"]),
-];
+pub(crate) const FOR_AARCH64: &[Need] =
+    &[FOR_CROSS[0], FOR_CROSS[1], ("qemu-aarch64", &["qemu-user"])];
 
-/// The compiler of release binaries for aarch64 on other machines.
-pub(crate) const FOR_CROSS: &[Need] =
-    &[("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"])];
+/// The compiler of release binaries for aarch64 on other machines, and the headers that it does not bring.
+pub(crate) const FOR_CROSS: &[Need] = &[
+    ("aarch64-linux-gnu-gcc", &["gcc-aarch64-linux-gnu"]),
+    ("/usr/aarch64-linux-gnu/include/assert.h", &["libc6-dev-arm64-cross"]),
+];
 
 /// Programs that `cargo xtask bench` measures against.
 pub(crate) const FOR_BENCHES: &[Need] = &[
@@ -160,6 +160,7 @@ pub(crate) fn is_root() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tools::root;
 
     #[test]
     fn programs_that_are_present_are_not_installed() {
@@ -170,5 +171,16 @@ mod tests {
     fn every_missing_program_adds_all_its_packages() {
         let needs = [&FOR_TESTS[0], &FOR_TESTS[1]];
         assert_eq!(packages_of(&needs), ["gcc", "libc6-dev", "git"]);
+    }
+
+    #[test]
+    fn vms_for_arm64_have_what_cross_builds_need() {
+        let script = fs::read_to_string(root().join("qemu/host-packages.sh")).unwrap();
+        for (program, packages) in FOR_CROSS {
+            for package in *packages {
+                let line = format!("{program} {package}");
+                assert!(script.lines().any(|other| other == line), "{line}");
+            }
+        }
     }
 }
