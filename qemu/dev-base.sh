@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Unpacks Debian packages and keeps what the development image needs: OUTDIR/root (programs,
 # libraries, modules), OUTDIR/kernel, OUTDIR/vmlinux if the kernel can boot so, OUTDIR/version,
-# OUTDIR/debug-exit. dev-image.sh caches it.
+# OUTDIR/debug-exit, OUTDIR/packages (about the packages, for an SBOM), OUTDIR/device (modules of a disk). dev-image.sh
+# caches it.
 # Usage: qemu/dev-base.sh x86_64|aarch64 OUTDIR DEB…
 set -euo pipefail
 export LC_ALL=C
@@ -16,13 +17,16 @@ readonly LIBRARIES=(libc.so.6 libcrypt.so.1 libgmp.so.10 libtomcrypt.so.1 libtom
 declare -rA WITHOUT=([x86_64]='gpio-keys crc32c_generic' [aarch64]='crc32c-intel button')
 declare -rA LOADER=([x86_64]=lib64/ld-linux-x86-64.so.2 [aarch64]=lib/ld-linux-aarch64.so.1)
 
-usage() { sed -n '2,5s/^# //p' "${BASH_SOURCE[0]}"; }
+usage() { sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}"; }
 
 # Makes directory $1 from the other arguments.
 make_base() {
   local deb all=$tmp/all root=$1/root name version
   for deb in "${@:2}"; do
     dpkg-deb -x "$deb" "$all"
+  done
+  for deb in "${@:2}"; do
+    about_package "$deb" "$1/packages"
   done
   local lib_dir=usr/lib/$arch-linux-gnu loader=${LOADER[$arch]}
   mkdir -p "$root/usr/bin" "$root/usr/lib64" "$root/$lib_dir"
@@ -52,6 +56,18 @@ make_base() {
     unpack_kernel "$1/kernel" "$1/vmlinux"
   fi
   printf '%s\n' "$version" >"$1/version"
+}
+
+# Writes fields of the package $1, its checksum, and the file with its licences to $2/NAME/. What has no such file
+# is found by who makes the SBOM.
+about_package() {
+  local name sum
+  name=$(dpkg-deb -f "$1" Package)
+  mkdir -p "$2/$name"
+  dpkg-deb -f "$1" Package Version Architecture Source >"$2/$name/control"
+  sum=$(sha256sum "$1")
+  printf 'Sha256: %s\n' "${sum%% *}" >>"$2/$name/control"
+  cp -L "$tmp/all/usr/share/doc/$name/copyright" "$2/$name/" || true
 }
 
 # Runs a program of the image.
@@ -85,18 +101,26 @@ unpack_kernel() {
 # The modules of etc/modules with their dependencies, without signatures: the host verifies the image
 # as a whole before it boots, and a guest without KVM takes a tenth of a second to verify them again.
 copy_modules() {
-  local all=$1 root=$2 version=$3 name
+  local all=$1 root=$2 version=$3
   depmod -b "$all" "$version"
-  sed '/^#/d' "$here/rootfs/etc/modules" | while read -r name; do
+  copy_named "$all" "$root" "$version" "$here/rootfs/etc/modules"
+  cp "$all/lib/modules/$version/modules.builtin" "$root/usr/lib/modules/$version/"
+  # What a disk adds (disk-image.sh).
+  copy_named "$all" "${root%/root}/device" "$version" "$here/device-modules"
+  depmod -b "$root" "$version" 2>/dev/null
+  find "$root/usr/lib/modules" -name 'modules.*' ! -name modules.dep ! -name modules.builtin -delete
+}
+
+# Copies those that the file $4 names, and what they need.
+copy_named() {
+  local all=$1 root=$2 version=$3 name
+  sed '/^#/d' "$4" | while read -r name; do
     [[ " ${WITHOUT[$arch]} " != *" $name "* ]] || continue
     modprobe -S "$version" -d "$all" --show-depends "$name" || exit
   done | sed -n "s|^insmod $all/lib/||p" | sort -u | while read -r name; do
     mkdir -p "$root/usr/lib/${name%/*}"
     unsigned "$all/lib/$name" >"$root/usr/lib/$name"
   done
-  cp "$all/lib/modules/$version/modules.builtin" "$root/usr/lib/modules/$version/"
-  depmod -b "$root" "$version" 2>/dev/null
-  find "$root/usr/lib/modules" -name 'modules.*' ! -name modules.dep ! -name modules.builtin -delete
 }
 
 # Prints the module $1 without its signature, which ends with its length, three bytes of zero (struct

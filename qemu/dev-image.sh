@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the development image of the VMs from Debian packages: kernel, vmlinux (the same, unpacked),
-# initrd.controller, initrd.worker, image.txt.
+# initrd.controller, initrd.worker, image.txt, packages/ (each package's control fields and licences), device/ (modules that
+# only a disk has, see disk-image.sh).
 # Needs no root. Downloads stay in the cache; equal inputs give equal bytes.
 #
 # Usage: qemu/dev-image.sh [--kernel DIR] [--arch x86_64|aarch64] OUTDIR BINDIR
@@ -114,7 +115,8 @@ find_base() {
 # Sets `base` to the directory for the unpacked `debs`.
 name_base() {
   local key
-  key=$(cat "$here/dev-base.sh" "$here/debug-exit.sh" "$here/rootfs/etc/modules" - \
+  key=$(cat "$here/dev-base.sh" "$here/debug-exit.sh" "$here/rootfs/etc/modules" \
+    "$here/device-modules" - \
     <<<"${debs[*]}" | sha256sum)
   base=$cache/base-${key:0:16}
 }
@@ -186,6 +188,9 @@ pack() {
       cpio -0 -o -H newc --owner=+0:+0 --reproducible --quiet) |
       lz4 -l -12 -q >"$staged/initrd.$role"
   done
+  cp -R "$base/packages" "$base/device" "$staged/"
+  # Another kernel is of no package.
+  [[ -z $kernel ]] || rm -r "$staged/packages"/linux-image-*
   kernel=${kernel:-$base}
   files "$kernel" | sed -n '/^initrd/!p' | while read -r name; do cp "$kernel/$name" "$staged/"; done
   printf '%s\n' "$(digest "$staged")" "kernel $(<"$kernel/version")" "arch $arch" 'kind dev' \
@@ -230,8 +235,8 @@ main() {
   ! is_current "$out" "$inputs" || exit 0
   pack "$bin" "$inputs"
   # `initrd` and `vmlinux` may be those of an image that was made another way.
-  rm -f "$out/image.txt" "$out/initrd" "$out/vmlinux"
-  mv "$staged"/{kernel,initrd}* "$out/"
+  rm -rf "$out/image.txt" "$out/initrd" "$out/vmlinux" "$out"/{packages,device,image.cdx.json}
+  mv "$staged"/{kernel,packages,device,initrd*} "$out/"
   [[ ! -e $staged/vmlinux ]] || mv "$staged/vmlinux" "$out/"
   mv "$staged/image.txt" "$out/"
 }

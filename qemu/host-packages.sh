@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Ensures that this host has the programs that VMs need. Silent if nothing is missing.
 #
-# Usage: qemu/host-packages.sh [kernel|arm64]
-#   kernel: instead the programs that build a kernel (qemu/kernel.sh); arm64: those for VMs of that kind
+# Usage: qemu/host-packages.sh [kernel|arm64|disk]
+#   kernel: instead the programs that build a kernel (qemu/kernel.sh); arm64: those for VMs of that kind;
+#   disk: those that make and boot a disk (qemu/disk-image.sh)
 #   As root on Debian it installs missing packages; otherwise it prints the command to do so.
 # Exit status: 3 if something is missing and was not installed.
 set -euo pipefail
@@ -38,6 +39,20 @@ qemu-system-aarch64 qemu-system-arm
 qemu-aarch64 qemu-user
 aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
 /usr/aarch64-linux-gnu/include/assert.h libc6-dev-arm64-cross
+'
+
+readonly NEEDS_DISK='
+/usr/lib/systemd/boot/efi/linuxx64.efi.stub systemd-boot-efi
+/usr/share/OVMF/OVMF_CODE_4M.fd ovmf
+sfdisk fdisk
+mkfs.vfat dosfstools
+mcopy mtools
+mkfs.erofs erofs-utils
+mkfs.ext4 e2fsprogs
+objcopy binutils
+depmod kmod
+cpio cpio
+lz4 lz4
 '
 
 usage() { sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
@@ -88,6 +103,7 @@ main() {
     '') ;;
     kernel) needs=$NEEDS_KERNEL ;;
     arm64) needs=$NEEDS_ARM64 ;;
+    disk) needs=$NEEDS_DISK ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
   esac

@@ -81,15 +81,24 @@ def sbom(program, digest, packages, edges, checksums):
     }
 
 
+def locked_checksums(tree):
+    """Checksums of Cargo.lock, by name and version."""
+    lock = tomllib.loads((tree / "Cargo.lock").read_text(encoding="utf-8"))
+    return {(p["name"], p["version"]): p["checksum"] for p in lock["package"] if "checksum" in p}
+
+
+def digest_of(path):
+    """The SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def main(tree, directory, target, *programs):
     """Writes the SBOM of each program in `directory`."""
     tree, directory = pathlib.Path(tree), pathlib.Path(directory)
-    lock = tomllib.loads((tree / "Cargo.lock").read_text(encoding="utf-8"))
-    checksums = {(p["name"], p["version"]): p["checksum"] for p in lock["package"] if "checksum" in p}
+    checksums = locked_checksums(tree)
     packages, edges = resolved(tree, target)
     for program in programs:
-        digest = hashlib.sha256((directory / program).read_bytes()).hexdigest()
-        document = sbom(program, digest, packages, edges, checksums)
+        document = sbom(program, digest_of(directory / program), packages, edges, checksums)
         path = directory / f"{program}.cdx.json"
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         print(f"{path}: {len(document['components'])} crates")

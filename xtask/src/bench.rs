@@ -2,13 +2,17 @@
 //! against other tools, or in VMs against the same binaries outside, and the kernels against those of
 //! other libraries.
 
+mod libc;
+
+pub(crate) use libc::compare_libcs;
+
 use crate::packages;
 use crate::release;
 use crate::tools::{Failure, cargo, output, root, run, target_dir};
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The group that boots VMs; runs only when it is named.
@@ -78,12 +82,17 @@ fn bench_program() -> Command {
 }
 
 fn daemons(groups: &[&str], against: Option<&str>) -> Result<(), Failure> {
+    let dir = |dir: &str| fs::canonicalize(dir).map_err(|e| Failure::Wrong(format!("{dir}: {e}")));
+    run(&mut daemons_command(groups, against.map(dir).transpose()?.as_deref())?)
+}
+
+/// The bench program on our programs, and on those in the directory `against`.
+fn daemons_command(groups: &[&str], against: Option<&Path>) -> Result<Command, Failure> {
     let wants_vms = groups.contains(&VM_GROUP);
     let bin_dir = release::build()?;
     let mut bench = bench_program();
     bench.args(groups).env("HASHCLUSTER_BIN_DIR", &bin_dir);
     if let Some(dir) = against {
-        let dir = fs::canonicalize(dir).map_err(|e| Failure::Wrong(format!("{dir}: {e}")))?;
         bench.env("HASHCLUSTER_OTHER_BIN_DIR", dir);
     }
     if groups != [VM_GROUP] {
@@ -95,7 +104,7 @@ fn daemons(groups: &[&str], against: Option<&str>) -> Result<(), Failure> {
         let options = output(Command::new(root().join("qemu/setup.sh")).arg(&bin_dir))?;
         bench.env("HASHCLUSTER_VM_OPTIONS", options);
     }
-    run(&mut bench)
+    Ok(bench)
 }
 
 /// `PATH` with our b3sum before the distribution's, which may be older.

@@ -35,9 +35,9 @@ use tools::{Failure, cargo, run};
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  build [--arch ARCH]
+  build [--arch ARCH | --libc musl]
                   static release binaries; the last line of stdout names their directory. For x86_64 or aarch64:
-                  those of a VM's image, with musl
+                  those of a VM's image, with musl; with --libc musl all of them for this host
   install --prefix DIR [--links]
                   release binaries, man pages and completions below DIR; with --links also links in
                   DIR/libexec/hashcluster/bin by the names of the programs that hashctl can stand for
@@ -48,6 +48,8 @@ Usage: cargo xtask COMMAND
   sbom            the same, with an SBOM in CycloneDX beside each binary
   reproduce       two release builds in different directories, which must be equal byte for byte
   test            everything that CI runs: format, clippy, house rules, shellcheck, build, tests
+  test --libc musl
+                  the tests of the real binaries and of VMs, with musl in all of them
   oldest ARG…     `cargo ARG…` with the oldest Rust that is supported, installed first where it is missing
   lint            the parts of `test` that run nothing: format, clippy, house rules, shellcheck,
                   documentation, dependencies
@@ -77,9 +79,12 @@ Usage: cargo xtask COMMAND
   bench [GROUP]…  benches of the real binaries against what people use today
   bench against DIR [GROUP]…
                   also against the programs of another build in DIR, in the same run
-  images try debian|arm64|minimal
-                  the tests' main job in VMs of a development image: that of `test`, that for arm64, or with the
-                  layer's kernel
+  bench libc      the programs with glibc and with musl, in turn; writes the table of docs/decisions/0028-libc.md
+  images try debian|[arm64] [musl] [minimal] [disk]
+                  the tests' main job in VMs of a development image: that of `./run.sh`, or one for arm64, with musl,
+                  with the layer's kernel; on a disk a device with UEFI firmware, 20 power cuts and updates
+  images sbom debian|[arm64] [musl]
+                  such an image with its SBOM in CycloneDX; fails on a package or crate without licence
   images report   writes docs/images.md, the table of such runs
   yocto COMMAND   checks of meta-hashcluster/ and kas/; `yocto --help` lists them";
 
@@ -94,6 +99,9 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
         ["build"] => release::build().map(|bin_dir| println!("{}", bin_dir.display())),
+        ["build", "--libc", "musl"] => {
+            release::build_musl().map(|bin_dir| println!("{}", bin_dir.display()))
+        }
         ["build", "--arch", arch @ ("x86_64" | "aarch64")] => {
             release::build_for_image(arch).map(|bin_dir| println!("{}", bin_dir.display()))
         }
@@ -107,6 +115,7 @@ fn main() -> ExitCode {
         ["sbom"] => release::sbom(),
         ["reproduce"] => release::reproduce(),
         ["test"] => steps::test(),
+        ["test", "--libc", "musl"] => steps::test_musl(),
         ["lint"] => steps::lint(),
         ["oldest", ref args @ ..] if !args.is_empty() => oldest::oldest(args),
         ["attack", ref args @ ..] => release::build().and_then(|dir| attack::attack(&dir, args)),
@@ -142,15 +151,19 @@ fn main() -> ExitCode {
         ["aarch64"] => aarch64::all(),
         ["miri"] => miri::all(),
         ["valgrind"] => valgrind(),
+        ["bench", "libc"] => bench::compare_libcs(),
         ["bench", ref args @ ..] => match bench::BenchArgs::parse(args) {
             Ok(args) => bench::bench(&args),
             Err(what) => return usage(what),
         },
         ["images", "report"] => images::report(),
-        ["images", "try", name] => match images::ImageChoice::named(name) {
-            Some(image) => images::try_out(image),
-            None => return usage(&format!("unknown image '{name}'")),
-        },
+        ["images", what @ ("try" | "sbom"), ref words @ ..] if !words.is_empty() => {
+            match images::ImageChoice::named(words) {
+                Ok(image) if what == "try" => images::try_out(image),
+                Ok(image) => images::sbom(image),
+                Err(what) => return usage(&what),
+            }
+        }
         ["yocto", ref args @ ..] => match yocto::command(args) {
             Err(yocto::Error::Usage(what)) => return misused(&what, yocto::USAGE),
             Err(yocto::Error::Failed(failure)) => Err(failure),

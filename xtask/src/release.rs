@@ -16,7 +16,7 @@ pub(crate) const PACKAGES: [&str; 4] =
     ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"];
 
 /// Those of a VM's image.
-const FOR_IMAGE: [&str; 2] = ["hashcluster-controller", "hashcluster-worker"];
+pub(crate) const FOR_IMAGE: [&str; 2] = ["hashcluster-controller", "hashcluster-worker"];
 
 const STATIC: [&str; 2] = ["-C", "target-feature=+crt-static"];
 
@@ -59,6 +59,12 @@ fn build_here(tree: &Path, target_dir: Option<&Path>) -> Result<PathBuf, Failure
 pub(crate) fn build_for_image(arch: &str) -> Result<PathBuf, Failure> {
     let target = BuildTarget { arch, libc: Libc::Musl };
     Build { tree: &root(), target, packages: &FOR_IMAGE, target_dir: None }.run()
+}
+
+/// `cargo xtask build --libc musl`: builds all programs for this machine with musl.
+pub(crate) fn build_musl() -> Result<PathBuf, Failure> {
+    let target = BuildTarget { arch: ARCH, libc: Libc::Musl };
+    Build { tree: &root(), target, packages: &PACKAGES, target_dir: None }.run()
 }
 
 /// A build of some packages.

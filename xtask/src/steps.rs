@@ -7,6 +7,7 @@ use crate::attack;
 use crate::compliance;
 use crate::croniter;
 use crate::deb;
+use crate::images::{self, ImageChoice};
 use crate::kernels;
 use crate::monitoring;
 use crate::oldest::{self, cargo_of_tests};
@@ -57,10 +58,24 @@ pub(crate) fn test() -> Result<(), Failure> {
     steps.step("kernels without newer CPU features", kernels::run_here)?;
     steps.step_if("kernels for aarch64, emulated", aarch64::prepare(), aarch64::kernels)?;
     // Installs missing packages, which may take minutes.
-    steps.step("programs and image for VMs", || {
-        run(Command::new(root().join("qemu/setup.sh")).arg(&bin_dir))
+    let glibc =
+        steps.step("programs and image for VMs", || ImageChoice::default().set_up(&bin_dir))?;
+    steps.step("main job in VMs", || images::main_job(&bin_dir, &glibc))?;
+    steps.musl_in_vms(&bin_dir)?;
+    steps.summary();
+    Ok(())
+}
+
+/// `cargo xtask test --libc musl`: tests of the real binaries, and of VMs, all with musl.
+pub(crate) fn test_musl() -> Result<(), Failure> {
+    let mut steps = Steps::default();
+    steps.step("host packages", || packages::ensure(packages::FOR_TESTS))?;
+    let bin_dir = steps.step("static release binaries with musl", release::build_musl)?;
+    steps.step("tests of the real binaries", || {
+        let system = ["-p", "system-tests", "--test", "it"];
+        run(cargo_of_tests(&["test"]).args(system).env("HASHCLUSTER_BIN_DIR", &bin_dir))
     })?;
-    steps.step("tests in VMs", || tests(&bin_dir, &["--test", "vm"]))?;
+    steps.musl_in_vms(&bin_dir)?;
     steps.summary();
     Ok(())
 }
@@ -116,6 +131,13 @@ impl Steps {
                 Ok(())
             }
         }
+    }
+
+    /// All tests in VMs, with the C library that ships in images.
+    fn musl_in_vms(&mut self, bin_dir: &Path) -> Result<(), Failure> {
+        let choice = ImageChoice { musl: true, ..ImageChoice::default() };
+        let image = self.step("image with musl", || choice.set_up(bin_dir))?;
+        self.step("tests in VMs, with musl", || images::tests(bin_dir, &image, &[]))
     }
 
     fn lints(&mut self) -> Result<(), Failure> {

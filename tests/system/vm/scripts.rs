@@ -158,7 +158,35 @@ fn two_builds_of_the_image_are_equal() {
         command.args(["-c", &build]).arg(repository("qemu/dev-image.sh")).arg(&bin_dir);
         site.succeed(command);
     }
-    for file in ["kernel", "vmlinux", "initrd.controller", "initrd.worker", "image.txt"] {
+    for name in ["first", "second"] {
+        let mut script = site.command(Path::new("python3"));
+        script.arg(repository("xtask/release/image_sbom.py")).arg(repository("")).arg(name);
+        script.arg(&bin_dir).args(["x86_64-unknown-linux-gnu", "hashcluster-controller"]);
+        script.arg("hashcluster-worker");
+        site.succeed(script);
+    }
+    let sbom = fs::read_to_string(site.path("first/image.cdx.json")).unwrap();
+    for part in ["pkg:deb/debian/busybox-static@", "pkg:deb/debian/linux-image-", "pkg:cargo/sha2@"]
+    {
+        assert!(sbom.contains(part), "{part}");
+    }
+    for name in ["first", "second"] {
+        let mut disk = site.command(&repository("qemu/disk-image.sh"));
+        disk.args(["1", name]).arg(&bin_dir).arg(format!("{name}/disk"));
+        site.succeed(disk);
+    }
+    let files = [
+        "kernel",
+        "vmlinux",
+        "initrd.controller",
+        "initrd.worker",
+        "image.txt",
+        "image.cdx.json",
+        "disk/root.erofs",
+        "disk/boot.efi",
+        "disk/disk.img",
+    ];
+    for file in files {
         let read = |name| fs::read(site.path(name).join(file)).unwrap();
         assert!(read("first") == read("second"), "{file}");
     }

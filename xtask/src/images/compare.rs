@@ -1,9 +1,9 @@
 //! The same image with different kernels, in turns: time from the command to a cluster that is ready, memory
 //! in use, size.
 
+use super::free_ports;
 use crate::tools::{Failure, output, root, run, target_dir};
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -103,23 +103,6 @@ fn of_cluster(program: &Path, dir: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("HASHCLUSTER_RUNTIME_DIR", dir.join("run")).current_dir(dir);
     command
-}
-
-/// Ports of SSH that are free now, with those of the metrics, 1000 above.
-fn free_ports(count: usize) -> Result<Vec<u16>, Failure> {
-    let no_port = |error| Failure::Wrong(format!("127.0.0.1: no free port: {error}"));
-    let mut held = Vec::new();
-    let mut ports = Vec::new();
-    while ports.len() < count {
-        let low = TcpListener::bind("127.0.0.1:0").map_err(no_port)?;
-        let port = low.local_addr().map_err(no_port)?.port();
-        let high = port.checked_add(1000).map(|port| TcpListener::bind(("127.0.0.1", port)));
-        if let Some(Ok(high)) = high {
-            ports.push(port);
-            held.push([low, high]);
-        }
-    }
-    Ok(ports)
 }
 
 fn wrong(path: &Path) -> impl Fn(std::io::Error) -> Failure {

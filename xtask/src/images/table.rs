@@ -17,9 +17,10 @@ const HEAD: &str = "\
 # Images that were tried
 
 The newest run per kind of image: it was built, VMs booted it, and their digests were compared with those of
-`sha256sum`, also after a worker was killed. The commit is the newest one in the tree that ran. `cargo xtask images
-report` writes this table from `docs/images/runs.tsv`, to which `cargo xtask images try` and `cargo xtask yocto kernel`
-append. The development image for x86-64 with Debian's kernel is booted by every `cargo xtask test`.
+`sha256sum`, also after a worker was killed, or the power of a device with a disk was cut. The commit is the newest one
+in the tree that ran. `cargo xtask images report` writes this table from `docs/images/runs.tsv`, to which
+`cargo xtask images try` and `cargo xtask yocto kernel` append. The development image for x86-64 with Debian's kernel is
+booted by every `cargo xtask test`, with both C libraries.
 
 | architecture | C library | kernel | root | built, booted, hashed |
 |---|---|---|---|---|

@@ -2,6 +2,7 @@
 
 use crate::tree::{read, root};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 #[test]
@@ -30,5 +31,60 @@ fn an_sbom_has_the_crates_that_a_program_is_linked_with_and_no_others() {
     // A macro, a crate of tests alone, and a crate of another program.
     for absent in ["serde_derive", "pkg:cargo/tempfile@", "pkg:cargo/fast-glob@"] {
         assert!(!sbom.contains(absent), "{absent}");
+    }
+}
+
+/// A development image with one package, whose file of licences is `copyright`.
+fn image(dir: &Path, copyright: Option<&str>) {
+    let package = dir.join("packages/zlib1g");
+    fs::create_dir_all(&package).unwrap();
+    let control = "Package: zlib1g\nVersion: 1:1.2.13\nArchitecture: amd64\nSha256: ab\n";
+    fs::write(package.join("control"), control).unwrap();
+    if let Some(text) = copyright {
+        fs::write(package.join("copyright"), text).unwrap();
+    }
+    fs::write(dir.join("image.txt"), "digest sha256:ab\narch x86_64\n").unwrap();
+    fs::write(dir.join("hashcluster-worker"), "abc").unwrap();
+}
+
+#[test]
+fn an_image_with_a_package_without_licence_has_no_sbom() {
+    let dep5 = "Format: https://example.org/copyright-format/1.0/\n\n\
+                Files: *\nCopyright: 1995 Jean-loup Gailly\nLicense: Zlib\n text of it\n";
+    let prose = "It is free software: see the GNU Lesser General Public\nLicense, version 2.1.\n";
+    let common = "The text is in `/usr/share/common-licenses/GPL-2'.\n";
+    for (i, (copyright, want)) in [
+        (Some(dep5), Some("Zlib")),
+        (Some(prose), Some("LGPL-2.1")),
+        (Some(common), Some("GPL-2")),
+        (Some("All rights reserved.\n"), None),
+        (None, None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let dir = std::env::temp_dir().join(format!("hashcluster-sbom-{}-{i}", std::process::id()));
+        image(&dir, copyright);
+        let mut script = Command::new("python3");
+        script.arg(root().join("xtask/release/image_sbom.py")).arg(root()).args([&dir, &dir]);
+        script.args(["x86_64-unknown-linux-gnu", "hashcluster-worker"]);
+        let output = script.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let sbom = fs::read_to_string(dir.join("image.cdx.json"));
+        fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(output.status.success(), want.is_some(), "{said}");
+        match want {
+            None => {
+                assert!(said.contains("the package zlib1g has no licence"), "{said}");
+                assert!(sbom.is_err());
+            }
+            Some(want) => {
+                let sbom = sbom.unwrap();
+                let purl = "pkg:deb/debian/zlib1g@1%3A1.2.13?arch=amd64";
+                for part in [purl, &format!("\"name\": \"{want}\""), "pkg:cargo/engine@"] {
+                    assert!(sbom.contains(part), "{part} is not in {sbom}");
+                }
+            }
+        }
     }
 }

@@ -32,14 +32,17 @@ fn every_script_stops_at_its_first_error() {
 
 /// Names whose values arithmetic may have, and where those come from. Bash evaluates a value there as an
 /// expression again, the commands in an array's subscript included.
-const NUMBERS: [(&str, &str); 21] = [
+const NUMBERS: [(&str, &str); 24] = [
     ("1", "given by callers that computed it, or a number of theirs"),
     (
         "2",
         "the same; a VM's clock comes from `hashcluster-vm filter-report`, which lets numbers pass",
     ),
     ("3", "a number of the caller"),
+    ("ESP_MIB", "a constant"),
     ("EUID", "bash"),
+    ("ROOT_MIB", "a constant"),
+    ("STATE_MIB", "a constant"),
     ("answered_at", "date"),
     ("apart", "computed"),
     ("asked_at", "date"),
