@@ -110,7 +110,9 @@ EOF
 main() {
   [[ ${1:-} != -h && ${1:-} != --help ]] || { usage; exit 0; }
   (($# == 4)) || { usage >&2; exit 2; }
-  version=$1 image=$2 bin=$3 out=$4
+  version=$1
+  # Absolute, for what runs in another directory.
+  image=$(readlink -f -- "$2") bin=$(readlink -f -- "$3") out=$(readlink -m -- "$4")
   [[ $version =~ ^[1-9][0-9]{0,8}$ ]] || die "VERSION is a number, not $version"
   [[ -r $image/initrd.controller ]] || die "$image is not the directory of a development image"
   PATH=$PATH:/usr/sbin:/sbin
