@@ -29,7 +29,7 @@ die() {
 
 # Makes root.erofs: controller, worker and client on one device.
 make_root() {
-  local root=$tmp/root
+  local root=$tmp/tree
   mkdir "$root"
   (cd "$root" && lz4 -dcq "$image/initrd.controller" | cpio -id --quiet --no-preserve-owner)
   cp "$bin/hashcluster-worker" "$bin/hashctl" "$root/usr/bin/"
@@ -49,10 +49,10 @@ make_root() {
 make_initrd() {
   local initrd=$tmp/initrd
   mkdir -p "$initrd"/{bin,dev,proc,sys,sysroot,usr/lib}
-  cp "$tmp/root/usr/bin/busybox" "$initrd/bin/"
+  cp "$tmp/tree/usr/bin/busybox" "$initrd/bin/"
   ln -s busybox "$initrd/bin/sh"
   ln -s usr/lib "$initrd/lib"
-  [[ ! -d $tmp/root/usr/lib/modules ]] || cp -R "$tmp/root/usr/lib/modules" "$initrd/usr/lib/"
+  [[ ! -d $tmp/tree/usr/lib/modules ]] || cp -R "$tmp/tree/usr/lib/modules" "$initrd/usr/lib/"
   cp "$here/disk-init" "$initrd/init"
   find "$initrd" -exec touch -h -d @1 {} +
   (cd "$initrd" && find . -mindepth 1 -print0 | sort -z |

@@ -2,7 +2,7 @@
 //! takes an update, or goes back to the version before.
 
 use super::free_ports;
-use super::machine::Machine;
+use super::machine::BootableDevice;
 use crate::tools::{Failure, output, root, run, target_dir};
 use std::collections::BTreeSet;
 use std::collections::hash_map::RandomState;
@@ -43,7 +43,7 @@ pub(super) fn try_out(image: &Path, bin_dir: &Path) -> Result<(), Failure> {
 
 struct Trial {
     dir: PathBuf,
-    machine: Machine,
+    machine: BootableDevice,
     /// The lines of `sha256sum`.
     want: String,
 }
@@ -66,7 +66,7 @@ impl Trial {
             let mut build = Command::new(root().join("qemu/disk-image.sh"));
             run(build.arg(version).args([image, bin_dir]).arg(dir.join(version)))?;
         }
-        let machine = Machine::new(dir, &dir.join("1/disk.img"), free_ports(1)?[0])?;
+        let machine = BootableDevice::new(dir, &dir.join("1/disk.img"), free_ports(1)?[0])?;
         Ok(Self { dir: dir.to_owned(), machine, want })
     }
 
@@ -162,7 +162,11 @@ impl Trial {
         device.power_off()
     }
 
-    fn install(&self, device: &super::machine::Device<'_>, version: &str) -> Result<(), Failure> {
+    fn install(
+        &self,
+        device: &super::machine::BootedDevice<'_>,
+        version: &str,
+    ) -> Result<(), Failure> {
         for (what, file) in [("root", "root.erofs"), ("boot", "boot.efi")] {
             let path = self.dir.join(version).join(file);
             let content = fs::File::open(&path).map_err(wrong(&path))?;

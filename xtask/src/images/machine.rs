@@ -17,19 +17,19 @@ const POWER_OFF_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(500);
 
 /// A device that can be booted.
-pub(super) struct Machine {
+pub(super) struct BootableDevice {
     dir: PathBuf,
     disk: PathBuf,
     port: u16,
 }
 
 /// A device that runs; dropping it cuts the power.
-pub(super) struct Device<'a> {
-    machine: &'a Machine,
+pub(super) struct BootedDevice<'a> {
+    machine: &'a BootableDevice,
     qemu: Child,
 }
 
-impl Machine {
+impl BootableDevice {
     /// A device with `disk`, keys for SSH, and `data/` in `dir` as its dataset.
     pub(super) fn new(dir: &Path, disk: &Path, port: u16) -> Result<Self, Failure> {
         let file = |name: &str| dir.join(name);
@@ -59,19 +59,19 @@ impl Machine {
         &self.disk
     }
 
-    /// What the device has printed since its last boot by [`Self::boot`].
+    /// Output of the console since its last boot by [`Self::boot`].
     pub(super) fn console(&self) -> Result<String, Failure> {
         let path = self.dir.join("console");
         Ok(String::from_utf8_lossy(&fs::read(&path).map_err(wrong(&path))?).into_owned())
     }
 
     /// Boots, and waits for a controller with a worker.
-    pub(super) fn boot(&self) -> Result<Device<'_>, Failure> {
+    pub(super) fn boot(&self) -> Result<BootedDevice<'_>, Failure> {
         self.wait(|device| device.ssh("hashctl status --ready 1 --timeout-s 60 >/dev/null"))
     }
 
     /// The same, until the file at `path` in the device has `want` in it.
-    pub(super) fn boot_until(&self, path: &str, want: &str) -> Result<Device<'_>, Failure> {
+    pub(super) fn boot_until(&self, path: &str, want: &str) -> Result<BootedDevice<'_>, Failure> {
         self.wait(|device| {
             device.ssh("hashctl status --ready 1 --timeout-s 60 >/dev/null")?;
             let found = device.ssh(&format!("cat {path}"))?;
@@ -82,8 +82,8 @@ impl Machine {
 
     fn wait(
         &self,
-        answer: impl Fn(&Device<'_>) -> Result<String, Failure>,
-    ) -> Result<Device<'_>, Failure> {
+        answer: impl Fn(&BootedDevice<'_>) -> Result<String, Failure>,
+    ) -> Result<BootedDevice<'_>, Failure> {
         let mut device = self.start()?;
         let start = Instant::now();
         loop {
@@ -107,7 +107,7 @@ impl Machine {
         }
     }
 
-    fn start(&self) -> Result<Device<'_>, Failure> {
+    fn start(&self) -> Result<BootedDevice<'_>, Failure> {
         let file = |name: &str| self.dir.join(name).display().to_string();
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args([
@@ -144,11 +144,11 @@ impl Machine {
         let spawned = qemu.stdin(Stdio::null()).spawn();
         let qemu =
             spawned.map_err(|error| Failure::Wrong(format!("qemu-system-x86_64: {error}")))?;
-        Ok(Device { machine: self, qemu })
+        Ok(BootedDevice { machine: self, qemu })
     }
 }
 
-impl Device<'_> {
+impl BootedDevice<'_> {
     /// Runs a command line, and returns its output.
     pub(super) fn ssh(&self, line: &str) -> Result<String, Failure> {
         let unread = |error| Failure::Wrong(format!("ssh: {error}"));
@@ -196,7 +196,7 @@ impl Device<'_> {
     }
 }
 
-impl Drop for Device<'_> {
+impl Drop for BootedDevice<'_> {
     fn drop(&mut self) {
         // It may have ended.
         let _ = self.qemu.kill();
