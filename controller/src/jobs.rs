@@ -20,6 +20,7 @@ mod ask;
 mod commit;
 mod feed;
 pub mod limits;
+mod packed;
 mod record;
 mod recover;
 mod run;
@@ -339,7 +340,10 @@ impl Book {
         let tag = self.next_read;
         self.next_read += 1;
         self.reads.insert(tag, purpose);
-        let query = Query { table, from, to, bytes_max: limits::READ_LEN };
+        // A chunk of results is read as a whole.
+        let is_results = table == TableId::Results;
+        let bytes_max = if is_results { limits::CHUNK_LEN_MAX } else { limits::READ_LEN };
+        let query = Query { table, from, to, bytes_max };
         self.actions.push(BookAction::Read(tag, query));
     }
 

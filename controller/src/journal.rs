@@ -13,7 +13,7 @@ mod memory;
 mod state_dir;
 mod threads;
 
-pub use backup::{BackupError, back_up, back_up_to, restore, restore_from};
+pub use backup::{BackupError, back_up, back_up_to, compact, restore, restore_from};
 pub use device::Device;
 pub use disk::{DiskStorage, FORMAT, FormatError};
 pub use memory::{MemoryStorage, MemoryTables};

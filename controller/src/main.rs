@@ -110,6 +110,10 @@ struct Args {
     #[arg(long, value_name = "FILE", requires = "state_dir")]
     restore_from: Option<PathBuf>,
 
+    /// Give space of the journal that nothing uses any more back to the file system, and end; no controller may use it.
+    #[arg(long, requires = "state_dir", conflicts_with_all = ["backup_to", "restore_from"])]
+    compact: bool,
+
     /// With --restore-from: also replace a journal that has jobs or schedules, which are lost.
     #[arg(long, requires = "restore_from")]
     replace: bool,
@@ -211,9 +215,15 @@ fn deliver(args: &Args) -> ExitCode {
     }
 }
 
-/// Makes or restores a backup, if that is what is asked for; what was done, for people.
+/// Makes or restores a backup, or compacts the journal, if that is what is asked for; what was done, for people.
 fn maintain(args: &Args) -> Option<Result<String, String>> {
     let dir = args.state_dir.as_ref()?;
+    if args.compact {
+        let done = journal::compact(dir).map_err(|error| error.to_string());
+        return Some(
+            done.map(|(before, after)| format!("the journal had {before} bytes, and has {after}")),
+        );
+    }
     let (file, rows, verb) = match (&args.backup_to, &args.restore_from) {
         (Some(file), _) => (file, journal::back_up_to(dir, file), "holds"),
         (None, Some(file)) => (file, journal::restore_from(dir, file, args.replace), "restored:"),

@@ -1,7 +1,8 @@
 //! Requests: who may make them, and those that change nothing.
 
 use super::limits::{REPLY_LEN, WAITS_MAX};
-use super::record::{StoredDeath, StoredResults, end_key, index_of, item_key, record};
+use super::packed::unpack;
+use super::record::{StoredDeath, end_key, index_of, item_key, record};
 use super::{BadRow, Book, Caller, JobWait, Phase, ReadFor};
 use crate::core::{Principal, Rights};
 use crate::journal::{Rows, TableId};
@@ -158,7 +159,8 @@ impl Book {
             return self.reply_results((caller, tag), id, from, Vec::new());
         }
         let chunk = from - from % super::limits::CHUNK_ITEMS;
-        let range = (TableId::Results, item_key(id, chunk), item_key(id, shown));
+        let end = shown.min(from.saturating_add(limit.into()));
+        let range = (TableId::Results, item_key(id, chunk), item_key(id, end));
         self.read(ReadFor::Reply { caller, tag, job: id, from, limit }, range);
     }
 
@@ -180,7 +182,7 @@ impl Book {
             let mut len = 0;
             for (key, value) in &rows.rows {
                 let first = index_of(key).map_err(|row| row.0)?;
-                let StoredResults(results) = record(value).map_err(|row| row.0)?;
+                let results = unpack(value).map_err(|row| row.0)?;
                 for (index, result) in (first..).zip(results) {
                     if index == from + found.len() as u64 && index < end && len < REPLY_LEN {
                         let name = shown_name(&spec.source, result.root, result.path);

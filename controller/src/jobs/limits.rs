@@ -23,8 +23,11 @@ pub(super) const RUNNING_MAX: usize = 32;
 /// Most jobs of one principal that run at a time.
 pub(super) const PRINCIPAL_RUNNING_MAX: usize = 16;
 
-/// Results in a row of the journal. As many of the longest ones fit a frame of the codec.
-pub(super) const CHUNK_ITEMS: u64 = 128;
+/// Results that are written together. Earlier versions wrote 128.
+pub(super) const CHUNK_ITEMS: u64 = 256;
+
+/// Most bytes of such results: longest paths, and the longest digests.
+pub(super) const CHUNK_LEN_MAX: usize = 2 << 20;
 
 /// Items of a running job that are in memory: handed out, or with a result that waits for one before it.
 pub(super) const PENDING_MAX: usize = 8192;

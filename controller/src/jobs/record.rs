@@ -3,8 +3,10 @@
 //! Keys are big-endian, so that the rows of a job are a range in the order of its items. A value is one
 //! byte, the version of its form, and the encoding of `ipc_proto::codec`.
 
+use super::limits::CHUNK_ITEMS;
+use super::packed::{pack, unpack};
 use crate::core::{Principal, PrincipalName};
-use crate::journal::{TableId, Write};
+use crate::journal::{Rows, TableId, Write};
 use ipc_proto::codec;
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
@@ -13,9 +15,10 @@ use ipc_proto::message::{
 };
 use ipc_proto::{Algorithms, Blob};
 use serde::{Deserialize, Serialize};
+use std::iter;
 
-/// Version of the values.
-const FORM: u8 = 1;
+/// Version of the values, but for packed results.
+pub(super) const FORM: u8 = 1;
 
 /// Version of the value of an origin; that of version 1 has neither rate nor share.
 const ORIGIN_FORM: u8 = 2;
@@ -188,7 +191,7 @@ impl StoredItem {
     }
 }
 
-/// Results of neighbouring items.
+/// Results of neighbouring items, packed by `packed`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredResults(pub(super) Vec<StoredResult>);
 
@@ -213,6 +216,10 @@ impl StoredResult {
     }
 }
 
+/// A failure in packed results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredFailure(pub(super) Failure);
+
 /// An item whose workers were lost, under the key of its index.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredDeath {
@@ -234,7 +241,7 @@ macro_rules! records {
     };
 }
 
-records!(JobOrigin, OldOrigin, JobProgress, StoredItems, StoredResults, StoredDeath);
+records!(JobOrigin, OldOrigin, JobProgress, StoredItems, StoredResults, StoredFailure, StoredDeath);
 
 /// A row of the journal that is not one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -340,9 +347,31 @@ pub(super) fn put_items(id: JobId, first: u64, items: &StoredItems) -> Write {
     Write::Put { table: TableId::Items, key: item_key(id, first), value: value(items) }
 }
 
-/// Sets the results of the chunk that starts with `first`.
-pub(super) fn put_results(id: JobId, first: u64, results: &StoredResults) -> Write {
-    Write::Put { table: TableId::Results, key: item_key(id, first), value: value(results) }
+/// Sets the results of the chunk that starts with `first`, which had any of its rows before.
+pub(super) fn put_results(id: JobId, first: u64, results: &StoredResults) -> Vec<Write> {
+    let table = TableId::Results;
+    // A row that is replaced starts where the chunk does; others may have started elsewhere.
+    let (from, to) = (item_key(id, first + 1), item_key(id, first + CHUNK_ITEMS));
+    let puts = pack(results).into_iter().map(|(position, value)| {
+        let key = item_key(id, first + position);
+        Write::Put { table, key, value }
+    });
+    iter::once(Write::DeleteRange { table, from, to }).chain(puts).collect()
+}
+
+/// The results of the rows of a chunk that starts with `first`.
+pub(super) fn chunk_results(rows: &Rows, first: u64) -> Result<Vec<StoredResult>, BadRow> {
+    let mut results = Vec::new();
+    for (key, value) in &rows.rows {
+        if index_of(key)? != first + results.len() as u64 {
+            break;
+        }
+        results.extend(unpack(value)?);
+    }
+    if results.is_empty() {
+        return Err(BadRow("a chunk of results is missing".to_owned()));
+    }
+    Ok(results)
 }
 
 /// Sets why an item failed, or that it did not after all.
@@ -380,6 +409,7 @@ pub(super) fn last_id(value: &[u8]) -> Result<JobId, BadRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::MemoryTables;
     use ipc_proto::Algorithm;
 
     #[test]
@@ -412,5 +442,53 @@ mod tests {
     /// The same origin, read from its old value.
     fn old_origin(old: &OldOrigin) -> JobOrigin {
         origin(&value(old)).unwrap()
+    }
+
+    fn results(numbers: std::ops::Range<u64>) -> Vec<StoredResult> {
+        let one = |number: u64| StoredResult {
+            root: 0,
+            path: Blob(format!("name of result {number}").into_bytes()),
+            stamp: Stamp { size: number, ..Stamp::default() },
+            outcome: ItemOutcome::Digests(Blob(vec![9; 32])),
+        };
+        numbers.map(one).collect()
+    }
+
+    /// The results of a chunk in the journal, and the number of its rows.
+    fn stored(tables: &MemoryTables, id: JobId) -> (Vec<StoredResult>, usize) {
+        let (from, to) = (item_key(id, 0), item_key(id, CHUNK_ITEMS));
+        let rows =
+            crate::journal::Snapshot::range(tables, TableId::Results, &from, &to, usize::MAX);
+        let rows = rows.unwrap();
+        (chunk_results(&rows, 0).unwrap(), rows.rows.len())
+    }
+
+    #[test]
+    fn a_chunk_that_an_earlier_version_began_is_read_and_replaced() {
+        let (id, table) = (JobId { epoch: 1, number: 2 }, TableId::Results);
+        let mut tables = MemoryTables::default();
+        for numbers in [0..128, 128..200] {
+            let key = item_key(id, numbers.start);
+            let value = value(&StoredResults(results(numbers)));
+            tables.apply(&[Write::Put { table, key, value }]);
+        }
+        assert_eq!(stored(&tables, id), (results(0..200), 2));
+        for len in [201, 256, 3, 256] {
+            let fresh = StoredResults(results(0..len));
+            tables.apply(&put_results(id, 0, &fresh));
+            let (now, rows) = stored(&tables, id);
+            assert_eq!(now, fresh.0);
+            assert_eq!(rows, pack(&fresh).len(), "no row of before is left");
+        }
+    }
+
+    #[test]
+    fn a_chunk_with_a_gap_is_not_read_across_it() {
+        let id = JobId { epoch: 1, number: 2 };
+        let row =
+            |first: u64, numbers| (item_key(id, first), value(&StoredResults(results(numbers))));
+        let of = |rows| chunk_results(&Rows { rows, more: false }, 0);
+        assert_eq!(of(vec![row(0, 0..5), row(6, 6..8)]), Ok(results(0..5)));
+        assert!(of(vec![row(1, 1..5)]).is_err() && of(Vec::new()).is_err());
     }
 }

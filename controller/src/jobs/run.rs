@@ -131,7 +131,7 @@ impl Book {
         let is_counted = resolved == 0 || progress.again.is_some() || progress.resolved == next;
         debug_assert!(is_counted, "an item is counted once");
         let chunks =
-            full.into_iter().chain(tail).map(|(first, chunk)| put_results(id, first, &chunk));
+            full.into_iter().chain(tail).flat_map(|(first, chunk)| put_results(id, first, &chunk));
         self.commits.write(chunks);
         let deaths = deaths.iter().map(|(index, death)| put_death(id, *index, death.as_ref()));
         self.commits.write(deaths);

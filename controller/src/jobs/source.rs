@@ -3,7 +3,7 @@
 use super::feed::{Feed, FeedItem, ItemContent};
 use super::limits::CHUNK_ITEMS;
 use super::record::{
-    BadRow, StoredItem, StoredItems, StoredResult, StoredResults, end_key, index_of, item_key,
+    BadRow, StoredItem, StoredItems, StoredResult, chunk_results, end_key, index_of, item_key,
     record,
 };
 use crate::journal::{Rows, TableId};
@@ -82,7 +82,8 @@ impl ItemSource {
         if self.is_reading {
             return None;
         }
-        let chunk = |first| (TableId::Results, item_key(id, first), item_key(id, first + 1));
+        let chunk =
+            |first| (TableId::Results, item_key(id, first), item_key(id, first + CHUNK_ITEMS));
         let range = match &self.step {
             SourceStep::Tail { next } => chunk(next - next % CHUNK_ITEMS),
             SourceStep::Again { next, .. } => chunk(*next),
@@ -107,7 +108,7 @@ impl Feed {
         self.source.is_reading = false;
         match std::mem::replace(&mut self.source.step, SourceStep::Done) {
             SourceStep::Tail { next } => {
-                let mut results = one_chunk(rows)?;
+                let mut results = chunk_results(rows, next - next % CHUNK_ITEMS)?;
                 let len = usize::try_from(next % CHUNK_ITEMS).unwrap_or(usize::MAX);
                 if results.len() < len {
                     return Err(BadRow("a chunk of results is too short".to_owned()));
@@ -125,7 +126,7 @@ impl Feed {
                 self.source.step = ItemSource::stored(next, last.end, end);
             }
             SourceStep::Again { next, from, end } => {
-                let results = one_chunk(rows)?;
+                let results = chunk_results(rows, next)?;
                 self.source.step = if results.iter().all(|result| result.failure().is_none()) {
                     self.pass((next, from, end), results)
                 } else {
@@ -168,12 +169,6 @@ impl Feed {
 
 fn again_step(next: u64, from: u64, end: u64) -> SourceStep {
     if next < end { SourceStep::Again { next, from, end } } else { SourceStep::Done }
-}
-
-fn one_chunk(rows: &Rows) -> Result<Vec<StoredResult>, BadRow> {
-    let (_, value) =
-        rows.rows.first().ok_or_else(|| BadRow("a chunk of results is missing".to_owned()))?;
-    Ok(record::<StoredResults>(value)?.0)
 }
 
 /// Calls `take` for the items from `next` on, up to `end`, until it returns false; there must be no gap.

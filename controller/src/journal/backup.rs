@@ -252,3 +252,12 @@ pub fn restore_from(dir: &Path, path: &Path, replaces: bool) -> Result<u64, Back
     let mut file = BufReader::new(File::open(path)?);
     restore(&mut file, &StateDir::open(dir)?.journal()?, replaces)
 }
+
+/// Compacts the journal in the state directory `dir`, which no controller uses; returns the length of its file before
+/// and after, in bytes.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn compact(dir: &Path) -> Result<(u64, u64), BackupError> {
+    Ok(StateDir::open(dir)?.journal()?.compact()?)
+}

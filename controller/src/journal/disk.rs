@@ -11,8 +11,8 @@
 use super::device::{Device, Overlay, Watched};
 use super::{Rows, Snapshot, Storage, StorageError, TableId, Write, check, take_rows};
 use redb::{
-    Builder, CommitError, Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
-    TableDefinition, TableError, TransactionError,
+    Builder, CommitError, CompactionError, Database, Durability, ReadTransaction, ReadableDatabase,
+    ReadableTable, TableDefinition, TableError, TransactionError,
 };
 use std::io;
 use std::ops::Bound;
@@ -22,7 +22,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 const CACHE_LEN: usize = 16 << 20;
 
 /// The layout of tables and keys that this program writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+
+/// The changes that make a journal of the format before it one of the format with this number: all that happened
+/// since format 1.
+const MIGRATIONS: [(u32, Migrate); 1] = [
+    // Results are packed in rows of their own form; rows of the form before are still read.
+    (2, |_| Ok(Vec::new())),
+];
+
+type Migrate = fn(&dyn Snapshot) -> Result<Vec<Write>, StorageError>;
 
 /// The key of the format in [`TableId::Meta`].
 pub(super) const FORMAT_KEY: &[u8] = b"hashcluster-journal-format";
@@ -98,13 +107,11 @@ impl DiskStorage {
     /// [`StorageError`].
     pub fn create(device: Arc<dyn Device>) -> Result<Self, StorageError> {
         let storage = Self::on(device)?;
-        let key = FORMAT_KEY.to_vec();
-        let value = FORMAT.to_be_bytes().to_vec();
-        storage.commit(&[Write::Put { table: TableId::Meta, key, value }])?;
+        storage.commit(&[put_format(FORMAT)])?;
         Ok(storage)
     }
 
-    /// Opens a journal, after a crash as well.
+    /// Opens a journal, after a crash as well; one of an earlier format becomes one of [`FORMAT`].
     ///
     /// # Errors
     /// [`FormatError`].
@@ -121,10 +128,42 @@ impl DiskStorage {
         })?;
         let found = storage.snapshot()?.get(TableId::Meta, FORMAT_KEY)?;
         match found.map(|bytes| <[u8; 4]>::try_from(&bytes[..]).map(u32::from_be_bytes)) {
-            Some(Ok(FORMAT)) => Ok(storage),
             Some(Ok(found)) if found > FORMAT => Err(FormatError::Newer { found }),
+            Some(Ok(found)) if found > 0 => {
+                // A crash in between leaves it at one of the formats.
+                for (format, migrate) in MIGRATIONS.into_iter().filter(|(to, _)| *to > found) {
+                    let mut writes = migrate(&*storage.snapshot()?)?;
+                    writes.push(put_format(format));
+                    storage.commit(&writes)?;
+                }
+                Ok(storage)
+            }
             _ => Err(FormatError::Foreign("it has no format".to_owned())),
         }
+    }
+
+    /// Moves what is stored to the front of the file, and gives the rest of it back to the file system; a crash in the
+    /// middle loses nothing. Returns the length of the file before and after, in bytes.
+    ///
+    /// # Errors
+    /// [`StorageError`]; also while there is a snapshot.
+    pub fn compact(&self) -> Result<(u64, u64), StorageError> {
+        self.check_failed()?;
+        let len = || self.device.len().map_err(StorageError::failed);
+        let before = len()?;
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = open.database.take().ok_or_else(not_open)?;
+        let done = database.compact();
+        open.database = Some(database);
+        let error = match done {
+            Ok(_) => return Ok((before, len()?)),
+            Err(CompactionError::Storage(error)) => open.cause(error.into()),
+            // Nothing was done, and nothing is wrong.
+            Err(error) => return Err(StorageError::failed(io::Error::other(error))),
+        };
+        drop(open);
+        self.reopen(&error);
+        Err(error)
     }
 
     fn on(device: Arc<dyn Device>) -> Result<Self, StorageError> {
@@ -171,6 +210,11 @@ impl DiskStorage {
             .as_ref()
             .map_or(Ok(()), |text| Err(StorageError::failed(io::Error::other(text.clone()))))
     }
+}
+
+fn put_format(format: u32) -> Write {
+    let (key, value) = (FORMAT_KEY.to_vec(), format.to_be_bytes().to_vec());
+    Write::Put { table: TableId::Meta, key, value }
 }
 
 /// An error with what caused it, for people.

@@ -97,3 +97,30 @@ fn a_state_directory_is_for_one_controller_and_a_damaged_journal_is_never_replac
     assert!(!damaged.status.success() && text.contains(&remedy), "{text}");
     assert!(fs::read(&journal).unwrap() == bytes, "it is left as it is");
 }
+
+/// `format-1.backup` was made by a controller whose journal had format 1: the job `old` over the messages `1` to `140`,
+/// a line each, by the names `f1` to `f140`.
+#[test]
+fn results_of_a_backup_of_format_1_are_those_that_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, backup) = (dir.path().join("state"), dir.path().join("backup"));
+    fs::write(&backup, include_bytes!("format-1.backup")).unwrap();
+    let mut restore = Command::new(bin("hashcluster-controller"));
+    restore.arg("--state-dir").arg(&state).arg("--restore-from").arg(&backup);
+    assert!(restore.status().unwrap().success());
+    let names: Vec<String> = (1..=140).map(|number| format!("f{number}")).collect();
+    for (number, name) in (1..).zip(&names) {
+        fs::write(dir.path().join(name), format!("{number}\n")).unwrap();
+    }
+    let want = Command::new("sha256sum").args(&names).current_dir(&dir).output().unwrap().stdout;
+    let mut cluster = cluster(&state, &dir.path().join("http.sock"));
+    let result = |cluster: &Cluster| cluster.hashctl().args(["result", "old"]).output().unwrap();
+    assert!(result(&cluster).stdout == want, "{:?}", result(&cluster));
+    assert!(cluster.terminate_controller());
+    let mut compact = Command::new(bin("hashcluster-controller"));
+    let compacted = compact.arg("--compact").arg("--state-dir").arg(&state).output().unwrap();
+    let said = String::from_utf8_lossy(&compacted.stderr);
+    assert!(compacted.status.success() && said.contains("the journal had "), "{said}");
+    cluster.restart_controller();
+    assert!(result(&cluster).stdout == want, "{:?}", result(&cluster));
+}

@@ -1,7 +1,7 @@
 //! Backups of a journal, and ways in which they are damaged.
 
 use hashcluster_controller::journal::{
-    BackupError, MemoryStorage, MemoryTables, StateDir, Storage, TableId, Write, back_up,
+    BackupError, FORMAT, MemoryStorage, MemoryTables, StateDir, Storage, TableId, Write, back_up,
     back_up_to, restore, restore_from,
 };
 use std::os::unix::fs::PermissionsExt;
@@ -86,7 +86,10 @@ fn a_backup_of_a_newer_controller_is_refused() {
     let mut bytes = backed_up(&MemoryStorage::default());
     bytes[19] = 9;
     let refused = restore(&mut &bytes[..], &MemoryStorage::default(), false);
-    assert!(matches!(refused, Err(BackupError::Newer { version: 9, format: 1 })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(BackupError::Newer { version: 9, format: FORMAT })),
+        "{refused:?}"
+    );
 }
 
 #[test]

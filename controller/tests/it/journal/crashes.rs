@@ -5,7 +5,7 @@
 
 use super::faulty_device::{DeviceFaults, FaultyDevice};
 use hashcluster_controller::journal::{
-    DiskStorage, MemoryStorage, MemoryTables, Snapshot, Storage, TableId, Write,
+    DiskStorage, FORMAT, MemoryStorage, MemoryTables, Snapshot, Storage, TableId, Write,
 };
 use std::sync::Arc;
 use test_kit::Random;
@@ -44,10 +44,20 @@ fn random_writes(random: &mut Random) -> Vec<Write> {
         .collect()
 }
 
+/// The format of the journal in a file that can be read.
+fn format_of(now: &dyn Snapshot) -> Option<Vec<u8>> {
+    now.get(TableId::Meta, FORMAT_KEY).expect("it can be read")
+}
+
+const FORMAT_KEY: &[u8] = b"hashcluster-journal-format";
+
 /// Counts of what happened.
 #[derive(Debug, Default)]
 struct CrashCounts {
     commits: u64,
+    compactions: u64,
+    /// Opened for the first time as a journal of format 1.
+    migrations: u64,
     crashed_recoveries: u64,
     /// Transactions without an answer that were there, and that were not.
     kept: u64,
@@ -59,7 +69,15 @@ fn live(seed: u64, lies: bool) -> Result<CrashCounts, String> {
     let mut random = Random::new(seed);
     let mut counts = CrashCounts::default();
     let first = FaultyDevice::new(Vec::new(), DeviceFaults::default());
-    drop(DiskStorage::create(Arc::new(first.clone())).map_err(|error| error.to_string())?);
+    let made = DiskStorage::create(Arc::new(first.clone())).map_err(|error| error.to_string())?;
+    let is_old = random.chance(30);
+    if is_old {
+        let (key, value) = (FORMAT_KEY.to_vec(), 1_u32.to_be_bytes().to_vec());
+        let old = Write::Put { table: TableId::Meta, key, value };
+        made.commit(&[old]).map_err(|error| error.to_string())?;
+        counts.migrations += 1;
+    }
+    drop(made);
     let mut bytes = first.crash();
     // The acknowledged contents, and those with the transaction that had no answer.
     let mut known = MemoryTables::default();
@@ -75,8 +93,12 @@ fn live(seed: u64, lies: bool) -> Result<CrashCounts, String> {
             Err(_) if has_crashed() => counts.crashed_recoveries += 1,
             Err(error) => return Err(format!("round {round}: {error}")),
             Ok(storage) => {
-                let found = storage.snapshot().map_err(|error| error.to_string())?;
-                let found = rows(&*found);
+                let now = storage.snapshot().map_err(|error| error.to_string())?;
+                if format_of(&*now) != Some(FORMAT.to_be_bytes().to_vec()) {
+                    return Err(format!("round {round}: an open journal has another format"));
+                }
+                let found = rows(&*now);
+                drop(now);
                 if in_doubt.as_ref().is_some_and(|tables| rows(tables) == found) {
                     known = in_doubt.take().unwrap_or_default();
                     counts.kept += 1;
@@ -86,6 +108,12 @@ fn live(seed: u64, lies: bool) -> Result<CrashCounts, String> {
                     counts.undone += 1;
                 }
                 for _ in 0..30 {
+                    if random.chance(1) {
+                        if storage.compact().is_err() {
+                            break;
+                        }
+                        counts.compactions += 1;
+                    }
                     let writes = random_writes(&mut random);
                     let next = MemoryStorage::from(known.clone());
                     next.commit(&writes).map_err(|error| error.to_string())?;
@@ -111,13 +139,16 @@ fn what_was_acknowledged_is_there_after_crashes_at_every_operation() {
     for seed in first..first + seeds {
         let counts = live(seed, false).unwrap_or_else(|symptom| panic!("seed {seed}: {symptom}"));
         total.commits += counts.commits;
+        total.compactions += counts.compactions;
+        total.migrations += counts.migrations;
         total.crashed_recoveries += counts.crashed_recoveries;
         total.kept += counts.kept;
         total.undone += counts.undone;
     }
     println!("{seeds} seeds from {first}: {total:?}");
-    let CrashCounts { commits, crashed_recoveries, kept, undone } = total;
-    let least = [commits, crashed_recoveries, kept, undone].into_iter().min();
+    let CrashCounts { commits, compactions, migrations, crashed_recoveries, kept, undone } = total;
+    let all = [commits, compactions, migrations, crashed_recoveries, kept, undone];
+    let least = all.into_iter().min();
     assert!(least >= Some(seeds / 50), "not everything happened: {total:?}");
 }
 

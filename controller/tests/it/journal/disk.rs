@@ -2,7 +2,7 @@
 
 use super::check_storage;
 use hashcluster_controller::journal::{
-    FORMAT, JOURNAL_FILE, Rows, StateDir, Storage, TableId, Write,
+    FORMAT, JOURNAL_FILE, Rows, StateDir, Storage, TableId, Write, compact,
 };
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -49,6 +49,40 @@ fn what_was_committed_is_there_after_opening_again() {
 }
 
 #[test]
+fn a_compacted_journal_is_shorter_and_has_the_same_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = StateDir::open(dir.path()).unwrap();
+    let journal = state.journal().unwrap();
+    let rows = |journal: &dyn Storage| {
+        journal.snapshot().unwrap().range(TableId::Items, b"", b"", usize::MAX).unwrap()
+    };
+    let items = |keys: std::ops::Range<u8>| -> Vec<Write> {
+        keys.map(|key| put(TableId::Items, &[key], &[key; 40_000])).collect()
+    };
+    journal.commit(&items(0..200)).unwrap();
+    // The end of the file is in use.
+    let (table, from, to) = (TableId::Items, vec![3], vec![199]);
+    journal.commit(&[Write::DeleteRange { table, from, to }]).unwrap();
+    let kept = rows(&journal);
+    assert_eq!(kept.rows.len(), 4);
+    let snapshot = journal.snapshot().unwrap();
+    assert!(journal.compact().is_err());
+    drop(snapshot);
+    journal.commit(&items(1..2)).unwrap();
+    drop((journal, state));
+    let len = || fs::metadata(dir.path().join(JOURNAL_FILE)).unwrap().len();
+    let (before, after) = compact(dir.path()).unwrap();
+    assert!(before >= 190 * 40_000 && after < 1_000_000 && len() == after, "{before} {after}");
+    let state = StateDir::open(dir.path()).unwrap();
+    let journal = state.journal().unwrap();
+    assert_eq!(rows(&journal), kept);
+    journal.commit(&items(5..6)).unwrap();
+    assert_eq!(rows(&journal).rows.len(), 5);
+    let refused = compact(dir.path()).unwrap_err().to_string();
+    assert!(refused.contains("uses this state directory"), "{refused}");
+}
+
+#[test]
 fn a_second_controller_is_told_who_has_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let first = StateDir::open(dir.path()).unwrap();
@@ -88,7 +122,8 @@ fn what_is_no_journal_is_refused_and_left_as_it_is() {
         ("foreign", database(None), "it has no format"),
         ("damaged", damaged, "not a journal of a controller"),
         ("truncated", truncated, "not a journal of a controller"),
-        ("newer", database(Some(FORMAT + 1)), "a newer controller wrote it (format 2"),
+        ("none", database(Some(0)), "it has no format"),
+        ("newer", database(Some(FORMAT + 1)), "a newer controller wrote it (format 3"),
     ] {
         fs::write(&path, &content).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
@@ -97,7 +132,7 @@ fn what_is_no_journal_is_refused_and_left_as_it_is() {
         let mends = text.contains("'mv DIR/journal.redb DIR/journal.redb.damaged'");
         assert_eq!(mends, name != "newer", "{name}: {text}");
         assert!(
-            fs::read(&path).unwrap() == content || name == "foreign" || name == "newer",
+            fs::read(&path).unwrap() == content || ["foreign", "none", "newer"].contains(&name),
             "{name}"
         );
         fs::remove_file(&path).unwrap();
