@@ -10,9 +10,10 @@
 
 mod client;
 mod disk;
+mod history;
 mod world;
 
-use world::{JobsWorld, Totals};
+use world::{Broken, JobsWorld, Totals};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number of seeds"))
@@ -25,7 +26,7 @@ fn durable_jobs_have_the_same_manifest_after_any_number_of_crashes() {
     let seeds = setting("HASHCLUSTER_SIM_SEEDS", 500);
     let mut totals = Totals::default();
     for seed in first..first + seeds {
-        let world = JobsWorld::new(seed, false);
+        let world = JobsWorld::new(seed, Broken::Nothing);
         totals.add(&world.run().unwrap_or_else(|loss| panic!("seed {seed}: {loss}")));
     }
     println!("{seeds} seeds from {first}: {totals:?}");
@@ -35,6 +36,14 @@ fn durable_jobs_have_the_same_manifest_after_any_number_of_crashes() {
 /// A test of the test above.
 #[test]
 fn an_fsync_that_lies_is_caught() {
-    let caught = (1..=40).filter(|&seed| JobsWorld::new(seed, true).run().is_err()).count();
+    let caught = (1..=40).filter(|&seed| JobsWorld::new(seed, Broken::Sync).run().is_err()).count();
     assert!(caught >= 10, "{caught} of 40 worlds saw that something acknowledged was lost");
+}
+
+/// Another one: the model finds it in the history before a manifest shows it.
+#[test]
+fn an_answer_of_an_old_attempt_that_is_accepted_is_caught() {
+    let found = (1..=40).filter_map(|seed| JobsWorld::new(seed, Broken::Fence).run().err());
+    let caught = found.filter(|text| text.contains("an answer of an old attempt")).count();
+    assert!(caught >= 10, "{caught} of 40 histories showed that an old attempt was accepted");
 }

@@ -2,13 +2,14 @@
 
 use super::client::{FILE_STAMP, JobClient, digest_of};
 use super::disk::Disk;
+use super::history::{Happened, judge};
 use hashcluster_controller::core::{Action, Core, Event, Limits, Rights, WorkerId};
 use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants};
 use hashcluster_controller::journal::Query;
 use hashcluster_controller::journal::Write;
 use ipc_proto::message::{
-    Backend, DirEntry, EntryKind, Failure, LeaseId, ListOutcome, ListWork, Planes, SandboxLayers,
-    Work, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, ClientReply, DirEntry, EntryKind, Failure, LeaseId, ListOutcome, ListWork, Planes,
+    SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::collections::{BTreeMap, VecDeque};
@@ -29,14 +30,15 @@ pub(crate) struct Totals {
     retries: u64,
     items: u64,
     late: u64,
+    repeated: u64,
     lost_workers: u64,
     pages: u64,
 }
 
 impl Totals {
-    fn fields(&self) -> [u64; 10] {
+    fn fields(&self) -> [u64; 11] {
         let Self { crashes, crashes_in_recovery, crashes_in_commit, full, commits, .. } = self;
-        let Self { retries, items, late, lost_workers, pages, .. } = self;
+        let Self { retries, items, late, repeated, lost_workers, pages, .. } = self;
         [
             *crashes,
             *crashes_in_recovery,
@@ -46,6 +48,7 @@ impl Totals {
             *retries,
             *items,
             *late,
+            *repeated,
             *lost_workers,
             *pages,
         ]
@@ -60,6 +63,7 @@ impl Totals {
         self.retries += other.retries;
         self.items += other.items;
         self.late += other.late;
+        self.repeated += other.repeated;
         self.lost_workers += other.lost_workers;
         self.pages += other.pages;
     }
@@ -67,6 +71,16 @@ impl Totals {
     pub(crate) fn assert_everything_happened(&self) {
         assert!(self.fields().iter().all(|&count| count > 0), "{self:?}");
     }
+}
+
+/// A part of a world that does not do what it should, for tests of the test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Nothing,
+    /// Syncs lie: what they wrote is not always durable.
+    Sync,
+    /// The core takes an answer of an old attempt for one of the attempt of now.
+    Fence,
 }
 
 struct HeldLease {
@@ -78,6 +92,8 @@ struct HeldLease {
 
 enum Todo {
     Core(Event<()>),
+    /// An answer of a worker, and the one that a broken core takes it for.
+    Mistaken(Box<Happened>, Event<()>),
     Book(BookEvent),
 }
 
@@ -100,16 +116,19 @@ pub(crate) struct JobsWorld {
     first_caller: u64,
     crashes_left: u64,
     full_left: u64,
-    is_lying: bool,
+    broken: Broken,
+    /// Leases of workers that are gone, of which a broken core takes answers.
+    orphans: Vec<(WorkerId, HeldLease)>,
+    history: Vec<Happened>,
     totals: Totals,
 }
 
 impl JobsWorld {
-    pub(crate) fn new(seed: u64, is_lying: bool) -> Self {
+    pub(crate) fn new(seed: u64, broken: Broken) -> Self {
         let mut random = Random::new(seed);
         let clients: Vec<JobClient> =
             (0..1 + random.index(5)).map(|number| JobClient::new(number, &mut random)).collect();
-        let crashes_left = if is_lying { 6 } else { random.below(12) };
+        let crashes_left = if broken == Broken::Sync { 6 } else { random.below(12) };
         let wall_s = 1_800_000_000;
         Self {
             now: Duration::ZERO,
@@ -126,7 +145,9 @@ impl JobsWorld {
             first_caller: 0,
             crashes_left,
             full_left: random.below(4),
-            is_lying,
+            broken,
+            orphans: Vec::new(),
+            history: Vec::new(),
             totals: Totals::default(),
             random,
         }
@@ -143,9 +164,11 @@ impl JobsWorld {
                 }
                 self.totals.retries = self.clients.iter().map(|client| client.retries).sum();
                 self.totals.items = self.clients.iter().map(|c| c.items.len() as u64).sum();
+                judge(&self.history)?;
                 return Ok(self.totals);
             }
-            self.one_step()?;
+            // A broken world shows in its history first.
+            self.one_step().map_err(|loss| judge(&self.history).err().unwrap_or(loss))?;
         }
         Err("the jobs do not end".to_owned())
     }
@@ -177,12 +200,8 @@ impl JobsWorld {
         let mut todo = VecDeque::from([todo]);
         while let Some(next) = todo.pop_front() {
             match next {
-                Todo::Core(event) => {
-                    for action in self.core.step(self.now, event) {
-                        self.core_action(action, &mut todo);
-                    }
-                    self.core.check_invariants();
-                }
+                Todo::Core(event) => self.core_step(input(&event), event, &mut todo),
+                Todo::Mistaken(said, event) => self.core_step(*said, event, &mut todo),
                 Todo::Book(event) => {
                     let at = self.instants();
                     for action in self.book.step(at, event) {
@@ -194,24 +213,44 @@ impl JobsWorld {
         Ok(())
     }
 
+    fn core_step(&mut self, said: Happened, event: Event<()>, todo: &mut VecDeque<Todo>) {
+        self.history.push(said);
+        for action in self.core.step(self.now, event) {
+            self.core_action(action, todo);
+        }
+        self.core.check_invariants();
+    }
+
     fn core_action(&mut self, action: Action<()>, todo: &mut VecDeque<Todo>) {
         match action {
             Action::Listed(tag, outcome) => {
                 todo.push_back(Todo::Book(BookEvent::Listed(tag, outcome)));
             }
-            Action::ToBook(reply) => todo.push_back(Todo::Book(BookEvent::Core(reply))),
+            Action::ToBook(reply) => {
+                if let ClientReply::Results { job, runs, outputs, .. } = &reply {
+                    let (job, runs, digests_len) = (*job, runs.clone(), outputs.len());
+                    self.history.push(Happened::Reported { job, runs, digests_len });
+                }
+                todo.push_back(Todo::Book(BookEvent::Core(reply)));
+            }
             Action::ToWorker(worker, WorkerRequest::Assign { lease, attempt, work, .. }, _) => {
+                self.history.push(Happened::Leased { worker, lease, attempt });
                 let held = self.workers.get_mut(&worker).expect("it is connected");
                 held.push(HeldLease { lease, attempt, work, is_revoked: false });
             }
             Action::ToWorker(worker, WorkerRequest::Revoke { leases }, _) => {
+                let revoked = |&lease| Happened::Revoked { worker, lease };
+                self.history.extend(leases.iter().map(revoked));
                 let held = self.workers.get_mut(&worker).expect("it is connected");
                 for held in held.iter_mut().filter(|held| leases.contains(&held.lease)) {
                     held.is_revoked = true;
                 }
             }
             Action::ToWorker(_, WorkerRequest::Heartbeat | WorkerRequest::Leave, _) => {}
-            Action::CloseWorker(worker, _) => _ = self.workers.remove(&worker),
+            Action::CloseWorker(worker, _) => {
+                self.history.push(Happened::Left(worker));
+                self.workers.remove(&worker);
+            }
             other @ (Action::ToClient(..)
             | Action::CloseClient(..)
             | Action::Quarantined(..)
@@ -237,6 +276,7 @@ impl JobsWorld {
             BookAction::Reply(caller, tag, reply) => {
                 let number = caller.0.checked_sub(self.first_caller).expect("it is connected");
                 let number = usize::try_from(number).expect("few");
+                self.history.extend(Happened::of_reply(&reply));
                 self.clients[number].take(tag, reply, &mut self.random)?;
             }
         }
@@ -265,7 +305,7 @@ impl JobsWorld {
             let text = "no space left for the journal".to_owned();
             return self.book(BookEvent::PersistFailed { sequence, text, is_final: false });
         }
-        let lies = self.is_lying && self.random.chance(50);
+        let lies = self.broken == Broken::Sync && self.random.chance(50);
         self.disk.commit(&writes, lies);
         self.totals.commits += 1;
         if self.random.chance(50) {
@@ -320,26 +360,43 @@ impl JobsWorld {
     }
 
     fn lose_worker(&mut self) -> Result<(), String> {
-        let Some(&worker) = self.workers.keys().next() else { return Ok(()) };
-        self.workers.remove(&worker);
+        let Some((worker, held)) = self.workers.pop_first() else { return Ok(()) };
+        if self.broken == Broken::Fence {
+            let orphans = held.into_iter().map(|held| HeldLease { is_revoked: true, ..held });
+            self.orphans.extend(orphans.map(|held| (worker, held)));
+        }
         self.totals.lost_workers += 1;
         self.carry_out(Todo::Core(Event::WorkerLeft(worker)))
     }
 
-    /// A worker answers one of its leases.
-    fn work(&mut self) -> Result<(), String> {
+    /// One of the leases of a worker, taken out of its hands.
+    fn next_lease(&mut self) -> Option<(WorkerId, HeldLease)> {
+        if !self.orphans.is_empty() && self.random.chance(50) {
+            return self.orphans.pop();
+        }
         let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
         if workers.is_empty() {
-            return Ok(());
+            return None;
         }
         let worker = workers[self.random.index(workers.len())];
         let held = self.workers.get_mut(&worker).expect("it was just listed");
         if held.is_empty() {
+            return None;
+        }
+        Some((worker, held.remove(self.random.index(held.len()))))
+    }
+
+    /// A worker answers one of its leases.
+    fn work(&mut self) -> Result<(), String> {
+        let Some((worker, held)) = self.next_lease() else { return Ok(()) };
+        let HeldLease { lease, attempt, work, is_revoked } = held;
+        self.totals.late += u64::from(is_revoked);
+        let said = Happened::Answered { worker, lease, attempt };
+        let is_unfenced = is_revoked && self.broken == Broken::Fence;
+        let mistaken = if is_unfenced { self.attempt_of_now(&work) } else { None };
+        if is_unfenced && mistaken.is_none() {
             return Ok(());
         }
-        let HeldLease { lease, attempt, work, is_revoked } =
-            held.remove(self.random.index(held.len()));
-        self.totals.late += u64::from(is_revoked);
         if let Work::List(work) = work {
             self.totals.pages += 1;
             let outcome = self.page(&work, is_revoked);
@@ -374,7 +431,7 @@ impl JobsWorld {
         for (position, content) in (0..).zip(contents) {
             if has_failures && self.random.chance(20) {
                 failures.push((position, Failure::Io { errno: 5 }));
-            } else if is_revoked {
+            } else if is_revoked && !is_unfenced {
                 // One that is accepted shows.
                 outputs.extend_from_slice(&[0xee; 32]);
             } else {
@@ -382,8 +439,30 @@ impl JobsWorld {
             }
         }
         let outputs = Blob(outputs);
+        if let Some((worker, HeldLease { lease, attempt, .. })) = mistaken {
+            let done =
+                WorkerReply::Done { lease, attempt, credit: 1, busy_us: 9, outputs, failures };
+            return self.carry_out(Todo::Mistaken(Box::new(said), Event::WorkerSaid(worker, done)));
+        }
         let done = WorkerReply::Done { lease, attempt, credit: 1, busy_us: 9, outputs, failures };
+        if self.random.chance(5) {
+            self.totals.repeated += 1;
+            self.carry_out(Todo::Core(Event::WorkerSaid(worker, done.clone())))?;
+        }
         self.carry_out(Todo::Core(Event::WorkerSaid(worker, done)))
+    }
+
+    /// Takes a lease of as much work that was not revoked out of a worker's hands.
+    fn attempt_of_now(&mut self, work: &Work) -> Option<(WorkerId, HeldLease)> {
+        if let Work::List(_) = work {
+            return None;
+        }
+        let is_like =
+            |other: &Work| !matches!(other, Work::List(_)) && other.items_len() == work.items_len();
+        self.workers.iter_mut().find_map(|(&worker, held)| {
+            let at = held.iter().position(|held| is_like(&held.work) && !held.is_revoked)?;
+            Some((worker, held.remove(at)))
+        })
     }
 
     /// A page of a directory that holds what clients have in it, as short as a worker likes; one of a revoked
@@ -432,9 +511,11 @@ impl JobsWorld {
         if let Some((_, writes)) = self.commit.take()
             && self.random.chance(50)
         {
-            self.disk.commit(&writes, self.is_lying);
+            self.disk.commit(&writes, self.broken == Broken::Sync);
         }
         self.disk.crash();
+        self.orphans.clear();
+        self.history.push(Happened::Crashed);
         self.done = None;
         self.reads.clear();
         self.workers.clear();
@@ -447,6 +528,17 @@ impl JobsWorld {
         self.clients.iter_mut().for_each(JobClient::reconnect);
         self.book(BookEvent::Tick)
     }
+}
+
+/// An input of the core, as the history has it.
+fn input(event: &Event<()>) -> Happened {
+    if let Event::WorkerSaid(worker, WorkerReply::Done { lease, attempt, .. }) = event {
+        return Happened::Answered { worker: *worker, lease: *lease, attempt: *attempt };
+    }
+    if let Event::WorkerLeft(worker) = event {
+        return Happened::Left(*worker);
+    }
+    Happened::OtherInput
 }
 
 fn epoch(wall_s: u64) -> u32 {
