@@ -18,6 +18,9 @@ use std::process::Command;
 /// The group that boots VMs; runs only when it is named.
 const VM_GROUP: &str = "vm";
 
+/// The group of durable jobs; runs only when it is named, against a program of its own.
+const JOURNAL_GROUP: &str = "journal";
+
 /// The group of kernels; runs only when it is named, and needs no daemon.
 const SIMD_GROUP: &str = "simd";
 
@@ -95,7 +98,11 @@ fn daemons_command(groups: &[&str], against: Option<&Path>) -> Result<Command, F
     if let Some(dir) = against {
         bench.env("HASHCLUSTER_OTHER_BIN_DIR", dir);
     }
-    if groups != [VM_GROUP] {
+    if groups.contains(&JOURNAL_GROUP) {
+        packages::ensure(packages::FOR_JOURNAL_BENCH)?;
+    }
+    let is_of_files = |group: &&str| ![VM_GROUP, JOURNAL_GROUP].contains(group);
+    if groups.is_empty() || groups.iter().any(is_of_files) {
         packages::ensure(packages::FOR_BENCHES)?;
         bench.env("PATH", path_with_b3sum()?);
     }

@@ -64,6 +64,10 @@ pub(crate) const FOR_BENCHES: &[Need] = &[
     ("redis-server", &["redis-server"]),
 ];
 
+/// Programs that `cargo xtask bench journal` measures against.
+pub(crate) const FOR_JOURNAL_BENCH: &[Need] =
+    &[("cc", &["gcc", "libc6-dev"]), ("nats-server", &["nats-server"])];
+
 /// Requirements of `cargo xtask bench simd`: a compiler for `ring`, and the package of libcrypto.
 pub(crate) const FOR_SIMD_BENCH: &[Need] =
     &[("cc", &["gcc", "libc6-dev"]), ("openssl", &["openssl"])];

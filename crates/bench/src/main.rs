@@ -13,8 +13,10 @@ mod files;
 mod fleet;
 mod idle;
 mod inline;
+mod journal;
 mod latency;
 mod machine;
+mod nats;
 mod one_shot;
 mod other;
 mod peers;
@@ -53,8 +55,9 @@ const GROUPS: [Group; 10] = [
 ];
 
 /// Groups that run only when they are named.
-const NAMED_GROUPS: [Group; 3] = [
+const NAMED_GROUPS: [Group; 4] = [
     ("embedded", embedded::run, Against::Nothing),
+    ("journal", journal::run, Against::Nothing),
     ("simd", simd::run, Against::Nothing),
     ("vm", vm::run, Against::Contenders),
 ];

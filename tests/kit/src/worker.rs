@@ -3,11 +3,15 @@
 use crate::{Cluster, DEADLINE};
 use ipc_proto::endpoint::{Endpoint, WORKER_SOCKET};
 use ipc_proto::message::{
-    Backend, LeaseId, Planes, Role, SandboxLayers, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, LeaseId, ListOutcome, ListWork, Planes, Role, SandboxLayers, Work, WorkerIntro,
+    WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
 use ipc_socket::{Connection, ReceiveError};
 use std::time::Duration;
+
+/// Time without a request after which a worker shows that it is alive.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The role of a worker made by hand, which takes every algorithm.
 pub fn worker_role(name: &str) -> Role {
@@ -106,15 +110,41 @@ impl FakeWorker {
     /// Answers every batch of SHA-256 with digests of equal bytes `fill` until `is_over`, which is
     /// asked whenever nothing came for a pause, or until the controller is gone; returns the number
     /// of batches.
-    pub fn serve(mut self, fill: u8, pause: Duration, is_over: impl Fn() -> bool) -> u64 {
+    pub fn serve(self, fill: u8, pause: Duration, is_over: impl Fn() -> bool) -> u64 {
+        self.answer(pause, is_over, |request| Some(done(held(request)?, fill)))
+    }
+
+    /// Answers batches of SHA-256 in the same way, and pages of a dataset with `page`, until the controller is gone.
+    pub fn serve_dataset(self, fill: u8, page: impl Fn(&ListWork) -> ListOutcome) {
+        self.answer(
+            PAUSE,
+            || false,
+            |request| {
+                if let WorkerRequest::Assign { lease, attempt, work: Work::List(work), .. } =
+                    request
+                {
+                    let (lease, attempt, outcome) = (*lease, *attempt, page(work));
+                    return Some(WorkerReply::Listed { lease, attempt, credit: 1, outcome });
+                }
+                Some(done(held(request)?, fill))
+            },
+        );
+    }
+
+    fn answer(
+        mut self,
+        pause: Duration,
+        is_over: impl Fn() -> bool,
+        reply_to: impl Fn(&WorkerRequest) -> Option<WorkerReply>,
+    ) -> u64 {
         let mut batches = 0;
         self.0.receiver.set_timeout(Some(pause)).expect("a pause that is not zero");
         loop {
             let reply = match self.0.receiver.receive::<WorkerRequest>() {
-                Ok((request, _)) => match held(&request) {
-                    Some(lease) => {
+                Ok((request, _)) => match reply_to(&request) {
+                    Some(reply) => {
                         batches += 1;
-                        done(lease, fill)
+                        reply
                     }
                     None => continue,
                 },
