@@ -47,6 +47,15 @@ impl Forwarder {
         Ok(Some(Self { writer }))
     }
 
+    /// Sends to another collector from now on, or to none.
+    ///
+    /// # Errors
+    /// There is no way to the collector: the one of before stays.
+    pub fn turn_to(self, target: &SyslogTarget) -> io::Result<()> {
+        self.writer.turn_to(Collector::open(target)?.into());
+        Ok(())
+    }
+
     /// Sends a line, now or once the collector takes it.
     pub fn send(self, line: &ForeignLine<'_>) {
         self.writer.write(render::foreign(line));
@@ -58,6 +67,42 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixDatagram;
     use std::time::Duration;
+
+    #[test]
+    fn lines_go_to_the_collector_that_was_named_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let collectors = ["a", "b"].map(|name| {
+            let collector = UnixDatagram::bind(dir.path().join(name)).unwrap();
+            collector.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            collector
+        });
+        let target = |name: &str| SyslogTarget::Unix(dir.path().join(name));
+        let forwarder = Forwarder::start(&target("a")).unwrap().unwrap();
+        let send = |text| {
+            let level = Level::Info;
+            forwarder.send(&ForeignLine { host: "w1", program: "sh", pid: 1, level, text });
+        };
+        let next = |i: usize| {
+            let mut bytes = [0; 2048];
+            let len = collectors[i].recv(&mut bytes).unwrap();
+            let text = str::from_utf8(&bytes[..len]).unwrap();
+            text.rsplit(' ').next().unwrap().trim_start_matches('\u{feff}').to_owned()
+        };
+        send("first");
+        assert_eq!(next(0), "first");
+        assert!(forwarder.turn_to(&target("nowhere/b")).is_err());
+        send("second");
+        assert_eq!(next(0), "second", "what cannot be opened takes nothing away");
+        forwarder.turn_to(&target("b")).unwrap();
+        send("third");
+        assert_eq!(next(1), "third");
+        forwarder.turn_to(&SyslogTarget::Off).unwrap();
+        send("fourth");
+        forwarder.writer.flush(Duration::from_secs(60));
+        forwarder.turn_to(&target("b")).unwrap();
+        send("fifth");
+        assert_eq!(next(1), "fifth");
+    }
 
     #[test]
     fn an_outage_loses_only_lines_that_are_counted() {

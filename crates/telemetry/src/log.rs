@@ -43,7 +43,7 @@ pub struct Log {
 struct Structured {
     format: LineFormat,
     origin: LogOrigin,
-    syslog: Option<Writer>,
+    syslog: OnceLock<Writer>,
 }
 
 #[derive(Debug)]
@@ -75,7 +75,8 @@ impl Log {
     /// There is no way to the collector: its name is unknown, or the directory of its socket is not there.
     pub fn configure(&self, format: LineFormat, syslog: &SyslogTarget) -> io::Result<()> {
         let collector = Collector::open(syslog)?;
-        let syslog = collector.map(|collector| Writer::new(Outlet::Syslog(collector), true));
+        let writer = collector.map(|collector| Writer::new(Outlet::Syslog(collector), true));
+        let syslog = writer.map_or_else(OnceLock::new, OnceLock::from);
         let origin = LogOrigin::of_process(self.program);
         // A second call changes nothing.
         let _ = self.structured.set(Structured { format, origin, syslog });
@@ -117,13 +118,34 @@ impl Log {
         self.start_syslog(|_| Ok(()))
     }
 
+    /// Sends events to another collector from now on, or to none: for a process that keeps its paths.
+    ///
+    /// # Errors
+    /// There is no way to the collector, and the one of before stays; or the system refused a thread.
+    pub fn turn_to(&'static self, target: &SyslogTarget) -> io::Result<()> {
+        if self.structured.get().is_none() {
+            self.configure(LineFormat::Text, &SyslogTarget::Off)?;
+        }
+        let collector = Collector::open(target)?;
+        let Some(structured) = self.structured.get() else { return Ok(()) };
+        match (structured.syslog.get(), collector) {
+            (Some(syslog), collector) => syslog.turn_to(collector.into()),
+            (None, None) => {}
+            (None, Some(collector)) => {
+                let _ = structured.syslog.set(Writer::new(Outlet::Syslog(collector), true));
+                self.send_in_background()?;
+            }
+        }
+        Ok(())
+    }
+
     fn start_syslog(
         &'static self,
         prepare: impl FnOnce(&Writer) -> io::Result<()> + Send + 'static,
     ) -> io::Result<()> {
-        let Some(Structured { origin, syslog: Some(syslog), .. }) = self.structured.get() else {
-            return Ok(());
-        };
+        let Some(structured) = self.structured.get() else { return Ok(()) };
+        let Structured { origin, syslog, .. } = structured;
+        let Some(syslog) = syslog.get() else { return Ok(()) };
         let report = |lines| render::rfc5424(origin, &LogEvent::LinesLost { lines });
         syslog.start("syslog", move || prepare(syslog), || None, report)
     }
@@ -157,12 +179,14 @@ impl Log {
     }
 
     fn syslog(&self) -> Option<&Writer> {
-        self.structured.get().and_then(|structured| structured.syslog.as_ref())
+        self.structured.get().and_then(|structured| structured.syslog.get())
     }
 
     fn write(&self, event: &dyn Event) {
         self.stderr.write(self.line(event));
-        if let Some(Structured { origin, syslog: Some(syslog), .. }) = self.structured.get() {
+        if let Some(Structured { origin, syslog, .. }) = self.structured.get()
+            && let Some(syslog) = syslog.get()
+        {
             syslog.write(render::rfc5424(origin, event));
         }
     }

@@ -24,6 +24,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum Outlet {
     Stderr,
     Syslog(Collector),
+    /// To no collector at present.
+    Off,
+}
+
+impl From<Option<Collector>> for Outlet {
+    fn from(collector: Option<Collector>) -> Self {
+        collector.map_or(Self::Off, Self::Syslog)
+    }
 }
 
 enum Written {
@@ -45,6 +53,7 @@ impl Outlet {
                 Ok(()) => Written::Whole,
                 Err(_) => Written::Later,
             },
+            Self::Off => Written::Whole,
         }
     }
 }
@@ -82,7 +91,7 @@ impl Writer {
         };
         let reason = match outlet {
             Outlet::Stderr => DropReason::Output,
-            Outlet::Syslog(_) => DropReason::Syslog,
+            Outlet::Syslog(_) | Outlet::Off => DropReason::Syslog,
         };
         Self {
             outlet: Mutex::new(outlet),
@@ -90,6 +99,11 @@ impl Writer {
             changed: Condvar::new(),
             reason,
         }
+    }
+
+    /// Writes elsewhere from now on, lines that wait included.
+    pub(crate) fn turn_to(&self, outlet: Outlet) {
+        *self.outlet() = outlet;
     }
 
     /// From now on lines wait for the thread.
@@ -126,7 +140,7 @@ impl Writer {
     /// The socket's directory, as [`Collector::enter_directory`].
     pub(crate) fn enter_directory(&self) -> Option<std::fs::File> {
         match &mut *self.outlet() {
-            Outlet::Stderr => None,
+            Outlet::Stderr | Outlet::Off => None,
             Outlet::Syslog(collector) => collector.enter_directory(),
         }
     }
