@@ -59,10 +59,8 @@ main() {
       *) misused "unknown argument $1" ;;
     esac
   done
-  local health=0
   find_cluster
   require_cluster
-  "$bin/hashcluster-vm" ps >/dev/null 2>&1 || health=$?
   asked=$(mktemp -d)
   trap 'rm -rf -- "$asked"' EXIT
   printf '%s\n' "$table"

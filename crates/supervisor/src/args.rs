@@ -1,6 +1,7 @@
 //! The command line.
 
 mod line;
+mod local_line;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::ffi::OsString;
@@ -148,7 +149,7 @@ pub(crate) enum Mode {
 }
 
 /// Where a cluster is.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct RuntimeDir {
     /// Directory of sockets, logs and pidfile, mode 0700 [default: where hashctl looks, or for `run` a
     /// fresh directory that is removed afterwards]
@@ -428,10 +429,10 @@ pub(crate) struct ConfigOptions {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum LocalCommand {
-    /// Start a cluster and stay in the foreground until Ctrl-C or `stop`
+    /// Start a cluster and stay in the foreground until Ctrl-C or `stop`; or change the one that runs
     Up {
         #[command(flatten)]
-        options: StartOptions,
+        options: LocalOptions,
     },
     /// Start a cluster in a directory of its own, run COMMAND with it, stop it again
     Run {
@@ -446,7 +447,20 @@ pub(crate) enum LocalCommand {
     },
 }
 
-#[derive(Debug, ClapArgs)]
+/// Options of a start of processes that stay, and of changes while they run.
+#[derive(Clone, Debug, ClapArgs)]
+pub(crate) struct LocalOptions {
+    #[command(flatten)]
+    pub(crate) start: StartOptions,
+    /// Print the command lines, or what would change in the cluster that runs; do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Forget the options of earlier commands: only the file and this command line count
+    #[arg(long)]
+    pub(crate) forget: bool,
+}
+
+#[derive(Clone, Debug, Default, ClapArgs)]
 pub(crate) struct StartOptions {
     /// Number of workers, of one thread each [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(WORKERS_MAX)))]
@@ -456,6 +470,9 @@ pub(crate) struct StartOptions {
     /// Settings of the programs: `[defaults]` in this file, see docs/cluster-toml.md
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The file where no command has named one, if it is there
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) default_config: Option<PathBuf>,
     /// Where hashcluster-controller and hashcluster-worker are [default: beside this program]
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,
@@ -463,9 +480,9 @@ pub(crate) struct StartOptions {
     /// sockets in the run directory
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=i64::from(u16::MAX - WORKERS_MAX - 1)))]
     pub(crate) metrics_port: Option<u16>,
-    /// Time that workers, and then the controller, have to stop before they are killed
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000)]
-    pub(crate) stop_limit_ms: u32,
+    /// Time that workers, and then the controller, have to stop before they are killed [default: 5000]
+    #[arg(long, value_name = "MILLISECONDS")]
+    pub(crate) stop_limit_ms: Option<u32>,
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use crate::args::{AutostartArgs, AutostartCommand};
 use crate::cluster::Error;
 use crate::say::{indented, say};
-use crate::{exit, quote};
+use crate::{exit, linger, quote};
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -16,10 +16,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-
-/// `systemctl reload` applies what was changed.
-const RELOAD: &str =
-    "# Reads ports.conf and cluster.toml again.\nExecReload=/bin/kill -HUP $MAINPID\n";
 
 const UNIT: &str = "hashcluster.service";
 
@@ -125,7 +121,9 @@ fn explain(manager: Manager) {
     }
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
     let user = user.map_or_else(|| "USER".to_owned(), |user| user.name);
-    if !Path::new("/var/lib/systemd/linger").join(&user).exists() {
+    // What it would say if it ran.
+    let is_set = || Path::new("/var/lib/systemd/linger").join(&user).exists();
+    if !linger::lingers(&user).unwrap_or_else(is_set) {
         indented(
             "it starts at the first login and stops after the last logout; to start it at boot",
         );
@@ -174,15 +172,14 @@ fn unit_of(args: &AutostartArgs, manager: Manager) -> Result<String, Error> {
         let cwd = env::current_dir().map_err(Error::step("find the working directory"))?;
         let _ = writeln!(own, "WorkingDirectory={}", escaped(cwd.as_os_str(), Escape::Path)?);
     }
-    let (what, reload) = match is_local {
-        // Nothing of theirs can be changed.
-        true => ("processes of this host", ""),
-        false => ("VMs", RELOAD),
+    let (what, files) = match is_local {
+        true => ("processes of this host", "cluster.toml"),
+        false => ("VMs", "ports.conf and cluster.toml"),
     };
     for (name, value) in [
         ("@WHAT@", what),
         ("@START@", &line),
-        ("@RELOAD@\n", reload),
+        ("@FILES@", files),
         ("@TARGET@", manager.target()),
         ("@OWN@\n", &own),
     ] {

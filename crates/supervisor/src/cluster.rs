@@ -7,6 +7,9 @@
 mod apply;
 mod context;
 mod control;
+mod deploy;
+mod description;
+mod drain;
 mod error;
 mod fleet;
 mod log;
@@ -22,7 +25,8 @@ mod show;
 mod targets;
 mod watch;
 
-pub(crate) use control::{deploy, of_members, stop, stop_all};
+pub(crate) use control::{of_members, stop, stop_all};
+pub(crate) use deploy::deploy;
 pub(crate) use error::Error;
 pub(crate) use logs::logs;
 pub(crate) use machine::{Daemon, Unit};

@@ -147,10 +147,7 @@ fn parse(settings: &Path, args: &[OsString]) -> Result<Line, Misuse> {
     }
     line.command = rest.cloned().collect();
     line.given = args[..args.len() - line.command.len()].to_vec();
-    let own_config = Some(settings.join("cluster.toml")).filter(|path| line.local && path.exists());
-    if let Some(config) = config.or(own_config.map(PathBuf::into_os_string)) {
-        line.options.push(option("--config", &config));
-    }
+    line.options.extend(config.map(|config| option("--config", &config)));
     if !line.local {
         // A running cluster keeps the file that an earlier command named.
         line.options.push(match &ports {
@@ -287,6 +284,13 @@ fn hash(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
         });
     }
     if line.local {
+        if line.dry_run {
+            return Err(Misuse {
+                what: "--dry-run shows what starts, and with --local a command starts itself"
+                    .to_owned(),
+                instead: "to see its processes: ./run.sh --local --dry-run".to_owned(),
+            });
+        }
         let mut command = own_command(&["local", "run"]);
         // Their items wait for workers.
         if ["sum", "check"].iter().any(|word| line.command[0] == *word) {
@@ -309,8 +313,13 @@ fn hash(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
 /// Becomes `command` with the options of a start, and with a command of hashctl behind them.
 fn with_cluster(root: &Path, line: &Line, command: &mut Command, behind: &[OsString]) -> ExitCode {
     command.args(&line.options);
-    if line.dry_run && !line.local {
+    if line.dry_run {
         command.arg("--dry-run");
+    }
+    if line.local {
+        // It may be written while the cluster runs.
+        let config = line.settings.join("cluster.toml");
+        command.arg(option("--default-config", config.as_os_str()));
     }
     if !line.local {
         let mut setup = Command::new(root.join("qemu/setup.sh"));

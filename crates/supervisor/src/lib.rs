@@ -12,6 +12,7 @@ mod deployment;
 mod doctor;
 mod exit;
 mod front;
+mod linger;
 mod local;
 mod monitoring;
 mod pidfile;

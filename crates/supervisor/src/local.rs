@@ -4,18 +4,22 @@ use crate::args::{StartOptions, WORKERS_MAX};
 use crate::cluster::{Error, Unit};
 use crate::deployment::{Health, LocalFlags, Member, Role};
 use crate::supervise::{Console, Program, is_executable};
-use crate::vm::{HTTP_SOCKET, Layout};
+use crate::vm::{self, HTTP_SOCKET, Layout};
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 use telemetry::SyslogTarget;
 use telemetry::http::HttpAddress;
 
+/// Time that members have to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
 /// Context shared by all processes of a local cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LocalContext {
     bin_dir: PathBuf,
     flags: LocalFlags,
@@ -55,17 +59,27 @@ impl LocalContext {
                 });
             }
         }
-        let flags = options.config.as_deref().map(LocalFlags::load).transpose()?;
+        let default = options.default_config.as_deref().filter(|path| path.exists());
+        let config = options.config.as_deref().or(default);
+        let flags = config.map(LocalFlags::load).transpose()?;
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
         let cores = || u16::try_from(cores()).unwrap_or(u16::MAX).min(WORKERS_MAX);
         Ok(Self {
             bin_dir,
             flags: flags.unwrap_or_default(),
             workers_len: options.workers.unwrap_or_else(cores),
-            stop_limit: Duration::from_millis(options.stop_limit_ms.into()),
+            stop_limit: options
+                .stop_limit_ms
+                .map_or(STOP_LIMIT, |ms| Duration::from_millis(ms.into())),
             state: None,
             metrics_port: options.metrics_port,
         })
+    }
+
+    /// The same in the place of a cluster that runs, which keeps its state and its ports.
+    pub(crate) fn in_place_of(&self, running: &Self) -> Self {
+        let (state, metrics_port) = (running.state.clone(), running.metrics_port);
+        Self { state, metrics_port, ..self.clone() }
     }
 
     /// Where the logs of all go, too.
@@ -125,4 +139,13 @@ impl LocalContext {
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin_dir.join(name)
     }
+}
+
+/// Prints the command line of every process.
+///
+/// # Errors
+/// Standard output does not take it.
+pub(crate) fn dry_run(context: &LocalContext, layout: &Layout) -> Result<ExitCode, Error> {
+    let of = |member: Member| (member.name.clone(), vec![context.unit(&member, layout).main]);
+    vm::print_command_lines(context.members().into_iter().map(of))
 }

@@ -24,6 +24,7 @@ pub(crate) use shown::ServiceState;
 use site::MonitoringWay;
 pub(crate) use site::{MonitoringSite, SPACE_SHORT_MIB, StartedMonitoring};
 use std::env;
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::ExitCode;
@@ -69,6 +70,22 @@ pub(crate) fn services(
 /// True if the monitoring of the cluster in a run directory was started and not stopped.
 pub(crate) fn is_started(run_dir: &Path) -> bool {
     MonitoringSite::started_in(run_dir).is_some()
+}
+
+/// Services of the cluster in a run directory that ended by themselves, and the arguments of this program that
+/// start them again. Docker does that for containers.
+pub(crate) fn ended(run_dir: &Path) -> Option<(Vec<&'static str>, Vec<OsString>)> {
+    let (site, started) = MonitoringSite::started_in(run_dir)?;
+    if started.way != MonitoringWay::Native || site.is_busy() {
+        return None;
+    }
+    let mut services: Vec<&str> = started.services().into_iter().map(|(name, _)| name).collect();
+    services.retain(|name| native::has_ended_by_itself(&site, name));
+    let words = ["monitoring", "up", "--runtime-dir"].map(OsString::from);
+    let places = [site.run.into(), "--files".into(), site.files.into()];
+    let settings = ["--settings".into(), site.settings.into()];
+    (!services.is_empty())
+        .then(|| (services, words.into_iter().chain(places).chain(settings).collect()))
 }
 
 /// Stops the monitoring of the cluster in a run directory that has stopped, if they were started together.

@@ -8,7 +8,6 @@
 
 mod accel;
 mod arch;
-mod description;
 mod diff;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -27,7 +26,6 @@ mod sight;
 mod snapshot_fault;
 mod state_disk;
 
-pub(crate) use description::Description;
 pub(crate) use diff::{RunningVms, VmChanges, WantedVms};
 pub(crate) use guest::{cp, exec, ssh, ssh_in};
 pub(crate) use image::{Image, ImageError};
@@ -36,7 +34,7 @@ pub(crate) use paths::of as paths_of;
 pub(crate) use plan::{Accel, ClusterContext, Guest, VirtiofsdKind};
 pub(crate) use preflight::{
     DescribedCluster, Plan, check_shares, check_sockets, choose_accel, dry_run, load, plan_of,
-    run_path, wanted,
+    print_command_lines, run_path, wanted,
 };
 pub(crate) use prepare::{
     OVERHEAD_MIB, all as prepare_all, available_mib, boot, check_memory, check_unused, clean,

@@ -11,6 +11,7 @@ mod faults;
 mod hung;
 mod journal;
 mod limits;
+mod local_changes;
 mod monitoring;
 mod moved;
 mod newcomer;

@@ -128,6 +128,46 @@ fn a_cluster_is_started_once_found_mended_and_stopped() {
 }
 
 #[test]
+fn status_and_monitor_outlast_a_controller_that_is_stopped_and_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut up = Running::start(script("run.sh", &run).args(["--local", "1"]), DEADLINE);
+    up.wait_for("are ready in");
+    let succeeds = |name: &str, args: &[&str]| {
+        let ended = output(script(name, &run).args(args));
+        assert!(ended.status.success(), "{name} {args:?}: {}", text(&ended.stderr));
+    };
+    let monitor = Running::start(script("scripts/monitor.sh", &run).arg("1"), DEADLINE);
+    let tables = || {
+        let shown = monitor.stdout();
+        (shown.matches("WORKER").count(), shown.matches("stopped").count())
+    };
+    until("the workers", || (tables().0 > 0).then_some(()));
+    succeeds("scripts/vm.sh", &["stop", "controller"]);
+    // Its members are shown as long as nobody knows more, and none of them is taken for a VM.
+    until("the members", || (tables().1 > 0).then_some(()));
+    let status = output(&mut script("scripts/status.sh", &run));
+    let shown = text(&status.stdout);
+    assert_eq!(status.status.code(), Some(3), "{shown}");
+    assert!(shown.contains("controller  controller  stopped"), "{shown}");
+    assert!(shown.contains("sockets: none none"), "{shown}");
+    assert!(!shown.contains("SSH       "), "{shown}");
+    succeeds("scripts/start.sh", &["controller"]);
+    let before = tables().0;
+    until("the workers again", || (tables().0 > before + 1).then_some(()));
+    let status = output(&mut script("scripts/status.sh", &run));
+    let shown = text(&status.stdout);
+    assert!(
+        status.status.success() && shown.contains("sockets: client.sock worker.sock"),
+        "{shown}"
+    );
+    // It ends with the cluster.
+    succeeds("scripts/stop.sh", &[]);
+    assert_eq!(monitor.end().status.code(), Some(3));
+    assert!(up.end().status.success());
+}
+
+#[test]
 fn the_example_client_talks_to_the_real_controller() {
     let cluster = test_kit::Cluster::start(test_kit::Options::default());
     let example = repository("docs/examples/client.py");

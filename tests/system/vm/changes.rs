@@ -47,11 +47,7 @@ fn a_running_cluster_takes_and_loses_workers_and_datasets_while_a_client_hashes(
     }
     assert_eq!(pids(), before);
 
-    let line = "want=$(sha256sum data/* | sort -k 2); n=0; while [ ! -e done ]; do n=$((n + 1)); \
-                got=$(\"$0\" sum -r data | sort -k 2) || exit 1; [ \"$got\" = \"$want\" ] || exit 2; \
-                done; echo $n";
-    let mut client = site.command(Path::new("bash"));
-    client.args(["-c", line]).arg(site.hashctl(&[]).get_program());
+    let client = site.hash_again_and_again("data", "done");
     let client = site.start(client);
 
     ports(&site, 3);
@@ -68,6 +64,10 @@ fn a_running_cluster_takes_and_loses_workers_and_datasets_while_a_client_hashes(
     let after = pids();
     assert_eq!(after[0], before[0], "the controller runs on");
     assert!(after[1] != before[1] && after[1].is_some() && after[2].is_some(), "{after:?}");
+    for reason in ["expired", "disconnected"] {
+        let requeues = site.metric(0, &format!("requeues_total{{reason=\"{reason}\"}}"));
+        assert_eq!(requeues, Some(0.0), "leases that are put back: {reason}");
+    }
     let sum = site.succeed(site.hashctl(&["sum", "-v", "-r", "more"]));
     assert!(sum.stderr.contains("100 files by name in dataset two"), "{}", sum.stderr);
     let again = site.succeed(site.run_sh(&[]));

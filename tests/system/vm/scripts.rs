@@ -4,7 +4,9 @@ use crate::site::{Site, copy_image, seal_image, until, worker_initrd};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use test_kit::{Ended, repository};
+use std::thread;
+use std::time::Duration;
+use test_kit::{Ended, repository, write_tree};
 
 #[test]
 fn a_cluster_that_does_not_run_is_said_to() {
@@ -215,9 +217,50 @@ fn image(site: &Site, name: &str, change: impl FnOnce(&Path)) -> (PathBuf, Strin
     (dir, digest)
 }
 
+/// The lines of a deployment, during which no lease is lost and no file fails.
+fn deploy_while_a_client_hashes(site: &Site, image: &Path) -> String {
+    let image = image.to_str().unwrap();
+    let client = site.start(site.hash_again_and_again("data", "deployed"));
+    let lost = || {
+        let metric = |name: &str| site.metric(0, name);
+        let names =
+            ["requeues_total{reason=\"expired\"}", "requeues_total{reason=\"disconnected\"}"];
+        let [expired, disconnected] = names.map(metric);
+        Some((metric("leases_total")?, expired? + disconnected? + metric("retries_total")?))
+    };
+    let before = until("leases", || lost().filter(|(leases, _)| *leases > 0.0));
+    let mut deploy = site.start(site.script("deploy.sh", &["--image", image]));
+    until("progress", || deploy.stdout().contains("worker1: restarts with ").then_some(()));
+    // The answer comes step by step, and nobody else begins one meanwhile.
+    assert!(deploy.is_running());
+    let second = site.finish(site.script("vm.sh", &["deploy", image]));
+    assert_eq!(second.status.code(), Some(1), "{}", second.stderr);
+    let says = "another change of this cluster is under way (deploy); try again";
+    assert!(second.stderr.contains(says), "{}", second.stderr);
+    // The counters of the controller end with it, which restarts last.
+    let mut after = before;
+    while deploy.is_running() && !deploy.stdout().contains("controller: runs ") {
+        after = lost().filter(|(leases, _)| *leases >= after.0).unwrap_or(after);
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(after.0 > before.0, "it hashed on: {before:?} {after:?}");
+    assert_eq!(after.1, 0.0, "leases that were lost");
+    let log = run(site, "logs.sh", &["controller"]);
+    assert!(log.contains("worker worker1 is drained, and may be stopped"), "{log}");
+    let deploy = deploy.end();
+    assert!(deploy.status.success(), "{}", deploy.stderr);
+    fs::write(site.path("deployed"), "").unwrap();
+    let client = client.end();
+    assert!(client.status.success(), "{}", client.stderr);
+    deploy.stdout
+}
+
 #[test]
 fn a_deployment_reaches_every_vm_or_none() {
-    let site = Site::up(2);
+    let site = Site::new(2);
+    // By name: a stream does not outlast its controller.
+    write_tree(&site.path("data"), 40, 1 << 20);
+    site.succeed(site.run_sh(&["--dataset", "files=data"]));
     let images = || {
         let mut shown: Vec<String> = ["controller", "worker1"]
             .map(|name| {
@@ -230,8 +273,11 @@ fn a_deployment_reaches_every_vm_or_none() {
     let first = images();
     assert_eq!(first.len(), 1);
     let (good, digest) = image(&site, "good", |_| {});
-    let deploy = run(&site, "deploy.sh", &["--image", good.to_str().unwrap()]);
-    assert!(deploy.find("worker1").unwrap() < deploy.find("controller").unwrap(), "{deploy}");
+    let deploy = deploy_while_a_client_hashes(&site, &good);
+    let (restarts, runs) = (format!("restarts with {digest}"), format!("runs {digest}"));
+    let want = ["worker1", "controller"];
+    let want = want.map(|name| format!("{name}: {restarts}\n{name}: {runs}\n"));
+    assert_eq!(deploy, want.concat());
     assert_eq!(images(), [digest.as_str()]);
     let initrd = fs::read(worker_initrd(&good)).unwrap();
     fs::write(worker_initrd(&good), &initrd[1..]).unwrap();
@@ -246,6 +292,21 @@ fn a_deployment_reaches_every_vm_or_none() {
     assert_eq!(deploy.status.code(), Some(1), "{}", deploy.stderr);
     assert!(deploy.stdout.contains(&format!("worker1: back to {digest}")), "{}", deploy.stdout);
     assert_eq!(images(), [digest.as_str()]);
+
+    // The last one to take it does not: the first returns as well.
+    let (half, _) = image(&site, "half", |dir| {
+        if dir.join("initrd.controller").exists() {
+            fs::write(dir.join("initrd.controller"), "none").unwrap();
+        } else {
+            fs::write(dir.join("kernel"), "none").unwrap();
+        }
+    });
+    let deploy = site.finish(site.script("deploy.sh", &["--image", half.to_str().unwrap()]));
+    assert_eq!(deploy.status.code(), Some(1), "{}", deploy.stderr);
+    assert!(deploy.stderr.contains("did not take the new image"), "{}", deploy.stderr);
+    assert!(deploy.stdout.ends_with(&format!("worker1: back to {digest}\n")), "{}", deploy.stdout);
+    assert_eq!(images(), [digest.as_str()]);
+    site.succeed(site.hashctl(&["sum", "ports.conf"]));
     let again = run(&site, "deploy.sh", &["--image", good.to_str().unwrap()]);
     assert_eq!(again.matches("already").count(), 2, "{again}");
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -130,6 +130,29 @@ impl Site {
         let ended = self.finish(command);
         assert!(ended.status.success(), "{shown}: {}{}", ended.stdout, ended.stderr);
         ended
+    }
+
+    /// A client that hashes the tree `dir` until there is a file `end`. It fails once a digest is missing or
+    /// wrong, and prints how often it hashed.
+    pub(crate) fn hash_again_and_again(&self, dir: &str, end: &str) -> Command {
+        let line = "want=$(find \"$1\" -type f -exec sha256sum {} + | sort -k 2); n=0; while [ ! -e \"$2\" ]; do n=$((n + 1)); \
+                    got=$(\"$0\" sum -r \"$1\" | sort -k 2) || exit 1; [ \"$got\" = \"$want\" ] || exit 2; \
+                    done; echo $n";
+        let mut client = self.command(Path::new("bash"));
+        client.args(["-c", line]).arg(bin("hashctl")).args([dir, end]);
+        client
+    }
+
+    /// The value of a metric of VM number `i`, if its page answers: that of a controller without the begin of
+    /// its name.
+    pub(crate) fn metric(&self, i: usize, name: &str) -> Option<f64> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.ports[2 * i + 1])).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).ok()?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").ok()?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).ok()?;
+        let name = format!("hashcluster_controller_{name} ");
+        page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok())
     }
 
     /// Waits for one worker that is ready.

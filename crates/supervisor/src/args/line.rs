@@ -156,7 +156,7 @@ fn value_name(value: &impl ValueEnum) -> OsString {
 }
 
 /// Bytes other than those of most paths are `%` and two digits.
-fn encoded(word: &OsStr) -> String {
+pub(super) fn encoded(word: &OsStr) -> String {
     let mut text = String::new();
     for &byte in word.as_bytes() {
         if byte.is_ascii_alphanumeric() || b"-_./=:,+@".contains(&byte) {
@@ -168,7 +168,7 @@ fn encoded(word: &OsStr) -> String {
     text
 }
 
-fn decoded(word: &str) -> OsString {
+pub(super) fn decoded(word: &str) -> OsString {
     let mut bytes = Vec::new();
     let mut rest = word.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {

@@ -1,8 +1,11 @@
-//! Changes of a cluster of VMs while it runs, from what its files and the command line say now: first what
+//! Changes of a cluster while it runs (of one without VMs: [`local`]), from what its files and the command line say now: first what
 //! comes, then what changes, one worker at a time, then what goes, and the controller last.
+
+mod local;
 
 use super::context::Context;
 use super::control::Request;
+use super::description::{Declared, Described};
 use super::error::Error;
 use super::fleet::Fleet;
 use super::machine::{Machine, Phase};
@@ -12,6 +15,8 @@ use crate::args::{AccelChoice, VmOptions};
 use crate::deployment::{Role, check_ports_free};
 use crate::vm::{self, Accel, DescribedCluster, Guest, Image, RunningVms, VmChanges, WantedVms};
 use std::path::Path;
+
+pub(super) use local::wanted as wanted_local;
 
 /// A member that clients have to do without while it restarts, and its fresh image.
 type Step = OperationStep;
@@ -28,22 +33,37 @@ pub(super) fn serve(mut request: Request, fleet: &mut Fleet, args: &str) {
 /// Changes that the files ask for now, for a person; what is wrong with them is a line as well.
 pub(super) fn drift(fleet: &Fleet) -> Vec<String> {
     let found = fleet.description.look(|found| match found {
-        Ok(wanted) => compare(fleet, wanted).map_err(|error| error.to_string()),
+        Ok(Described::Vms(wanted)) => {
+            compare(fleet, wanted).map(|changes| changes.lines).map_err(|error| error.to_string())
+        }
+        Ok(Described::Local(wanted)) => Ok(local::compare(fleet, wanted).lines),
         Err(error) => Err(error.clone()),
     });
     match found {
         None => Vec::new(),
-        Some(Ok(changes)) => changes.lines,
+        Some(Ok(lines)) => lines,
         Some(Err(error)) => error.lines().map(str::to_owned).collect(),
     }
 }
 
 fn plan(request: &mut Request, fleet: &mut Fleet, args: &str) -> Result<Option<Vec<Step>>, Error> {
-    let Some(before) = &fleet.declared else {
-        let text = "only a cluster of VMs that ./run.sh started without a command can be changed; this one \
-                    lives without VMs, or as long as its command";
-        return Err(Error::Refused(text.to_owned()));
-    };
+    match fleet.declared.clone() {
+        Some(Declared::Vms(before)) => plan_vms(request, fleet, &before, args),
+        Some(Declared::Local(before)) => local::plan(request, fleet, &before, args),
+        None => {
+            let text = "only a cluster that ./run.sh started without a command can be changed; this one lives \
+                        as long as its command";
+            Err(Error::Refused(text.to_owned()))
+        }
+    }
+}
+
+fn plan_vms(
+    request: &mut Request,
+    fleet: &mut Fleet,
+    before: &VmOptions,
+    args: &str,
+) -> Result<Option<Vec<Step>>, Error> {
     let asked = VmOptions::from_line(args).map_err(Error::Refused)?;
     check_fixed(fleet, &asked)?;
     let (is_dry, options) = (asked.dry_run, asked.after(before));
@@ -110,13 +130,16 @@ fn compare(fleet: &Fleet, wanted: &DescribedCluster) -> Result<VmChanges, Error>
         .map(|i| fleet.stale(i).into_iter().map(|stale| stale.why).collect())
         .collect();
     let shares = &context.shares;
+    let syslog = wanted.deployment.syslog.clone();
     let running = RunningVms { guests, shares, images: &images, stale: &stale };
     let wanted = WantedVms {
         vms: &wanted.deployment.vms,
         shares: &wanted.shares,
         image: wanted.image.as_ref().map(|image| &*image.digest),
     };
-    VmChanges::between(running, wanted).map_err(Error::Refused)
+    let mut changes = VmChanges::between(running, wanted).map_err(Error::Refused)?;
+    changes.lines.extend(fleet.logs.difference(&syslog));
+    Ok(changes)
 }
 
 /// Checks that the host has the memory and the ports that are wanted besides those in use.
@@ -154,13 +177,16 @@ fn steps(
         Some(image) => Some(image.copy_to(&layout.image(&image.digest))?),
         None => None,
     };
-    let mut steps: Vec<Step> = Vec::new();
+    let syslog = wanted.deployment.syslog.clone();
+    let mut steps: Vec<Step> = vec![Step::Change(Box::new(move |fleet| {
+        fleet.logs.turn_to(fleet.context.layout(), &syslog)
+    }))];
     for share in changes.shares_added.iter().cloned() {
         let (layout, what) =
             (layout.clone(), format!("take a snapshot for dataset {}", share.name));
         steps.push(Step::Run(what, Box::new(move |_| vm::snapshot(&layout, &share))));
     }
-    steps.push(Step::Stop(changes.first_down));
+    steps.extend(stop(changes.first_down));
     // Who is to come is known before it comes, and what is to go is named no more before it goes.
     let (added, gone) = (changes.shares_added, changes.shares_removed.clone());
     let names: Vec<String> = changes.added.iter().map(|guest| guest.vm.name.clone()).collect();
@@ -187,7 +213,7 @@ fn steps(
         steps.push(Step::Change(Box::new(move |fleet| fleet.put(guest, None))));
     }
     for name in changes.removed {
-        steps.push(Step::Stop(vec![name.clone()]));
+        steps.extend(stop(vec![name.clone()]));
         steps.push(Step::Change(Box::new(move |fleet| remove(fleet, &name))));
     }
     let gone = changes.shares_removed;
@@ -211,14 +237,17 @@ fn steps(
 }
 
 /// A drained restart of one VM, which then is what `guest` says.
-fn replace(guest: &Guest, image: Option<&Image>) -> [Step; 4] {
+fn replace(guest: &Guest, image: Option<&Image>) -> impl Iterator<Item = Step> {
     let (name, guest, image) = (guest.vm.name.clone(), guest.clone(), image.cloned());
-    [
-        Step::Stop(vec![name.clone()]),
-        Step::Change(Box::new(move |fleet| fleet.put(guest, image))),
-        Step::Start(vec![name.clone()]),
-        Step::Tell(name),
-    ]
+    let steps = Step::renew(&name, Box::new(move |fleet| fleet.put(guest, image)));
+    steps.into_iter().chain([Step::Tell(name)])
+}
+
+/// The end of workers that hold no leases by then.
+fn stop(names: Vec<String>) -> impl Iterator<Item = Step> {
+    let drains: Vec<Step> = names.iter().cloned().map(Step::Drain).collect();
+    let undrains: Vec<Step> = names.iter().cloned().map(Step::Undrain).collect();
+    drains.into_iter().chain([Step::Stop(names)]).chain(undrains)
 }
 
 fn add(fleet: &mut Fleet, guest: Guest, image: Option<Image>) -> Result<(), Error> {
@@ -264,5 +293,5 @@ fn settle(fleet: &mut Fleet, wanted: &DescribedCluster, options: VmOptions) {
     if let Context::Vms(context, _) = &mut fleet.context {
         context.tools = wanted.tools.clone();
     }
-    fleet.declare(options);
+    fleet.declare(Declared::Vms(options));
 }

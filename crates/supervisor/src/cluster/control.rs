@@ -3,23 +3,20 @@
 //! directory is closed to others.
 
 use super::apply;
-use super::context::Context;
+use super::deploy;
 use super::error::Error;
 use super::fleet::Fleet;
 use super::log::{LOG, MemberEvent};
-use super::machine::Phase;
 use super::operation::{Operation, OperationStep};
 use super::ps::{ClusterReport, RestartCause};
 use super::show;
 use super::targets;
-use crate::args::VmOptions;
-use crate::deployment::Role;
 use crate::pidfile;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::running::{self, Running};
 use crate::say::{indented, say};
 use crate::supervise::{log, sys};
-use crate::vm::{self, CONTROL_SOCKET, Image, Layout};
+use crate::vm::{self, CONTROL_SOCKET, Layout};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -165,7 +162,7 @@ impl Request {
     }
 
     /// Does what is asked and answers, or begins to. A cluster that is still starting serves nobody.
-    pub(super) fn serve(mut self, fleet: &mut Fleet) {
+    pub(super) fn serve(self, fleet: &mut Fleet) {
         let line = self.line.clone();
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
         let by = self.asked_by();
@@ -181,12 +178,7 @@ impl Request {
                 Err(error) => Err(error),
             },
             "apply" => return apply::serve(self, fleet, rest),
-            "deploy" => {
-                fleet.command = Some(line.clone());
-                let result = self.deploy(fleet, Path::new(rest));
-                fleet.command = None;
-                result
-            }
+            "deploy" => return deploy::serve(self, fleet, Path::new(rest)),
             _ => Err(Error::Refused(format!("unknown command {word:?}"))),
         };
         self.finish(result);
@@ -201,6 +193,21 @@ impl Request {
             Some("apply") => words.any(|word| word == "--dry-run"),
             _ => false,
         }
+    }
+
+    /// True if it is refused, and does not wait, while another change of the whole cluster is under way: by
+    /// then it may mean something else.
+    pub(super) fn is_impatient(&self) -> bool {
+        self.word() == "deploy"
+    }
+
+    /// True for a change of the whole cluster.
+    pub(super) fn is_exclusive(&self) -> bool {
+        matches!(self.word(), "apply" | "deploy") && !self.is_served_beside()
+    }
+
+    pub(super) fn word(&self) -> &str {
+        self.line.split(' ').next().unwrap_or_default()
     }
 
     /// The last word about it. Whoever asked may have gone; the work is done all the same.
@@ -226,70 +233,6 @@ impl Request {
             None => LOG.log(&MemberEvent::Told { command: &self.line, line: text }),
         }
     }
-
-    /// Puts the image in `dir` into one VM after the other, the controller last. A VM that does
-    /// not become healthy with it takes the fleet back to what it ran before.
-    fn deploy(&mut self, fleet: &mut Fleet, dir: &Path) -> Result<(), Error> {
-        let fresh = Image::open(dir)?;
-        if let Context::Vms(context, _) = &fleet.context {
-            context.check_arch(&fresh)?;
-        }
-        let layout = fleet.context.layout().clone();
-        let copied = fresh.copy_to(&layout.image(&fresh.digest));
-        let result = copied.and_then(|fresh| self.renew_all(fleet, &fresh));
-        // Else the next command would put back what it replaced.
-        if let (Ok(()), Some(options)) = (&result, fleet.declared.clone()) {
-            fleet.declare(VmOptions { image: Some(dir.to_owned()), ..options });
-        }
-        let used: Vec<&Image> = fleet.machines.iter().filter_map(|m| m.image.as_ref()).collect();
-        vm::drop_images(&layout, &used);
-        result
-    }
-
-    fn renew_all(&mut self, fleet: &mut Fleet, fresh: &Image) -> Result<(), Error> {
-        let order: Vec<usize> = (1..fleet.machines.len()).chain([0]).collect();
-        let mut done: Vec<(usize, Image)> = Vec::new();
-        for i in order {
-            let name = fleet.machines[i].member.name.clone();
-            let Some(old) = fleet.machines[i].image.clone() else {
-                return Err(Error::Refused("a cluster without VMs has no images".to_owned()));
-            };
-            if old.digest == fresh.digest {
-                self.tell(&format!("{name}: has {} already", fresh.digest));
-                continue;
-            }
-            done.push((i, old));
-            match renew(fleet, i, fresh) {
-                Ok(()) => self.tell(&format!("{name}: runs {}", fresh.digest)),
-                // The whole cluster is to end.
-                Err(error @ Error::Interrupted(_)) => return Err(error),
-                Err(error) => {
-                    self.tell(&format!("{name}: {error}"));
-                    self.take_back(fleet, done)?;
-                    return Err(Error::Refused(format!("{name} did not take the new image")));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts the images of before into the machines of `done`; one that fails is no reason to leave
-    /// the others.
-    fn take_back(&mut self, fleet: &mut Fleet, done: Vec<(usize, Image)>) -> Result<(), Error> {
-        let mut first = None;
-        for (i, old) in done.into_iter().rev() {
-            let name = fleet.machines[i].member.name.clone();
-            match renew(fleet, i, &old) {
-                Ok(()) => self.tell(&format!("{name}: back to {}", old.digest)),
-                Err(error @ Error::Interrupted(_)) => return Err(error),
-                Err(error) => {
-                    self.tell(&format!("{name}: not back to {}: {error}", old.digest));
-                    first.get_or_insert(error);
-                }
-            }
-        }
-        first.map_or(Ok(()), Err)
-    }
 }
 
 /// The steps of a command about members, all of which exist; the controller is the first to start, as no
@@ -304,46 +247,22 @@ fn steps(fleet: &Fleet, word: &str, names: &str, by: &str) -> Result<Vec<Operati
     }
     let mut steps = Vec::new();
     for name in names {
-        if word == "restart" {
-            let (name, asked) = (name.clone(), format!("restart, asked by {by}"));
-            steps.push(OperationStep::Change(Box::new(move |fleet| {
-                let i = fleet.find(&name)?;
-                fleet.machines[i].restarts.record(RestartCause::Requested, &asked);
-                Ok(())
-            })));
-        }
-        if word != "start" {
-            steps.push(OperationStep::Stop(vec![name.clone()]));
-        }
-        if word != "stop" {
-            steps.push(OperationStep::Start(vec![name.clone()]));
+        match word {
+            "stop" => steps.push(OperationStep::Stop(vec![name.clone()])),
+            "start" => steps.push(OperationStep::Start(vec![name.clone()])),
+            _ => {
+                let (own, asked) = (name.clone(), format!("restart, asked by {by}"));
+                let record = Box::new(move |fleet: &mut Fleet| {
+                    let i = fleet.find(&own)?;
+                    fleet.machines[i].restarts.record(RestartCause::Requested, &asked);
+                    Ok(())
+                });
+                steps.extend(OperationStep::renew(&name, record));
+            }
         }
         steps.push(OperationStep::Tell(name));
     }
     Ok(steps)
-}
-
-fn renew(fleet: &mut Fleet, i: usize, image: &Image) -> Result<(), Error> {
-    fleet.machines[i].image = Some(image.clone());
-    // One that was stopped stays so, and starts from the new image later.
-    if fleet.machines[i].phase == Phase::Down {
-        return Ok(());
-    }
-    fleet.stop(&[i])?;
-    start(fleet, i)
-}
-
-fn start(fleet: &mut Fleet, i: usize) -> Result<(), Error> {
-    let deadline = Instant::now() + fleet.limits.startup_timeout;
-    fleet.machines[i].deaths = 0;
-    if fleet.machines[i].phase == Phase::Down {
-        fleet.begin(i);
-    }
-    fleet.await_healthy(&[i], deadline)?;
-    match fleet.machines[i].member.role {
-        Role::Controller => fleet.await_reconnected(deadline),
-        Role::Worker => Ok(()),
-    }
 }
 
 /// Sends a command about members to the supervisor.
@@ -376,18 +295,6 @@ pub(crate) fn of_members(
         return Err(report.no_such_member(name));
     }
     command(asked, word, names)
-}
-
-/// Has an image put into the VMs.
-pub(crate) fn deploy(asked: Option<&Path>, image: &Path) -> Result<ExitCode, Error> {
-    let image = std::path::absolute(image).unwrap_or_else(|_| image.to_owned());
-    match image.to_str().filter(|text| !text.contains('\n')) {
-        Some(image) => command(asked, "deploy", &[image.to_owned()]),
-        None => Err(Error::Refused(format!(
-            "{} is no path for an image: it has to be one line of UTF-8",
-            image.display()
-        ))),
-    }
 }
 
 /// Asks the supervisor to stop everything and waits until it has; removes what one left that had no

@@ -7,21 +7,22 @@
 
 mod console;
 mod members;
+mod monitoring;
 mod stops;
 
 use super::context::Context;
 use super::control::{Request, Requests};
+use super::description::{Declared, Description};
 use super::error::Error;
-use super::log::{LOG, MemberEvent};
+use super::log::{LOG, LogTarget, MemberEvent};
 use super::machine::{Machine, Phase};
 use super::operation::Operation;
 use super::ps::RestartCause;
 use super::watch::Watch;
-use crate::args::VmOptions;
 use crate::deployment::{Member, Strategy};
 use crate::run_dir::Witness;
 use crate::supervise::{Caught, Event, ProgramId, Supervisor, describe, log};
-use crate::vm::{Description, Image, Sight};
+use crate::vm::{Image, Sight};
 use nix::sys::signal::Signal;
 use std::collections::VecDeque;
 use std::io;
@@ -53,8 +54,6 @@ const BOOT_LIMIT: Duration = Duration::from_secs(30);
 pub(super) enum OnHangup {
     /// Apply the files again.
     Apply,
-    /// Say that nothing happens.
-    Nothing,
     /// End what is in the foreground, as other signals do.
     End,
 }
@@ -88,6 +87,7 @@ pub(super) struct Senses {
     pub(super) description: Description,
     pub(super) requests: Requests,
     pub(super) http: HttpAddress,
+    pub(super) logs: LogTarget,
 }
 
 pub(super) struct Fleet {
@@ -107,7 +107,8 @@ pub(super) struct Fleet {
     pub(super) description: Description,
     on_hangup: OnHangup,
     /// The command line that counts, where the cluster can be changed.
-    pub(super) declared: Option<VmOptions>,
+    pub(super) declared: Option<Declared>,
+    pub(super) logs: LogTarget,
     /// Programs that belong to no member and have ended.
     ended: Vec<(ProgramId, ExitStatus)>,
     /// Asks for the end of the cluster, or of what runs with it: whatever else is waited for is
@@ -121,12 +122,12 @@ pub(super) struct Fleet {
     is_reloading: bool,
     /// Where the supervisor serves its pages.
     pub(super) http: HttpAddress,
-    /// The command that is being served.
-    pub(super) command: Option<String>,
     start_deadline: Instant,
     is_ending: bool,
     consoles_checked: Instant,
     datasets_checked: Instant,
+    /// Next look at the monitoring.
+    monitoring_due: Instant,
 }
 
 impl Fleet {
@@ -139,7 +140,7 @@ impl Fleet {
         senses: Senses,
         on_hangup: OnHangup,
     ) -> Self {
-        let Senses { watch, sight, description, requests, http } = senses;
+        let Senses { watch, sight, description, requests, http, logs } = senses;
         let machine = |member| Machine::new(member, image.cloned());
         requests.are_served();
         Self {
@@ -156,17 +157,18 @@ impl Fleet {
             description,
             on_hangup,
             declared: None,
+            logs,
             ended: Vec::new(),
             signal: None,
             is_ready: false,
             home: None,
             started: SystemTime::now(),
             http,
-            command: None,
             start_deadline: Instant::now() + limits.startup_timeout,
             is_ending: false,
             consoles_checked: Instant::now(),
             datasets_checked: Instant::now(),
+            monitoring_due: Instant::now(),
         }
     }
 
@@ -239,25 +241,13 @@ impl Fleet {
         // Without a controller no worker becomes healthy.
         let controller = (!self.is_ready).then_some(0);
         let mut needed = controller.into_iter().chain(group.iter().copied());
-        if let Some(dead) = needed.find(|&i| self.machines[i].deaths >= START_DEATHS_MAX) {
+        if let Some(dead) = needed.find(|&i| self.keeps_dying(i)) {
             return Err(self.died(dead));
         }
         if Instant::now() >= deadline {
             return Err(self.late(late));
         }
         Ok(false)
-    }
-
-    /// Waits until the workers that run have found a controller again that was started anew.
-    pub(super) fn await_reconnected(&mut self, deadline: Instant) -> Result<(), Error> {
-        while let Some(away) = self.away_from_controller() {
-            if Instant::now() >= deadline {
-                return Err(self.late(away));
-            }
-            self.next(Some(deadline))?;
-            self.go_on()?;
-        }
-        Ok(())
     }
 
     /// An error if a signal asks for something else than what is under way.
@@ -275,9 +265,9 @@ impl Fleet {
 
     /// The command whose turn it is.
     pub(super) fn take_request(&mut self) -> Option<Request> {
-        match self.operations.iter().any(|operation| operation.is_exclusive) {
-            true => None,
-            false => self.waiting.pop_front(),
+        match self.exclusive() {
+            Some(_) => None,
+            None => self.waiting.pop_front(),
         }
     }
 
@@ -290,11 +280,11 @@ impl Fleet {
     /// The commands that are under way, for a person.
     pub(super) fn commands(&self) -> Option<String> {
         let under_way = self.operations.iter().map(|operation| {
-            // The options of others are long, and encoded.
+            // Its options are long, and encoded.
             let line = operation.line();
-            if operation.is_exclusive { line.split(' ').next().unwrap_or_default() } else { line }
+            if line.starts_with("apply ") { operation.word() } else { line }
         });
-        let lines: Vec<&str> = self.command.as_deref().into_iter().chain(under_way).collect();
+        let lines: Vec<&str> = under_way.collect();
         (!lines.is_empty()).then(|| lines.join(", "))
     }
 
@@ -344,6 +334,7 @@ impl Fleet {
             self.signal = Some(Caught::own(Signal::SIGTERM));
         }
         self.look_at_datasets();
+        self.look_at_monitoring();
         let is_busy = !self.operations.is_empty()
             || self
                 .machines
@@ -384,11 +375,7 @@ impl Fleet {
                 self.waiting.push_back(Request::internal("apply"));
                 self.begin_reload();
             }
-            OnHangup::Nothing if is_hangup => {
-                self.begin_reload();
-                LOG.log(&MemberEvent::Hangup {});
-            }
-            OnHangup::Apply | OnHangup::Nothing | OnHangup::End => self.signal = Some(caught),
+            OnHangup::Apply | OnHangup::End => self.signal = Some(caught),
         }
     }
 
@@ -411,11 +398,30 @@ impl Fleet {
     /// no other one, once the cluster has started.
     fn receive_requests(&mut self) {
         while let Some(request) = self.requests.receive() {
-            match request.answer_at_once(self) {
-                Some(request) if self.is_ready && request.is_served_beside() => request.serve(self),
-                request => self.waiting.extend(request),
+            let Some(request) = request.answer_at_once(self) else { continue };
+            if self.is_ready && request.is_served_beside() {
+                request.serve(self);
+                continue;
+            }
+            match self.other_change().filter(|_| request.is_impatient()).map(str::to_owned) {
+                Some(other) => request.finish(Err(Error::Refused(format!(
+                    "another change of this cluster is under way ({other}); try again when `ps` shows it no \
+                     more"
+                )))),
+                None => self.waiting.push_back(request),
             }
         }
+    }
+
+    /// The word of a change of the whole cluster that is under way, or waits.
+    fn other_change(&self) -> Option<&str> {
+        let waiting = self.waiting.iter().find(|request| request.is_exclusive());
+        self.exclusive().map(Operation::word).or(waiting.map(Request::word))
+    }
+
+    /// The command under way that concerns the whole cluster.
+    fn exclusive(&self) -> Option<&Operation> {
+        self.operations.iter().find(|operation| operation.is_exclusive)
     }
 
     fn advance_all(&mut self) {
@@ -543,7 +549,12 @@ impl Fleet {
         machine.last_end = why;
     }
 
-    fn died(&self, i: usize) -> Error {
+    /// True if a member has ended so often that nobody waits for it any more.
+    pub(super) fn keeps_dying(&self, i: usize) -> bool {
+        self.machines[i].deaths >= START_DEATHS_MAX
+    }
+
+    pub(super) fn died(&self, i: usize) -> Error {
         let machine = &self.machines[i];
         let tail = self.all_tails(i);
         let name = machine.member.name.clone();

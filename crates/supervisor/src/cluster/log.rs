@@ -1,8 +1,11 @@
 //! Log events of a running cluster, on standard error: the supervisor's log once it is in the
 //! background. Answers to a command are not here (`say`).
 
+use super::error::Error;
+use super::logs;
+use crate::vm::Layout;
 use std::fmt::Display;
-use telemetry::{Log, events};
+use telemetry::{Forwarder, Log, SyslogTarget, events};
 
 pub(super) static LOG: Log = Log::new("hashcluster-vm");
 
@@ -34,12 +37,56 @@ events! {
             => "the run directory {path} was removed: nobody can reach the cluster, which is stopped",
         Info Told { command: &'a str, line: &'a str } => "{command}: {line}",
         Error NotDone { command: &'a str, line: &'a str } => "{command}: {line}",
-        Warning Hangup {} => "SIGHUP: a cluster without VMs reads nothing again; stop and start it",
         Warning Stale { member: &'a str, why: &'a str } => "{member}: {why}; it restarts to see that",
+        Warning MonitoringEnded { service: &'a str }
+            => "{service} has ended, though nobody stopped it; it is started again",
         Error NotWritten { path: &'a dyn Display, error: &'a dyn Display } => "cannot write {path}: {error}",
         Error Unwatched { error: &'a dyn Display } => "cannot watch the members: {error}",
         Warning Absent { dataset: &'a str, dir: &'a dyn Display }
             => "dataset {dataset}: {dir} is not there; its files are not hashed until it is",
+    }
+}
+
+/// The collector that gets our events, and what members write.
+#[derive(Debug)]
+pub(super) struct LogTarget {
+    target: SyslogTarget,
+    /// The way of the members' lines, once there was a collector.
+    forwarder: Option<Forwarder>,
+}
+
+impl LogTarget {
+    /// No collector yet.
+    pub(super) const NONE: Self = Self { target: SyslogTarget::Off, forwarder: None };
+
+    /// Sends to `target` what is written from now on.
+    ///
+    /// # Errors
+    /// There is no way to it: the collector of before stays.
+    pub(super) fn turn_to(&mut self, layout: &Layout, target: &SyslogTarget) -> Result<(), Error> {
+        if self.target == *target {
+            return Ok(());
+        }
+        let mut turn = || {
+            LOG.turn_to(target)?;
+            match self.forwarder {
+                Some(forwarder) => forwarder.turn_to(target),
+                None => {
+                    self.forwarder = Forwarder::start(target)?;
+                    let start = |forwarder| logs::forward(layout.logs(), forwarder);
+                    self.forwarder.map_or(Ok(()), start)
+                }
+            }
+        };
+        turn().map_err(Error::step(format!("send logs to {target}, as cluster.toml says")))?;
+        self.target = target.clone();
+        Ok(())
+    }
+
+    /// The difference to another target, for a person.
+    pub(super) fn difference(&self, wanted: &SyslogTarget) -> Option<String> {
+        let own = &self.target;
+        (own != wanted).then(|| format!("~ logs: to {own} -> {wanted}; without a restart"))
     }
 }
 

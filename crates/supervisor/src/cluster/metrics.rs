@@ -96,6 +96,8 @@ impl SupervisorMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::ps::Restarts;
+    use crate::cluster::{MemberHealth, MemberPhase};
     use telemetry::metrics::{Metric, rows_below};
 
     #[test]
@@ -103,5 +105,64 @@ mod tests {
         let document = include_str!("../../../../docs/metrics.md");
         let want: Vec<String> = ALL.iter().copied().map(Metric::row).collect();
         assert_eq!(rows_below(document, "## Metrics of the supervisor"), want);
+    }
+
+    fn member() -> MemberReport {
+        MemberReport {
+            name: "w1".into(),
+            role: "worker".into(),
+            phase: MemberPhase::Booting,
+            health: MemberHealth::Unknown,
+            reason: None,
+            since: 0,
+            restarts: Restarts::default(),
+            boots: 1,
+            boot_ms: None,
+            ports: None,
+            http: None,
+            image: None,
+            memory_mib: None,
+            resident_mib: None,
+            cpus: None,
+            pid: None,
+        }
+    }
+
+    #[test]
+    fn every_metric_moves_with_what_it_is_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = SupervisorMetrics::new();
+        let mut report = ClusterReport::down(dir.path(), String::new());
+        report.members = vec![member()];
+        let before = metrics.render(&report, &[("w1".into(), false)]);
+
+        fs::create_dir(dir.path().join("ssh")).unwrap();
+        fs::write(dir.path().join("ssh/id_ed25519"), "key").unwrap();
+        report.state_dir = dir.path().to_str().map(str::to_owned);
+        let member = &mut report.members[0];
+        (member.phase, member.health) = (MemberPhase::Running, MemberHealth::Healthy);
+        (member.boots, member.boot_ms, member.resident_mib) = (2, Some(2_500), Some(3));
+        for cause in RestartCause::ALL {
+            member.restarts.record(cause, "why");
+        }
+        let after = metrics.render(&report, &[("w1".into(), true)]);
+        for metric in ALL {
+            let lines = |page: &str| -> Vec<String> {
+                let of_it = |line: &&str| line.starts_with(metric.name);
+                page.lines().filter(of_it).map(str::to_owned).collect()
+            };
+            assert_ne!(lines(&before), lines(&after), "{}", metric.name);
+        }
+        let has =
+            |line: &str| assert!(after.lines().any(|found| found == line), "{line} in {after}");
+        has("hashcluster_supervisor_member_state{vm=\"w1\",state=\"healthy\"} 1");
+        has("hashcluster_supervisor_member_state{vm=\"w1\",state=\"booting\"} 0");
+        has("hashcluster_supervisor_boot_duration_seconds{vm=\"w1\"} 2.5");
+        has("hashcluster_supervisor_member_memory_bytes{vm=\"w1\"} 3145728");
+        for cause in ["ended", "unhealthy", "requested"] {
+            has(&format!(
+                "hashcluster_supervisor_restarts_total{{vm=\"w1\",reason=\"{cause}\"}} 1"
+            ));
+        }
     }
 }

@@ -6,24 +6,24 @@
 
 use super::context::Context;
 use super::control::{self, supervisor_of};
+use super::description::{Declared, Description};
 use super::error::Error;
 use super::fleet::{Awaited, Fleet, Limits, OnHangup, Senses};
-use super::log::{LOG, MemberEvent};
-use super::logs;
+use super::log::{LOG, LogTarget, MemberEvent};
 use super::ps::{ClusterKind, ClusterReport};
 use super::ready::await_ready;
 use super::watch::Watch;
 use super::{pages, show, targets};
-use crate::args::{StartOptions, VmOptions, state_dir};
+use crate::args::{LocalOptions, StartOptions, VmOptions, state_dir};
 use crate::deployment::{Dataset, Member, Strategy, Vm};
-use crate::local::LocalContext;
+use crate::local::{self, LocalContext};
 use crate::run_dir::{self, RUNTIME_DIR_VARIABLE, RunDir, RunDirError};
 use crate::say::{indented, say};
 use crate::supervise::{
     Caught, Console, Event, Manager, Program, Signals, Supervisor, become_daemon, sys,
 };
-use crate::vm::{self, CONTROL_SOCKET, Description, Guest, HTTP_SOCKET, Layout, Plan, Sight};
-use crate::{exit, quote};
+use crate::vm::{self, CONTROL_SOCKET, Guest, HTTP_SOCKET, Layout, Plan, Sight};
+use crate::{exit, linger, quote};
 use ipc_proto::endpoint::CLIENT_SOCKET;
 use nix::sys::signal::Signal;
 use std::env;
@@ -35,8 +35,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
+use telemetry::SyslogTarget;
 use telemetry::http::HttpAddress;
-use telemetry::{Forwarder, LineFormat, SyslogTarget};
 
 /// Time that COMMAND has after a signal that asks it to end, other than SIGINT, which it may
 /// take as it likes.
@@ -68,6 +68,10 @@ pub(crate) fn up(
     // What is wrong with the command line is said before anything else happens.
     vm::load(options)?.datasets.iter().filter_map(Dataset::fault).for_each(say);
     warn_root();
+    // One in the foreground ends with its terminal, or is started by a manager.
+    if !foreground && let Some(warning) = linger::warning(&run_path) {
+        say(warning);
+    }
     let signals = Signals::block().map_err(Error::step("block signals"))?;
     if foreground {
         let run_dir = claim_for_up(&run_path)?;
@@ -138,9 +142,19 @@ fn claim_for_up(run_path: &Path) -> Result<RunDir, Error> {
     }
 }
 
-/// Changes the cluster that runs.
+/// Changes the cluster that runs, be it of VMs or of processes.
 pub(crate) fn apply(options: &VmOptions) -> Result<ExitCode, Error> {
-    send_changes(options, &vm::run_path(options)).map(|()| ExitCode::SUCCESS)
+    let run_path = vm::run_path(options);
+    if has_local(&run_path) {
+        let options = LocalOptions::of_any(options).map_err(Error::Refused)?;
+        return send_local_changes(&options, &run_path).map(|()| ExitCode::SUCCESS);
+    }
+    send_changes(options, &run_path).map(|()| ExitCode::SUCCESS)
+}
+
+fn send_local_changes(options: &LocalOptions, run_path: &Path) -> Result<(), Error> {
+    let options = options.absolute().map_err(Error::step("find this directory"))?;
+    control::send(run_path, &format!("apply {}", options.to_line()))
 }
 
 /// Has the supervisor print the difference to what `options` and the files describe, and change it.
@@ -151,7 +165,8 @@ fn send_changes(options: &VmOptions, run_path: &Path) -> Result<(), Error> {
 fn apply_line(options: &VmOptions, run_path: &Path) -> Result<String, Error> {
     if has_local(run_path) {
         let text = format!("a cluster without VMs runs in {}", run_path.display());
-        return Err(Error::Refused(text + "; scripts/stop.sh stops it"));
+        let how = "; ./run.sh --local changes it, scripts/stop.sh stops it";
+        return Err(Error::Refused(text + how));
     }
     let options = options.absolute().map_err(Error::step("find this directory"))?;
     Ok(format!("apply {}", options.to_line()))
@@ -204,25 +219,41 @@ pub(crate) fn run(options: &VmOptions, command: &[OsString]) -> Result<ExitCode,
     hold(kind, run_dir, signals, |session| session.run_command(command))
 }
 
-/// Starts a cluster of processes and stays until a signal.
-pub(crate) fn local_up(options: &StartOptions) -> Result<ExitCode, Error> {
+/// Starts a cluster of processes and stays until a signal, or changes the one that runs.
+pub(crate) fn local_up(options: &LocalOptions) -> Result<ExitCode, Error> {
     let signals = Signals::block().map_err(Error::step("block signals"))?;
-    let mut context = LocalContext::new(options)?;
-    let path = run_dir::or_default(options.runtime.dir.as_deref());
+    let start = &options.start;
+    let mut context = LocalContext::new(start)?;
+    let path = run_dir::or_default(start.runtime.dir.as_deref());
     if let Some(pid) = supervisor_of(&path) {
-        refuse_changes(options, &path, pid)?;
-        return already_runs(&path, pid);
+        if report_is_of(&path, ClusterKind::Vms)? {
+            let text = format!("a cluster of VMs runs in {}", path.display());
+            return Err(Error::Refused(text + "; ./run.sh changes it, scripts/stop.sh stops it"));
+        }
+        send_local_changes(options, &path)?;
+        return match options.dry_run {
+            true => Ok(ExitCode::SUCCESS),
+            false => already_runs(&path, pid),
+        };
+    }
+    let state = state_dir(None, start.runtime.dir.as_deref());
+    let state = Layout::new(&path, state.as_deref()).journal();
+    // The controller has another working directory.
+    let state = std::path::absolute(&state).map_err(Error::step("find this directory"))?;
+    if options.dry_run {
+        context.state = Some(state);
+        return local::dry_run(&context, &Layout::new(&path, None));
     }
     let run_dir = RunDir::claim(&path)?;
-    let state = state_dir(None, options.runtime.dir.as_deref());
-    let state = Layout::new(&path, state.as_deref()).journal();
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&state);
     if let Err(error) = made {
         run_dir.release()?;
         return Err(Error::step(format!("make the state directory {}", state.display()))(error));
     }
     context.state = Some(state);
-    let kind = Kind::Local { context, keeps_state: true, awaited: Awaited::All };
+    let declared = options.absolute().map_err(Error::step("find this directory"))?;
+    let declared = Some(Box::new(declared));
+    let kind = Kind::Local { context, declared, awaited: Awaited::All };
     hold(kind, run_dir, signals, |session| {
         session.explain();
         session.stay()
@@ -250,34 +281,18 @@ pub(crate) fn local_run(
         },
     }?;
     let awaited = if early { Awaited::Early } else { Awaited::All };
-    let kind = Kind::Local { context, keeps_state: false, awaited };
+    let kind = Kind::Local { context, declared: None, awaited };
     hold(kind, run_dir, signals, |session| session.run_command(command))
-}
-
-/// Fails for options that a running cluster of processes does not have: it cannot be changed.
-fn refuse_changes(options: &StartOptions, path: &Path, pid: u32) -> Result<(), Error> {
-    let report = show::report_of(path)?;
-    if report.kind != Some(ClusterKind::Local) {
-        return Ok(());
-    }
-    let workers_len = report.members.iter().filter(|member| member.role == "worker").count();
-    let address = |port| format!("127.0.0.1:{port}");
-    let wanted = options.workers.filter(|&wanted| usize::from(wanted) != workers_len);
-    let change = wanted.map(|wanted| format!("--workers {wanted} (it has {workers_len})"));
-    let port = options.metrics_port.filter(|&port| report.http != Some(address(port)));
-    let Some(change) = change.or_else(|| port.map(|port| format!("--metrics-port {port}"))) else {
-        return Ok(());
-    };
-    Err(Error::Refused(format!(
-        "a cluster already runs in {} (pid {pid}), and without VMs it cannot be changed to {change}; \
-         scripts/stop.sh stops it, then start it so",
-        path.display()
-    )))
 }
 
 /// True if a cluster without VMs runs there.
 fn has_local(run_path: &Path) -> bool {
     supervisor_of(run_path).is_some() && run_path.join(CLIENT_SOCKET).exists()
+}
+
+/// True if the cluster that runs there is of this kind.
+fn report_is_of(run_path: &Path, kind: ClusterKind) -> Result<bool, Error> {
+    Ok(show::report_of(run_path)?.kind == Some(kind))
 }
 
 fn already_runs(run_path: &Path, pid: u32) -> Result<ExitCode, Error> {
@@ -304,7 +319,8 @@ enum Kind<'a> {
     },
     Local {
         context: LocalContext,
-        keeps_state: bool,
+        /// None if it lives as long as a command.
+        declared: Option<Box<LocalOptions>>,
         awaited: Awaited,
     },
 }
@@ -354,14 +370,10 @@ fn hold(
 }
 
 /// Sends our events and what members write from now on to `target`.
-fn send_logs(layout: &Layout, target: &SyslogTarget) -> Result<(), Error> {
-    let start = || {
-        LOG.configure(LineFormat::Text, target)?;
-        LOG.send_in_background()?;
-        let forwarder = Forwarder::start(target)?;
-        forwarder.map_or(Ok(()), |forwarder| logs::forward(layout.logs(), forwarder))
-    };
-    start().map_err(Error::step(format!("send logs to {target}, as cluster.toml says")))
+fn send_logs(layout: &Layout, target: &SyslogTarget) -> Result<LogTarget, Error> {
+    let mut logs = LogTarget::NONE;
+    logs.turn_to(layout, target)?;
+    Ok(logs)
 }
 
 /// A cluster that starts or runs.
@@ -386,11 +398,12 @@ impl Session {
             say(format_args!("the service manager at NOTIFY_SOCKET is told nothing: {error}"));
         }
         match kind {
-            Kind::Local { context, keeps_state, awaited } => {
+            Kind::Local { context, declared, awaited } => {
                 let layout = Layout::new(run_path, None);
                 let members = context.members();
-                send_logs(&layout, &context.syslog())?;
-                let senses = listen(&layout, &members, ClusterKind::Local, context.metrics_port)?;
+                let logs = send_logs(&layout, &context.syslog())?;
+                let senses =
+                    listen(&layout, &members, ClusterKind::Local, context.metrics_port, logs)?;
                 let limits = Limits {
                     strategy: Strategy::Parallel,
                     awaited,
@@ -398,9 +411,13 @@ impl Session {
                     stop_limit: context.stop_limit,
                 };
                 let context = Context::Local(context, layout);
-                let on_hangup = if keeps_state { OnHangup::Nothing } else { OnHangup::End };
-                let fleet =
+                let keeps_state = declared.is_some();
+                let on_hangup = if keeps_state { OnHangup::Apply } else { OnHangup::End };
+                let mut fleet =
                     Fleet::new(context, limits, members, None, supervisor, senses, on_hangup);
+                if let Some(options) = declared {
+                    fleet.declare(Declared::Local(LocalOptions { forget: false, ..*options }));
+                }
                 fleet.write_targets();
                 Ok(Self { fleet, keeps_state })
             }
@@ -409,11 +426,11 @@ impl Session {
                     vm::plan_of(options, run_path, state.as_deref(), &paths, false)?;
                 *lock = Some(vm::lock_state(&context.layout)?);
                 vm::images(&context.layout)?;
-                send_logs(&context.layout, &deployment.syslog)?;
+                let logs = send_logs(&context.layout, &deployment.syslog)?;
                 let members: Vec<Member> = deployment.vms.iter().map(Vm::member).collect();
                 // Others wait here from now on, even though nobody answers yet.
                 let port = options.metrics_port;
-                let senses = listen(&context.layout, &members, ClusterKind::Vms, port)?;
+                let senses = listen(&context.layout, &members, ClusterKind::Vms, port, logs)?;
                 image = image.copy_to(&context.layout.image(&image.digest))?;
                 let guests = Guest::all(&deployment.vms, &context.shares);
                 vm::prepare_all(&context, &guests, &mut supervisor)?;
@@ -434,7 +451,7 @@ impl Session {
                     Fleet::new(context, limits, members, image, supervisor, senses, on_hangup);
                 if stays {
                     let own = options.absolute().map_err(Error::step("find this directory"))?;
-                    fleet.declare(own);
+                    fleet.declare(Declared::Vms(own));
                 }
                 fleet.publish(&[])?;
                 Ok(Self { fleet, keeps_state: true })
@@ -536,6 +553,7 @@ fn listen(
     members: &[Member],
     kind: ClusterKind,
     metrics_port: Option<u16>,
+    logs: LogTarget,
 ) -> Result<Senses, Error> {
     let watch = Watch::start(layout, members).map_err(Error::step("start a thread"))?;
     let sight = watch.waker().and_then(Sight::start).map_err(Error::step("start a thread"))?;
@@ -546,7 +564,7 @@ fn listen(
     let socket = || HttpAddress::Unix(layout.of_vm("supervisor", HTTP_SOCKET));
     let http = metrics_port.map_or_else(socket, pages::local);
     pages::start(layout.run().to_owned(), &http).map_err(Error::step("start a thread"))?;
-    Ok(Senses { watch, sight, description, requests, http })
+    Ok(Senses { watch, sight, description, requests, http, logs })
 }
 
 /// The exit status of a shell for a command that ended with `status`.

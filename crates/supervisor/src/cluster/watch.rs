@@ -131,6 +131,14 @@ impl Watch {
         Some(Duration::from_millis(worker.uptime_ms))
     }
 
+    /// True for a worker that the controller knows and that nobody has drained.
+    pub(super) fn is_in_service(&self, member: &Member) -> bool {
+        let seen = self.seen.lock().expect("no holder panics");
+        let workers = seen.status.iter().flat_map(|status| &status.workers);
+        let mut found = workers.filter(|worker| worker.name == member.name);
+        found.any(|worker| worker.health != WorkerHealth::Draining)
+    }
+
     /// Forgets a member that starts again.
     pub(super) fn forget(&self, member: &Member) {
         let mut seen = self.seen.lock().expect("no holder panics");

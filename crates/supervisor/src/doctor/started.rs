@@ -1,6 +1,8 @@
 //! The cluster of a run directory, by the command line of its supervisor.
 
-use crate::args::{AccelChoice, Args, DeploymentOptions, LocalCommand, Mode, VmOptions};
+use crate::args::{
+    AccelChoice, Args, DeploymentOptions, LocalCommand, LocalOptions, Mode, StartOptions, VmOptions,
+};
 use crate::vm::{OPTIONS_FILE, SSH_CONFIG};
 use crate::{pidfile, quote, run_dir};
 use clap::Parser;
@@ -35,6 +37,9 @@ impl StartedCluster {
         let started = Self { pid, deployment: None, is_local: false, state, words: Vec::new() };
         // Later commands may have changed what it was started with.
         let counting = fs::read_to_string(run_dir.join(OPTIONS_FILE)).ok();
+        if let Some(options) = counting.as_deref().and_then(LocalOptions::from_file) {
+            return Some(started.of_processes(&options.start, &dir));
+        }
         if let Some(Ok(options)) = counting.as_deref().map(VmOptions::from_line) {
             return Some(started.of_vms(&options, &dir));
         }
@@ -42,7 +47,12 @@ impl StartedCluster {
             Ok(Mode::Up { options, .. } | Mode::Run { options, .. }) => {
                 started.of_vms(&options, &dir)
             }
-            Ok(Mode::Local { command }) => started.of_processes(&command, &dir),
+            Ok(Mode::Local { command: LocalCommand::Up { options } }) => {
+                started.of_processes(&options.start, &dir)
+            }
+            Ok(Mode::Local { command: LocalCommand::Run { options, .. } }) => {
+                started.of_processes(&options, &dir)
+            }
             // Of another version; a cluster of processes has its socket on this host.
             _ => Self { is_local: run_dir.join("client.sock").exists(), ..started },
         })
@@ -84,8 +94,7 @@ impl StartedCluster {
         self
     }
 
-    fn of_processes(mut self, command: &LocalCommand, dir: &Path) -> Self {
-        let (LocalCommand::Up { options } | LocalCommand::Run { options, .. }) = command;
+    fn of_processes(mut self, options: &StartOptions, dir: &Path) -> Self {
         if let Some(config) = &options.config {
             self.option("--config", dir.join(config).as_os_str());
         }

@@ -1,6 +1,6 @@
 //! Debian's Prometheus and Alertmanager as processes of this user, in the background.
 //!
-//! They are not restarted when they end: a host that needs that has Docker, or services of its own.
+//! While a cluster runs, its supervisor starts them again when they end ([`has_ended_by_itself`]).
 
 use super::site::{MonitoringSite, StartedMonitoring, check_ports, is_ready};
 use crate::cluster::Error;
@@ -74,6 +74,12 @@ fn pidfile_of(site: &MonitoringSite, name: &str) -> PathBuf {
 
 pub(super) fn is_running(site: &MonitoringSite, name: &str) -> bool {
     pidfile::find(&pidfile_of(site, name)).is_ok_and(|found| found.is_some())
+}
+
+/// True for one that was started, was not stopped, and does not run.
+pub(super) fn has_ended_by_itself(site: &MonitoringSite, name: &str) -> bool {
+    let path = pidfile_of(site, name);
+    path.exists() && pidfile::find(&path).is_ok_and(|found| found.is_none())
 }
 
 fn find_program(name: &str) -> Option<PathBuf> {

@@ -115,9 +115,18 @@ impl MonitoringSite {
         if own.exists() { own } else { self.files.join("alertmanager/alertmanager.yml") }
     }
 
+    /// True while a command starts or stops services.
+    pub(super) fn is_busy(&self) -> bool {
+        File::open(self.lock_path()).is_ok_and(|lock| lock.try_lock().is_err())
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.data.join("lock")
+    }
+
     /// One command at a time.
     pub(super) fn lock(&self) -> Result<File, Error> {
-        let path = self.data.join("lock");
+        let path = self.lock_path();
         let lock = File::create(&path).map_err(Error::write(&path))?;
         lock.lock().map_err(Error::step(format!("lock {}", path.display())))?;
         Ok(lock)

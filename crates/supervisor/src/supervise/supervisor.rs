@@ -80,6 +80,11 @@ impl Supervisor {
         Ok(())
     }
 
+    /// The program as it was started last.
+    pub(crate) fn program(&self, id: ProgramId) -> &Program {
+        &self.entries[id.0].program
+    }
+
     /// The program's name for a person.
     pub(crate) fn name(&self, id: ProgramId) -> &str {
         &self.entries[id.0].program.name

@@ -249,11 +249,26 @@ pub(crate) fn dry_run(
     paths: &[PathBuf],
 ) -> Result<ExitCode, Error> {
     let Plan { deployment, image, context } = plan_of(options, run_path, state, paths, true)?;
-    let mut text = String::new();
-    for guest in Guest::all(&deployment.vms, &context.shares) {
+    let of = |guest: Guest| {
         let Unit { daemons, main } = context.unit(&guest, &image);
-        text += &format!("# {}\n", guest.vm.name);
-        for program in daemons.iter().map(|daemon| &daemon.program).chain([&main]) {
+        let programs = daemons.into_iter().map(|daemon| daemon.program).chain([main]).collect();
+        (guest.vm.name, programs)
+    };
+    let guests = Guest::all(&deployment.vms, &context.shares);
+    print_command_lines(guests.into_iter().map(of))
+}
+
+/// Prints the command lines of the programs of each member.
+///
+/// # Errors
+/// Standard output does not take them.
+pub(crate) fn print_command_lines(
+    members: impl Iterator<Item = (String, Vec<Program>)>,
+) -> Result<ExitCode, Error> {
+    let mut text = String::new();
+    for (name, programs) in members {
+        text += &format!("# {name}\n");
+        for program in &programs {
             text += &command_line(program);
             text.push('\n');
         }

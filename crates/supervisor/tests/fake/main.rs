@@ -18,7 +18,7 @@
 //! The controller counts who connects to `worker.sock` as ready workers.
 
 use ipc_proto::endpoint;
-use ipc_proto::message::{ClientReply, ClientRequest, Planes, Status, WorkerStatus};
+use ipc_proto::message::{ClientReply, ClientRequest, DrainOutcome, Planes, Status, WorkerStatus};
 use nix::sys::signal::{SigSet, Signal};
 use std::env;
 use std::io::Write;
@@ -74,6 +74,12 @@ fn main() {
     }
 }
 
+/// Tells of what a thread of the controller is asked.
+fn tell(what: &str) {
+    let events = PathBuf::from(env::var("FAKE_TEST").unwrap()).join("events");
+    UnixDatagram::unbound().unwrap().send_to(what.as_bytes(), events).unwrap();
+}
+
 fn is_told(name: &str, what: &str) -> bool {
     let told = env::var("FAKE").unwrap_or_default();
     told.split(' ').any(|word| word == format!("{name}:{what}"))
@@ -87,11 +93,14 @@ fn socket(args: &[String], name: &str) -> PathBuf {
     PathBuf::from(option(args, "--runtime-dir").unwrap()).join(name)
 }
 
-/// A worker: connected for as long as it lives.
+/// A worker: connected for as long as it lives, to one controller after the other.
 fn join(args: &[String]) {
-    let stream = UnixStream::connect(socket(args, endpoint::WORKER_SOCKET)).unwrap();
-    let mut byte = [0];
-    let _ = std::io::Read::read(&mut &stream, &mut byte);
+    loop {
+        if let Ok(stream) = UnixStream::connect(socket(args, endpoint::WORKER_SOCKET)) {
+            let _ = std::io::Read::read(&mut &stream, &mut [0]);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 type Ready = Arc<(Mutex<u32>, Condvar)>;
@@ -142,14 +151,21 @@ fn answer(client: UnixStream, ready: &Ready) {
                 let workers = (1..=*ready.0.lock().unwrap()).map(worker).collect();
                 ClientReply::Status(Box::new(Status { pid, workers, ..Status::default() }))
             }
+            ClientRequest::Drain { worker, .. } => {
+                tell(&format!("controller drains {worker}"));
+                let outcome = DrainOutcome::Drained { passed_on: 0 };
+                ClientReply::Drained { worker, outcome }
+            }
+            ClientRequest::Undrain { worker } => {
+                tell(&format!("controller undrains {worker}"));
+                ClientReply::Drained { worker, outcome: DrainOutcome::Undrained }
+            }
             ClientRequest::Open { .. }
             | ClientRequest::Items { .. }
             | ClientRequest::Piece { .. }
             | ClientRequest::Finish { .. }
             | ClientRequest::Cancel { .. }
             | ClientRequest::Release { .. }
-            | ClientRequest::Drain { .. }
-            | ClientRequest::Undrain { .. }
             | ClientRequest::Service { .. } => panic!("the supervisor opens no job"),
         };
         peer.send(&reply, &[]);

@@ -3,9 +3,9 @@
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -85,6 +85,15 @@ impl Bench {
 
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         Running::start(&mut self.command(args), DEADLINE)
+    }
+
+    /// The metrics of the supervisor.
+    pub(crate) fn supervisor_page(&self) -> String {
+        let mut stream = UnixStream::connect(self.run_dir().join("supervisor.http")).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        page
     }
 
     /// Starts and waits for the end.

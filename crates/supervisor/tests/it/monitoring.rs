@@ -1,6 +1,6 @@
 //! `monitoring` with stand-ins for docker and Prometheus; the real ones are in `tests/system/monitoring`.
 
-use crate::harness::Bench;
+use crate::harness::{Bench, kill};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -117,4 +117,54 @@ fn a_program_that_ends_at_once_is_reported_with_its_last_words() {
     assert!(ended.stderr.contains(want), "{}", ended.stderr);
     let down = monitoring(&bench, &["down"]);
     assert!(down.status.success(), "{}", down.stderr);
+}
+
+/// A Prometheus or Alertmanager that only says that it is ready. It keeps the name that it is started by.
+const READY: &str = r#"#!/usr/bin/python3
+import http.server, sys
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+address = next(arg for arg in sys.argv if arg.startswith("--web.listen-address="))
+http.server.HTTPServer(("127.0.0.1", int(address.rsplit(":", 1)[1])), Ready).serve_forever()
+"#;
+
+#[test]
+fn a_program_that_ends_while_a_cluster_runs_is_started_again() {
+    let mut bench = Bench::new("goes", "");
+    for name in ["prometheus", "prometheus-alertmanager"] {
+        let path = stand_in(&bench, name, "");
+        fs::write(path, READY).unwrap();
+    }
+    let path = std::env::var("PATH").unwrap();
+    let args = ["up", "--runtime-dir", "run", "--bin-dir", "bin", "--workers", "1"];
+    let mut command = bench.command(&args);
+    command.env("PATH", format!("{}:{path}", bench.path("stand-ins").display()));
+    let mut up = Running::start(&mut command, DEADLINE);
+    up.wait_for("are ready in");
+    // Four ports from the first one on are for it.
+    let port = test_kit::free_ports(4).into_iter().find(|port| *port < 65_000).unwrap().to_string();
+    let started = monitoring(&bench, &["up", "--native", "--port", &port]);
+    assert!(started.status.success(), "{}", started.stderr);
+    let pid_of = |name: &str| -> Option<u32> {
+        let text = fs::read_to_string(bench.run_dir().join(format!("state/monitoring/{name}.pid")));
+        text.ok()?.split(' ').next()?.parse().ok()
+    };
+    let before = ["prometheus", "alertmanager"].map(pid_of);
+    kill(nix::sys::signal::Signal::SIGKILL, before[0].unwrap());
+    up.wait_for("warning: prometheus has ended, though nobody stopped it; it is started again");
+    test_kit::until("another prometheus", || {
+        pid_of("prometheus").filter(|pid| Some(*pid) != before[0])
+    });
+    assert_eq!(pid_of("alertmanager"), before[1], "it runs on");
+    // What somebody stops stays stopped, and is not named.
+    let stopped = monitoring(&bench, &["down"]);
+    assert!(stopped.status.success(), "{}", stopped.stderr);
+    up.signal(nix::sys::signal::Signal::SIGTERM);
+    let ended = up.end();
+    assert_eq!(ended.stderr.matches("has ended, though").count(), 1, "{}", ended.stderr);
+    bench.wait_for("controller gone");
 }

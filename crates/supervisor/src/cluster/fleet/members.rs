@@ -1,9 +1,9 @@
 //! Members that come, go and change while a cluster runs, and what their VMs see of the datasets.
 
 use super::{Fleet, IDLE_TICK};
-use crate::args::VmOptions;
 use crate::cluster::context::Context;
 use crate::cluster::control::Request;
+use crate::cluster::description::Declared;
 use crate::cluster::error::Error;
 use crate::cluster::log::{LOG, MemberEvent};
 use crate::cluster::machine::{Machine, Phase};
@@ -30,6 +30,12 @@ impl Fleet {
 
     pub(in crate::cluster) fn is_healthy(&self, i: usize) -> bool {
         self.machines[i].phase == Phase::Healthy
+    }
+
+    /// A worker that runs and is given work, as far as that is known.
+    pub(in crate::cluster) fn can_be_drained(&self, i: usize) -> bool {
+        let member = &self.machines[i].member;
+        member.role == Role::Worker && self.is_healthy(i) && self.watch.is_in_service(member)
     }
 
     /// A worker that runs, and has not found the controller again.
@@ -116,7 +122,7 @@ impl Fleet {
     }
 
     /// Makes `options` those that count.
-    pub(in crate::cluster) fn declare(&mut self, options: VmOptions) {
+    pub(in crate::cluster) fn declare(&mut self, options: Declared) {
         self.description.follow(Some(options.clone()));
         let path = self.context.layout().file(OPTIONS_FILE);
         if let Err(error) = std::fs::write(&path, options.to_line()) {
@@ -199,8 +205,7 @@ impl Fleet {
                 LOG.log(&MemberEvent::Stale { member: &member, why: &stale.why });
             }
             if !lost.is_empty() {
-                steps.push(OperationStep::Stop(vec![member.clone()]));
-                steps.push(OperationStep::Start(vec![member]));
+                steps.extend(OperationStep::renew(&member, Box::new(|_| Ok(()))));
             }
         }
         if !steps.is_empty() {
