@@ -60,8 +60,9 @@ pub(crate) fn test() -> Result<(), Failure> {
     // Installs missing packages, which may take minutes.
     let glibc =
         steps.step("programs and image for VMs", || ImageChoice::default().set_up(&bin_dir))?;
-    steps.step("main job in VMs", || images::main_job(&bin_dir, &glibc))?;
-    steps.musl_in_vms(&bin_dir)?;
+    steps.step("tests in VMs", || images::tests(&bin_dir, &glibc, &[]))?;
+    let musl = steps.image_with_musl(&bin_dir)?;
+    steps.step("main job in VMs with musl", || images::main_job(&bin_dir, &musl))?;
     steps.summary();
     Ok(())
 }
@@ -75,7 +76,8 @@ pub(crate) fn test_musl() -> Result<(), Failure> {
         let system = ["-p", "system-tests", "--test", "it"];
         run(cargo_of_tests(&["test"]).args(system).env("HASHCLUSTER_BIN_DIR", &bin_dir))
     })?;
-    steps.musl_in_vms(&bin_dir)?;
+    let image = steps.image_with_musl(&bin_dir)?;
+    steps.step("tests in VMs", || images::tests(&bin_dir, &image, &[]))?;
     steps.summary();
     Ok(())
 }
@@ -133,11 +135,10 @@ impl Steps {
         }
     }
 
-    /// All tests in VMs, with the C library that ships in images.
-    fn musl_in_vms(&mut self, bin_dir: &Path) -> Result<(), Failure> {
+    /// The development image with the C library of images by Yocto.
+    fn image_with_musl(&mut self, bin_dir: &Path) -> Result<PathBuf, Failure> {
         let choice = ImageChoice { musl: true, ..ImageChoice::default() };
-        let image = self.step("image with musl", || choice.set_up(bin_dir))?;
-        self.step("tests in VMs, with musl", || images::tests(bin_dir, &image, &[]))
+        self.step("image with musl", || choice.set_up(bin_dir))
     }
 
     fn lints(&mut self) -> Result<(), Failure> {

@@ -56,12 +56,14 @@ const OWN: &[AllowedCall<Role>] = allowed_calls! {
     [Role::EventLoop] write libc::SYS_write, [], "waking the event loop, and readiness";
     [Role::EventLoop] shutdown libc::SYS_shutdown, [], "the end of a connection";
     [Role::EventLoop] statx libc::SYS_statx, [], "no directory was passed";
+    [Role::EventLoop] fstat libc::SYS_fstat, [], "the same, with musl";
     [Role::EventLoop] pread64 libc::SYS_pread64, [], "files that SIGHUP reads again";
     [Role::Journal] pread64 libc::SYS_pread64, [], "pages of the journal";
     [Role::Journal] pwrite64 libc::SYS_pwrite64, [], "the same";
     [Role::Journal] fdatasync libc::SYS_fdatasync, [], "commits";
     [Role::Journal] ftruncate libc::SYS_ftruncate, [], "a journal that grows or shrinks";
     [Role::Journal] statx libc::SYS_statx, [], "the length of the journal";
+    [Role::Journal] fstat libc::SYS_fstat, [], "the same, with musl";
     [Role::Journal] write libc::SYS_write, [], "waking the event loop";
     [Role::EventLoop] getdents64 libc::SYS_getdents64, [], "its open files, which /metrics counts";
     [Role::EventLoop] lseek libc::SYS_lseek, [], "the same, from the start";
