@@ -21,6 +21,7 @@ mod fair;
 mod fault;
 mod fleet;
 mod invariants;
+mod isolation;
 mod job;
 mod ledger;
 pub mod limits;
@@ -57,6 +58,7 @@ use ipc_proto::message::{
 use job::Job;
 use ledger::Ledger;
 use plane::Datasets;
+use plane::Plane;
 use quarantine::Quarantine;
 use share::Shares;
 use std::collections::{BTreeMap, BTreeSet};
@@ -227,6 +229,8 @@ pub struct Core<F> {
     fair: FairQueue,
     /// Jobs that wait for their rate, and are in no queue.
     held: BTreeSet<JobId>,
+    /// Jobs with batches that a worker gets alone.
+    suspects: BTreeSet<(Plane, JobId)>,
     ledger: Ledger,
     waiters: BTreeMap<ClientId, Waiter>,
     /// Open jobs.
@@ -268,6 +272,7 @@ impl<F: Clone> Core<F> {
             leases: BTreeMap::new(),
             fair: FairQueue::default(),
             held: BTreeSet::new(),
+            suspects: BTreeSet::new(),
             ledger: Ledger::new(&limits),
             waiters: BTreeMap::new(),
             job_shares: Shares::new(limits.jobs_max.into()),

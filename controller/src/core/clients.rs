@@ -307,6 +307,7 @@ impl<F: Clone> Core<F> {
                 self.fair.leave(plane, job.order.principal, key);
             }
         }
+        self.note_suspects(key);
     }
 
     /// Closes the job if its last item is resolved.
@@ -322,6 +323,7 @@ impl<F: Clone> Core<F> {
     pub(super) fn drop_job(&mut self, key: JobId) -> u64 {
         let Some(job) = self.jobs.remove(&key) else { return 0 };
         self.held.remove(&key);
+        job.planes().for_each(|plane| _ = self.suspects.remove(&(plane, key)));
         let principal = job.order.principal;
         job.planes().for_each(|plane| self.fair.leave(plane, principal, key));
         self.fair.close(principal, key);

@@ -3,7 +3,7 @@
 //! A worker whose threads all have long leases takes a short one of another job besides: nobody waits for files
 //! that take hours. When no worker is ready, and only long files without subtrees wait, they are interleaved
 //! with those that threads have. Anything else that waits keeps them from it: a thread that always
-//! has another one would never be free.
+//! has another one would never be free. Batches that are to be alone come last, and have a worker reserved (`isolation`).
 
 use super::batch::{Batch, Load};
 use super::fleet::{ALL_SKILLS, skills};
@@ -21,10 +21,10 @@ use std::time::Duration;
 
 /// A ready worker, and the work that it gets next.
 #[derive(Clone, Copy, Debug)]
-struct Pair {
-    job: JobId,
-    plane: Plane,
-    worker: WorkerId,
+pub(super) struct Pair {
+    pub(super) job: JobId,
+    pub(super) plane: Plane,
+    pub(super) worker: WorkerId,
 }
 
 impl<F: Clone> Core<F> {
@@ -34,9 +34,10 @@ impl<F: Clone> Core<F> {
             let pair = self.next_pair().or_else(|| self.next_interleaved());
             match pair.map(|pair| (pair, false)).or_else(|| Some((self.next_spare()?, true))) {
                 Some((pair, is_spare)) => self.lease(now, pair, is_spare),
-                None => return,
+                None => break,
             }
         }
+        self.isolate(now);
     }
 
     /// The job to serve next, with the plane and the worker to serve it. Of every plane on which a
@@ -109,7 +110,19 @@ impl<F: Clone> Core<F> {
                 self.fleet.get(worker).and_then(|worker| job.take_check(plane, &worker.name));
             check.or_else(|| job.take(plane, aim))
         };
-        let mut batch = batch.expect("the fair queue holds jobs with work");
+        let batch = batch.expect("the fair queue holds jobs with work");
+        self.lease_batch(now, pair, batch, false);
+    }
+
+    /// Leases a batch that was taken from its queue; with `is_alone` its worker has nothing else.
+    pub(super) fn lease_batch(
+        &mut self,
+        now: Duration,
+        Pair { job: key, plane, worker }: Pair,
+        mut batch: Batch<F>,
+        is_alone: bool,
+    ) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
         batch.checkpoints.start();
         self.fair.charge(job.order.principal, key, batch.cost());
         job.pace.charge(now, batch.bytes().saturating_sub(batch.checkpoints.started()));
@@ -132,6 +145,9 @@ impl<F: Clone> Core<F> {
         }
         let interleaves = batch.interleaves(algorithms);
         self.fleet.assign(worker, id, batch.cost(), interleaves, batch.is_long());
+        if is_alone {
+            self.fleet.set_alone(worker, id);
+        }
         let attempt = batch.history.leased;
         let check = !batch.votes.is_empty();
         let request =

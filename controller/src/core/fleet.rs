@@ -6,6 +6,7 @@
 //! can be interleaved is not ready, but has room for more of those: it is in an order of its own. One whose
 //! threads all have long leases has a spare thread for one short lease. Losses are counted by name: a worker that comes back after a crash is the same worker.
 
+mod alone;
 mod invariants;
 mod meter;
 mod room;
@@ -15,6 +16,7 @@ use super::limits::{NAMES_MAX, OVERDUE_MAX, SPEED_GUESS};
 use super::plane::Plane;
 use super::tally::{BackendIndexes, NO_BACKENDS, backend_index};
 use super::{LeaseId, WorkerId};
+use alone::Alone;
 use ipc_proto::limits::{CREDIT_MAX, HEARTBEAT_TIMEOUT};
 use ipc_proto::message::{WorkerHealth, WorkerIntro, WorkerStatus};
 use ipc_proto::{Algorithm, Algorithms, Family};
@@ -67,6 +69,7 @@ pub(super) struct Worker {
     long: BTreeSet<LeaseId>,
     /// It takes a short lease besides those that its threads have.
     is_spare: bool,
+    alone: Alone,
     meter: Throughput,
 }
 
@@ -84,6 +87,8 @@ pub(super) struct Fleet {
     /// Workers that gave credit and are given work.
     ready_len: usize,
     assigned: u64,
+    /// The worker that is reserved.
+    reserved: Option<WorkerId>,
 }
 
 /// Workers that are given work, ready or not.
@@ -190,6 +195,7 @@ impl Fleet {
             interleave_room: None,
             long: BTreeSet::new(),
             is_spare: false,
+            alone: Alone::No,
             meter,
         };
         self.workers.insert(id, worker);
@@ -199,6 +205,7 @@ impl Fleet {
     pub(super) fn leave(&mut self, id: WorkerId) -> Option<(Rc<str>, Vec<LeaseId>, usize)> {
         self.unready(id);
         let worker = self.workers.remove(&id)?;
+        self.reserved.take_if(|reserved| *reserved == id);
         self.ready_len -= usize::from(worker.counts());
         if worker.is_served() {
             self.retire(worker.skills, &worker.planes, worker.intro.threads);
@@ -256,20 +263,6 @@ impl Fleet {
         };
         let any = || least(&|_| true);
         let Some(batch) = again else { return any() };
-        if batch.history.is_last() {
-            // Not to somebody new: who says that it lost others has to be somebody who did good work.
-            let may = |worker: &Worker| worker.meter.items > 0 && !batch.avoids(&worker.name);
-            let by_name = |name: &Rc<str>| self.names.get(name).and_then(|id| self.workers.get(id));
-            if let Some(proven) = least(&|name| by_name(name).is_some_and(may)) {
-                return Some(proven);
-            }
-            let is_awaited = |worker: &Worker| {
-                worker.can(plane, needed) && !worker.leases.is_empty() && may(worker)
-            };
-            if self.workers.values().any(is_awaited) {
-                return None;
-            }
-        }
         if let Some(other) = least(&|name| !batch.avoids(name)) {
             return Some(other);
         }
@@ -378,6 +371,9 @@ impl Fleet {
             worker.turns.answered();
             worker.interleaved.iter_mut().for_each(|(_, leases)| _ = leases.remove(&lease));
             worker.long.remove(&lease);
+            if worker.alone == Alone::With(lease) {
+                worker.alone = Alone::No;
+            }
             self.update(id);
         }
     }

@@ -105,6 +105,7 @@ impl<F: Clone> Core<F> {
             })
             .collect();
         queued.sort_unstable();
+        self.check_suspects();
         assert_eq!(queued, waiting, "exactly the jobs with work on a plane are in its queue");
         let is_limited = |key| self.jobs.get(key).is_some_and(|job| job.order.rate > 0);
         assert!(self.held.iter().all(is_limited), "only open jobs with a rate are held back");

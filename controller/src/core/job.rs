@@ -159,6 +159,16 @@ impl<F: Clone> Job<F> {
         self.queues.get(&plane)?.peek_again()
     }
 
+    /// The next batch on `plane` that is given to a worker alone.
+    pub(super) fn peek_suspect(&self, plane: Plane) -> Option<&Batch<F>> {
+        self.queues.get(&plane)?.peek_suspect()
+    }
+
+    /// Takes that batch.
+    pub(super) fn take_suspect(&mut self, plane: Plane) -> Option<Batch<F>> {
+        self.queues.get_mut(&plane)?.take_suspect()
+    }
+
     /// A check on `plane` of what others than `worker` gave.
     pub(super) fn take_check(&mut self, plane: Plane, worker: &Rc<str>) -> Option<Batch<F>> {
         self.queues.get_mut(&plane)?.take_check(worker)

@@ -20,6 +20,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Queue<F> {
     retry: VecDeque<Batch<F>>,
+    /// Batches that are given to a worker alone. They are no work for the others.
+    suspects: VecDeque<Batch<F>>,
     checks: VecDeque<Batch<F>>,
     inline: VecDeque<Batch<F>>,
     small: VecDeque<File<F>>,
@@ -54,6 +56,7 @@ impl<F: Clone> Queue<F> {
     pub(super) fn new(plane: Plane) -> Self {
         Self {
             retry: VecDeque::new(),
+            suspects: VecDeque::new(),
             checks: VecDeque::new(),
             inline: VecDeque::new(),
             small: VecDeque::new(),
@@ -105,9 +108,22 @@ impl<F: Clone> Queue<F> {
     /// Takes a batch that was lost, or that is to be checked.
     pub(super) fn push_retry(&mut self, batch: Batch<F>) {
         match batch.votes.is_empty() {
+            true if batch.history.is_last() => self.suspects.push_back(batch),
             true => self.retry.push_back(batch),
             false => self.checks.push_back(batch),
         }
+    }
+
+    /// The next batch that is given to a worker alone.
+    pub(super) fn peek_suspect(&self) -> Option<&Batch<F>> {
+        self.suspects.front()
+    }
+
+    /// Takes that batch.
+    pub(super) fn take_suspect(&mut self) -> Option<Batch<F>> {
+        let batch = self.suspects.pop_front()?;
+        self.given = self.given.saturating_add(batch.cost());
+        Some(batch)
     }
 
     /// The batch that goes out next if it was given to a worker before.
@@ -130,7 +146,7 @@ impl<F: Clone> Queue<F> {
 
     /// Discards checkpoints of lost batches that depend on the worker called `name`.
     pub(super) fn distrust(&mut self, name: &Rc<str>) {
-        let lost = self.retry.iter_mut().chain(&mut self.checks);
+        let lost = self.retry.iter_mut().chain(&mut self.suspects).chain(&mut self.checks);
         lost.for_each(|batch| _ = batch.checkpoints.distrust(name));
     }
 
@@ -166,7 +182,7 @@ impl<F: Clone> Queue<F> {
     }
 
     fn has_short_retry(&self) -> bool {
-        self.retry.front().is_some_and(|batch| !batch.is_long() && !batch.history.is_last())
+        self.retry.front().is_some_and(|batch| !batch.is_long())
     }
 
     /// Forgets what waits of the large file `index`, and the lost batches that are `abandoned`.
@@ -181,12 +197,14 @@ impl<F: Clone> Queue<F> {
             self.cost -= file_cost(size - start);
         }
         self.retry.retain(|batch| !abandoned(batch));
+        self.suspects.retain(|batch| !abandoned(batch));
         self.checks.retain(|batch| !abandoned(batch));
     }
 
     /// Time since which something waits, of what goes out first and of some large files.
     pub(super) fn waits_since(&self) -> Option<Duration> {
-        let firsts = [self.retry.front(), self.checks.front(), self.inline.front()];
+        let firsts =
+            [self.retry.front(), self.suspects.front(), self.checks.front(), self.inline.front()];
         let batches = firsts.into_iter().flatten().map(Batch::queued);
         let large =
             self.large.values().rev().take(LARGE_LOOKED_AT_MAX).map(|large| large.file.queued);
@@ -195,7 +213,7 @@ impl<F: Clone> Queue<F> {
 
     /// Batches that wait.
     pub(super) fn batches(&self) -> impl Iterator<Item = &Batch<F>> {
-        self.retry.iter().chain(&self.checks).chain(&self.inline)
+        self.retry.iter().chain(&self.suspects).chain(&self.checks).chain(&self.inline)
     }
 
     /// Files that wait, with the start of the next part and its length where one is being split.
@@ -219,6 +237,8 @@ impl<F: Clone> Queue<F> {
         }
         assert!(self.retry.iter().chain(&self.inline).all(|batch| batch.votes.is_empty()));
         assert!(self.checks.iter().all(|batch| !batch.votes.is_empty()));
+        let is_last = |batch: &Batch<F>| batch.history.is_last() && batch.votes.is_empty();
+        assert!(self.suspects.iter().all(is_last) && !self.retry.iter().any(is_last));
         assert!(self.batches().all(|batch| batch.items_len() > 0), "no batch is empty");
     }
 

@@ -8,6 +8,7 @@ mod drains;
 mod durable;
 mod fuzz;
 mod hung;
+mod isolation;
 mod jobs;
 mod journal;
 mod pages;

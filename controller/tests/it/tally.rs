@@ -68,6 +68,11 @@ fn requeues_are_counted_by_their_reason() {
     table.join(3, 1);
     table.step(Event::WorkerLeft(WorkerId(3)));
     assert_eq!(requeues(&table), [1, 1, 0], "disconnected");
+    // What two workers were lost over is given to one alone.
+    table.join(4, 1);
+    let alone = table.assigned().pop().expect("it is there").1;
+    table.done(4, alone, 1, vec![]);
+    table.step(Event::WorkerLeft(WorkerId(4)));
     table.join(2, 2);
     table.send_files(1, &[100 << 20, 101 << 20]);
     let held = table.assigned();

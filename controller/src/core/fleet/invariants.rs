@@ -27,6 +27,11 @@ impl Fleet {
             worker.check_invariants();
             assert_eq!(self.names.get(name), Some(&id), "worker {name} is found by its name");
             let key = (worker.load(), worker.last_assigned, id);
+            let is_reserved = worker.alone == super::Alone::Reserved;
+            assert_eq!(is_reserved, self.reserved == Some(id), "worker {name} is reserved");
+            if let super::Alone::With(lease) = worker.alone {
+                assert!(worker.leases.keys().eq([&lease]), "worker {name} has one lease alone");
+            }
             let is_ready = worker.is_ready();
             let room = worker.interleave_room_for().filter(|_| !is_ready);
             let is_spare = !is_ready && worker.has_spare_thread();

@@ -49,20 +49,19 @@ impl Worker {
         let has_idle_thread = (self.leases.len() as u64) < threads;
         let has_room = !self.turns.is_stalled
             && self.outstanding_cost < threads.saturating_mul(self.cost_in(PREFETCH_TIME));
-        self.credits > 0 && self.is_served() && (has_idle_thread || has_room)
+        self.takes_others() && (has_idle_thread || has_room)
     }
 
     /// True if its threads all have long leases, and no other was given to its spare one.
     pub(super) fn has_spare_thread(&self) -> bool {
         self.long.len() as u64 >= self.working_threads()
             && self.long.len() == self.leases.len()
-            && self.credits > 0
-            && self.is_served()
+            && self.takes_others()
     }
 
     /// The family of which a thread of it would interleave one more file.
     pub(super) fn interleave_room_for(&self) -> Option<Family> {
-        let family = self.only_interleaved().filter(|_| self.credits > 0 && self.is_served())?;
+        let family = self.only_interleaved().filter(|_| self.takes_others())?;
         let mut backends = self.intro.backends.iter().filter(|b| b.algorithm.family() == family);
         let files_max = u64::from(backends.next()?.interleave_max) * u64::from(self.intro.threads);
         ((self.leases.len() as u64) < files_max).then_some(family)

@@ -48,7 +48,7 @@ impl World {
     /// because the worker lies once more.
     pub(super) fn lie_about_progress(&mut self) {
         let Some(id) = Self::pick(&mut self.random, &self.workers) else { return };
-        match self.random.below(3) {
+        match self.random.below(4) {
             0 => {
                 let Some((lease, attempt, algorithms, work, _)) = self.workers[&id].queue.front()
                 else {
