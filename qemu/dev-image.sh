@@ -177,6 +177,8 @@ pack() {
     cp "$bin/hashcluster-$role" "$root/usr/bin/"
     [[ ! -e $base/debug-exit ]] || cp "$base/debug-exit" "$root/usr/lib/hashcluster/"
     [[ -z $kernel ]] || rm -r "$root/usr/lib/modules"
+    # Only workers are shown datasets.
+    [[ $role == worker ]] || rm -rf "$root"/usr/lib/modules/*/kernel/fs/fuse
     # git stores only the executable bit of a mode; the other bits depend on the builder's umask.
     chmod -R u=rwX,go=rX "$root"
     chmod 0755 "$root"/usr/bin/hashcluster-*
