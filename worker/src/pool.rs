@@ -32,6 +32,9 @@ use std::thread;
 /// behind when it broke.
 const QUEUE_MAX: usize = 2 * CREDIT_MAX as usize;
 
+/// Most short jobs that wait for the spare thread; a controller hands out one at a time.
+const SPARE_QUEUE_MAX: usize = 64;
+
 /// A task that one thread runs once.
 pub type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 
@@ -46,8 +49,6 @@ pub struct Pool {
     /// Long jobs that wait or run.
     long: Arc<AtomicUsize>,
     spare_jobs: Sender<Job>,
-    /// 1 while the spare thread waits for a job.
-    spare_idle: Arc<AtomicUsize>,
 }
 
 /// A long job, for as long as it exists.
@@ -107,14 +108,13 @@ impl Pool {
         let threads = u16::try_from(scratches.len()).expect("a worker's threads are counted");
         let (jobs, queue) = bounded(QUEUE_MAX);
         let idle = Arc::new(AtomicUsize::new(0));
-        let (spare_jobs, spare_queue) = bounded(1);
-        let spare_idle = Arc::new(AtomicUsize::new(0));
+        let (spare_jobs, spare_queue) = bounded(SPARE_QUEUE_MAX);
         let (pinned, pins) = bounded(usize::from(threads) + 1);
         let mut cores = cores.iter().copied().cycle();
         let regular = scratches.into_iter().enumerate().map(|(i, scratch)| {
             (format!("hash-{i}"), scratch, cores.next(), queue.clone(), Arc::clone(&idle))
         });
-        let spare = (SPARE_THREAD.to_owned(), spare, None, spare_queue, Arc::clone(&spare_idle));
+        let spare = (SPARE_THREAD.to_owned(), spare, None, spare_queue, Arc::default());
         for (name, scratch, core, queue, idle) in regular.chain([spare]) {
             let pinned = pinned.clone();
             thread::Builder::new().name(name).spawn(move || {
@@ -133,20 +133,24 @@ impl Pool {
         drop(pinned);
         pins.iter().collect::<io::Result<()>>()?;
         let idle_probe = IdleProbe { queue, idle };
-        Ok(Self { jobs, idle_probe, threads, long: Arc::default(), spare_jobs, spare_idle })
+        Ok(Self { jobs, idle_probe, threads, long: Arc::default(), spare_jobs })
     }
 
-    /// Queues a job, which begins at once where all threads have long ones.
+    /// Queues a job, which waits for none of the long ones where all threads have such.
     ///
     /// # Errors
     /// [`Full`], with the job dropped.
     pub fn submit(&self, job: Job) -> Result<(), Full> {
         let is_spare_needed = self.long.load(Ordering::Relaxed) >= usize::from(self.threads);
-        let queue = match is_spare_needed && self.spare_idle.swap(0, Ordering::Relaxed) > 0 {
-            true => &self.spare_jobs,
-            false => &self.jobs,
+        // Even a spare thread that is busy is free sooner than the others.
+        let job = match is_spare_needed {
+            true => match self.spare_jobs.try_send(job) {
+                Ok(()) => return Ok(()),
+                Err(error) => error.into_inner(),
+            },
+            false => job,
         };
-        queue.try_send(job).map_err(|_| Full)
+        self.jobs.try_send(job).map_err(|_| Full)
     }
 
     /// Queues a job that can take long.
@@ -191,17 +195,12 @@ fn work(queue: &Receiver<Job>, idle: &AtomicUsize, mut scratch: Scratch) {
     loop {
         idle.fetch_add(1, Ordering::Relaxed);
         let job = queue.recv();
-        decrement(idle);
+        idle.fetch_sub(1, Ordering::Relaxed);
         match job {
             Ok(job) => job(&mut scratch),
             Err(_) => return,
         }
     }
-}
-
-/// The one who gave the spare thread its job may have counted it as busy already.
-fn decrement(idle: &AtomicUsize) {
-    let _ = idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
 }
 
 struct AbortOnPanic;

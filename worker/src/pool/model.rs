@@ -33,6 +33,15 @@ pub(super) struct ModelReceiver<T>(Arc<Channel<T>>);
 #[derive(Debug)]
 pub(super) struct ChannelEnd;
 
+/// A message for which a channel has no room.
+pub(super) struct NotSent<T>(T);
+
+impl<T> NotSent<T> {
+    pub(super) fn into_inner(self) -> T {
+        self.0
+    }
+}
+
 pub(super) fn bounded<T>(capacity: usize) -> (ModelSender<T>, ModelReceiver<T>) {
     let state = Mutex::new(State { messages: VecDeque::new(), senders: 1 });
     let channel = Arc::new(Channel { state, changed: Condvar::new(), capacity });
@@ -42,13 +51,13 @@ pub(super) fn bounded<T>(capacity: usize) -> (ModelSender<T>, ModelReceiver<T>) 
 impl<T> ModelSender<T> {
     /// Never has to wait: as many messages as threads are sent.
     pub(super) fn send(&self, message: T) -> Result<(), ChannelEnd> {
-        self.try_send(message)
+        self.try_send(message).map_err(|_| ChannelEnd)
     }
 
-    pub(super) fn try_send(&self, message: T) -> Result<(), ChannelEnd> {
+    pub(super) fn try_send(&self, message: T) -> Result<(), NotSent<T>> {
         let mut state = self.0.state();
         if state.messages.len() == self.0.capacity {
-            return Err(ChannelEnd);
+            return Err(NotSent(message));
         }
         state.messages.push_back(message);
         self.0.changed.notify_one();

@@ -66,6 +66,32 @@ fn in_any_order_jobs_that_wait_when_the_pool_is_dropped_run_before_its_threads_e
     shuttle::check_random(run, RUNS);
 }
 
+#[test]
+fn in_any_order_short_jobs_run_while_all_threads_have_long_ones() {
+    let run = || {
+        let pool = pool();
+        let is_over = Arc::new(AtomicUsize::new(0));
+        for _ in 0..THREADS {
+            let is_over = Arc::clone(&is_over);
+            let long = Box::new(move |_: &mut Scratch| {
+                while is_over.load(Ordering::Relaxed) == 0 {
+                    shuttle::thread::yield_now();
+                }
+            });
+            assert_eq!(pool.submit_long(long), Ok(()));
+        }
+        for _ in 0..JOBS {
+            // The answer goes out before the spare thread is back: the next one comes at once.
+            let (sender, result) = shuttle::sync::mpsc::channel();
+            let short = Box::new(move |_: &mut Scratch| sender.send(()).expect("it is waited for"));
+            assert_eq!(pool.submit(short), Ok(()));
+            result.recv().expect("it runs");
+        }
+        is_over.store(1, Ordering::Relaxed);
+    };
+    shuttle::check_random(run, RUNS);
+}
+
 fn count(ran: &[AtomicUsize]) -> usize {
     ran.iter().map(|ran| ran.load(Ordering::Relaxed)).sum()
 }
