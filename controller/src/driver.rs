@@ -9,6 +9,7 @@ mod account;
 mod admission;
 mod api;
 pub mod api_tokens;
+mod backup;
 mod book;
 mod budget;
 mod clock;

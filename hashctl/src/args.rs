@@ -164,6 +164,10 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// Give a worker work again that was drained
     Undrain(UndrainArgs),
+    /// Write a backup of the controller's durable jobs and schedules, while it runs
+    Backup(BackupArgs),
+    /// Restore a backup into the state directory of a controller that is stopped
+    Restore(RestoreArgs),
     /// Print the versions of hashctl and, if it runs, of the controller
     #[command(after_help = examples::VERSION)]
     Version,
@@ -423,6 +427,28 @@ pub(crate) struct UndrainArgs {
     /// The worker's name
     #[arg(value_name = "WORKER", value_parser = worker_name)]
     pub(crate) worker: String,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = examples::BACKUP)]
+pub(crate) struct BackupArgs {
+    /// The file; one of this name is replaced when the backup is complete
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = examples::RESTORE)]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The controller's state directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state_dir: PathBuf,
+    /// Also replace a journal that has jobs or schedules, which are lost
+    #[arg(long)]
+    pub(crate) replace: bool,
 }
 
 /// Longest time that a drain may be given.

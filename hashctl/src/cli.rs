@@ -2,7 +2,8 @@
 
 use crate::args::{Args, Command};
 use crate::commands::{
-    audit, check, compare, drain, dups, get, jobs, release, schedule, status, sum, top, update,
+    audit, backup, check, compare, drain, dups, get, jobs, release, schedule, status, sum, top,
+    update,
 };
 use crate::compat;
 use crate::config::Config;
@@ -103,6 +104,8 @@ fn dispatch(args: Vec<OsString>, stdio: Stdio) -> Exit {
         Command::Search(args) => get::search(&config, &args),
         Command::Schedule(args) => schedule::schedule(&config, args),
         Command::Release(args) => release::release(&config, &args.worker),
+        Command::Backup(args) => backup::backup(&config, &args.file),
+        Command::Restore(args) => backup::restore(&args),
         Command::Drain(args) => drain::drain(&config, &args),
         Command::Undrain(args) => drain::undrain(&config, &args.worker),
         Command::Version => status::version(&config),
@@ -138,6 +141,8 @@ fn look_ahead(command: &Command, more_paths: &[OsString]) -> Exit {
         | Command::Get(_)
         | Command::Search(_)
         | Command::Release(_)
+        | Command::Backup(_)
+        | Command::Restore(_)
         | Command::Drain(_)
         | Command::Undrain(_)
         | Command::Version => return Exit::Success,

@@ -1,6 +1,7 @@
 //! The commands.
 
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod drain;

@@ -201,6 +201,21 @@ pub(crate) const RELEASE: &str = "\
 Examples:
   hashctl release w1                     # let the worker w1 work again";
 
+/// Of `backup`.
+pub(crate) const BACKUP: &str = "\
+The file has the journal as it was at one moment. It has its name once it is complete, with mode 0600. The
+controller's policy has to permit it: may = [\"backup\"].
+
+Examples:
+  hashctl backup journal.bkp             # the controller goes on meanwhile";
+
+/// Of `restore`.
+pub(crate) const RESTORE: &str = "\
+It runs hashcluster-controller --restore-from, which has to be installed here.
+
+Examples:
+  hashctl restore journal.bkp --state-dir /var/lib/hashcluster/journal";
+
 /// Of `drain`.
 pub(crate) const DRAIN: &str = "\
 Leases that the worker works on may end within the deadline; those that it has only queued go to others at

@@ -114,6 +114,9 @@ pub const JOB_ROWS_MAX: usize = 512;
 /// Most losses of one item that are reported.
 pub const LOSSES_MAX: usize = 16;
 
+/// Longest piece of a backup, in bytes.
+pub const BACKUP_PIECE_LEN_MAX: usize = 512 << 10;
+
 /// Most events of the audit trail in one reply.
 pub const EVENT_ROWS_MAX: usize = 512;
 

@@ -17,6 +17,8 @@ pub struct Rights {
     pub release: bool,
     /// It may drain workers, and undrain them.
     pub drain: bool,
+    /// It may read backups of the journal, which has the jobs and schedules of all users.
+    pub backup: bool,
     /// The datasets in which it may name files. A worker may read files there that the client itself
     /// may not read, and a digest tells something of a file.
     pub datasets: DatasetRights,
@@ -47,6 +49,7 @@ impl Rights {
         manage_jobs: true,
         release: true,
         drain: true,
+        backup: true,
         datasets: DatasetRights::All,
         quota: Quota::MAX,
     };

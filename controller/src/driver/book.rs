@@ -125,6 +125,9 @@ impl Hub {
             let rules = self.settings.policy.rows();
             return self.send_reply(caller, tag, ServiceReply::Rules(rules));
         }
+        if let ServiceRequest::Backup { from } = request {
+            return self.back_up((caller, tag), &rights, from);
+        }
         let principal = owner.principal;
         self.tell_book(BookEvent::Asked { caller, tag, principal, rights, request });
     }
@@ -166,7 +169,8 @@ impl Hub {
             | ServiceRequest::Results { .. }
             | ServiceRequest::Deaths { .. }
             | ServiceRequest::Events { .. }
-            | ServiceRequest::Rules => return,
+            | ServiceRequest::Rules
+            | ServiceRequest::Backup { .. } => return,
             ServiceRequest::Schedule(request) => match request {
                 ScheduleRequest::Apply { .. } => TrailKind::ScheduleApplied,
                 ScheduleRequest::Act { name, act } => {
@@ -202,7 +206,8 @@ impl Hub {
             | ServiceReply::Deaths { .. }
             | ServiceReply::Schedule(_)
             | ServiceReply::Events { .. }
-            | ServiceReply::Rules(_) => {}
+            | ServiceReply::Rules(_)
+            | ServiceReply::Backup { .. } => {}
         }
         let ServiceReply::Job(row) = reply else { return };
         // A submission with the key of an earlier one changes nothing.

@@ -4,6 +4,7 @@ use super::Settings;
 use super::account::Accounts;
 use super::admission::Side;
 use super::api_tokens::ApiTokens;
+use super::backup::BackupPort;
 use super::book::BookPort;
 use super::budget::Budget;
 use super::clock::Clock;
@@ -55,6 +56,7 @@ pub(super) struct Hub {
     pub(super) book: BookPort,
     pub(super) planner: PlannerPort,
     pub(super) trail: TrailPort,
+    pub(super) backup: BackupPort,
     pub(super) notices: NoticePort,
     /// Of a controller that shows itself.
     pub(super) instruments: Option<Instruments>,
@@ -94,6 +96,7 @@ impl Hub {
             book: BookPort::default(),
             planner: PlannerPort::default(),
             trail: TrailPort::default(),
+            backup: BackupPort::default(),
             notices: NoticePort::default(),
             instruments: None,
         }
@@ -133,6 +136,7 @@ impl Hub {
         self.clients.borrow_mut().remove(&client);
         self.step(Event::ClientLeft(client));
         self.book.forget(client.0);
+        self.end_backup_of(Caller(client.0));
         self.tell_book(BookEvent::Left(Caller(client.0)));
     }
 
@@ -373,6 +377,7 @@ impl Hub {
             if self.planner.needs_ticks() {
                 self.tell_planner(PlannerEvent::Tick);
             }
+            self.end_idle_backup();
             if self.notices.needs_ticks() {
                 self.tell_notices(NoticeEvent::Tick);
             }

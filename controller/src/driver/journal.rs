@@ -27,10 +27,11 @@ pub(super) enum JournalUser {
     Book,
     Planner,
     Trail,
+    Backup,
 }
 
 impl JournalUser {
-    const ALL: [Self; 3] = [Self::Book, Self::Planner, Self::Trail];
+    const ALL: [Self; 4] = [Self::Book, Self::Planner, Self::Trail, Self::Backup];
 
     /// Bits of a number that are the user's own.
     const SHIFT: u32 = 56;
@@ -132,6 +133,10 @@ pub(super) async fn follow(hub: Rc<Hub>, mut answers: UnboundedReceiver<JournalA
             }
             JournalAnswer::Committed(sequence) => hub.committed(sequence, Ok(())),
             JournalAnswer::NotCommitted(sequence, error) => hub.committed(sequence, Err(&error)),
+            JournalAnswer::BackedUp(tag, piece) => {
+                hub.journal.hand_out_reads();
+                hub.backed_up(JournalUser::of(tag).1, piece.map_err(|error| text_of(&error)));
+            }
             JournalAnswer::Found(tag, found) => {
                 hub.journal.hand_out_reads();
                 hub.found(tag, found.map_err(|error| text_of(&error)));
@@ -156,6 +161,8 @@ impl Hub {
                 self.tell_planner(PlannerEvent::PersistFailed(number));
             }
             (JournalUser::Trail, done) => self.trail_persisted(number, done.is_ok()),
+            // It writes nothing.
+            (JournalUser::Backup, _) => {}
         }
     }
 
@@ -165,6 +172,7 @@ impl Hub {
             (JournalUser::Book, number) => self.tell_book(BookEvent::Read(number, rows)),
             (JournalUser::Planner, number) => self.tell_planner(PlannerEvent::Read(number, rows)),
             (JournalUser::Trail, number) => self.trail_read(number, rows),
+            (JournalUser::Backup, _) => {}
         }
     }
 }

@@ -46,7 +46,7 @@ impl Rule {
 
     fn row(&self) -> RuleRow {
         let Self { uids, gids, token, works, rights } = self;
-        let Rights { submit, see_jobs, manage_jobs, release, drain, ref datasets, quota } =
+        let Rights { submit, see_jobs, manage_jobs, release, drain, backup, ref datasets, quota } =
             **rights;
         let may = [
             (submit, "submit"),
@@ -54,6 +54,7 @@ impl Rule {
             (manage_jobs, "manage-jobs"),
             (release, "release"),
             (drain, "drain"),
+            (backup, "backup"),
             (*works, "work"),
         ];
         let bounds = [
@@ -82,7 +83,8 @@ impl Rule {
 
     /// Returns true if it permits anything that a client does.
     fn is_for_clients(&self) -> bool {
-        self.rights.submit || self.rights.see_jobs || self.rights.release || self.rights.drain
+        let Rights { submit, see_jobs, release, drain, backup, .. } = *self.rights;
+        submit || see_jobs || release || drain || backup
     }
 }
 
@@ -280,6 +282,7 @@ enum Right {
     ManageJobs,
     Release,
     Drain,
+    Backup,
     Work,
 }
 
@@ -329,11 +332,12 @@ fn rights(
     };
     let (submit, see_jobs) = (may(Right::Submit), may(Right::SeeJobs));
     let (release, drain) = (may(Right::Release), may(Right::Drain));
+    let backup = may(Right::Backup);
     if may(Right::ManageJobs) && !(submit && see_jobs) {
         return Err("manage-jobs is of no use without submit and see-jobs".to_owned());
     }
     let manage_jobs = may(Right::ManageJobs);
-    Ok(Rights { submit, see_jobs, manage_jobs, release, drain, datasets, quota })
+    Ok(Rights { submit, see_jobs, manage_jobs, release, drain, backup, datasets, quota })
 }
 
 /// The rights of a token of the HTTP API, from words of `may` and `dataset=NAME`.
@@ -351,7 +355,7 @@ pub(super) fn api_rights<'a>(
         let right = right.map_err(|error: serde::de::value::Error| error.to_string())?;
         match right {
             Right::Submit | Right::SeeJobs | Right::ManageJobs => drop(may.insert(right)),
-            Right::Release | Right::Drain | Right::Work => {
+            Right::Release | Right::Drain | Right::Backup | Right::Work => {
                 return Err(format!("nothing over HTTP needs the right {word:?}"));
             }
         }
@@ -477,7 +481,8 @@ mod tests {
         let some = Rights { datasets, quota, ..Rights::jobs() };
         assert_eq!(rights(6, 60).as_deref(), Some(&some));
         assert_eq!(rights(9, 50).as_deref(), Some(&some));
-        let more = Rights { see_jobs: false, manage_jobs: false, drain: false, ..Rights::ALL };
+        let (see_jobs, manage_jobs, drain, backup) = (false, false, false, false);
+        let more = Rights { see_jobs, manage_jobs, drain, backup, ..Rights::ALL };
         assert_eq!(rights(9, 60).as_deref(), Some(&more));
         assert!(more.datasets.includes("b") && some.datasets.includes("a"));
         assert!(!some.datasets.includes("b") && !some.datasets.includes("*"));
@@ -559,7 +564,7 @@ mod tests {
         let (example, _) = rest.split_once("```").expect("the example has an end");
         let policy = policy(&example.replace("photos", "a").replace("backup", "b"));
         assert_eq!(policy.rules.len(), 4);
-        for word in ["submit", "see-jobs", "manage-jobs", "release", "work"] {
+        for word in ["submit", "see-jobs", "manage-jobs", "release", "backup", "work"] {
             assert!(document.contains(&format!("| `{word}` |")), "{word}");
         }
     }

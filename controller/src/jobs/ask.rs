@@ -68,7 +68,10 @@ impl Book {
             ServiceRequest::Results { job, from, limit, wait_ms } => {
                 self.wait(asker, job, wait_ms, Some((from, limit)))
             }
-            ServiceRequest::Schedule(_) | ServiceRequest::Events { .. } | ServiceRequest::Rules => {
+            ServiceRequest::Schedule(_)
+            | ServiceRequest::Events { .. }
+            | ServiceRequest::Rules
+            | ServiceRequest::Backup { .. } => {
                 let text = "this is not the book's to answer".to_owned();
                 Err((ServiceRefusal::UnknownSchedule, text))
             }

@@ -119,7 +119,8 @@ impl Book {
                 | ServiceReply::Deaths { .. }
                 | ServiceReply::Schedule(_)
                 | ServiceReply::Events { .. }
-                | ServiceReply::Rules(_) => {
+                | ServiceReply::Rules(_)
+                | ServiceReply::Backup { .. } => {
                     let reason = ServiceRefusal::JournalFailed;
                     ServiceReply::Refused { reason, text: text.clone() }
                 }

@@ -74,21 +74,82 @@ impl Checksum {
     }
 }
 
-struct Sink<'w> {
-    to: &'w mut dyn io::Write,
+/// A backup that is made piece by piece, of contents that do not change.
+#[derive(Debug)]
+pub(super) struct BackupPieces {
+    /// Bytes that are made and not taken.
+    made: Vec<u8>,
     checksum: Checksum,
+    /// The table and the key to go on with; `None` after the end of the rows.
+    next: Option<(usize, Vec<u8>)>,
+    count: u64,
 }
 
-impl Sink<'_> {
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.checksum.add(bytes);
-        self.to.write_all(bytes)
+impl BackupPieces {
+    pub(super) fn new() -> Self {
+        let (made, checksum) = (Vec::new(), Checksum::new());
+        let mut pieces = Self { made, checksum, next: Some((0, Vec::new())), count: 0 };
+        pieces.put(MAGIC);
+        pieces.put(&VERSION.to_be_bytes());
+        pieces.put(&FORMAT.to_be_bytes());
+        pieces
     }
 
-    fn put_len(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        self.put(&len.to_be_bytes())?;
-        self.put(bytes)
+    /// The next bytes, at most `len_max`, and true if they are the last.
+    pub(super) fn take(
+        &mut self,
+        contents: &dyn Snapshot,
+        len_max: usize,
+    ) -> Result<(Vec<u8>, bool), StorageError> {
+        while self.made.len() <= len_max
+            && let Some((table, from)) = self.next.take()
+        {
+            self.next = self.make(contents, table, &from)?;
+            if self.next.is_none() {
+                self.put(&[END]);
+                self.put(&self.count.to_be_bytes());
+                let Checksum(sum) = self.checksum;
+                self.put(&sum.to_be_bytes());
+            }
+        }
+        let rest = self.made.split_off(len_max.min(self.made.len()));
+        let piece = std::mem::replace(&mut self.made, rest);
+        Ok((piece, self.made.is_empty() && self.next.is_none()))
+    }
+
+    /// Makes some rows of a table; where to go on.
+    fn make(
+        &mut self,
+        contents: &dyn Snapshot,
+        number: usize,
+        from: &[u8],
+    ) -> Result<Option<(usize, Vec<u8>)>, StorageError> {
+        let table = TableId::ALL[number];
+        let Rows { rows, more } = contents.range(table, from, b"", PAGE_LEN)?;
+        // The format is that of the journal which has it, and stands in the head.
+        let is_content = |key: &[u8]| table != TableId::Meta || key != FORMAT_KEY;
+        for (key, value) in rows.iter().filter(|(key, _)| is_content(key)) {
+            self.put(&[table.number()]);
+            self.put_len(key);
+            self.put_len(value);
+            self.count += 1;
+        }
+        Ok(match rows.last() {
+            Some((last, _)) if more => Some((number, [last, &[0][..]].concat())),
+            _ => Some((number + 1, Vec::new())).filter(|(next, _)| *next < TableId::ALL.len()),
+        })
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.checksum.add(bytes);
+        self.made.extend_from_slice(bytes);
+    }
+
+    fn put_len(&mut self, bytes: &[u8]) {
+        // Keys and values have limits far below that.
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.put(&len.to_be_bytes());
+        self.put(bytes);
     }
 }
 
@@ -97,34 +158,15 @@ impl Sink<'_> {
 /// # Errors
 /// [`BackupError`].
 pub fn back_up(contents: &dyn Snapshot, to: &mut dyn io::Write) -> Result<u64, BackupError> {
-    let mut sink = Sink { to, checksum: Checksum::new() };
-    sink.put(MAGIC)?;
-    sink.put(&VERSION.to_be_bytes())?;
-    sink.put(&FORMAT.to_be_bytes())?;
-    let mut count: u64 = 0;
-    for table in TableId::ALL {
-        let mut from = Vec::new();
-        loop {
-            let Rows { rows, more } = contents.range(table, &from, b"", PAGE_LEN)?;
-            // The format is that of the journal which has it, and stands in the head.
-            let is_content = |key: &[u8]| table != TableId::Meta || key != FORMAT_KEY;
-            for (key, value) in rows.iter().filter(|(key, _)| is_content(key)) {
-                sink.put(&[table.number()])?;
-                sink.put_len(key)?;
-                sink.put_len(value)?;
-                count += 1;
-            }
-            let Some((last, _)) = rows.last().filter(|_| more) else { break };
-            from.clone_from(last);
-            from.push(0);
+    let mut pieces = BackupPieces::new();
+    loop {
+        let (piece, is_last) = pieces.take(contents, PAGE_LEN)?;
+        to.write_all(&piece)?;
+        if is_last {
+            to.flush()?;
+            return Ok(pieces.count);
         }
     }
-    sink.put(&[END])?;
-    sink.put(&count.to_be_bytes())?;
-    let Checksum(sum) = sink.checksum;
-    sink.put(&sum.to_be_bytes())?;
-    sink.to.flush()?;
-    Ok(count)
 }
 
 struct Stream<'r> {

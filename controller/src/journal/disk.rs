@@ -16,7 +16,8 @@ use redb::{
 };
 use std::io;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 /// Memory for pages of the file.
 const CACHE_LEN: usize = 16 << 20;
@@ -65,7 +66,7 @@ pub enum FormatError {
 #[derive(Debug)]
 pub struct DiskStorage {
     device: Arc<dyn Device>,
-    open: RwLock<Opened>,
+    open: Arc<RwLock<Opened>>,
     /// The failure after which nothing is written.
     failed: Mutex<Option<String>>,
 }
@@ -77,7 +78,11 @@ struct Opened {
     watched: Watched,
     /// Writes reach the file.
     writes: bool,
+    /// Differs each time that a database is opened.
+    number: u64,
 }
+
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Opened {
     fn open(device: Arc<dyn Device>, writes: bool) -> Result<Self, StorageError> {
@@ -91,7 +96,8 @@ impl Opened {
             .map_err(|error| {
                 watched.failure().unwrap_or_else(|| StorageError::Corrupt(error.to_string()))
             })?;
-        Ok(Self { database: Some(database), watched, writes })
+        let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { database: Some(database), watched, writes, number })
     }
 
     /// The meaning of `error`, by what happened to the file.
@@ -168,7 +174,7 @@ impl DiskStorage {
 
     fn on(device: Arc<dyn Device>) -> Result<Self, StorageError> {
         let open = Opened::open(Arc::clone(&device), true)?;
-        Ok(Self { device, open: RwLock::new(open), failed: Mutex::default() })
+        Ok(Self { device, open: Arc::new(RwLock::new(open)), failed: Mutex::default() })
     }
 
     /// Opens the database again after `error`: what is committed can still be read, and written to if the
@@ -248,7 +254,8 @@ impl Storage for DiskStorage {
         let database = open.database.as_ref().ok_or_else(not_open)?;
         let transaction =
             database.begin_read().map_err(|error| open.cause(TransactionError::into(error)))?;
-        Ok(Box::new(DiskSnapshot { transaction }))
+        let number = open.number;
+        Ok(Box::new(DiskSnapshot { transaction, open: Arc::clone(&self.open), number }))
     }
 }
 
@@ -296,8 +303,14 @@ fn bounds<'k>(from: &'k [u8], to: &'k [u8]) -> Option<(KeyBound<'k>, KeyBound<'k
 }
 
 /// The contents of a file at one time.
+///
+/// A database that is opened again knows nothing of the snapshots of the one before, and writes over what only they
+/// have: they end with it.
 struct DiskSnapshot {
     transaction: ReadTransaction,
+    open: Arc<RwLock<Opened>>,
+    /// That of the database it is of.
+    number: u64,
 }
 
 fn unread(error: impl Into<redb::Error>) -> StorageError {
@@ -309,6 +322,16 @@ fn unread(error: impl Into<redb::Error>) -> StorageError {
 }
 
 impl DiskSnapshot {
+    /// Keeps the database from being opened again while something is read.
+    fn reading(&self) -> Result<RwLockReadGuard<'_, Opened>, StorageError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if open.number == self.number {
+            return Ok(open);
+        }
+        let text = "it was opened again after a failure, which ended what was being read";
+        Err(StorageError::failed(io::Error::other(text)))
+    }
+
     /// The table, unless nothing was ever written to it.
     fn table(&self, table: TableId) -> Result<Option<OpenTable>, StorageError> {
         match self.transaction.open_table(definition(table)) {
@@ -321,6 +344,7 @@ impl DiskSnapshot {
 
 impl Snapshot for DiskSnapshot {
     fn get(&self, table: TableId, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let _open = self.reading()?;
         let Some(table) = self.table(table)? else { return Ok(None) };
         let value = table.get(key).map_err(unread)?;
         Ok(value.map(|value| value.value().to_vec()))
@@ -333,6 +357,7 @@ impl Snapshot for DiskSnapshot {
         to: &[u8],
         bytes_max: usize,
     ) -> Result<Rows, StorageError> {
+        let _open = self.reading()?;
         let (Some(table), Some(range)) = (self.table(table)?, bounds(from, to)) else {
             return Ok(Rows::default());
         };

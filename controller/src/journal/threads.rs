@@ -9,7 +9,8 @@
 //! - after a commit failed for good, none succeeds;
 //! - the storage is closed by the thread that writes, which ends last.
 
-use super::{Rows, Storage, StorageError, TableId, Write, check};
+use super::backup::BackupPieces;
+use super::{Rows, Snapshot, Storage, StorageError, TableId, Write, check};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +48,16 @@ pub struct Query {
     pub to: Vec<u8>,
     /// Bytes of rows after which it ends.
     pub bytes_max: usize,
+}
+
+/// A request to the thread that reads.
+#[derive(Debug)]
+enum ReadTask {
+    Rows(Query),
+    /// The next piece of a backup of at most this many bytes; with `true`, the first one of a new backup.
+    Backup(usize, bool),
+    /// There is no need for the rest of the backup.
+    EndBackup,
 }
 
 /// The journal's ability to write.
@@ -110,6 +121,8 @@ pub enum JournalAnswer {
     NotCommitted(u64, StorageError),
     /// The rows that the query of that tag found.
     Found(u64, Result<Rows, StorageError>),
+    /// The piece of a backup that was asked for by that tag, and true if it is the last one.
+    BackedUp(u64, Result<(Vec<u8>, bool), StorageError>),
     /// The journal's ability to write changed.
     Health(JournalHealth),
 }
@@ -125,7 +138,7 @@ struct QueuedCommit {
 #[derive(Debug)]
 pub struct Journal {
     commits: Option<SyncSender<QueuedCommit>>,
-    queries: Option<SyncSender<(u64, Query)>>,
+    queries: Option<SyncSender<(u64, ReadTask)>>,
     queued_len: Arc<AtomicUsize>,
     reader: Option<JoinHandle<()>>,
     writer: Option<JoinHandle<()>>,
@@ -143,7 +156,7 @@ impl Journal {
         let storage: Arc<dyn Storage> = Arc::new(storage);
         let (answers, receiver) = unbounded_channel();
         let (commits, queued_commits) = sync_channel(REQUESTS_MAX);
-        let (queries, queued_queries) = sync_channel(REQUESTS_MAX);
+        let (queries, queued_tasks) = sync_channel(REQUESTS_MAX);
         let queued_len = Arc::<AtomicUsize>::default();
         let writer = Writer {
             storage: Arc::clone(&storage),
@@ -164,7 +177,7 @@ impl Journal {
         )?;
         let reader = start(
             "journal-read",
-            Box::new(move || prepare().map(|()| read(&*storage, &queued_queries, &answers))),
+            Box::new(move || prepare().map(|()| read(&*storage, &queued_tasks, &answers))),
         )?;
         let journal = Self {
             commits: Some(commits),
@@ -202,11 +215,25 @@ impl Journal {
     /// The query, if too many are queued: it is to be tried again after the next answer.
     pub fn read(&self, tag: u64, query: Query) -> Result<(), Query> {
         let Some(queries) = &self.queries else { return Err(query) };
-        queries.try_send((tag, query)).map_err(|error| {
-            let (std::sync::mpsc::TrySendError::Full((_, query))
-            | std::sync::mpsc::TrySendError::Disconnected((_, query))) = error;
-            query
-        })
+        queries.try_send((tag, ReadTask::Rows(query.clone()))).map_err(|_| query)
+    }
+
+    /// Queues a piece of a backup, the first one of a new backup if `begins`, which an answer with this tag answers.
+    /// There is one backup at a time. Returns false if there is no room.
+    #[must_use]
+    pub fn back_up(&self, tag: u64, len_max: usize, begins: bool) -> bool {
+        self.queue(tag, ReadTask::Backup(len_max, begins))
+    }
+
+    /// Gives up the backup, so that the space of what is deleted meanwhile can be used again. Returns false if there is
+    /// no room for the request.
+    #[must_use]
+    pub fn end_backup(&self) -> bool {
+        self.queue(0, ReadTask::EndBackup)
+    }
+
+    fn queue(&self, tag: u64, task: ReadTask) -> bool {
+        self.queries.as_ref().is_some_and(|queries| queries.try_send((tag, task)).is_ok())
     }
 }
 
@@ -328,20 +355,58 @@ impl Writer {
     }
 }
 
-/// Answers queries.
+/// Answers queries, and makes backups.
 fn read(
     storage: &dyn Storage,
-    queue: &Receiver<(u64, Query)>,
+    queue: &Receiver<(u64, ReadTask)>,
     answers: &UnboundedSender<JournalAnswer>,
 ) {
-    for (tag, query) in queue {
-        let mut found = find(storage, &query);
-        if found.is_err() {
-            // The storage may have been opened again in between.
-            found = find(storage, &query);
-        }
-        let _ = answers.send(JournalAnswer::Found(tag, found));
+    let mut backup = None;
+    for (tag, task) in queue {
+        let answer = match task {
+            ReadTask::Rows(query) => {
+                let mut found = find(storage, &query);
+                if found.is_err() {
+                    // The storage may have been opened again in between.
+                    found = find(storage, &query);
+                }
+                JournalAnswer::Found(tag, found)
+            }
+            ReadTask::Backup(len_max, begins) => {
+                if begins {
+                    // The old one is gone before there is a new one.
+                    backup = None;
+                }
+                let piece = next_piece(storage, &mut backup, len_max, begins);
+                if !matches!(piece, Ok((_, false))) {
+                    backup = None;
+                }
+                JournalAnswer::BackedUp(tag, piece)
+            }
+            ReadTask::EndBackup => {
+                backup = None;
+                continue;
+            }
+        };
+        let _ = answers.send(answer);
     }
+}
+
+/// A backup that is being made, with the contents as they were when it began.
+type Backup = (Box<dyn Snapshot>, BackupPieces);
+
+fn next_piece(
+    storage: &dyn Storage,
+    backup: &mut Option<Backup>,
+    len_max: usize,
+    begins: bool,
+) -> Result<(Vec<u8>, bool), StorageError> {
+    if begins {
+        *backup = Some((storage.snapshot()?, BackupPieces::new()));
+    }
+    let ended = || StorageError::failed(io::Error::other("the backup was ended"));
+    let (contents, pieces) = backup.as_mut().ok_or_else(ended)?;
+    pieces.take(&**contents, len_max)
 }
 
 fn find(storage: &dyn Storage, query: &Query) -> Result<Rows, StorageError> {

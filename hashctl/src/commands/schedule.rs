@@ -202,7 +202,8 @@ fn ask(session: &mut JobSession<'_>, request: ScheduleRequest) -> Result<Schedul
         | ServiceReply::Results { .. }
         | ServiceReply::Deaths { .. }
         | ServiceReply::Events { .. }
-        | ServiceReply::Rules(_) => Err(nonsense()),
+        | ServiceReply::Rules(_)
+        | ServiceReply::Backup { .. } => Err(nonsense()),
     }
 }
 

@@ -12,9 +12,9 @@ use super::{
     WorkerLoss, at_most, exactly, within,
 };
 use crate::limits::{
-    EVENT_ROWS_MAX, FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX, JOB_PRIORITY_MAX,
-    JOB_ROOTS_LEN_MAX, JOB_ROOTS_MAX, JOB_ROWS_MAX, LOSSES_MAX, NAME_LEN_MAX, NAMES_LEN_MAX,
-    OUTPUTS_LEN_MAX, PATH_LEN_MAX, REASON_LEN_MAX, RULES_MAX,
+    BACKUP_PIECE_LEN_MAX, EVENT_ROWS_MAX, FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX,
+    JOB_PRIORITY_MAX, JOB_ROOTS_LEN_MAX, JOB_ROOTS_MAX, JOB_ROWS_MAX, LOSSES_MAX, NAME_LEN_MAX,
+    NAMES_LEN_MAX, OUTPUTS_LEN_MAX, PATH_LEN_MAX, REASON_LEN_MAX, RULES_MAX,
 };
 use crate::{Algorithms, Blob, list};
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,11 @@ pub enum ServiceRequest {
     },
     /// Lists the rules of the policy, in their order. Answered by `Rules`.
     Rules,
+    /// Reads a piece of a backup of the controller's journal. Answered by `Backup`.
+    Backup {
+        /// Bytes of the pieces before it; with 0 a backup begins, of the journal as it is then.
+        from: u64,
+    },
 }
 
 /// A durable job as it was submitted.
@@ -319,6 +324,15 @@ pub enum ServiceReply {
     },
     /// The rules of the policy; the first one that names a peer is its own.
     Rules(#[serde(deserialize_with = "list::at_most::<_, _, RULES_MAX>")] Vec<RuleRow>),
+    /// A piece of a backup.
+    Backup {
+        /// Bytes of the pieces before it.
+        from: u64,
+        /// At most [`BACKUP_PIECE_LEN_MAX`] bytes, at least one.
+        bytes: Blob,
+        /// The backup ends with it.
+        is_last: bool,
+    },
 }
 
 /// Why a request was refused.
@@ -433,7 +447,8 @@ impl ServiceRequest {
             | Self::Deaths { .. }
             | Self::Schedule(_)
             | Self::Events { .. }
-            | Self::Rules => 0,
+            | Self::Rules
+            | Self::Backup { .. } => 0,
         }
     }
 
@@ -475,7 +490,8 @@ impl ServiceRequest {
             | Self::Job { .. }
             | Self::Wait { .. }
             | Self::Act { .. }
-            | Self::Rules => Ok(()),
+            | Self::Rules
+            | Self::Backup { .. } => Ok(()),
         }
     }
 }
@@ -537,6 +553,9 @@ impl ServiceReply {
             Self::Rules(rows) => {
                 at_most("rules", rows.len(), RULES_MAX)?;
                 rows.iter().try_for_each(RuleRow::check)
+            }
+            Self::Backup { bytes, .. } => {
+                within("bytes of a piece", bytes.len(), 1, BACKUP_PIECE_LEN_MAX)
             }
         }
     }

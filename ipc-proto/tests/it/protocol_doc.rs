@@ -83,6 +83,7 @@ fn every_limit_is_in_the_table_with_its_value() {
         ("JOB_ROOTS_LEN_MAX", limits::JOB_ROOTS_LEN_MAX.to_string()),
         ("JOB_ROWS_MAX", limits::JOB_ROWS_MAX.to_string()),
         ("LOSSES_MAX", limits::LOSSES_MAX.to_string()),
+        ("BACKUP_PIECE_LEN_MAX", limits::BACKUP_PIECE_LEN_MAX.to_string()),
         ("EVENT_ROWS_MAX", limits::EVENT_ROWS_MAX.to_string()),
         ("EVENT_TEXT_LEN_MAX", limits::EVENT_TEXT_LEN_MAX.to_string()),
         ("RULES_MAX", limits::RULES_MAX.to_string()),

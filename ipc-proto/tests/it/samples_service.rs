@@ -98,6 +98,7 @@ pub(crate) fn service_requests() -> Vec<(String, ServiceRequest)> {
         ("deaths", ServiceRequest::Deaths { job, from: 70_000, limit: 512 }),
         ("events", ServiceRequest::Events { after: 70_000, limit: 512 }),
         ("rules", ServiceRequest::Rules),
+        ("backup", ServiceRequest::Backup { from: 70_000 }),
     ]);
     let schedules = schedule_requests();
     let schedules =
@@ -173,6 +174,8 @@ pub(crate) fn service_replies() -> Vec<(String, ServiceReply)> {
         quota: vec![("jobs".to_owned(), 7)],
     };
     all.push(("rules".to_owned(), ServiceReply::Rules(vec![rule])));
+    let (bytes, is_last) = (Blob(b"piece".to_vec()), true);
+    all.push(("backup".to_owned(), ServiceReply::Backup { from: 70_000, bytes, is_last }));
     let schedules = schedule_replies();
     all.extend(schedules.into_iter().map(|(label, reply)| (label, ServiceReply::Schedule(reply))));
     all

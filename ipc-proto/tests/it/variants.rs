@@ -79,12 +79,13 @@ variants! {
     ServiceRequest {
         Submit { .. }, Store { .. }, Seal { .. }, Jobs { .. }, Job { .. }, Wait { .. },
         Results { .. }, Act { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules,
+        Backup { .. },
     }
     JobKind { Sum, Check }
     JobSource { Stored, Dataset { .. } }
     JobState { Filling, Running, Paused, Done, Cancelled, Failed }
     JobAct { Cancel, Retry, Pause, Resume, Remove }
-    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules(_) }
+    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules(_), Backup { .. } }
     ServiceRefusal {
         NoJournal, JournalFailed, Forbidden, UnknownJob, UnknownDataset, KeyTaken, WrongState,
         WrongItems, NotDurable, TooMuch, UnknownSchedule, BadSchedule,
@@ -206,7 +207,8 @@ impl Seen {
             | ServiceRequest::Results { .. }
             | ServiceRequest::Deaths { .. }
             | ServiceRequest::Events { .. }
-            | ServiceRequest::Rules => {}
+            | ServiceRequest::Rules
+            | ServiceRequest::Backup { .. } => {}
         }
     }
 
@@ -230,7 +232,7 @@ impl Seen {
             ServiceReply::Deaths { rows, .. } => {
                 rows.iter().flat_map(|row| &row.losses).for_each(|loss| self.add(&loss.cause));
             }
-            ServiceReply::Events { .. } | ServiceReply::Rules(_) => {}
+            ServiceReply::Events { .. } | ServiceReply::Rules(_) | ServiceReply::Backup { .. } => {}
             ServiceReply::Schedule(reply) => {
                 self.add(reply);
                 if let ScheduleReply::Runs { rows, .. } = reply {

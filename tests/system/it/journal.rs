@@ -1,5 +1,6 @@
 //! The state directory of a real controller.
 
+use ipc_proto::message::{ServiceRefusal, ServiceReply, ServiceRequest};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -123,4 +124,116 @@ fn results_of_a_backup_of_format_1_are_those_that_they_were() {
     assert!(compacted.status.success() && said.contains("the journal had "), "{said}");
     cluster.restart_controller();
     assert!(result(&cluster).stdout == want, "{:?}", result(&cluster));
+}
+
+/// Starts a controller on a restored backup, and returns the ids, keys and numbers of items of its jobs.
+fn jobs_of(backup: &Path, dir: &Path) -> Vec<(String, String)> {
+    let state = dir.join("restored");
+    let mut restore = Command::new(bin("hashctl"));
+    restore.arg("restore").arg(backup).arg("--state-dir").arg(&state);
+    let restored = restore.output().unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+    let cluster = Cluster::start(Options {
+        workers: 0,
+        controller_args: vec![format!("--state-dir={}", state.display())],
+        ..Options::default()
+    });
+    let jobs = cluster.hashctl().args(["jobs", "--json"]).output().unwrap();
+    assert!(jobs.status.success(), "{jobs:?}");
+    drop(cluster);
+    fs::remove_dir_all(&state).unwrap();
+    let lines = String::from_utf8(jobs.stdout).unwrap();
+    let jobs = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    jobs.map(|job| (job["key"].to_string(), job["items"].to_string())).collect()
+}
+
+#[test]
+fn a_backup_of_a_running_controller_is_of_one_moment_and_a_killed_one_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backups, large) = (dir.path().join("backups"), dir.path().join("large"));
+    fs::create_dir(&backups).unwrap();
+    fs::write(&large, vec![7; 300_000]).unwrap();
+    let cluster = Cluster::start(Options {
+        workers: 0,
+        controller_args: vec![format!("--state-dir={}", dir.path().join("state").display())],
+        ..Options::default()
+    });
+    let submit = |key: usize| {
+        let mut submit = cluster.hashctl();
+        submit.args(["submit", "--inline", "--id", &key.to_string()]).args([&large; 4]);
+        let submitted = submit.output().unwrap();
+        assert!(submitted.status.success(), "{submitted:?}");
+    };
+    (0..3).for_each(submit);
+    let file = backups.join("b");
+    let names = || fs::read_dir(&backups).unwrap().count();
+    std::thread::scope(|scope| {
+        let submitting = scope.spawn(|| (3..12).for_each(submit));
+        for _ in 0..3 {
+            let backup = cluster.hashctl().arg("backup").arg(&file).output().unwrap();
+            assert!(backup.status.success(), "{backup:?}");
+            let jobs = jobs_of(&file, dir.path());
+            // Those that were acknowledged before it began, and of the others the first ones.
+            assert!(jobs.len() >= 3, "{jobs:?}");
+            let keys: Vec<String> = (0..jobs.len()).map(|key| format!("\"{key}\"")).collect();
+            assert_eq!(jobs.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), keys);
+            let whole = jobs.len() - 1;
+            assert!(jobs[..whole].iter().all(|(_, items)| items == "4"), "{jobs:?}");
+        }
+        submitting.join().unwrap();
+    });
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+    assert_eq!((mode & 0o777, names()), (0o600, 1));
+    let all = jobs_of(&file, dir.path()).len();
+    for pause_ms in 0..12 {
+        let mut backup = cluster.hashctl();
+        let mut killed = backup.arg("backup").arg(&file).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        // A temporary name, which is there for a moment at the end, leads to a whole one.
+        for entry in fs::read_dir(&backups).unwrap() {
+            let jobs = jobs_of(&entry.unwrap().path(), dir.path());
+            assert!(jobs.len() >= all, "killed after {pause_ms} ms: {jobs:?}");
+        }
+    }
+}
+
+#[test]
+fn one_backup_is_made_at_a_time_and_it_ends_with_its_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = dir.path().join("large");
+    fs::write(&large, vec![7; 400_000]).unwrap();
+    let cluster = Cluster::start(Options {
+        workers: 0,
+        controller_args: vec![format!("--state-dir={}", dir.path().join("state").display())],
+        ..Options::default()
+    });
+    let mut submit = cluster.hashctl();
+    submit.args(["submit", "--inline"]).args([&large; 4]);
+    assert!(submit.status().unwrap().success());
+    let ask = |client: &mut client::Client, from| {
+        client.service(ServiceRequest::Backup { from }).expect("the controller answers")
+    };
+    let refusal = |reply: ServiceReply| {
+        let ServiceReply::Refused { reason, .. } = reply else { return None };
+        Some(reason)
+    };
+    let (mut first, mut second) = (cluster.client(), cluster.client());
+    let ServiceReply::Backup { from: 0, bytes, is_last: false } = ask(&mut first, 0) else {
+        panic!("a first piece")
+    };
+    assert_eq!(refusal(ask(&mut second, 0)), Some(ServiceRefusal::TooMuch));
+    for from in [1, bytes.len() as u64] {
+        assert_eq!(refusal(ask(&mut second, from)), Some(ServiceRefusal::WrongState));
+    }
+    assert_eq!(refusal(ask(&mut first, 1)), Some(ServiceRefusal::WrongState));
+    let next = ask(&mut first, bytes.len() as u64);
+    assert!(matches!(next, ServiceReply::Backup { from, .. } if from == bytes.len() as u64));
+    drop(first);
+    let again = until("the end of the first backup", || {
+        let ServiceReply::Backup { bytes, .. } = ask(&mut second, 0) else { return None };
+        Some(bytes)
+    });
+    assert_eq!(again[..32], bytes[..32]);
 }

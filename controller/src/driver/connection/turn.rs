@@ -117,7 +117,8 @@ fn cost_of(request: &ClientRequest) -> usize {
             ServiceRequest::Jobs { .. }
             | ServiceRequest::Results { .. }
             | ServiceRequest::Events { .. }
-            | ServiceRequest::Rules => LIST_COST,
+            | ServiceRequest::Rules
+            | ServiceRequest::Backup { .. } => LIST_COST,
             ServiceRequest::Submit { .. }
             | ServiceRequest::Seal { .. }
             | ServiceRequest::Job { .. }

@@ -255,7 +255,8 @@ impl JobClient {
             | ServiceReply::Deaths { .. }
             | ServiceReply::Schedule(_)
             | ServiceReply::Events { .. }
-            | ServiceReply::Rules(_) => {
+            | ServiceReply::Rules(_)
+            | ServiceReply::Backup { .. } => {
                 return Err("an answer to no question".to_owned());
             }
             ServiceReply::Results { rows, is_last, from, .. } => {

@@ -72,6 +72,21 @@ fn a_disk_that_becomes_read_only_is_read_and_written_to_again_when_it_can() {
 }
 
 #[test]
+fn a_snapshot_ends_when_the_database_is_opened_again_and_writes_over_it() {
+    let (device, storage) = on_device();
+    storage.commit(&[put(1, 100)]).unwrap();
+    let old = storage.snapshot().unwrap();
+    device.set(|faults| faults.read_only = true);
+    storage.commit(&[put(2, 100)]).unwrap_err();
+    device.set(|faults| faults.read_only = false);
+    (2..50).for_each(|key| storage.commit(&[put(key, 20_000)]).unwrap());
+    let read = old.range(TableId::Results, b"", b"", usize::MAX);
+    assert!(matches!(read, Err(StorageError::Failed(_))), "{read:?}");
+    assert!(old.get(TableId::Results, &1_u64.to_be_bytes()).is_err());
+    assert_eq!(keys(&storage).len(), 49);
+}
+
+#[test]
 fn after_a_failed_sync_nothing_is_acknowledged_though_later_syncs_succeed() {
     let (device, storage) = on_device();
     storage.commit(&[put(1, 100)]).unwrap();

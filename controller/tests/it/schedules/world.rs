@@ -279,7 +279,8 @@ impl PlannerWorld {
             | ServiceRequest::Deaths { .. }
             | ServiceRequest::Schedule(_)
             | ServiceRequest::Events { .. }
-            | ServiceRequest::Rules => panic!("{request:?}"),
+            | ServiceRequest::Rules
+            | ServiceRequest::Backup { .. } => panic!("{request:?}"),
         }
     }
 

@@ -115,7 +115,10 @@ impl<'a> JobSession<'a> {
                     return Err(Exit::Success);
                 }
                 Ok(ServiceReply::Refused { reason, text }) => {
-                    let is_of_jobs = !matches!(request, ServiceRequest::Schedule(_));
+                    let is_of_jobs = !matches!(
+                        request,
+                        ServiceRequest::Schedule(_) | ServiceRequest::Backup { .. }
+                    );
                     let remedy = if is_of_jobs { remedy(reason) } else { "" };
                     say(format_args!("{text}{remedy}"));
                     return Err(Exit::Failure);
@@ -203,7 +206,8 @@ impl<'a> JobSession<'a> {
             | ServiceReply::Deaths { .. }
             | ServiceReply::Schedule(_)
             | ServiceReply::Events { .. }
-            | ServiceReply::Rules(_) => Err(nonsense()),
+            | ServiceReply::Rules(_)
+            | ServiceReply::Backup { .. } => Err(nonsense()),
         }
     }
 

@@ -447,7 +447,8 @@ impl Store<'_, '_> {
             | ServiceReply::Deaths { .. }
             | ServiceReply::Schedule(_)
             | ServiceReply::Events { .. }
-            | ServiceReply::Rules(_) => Err(nonsense()),
+            | ServiceReply::Rules(_)
+            | ServiceReply::Backup { .. } => Err(nonsense()),
         }
     }
 }
