@@ -7,6 +7,7 @@ mod rows;
 
 use super::jobs::JobSession;
 use crate::cli::print;
+use crate::columns::aligned;
 use crate::config::Config;
 use crate::examples;
 use crate::exit::Exit;
@@ -244,22 +245,7 @@ fn table(head: &[&str], rows: &[RegisterRow], has_head: bool) -> String {
         lines.push(head.iter().map(|&cell| cell.to_owned()).collect());
     }
     lines.extend(rows.iter().map(|row| row.cells.iter().map(plain).collect()));
-    let mut widths = vec![0; head.len()];
-    for line in &lines {
-        for (width, cell) in widths.iter_mut().zip(line) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for line in &lines {
-        let mut row = String::new();
-        for (width, cell) in widths.iter().zip(line) {
-            let _ = write!(row, "{cell:<width$}  ");
-        }
-        text.push_str(row.trim_end());
-        text.push('\n');
-    }
-    text
+    aligned(&lines)
 }
 
 /// Prints where a text is found; fails if it is nowhere.

@@ -194,17 +194,9 @@ pub(crate) fn schedule(config: &Config, args: ScheduleArgs) -> Exit {
 
 /// The controller's answer to a request; a refusal is reported.
 fn ask(session: &mut JobSession<'_>, request: ScheduleRequest) -> Result<ScheduleReply, Exit> {
-    match session.ask(&ServiceRequest::Schedule(request))? {
-        ServiceReply::Schedule(reply) => Ok(reply),
-        ServiceReply::Refused { .. }
-        | ServiceReply::Job(_)
-        | ServiceReply::Jobs { .. }
-        | ServiceReply::Results { .. }
-        | ServiceReply::Deaths { .. }
-        | ServiceReply::Events { .. }
-        | ServiceReply::Rules(_)
-        | ServiceReply::Backup { .. } => Err(nonsense()),
-    }
+    let request = ServiceRequest::Schedule(request);
+    let ServiceReply::Schedule(reply) = session.ask(&request)? else { return Err(nonsense()) };
+    Ok(reply)
 }
 
 /// Changes schedules, as many as can be.

@@ -198,17 +198,8 @@ impl<'a> JobSession<'a> {
 
     /// The job in the answer to a request.
     pub(super) fn job(&mut self, request: &ServiceRequest) -> Result<JobRow, Exit> {
-        match self.ask(request)? {
-            ServiceReply::Job(row) => Ok(*row),
-            ServiceReply::Refused { .. }
-            | ServiceReply::Jobs { .. }
-            | ServiceReply::Results { .. }
-            | ServiceReply::Deaths { .. }
-            | ServiceReply::Schedule(_)
-            | ServiceReply::Events { .. }
-            | ServiceReply::Rules(_)
-            | ServiceReply::Backup { .. } => Err(nonsense()),
-        }
+        let ServiceReply::Job(row) = self.ask(request)? else { return Err(nonsense()) };
+        Ok(*row)
     }
 
     /// A job after its end, or as it is when the time is over.

@@ -436,19 +436,8 @@ impl Store<'_, '_> {
             expected: frame.expected,
             items,
         };
-        match self.session.ask(&request)? {
-            ServiceReply::Job(_) => {
-                self.next += len;
-                Ok(())
-            }
-            ServiceReply::Refused { .. }
-            | ServiceReply::Jobs { .. }
-            | ServiceReply::Results { .. }
-            | ServiceReply::Deaths { .. }
-            | ServiceReply::Schedule(_)
-            | ServiceReply::Events { .. }
-            | ServiceReply::Rules(_)
-            | ServiceReply::Backup { .. } => Err(nonsense()),
-        }
+        let ServiceReply::Job(_) = self.session.ask(&request)? else { return Err(nonsense()) };
+        self.next += len;
+        Ok(())
     }
 }

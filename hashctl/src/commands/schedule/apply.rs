@@ -1,6 +1,7 @@
 //! Schedules of a file handed to the controller, or compared with those that it has.
 
 use super::changes::line_changes;
+use super::runs::shown;
 use super::{ask, file, nonsense};
 use crate::cli::print;
 use crate::commands::jobs::JobSession;
@@ -55,15 +56,7 @@ pub(crate) fn all(session: &mut JobSession<'_>) -> Result<Vec<ScheduleRow>, Exit
 
 /// The normal form of a schedule of the controller.
 fn text_of(session: &mut JobSession<'_>, name: &str) -> Result<String, Exit> {
-    match ask(session, ScheduleRequest::Show { name: name.to_owned() })? {
-        ScheduleReply::Schedule { text, .. } => Ok(text),
-        ScheduleReply::Changed(_)
-        | ScheduleReply::Started { .. }
-        | ScheduleReply::Schedules { .. }
-        | ScheduleReply::Runs { .. }
-        | ScheduleReply::Run { .. }
-        | ScheduleReply::Differences { .. } => Err(nonsense()),
-    }
+    shown(session, name.to_owned()).map(|(_, text)| text)
 }
 
 pub(super) fn apply(

@@ -38,16 +38,13 @@ pub(super) fn show(config: &Config, name: String, json: bool) -> Result<Exit, Ex
 }
 
 /// A schedule and its normal form.
-fn shown(session: &mut JobSession<'_>, name: String) -> Result<(ScheduleRow, String), Exit> {
-    match ask(session, ScheduleRequest::Show { name })? {
-        ScheduleReply::Schedule { row, text } => Ok((*row, text)),
-        ScheduleReply::Changed(_)
-        | ScheduleReply::Started { .. }
-        | ScheduleReply::Schedules { .. }
-        | ScheduleReply::Runs { .. }
-        | ScheduleReply::Run { .. }
-        | ScheduleReply::Differences { .. } => Err(nonsense()),
-    }
+pub(super) fn shown(
+    session: &mut JobSession<'_>,
+    name: String,
+) -> Result<(ScheduleRow, String), Exit> {
+    let reply = ask(session, ScheduleRequest::Show { name })?;
+    let ScheduleReply::Schedule { row, text } = reply else { return Err(nonsense()) };
+    Ok((*row, text))
 }
 
 /// The time zone of a schedule, which this program may not know.
