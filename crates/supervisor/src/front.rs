@@ -209,6 +209,7 @@ fn carry_out(root: &Path, line: &Line) -> Result<ExitCode, Misuse> {
         }
         Use::Version => hashctl(line, &["version".into()]),
         Use::Asks => asks(line),
+        Use::Alone => hashctl(line, &line.command),
         Use::Schedule if args.first().is_none_or(|word| is_about_files(word)) => {
             hashctl(line, &line.command)
         }

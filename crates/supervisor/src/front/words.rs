@@ -11,6 +11,8 @@ pub(super) enum Use {
     Asks,
     /// hashctl asks the cluster that runs, except about files of schedules.
     Schedule,
+    /// hashctl works on files of this host: no cluster is needed.
+    Alone,
     /// hashctl prints versions.
     Version,
     /// A cluster is started, or a VM.
@@ -46,6 +48,8 @@ const COMMANDS: &[(&str, Use)] = &[
     ("search", Use::Asks),
     ("drain", Use::Asks),
     ("undrain", Use::Asks),
+    ("backup", Use::Asks),
+    ("restore", Use::Alone),
     ("schedule", Use::Schedule),
     ("version", Use::Version),
     ("--version", Use::Version),
