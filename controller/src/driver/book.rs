@@ -191,23 +191,12 @@ impl Hub {
     /// Notes a change that was made.
     pub(super) fn note_change(&self, Caller(caller): Caller, tag: u32, reply: &ServiceReply) {
         let Some(change) = self.book.asked.borrow_mut().remove(&(caller, tag)) else { return };
-        match reply {
-            ServiceReply::Schedule(ScheduleReply::Changed(row)) => {
-                return self.note(change.kind, &row.name, Some(change.by), "");
-            }
-            ServiceReply::Schedule(ScheduleReply::Started { run }) => {
-                let text = format_args!("run {run}");
-                return self.note(change.kind, change.schedule, Some(change.by), text);
-            }
-            ServiceReply::Job(_)
-            | ServiceReply::Refused { .. }
-            | ServiceReply::Jobs { .. }
-            | ServiceReply::Results { .. }
-            | ServiceReply::Deaths { .. }
-            | ServiceReply::Schedule(_)
-            | ServiceReply::Events { .. }
-            | ServiceReply::Rules(_)
-            | ServiceReply::Backup { .. } => {}
+        if let ServiceReply::Schedule(ScheduleReply::Changed(row)) = reply {
+            return self.note(change.kind, &row.name, Some(change.by), "");
+        }
+        if let ServiceReply::Schedule(ScheduleReply::Started { run }) = reply {
+            let text = format_args!("run {run}");
+            return self.note(change.kind, change.schedule, Some(change.by), text);
         }
         let ServiceReply::Job(row) = reply else { return };
         // A submission with the key of an earlier one changes nothing.

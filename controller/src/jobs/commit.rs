@@ -111,19 +111,11 @@ impl Book {
         let next = std::mem::take(&mut self.commits.next);
         let is_new = matches!(self.phase, Phase::Open);
         for (caller, tag, reply) in failed.replies.into_iter().chain(next.replies) {
-            let reply = match reply {
-                ServiceReply::Refused { .. } => reply,
-                ServiceReply::Job(_)
-                | ServiceReply::Jobs { .. }
-                | ServiceReply::Results { .. }
-                | ServiceReply::Deaths { .. }
-                | ServiceReply::Schedule(_)
-                | ServiceReply::Events { .. }
-                | ServiceReply::Rules(_)
-                | ServiceReply::Backup { .. } => {
-                    let reason = ServiceRefusal::JournalFailed;
-                    ServiceReply::Refused { reason, text: text.clone() }
-                }
+            let reply = if matches!(reply, ServiceReply::Refused { .. }) {
+                reply
+            } else {
+                let reason = ServiceRefusal::JournalFailed;
+                ServiceReply::Refused { reason, text: text.clone() }
             };
             self.actions.push(to_action((caller, tag, reply)));
         }
