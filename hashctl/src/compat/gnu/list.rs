@@ -70,9 +70,9 @@ impl LineParser {
         if self.tool.has_length {
             match rest.split_first()? {
                 (b'-', after) => (digest_len, rest) = length(after)?,
-                // Another one may follow.
-                (b' ' | b'\t', after) => rest = after,
-                _ => {}
+                (b'(', _) => {}
+                // b2sum ends the tag there, whatever byte it is; a blank may follow.
+                (_, after) => rest = after,
             }
         }
         let rest = rest.strip_prefix(b" ").unwrap_or(rest).strip_prefix(b"(")?;
@@ -227,6 +227,10 @@ mod tests {
                 ("BLAKE2b-0 (a) = ", None),
                 ("BLAKE2b-17 (a) = S", None),
                 ("BLAKE2b-520 (a) = H", None),
+                ("BLAKE2b\0(a) = H", Some(b"a")),
+                ("BLAKE2bb (a) = H", Some(b"a")),
+                ("BLAKE2b\0\0(a) = H", None),
+                ("BLAKE2b\0-16 (a) = S", None),
             ],
         );
     }
