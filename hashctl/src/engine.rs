@@ -395,7 +395,7 @@ impl Run {
             Some(End::Stopped) | None => {}
         }
         while let Some(event) = self.replies.next_ready()? {
-            self.take(event)?;
+            self.take(event);
         }
         Ok(())
     }
@@ -418,17 +418,15 @@ impl Run {
         }
         match self.replies.receive() {
             Ok(Some(event)) => self.take(event),
-            Ok(None) => Ok(()),
+            Ok(None) => {}
             // The controller may leave before everything is known to be sent.
-            Err(error) if self.submitter.jobs_len() == 0 => {
-                self.lost = Some(error);
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
+            Err(error) if self.submitter.jobs_len() == 0 => self.lost = Some(error),
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
-    fn take(&mut self, event: Event) -> Result<(), Broken> {
+    fn take(&mut self, event: Event) {
         match event {
             Event::Opened { job, workers, waits } => {
                 if workers == 0 {
@@ -437,25 +435,25 @@ impl Run {
                 if waits && !self.is_quiet {
                     self.silence.wait_for_window(job);
                 }
-                Ok(())
             }
-            Event::Window { job } => {
-                self.silence.has_window(job);
-                Ok(())
-            }
+            Event::Window { job } => self.silence.has_window(job),
             Event::Results(results) => {
                 self.silence.end();
                 let unseen = self.reorder.resolve(results.iter());
                 if let Some(resender) = &mut self.resender {
                     resender.give(unseen);
                 }
-                Ok(())
             }
             Event::Death { tag, losses } => {
                 if let Some(tag) = tag {
                     self.reorder.explain(tag, &losses_text(&losses));
                 }
-                Ok(())
+            }
+            Event::Advanced { tag, bytes } => {
+                self.silence.end();
+                if let Some(tag) = tag {
+                    self.reorder.advance_by(tag, bytes);
+                }
             }
             Event::Suspect { worker, items } => {
                 self.is_suspect = true;
@@ -463,9 +461,8 @@ impl Run {
                     "worker {worker} gave a wrong digest: {items} others of this run that it gave were \
                      not checked and may be wrong; run it again"
                 ));
-                Ok(())
             }
-            Event::Finished { .. } | Event::Cancelled { .. } => Ok(()),
+            Event::Finished { .. } | Event::Cancelled { .. } => {}
         }
     }
 
@@ -548,13 +545,10 @@ impl Run {
             if left.is_zero() {
                 return;
             }
-            let taken = match self.replies.next_ready() {
+            match self.replies.next_ready() {
                 Ok(Some(event)) => self.take(event),
-                Ok(None) => self.wait(timeout),
-                Err(_) => return,
-            };
-            if taken.is_err() {
-                return;
+                Ok(None) if self.wait(timeout).is_ok() => {}
+                Ok(None) | Err(_) => return,
             }
         }
     }

@@ -268,8 +268,11 @@ impl<F: Clone> Core<F> {
         if job.is_abandoned(batch) {
             return;
         }
-        if let (Load::Part { file, number, .. }, Ok(value)) = (&batch.load, outcomes.outcome(0)) {
+        if let (Load::Part { file, number, len, .. }, Ok(value)) =
+            (&batch.load, outcomes.outcome(0))
+        {
             let merge = job.part_done(file.index, *number, value);
+            self.tell_advance(key, file.index, *len);
             return merge.into_iter().for_each(|merge| self.requeue(key, [merge]));
         }
         if let (Load::Merge { index, parent: Some(node), .. }, Ok(value)) =

@@ -6,6 +6,7 @@ use super::batch::{AfterLoss, Batch};
 use super::checkpoints::ResumePoint;
 use super::dispatch::{lease_time, time_for};
 use super::fault::Fault;
+use super::owner::Owner;
 use super::plane::Plane;
 use super::tally::{Hashed, PeerRole, Requeue};
 use super::{Action, Core, JobId, Lease, WorkerId};
@@ -60,8 +61,13 @@ impl<F: Clone> Core<F> {
         let fits = |batch: &Batch<F>, algorithms| batch.takes(algorithms, &point);
         let Some(algorithms) = self.counts(worker, (id, attempt), fits)? else { return Ok(()) };
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
+        let mut advance = None;
         if let (Some(lease), Some(name)) = (self.leases.get_mut(&id), name) {
             let bytes = point.offset - lease.batch.checkpoints.offset();
+            // A check of a result hashes nothing more.
+            if lease.batch.votes.is_empty() {
+                advance = lease.batch.indexes().first().map(|&index| (lease.job, index, bytes));
+            }
             lease.batch.checkpoints.push(&name, point);
             lease.deadline =
                 (lease.deadline + time_for(bytes)).min(now + lease_time(&lease.batch, algorithms));
@@ -70,8 +76,19 @@ impl<F: Clone> Core<F> {
             self.tally.count_hashed(algorithms, &backends, Hashed { bytes, ..Hashed::default() });
             self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         }
+        if let Some((job, index, bytes)) = advance {
+            self.tell_advance(job, index, bytes);
+        }
         self.yield_to_others(worker, id);
         Ok(())
+    }
+
+    /// Tells the client of a job that more of an item is hashed. Jobs that wait for nobody have nobody to show it.
+    pub(super) fn tell_advance(&mut self, key: JobId, index: u64, bytes: u64) {
+        let owner = self.jobs.get(&key).map(|job| job.order.owner);
+        if let Some(owner @ Owner::Attached(_)) = owner {
+            self.tell(owner, ClientReply::Advanced { job: key, index, bytes });
+        }
     }
 
     /// Takes a lease back that has just reached a checkpoint, if another user's work waits that would go

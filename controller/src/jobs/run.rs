@@ -250,6 +250,7 @@ impl Book {
                 }
             }
             ClientReply::Suspect { .. }
+            | ClientReply::Advanced { .. }
             | ClientReply::Cancelled { .. }
             | ClientReply::Status(_)
             | ClientReply::Ready { .. }

@@ -75,6 +75,39 @@ fn another_worker_goes_on_where_the_lost_one_stood() {
 }
 
 #[test]
+fn the_client_hears_how_far_a_long_file_is() {
+    let mut table = table(Algorithm::Sha256);
+    table.join(1, 1);
+    progress(&mut table, 1, 0, 1, 1 << 33, 5);
+    progress(&mut table, 1, 0, 1, 1 << 34, 6);
+    assert_eq!(table.advanced(), [(0, 1 << 33), (0, 1 << 33)], "what is new");
+    table.step(Event::WorkerLeft(WorkerId(1)));
+    table.join(2, 1);
+    progress(&mut table, 2, 1, 2, 1 << 35, 7);
+    assert_eq!(table.advanced(), [(0, 1 << 34)], "by another worker");
+    answer(&mut table, 2, 1, 2, vec![]);
+    assert_eq!(table.advanced(), [], "the rest is its result");
+}
+
+#[test]
+fn the_client_hears_of_each_part_of_a_file() {
+    let mut table = Table::new(Limits::default());
+    table.open(Algorithm::Blake3);
+    table.join(1, 1);
+    table.join(2, 1);
+    table.send_files(0, &[SIZE]);
+    let parts = table.leased();
+    let mut lens = Vec::new();
+    for part in &parts {
+        let Work::Subtree { len, .. } = part.work else { panic!("{part:?}") };
+        lens.push((0, len));
+        table.done(part.worker, part.lease, 1, vec![]);
+    }
+    assert!(parts.len() == 2 && lens.iter().all(|(_, len)| *len < SIZE), "{lens:?}");
+    assert_eq!(table.advanced(), lens);
+}
+
+#[test]
 fn what_came_forward_may_be_lost_on_more_than_three_workers_but_not_for_ever() {
     let mut table = table(Algorithm::Sha512);
     let mut told = Vec::new();
@@ -149,6 +182,8 @@ fn progress_that_cannot_be_is_a_wrong_answer() {
         if algorithm != Algorithm::Blake3 {
             progress(&mut table, 1, 0, 1, 1024, 5);
         }
+        let advanced = if algorithm == Algorithm::Blake3 { vec![] } else { vec![(0, 1024)] };
+        assert_eq!(table.advanced(), advanced, "{what}");
         assert_eq!(table.actions, [], "{what}: the first is good");
         let (lease, state) = (lease_id(0), Blob(vec![5]));
         table.hear(1, WorkerReply::Progress { lease, attempt: 1, file, offset, state });

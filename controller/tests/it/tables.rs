@@ -191,13 +191,28 @@ impl Table {
     pub(crate) fn told(&mut self) -> Vec<ClientReply> {
         let mut told = Vec::new();
         self.actions.retain(|action| {
-            if let Action::ToClient(CLIENT, reply) = action {
+            let Action::ToClient(CLIENT, reply) = action else { return true };
+            let is_advance = matches!(reply, ClientReply::Advanced { .. });
+            if !is_advance {
                 told.push(reply.clone());
-                return false;
             }
-            true
+            is_advance
         });
         told
+    }
+
+    /// Items that came forward since this was last asked, each with its bytes.
+    pub(crate) fn advanced(&mut self) -> Vec<(u64, u64)> {
+        let mut advanced = Vec::new();
+        self.actions.retain(|action| {
+            let Action::ToClient(CLIENT, ClientReply::Advanced { index, bytes, .. }) = action
+            else {
+                return true;
+            };
+            advanced.push((*index, *bytes));
+            false
+        });
+        advanced
     }
 
     #[track_caller]

@@ -268,7 +268,7 @@ impl InFlight {
         let job = state.job(job).ok_or(NOT_OPEN)?;
         let at = index.checked_sub(job.base).and_then(|at| usize::try_from(at).ok());
         let item = at.and_then(|at| job.items.get(at).copied().flatten());
-        item.map(|(tag, _)| tag).ok_or(ClientError::Nonsense("reasons for an item without need"))
+        item.map(|(tag, _)| tag).ok_or(ClientError::Nonsense("news of an item without need"))
     }
 
     pub(crate) fn add_ticket(&self) -> u64 {

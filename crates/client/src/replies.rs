@@ -44,6 +44,13 @@ pub enum Event {
         /// Every lease of it that was lost, in order.
         losses: Vec<WorkerLoss>,
     },
+    /// More of a long item is hashed.
+    Advanced {
+        /// The item's tag; `None` for a step of a streamed hash.
+        tag: Option<u64>,
+        /// Bytes since the last such event; what is hashed again counts again.
+        bytes: u64,
+    },
     /// Digests that a worker returned before may be wrong.
     Suspect {
         /// Its name.
@@ -175,8 +182,10 @@ impl Replies {
             }
             ClientReply::Suspect { worker, items, .. } => Ok(Event::Suspect { worker, items }),
             ClientReply::Death { job, index, losses } => {
-                let tag = self.in_flight.tag_of_item(job, index)?;
-                Ok(Event::Death { tag: Some(tag).filter(|tag| tag & TICKET_BIT == 0), losses })
+                Ok(Event::Death { tag: self.item(job, index)?, losses })
+            }
+            ClientReply::Advanced { job, index, bytes } => {
+                Ok(Event::Advanced { tag: self.item(job, index)?, bytes })
             }
             ClientReply::Rejected { text, .. } => Err(ClientError::Rejected { text }),
             ClientReply::Status(_)
@@ -185,6 +194,12 @@ impl Replies {
             | ClientReply::Drained { .. }
             | ClientReply::Service { .. } => Err(ClientError::Nonsense("an answer to no question")),
         }
+    }
+
+    /// The tag of an item without result, if it is not a step of a streamed hash.
+    fn item(&self, job: JobId, index: u64) -> Result<Option<u64>, ClientError> {
+        let tag = self.in_flight.tag_of_item(job, index)?;
+        Ok(Some(tag).filter(|tag| tag & TICKET_BIT == 0))
     }
 
     fn results(

@@ -181,10 +181,12 @@ impl Reorder {
 
     /// Enters how many bytes of a file are hashed, for the progress.
     pub(crate) fn advance(&self, tag: Tag, done_len: u64) {
-        let mut state = self.lock();
-        let (outcome, tally) = state.waiting(tag);
-        let old = std::mem::replace(&mut outcome.done_len, done_len);
-        tally.bytes_done = tally.bytes_done - old + done_len;
+        self.lock().advance(tag, |_| done_len);
+    }
+
+    /// Enters how many more bytes of a file are hashed, of which some may have been hashed before.
+    pub(crate) fn advance_by(&self, tag: Tag, bytes: u64) {
+        self.lock().advance(tag, |old| old.done_len.saturating_add(bytes).min(old.size));
     }
 
     /// Enters results, which the client library has checked: one per item, digests of the right length.
@@ -347,6 +349,13 @@ impl State {
         let is_possible = Unseen::is_possible(failure);
         let failure = Some(failure);
         is_possible.then_some(Unseen { tag, batch, position, way, failure })
+    }
+
+    fn advance(&mut self, tag: Tag, done_len: impl FnOnce(&EntryOutcome) -> u64) {
+        let (outcome, tally) = self.waiting(tag);
+        let done_len = done_len(outcome);
+        let old = std::mem::replace(&mut outcome.done_len, done_len);
+        tally.bytes_done = tally.bytes_done - old + done_len;
     }
 
     fn set_size(&mut self, tag: Tag, size: u64) {

@@ -299,6 +299,15 @@ pub enum ClientReply {
         #[serde(deserialize_with = "list::at_most::<_, _, LOSSES_MAX>")]
         losses: Vec<WorkerLoss>,
     },
+    /// A worker came forward with a long file, for those who show how far it is.
+    Advanced {
+        /// The job.
+        job: JobId,
+        /// Index of the item, which has no result yet.
+        index: u64,
+        /// Bytes hashed since the last such message; those that are hashed again count again.
+        bytes: u64,
+    },
 }
 
 /// The outcome of a `Drain` or an `Undrain`.
@@ -405,7 +414,8 @@ impl Message for ClientReply {
             | Self::Window { .. }
             | Self::Finished { .. }
             | Self::Cancelled { .. }
-            | Self::Ready { .. } => Ok(()),
+            | Self::Ready { .. }
+            | Self::Advanced { .. } => Ok(()),
         }
     }
 }

@@ -43,7 +43,7 @@ fn an_unknown_tag_is_malformed() {
     for (kind, known) in [
         (Kind::HelloReply, 2),
         (Kind::ClientRequest, 11),
-        (Kind::ClientReply, 12),
+        (Kind::ClientReply, 14),
         (Kind::WorkerRequest, 4),
         (Kind::WorkerReply, 6),
     ] {

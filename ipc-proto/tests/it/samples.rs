@@ -295,6 +295,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("drained/unknown", drained(DrainOutcome::Unknown)),
         ("drained/too_many", drained(DrainOutcome::TooMany)),
         ("drained/forbidden", drained(DrainOutcome::Forbidden)),
+        ("advanced", ClientReply::Advanced { job, index: 70_000, bytes: 1 << 26 }),
         ("death", ClientReply::Death { job, index: 70_000, losses: losses() }),
         ("status", ClientReply::Status(Box::new(status()))),
         ("status_empty", ClientReply::Status(Box::default())),

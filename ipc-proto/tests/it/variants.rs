@@ -57,6 +57,7 @@ variants! {
         Service { .. },
         Drained { .. },
         Death { .. },
+        Advanced { .. },
     }
     DrainOutcome { Drained { .. }, Undrained, NotDraining, Unknown, TooMany, Forbidden }
     ReleaseOutcome { Released, NotQuarantined, Forbidden }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use test_kit::{Cluster, Options, text, until, write_file};
+use test_kit::{Cluster, Options, output, text, until, write_file};
 
 #[test]
 fn a_terminal_is_shown_how_far_the_run_is() {
@@ -44,4 +44,21 @@ fn a_terminal_is_shown_how_far_the_run_is() {
     assert!(shown().ends_with("\r\x1b[K") && !shown().contains('\n'), "{:?}", shown());
     let out = fs::read_to_string(dir.path().join("out")).unwrap();
     assert!(out.len() == 64 + 2 + 5 && out.ends_with("  file\n"), "{out}");
+}
+
+#[test]
+fn a_long_file_advances_while_the_cluster_hashes_it() {
+    const LEN: u64 = 2 << 30;
+    let dir = tempfile::tempdir().unwrap();
+    File::create(dir.path().join("file")).unwrap().set_len(LEN).unwrap();
+    let cluster = Cluster::start(Options { workers: 1, ..Options::default() });
+    let mut command = cluster.hashctl();
+    command.args(["--progress", "json", "sum", "-a", "sha512", "file"]).current_dir(&dir);
+    let done: Vec<u64> = text(&output(&mut command).stderr)
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line))
+        .map(|line| line["bytes_done"].as_u64().unwrap())
+        .collect();
+    assert!(done.iter().any(|&done| 0 < done && done < LEN) && done.is_sorted(), "{done:?}");
+    assert_eq!(done.last(), Some(&LEN));
 }

@@ -137,6 +137,10 @@ impl World {
                 assert_eq!(unresolved, job.want.len() as u64, "seed {seed}");
                 self.tally.cancelled += 1;
             }
+            ClientReply::Advanced { job, index, .. } => {
+                let job = client.jobs.get(&job).expect("who advances is alive");
+                assert!(job.want.contains_key(&index), "seed {seed}: item {index} advances late");
+            }
             ClientReply::Rejected { tag, .. } => {
                 client.opening.remove(&tag);
             }
