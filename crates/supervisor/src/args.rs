@@ -473,6 +473,13 @@ pub(crate) struct StartOptions {
     /// The file where no command has named one, if it is there
     #[arg(long, value_name = "FILE", hide = true)]
     pub(crate) default_config: Option<PathBuf>,
+    /// Let clients and durable jobs name files in directory DIR, as dataset NAME; may be repeated, and replaces
+    /// one of that name in the file
+    #[arg(long = "dataset", value_name = "NAME=DIR")]
+    pub(crate) datasets: Vec<OsString>,
+    /// Datasets that are not there are left out, whoever named them.
+    #[arg(skip)]
+    pub(crate) may_be_missing: bool,
     /// Where hashcluster-controller and hashcluster-worker are [default: beside this program]
     #[arg(long, value_name = "DIR")]
     pub(crate) bin_dir: Option<PathBuf>,

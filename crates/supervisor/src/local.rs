@@ -2,10 +2,10 @@
 
 use crate::args::{StartOptions, WORKERS_MAX};
 use crate::cluster::{Error, Unit};
-use crate::deployment::{Health, LocalFlags, Member, Role};
+use crate::deployment::{Dataset, Health, LocalFlags, Member, Role};
 use crate::supervise::{Console, Program, is_executable};
-use crate::vm::{self, HTTP_SOCKET, Layout};
-use std::ffi::OsString;
+use crate::vm::{self, HTTP_SOCKET, Layout, Share};
+use std::ffi::{OsStr, OsString};
 use std::net::Ipv4Addr;
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -23,6 +23,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct LocalContext {
     bin_dir: PathBuf,
     flags: LocalFlags,
+    /// The datasets, in the order of their names.
+    shares: Vec<Share>,
     pub(crate) workers_len: u16,
     pub(crate) stop_limit: Duration,
     /// Where the controller keeps durable jobs, in a cluster that stays.
@@ -61,12 +63,13 @@ impl LocalContext {
         }
         let default = options.default_config.as_deref().filter(|path| path.exists());
         let config = options.config.as_deref().or(default);
-        let flags = config.map(LocalFlags::load).transpose()?;
+        let flags = LocalFlags::load(config, &options.datasets, options.may_be_missing)?;
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
         let cores = || u16::try_from(cores()).unwrap_or(u16::MAX).min(WORKERS_MAX);
         Ok(Self {
             bin_dir,
-            flags: flags.unwrap_or_default(),
+            shares: vm::shares_of(&flags.datasets),
+            flags,
             workers_len: options.workers.unwrap_or_else(cores),
             stop_limit: options
                 .stop_limit_ms
@@ -80,6 +83,37 @@ impl LocalContext {
     pub(crate) fn in_place_of(&self, running: &Self) -> Self {
         let (state, metrics_port) = (running.state.clone(), running.metrics_port);
         Self { state, metrics_port, ..self.clone() }
+    }
+
+    /// Refuses datasets that would show workers what the cluster keeps to itself.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a dataset that contains what the cluster keeps to itself.
+    pub(crate) fn check_datasets(&self, layout: &Layout) -> Result<(), Error> {
+        vm::check_shares(&self.shares, layout)
+    }
+
+    /// Tells hashctl of the datasets.
+    ///
+    /// # Errors
+    /// A file of the run directory cannot be written.
+    pub(crate) fn tell_datasets(&self, layout: &Layout) -> Result<(), Error> {
+        vm::tell_datasets(layout, &self.shares.iter().collect::<Vec<_>>(), &[])
+    }
+
+    /// Differences between what is asked for and what processes without VMs do, each for a person.
+    pub(crate) fn notices(&self) -> impl Iterator<Item = String> {
+        let missing = self.flags.datasets.iter().filter(|dataset| dataset.is_missing).map(|dataset| {
+            let (name, dir) = (&dataset.name, dataset.dir.display());
+            format!("dataset {name}: {dir} is missing; the workers have it once it is there and they start anew")
+        });
+        let snapshots = self.flags.datasets.iter().filter(|dataset| dataset.snapshot);
+        missing.chain(snapshots.map(|dataset| {
+            format!(
+                "dataset {}: workers without VMs see the directory itself, not a snapshot",
+                dataset.name
+            )
+        }))
     }
 
     /// Where the logs of all go, too.
@@ -116,6 +150,9 @@ impl LocalContext {
             }
         };
         args.extend(["--http".into(), self.http(member, layout).to_string().into()]);
+        for dataset in &self.flags.datasets {
+            args.extend(dataset_args(dataset, member.role));
+        }
         if let Some(state) = self.state.as_ref().filter(|_| member.role == Role::Controller) {
             args.extend(["--state-dir".into(), state.into()]);
         }
@@ -138,6 +175,25 @@ impl LocalContext {
     /// A program beside those of the cluster.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.bin_dir.join(name)
+    }
+}
+
+/// Arguments of a program about a dataset.
+fn dataset_args(
+    Dataset { name, dir, io_threads, is_missing, .. }: &Dataset,
+    role: Role,
+) -> Vec<OsString> {
+    match role {
+        Role::Controller => ["--dataset", name].map(OsString::from).into(),
+        Role::Worker if *is_missing => Vec::new(),
+        Role::Worker => {
+            let mount = [OsStr::new(name), OsStr::new("="), dir.as_os_str()];
+            let mut args = vec!["--dataset".into(), mount.into_iter().collect()];
+            if let Some(threads) = io_threads {
+                args.extend(["--io-threads".into(), format!("{name}={threads}").into()]);
+            }
+            args
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 mod accel;
 mod arch;
 mod diff;
+mod discovery;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod guest;
@@ -27,6 +28,7 @@ mod snapshot_fault;
 mod state_disk;
 
 pub(crate) use diff::{RunningVms, VmChanges, WantedVms};
+pub(crate) use discovery::tell_datasets;
 pub(crate) use guest::{cp, exec, ssh, ssh_in};
 pub(crate) use image::{Image, ImageError};
 pub(crate) use layout::{CONTROL_SOCKET, HTTP_SOCKET, Layout, OPTIONS_FILE, SSH_CONFIG};
@@ -43,7 +45,7 @@ pub(crate) use prepare::{
 };
 pub(crate) use qmp::power_down;
 pub(crate) use report::{facts, filter_report};
-pub(crate) use share::{Root, Share};
+pub(crate) use share::{Root, Share, all as shares_of};
 pub(crate) use share_view::run as share_view;
 pub(crate) use sight::Sight;
 pub(crate) use state_disk::{

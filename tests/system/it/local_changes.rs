@@ -81,3 +81,60 @@ fn a_local_cluster_takes_other_settings_while_a_client_hashes() {
     assert!(output(stop.args(["--runtime-dir", "run"]).current_dir(&dir)).status.success());
     assert!(up.end().status.success());
 }
+
+#[test]
+fn a_local_cluster_has_datasets_for_jobs_that_outlive_their_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for name in ["one", "two"] {
+        fs::create_dir(path(name)).unwrap();
+        fs::write(path(name).join("file"), name).unwrap();
+    }
+    fs::write(path("cluster.toml"), "[datasets.one]\ndir = 'one'\n").unwrap();
+    let mut up = Running::start(&mut start(dir.path(), &["2"]), DEADLINE);
+    up.wait_for("are ready in");
+    let hashctl = |args: &[&str]| {
+        let mut command = Command::new(bin("hashctl"));
+        command.args(args).current_dir(&dir).env("HASHCLUSTER_RUNTIME_DIR", path("run"));
+        output(&mut command)
+    };
+    let submit = |name: &str| {
+        let submitted = hashctl(&["submit", "--wait", "--json", name]);
+        assert!(submitted.status.success(), "{submitted:?}");
+        let job: serde_json::Value = serde_json::from_slice(&submitted.stdout).unwrap();
+        text(&hashctl(&["result", job["job"].as_str().unwrap()]).stdout)
+    };
+    // SHA-256 of "one" and "two".
+    let one = "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed  one/file\n";
+    let two = "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3  two/file\n";
+    assert_eq!(submit("one"), one);
+
+    let changed = output(&mut start(dir.path(), &["2", "--dataset", "two=two"]));
+    let lines = text(&changed.stdout);
+    let mount = format!("two={}", path("two").canonicalize().unwrap().display());
+    for want in [
+        format!("~ w1: --dataset {mount}; restarts\n"),
+        "~ controller: --dataset two; restarts last, clients lose their connections\n".to_owned(),
+    ] {
+        assert!(lines.contains(&want), "{lines}{}", text(&changed.stderr));
+    }
+    assert_eq!((submit("one"), submit("two")), (one.to_owned(), two.to_owned()));
+
+    fs::write(path("cluster.toml"), "").unwrap();
+    let changed = text(&output(&mut start(dir.path(), &["2"])).stdout);
+    let gone = format!("no --dataset one={}", path("one").canonicalize().unwrap().display());
+    assert!(changed.contains(&gone), "{changed}");
+    let refused = hashctl(&["submit", "one"]);
+    assert!(text(&refused.stderr).contains("in no dataset"), "{refused:?}");
+    assert_eq!(submit("two"), two);
+
+    let mut own = start(dir.path(), &["2", "--dataset", "all=."]);
+    let refused = text(&output(&mut own).stderr);
+    assert!(
+        refused.contains("dataset all: ") && refused.contains("the run directory"),
+        "{refused}"
+    );
+    let mut stop = Command::new(repository("scripts/stop.sh"));
+    assert!(output(stop.args(["--runtime-dir", "run"]).current_dir(&dir)).status.success());
+    assert!(up.end().status.success());
+}

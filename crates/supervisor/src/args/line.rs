@@ -37,15 +37,7 @@ impl VmOptions {
                 *path = std::path::absolute(&*path)?;
             }
         }
-        for dataset in &mut deployment.datasets {
-            if let Some(at) = dataset.as_bytes().iter().position(|&byte| byte == b'=')
-                && at + 1 < dataset.len()
-            {
-                let dir = std::path::absolute(OsStr::from_bytes(&dataset.as_bytes()[at + 1..]))?;
-                let name = OsStr::from_bytes(&dataset.as_bytes()[..=at]).to_owned();
-                *dataset = [name, dir.into()].into_iter().collect();
-            }
-        }
+        make_datasets_absolute(&mut deployment.datasets)?;
         Ok(options)
     }
 
@@ -185,6 +177,20 @@ pub(super) fn decoded(word: &str) -> OsString {
         }
     }
     OsString::from_vec(bytes)
+}
+
+/// Gives each `NAME=DIR` a directory that means the same in every working directory.
+pub(super) fn make_datasets_absolute(datasets: &mut [OsString]) -> io::Result<()> {
+    for dataset in datasets {
+        if let Some(at) = dataset.as_bytes().iter().position(|&byte| byte == b'=')
+            && at + 1 < dataset.len()
+        {
+            let dir = std::path::absolute(OsStr::from_bytes(&dataset.as_bytes()[at + 1..]))?;
+            let name = OsStr::from_bytes(&dataset.as_bytes()[..=at]).to_owned();
+            *dataset = [name, dir.into()].into_iter().collect();
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

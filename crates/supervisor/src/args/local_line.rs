@@ -1,7 +1,7 @@
 //! Options of a cluster without VMs as one line, in which they travel to a supervisor that runs; and what
 //! several such command lines mean, one after the other (`line` has those of VMs).
 
-use super::line::{decoded, encoded};
+use super::line::{decoded, encoded, make_datasets_absolute};
 use super::{Args, LocalCommand, LocalOptions, Mode, RuntimeDir, StartOptions, VmOptions};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
@@ -29,11 +29,12 @@ impl LocalOptions {
         {
             *path = std::path::absolute(&*path)?;
         }
+        make_datasets_absolute(&mut start.datasets)?;
         Ok(options)
     }
 
     /// The options that count after this command line, if `before` counted until now: one that it does not
-    /// have stays what it was.
+    /// have stays what it was, and all `--dataset` together are one.
     pub(crate) fn after(self, before: &Self) -> Self {
         let (new, old) = (self.start, before.start.clone());
         let old = if self.forget { StartOptions::default() } else { old };
@@ -43,6 +44,9 @@ impl LocalOptions {
                 runtime: before.start.runtime.clone(),
                 config: new.config.or(old.config),
                 default_config: new.default_config.or(before.start.default_config.clone()),
+                // Those that are named now are there, or mistyped.
+                may_be_missing: new.datasets.is_empty(),
+                datasets: if new.datasets.is_empty() { old.datasets } else { new.datasets },
                 bin_dir: new.bin_dir.or(before.start.bin_dir.clone()),
                 metrics_port: before.start.metrics_port,
                 stop_limit_ms: new.stop_limit_ms.or(old.stop_limit_ms),
@@ -66,9 +70,11 @@ impl LocalOptions {
             ("--metrics-port", number(start.metrics_port.map(u32::from))),
             ("--stop-limit-ms", number(start.stop_limit_ms)),
         ];
-        let values = values.into_iter().filter_map(|(name, value)| {
-            Some(encoded(&[OsStr::new(name), &value?].join(OsStr::new("="))))
-        });
+        let values = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let datasets = start.datasets.iter().map(|dataset| ("--dataset", dataset.clone()));
+        let values = values.chain(datasets);
+        let values =
+            values.map(|(name, value)| encoded(&[OsStr::new(name), &value].join(OsStr::new("="))));
         let flags = [("--dry-run", self.dry_run), ("--forget", self.forget)];
         let flags = flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (*name).to_owned());
         values.chain(flags).collect::<Vec<_>>().join(" ")
@@ -106,7 +112,6 @@ impl LocalOptions {
         let deployment = &options.deployment;
         let of_vms = [
             ("--ports", deployment.ports.is_some()),
-            ("--dataset", !deployment.datasets.is_empty()),
             ("--snapshot", deployment.snapshot),
             ("--state-dir", options.state.is_some()),
             ("--image", options.image.is_some()),
@@ -122,6 +127,7 @@ impl LocalOptions {
         Ok(Self {
             start: StartOptions {
                 config: deployment.config.clone(),
+                datasets: deployment.datasets.clone(),
                 metrics_port: options.metrics_port,
                 runtime: RuntimeDir { dir: options.runtime.dir.clone() },
                 ..StartOptions::default()
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn options_arrive_as_they_were_given_and_stay_until_others_are() {
         let line = "--workers=3 --runtime-dir=/r --config=/a%20b --default-config=/d --bin-dir=/p \
-                    --metrics-port=9464 --stop-limit-ms=7 --dry-run --forget";
+                    --metrics-port=9464 --stop-limit-ms=7 --dataset=a=/b --dataset=c=/d --dry-run --forget";
         assert_eq!(options(line).to_line(), line);
         let file = options(line).to_file();
         assert_eq!(LocalOptions::from_file(&file).unwrap().to_line(), line);
@@ -157,6 +163,8 @@ mod tests {
                 "--workers=3 --runtime-dir=/r --config=/d",
             ),
             ("--workers=3 --runtime-dir=/r", "--forget --dry-run", "--runtime-dir=/r"),
+            ("--dataset=a=/b", "--workers=3", "--workers=3 --dataset=a=/b"),
+            ("--dataset=a=/b --dataset=c=/d", "--dataset=e=/f", "--dataset=e=/f"),
         ] {
             assert_eq!(options(now).after(&options(before)).to_line(), want, "{before} {now}");
         }
@@ -166,10 +174,10 @@ mod tests {
     fn an_option_of_vms_is_an_error_that_names_it() {
         let of_any = |line: &str| LocalOptions::of_any(&VmOptions::from_line(line).unwrap());
         assert_eq!(
-            of_any("--config=/c --default-ports=/p --dry-run").unwrap().to_line(),
-            "--config=/c --dry-run"
+            of_any("--config=/c --default-ports=/p --dataset=a=/b --dry-run").unwrap().to_line(),
+            "--config=/c --dataset=a=/b --dry-run"
         );
-        for name in ["--ports", "--dataset", "--image", "--state-dir"] {
+        for name in ["--ports", "--image", "--state-dir"] {
             let error = of_any(&format!("{name}=a=/b")).unwrap_err();
             assert!(error.starts_with(name), "{error}");
         }

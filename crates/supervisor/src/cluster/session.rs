@@ -400,6 +400,9 @@ impl Session {
         match kind {
             Kind::Local { context, declared, awaited } => {
                 let layout = Layout::new(run_path, None);
+                context.notices().for_each(say);
+                context.check_datasets(&layout)?;
+                context.tell_datasets(&layout)?;
                 let members = context.members();
                 let logs = send_logs(&layout, &context.syslog())?;
                 let senses =

@@ -9,6 +9,7 @@ use super::sched::CpuSet;
 use super::shown::shown_path;
 use super::{Dataset, Deployment, Role, Strategy};
 use crate::args::DeploymentOptions;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -66,39 +67,48 @@ impl Deployment {
     }
 }
 
-/// Settings in `cluster.toml` of a cluster without VMs: flags of its programs, and its logs.
+/// Settings of a cluster without VMs: flags of its programs, its datasets, and its logs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LocalFlags {
     pub(crate) controller: Vec<String>,
     pub(crate) workers: Vec<String>,
     /// Where all logs go, too.
     pub(crate) syslog: Option<SyslogTarget>,
+    pub(crate) datasets: Vec<Dataset>,
 }
 
 impl LocalFlags {
-    /// Reads and checks the whole of a `cluster.toml`. Its `[defaults]` are for all programs; what it says
-    /// of VMs and datasets has nothing to be said of.
+    /// Reads and checks the whole of a `cluster.toml`, if there is one. Its `[defaults]` are for all programs; what
+    /// it says of VMs has nothing to be said of. Each of `datasets` is a `NAME=DIR` of a command line.
     ///
     /// # Errors
-    /// All that is wrong in the file, and whether this host's CPUs cannot be read.
-    pub(crate) fn load(path: &Path) -> Result<Self, LoadErrors> {
-        let mut faults = Faults::of_file(path);
-        let mut flags = Self::default();
-        let read = read(path).and_then(|bytes| Ok((bytes, CpuSet::of_this_process()?)));
-        match read {
-            Ok((bytes, cpus)) => {
-                let Config { defaults, syslog, .. } =
-                    cluster_toml::parse(&bytes, &cpus, &mut faults);
-                let args = |role| merge::args(role, &defaults, &defaults, |flag| flag.is_local);
-                flags = Self {
-                    controller: args(Role::Controller),
-                    workers: args(Role::Worker),
-                    syslog,
-                };
+    /// All that is wrong in the file and with the datasets, and whether this host's CPUs cannot be read.
+    pub(crate) fn load(
+        path: Option<&Path>,
+        datasets: &[OsString],
+        may_be_missing: bool,
+    ) -> Result<Self, LoadErrors> {
+        let mut faults = Faults::of_file(path.unwrap_or(Path::new(CONFIG_NAME)));
+        let mut args = Faults::of("--dataset");
+        let content = path.map_or(Ok(Vec::new()), read);
+        let config = match content.and_then(|bytes| Ok((bytes, CpuSet::of_this_process()?))) {
+            Ok((bytes, cpus)) => cluster_toml::parse(&bytes, &cpus, &mut faults),
+            Err(error) => {
+                faults.whole(unread(&error));
+                Config::default()
             }
-            Err(error) => faults.whole(unread(&error)),
-        }
-        LoadErrors::unless(flags, [faults])
+        };
+        let Config { defaults, syslog, datasets: entries, .. } = config;
+        let base = path.and_then(Path::parent).unwrap_or(Path::new(""));
+        let offers = datasets::gather(entries, base, datasets, false, &mut args);
+        let datasets = offers.into_iter().filter_map(|offer| {
+            let faults = [&mut faults, &mut args];
+            open(offer, may_be_missing, faults)
+        });
+        let datasets = datasets.collect();
+        let flags = |role| merge::args(role, &defaults, &defaults, |flag| flag.is_local);
+        let (controller, workers) = (flags(Role::Controller), flags(Role::Worker));
+        LoadErrors::unless(Self { controller, workers, syslog, datasets }, [faults, args])
     }
 }
 

@@ -6,13 +6,13 @@
 
 use super::image::Image;
 use super::layout::{
-    CLIENT_PORT, DATASET_NAMES_FILE, DATASETS_DIR, IMAGES_DIR, KNOWN_HOSTS, LIVE_DATASETS_FILE,
-    Layout, SSH_CONFIG, WORKER_PORT, WORKER_TOKENS_FILE,
+    CLIENT_PORT, DATASET_NAMES_FILE, IMAGES_DIR, KNOWN_HOSTS, Layout, SSH_CONFIG, WORKER_PORT,
+    WORKER_TOKENS_FILE,
 };
 use super::plan::{ClusterContext, Guest, setting_keys};
 use super::share::{Root, Share};
 use super::sight::{DirIdentity, Sight};
-use super::{snapshot_fault, state_disk};
+use super::{discovery, snapshot_fault, state_disk};
 use crate::cluster::Error;
 use crate::deployment::Role;
 use crate::supervise::{Console, Event, Program, Supervisor};
@@ -349,31 +349,11 @@ fn state_disk(layout: &Layout, name: &str) -> Result<(), Error> {
 fn discovery(context: &ClusterContext, guests: &[Guest]) -> Result<(), Error> {
     let layout = &context.layout;
     let controller = &guests[0].vm.name;
-    let datasets = layout.file(DATASETS_DIR);
-    private_dir(&datasets)?;
     let offered: Vec<&Share> =
         context.shares.iter().filter(|share| context.is_offered(share, guests)).collect();
-    for entry in fs::read_dir(&datasets).map_err(Error::step("look at the datasets"))?.flatten() {
-        let name = entry.file_name();
-        if name != LIVE_DATASETS_FILE && !offered.iter().any(|share| *share.name == *name) {
-            remove_all(&entry.path()).map_err(Error::write(&entry.path()))?;
-        }
-    }
-    for share in &offered {
-        let path = datasets.join(&share.name);
-        match &share.root {
-            Root::Directory(dir) | Root::Snapshot(dir) => link(dir, &path)?,
-            Root::Members(members) => {
-                private_dir(&path)?;
-                for (number, member) in members.iter().enumerate() {
-                    link(member, &path.join(number.to_string()))?;
-                }
-            }
-        }
-    }
-    let live = offered.iter().filter(|share| share.is_live());
-    let live: String = live.map(|share| format!("{}\n", share.name)).collect();
-    private_file(&datasets.join(LIVE_DATASETS_FILE), live.as_bytes())?;
+    let live: Vec<&str> =
+        offered.iter().filter(|share| share.is_live()).map(|share| &*share.name).collect();
+    discovery::tell_datasets(layout, &offered, &live)?;
     for Guest { vm, .. } in guests.iter().filter(|guest| guest.vm.role == Role::Worker) {
         let way = layout.of_vm(&vm.name, &format!("vsock_{WORKER_PORT}"));
         link(Path::new(&format!("{controller}.vsock")), &way)?;
@@ -382,17 +362,17 @@ fn discovery(context: &ClusterContext, guests: &[Guest]) -> Result<(), Error> {
     private_file(&layout.file(CLIENT_ENDPOINT_FILE), endpoint.as_bytes())
 }
 
-fn link(target: &Path, path: &Path) -> Result<(), Error> {
+pub(super) fn link(target: &Path, path: &Path) -> Result<(), Error> {
     remove(path).and_then(|()| symlink(target, path)).map_err(Error::write(path))
 }
 
-fn private_dir(path: &Path) -> Result<(), Error> {
+pub(super) fn private_dir(path: &Path) -> Result<(), Error> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700).create(path).map_err(Error::write(path))
 }
 
 /// Replaces the file at `path` by one that only we can read.
-fn private_file(path: &Path, content: &[u8]) -> Result<(), Error> {
+pub(super) fn private_file(path: &Path, content: &[u8]) -> Result<(), Error> {
     let fresh = path.with_extension("part");
     let written = OpenOptions::new()
         .write(true)
@@ -514,7 +494,7 @@ pub(crate) fn check_unused(layout: &Layout) -> Result<(), Error> {
     })
 }
 
-fn remove_all(path: &Path) -> io::Result<()> {
+pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         _ => remove(path),

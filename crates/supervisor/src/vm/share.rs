@@ -15,7 +15,7 @@ pub(crate) struct Share {
 }
 
 /// The shares of a cluster that is about to start.
-pub(super) fn all(datasets: &[Dataset]) -> Vec<Share> {
+pub(crate) fn all(datasets: &[Dataset]) -> Vec<Share> {
     let share = |(number, dataset): (usize, &Dataset)| Share {
         name: dataset.name.clone(),
         root: match dataset.snapshot {

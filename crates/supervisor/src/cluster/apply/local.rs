@@ -41,6 +41,8 @@ pub(super) fn plan(
     check_fixed(fleet, &asked)?;
     let (is_dry, options) = (asked.dry_run, asked.after(before));
     let wanted = wanted(&options)?;
+    wanted.check_datasets(fleet.context.layout())?;
+    wanted.notices().for_each(|notice| request.tell(&notice));
     let changes = compare(fleet, &wanted);
     changes.lines.iter().for_each(|line| request.tell(line));
     if is_dry {
@@ -139,9 +141,12 @@ fn flags(before: &[OsString], now: &[OsString]) -> Vec<String> {
     let [before, now] = [before, now].map(grouped);
     let mut lines: Vec<String> =
         now.iter().filter(|flag| !before.contains(flag)).map(|flag| flag.join(" ")).collect();
-    let is_set = |flag: &&Vec<String>| now.iter().any(|other| other[0] == flag[0]);
-    let gone = before.iter().filter(|flag| !is_set(flag));
-    lines.extend(gone.map(|flag| format!("no {}", flag[0])));
+    // What has another value now is named with that.
+    let stays = |flag: &&Vec<String>| {
+        now.contains(flag) || now.iter().any(|other| other[0] == flag[0] && !before.contains(other))
+    };
+    let gone = before.iter().filter(|flag| !stays(flag));
+    lines.extend(gone.map(|flag| format!("no {}", flag.join(" "))));
     lines
 }
 
@@ -169,7 +174,7 @@ fn steps(changes: LocalChanges, wanted: LocalContext, options: LocalOptions) -> 
         fleet.logs.turn_to(layout, &wanted.syslog())?;
         fleet.limits.stop_limit = wanted.stop_limit;
         *context = wanted.in_place_of(context);
-        Ok(())
+        context.tell_datasets(layout)
     }))];
     let names: Vec<String> = changes.added.iter().map(|member| member.name.clone()).collect();
     if !names.is_empty() {
@@ -218,6 +223,8 @@ mod tests {
             ("--name w1 --drop-behind", "--name w1", "no --drop-behind"),
             ("--name w1", "--name w1 --syslog off", "--syslog off"),
             ("--name w1", "--name w1", ""),
+            ("--dataset a=/a --dataset b=/b", "--dataset b=/b", "no --dataset a=/a"),
+            ("--dataset b=/b", "--dataset a=/a --dataset b=/b", "--dataset a=/a"),
         ] {
             assert_eq!(flags(&args(before), &args(now)).join(", "), want, "{before} | {now}");
         }

@@ -52,17 +52,30 @@ fn a_backend_that_does_not_exist_is_refused() {
 fn a_cluster_without_vms_has_the_flags_of_the_defaults() {
     let load = |config: &str| {
         let files = Files::new(b"", Some(config.as_bytes()));
-        LocalFlags::load(&files.path("cluster.toml")).map_err(|errors| files.plain(&errors))
+        let path = files.path("cluster.toml");
+        let given = LocalFlags::load(Some(&path), &["given=/".into()], false);
+        given.map_err(|errors| files.plain(&errors))
     };
     let config = "[defaults]\nthreads = 9\nreading = 'plain'\ncross_check = '1/3'\n\
                   [vm.worker1]\nbackend = 'portable'\n[datasets.d]\ndir = '/nowhere'\n";
     let flags = load(config).unwrap();
     assert_eq!(flags.controller, ["--cross-check", "1/3"]);
     assert_eq!(flags.workers, ["--reading", "plain"]);
+    let datasets: Vec<_> =
+        flags.datasets.iter().map(|set| (&*set.name, set.dir.as_path(), set.is_missing)).collect();
+    let want = [("d", Path::new("/nowhere"), true), ("given", Path::new("/"), false)];
+    assert_eq!(datasets, want, "one of a file may be missing");
     assert_eq!(
         load("[defaults]\nreading = 1\ncolor = 2\n").unwrap_err().lines().next(),
         Some("cluster.toml:2: reading: bad value 1; write in quotes auto or uring or plain")
     );
-    let missing = LocalFlags::load(Path::new("/nowhere/cluster.toml")).unwrap_err();
+    let missing =
+        LocalFlags::load(Some(Path::new("/nowhere/cluster.toml")), &[], false).unwrap_err();
     assert_eq!(missing.to_string(), "/nowhere/cluster.toml: there is no such file");
+    let mistyped = LocalFlags::load(None, &["d=/nowhere".into()], false).unwrap_err();
+    let want =
+        "--dataset: cannot use /nowhere as a dataset: No such file or directory (os error 2)";
+    assert_eq!(mistyped.to_string(), want);
+    let gone = LocalFlags::load(None, &["d=/nowhere".into()], true).unwrap();
+    assert!(gone.datasets[0].is_missing, "it was there when it was named");
 }
