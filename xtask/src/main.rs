@@ -43,8 +43,9 @@ Usage: cargo xtask COMMAND
                   DIR/libexec/hashcluster/bin by the names of the programs that hashctl can stand for
   deb [--check]   a Debian package with all of that and services; --check also installs it in a clean
                   root directory, as root, and uses it there
-  deb --services  starts, restarts and stops those services under a systemd in namespaces of its own; as
-                  root
+  deb --services [vms]
+                  starts, restarts and stops those services under a systemd in namespaces of its own; with vms
+                  starts, reloads and stops VMs as a unit there; as root
   sbom            the same, with an SBOM in CycloneDX beside each binary
   reproduce       two release builds in different directories, which must be equal byte for byte
   test            everything that CI runs: format, clippy, house rules, shellcheck, build, tests
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         },
         ["deb"] => deb::deb().map(|package| println!("{}", package.display())),
         ["deb", "--services"] => services::check(),
+        ["deb", "--services", "vms"] => services::check_vms(),
         ["deb", "--check"] => deb::check().map(|package| println!("{}", package.display())),
         ["sbom"] => release::sbom(),
         ["reproduce"] => release::reproduce(),

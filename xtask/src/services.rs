@@ -1,9 +1,12 @@
 //! Services in a systemd of their own: it is booted in namespaces, with nothing of the host's units and
 //! everything of the host's files read-only, and starts, restarts and stops what an installation has.
 
+use crate::images::ImageChoice;
 use crate::install::{Installation, copy, failed, remove};
 use crate::packages::{self, Need};
+use crate::release;
 use crate::tools::{Failure, root, run, target_dir};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const NEEDS: &[Need] =
@@ -26,9 +29,22 @@ pub(crate) fn prepare() -> Result<(), Failure> {
     Err(Failure::Unavailable { what: what.into(), how: how.into() })
 }
 
-/// Installs into a prefix of its own, and boots a systemd that starts the services from there.
+/// Boots a systemd that starts the services from an installed copy.
 pub(crate) fn check() -> Result<(), Failure> {
     prepare()?;
+    boot("check", None)
+}
+
+/// Boots a systemd that has a cluster of VMs as a unit, from an installed copy and in the tests' image.
+pub(crate) fn check_vms() -> Result<(), Failure> {
+    prepare()?;
+    packages::ensure(packages::FOR_TESTS)?;
+    let image = ImageChoice::default().set_up(&release::build()?)?;
+    boot("check-vms", image.parent())
+}
+
+/// Runs a check beside `xtask/services/boot` there, with what VMs find in `cache`.
+fn boot(check: &str, cache: Option<&Path>) -> Result<(), Failure> {
     packages::ensure(NEEDS)?;
     let installation = Installation::build()?;
     let prefix = target_dir()?.join("services");
@@ -38,6 +54,6 @@ pub(crate) fn check() -> Result<(), Failure> {
         copy(&root().join("xtask/deb").join(unit), &prefix.join("units").join(unit), 0o644)?;
     }
     let prefix = std::fs::canonicalize(&prefix).map_err(|error| failed(&prefix, &error))?;
-    run(Command::new(root().join("xtask/services/boot")).arg(&prefix))?;
+    run(Command::new(root().join("xtask/services/boot")).arg(check).arg(&prefix).args(cache))?;
     remove(&prefix)
 }
