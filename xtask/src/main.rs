@@ -67,7 +67,7 @@ Usage: cargo xtask COMMAND
   api [SECONDS [SEED]]
                   requests of every kind to the HTTP API of running controllers, by schemathesis from the
                   OpenAPI document [default: 300 from a random seed]
-  sim [SEEDS]     the controller's simulations with SEEDS seeds each [default: 10000]
+  sim [SEEDS]     the simulations of controller and bridge with SEEDS seeds each [default: 10000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]
   soak [MINUTES]  mixed jobs on the static release binaries while workers are killed, files hang and
@@ -197,8 +197,8 @@ fn misused(what: &str, usage: &str) -> ExitCode {
 }
 
 fn sim(seeds: u64) -> Result<(), Failure> {
-    let test = ["test", "--release", "-p", "hashcluster-controller"];
-    // Of the core, of durable jobs, and of schedules.
+    let test = ["test", "--release", "-p", "hashcluster-controller", "-p", "hashcluster-bridge"];
+    // Of the core, of durable jobs, of schedules, and of many hosts.
     let filter = ["--test", "it", "--", "--nocapture", "simulation", "durable_jobs_have"];
     run(cargo(&test).args(filter).env("HASHCLUSTER_SIM_SEEDS", seeds.to_string()))
 }

@@ -1,0 +1,80 @@
+use super::*;
+use crate::shard::{Base64Bytes, ShardKey, ShardOutcome};
+use ipc_proto::Algorithm;
+use tempfile::TempDir;
+
+fn plan() -> JobPlan {
+    let file = |path: &[u8]| ShardFile { path: Base64Bytes(path.to_vec()), size: 3, mtime_ns: 4 };
+    JobPlan {
+        job: JobKey(1 << 100),
+        dataset: DatasetKey::new("photos", "id").unwrap(),
+        algorithm: Algorithm::Blake3,
+        shards: vec![vec![file(b"a"), file(b"\xff\n")], vec![file(b"c")]],
+    }
+}
+
+fn records() -> Vec<LedgerRecord> {
+    let key = ShardKey { job: plan().job, shard: 1, attempt: 1 };
+    let outcome = ShardOutcome::Hashed { digests: vec![7; 32], failures: vec![] };
+    let answer = ShardAnswer { key, host: "h".to_owned(), outcome };
+    vec![LedgerRecord::Attempt(key), LedgerRecord::Answer(answer)]
+}
+
+fn written() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("job");
+    let mut opened = ShardLedger::create(&path, &plan()).unwrap();
+    assert_eq!((&opened.plan, &opened.records), (&plan(), &vec![]));
+    opened.ledger.append(&records()).unwrap();
+    (dir, path)
+}
+
+#[test]
+fn what_was_written_is_read_again() {
+    let (_dir, path) = written();
+    let opened = ShardLedger::open(&path).unwrap();
+    assert_eq!((opened.plan, opened.records), (plan(), records()));
+}
+
+#[test]
+fn a_crash_at_any_byte_of_the_records_leaves_whole_lines_to_go_on_from() {
+    let (_dir, path) = written();
+    let bytes = fs::read(&path).unwrap();
+    let plan_len =
+        bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(2).unwrap().0 + 1;
+    for len in plan_len..=bytes.len() {
+        fs::write(&path, &bytes[..len]).unwrap();
+        let lines = bytes[plan_len..len].iter().filter(|byte| **byte == b'\n').count();
+        let mut opened = ShardLedger::open(&path).unwrap();
+        assert_eq!(opened.records, records()[..lines], "{len} bytes");
+        opened.ledger.append(&records()[lines..]).unwrap();
+        drop(opened);
+        assert_eq!(fs::read(&path).unwrap(), bytes, "{len} bytes");
+    }
+}
+
+#[test]
+fn damage_is_an_error_that_names_the_line() {
+    let (_dir, path) = written();
+    let bytes = fs::read(&path).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let with = |text: String| {
+        fs::write(&path, text).unwrap();
+        let error = ShardLedger::open(&path).unwrap_err().to_string();
+        error.replace(&path.display().to_string(), "P")
+    };
+    assert_eq!(with(text.replace("attempt", "attemqt")), "P, line 4: damaged");
+    assert_eq!(with(text.replace("photos", "Photos")), "P, line 1: damaged");
+    assert_eq!(with(text.replace("\"format\":1", "\"format\":2")), "P, line 1: damaged");
+    assert_eq!(with(text.lines().take(2).collect::<Vec<_>>().join("\n")), "P, line 2: damaged");
+    assert_eq!(with(String::new()), "P, line 1: damaged");
+}
+
+#[test]
+fn a_ledger_has_one_process_at_a_time() {
+    let (_dir, path) = written();
+    let opened = ShardLedger::open(&path).unwrap();
+    assert!(matches!(ShardLedger::open(&path), Err(LedgerError::Busy(_))));
+    drop(opened);
+    ShardLedger::open(&path).unwrap();
+}

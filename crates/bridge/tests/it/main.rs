@@ -1,0 +1,3 @@
+//! Tests of the roles around a model of a broker.
+
+mod simulation;

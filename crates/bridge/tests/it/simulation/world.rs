@@ -1,0 +1,549 @@
+//! The hosts around the broker, and the time that they share.
+
+use super::broker::{BrokerCounts, Life, ModelBroker};
+use hashcluster_bridge::serve::{DELIVERIES_MAX, ServeAction, ServeEvent, ServeLimits, ServeRole};
+use hashcluster_bridge::shard::{
+    Base64Bytes, DatasetKey, JobKey, Shard, ShardAnswer, ShardFile, ShardKey, ShardOutcome,
+};
+use hashcluster_bridge::submit::{
+    DEAD_MAX, JobPlan, LedgerRecord, SubmitAction, SubmitEvent, SubmitLimits, SubmitRole,
+};
+use hashcluster_bridge::transport::{BrokerCommand, BrokerEvent, BrokerQueue};
+use ipc_proto::Algorithm;
+use ipc_proto::message::Failure;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use test_kit::Random;
+
+const ALGORITHM: Algorithm = Algorithm::Sha256;
+
+/// Faults happen until then.
+const FAULTS_END: Duration = Duration::from_secs(3600);
+
+/// The job must have ended by then: attempts have ever more time, so the last may be long.
+const END: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// Counts of what happened, so that a run can show that everything did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BridgeCounts {
+    broker: BrokerCounts,
+    shards: u64,
+    crashes: [u64; 3],
+    stale: u64,
+    expired: u64,
+    invalid: u64,
+    dead: u64,
+    given_up: u64,
+    returned: u64,
+    again: u64,
+}
+
+impl BridgeCounts {
+    fn fields(&self) -> Vec<u64> {
+        let BrokerCounts { lost, unanswered, doubled, deduplicated, .. } = self.broker;
+        let BrokerCounts { redelivered, stale_acks, forgotten, came_back, .. } = self.broker;
+        let [submits, serves, brokers] = self.crashes;
+        let broker = [
+            lost,
+            unanswered,
+            doubled,
+            deduplicated,
+            redelivered,
+            stale_acks,
+            forgotten,
+            came_back,
+        ];
+        let hosts = [self.shards, submits, serves, brokers, self.stale, self.expired, self.invalid];
+        let rest = [self.dead, self.given_up, self.returned, self.again];
+        [&broker[..], &hosts, &rest].concat()
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        let sums: Vec<u64> =
+            self.fields().iter().zip(other.fields()).map(|(one, other)| one + other).collect();
+        let take = |at: usize| sums[at];
+        self.broker = BrokerCounts {
+            lost: take(0),
+            unanswered: take(1),
+            doubled: take(2),
+            deduplicated: take(3),
+            redelivered: take(4),
+            stale_acks: take(5),
+            forgotten: take(6),
+            came_back: take(7),
+        };
+        (self.shards, self.crashes) = (take(8), [take(9), take(10), take(11)]);
+        (self.stale, self.expired, self.invalid) = (take(12), take(13), take(14));
+        (self.dead, self.given_up) = (take(15), take(16));
+        (self.returned, self.again) = (take(17), take(18));
+    }
+
+    pub(crate) fn assert_everything_happened(&self) {
+        assert!(self.fields().iter().all(|&count| count > 0), "not everything happened: {self:?}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    /// The broker's word reaches a host; host 0 is the one that submits.
+    Broker(Life, BrokerEvent),
+    /// The work of a host ends.
+    Worked(Life, ShardKey, Option<ShardOutcome>),
+    /// A host works itself to death.
+    Killed(Life),
+    Crash(usize),
+    BrokerCrash,
+    /// Somebody else publishes.
+    Noise,
+    /// A host goes on after a pause in which it heard and did nothing.
+    Resume(Life),
+}
+
+#[derive(Debug)]
+struct Server {
+    role: ServeRole,
+    life: u32,
+    /// Events that it did not hear while it hung.
+    hung: Option<Vec<ServeEvent>>,
+    /// It cannot hash until then.
+    broken_until: Duration,
+}
+
+/// One history.
+#[derive(Debug)]
+pub(crate) struct BridgeWorld {
+    random: Random,
+    now: Duration,
+    broker: ModelBroker,
+    plan: JobPlan,
+    limits: SubmitLimits,
+    submit: SubmitRole,
+    submit_life: u32,
+    ledger: Vec<LedgerRecord>,
+    servers: Vec<Server>,
+    /// Shards that kill whoever works on them.
+    deadly: BTreeSet<u32>,
+    happenings: BTreeMap<(Duration, u64), Happening>,
+    next: u64,
+    finished: bool,
+    counts: BridgeCounts,
+}
+
+const SHARDS_HELD_MAX: usize = 3;
+
+fn digest(path: &[u8]) -> Vec<u8> {
+    let seed = path.iter().fold(7_u64, |sum, &byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    let mut random = Random::new(seed);
+    (0..4).flat_map(|_| random.next_u64().to_le_bytes()).collect()
+}
+
+/// A file whose name ends with this has changed for whoever reads it.
+const CHANGED: &[u8] = b"!";
+
+fn hashed(shard: &Shard) -> ShardOutcome {
+    let (mut digests, mut failures) = (Vec::new(), Vec::new());
+    for (file, position) in shard.files.iter().zip(0..) {
+        if file.path.0.ends_with(CHANGED) {
+            failures.push((position, Failure::Changed));
+        } else {
+            digests.extend(digest(&file.path.0));
+        }
+    }
+    ShardOutcome::Hashed { digests, failures }
+}
+
+impl BridgeWorld {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let shards_len = 1 + random.index(24);
+        let shards: Vec<Vec<ShardFile>> = (0..shards_len)
+            .map(|shard| {
+                let file = |file: usize, changed: bool| {
+                    let mut path = format!("s{shard}/f{file}").into_bytes();
+                    path.extend(if changed { CHANGED } else { b"" });
+                    ShardFile { path: Base64Bytes(path), size: 1, mtime_ns: 0 }
+                };
+                (0..=random.index(3)).map(|number| file(number, random.chance(10))).collect()
+            })
+            .collect();
+        let deadly =
+            (0..shards.len()).filter(|_| random.chance(3)).filter_map(|n| u32::try_from(n).ok());
+        let deadly = deadly.collect();
+        let dataset = DatasetKey::new("d", "i").expect("a plain name");
+        let job = JobKey(u128::from(random.next_u64()));
+        let plan = JobPlan { job, dataset: dataset.clone(), algorithm: ALGORITHM, shards };
+        let limits = SubmitLimits {
+            outstanding: 1 + random.index(10),
+            republish_after: Duration::from_secs(5 + random.below(600)),
+        };
+        let hosts = 1 + random.index(5);
+        let server = |number: usize| Server {
+            role: ServeRole::new(
+                &format!("h{number}"),
+                std::slice::from_ref(&dataset),
+                ServeLimits { shards: SHARDS_HELD_MAX },
+            ),
+            life: 0,
+            hung: None,
+            broken_until: Duration::ZERO,
+        };
+        let mut world = Self {
+            now: Duration::ZERO,
+            broker: ModelBroker::new(),
+            submit: SubmitRole::new(plan.clone(), limits, &[]),
+            limits,
+            submit_life: 0,
+            ledger: Vec::new(),
+            servers: (1..=hosts).map(server).collect(),
+            deadly,
+            happenings: BTreeMap::new(),
+            next: 0,
+            finished: false,
+            counts: BridgeCounts { shards: plan.shards.len() as u64, ..BridgeCounts::default() },
+            plan,
+            random,
+        };
+        world.plan_faults();
+        world
+    }
+
+    /// Trouble, at any time before the faults end.
+    fn plan_faults(&mut self) {
+        let hosts = self.servers.len();
+        for _ in 0..self.random.index(20) {
+            let happening = match self.random.below(4) {
+                0 => Happening::BrokerCrash,
+                1 => Happening::Noise,
+                _ => Happening::Crash(self.random.index(hosts + 1)),
+            };
+            // Most of it early, when there is work.
+            let span = if self.random.chance(80) { 300 } else { FAULTS_END.as_secs() };
+            let at = Duration::from_millis(self.random.below(span * 1000));
+            self.at(at, happening);
+        }
+    }
+
+    fn at(&mut self, time: Duration, happening: Happening) {
+        self.happenings.insert((time, self.next), happening);
+        self.next += 1;
+    }
+
+    fn soon(&mut self, happening: Happening) {
+        let most_ms = if self.random.chance(10) { 5000 } else { 50 };
+        let pause = Duration::from_millis(1 + self.random.below(most_ms));
+        self.at(self.now + pause, happening);
+    }
+
+    /// Runs to the end of the job and checks its result.
+    pub(crate) fn run(mut self) -> BridgeCounts {
+        self.step_submit(SubmitEvent::Tick);
+        for host in 1..=self.servers.len() {
+            self.step_server(host, ServeEvent::Tick);
+        }
+        while !self.finished {
+            let next = self.happenings.first_key_value().map(|(&(at, _), _)| at);
+            let servers = self.servers.iter().filter(|server| server.hung.is_none());
+            let timers = servers.filter_map(|server| server.role.next_timer());
+            let timer = timers.chain(self.submit.next_timer()).min();
+            let time = next.into_iter().chain(timer).min().expect("pulls go on for ever");
+            self.now = self.now.max(time);
+            assert!(self.now < END, "seed {}: the job does not end", self.random.seed());
+            if self.now >= FAULTS_END {
+                self.broker.faulty = false;
+            }
+            match self.happenings.first_entry() {
+                Some(entry) if entry.key().0 <= self.now => {
+                    let happening = entry.remove();
+                    self.happen(happening);
+                }
+                Some(_) | None => self.tick(),
+            }
+        }
+        self.check();
+        let counts = self.submit.counts();
+        self.add_counts();
+        assert_eq!(counts.done, self.plan.shards.len());
+        self.counts.broker = self.broker.counts;
+        self.counts
+    }
+
+    /// Time passes for whoever waits for it. Long waits are cut short, as nothing happens in them but pulls.
+    fn tick(&mut self) {
+        let idle = self.now > FAULTS_END && self.servers.iter().all(|s| s.role.held_len() == 0);
+        if idle && self.random.chance(30) {
+            self.now += self.limits.republish_after / 4;
+        }
+        self.step_submit(SubmitEvent::Tick);
+        for host in 1..=self.servers.len() {
+            self.step_server(host, ServeEvent::Tick);
+        }
+    }
+
+    fn add_counts(&mut self) {
+        let counts = self.submit.counts();
+        self.counts.stale += counts.stale;
+        self.counts.expired += counts.expired;
+        self.counts.invalid += counts.invalid;
+        self.counts.dead += counts.dead;
+        for server in &self.servers {
+            let counts = server.role.counts();
+            self.counts.returned += counts.returned;
+            self.counts.again += counts.again;
+        }
+    }
+
+    fn is_alive(&self, life: Life) -> bool {
+        match life.host {
+            0 => life.life == self.submit_life,
+            host => life.life == self.servers[host - 1].life,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Broker(life, event) if self.is_alive(life) => match life.host {
+                0 => self.step_submit(SubmitEvent::Broker(event)),
+                host => self.step_server(host, ServeEvent::Broker(event)),
+            },
+            Happening::Worked(life, key, outcome) if self.is_alive(life) => {
+                self.step_server(life.host, ServeEvent::Worked(key, outcome));
+            }
+            Happening::Killed(life) if self.is_alive(life) => self.restart_server(life.host),
+            Happening::Resume(life) if self.is_alive(life) => {
+                let missed = self.servers[life.host - 1].hung.take();
+                for event in missed.into_iter().flatten() {
+                    self.step_server(life.host, event);
+                }
+            }
+            // Of a life that is over.
+            Happening::Broker(..)
+            | Happening::Worked(..)
+            | Happening::Killed(_)
+            | Happening::Resume(_) => {}
+            Happening::Crash(host) => self.crash(host),
+            Happening::BrokerCrash => {
+                self.counts.crashes[2] += 1;
+                self.broker.crash(self.now, &mut self.random);
+            }
+            Happening::Noise => self.noise(),
+        }
+    }
+
+    fn crash(&mut self, host: usize) {
+        if host == 0 {
+            self.counts.crashes[0] += 1;
+            return self.restart_submit();
+        }
+        let hangs = self.now < FAULTS_END && self.random.chance(50);
+        let now = self.now;
+        let server = &mut self.servers[host - 1];
+        if hangs && server.hung.is_none() {
+            server.hung = Some(Vec::new());
+            let life = Life { host, life: server.life };
+            let pause = Duration::from_secs(self.random.below(200));
+            return self.at(now + pause, Happening::Resume(life));
+        }
+        self.restart_server(host);
+    }
+
+    fn restart_server(&mut self, host: usize) {
+        let (now, broken) = (self.now, self.random.chance(30));
+        let broken_until = now + Duration::from_secs(self.random.below(120));
+        let server = &mut self.servers[host - 1];
+        self.counts.crashes[1] += 1;
+        let counts = server.role.counts();
+        self.counts.returned += counts.returned;
+        self.counts.again += counts.again;
+        server.life += 1;
+        server.hung = None;
+        if broken && now < FAULTS_END {
+            server.broken_until = broken_until;
+        }
+        let limits = ServeLimits { shards: SHARDS_HELD_MAX };
+        let dataset = std::slice::from_ref(&self.plan.dataset);
+        server.role = ServeRole::new(&format!("h{host}"), dataset, limits);
+        self.step_server(host, ServeEvent::Tick);
+    }
+
+    fn restart_submit(&mut self) {
+        let counts = self.submit.counts();
+        self.counts.stale += counts.stale;
+        self.counts.expired += counts.expired;
+        self.counts.invalid += counts.invalid;
+        self.counts.dead += counts.dead;
+        self.submit_life += 1;
+        self.submit = SubmitRole::new(self.plan.clone(), self.limits, &self.ledger);
+        self.step_submit(SubmitEvent::Tick);
+    }
+
+    /// Publishes noise, and results that must not count.
+    fn noise(&mut self) {
+        let key = ShardKey {
+            job: if self.random.chance(50) { self.plan.job } else { JobKey(1) },
+            shard: u32::try_from(self.random.below(30)).unwrap_or(0),
+            attempt: 0,
+        };
+        let digests = vec![0xee; 32 * self.random.index(4)];
+        let outcome = ShardOutcome::Hashed { digests, failures: vec![] };
+        let answer = ShardAnswer { key, host: "stranger".to_owned(), outcome };
+        let bodies = [answer.encode(), b"{}".to_vec(), vec![0xff; 10]];
+        for (body, number) in bodies.into_iter().zip(0..) {
+            for queue in [
+                BrokerQueue::Results(self.plan.job),
+                BrokerQueue::Shards(self.plan.dataset.clone()),
+            ] {
+                let id = format!("noise.{}.{number}.{queue}", self.next);
+                self.broker.publish(self.now, queue, &id, body.clone(), &mut self.random);
+            }
+        }
+        self.next += 1;
+    }
+
+    fn step_submit(&mut self, event: SubmitEvent) {
+        let actions = self.submit.step(self.now, event);
+        let life = Life { host: 0, life: self.submit_life };
+        for action in actions {
+            if self.now < FAULTS_END && self.random.chance(1) && self.random.chance(30) {
+                self.counts.crashes[0] += 1;
+                return self.restart_submit();
+            }
+            match action {
+                SubmitAction::Record(record) => self.record(record),
+                SubmitAction::Send(command) => self.send(life, command),
+                SubmitAction::Finish => {
+                    assert!(!self.finished, "seed {}: finished twice", self.random.seed());
+                    self.finished = true;
+                }
+            }
+        }
+        let out = self.limits.outstanding.min(self.plan.shards.len());
+        let published = self.ledger.iter().filter(|r| matches!(r, LedgerRecord::Attempt(_)));
+        let attempted: BTreeSet<u32> = published
+            .filter_map(|record| match record {
+                LedgerRecord::Attempt(key) => Some(key.shard),
+                LedgerRecord::Answer(_) => None,
+            })
+            .collect();
+        let done = self.ledger.len()
+            - self.ledger.iter().filter(|r| matches!(r, LedgerRecord::Attempt(_))).count();
+        assert!(attempted.len() <= done + out, "seed {}: beyond the window", self.random.seed());
+    }
+
+    fn record(&mut self, record: LedgerRecord) {
+        let seed = self.random.seed();
+        match &record {
+            LedgerRecord::Attempt(key) => {
+                let used = self.ledger.contains(&record);
+                assert!(!used, "seed {seed}: attempt {key} twice");
+            }
+            LedgerRecord::Answer(answer) => {
+                let is_of = |r: &LedgerRecord| matches!(r, LedgerRecord::Answer(a) if a.key.shard == answer.key.shard);
+                assert!(!self.ledger.iter().any(is_of), "seed {seed}: {} twice", answer.key);
+                assert_ne!(answer.host, "stranger", "seed {seed}");
+                let mut attempts = self.ledger.iter().filter_map(|record| match record {
+                    LedgerRecord::Attempt(key) if key.shard == answer.key.shard => Some(*key),
+                    LedgerRecord::Attempt(_) | LedgerRecord::Answer(_) => None,
+                });
+                assert_eq!(
+                    attempts.next_back(),
+                    Some(answer.key),
+                    "seed {seed}: not of the last attempt"
+                );
+            }
+        }
+        self.ledger.push(record);
+    }
+
+    fn send(&mut self, life: Life, command: BrokerCommand) {
+        if let BrokerCommand::Publish { queue: BrokerQueue::Shards(_), id, .. } = &command {
+            let key: ShardKey = id.parse().expect("the key is the id");
+            let known = self.ledger.contains(&LedgerRecord::Attempt(key));
+            assert!(known, "seed {}: {id} is published before it is recorded", self.random.seed());
+        }
+        let events = self.broker.command(self.now, command, &mut self.random);
+        for event in events {
+            // A pull's end comes last, what else there is in any order.
+            match event {
+                BrokerEvent::Pulled { .. } => {
+                    let at = self.now + Duration::from_secs(1 + self.random.below(5));
+                    self.at(at, Happening::Broker(life, event));
+                }
+                BrokerEvent::Published { .. } | BrokerEvent::Delivered { .. } => {
+                    self.soon(Happening::Broker(life, event));
+                }
+            }
+        }
+    }
+
+    fn step_server(&mut self, host: usize, event: ServeEvent) {
+        let now = self.now;
+        let server = &mut self.servers[host - 1];
+        if let Some(missed) = &mut server.hung {
+            if !matches!(event, ServeEvent::Tick) {
+                missed.push(event);
+            }
+            return;
+        }
+        let life = Life { host, life: server.life };
+        let actions = server.role.step(now, event);
+        let held = server.role.held_len();
+        assert!(held <= SHARDS_HELD_MAX, "seed {}: {held} are held", self.random.seed());
+        for action in actions {
+            match action {
+                ServeAction::Send(command) => self.send(life, command),
+                ServeAction::Work(shard) => self.work(life, &shard),
+            }
+        }
+    }
+
+    fn work(&mut self, life: Life, shard: &Shard) {
+        let secs = if self.random.chance(10) { 100 } else { 5 };
+        let end = self.now + Duration::from_millis(self.random.below(secs * 1000));
+        let broken = self.servers[life.host - 1].broken_until > self.now;
+        let happening = if self.deadly.contains(&shard.key.shard) {
+            Happening::Killed(life)
+        } else {
+            Happening::Worked(life, shard.key, (!broken).then(|| hashed(shard)))
+        };
+        self.at(end, happening);
+    }
+
+    /// Compares the ledger with what every file must give.
+    fn check(&mut self) {
+        let seed = self.random.seed();
+        let mut answers: BTreeMap<u32, &ShardAnswer> = BTreeMap::new();
+        for record in &self.ledger {
+            if let LedgerRecord::Answer(answer) = record {
+                answers.insert(answer.key.shard, answer);
+            }
+        }
+        for (files, number) in self.plan.shards.iter().zip(0..) {
+            let answer = answers.get(&number);
+            let answer = answer.unwrap_or_else(|| panic!("seed {seed}: no result of {number}"));
+            if answer.outcome == ShardOutcome::Dead {
+                self.counts.given_up += 1;
+                let attempts = u64::from(answer.key.attempt);
+                assert!(
+                    attempts >= u64::from(DEAD_MAX),
+                    "seed {seed}: {number} was given up early"
+                );
+                // A shard that is not deadly can have this only by bad luck, on hosts that all fail.
+                continue;
+            }
+            assert!(
+                !self.deadly.contains(&number),
+                "seed {seed}: {number} kills whoever hashes it"
+            );
+            for (file, outcome) in files.iter().zip(answer.outcomes(files.len(), ALGORITHM)) {
+                let want = digest(&file.path.0);
+                let want = if file.path.0.ends_with(CHANGED) {
+                    Err(Failure::Changed)
+                } else {
+                    Ok(&want[..])
+                };
+                assert_eq!(outcome, want, "seed {seed}: {file:?}");
+            }
+        }
+        assert_eq!(DELIVERIES_MAX, 5, "as docs/hosts.md says");
+    }
+}
