@@ -35,9 +35,10 @@ use tools::{Failure, cargo, run};
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
-  build [--arch ARCH | --libc musl]
+  build [bridge | --arch ARCH | --libc musl]
                   static release binaries; the last line of stdout names their directory. For x86_64 or aarch64:
-                  those of a VM's image, with musl; with --libc musl all of them for this host
+                  those of a VM's image, with musl; with --libc musl all of them for this host; bridge: the
+                  program for many hosts, which is in none of the others
   install --prefix DIR [--links]
                   release binaries, man pages and completions below DIR; with --links also links in
                   DIR/libexec/hashcluster/bin by the names of the programs that hashctl can stand for
@@ -100,6 +101,8 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args[..] {
         ["build"] => release::build().map(|bin_dir| println!("{}", bin_dir.display())),
+        ["build", "bridge"] => release::build_bridge(target::Libc::Glibc)
+            .map(|bin_dir| println!("{}", bin_dir.display())),
         ["build", "--libc", "musl"] => {
             release::build_musl().map(|bin_dir| println!("{}", bin_dir.display()))
         }

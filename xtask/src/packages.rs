@@ -24,6 +24,8 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("strace", &["strace"]),
     ("rsyslogd", &["rsyslog"]),
     ("curl", &["curl"]),
+    ("nats-server", &["nats-server"]),
+    ("openssl", &["openssl"]),
 ];
 
 /// Programs of `cargo xtask monitoring`.

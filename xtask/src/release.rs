@@ -15,6 +15,9 @@ use std::process::Command;
 pub(crate) const PACKAGES: [&str; 4] =
     ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"];
 
+/// The program for many hosts: apart, as a single host neither needs it nor waits for its build.
+const BRIDGE: [&str; 1] = ["hashcluster-bridge"];
+
 /// Those of a VM's image.
 pub(crate) const FOR_IMAGE: [&str; 2] = ["hashcluster-controller", "hashcluster-worker"];
 
@@ -59,6 +62,12 @@ fn build_here(tree: &Path, target_dir: Option<&Path>) -> Result<PathBuf, Failure
 pub(crate) fn build_for_image(arch: &str) -> Result<PathBuf, Failure> {
     let target = BuildTarget { arch, libc: Libc::Musl };
     Build { tree: &root(), target, packages: &FOR_IMAGE, target_dir: None }.run()
+}
+
+/// `cargo xtask build bridge`: builds the program for many hosts, into the directory of the others.
+pub(crate) fn build_bridge(libc: Libc) -> Result<PathBuf, Failure> {
+    let target = BuildTarget { arch: ARCH, libc };
+    Build { tree: &root(), target, packages: &BRIDGE, target_dir: None }.run()
 }
 
 /// `cargo xtask build --libc musl`: builds all programs for this machine with musl.

@@ -15,6 +15,7 @@ use crate::packages;
 use crate::python;
 use crate::release;
 use crate::services;
+use crate::target::Libc;
 use crate::tools::{Failure, cargo, has_program, output, root, run};
 use crate::yocto;
 use std::env;
@@ -37,6 +38,7 @@ pub(crate) fn test() -> Result<(), Failure> {
         run(&mut cargo(&["test", "-p", "xtask", "--test", "yocto"]))
     })?;
     let bin_dir = steps.step("static release binaries", release::build)?;
+    steps.step("static bridge", || release::build_bridge(Libc::Glibc))?;
     steps.step("tests", || {
         // A program that tests of the supervisor run; a test run that is told what to run builds no examples.
         run(cargo_of_tests(&["build"]).args(TESTED).args(["--example", "fake"]))?;
@@ -72,6 +74,7 @@ pub(crate) fn test_musl() -> Result<(), Failure> {
     let mut steps = Steps::default();
     steps.step("host packages", || packages::ensure(packages::FOR_TESTS))?;
     let bin_dir = steps.step("static release binaries with musl", release::build_musl)?;
+    steps.step("static bridge with musl", || release::build_bridge(Libc::Musl))?;
     steps.step("tests of the real binaries", || {
         let system = ["-p", "system-tests", "--test", "it"];
         run(cargo_of_tests(&["test"]).args(system).env("HASHCLUSTER_BIN_DIR", &bin_dir))

@@ -12,8 +12,15 @@
 //!
 //! Not here: how a host hashes. To its controller a host that serves is a client like any other.
 
+mod clock;
+pub mod config;
+pub mod drive;
 pub mod ledger;
+pub mod local;
+pub mod nats;
+pub mod program;
 pub mod serve;
 pub mod shard;
 pub mod submit;
 pub mod transport;
+pub mod tree;

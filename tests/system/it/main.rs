@@ -8,6 +8,7 @@ mod datasets;
 mod durable;
 mod ends;
 mod faults;
+mod hosts;
 mod hung;
 mod journal;
 mod limits;

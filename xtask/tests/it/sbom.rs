@@ -22,7 +22,8 @@ fn an_sbom_has_the_crates_that_a_program_is_linked_with_and_no_others() {
     fs::remove_dir_all(&dir).unwrap();
     assert_eq!(sbom, again, "there is no time in it");
     let lock = read("Cargo.lock");
-    let (_, sha2) = lock.split_once("name = \"sha2\"").expect("it is used");
+    // An older one is there for the bridge.
+    let (_, sha2) = lock.split_once("name = \"sha2\"\nversion = \"0.11.").expect("it is used");
     let (_, checksum) = sha2.split_once("checksum = \"").expect("it has one");
     let of_the_program = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     for present in ["pkg:cargo/sha2@", "pkg:cargo/engine@", &checksum[..64], of_the_program] {

@@ -97,6 +97,7 @@ const REACHED_BY_PEERS: &[&str] = &[
     "controller/src/jobs/",
     "worker/src/link/",
     "worker/src/pool.rs",
+    "crates/bridge/src/",
 ];
 
 /// Every way to panic in the code that peers reach, by its message, with the reason why it cannot happen.
@@ -153,6 +154,9 @@ const PANICS: &[(&str, &str)] = &[
     ("nothing panics while it sends", "sending returns its errors"),
     ("nothing panics while it holds the leases", "bookkeeping, and the credit is checked"),
     ("nothing panics while it holds the state", "it sets and reads two fields"),
+    ("keys of our own objects are text", "and numbers in them are integers"),
+    ("what was encoded is JSON", "by the function above it"),
+    ("no holder panics", "of the bridge's maps: whoever holds them inserts, takes or clones"),
     ("a worker's threads are counted", "at the start, before anybody is connected"),
 ];
 

@@ -1,0 +1,156 @@
+//! Drives a role: takes events from the broker and from work, performs the actions, waits for timers.
+
+use crate::clock::DriverClock;
+use crate::config::BridgeConfig;
+use crate::ledger::{LedgerError, ShardLedger};
+use crate::local;
+use crate::program::say;
+use crate::serve::{ServeAction, ServeCounts, ServeEvent, ServeRole};
+use crate::shard::{Shard, ShardAnswer, ShardKey, ShardOutcome};
+use crate::submit::{LedgerRecord, SubmitAction, SubmitEvent, SubmitRole};
+use crate::transport::{BrokerEvent, Transport};
+use client::Address;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+/// Longest wait without a timer.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// Interval of the lines about a job's progress.
+const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// An event for a driver.
+#[derive(Debug)]
+pub enum Input {
+    /// The broker says something.
+    Broker(BrokerEvent),
+    /// The work at a shard has ended.
+    Worked(ShardKey, Option<ShardOutcome>),
+    /// A line for the person who runs this.
+    Say(String),
+    /// A signal asks for the end.
+    Leave,
+}
+
+/// Waits for an input until `timer`. `None` when the time has come, or nobody sends any more.
+fn wait(inputs: &Receiver<Input>, now: Duration, timer: Option<Duration>) -> Option<Input> {
+    let wait = timer.map_or(WAIT_MAX, |at| at.saturating_sub(now));
+    match inputs.recv_timeout(wait) {
+        Ok(input) => Some(input),
+        Err(RecvTimeoutError::Timeout) => None,
+        // The driver has a sender of its own.
+        Err(RecvTimeoutError::Disconnected) => Some(Input::Leave),
+    }
+}
+
+/// Runs a job until it is done, and returns its answers by shard. `None` if it was interrupted.
+///
+/// # Errors
+/// See [`LedgerError`].
+pub(crate) fn submit(
+    mut role: SubmitRole,
+    ledger: &mut ShardLedger,
+    transport: &mut impl Transport,
+    inputs: &Receiver<Input>,
+) -> Result<Option<BTreeMap<u32, ShardAnswer>>, LedgerError> {
+    let clock = DriverClock::start();
+    let mut answers = BTreeMap::new();
+    let (mut event, mut line_at) = (SubmitEvent::Tick, PROGRESS_LINE_INTERVAL);
+    loop {
+        let now = clock.now();
+        let actions = role.step(now, event);
+        // All of them first: with one fsync, and more than the role asks for.
+        let is_record = |action: &SubmitAction| match action {
+            SubmitAction::Record(record) => Some(record.clone()),
+            SubmitAction::Send(_) | SubmitAction::Finish => None,
+        };
+        let records: Vec<LedgerRecord> = actions.iter().filter_map(is_record).collect();
+        if !records.is_empty() {
+            ledger.append(&records)?;
+        }
+        for action in actions {
+            match action {
+                SubmitAction::Record(LedgerRecord::Answer(answer)) => {
+                    answers.insert(answer.key.shard, answer);
+                }
+                SubmitAction::Record(LedgerRecord::Attempt(_)) => {}
+                SubmitAction::Send(command) => transport.send(command),
+                SubmitAction::Finish => return Ok(Some(answers)),
+            }
+        }
+        if now >= line_at {
+            line_at = now + PROGRESS_LINE_INTERVAL;
+            say(&format!("{} of {} shards have a result", role.counts().done, role.len()));
+        }
+        event = match wait(inputs, now, role.next_timer()) {
+            Some(Input::Broker(event)) => SubmitEvent::Broker(event),
+            Some(Input::Leave) => return Ok(None),
+            Some(Input::Say(line)) => {
+                say(&format!("broker: {line}"));
+                SubmitEvent::Tick
+            }
+            Some(Input::Worked(..)) | None => SubmitEvent::Tick,
+        };
+    }
+}
+
+/// Serves until a signal asks for the end.
+pub(crate) fn serve(
+    mut role: ServeRole,
+    address: &Address,
+    config: &Arc<BridgeConfig>,
+    transport: &mut impl Transport,
+    inputs: &Receiver<Input>,
+    own: &Sender<Input>,
+) -> ServeCounts {
+    let clock = DriverClock::start();
+    let mut event = ServeEvent::Tick;
+    loop {
+        let now = clock.now();
+        let leaves = matches!(event, ServeEvent::Leave);
+        for action in role.step(now, event) {
+            match action {
+                ServeAction::Send(command) => transport.send(command),
+                ServeAction::Work(shard) => work(shard, address.clone(), config, own.clone()),
+            }
+        }
+        if leaves {
+            return role.counts();
+        }
+        event = match wait(inputs, now, role.next_timer()) {
+            Some(Input::Broker(event)) => ServeEvent::Broker(event),
+            Some(Input::Worked(key, outcome)) => ServeEvent::Worked(key, outcome),
+            Some(Input::Leave) => ServeEvent::Leave,
+            Some(Input::Say(line)) => {
+                say(&format!("broker: {line}"));
+                ServeEvent::Tick
+            }
+            None => ServeEvent::Tick,
+        };
+    }
+}
+
+/// Hashes a shard on a thread of its own, of which there are as many as the role holds shards, and a few that
+/// still work for deliveries that were given back.
+fn work(shard: Shard, address: Address, config: &Arc<BridgeConfig>, own: Sender<Input>) {
+    let key = shard.key;
+    let root = config.datasets.get(shard.dataset.name()).cloned().unwrap_or_default();
+    let failed = own.clone();
+    let run = move || {
+        let outcome = match local::hash(&address, &root, &shard) {
+            Ok(outcome) => Some(outcome),
+            Err(error) => {
+                // The driver may have ended.
+                let _ = own.send(Input::Say(format!("shard {key} goes to another host: {error}")));
+                None
+            }
+        };
+        let _ = own.send(Input::Worked(key, outcome));
+    };
+    if thread::Builder::new().name("shard".to_owned()).spawn(run).is_err() {
+        let _ = failed.send(Input::Worked(key, None));
+    }
+}

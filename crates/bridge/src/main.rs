@@ -1,0 +1,7 @@
+//! The program `hashcluster-bridge`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hashcluster_bridge::program::run()
+}

@@ -1,0 +1,308 @@
+//! The command line.
+
+use crate::config::{BridgeConfig, BridgeConfigError};
+use crate::drive;
+use crate::ledger::{LedgerError, ShardLedger};
+use crate::nats::{NatsError, NatsTransport};
+use crate::serve::{ServeLimits, ServeRole};
+use crate::shard::{JobKey, ShardAnswer, ShardOutcome, pack, shard_len};
+use crate::submit::{JobPlan, LedgerRecord, SubmitLimits, SubmitRole};
+use crate::tree::{DatasetFiles, TreeError, walk, write_line};
+use clap::{Parser, Subcommand};
+use client::{Address, AddressError, client_runtime_dir};
+use ipc_proto::Algorithm;
+use ipc_proto::message::Failure;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Component, Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+use thiserror::Error;
+
+/// A file without a digest.
+const FAILURE: u8 = 1;
+/// Invalid arguments, configuration or files.
+const USAGE: u8 = 2;
+/// The broker cannot be reached, or refuses.
+const UNREACHABLE: u8 = 3;
+/// A signal ended it.
+const INTERRUPTED: u8 = 4;
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done, 1 a file has no digest, 2 arguments, configuration or files are invalid, \
+3 the broker cannot be reached or refuses, 4 interrupted.";
+
+/// Lets many hosts, each with its own controller and workers, hash one dataset. They find work at a broker,
+/// NATS JetStream; the files must be on each of them.
+#[derive(Debug, Parser)]
+#[command(name = "hashcluster-bridge", version, after_help = AFTER_HELP)]
+struct Line {
+    #[command(subcommand)]
+    command: Role,
+}
+
+#[derive(Debug, Subcommand)]
+enum Role {
+    /// Hands out the files of a dataset and prints their digests, as sha256sum does
+    Submit {
+        /// Configuration file
+        #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
+        config: PathBuf,
+        /// Record of the job: the same again goes on where it ended, whatever ended it
+        #[arg(long, value_name = "FILE")]
+        ledger: PathBuf,
+        /// Digest: sha224, sha256, sha384, sha512, sha512-256, blake3, blake2b, md5 or sha1
+        #[arg(short, long, value_name = "ALGO", default_value = "sha256")]
+        algorithm: Algorithm,
+        /// Write to FILE, as a whole or not at all, not to standard output
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Dataset, as it is named in the configuration
+        dataset: String,
+        /// Files and directories of the dataset, relative to its root; all if none is named
+        paths: Vec<PathBuf>,
+    },
+    /// Takes shards of the configured datasets and has the local controller hash them, until a signal
+    Serve {
+        /// Configuration file
+        #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Error)]
+enum ProgramError {
+    #[error("{0}")]
+    Config(#[from] BridgeConfigError),
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
+    #[error("{0}")]
+    Broker(#[from] NatsError),
+    #[error("{0}")]
+    Tree(#[from] TreeError),
+    #[error("{0}")]
+    Address(#[from] AddressError),
+    #[error("{}: a path below the dataset's root, without . and ..", .0.display())]
+    Start(PathBuf),
+    #[error("{path}: of {what}, not of the one that is asked for; another job needs another --ledger",
+        path = .0.display(), what = .1)]
+    OtherJob(PathBuf, String),
+    #[error("no dataset in the configuration: nothing to serve")]
+    NoDatasets,
+    #[error("{0}: {1}")]
+    Write(String, #[source] io::Error),
+}
+
+impl ProgramError {
+    fn status(&self) -> u8 {
+        match self {
+            Self::Broker(NatsError::Connect { .. }) => UNREACHABLE,
+            Self::Write(..) => FAILURE,
+            Self::Config(_)
+            | Self::Ledger(_)
+            | Self::Broker(NatsError::Credentials(..) | NatsError::Thread(_))
+            | Self::Tree(_)
+            | Self::Address(_)
+            | Self::Start(_)
+            | Self::OtherJob(..)
+            | Self::NoDatasets => USAGE,
+        }
+    }
+}
+
+/// Prints a line on standard error.
+#[expect(clippy::print_stderr, reason = "what a person or the journal of systemd reads")]
+pub(crate) fn say(line: &str) {
+    eprintln!("hashcluster-bridge: {line}");
+}
+
+/// The program.
+#[must_use]
+pub fn run() -> ExitCode {
+    let outcome = match Line::parse().command {
+        Role::Submit { config, ledger, algorithm, output, dataset, paths } => {
+            let asked = Asked { ledger, algorithm, output, dataset, paths };
+            submit(&config, &asked)
+        }
+        Role::Serve { config } => serve(&config),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|error| {
+        say(&error.to_string());
+        error.status()
+    }))
+}
+
+fn serve(config: &Path) -> Result<u8, ProgramError> {
+    let config = Arc::new(BridgeConfig::read(config)?);
+    let mut datasets = Vec::new();
+    for name in config.datasets.keys() {
+        datasets.push(config.dataset(name)?.1);
+    }
+    if datasets.is_empty() {
+        return Err(ProgramError::NoDatasets);
+    }
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let asked = config.runtime_dir.clone().or_else(|| variable("HASHCLUSTER_RUNTIME_DIR"));
+    let dir = client_runtime_dir(asked, variable("XDG_RUNTIME_DIR"));
+    let address = Address::in_dir(&dir)?;
+    let (own, inputs) = channel();
+    let mut transport = NatsTransport::connect(&config.broker, own.clone())?;
+    let role =
+        ServeRole::new(&config.broker.host, &datasets, ServeLimits { shards: config.shards });
+    say(&format!("serving {} as {}", names(&config), config.broker.host));
+    let counts = drive::serve(role, &address, &config, &mut transport, &inputs, &own);
+    let (answered, returned, dead) = (counts.answered, counts.returned, counts.dead);
+    say(&format!("leaving: {answered} shards answered, {returned} returned, {dead} dead"));
+    Ok(0)
+}
+
+fn names(config: &BridgeConfig) -> String {
+    config.datasets.keys().cloned().collect::<Vec<_>>().join(", ")
+}
+
+/// A command line of `submit`.
+struct Asked {
+    ledger: PathBuf,
+    algorithm: Algorithm,
+    output: Option<PathBuf>,
+    dataset: String,
+    paths: Vec<PathBuf>,
+}
+
+fn submit(config: &Path, asked: &Asked) -> Result<u8, ProgramError> {
+    let config = BridgeConfig::read(config)?;
+    let (root, dataset) = config.dataset(&asked.dataset)?;
+    let is_new = fs::symlink_metadata(&asked.ledger).is_err();
+    let opened = if is_new {
+        let shards = find(&root, &asked.paths)?;
+        let (job, algorithm) = (random_key()?, asked.algorithm);
+        ShardLedger::create(&asked.ledger, &JobPlan { job, dataset, algorithm, shards })?
+    } else {
+        let opened = ShardLedger::open(&asked.ledger)?;
+        if opened.plan.dataset != dataset || opened.plan.algorithm != asked.algorithm {
+            let what = format!("{} of {}", opened.plan.algorithm.name(), opened.plan.dataset);
+            return Err(ProgramError::OtherJob(asked.ledger.clone(), what));
+        }
+        opened
+    };
+    let (mut ledger, plan, records) = (opened.ledger, opened.plan, opened.records);
+    let mut limits = SubmitLimits::default();
+    limits.outstanding = config.outstanding.unwrap_or(limits.outstanding);
+    limits.republish_after =
+        config.republish_after_s.map_or(limits.republish_after, Duration::from_secs);
+    let mut answers = before(&records);
+    if answers.len() < plan.shards.len() {
+        let (own, inputs) = channel();
+        let mut transport = NatsTransport::connect(&config.broker, own.clone())?;
+        let files: usize = plan.shards.iter().map(Vec::len).sum();
+        let (done, all) = (answers.len(), plan.shards.len());
+        say(&format!("job {}: {files} files in {all} shards, {done} with a result", plan.job));
+        let role = SubmitRole::new(plan.clone(), limits, &records);
+        let ended = drive::submit(role, &mut ledger, &mut transport, &inputs)?;
+        let Some(more) = ended else {
+            say("interrupted; the same command goes on");
+            return Ok(INTERRUPTED);
+        };
+        answers.extend(more);
+    }
+    print(&plan, &answers, asked.output.as_deref())
+}
+
+/// The answers that a ledger has already.
+fn before(records: &[LedgerRecord]) -> BTreeMap<u32, ShardAnswer> {
+    let answer = |record: &LedgerRecord| match record {
+        LedgerRecord::Answer(answer) => Some((answer.key.shard, answer.clone())),
+        LedgerRecord::Attempt(_) => None,
+    };
+    records.iter().filter_map(answer).collect()
+}
+
+/// The files that are asked for, as shards.
+fn find(root: &Path, paths: &[PathBuf]) -> Result<Vec<Vec<crate::shard::ShardFile>>, ProgramError> {
+    let all = [PathBuf::new()];
+    let mut found = DatasetFiles::default();
+    for path in if paths.is_empty() { &all } else { paths } {
+        if !path.components().all(|component| matches!(component, Component::Normal(_))) {
+            return Err(ProgramError::Start(path.clone()));
+        }
+        // Without slashes at its end.
+        let path: PathBuf = path.components().collect();
+        let more = walk(root, &path)?;
+        found.files.extend(more.files);
+        found.skipped += more.skipped;
+    }
+    if found.skipped > 0 {
+        say(&format!("{} links and special files are left out", found.skipped));
+    }
+    let total = found.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size));
+    Ok(pack(found.files, shard_len(total)))
+}
+
+fn random_key() -> Result<JobKey, ProgramError> {
+    let mut bytes = [0; 16];
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|error| ProgramError::Write("/dev/urandom".to_owned(), error))?;
+    Ok(JobKey(u128::from_le_bytes(bytes)))
+}
+
+/// Prints the manifest; status 1 if a file has no digest.
+fn print(
+    plan: &JobPlan,
+    answers: &BTreeMap<u32, ShardAnswer>,
+    output: Option<&Path>,
+) -> Result<u8, ProgramError> {
+    let Some(path) = output else {
+        let fail = |error| ProgramError::Write("standard output".to_owned(), error);
+        return write(plan, answers, &mut BufWriter::new(io::stdout().lock())).map_err(fail);
+    };
+    let fail = |error| ProgramError::Write(path.display().to_string(), error);
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let file = File::create(&fresh).map_err(fail)?;
+    let status = write(plan, answers, &mut BufWriter::new(&file)).map_err(fail)?;
+    file.sync_all().and_then(|()| fs::rename(&fresh, path)).map_err(fail)?;
+    Ok(status)
+}
+
+fn write(
+    plan: &JobPlan,
+    answers: &BTreeMap<u32, ShardAnswer>,
+    out: &mut impl Write,
+) -> io::Result<u8> {
+    let mut status = 0;
+    for (files, number) in plan.shards.iter().zip(0..) {
+        let Some(answer) = answers.get(&number) else {
+            return Err(io::Error::other(format!("shard {number} has no result")));
+        };
+        if answer.outcome == ShardOutcome::Dead {
+            say(&format!("shard {}: no host could hash it", answer.key));
+        }
+        for (file, outcome) in files.iter().zip(answer.outcomes(files.len(), plan.algorithm)) {
+            match outcome {
+                Ok(digest) => write_line(out, digest, &file.path.0)?,
+                Err(failure) => {
+                    status = FAILURE;
+                    let name = String::from_utf8_lossy(&file.path.0);
+                    say(&format!("{}: {}", name.escape_debug(), reason(failure)));
+                }
+            }
+        }
+    }
+    out.flush()?;
+    Ok(status)
+}
+
+fn reason(failure: Failure) -> String {
+    match failure {
+        Failure::Changed => "changed since the job began".to_owned(),
+        Failure::NotRegular => "not a regular file".to_owned(),
+        Failure::Io { errno } => io::Error::from_raw_os_error(errno).to_string(),
+        Failure::WorkersLost { .. } => "no host could hash it".to_owned(),
+        Failure::Invalid | Failure::Unsupported | Failure::UnknownDataset | Failure::Disputed => {
+            format!("{failure:?}")
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The program: its command line, and how it gets into a broker.
+
+use nix::sys::signal::Signal;
+use nkeys::KeyPair;
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+use test_kit::{DEADLINE, Running, free_ports, output, program, text, until, write_secret};
+
+/// A nats-server with JetStream, TLS, and one user by an NKey; killed when it is dropped.
+struct SecureBroker {
+    dir: TempDir,
+    port: u16,
+    user: KeyPair,
+    process: Child,
+}
+
+impl SecureBroker {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, user) = (free_ports(1)[0], KeyPair::new_user());
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+        openssl.args(["-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+        openssl.args(["-addext", "subjectAltName=DNS:localhost"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        let made = output(openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert));
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let config = format!(
+            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n\
+             tls {{ cert_file: \"{}\", key_file: \"{}\" }}\n\
+             authorization {{ users: [ {{ nkey: {} }} ] }}\n",
+            dir.path().join("store").display(),
+            cert.display(),
+            key.display(),
+            user.public_key(),
+        );
+        fs::write(dir.path().join("server.conf"), config).unwrap();
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let mut server = Command::new("nats-server");
+        let server = server.arg("-c").arg(dir.path().join("server.conf")).stdin(Stdio::null());
+        let process = server.stderr(log).spawn().expect("nats-server is installed");
+        until("the broker listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { dir, port, user, process }
+    }
+
+    /// The configuration of a host that proves itself by the seed in the file `nkey`.
+    fn config(&self, nkey: &Path, more: &str) -> PathBuf {
+        let data = self.dir.path().join("data");
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join(".hashcluster-dataset"), "1\n").unwrap();
+        let path = self.dir.path().join("bridge.toml");
+        let text = format!(
+            "host = \"h1\"\nbroker.servers = [\"tls://localhost:{}\"]\nbroker.nkey = \"{}\"\n{more}\n\
+             serve.runtime_dir = \"{}\"\ndatasets.d = \"{}\"\n",
+            self.port,
+            nkey.display(),
+            self.dir.path().display(),
+            data.display(),
+        );
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn ca(&self) -> String {
+        format!("broker.ca = \"{}\"", self.dir.path().join("cert.pem").display())
+    }
+}
+
+impl Drop for SecureBroker {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn serve(config: &Path) -> Command {
+    let mut command = Command::new(program("hashcluster-bridge"));
+    command.arg("serve").arg("--config").arg(config).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn only_who_has_the_key_gets_in_and_only_to_the_right_server() {
+    let broker = SecureBroker::start();
+    let seed = |name: &str, pair: &KeyPair| {
+        let path = broker.dir.path().join(name);
+        write_secret(&path, pair.seed().unwrap());
+        path
+    };
+    let own = seed("own.nk", &broker.user);
+    let config = broker.config(&own, &broker.ca());
+    let mut serving = Running::start(&mut serve(&config), DEADLINE);
+    serving.wait_for("serving d as h1");
+    serving.signal(Signal::SIGTERM);
+    let ended = serving.end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("leaving: 0 shards answered"), "{}", ended.stderr);
+    let refused = |config: &Path| {
+        let ended = output(&mut serve(config));
+        (ended.status.code(), text(&ended.stderr))
+    };
+    let other = seed("other.nk", &KeyPair::new_user());
+    let (status, said) = refused(&broker.config(&other, &broker.ca()));
+    assert_eq!(status, Some(3), "{said}");
+    assert!(said.contains("authorization violation"), "{said}");
+    // Without its certificate the server could be anybody.
+    let (status, said) = refused(&broker.config(&own, ""));
+    assert_eq!(status, Some(3), "{said}");
+    output(Command::new("chmod").arg("g+r").arg(&own));
+    let (status, said) = refused(&broker.config(&own, &broker.ca()));
+    assert_eq!(status, Some(2), "{said}");
+    assert!(said.contains("lets others read it"), "{said}");
+}
+
+#[test]
+fn faults_of_a_command_line_or_configuration_are_said_with_status_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bridge.toml");
+    let faults = |args: &[&str]| {
+        let mut command = Command::new(program("hashcluster-bridge"));
+        let ended = output(command.args(args).arg("--config").arg(&config));
+        assert_eq!(ended.status.code(), Some(2), "{args:?}: {}", text(&ended.stderr));
+        text(&ended.stderr)
+    };
+    assert!(faults(&["serve"]).contains("bridge.toml: No such file"));
+    fs::write(&config, "broker.servers = ['nats://127.0.0.1:1']\n").unwrap();
+    assert!(faults(&["serve"]).contains("no dataset in the configuration"));
+    let ledger = dir.path().join("ledger").display().to_string();
+    let submit = ["submit", "--ledger", &ledger, "photos"];
+    assert!(faults(&submit).contains("datasets.photos: not in the configuration"));
+    let data = format!("datasets.photos = '{}'\n", dir.path().display());
+    fs::write(&config, format!("broker.servers = ['nats://127.0.0.1:1']\n{data}")).unwrap();
+    assert!(faults(&submit).contains(".hashcluster-dataset: No such file"));
+    fs::write(dir.path().join(".hashcluster-dataset"), "1\n").unwrap();
+    assert!(
+        faults(&["submit", "--ledger", &ledger, "photos", "../x"]).contains("without . and ..")
+    );
+    assert!(faults(&["submit", "photos"]).contains("--ledger"));
+    assert!(faults(&["serves"]).contains("serve"));
+    // Nobody listens there.
+    let ended = output(
+        Command::new(program("hashcluster-bridge")).args(submit).arg("--config").arg(&config),
+    );
+    assert_eq!(ended.status.code(), Some(3), "{}", text(&ended.stderr));
+}
+
+#[test]
+fn the_help_says_what_statuses_mean() {
+    let help = output(Command::new(program("hashcluster-bridge")).arg("--help"));
+    assert!(help.status.success());
+    let help = text(&help.stdout);
+    assert!(help.contains("submit") && help.contains("3 the broker cannot be reached"), "{help}");
+}

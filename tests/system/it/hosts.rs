@@ -1,0 +1,187 @@
+//! Many hosts: bridges around a real nats-server, each serving one with a controller and a worker of its own.
+
+use nix::sys::signal::Signal;
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tempfile::TempDir;
+use test_kit::{Cluster, Options, Random, Running, bin, free_ports, oracle, output, text, until};
+
+/// The longest that a job may take while everything is killed.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// A nats-server with JetStream on a port of its own; killed when it is dropped.
+struct Broker {
+    dir: TempDir,
+    port: u16,
+    process: Child,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_ports(1)[0];
+        let process = Self::spawn(dir.path(), port);
+        Self { dir, port, process }
+    }
+
+    fn spawn(dir: &Path, port: u16) -> Child {
+        let log = fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+        let mut command = Command::new("nats-server");
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]);
+        command.arg(dir.join("store")).stdin(Stdio::null());
+        let process = command.stderr(log).spawn().expect("nats-server is installed");
+        until("the broker listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        process
+    }
+
+    /// Kills it at once and starts it again.
+    fn crash(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = Self::spawn(self.dir.path(), self.port);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Writes a configuration with `datasets`; the rest is for tests: nothing waits for long.
+fn configure(dir: &Path, host: &str, port: u16, rest: &str) -> PathBuf {
+    let path = dir.join(format!("{host}.toml"));
+    let text = format!(
+        "host = \"{host}\"\nbroker.servers = [\"nats://127.0.0.1:{port}\"]\n\
+         submit.republish_after_s = 20\n{rest}"
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn bridge(role: &str, config: &Path) -> Command {
+    let mut command = Command::new(bin("hashcluster-bridge"));
+    command.arg(role).arg("--config").arg(config).stdin(Stdio::null());
+    command
+}
+
+/// A host that serves: a controller, a worker, and the bridge.
+struct ServingHost {
+    cluster: Cluster,
+    config: PathBuf,
+    bridge: Option<Running>,
+}
+
+impl ServingHost {
+    fn start(dir: &Path, name: &str, port: u16, root: &Path) -> Self {
+        let cluster = Cluster::start(Options {
+            workers: 1,
+            datasets: vec![("d", root.to_owned())],
+            ..Options::default()
+        });
+        let rest = format!(
+            "serve.shards = 2\nserve.runtime_dir = \"{}\"\ndatasets.d = \"{}\"\n",
+            cluster.dir().display(),
+            root.display()
+        );
+        let config = configure(dir, name, port, &rest);
+        let mut host = Self { cluster, config, bridge: None };
+        host.restart_bridge();
+        host
+    }
+
+    /// Kills the bridge at once and starts it again.
+    fn restart_bridge(&mut self) {
+        // Killed when it is dropped.
+        self.bridge = None;
+        let mut bridge = Running::start(&mut bridge("serve", &self.config), LIMIT);
+        bridge.wait_for("serving d");
+        self.bridge = Some(bridge);
+    }
+}
+
+/// Files longer than a shard's target, each a shard of its own, small ones that are packed, and a marker.
+fn make_dataset(root: &Path, identity: &str, long: u64, small: u64) {
+    fs::create_dir_all(root.join("sub/dir")).unwrap();
+    fs::write(root.join(".hashcluster-dataset"), format!("{identity}\n")).unwrap();
+    for number in 0..long {
+        // Mostly holes: their bytes take time to hash, and no room.
+        let mut file = fs::File::create(root.join(format!("long{number}"))).unwrap();
+        write!(file, "{number}").unwrap();
+        file.set_len((65 << 20) + number).unwrap();
+    }
+    for number in 0..small {
+        let dir = ["sub/", "sub/dir/"][usize::from(number % 2 == 0)];
+        fs::write(root.join(format!("{dir}small{number}")), format!("{number}")).unwrap();
+    }
+}
+
+/// The manifest that sha256sum prints of `root`.
+fn manifest_by_sha256sum(root: &Path) -> String {
+    let printed = oracle("sha256sum", root, ".");
+    text(&printed.stdout).replace("  ./", "  ")
+}
+
+#[test]
+fn many_hosts_give_one_manifest_while_bridges_and_broker_are_killed() {
+    let mut random = Random::from_entropy();
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("data");
+    make_dataset(&root, "5f0c-1", 30, 5000);
+    let mut broker = Broker::start();
+    let port = broker.port;
+    let start_at = |name, root: &Path| ServingHost::start(dir.path(), name, port, root);
+    let mut hosts = [start_at("h1", &root), start_at("h2", &root)];
+    // Another directory of that name: its host gets none of the shards.
+    let other = dir.path().join("other");
+    make_dataset(&other, "another", 0, 1);
+    let mut stranger = start_at("h3", &other);
+    let config =
+        configure(dir.path(), "h0", broker.port, &format!("datasets.d = \"{}\"\n", root.display()));
+    let (ledger, manifest) = (dir.path().join("ledger"), dir.path().join("manifest"));
+    let mut submit = bridge("submit", &config);
+    submit.arg("--ledger").arg(&ledger).arg("-o").arg(&manifest).arg("d");
+    let answers = || {
+        let text = fs::read(&ledger).unwrap_or_default();
+        text.windows(10).filter(|window| window == b"{\"answer\":").count()
+    };
+    let mut running = Running::start(&mut submit, LIMIT);
+    let mut kills = 0;
+    let mut seen = 0;
+    while kills < 6 && running.is_running() {
+        // Each kill comes after progress, so that all of them meet work.
+        until("a shard has its result", || {
+            (answers() > seen || !running.is_running()).then_some(())
+        });
+        seen = answers();
+        match kills % 3 {
+            0 => broker.crash(),
+            1 => hosts[random.index(2)].restart_bridge(),
+            _ => {
+                drop(running);
+                running = Running::start(&mut submit, LIMIT);
+            }
+        }
+        kills += 1;
+    }
+    assert_eq!(kills, 6, "the job was over after {kills} kills");
+    let ended = running.end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(&manifest).unwrap(), manifest_by_sha256sum(&root));
+    let leaving = stranger.bridge.take().unwrap();
+    leaving.signal(Signal::SIGTERM);
+    let said = leaving.end().stderr;
+    assert!(said.contains("leaving: 0 shards answered, 0 returned"), "{said}");
+    // Done is done: the same command prints the same, and needs no broker.
+    drop(broker);
+    fs::remove_file(&manifest).unwrap();
+    assert_eq!(output(&mut submit).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(&manifest).unwrap(), manifest_by_sha256sum(&root));
+    assert!(hosts.iter().all(|host| host.cluster.status().workers.len() == 1));
+}
