@@ -129,7 +129,7 @@ fn manifest_by_sha256sum(root: &Path) -> String {
 }
 
 #[test]
-fn many_hosts_give_one_manifest_while_bridges_and_broker_are_killed() {
+fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     let mut random = Random::from_entropy();
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("data");
@@ -160,13 +160,21 @@ fn many_hosts_give_one_manifest_while_bridges_and_broker_are_killed() {
             (answers() > seen || !running.is_running()).then_some(())
         });
         seen = answers();
-        match kills % 3 {
+        match kills {
             0 => broker.crash(),
             1 => hosts[random.index(2)].restart_bridge(),
-            _ => {
+            2 => {
                 drop(running);
                 running = Running::start(&mut submit, LIMIT);
             }
+            3 => hosts[random.index(2)].cluster.replace_worker(0),
+            4 => {
+                let cluster = &mut hosts[random.index(2)].cluster;
+                cluster.controller.kill().unwrap();
+                cluster.controller.wait().unwrap();
+                cluster.restart_controller();
+            }
+            _ => broker.crash(),
         }
         kills += 1;
     }
