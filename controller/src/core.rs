@@ -35,6 +35,7 @@ mod results;
 mod rights;
 pub mod share;
 mod split;
+mod standing;
 pub mod tally;
 mod workers;
 
@@ -44,6 +45,7 @@ pub use limits::{Limits, Quota};
 pub use lists::{ListTag, PageWanted};
 pub use owner::{Principal, PrincipalName};
 pub use rights::{DatasetRights, Rights};
+pub use standing::{LastingDrain, Standing};
 
 use check::Sampler;
 use drains::Drains;
@@ -139,6 +141,9 @@ pub enum Action<F> {
         /// For how long it has been.
         age: Duration,
     },
+    /// Keep this of the name of a worker, in the place of what was kept of it, for [`Core::restore`] after a restart
+    /// of the controller. Messages that follow in the same step tell somebody of it.
+    Keep(String, Standing),
     /// Tell the operator: somebody wants a worker to be drained, and why it is not.
     DrainAsked {
         /// The worker's name, in the words of the client.
@@ -456,6 +461,8 @@ impl<F: Clone> Core<F> {
             counters: self.counters,
             quarantined: self.quarantine.status(now, rows_max, |name| self.fleet.is_named(name)),
             quarantined_unlisted: unlisted(self.quarantine.len()),
+            drained: self.drains.status(now, rows_max, |name| self.fleet.is_named(name)),
+            drained_unlisted: unlisted(self.drains.asked_len()),
             ..Status::default()
         }
     }

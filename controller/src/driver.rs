@@ -28,6 +28,7 @@ mod planner;
 pub mod policy;
 mod port;
 mod rate;
+mod roster;
 pub mod sandbox;
 mod status_page;
 pub mod token;
@@ -35,7 +36,8 @@ mod trail;
 
 pub use listen::BindError;
 
-use crate::journal::{StateDir, StateDirError};
+use crate::core::Standing;
+use crate::journal::{DiskStorage, StateDir, StateDirError, Storage, StorageError};
 use ::sandbox::{Enforcement, EnterError};
 use admission::Side;
 use budget::Budget;
@@ -106,6 +108,8 @@ pub enum RunError {
     Notifier(io::Error),
     /// The state directory cannot be used.
     StateDir(StateDirError),
+    /// Standings of workers that were kept cannot be read.
+    Workers(StorageError),
     /// A thread that closes descriptors or writes the log cannot be started.
     Thread(io::Error),
 }
@@ -119,6 +123,12 @@ impl fmt::Display for RunError {
             Self::Sandbox(error) => error.fmt(f),
             Self::Notifier(error) => write!(f, "start of the process for notifications: {error}"),
             Self::StateDir(error) => error.fmt(f),
+            Self::Workers(error) => {
+                write!(
+                    f,
+                    "{error}; restore a backup by --restore-from, or start with another --state-dir"
+                )
+            }
             Self::Thread(error) => write!(f, "start of a thread: {error}"),
         }
     }
@@ -130,6 +140,7 @@ impl std::error::Error for RunError {
             Self::Bind(error) => Some(error),
             Self::Sandbox(error) => Some(error),
             Self::StateDir(error) => Some(error),
+            Self::Workers(error) => Some(error),
             Self::Budget(error)
             | Self::Notifier(error)
             | Self::Runtime(error)
@@ -150,6 +161,12 @@ fn bind_http(address: &HttpAddress) -> Option<HttpPlace> {
             None
         }
     }
+}
+
+/// Standings of workers that the controller before this one kept.
+fn kept_workers(storage: &DiskStorage, clock: &Clock) -> Result<Vec<(String, Standing)>, RunError> {
+    let contents = storage.snapshot().map_err(RunError::Workers)?;
+    crate::roster::load(&*contents, clock.wall_s()).map_err(RunError::Workers)
 }
 
 /// Runs a controller until `SIGTERM` or `SIGINT`; `SIGHUP` reads its live settings again. Calls
@@ -184,6 +201,8 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         let state = state.map_err(RunError::StateDir)?;
         let storage = state.as_ref().map(StateDir::journal).transpose();
         let storage = storage.map_err(RunError::StateDir)?;
+        let clock = Clock::start();
+        let kept = storage.as_ref().map(|storage| kept_workers(storage, &clock)).transpose()?;
         let notifier = state.as_ref().map(|_| notices::start(&settings.notify)).transpose();
         let notifier = notifier.map_err(RunError::Notifier)?;
         LOG.log(&Event::Listening { clients: clients.endpoint(), workers: workers.endpoint() });
@@ -196,8 +215,9 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         let started = storage.map(|storage| journal::start(storage, sandbox)).transpose();
         let started = started.map_err(RunError::Thread)?;
         sandbox.narrow(Role::EventLoop).map_err(RunError::Thread)?;
-        let mut hub = Hub::new(&budget, Clock::start(), settings.clone(), sandbox.layers());
+        let mut hub = Hub::new(&budget, clock, settings.clone(), sandbox.layers());
         hub.instruments = instruments;
+        hub.restore_workers(&kept.unwrap_or_default());
         let answers = started.map(|(journal, answers)| {
             hub.journal.set(journal);
             answers

@@ -27,7 +27,7 @@ use thiserror::Error;
 /// A table, whose keys and values are byte strings; keys are ordered as bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TableId {
-    /// Single values: the format, counters, names of drained workers.
+    /// Single values: the format, counters.
     Meta,
     /// One record per durable job.
     Jobs,
@@ -47,11 +47,13 @@ pub enum TableId {
     Events,
     /// Notices of runs that are not delivered yet.
     Notices,
+    /// Workers that are drained or in quarantine, by name.
+    Workers,
 }
 
 impl TableId {
     /// All tables.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Meta,
         Self::Jobs,
         Self::Keys,
@@ -62,6 +64,7 @@ impl TableId {
         Self::Runs,
         Self::Events,
         Self::Notices,
+        Self::Workers,
     ];
 
     /// Its name in files and messages.
@@ -78,6 +81,7 @@ impl TableId {
             Self::Runs => "runs",
             Self::Events => "events",
             Self::Notices => "notices",
+            Self::Workers => "workers",
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`core`] decides and does no I/O; [`driver`] does sockets, timers, credentials and signals; [`journal`] stores;
 //! [`jobs`] are those that outlive their clients, [`schedules`] submit them, [`notices`] tell of their runs, and
-//! [`events`] are the audit trail.
+//! [`events`] are the audit trail, and [`roster`] what is kept of workers.
 
 pub mod core;
 pub mod driver;
@@ -10,4 +10,5 @@ pub mod events;
 pub mod jobs;
 pub mod journal;
 pub mod notices;
+pub mod roster;
 pub mod schedules;

@@ -90,7 +90,7 @@ pub const WORKER_THREADS_MAX: u16 = 4096;
 /// Most batches that a worker may be ready for at once.
 pub const CREDIT_MAX: u16 = 4096;
 
-/// Most workers and most jobs that one status reply lists; the reply counts the rest.
+/// Most workers, jobs and names out of service that one status reply lists; the reply counts the rest.
 pub const STATUS_ROWS_MAX: usize = 2048;
 
 /// Longest key of a durable job, in bytes.

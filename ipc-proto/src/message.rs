@@ -41,8 +41,8 @@ pub use service::{
     JobState, NameShare, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
 };
 pub use status::{
-    Counters, JobStatus, JournalState, LimitStatus, QuarantineStatus, Status, WorkerHealth,
-    WorkerStatus,
+    Counters, DrainStatus, JobStatus, JournalState, LimitStatus, QuarantineStatus, Status,
+    WorkerHealth, WorkerStatus,
 };
 pub use work::{Failure, Failures, Piece};
 pub use worker::{LeaseId, Work, WorkerReply, WorkerRequest};

@@ -68,8 +68,8 @@ impl<F: Clone> Core<F> {
                 self.actions.push(Action::ToClient(client, ClientReply::Status(Box::new(status))));
                 Ok(())
             }
-            ClientRequest::Drain { worker, deadline_ms } => {
-                self.drain(client, &worker, Duration::from_millis(deadline_ms.into()));
+            ClientRequest::Drain { worker, deadline_ms, lasts } => {
+                self.drain(client, &worker, Duration::from_millis(deadline_ms.into()), lasts);
                 Ok(())
             }
             ClientRequest::Undrain { worker } => {

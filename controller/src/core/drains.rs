@@ -1,14 +1,16 @@
 //! Draining: workers that get no more work and finish what they have, before somebody stops them.
 //!
-//! An operator drains a name, which stays drained, whoever connects under it, until it is undrained. A worker
+//! An operator drains a name, which stays drained, whoever connects under it, until it is undrained; if it lasts,
+//! also when the controller restarts. A worker
 //! that shuts down drains itself for as long as it is connected. Either way the leases that no thread has begun
 //! go to others at once, and the rest at the deadline; neither counts as lost.
 //!
 //! Invariant: a worker whose name is drained gets no lease.
 
 use super::limits::DRAINED_MAX;
-use super::{Action, ClientId, Core, WorkerId};
-use ipc_proto::message::{ClientReply, DrainOutcome, WorkerHealth, WorkerRequest};
+use super::standing::LastingDrain;
+use super::{Action, ClientId, Core, Principal, WorkerId};
+use ipc_proto::message::{ClientReply, DrainOutcome, DrainStatus, WorkerHealth, WorkerRequest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,7 +21,7 @@ struct Drain {
     /// From then on its leases go to others.
     deadline: Duration,
     /// An operator drained it.
-    is_asked: bool,
+    asked: Option<AskedDrain>,
     /// The worker shuts down, and was not told yet that it may.
     is_leaving: bool,
     passed_on: u32,
@@ -27,10 +29,27 @@ struct Drain {
     waiting: BTreeSet<ClientId>,
 }
 
+/// An operator's part of a drain.
+#[derive(Clone, Copy, Debug)]
+struct AskedDrain {
+    by: Principal,
+    since: Duration,
+    /// Its age then: it was taken over from the controller before this one.
+    before: Duration,
+    /// It outlives the controller.
+    lasts: bool,
+}
+
+impl AskedDrain {
+    fn age(&self, now: Duration) -> Duration {
+        self.before.saturating_add(now.saturating_sub(self.since))
+    }
+}
+
 impl Drain {
     fn new(deadline: Duration) -> Self {
         let waiting = BTreeSet::new();
-        Self { deadline, is_asked: false, is_leaving: false, passed_on: 0, waiting }
+        Self { deadline, asked: None, is_leaving: false, passed_on: 0, waiting }
     }
 
     /// True if somebody waits for its end.
@@ -47,6 +66,49 @@ impl Drains {
     /// True if the worker of this name gets no work.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
+    }
+
+    /// Names that an operator drained.
+    pub(super) fn asked_len(&self) -> usize {
+        self.0.values().filter(|drain| drain.asked.is_some()).count()
+    }
+
+    /// One row for each of those, by name.
+    pub(super) fn status(
+        &self,
+        now: Duration,
+        rows_max: usize,
+        is_connected: impl Fn(&str) -> bool,
+    ) -> Vec<DrainStatus> {
+        let row = |(name, drain): (&Rc<str>, &Drain)| {
+            let asked = drain.asked?;
+            Some(DrainStatus {
+                worker: name.to_string(),
+                by: asked.by.to_string(),
+                age_ms: super::millis(asked.age(now)),
+                left_ms: super::millis(drain.deadline.saturating_sub(now)),
+                connected: is_connected(name),
+            })
+        };
+        self.0.iter().filter_map(row).take(rows_max).collect()
+    }
+
+    /// The drain of this name, if it outlives the controller.
+    pub(super) fn lasting(&self, now: Duration, name: &str) -> Option<LastingDrain> {
+        let drain = self.0.get(name)?;
+        let asked = drain.asked.filter(|asked| asked.lasts)?;
+        let left = drain.deadline.saturating_sub(now);
+        Some(LastingDrain { by: asked.by, age: asked.age(now), left })
+    }
+
+    /// Takes over a drain.
+    pub(super) fn restore(&mut self, name: Rc<str>, drain: LastingDrain) {
+        if self.0.len() >= DRAINED_MAX {
+            return;
+        }
+        let LastingDrain { by, age, left } = drain;
+        let asked = AskedDrain { by, since: Duration::ZERO, before: age, lasts: true };
+        self.0.insert(name, Drain { asked: Some(asked), ..Drain::new(left) });
     }
 
     /// A client waits for nothing any more.
@@ -72,7 +134,7 @@ impl<F: Clone> Core<F> {
     }
 
     /// A client wants a worker to be given no more work.
-    pub(super) fn drain(&mut self, client: ClientId, name: &str, time: Duration) {
+    pub(super) fn drain(&mut self, client: ClientId, name: &str, time: Duration, lasts: bool) {
         let Some(asker) = self.clients.get(&client) else { return };
         let (by, is_permitted) = (asker.principal, asker.rights.drain);
         let worker = self.fleet.id_of(name);
@@ -91,8 +153,14 @@ impl<F: Clone> Core<F> {
         }
         let deadline = self.now.saturating_add(time);
         let drain = self.drains.0.entry(Rc::from(name)).or_insert_with(|| Drain::new(deadline));
-        (drain.deadline, drain.is_asked) = (deadline, true);
+        drain.deadline = deadline;
+        // Who asks for less than another has asked for takes nothing away.
+        let lasts = lasts || drain.asked.is_some_and(|asked| asked.lasts);
+        drain.asked = Some(AskedDrain { by, since: self.now, before: Duration::ZERO, lasts });
         drain.waiting.insert(client);
+        if lasts {
+            self.keep(name);
+        }
         self.start_drain(name, worker);
     }
 
@@ -118,18 +186,20 @@ impl<F: Clone> Core<F> {
     pub(super) fn undrain(&mut self, client: ClientId, name: &str) {
         let Some(asker) = self.clients.get(&client) else { return };
         let (by, is_permitted) = (asker.principal, asker.rights.drain);
-        let drain = self.drains.0.get_mut(name).filter(|drain| drain.is_asked && is_permitted);
+        let is_asked = |drain: &Drain| drain.asked.is_some() && is_permitted;
+        let drain = self.drains.0.get_mut(name).filter(|drain| is_asked(drain));
         let outcome = match (&drain, is_permitted) {
             (_, false) => DrainOutcome::Forbidden,
             (None, true) => DrainOutcome::NotDraining,
             (Some(_), true) => DrainOutcome::Undrained,
         };
         if let Some(drain) = drain {
-            drain.is_asked = false;
+            drain.asked = None;
             let waiting = std::mem::take(&mut drain.waiting);
             if !drain.is_leaving {
                 self.drains.0.remove(name);
             }
+            self.keep(name);
             waiting.into_iter().for_each(|client| self.answer_drain(client, name, outcome));
             self.update_health(name);
         }
@@ -141,7 +211,7 @@ impl<F: Clone> Core<F> {
     pub(super) fn drained_worker_left(&mut self, name: &str) {
         let Some(drain) = self.drains.0.get_mut(name) else { return };
         drain.is_leaving = false;
-        if !drain.is_asked {
+        if drain.asked.is_none() {
             self.drains.0.remove(name);
         }
     }

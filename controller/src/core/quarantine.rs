@@ -24,12 +24,18 @@ use std::time::Duration;
 pub(super) struct Case {
     pub(super) fault: Fault,
     pub(super) since: Duration,
+    /// Its age then: it was taken over from the controller before this one.
+    before: Duration,
 }
 
 impl Case {
     /// True if it outlives the connection.
     const fn stays(&self) -> bool {
         self.fault.is_wrong_answer()
+    }
+
+    fn age(&self, now: Duration) -> Duration {
+        self.before.saturating_add(now.saturating_sub(self.since))
     }
 
     const fn health(&self) -> WorkerHealth {
@@ -72,7 +78,8 @@ impl Quarantine {
 
     fn put(&mut self, now: Duration, name: &Rc<str>, fault: Fault, is_connected: bool) -> Change {
         let known = self.cases.get(name).copied();
-        let mut case = Case { fault, since: known.map_or(now, |known| known.since) };
+        let since = known.map_or(now, |known| known.since);
+        let mut case = Case { fault, since, before: Duration::ZERO };
         if known.is_some_and(|known| known.stays() || !case.stays()) {
             return Change::None;
         }
@@ -91,7 +98,8 @@ impl Quarantine {
     /// The entry against a worker that connects.
     fn meet(&mut self, now: Duration, name: &str) -> Option<Case> {
         if self.is_overrun && !self.cases.contains_key(name) {
-            self.cases.insert(Rc::from(name), Case { fault: Fault::Unnamed, since: now });
+            let case = Case { fault: Fault::Unnamed, since: now, before: Duration::ZERO };
+            self.cases.insert(Rc::from(name), case);
         }
         self.cases.get(name).copied()
     }
@@ -101,6 +109,25 @@ impl Quarantine {
         if self.cases.get(name).is_some_and(|case| !case.stays()) {
             self.cases.remove(name);
         }
+    }
+
+    /// The fault of this name and the time since then, if that outlives the controller.
+    pub(super) fn lasting(&self, now: Duration, name: &str) -> Option<(Fault, Duration)> {
+        let case = self.cases.get(name).filter(|case| case.stays())?;
+        Some((case.fault, case.age(now)))
+    }
+
+    /// Takes over a case of this age.
+    pub(super) fn restore(&mut self, name: &Rc<str>, fault: Fault, age: Duration) {
+        let case = Case { fault, since: Duration::ZERO, before: age };
+        if !case.stays() {
+            return;
+        }
+        if self.cases.len() >= QUARANTINED_MAX {
+            self.is_overrun = true;
+            return;
+        }
+        self.cases.insert(Rc::clone(name), case);
     }
 
     /// One row for each, by name.
@@ -113,7 +140,7 @@ impl Quarantine {
         let row = |(name, case): (&Rc<str>, &Case)| QuarantineStatus {
             worker: name.to_string(),
             reason: case.fault.to_string(),
-            age_ms: super::millis(now.saturating_sub(case.since)),
+            age_ms: super::millis(case.age(now)),
             connected: is_connected(name),
         };
         self.cases.iter().take(rows_max).map(row).collect()
@@ -147,8 +174,8 @@ impl<F: Clone> Core<F> {
     /// The health of a worker of this name that connects; it is reported if it is given no work.
     pub(super) fn health_of(&mut self, name: &str) -> WorkerHealth {
         let case = self.quarantine.meet(self.now, name);
-        let Some(Case { fault, since }) = case else { return self.named_health(name) };
-        let age = self.now.saturating_sub(since);
+        let Some(case) = case else { return self.named_health(name) };
+        let (fault, age) = (case.fault, case.age(self.now));
         self.actions.push(Action::BackInQuarantine { worker: name.to_owned(), fault, age });
         WorkerHealth::Quarantined
     }
@@ -168,6 +195,9 @@ impl<F: Clone> Core<F> {
             return;
         }
         self.actions.push(Action::Quarantined(name.to_string(), fault));
+        if fault.is_wrong_answer() {
+            self.keep(name);
+        }
         if let (Some(worker), Some(case)) = (worker, self.quarantine.cases.get(name)) {
             self.fleet.set_health(worker, case.health());
         }
@@ -196,6 +226,9 @@ impl<F: Clone> Core<F> {
             self.fleet.set_health(worker, self.named_health(name));
         }
         let (worker, by) = (name.to_owned(), asker.principal);
+        if outcome == ReleaseOutcome::Released {
+            self.keep(name);
+        }
         self.actions.push(Action::ReleaseAsked { worker: worker.clone(), by, outcome });
         self.actions.push(Action::ToClient(client, ClientReply::Released { worker, outcome }));
     }

@@ -17,6 +17,7 @@ use super::notices::NoticePort;
 use super::planner::PlannerPort;
 use super::port::Port;
 use super::rate::Rates;
+use super::roster::RosterPort;
 use super::token::WorkerTokens;
 use super::trail::TrailPort;
 use crate::core::{Action, ClientId, Core, Event, Principal, Rights, WorkerId};
@@ -56,6 +57,7 @@ pub(super) struct Hub {
     pub(super) book: BookPort,
     pub(super) planner: PlannerPort,
     pub(super) trail: TrailPort,
+    pub(super) roster: RosterPort,
     pub(super) backup: BackupPort,
     pub(super) notices: NoticePort,
     /// Of a controller that shows itself.
@@ -96,6 +98,7 @@ impl Hub {
             book: BookPort::default(),
             planner: PlannerPort::default(),
             trail: TrailPort::default(),
+            roster: RosterPort::default(),
             backup: BackupPort::default(),
             notices: NoticePort::default(),
             instruments: None,
@@ -181,6 +184,7 @@ impl Hub {
     fn carry_out(&self, action: Action<File>) -> Option<Rc<Port>> {
         match action {
             Action::ToClient(client, reply) => {
+                let reply = self.hold(client, reply)?;
                 let port = self.clients.borrow().get(&client).cloned()?;
                 let sent = if let ClientReply::Status(status) = reply {
                     self.push_status(client, &port, *status)
@@ -227,6 +231,10 @@ impl Hub {
             Action::BackInQuarantine { worker, fault, age } => {
                 let (worker, fault, age_s) = (&worker, &fault, age.as_secs());
                 LOG.log(&log::Event::BackInQuarantine { worker, age_s, fault });
+                None
+            }
+            Action::Keep(worker, standing) => {
+                self.keep(&worker, &standing);
                 None
             }
             Action::DrainAsked { worker, by, refused } => {
@@ -378,6 +386,7 @@ impl Hub {
                 self.tell_planner(PlannerEvent::Tick);
             }
             self.end_idle_backup();
+            self.tick_roster();
             if self.notices.needs_ticks() {
                 self.tell_notices(NoticeEvent::Tick);
             }

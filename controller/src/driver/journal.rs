@@ -28,10 +28,11 @@ pub(super) enum JournalUser {
     Planner,
     Trail,
     Backup,
+    Roster,
 }
 
 impl JournalUser {
-    const ALL: [Self; 4] = [Self::Book, Self::Planner, Self::Trail, Self::Backup];
+    const ALL: [Self; 5] = [Self::Book, Self::Planner, Self::Trail, Self::Backup, Self::Roster];
 
     /// Bits of a number that are the user's own.
     const SHIFT: u32 = 56;
@@ -161,6 +162,7 @@ impl Hub {
                 self.tell_planner(PlannerEvent::PersistFailed(number));
             }
             (JournalUser::Trail, done) => self.trail_persisted(number, done.is_ok()),
+            (JournalUser::Roster, done) => self.roster_persisted(number, done.is_ok()),
             // It writes nothing.
             (JournalUser::Backup, _) => {}
         }
@@ -172,7 +174,8 @@ impl Hub {
             (JournalUser::Book, number) => self.tell_book(BookEvent::Read(number, rows)),
             (JournalUser::Planner, number) => self.tell_planner(PlannerEvent::Read(number, rows)),
             (JournalUser::Trail, number) => self.trail_read(number, rows),
-            (JournalUser::Backup, _) => {}
+            // They read nothing by this way.
+            (JournalUser::Backup | JournalUser::Roster, _) => {}
         }
     }
 }

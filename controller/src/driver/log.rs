@@ -82,6 +82,9 @@ events! {
             => "worker {worker} is given work again by {by}",
         Warning DrainForbidden { worker: &'a str, by: Principal }
             => "{by} may not drain worker {worker}, nor undrain it",
+        Error NotKept { worker: &'a str }
+            => "worker {worker}: that it is drained or in quarantine, or is so no more, is not in the journal; a restart of \
+                this controller before the journal can be written to forgets it",
         Warning ReleaseForbidden { worker: &'a str, by: Principal }
             => "{by} may not release worker {worker}",
     }

@@ -176,6 +176,13 @@ fn workers(html: &mut Html, history: &StatusHistory, status: &Status) {
             escaped(&row.reason)
         ));
     }
+    for row in status.drained.iter().filter(|row| !row.connected).take(ROWS_MAX) {
+        html.put(format_args!("<tr><th scope=\"row\">{}</th>", escaped(&row.worker)));
+        html.put(format_args!(
+            "<td class=\"warn\">drained, away</td><td colspan=\"6\">by {}</td></tr>",
+            escaped(&row.by)
+        ));
+    }
     let listed = status.workers.len().min(ROWS_MAX) as u64;
     end_table(html, status.workers.len() as u64 + u64::from(status.workers_unlisted) - listed, 8);
 }

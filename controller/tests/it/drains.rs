@@ -2,7 +2,7 @@
 
 use crate::tables::{CLIENT, Table, lease_id, table};
 use hashcluster_controller::core::{
-    Action, ClientId, Event, Fault, Limits, Principal, Rights, WorkerId,
+    Action, ClientId, Event, Fault, LastingDrain, Limits, Principal, Rights, Standing, WorkerId,
 };
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 fn drain(table: &mut Table, worker: &str, deadline_ms: u32) {
-    table.say(ClientRequest::Drain { worker: worker.to_owned(), deadline_ms }, &[]);
+    table.say(ClientRequest::Drain { worker: worker.to_owned(), deadline_ms, lasts: true }, &[]);
 }
 
 fn undrain(table: &mut Table, worker: &str) {
@@ -136,7 +136,7 @@ fn who_may_not_drain_or_names_nobody_is_told_so() {
     let principal = Principal::Uid(8);
     table.step(Event::ClientJoined { client: other, principal, pid: 1, rights });
     for request in [
-        ClientRequest::Drain { worker: "w1".to_owned(), deadline_ms: 1 },
+        ClientRequest::Drain { worker: "w1".to_owned(), deadline_ms: 1, lasts: true },
         ClientRequest::Undrain { worker: "w1".to_owned() },
     ] {
         table.step(Event::ClientSaid(other, request, vec![]));
@@ -178,6 +178,76 @@ fn quarantine_comes_before_a_drain_and_ends_before_it() {
     check_health(&table, 0, WorkerHealth::Draining);
     undrain(&mut table, "w1");
     check_health(&table, 0, WorkerHealth::Ready);
+}
+
+/// The standing that was kept last of the worker of this name.
+#[track_caller]
+fn kept(table: &Table, worker: &str) -> Standing {
+    let of = |action: &Action<u64>| {
+        let Action::Keep(name, standing) = action else { return None };
+        (name == worker).then_some(*standing)
+    };
+    table.actions.iter().rev().find_map(of).expect("something was kept")
+}
+
+#[test]
+fn another_controller_goes_on_with_what_was_kept() {
+    let mut first = table();
+    first.join(1, 9);
+    first.join(2, 9);
+    drain(&mut first, "w1", 30_000);
+    let by = Principal::Uid(7);
+    let (age, left) = (Duration::ZERO, Duration::from_secs(30));
+    let drained = Some(LastingDrain { by, age, left });
+    assert_eq!(kept(&first, "w1"), Standing { quarantined: None, drained });
+    first.send_files(0, &[10]);
+    let held = first.assigned();
+    first.done(2, held[0].1, 200, vec![]);
+    let fault = Fault::WrongAnswer(held[0].1.0);
+    let quarantined = Some((fault, Duration::ZERO));
+    assert_eq!(kept(&first, "w2"), Standing { quarantined, drained: None });
+
+    let (age, left) = (Duration::from_secs(9), Duration::from_secs(21));
+    let mut second = Table::new(Limits::default());
+    let drained = Some(LastingDrain { by, age, left });
+    second.core.restore("w1", Standing { quarantined: None, drained });
+    let quarantined = Some((fault, Duration::from_secs(8)));
+    second.core.restore("w2", Standing { quarantined, drained: None });
+    second.open(Algorithm::Sha256);
+    second.now += Duration::from_secs(2);
+    let status = second.core.status(second.now, 9);
+    let row = &status.drained[0];
+    assert_eq!((&*row.worker, &*row.by, row.connected), ("w1", "uid 7", false));
+    assert_eq!((row.age_ms, row.left_ms), (11_000, 19_000));
+    let row = &status.quarantined[0];
+    assert_eq!((&*row.worker, row.age_ms, row.connected), ("w2", 10_000, false));
+    assert_eq!(row.reason, fault.to_string());
+    second.join(1, 9);
+    second.join(2, 9);
+    second.send_files(0, &[10]);
+    assert_eq!(second.assigned(), [], "neither is given work");
+    second.core.check_invariants();
+    undrain(&mut second, "w1");
+    assert_eq!(kept(&second, "w1"), Standing::default());
+    assert_eq!(second.assigned().len(), 1);
+    second.say(ClientRequest::Release { worker: "w2".to_owned() }, &[]);
+    assert_eq!(kept(&second, "w2"), Standing::default());
+}
+
+#[test]
+fn a_drain_that_does_not_last_is_not_kept_but_takes_nothing_from_one_that_does() {
+    let mut table = table();
+    table.join(1, 9);
+    let passing = || {
+        let (worker, deadline_ms) = ("w1".to_owned(), 0);
+        ClientRequest::Drain { worker, deadline_ms, lasts: false }
+    };
+    table.say(passing(), &[]);
+    let is_kept = |action: &Action<u64>| matches!(action, Action::Keep(..));
+    assert!(!table.actions.iter().any(is_kept), "{:?}", table.actions);
+    drain(&mut table, "w1", 0);
+    table.say(passing(), &[]);
+    assert!(kept(&table, "w1").drained.is_some());
 }
 
 /// Others are there, but cannot do it: it comes back.

@@ -299,7 +299,8 @@ impl Play<'_> {
             (2, _) => ClientRequest::WaitReady { workers: 3, timeout_ms: u32::from(of_job) << 4 },
             (6, _) => {
                 let worker = format!("w{}", of_job % 4);
-                ClientRequest::Drain { worker, deadline_ms: u32::from(of_job) << 4 }
+                let deadline_ms = u32::from(of_job) << 4;
+                ClientRequest::Drain { worker, deadline_ms, lasts: of_job > 127 }
             }
             (7, _) => ClientRequest::Undrain { worker: format!("w{}", of_job % 4) },
             (_, None) => return,
@@ -376,6 +377,7 @@ impl Play<'_> {
             Action::ToBook(_)
             | Action::Quarantined(..)
             | Action::Doubted(_)
+            | Action::Keep(..)
             | Action::BackInQuarantine { .. }
             | Action::DrainAsked { .. }
             | Action::Drained(_)

@@ -185,9 +185,15 @@ impl Client {
     }
 
     /// Gives a worker no more work; what it has goes to others after `deadline`. Returns once it holds no lease.
-    pub fn drain(&mut self, worker: &str, deadline: Duration) -> Result<DrainOutcome, ClientError> {
+    /// It stays drained until the controller ends, or longer if it `lasts`.
+    pub fn drain(
+        &mut self,
+        worker: &str,
+        deadline: Duration,
+        lasts: bool,
+    ) -> Result<DrainOutcome, ClientError> {
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-        self.send(&ClientRequest::Drain { worker: worker.to_owned(), deadline_ms })?;
+        self.send(&ClientRequest::Drain { worker: worker.to_owned(), deadline_ms, lasts })?;
         self.set_timeout(Some(deadline.saturating_add(READY_GRACE)))?;
         let outcome = self.drained()?;
         self.set_timeout(None)?;

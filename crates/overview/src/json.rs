@@ -45,6 +45,8 @@ pub fn status_json(status: &Status) -> Value {
         },
         "quarantined": status.quarantined,
         "quarantined_unlisted": status.quarantined_unlisted,
+        "drained": status.drained,
+        "drained_unlisted": status.drained_unlisted,
     })
 }
 

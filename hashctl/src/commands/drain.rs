@@ -11,7 +11,8 @@ use ipc_proto::message::DrainOutcome;
 
 /// Gives a worker no more work and waits until it has none.
 pub(crate) fn drain(config: &Config, args: &DrainArgs) -> Exit {
-    report(config, &args.worker, ask(config, |client| client.drain(&args.worker, args.deadline)))
+    let drained = ask(config, |client| client.drain(&args.worker, args.deadline, true));
+    report(config, &args.worker, drained)
 }
 
 /// Gives the worker called `name` work again.

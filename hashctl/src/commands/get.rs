@@ -28,7 +28,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// A register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RegisterKind {
-    /// Connected workers
+    /// Connected workers, and those that are drained or in quarantine
     #[value(alias = "worker")]
     Workers,
     /// Durable jobs that you may see

@@ -2,9 +2,9 @@ use crate::fake::{DESCRIPTORS, Fake};
 use crate::program::{hashctl, run};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    Backend, ClientReply, ClientRequest, Counters, DrainOutcome, JobId, JobStatus, JournalState,
-    LimitStatus, QuarantineStatus, ReleaseOutcome, SandboxLayers, Status, WorkerHealth,
-    WorkerStatus,
+    Backend, ClientReply, ClientRequest, Counters, DrainOutcome, DrainStatus, JobId, JobStatus,
+    JournalState, LimitStatus, QuarantineStatus, ReleaseOutcome, SandboxLayers, Status,
+    WorkerHealth, WorkerStatus,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -55,6 +55,14 @@ fn picture() -> Status {
             connected: true,
         }],
         quarantined_unlisted: 21,
+        drained: vec![DrainStatus {
+            worker: "w\n9".to_owned(),
+            by: "uid 7".to_owned(),
+            age_ms: 22_000,
+            left_ms: 23_000,
+            connected: false,
+        }],
+        drained_unlisted: 24,
         ..Status::default()
     }
 }
@@ -84,6 +92,8 @@ fn status_shows_workers_jobs_and_limits() {
         "{text}"
     );
     has("w0 20 s yes it  lied");
+    has("w 9 22 s no uid 7");
+    has("and 24 more drained workers");
     has("journal: read-only: re-mounted  it");
     has("and 21 more workers in quarantine");
     has("10-11 12 13 sha512 14 s 15 16 17 18");
@@ -101,8 +111,8 @@ fn the_keys_of_json_are_a_promise() {
         |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(
         keys(&json),
-        "controller counters jobs jobs_unlisted journal limits quarantined quarantined_unlisted \
-         version workers workers_unlisted"
+        "controller counters drained drained_unlisted jobs jobs_unlisted journal limits quarantined \
+         quarantined_unlisted version workers workers_unlisted"
     );
     assert_eq!(keys(&json["journal"]), "reason state");
     assert_eq!(json["journal"]["state"], "read-only");
@@ -117,6 +127,7 @@ fn the_keys_of_json_are_a_promise() {
         "age_ms algorithms failed finished id in_flight items pid resolved uid"
     );
     assert_eq!(keys(&json["quarantined"][0]), "age_ms connected reason worker");
+    assert_eq!(keys(&json["drained"][0]), "age_ms by connected left_ms worker");
     assert_eq!(json["quarantined"][0]["reason"], "it\n\u{202e}lied");
     assert_eq!(
         keys(&json["limits"]),
@@ -207,7 +218,8 @@ fn drain_and_undrain_print_their_outcome() {
     let unknown = "hashctl: no worker 'w 1' is connected; see hashctl status\n";
     let many = "hashctl: 'w 1' is not drained: too many workers are; undrain others first\n";
     let passed = "'w 1' is drained; 2 batches went to others at the deadline\n";
-    let drain = |deadline_ms| ClientRequest::Drain { worker: "w 1".to_owned(), deadline_ms };
+    let drain =
+        |deadline_ms| ClientRequest::Drain { worker: "w 1".to_owned(), deadline_ms, lasts: true };
     let undrain = ClientRequest::Undrain { worker: "w 1".to_owned() };
     for (args, request, outcome, want) in [
         (

@@ -181,6 +181,8 @@ pub enum ClientRequest {
         worker: String,
         /// Longest time that its leases have, in milliseconds.
         deadline_ms: u32,
+        /// The name stays drained when the controller restarts.
+        lasts: bool,
     },
     /// Gives a worker work again that was drained; answered by `Drained`.
     Undrain {

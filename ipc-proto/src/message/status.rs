@@ -37,6 +37,11 @@ pub struct Status {
     pub quarantined: Vec<QuarantineStatus>,
     /// Workers in quarantine that are not listed.
     pub quarantined_unlisted: u32,
+    /// Names that an operator drained, connected or not, in their order; at most [`STATUS_ROWS_MAX`].
+    #[serde(deserialize_with = "list::at_most::<_, _, STATUS_ROWS_MAX>")]
+    pub drained: Vec<DrainStatus>,
+    /// Drained names that are not listed.
+    pub drained_unlisted: u32,
     /// The journal's ability to write.
     pub journal: JournalState,
     /// Why it does not; empty otherwise.
@@ -138,6 +143,21 @@ pub struct QuarantineStatus {
     pub connected: bool,
 }
 
+/// One name of a worker that an operator drained.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// The name.
+    pub worker: String,
+    /// The principal that drained it.
+    pub by: String,
+    /// Time since then, in milliseconds.
+    pub age_ms: u64,
+    /// Time until its leases go to others, in milliseconds.
+    pub left_ms: u64,
+    /// The worker is connected.
+    pub connected: bool,
+}
+
 /// One open job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobStatus {
@@ -234,10 +254,15 @@ impl Status {
         at_most("workers", self.workers.len(), STATUS_ROWS_MAX)?;
         at_most("jobs", self.jobs.len(), STATUS_ROWS_MAX)?;
         at_most("quarantined", self.quarantined.len(), STATUS_ROWS_MAX)?;
+        at_most("drained", self.drained.len(), STATUS_ROWS_MAX)?;
         at_most("journal reason", self.journal_reason.len(), REASON_LEN_MAX)?;
         self.quarantined.iter().try_for_each(|row| {
             at_most("worker", row.worker.len(), NAME_LEN_MAX)?;
             at_most("reason", row.reason.len(), REASON_LEN_MAX)
+        })?;
+        self.drained.iter().try_for_each(|row| {
+            at_most("worker", row.worker.len(), NAME_LEN_MAX)?;
+            at_most("drained by", row.by.len(), NAME_LEN_MAX)
         })?;
         self.workers.iter().try_for_each(|worker| {
             at_most("name", worker.name.len(), NAME_LEN_MAX)?;

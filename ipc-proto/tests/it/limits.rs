@@ -15,10 +15,11 @@ use ipc_proto::limits::{
     TOKEN_LEN_MAX, WORKER_THREADS_MAX,
 };
 use ipc_proto::message::{
-    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Failure, FileItem, FileSource,
-    Hello, HelloReply, Items, JobId, JobStatus, LeaseId, LimitExceeded, Message, Piece, Planes,
-    QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, SandboxLayers, Stamp,
-    Status, Versions, Welcome, Window, Work, WorkerIntro, WorkerReply, WorkerRequest, WorkerStatus,
+    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, DrainStatus, Failure, FileItem,
+    FileSource, Hello, HelloReply, Items, JobId, JobStatus, LeaseId, LimitExceeded, Message, Piece,
+    Planes, QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, SandboxLayers,
+    Stamp, Status, Versions, Welcome, Window, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    WorkerStatus,
 };
 use ipc_proto::{Algorithm, Blob};
 use names::{datasets, source};
@@ -435,6 +436,16 @@ fn a_status_keeps_its_limits() {
     });
     check("quarantined", 0, STATUS_ROWS_MAX, |n| {
         status(|s| s.quarantined = vec![quarantined(text(0), text(0)); n])
+    });
+    let drained = |worker: String, by: String| DrainStatus { worker, by, ..DrainStatus::default() };
+    check("drained worker", 0, NAME_LEN_MAX, |n| {
+        status(|s| s.drained = vec![drained(text(n), text(0))])
+    });
+    check("drained by", 0, NAME_LEN_MAX, |n| {
+        status(|s| s.drained = vec![drained(text(0), text(n))])
+    });
+    check("drained", 0, STATUS_ROWS_MAX, |n| {
+        status(|s| s.drained = vec![drained(text(0), text(0)); n])
     });
     let job = JobStatus {
         id: JOB,

@@ -5,11 +5,11 @@ use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
     Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, DirEntry, DrainOutcome,
-    EntryKind, Failure, FileItem, FileSource, Hello, HelloReply, Items, JobId, JobStatus,
-    JournalState, LeaseId, LimitStatus, ListOutcome, ListWork, LossCause, Message, Piece, Planes,
-    QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run, SandboxLayers, Stamp,
-    Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro, WorkerLoss, WorkerReply,
-    WorkerRequest, WorkerStatus,
+    DrainStatus, EntryKind, Failure, FileItem, FileSource, Hello, HelloReply, Items, JobId,
+    JobStatus, JournalState, LeaseId, LimitStatus, ListOutcome, ListWork, LossCause, Message,
+    Piece, Planes, QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run,
+    SandboxLayers, Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro,
+    WorkerLoss, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -230,7 +230,10 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
         ("status", ClientRequest::Status),
         ("wait_ready", ClientRequest::WaitReady { workers: 2, timeout_ms: 30_000 }),
         ("release", ClientRequest::Release { worker: "w1".to_owned() }),
-        ("drain", ClientRequest::Drain { worker: "w1".to_owned(), deadline_ms: 30_000 }),
+        (
+            "drain",
+            ClientRequest::Drain { worker: "w1".to_owned(), deadline_ms: 30_000, lasts: true },
+        ),
         ("undrain", ClientRequest::Undrain { worker: "w1".to_owned() }),
     ]
 }
@@ -501,6 +504,14 @@ fn status() -> Status {
             connected: true,
         }],
         quarantined_unlisted: 54,
+        drained: vec![DrainStatus {
+            worker: "w4".to_owned(),
+            by: "uid 7".to_owned(),
+            age_ms: 55,
+            left_ms: 56,
+            connected: true,
+        }],
+        drained_unlisted: 57,
         journal: JournalState::Full,
         journal_reason: "why".to_owned(),
     }

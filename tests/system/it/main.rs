@@ -18,6 +18,7 @@ mod moved;
 mod newcomer;
 mod notices;
 mod oracle;
+mod out_of_service;
 mod policy;
 mod progress;
 mod registers;

@@ -255,6 +255,7 @@ impl JobsWorld {
             | Action::CloseClient(..)
             | Action::Quarantined(..)
             | Action::Doubted(_)
+            | Action::Keep(..)
             | Action::BackInQuarantine { .. }
             | Action::DrainAsked { .. }
             | Action::Drained(_)

@@ -10,7 +10,7 @@ mod quarantine;
 use super::model::{self, FileNumber};
 use super::tally::CoreCounts;
 use hashcluster_controller::core::{
-    Action, ClientId, Core, Event, Limits, ListTag, Principal, Rights, WorkerId,
+    Action, ClientId, Core, Event, Limits, ListTag, Principal, Rights, Standing, WorkerId,
 };
 use ipc_proto::message::{
     Backend, ByteRange, ClientReply, ClientRequest, Failure, FileItem, FileSource, Items, JobId,
@@ -96,6 +96,8 @@ pub(super) struct World {
     liar: Option<u64>,
     /// Workers that gave a wrong answer and were not released.
     quarantined: BTreeSet<u64>,
+    /// Those of these, and of drained ones, that are kept for the next controller.
+    kept: BTreeMap<u64, Standing>,
     calm: bool,
     traced: bool,
     tally: CoreCounts,
@@ -136,6 +138,7 @@ impl World {
             next_file: seed * 1000,
             liar,
             quarantined: BTreeSet::new(),
+            kept: BTreeMap::new(),
             calm: false,
             traced: false,
             tally: CoreCounts::default(),
@@ -526,6 +529,7 @@ impl World {
         let limits = self.core.status(self.now, 0).limits;
         assert!(limits.items <= self.limits.items_max, "seed {}: items are bounded", self.seed);
         assert!(limits.bytes <= self.limits.bytes_max, "seed {}: bytes are bounded", self.seed);
+        self.judge_kept();
         for worker in lost {
             self.workers.remove(&worker);
         }
@@ -576,6 +580,7 @@ impl World {
                 panic!("seed {}: no durable job is open: {reply:?}", self.seed)
             }
             Action::Doubted(worker) => self.take_doubt(&worker),
+            Action::Keep(worker, standing) => self.take_kept(&worker, &standing),
             Action::BackInQuarantine { worker, .. } => self.take_back_in_quarantine(&worker),
             Action::DrainAsked { worker, by, refused } => self.take_drain(&worker, by, refused),
             Action::Drained(worker) => self.take_drained(&worker),

@@ -30,7 +30,8 @@ impl Drain {
     /// Has a worker given no more work, and waits until it has none.
     pub(super) fn start(layout: &Layout, worker: &str) -> io::Result<Self> {
         Self::ask(layout, worker, |dir, worker| {
-            match connect(dir)?.drain(worker, DEADLINE)? {
+            // Should this process not come to undrain it, the end of the controller does.
+            match connect(dir)?.drain(worker, DEADLINE, false)? {
                 DrainOutcome::Drained { passed_on: 0 } => Ok(None),
                 DrainOutcome::Drained { passed_on } => {
                     let limit = DEADLINE.as_secs();

@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use ipc_proto::limits::EVENT_ROWS_MAX;
 use ipc_proto::message::{
     EventRow, JobFilter, JobRow, RuleRow, RunOutcome, RunRow, ScheduleRow, ServiceRefusal,
-    ServiceReply, ServiceRequest, WorkerStatus,
+    ServiceReply, ServiceRequest, Status, WorkerStatus,
 };
 use overview::{JobObject, RunObject, ScheduleObject, bytes, health, worker_json};
 use serde_json::{Value, json};
@@ -80,7 +80,10 @@ pub(super) fn all(
     match kind {
         RegisterKind::Workers => {
             let status = ask(session.config(), |client| client.status())?;
-            Ok(status.workers.iter().map(worker).collect())
+            let mut rows: Vec<RegisterRow> =
+                status.workers.iter().map(|row| worker(row, &status)).collect();
+            rows.extend(workers_away(&status));
+            Ok(rows)
         }
         RegisterKind::Jobs => Ok(session.jobs(&JobFilter::default())?.iter().map(job).collect()),
         RegisterKind::Datasets => {
@@ -228,12 +231,55 @@ fn event(row: &EventRow) -> RegisterRow {
     }
 }
 
-fn worker(worker: &WorkerStatus) -> RegisterRow {
+/// Workers that are out of service, and not connected.
+fn workers_away(status: &Status) -> Vec<RegisterRow> {
+    let away =
+        |names: Vec<&str>| -> BTreeSet<String> { names.into_iter().map(str::to_owned).collect() };
+    let quarantined = status.quarantined.iter().filter(|row| !row.connected);
+    let drained = status.drained.iter().filter(|row| !row.connected);
+    let mut names = away(quarantined.map(|row| row.worker.as_str()).collect());
+    names.extend(away(drained.map(|row| row.worker.as_str()).collect()));
+    let row = |name: String| {
+        let out = out_of_service(&name, status);
+        let health = if out.contains_key("quarantine") { "quarantined" } else { "draining" };
+        let mut object = json!({ "name": name, "health": health, "connected": false });
+        put_all(&mut object, out);
+        let mut cells = vec![name.clone(), format!("{health}, away")];
+        cells.resize(head(RegisterKind::Workers).len(), "-".to_owned());
+        RegisterRow { id: name, object, cells }
+    };
+    names.into_iter().map(row).collect()
+}
+
+/// Why a worker of this name is given no work: keys of its object.
+fn out_of_service(name: &str, status: &Status) -> serde_json::Map<String, Value> {
+    let mut keys = serde_json::Map::new();
+    if let Some(row) = status.quarantined.iter().find(|row| row.worker == name) {
+        let quarantine = json!({ "reason": row.reason, "age_ms": row.age_ms });
+        keys.insert("quarantine".to_owned(), quarantine);
+    }
+    if let Some(row) = status.drained.iter().find(|row| row.worker == name) {
+        let drain = json!({ "by": row.by, "age_ms": row.age_ms, "left_ms": row.left_ms });
+        keys.insert("drain".to_owned(), drain);
+    }
+    keys
+}
+
+fn put_all(object: &mut Value, keys: serde_json::Map<String, Value>) {
+    if let Value::Object(object) = object {
+        object.extend(keys);
+    }
+}
+
+fn worker(worker: &WorkerStatus, status: &Status) -> RegisterRow {
     let backends: BTreeSet<&str> =
         worker.backends.iter().flat_map(|chosen| chosen.backend.split('/')).collect();
+    let mut object = worker_json(worker);
+    put_all(&mut object, out_of_service(&worker.name, status));
+    put_all(&mut object, [("connected".to_owned(), Value::Bool(true))].into_iter().collect());
     RegisterRow {
         id: worker.name.clone(),
-        object: worker_json(worker),
+        object,
         cells: vec![
             worker.name.clone(),
             health(worker.health).to_owned(),

@@ -1,7 +1,7 @@
 //! The status as text for a person.
 
 use ipc_proto::message::{
-    JobStatus, JournalState, QuarantineStatus, SandboxLayers, Status, WorkerStatus,
+    DrainStatus, JobStatus, JournalState, QuarantineStatus, SandboxLayers, Status, WorkerStatus,
 };
 use overview::{bytes, health, one_line};
 use std::collections::BTreeSet;
@@ -30,7 +30,8 @@ const WORKER_WORDS: usize = 5;
 const JOB_WORDS: usize = 4;
 
 const QUARANTINE_HEAD: [&str; 4] = ["QUARANTINED", "SINCE", "HERE", "REASON"];
-const QUARANTINE_WORDS: usize = 4;
+const DRAIN_HEAD: [&str; 4] = ["DRAINED", "SINCE", "HERE", "BY"];
+const OUT_OF_SERVICE_WORDS: usize = 4;
 
 /// The whole status.
 pub(super) fn render(status: &Status) -> String {
@@ -46,9 +47,14 @@ pub(super) fn render(status: &Status) -> String {
     if !status.quarantined.is_empty() {
         text.push('\n');
         let rows = status.quarantined.iter().map(quarantine_row);
-        table(&mut text, QUARANTINE_HEAD, QUARANTINE_WORDS, rows);
+        table(&mut text, QUARANTINE_HEAD, OUT_OF_SERVICE_WORDS, rows);
     }
     unlisted(&mut text, status.quarantined_unlisted, "workers in quarantine");
+    if !status.drained.is_empty() {
+        text.push('\n');
+        table(&mut text, DRAIN_HEAD, OUT_OF_SERVICE_WORDS, status.drained.iter().map(drain_row));
+    }
+    unlisted(&mut text, status.drained_unlisted, "drained workers");
     if status.journal != JournalState::Absent {
         put(&mut text, format_args!("\njournal: {}", status.journal.name()));
         if !status.journal_reason.is_empty() {
@@ -139,13 +145,16 @@ fn sandbox(layers: SandboxLayers) -> String {
     }
 }
 
+fn drain_row(row: &DrainStatus) -> [String; 4] {
+    [one_line(&row.worker), age(row.age_ms), yes_or_no(row.connected), one_line(&row.by)]
+}
+
+fn yes_or_no(is_so: bool) -> String {
+    if is_so { "yes" } else { "no" }.to_owned()
+}
+
 fn quarantine_row(row: &QuarantineStatus) -> [String; 4] {
-    [
-        one_line(&row.worker),
-        age(row.age_ms),
-        if row.connected { "yes" } else { "no" }.to_owned(),
-        one_line(&row.reason),
-    ]
+    [one_line(&row.worker), age(row.age_ms), yes_or_no(row.connected), one_line(&row.reason)]
 }
 
 fn job_row(job: &JobStatus) -> [String; 9] {

@@ -13,7 +13,8 @@ impl World {
     pub(super) fn drain_worker(&mut self) {
         let worker = format!("w{}", self.random.below(8));
         let deadline_ms = u32::try_from(self.random.below(4_000)).expect("small");
-        self.ask(ClientRequest::Drain { worker, deadline_ms });
+        let lasts = self.random.chance(50);
+        self.ask(ClientRequest::Drain { worker, deadline_ms, lasts });
     }
 
     pub(super) fn undrain_worker(&mut self) {

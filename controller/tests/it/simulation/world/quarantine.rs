@@ -1,8 +1,9 @@
 //! Workers in quarantine: nobody gives them work, however often they connect, until they are released.
 
 use super::{ADMINISTRATOR, World};
-use hashcluster_controller::core::{Event, Fault, Principal};
+use hashcluster_controller::core::{Event, Fault, Principal, Standing};
 use ipc_proto::message::{ClientRequest, ReleaseOutcome};
+use std::collections::BTreeSet;
 
 impl World {
     /// Somebody, who may or may not, releases a worker that is in quarantine, or one that is not.
@@ -33,6 +34,31 @@ impl World {
         let is_known = self.quarantined.contains(&number(worker));
         assert!(is_known, "seed {}: {worker} did nothing that lasts", self.seed);
         self.tally.back_in_quarantine += 1;
+    }
+
+    pub(super) fn take_kept(&mut self, worker: &str, standing: &Standing) {
+        let name = number(worker);
+        if *standing == Standing::default() {
+            self.kept.remove(&name);
+        } else {
+            self.kept.insert(name, *standing);
+        }
+    }
+
+    /// Another controller in the place of this one would give nobody work who gets none now, for as long as that is
+    /// for good; and everybody else.
+    pub(super) fn judge_kept(&self) {
+        let quarantined: BTreeSet<u64> = self
+            .kept
+            .iter()
+            .filter(|kept| kept.1.quarantined.is_some())
+            .map(|kept| *kept.0)
+            .collect();
+        assert_eq!(quarantined, self.quarantined, "seed {}", self.seed);
+        let drained = self.kept.iter().filter(|kept| kept.1.drained.is_some());
+        for (name, _) in drained {
+            assert!(self.drained.contains(name), "seed {}: w{name} is drained", self.seed);
+        }
     }
 
     pub(super) fn take_release(&mut self, worker: &str, by: Principal, outcome: ReleaseOutcome) {
