@@ -20,6 +20,7 @@ mod ask;
 mod commit;
 mod feed;
 pub mod limits;
+mod manifest;
 mod packed;
 mod record;
 mod recover;

@@ -39,6 +39,7 @@ Examples:
   hashctl submit --id nightly-1 photos   # a directory of a dataset; prints the id of the job
   hashctl submit --inline --wait a b     # the bytes of two files; waits for the end
   hashctl submit --check SHA256SUMS      # the files of a list, compared with their digests there
+  hashctl submit --check --dataset photos 2048/SHA256SUMS   # of a list in a dataset, which workers read
   find photos -name '*.raw' -print0 | hashctl submit --files-from - -0";
 
 /// Of `jobs`.

@@ -99,6 +99,16 @@ impl fmt::Display for Problem {
             Self::Failure(Failure::Disputed) => {
                 f.write_str("each time it was hashed the digest was another; see hashctl status")
             }
+            Self::Failure(Failure::Outside) => {
+                f.write_str("refused: its path leads out of the directory that the list is about")
+            }
+            Self::Failure(Failure::NotAList) => f.write_str("not a list of digests"),
+            Self::Failure(Failure::BadLines { lines: 1 }) => {
+                f.write_str("1 line is improperly formatted, or of an unsupported algorithm")
+            }
+            Self::Failure(Failure::BadLines { lines }) => {
+                write!(f, "{lines} lines are improperly formatted, or of an unsupported algorithm")
+            }
             Self::Failure(Failure::WorkersLost { attempts }) => {
                 write!(f, "lost {attempts} workers while they read it")
             }

@@ -36,6 +36,12 @@ pub const NAMES_LEN_MAX: usize = 512 << 10;
 /// Most entries in one page of a directory.
 pub const LIST_ENTRIES_MAX: usize = 4096;
 
+/// Most claims in one page of a manifest.
+pub const CLAIMS_MAX: usize = 2048;
+
+/// Most bytes of what is known of a manifest's format.
+pub const CLAIMS_STATE_LEN_MAX: usize = 8 << 10;
+
 /// Longest path in a dataset, in bytes: Linux' `PATH_MAX` without its zero byte.
 pub const PATH_LEN_MAX: usize = 4095;
 

@@ -9,12 +9,14 @@
 mod client;
 mod file;
 mod hello;
+mod job_source;
 mod listing;
 mod loss;
 mod register;
 mod sandbox;
 mod schedules;
 mod service;
+mod share;
 mod status;
 mod work;
 mod worker;
@@ -28,7 +30,8 @@ pub use hello::{
     Backend, ClientIntro, Hello, HelloReply, MAGIC, Planes, Preamble, RefuseReason, Role,
     VERSION_MAX, VERSION_MIN, Versions, Welcome, WorkerIntro,
 };
-pub use listing::{DirEntry, EntryKind, ListOutcome, ListWork};
+pub use job_source::{JobRoot, JobSource};
+pub use listing::{ClaimEntry, ClaimsWork, DirEntry, EntryKind, ListOutcome, ListWork};
 pub use loss::{LossCause, WorkerLoss};
 pub use register::{EventRow, RuleRow};
 pub use sandbox::{SandboxLayer, SandboxLayers};
@@ -37,9 +40,10 @@ pub use schedules::{
     ScheduleRequest, ScheduleRow, StepEnd, StepRow,
 };
 pub use service::{
-    DeadItem, ItemOutcome, JobAct, JobFilter, JobKind, JobRoot, JobRow, JobSource, JobSpec,
-    JobState, NameShare, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest,
+    DeadItem, ItemOutcome, JobAct, JobFilter, JobKind, JobRow, JobSpec, JobState, ResultRow,
+    ServiceRefusal, ServiceReply, ServiceRequest,
 };
+pub use share::NameShare;
 pub use status::{
     Counters, DrainStatus, JobStatus, JournalState, LimitStatus, QuarantineStatus, Status,
     WorkerHealth, WorkerStatus,

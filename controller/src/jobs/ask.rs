@@ -122,10 +122,13 @@ impl Book {
                 break;
             }
             len += 1024;
-            if let JobSource::Dataset { roots, .. } = &origin.spec.source {
-                len +=
-                    roots.iter().map(|root| root.path.len() + root.shown.len() + 8).sum::<usize>();
-            }
+            len += match &origin.spec.source {
+                JobSource::Stored => 0,
+                JobSource::Dataset { roots, .. } => {
+                    roots.iter().map(|root| root.path.len() + root.shown.len() + 8).sum::<usize>()
+                }
+                JobSource::Manifest { path, base, .. } => path.len() + base.len(),
+            };
             rows.extend(self.row(id));
         }
         self.reply(asker.caller, asker.tag, ServiceReply::Jobs { rows, more });

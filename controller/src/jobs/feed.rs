@@ -5,14 +5,16 @@
 //! written as a whole, so that writing it again changes nothing.
 
 use super::limits::{CHUNK_ITEMS, PENDING_LEN_MAX, PENDING_MAX};
+use super::manifest::expectation;
 use super::record::{StoredDeath, StoredResult, StoredResults};
 use super::source::ItemSource;
 use super::walk::Walk;
-use ipc_proto::Blob;
 use ipc_proto::limits::{FRAME_NAMES_MAX, INLINE_LEN_MAX, NAMES_LEN_MAX};
 use ipc_proto::message::{
-    Failure, FileItem, FileSource, ItemOutcome, Items, JobId, JobKind, Stamp, Window, WorkerLoss,
+    Failure, FileItem, FileSource, ItemOutcome, Items, JobId, JobKind, JobSource, JobSpec, Stamp,
+    Window, WorkerLoss,
 };
+use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -87,6 +89,12 @@ pub(super) struct Feed {
     pub(super) number: u32,
     pub(super) core: Option<JobId>,
     pub(super) window: Window,
+    /// Those of the core's job.
+    pub(super) algorithms: Algorithms,
+    /// Each item has its algorithm, which is one of these: see [`Self::other_algorithms`].
+    is_of_manifest: bool,
+    /// Algorithms of items that the core's job was handed.
+    used: Vec<Algorithm>,
     pub(super) source: ItemSource,
     /// Finds items, until there are no more.
     pub(super) walk: Option<Walk>,
@@ -94,8 +102,9 @@ pub(super) struct Feed {
     slots: VecDeque<Slot>,
     /// Slots in front that need not be handed to the core any more.
     handed: usize,
-    /// Index in the core's job of the next item for it.
+    /// Index of the next item for the core, and of the first one of the core's job.
     next_core: u64,
+    core_base: u64,
     unresolved: u64,
     held: u64,
     content_len: usize,
@@ -109,17 +118,21 @@ pub(super) struct Feed {
 
 impl Feed {
     /// The feed of a job from item `next` on.
-    pub(super) fn new(number: u32, next: u64, source: ItemSource) -> Self {
+    pub(super) fn new(number: u32, next: u64, source: ItemSource, spec: &JobSpec) -> Self {
         Self {
             number,
             core: None,
             window: Window::default(),
+            algorithms: spec.algorithms,
+            is_of_manifest: matches!(spec.source, JobSource::Manifest { .. }),
+            used: Vec::new(),
             source,
             walk: None,
             is_finished: false,
             slots: VecDeque::new(),
             handed: 0,
             next_core: 0,
+            core_base: 0,
             unresolved: 0,
             held: 0,
             content_len: 0,
@@ -171,10 +184,17 @@ impl Feed {
         let mut first = None;
         while let Some(slot) = self.slots.get_mut(self.handed) {
             if let Some(content) = &slot.item.content {
+                let algorithm = slot.item.algorithm(self.is_of_manifest);
+                if algorithm.is_some_and(|wanted| !self.algorithms.contains(&wanted)) {
+                    break;
+                }
                 let has_room = self.unresolved < self.window.items.into()
                     && self.held + content.len() as u64 <= self.window.bytes;
                 if !has_room || !frame.takes(content) {
                     break;
+                }
+                if let Some(algorithm) = algorithm.filter(|wanted| !self.used.contains(wanted)) {
+                    self.used.push(algorithm);
                 }
                 slot.held = content.len();
                 self.held += content.len() as u64;
@@ -185,7 +205,29 @@ impl Feed {
             }
             self.handed += 1;
         }
-        Some((first?, frame.into_items()?))
+        Some((first? - self.core_base, frame.into_items()?))
+    }
+
+    /// The algorithms that the core's job should have from here on, if the next item is of another one: those of the items
+    /// before as well, as lists often repeat them, unless that are too many. All that was handed out has its result.
+    pub(super) fn other_algorithms(&self) -> Option<Algorithms> {
+        let item = &self.slots.get(self.handed)?.item;
+        let wanted = item.algorithm(self.is_of_manifest && item.content.is_some())?;
+        if self.core.is_none() || self.unresolved > 0 || self.algorithms.contains(&wanted) {
+            return None;
+        }
+        let together = [&self.used[..], &[wanted]].concat();
+        Some(Algorithms::new(&together).unwrap_or(wanted.into()))
+    }
+
+    /// Goes on with another job of the core, which is not opened yet.
+    pub(super) fn switch(&mut self, algorithms: Algorithms) {
+        debug_assert!(self.unresolved == 0 && self.held == 0, "nothing is on its way");
+        self.core = None;
+        self.window = Window::default();
+        self.used.retain(|used| algorithms.contains(used));
+        self.algorithms = algorithms;
+        self.core_base = self.slots.get(self.handed).map_or(self.next_core, |slot| slot.order / 2);
     }
 
     /// True if everything was handed out that it has.
@@ -195,7 +237,7 @@ impl Feed {
 
     /// Notes why an item of the core's job fails, whose result follows.
     pub(super) fn die(&mut self, core_index: u64, losses: Vec<WorkerLoss>) {
-        self.losses.insert(core_index, losses);
+        self.losses.insert(self.core_base + core_index, losses);
     }
 
     /// Takes in the result of an item of the core's job.
@@ -203,6 +245,7 @@ impl Feed {
     /// # Panics
     /// If it has one, or was not handed out: results are never accepted twice.
     pub(super) fn resolve(&mut self, core_index: u64, outcome: ItemOutcome, kind: JobKind) {
+        let core_index = self.core_base + core_index;
         let order = 2 * core_index + 1;
         let at = self.slots.partition_point(|slot| slot.order < order);
         let slot = self.slots.get_mut(at).filter(|slot| slot.order == order);
@@ -212,8 +255,16 @@ impl Feed {
         self.held -= slot.held as u64;
         slot.losses = self.losses.remove(&core_index).unwrap_or_default();
         slot.item.outcome = Some(match (kind, outcome) {
-            (JobKind::Check, ItemOutcome::Digests(digests)) if digests != slot.item.expected => {
-                ItemOutcome::Mismatch(digests)
+            (JobKind::Check, ItemOutcome::Digests(digests)) => {
+                let (digests, expected) = match self.is_of_manifest {
+                    true => wanted_digest(self.algorithms, &digests, &slot.item.expected),
+                    false => (digests, &slot.item.expected[..]),
+                };
+                if digests[..] == *expected {
+                    ItemOutcome::Digests(digests)
+                } else {
+                    ItemOutcome::Mismatch(digests)
+                }
             }
             (_, outcome) => outcome,
         });
@@ -260,6 +311,27 @@ impl Feed {
         let is_dirty = std::mem::take(&mut self.is_dirty) && !self.chunk.is_empty();
         is_dirty.then(|| (self.chunk_first, StoredResults(self.chunk.clone())))
     }
+}
+
+impl FeedItem {
+    /// Algorithm of an item of a manifest.
+    fn algorithm(&self, is_of_manifest: bool) -> Option<Algorithm> {
+        is_of_manifest.then(|| expectation(&self.expected))?.map(|(algorithm, _)| algorithm)
+    }
+}
+
+/// Of the digests of a file by `algorithms` the one that its line has, and that of the line.
+fn wanted_digest<'a>(
+    algorithms: Algorithms,
+    digests: &[u8],
+    expected: &'a [u8],
+) -> (Blob, &'a [u8]) {
+    let (wanted, expected) = expectation(expected).unwrap_or((algorithms[0], &[]));
+    let before = algorithms.iter().take_while(|&&algorithm| algorithm != wanted);
+    let start: usize = before.map(|algorithm| algorithm.digest_len()).sum();
+    let digest = digests.get(start..).unwrap_or_default();
+    let len = wanted.digest_len().min(digest.len());
+    (digest[..len].into(), expected)
 }
 
 /// True if its workers were lost.

@@ -160,6 +160,35 @@ pub(super) struct WalkPlace {
     pub(super) path: Blob,
 }
 
+/// A place in a manifest, as the path of a [`WalkPlace`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ManifestPlace {
+    /// The first byte that was not read yet.
+    pub(super) offset: u64,
+    /// The manifest when its start was read.
+    pub(super) seen: Option<Stamp>,
+    /// State of the parser there, of a worker.
+    pub(super) state: Blob,
+    /// Lines that are no claim, so far.
+    pub(super) bad_lines: u32,
+}
+
+impl WalkPlace {
+    /// The place as one in a manifest, if it is one.
+    pub(super) fn in_manifest(&self) -> Option<ManifestPlace> {
+        if self.path.is_empty() {
+            return Some(ManifestPlace::default());
+        }
+        record(&self.path).ok()
+    }
+}
+
+impl From<&ManifestPlace> for WalkPlace {
+    fn from(place: &ManifestPlace) -> Self {
+        Self { root: 0, path: Blob(value(place)) }
+    }
+}
+
 /// Items as a client stored them, or as a walk found them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredItems {
@@ -175,7 +204,7 @@ pub(super) struct StoredItem {
     pub(super) root: u16,
     /// Its name in the manifest, or its path below the root.
     pub(super) name: Blob,
-    /// Expected digests; empty for none.
+    /// Expected digests; empty for none. Of a manifest's line one, behind the number of its algorithm.
     pub(super) expected: Blob,
     pub(super) file: FileItem,
     /// Its path, or its bytes.
@@ -241,7 +270,16 @@ macro_rules! records {
     };
 }
 
-records!(JobOrigin, OldOrigin, JobProgress, StoredItems, StoredResults, StoredFailure, StoredDeath);
+records!(
+    JobOrigin,
+    OldOrigin,
+    JobProgress,
+    ManifestPlace,
+    StoredItems,
+    StoredResults,
+    StoredFailure,
+    StoredDeath
+);
 
 /// A row of the journal that is not one of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,9 @@
 
 use super::feed::{Counted, Feed, Settled};
 use super::limits::{CHUNK_ITEMS, OPEN_PAUSE, PRINCIPAL_RUNNING_MAX, RUNNING_MAX};
-use super::record::{StoredPrincipal, delete_items, put_death, put_progress, put_results};
+use super::record::{
+    JobOrigin, StoredPrincipal, delete_items, put_death, put_progress, put_results,
+};
 use super::source::ItemSource;
 use super::usage::Amount;
 use super::walk::Walk;
@@ -57,21 +59,18 @@ impl Book {
                     (progress.resolved, ItemSource::first_pass(progress.resolved, job.readable))
                 }
             };
-            let mut feed = Feed::new(number, next, source);
+            let spec = &job.origin.spec;
+            let mut feed = Feed::new(number, next, source, spec);
             let place = progress.walked.as_ref().filter(|_| !progress.is_complete);
-            feed.walk = place.map(|place| Walk::new(ListTag(number.into()), place));
+            let tag = ListTag(number.into());
+            feed.walk = place.map(|place| match spec.source {
+                JobSource::Manifest { .. } => Walk::through_manifest(tag, place),
+                JobSource::Dataset { .. } | JobSource::Stored => Walk::new(tag, place),
+            });
+            let open = open_request(&job.origin, &feed);
             job.feed = Some(feed);
             self.opening.insert(number, id);
-            let spec = &job.origin.spec;
-            self.actions.push(BookAction::Core(BookRequest::Open {
-                tag: number,
-                principal: job.origin.principal.into(),
-                quota: Quota::MAX,
-                algorithms: spec.algorithms,
-                cross_check: spec.cross_check,
-                strict_reads: spec.strict_reads,
-                rate: spec.rate,
-            }));
+            self.actions.push(BookAction::Core(open));
         }
     }
 
@@ -97,11 +96,20 @@ impl Book {
         {
             self.read(ReadFor::Feed(id, number), range);
         }
-        let Some(feed) = self.jobs.get_mut(&id).and_then(|job| job.feed.as_mut()) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(feed) = job.feed.as_mut() else { return };
         let Some(core) = feed.core else { return };
         while let Some((first, items)) = feed.take_frame() {
             let request = BookRequest::Items { job: core, first, items };
             self.actions.push(BookAction::Core(request));
+        }
+        if let Some(algorithms) = feed.other_algorithms() {
+            feed.switch(algorithms);
+            let open = open_request(&job.origin, feed);
+            self.opening.insert(number, id);
+            self.of_core.remove(&core);
+            let finish = BookRequest::Finish { job: core };
+            return self.actions.extend([finish, open].map(BookAction::Core));
         }
         if is_complete && feed.source.is_done() && feed.is_handed_out() && !feed.is_finished {
             feed.is_finished = true;
@@ -273,9 +281,9 @@ impl Book {
         let Some(job) = self.of_core.get(&core).and_then(|id| self.jobs.get_mut(id)) else {
             return;
         };
-        let spec = &job.origin.spec;
-        let (len, kind) = (spec.algorithms.digests_len(), spec.kind);
+        let kind = job.origin.spec.kind;
         let Some(feed) = job.feed.as_mut() else { return };
+        let len = feed.algorithms.digests_len();
         let mut digests = outputs.chunks_exact(len);
         let mut failures = failures.iter().peekable();
         let indexes = runs.iter().flat_map(|run| run.first..run.first + u64::from(run.len));
@@ -294,5 +302,19 @@ impl Book {
     /// True if the job's items are stored by a client.
     pub(super) fn is_stored(&self, id: JobId) -> bool {
         self.jobs.get(&id).is_some_and(|job| job.origin.spec.source == JobSource::Stored)
+    }
+}
+
+/// A request for the job of the core that hashes the items of a feed.
+fn open_request(origin: &JobOrigin, feed: &Feed) -> BookRequest {
+    let spec = &origin.spec;
+    BookRequest::Open {
+        tag: feed.number,
+        principal: origin.principal.into(),
+        quota: Quota::MAX,
+        algorithms: feed.algorithms,
+        cross_check: spec.cross_check,
+        strict_reads: spec.strict_reads,
+        rate: spec.rate,
     }
 }

@@ -8,7 +8,7 @@ use super::usage::Amount;
 use super::{Book, DurableJob};
 use ipc_proto::Blob;
 use ipc_proto::message::{
-    FileItem, FileSource, Items, JobId, JobKind, JobSource, JobSpec, JobState, ServiceRefusal,
+    FileItem, FileSource, Items, JobId, JobKind, JobSpec, JobState, ServiceRefusal,
 };
 use std::rc::Rc;
 
@@ -29,7 +29,7 @@ impl Book {
             let text = format!("job {id} has this key, and is another one");
             return Err((ServiceRefusal::KeyTaken, text));
         }
-        if let JobSource::Dataset { name, .. } = &spec.source {
+        if let Some(name) = spec.source.dataset() {
             self.may_read(asker, name)?;
         }
         if self.jobs.len() >= super::limits::JOBS_MAX {

@@ -44,6 +44,7 @@ impl Amount {
             JobSource::Dataset { roots, .. } => {
                 roots.iter().map(|root| root.path.len() + root.shown.len()).sum()
             }
+            JobSource::Manifest { path, base, .. } => path.len() + base.len(),
         };
         Self {
             jobs: 1,

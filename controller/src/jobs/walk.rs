@@ -9,6 +9,7 @@
 //! - the entries in memory are bounded: those of directories further up are listed again where they are too many.
 
 use super::limits::OPEN_PAUSE;
+use super::manifest::ManifestWalk;
 use super::record::{StoredItem, StoredItems, WalkPlace, put_items};
 use super::usage::Amount;
 use super::{Book, BookAction};
@@ -30,7 +31,7 @@ const WALK_AHEAD: u64 = 32 << 10;
 const ROWS_MAX: usize = 8;
 
 /// Bytes of items from which on a row is full: with one more it fits a frame of the codec.
-const ROW_LEN: usize = 256 << 10;
+pub(super) const ROW_LEN: usize = 256 << 10;
 
 /// Entries in memory from which on those of the directories further up are dropped.
 const ENTRIES_MAX: usize = 16 << 10;
@@ -68,6 +69,8 @@ pub(super) struct Walk {
     /// Times in a row that workers were lost over the page, and when it is asked for again.
     lost: u32,
     not_before: Duration,
+    /// The manifest that is read instead of directories.
+    pub(super) manifest: Option<ManifestWalk>,
 }
 
 /// The next need of a walk.
@@ -94,7 +97,14 @@ impl Walk {
             after: 0,
             lost: 0,
             not_before: Duration::ZERO,
+            manifest: None,
         }
+    }
+
+    /// A walk through a manifest that goes on at `place`.
+    pub(super) fn through_manifest(tag: ListTag, place: &WalkPlace) -> Self {
+        let manifest = Some(ManifestWalk::new(place));
+        Self { levels: Vec::new(), manifest, ..Self::new(tag, &WalkPlace::default()) }
     }
 
     /// The place where it goes on.
@@ -201,15 +211,19 @@ fn below(dir: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// Why a dataset cannot be listed, for a person.
-fn reason(failure: Failure) -> String {
+pub(super) fn reason(failure: Failure) -> String {
     match failure {
         Failure::Io { errno } => io::Error::from_raw_os_error(errno).to_string(),
         Failure::UnknownDataset => "the controller has none of this name".to_owned(),
         Failure::Unsupported => "no worker has it".to_owned(),
         Failure::WorkersLost { attempts } => format!("{attempts} workers were lost over it"),
-        Failure::Changed | Failure::NotRegular | Failure::Invalid | Failure::Disputed => {
-            "a worker refused to".to_owned()
-        }
+        Failure::Changed
+        | Failure::NotRegular
+        | Failure::Invalid
+        | Failure::Disputed
+        | Failure::Outside
+        | Failure::NotAList
+        | Failure::BadLines { .. } => "a worker refused to".to_owned(),
     }
 }
 
@@ -227,7 +241,11 @@ impl Book {
         {
             return;
         }
-        let JobSource::Dataset { name, roots } = &job.origin.spec.source else { return };
+        let (name, roots) = match &job.origin.spec.source {
+            JobSource::Dataset { name, roots } => (name, roots),
+            JobSource::Manifest { .. } => return self.read_manifest(id),
+            JobSource::Stored => return,
+        };
         let (mut rows, mut step) = (Vec::new(), WalkStep::Room);
         while step == WalkStep::Room && rows.len() < ROWS_MAX {
             let mut items = Vec::new();
@@ -249,6 +267,7 @@ impl Book {
                     dir: Blob(below(&root.path, &walk.dir())),
                     after,
                     entries_max: u16::try_from(LIST_ENTRIES_MAX).unwrap_or(u16::MAX),
+                    claims: None,
                 },
             }));
         }
@@ -259,7 +278,7 @@ impl Book {
     }
 
     /// Writes items that were found, and the place where the walk goes on; without one it has ended.
-    fn found(
+    pub(super) fn found(
         &mut self,
         id: JobId,
         dataset: &str,
@@ -311,6 +330,13 @@ impl Book {
                 }
                 return;
             }
+            page @ ListOutcome::Claims { .. } => {
+                walk.lost = 0;
+                if let Some(manifest) = &mut walk.manifest {
+                    manifest.page = Some(page);
+                }
+                return;
+            }
             ListOutcome::Failed { failure } => failure,
         };
         // Workers come and go; one that the page kills would do so for ever.
@@ -319,7 +345,11 @@ impl Book {
             walk.not_before = self.at.monotonic + OPEN_PAUSE;
             return;
         }
-        let JobSource::Dataset { name, .. } = &job.origin.spec.source else { return };
+        let name = match &job.origin.spec.source {
+            JobSource::Dataset { name, .. } => name,
+            JobSource::Manifest { .. } => return self.manifest_failed(id, failure),
+            JobSource::Stored => return,
+        };
         let dataset = name.clone();
         let is_of_dataset = matches!(failure, Failure::UnknownDataset | Failure::Unsupported);
         let left = if is_of_dataset { None } else { walk.leave(failure) };

@@ -312,8 +312,10 @@ fn check_tasks(schedule: &Schedule) -> Result<(), String> {
     for step in &schedule.steps {
         let Some(task) = &step.task else { continue };
         let missing = match task.kind {
-            TaskKind::Sum | TaskKind::Audit { manifest: None } | TaskKind::Scrub { .. } => continue,
-            TaskKind::Check { .. } => "kind check",
+            TaskKind::Sum
+            | TaskKind::Check { .. }
+            | TaskKind::Audit { manifest: None }
+            | TaskKind::Scrub { .. } => continue,
             TaskKind::Audit { manifest: Some(_) } => "an audit against a manifest",
         };
         return Err(format!("{}: this controller cannot run {missing}", step.name));

@@ -235,7 +235,7 @@ impl Planner {
     }
 
     /// Ends a step, which was compared or cannot be.
-    fn compared(&mut self, name: &str, step: usize, changes: Option<ChangeCounts>) {
+    pub(super) fn compared(&mut self, name: &str, step: usize, changes: Option<ChangeCounts>) {
         if let Some(run) = self.run_mut(name) {
             run.set_changes(step, changes);
             self.running -= 1;

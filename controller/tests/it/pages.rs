@@ -24,7 +24,7 @@ fn planes(datasets: &[&str]) -> Planes {
 
 fn work(dataset: &str) -> ListWork {
     let (dir, after) = (Blob(b"x/y".to_vec()), Blob(b"m".to_vec()));
-    ListWork { dataset: dataset.to_owned(), dir, after, entries_max: 2 }
+    ListWork { dataset: dataset.to_owned(), dir, after, entries_max: 2, claims: None }
 }
 
 fn want(table: &mut Table, tag: ListTag, work: ListWork) {

@@ -12,8 +12,8 @@ use hashcluster_controller::core::{DatasetRights, Principal, Rights};
 use hashcluster_controller::notices::Notice;
 use hashcluster_controller::schedules::{PRINCIPAL_TEXTS_LEN_MAX, ScheduleOwner};
 use ipc_proto::message::{
-    DifferenceKind, JobId, RunOutcome, ScheduleAct, ScheduleReply, ScheduleRequest, ServiceRefusal,
-    ServiceReply, StepEnd,
+    DifferenceKind, JobId, JobKind, JobSource, RunOutcome, ScheduleAct, ScheduleReply,
+    ScheduleRequest, ServiceRefusal, ServiceReply, StepEnd,
 };
 use notifier::DeliveryTarget;
 use serde_json::json;
@@ -227,15 +227,9 @@ fn requests_are_answered_once_they_are_durable() {
     world.crash(false);
     world.pass(1);
     assert_eq!(world.list(), []);
-    let check = "s: this controller cannot run kind check";
     let audit = "s: this controller cannot run an audit against a manifest";
     let no_map = "1:1: the file: 'nothing' is not a map with the key schedules";
     for (text, reason, want) in [
-        (
-            "schedules: {s: {kind: check, manifest: m, dataset: d}}",
-            ServiceRefusal::BadSchedule,
-            check,
-        ),
         (
             "schedules: {s: {kind: audit, manifest: m, dataset: d}}",
             ServiceRefusal::BadSchedule,
@@ -251,6 +245,26 @@ fn requests_are_answered_once_they_are_durable() {
     ] {
         let answer = world.answer(ScheduleRequest::Apply { text: text.into() });
         assert_eq!(answer, ServiceReply::Refused { reason, text: want.into() });
+    }
+}
+
+#[test]
+fn a_check_is_a_job_of_its_manifest_and_is_compared_with_nothing_else() {
+    let mut world = PlannerWorld::new();
+    for (path, base) in [("", "lists"), (", path: other/dir", "other/dir")] {
+        world.apply(&format!(
+            "schedules: {{s: {{kind: check, dataset: d{path}, manifest: 'lists/${{schedule}}.sha256'}}}}"
+        ));
+        for _ in 0..2 {
+            world.act("s", ScheduleAct::Run);
+            world.pass(60);
+        }
+        let spec = world.last_spec();
+        let (name, path) = ("d".to_owned(), b"lists/s.sha256"[..].into());
+        let source = JobSource::Manifest { name, path, base: base.as_bytes().into() };
+        assert_eq!((spec.kind, &spec.source), (JobKind::Check, &source));
+        let last = world.list()[0].last.clone().unwrap();
+        assert_eq!((last.outcome, last.changes), (Some(RunOutcome::Succeeded), None));
     }
 }
 

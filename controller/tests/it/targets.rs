@@ -262,6 +262,7 @@ impl Play<'_> {
             dir: if flags & 2 == 0 { Blob::default() } else { Blob(b"dir/../".to_vec()) },
             after: Blob(b"b".to_vec()),
             entries_max: 3,
+            claims: None,
         };
         let (principal, algorithms) = (Principal::Uid(1), Algorithm::Sha256.into());
         self.step(Event::List(PageWanted { tag, principal, algorithms, work }));

@@ -349,7 +349,7 @@ mod tests {
             let (mut found, mut after) = (Vec::new(), Blob::default());
             loop {
                 let (dataset, dir) = (DATASET.to_owned(), Blob(dir.to_vec()));
-                let work = ListWork { dataset, dir, after, entries_max: 999 };
+                let work = ListWork { dataset, dir, after, entries_max: 999, claims: None };
                 let outcome = page(files, &work);
                 assert!(outcome.fits(&work), "{work:?}");
                 let ListOutcome::Page { entries, more } = outcome else { panic!("a page") };

@@ -85,7 +85,14 @@ pub fn hash(address: &Address, root: &Path, shard: &Shard) -> Result<ShardOutcom
                 | Failure::UnknownDataset
                 | Failure::WorkersLost { .. }
                 | Failure::Disputed => return Err(ShardError::Workers(failure)),
-                Failure::Changed | Failure::NotRegular | Failure::Io { .. } | Failure::Invalid => {
+                // Those of manifests are of no file that a shard names.
+                Failure::Changed
+                | Failure::NotRegular
+                | Failure::Io { .. }
+                | Failure::Invalid
+                | Failure::Outside
+                | Failure::NotAList
+                | Failure::BadLines { .. } => {
                     failures.push((u32::try_from(position).unwrap_or(u32::MAX), failure));
                 }
             },

@@ -301,8 +301,12 @@ fn reason(failure: Failure) -> String {
         Failure::NotRegular => "not a regular file".to_owned(),
         Failure::Io { errno } => io::Error::from_raw_os_error(errno).to_string(),
         Failure::WorkersLost { .. } => "no host could hash it".to_owned(),
-        Failure::Invalid | Failure::Unsupported | Failure::UnknownDataset | Failure::Disputed => {
-            format!("{failure:?}")
-        }
+        Failure::Invalid
+        | Failure::Unsupported
+        | Failure::UnknownDataset
+        | Failure::Disputed
+        | Failure::Outside
+        | Failure::NotAList
+        | Failure::BadLines { .. } => format!("{failure:?}"),
     }
 }

@@ -1,5 +1,6 @@
 //! Files as they reach the engine, and how they are read.
 
+mod claims;
 pub mod dataset;
 pub mod dirents;
 pub(crate) mod io_limit;

@@ -29,6 +29,9 @@ pub struct JobObject<'a> {
     dataset: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     roots: Vec<JsonName<'a>>,
+    /// The list of a check, if it is in the dataset; then each line has its algorithm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<JsonName<'a>>,
     labels: &'a [String],
     priority: u8,
     /// Bytes per second; none without a limit.
@@ -52,13 +55,19 @@ impl<'a> JobObject<'a> {
     #[must_use]
     pub fn new(row: &'a JobRow) -> Self {
         let spec = &row.spec;
+        let mut manifest = None;
         let (dataset, roots) = match &spec.source {
             JobSource::Stored => (None, Vec::new()),
             JobSource::Dataset { name, roots } => {
                 let paths = roots.iter().map(|root| JsonName { key: "path", bytes: &root.path });
                 (Some(name.as_str()), paths.collect())
             }
+            JobSource::Manifest { name, path, .. } => {
+                manifest = Some(JsonName { key: "path", bytes: path });
+                (Some(name.as_str()), Vec::new())
+            }
         };
+        let algorithms = if manifest.is_some() { &[][..] } else { &spec.algorithms[..] };
         let time = |seconds: u64| (seconds > 0).then_some(seconds);
         Self {
             job: row.id.to_string(),
@@ -66,9 +75,10 @@ impl<'a> JobObject<'a> {
             state: row.state.name(),
             reason: &row.reason,
             kind: kind_name(spec.kind),
-            algorithms: spec.algorithms.iter().map(|algorithm| algorithm.name()).collect(),
+            algorithms: algorithms.iter().map(|algorithm| algorithm.name()).collect(),
             dataset,
             roots,
+            manifest,
             labels: &spec.labels,
             priority: spec.priority,
             rate: (spec.rate > 0).then_some(spec.rate),

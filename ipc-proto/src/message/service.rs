@@ -5,16 +5,15 @@
 //!
 //! Not here: jobs that end with their connection (`client`).
 
-use super::file::check_dataset;
 use super::loss::check_losses;
 use super::{
-    EventRow, Failure, Items, JobId, LimitExceeded, RuleRow, ScheduleReply, ScheduleRequest, Stamp,
-    WorkerLoss, at_most, exactly, within,
+    EventRow, Failure, Items, JobId, JobSource, LimitExceeded, NameShare, RuleRow, ScheduleReply,
+    ScheduleRequest, Stamp, WorkerLoss, at_most, exactly, within,
 };
 use crate::limits::{
     BACKUP_PIECE_LEN_MAX, EVENT_ROWS_MAX, FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX,
-    JOB_PRIORITY_MAX, JOB_ROOTS_LEN_MAX, JOB_ROOTS_MAX, JOB_ROWS_MAX, LOSSES_MAX, NAME_LEN_MAX,
-    NAMES_LEN_MAX, OUTPUTS_LEN_MAX, PATH_LEN_MAX, REASON_LEN_MAX, RULES_MAX,
+    JOB_PRIORITY_MAX, JOB_ROWS_MAX, LOSSES_MAX, NAME_LEN_MAX, NAMES_LEN_MAX, OUTPUTS_LEN_MAX,
+    PATH_LEN_MAX, REASON_LEN_MAX, RULES_MAX,
 };
 use crate::{Algorithms, Blob, list};
 use serde::{Deserialize, Serialize};
@@ -143,36 +142,6 @@ pub struct JobSpec {
     pub share: NameShare,
 }
 
-/// A share of files, chosen by their paths: those whose [`place`](Self::place) is one of `len` values from `from` on, where 0
-/// follows the last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NameShare {
-    /// The first place.
-    pub from: u32,
-    /// The number of places; 0 for all of them.
-    pub len: u32,
-}
-
-impl NameShare {
-    /// All files.
-    pub const ALL: Self = Self { from: 0, len: 0 };
-
-    /// The place of a path: FNV-1a, whose halves are mixed, as it spreads similar names little over its upper bits.
-    #[must_use]
-    pub fn place(path: &[u8]) -> u32 {
-        let add = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        let hash = path.iter().fold(0xcbf2_9ce4_8422_2325, add);
-        let mixed = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        (mixed >> 32) as u32
-    }
-
-    /// True if this is the place of a file of the share.
-    #[must_use]
-    pub fn contains(self, place: u32) -> bool {
-        self.len == 0 || place.wrapping_sub(self.from) < self.len
-    }
-}
-
 /// Purpose of a durable job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobKind {
@@ -180,30 +149,6 @@ pub enum JobKind {
     Sum,
     /// Digests, compared with expected ones.
     Check,
-}
-
-/// Where the items of a durable job come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum JobSource {
-    /// From `Store` requests, until `Seal`.
-    Stored,
-    /// Every regular file below the roots, found by a worker.
-    Dataset {
-        /// Name of the dataset.
-        name: String,
-        /// 1 to [`JOB_ROOTS_MAX`] directories.
-        #[serde(deserialize_with = "list::at_most::<_, _, JOB_ROOTS_MAX>")]
-        roots: Vec<JobRoot>,
-    },
-}
-
-/// A directory of a dataset.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobRoot {
-    /// Path from the root of the dataset, like that of a file; empty for the root itself.
-    pub path: Blob,
-    /// Its name in the manifest, before a slash and the path of a file below it; may be empty.
-    pub shown: Blob,
 }
 
 /// A choice of durable jobs. Every part that is given must fit.
@@ -497,7 +442,7 @@ impl ServiceRequest {
 }
 
 /// A name in a manifest: bytes of a path, which need not lead anywhere.
-fn check_name(name: &Blob) -> Result<(), LimitExceeded> {
+pub(super) fn check_name(name: &Blob) -> Result<(), LimitExceeded> {
     within("name length", name.len(), 1, PATH_LEN_MAX)?;
     let zeros_len = name.iter().filter(|&&byte| byte == 0).count();
     exactly("zero bytes in a name", zeros_len as u64, 0)
@@ -512,19 +457,7 @@ impl JobSpec {
         at_most("labels", self.labels.len(), JOB_LABELS_MAX)?;
         self.labels.iter().try_for_each(|label| within("label", label.len(), 1, NAME_LEN_MAX))?;
         at_most("priority", self.priority.into(), JOB_PRIORITY_MAX.into())?;
-        let JobSource::Dataset { name, roots } = &self.source else { return Ok(()) };
-        check_dataset(name)?;
-        within("roots", roots.len(), 1, JOB_ROOTS_MAX)?;
-        for JobRoot { path, shown } in roots {
-            if !path.is_empty() {
-                super::file::check_path(path)?;
-            }
-            if !shown.is_empty() {
-                check_name(shown)?;
-            }
-        }
-        let roots_len = roots.iter().map(|root| root.path.len() + root.shown.len()).sum();
-        at_most("bytes of roots", roots_len, JOB_ROOTS_LEN_MAX)
+        self.source.check(self.kind)
     }
 }
 

@@ -105,6 +105,15 @@ pub enum Failure {
     UnknownDataset,
     /// Workers returned different digests, and no two the same.
     Disputed,
+    /// The manifest names it by a path that starts at a root, or leads up.
+    Outside,
+    /// Of a manifest: it is no list of digests.
+    NotAList,
+    /// Of a manifest: lines of it are no claim.
+    BadLines {
+        /// Their number.
+        lines: u32,
+    },
 }
 
 /// Checks a checkpoint at `offset` of an item of at most `len` bytes.

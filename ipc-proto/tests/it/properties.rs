@@ -60,7 +60,7 @@ fn an_unknown_tag_is_malformed() {
         (Kind::ClientRequest, &[1, 1, 1, 0, 2, 0, 0], "items"),
         (Kind::ClientRequest, &[1, 1, 1, 0, 0, 2, 0, 0], "source"),
         (Kind::ClientRequest, &[2, 1, 1, 0, 3, 0, 0, 0], "piece"),
-        (Kind::ClientReply, &[2, 1, 1, 1, 0, 1, 0, 1, 0, 8], "failure"),
+        (Kind::ClientReply, &[2, 1, 1, 1, 0, 1, 0, 1, 0, 11], "failure"),
         (Kind::ClientReply, &[6, 1, 2], "bool"),
         (Kind::ClientReply, &[7, 1, 2, 0], "reason of a rejection"),
         (Kind::ClientReply, &[9, 1, b'w', 3], "outcome of a release"),

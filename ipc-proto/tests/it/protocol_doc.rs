@@ -58,6 +58,8 @@ fn every_limit_is_in_the_table_with_its_value() {
         ("FRAME_NAMES_MAX", limits::FRAME_NAMES_MAX.to_string()),
         ("NAMES_LEN_MAX", limits::NAMES_LEN_MAX.to_string()),
         ("LIST_ENTRIES_MAX", limits::LIST_ENTRIES_MAX.to_string()),
+        ("CLAIMS_MAX", limits::CLAIMS_MAX.to_string()),
+        ("CLAIMS_STATE_LEN_MAX", limits::CLAIMS_STATE_LEN_MAX.to_string()),
         ("PATH_LEN_MAX", limits::PATH_LEN_MAX.to_string()),
         ("MERGE_VALUES_MAX", limits::MERGE_VALUES_MAX.to_string()),
         ("CHAINING_VALUE_LEN", limits::CHAINING_VALUE_LEN.to_string()),

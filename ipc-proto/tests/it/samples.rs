@@ -4,12 +4,12 @@ use crate::samples_service::{service_replies, service_requests};
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
-    Backend, ByteRange, ClientIntro, ClientReply, ClientRequest, Counters, DirEntry, DrainOutcome,
-    DrainStatus, EntryKind, Failure, FileItem, FileSource, Hello, HelloReply, Items, JobId,
-    JobStatus, JournalState, LeaseId, LimitStatus, ListOutcome, ListWork, LossCause, Message,
-    Piece, Planes, QuarantineStatus, RefuseReason, RejectReason, ReleaseOutcome, Role, Run,
-    SandboxLayers, Stamp, Status, Versions, Welcome, Window, Work, WorkerHealth, WorkerIntro,
-    WorkerLoss, WorkerReply, WorkerRequest, WorkerStatus,
+    Backend, ByteRange, ClaimEntry, ClaimsWork, ClientIntro, ClientReply, ClientRequest, Counters,
+    DirEntry, DrainOutcome, DrainStatus, EntryKind, Failure, FileItem, FileSource, Hello,
+    HelloReply, Items, JobId, JobStatus, JournalState, LeaseId, LimitStatus, ListOutcome, ListWork,
+    LossCause, Message, Piece, Planes, QuarantineStatus, RefuseReason, RejectReason,
+    ReleaseOutcome, Role, Run, SandboxLayers, Stamp, Status, Versions, Welcome, Window, Work,
+    WorkerHealth, WorkerIntro, WorkerLoss, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -276,6 +276,9 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         (300, Failure::WorkersLost { attempts: 3 }),
         (301, Failure::UnknownDataset),
         (302, Failure::Disputed),
+        (303, Failure::Outside),
+        (304, Failure::NotAList),
+        (305, Failure::BadLines { lines: 70_000 }),
     ];
     let runs = vec![Run { first: 7, len: 6 }, Run { first: 70_000, len: 300 }];
     let rejected = |reason| ClientReply::Rejected { tag: 252, reason, text: "why".to_owned() };
@@ -358,7 +361,18 @@ fn works() -> Vec<(String, Work)> {
     for (label, dir, after) in [("list/root", &b""[..], &b""[..]), ("list/after", b"a/b\xff", b"x")]
     {
         let (dataset, entries_max) = ("d".to_owned(), 4096);
-        let list = ListWork { dataset, dir: dir.into(), after: after.into(), entries_max };
+        let list =
+            ListWork { dataset, dir: dir.into(), after: after.into(), entries_max, claims: None };
+        all.push((label.to_owned(), Work::List(list)));
+    }
+    for (label, offset, seen, state) in [
+        ("list/manifest", 0, None, &b""[..]),
+        ("list/manifest_on", 70_000, Some(STAMP), b"\x01\x02"),
+    ] {
+        let (path, state) = (Blob(b"a/SUMS".to_vec()), state.into());
+        let claims = Some(ClaimsWork { path, offset, seen, state });
+        let (dataset, dir) = ("d".to_owned(), Blob(b"a".to_vec()));
+        let list = ListWork { dataset, dir, after: Blob::default(), entries_max: 2048, claims };
         all.push((label.to_owned(), Work::List(list)));
     }
     all
@@ -396,7 +410,7 @@ fn progress() -> WorkerReply {
 }
 
 /// A page with an entry of each kind, and directories that cannot be listed.
-fn list_outcomes() -> [(&'static str, ListOutcome); 3] {
+fn list_outcomes() -> [(&'static str, ListOutcome); 4] {
     let kinds = [
         EntryKind::File,
         EntryKind::Directory,
@@ -419,7 +433,27 @@ fn list_outcomes() -> [(&'static str, ListOutcome); 3] {
         ListOutcome::Page { entries, more }
     };
     let failure = Failure::Io { errno: 2 };
+    let claim = |algorithm: Algorithm, path: &[u8], refused| ClaimEntry {
+        name: Blob(b"./b\xff".to_vec()),
+        path: path.into(),
+        algorithm,
+        digest: Blob(vec![0x5a; algorithm.digest_len()]),
+        stamp: STAMP,
+        refused,
+    };
+    let claims = ListOutcome::Claims {
+        stamp: Stamp { size: 80_000, ..STAMP },
+        entries: vec![
+            claim(Algorithm::Md5, b"a/b\xff", None),
+            claim(Algorithm::Sha1, b"", Some(Failure::Outside)),
+        ],
+        bad_lines: 300,
+        offset: 70_000,
+        state: Blob(vec![1, 2]),
+        more: true,
+    };
     [
+        ("claims", claims),
         ("page", page(&kinds, true)),
         ("empty", page(&[], false)),
         ("failed", ListOutcome::Failed { failure }),

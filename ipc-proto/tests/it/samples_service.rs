@@ -34,6 +34,11 @@ fn roots() -> JobSource {
     JobSource::Dataset { name: "d".to_owned(), roots }
 }
 
+fn manifest() -> JobSource {
+    let (path, base) = (Blob(b"a/SUMS".to_vec()), Blob(b"b\xff".to_vec()));
+    JobSource::Manifest { name: "d".to_owned(), path, base }
+}
+
 pub(crate) fn row(state: JobState, source: JobSource) -> JobRow {
     JobRow {
         id: DURABLE,
@@ -76,6 +81,7 @@ pub(crate) fn service_requests() -> Vec<(String, ServiceRequest)> {
     let mut all = vec![
         ("submit/stored", submit(JobKind::Check, JobSource::Stored)),
         ("submit/dataset", submit(JobKind::Sum, roots())),
+        ("submit/manifest", submit(JobKind::Check, manifest())),
         ("store/descriptors", store(0, &[], passed)),
         ("store/dataset", store(65_536, &[], named)),
         ("store/inline", store(251, &[b"\x01", b"\x02\x03"], inline)),

@@ -67,14 +67,14 @@ variants! {
     Items { Files { .. }, Inline { .. } }
     FileSource { Descriptors, Dataset { .. } }
     Work { Files { .. }, Inline { .. }, Subtree { .. }, Resume { .. }, Piece(_), List(_) }
-    ListOutcome { Page { .. }, Failed { .. } }
+    ListOutcome { Page { .. }, Failed { .. }, Claims { .. } }
     EntryKind {
         File, Directory, Symlink, Fifo, Socket, CharDevice, BlockDevice, Unknown { .. },
     }
     Piece { Subtree { .. }, Merge { .. }, Segment { .. } }
     Failure {
         Changed, NotRegular, Io { .. }, Invalid, Unsupported, WorkersLost { .. }, UnknownDataset,
-        Disputed,
+        Disputed, Outside, NotAList, BadLines { .. },
     }
     WorkerHealth { Ready, Suspended, Quarantined, Draining }
     ServiceRequest {
@@ -83,7 +83,7 @@ variants! {
         Backup { .. },
     }
     JobKind { Sum, Check }
-    JobSource { Stored, Dataset { .. } }
+    JobSource { Stored, Dataset { .. }, Manifest { .. } }
     JobState { Filling, Running, Paused, Done, Cancelled, Failed }
     JobAct { Cancel, Retry, Pause, Resume, Remove }
     ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules(_), Backup { .. } }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::process::{Command, Output};
-use test_kit::{Cluster, DEADLINE, FakeWorker, Options, Random, Running};
+use test_kit::{Cluster, DEADLINE, FakeWorker, Options, Random, Running, output, text, until};
 
 const JOBS: usize = 20;
 const FILES: usize = 250;
@@ -243,4 +243,162 @@ fn a_dataset_is_walked_by_workers_while_controllers_and_workers_are_killed() {
     assert_eq!(wait.status.code(), Some(1), "{wait:?}");
     let said = String::from_utf8_lossy(&wait.stderr);
     assert!(said.contains("dataset d cannot be listed: No such file or directory"), "{said}");
+}
+
+/// The worker lists the manifest, and the controller dies while it does and while its files are read.
+#[test]
+fn a_check_of_a_list_in_a_dataset_prints_what_sha256sum_prints_however_often_the_controller_is_killed()
+ {
+    const LISTED: usize = 3_000;
+    let mut random = Random::from_entropy();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir_all(data.join("in/sub")).unwrap();
+    // Neither sorted nor without bytes that a line has to escape.
+    let name = |i: usize| match i % 500 {
+        0 => format!("sub/new\nline {i}"),
+        1 => format!("back\\slash {i}"),
+        2 => format!("-dash {i}"),
+        _ => format!("sub/{}", (i * 7919) % LISTED),
+    };
+    for i in 0..LISTED {
+        let len = random.index(2_000);
+        fs::write(data.join("in").join(name(i)), random.bytes(len)).unwrap();
+    }
+    let mut sum = Command::new("sha256sum");
+    let list = run(sum.arg("--").args((0..LISTED).map(name)).current_dir(data.join("in"))).stdout;
+    fs::write(data.join("in/SUMS"), &list).unwrap();
+    for i in (0..LISTED).step_by(97) {
+        fs::write(data.join("in").join(name(i)), "something else").unwrap();
+    }
+    for i in (5..LISTED).step_by(101) {
+        fs::remove_file(data.join("in").join(name(i))).unwrap();
+    }
+    let mut cluster = Cluster::start(Options {
+        workers: 2,
+        datasets: vec![("d", data.clone())],
+        controller_args: vec![format!("--state-dir={}", dir.path().join("state").display())],
+        ..Options::default()
+    });
+    cluster.wait_ready(2);
+    let mut submit = cluster.hashctl();
+    submit.args([
+        "submit",
+        "--check",
+        "--dataset",
+        "d",
+        "in/SUMS",
+        "--id",
+        "all",
+        "--rate",
+        "600K",
+    ]);
+    run(&mut submit);
+    let shown = |cluster: &Cluster| -> serde_json::Value {
+        let shown = run(cluster.hashctl().args(["show", "all", "--json"])).stdout;
+        serde_json::from_slice(&shown).unwrap()
+    };
+    for part in 0..4 {
+        until("some more results", || {
+            (shown(&cluster)["done"].as_u64().unwrap() >= LISTED as u64 * part / 4).then_some(())
+        });
+        cluster.controller.kill().unwrap();
+        cluster.controller.wait().unwrap();
+        cluster.restart_controller();
+    }
+    let wait = cluster.hashctl().args(["wait", "all", "--timeout", "120"]).output().unwrap();
+    assert_eq!(wait.status.code(), Some(1), "{wait:?}");
+    let theirs =
+        Command::new("sha256sum").args(["-c", "SUMS"]).current_dir(data.join("in")).output();
+    let ours = cluster.hashctl().args(["result", "all"]).output().unwrap();
+    assert_eq!(ours.status.code(), Some(1));
+    let (ours, theirs) = (text(&ours.stdout), text(&theirs.unwrap().stdout));
+    assert!(ours == theirs, "{ours}\ninstead of\n{theirs}");
+    let shown = shown(&cluster);
+    assert_eq!((&shown["kind"], &shown["items"]), (&"check".into(), &LISTED.into()), "{shown}");
+    assert_eq!(shown["manifest"]["path"], "in/SUMS", "{shown}");
+}
+
+#[test]
+fn lines_of_a_list_in_a_dataset_have_algorithms_of_their_own_and_none_leaves_the_dataset() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    for name in ["a", "b", "c"] {
+        fs::write(data.join(name), name).unwrap();
+    }
+    fs::write(dir.path().join("outside"), "outside").unwrap();
+    std::os::unix::fs::symlink("../outside", data.join("link")).unwrap();
+    let cluster = Cluster::start(Options {
+        datasets: vec![("d", data.clone())],
+        controller_args: vec![format!("--state-dir={}", dir.path().join("state").display())],
+        ..Options::default()
+    });
+    cluster.wait_ready(1);
+    let line = |tool: &str, args: &[&str]| {
+        text(&run(Command::new(tool).args(args).current_dir(&data)).stdout)
+    };
+    let outside = line("sha256sum", &["../outside", "link"]);
+    let absolute = line("sha256sum", &[data.join("a").to_str().unwrap()]);
+    let lines: Vec<String> = vec![
+        line("sha256sum", &["a"]),
+        line("md5sum", &["--tag", "b"]),
+        line("b2sum", &["--tag", "c"]),
+        line("sha1sum", &["./a"]),
+        line("sha512sum", &["--tag", "a", "b"]),
+        line("sha224sum", &["c"]),
+        outside,
+        absolute.clone(),
+        "MD5 (a) = 00000000000000000000000000000000\nnonsense\nCRC32 (a) = 00000000\n".to_owned(),
+    ];
+    let list = lines.concat();
+    fs::write(data.join("MIXED"), &list).unwrap();
+    let submit = |cluster: &Cluster, list: &str, more: &[&str]| {
+        let mut submit = cluster.hashctl();
+        submit.args(["submit", "--check", "--wait", "--id", list, "--dataset", "d", list]);
+        submit.args(more).output().unwrap()
+    };
+    let submitted = submit(&cluster, "MIXED", &[]);
+    assert_eq!(submitted.status.code(), Some(1), "{submitted:?}");
+    let result = cluster.hashctl().args(["result", "MIXED"]).output().unwrap();
+    let absolute = data.join("a").display().to_string();
+    let want = format!(
+        "a: OK\nb: OK\nc: OK\n./a: OK\na: OK\nb: OK\nc: OK\n../outside: FAILED open or read\n\
+         link: FAILED open or read\n{absolute}: FAILED open or read\na: FAILED\n"
+    );
+    assert_eq!((text(&result.stdout), result.status.code()), (want, Some(1)));
+    let said = text(&result.stderr);
+    for want in [
+        "../outside: refused: its path leads out of the directory that the list is about",
+        "link: Too many levels of symbolic links",
+        "MIXED: 2 lines are improperly formatted, or of an unsupported algorithm",
+    ] {
+        assert!(said.contains(want), "{want}: {said}");
+    }
+    let json = text(&output(cluster.hashctl().args(["result", "--json", "MIXED"])).stdout);
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let status: Vec<&str> = lines.iter().map(|line| line["status"].as_str().unwrap()).collect();
+    assert_eq!(
+        status[6..],
+        ["ok", "unreadable", "unreadable", "unreadable", "mismatch", "unreadable"]
+    );
+    // Names may be relative to another directory than the list's.
+    fs::create_dir(data.join("lists")).unwrap();
+    fs::write(data.join("lists/SUMS"), line("sha256sum", &["a", "b"])).unwrap();
+    assert_eq!(submit(&cluster, "lists/SUMS", &["-C", "."]).status.code(), Some(0));
+    for (list, content, want) in [
+        ("none", None, "No such file or directory"),
+        ("binary", Some(&[0_u8; 4096][..]), "not a list of digests"),
+        ("empty", Some(b"# nothing\n"), "no properly formatted checksum lines found"),
+        ("rubbish", Some(b"rubbish\n"), "no properly formatted checksum lines found"),
+    ] {
+        content.into_iter().for_each(|content| fs::write(data.join(list), content).unwrap());
+        let refused = submit(&cluster, list, &[]);
+        let said = text(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && said.contains(want), "{list}: {refused:?}");
+    }
+    for (list, want) in [("../outside", 2), ("/etc/passwd", 2)] {
+        assert_eq!(submit(&cluster, list, &[]).status.code(), Some(want), "{list}");
+    }
 }

@@ -253,3 +253,35 @@ fn a_run_says_which_files_differ_and_which_rotted() {
     assert_eq!(words, want);
     assert!(cluster.logs().contains("1 files rotted"), "{}", cluster.logs());
 }
+
+#[test]
+fn a_scheduled_check_says_how_many_files_are_not_as_their_list_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = cluster(dir.path());
+    let data = dir.path().join("data");
+    let mut sum = Command::new("sha256sum");
+    let list = output(sum.args((0..20).map(|file| file.to_string())).current_dir(data.join("t0")));
+    fs::write(data.join("t0/SUMS"), &list.stdout).unwrap();
+    let mut sum = Command::new("md5sum");
+    let list = output(sum.args(["0", "1"]).current_dir(data.join("t1")));
+    fs::write(data.join("t2/LIST"), &list.stdout).unwrap();
+    let file = dir.path().join("s.yaml");
+    let text = "dataset: d\nschedules:\n  checks:\n    on_failure: continue\n    sequential:\n\
+                \x20     own: {kind: check, manifest: t0/SUMS}\n\
+                \x20     other: {kind: check, path: t1, manifest: t2/LIST}\n";
+    fs::write(&file, text).unwrap();
+    schedule(&cluster, &["apply", file.to_str().unwrap()]);
+    schedule(&cluster, &["run", "checks", "--wait"]);
+    fs::write(data.join("t0/7"), "rotten").unwrap();
+    fs::remove_file(data.join("t0/8")).unwrap();
+    let run = output(cluster.hashctl().args(["schedule", "run", "checks", "--wait"]));
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+    let shown = json(&schedule(&cluster, &["show", "checks", "2", "--json"]));
+    let tasks = &shown[0]["tasks"];
+    assert_eq!(
+        (&tasks[0]["outcome"], &tasks[1]["outcome"]),
+        (&"failed".into(), &"succeeded".into())
+    );
+    let reason = tasks[0]["reason"].as_str().unwrap();
+    assert_eq!(reason, "1 of 20 files have no digest, 1 not the expected one", "{shown:?}");
+}

@@ -23,7 +23,7 @@ const NOBODY: u32 = 65534;
 
 fn work(dataset: &str, dir: &[u8], after: &[u8], entries_max: u16) -> ListWork {
     let dataset = dataset.to_owned();
-    ListWork { dataset, dir: dir.into(), after: after.into(), entries_max }
+    ListWork { dataset, dir: dir.into(), after: after.into(), entries_max, claims: None }
 }
 
 #[track_caller]
@@ -42,7 +42,7 @@ fn list(peer: &mut Peer, work: &ListWork) -> ListOutcome {
 fn page(peer: &mut Peer, work: &ListWork) -> (Vec<DirEntry>, bool) {
     match list(peer, work) {
         ListOutcome::Page { entries, more } => (entries, more),
-        failed @ ListOutcome::Failed { .. } => panic!("{failed:?}"),
+        other @ (ListOutcome::Failed { .. } | ListOutcome::Claims { .. }) => panic!("{other:?}"),
     }
 }
 

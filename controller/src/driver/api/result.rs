@@ -10,7 +10,7 @@ use super::routes::ITEM_MAX;
 use crate::driver::hub::Hub;
 use ipc_proto::limits::FRAME_NAMES_MAX;
 use ipc_proto::message::{
-    Failure, ItemOutcome, JobId, JobRow, ResultRow, ServiceReply, ServiceRequest,
+    Failure, ItemOutcome, JobId, JobRow, JobSource, ResultRow, ServiceReply, ServiceRequest,
 };
 use ipc_proto::{Algorithm, Algorithms};
 use overview::JsonName;
@@ -66,7 +66,9 @@ pub(super) async fn result(
         return Err(ApiProblem::new(503, "too many streams are open; try again"));
     };
     let (pages, reader) = channel(PAGES_MAX);
-    let lines = Lines { algorithms: row.spec.algorithms, is_json: media == JSON_LINES };
+    let is_of_manifest = matches!(row.spec.source, JobSource::Manifest { .. });
+    let algorithms = (!is_of_manifest).then_some(row.spec.algorithms);
+    let lines = Lines { algorithms, is_json: media == JSON_LINES };
     let writer = PageWriter { hub: Rc::clone(&call.hub), access: access.clone(), job, lines };
     tokio::task::spawn_local(writer.run(from, pages));
     Ok(ApiAnswer { status: StatusCode::OK, headers, body: ApiAnswerBody::Stream(reader, permit) })
@@ -122,7 +124,8 @@ impl PageWriter {
 /// Lines of results.
 #[derive(Clone, Copy, Debug)]
 struct Lines {
-    algorithms: Algorithms,
+    /// None for a manifest that is checked, each line of which has its own.
+    algorithms: Option<Algorithms>,
     is_json: bool,
 }
 
@@ -149,8 +152,11 @@ impl Lines {
             ItemOutcome::Mismatch(digests) => (digests, "mismatch"),
             ItemOutcome::Failed(failure) => return self.put_failure(item, row, *failure, out),
         };
+        let Some(algorithms) = self.algorithms else {
+            return self.put_verdict(item, row, status, out);
+        };
         let mut rest = &digests[..];
-        let parts = self.algorithms.iter().map_while(|&algorithm| {
+        let parts = algorithms.iter().map_while(|&algorithm| {
             let (digest, after) = rest.split_at_checked(algorithm.digest_len())?;
             rest = after;
             Some((algorithm, hex(digest)))
@@ -165,15 +171,31 @@ impl Lines {
             return put_json(&ItemObject { item, name, status, size, digests, error, errno }, out);
         }
         // As hashctl prints it: lines without their algorithm could not be verified.
-        let is_tagged = self.algorithms.len() > 1;
+        let is_tagged = algorithms.len() > 1;
         for (algorithm, digest) in parts {
             put_text(is_tagged.then_some(algorithm), &row.name, &digest, out);
         }
     }
 
+    /// A line as `sha256sum -c` prints it.
+    fn put_verdict(self, item: u64, row: &ResultRow, status: &'static str, out: &mut Vec<u8>) {
+        if self.is_json {
+            let (name, size) = (JsonName::new(&row.name), Some(row.stamp.size));
+            let (digests, error, errno) = (None, None, None);
+            return put_json(&ItemObject { item, name, status, size, digests, error, errno }, out);
+        }
+        put_name(&row.name, out);
+        let verdict = if status == "done" { &b": OK\n"[..] } else { b": FAILED\n" };
+        out.extend_from_slice(verdict);
+    }
+
     /// A file without digest has no line in a manifest.
     fn put_failure(self, item: u64, row: &ResultRow, failure: Failure, out: &mut Vec<u8>) {
         if !self.is_json {
+            if self.algorithms.is_none() && !matches!(failure, Failure::BadLines { .. }) {
+                put_name(&row.name, out);
+                out.extend_from_slice(b": FAILED open or read\n");
+            }
             return;
         }
         let (error, errno) = match failure {
@@ -185,9 +207,33 @@ impl Lines {
             Failure::WorkersLost { .. } => ("workers-lost", None),
             Failure::UnknownDataset => ("unknown-dataset", None),
             Failure::Disputed => ("disputed", None),
+            Failure::Outside => ("outside", None),
+            Failure::NotAList => ("not-a-list", None),
+            Failure::BadLines { .. } => ("bad-lines", None),
         };
         let (name, status, error) = (JsonName::new(&row.name), "failed", Some(error));
         put_json(&ItemObject { item, name, status, size: None, digests: None, error, errno }, out);
+    }
+}
+
+/// A name before its verdict: escaped only where it would break its line.
+fn put_name(name: &[u8], out: &mut Vec<u8>) {
+    let is_escaped = name.contains(&b'\n') || name.starts_with(b"\\");
+    if !is_escaped {
+        return out.extend_from_slice(name);
+    }
+    out.push(b'\\');
+    put_escaped(name, out);
+}
+
+fn put_escaped(name: &[u8], out: &mut Vec<u8>) {
+    for &byte in name {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            byte => out.push(byte),
+        }
     }
 }
 
@@ -202,25 +248,15 @@ fn put_text(tag: Option<Algorithm>, name: &[u8], digest: &str, out: &mut Vec<u8>
     if is_escaped {
         out.push(b'\\');
     }
-    let put_name = |out: &mut Vec<u8>| {
-        for &byte in name {
-            match byte {
-                b'\\' => out.extend_from_slice(b"\\\\"),
-                b'\n' => out.extend_from_slice(b"\\n"),
-                b'\r' => out.extend_from_slice(b"\\r"),
-                byte => out.push(byte),
-            }
-        }
-    };
     match tag {
         Some(algorithm) => {
             out.extend_from_slice(format!("{} (", algorithm.tag()).as_bytes());
-            put_name(out);
+            put_escaped(name, out);
             out.extend_from_slice(format!(") = {digest}").as_bytes());
         }
         None => {
             out.extend_from_slice(format!("{digest}  ").as_bytes());
-            put_name(out);
+            put_escaped(name, out);
         }
     }
     out.push(b'\n');
@@ -249,6 +285,7 @@ mod tests {
         let (sha1, md5) = ("ab".repeat(20), "ab".repeat(16));
         let check = |algorithms, is_json, row: &ResultRow, want: &str| {
             let mut out = Vec::new();
+            let algorithms = Some(algorithms);
             Lines { algorithms, is_json }.put(7, row, &mut out);
             assert_eq!(String::from_utf8_lossy(&out), want);
         };
@@ -265,6 +302,31 @@ mod tests {
         check(one, false, &failed, "");
         let want = "{\"item\":7,\"name_b64\":\"/w==\",\"status\":\"failed\",\"error\":\"io\",\"errno\":5}\n";
         check(one, true, &failed, want);
+    }
+
+    #[test]
+    fn lines_of_a_manifest_are_those_of_sha256sum() {
+        let row = |name: &[u8], outcome| ResultRow {
+            name: name.into(),
+            stamp: Stamp::default(),
+            outcome,
+        };
+        let digest = || Blob(vec![0xab; 32]);
+        for (row, want) in [
+            (row(b"a b", ItemOutcome::Digests(digest())), "a b: OK\n"),
+            (row(b"a\nb", ItemOutcome::Mismatch(digest())), "\\a\\nb: FAILED\n"),
+            (row(b"a", ItemOutcome::Failed(Failure::Outside)), "a: FAILED open or read\n"),
+            (row(b"SUMS", ItemOutcome::Failed(Failure::BadLines { lines: 2 })), ""),
+        ] {
+            let mut out = Vec::new();
+            Lines { algorithms: None, is_json: false }.put(0, &row, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), want);
+        }
+        let mut out = Vec::new();
+        let bad = row(b"SUMS", ItemOutcome::Failed(Failure::BadLines { lines: 2 }));
+        Lines { algorithms: None, is_json: true }.put(3, &bad, &mut out);
+        let want = "{\"item\":3,\"name\":\"SUMS\",\"status\":\"failed\",\"error\":\"bad-lines\"}\n";
+        assert_eq!(String::from_utf8_lossy(&out), want);
     }
 
     #[test]

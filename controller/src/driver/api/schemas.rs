@@ -174,7 +174,7 @@ fn job() -> Value {
             ("started", time.clone()),
             ("ended", time),
         ],
-        &[("dataset", text()), ("roots", array(&path))],
+        &[("dataset", text()), ("roots", array(&path)), ("manifest", path)],
     )
 }
 
@@ -274,6 +274,16 @@ fn new_job() -> Value {
             ("algorithms", algorithms),
             ("dataset", json!({ "type": "string", "minLength": 1, "maxLength": DATASET_LEN_MAX })),
             ("paths", paths),
+            (
+                "manifest",
+                json!({ "type": "string", "minLength": 1, "maxLength": PATH_LEN_MAX,
+                    "description": "Of a check, a list of digests in the dataset." }),
+            ),
+            (
+                "directory",
+                json!({ "type": "string", "maxLength": PATH_LEN_MAX,
+                    "description": "Directory of the dataset that the names in the manifest are relative to; without it the manifest's." }),
+            ),
             ("items", items),
             ("labels", labels),
             ("priority", bounded(JOB_PRIORITY_MAX.into(), "Jobs of a higher one start first.")),

@@ -29,6 +29,8 @@ struct NewJob {
     algorithms: Option<Vec<String>>,
     dataset: Option<String>,
     paths: Option<Vec<String>>,
+    manifest: Option<String>,
+    directory: Option<String>,
     items: Option<Vec<NewItem>>,
     #[serde(default)]
     labels: Vec<String>,
@@ -121,12 +123,33 @@ impl NewJob {
             None | Some(NewJobKind::Sum) => JobKind::Sum,
             Some(NewJobKind::Check) => JobKind::Check,
         };
+        let is_chosen = self.algorithms.is_some();
         let names = self.algorithms.unwrap_or_else(|| vec!["sha256".to_owned()]);
         let known = names.iter().map(|name| algorithm(name)).collect::<Result<Vec<_>, _>>()?;
         let algorithms = Algorithms::new(&known).map_err(|error| error.to_string())?;
+        if self.manifest.is_none() && self.directory.is_some() {
+            return Err("a directory belongs to a manifest".to_owned());
+        }
         let (source, items) = match (self.dataset, self.items) {
+            (Some(name), None) if self.manifest.is_some() && self.paths.is_none() => {
+                if kind != JobKind::Check || is_chosen {
+                    let text =
+                        "a manifest is that of a check, which has the algorithms of its lines";
+                    return Err(text.to_owned());
+                }
+                let path = self.manifest.unwrap_or_default();
+                let base = self.directory.as_deref().map(str::as_bytes);
+                let source = JobSource::manifest(&name, path.as_bytes(), base);
+                let text = "manifest and directory are paths in the dataset, which do not lead up";
+                (source.ok_or(text)?, Vec::new())
+            }
+            (Some(_) | None, _) if self.manifest.is_some() => {
+                return Err("a manifest wants a dataset, and neither paths nor items".to_owned());
+            }
             (Some(_), _) if kind == JobKind::Check => {
-                return Err("a check wants items with their expected digests".to_owned());
+                let text =
+                    "a check wants items with their expected digests, or a dataset with a manifest";
+                return Err(text.to_owned());
             }
             (Some(name), None) => {
                 let paths = self.paths.unwrap_or_else(|| vec![String::new()]);
@@ -326,6 +349,20 @@ mod tests {
     }
 
     #[test]
+    fn a_manifest_is_about_its_own_directory_unless_another_one_is_named() {
+        for (more, base) in
+            [("", &b"2048"[..]), (r#","directory":"a/./b/""#, b"a/b"), (r#","directory":".""#, b"")]
+        {
+            let text =
+                format!(r#"{{"kind":"check","dataset":"photos","manifest":"2048//SUMS"{more}}}"#);
+            let (spec, items) = read(&text).unwrap();
+            let (name, path) = ("photos".to_owned(), b"2048/SUMS"[..].into());
+            assert_eq!(spec.source, JobSource::Manifest { name, path, base: base.into() });
+            assert!(items.is_empty() && spec.kind == JobKind::Check && spec.check().is_ok());
+        }
+    }
+
+    #[test]
     fn a_body_that_cannot_be_meant_is_an_error() {
         let item = r#"{"name":"x","base64":"aGk="}"#;
         for (text, want) in [
@@ -334,6 +371,15 @@ mod tests {
             (&format!(r#"{{"dataset":"a","items":[{item}]}}"#), "a job has either a dataset"),
             (&format!(r#"{{"paths":["a"],"items":[{item}]}}"#), "a job has either a dataset"),
             (r#"{"dataset":"a","kind":"check"}"#, "a check wants items"),
+            (r#"{"dataset":"a","manifest":"m"}"#, "a manifest is that of a check"),
+            (r#"{"kind":"check","dataset":"a","manifest":"../m"}"#, "do not lead up"),
+            (r#"{"kind":"check","dataset":"a","manifest":""}"#, "do not lead up"),
+            (r#"{"kind":"check","manifest":"m"}"#, "a manifest wants a dataset"),
+            (r#"{"dataset":"a","directory":"m"}"#, "a directory belongs to a manifest"),
+            (
+                r#"{"kind":"check","dataset":"a","manifest":"m","algorithms":["md5"]}"#,
+                "the algorithms of its lines",
+            ),
             (r#"{"dataset":"a","algorithms":["crc"]}"#, "unknown algorithm"),
             (r#"{"dataset":"a","algorithms":[]}"#, "algorithms"),
             (r#"{"dataset":"a","datset":"a"}"#, "unknown field `datset`"),

@@ -43,8 +43,12 @@ impl Planner {
             Builtins { date: &date, yesterday: &yesterday, schedule: name, task: step_name };
         let key = format!("schedule:{name}:{generation}:{}:{step}:{}", run.number, state.attempt);
         let number = run.number;
-        let spec = Box::new(job_spec(task, share, &builtins));
+        let spec = job_spec(task, share, &builtins);
         self.running += 1;
+        let spec = match spec {
+            Ok(spec) => Box::new(spec),
+            Err(text) => return self.attempt_failed(name, step, &text),
+        };
         let ask = BookAsk { schedule: name.to_owned(), run: number, step, owner, is_submit: true };
         self.ask_book(ask, ServiceRequest::Submit { key, spec });
     }
@@ -147,9 +151,13 @@ impl Planner {
         let is_scrub = matches!(task.kind, TaskKind::Scrub { .. });
         run.steps[step].read = (is_scrub && job.state == JobState::Done).then_some(job.spec.share);
         match job.state {
-            JobState::Done if job.failed == 0 && job.mismatched == 0 => {
-                self.begin_comparison(name, step, job);
-            }
+            JobState::Done if job.failed == 0 && job.mismatched == 0 => match task.kind {
+                // It was compared with its manifest.
+                TaskKind::Check { .. } => self.compared(name, step, None),
+                TaskKind::Sum | TaskKind::Audit { .. } | TaskKind::Scrub { .. } => {
+                    self.begin_comparison(name, step, job);
+                }
+            },
             JobState::Done => {
                 let text = format!(
                     "{} of {} files have no digest, {} not the expected one",
@@ -221,7 +229,8 @@ fn is_busy(reason: ServiceRefusal) -> bool {
     )
 }
 
-fn job_spec(task: &ScheduledTask, share: NameShare, run: &Builtins<'_>) -> JobSpec {
+/// The job of a task, or why there can be none.
+fn job_spec(task: &ScheduledTask, share: NameShare, run: &Builtins<'_>) -> Result<JobSpec, String> {
     let path = Blob::from(task.path.render(run).into_bytes());
     let label = |(name, value): (&String, &schedule::Template)| {
         let mut label = format!("{name}={}", value.render(run));
@@ -233,11 +242,25 @@ fn job_spec(task: &ScheduledTask, share: NameShare, run: &Builtins<'_>) -> JobSp
         TaskKind::Sum | TaskKind::Check { .. } | TaskKind::Audit { .. } => 0,
     };
     let keep_s = keep_s.max(KEEP_S);
-    let roots = vec![JobRoot { shown: path.clone(), path }];
-    JobSpec {
-        kind: JobKind::Sum,
+    let (kind, source) = match &task.kind {
+        TaskKind::Check { manifest } => {
+            let manifest = manifest.render(run);
+            let base = (!path.is_empty()).then_some(&path[..]);
+            let source = JobSource::manifest(&task.dataset, manifest.as_bytes(), base);
+            let source = source.ok_or_else(|| {
+                format!("{manifest}: the paths of a check are in its dataset, and do not lead up")
+            })?;
+            (JobKind::Check, source)
+        }
+        TaskKind::Sum | TaskKind::Audit { .. } | TaskKind::Scrub { .. } => {
+            let roots = vec![JobRoot { shown: path.clone(), path }];
+            (JobKind::Sum, JobSource::Dataset { name: task.dataset.clone(), roots })
+        }
+    };
+    Ok(JobSpec {
+        kind,
         algorithms: task.algorithms,
-        source: JobSource::Dataset { name: task.dataset.clone(), roots },
+        source,
         cross_check: 0,
         strict_reads: false,
         labels: task.labels.iter().map(label).collect(),
@@ -245,5 +268,5 @@ fn job_spec(task: &ScheduledTask, share: NameShare, run: &Builtins<'_>) -> JobSp
         keep_s,
         rate: task.rate.unwrap_or(0),
         share,
-    }
+    })
 }

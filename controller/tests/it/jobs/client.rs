@@ -3,8 +3,8 @@
 
 use hashcluster_controller::core::Principal;
 use ipc_proto::message::{
-    FileSource, ItemOutcome, Items, JobAct, JobId, JobKind, JobRoot, JobSource, JobSpec, JobState,
-    NameShare, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
+    ClaimEntry, FileSource, ItemOutcome, Items, JobAct, JobId, JobKind, JobRoot, JobSource,
+    JobSpec, JobState, NameShare, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
 };
 use ipc_proto::{Algorithm, Blob};
 use test_kit::Random;
@@ -22,6 +22,15 @@ pub(crate) fn digest_of(bytes: &[u8]) -> Vec<u8> {
     digest
 }
 
+/// The digest of these bytes by any algorithm; those of a manifest have several.
+pub(crate) fn digest_by(algorithm: Algorithm, bytes: &[u8]) -> Vec<u8> {
+    if algorithm == Algorithm::Sha256 {
+        return digest_of(bytes);
+    }
+    let salted = digest_of(&[bytes, algorithm.name().as_bytes()].concat());
+    salted.into_iter().cycle().take(algorithm.digest_len()).collect()
+}
+
 /// The stamp of every file.
 pub(crate) const FILE_STAMP: Stamp = Stamp { size: 10, mtime_ns: 5, ctime_ns: 6 };
 
@@ -33,6 +42,21 @@ pub(crate) struct SimItem {
     pub(crate) is_file: bool,
     /// A check of it must find another digest.
     is_wrong: bool,
+    algorithm: Algorithm,
+}
+
+impl SimItem {
+    fn expected(&self) -> Blob {
+        let salt: &[u8] = if self.is_wrong { b"!" } else { b"" };
+        Blob(digest_by(self.algorithm, &[&self.content[..], salt].concat()))
+    }
+
+    /// Its line of a manifest.
+    pub(crate) fn claim(&self) -> ClaimEntry {
+        let (name, path) = (Blob(self.name.clone()), Blob(self.content.clone()));
+        let (algorithm, digest, stamp) = (self.algorithm, self.expected(), FILE_STAMP);
+        ClaimEntry { name, path, algorithm, digest, stamp, refused: None }
+    }
 }
 
 /// The client's next step.
@@ -53,6 +77,8 @@ pub(crate) struct JobClient {
     kind: JobKind,
     /// The files are found by a walk, and not stored.
     is_walk: bool,
+    /// They are those of a manifest.
+    is_listed: bool,
     step: ClientStep,
     /// A request is on its way.
     asked: Option<u32>,
@@ -76,7 +102,18 @@ impl JobClient {
             _ => random.below(700),
         };
         let is_walk = len > 0 && random.chance(40);
-        let is_file = is_walk || random.chance(60);
+        let is_listed = !is_walk && len > 0 && random.chance(40);
+        let is_file = is_walk || is_listed || random.chance(60);
+        // Runs of lines with one algorithm, of any length.
+        let algorithms = [
+            Algorithm::Sha256,
+            Algorithm::Md5,
+            Algorithm::Blake3,
+            Algorithm::Sha512,
+            Algorithm::Sha1,
+        ];
+        let change = random.one_of(&[0, 1, 50]);
+        let mut algorithm = Algorithm::Sha256;
         let mut items: Vec<SimItem> = (0..len)
             .map(|index| {
                 // A walk meets directories at any depth, before and behind files.
@@ -86,7 +123,11 @@ impl JobClient {
                     3 => format!("{}/a/", random.below(9)),
                     _ => format!("b/{}/{}/c/", random.below(3), random.below(20)),
                 };
+                if is_listed && random.chance(change) {
+                    algorithm = random.one_of(&algorithms);
+                }
                 SimItem {
+                    algorithm,
                     name: format!("n{number}/{dir}{index}").into_bytes(),
                     content: format!("d{number}/{dir}{index}").into_bytes(),
                     is_file,
@@ -109,10 +150,13 @@ impl JobClient {
             items,
             kind: if is_walk {
                 JobKind::Sum
+            } else if is_listed {
+                JobKind::Check
             } else {
                 random.one_of(&[JobKind::Sum, JobKind::Check])
             },
             is_walk,
+            is_listed,
             step: ClientStep::Submit,
             asked: None,
             next_tag: 0,
@@ -151,6 +195,9 @@ impl JobClient {
                 let (path, shown) = (format!("d{}", self.number), format!("n{}", self.number));
                 let root = JobRoot { path: Blob(path.into()), shown: Blob(shown.into()) };
                 JobSource::Dataset { name: "d".to_owned(), roots: vec![root] }
+            } else if self.is_listed {
+                let (path, base) = (self.manifest_path(), Blob::default());
+                JobSource::Manifest { name: "d".to_owned(), path, base }
             } else {
                 JobSource::Stored
             },
@@ -162,6 +209,11 @@ impl JobClient {
             rate: 0,
             share: NameShare::ALL,
         }
+    }
+
+    /// The manifest of its files, if it has one.
+    pub(crate) fn manifest_path(&self) -> Blob {
+        Blob(format!("SUMS{}", self.number).into_bytes())
     }
 
     /// The next request, if none is on its way.
@@ -202,12 +254,8 @@ impl JobClient {
         let len = 1 + random.index(200);
         let items: Vec<&SimItem> = self.items[from..].iter().take(len).collect();
         let names = items.iter().map(|item| Blob(item.name.clone())).collect();
-        let expected = |item: &&SimItem| {
-            let salt: &[u8] = if item.is_wrong { b"!" } else { b"" };
-            Blob(digest_of(&[&item.content[..], salt].concat()))
-        };
         let is_check = self.kind == JobKind::Check;
-        let expected = if is_check { items.iter().map(expected).collect() } else { Vec::new() };
+        let expected = items.iter().filter(|_| is_check).map(|item| item.expected()).collect();
         let items = if self.items[0].is_file {
             let paths = items.iter().map(|item| Blob(item.content.clone())).collect();
             let files = vec![FILE_STAMP.into(); items.len()];
@@ -322,7 +370,7 @@ impl JobClient {
             Stamp { size: item.content.len() as u64, ..Stamp::default() }
         };
         let want = self.items.iter().map(|item| {
-            let digest = Blob(digest_of(&item.content));
+            let digest = Blob(digest_by(item.algorithm, &item.content));
             let is_mismatch = item.is_wrong && self.kind == JobKind::Check;
             ResultRow {
                 name: Blob(item.name.clone()),

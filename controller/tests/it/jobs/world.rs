@@ -1,6 +1,6 @@
 //! The world of one seed.
 
-use super::client::{FILE_STAMP, JobClient, digest_of};
+use super::client::{FILE_STAMP, JobClient, SimItem, digest_by};
 use super::disk::Disk;
 use super::history::{Happened, judge};
 use hashcluster_controller::core::{Action, Core, Event, Limits, Rights, WorkerId};
@@ -8,10 +8,10 @@ use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants
 use hashcluster_controller::journal::Query;
 use hashcluster_controller::journal::Write;
 use ipc_proto::message::{
-    Backend, ClientReply, DirEntry, EntryKind, Failure, LeaseId, ListOutcome, ListWork, Planes,
-    SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, ClaimsWork, ClientReply, DirEntry, EntryKind, Failure, LeaseId, ListOutcome, ListWork,
+    Planes, SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
-use ipc_proto::{Algorithm, Blob};
+use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,12 +33,13 @@ pub(crate) struct Totals {
     repeated: u64,
     lost_workers: u64,
     pages: u64,
+    claims: u64,
 }
 
 impl Totals {
-    fn fields(&self) -> [u64; 11] {
+    fn fields(&self) -> [u64; 12] {
         let Self { crashes, crashes_in_recovery, crashes_in_commit, full, commits, .. } = self;
-        let Self { retries, items, late, repeated, lost_workers, pages, .. } = self;
+        let Self { retries, items, late, repeated, lost_workers, pages, claims, .. } = self;
         [
             *crashes,
             *crashes_in_recovery,
@@ -51,6 +52,7 @@ impl Totals {
             *repeated,
             *lost_workers,
             *pages,
+            *claims,
         ]
     }
 
@@ -66,6 +68,7 @@ impl Totals {
         self.repeated += other.repeated;
         self.lost_workers += other.lost_workers;
         self.pages += other.pages;
+        self.claims += other.claims;
     }
 
     pub(crate) fn assert_everything_happened(&self) {
@@ -86,6 +89,7 @@ pub(crate) enum Broken {
 struct HeldLease {
     lease: LeaseId,
     attempt: u32,
+    algorithms: Algorithms,
     work: Work,
     is_revoked: bool,
 }
@@ -233,10 +237,14 @@ impl JobsWorld {
                 }
                 todo.push_back(Todo::Book(BookEvent::Core(reply)));
             }
-            Action::ToWorker(worker, WorkerRequest::Assign { lease, attempt, work, .. }, _) => {
+            Action::ToWorker(
+                worker,
+                WorkerRequest::Assign { lease, attempt, algorithms, work, .. },
+                _,
+            ) => {
                 self.history.push(Happened::Leased { worker, lease, attempt });
                 let held = self.workers.get_mut(&worker).expect("it is connected");
-                held.push(HeldLease { lease, attempt, work, is_revoked: false });
+                held.push(HeldLease { lease, attempt, algorithms, work, is_revoked: false });
             }
             Action::ToWorker(worker, WorkerRequest::Revoke { leases }, _) => {
                 let revoked = |&lease| Happened::Revoked { worker, lease };
@@ -390,17 +398,20 @@ impl JobsWorld {
     /// A worker answers one of its leases.
     fn work(&mut self) -> Result<(), String> {
         let Some((worker, held)) = self.next_lease() else { return Ok(()) };
-        let HeldLease { lease, attempt, work, is_revoked } = held;
+        let HeldLease { lease, attempt, algorithms, work, is_revoked } = held;
         self.totals.late += u64::from(is_revoked);
         let said = Happened::Answered { worker, lease, attempt };
         let is_unfenced = is_revoked && self.broken == Broken::Fence;
-        let mistaken = if is_unfenced { self.attempt_of_now(&work) } else { None };
+        let mistaken = if is_unfenced { self.attempt_of_now(&work, algorithms) } else { None };
         if is_unfenced && mistaken.is_none() {
             return Ok(());
         }
         if let Work::List(work) = work {
             self.totals.pages += 1;
-            let outcome = self.page(&work, is_revoked);
+            let outcome = match &work.claims {
+                None => self.page(&work, is_revoked),
+                Some(claims) => self.claims(claims, is_revoked),
+            };
             let listed = WorkerReply::Listed { lease, attempt, credit: 1, outcome };
             return self.carry_out(Todo::Core(Event::WorkerSaid(worker, listed)));
         }
@@ -434,9 +445,10 @@ impl JobsWorld {
                 failures.push((position, Failure::Io { errno: 5 }));
             } else if is_revoked && !is_unfenced {
                 // One that is accepted shows.
-                outputs.extend_from_slice(&[0xee; 32]);
+                outputs.extend(vec![0xee; algorithms.digests_len()]);
             } else {
-                outputs.extend_from_slice(&digest_of(&content));
+                let digests = algorithms.iter().map(|&algorithm| digest_by(algorithm, &content));
+                outputs.extend(digests.flatten());
             }
         }
         let outputs = Blob(outputs);
@@ -454,14 +466,20 @@ impl JobsWorld {
     }
 
     /// Takes a lease of as much work that was not revoked out of a worker's hands.
-    fn attempt_of_now(&mut self, work: &Work) -> Option<(WorkerId, HeldLease)> {
+    fn attempt_of_now(
+        &mut self,
+        work: &Work,
+        algorithms: Algorithms,
+    ) -> Option<(WorkerId, HeldLease)> {
         if let Work::List(_) = work {
             return None;
         }
         let is_like =
             |other: &Work| !matches!(other, Work::List(_)) && other.items_len() == work.items_len();
         self.workers.iter_mut().find_map(|(&worker, held)| {
-            let at = held.iter().position(|held| is_like(&held.work) && !held.is_revoked)?;
+            let at = held.iter().position(|held| {
+                is_like(&held.work) && held.algorithms == algorithms && !held.is_revoked
+            })?;
             Some((worker, held.remove(at)))
         })
     }
@@ -498,6 +516,31 @@ impl JobsWorld {
         let more = entries.len() > len;
         entries.truncate(len);
         ListOutcome::Page { entries, more }
+    }
+
+    /// A page of a client's manifest, as short as a worker likes; one of a revoked lease has a name that nobody knows. A
+    /// line is a byte long.
+    fn claims(&mut self, work: &ClaimsWork, is_revoked: bool) -> ListOutcome {
+        self.totals.claims += 1;
+        let lens = if work.offset == 0 { (None, 0) } else { (Some(FILE_STAMP), 1) };
+        assert_eq!((work.seen, work.state.len()), lens, "what the page before said comes back");
+        let client = self.clients.iter().find(|client| client.manifest_path() == work.path);
+        let items = &client.expect("a client's").items;
+        let from = usize::try_from(work.offset).expect("few");
+        let len_max = if self.random.chance(50) { 3 } else { 500 };
+        let to = items.len().min(from + 1 + self.random.index(len_max));
+        let mut entries: Vec<_> = items[from..to].iter().map(SimItem::claim).collect();
+        if is_revoked {
+            entries[0].name = b"zz-late"[..].into();
+        }
+        ListOutcome::Claims {
+            stamp: FILE_STAMP,
+            entries,
+            bad_lines: 0,
+            offset: to as u64,
+            state: b"s"[..].into(),
+            more: to < items.len(),
+        }
     }
 
     /// The controller dies, and another one starts on its journal.

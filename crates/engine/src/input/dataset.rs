@@ -8,6 +8,7 @@
 //! Not here: whether a file is the one that a client named (`quiet::Expected`).
 
 use crate::clock::StampClock;
+use crate::input::claims;
 use crate::input::io_limit::IoLimit;
 use crate::input::listing::{self, ListingCache};
 use crate::input::open_file::{failure, regular_stamp};
@@ -151,13 +152,17 @@ impl Datasets {
         self.roots.values_mut().map(|root| &mut root.dir)
     }
 
-    /// A page of a directory. Once `revoked` is true it may end early, with an outcome that means nothing.
+    /// A page of a directory or a manifest. Once `revoked` is true it may end early, with an outcome that means nothing.
     #[must_use]
     pub fn list(&self, work: &ListWork, revoked: &AtomicBool) -> ListOutcome {
         let Some(root) = self.roots.get(&work.dataset) else {
             return ListOutcome::Failed { failure: Failure::UnknownDataset };
         };
         let _permit = root.io_limit.as_ref().map(IoLimit::acquire);
+        if let Some(manifest) = &work.claims {
+            return claims::page(root.dir.as_fd(), work, manifest, revoked)
+                .unwrap_or_else(|failure| ListOutcome::Failed { failure });
+        }
         let path = if work.dir.is_empty() { &b"."[..] } else { &work.dir };
         let open = || open_below(root.dir.as_fd(), path, LISTED_DIRECTORY);
         let now_ns = StampClock::default().now().real_ns;
@@ -219,8 +224,11 @@ impl<'a> DatasetReader<'a> {
 }
 
 /// Flags for files: opening waits for nothing, whatever they are.
-const FILE: OFlag =
+pub(crate) const FILE: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK);
+
+/// Flags for files of which only their status is wanted.
+pub(crate) const PLACE: OFlag = OFlag::O_PATH.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
 /// Flags for directories, which serve only to open files in them.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -229,7 +237,11 @@ const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_
 const LISTED_DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NONBLOCK);
 
-fn open_below(root: BorrowedFd<'_>, path: &[u8], flags: OFlag) -> Result<OwnedFd, Failure> {
+pub(crate) fn open_below(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlag,
+) -> Result<OwnedFd, Failure> {
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_SYMLINKS
         | ResolveFlag::RESOLVE_NO_MAGICLINKS;

@@ -277,7 +277,7 @@ mod tests {
 
     fn work(after: &[u8], entries_max: u16) -> ListWork {
         let (dataset, dir) = ("d".to_owned(), Blob::default());
-        ListWork { dataset, dir, after: after.into(), entries_max }
+        ListWork { dataset, dir, after: after.into(), entries_max, claims: None }
     }
 
     /// A directory that is listed at some time.

@@ -9,6 +9,7 @@ use crate::engine::function::Function;
 use crate::engine::reorder::{Item, Label, Verdict};
 use crate::examples;
 use crate::exit::Exit;
+use crate::json::{JsonName, Record};
 use crate::lists::quote::quote;
 use crate::output::{Format, Out, put_name};
 use crate::problem::Problem;
@@ -16,7 +17,8 @@ use crate::say::{io_text, say};
 use clap::Args;
 use ipc_proto::limits::FRAME_NAMES_MAX;
 use ipc_proto::message::{
-    ItemOutcome, JobKind, JobRow, JobState, ResultRow, ServiceReply, ServiceRequest,
+    Failure, ItemOutcome, JobKind, JobRow, JobSource, JobState, ResultRow, ServiceReply,
+    ServiceRequest,
 };
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -67,6 +69,8 @@ struct Manifest {
     out: Out,
     output: String,
     is_check: bool,
+    /// Each line of its list has an algorithm of its own.
+    is_of_manifest: bool,
     is_ok: bool,
 }
 
@@ -81,6 +85,7 @@ impl Manifest {
             out: Out::new(config.stdio.has_stdout),
             output: config.output.clone(),
             is_check: row.spec.kind == JobKind::Check,
+            is_of_manifest: matches!(row.spec.source, JobSource::Manifest { .. }),
             is_ok: true,
         }
     }
@@ -121,7 +126,7 @@ impl Manifest {
     }
 
     fn row(&mut self, row: &ResultRow) -> Result<(), Exit> {
-        if self.is_check && !self.format.json {
+        if self.is_of_manifest || (self.is_check && !self.format.json) {
             return self.verdict(row);
         }
         let label = Label { name: &row.name, function: self.function, want: b"" };
@@ -153,16 +158,36 @@ impl Manifest {
 
     /// A line of a check.
     fn verdict(&mut self, row: &ResultRow) -> Result<(), Exit> {
-        let text: &[u8] = match &row.outcome {
-            ItemOutcome::Digests(_) => b": OK\n",
-            ItemOutcome::Mismatch(_) => b": FAILED\n",
+        self.is_ok &= matches!(row.outcome, ItemOutcome::Digests(_));
+        let (text, status): (&[u8], &str) = match &row.outcome {
+            ItemOutcome::Digests(_) => (b": OK\n", "ok"),
+            ItemOutcome::Mismatch(_) => (b": FAILED\n", "mismatch"),
             ItemOutcome::Failed(failure) => {
                 self.flush()?;
                 say(format_args!("{}: {}", quote(&row.name), Problem::Failure(*failure)));
-                b": FAILED open or read\n"
+                // Of the list itself, not of a file.
+                if matches!(failure, Failure::BadLines { .. }) && !self.format.json {
+                    return Ok(());
+                }
+                (b": FAILED open or read\n", "unreadable")
             }
         };
-        self.is_ok &= matches!(row.outcome, ItemOutcome::Digests(_));
+        if self.format.json {
+            let error = match row.outcome {
+                ItemOutcome::Failed(failure) => Some(Problem::Failure(failure).to_string()),
+                ItemOutcome::Digests(_) | ItemOutcome::Mismatch(_) => None,
+            };
+            let line = Record {
+                name: Some(JsonName::new(&row.name)),
+                size: error.is_none().then_some(row.stamp.size),
+                status: Some(status),
+                error: error.as_deref(),
+                ..Record::default()
+            };
+            line.put(self.out.buffer());
+            let flushed = self.out.flush_if_full();
+            return flushed.map_err(|error| self.write_failed(&error));
+        }
         let is_escaped = row.name.contains(&b'\n') || row.name.starts_with(b"\\");
         put_name(&row.name, !is_escaped, self.out.buffer());
         self.out.buffer().extend_from_slice(text);

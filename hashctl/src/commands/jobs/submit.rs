@@ -26,7 +26,7 @@ use ipc_proto::limits::{
 };
 use ipc_proto::message::{
     FileItem, FileSource, Items, JobAct, JobId, JobKind, JobRoot, JobSource, JobSpec, JobState,
-    NameShare, ServiceReply, ServiceRequest,
+    NameShare, ServiceReply, ServiceRequest, check_dataset,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use nix::fcntl::AT_FDCWD;
@@ -76,6 +76,14 @@ pub(crate) struct SubmitArgs {
     /// Check the files that the lists of digests name, of one algorithm; PATHs are the lists
     #[arg(short, long, help_heading = "Input", conflicts_with_all = ["files_from", "algorithm"])]
     check: bool,
+    /// PATH is a list in this dataset, which workers read: its lines may be of several algorithms, and as many as
+    /// the dataset has files
+    #[arg(long, value_name = "DATASET", requires = "check", help_heading = "Input",
+          conflicts_with = "inline", value_parser = dataset)]
+    dataset: Option<String>,
+    /// Names in the list are relative to this directory of the dataset [default: the list's]
+    #[arg(short = 'C', long, value_name = "DIR", requires = "dataset", help_heading = "Input")]
+    directory: Option<OsString>,
     /// Names in FILE end with a zero byte, as those of find -print0
     #[arg(short = '0', long, requires = "files_from", help_heading = "Input")]
     null: bool,
@@ -107,7 +115,11 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
         say(format_args!("name directories or files"));
         return Err(Exit::Usage);
     }
-    let claims = if args.check { Some(ClaimLists::open(&args.paths)?) } else { None };
+    let manifest = args.dataset.as_deref().map(|name| manifest(name, args)).transpose()?;
+    let claims = match &manifest {
+        None if args.check => Some(ClaimLists::open(&args.paths)?),
+        None | Some(_) => None,
+    };
     let algorithms = match &claims {
         Some(claims) => claims.algorithm().into(),
         None => Algorithms::new(&args.algorithm).map_err(|error| {
@@ -123,7 +135,7 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
     let spec = JobSpec {
         kind: if args.check { JobKind::Check } else { JobKind::Sum },
         algorithms,
-        source: directories(args, &datasets).unwrap_or(JobSource::Stored),
+        source: manifest.or_else(|| directories(args, &datasets)).unwrap_or(JobSource::Stored),
         cross_check,
         strict_reads,
         labels: args.label.clone(),
@@ -169,6 +181,30 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
         say(format_args!("job {}: {}", row.id, text::outcome(&row)));
     }
     Ok(Exit::from_ok(is_whole && is_good(&row)))
+}
+
+fn dataset(name: &str) -> Result<String, String> {
+    check_dataset(name).map(|()| name.to_owned()).map_err(|error| error.to_string())
+}
+
+/// The only path as a list in the dataset `name`.
+fn manifest(name: &str, args: &SubmitArgs) -> Result<JobSource, Exit> {
+    let [path] = &args.paths[..] else {
+        say(format_args!("--dataset: name one list"));
+        return Err(Exit::Usage);
+    };
+    let source = JobSource::manifest(
+        name,
+        path.as_bytes(),
+        args.directory.as_ref().map(|dir| dir.as_bytes()),
+    );
+    source.ok_or_else(|| {
+        say(format_args!(
+            "{}: a path in a dataset neither starts with / nor leads up",
+            quote(path.as_bytes())
+        ));
+        Exit::Usage
+    })
 }
 
 /// The arguments as directories of one dataset, which workers list, if they are all that.

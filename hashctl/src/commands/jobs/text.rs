@@ -67,6 +67,15 @@ pub(super) fn details(row: &JobRow) -> String {
                 .collect();
             format!("dataset {name}: {}", roots.join(", "))
         }
+        JobSource::Manifest { name, path, base } => {
+            let base = if base.is_empty() { "." } else { &*String::from_utf8_lossy(base) };
+            let path = String::from_utf8_lossy(path);
+            plain(&format!("dataset {name}: files of the list {path}, in {base}"))
+        }
+    };
+    let algorithms = match spec.source {
+        JobSource::Manifest { .. } => "those of the list".to_owned(),
+        JobSource::Stored | JobSource::Dataset { .. } => spec.algorithms.to_string(),
     };
     let time = |seconds: u64| match i64::try_from(seconds) {
         Ok(0) => "-".to_owned(),
@@ -87,7 +96,7 @@ pub(super) fn details(row: &JobRow) -> String {
         ("key", plain(&row.key)),
         ("state", outcome(row)),
         ("kind", kind_name(spec.kind).to_owned()),
-        ("algorithms", spec.algorithms.to_string()),
+        ("algorithms", algorithms),
         ("source", source),
         ("labels", plain(&spec.labels.join(", "))),
         ("priority", spec.priority.to_string()),

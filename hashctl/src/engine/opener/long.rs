@@ -102,6 +102,9 @@ pub(super) fn problem_of(failure: Failure) -> Problem {
         | Failure::Unsupported
         | Failure::WorkersLost { .. }
         | Failure::UnknownDataset
-        | Failure::Disputed => Problem::Failure(failure),
+        | Failure::Disputed
+        | Failure::Outside
+        | Failure::NotAList
+        | Failure::BadLines { .. } => Problem::Failure(failure),
     }
 }

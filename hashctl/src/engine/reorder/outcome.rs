@@ -144,7 +144,12 @@ impl Unseen {
             | Failure::Io { .. }
             | Failure::Unsupported
             | Failure::UnknownDataset => true,
-            Failure::Invalid | Failure::WorkersLost { .. } | Failure::Disputed => false,
+            Failure::Invalid
+            | Failure::WorkersLost { .. }
+            | Failure::Disputed
+            | Failure::Outside
+            | Failure::NotAList
+            | Failure::BadLines { .. } => false,
         }
     }
 }

@@ -2,17 +2,19 @@
 
 use super::{LEASE, assign, check, check_refused, check_taken, text, u16_of};
 use crate::samples::Any;
-use ipc_proto::Blob;
 use ipc_proto::limits::{
-    CREDIT_MAX, DATASET_LEN_MAX, LIST_ENTRIES_MAX, NAMES_LEN_MAX, PATH_LEN_MAX,
+    CLAIMS_MAX, CLAIMS_STATE_LEN_MAX, CREDIT_MAX, DATASET_LEN_MAX, LIST_ENTRIES_MAX, NAMES_LEN_MAX,
+    PATH_LEN_MAX,
 };
 use ipc_proto::message::{
-    DirEntry, EntryKind, ListOutcome, ListWork, Stamp, Work, WorkerReply, WorkerRequest,
+    ClaimEntry, ClaimsWork, DirEntry, EntryKind, Failure, ListOutcome, ListWork, Stamp, Work,
+    WorkerReply, WorkerRequest,
 };
+use ipc_proto::{Algorithm, Blob};
 
 fn work() -> ListWork {
     let (dir, after) = (Blob::default(), Blob::default());
-    ListWork { dataset: text(1), dir, after, entries_max: 1 }
+    ListWork { dataset: text(1), dir, after, entries_max: 1, claims: None }
 }
 
 fn list(change: impl FnOnce(&mut ListWork)) -> WorkerRequest {
@@ -102,4 +104,93 @@ fn only_plain_ascending_names_behind_the_last_one_answer_a_list() {
         assert!(!page(&[name], false).fits(&ListWork { entries_max: 3, ..work() }), "{name:?}");
     }
     assert!(page(&[b"...", b".a"], false).fits(&ListWork { entries_max: 3, ..work() }));
+}
+
+fn claims_work(change: impl FnOnce(&mut ListWork, &mut ClaimsWork)) -> WorkerRequest {
+    let path = Blob::from(&b"SUMS"[..]);
+    let mut claims = ClaimsWork { path, offset: 0, seen: None, state: Blob::default() };
+    list(|work| {
+        change(work, &mut claims);
+        work.claims = Some(claims);
+    })
+}
+
+fn claim(name: Blob, path: Blob) -> ClaimEntry {
+    let (algorithm, digest) = (Algorithm::Md5, Blob(vec![0; 16]));
+    ClaimEntry { name, path, algorithm, digest, stamp: Stamp::default(), refused: None }
+}
+
+fn claims(change: impl FnOnce(&mut ClaimEntry)) -> WorkerReply {
+    let mut entry = claim(b"a"[..].into(), b"d/a"[..].into());
+    change(&mut entry);
+    claims_page(vec![entry], 0)
+}
+
+fn claims_page(entries: Vec<ClaimEntry>, state_len: usize) -> WorkerReply {
+    let (stamp, state) = (Stamp::default(), Blob(vec![0; state_len]));
+    let outcome =
+        ListOutcome::Claims { stamp, entries, bad_lines: u32::MAX, offset: 0, state, more: false };
+    WorkerReply::Listed { lease: LEASE, attempt: 1, credit: 1, outcome }
+}
+
+#[test]
+fn pages_of_a_manifest_keep_their_limits() {
+    let bytes = |n| Blob(vec![b'x'; n]);
+    check("path", 1, PATH_LEN_MAX, |n| claims_work(|_, claims| claims.path = bytes(n)));
+    check("after", 0, 0, |n| claims_work(|work, _| work.after = bytes(n)));
+    check("claims", 1, CLAIMS_MAX, |n| claims_work(|work, _| work.entries_max = u16_of(n)));
+    check("state", 0, CLAIMS_STATE_LEN_MAX, |n| claims_work(|_, claims| claims.state = bytes(n)));
+    check("name", 1, PATH_LEN_MAX, |n| claims(|entry| entry.name = bytes(n)));
+    check("path", 1, PATH_LEN_MAX, |n| claims(|entry| entry.path = bytes(n)));
+    check("digest", 16, 16, |n| claims(|entry| entry.digest = bytes(n)));
+    check("state", 0, CLAIMS_STATE_LEN_MAX, |n| claims_page(Vec::new(), n));
+    let short = || claim(b"a"[..].into(), b"a"[..].into());
+    check("claims", 0, CLAIMS_MAX, |n| claims_page(vec![short(); n], 0));
+    check("names", 512, NAMES_LEN_MAX, |n| {
+        let entries =
+            (0..256).map(|i| claim(bytes(n / 256 - 1 + usize::from(i < n % 256)), bytes(1)));
+        claims_page(entries.collect(), 0)
+    });
+    let refused = Some(Failure::Outside);
+    check_taken(
+        claims(|entry| (entry.path, entry.refused) = (Blob::default(), refused)).into(),
+        "refused",
+    );
+    check_refused(claims(|entry| entry.refused = refused).into(), "a path that is refused");
+    check_refused(claims(|entry| entry.path = b"../a"[..].into()).into(), "a path that leads up");
+    check_refused(claims(|entry| entry.name = b"a\0"[..].into()).into(), "a zero byte in a name");
+}
+
+#[test]
+fn a_page_of_a_manifest_goes_on_in_the_manifest_that_was_seen() {
+    let seen = Stamp { size: 9, ..Stamp::default() };
+    let asked = |offset, seen| {
+        let (path, state) = (Blob::from(&b"SUMS"[..]), Blob::default());
+        ListWork { claims: Some(ClaimsWork { path, offset, seen, state }), ..work() }
+    };
+    let page = |offset, more, entries_len| {
+        let entries = vec![claim(b"a"[..].into(), b"a"[..].into()); entries_len];
+        ListOutcome::Claims {
+            stamp: seen,
+            entries,
+            bad_lines: 0,
+            offset,
+            state: Blob::default(),
+            more,
+        }
+    };
+    for (outcome, asked, fits) in [
+        (page(5, true, 1), asked(4, None), true),
+        (page(5, true, 0), asked(4, Some(seen)), true),
+        (page(4, true, 1), asked(4, Some(seen)), false),
+        (page(4, false, 0), asked(4, Some(seen)), true),
+        (page(3, false, 0), asked(4, Some(seen)), false),
+        (page(5, true, 2), asked(4, Some(seen)), false),
+        (page(5, true, 1), asked(4, Some(Stamp::default())), false),
+        (page(5, true, 1), work(), false),
+        (ListOutcome::Page { entries: Vec::new(), more: false }, asked(4, None), false),
+        (ListOutcome::Failed { failure: Failure::Changed }, asked(4, Some(seen)), true),
+    ] {
+        assert_eq!(outcome.fits(&asked), fits, "{outcome:?} {asked:?}");
+    }
 }

@@ -52,6 +52,7 @@ impl World {
             dir: Blob(dir.into_bytes()),
             after: if after < 10 { Blob::default() } else { entry(0, after).name },
             entries_max: u16::try_from(1 + self.random.below(30)).expect("small"),
+            claims: None,
         };
         self.pages.insert(tag, work.clone());
         let principal = Principal::Uid(u32::try_from(self.random.below(4)).expect("small"));
@@ -117,6 +118,7 @@ impl World {
             ListOutcome::Failed { failure: Failure::UnknownDataset } => {
                 assert_eq!(page.dataset, "nowhere", "seed {seed}");
             }
+            ListOutcome::Claims { .. } => panic!("seed {seed}: a manifest that nobody asked for"),
             outcome @ (ListOutcome::Page { .. } | ListOutcome::Failed { .. }) => {
                 assert_ne!(page.dataset, "nowhere", "seed {seed}");
                 assert_eq!(outcome, honest(&page), "seed {seed}: {page:?}");

@@ -16,7 +16,12 @@ use super::digest::{Choice, Digest};
 use super::formats::{Memory, RULES, tagged};
 use super::names::{function_of_list, is_bag_manifest, percent_decode, unescape};
 use super::signed::{Armor, Signed};
-use crate::engine::function::Function;
+use crate::function::Function;
+use ipc_proto::codec;
+use ipc_proto::frame::PREFIX_LEN;
+use ipc_proto::limits::CLAIMS_STATE_LEN_MAX;
+use ipc_proto::message::{LimitExceeded, Message};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -25,20 +30,20 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A file and its digest, by one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Claim<'a> {
+pub struct Claim<'a> {
     /// Function of the digest.
-    pub(crate) function: Function,
+    pub function: Function,
     /// The digest that the file had.
-    pub(crate) digest: Vec<u8>,
+    pub digest: Vec<u8>,
     /// The file.
-    pub(crate) name: Cow<'a, [u8]>,
+    pub name: Cow<'a, [u8]>,
     /// Its length in bytes, where the list has it.
-    pub(crate) size: Option<u64>,
+    pub size: Option<u64>,
 }
 
 /// Meaning of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Parsed<'a> {
+pub enum Parsed<'a> {
     /// Empty, a comment, or what a format has around its digests.
     Nothing,
     /// A file and its digest.
@@ -58,7 +63,7 @@ pub(crate) enum Parsed<'a> {
 
 /// Reason why a file is no list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotAList {
+pub enum NotAList {
     /// Text in UTF-16, as some shells of Windows write it.
     Utf16,
     /// No text.
@@ -76,7 +81,7 @@ impl fmt::Display for NotAList {
 
 /// Something about a list besides claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Remark {
+pub enum Remark {
     /// The line of this number has a digest, and nothing says of which file.
     LoneDigest(u64),
     /// The line of this number has a digest of a function that is not supported.
@@ -98,7 +103,7 @@ pub(crate) enum Remark {
 }
 
 /// Between digest and name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Separator {
     /// A space, and a space or an asterisk.
     Gnu,
@@ -107,8 +112,8 @@ enum Separator {
 }
 
 /// Reads the lines of one list.
-#[derive(Debug)]
-pub(crate) struct Parser {
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Parser {
     choice: Choice,
     separator: Option<Separator>,
     /// Names are percent-encoded.
@@ -120,7 +125,7 @@ pub(crate) struct Parser {
 }
 
 /// Function of claims that name none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Guess {
     NoClaim,
     /// All of them, by the length of their digests.
@@ -128,10 +133,16 @@ enum Guess {
     Mixed,
 }
 
+impl Message for Parser {
+    fn check(&self) -> Result<(), LimitExceeded> {
+        Ok(())
+    }
+}
+
 impl Parser {
     /// A parser that takes lines without a tag as of `asked`, else as the name of the list says,
     /// else by the length of the digest.
-    pub(crate) fn new(asked: Option<Function>, list: &[u8]) -> Self {
+    pub fn new(asked: Option<Function>, list: &[u8]) -> Self {
         let choice = Choice { asked, likely: function_of_list(list) };
         Self {
             choice,
@@ -145,15 +156,30 @@ impl Parser {
     }
 
     /// The function that every claim so far was taken for only because of its length.
-    pub(crate) fn guess(&self) -> Option<Function> {
+    pub fn guess(&self) -> Option<Function> {
         match self.guess {
             Guess::All(function) => Some(function),
             Guess::NoClaim | Guess::Mixed => None,
         }
     }
 
+    /// All that it knows, from which [`Self::restored`] goes on; `None` if that is more than a message takes.
+    #[must_use]
+    pub fn state(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        codec::encode_frame(self, &mut bytes).ok()?;
+        bytes.drain(..PREFIX_LEN);
+        (bytes.len() <= CLAIMS_STATE_LEN_MAX).then_some(bytes)
+    }
+
+    /// A parser in the middle of a list.
+    #[must_use]
+    pub fn restored(state: &[u8]) -> Option<Self> {
+        codec::decode(state).ok()
+    }
+
     /// Parses the next `line`, which comes without its newline.
-    pub(crate) fn parse<'a>(&mut self, mut line: &'a [u8]) -> Parsed<'a> {
+    pub fn parse<'a>(&mut self, mut line: &'a [u8]) -> Parsed<'a> {
         if std::mem::take(&mut self.is_first) {
             if is_utf16(line) {
                 return Parsed::Refused(NotAList::Utf16);
@@ -350,6 +376,44 @@ mod tests {
         for line in ["", "\r", " ", "# comment"] {
             assert_eq!(Parser::new(None, b"").parse(line.as_bytes()), Parsed::Nothing, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_parser_goes_on_from_its_state_after_every_line() {
+        let hex = "ab".repeat(32);
+        for (list, text) in [
+            ("SHA256SUMS", format!("{hex}  a\n# x\n{hex}  b\nrubbish\n{hex} c\n")),
+            (
+                "x.dsc",
+                format!("Format: 3.0\nChecksums-Sha256:\n {hex} 5 a\n {hex} 6 b\nFiles:\n x\n"),
+            ),
+            (
+                "k",
+                format!("%%%% HASHDEEP-1.0\n%%%% size,sha256,filename\n5,{hex},a\n6,{hex},b,c\n"),
+            ),
+            ("c", format!("SHA256 hash of a:\n{hex}\nSHA256 hash of b:\n{hex}\n")),
+            (
+                "p",
+                format!(
+                    "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n{hex}  a\n- x\n-----BEGIN PGP SIGNATURE-----\nx\n"
+                ),
+            ),
+            ("l", format!("Algorithm : SHA256\nHash : {hex}\nPath : a\n\nAlgorithm : MD5\n")),
+        ] {
+            let mut whole = Parser::new(None, list.as_bytes());
+            let mut cut = Parser::new(None, list.as_bytes());
+            for line in text.lines() {
+                let want = whole.parse(line.as_bytes());
+                cut = Parser::restored(&cut.state().unwrap()).unwrap();
+                assert_eq!(cut.parse(line.as_bytes()), want, "{list}: {line}");
+            }
+            assert_eq!(cut.guess(), whole.guess(), "{list}");
+        }
+        assert!(Parser::restored(b"\x09").is_none());
+        // What a format makes it keep is bounded where it leaves the process.
+        let mut parser = Parser::new(None, b"");
+        parser.parse(["path,hash", &",".repeat(CLAIMS_STATE_LEN_MAX)].concat().as_bytes());
+        assert_eq!(parser.state(), None);
     }
 
     #[test]

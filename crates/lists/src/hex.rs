@@ -14,7 +14,7 @@ const fn pairs() -> [[u8; 2]; 256] {
 }
 
 /// Appends `bytes` to `out`.
-pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn encode(bytes: &[u8], out: &mut Vec<u8>) {
     // One growth and one bounds check for all of them: this runs for every digest that is printed.
     let start = out.len();
     out.resize(start + 2 * bytes.len(), 0);
@@ -25,14 +25,14 @@ pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// `bytes` as text.
-pub(crate) fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     let mut text = Vec::new();
     encode(bytes, &mut text);
     String::from_utf8(text).expect("digits are ASCII")
 }
 
 /// The bytes of `text`, digits of either case, if it is nothing else.
-pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_chunks::<2>() else { return None };
     pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
 }

@@ -1,10 +1,11 @@
 //! Notations of digests and names of algorithms, as lists of many tools have them.
 
 use super::hex;
-use crate::engine::function::Function;
+use crate::function::Function;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipc_proto::Algorithm;
+use serde::{Deserialize, Serialize};
 
 /// Names of algorithms in lists, in lower case and without dashes, underscores and blanks.
 const TAGS: &[(&str, Algorithm)] = &[
@@ -44,7 +45,7 @@ const BY_LENGTH: [Algorithm; 6] = [
 const TAG_LEN_MAX: usize = 16;
 
 /// The function that a list calls `tag`: `SHA256`, `SHA2-256`, `SHA-256`, `sha256`, `BLAKE2b-256` …
-pub(crate) fn by_tag(tag: &[u8]) -> Option<Function> {
+pub fn by_tag(tag: &[u8]) -> Option<Function> {
     if tag.len() > TAG_LEN_MAX || !tag.first().is_some_and(u8::is_ascii_alphabetic) {
         return None;
     }
@@ -64,33 +65,35 @@ fn shorter_blake2b(tag: &str) -> Option<Function> {
 }
 
 /// Algorithm of digests that do not name theirs.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Choice {
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Choice {
     /// The user's word: no other is accepted.
-    pub(crate) asked: Option<Function>,
+    pub asked: Option<Function>,
     /// By the name of the list, where the length fits.
-    pub(crate) likely: Option<Function>,
+    pub likely: Option<Function>,
 }
 
 /// A digest and where its algorithm is from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Digest {
-    pub(crate) function: Function,
-    pub(crate) bytes: Vec<u8>,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    /// The function.
+    pub function: Function,
+    /// The digest, of its length.
+    pub bytes: Vec<u8>,
     /// The function is only one of those with this length.
-    pub(crate) is_guess: bool,
+    pub is_guess: bool,
 }
 
 impl Digest {
     /// A digest whose list names the function: hexadecimal, with colons between bytes, or base64.
-    pub(crate) fn named(function: Function, text: &[u8]) -> Option<Self> {
+    pub fn named(function: Function, text: &[u8]) -> Option<Self> {
         let fits = |bytes: &Vec<u8>| bytes.len() == function.digest_len();
         let bytes = notations(text).into_iter().flatten().find(fits)?;
         Some(Self { function, bytes, is_guess: false })
     }
 
     /// A digest by itself, or one that names its function: `sha256:HEX`, `sha256-BASE64` (SRI).
-    pub(crate) fn parse(text: &[u8], choice: Choice) -> Option<Self> {
+    pub fn parse(text: &[u8], choice: Choice) -> Option<Self> {
         let untagged = |bytes: Vec<u8>| {
             let fits = |function: &Function| function.digest_len() == bytes.len();
             if let Some(function) = choice.asked {

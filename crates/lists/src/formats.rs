@@ -4,8 +4,9 @@
 
 use super::digest::{Choice, Digest, by_tag};
 use super::manifest::{Parsed, claim, trim_start};
-use crate::engine::function::Function;
+use crate::function::Function;
 use ipc_proto::Algorithm;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// One format; the line comes without leading blanks.
@@ -26,7 +27,7 @@ pub(super) const RULES: &[ListFormat] = &[
 ];
 
 /// Facts from earlier lines that the next ones need.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Memory {
     choice: Choice,
     section: Section,
@@ -42,7 +43,7 @@ pub(super) struct Memory {
 }
 
 /// Lines with a meaning of their own.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Section {
     None,
     /// Digest, size and name, below a field; no algorithm if it is not supported.
@@ -53,7 +54,7 @@ enum Section {
     Columns(Vec<Column>, Quotes),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Column {
     Size,
     Name,
@@ -64,7 +65,7 @@ enum Column {
     Other,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Quotes {
     /// Of hashdeep: the last field may hold commas.
     Never,

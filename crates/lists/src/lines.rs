@@ -4,14 +4,14 @@ use std::io::{self, BufRead, BufReader, Read};
 
 /// Longest line in bytes: the longest path below a tree that is walked (256 names of 255 bytes, each
 /// with a slash), every byte of it percent-encoded, with tag and digest.
-pub(crate) const LINE_LEN_MAX: usize = 256 << 10;
+pub const LINE_LEN_MAX: usize = 256 << 10;
 
 /// Bytes that are read at once.
 const READ_LEN: usize = 128 << 10;
 
 /// Cuts an input into lines.
 #[derive(Debug)]
-pub(crate) struct Lines<R> {
+pub struct Lines<R> {
     input: BufReader<R>,
     line: Vec<u8>,
     end: u8,
@@ -21,7 +21,7 @@ pub(crate) struct Lines<R> {
 
 /// One line of an input.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line<'a> {
+pub enum Line<'a> {
     /// Without its newline.
     Whole(&'a [u8]),
     /// Longer than [`LINE_LEN_MAX`].
@@ -30,12 +30,12 @@ pub(crate) enum Line<'a> {
 
 impl<R: Read> Lines<R> {
     /// The lines of `input`.
-    pub(crate) fn new(input: R) -> Self {
+    pub fn new(input: R) -> Self {
         Self::with_end(input, b'\n')
     }
 
     /// The lines of `input`, which end with the byte `end`.
-    pub(crate) fn with_end(input: R, end: u8) -> Self {
+    pub fn with_end(input: R, end: u8) -> Self {
         Self::with_capacity(READ_LEN, input, end)
     }
 
@@ -45,17 +45,23 @@ impl<R: Read> Lines<R> {
     }
 
     /// True if the next line has to be read from the input.
-    pub(crate) fn is_drained(&self) -> bool {
+    pub fn is_drained(&self) -> bool {
         self.input.buffer().is_empty()
     }
 
+    /// Bytes that were read from the input and are of no line yet.
+    #[must_use]
+    pub fn unread_len(&self) -> usize {
+        self.input.buffer().len()
+    }
+
     /// True if the last line has a zero byte, which no list has.
-    pub(crate) fn is_binary(&self) -> bool {
+    pub fn is_binary(&self) -> bool {
         self.line.contains(&0)
     }
 
     /// The next line, or `None` at the end.
-    pub(crate) fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         if std::mem::take(&mut self.is_inside) {
             self.input.skip_until(self.end)?;
         }

@@ -1,13 +1,15 @@
 //! Text around the lines of a signed list: clear-signed by PGP (RFC 9580, section 7), or with the two
 //! lines of signify in front. No signature is verified.
 
+use serde::{Deserialize, Serialize};
+
 const PGP_MESSAGE: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
 const PGP_SIGNATURE: &[u8] = b"-----BEGIN PGP SIGNATURE-----";
 const PGP_END: &[u8] = b"-----END PGP SIGNATURE-----";
 const SIGNIFY: &[u8] = b"untrusted comment: ";
 
 /// Part of a signed list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Armor {
     /// Not signed, as far as is known.
     #[default]

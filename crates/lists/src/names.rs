@@ -1,10 +1,10 @@
 //! Names in lists: their escapes, and what the name of a list itself says.
 
 use super::digest::by_tag;
-use crate::engine::function::Function;
+use crate::function::Function;
 
 /// The name that a line with a backslash at its start has escaped.
-pub(crate) fn unescape(name: &[u8]) -> Option<Vec<u8>> {
+pub fn unescape(name: &[u8]) -> Option<Vec<u8>> {
     let mut plain = Vec::with_capacity(name.len());
     let mut bytes = name.iter();
     while let Some(&byte) = bytes.next() {
@@ -39,12 +39,12 @@ pub(super) fn percent_decode(mut name: &[u8]) -> Vec<u8> {
 }
 
 /// The last component of a path.
-pub(crate) fn base(path: &[u8]) -> &[u8] {
+pub fn base(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
 /// `path` without its first `count` components, if it has more.
-pub(crate) fn strip_components(path: &[u8], count: usize) -> Option<&[u8]> {
+pub fn strip_components(path: &[u8], count: usize) -> Option<&[u8]> {
     let mut rest = path;
     for _ in 0..count {
         let start = rest.iter().position(|&byte| byte != b'/')?;
@@ -59,7 +59,7 @@ pub(crate) fn strip_components(path: &[u8], count: usize) -> Option<&[u8]> {
 }
 
 /// True for `manifest-ALGORITHM.txt` and `tagmanifest-ALGORITHM.txt`.
-pub(crate) fn is_bag_manifest(list: &[u8]) -> bool {
+pub fn is_bag_manifest(list: &[u8]) -> bool {
     let base = base(list);
     let base = base.strip_prefix(b"tag").unwrap_or(base);
     let algorithm = base.strip_prefix(b"manifest-").and_then(|rest| rest.strip_suffix(b".txt"));
@@ -81,7 +81,7 @@ fn without_sum(word: &[u8]) -> &[u8] {
 
 /// The file that a list is named after: `f` for `f.sha256`, `f.sha256sum` and `f.sha256.txt`, with
 /// the directory of the list.
-pub(crate) fn file_of_list(list: &[u8]) -> Option<&[u8]> {
+pub fn file_of_list(list: &[u8]) -> Option<&[u8]> {
     let list = list.strip_suffix(b".txt").unwrap_or(list);
     let dot = list.iter().rposition(|&byte| byte == b'.')?;
     by_tag(without_sum(&list[dot + 1..]))?;

@@ -1,8 +1,8 @@
 //! Lists of many tools and what is read in them. Each is of our own making, in the form of the tool.
 
-use crate::engine::function::Function;
-use crate::lists::digest::Choice;
-use crate::lists::manifest::{Claim, NotAList, Parsed, Parser};
+use crate::digest::Choice;
+use crate::function::Function;
+use crate::manifest::{Claim, NotAList, Parsed, Parser};
 use ipc_proto::Algorithm;
 
 /// Claims and faults of a list, as one line: tag, name, and length if it is there.
