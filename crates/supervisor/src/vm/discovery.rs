@@ -17,6 +17,9 @@ pub(crate) fn tell_datasets(
     live: &[&str],
 ) -> Result<(), Error> {
     let datasets = layout.file(DATASETS_DIR);
+    if offered.is_empty() && !datasets.exists() {
+        return Ok(());
+    }
     private_dir(&datasets)?;
     for entry in fs::read_dir(&datasets).map_err(Error::step("look at the datasets"))?.flatten() {
         let name = entry.file_name();

@@ -248,7 +248,7 @@ fn a_worker_that_restarts_is_drained_first_and_undrained_before_it_comes_back() 
 fn an_option_of_vms_changes_no_cluster_without_them() {
     let bench = Bench::new("fixed", "");
     let up = bench.up("1", &[]);
-    for (option, value) in [("--ports", "none.conf"), ("--dataset", "a=/"), ("--image", "none")] {
+    for (option, value) in [("--ports", "none.conf"), ("--image", "none")] {
         let apply = of(&bench, "apply", &[option, value]);
         assert_eq!(apply.status.code(), Some(1), "{}", apply.stderr);
         let says = format!("{option} is an option of VMs, and a cluster without them runs");

@@ -145,8 +145,12 @@ fn flags(before: &[OsString], now: &[OsString]) -> Vec<String> {
     let stays = |flag: &&Vec<String>| {
         now.contains(flag) || now.iter().any(|other| other[0] == flag[0] && !before.contains(other))
     };
-    let gone = before.iter().filter(|flag| !stays(flag));
-    lines.extend(gone.map(|flag| format!("no {}", flag.join(" "))));
+    // One of several of its name is named with its value.
+    let gone = |flag: &Vec<String>| {
+        let is_alone = before.iter().filter(|other| other[0] == flag[0]).count() == 1;
+        if is_alone { format!("no {}", flag[0]) } else { format!("no {}", flag.join(" ")) }
+    };
+    lines.extend(before.iter().filter(|flag| !stays(flag)).map(gone));
     lines
 }
 
