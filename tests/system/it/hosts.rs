@@ -1,6 +1,7 @@
 //! Many hosts: bridges around a real nats-server, each serving one with a controller and a worker of its own.
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,6 +13,9 @@ use test_kit::{Cluster, Options, Random, Running, bin, free_ports, oracle, outpu
 
 /// The longest that a job may take while everything is killed.
 const LIMIT: Duration = Duration::from_secs(300);
+
+/// Things that are killed, each in the middle of a job of its own.
+const KILLS: u32 = 5;
 
 /// A nats-server with JetStream on a port of its own; killed when it is dropped.
 struct Broker {
@@ -122,6 +126,11 @@ fn make_dataset(root: &Path, identity: &str, long: u64, small: u64) {
     }
 }
 
+/// The process of a host's worker.
+fn worker_of(host: &ServingHost) -> Pid {
+    Pid::from_raw(i32::try_from(host.cluster.workers[0].id()).unwrap())
+}
+
 /// The manifest that sha256sum prints of `root`.
 fn manifest_by_sha256sum(root: &Path) -> String {
     let printed = oracle("sha256sum", root, ".");
@@ -133,7 +142,8 @@ fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     let mut random = Random::from_entropy();
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("data");
-    make_dataset(&root, "5f0c-1", 30, 5000);
+    make_dataset(&root, "5f0c-1", 50, 5000);
+    let want = manifest_by_sha256sum(&root);
     let mut broker = Broker::start();
     let port = broker.port;
     let start_at = |name, root: &Path| ServingHost::start(dir.path(), name, port, root);
@@ -144,52 +154,52 @@ fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     let mut stranger = start_at("h3", &other);
     let config =
         configure(dir.path(), "h0", broker.port, &format!("datasets.d = \"{}\"\n", root.display()));
-    let (ledger, manifest) = (dir.path().join("ledger"), dir.path().join("manifest"));
-    let mut submit = bridge("submit", &config);
-    submit.arg("--ledger").arg(&ledger).arg("-o").arg(&manifest).arg("d");
-    let answers = || {
-        let text = fs::read(&ledger).unwrap_or_default();
-        text.windows(10).filter(|window| window == b"{\"answer\":").count()
+    let manifest = dir.path().join("manifest");
+    let ledger = |number: u32| dir.path().join(format!("ledger{number}"));
+    let submit = |number| {
+        let mut submit = bridge("submit", &config);
+        submit.arg("--ledger").arg(ledger(number)).arg("-o").arg(&manifest).arg("d");
+        submit
     };
-    let mut running = Running::start(&mut submit, LIMIT);
-    let mut kills = 0;
-    let mut seen = 0;
-    while kills < 6 && running.is_running() {
-        // Each kill comes after progress, so that all of them meet work.
-        until("a shard has its result", || {
-            (answers() > seen || !running.is_running()).then_some(())
-        });
-        seen = answers();
-        match kills {
+    for number in 0..KILLS {
+        let mut running = Running::start(&mut submit(number), LIMIT);
+        let answers = || fs::read_to_string(ledger(number)).unwrap_or_default();
+        until("a shard has its result", || answers().contains("{\"answer\":").then_some(()));
+        // Nothing is hashed until it is killed, however fast the workers are.
+        let workers: Vec<Pid> = hosts.iter().map(worker_of).collect();
+        workers.iter().for_each(|&worker| kill(worker, Signal::SIGSTOP).unwrap());
+        assert!(running.is_running(), "job {number} is over before anything is killed");
+        match number {
             0 => broker.crash(),
             1 => hosts[random.index(2)].restart_bridge(),
             2 => {
                 drop(running);
-                running = Running::start(&mut submit, LIMIT);
+                running = Running::start(&mut submit(number), LIMIT);
             }
             3 => hosts[random.index(2)].cluster.replace_worker(0),
-            4 => {
+            _ => {
                 let cluster = &mut hosts[random.index(2)].cluster;
                 cluster.controller.kill().unwrap();
                 cluster.controller.wait().unwrap();
                 cluster.restart_controller();
             }
-            _ => broker.crash(),
         }
-        kills += 1;
+        // One that was replaced is dead.
+        for worker in workers {
+            let _ = kill(worker, Signal::SIGCONT);
+        }
+        let ended = running.end();
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+        assert_eq!(fs::read_to_string(&manifest).unwrap(), want, "job {number}");
+        fs::remove_file(&manifest).unwrap();
     }
-    assert_eq!(kills, 6, "the job was over after {kills} kills");
-    let ended = running.end();
-    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
-    assert_eq!(fs::read_to_string(&manifest).unwrap(), manifest_by_sha256sum(&root));
     let leaving = stranger.bridge.take().unwrap();
     leaving.signal(Signal::SIGTERM);
     let said = leaving.end().stderr;
     assert!(said.contains("leaving: 0 shards answered, 0 returned"), "{said}");
     // Done is done: the same command prints the same, and needs no broker.
     drop(broker);
-    fs::remove_file(&manifest).unwrap();
-    assert_eq!(output(&mut submit).status.code(), Some(0));
-    assert_eq!(fs::read_to_string(&manifest).unwrap(), manifest_by_sha256sum(&root));
+    assert_eq!(output(&mut submit(0)).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(&manifest).unwrap(), want);
     assert!(hosts.iter().all(|host| host.cluster.status().workers.len() == 1));
 }

@@ -94,7 +94,7 @@ fn malformed(cases: &mut Cases) {
     let with_failures = |failures: &[u8]| done().blob(b"").raw(failures);
     for (name, body) in [
         ("an unknown reply", tag(4)),
-        ("an unknown failure", with_failures(&[1, 0, 8])),
+        ("an unknown failure", with_failures(&[1, 0, 11])),
         ("failures that descend", with_failures(&[2, 1, 0, 0, 0])),
         ("a failure named twice", with_failures(&[2, 1, 0, 1, 0])),
         ("a failure beyond every batch", done().blob(b"").number(1).number(8192).number(0)),
