@@ -1,6 +1,6 @@
-//! The only clock of this crate.
+//! The only clocks of this crate.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Time since its start.
 #[derive(Clone, Copy, Debug)]
@@ -16,4 +16,9 @@ impl DriverClock {
     pub(crate) fn now(self) -> Duration {
         self.0.elapsed()
     }
+}
+
+/// The host's time, in seconds since 1970.
+pub(crate) fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -243,10 +243,14 @@ fn wrong(key: &str, text: impl Into<String>) -> BridgeConfigError {
     BridgeConfigError::Value { key: key.to_owned(), text: text.into() }
 }
 
-/// A value that becomes part of names on the broker.
-fn word(key: &str, text: &str) -> Result<String, BridgeConfigError> {
+/// True for a value that may become part of names on the broker.
+pub(crate) fn check_word(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if text.is_empty() || text.len() > NAME_LEN_MAX || !text.bytes().all(is_plain) {
+    !text.is_empty() && text.len() <= NAME_LEN_MAX && text.bytes().all(is_plain)
+}
+
+fn word(key: &str, text: &str) -> Result<String, BridgeConfigError> {
+    if !check_word(text) {
         let text = format!("{text:?}: 1 to {NAME_LEN_MAX} letters, digits, _ and -");
         return Err(wrong(key, text));
     }

@@ -4,11 +4,12 @@ use crate::clock::DriverClock;
 use crate::config::BridgeConfig;
 use crate::ledger::{LedgerError, ShardLedger};
 use crate::local;
+use crate::metrics::Observer;
 use crate::program::say;
 use crate::serve::{ServeAction, ServeCounts, ServeEvent, ServeRole};
 use crate::shard::{Shard, ShardAnswer, ShardKey, ShardOutcome};
 use crate::submit::{LedgerRecord, SubmitAction, SubmitEvent, SubmitRole};
-use crate::transport::{BrokerEvent, Transport};
+use crate::transport::{BrokerEvent, BrokerSurvey, Transport};
 use client::Address;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,10 @@ pub enum Input {
     Broker(BrokerEvent),
     /// The work at a shard has ended.
     Worked(ShardKey, Option<ShardOutcome>),
+    /// The connection to the broker is there, or lost.
+    Connected(bool),
+    /// A look at the broker.
+    Surveyed(BrokerSurvey),
     /// A line for the person who runs this.
     Say(String),
     /// A signal asks for the end.
@@ -55,6 +60,7 @@ pub(crate) fn submit(
     ledger: &mut ShardLedger,
     transport: &mut impl Transport,
     inputs: &Receiver<Input>,
+    observer: &mut Observer,
 ) -> Result<Option<BTreeMap<u32, ShardAnswer>>, LedgerError> {
     let clock = DriverClock::start();
     let mut answers = BTreeMap::new();
@@ -62,6 +68,7 @@ pub(crate) fn submit(
     loop {
         let now = clock.now();
         let actions = role.step(now, event);
+        observer.submitting(now, &role, transport);
         // All of them first: with one fsync, and more than the role asks for.
         let is_record = |action: &SubmitAction| match action {
             SubmitAction::Record(record) => Some(record.clone()),
@@ -78,16 +85,30 @@ pub(crate) fn submit(
                 }
                 SubmitAction::Record(LedgerRecord::Attempt(_)) => {}
                 SubmitAction::Send(command) => transport.send(command),
-                SubmitAction::Finish => return Ok(Some(answers)),
+                SubmitAction::Finish => {
+                    observer.leave(transport);
+                    return Ok(Some(answers));
+                }
             }
         }
         if now >= line_at {
             line_at = now + PROGRESS_LINE_INTERVAL;
             say(&format!("{} of {} shards have a result", role.counts().done, role.len()));
         }
-        event = match wait(inputs, now, role.next_timer()) {
+        event = match wait(inputs, now, observer.timer(role.next_timer())) {
             Some(Input::Broker(event)) => SubmitEvent::Broker(event),
-            Some(Input::Leave) => return Ok(None),
+            Some(Input::Leave) => {
+                observer.leave(transport);
+                return Ok(None);
+            }
+            Some(Input::Connected(connected)) => {
+                observer.connected(connected);
+                SubmitEvent::Tick
+            }
+            Some(Input::Surveyed(survey)) => {
+                observer.surveyed(survey);
+                SubmitEvent::Tick
+            }
             Some(Input::Say(line)) => {
                 say(&format!("broker: {line}"));
                 SubmitEvent::Tick
@@ -105,23 +126,35 @@ pub(crate) fn serve(
     transport: &mut impl Transport,
     inputs: &Receiver<Input>,
     own: &Sender<Input>,
+    observer: &mut Observer,
 ) -> ServeCounts {
     let clock = DriverClock::start();
     let mut event = ServeEvent::Tick;
     loop {
         let now = clock.now();
         let leaves = matches!(event, ServeEvent::Leave);
-        for action in role.step(now, event) {
+        let actions = role.step(now, event);
+        observer.serving(now, &role, transport);
+        for action in actions {
             match action {
                 ServeAction::Send(command) => transport.send(command),
                 ServeAction::Work(shard) => work(shard, address.clone(), config, own.clone()),
             }
         }
         if leaves {
+            observer.leave(transport);
             return role.counts();
         }
-        event = match wait(inputs, now, role.next_timer()) {
+        event = match wait(inputs, now, observer.timer(role.next_timer())) {
             Some(Input::Broker(event)) => ServeEvent::Broker(event),
+            Some(Input::Connected(connected)) => {
+                observer.connected(connected);
+                ServeEvent::Tick
+            }
+            Some(Input::Surveyed(survey)) => {
+                observer.surveyed(survey);
+                ServeEvent::Tick
+            }
             Some(Input::Worked(key, outcome)) => ServeEvent::Worked(key, outcome),
             Some(Input::Leave) => ServeEvent::Leave,
             Some(Input::Say(line)) => {

@@ -1,12 +1,17 @@
-//! NATS JetStream as a [`Transport`]: three streams per deployment, a durable consumer per queue.
+//! NATS JetStream as a [`Transport`]: four streams per deployment, a durable consumer per queue.
 //!
 //! A thread of its own has the connection, which reconnects by itself. Commands of one role are bounded by the
 //! role's limits, so their channel needs none. What fails is reported as the contract of [`crate::transport`] says.
 
+pub mod look;
+
+use crate::clock::DriverClock;
 use crate::config::{BrokerSettings, Credentials};
 use crate::drive::Input;
+use crate::registry::{HostReport, HostState};
 use crate::transport::{
-    ACK_WAIT, BODY_LEN_MAX, BrokerCommand, BrokerEvent, BrokerQueue, DeliveryTag, Transport,
+    ACK_WAIT, BODY_LEN_MAX, BrokerCommand, BrokerEvent, BrokerQueue, BrokerSurvey, DeliveryTag,
+    Transport,
 };
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
@@ -14,7 +19,7 @@ use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::message::{Acker, PublishMessage};
 use async_nats::jetstream::stream::{self, RetentionPolicy};
 use async_nats::jetstream::{AckKind, Context};
-use async_nats::{Auth, AuthError, Client, ConnectOptions};
+use async_nats::{Auth, AuthError, Client, ConnectOptions, Event};
 use futures_util::StreamExt;
 use ipc_socket::Trust;
 use nkeys::KeyPair;
@@ -43,6 +48,9 @@ const ID_MEMORY: Duration = Duration::from_secs(120);
 
 /// Messages that nobody takes are dropped after this time.
 const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A host that is away for longer is not listed any more.
+const REPORT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Most dead letters that are kept for people.
 const DEAD_KEPT: i64 = 10_000;
@@ -77,11 +85,21 @@ pub enum NatsError {
 
 type Fault = Box<dyn Error + Send + Sync>;
 
+/// A request to the thread of the connection.
+#[derive(Debug)]
+enum Request {
+    Carry(BrokerCommand),
+    /// Store a report under this name, and look how the broker does.
+    Report(&'static str, Vec<u8>),
+}
+
 /// A connection to NATS servers.
 #[derive(Debug)]
 pub struct NatsTransport {
-    commands: Option<UnboundedSender<BrokerCommand>>,
+    commands: Option<UnboundedSender<Request>>,
     thread: Option<JoinHandle<()>>,
+    /// Under which reports are kept.
+    role: &'static str,
 }
 
 impl NatsTransport {
@@ -114,7 +132,7 @@ impl NatsTransport {
         let thread = thread.map_err(NatsError::Thread)?;
         let ended = || NatsError::Thread(io::Error::other("the thread of the broker ended"));
         is_ready.recv().map_err(|_| ended())??;
-        Ok(Self { commands: Some(commands), thread: Some(thread) })
+        Ok(Self { commands: Some(commands), thread: Some(thread), role: "serve" })
     }
 }
 
@@ -122,7 +140,20 @@ impl Transport for NatsTransport {
     fn send(&mut self, command: BrokerCommand) {
         if let Some(commands) = &self.commands {
             // Without the thread there is no event any more, which whoever waits for one notices.
-            let _ = commands.send(command);
+            let _ = commands.send(Request::Carry(command));
+        }
+    }
+
+    fn report(&mut self, report: &HostReport) {
+        let role = match report.state {
+            HostState::Serving => "serve",
+            HostState::Submitting => "submit",
+            HostState::Left => self.role,
+        };
+        self.role = role;
+        if let Some(commands) = &self.commands {
+            // As above.
+            let _ = commands.send(Request::Report(role, report.encode()));
         }
     }
 }
@@ -166,13 +197,27 @@ async fn connect(settings: &BrokerSettings, inputs: &Sender<Input>) -> Result<Na
     if let Some(ca) = &settings.ca {
         options = options.add_root_certificates(ca.clone());
     }
-    let events = inputs.clone();
+    let (events, said) = (inputs.clone(), Mutex::new(String::new()));
     options = options
         .name(format!("hashcluster-bridge {}", settings.host))
         .connection_timeout(ANSWER_TIMEOUT)
         .event_callback(move |event| {
             // The driver may have ended.
-            let _ = events.send(Input::Say(event.to_string()));
+            let _ = match &event {
+                Event::Connected => events.send(Input::Connected(true)),
+                Event::Disconnected | Event::Closed => events.send(Input::Connected(false)),
+                Event::LameDuckMode
+                | Event::Draining
+                | Event::SlowConsumer(_)
+                | Event::ServerError(_)
+                | Event::ClientError(_) => Ok(()),
+            };
+            let (line, mut said) = (event.to_string(), said.lock().expect("no holder panics"));
+            // Each attempt to connect fails with the same words.
+            if *said != line {
+                said.clone_from(&line);
+                let _ = events.send(Input::Say(line));
+            }
             future::ready(())
         });
     let client = options.connect(settings.servers.clone()).await?;
@@ -184,7 +229,7 @@ async fn connect(settings: &BrokerSettings, inputs: &Sender<Input>) -> Result<Na
         consumers: Mutex::default(),
         ackers: Mutex::default(),
     };
-    for kind in [Kind::Shards, Kind::Results, Kind::Dead] {
+    for kind in [Kind::Shards, Kind::Results, Kind::Dead, Kind::Hosts] {
         shared.stream(kind).await?;
     }
     Ok(NatsBroker { client, shared: Arc::new(shared) })
@@ -196,6 +241,7 @@ enum Kind {
     Shards,
     Results,
     Dead,
+    Hosts,
 }
 
 impl Kind {
@@ -212,6 +258,7 @@ impl Kind {
             Self::Shards => "shards",
             Self::Results => "results",
             Self::Dead => "dead",
+            Self::Hosts => "hosts",
         }
     }
 }
@@ -223,7 +270,11 @@ fn consumer_name(queue: &BrokerQueue) -> String {
 
 impl Shared {
     fn subject(&self, queue: &BrokerQueue) -> String {
-        format!("hashcluster.{}.{queue}", self.settings.deployment)
+        self.full_subject(&queue.to_string())
+    }
+
+    fn full_subject(&self, name: &str) -> String {
+        format!("hashcluster.{}.{name}", self.settings.deployment)
     }
 
     fn stream_name(&self, kind: Kind) -> String {
@@ -239,13 +290,19 @@ impl Shared {
         let (retention, max_messages) = match kind {
             Kind::Shards | Kind::Results => (RetentionPolicy::WorkQueue, -1),
             Kind::Dead => (RetentionPolicy::Limits, DEAD_KEPT),
+            Kind::Hosts => (RetentionPolicy::Limits, -1),
+        };
+        let (max_messages_per_subject, max_age) = match kind {
+            Kind::Shards | Kind::Results | Kind::Dead => (-1, AGE_MAX),
+            Kind::Hosts => (1, REPORT_AGE_MAX),
         };
         let config = stream::Config {
             name: self.stream_name(kind),
             subjects: vec![format!("hashcluster.{}.{}.>", self.settings.deployment, kind.word())],
             retention,
             max_messages,
-            max_age: AGE_MAX,
+            max_messages_per_subject,
+            max_age,
             duplicate_window: ID_MEMORY,
             num_replicas: self.settings.replicas,
             ..stream::Config::default()
@@ -332,6 +389,25 @@ impl Shared {
         Ok(())
     }
 
+    /// Stores a report; what the broker shows meanwhile goes to the driver.
+    async fn report(&self, role: &str, body: Vec<u8>) -> Result<(), Fault> {
+        let name = format!("hosts.{}.{role}", self.settings.host);
+        let message = PublishMessage::build().payload(body.into());
+        let clock = DriverClock::start();
+        self.jetstream.send_publish(self.full_subject(&name), message).await?.await?;
+        let mut survey = BrokerSurvey { delay: clock.now(), ..BrokerSurvey::default() };
+        let consumers = self.consumers.lock().expect("no holder panics").clone();
+        for (queue, consumer) in consumers {
+            if let BrokerQueue::Shards(dataset) = queue {
+                let pending = consumer.get_info().await?.num_pending;
+                survey.backlog.insert(dataset.name().to_owned(), pending);
+            }
+        }
+        // The driver may have ended.
+        let _ = self.inputs.send(Input::Surveyed(survey));
+        Ok(())
+    }
+
     async fn carry_out(&self, command: BrokerCommand) {
         match command {
             BrokerCommand::Publish { queue, id, body } => {
@@ -363,14 +439,27 @@ impl Shared {
 }
 
 impl NatsBroker {
-    async fn run(self, mut commands: UnboundedReceiver<BrokerCommand>) {
+    async fn run(self, mut commands: UnboundedReceiver<Request>) {
         let signals = tokio::spawn(signals(self.shared.inputs.clone()));
         let mut last = Vec::new();
         while let Some(command) = commands.recv().await {
-            let is_last = matches!(command, BrokerCommand::Forget(_));
+            let is_last =
+                matches!(command, Request::Carry(BrokerCommand::Forget(_)) | Request::Report(..));
             let shared = Arc::clone(&self.shared);
-            let task = tokio::spawn(async move { shared.carry_out(command).await });
+            let task = tokio::spawn(async move {
+                match command {
+                    Request::Carry(command) => shared.carry_out(command).await,
+                    Request::Report(role, body) => {
+                        let reported = timeout(ANSWER_TIMEOUT, shared.report(role, body)).await;
+                        if !matches!(reported, Ok(Ok(()))) {
+                            // A broker that lost its disk has no streams either.
+                            let _ = timeout(ANSWER_TIMEOUT, shared.stream(Kind::Hosts)).await;
+                        }
+                    }
+                }
+            });
             if is_last {
+                last.retain(|task: &tokio::task::JoinHandle<()>| !task.is_finished());
                 last.push(task);
             }
         }

@@ -3,7 +3,9 @@
 use crate::config::{BridgeConfig, BridgeConfigError};
 use crate::drive;
 use crate::ledger::{LedgerError, ShardLedger};
-use crate::nats::{NatsError, NatsTransport};
+use crate::metrics::Observer;
+use crate::nats::{NatsError, NatsTransport, look};
+use crate::registry::{HostState, SeenHost, host_table};
 use crate::serve::{ServeLimits, ServeRole};
 use crate::shard::{JobKey, ShardAnswer, ShardOutcome, pack, shard_len};
 use crate::submit::{JobPlan, LedgerRecord, SubmitLimits, SubmitRole};
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
+use telemetry::http::HttpAddress;
 use thiserror::Error;
 
 /// A file without a digest.
@@ -60,6 +63,9 @@ enum Role {
         /// Write to FILE, as a whole or not at all, not to standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Show metrics and health at ADDRESS:PORT or unix:PATH
+        #[arg(long, value_name = "ADDRESS")]
+        http: Option<HttpAddress>,
         /// Dataset, as it is named in the configuration
         dataset: String,
         /// Files and directories of the dataset, relative to its root; all if none is named
@@ -70,6 +76,27 @@ enum Role {
         /// Configuration file
         #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
         config: PathBuf,
+        /// Show metrics and health at ADDRESS:PORT or unix:PATH
+        #[arg(long, value_name = "ADDRESS")]
+        http: Option<HttpAddress>,
+    },
+    /// Lists the hosts that have reported to the broker within a day
+    Hosts {
+        /// Configuration file
+        #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
+        config: PathBuf,
+        /// Print an object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists the dead letters of a week: attempts at shards that no host finished
+    Dead {
+        /// Configuration file
+        #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
+        config: PathBuf,
+        /// Print an object per line
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -92,6 +119,8 @@ enum ProgramError {
     OtherJob(PathBuf, String),
     #[error("no dataset in the configuration: nothing to serve")]
     NoDatasets,
+    #[error("--http: {0}")]
+    Pages(#[source] io::Error),
     #[error("{0}: {1}")]
     Write(String, #[source] io::Error),
 }
@@ -108,6 +137,7 @@ impl ProgramError {
             | Self::Address(_)
             | Self::Start(_)
             | Self::OtherJob(..)
+            | Self::Pages(_)
             | Self::NoDatasets => USAGE,
         }
     }
@@ -123,11 +153,13 @@ pub(crate) fn say(line: &str) {
 #[must_use]
 pub fn run() -> ExitCode {
     let outcome = match Line::parse().command {
-        Role::Submit { config, ledger, algorithm, output, dataset, paths } => {
-            let asked = Asked { ledger, algorithm, output, dataset, paths };
+        Role::Submit { config, ledger, algorithm, output, http, dataset, paths } => {
+            let asked = Asked { ledger, algorithm, output, http, dataset, paths };
             submit(&config, &asked)
         }
-        Role::Serve { config } => serve(&config),
+        Role::Serve { config, http } => serve(&config, http.as_ref()),
+        Role::Hosts { config, json } => hosts(&config, json),
+        Role::Dead { config, json } => dead(&config, json),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| {
         say(&error.to_string());
@@ -135,7 +167,7 @@ pub fn run() -> ExitCode {
     }))
 }
 
-fn serve(config: &Path) -> Result<u8, ProgramError> {
+fn serve(config: &Path, http: Option<&HttpAddress>) -> Result<u8, ProgramError> {
     let config = Arc::new(BridgeConfig::read(config)?);
     let mut datasets = Vec::new();
     for name in config.datasets.keys() {
@@ -152,11 +184,54 @@ fn serve(config: &Path) -> Result<u8, ProgramError> {
     let mut transport = NatsTransport::connect(&config.broker, own.clone())?;
     let role =
         ServeRole::new(&config.broker.host, &datasets, ServeLimits { shards: config.shards });
+    let served = config.datasets.keys().cloned();
+    let mut observer =
+        Observer::start(&config, HostState::Serving, served, http).map_err(ProgramError::Pages)?;
     say(&format!("serving {} as {}", names(&config), config.broker.host));
-    let counts = drive::serve(role, &address, &config, &mut transport, &inputs, &own);
+    let counts =
+        drive::serve(role, &address, &config, &mut transport, &inputs, &own, &mut observer);
     let (answered, returned, dead) = (counts.answered, counts.returned, counts.dead);
     say(&format!("leaving: {answered} shards answered, {returned} returned, {dead} dead"));
     Ok(0)
+}
+
+/// Prints hosts; status 1 if one is lost.
+fn hosts(config: &Path, json: bool) -> Result<u8, ProgramError> {
+    let config = BridgeConfig::read(config)?;
+    let (hosts, invalid) = look::hosts(&config.broker)?;
+    let mut out = io::stdout().lock();
+    let printed = if json {
+        hosts.iter().try_for_each(|host| writeln!(out, "{}", host.object()))
+    } else {
+        out.write_all(host_table(&hosts).as_bytes())
+    };
+    printed.map_err(|error| ProgramError::Write("standard output".to_owned(), error))?;
+    say_invalid(invalid, "reports");
+    Ok(if hosts.iter().any(|host: &SeenHost| host.state() == "lost") { FAILURE } else { 0 })
+}
+
+/// Prints dead letters; status 1 if there is one.
+fn dead(config: &Path, json: bool) -> Result<u8, ProgramError> {
+    let config = BridgeConfig::read(config)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let (mut printed, mut status) = (Ok(()), 0);
+    let invalid = look::dead(&config.broker, |letter| {
+        status = FAILURE;
+        let line = if json { letter.object().to_string() } else { letter.line() };
+        if printed.is_ok() {
+            printed = writeln!(out, "{line}");
+        }
+    })?;
+    let printed = printed.and_then(|()| out.flush());
+    printed.map_err(|error| ProgramError::Write("standard output".to_owned(), error))?;
+    say_invalid(invalid, "dead letters");
+    Ok(status)
+}
+
+fn say_invalid(number: u64, what: &str) {
+    if number > 0 {
+        say(&format!("{number} messages are no {what}, and are left out"));
+    }
 }
 
 fn names(config: &BridgeConfig) -> String {
@@ -168,6 +243,7 @@ struct Asked {
     ledger: PathBuf,
     algorithm: Algorithm,
     output: Option<PathBuf>,
+    http: Option<HttpAddress>,
     dataset: String,
     paths: Vec<PathBuf>,
 }
@@ -201,7 +277,10 @@ fn submit(config: &Path, asked: &Asked) -> Result<u8, ProgramError> {
         let (done, all) = (answers.len(), plan.shards.len());
         say(&format!("job {}: {files} files in {all} shards, {done} with a result", plan.job));
         let role = SubmitRole::new(plan.clone(), limits, &records);
-        let ended = drive::submit(role, &mut ledger, &mut transport, &inputs)?;
+        let of = [asked.dataset.clone()];
+        let mut observer = Observer::start(&config, HostState::Submitting, of, asked.http.as_ref())
+            .map_err(ProgramError::Pages)?;
+        let ended = drive::submit(role, &mut ledger, &mut transport, &inputs, &mut observer)?;
         let Some(more) = ended else {
             say("interrupted; the same command goes on");
             return Ok(INTERRUPTED);

@@ -71,6 +71,8 @@ pub struct ServeCounts {
     pub dead: u64,
     /// Messages that are no shard of the dataset.
     pub invalid: u64,
+    /// Bytes of the files of the shards that were answered.
+    pub bytes: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +86,8 @@ enum Stage {
 struct HeldShard {
     tag: DeliveryTag,
     queue: BrokerQueue,
+    /// Bytes of its files.
+    bytes: u64,
     /// The next sign of life.
     alive_at: Duration,
     stage: Stage,
@@ -142,6 +146,12 @@ impl ServeRole {
     #[must_use]
     pub fn held_len(&self) -> usize {
         self.held.len()
+    }
+
+    /// Most shards that it holds.
+    #[must_use]
+    pub fn held_max(&self) -> usize {
+        self.limits.shards
     }
 
     /// The next time at which [`ServeEvent::Tick`] does something.
@@ -226,7 +236,8 @@ impl ServeRole {
         }
         let key = shard.key;
         let stage = Stage::Working;
-        self.held.insert(key, HeldShard { tag, queue, alive_at: now + PROGRESS_INTERVAL, stage });
+        let alive_at = now + PROGRESS_INTERVAL;
+        self.held.insert(key, HeldShard { tag, queue, bytes: shard.bytes(), alive_at, stage });
         if delivery > DELIVERIES_MAX {
             self.counts.dead += 1;
             let dead = BrokerQueue::Dead(key.job);
@@ -283,8 +294,9 @@ impl ServeRole {
         let Some(held) = self.held.get_mut(&key) else { return };
         if stored {
             send(actions, BrokerCommand::Ack(held.tag));
-            self.held.remove(&key);
+            self.counts.bytes = self.counts.bytes.saturating_add(held.bytes);
             self.counts.answered += 1;
+            self.held.remove(&key);
         } else if let Stage::Answering(_, at) = &mut held.stage {
             *at = now + PAUSE_MIN;
         }

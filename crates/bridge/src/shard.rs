@@ -232,11 +232,23 @@ struct AnswerForm {
 }
 
 /// The bytes of a form: all its keys are text and all its numbers finite.
-fn to_json(form: &impl Serialize) -> Vec<u8> {
+pub(crate) fn to_json(form: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(form).expect("keys of our own objects are text")
 }
 
+/// Bytes of files together.
+#[must_use]
+pub fn files_len(files: &[ShardFile]) -> u64 {
+    files.iter().fold(0, |len, file| file.size.saturating_add(len))
+}
+
 impl Shard {
+    /// Bytes of its files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        files_len(&self.files)
+    }
+
     /// The message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -9,7 +9,9 @@
 //! - a result is in the ledger before it is acknowledged;
 //! - at most [`SubmitLimits::outstanding`] shards are with the broker.
 
-use crate::shard::{DatasetKey, JobKey, Shard, ShardAnswer, ShardFile, ShardKey, ShardOutcome};
+use crate::shard::{
+    DatasetKey, JobKey, Shard, ShardAnswer, ShardFile, ShardKey, ShardOutcome, files_len,
+};
 use crate::transport::{ACK_WAIT, BrokerCommand, BrokerEvent, BrokerQueue, DeliveryTag};
 use ipc_proto::Algorithm;
 use std::collections::BTreeSet;
@@ -101,6 +103,8 @@ pub struct SubmitCounts {
     pub invalid: u64,
     /// Attempts that no host finished.
     pub dead: u64,
+    /// Bytes of the files of the shards with a result, without those of before the start.
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +195,12 @@ impl SubmitRole {
         u32::try_from(self.plan.shards.len()).unwrap_or(u32::MAX)
     }
 
+    /// Shards that are with the broker.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.timers.len()
+    }
+
     /// True for a job without shards.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -258,9 +268,7 @@ impl SubmitRole {
 
     fn published(&mut self, now: Duration, id: &str, stored: bool) {
         let Some(shard) = id.parse().ok().and_then(|key| self.current(key)) else { return };
-        let len: u64 = self.plan.shards[shard as usize]
-            .iter()
-            .fold(0, |len, file| file.size.saturating_add(len));
+        let len = files_len(&self.plan.shards[shard as usize]);
         let state = &mut self.states[shard as usize];
         if stored {
             let doublings = state.attempt.saturating_sub(1).min(16);
@@ -310,6 +318,8 @@ impl SubmitRole {
     fn accept(&mut self, shard: u32, answer: ShardAnswer, actions: &mut Vec<SubmitAction>) {
         self.set(shard, Phase::Done);
         self.counts.done += 1;
+        let len = files_len(&self.plan.shards[shard as usize]);
+        self.counts.bytes = self.counts.bytes.saturating_add(len);
         actions.push(SubmitAction::Record(LedgerRecord::Answer(answer)));
     }
 

@@ -3,7 +3,9 @@
 //! The contract is weak, so that a real broker can keep it over crashes: a message that was published may be
 //! lost, delivered twice, late, to several hosts, and again after it was acknowledged.
 
+use crate::registry::HostReport;
 use crate::shard::{DatasetKey, JobKey};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -99,6 +101,15 @@ pub enum BrokerEvent {
     },
 }
 
+/// State of the broker, for operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerSurvey {
+    /// Time that it took to store a message.
+    pub delay: Duration,
+    /// Shards that wait for a host, by dataset; only those of datasets that this host has asked for.
+    pub backlog: BTreeMap<String, u64>,
+}
+
 /// A connection to a broker.
 ///
 /// Commands are carried out in the background; the events come to whom the transport was made with. A
@@ -106,4 +117,7 @@ pub enum BrokerEvent {
 pub trait Transport {
     /// Starts `command`.
     fn send(&mut self, command: BrokerCommand);
+
+    /// Tells whoever looks for hosts. Losing it does no harm.
+    fn report(&mut self, _report: &HostReport) {}
 }

@@ -137,6 +137,17 @@ fn manifest_by_sha256sum(root: &Path) -> String {
     text(&printed.stdout).replace("  ./", "  ")
 }
 
+/// Objects of `hosts --json`, by host, and its status.
+fn listed_hosts(config: &Path) -> (serde_json::Value, Option<i32>) {
+    let printed = output(bridge("hosts", config).arg("--json"));
+    let stdout = text(&printed.stdout);
+    let objects = stdout.lines().map(|line| {
+        let object: serde_json::Value = serde_json::from_str(line).unwrap();
+        (object["host"].as_str().unwrap().to_owned(), object)
+    });
+    (objects.collect::<serde_json::Map<_, _>>().into(), printed.status.code())
+}
+
 #[test]
 fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     let mut random = Random::from_entropy();
@@ -197,6 +208,12 @@ fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     leaving.signal(Signal::SIGTERM);
     let said = leaving.end().stderr;
     assert!(said.contains("leaving: 0 shards answered, 0 returned"), "{said}");
+    let (listed, status) = listed_hosts(&config);
+    assert_eq!(listed["h1"]["state"], "serving", "{listed}");
+    assert_eq!(listed["h1"]["datasets"], serde_json::json!(["d"]), "{listed}");
+    assert_eq!(listed["h3"]["state"], "left", "{listed}");
+    assert_eq!(listed["h3"]["done"], 0, "{listed}");
+    assert_eq!(status, Some(0), "{listed}");
     // Done is done: the same command prints the same, and needs no broker.
     drop(broker);
     assert_eq!(output(&mut submit(0)).status.code(), Some(0));
