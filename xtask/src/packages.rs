@@ -35,6 +35,7 @@ pub(crate) const FOR_MONITORING: &[Need] = &[
     ("prometheus-alertmanager", &["prometheus-alertmanager"]),
     ("prometheus-node-exporter", &["prometheus-node-exporter"]),
     ("docker-compose", &["docker-compose"]),
+    ("nats-server", &["nats-server"]),
 ];
 
 /// Programs of `cargo xtask status-page`.

@@ -5,6 +5,7 @@
 //! Every crate may have it as a dev-dependency. In `ipc-proto`'s own unit tests, which see their
 //! types twice then, only what names no type of the protocol can be used.
 
+mod broker;
 mod cluster;
 mod controller;
 mod cpu;
@@ -20,6 +21,7 @@ mod running;
 mod small_disk;
 mod worker;
 
+pub use broker::Broker;
 pub use cluster::{Cluster, Options, bin};
 pub use controller::{DESCRIPTORS, FakeController, INLINE, Peer, Polled, welcome};
 pub use cpu::{Spent, cpu_time, run_timed};

@@ -4,59 +4,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::io::Write;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
-use tempfile::TempDir;
-use test_kit::{Cluster, Options, Random, Running, bin, free_ports, oracle, output, text, until};
+use test_kit::{Broker, Cluster, Options, Random, Running, bin, oracle, output, text, until};
 
 /// The longest that a job may take while everything is killed.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// Things that are killed, each in the middle of a job of its own.
 const KILLS: u32 = 5;
-
-/// A nats-server with JetStream on a port of its own; killed when it is dropped.
-struct Broker {
-    dir: TempDir,
-    port: u16,
-    process: Child,
-}
-
-impl Broker {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = free_ports(1)[0];
-        let process = Self::spawn(dir.path(), port);
-        Self { dir, port, process }
-    }
-
-    fn spawn(dir: &Path, port: u16) -> Child {
-        let log = fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
-        let mut command = Command::new("nats-server");
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]);
-        command.arg(dir.join("store")).stdin(Stdio::null());
-        let process = command.stderr(log).spawn().expect("nats-server is installed");
-        until("the broker listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-        process
-    }
-
-    /// Kills it at once and starts it again.
-    fn crash(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.process = Self::spawn(self.dir.path(), self.port);
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// Writes a configuration with `datasets`; the rest is for tests: nothing waits for long.
 fn configure(dir: &Path, host: &str, port: u16, rest: &str) -> PathBuf {
@@ -156,7 +113,7 @@ fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     make_dataset(&root, "5f0c-1", 50, 5000);
     let want = manifest_by_sha256sum(&root);
     let mut broker = Broker::start();
-    let port = broker.port;
+    let port = broker.port();
     let start_at = |name, root: &Path| ServingHost::start(dir.path(), name, port, root);
     let mut hosts = [start_at("h1", &root), start_at("h2", &root)];
     // Another directory of that name: its host gets none of the shards.
@@ -164,7 +121,7 @@ fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     make_dataset(&other, "another", 0, 1);
     let mut stranger = start_at("h3", &other);
     let config =
-        configure(dir.path(), "h0", broker.port, &format!("datasets.d = \"{}\"\n", root.display()));
+        configure(dir.path(), "h0", port, &format!("datasets.d = \"{}\"\n", root.display()));
     let manifest = dir.path().join("manifest");
     let ledger = |number: u32| dir.path().join(format!("ledger{number}"));
     let submit = |number| {
@@ -214,6 +171,10 @@ fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     assert_eq!(listed["h3"]["state"], "left", "{listed}");
     assert_eq!(listed["h3"]["done"], 0, "{listed}");
     assert_eq!(status, Some(0), "{listed}");
+    let mut get = Command::new(bin("hashctl"));
+    get.args(["get", "hosts", "--selector", "state=left", "h3"]);
+    let listed = text(&output(get.env("HASHCLUSTER_BRIDGE_CONFIG", &config)).stdout);
+    assert!(listed.lines().nth(1).is_some_and(|line| line.starts_with("h3 ")), "{listed}");
     // Done is done: the same command prints the same, and needs no broker.
     drop(broker);
     assert_eq!(output(&mut submit(0)).status.code(), Some(0));

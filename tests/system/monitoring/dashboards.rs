@@ -73,7 +73,7 @@ fn dashboards_have_the_uids_that_links_rely_on() {
     let found: BTreeSet<String> =
         dashboards().iter().map(|(_, board)| string(board, "uid").to_owned()).collect();
     let want =
-        ["jobs", "logs", "overview", "vms", "worker"].map(|name| format!("hashcluster-{name}"));
+        ["hosts", "jobs", "logs", "overview", "vms", "worker"].map(|n| format!("hashcluster-{n}"));
     assert_eq!(found, BTreeSet::from(want));
 }
 

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
-use test_kit::{DEADLINE, Running, bin, free_ports, output, text, until, write_tree};
+use test_kit::{Broker, DEADLINE, Running, bin, free_ports, output, text, until, write_tree};
 
 /// Paths of `monitoring/` that Prometheus reads.
 const RULES: [&str; 2] = ["rules/alerts.yml", "rules/recording.yml"];
@@ -25,19 +25,21 @@ struct Site {
     prometheus: u16,
     node: u16,
     webhook: u16,
+    bridge: u16,
     metrics: u16,
 }
 
 impl Site {
     fn new() -> Self {
-        let ports = free_ports(4);
+        let ports = free_ports(5);
         let dir = tempfile::Builder::new().prefix("hc").tempdir().unwrap();
         let site = Self {
             dir,
             prometheus: ports[0],
             node: ports[2],
             webhook: ports[4],
-            metrics: ports[6],
+            bridge: ports[6],
+            metrics: ports[8],
         };
         site.write_files();
         site
@@ -54,6 +56,7 @@ impl Site {
         let config = read("prometheus/prometheus.yml")
             .replace("15s", "1s")
             .replace("scrape_timeout: 5s", "scrape_timeout: 900ms")
+            .replace("/etc/hashcluster", self.dir.path().to_str().unwrap())
             .replace("127.0.0.1:9100", &format!("127.0.0.1:{}", self.node));
         fs::write(self.path("files/prometheus/prometheus.yml"), config).unwrap();
         for name in RULES {
@@ -210,6 +213,31 @@ fn start_node_exporter(port: u16) -> Ours {
     Ours(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
+/// A broker and a bridge that serves, and that Prometheus scrapes as a host of `cluster`.
+fn start_bridge(site: &Site, cluster: &Value) -> (Broker, Running) {
+    let broker = Broker::start();
+    fs::create_dir_all(site.path("data")).unwrap();
+    fs::write(site.path("data/.hashcluster-dataset"), "1\n").unwrap();
+    let config = format!(
+        "host = \"h1\"\nbroker.servers = [\"nats://127.0.0.1:{}\"]\nserve.runtime_dir = {:?}\n\
+         datasets.d = {:?}\n",
+        broker.port(),
+        site.path("run"),
+        site.path("data")
+    );
+    fs::write(site.path("bridge.toml"), config).unwrap();
+    let address = format!("127.0.0.1:{}", site.bridge);
+    let mut bridge = Command::new(bin("hashcluster-bridge"));
+    bridge.args(["serve", "--http", &address, "--config"]).arg(site.path("bridge.toml"));
+    let mut bridge = Running::start(&mut bridge, DEADLINE);
+    bridge.wait_for("serving d");
+    let labels = serde_json::json!({"cluster": cluster, "role": "bridge", "vm": "h1"});
+    let targets = serde_json::json!([{"targets": [address], "labels": labels}]);
+    fs::create_dir_all(site.path("targets")).unwrap();
+    fs::write(site.path("targets/hosts.json"), targets.to_string()).unwrap();
+    (broker, bridge)
+}
+
 /// Waits until every query has at least one series.
 #[track_caller]
 fn expect_data(site: &Site, queries: &[Query]) {
@@ -267,12 +295,19 @@ fn every_panel_has_data_and_the_loss_of_a_worker_reaches_a_webhook() {
     let targets = site.monitoring(&["targets"]);
     assert_eq!(targets.matches(" up ").count(), 4, "{targets}");
     let name = site.ask("up{job=\"hashcluster\"}")[0]["metric"]["cluster"].clone();
+    let bridge = start_bridge(&site, &name);
+    until("a scrape of the bridge", || {
+        (site.ask("up{job=\"hashcluster-hosts\"} == 1").len() == 1).then_some(())
+    });
     let (needs_alert, others): (Vec<Query>, Vec<Query>) = queries(name.as_str().unwrap())
         .into_iter()
         .partition(|query| query.expr.starts_with("ALERTS"));
     assert!(needs_alert.len() == 1 && others.len() > 60, "{} queries", others.len());
     expect_data(&site, &others);
     until("silence", || site.firing().is_empty().then_some(()));
+
+    drop(bridge);
+    fs::remove_file(site.path("targets/hosts.json")).unwrap();
 
     // A process that is stopped answers nobody.
     kill(member_pid(&site, "w1"), Signal::SIGSTOP).unwrap();
