@@ -127,7 +127,10 @@ fn main() -> ExitCode {
         ["compliance", ref args @ ..] => {
             release::build().and_then(|dir| compliance::compliance(&dir, args))
         }
-        ["monitoring"] => release::build().and_then(|dir| monitoring::check(&dir)),
+        ["monitoring"] => release::build().and_then(|dir| {
+            release::build_bridge(target::Libc::Glibc)?;
+            monitoring::check(&dir)
+        }),
         ["status-page"] => release::build().and_then(|dir| status_page::check(&dir)),
         ["croniter", ref args @ ..] if args.iter().all(|arg| arg.parse::<u32>().is_ok()) => {
             croniter::croniter(args)

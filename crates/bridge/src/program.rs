@@ -52,7 +52,7 @@ enum Role {
     /// Hands out the files of a dataset and prints their digests, as sha256sum does
     Submit {
         /// Configuration file
-        #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
+        #[arg(long, value_name = "FILE", default_value_os_t = default_config())]
         config: PathBuf,
         /// Record of the job: the same again goes on where it ended, whatever ended it
         #[arg(long, value_name = "FILE")]
@@ -74,7 +74,7 @@ enum Role {
     /// Takes shards of the configured datasets and has the local controller hash them, until a signal
     Serve {
         /// Configuration file
-        #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
+        #[arg(long, value_name = "FILE", default_value_os_t = default_config())]
         config: PathBuf,
         /// Show metrics and health at ADDRESS:PORT or unix:PATH
         #[arg(long, value_name = "ADDRESS")]
@@ -83,7 +83,7 @@ enum Role {
     /// Lists the hosts that have reported to the broker within a day
     Hosts {
         /// Configuration file
-        #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
+        #[arg(long, value_name = "FILE", default_value_os_t = default_config())]
         config: PathBuf,
         /// Print an object per line
         #[arg(long)]
@@ -92,12 +92,18 @@ enum Role {
     /// Lists the dead letters of a week: attempts at shards that no host finished
     Dead {
         /// Configuration file
-        #[arg(long, value_name = "FILE", default_value = "/etc/hashcluster/bridge.toml")]
+        #[arg(long, value_name = "FILE", default_value_os_t = default_config())]
         config: PathBuf,
         /// Print an object per line
         #[arg(long)]
         json: bool,
     },
+}
+
+/// The configuration file, unless the command line names one.
+fn default_config() -> PathBuf {
+    let named = std::env::var_os("HASHCLUSTER_BRIDGE_CONFIG").filter(|name| !name.is_empty());
+    named.map_or_else(|| "/etc/hashcluster/bridge.toml".into(), PathBuf::from)
 }
 
 #[derive(Debug, Error)]

@@ -3,6 +3,7 @@
 //! A row is the JSON object of a thing and what a table shows of it. Selectors choose by the keys of the objects,
 //! so that they are the same for every kind.
 
+mod bridge;
 mod rows;
 
 use super::jobs::JobSession;
@@ -49,6 +50,12 @@ pub(crate) enum RegisterKind {
     /// The audit trail: who did what, and when
     #[value(alias = "event")]
     Events,
+    /// Hosts that share work through a broker, by hashcluster-bridge
+    #[value(alias = "host")]
+    Hosts,
+    /// Shards that no host could finish, by hashcluster-bridge
+    #[value(alias = "dead-shard")]
+    DeadShards,
 }
 
 impl RegisterKind {
@@ -70,6 +77,8 @@ impl RegisterKind {
             Self::Runs => "run",
             Self::Policies => "policy",
             Self::Events => "event",
+            Self::Hosts => "host",
+            Self::DeadShards => "dead shard",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Rows of each register.
 
-use super::RegisterKind;
+use super::{RegisterKind, bridge};
 use crate::commands::jobs::{JobSession, nonsense};
 use crate::commands::schedule::{all as schedules, differences_text, runs_of};
 use crate::commands::status::ask;
@@ -68,6 +68,11 @@ pub(super) fn head(kind: RegisterKind) -> &'static [&'static str] {
         }
         RegisterKind::Policies => &["RULE", "WHO", "MAY", "DATASETS", "QUOTA"],
         RegisterKind::Events => &["EVENT", "TIME", "KIND", "SUBJECT", "BY", "TEXT"],
+        RegisterKind::Hosts => &[
+            "HOST", "STATE", "SHARDS", "DONE", "RETURNED", "DEAD", "BYTES", "SEEN", "CLOCK",
+            "VERSION", "DATASETS",
+        ],
+        RegisterKind::DeadShards => &["SHARD", "TIME", "DATASET", "FILES", "BYTES"],
     }
 }
 
@@ -110,6 +115,7 @@ pub(super) fn all(
             Ok((1..).zip(&rules).map(rule).collect())
         }
         RegisterKind::Events => events(session, after.unwrap_or(0)),
+        RegisterKind::Hosts | RegisterKind::DeadShards => bridge::rows(kind),
     }
 }
 
