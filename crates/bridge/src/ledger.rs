@@ -5,16 +5,20 @@
 //! whole or not at all; each later line is synced before [`ShardLedger::append`] returns. What a crash leaves of
 //! an unfinished last line is cut off; anything else that is no line of a ledger is an error.
 
-use crate::shard::{DatasetKey, JobKey, ShardAnswer, ShardFile, WrongMessage};
+use crate::shard::{Base64Bytes, DatasetKey, JobKey, ShardAnswer, ShardFile, WrongMessage};
 use crate::submit::{JobPlan, LedgerRecord};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Version of the format.
 const FORMAT: u32 = 1;
+
+/// Most bytes of a line: those of the fullest shard and of its answer are shorter, as they fit a message.
+const LINE_LEN_MAX: u64 = 4 << 20;
 
 /// Why there is no ledger.
 #[derive(Debug, Error)]
@@ -37,6 +41,7 @@ struct HeadForm {
     job: String,
     dataset: String,
     identity: String,
+    starts: Vec<Base64Bytes>,
     algorithm: String,
     shards: usize,
 }
@@ -73,8 +78,23 @@ impl ShardLedger {
     /// See [`LedgerError`].
     pub fn create(path: &Path, plan: &JobPlan) -> Result<OpenedLedger, LedgerError> {
         let io = |error| LedgerError::Io(path.to_owned(), error);
-        write_plan(path, plan).map_err(io)?;
-        Self::open(path)
+        let mut fresh = path.as_os_str().to_owned();
+        fresh.push(".new");
+        let fresh = PathBuf::from(fresh);
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&fresh);
+        let file = file.map_err(io)?;
+        lock(&file, path)?;
+        // One who was faster may have renamed it before it was locked.
+        let inode = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let is_fresh = match (fs::symlink_metadata(&fresh), file.metadata()) {
+            (Ok(there), Ok(ours)) => inode(there) == inode(ours),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
+        };
+        if !is_fresh || fs::symlink_metadata(path).is_ok() {
+            return Err(LedgerError::Busy(path.to_owned()));
+        }
+        write_plan(&file, plan).and_then(|()| rename(&fresh, path)).map_err(io)?;
+        Self::read(file, path)
     }
 
     /// Opens the ledger at `path`, and cuts off an unfinished last line.
@@ -83,18 +103,27 @@ impl ShardLedger {
     /// See [`LedgerError`].
     pub fn open(path: &Path) -> Result<OpenedLedger, LedgerError> {
         let io = |error| LedgerError::Io(path.to_owned(), error);
-        let mut file = File::options().read(true).write(true).open(path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Err(LedgerError::Busy(path.to_owned())),
-            Err(fs::TryLockError::Error(error)) => return Err(io(error)),
+        let file = File::options().read(true).write(true).open(path).map_err(io)?;
+        if !file.metadata().map_err(io)?.is_file() {
+            return Err(io(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
+        lock(&file, path)?;
+        Self::read(file, path)
+    }
+
+    /// Reads a ledger that is locked.
+    fn read(mut file: File, path: &Path) -> Result<OpenedLedger, LedgerError> {
+        let io = |error| LedgerError::Io(path.to_owned(), error);
+        file.rewind().map_err(io)?;
         let mut reader = BufReader::new(&file);
         let (mut line, mut number, mut whole_len) = (Vec::new(), 0_usize, 0_u64);
         let mut next = |line: &mut Vec<u8>, number: &mut usize| -> io::Result<bool> {
             line.clear();
             *number += 1;
-            reader.read_until(b'\n', line)?;
+            (&mut reader).take(LINE_LEN_MAX).read_until(b'\n', line)?;
+            if line.len() as u64 == LINE_LEN_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line of 4 MiB or more"));
+            }
             if line.last() != Some(&b'\n') {
                 return Ok(false);
             }
@@ -145,16 +174,24 @@ impl ShardLedger {
     }
 }
 
-fn write_plan(path: &Path, plan: &JobPlan) -> io::Result<()> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let file = File::create(&fresh)?;
-    let mut out = BufWriter::new(&file);
+/// Locks the ledger at `path`, or the file that becomes it, for this process.
+fn lock(file: &File, path: &Path) -> Result<(), LedgerError> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(fs::TryLockError::WouldBlock) => Err(LedgerError::Busy(path.to_owned())),
+        Err(fs::TryLockError::Error(error)) => Err(LedgerError::Io(path.to_owned(), error)),
+    }
+}
+
+fn write_plan(file: &File, plan: &JobPlan) -> io::Result<()> {
+    file.set_len(0)?;
+    let mut out = BufWriter::new(file);
     let head = HeadForm {
         format: FORMAT,
         job: plan.job.to_string(),
         dataset: plan.dataset.name().to_owned(),
         identity: plan.dataset.identity().to_owned(),
+        starts: plan.starts.clone(),
         algorithm: plan.algorithm.name().to_owned(),
         shards: plan.shards.len(),
     };
@@ -165,8 +202,11 @@ fn write_plan(path: &Path, plan: &JobPlan) -> io::Result<()> {
     }
     out.write_all(b"\n")?;
     out.flush()?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
+    file.sync_all()
+}
+
+fn rename(fresh: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(fresh, path)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
 }
@@ -184,7 +224,8 @@ fn head(line: &[u8]) -> Result<(JobPlan, usize), WrongMessage> {
     let job: JobKey = form.job.parse()?;
     let dataset = DatasetKey::new(&form.dataset, &form.identity)?;
     let algorithm = form.algorithm.parse().map_err(|_| WrongMessage::Limit("algorithm"))?;
-    Ok((JobPlan { job, dataset, algorithm, shards: Vec::new() }, form.shards))
+    let starts = form.starts;
+    Ok((JobPlan { job, dataset, starts, algorithm, shards: Vec::new() }, form.shards))
 }
 
 fn record(line: &[u8]) -> Result<LedgerRecord, WrongMessage> {

@@ -132,7 +132,8 @@ fn run(
     tags: &[u64],
     outcomes: &mut BTreeMap<u64, Result<Vec<u8>, Failure>>,
 ) -> Result<(), ShardError> {
-    let longest = shard.files.iter().map(|file| file.size).max().unwrap_or(0);
+    // As they are here: what the shard says of others is its sender's word.
+    let longest = files.iter().map(|(_, stamp)| stamp.size).max().unwrap_or(0);
     let silence = SILENCE_MAX + Duration::from_secs(longest / SLOW_RATE);
     let client = Client::connect(address).map_err(ShardError::Connect)?;
     let (submitter, mut replies) = client.split();

@@ -7,9 +7,9 @@ use crate::metrics::Observer;
 use crate::nats::{NatsError, NatsTransport, look};
 use crate::registry::{HostState, SeenHost, host_table};
 use crate::serve::{ServeLimits, ServeRole};
-use crate::shard::{JobKey, ShardAnswer, ShardOutcome, pack, shard_len};
+use crate::shard::{Base64Bytes, JobKey, ShardAnswer, ShardOutcome, pack, shard_len};
 use crate::submit::{JobPlan, LedgerRecord, SubmitLimits, SubmitRole};
-use crate::tree::{DatasetFiles, TreeError, walk, write_line};
+use crate::tree::{DatasetFiles, TreeError, place, walk, write_line};
 use clap::{Parser, Subcommand};
 use client::{Address, AddressError, client_runtime_dir};
 use ipc_proto::Algorithm;
@@ -17,6 +17,7 @@ use ipc_proto::message::Failure;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -120,9 +121,9 @@ enum ProgramError {
     Address(#[from] AddressError),
     #[error("{}: a path below the dataset's root, without . and ..", .0.display())]
     Start(PathBuf),
-    #[error("{path}: of {what}, not of the one that is asked for; another job needs another --ledger",
-        path = .0.display(), what = .1)]
-    OtherJob(PathBuf, String),
+    #[error("{path}: the job of {had}, not of {wanted}; another job needs another --ledger",
+        path = .path.display())]
+    OtherJob { path: PathBuf, had: String, wanted: String },
     #[error("no dataset in the configuration: nothing to serve")]
     NoDatasets,
     #[error("--http: {0}")]
@@ -142,7 +143,7 @@ impl ProgramError {
             | Self::Tree(_)
             | Self::Address(_)
             | Self::Start(_)
-            | Self::OtherJob(..)
+            | Self::OtherJob { .. }
             | Self::Pages(_)
             | Self::NoDatasets => USAGE,
         }
@@ -258,15 +259,21 @@ fn submit(config: &Path, asked: &Asked) -> Result<u8, ProgramError> {
     let config = BridgeConfig::read(config)?;
     let (root, dataset) = config.dataset(&asked.dataset)?;
     let is_new = fs::symlink_metadata(&asked.ledger).is_err();
+    let mut plan = JobPlan {
+        job: random_key()?,
+        dataset,
+        starts: starts(&asked.paths)?,
+        algorithm: asked.algorithm,
+        shards: Vec::new(),
+    };
     let opened = if is_new {
-        let shards = find(&root, &asked.paths)?;
-        let (job, algorithm) = (random_key()?, asked.algorithm);
-        ShardLedger::create(&asked.ledger, &JobPlan { job, dataset, algorithm, shards })?
+        plan.shards = find(&root, &plan.starts)?;
+        ShardLedger::create(&asked.ledger, &plan)?
     } else {
         let opened = ShardLedger::open(&asked.ledger)?;
-        if opened.plan.dataset != dataset || opened.plan.algorithm != asked.algorithm {
-            let what = format!("{} of {}", opened.plan.algorithm.name(), opened.plan.dataset);
-            return Err(ProgramError::OtherJob(asked.ledger.clone(), what));
+        let (had, wanted) = (described(&opened.plan), described(&plan));
+        if had != wanted {
+            return Err(ProgramError::OtherJob { path: asked.ledger.clone(), had, wanted });
         }
         opened
     };
@@ -305,17 +312,35 @@ fn before(records: &[LedgerRecord]) -> BTreeMap<u32, ShardAnswer> {
     records.iter().filter_map(answer).collect()
 }
 
-/// The files that are asked for, as shards.
-fn find(root: &Path, paths: &[PathBuf]) -> Result<Vec<Vec<crate::shard::ShardFile>>, ProgramError> {
-    let all = [PathBuf::new()];
-    let mut found = DatasetFiles::default();
-    for path in if paths.is_empty() { &all } else { paths } {
+/// The paths of a command line without slashes at their ends.
+fn starts(paths: &[PathBuf]) -> Result<Vec<Base64Bytes>, ProgramError> {
+    let start = |path: &PathBuf| {
         if !path.components().all(|component| matches!(component, Component::Normal(_))) {
             return Err(ProgramError::Start(path.clone()));
         }
-        // Without slashes at its end.
         let path: PathBuf = path.components().collect();
-        let more = walk(root, &path)?;
+        Ok(Base64Bytes(path.into_os_string().into_vec()))
+    };
+    paths.iter().map(start).collect()
+}
+
+/// All of a plan that a command line says, for people: equal exactly for equal jobs.
+fn described(plan: &JobPlan) -> String {
+    let quoted = |start: &Base64Bytes| start.0.escape_ascii().to_string().replace(',', "\\x2c");
+    let starts: Vec<String> = plan.starts.iter().map(quoted).collect();
+    let below = if starts.is_empty() { "all".to_owned() } else { starts.join(", ") };
+    format!("{} of dataset {} ({below})", plan.algorithm.name(), plan.dataset)
+}
+
+/// The files below `starts`, as shards.
+fn find(
+    root: &Path,
+    starts: &[Base64Bytes],
+) -> Result<Vec<Vec<crate::shard::ShardFile>>, ProgramError> {
+    let all = [Base64Bytes::default()];
+    let mut found = DatasetFiles::default();
+    for start in if starts.is_empty() { &all } else { starts } {
+        let more = walk(root, &place(Path::new(""), &start.0))?;
         found.files.extend(more.files);
         found.skipped += more.skipped;
     }

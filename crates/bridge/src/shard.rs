@@ -3,6 +3,7 @@
 //! Messages are JSON, as brokers have tools that show it. Invariant: what [`Shard::decode`] and
 //! [`ShardAnswer::decode`] return keeps the limits, whoever wrote it.
 
+use crate::transport::BODY_LEN_MAX;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipc_proto::Algorithm;
@@ -150,6 +151,7 @@ impl FromStr for ShardKey {
 
 /// A file of a shard, as the submitting host saw it. Its times of status changes are its host's alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ShardFile {
     /// Path from the dataset's root.
     pub path: Base64Bytes,
@@ -236,6 +238,14 @@ pub(crate) fn to_json(form: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(form).expect("keys of our own objects are text")
 }
 
+/// The form in a message. A broker may be configured for longer ones than are written here.
+fn from_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, WrongMessage> {
+    if body.len() > BODY_LEN_MAX {
+        return Err(WrongMessage::Limit("length"));
+    }
+    serde_json::from_slice(body).map_err(WrongMessage::Json)
+}
+
 /// Bytes of files together.
 #[must_use]
 pub fn files_len(files: &[ShardFile]) -> u64 {
@@ -266,7 +276,7 @@ impl Shard {
     /// # Errors
     /// See [`WrongMessage`].
     pub fn decode(body: &[u8]) -> Result<Self, WrongMessage> {
-        let form: ShardForm = serde_json::from_slice(body).map_err(WrongMessage::Json)?;
+        let form: ShardForm = from_json(body)?;
         let algorithm = form.algorithm.parse().map_err(|_| WrongMessage::Limit("algorithm"))?;
         if form.files.is_empty() || form.files.len() > SHARD_FILES_MAX {
             return Err(WrongMessage::Limit("files"));
@@ -315,7 +325,7 @@ impl ShardAnswer {
     /// # Errors
     /// See [`WrongMessage`].
     pub fn decode(body: &[u8]) -> Result<Self, WrongMessage> {
-        let form: AnswerForm = serde_json::from_slice(body).map_err(WrongMessage::Json)?;
+        let form: AnswerForm = from_json(body)?;
         if form.host.is_empty()
             || form.host.len() > NAME_LEN_MAX
             || form.host.contains(char::is_control)

@@ -10,7 +10,8 @@
 //! - at most [`SubmitLimits::outstanding`] shards are with the broker.
 
 use crate::shard::{
-    DatasetKey, JobKey, Shard, ShardAnswer, ShardFile, ShardKey, ShardOutcome, files_len,
+    Base64Bytes, DatasetKey, JobKey, Shard, ShardAnswer, ShardFile, ShardKey, ShardOutcome,
+    files_len,
 };
 use crate::transport::{ACK_WAIT, BrokerCommand, BrokerEvent, BrokerQueue, DeliveryTag};
 use ipc_proto::Algorithm;
@@ -39,6 +40,8 @@ pub struct JobPlan {
     pub job: JobKey,
     /// Where the files are.
     pub dataset: DatasetKey,
+    /// Starts of the walk that found the files, relative to the dataset's root; none for all of it.
+    pub starts: Vec<Base64Bytes>,
     /// The digest of each file.
     pub algorithm: Algorithm,
     /// The files of each shard.

@@ -8,6 +8,7 @@ fn plan() -> JobPlan {
     JobPlan {
         job: JobKey(1 << 100),
         dataset: DatasetKey::new("photos", "id").unwrap(),
+        starts: vec![Base64Bytes(b"a".to_vec()), Base64Bytes(b"sub/\xff".to_vec())],
         algorithm: Algorithm::Blake3,
         shards: vec![vec![file(b"a"), file(b"\xff\n")], vec![file(b"c")]],
     }
@@ -80,6 +81,49 @@ fn damage_is_an_error_that_names_the_line() {
     assert_eq!(with(text.replace("\"format\":1", "\"format\":2")), "P, line 1: damaged");
     assert_eq!(with(text.lines().take(2).collect::<Vec<_>>().join("\n")), "P, line 2: damaged");
     assert_eq!(with(String::new()), "P, line 1: damaged");
+}
+
+#[test]
+fn what_is_no_ledger_is_refused_and_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("job");
+    fs::write(&path, vec![b'x'; 5 << 20]).unwrap();
+    let error = ShardLedger::open(&path).unwrap_err().to_string();
+    assert!(error.ends_with("job: a line of 4 MiB or more"), "{error}");
+    assert_eq!(fs::metadata(&path).unwrap().len(), 5 << 20);
+    fs::write(&path, "root:x:0:0::/root:/bin/sh").unwrap();
+    assert!(ShardLedger::open(&path).unwrap_err().to_string().ends_with("line 1: damaged"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), "root:x:0:0::/root:/bin/sh");
+    let error = ShardLedger::open(Path::new("/dev/zero")).unwrap_err().to_string();
+    assert_eq!(error, "/dev/zero: not a regular file");
+}
+
+#[test]
+fn of_many_who_begin_one_ledger_one_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("job");
+    for round in 0..50 {
+        let begin = |number| JobPlan { job: JobKey(number), ..plan() };
+        let (path, begin) = (&path, &begin);
+        let opened: Vec<OpenedLedger> = std::thread::scope(|scope| {
+            let tries: Vec<_> =
+                (0..4).map(|n| scope.spawn(move || ShardLedger::create(path, &begin(n)))).collect();
+            let ended = tries.into_iter().map(|one| one.join().unwrap());
+            ended
+                .filter_map(|one| match one {
+                    Err(LedgerError::Busy(_)) => None,
+                    opened => Some(opened.unwrap()),
+                })
+                .collect()
+        });
+        assert!(opened.len() <= 1, "round {round}: {} have it", opened.len());
+        let jobs: Vec<JobKey> = opened.iter().map(|one| one.plan.job).collect();
+        drop(opened);
+        if let Some(&job) = jobs.first() {
+            assert_eq!(open(path).plan.job, job, "round {round}");
+            fs::remove_file(path).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ fn plan(shards: usize) -> JobPlan {
         mtime_ns: 0,
     };
     JobPlan {
+        starts: vec![],
         job: JobKey(7),
         dataset: DatasetKey::new("d", "i").unwrap(),
         algorithm: Algorithm::Sha256,

@@ -1,5 +1,9 @@
 //! The program: its command line, and how it gets into a broker.
 
+use hashcluster_bridge::ledger::ShardLedger;
+use hashcluster_bridge::shard::{Base64Bytes, DatasetKey, JobKey, ShardFile, ShardKey};
+use hashcluster_bridge::submit::{JobPlan, LedgerRecord};
+use ipc_proto::Algorithm;
 use nix::sys::signal::Signal;
 use nkeys::KeyPair;
 use std::fs;
@@ -7,7 +11,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
-use test_kit::{DEADLINE, Running, free_ports, output, program, text, until, write_secret};
+use test_kit::{
+    DEADLINE, Running, SmallDisk, free_ports, output, program, text, until, write_secret,
+};
 
 /// A nats-server with JetStream, TLS, and one user by an NKey; killed when it is dropped.
 struct SecureBroker {
@@ -147,6 +153,47 @@ fn faults_of_a_command_line_or_configuration_are_said_with_status_2() {
         Command::new(program("hashcluster-bridge")).args(submit).arg("--config").arg(&config),
     );
     assert_eq!(ended.status.code(), Some(3), "{}", text(&ended.stderr));
+    // The ledger is there now, and is that of this job alone.
+    let said = faults(&["submit", "--ledger", &ledger, "photos", "a, b/", "c"]);
+    let both = "the job of sha256 of dataset photos.1 (all), not of sha256 of dataset photos.1 (a\\x2c b, c)";
+    assert!(said.contains(both), "{said}");
+    let said = faults(&["submit", "--ledger", &ledger, "-a", "blake3", "photos"]);
+    assert!(said.contains("(all), not of blake3 of dataset photos.1 (all)"), "{said}");
+    fs::write(dir.path().join(".hashcluster-dataset"), "2\n").unwrap();
+    assert!(faults(&submit).contains("not of sha256 of dataset photos.2 (all)"));
+    for foreign in ["", "root:x:0:0::/root:/bin/sh\n"] {
+        fs::write(&ledger, foreign).unwrap();
+        assert!(faults(&submit).contains("line 1: damaged"));
+        assert_eq!(fs::read_to_string(&ledger).unwrap(), foreign);
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_what_the_ledger_acknowledged_before_stays() {
+    let disk = SmallDisk::new(1);
+    let path = disk.path().join("job");
+    let files = vec![ShardFile { path: Base64Bytes(b"a".to_vec()), size: 3, mtime_ns: 4 }];
+    let plan = JobPlan {
+        job: JobKey(7),
+        dataset: DatasetKey::new("photos", "1").unwrap(),
+        starts: vec![],
+        algorithm: Algorithm::Sha256,
+        shards: vec![files],
+    };
+    let mut opened = ShardLedger::create(&path, &plan).unwrap();
+    let record = |attempt| LedgerRecord::Attempt(ShardKey { job: plan.job, shard: 0, attempt });
+    let (mut acknowledged, mut attempts) = (Vec::new(), 1..);
+    let error = loop {
+        let records: Vec<LedgerRecord> = attempts.by_ref().take(100).map(record).collect();
+        match opened.ledger.append(&records) {
+            Ok(()) => acknowledged.extend(records),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.ends_with("job: No space left on device (os error 28)"), "{error}");
+    drop(opened);
+    let again = until("the lock is free", || ShardLedger::open(&path).ok());
+    assert!(!acknowledged.is_empty() && again.records.starts_with(&acknowledged));
 }
 
 #[test]

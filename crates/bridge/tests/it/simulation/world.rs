@@ -171,7 +171,8 @@ impl BridgeWorld {
         let deadly = deadly.collect();
         let dataset = DatasetKey::new("d", "i").expect("a plain name");
         let job = JobKey(u128::from(random.next_u64()));
-        let plan = JobPlan { job, dataset: dataset.clone(), algorithm: ALGORITHM, shards };
+        let plan =
+            JobPlan { job, dataset: dataset.clone(), starts: vec![], algorithm: ALGORITHM, shards };
         let limits = SubmitLimits {
             outstanding: 1 + random.index(10),
             republish_after: Duration::from_secs(5 + random.below(600)),
