@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::job::{Job, Order};
 use super::limits::LISTS_MAX;
 use super::owner::Owner;
+use super::results::is_of_reading;
 use super::{Action, Core, JobId, Principal, Quota, WorkerId};
 use ipc_proto::Algorithms;
 use ipc_proto::message::{Failure, LeaseId, ListOutcome, ListWork, Window};
@@ -99,7 +100,7 @@ impl<F: Clone> Core<F> {
         outcome: ListOutcome,
     ) -> Result<(), Fault> {
         let fits = |batch: &Batch<F>, _| match &batch.load {
-            Load::List { work, .. } => outcome.fits(work) && is_of_worker(&outcome),
+            Load::List { work, .. } => outcome.fits(work) && is_of_worker(&outcome, work),
             Load::Files(_)
             | Load::Inline { .. }
             | Load::Part { .. }
@@ -128,8 +129,15 @@ impl<F: Clone> Core<F> {
     }
 }
 
-/// True unless the failure is one that only the controller finds.
-fn is_of_worker(outcome: &ListOutcome) -> bool {
-    let is_verdict = |failure| matches!(failure, Failure::WorkersLost { .. } | Failure::Disputed);
-    !matches!(outcome, ListOutcome::Failed { failure } if is_verdict(*failure))
+/// True unless a failure is one that a worker cannot find in such a page.
+fn is_of_worker(outcome: &ListOutcome, work: &ListWork) -> bool {
+    match outcome {
+        ListOutcome::Page { .. } => true,
+        ListOutcome::Failed { failure: Failure::NotAList } => work.claims.is_some(),
+        ListOutcome::Failed { failure } => is_of_reading(*failure),
+        ListOutcome::Claims { entries, .. } => {
+            let mut refused = entries.iter().filter_map(|entry| entry.refused);
+            refused.all(|failure| failure == Failure::Outside || is_of_reading(failure))
+        }
+    }
 }

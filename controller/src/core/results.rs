@@ -326,6 +326,24 @@ impl<F: Clone> Core<F> {
     }
 }
 
+/// True for a failure that a worker may find in a file that it reads. The others are the controller's verdicts, and
+/// those of manifests.
+pub(super) fn is_of_reading(failure: Failure) -> bool {
+    match failure {
+        Failure::Changed
+        | Failure::NotRegular
+        | Failure::Io { .. }
+        | Failure::Invalid
+        | Failure::Unsupported
+        | Failure::UnknownDataset => true,
+        Failure::WorkersLost { .. }
+        | Failure::Disputed
+        | Failure::Outside
+        | Failure::NotAList
+        | Failure::BadLines { .. } => false,
+    }
+}
+
 /// True if an answer has one outcome per item, and outputs of the right length.
 fn fits<F: Clone>(
     batch: &Batch<F>,
@@ -336,7 +354,7 @@ fn fits<F: Clone>(
     let items_len = batch.items_len();
     let position_fits = |&(position, failure): &(u32, Failure)| {
         usize::try_from(position).is_ok_and(|position| position < items_len)
-            && !matches!(failure, Failure::WorkersLost { .. } | Failure::Disputed)
+            && is_of_reading(failure)
     };
     let is_page = matches!(batch.load, Load::List { .. });
     if is_page || failures.len() > items_len || !failures.iter().all(position_fits) {

@@ -5,11 +5,20 @@ use hashcluster_controller::core::{
     Action, Event, Fault, Limits, ListTag, PageWanted, Principal, WorkerId,
 };
 use ipc_proto::message::{
-    ClientReply, ClientRequest, DirEntry, EntryKind, Failure, LeaseId, ListOutcome, ListWork,
-    Planes, Stamp, Work, WorkerReply, WorkerRequest,
+    ClaimEntry, ClaimsWork, ClientReply, ClientRequest, DirEntry, EntryKind, Failure, LeaseId,
+    ListOutcome, ListWork, Planes, Stamp, Work, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::time::Duration;
+
+/// Failures that no worker can find in a file, or in a directory.
+pub(crate) const NOT_OF_READING: [Failure; 5] = [
+    Failure::WorkersLost { attempts: 1 },
+    Failure::Disputed,
+    Failure::Outside,
+    Failure::NotAList,
+    Failure::BadLines { lines: 1 },
+];
 
 const TAG: ListTag = ListTag(7);
 
@@ -150,7 +159,8 @@ fn a_page_has_longer_than_a_batch_and_goes_to_another_worker_at_its_deadline() {
 
 #[test]
 fn a_page_in_the_wrong_form_puts_its_worker_into_quarantine_and_is_asked_of_another() {
-    for wrong in [
+    let failed = NOT_OF_READING.map(|failure| ListOutcome::Failed { failure });
+    let wrong_pages = [
         page(&[b"o", b"n"], false),
         page(&[b"n", b"n"], false),
         page(&[b"m"], false),
@@ -160,9 +170,8 @@ fn a_page_in_the_wrong_form_puts_its_worker_into_quarantine_and_is_asked_of_anot
         page(&[b"n\0"], false),
         page(&[b"n", b"o", b"p"], true),
         page(&[], true),
-        ListOutcome::Failed { failure: Failure::WorkersLost { attempts: 1 } },
-        ListOutcome::Failed { failure: Failure::Disputed },
-    ] {
+    ];
+    for wrong in wrong_pages.into_iter().chain(failed) {
         let mut table = table();
         table.join_with(1, 9, planes(&["a"]));
         want(&mut table, TAG, work("a"));
@@ -175,6 +184,50 @@ fn a_page_in_the_wrong_form_puts_its_worker_into_quarantine_and_is_asked_of_anot
         assert_eq!(held.worker, 2);
         answer(&mut table, 2, held.lease, page(&[b"n"], false));
         assert_eq!(listed(&mut table), [(TAG, page(&[b"n"], false))]);
+    }
+}
+
+#[test]
+fn claims_are_refused_for_what_a_worker_can_find_and_for_nothing_else() {
+    let claims =
+        ClaimsWork { path: b"SUMS"[..].into(), offset: 0, seen: None, state: Blob::default() };
+    for (refused, is_wrong) in [
+        (Failure::Outside, false),
+        (Failure::Unsupported, false),
+        (Failure::Io { errno: 36 }, false),
+        (Failure::NotAList, true),
+        (Failure::Disputed, true),
+    ] {
+        let mut table = table();
+        table.join_with(1, 9, planes(&["a"]));
+        want(
+            &mut table,
+            TAG,
+            ListWork { after: Blob::default(), claims: Some(claims.clone()), ..work("a") },
+        );
+        let held = table.leased().pop().expect("it is leased");
+        let entry = ClaimEntry {
+            name: b"n"[..].into(),
+            path: Blob::default(),
+            algorithm: Algorithm::Sha256,
+            digest: vec![0; 32].into(),
+            stamp: Stamp::default(),
+            refused: Some(refused),
+        };
+        let outcome = ListOutcome::Claims {
+            stamp: Stamp::default(),
+            entries: vec![entry],
+            bad_lines: 0,
+            offset: 5,
+            state: Blob::default(),
+            more: false,
+        };
+        answer(&mut table, 1, held.lease, outcome.clone());
+        let fault = Fault::WrongAnswer(held.lease.0);
+        let quarantined = table.actions.contains(&Action::Quarantined("w1".to_owned(), fault));
+        assert_eq!(quarantined, is_wrong, "{refused:?}");
+        let given = if is_wrong { vec![] } else { vec![(TAG, outcome)] };
+        assert_eq!(listed(&mut table), given, "{refused:?}");
     }
 }
 
