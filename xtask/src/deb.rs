@@ -26,6 +26,7 @@ const NAME: &str = "hashcluster";
 const SOURCES: &[(&str, &str)] = &[
     ("hashcluster-controller.service", "usr/lib/systemd/system/hashcluster-controller.service"),
     ("hashcluster-worker.service", "usr/lib/systemd/system/hashcluster-worker.service"),
+    ("hashcluster-bridge.service", "usr/lib/systemd/system/hashcluster-bridge.service"),
     ("hashcluster.conf", "usr/lib/sysusers.d/hashcluster.conf"),
     ("hashcluster.default", "etc/default/hashcluster"),
 ];
@@ -34,8 +35,8 @@ const SOURCES: &[(&str, &str)] = &[
 const CONTROL: &[(&str, u32)] = &[("conffiles", 0o644), ("postinst", 0o755), ("prerm", 0o755)];
 
 /// Services in the package.
-pub(crate) const UNITS: [&str; 2] =
-    ["hashcluster-controller.service", "hashcluster-worker.service"];
+pub(crate) const UNITS: [&str; 3] =
+    ["hashcluster-controller.service", "hashcluster-worker.service", "hashcluster-bridge.service"];
 
 /// `cargo xtask deb`: builds the package and returns its path.
 pub(crate) fn deb() -> Result<PathBuf, Failure> {

@@ -8,6 +8,7 @@
 pub(crate) mod installed;
 
 use crate::release;
+use crate::target::Libc;
 use crate::tools::{Failure, cargo, output, root, run, target_dir};
 use std::env;
 use std::ffi::OsString;
@@ -111,6 +112,7 @@ impl Installation {
     /// Builds the programs, and generates what comes from the definition of their flags.
     pub(crate) fn build() -> Result<Self, Failure> {
         let bin_dir = release::build()?;
+        release::build_bridge(Libc::Glibc)?;
         let documents = target_dir()?.join("documents");
         remove(&documents)?;
         let example =
@@ -124,7 +126,7 @@ impl Installation {
 
     /// Puts everything but the links of hashctl below `prefix`, in the place of older ones.
     pub(crate) fn put(&self, prefix: &Path) -> Result<(), Failure> {
-        for program in release::PACKAGES {
+        for program in release::PACKAGES.into_iter().chain(release::BRIDGE) {
             copy(&self.bin_dir.join(program), &prefix.join("bin").join(program), 0o755)?;
         }
         let man = self.documents.join("man");

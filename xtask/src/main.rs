@@ -15,6 +15,7 @@ mod deb;
 mod fuzz;
 mod images;
 mod install;
+mod installs;
 mod kernels;
 mod miri;
 mod monitoring;
@@ -60,6 +61,7 @@ Usage: cargo xtask COMMAND
   compliance [ARG]…
                   hashctl's personalities compared with the installed sha256sum, b3sum …; an ARG of its
                   own, --help lists them. HASHSUM_UNDER_TEST names another program or directory to try
+  installs        the installations in docs/examples/many-hosts with kubectl, nats-server, docker-compose and schemas
   monitoring      monitoring/ with Debian's prometheus and prometheus-alertmanager, on a running cluster
   status-page     the controller's page in headless Chromium: it is live, accessible, and loads nothing from elsewhere
   croniter [EXPRESSIONS [SEED]]
@@ -130,6 +132,10 @@ fn main() -> ExitCode {
         ["monitoring"] => release::build().and_then(|dir| {
             release::build_bridge(target::Libc::Glibc)?;
             monitoring::check(&dir)
+        }),
+        ["installs"] => release::build().and_then(|dir| {
+            release::build_bridge(target::Libc::Glibc)?;
+            installs::check(&dir)
         }),
         ["status-page"] => release::build().and_then(|dir| status_page::check(&dir)),
         ["croniter", ref args @ ..] if args.iter().all(|arg| arg.parse::<u32>().is_ok()) => {

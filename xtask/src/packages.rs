@@ -26,6 +26,7 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("curl", &["curl"]),
     ("nats-server", &["nats-server"]),
     ("openssl", &["openssl"]),
+    ("jq", &["jq"]),
 ];
 
 /// Programs of `cargo xtask monitoring`.
@@ -36,6 +37,14 @@ pub(crate) const FOR_MONITORING: &[Need] = &[
     ("prometheus-node-exporter", &["prometheus-node-exporter"]),
     ("docker-compose", &["docker-compose"]),
     ("nats-server", &["nats-server"]),
+];
+
+/// Programs of `cargo xtask installs`.
+pub(crate) const FOR_INSTALLATIONS: &[Need] = &[
+    ("kubectl", &["kubernetes-client"]),
+    ("docker-compose", &["docker-compose"]),
+    ("nats-server", &["nats-server"]),
+    ("openssl", &["openssl"]),
 ];
 
 /// Programs of `cargo xtask status-page`.

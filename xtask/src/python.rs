@@ -32,6 +32,10 @@ pub(crate) const FOR_SCHEDULES: Requirements =
 pub(crate) const FOR_API: Requirements =
     Requirements { dir: "api", file: "xtask/api/requirements.txt" };
 
+/// Checks of the installations for many hosts.
+pub(crate) const FOR_INSTALLATIONS: Requirements =
+    Requirements { dir: "installs", file: "xtask/installs/requirements.txt" };
+
 impl Requirements {
     /// The working directory of these checks.
     pub(crate) fn work_dir(&self) -> Result<PathBuf, Failure> {

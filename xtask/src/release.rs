@@ -16,7 +16,7 @@ pub(crate) const PACKAGES: [&str; 4] =
     ["hashcluster-controller", "hashcluster-worker", "hashctl", "hashcluster-vm"];
 
 /// The program for many hosts: apart, as a single host neither needs it nor waits for its build.
-const BRIDGE: [&str; 1] = ["hashcluster-bridge"];
+pub(crate) const BRIDGE: [&str; 1] = ["hashcluster-bridge"];
 
 /// Those of a VM's image.
 pub(crate) const FOR_IMAGE: [&str; 2] = ["hashcluster-controller", "hashcluster-worker"];

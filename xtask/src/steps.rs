@@ -8,6 +8,7 @@ use crate::compliance;
 use crate::croniter;
 use crate::deb;
 use crate::images::{self, ImageChoice};
+use crate::installs;
 use crate::kernels;
 use crate::monitoring;
 use crate::oldest::{self, cargo_of_tests};
@@ -49,6 +50,7 @@ pub(crate) fn test() -> Result<(), Failure> {
     let personalities = || compliance::compliance(&bin_dir, &compliance::FIXED);
     steps.step("personalities against their originals", personalities)?;
     steps.step("due times against croniter", || croniter::croniter(&croniter::QUICK))?;
+    steps.step("installations for many hosts", || installs::check(&bin_dir))?;
     steps.step("the HTTP API against its document", || api::api(&bin_dir, &api::QUICK))?;
     steps.step("monitoring with Prometheus and Alertmanager", || monitoring::check(&bin_dir))?;
     let attacks = || attack::attack(&bin_dir, &["--quick"]);

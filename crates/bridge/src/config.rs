@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Name of the file in a dataset's root that holds the dataset's identity.
@@ -21,6 +22,12 @@ const SHARDS: usize = 4;
 
 /// Most shards that a host may hold: each has a thread and a connection to the controller.
 const SHARDS_MAX: usize = 64;
+
+/// Seconds to finish what is held, where the file does not say.
+const STOP_S: u64 = 60;
+
+/// Most such seconds: a day.
+const STOP_S_MAX: u64 = 86_400;
 
 /// Most shards that a submitting host may have with the broker.
 const OUTSTANDING_MAX: usize = 4096;
@@ -81,6 +88,7 @@ struct BrokerForm {
 struct ServeForm {
     runtime_dir: Option<PathBuf>,
     shards: Option<usize>,
+    stop_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -127,6 +135,8 @@ pub struct BridgeConfig {
     pub runtime_dir: Option<PathBuf>,
     /// Shards that are served at a time.
     pub shards: usize,
+    /// Time to finish what is held when a signal asks for the end.
+    pub stop: Duration,
     /// Shards of a job that are with the broker at a time.
     pub outstanding: Option<usize>,
     /// Time after which a shard without a result is published again, in seconds.
@@ -147,12 +157,19 @@ impl BridgeConfig {
         file.take(CONFIG_LEN_MAX).read_to_string(&mut text).map_err(io)?;
         let form =
             toml::from_str(&text).map_err(|e| BridgeConfigError::Form(path.to_owned(), e))?;
-        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        Self::check(form, hostname.trim())
+        let named = std::env::var("HASHCLUSTER_BRIDGE_HOST").ok().filter(|name| !name.is_empty());
+        let hostname = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self::check(form, named.unwrap_or_else(hostname).trim())
     }
 
     fn check(form: ConfigForm, hostname: &str) -> Result<Self, BridgeConfigError> {
-        let host = word("host", form.host.as_deref().unwrap_or(hostname))?;
+        let host = form.host.as_deref().unwrap_or(hostname).to_owned();
+        if !is_host_name(&host) {
+            let text = format!(
+                "{host:?}: 1 to {NAME_LEN_MAX} letters, digits, _ and -, dots between them"
+            );
+            return Err(wrong("host", text));
+        }
         let deployment = word("deployment", form.deployment.as_deref().unwrap_or("main"))?;
         let range = |key: &str, value: Option<usize>, max: usize| match value {
             Some(value) if value == 0 || value > max => Err(wrong(key, format!("1 to {max}"))),
@@ -167,9 +184,14 @@ impl BridgeConfig {
         if republish_after_s == Some(0) {
             return Err(wrong("submit.republish_after_s", "at least 1"));
         }
+        let stop_s = form.serve.stop_s.unwrap_or(STOP_S);
+        if stop_s > STOP_S_MAX {
+            return Err(wrong("serve.stop_s", format!("0 to {STOP_S_MAX}")));
+        }
         Ok(Self {
             runtime_dir: form.serve.runtime_dir,
             shards: range("serve.shards", form.serve.shards, SHARDS_MAX)?.unwrap_or(SHARDS),
+            stop: Duration::from_secs(stop_s),
             outstanding: range("submit.outstanding", form.submit.outstanding, OUTSTANDING_MAX)?,
             republish_after_s,
             datasets: form.datasets,
@@ -243,14 +265,19 @@ fn wrong(key: &str, text: impl Into<String>) -> BridgeConfigError {
     BridgeConfigError::Value { key: key.to_owned(), text: text.into() }
 }
 
+/// True for the name of a host: labels of letters, digits, `_` and `-` with dots between them.
+pub(crate) fn is_host_name(text: &str) -> bool {
+    text.len() <= NAME_LEN_MAX && text.split('.').all(is_word)
+}
+
 /// True for a value that may become part of names on the broker.
-pub(crate) fn check_word(text: &str) -> bool {
+fn is_word(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     !text.is_empty() && text.len() <= NAME_LEN_MAX && text.bytes().all(is_plain)
 }
 
 fn word(key: &str, text: &str) -> Result<String, BridgeConfigError> {
-    if !check_word(text) {
+    if !is_word(text) {
         let text = format!("{text:?}: 1 to {NAME_LEN_MAX} letters, digits, _ and -");
         return Err(wrong(key, text));
     }

@@ -118,7 +118,7 @@ pub(crate) fn submit(
     }
 }
 
-/// Serves until a signal asks for the end.
+/// Serves until a signal asks for the end: the first lets it finish what it holds, for a while, the second does not.
 pub(crate) fn serve(
     mut role: ServeRole,
     address: &Address,
@@ -129,9 +129,12 @@ pub(crate) fn serve(
     observer: &mut Observer,
 ) -> ServeCounts {
     let clock = DriverClock::start();
-    let mut event = ServeEvent::Tick;
+    let (mut event, mut stop_at) = (ServeEvent::Tick, None);
     loop {
         let now = clock.now();
+        if stop_at.is_some_and(|at| at <= now || role.held_len() == 0) {
+            event = ServeEvent::Leave;
+        }
         let leaves = matches!(event, ServeEvent::Leave);
         let actions = role.step(now, event);
         observer.serving(now, &role, transport);
@@ -145,7 +148,8 @@ pub(crate) fn serve(
             observer.leave(transport);
             return role.counts();
         }
-        event = match wait(inputs, now, observer.timer(role.next_timer())) {
+        let timer = role.next_timer().into_iter().chain(stop_at).min();
+        event = match wait(inputs, now, observer.timer(timer)) {
             Some(Input::Broker(event)) => ServeEvent::Broker(event),
             Some(Input::Connected(connected)) => {
                 observer.connected(connected);
@@ -156,6 +160,15 @@ pub(crate) fn serve(
                 ServeEvent::Tick
             }
             Some(Input::Worked(key, outcome)) => ServeEvent::Worked(key, outcome),
+            Some(Input::Leave) if stop_at.is_none() && role.held_len() > 0 => {
+                let (held, stop) = (role.held_len(), config.stop);
+                stop_at = Some(now + stop);
+                observer.drain();
+                say(&format!(
+                    "finishing {held} shards, for {stop:?} at most; another signal gives them back"
+                ));
+                ServeEvent::Drain
+            }
             Some(Input::Leave) => ServeEvent::Leave,
             Some(Input::Say(line)) => {
                 say(&format!("broker: {line}"));

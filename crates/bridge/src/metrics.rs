@@ -135,7 +135,13 @@ impl Observer {
         self.show(now, outcomes, to);
     }
 
-    /// Says that it leaves.
+    /// Says that it finishes what it holds.
+    pub(crate) fn drain(&mut self) {
+        self.report.state = HostState::Leaving;
+        self.report_at = Duration::ZERO;
+    }
+
+    /// Says that it has left.
     pub(crate) fn leave(&mut self, to: &mut impl Transport) {
         self.report.state = HostState::Left;
         self.report.held = 0;

@@ -8,7 +8,7 @@ pub mod look;
 use crate::clock::DriverClock;
 use crate::config::{BrokerSettings, Credentials};
 use crate::drive::Input;
-use crate::registry::{HostReport, HostState};
+use crate::registry::{HostReport, HostState, host_token};
 use crate::transport::{
     ACK_WAIT, BODY_LEN_MAX, BrokerCommand, BrokerEvent, BrokerQueue, BrokerSurvey, DeliveryTag,
     Transport,
@@ -25,8 +25,10 @@ use ipc_socket::Trust;
 use nkeys::KeyPair;
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
+use std::fs::File;
 use std::future;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -148,7 +150,7 @@ impl Transport for NatsTransport {
         let role = match report.state {
             HostState::Serving => "serve",
             HostState::Submitting => "submit",
-            HostState::Left => self.role,
+            HostState::Leaving | HostState::Left => self.role,
         };
         self.role = role;
         if let Some(commands) = &self.commands {
@@ -391,7 +393,7 @@ impl Shared {
 
     /// Stores a report; what the broker shows meanwhile goes to the driver.
     async fn report(&self, role: &str, body: Vec<u8>) -> Result<(), Fault> {
-        let name = format!("hosts.{}.{role}", self.settings.host);
+        let name = format!("hosts.{}.{role}", host_token(&self.settings.host));
         let message = PublishMessage::build().payload(body.into());
         let clock = DriverClock::start();
         self.jetstream.send_publish(self.full_subject(&name), message).await?.await?;
@@ -473,19 +475,23 @@ impl NatsBroker {
     }
 }
 
-/// Says when a signal asks for the end.
+/// Says each time that a signal asks for the end.
 async fn signals(inputs: Sender<Input>) {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return;
     };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if inputs.send(Input::Leave).is_err() {
+            // The driver has ended.
+            return;
+        }
     }
-    // The driver may have ended.
-    let _ = inputs.send(Input::Leave);
 }
 
 /// This host's proof of identity over the broker's `nonce`, from a file that nobody else may read.
@@ -513,6 +519,28 @@ fn read_auth(credentials: &Credentials, nonce: &[u8]) -> Result<Auth, NatsError>
     let signature = pair.sign(nonce).map_err(|_| invalid("the seed does not sign"))?;
     auth.signature = Some(signature);
     Ok(auth)
+}
+
+/// The public part of the NKey whose seed is in the file at `path`, which is made if it is not there.
+///
+/// # Errors
+/// [`NatsError::Credentials`]: the file cannot be written or read, lets others read it, or holds no seed.
+pub fn public_key(path: &Path) -> Result<String, NatsError> {
+    let fail = |error| NatsError::Credentials(path.display().to_string(), error);
+    let other = |error: nkeys::error::Error| fail(io::Error::other(error.to_string()));
+    let create = File::options().write(true).create_new(true).mode(0o600).open(path);
+    match create {
+        Ok(mut file) => {
+            let pair = KeyPair::new_user();
+            let seed = pair.seed().map_err(other)?;
+            let written = writeln!(file, "{seed}").and_then(|()| file.sync_all());
+            written.map_err(fail)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(fail(error)),
+    }
+    let seed = read_private(path).map_err(fail)?;
+    KeyPair::from_seed(seed.trim()).map(|pair| pair.public_key()).map_err(other)
 }
 
 fn read_private(path: &Path) -> io::Result<String> {

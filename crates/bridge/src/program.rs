@@ -4,7 +4,7 @@ use crate::config::{BridgeConfig, BridgeConfigError};
 use crate::drive;
 use crate::ledger::{LedgerError, ShardLedger};
 use crate::metrics::Observer;
-use crate::nats::{NatsError, NatsTransport, look};
+use crate::nats::{NatsError, NatsTransport, look, public_key};
 use crate::registry::{HostState, SeenHost, host_table};
 use crate::serve::{ServeLimits, ServeRole};
 use crate::shard::{Base64Bytes, JobKey, ShardAnswer, ShardOutcome, pack, shard_len};
@@ -80,6 +80,12 @@ enum Role {
         /// Show metrics and health at ADDRESS:PORT or unix:PATH
         #[arg(long, value_name = "ADDRESS")]
         http: Option<HttpAddress>,
+    },
+    /// Prints the public part of the NKey in FILE, which the broker is to know; without FILE it is made, with mode 0600
+    Key {
+        /// The file with its seed, which is secret
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Lists the hosts that have reported to the broker within a day
     Hosts {
@@ -165,6 +171,7 @@ pub fn run() -> ExitCode {
             submit(&config, &asked)
         }
         Role::Serve { config, http } => serve(&config, http.as_ref()),
+        Role::Key { file } => key(&file),
         Role::Hosts { config, json } => hosts(&config, json),
         Role::Dead { config, json } => dead(&config, json),
     };
@@ -199,6 +206,14 @@ fn serve(config: &Path, http: Option<&HttpAddress>) -> Result<u8, ProgramError> 
         drive::serve(role, &address, &config, &mut transport, &inputs, &own, &mut observer);
     let (answered, returned, dead) = (counts.answered, counts.returned, counts.dead);
     say(&format!("leaving: {answered} shards answered, {returned} returned, {dead} dead"));
+    Ok(0)
+}
+
+/// Prints a public key.
+fn key(file: &Path) -> Result<u8, ProgramError> {
+    let key = public_key(file)?;
+    let printed = writeln!(io::stdout().lock(), "{key}");
+    printed.map_err(|error| ProgramError::Write("standard output".to_owned(), error))?;
     Ok(0)
 }
 

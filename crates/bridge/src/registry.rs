@@ -4,7 +4,7 @@
 //! age is by the broker's clock, so that the clocks of hosts may differ. Invariant: what [`HostReport::decode`]
 //! returns keeps the limits, whoever wrote it.
 
-use crate::config::check_word;
+use crate::config::is_host_name;
 use crate::shard::{DatasetKey, WrongMessage, to_json};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub enum HostState {
     Serving,
     /// It has a job.
     Submitting,
+    /// It finishes the shards that it holds, and takes no more.
+    Leaving,
     /// It ended by itself.
     Left,
 }
@@ -44,6 +46,7 @@ impl HostState {
         match self {
             Self::Serving => "serving",
             Self::Submitting => "submitting",
+            Self::Leaving => "leaving",
             Self::Left => "left",
         }
     }
@@ -76,6 +79,12 @@ pub struct HostReport {
     pub bytes: u64,
 }
 
+/// The name of a host as a part of a subject of the broker, which has dots between its parts.
+#[must_use]
+pub fn host_token(host: &str) -> String {
+    host.replace('.', "=")
+}
+
 impl HostReport {
     /// The message.
     #[must_use]
@@ -83,7 +92,7 @@ impl HostReport {
         to_json(self)
     }
 
-    /// The report in a message that `host` may write.
+    /// The report in a message below the [token](host_token) `host`.
     ///
     /// # Errors
     /// See [`WrongMessage`].
@@ -92,7 +101,7 @@ impl HostReport {
             return Err(WrongMessage::Limit("length"));
         }
         let report: Self = serde_json::from_slice(body).map_err(WrongMessage::Json)?;
-        if report.host != host || !check_word(&report.host) {
+        if host_token(&report.host) != host || !is_host_name(&report.host) {
             return Err(WrongMessage::Limit("host"));
         }
         let is_plain = |c: char| c.is_ascii_graphic();
@@ -222,6 +231,9 @@ mod tests {
         let report = report();
         assert_eq!(HostReport::decode(&report.encode(), "h1").unwrap(), report);
         assert!(HostReport::decode(&report.encode(), "h2").is_err());
+        let report = HostReport { host: "h1.example.net".to_owned(), ..report };
+        assert_eq!(HostReport::decode(&report.encode(), "h1=example=net").unwrap(), report);
+        assert!(HostReport::decode(&report.encode(), "h1").is_err());
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub enum ServeEvent {
     Broker(BrokerEvent),
     /// The work at a shard has ended. Without an outcome this host could not do it, and another may.
     Worked(ShardKey, Option<ShardOutcome>),
+    /// Take nothing more; what is held is finished.
+    Drain,
     /// Leave: what is held goes back to the broker.
     Leave,
     /// Time passes. The first event is one.
@@ -186,6 +188,7 @@ impl ServeRole {
                 }
             }
             ServeEvent::Worked(key, outcome) => self.worked(now, key, outcome, &mut actions),
+            ServeEvent::Drain => self.leaving = true,
             ServeEvent::Leave => {
                 self.leaving = true;
                 for held in std::mem::take(&mut self.held).into_values() {

@@ -9,6 +9,7 @@ mod durable;
 mod ends;
 mod faults;
 mod hosts;
+mod hosts_script;
 mod hung;
 mod journal;
 mod limits;

@@ -48,8 +48,9 @@ fn a_broker_elsewhere_is_used_with_tls_and_credentials_only() {
 #[test]
 fn values_that_are_not_allowed_are_named_with_what_is() {
     for (text, want) in [
-        ("host = 'a.b'", "host: \"a.b\": 1 to 64 letters, digits, _ and -"),
+        ("host = 'a..b'", "host: \"a..b\": 1 to 64 letters, digits, _ and -, dots between them"),
         ("deployment = ''", "deployment: \"\": 1 to 64 letters, digits, _ and -"),
+        ("serve.stop_s = 86401", "serve.stop_s: 0 to 86400"),
         ("serve.shards = 0", "serve.shards: 1 to 64"),
         ("serve.shards = 65", "serve.shards: 1 to 64"),
         ("submit.outstanding = 4097", "submit.outstanding: 1 to 4096"),

@@ -2,7 +2,7 @@
 
 use super::{Fault, Kind, NatsError, Shared, connect};
 use crate::config::BrokerSettings;
-use crate::registry::{HostReport, SeenHost};
+use crate::registry::{HostReport, SeenHost, host_token};
 use crate::shard::Shard;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
@@ -80,7 +80,7 @@ impl DeadLetter {
 pub fn hosts(settings: &BrokerSettings) -> Result<(Vec<SeenHost>, u64), NatsError> {
     let (mut reports, mut invalid, mut now) = (Vec::new(), 0, 0);
     // A message of our own has the broker's time.
-    let own = format!("hosts.{}.clock", settings.host);
+    let own = format!("hosts.{}.clock", host_token(&settings.host));
     look(settings, Kind::Hosts, Some(&own), |letter| {
         now = letter.at.max(now);
         let mut tokens = letter.subject.rsplit('.');

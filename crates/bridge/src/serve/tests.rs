@@ -83,6 +83,21 @@ fn a_delivery_is_acknowledged_after_its_answer_is_stored() {
 }
 
 #[test]
+fn who_drains_takes_nothing_more_and_finishes_what_it_holds() {
+    let mut role = role();
+    role.step(SECOND, ServeEvent::Tick);
+    assert_eq!(words(&role.step(SECOND, delivered(&shard(1), 1, 1))), ["work 1"]);
+    assert_eq!(words(&role.step(SECOND, ServeEvent::Drain)), [""; 0]);
+    assert_eq!(words(&role.step(SECOND, delivered(&shard(2), 2, 1))), ["return 2 0"]);
+    assert_eq!(words(&role.step(2 * SECOND, pulled())), [""; 0], "no other pull");
+    assert_eq!(words(&role.step(15 * SECOND, ServeEvent::Tick)), ["progress 1"]);
+    let id = format!("answer.{}", key(1));
+    role.step(16 * SECOND, ServeEvent::Worked(key(1), hashed()));
+    assert_eq!(words(&role.step(16 * SECOND, published(&id, true))), ["ack 1"]);
+    assert_eq!((role.held_len(), role.counts().answered), (0, 1));
+}
+
+#[test]
 fn signs_of_life_are_given_while_a_shard_is_held_and_no_longer() {
     let mut role = role();
     role.step(SECOND, ServeEvent::Tick);

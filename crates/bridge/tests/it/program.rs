@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use nkeys::KeyPair;
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -110,7 +111,16 @@ fn only_who_has_the_key_gets_in_and_only_to_the_right_server() {
         let ended = output(&mut serve(config));
         (ended.status.code(), text(&ended.stderr))
     };
-    let other = seed("other.nk", &KeyPair::new_user());
+    let public = |path: &Path| {
+        let made = output(Command::new(program("hashcluster-bridge")).arg("key").arg(path));
+        (made.status.code(), text(&made.stdout))
+    };
+    assert_eq!(public(&own), (Some(0), format!("{}\n", broker.user.public_key())));
+    let other = broker.dir.path().join("other.nk");
+    let (status, made) = public(&other);
+    assert!(status == Some(0) && made.starts_with('U') && made.len() == 57, "{made}");
+    assert_eq!(public(&other), (status, made), "the same again");
+    assert_eq!(fs::metadata(&other).unwrap().mode() & 0o777, 0o600);
     let (status, said) = refused(&broker.config(&other, &broker.ca()));
     assert_eq!(status, Some(3), "{said}");
     assert!(said.contains("authorization violation"), "{said}");
@@ -121,6 +131,7 @@ fn only_who_has_the_key_gets_in_and_only_to_the_right_server() {
     let (status, said) = refused(&broker.config(&own, &broker.ca()));
     assert_eq!(status, Some(2), "{said}");
     assert!(said.contains("lets others read it"), "{said}");
+    assert_eq!(public(&own), (Some(2), String::new()));
 }
 
 #[test]
