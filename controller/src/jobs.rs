@@ -17,6 +17,7 @@
 
 mod act;
 mod ask;
+mod audit;
 mod commit;
 mod feed;
 pub mod limits;
@@ -36,13 +37,14 @@ pub(crate) use record::{StoredPrincipal, record as decoded, value as encoded};
 
 use crate::core::{BookRequest, ListTag, PageWanted, Principal, Rights};
 use crate::journal::{Query, Rows, TableId, Write};
+use audit::AuditRun;
 use commit::Commits;
 use feed::Feed;
 use ipc_proto::limits::REASON_LEN_MAX;
 use ipc_proto::message::{
     ClientReply, JobId, JobRow, JobState, ListOutcome, ServiceRefusal, ServiceReply, ServiceRequest,
 };
-use record::{JobOrigin, JobProgress};
+use record::{JobOrigin, JobProgress, StoredAudit};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -146,6 +148,8 @@ struct DurableJob {
     feed: Option<Feed>,
     /// It is not started before.
     not_before: Duration,
+    /// Summary of its findings, of an audit that is done.
+    audited: Option<StoredAudit>,
     /// When it was first seen to be too old.
     expired: Option<Duration>,
 }
@@ -182,6 +186,15 @@ enum ReadFor {
         from: u64,
         limit: u16,
     },
+    /// For the comparison of this number.
+    Audit(JobId, u32),
+    Findings {
+        caller: Caller,
+        tag: u32,
+        job: JobId,
+        from: u64,
+        limit: u16,
+    },
 }
 
 /// The state of all durable jobs.
@@ -200,6 +213,9 @@ pub struct Book {
     ready: BTreeSet<(Reverse<u8>, JobId)>,
     /// Jobs with a feed.
     fed: BTreeSet<JobId>,
+    /// Audits that are or wait to be compared, and the comparison that goes on.
+    auditing: BTreeSet<JobId>,
+    audit: Option<AuditRun>,
     /// The feed of each job of the core.
     of_core: BTreeMap<JobId, JobId>,
     /// The job of each page without an answer.
@@ -235,6 +251,8 @@ impl Book {
             usage: Usage::default(),
             ready: BTreeSet::new(),
             fed: BTreeSet::new(),
+            auditing: BTreeSet::new(),
+            audit: None,
             of_core: BTreeMap::new(),
             of_list: BTreeMap::new(),
             opening: BTreeMap::new(),
@@ -282,6 +300,7 @@ impl Book {
         if matches!(self.phase, Phase::Open) && !self.is_recovering() {
             self.start_jobs();
             self.advance();
+            self.advance_audit();
         }
         self.answer_waits();
         self.commit();
@@ -359,6 +378,10 @@ impl Book {
             ReadFor::Deaths { caller, tag, job, limit, .. } => {
                 self.deaths_read((caller, tag), job, limit, rows);
             }
+            ReadFor::Audit(job, number) => self.audit_read(job, number, rows),
+            ReadFor::Findings { caller, tag, job, from, limit } => {
+                self.findings_read((caller, tag), job, (from, limit), rows);
+            }
         }
     }
 
@@ -397,6 +420,7 @@ impl Book {
             created_s: origin.created_s,
             started_s: progress.started_s,
             ended_s: progress.ended_s,
+            findings: job.audited.map(|audited| audited.counts),
         })
     }
 

@@ -49,11 +49,13 @@ pub enum TableId {
     Notices,
     /// Workers that are drained or in quarantine, by name.
     Workers,
+    /// Findings of audits, in the order of the walk.
+    Findings,
 }
 
 impl TableId {
     /// All tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Meta,
         Self::Jobs,
         Self::Keys,
@@ -65,6 +67,7 @@ impl TableId {
         Self::Events,
         Self::Notices,
         Self::Workers,
+        Self::Findings,
     ];
 
     /// Its name in files and messages.
@@ -82,6 +85,7 @@ impl TableId {
             Self::Events => "events",
             Self::Notices => "notices",
             Self::Workers => "workers",
+            Self::Findings => "findings",
         }
     }
 

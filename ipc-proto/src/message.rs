@@ -6,6 +6,7 @@
 //!
 //! Invariant: [`Message::check`] holds for every message that is sent or handed out.
 
+mod audit;
 mod client;
 mod file;
 mod hello;
@@ -21,6 +22,7 @@ mod status;
 mod work;
 mod worker;
 
+pub use audit::{AuditBaseline, AuditCounts, AuditFinding, AuditRow};
 pub use client::{
     ClientReply, ClientRequest, DrainOutcome, Items, JobId, RejectReason, ReleaseOutcome, Run,
     Window,

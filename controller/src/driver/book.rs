@@ -170,7 +170,8 @@ impl Hub {
             | ServiceRequest::Deaths { .. }
             | ServiceRequest::Events { .. }
             | ServiceRequest::Rules
-            | ServiceRequest::Backup { .. } => return,
+            | ServiceRequest::Backup { .. }
+            | ServiceRequest::Findings { .. } => return,
             ServiceRequest::Schedule(request) => match request {
                 ScheduleRequest::Apply { .. } => TrailKind::ScheduleApplied,
                 ScheduleRequest::Act { name, act } => {

@@ -44,6 +44,10 @@ impl Book {
                 self.make_ready(id);
             }
             (JobAct::Retry, JobState::Running) if job.progress.again.is_some() => {}
+            (JobAct::Retry | JobAct::Remove, _) if self.baselines().contains(&id) => {
+                let text = format!("job {id} is what an audit is compared with that has not ended");
+                return Err((ServiceRefusal::WrongState, text));
+            }
             (JobAct::Retry, JobState::Done | JobState::Failed) => self.retry(id),
             (JobAct::Remove, JobState::Done | JobState::Cancelled | JobState::Failed) => {
                 self.reply_job(caller, tag, id);
@@ -74,6 +78,7 @@ impl Book {
         progress.reason.clear();
         progress.ended_s = 0;
         progress.again = (!has_rest).then_some(0);
+        self.forget_audit(id);
         self.write_progress(id);
         self.make_ready(id);
     }
@@ -93,8 +98,9 @@ impl Book {
         let (now, wall_s) = (self.at.monotonic, self.at.wall_s);
         let mut ended: BTreeMap<Principal, Vec<(u64, JobId)>> = BTreeMap::new();
         let mut gone = Vec::new();
+        let baselines = self.baselines();
         for (&id, job) in &mut self.jobs {
-            if !job.progress.state.has_ended() {
+            if !job.progress.state.has_ended() || baselines.contains(&id) {
                 continue;
             }
             let keep_s = match job.origin.spec.keep_s {

@@ -64,6 +64,9 @@ impl Book {
                 let range = (TableId::Deaths, item_key(job, from), end_key(job));
                 self.read(ReadFor::Deaths { caller, tag, job, from, limit }, range);
             }),
+            ServiceRequest::Findings { job, from, limit } => self
+                .seen(asker, job)
+                .map(|()| self.read_findings((caller, tag), job, (from, limit))),
             ServiceRequest::Wait { job, timeout_ms } => self.wait(asker, job, timeout_ms, None),
             ServiceRequest::Results { job, from, limit, wait_ms } => {
                 self.wait(asker, job, wait_ms, Some((from, limit)))
@@ -121,14 +124,8 @@ impl Book {
                 more = true;
                 break;
             }
-            len += 1024;
-            len += match &origin.spec.source {
-                JobSource::Stored => 0,
-                JobSource::Dataset { roots, .. } => {
-                    roots.iter().map(|root| root.path.len() + root.shown.len() + 8).sum::<usize>()
-                }
-                JobSource::Manifest { path, base, .. } => path.len() + base.len(),
-            };
+            let source = &origin.spec.source;
+            len += 1024 + source.paths_len() + 8 * source.roots().len();
             rows.extend(self.row(id));
         }
         self.reply(asker.caller, asker.tag, ServiceReply::Jobs { rows, more });
@@ -256,9 +253,8 @@ impl Book {
 }
 
 /// Name of an item in the manifest.
-fn shown_name(source: &JobSource, root: u16, path: Blob) -> Blob {
-    let JobSource::Dataset { roots, .. } = source else { return path };
-    let shown = roots.get(usize::from(root)).map_or(&[][..], |root| &root.shown[..]);
+pub(super) fn shown_name(source: &JobSource, root: u16, path: Blob) -> Blob {
+    let shown = source.roots().get(usize::from(root)).map_or(&[][..], |root| &root.shown[..]);
     if path.is_empty() || shown.is_empty() {
         return if path.is_empty() { shown.into() } else { path };
     }

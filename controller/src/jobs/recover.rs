@@ -2,7 +2,9 @@
 //!
 //! It writes nothing, so that a crash in the middle of it changes nothing.
 
-use super::record::{self, JobOrigin, JobProgress, JobRecord, WalkPlace, end_key, item_key};
+use super::record::{
+    self, FINDINGS_ROW, JobOrigin, JobProgress, JobRecord, WalkPlace, end_key, item_key,
+};
 use super::usage::Amount;
 use super::{Book, BookAction, DurableJob, JobWait, Phase, ReadFor};
 use crate::core::{BookRequest, Principal};
@@ -27,6 +29,8 @@ impl Book {
         self.usage.clear();
         self.ready.clear();
         self.fed.clear();
+        self.auditing.clear();
+        self.audit = None;
         // Reads for a reply are done again.
         let deadline = self.at.monotonic;
         for read in std::mem::take(&mut self.reads).into_values() {
@@ -39,7 +43,11 @@ impl Book {
                 read @ ReadFor::Deaths { job, from, .. } => {
                     self.read(read, (TableId::Deaths, item_key(job, from), end_key(job)));
                 }
-                ReadFor::LastId | ReadFor::Records | ReadFor::Feed(..) => {}
+                read @ ReadFor::Findings { job, from, .. } => {
+                    let first = from - from % FINDINGS_ROW;
+                    self.read(read, (TableId::Findings, item_key(job, first), end_key(job)));
+                }
+                ReadFor::LastId | ReadFor::Records | ReadFor::Feed(..) | ReadFor::Audit(..) => {}
             }
         }
         self.read(ReadFor::LastId, record::last_id_range());
@@ -88,6 +96,11 @@ impl Book {
             JobRecord::Origin(origin) => {
                 let progress = JobProgress::new(&origin);
                 self.jobs.insert(id, DurableJob::new(Rc::new(*origin), progress));
+            }
+            JobRecord::Audit(audited) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.audited = Some(audited);
+                }
             }
             // The origin comes first, as its key does.
             JobRecord::Progress(progress) => {
@@ -152,6 +165,7 @@ impl DurableJob {
             readable: 0,
             run_after: 0,
             feed: None,
+            audited: None,
             not_before: Duration::ZERO,
             expired: None,
         }

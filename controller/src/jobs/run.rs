@@ -65,7 +65,9 @@ impl Book {
             let tag = ListTag(number.into());
             feed.walk = place.map(|place| match spec.source {
                 JobSource::Manifest { .. } => Walk::through_manifest(tag, place),
-                JobSource::Dataset { .. } | JobSource::Stored => Walk::new(tag, place),
+                JobSource::Dataset { .. } | JobSource::Audit { .. } | JobSource::Stored => {
+                    Walk::new(tag, place)
+                }
             });
             let open = open_request(&job.origin, &feed);
             job.feed = Some(feed);
@@ -143,10 +145,21 @@ impl Book {
         self.commits.write(chunks);
         let deaths = deaths.iter().map(|(index, death)| put_death(id, *index, death.as_ref()));
         self.commits.write(deaths);
-        if is_last {
-            self.end(id, JobState::Done, String::new());
-        } else if was != (job.progress.again, job.progress.resolved) {
+        let is_audit = is_last && self.is_audit(id);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if is_audit {
+            // It is not hashed again if the comparison is cut off.
+            job.progress.again = None;
+        }
+        if is_last && !is_audit {
+            return self.end(id, JobState::Done, String::new());
+        }
+        // With an audit there is always a commit to wait for.
+        if is_audit || was != (job.progress.again, job.progress.resolved) {
             self.write_progress(id);
+        }
+        if is_audit {
+            self.begin_audit(id);
         }
     }
 
@@ -180,6 +193,8 @@ impl Book {
     /// Takes a job's feed away, with what is settled of it written.
     pub(super) fn stop(&mut self, id: JobId) {
         self.fed.remove(&id);
+        self.auditing.remove(&id);
+        self.audit.take_if(|run| run.is_of(id));
         let Some(job) = self.jobs.get_mut(&id) else { return };
         self.ready.remove(&(Reverse(job.origin.spec.priority), id));
         let Some(feed) = job.feed.take() else { return };

@@ -32,6 +32,7 @@ impl Book {
         if let Some(name) = spec.source.dataset() {
             self.may_read(asker, name)?;
         }
+        self.may_compare(asker, &spec)?;
         if self.jobs.len() >= super::limits::JOBS_MAX {
             let text = format!("there are {} durable jobs; remove some", self.jobs.len());
             return Err((ServiceRefusal::TooMuch, text));

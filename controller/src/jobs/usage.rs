@@ -5,7 +5,6 @@ use super::limits::{
 };
 use super::record::{JobOrigin, JobProgress};
 use crate::core::Principal;
-use ipc_proto::message::JobSource;
 use std::collections::BTreeMap;
 
 /// An amount of everything that is bounded.
@@ -39,18 +38,11 @@ impl Amount {
 
     /// All of a job.
     pub(super) fn of(origin: &JobOrigin, progress: &JobProgress) -> Self {
-        let roots_len = match &origin.spec.source {
-            JobSource::Stored => 0,
-            JobSource::Dataset { roots, .. } => {
-                roots.iter().map(|root| root.path.len() + root.shown.len()).sum()
-            }
-            JobSource::Manifest { path, base, .. } => path.len() + base.len(),
-        };
         Self {
             jobs: 1,
             items: progress.items,
             bytes: progress.stored_len,
-            specs: (origin.key.len() + roots_len) as u64,
+            specs: (origin.key.len() + origin.spec.source.paths_len()) as u64,
         }
     }
 }

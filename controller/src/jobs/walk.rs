@@ -242,7 +242,9 @@ impl Book {
             return;
         }
         let (name, roots) = match &job.origin.spec.source {
-            JobSource::Dataset { name, roots } => (name, roots),
+            JobSource::Dataset { name, roots } | JobSource::Audit { name, roots, .. } => {
+                (name, roots)
+            }
             JobSource::Manifest { .. } => return self.read_manifest(id),
             JobSource::Stored => return,
         };
@@ -346,7 +348,7 @@ impl Book {
             return;
         }
         let name = match &job.origin.spec.source {
-            JobSource::Dataset { name, .. } => name,
+            JobSource::Dataset { name, .. } | JobSource::Audit { name, .. } => name,
             JobSource::Manifest { .. } => return self.manifest_failed(id, failure),
             JobSource::Stored => return,
         };

@@ -8,12 +8,15 @@
 //!
 //! `HASHCLUSTER_SIM_SEEDS` sets how many seeds are run (500), `HASHCLUSTER_SIM_FIRST` the first.
 
+mod audits;
 mod client;
 mod disk;
 mod history;
+mod totals;
 mod world;
 
-use world::{Broken, JobsWorld, Totals};
+use totals::Totals;
+use world::{Broken, JobsWorld};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number of seeds"))

@@ -1,8 +1,10 @@
 //! A durable job for programs: the same object in `hashctl jobs --json` and in the HTTP API.
 
 use crate::JsonName;
-use ipc_proto::message::{JobKind, JobRow, JobSource};
-use serde::Serialize;
+use ipc_proto::message::{
+    AuditBaseline, AuditCounts, AuditFinding, JobKind, JobRoot, JobRow, JobSource,
+};
+use serde::{Serialize, Serializer};
 
 /// The word for a kind of job.
 #[must_use]
@@ -10,6 +12,7 @@ pub const fn kind_name(kind: JobKind) -> &'static str {
     match kind {
         JobKind::Sum => "sum",
         JobKind::Check => "check",
+        JobKind::Audit => "audit",
     }
 }
 
@@ -32,6 +35,9 @@ pub struct JobObject<'a> {
     /// The list of a check, if it is in the dataset; then each line has its algorithm.
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<JsonName<'a>>,
+    /// The job that an audit is compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    against_job: Option<String>,
     labels: &'a [String],
     priority: u8,
     /// Bytes per second; none without a limit.
@@ -44,10 +50,19 @@ pub struct JobObject<'a> {
     done: u64,
     failed: u64,
     mismatched: u64,
+    /// Files per finding of an audit that is done.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "put_counts")]
+    findings: Option<AuditCounts>,
     bytes: u64,
     created: u64,
     started: Option<u64>,
     ended: Option<u64>,
+}
+
+#[expect(clippy::ref_option, reason = "the form that serde wants")]
+fn put_counts<S: Serializer>(counts: &Option<AuditCounts>, to: S) -> Result<S::Ok, S::Error> {
+    let counts = counts.unwrap_or_default();
+    to.collect_map(AuditFinding::ALL.map(|finding| (finding.name(), counts.of(finding))))
 }
 
 impl<'a> JobObject<'a> {
@@ -55,12 +70,16 @@ impl<'a> JobObject<'a> {
     #[must_use]
     pub fn new(row: &'a JobRow) -> Self {
         let spec = &row.spec;
-        let mut manifest = None;
+        let (mut manifest, mut against_job) = (None, None);
+        let paths = |roots: &'a [JobRoot]| {
+            roots.iter().map(|root| JsonName { key: "path", bytes: &root.path }).collect()
+        };
         let (dataset, roots) = match &spec.source {
             JobSource::Stored => (None, Vec::new()),
-            JobSource::Dataset { name, roots } => {
-                let paths = roots.iter().map(|root| JsonName { key: "path", bytes: &root.path });
-                (Some(name.as_str()), paths.collect())
+            JobSource::Dataset { name, roots } => (Some(name.as_str()), paths(roots)),
+            JobSource::Audit { name, roots, baseline: AuditBaseline::Job(job) } => {
+                against_job = Some(job.to_string());
+                (Some(name.as_str()), paths(roots))
             }
             JobSource::Manifest { name, path, .. } => {
                 manifest = Some(JsonName { key: "path", bytes: path });
@@ -79,6 +98,7 @@ impl<'a> JobObject<'a> {
             dataset,
             roots,
             manifest,
+            against_job,
             labels: &spec.labels,
             priority: spec.priority,
             rate: (spec.rate > 0).then_some(spec.rate),
@@ -89,6 +109,7 @@ impl<'a> JobObject<'a> {
             done: row.resolved,
             failed: row.failed,
             mismatched: row.mismatched,
+            findings: row.findings,
             bytes: row.bytes,
             created: row.created_s,
             started: time(row.started_s),

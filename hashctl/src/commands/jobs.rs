@@ -3,6 +3,7 @@
 //! Requests are repeated after a lost connection, so that a controller may restart meanwhile: each of
 //! them changes nothing the second time.
 
+mod findings;
 pub(crate) mod result;
 mod session;
 pub(crate) mod submit;
@@ -211,9 +212,9 @@ pub(crate) fn wait(config: &Config, args: &WaitArgs) -> Exit {
     exit
 }
 
-/// True if every item has its digest, the expected one if there is one.
+/// True if every item has its digest, the expected one if there is one, and an audit has found no difference.
 pub(crate) fn is_good(row: &JobRow) -> bool {
-    row.state == JobState::Done && row.failed == 0 && row.mismatched == 0
+    row.state == JobState::Done && row.bad_items() == 0
 }
 
 /// Changes jobs.

@@ -85,7 +85,7 @@ pub(crate) struct FindingFormat {
         value_delimiter = ',',
         help_heading = "Output"
     )]
-    only: Vec<Finding>,
+    pub(crate) only: Vec<Finding>,
     #[command(flatten)]
     pub(crate) tree: TreeFormat,
 }
@@ -195,6 +195,10 @@ pub(crate) struct FindingCounts([u64; Finding::Unreadable as usize + 1]);
 impl FindingCounts {
     pub(crate) fn add(&mut self, finding: Finding) {
         self.0[finding as usize] += 1;
+    }
+
+    pub(crate) fn add_many(&mut self, finding: Finding, count: u64) {
+        self.0[finding as usize] += count;
     }
 
     pub(crate) fn get(&self, finding: Finding) -> u64 {

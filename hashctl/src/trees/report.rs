@@ -33,6 +33,11 @@ impl FindingReport {
         Self { format, counts: FindingCounts::default(), is_ok: true }
     }
 
+    /// Counts files that matched, which somebody else has seen.
+    pub(crate) fn add_matched(&mut self, count: u64) {
+        self.counts.add_many(Finding::Matched, count);
+    }
+
     /// Counts a finding, and prints it if that is asked for.
     pub(crate) fn put(
         &mut self,

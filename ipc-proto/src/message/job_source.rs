@@ -2,7 +2,7 @@
 
 use super::file::{check_dataset, check_path};
 use super::service::check_name;
-use super::{JobKind, LimitExceeded, at_most, exactly, within};
+use super::{AuditBaseline, JobKind, LimitExceeded, at_most, exactly, within};
 use crate::limits::{JOB_ROOTS_LEN_MAX, JOB_ROOTS_MAX};
 use crate::{Blob, list};
 use serde::{Deserialize, Serialize};
@@ -30,13 +30,25 @@ pub enum JobSource {
         /// The directory that its names are relative to; empty for the root.
         base: Blob,
     },
+    /// Those of a `Dataset`, whose results are compared with earlier ones; of a [`JobKind::Audit`].
+    Audit {
+        /// Name of the dataset.
+        name: String,
+        /// As those of a `Dataset`.
+        #[serde(deserialize_with = "list::at_most::<_, _, JOB_ROOTS_MAX>")]
+        roots: Vec<JobRoot>,
+        /// The state that they are compared with.
+        baseline: AuditBaseline,
+    },
 }
 
 impl JobSource {
     pub(super) fn check(&self, kind: JobKind) -> Result<(), LimitExceeded> {
+        let is_audit = matches!(self, Self::Audit { .. });
+        exactly("audits", u64::from(kind == JobKind::Audit), u64::from(is_audit))?;
         let (name, roots) = match self {
             Self::Stored => return Ok(()),
-            Self::Dataset { name, roots } => (name, roots),
+            Self::Dataset { name, roots } | Self::Audit { name, roots, .. } => (name, roots),
             Self::Manifest { name, path, base } => {
                 exactly("checks of a manifest", u64::from(kind == JobKind::Check), 1)?;
                 check_dataset(name)?;
@@ -82,7 +94,29 @@ impl JobSource {
     pub fn dataset(&self) -> Option<&str> {
         match self {
             Self::Stored => None,
-            Self::Dataset { name, .. } | Self::Manifest { name, .. } => Some(name),
+            Self::Dataset { name, .. } | Self::Manifest { name, .. } | Self::Audit { name, .. } => {
+                Some(name)
+            }
+        }
+    }
+
+    /// The directories that a worker walks; none of other sources.
+    #[must_use]
+    pub fn roots(&self) -> &[JobRoot] {
+        match self {
+            Self::Dataset { roots, .. } | Self::Audit { roots, .. } => roots,
+            Self::Stored | Self::Manifest { .. } => &[],
+        }
+    }
+
+    /// Bytes of the paths in it.
+    #[must_use]
+    pub fn paths_len(&self) -> usize {
+        let roots = self.roots().iter();
+        let roots_len = roots.map(|root| root.path.len() + root.shown.len()).sum();
+        match self {
+            Self::Manifest { path, base, .. } => path.len() + base.len(),
+            Self::Stored | Self::Dataset { .. } | Self::Audit { .. } => roots_len,
         }
     }
 }

@@ -7,8 +7,8 @@
 
 use super::loss::check_losses;
 use super::{
-    EventRow, Failure, Items, JobId, JobSource, LimitExceeded, NameShare, RuleRow, ScheduleReply,
-    ScheduleRequest, Stamp, WorkerLoss, at_most, exactly, within,
+    AuditCounts, AuditRow, EventRow, Failure, Items, JobId, JobSource, LimitExceeded, NameShare,
+    RuleRow, ScheduleReply, ScheduleRequest, Stamp, WorkerLoss, at_most, exactly, within,
 };
 use crate::limits::{
     BACKUP_PIECE_LEN_MAX, EVENT_ROWS_MAX, FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX,
@@ -114,6 +114,15 @@ pub enum ServiceRequest {
         /// Bytes of the pieces before it; with 0 a backup begins, of the journal as it is then.
         from: u64,
     },
+    /// Lists the findings of an audit that is done, in the order of the walk. Answered by `Findings`.
+    Findings {
+        /// The job.
+        job: JobId,
+        /// Number of findings before the first one to list.
+        from: u64,
+        /// Most rows.
+        limit: u16,
+    },
 }
 
 /// A durable job as it was submitted.
@@ -149,6 +158,8 @@ pub enum JobKind {
     Sum,
     /// Digests, compared with expected ones.
     Check,
+    /// Digests, compared with those of an earlier job, and what was found or is missing.
+    Audit,
 }
 
 /// A choice of durable jobs. Every part that is given must fit.
@@ -278,6 +289,14 @@ pub enum ServiceReply {
         /// The backup ends with it.
         is_last: bool,
     },
+    /// Findings of an audit.
+    Findings {
+        /// In the order of the walk, from `from` on.
+        #[serde(deserialize_with = "list::at_most::<_, _, FRAME_NAMES_MAX>")]
+        rows: Vec<AuditRow>,
+        /// There are more after the last of them.
+        more: bool,
+    },
 }
 
 /// Why a request was refused.
@@ -342,6 +361,8 @@ pub struct JobRow {
     pub started_s: u64,
     /// Time of its end, in seconds since 1970; 0 for not yet.
     pub ended_s: u64,
+    /// Numbers of the findings of an audit that is done.
+    pub findings: Option<AuditCounts>,
 }
 
 /// An item that failed because its workers were lost, with the reasons.
@@ -393,7 +414,8 @@ impl ServiceRequest {
             | Self::Schedule(_)
             | Self::Events { .. }
             | Self::Rules
-            | Self::Backup { .. } => 0,
+            | Self::Backup { .. }
+            | Self::Findings { .. } => 0,
         }
     }
 
@@ -426,9 +448,9 @@ impl ServiceRequest {
                 at_most("key", filter.key.len(), JOB_KEY_LEN_MAX)?;
                 within("limit", (*limit).into(), 1, JOB_ROWS_MAX)
             }
-            Self::Results { limit, .. } | Self::Deaths { limit, .. } => {
-                within("limit", (*limit).into(), 1, FRAME_NAMES_MAX)
-            }
+            Self::Results { limit, .. }
+            | Self::Deaths { limit, .. }
+            | Self::Findings { limit, .. } => within("limit", (*limit).into(), 1, FRAME_NAMES_MAX),
             Self::Schedule(request) => request.check(),
             Self::Events { limit, .. } => within("limit", (*limit).into(), 1, EVENT_ROWS_MAX),
             Self::Seal { .. }
@@ -490,11 +512,22 @@ impl ServiceReply {
             Self::Backup { bytes, .. } => {
                 within("bytes of a piece", bytes.len(), 1, BACKUP_PIECE_LEN_MAX)
             }
+            Self::Findings { rows, .. } => {
+                at_most("rows", rows.len(), FRAME_NAMES_MAX)?;
+                rows.iter().try_for_each(AuditRow::check)
+            }
         }
     }
 }
 
 impl JobRow {
+    /// Number of its files that are not as they should be.
+    #[must_use]
+    pub fn bad_items(&self) -> u64 {
+        let findings = self.findings.map_or(0, AuditCounts::differences);
+        findings.max(self.failed.saturating_add(self.mismatched))
+    }
+
     fn check(&self) -> Result<(), LimitExceeded> {
         at_most("key", self.key.len(), JOB_KEY_LEN_MAX)?;
         self.spec.check()?;

@@ -3,9 +3,9 @@
 use crate::samples::{STAMP, dataset, files, losses};
 use crate::samples_schedules::{schedule_replies, schedule_requests};
 use ipc_proto::message::{
-    DeadItem, EventRow, Failure, FileSource, ItemOutcome, Items, JobAct, JobFilter, JobId, JobKind,
-    JobRoot, JobRow, JobSource, JobSpec, JobState, NameShare, ResultRow, RuleRow, ServiceRefusal,
-    ServiceReply, ServiceRequest, Stamp,
+    AuditBaseline, AuditCounts, AuditFinding, AuditRow, DeadItem, EventRow, Failure, FileSource,
+    ItemOutcome, Items, JobAct, JobFilter, JobId, JobKind, JobRoot, JobRow, JobSource, JobSpec,
+    JobState, NameShare, ResultRow, RuleRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -39,6 +39,23 @@ fn manifest() -> JobSource {
     JobSource::Manifest { name: "d".to_owned(), path, base }
 }
 
+fn audit() -> JobSource {
+    let roots = vec![JobRoot { path: b"a/\xff"[..].into(), shown: b"b"[..].into() }];
+    JobSource::Audit { name: "d".to_owned(), roots, baseline: AuditBaseline::Job(DURABLE) }
+}
+
+pub(crate) fn finding(finding: AuditFinding) -> AuditRow {
+    AuditRow {
+        finding,
+        name: b"x/\xff"[..].into(),
+        from: b"y"[..].into(),
+        size: 70_000,
+        digests: Blob(vec![1; 4]),
+        expected: Blob(vec![2; 4]),
+        failure: Some(Failure::Io { errno: 13 }),
+    }
+}
+
 pub(crate) fn row(state: JobState, source: JobSource) -> JobRow {
     JobRow {
         id: DURABLE,
@@ -56,6 +73,7 @@ pub(crate) fn row(state: JobState, source: JobSource) -> JobRow {
         created_s: 1_800_000_000,
         started_s: 1_800_000_001,
         ended_s: 0,
+        findings: None,
     }
 }
 
@@ -82,6 +100,7 @@ pub(crate) fn service_requests() -> Vec<(String, ServiceRequest)> {
         ("submit/stored", submit(JobKind::Check, JobSource::Stored)),
         ("submit/dataset", submit(JobKind::Sum, roots())),
         ("submit/manifest", submit(JobKind::Check, manifest())),
+        ("submit/audit", submit(JobKind::Audit, audit())),
         ("store/descriptors", store(0, &[], passed)),
         ("store/dataset", store(65_536, &[], named)),
         ("store/inline", store(251, &[b"\x01", b"\x02\x03"], inline)),
@@ -105,6 +124,7 @@ pub(crate) fn service_requests() -> Vec<(String, ServiceRequest)> {
         ("events", ServiceRequest::Events { after: 70_000, limit: 512 }),
         ("rules", ServiceRequest::Rules),
         ("backup", ServiceRequest::Backup { from: 70_000 }),
+        ("findings", ServiceRequest::Findings { job, from: 70_000, limit: 512 }),
     ]);
     let schedules = schedule_requests();
     let schedules =
@@ -149,6 +169,14 @@ pub(crate) fn service_replies() -> Vec<(String, ServiceReply)> {
         let row = Box::new(row(state, JobSource::Stored));
         all.push((format!("job/{label}"), ServiceReply::Job(row)));
     }
+    let mut counts = AuditCounts::default();
+    counts.add_one(AuditFinding::Older);
+    let spec = spec(JobKind::Audit, audit());
+    let findings = Some(counts);
+    let audited = JobRow { spec, findings, ..row(JobState::Done, JobSource::Stored) };
+    all.push(("job/audit".to_owned(), ServiceReply::Job(Box::new(audited))));
+    let rows = AuditFinding::ALL.map(finding).to_vec();
+    all.push(("findings".to_owned(), ServiceReply::Findings { rows, more: true }));
     let rows = vec![row(JobState::Running, roots())];
     all.push(("jobs".to_owned(), ServiceReply::Jobs { rows, more: true }));
     let result = |name: &[u8], stamp, outcome| ResultRow { name: name.into(), stamp, outcome };

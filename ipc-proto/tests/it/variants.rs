@@ -6,11 +6,11 @@
 use crate::samples::Any;
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    ClientReply, ClientRequest, DifferenceKind, DrainOutcome, EntryKind, Failure, FileSource,
-    HelloReply, ItemOutcome, Items, JobAct, JobKind, JobSource, JobSpec, JobState, JournalState,
-    ListOutcome, LossCause, Piece, RefuseReason, RejectReason, ReleaseOutcome, Role, RunOutcome,
-    ScheduleAct, ScheduleReply, ScheduleRequest, ServiceRefusal, ServiceReply, ServiceRequest,
-    StepEnd, Work, WorkerHealth, WorkerReply, WorkerRequest,
+    AuditBaseline, AuditFinding, ClientReply, ClientRequest, DifferenceKind, DrainOutcome,
+    EntryKind, Failure, FileSource, HelloReply, ItemOutcome, Items, JobAct, JobKind, JobSource,
+    JobSpec, JobState, JournalState, ListOutcome, LossCause, Piece, RefuseReason, RejectReason,
+    ReleaseOutcome, Role, RunOutcome, ScheduleAct, ScheduleReply, ScheduleRequest, ServiceRefusal,
+    ServiceReply, ServiceRequest, StepEnd, Work, WorkerHealth, WorkerReply, WorkerRequest,
 };
 use std::collections::BTreeSet;
 
@@ -80,13 +80,15 @@ variants! {
     ServiceRequest {
         Submit { .. }, Store { .. }, Seal { .. }, Jobs { .. }, Job { .. }, Wait { .. },
         Results { .. }, Act { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules,
-        Backup { .. },
+        Backup { .. }, Findings { .. },
     }
-    JobKind { Sum, Check }
-    JobSource { Stored, Dataset { .. }, Manifest { .. } }
+    JobKind { Sum, Check, Audit }
+    JobSource { Stored, Dataset { .. }, Manifest { .. }, Audit { .. } }
+    AuditBaseline { Job(_) }
+    AuditFinding { Matched, Modified, Older, Rotted, Moved, Copied, New, Missing, Unreadable }
     JobState { Filling, Running, Paused, Done, Cancelled, Failed }
     JobAct { Cancel, Retry, Pause, Resume, Remove }
-    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules(_), Backup { .. } }
+    ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules(_), Backup { .. }, Findings { .. } }
     ServiceRefusal {
         NoJournal, JournalFailed, Forbidden, UnknownJob, UnknownDataset, KeyTaken, WrongState,
         WrongItems, NotDurable, TooMuch, UnknownSchedule, BadSchedule,
@@ -209,13 +211,17 @@ impl Seen {
             | ServiceRequest::Deaths { .. }
             | ServiceRequest::Events { .. }
             | ServiceRequest::Rules
-            | ServiceRequest::Backup { .. } => {}
+            | ServiceRequest::Backup { .. }
+            | ServiceRequest::Findings { .. } => {}
         }
     }
 
     fn add_spec(&mut self, spec: &JobSpec) {
         self.add(&spec.kind);
         self.add(&spec.source);
+        if let JobSource::Audit { baseline, .. } = &spec.source {
+            self.add(baseline);
+        }
     }
 
     fn add_reply(&mut self, reply: &ServiceReply) {
@@ -234,6 +240,9 @@ impl Seen {
                 rows.iter().flat_map(|row| &row.losses).for_each(|loss| self.add(&loss.cause));
             }
             ServiceReply::Events { .. } | ServiceReply::Rules(_) | ServiceReply::Backup { .. } => {}
+            ServiceReply::Findings { rows, .. } => {
+                rows.iter().for_each(|row| self.add(&row.finding));
+            }
             ServiceReply::Schedule(reply) => {
                 self.add(reply);
                 if let ScheduleReply::Runs { rows, .. } = reply {

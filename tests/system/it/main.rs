@@ -2,6 +2,7 @@
 //! The real binaries against oracles, faults and hostile peers.
 
 mod api;
+mod audits;
 mod calls;
 mod cross_check;
 mod datasets;

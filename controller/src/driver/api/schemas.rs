@@ -6,7 +6,7 @@ use ipc_proto::limits::{
     DATASET_LEN_MAX, ITEM_ALGORITHMS_MAX, JOB_LABELS_MAX, JOB_PRIORITY_MAX, JOB_ROOTS_MAX,
     NAME_LEN_MAX, PATH_LEN_MAX,
 };
-use ipc_proto::message::{DifferenceKind, JobState, RunOutcome};
+use ipc_proto::message::{AuditFinding, DifferenceKind, JobState, RunOutcome};
 use serde_json::{Map, Value, json};
 
 /// An object with these properties, of which `required` ones are always there.
@@ -151,13 +151,15 @@ fn run(more: &[(&str, Value)]) -> Value {
 fn job() -> Value {
     let time = json!({ "type": ["integer", "null"], "description": "Seconds since 1970; null for not yet." });
     let path = object(&[], &[("path", text()), ("path_b64", text())]);
+    let findings = AuditFinding::ALL.map(|finding| (finding.name(), number()));
+    let findings = object(&findings, &[]);
     object(
         &[
             ("job", job_id()),
             ("key", text()),
             ("state", job_state()),
             ("reason", text()),
-            ("kind", json!({ "type": "string", "enum": ["sum", "check"] })),
+            ("kind", json!({ "type": "string", "enum": ["sum", "check", "audit"] })),
             ("algorithms", array(&algorithm())),
             ("labels", array(&text())),
             ("priority", number()),
@@ -174,7 +176,13 @@ fn job() -> Value {
             ("started", time.clone()),
             ("ended", time),
         ],
-        &[("dataset", text()), ("roots", array(&path)), ("manifest", path)],
+        &[
+            ("dataset", text()),
+            ("roots", array(&path)),
+            ("manifest", path),
+            ("against_job", job_id()),
+            ("findings", findings),
+        ],
     )
 }
 
@@ -267,10 +275,16 @@ fn new_job() -> Value {
     paths["description"] = "Directories of the dataset; without it the whole of it.".into();
     let mut items = array(&reference("NewItem"));
     items["minItems"] = 1.into();
+    let mut audited = job_id();
+    audited["description"] =
+        "Of an audit, a job that is done, with whose results the files are compared.".into();
     let mut schema = strict(
         &[],
         &[
-            ("kind", json!({ "type": "string", "enum": ["sum", "check"], "default": "sum" })),
+            (
+                "kind",
+                json!({ "type": "string", "enum": ["sum", "check", "audit"], "default": "sum" }),
+            ),
             ("algorithms", algorithms),
             ("dataset", json!({ "type": "string", "minLength": 1, "maxLength": DATASET_LEN_MAX })),
             ("paths", paths),
@@ -284,6 +298,7 @@ fn new_job() -> Value {
                 json!({ "type": "string", "maxLength": PATH_LEN_MAX,
                     "description": "Directory of the dataset that the names in the manifest are relative to; without it the manifest's." }),
             ),
+            ("against_job", audited),
             ("items", items),
             ("labels", labels),
             ("priority", bounded(JOB_PRIORITY_MAX.into(), "Jobs of a higher one start first.")),
@@ -345,7 +360,11 @@ mod tests {
             spec: ipc_proto::message::JobSpec {
                 kind: ipc_proto::message::JobKind::Sum,
                 algorithms: Algorithm::Sha256.into(),
-                source: ipc_proto::message::JobSource::Dataset { name: "a".into(), roots: vec![] },
+                source: ipc_proto::message::JobSource::Audit {
+                    name: "a".into(),
+                    roots: vec![],
+                    baseline: ipc_proto::message::AuditBaseline::Job(Default::default()),
+                },
                 cross_check: 0,
                 strict_reads: false,
                 labels: vec![],
@@ -362,6 +381,7 @@ mod tests {
             resolved: 0,
             failed: 0,
             mismatched: 0,
+            findings: Some(Default::default()),
             bytes: 0,
             created_s: 0,
             started_s: 0,

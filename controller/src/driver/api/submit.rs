@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipc_proto::limits::{FRAME_NAMES_MAX, INLINE_LEN_MAX, JOB_KEY_LEN_MAX, NAMES_LEN_MAX};
 use ipc_proto::message::{
-    Items, JobAct, JobId, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState, NameShare,
-    ServiceReply, ServiceRequest,
+    AuditBaseline, Items, JobAct, JobId, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState,
+    NameShare, ServiceReply, ServiceRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use overview::JobObject;
@@ -31,6 +31,7 @@ struct NewJob {
     paths: Option<Vec<String>>,
     manifest: Option<String>,
     directory: Option<String>,
+    against_job: Option<String>,
     items: Option<Vec<NewItem>>,
     #[serde(default)]
     labels: Vec<String>,
@@ -51,6 +52,7 @@ struct NewJob {
 enum NewJobKind {
     Sum,
     Check,
+    Audit,
 }
 
 /// Bytes with their name: schema `NewItem`.
@@ -122,7 +124,14 @@ impl NewJob {
         let kind = match self.kind {
             None | Some(NewJobKind::Sum) => JobKind::Sum,
             Some(NewJobKind::Check) => JobKind::Check,
+            Some(NewJobKind::Audit) => JobKind::Audit,
         };
+        let against = self.against_job.as_deref();
+        if (kind == JobKind::Audit) != against.is_some() {
+            return Err("an audit, and no other kind, wants against_job".to_owned());
+        }
+        let no_job = "against_job is the id of a job".to_owned();
+        let base = against.map(|text| JobId::parse(text).ok_or(no_job)).transpose()?;
         let is_chosen = self.algorithms.is_some();
         let names = self.algorithms.unwrap_or_else(|| vec!["sha256".to_owned()]);
         let known = names.iter().map(|name| algorithm(name)).collect::<Result<Vec<_>, _>>()?;
@@ -153,7 +162,15 @@ impl NewJob {
             }
             (Some(name), None) => {
                 let paths = self.paths.unwrap_or_else(|| vec![String::new()]);
-                (JobSource::Dataset { name, roots: paths.iter().map(root).collect() }, Vec::new())
+                let roots = paths.iter().map(root).collect();
+                let source = match base.map(AuditBaseline::Job) {
+                    Some(baseline) => JobSource::Audit { name, roots, baseline },
+                    None => JobSource::Dataset { name, roots },
+                };
+                (source, Vec::new())
+            }
+            (None, Some(_)) if base.is_some() => {
+                return Err("an audit wants a dataset".to_owned());
             }
             (None, Some(items)) if self.paths.is_none() && !items.is_empty() => {
                 let items = items.into_iter().enumerate().map(|(number, item)| {
@@ -204,8 +221,10 @@ impl NewItem {
             return Err(format!("it has more than {INLINE_LEN_MAX} bytes"));
         }
         let expected = match (kind, self.expected) {
-            (JobKind::Sum, None) => None,
-            (JobKind::Sum, Some(_)) => return Err("only a check has expected digests".to_owned()),
+            (JobKind::Sum | JobKind::Audit, None) => None,
+            (JobKind::Sum | JobKind::Audit, Some(_)) => {
+                return Err("only a check has expected digests".to_owned());
+            }
             (JobKind::Check, expected) => Some(digests(&expected.unwrap_or_default(), algorithms)?),
         };
         Ok(ItemBytes { name: self.name.into_bytes().into(), bytes, expected })
@@ -372,6 +391,10 @@ mod tests {
             (&format!(r#"{{"paths":["a"],"items":[{item}]}}"#), "a job has either a dataset"),
             (r#"{"dataset":"a","kind":"check"}"#, "a check wants items"),
             (r#"{"dataset":"a","manifest":"m"}"#, "a manifest is that of a check"),
+            (r#"{"kind":"audit","dataset":"a"}"#, "wants against_job"),
+            (r#"{"dataset":"a","against_job":"1-2"}"#, "wants against_job"),
+            (r#"{"kind":"audit","dataset":"a","against_job":"k"}"#, "the id of a job"),
+            (r#"{"kind":"audit","against_job":"1-2","items":[]}"#, "wants a dataset"),
             (r#"{"kind":"check","dataset":"a","manifest":"../m"}"#, "do not lead up"),
             (r#"{"kind":"check","dataset":"a","manifest":""}"#, "do not lead up"),
             (r#"{"kind":"check","manifest":"m"}"#, "a manifest wants a dataset"),

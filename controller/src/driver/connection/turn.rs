@@ -116,6 +116,7 @@ fn cost_of(request: &ClientRequest) -> usize {
             ServiceRequest::Store { items, .. } => 1 + items.items_len() / ITEMS_PER_COST,
             ServiceRequest::Jobs { .. }
             | ServiceRequest::Results { .. }
+            | ServiceRequest::Findings { .. }
             | ServiceRequest::Events { .. }
             | ServiceRequest::Rules
             | ServiceRequest::Backup { .. } => LIST_COST,

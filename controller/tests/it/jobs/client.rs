@@ -1,10 +1,12 @@
 //! A client with one durable job: it submits, stores, seals, waits, retries, and reads the manifest; after
 //! a crash it asks everything again and compares.
 
+use super::audits::SimAudit;
 use hashcluster_controller::core::Principal;
 use ipc_proto::message::{
-    ClaimEntry, FileSource, ItemOutcome, Items, JobAct, JobId, JobKind, JobRoot, JobSource,
-    JobSpec, JobState, NameShare, ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
+    AuditBaseline, ClaimEntry, FileSource, ItemOutcome, Items, JobAct, JobId, JobKind, JobRoot,
+    JobSource, JobSpec, JobState, NameShare, ResultRow, ServiceRefusal, ServiceReply,
+    ServiceRequest, Stamp,
 };
 use ipc_proto::{Algorithm, Blob};
 use test_kit::Random;
@@ -39,6 +41,8 @@ pub(crate) struct SimItem {
     pub(crate) name: Vec<u8>,
     /// Bytes of a message, or the path of a file.
     pub(crate) content: Vec<u8>,
+    /// Bytes whose digest it has.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) is_file: bool,
     /// A check of it must find another digest.
     is_wrong: bool,
@@ -49,6 +53,12 @@ impl SimItem {
     fn expected(&self) -> Blob {
         let salt: &[u8] = if self.is_wrong { b"!" } else { b"" };
         Blob(digest_by(self.algorithm, &[&self.content[..], salt].concat()))
+    }
+
+    /// The same under another name.
+    pub(crate) fn renamed(&self, number: usize) -> Self {
+        let rename = |name: &[u8]| [name, format!("x{number}").as_bytes()].concat();
+        Self { name: rename(&self.name), content: rename(&self.content), ..self.clone() }
     }
 
     /// Its line of a manifest.
@@ -92,6 +102,9 @@ pub(crate) struct JobClient {
     pub(crate) retries: u64,
     pauses_left: u64,
     has_manifest: bool,
+    /// Its second job.
+    pub(crate) audit: Option<SimAudit>,
+    pub(crate) findings: u64,
 }
 
 impl JobClient {
@@ -130,6 +143,7 @@ impl JobClient {
                     algorithm,
                     name: format!("n{number}/{dir}{index}").into_bytes(),
                     content: format!("d{number}/{dir}{index}").into_bytes(),
+                    bytes: format!("d{number}/{dir}{index}").into_bytes(),
                     is_file,
                     is_wrong: random.chance(5),
                 }
@@ -168,6 +182,8 @@ impl JobClient {
             retries: 0,
             pauses_left: random.below(3),
             has_manifest: false,
+            audit: None,
+            findings: 0,
         }
     }
 
@@ -189,12 +205,18 @@ impl JobClient {
 
     fn spec(&self) -> JobSpec {
         JobSpec {
-            kind: self.kind,
+            kind: if self.audit.is_some() { JobKind::Audit } else { self.kind },
             algorithms: Algorithm::Sha256.into(),
             source: if self.is_walk {
                 let (path, shown) = (format!("d{}", self.number), format!("n{}", self.number));
                 let root = JobRoot { path: Blob(path.into()), shown: Blob(shown.into()) };
-                JobSource::Dataset { name: "d".to_owned(), roots: vec![root] }
+                let (name, roots) = ("d".to_owned(), vec![root]);
+                match &self.audit {
+                    Some(SimAudit { base, .. }) => {
+                        JobSource::Audit { name, roots, baseline: AuditBaseline::Job(*base) }
+                    }
+                    None => JobSource::Dataset { name, roots },
+                }
             } else if self.is_listed {
                 let (path, base) = (self.manifest_path(), Blob::default());
                 JobSource::Manifest { name: "d".to_owned(), path, base }
@@ -224,7 +246,8 @@ impl JobClient {
         let job = self.id.unwrap_or_default();
         let request = match self.step {
             ClientStep::Submit => {
-                let key = format!("k{}", self.number);
+                let more = if self.audit.is_some() { "a" } else { "" };
+                let key = format!("k{}{more}", self.number);
                 ServiceRequest::Submit { key, spec: Box::new(self.spec()) }
             }
             ClientStep::Store => self.store_request(job, random),
@@ -236,7 +259,16 @@ impl JobClient {
             }
             ClientStep::Read => {
                 let limit = u16::try_from(1 + random.below(300)).expect("few");
-                ServiceRequest::Results { job, from: self.rows.len() as u64, limit, wait_ms: 100 }
+                if let Some(SimAudit { rows, .. }) = &self.audit {
+                    ServiceRequest::Findings { job, from: rows.len() as u64, limit }
+                } else {
+                    ServiceRequest::Results {
+                        job,
+                        from: self.rows.len() as u64,
+                        limit,
+                        wait_ms: 100,
+                    }
+                }
             }
             ClientStep::Over => return None,
         };
@@ -307,6 +339,19 @@ impl JobClient {
             | ServiceReply::Backup { .. } => {
                 return Err("an answer to no question".to_owned());
             }
+            ServiceReply::Findings { rows, more } => {
+                let Some(audit) = &mut self.audit else {
+                    return Err("findings of no audit".to_owned());
+                };
+                audit.rows.extend(rows);
+                if !more {
+                    self.has_manifest = true;
+                    self.step = ClientStep::Over;
+                    self.findings += audit.rows.len() as u64;
+                    return audit.check(&self.items);
+                }
+                return Ok(());
+            }
             ServiceReply::Results { rows, is_last, from, .. } => {
                 if from != self.rows.len() as u64 {
                     return Err("results from elsewhere".to_owned());
@@ -315,7 +360,11 @@ impl JobClient {
                 if is_last {
                     self.has_manifest = true;
                     self.step = ClientStep::Over;
-                    return self.check_manifest();
+                    self.check_manifest()?;
+                    if let Some(base) = self.id.filter(|_| self.is_walk && random.chance(60)) {
+                        self.begin_audit(base, random);
+                    }
+                    return Ok(());
                 }
                 return Ok(());
             }
@@ -339,6 +388,7 @@ impl JobClient {
         self.is_sealed |= row.state != JobState::Filling;
         self.is_done = row.state == JobState::Done;
         self.rows.clear();
+        self.audit.iter_mut().for_each(|audit| audit.rows.clear());
         self.step = match row.state {
             JobState::Filling if self.stored < self.items.len() as u64 => ClientStep::Store,
             JobState::Filling => ClientStep::Seal,
@@ -359,6 +409,13 @@ impl JobClient {
             }
         };
         Ok(())
+    }
+
+    fn begin_audit(&mut self, base: JobId, random: &mut Random) {
+        self.audit = Some(SimAudit::new(base, &mut self.items, random));
+        (self.id, self.stored, self.is_sealed, self.is_done) = (None, 0, false, false);
+        (self.has_manifest, self.pauses_left) = (false, random.below(3));
+        self.step = ClientStep::Submit;
     }
 
     /// The manifest is that of the items, however often the controller crashed.

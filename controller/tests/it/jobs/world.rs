@@ -3,6 +3,7 @@
 use super::client::{FILE_STAMP, JobClient, SimItem, digest_by};
 use super::disk::Disk;
 use super::history::{Happened, judge};
+use super::totals::Totals;
 use hashcluster_controller::core::{Action, Core, Event, Limits, Rights, WorkerId};
 use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants};
 use hashcluster_controller::journal::Query;
@@ -18,63 +19,6 @@ use std::time::Duration;
 use test_kit::Random;
 
 const STEPS_MAX: u64 = 200_000;
-
-/// Events of worlds, counted.
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    crashes: u64,
-    crashes_in_recovery: u64,
-    crashes_in_commit: u64,
-    full: u64,
-    commits: u64,
-    retries: u64,
-    items: u64,
-    late: u64,
-    repeated: u64,
-    lost_workers: u64,
-    pages: u64,
-    claims: u64,
-}
-
-impl Totals {
-    fn fields(&self) -> [u64; 12] {
-        let Self { crashes, crashes_in_recovery, crashes_in_commit, full, commits, .. } = self;
-        let Self { retries, items, late, repeated, lost_workers, pages, claims, .. } = self;
-        [
-            *crashes,
-            *crashes_in_recovery,
-            *crashes_in_commit,
-            *full,
-            *commits,
-            *retries,
-            *items,
-            *late,
-            *repeated,
-            *lost_workers,
-            *pages,
-            *claims,
-        ]
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.crashes += other.crashes;
-        self.crashes_in_recovery += other.crashes_in_recovery;
-        self.crashes_in_commit += other.crashes_in_commit;
-        self.full += other.full;
-        self.commits += other.commits;
-        self.retries += other.retries;
-        self.items += other.items;
-        self.late += other.late;
-        self.repeated += other.repeated;
-        self.lost_workers += other.lost_workers;
-        self.pages += other.pages;
-        self.claims += other.claims;
-    }
-
-    pub(crate) fn assert_everything_happened(&self) {
-        assert!(self.fields().iter().all(|&count| count > 0), "{self:?}");
-    }
-}
 
 /// A part of a world that does not do what it should, for tests of the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +112,7 @@ impl JobsWorld {
                 }
                 self.totals.retries = self.clients.iter().map(|client| client.retries).sum();
                 self.totals.items = self.clients.iter().map(|c| c.items.len() as u64).sum();
+                self.totals.findings = self.clients.iter().map(|client| client.findings).sum();
                 judge(&self.history)?;
                 return Ok(self.totals);
             }
@@ -420,7 +365,7 @@ impl JobsWorld {
                 let ipc_proto::message::FileSource::Dataset { paths, .. } = source else {
                     panic!("durable items have names")
                 };
-                paths.into_iter().map(|path| path.0).collect()
+                paths.into_iter().map(|path| self.bytes_of(path)).collect()
             }
             Work::Inline { lens, data } => {
                 let mut rest = &data[..];
@@ -482,6 +427,12 @@ impl JobsWorld {
             })?;
             Some((worker, held.remove(at)))
         })
+    }
+
+    /// Bytes of a file: those of one that is gone are its path.
+    fn bytes_of(&self, path: Blob) -> Vec<u8> {
+        let mut items = self.clients.iter().flat_map(|client| &client.items);
+        items.find(|item| item.content == path.0).map_or(path.0, |item| item.bytes.clone())
     }
 
     /// A page of a directory that holds what clients have in it, as short as a worker likes; one of a revoked

@@ -280,7 +280,8 @@ impl PlannerWorld {
             | ServiceRequest::Schedule(_)
             | ServiceRequest::Events { .. }
             | ServiceRequest::Rules
-            | ServiceRequest::Backup { .. } => panic!("{request:?}"),
+            | ServiceRequest::Backup { .. }
+            | ServiceRequest::Findings { .. } => panic!("{request:?}"),
         }
     }
 
@@ -467,6 +468,7 @@ fn row(key: &str, job: &PlayedJob) -> JobRow {
         resolved: 3,
         failed: job.failed,
         mismatched: 0,
+        findings: None,
         bytes: 0,
         created_s: job.created_s,
         started_s: 0,

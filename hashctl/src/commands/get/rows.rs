@@ -312,7 +312,7 @@ fn job(row: &JobRow) -> RegisterRow {
             overview::kind_name(row.spec.kind).to_owned(),
             format!("{}{more}", row.items),
             row.resolved.to_string(),
-            (row.failed + row.mismatched).to_string(),
+            row.bad_items().to_string(),
             bytes(row.bytes),
             row.principal.clone(),
             row.key.clone(),

@@ -1,8 +1,8 @@
 //! `hashctl result`: the manifest of a durable job, as `hashctl sum` prints it; of a check a line per file, as
-//! `hashctl check` prints it.
+//! `hashctl check` prints it, and of an audit its findings, as `hashctl audit` does.
 
 use super::session::{JobName, JobSession, nonsense};
-use super::{WAIT_MS, text};
+use super::{WAIT_MS, findings, text};
 use crate::commands::sum::Destination;
 use crate::config::Config;
 use crate::engine::function::Function;
@@ -54,6 +54,17 @@ pub(crate) fn result(config: &Config, args: &ResultArgs) -> Exit {
         }
     };
     let config = destination.configure(config);
+    if row.spec.kind == JobKind::Audit {
+        let row = if args.follow { session.wait_for(row) } else { Ok(row) };
+        let printed = row.and_then(|row| {
+            let is_ok = findings::print(&config, &mut session, &row, args.format)?;
+            Ok((is_ok, row.state == JobState::Done))
+        });
+        return match printed {
+            Ok((is_ok, is_complete)) => destination.finish(Exit::from_ok(is_ok), is_complete),
+            Err(exit) => destination.finish(exit, false),
+        };
+    }
     let mut manifest = Manifest::new(&config, &row, args.format);
     let is_complete = match manifest.print(&mut session, &row, args.follow) {
         Ok(is_complete) => is_complete,

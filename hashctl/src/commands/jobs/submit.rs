@@ -3,7 +3,7 @@
 
 mod claims;
 
-use super::session::{JobSession, nonsense};
+use super::session::{JobName, JobSession, nonsense};
 use super::{is_good, key, label, rate, text};
 use crate::args::JobArgs;
 use crate::cli::print;
@@ -25,8 +25,8 @@ use ipc_proto::limits::{
     NAMES_LEN_MAX, PATH_LEN_MAX,
 };
 use ipc_proto::message::{
-    FileItem, FileSource, Items, JobAct, JobId, JobKind, JobRoot, JobSource, JobSpec, JobState,
-    NameShare, ServiceReply, ServiceRequest, check_dataset,
+    AuditBaseline, FileItem, FileSource, Items, JobAct, JobId, JobKind, JobRoot, JobRow, JobSource,
+    JobSpec, JobState, NameShare, ServiceReply, ServiceRequest, check_dataset,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use nix::fcntl::AT_FDCWD;
@@ -84,6 +84,13 @@ pub(crate) struct SubmitArgs {
     /// Names in the list are relative to this directory of the dataset [default: the list's]
     #[arg(short = 'C', long, value_name = "DIR", requires = "dataset", help_heading = "Input")]
     directory: Option<OsString>,
+    /// Walk the directories of a durable job again that is done, and compare their files with its results
+    #[arg(long, requires = "against_job", help_heading = "Input",
+          conflicts_with_all = ["paths", "files_from", "check", "inline", "algorithm"])]
+    audit: bool,
+    /// That job: its id, or the key that it was submitted with; it also says which algorithms
+    #[arg(long, value_name = "JOB", requires = "audit", help_heading = "Input")]
+    against_job: Option<JobName>,
     /// Names in FILE end with a zero byte, as those of find -print0
     #[arg(short = '0', long, requires = "files_from", help_heading = "Input")]
     null: bool,
@@ -111,7 +118,7 @@ pub(crate) fn submit(config: &Config, args: &SubmitArgs) -> Exit {
 }
 
 fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
-    if args.paths.is_empty() && args.files_from.is_none() {
+    if args.paths.is_empty() && args.files_from.is_none() && !args.audit {
         say(format_args!("name directories or files"));
         return Err(Exit::Usage);
     }
@@ -128,21 +135,27 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
         })?,
     };
     let mut session = JobSession::new(config);
+    let base = args.against_job.as_ref().map(|job| session.find(job)).transpose()?;
     let known = session.client()?.welcome().planes.datasets.clone();
     let datasets = config.datasets.as_deref().filter(|_| !args.inline);
     let datasets = datasets.map_or_else(Datasets::default, |dir| Datasets::load(dir, &known));
     let (cross_check, strict_reads) = args.job.of_spec();
+    let (kind, source) = match &base {
+        Some(base) => (JobKind::Audit, Some(audit_of(base)?)),
+        None if args.check => (JobKind::Check, manifest),
+        None => (JobKind::Sum, directories(args, &datasets)),
+    };
     let spec = JobSpec {
-        kind: if args.check { JobKind::Check } else { JobKind::Sum },
-        algorithms,
-        source: manifest.or_else(|| directories(args, &datasets)).unwrap_or(JobSource::Stored),
+        kind,
+        algorithms: base.as_ref().map_or(algorithms, |base| base.spec.algorithms),
+        source: source.unwrap_or(JobSource::Stored),
         cross_check,
         strict_reads,
         labels: args.label.clone(),
         priority: args.priority,
         keep_s: args.keep.map_or(0, |days| u32::from(days) * 86_400),
         rate: args.rate.unwrap_or(0),
-        share: NameShare::ALL,
+        share: base.as_ref().map_or(NameShare::ALL, |base| base.spec.share),
     };
     // Without a key a request that is repeated would make a second job.
     let key =
@@ -205,6 +218,23 @@ fn manifest(name: &str, args: &SubmitArgs) -> Result<JobSource, Exit> {
         ));
         Exit::Usage
     })
+}
+
+/// The source of an audit that is compared with the results of `base`.
+fn audit_of(base: &JobRow) -> Result<JobSource, Exit> {
+    match &base.spec.source {
+        JobSource::Dataset { name, roots } | JobSource::Audit { name, roots, .. } => {
+            let baseline = AuditBaseline::Job(base.id);
+            Ok(JobSource::Audit { name: name.clone(), roots: roots.clone(), baseline })
+        }
+        JobSource::Stored | JobSource::Manifest { .. } => {
+            say(format_args!(
+                "job {}: not one over directories of a dataset, which an audit walks again",
+                base.id
+            ));
+            Err(Exit::Failure)
+        }
+    }
 }
 
 /// The arguments as directories of one dataset, which workers list, if they are all that.

@@ -4,7 +4,9 @@ use crate::columns::columns;
 use crate::json::{JsonName, put_line};
 use crate::lists::quote::quote;
 use crate::problem::losses_text;
-use ipc_proto::message::{DeadItem, JobRow, JobSource, WorkerLoss};
+use ipc_proto::message::{
+    AuditBaseline, AuditFinding, DeadItem, JobRoot, JobRow, JobSource, WorkerLoss,
+};
 use overview::{JobObject, bytes, kind_name};
 use serde::Serialize;
 use std::fmt::Write;
@@ -21,6 +23,12 @@ pub(super) fn outcome(row: &JobRow) -> String {
     for (count, what) in [(row.failed, "failed"), (row.mismatched, "do not match")] {
         if count > 0 {
             let _ = write!(text, ", {count} {what}");
+        }
+    }
+    let counted = AuditFinding::ALL.map(|finding| (finding, row.findings.map(|of| of.of(finding))));
+    for (finding, count) in counted {
+        if let Some(count) = count.filter(|&count| count > 0) {
+            let _ = write!(text, ", {count} {}", finding.name());
         }
     }
     if !row.reason.is_empty() {
@@ -40,7 +48,7 @@ pub(super) fn table(rows: &[JobRow]) -> String {
             kind_name(row.spec.kind).to_owned(),
             format!("{}{more}", row.items),
             row.resolved.to_string(),
-            (row.failed + row.mismatched).to_string(),
+            row.bad_items().to_string(),
             bytes(row.bytes),
             plain(&row.key),
             plain(&row.spec.labels.join(",")),
@@ -49,23 +57,22 @@ pub(super) fn table(rows: &[JobRow]) -> String {
     columns(head, cells)
 }
 
+fn directories(roots: &[JobRoot]) -> String {
+    let roots = roots.iter().map(|root| match &root.path[..] {
+        b"" => ".".to_owned(),
+        path => plain(&String::from_utf8_lossy(path)),
+    });
+    roots.collect::<Vec<_>>().join(", ")
+}
+
 /// Everything about a job.
 pub(super) fn details(row: &JobRow) -> String {
     let spec = &row.spec;
     let source = match &spec.source {
         JobSource::Stored => "stored items".to_owned(),
-        JobSource::Dataset { name, roots } => {
-            let roots: Vec<String> = roots
-                .iter()
-                .map(|root| {
-                    plain(&String::from_utf8_lossy(if root.path.is_empty() {
-                        b"."
-                    } else {
-                        &root.path
-                    }))
-                })
-                .collect();
-            format!("dataset {name}: {}", roots.join(", "))
+        JobSource::Dataset { name, roots } => format!("dataset {name}: {}", directories(roots)),
+        JobSource::Audit { name, roots, baseline: AuditBaseline::Job(job) } => {
+            format!("dataset {name}: {}, compared with job {job}", directories(roots))
         }
         JobSource::Manifest { name, path, base } => {
             let base = if base.is_empty() { "." } else { &*String::from_utf8_lossy(base) };
@@ -75,7 +82,9 @@ pub(super) fn details(row: &JobRow) -> String {
     };
     let algorithms = match spec.source {
         JobSource::Manifest { .. } => "those of the list".to_owned(),
-        JobSource::Stored | JobSource::Dataset { .. } => spec.algorithms.to_string(),
+        JobSource::Stored | JobSource::Dataset { .. } | JobSource::Audit { .. } => {
+            spec.algorithms.to_string()
+        }
     };
     let time = |seconds: u64| match i64::try_from(seconds) {
         Ok(0) => "-".to_owned(),

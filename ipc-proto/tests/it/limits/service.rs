@@ -1,7 +1,7 @@
 //! Limits of messages about durable jobs.
 
 use super::{check, check_refused, check_taken, text, u16_of, zeros};
-use crate::samples_service::{DURABLE, row, spec};
+use crate::samples_service::{DURABLE, finding, row, spec};
 use ipc_proto::Blob;
 use ipc_proto::limits::{
     FRAME_NAMES_MAX, INLINE_LEN_MAX, JOB_KEY_LEN_MAX, JOB_LABELS_MAX, JOB_PRIORITY_MAX,
@@ -9,9 +9,9 @@ use ipc_proto::limits::{
     PATH_LEN_MAX, REASON_LEN_MAX,
 };
 use ipc_proto::message::{
-    ClientReply, ClientRequest, FileItem, FileSource, ItemOutcome, Items, JobFilter, JobKind,
-    JobRoot, JobRow, JobSource, JobSpec, JobState, ResultRow, ServiceRefusal, ServiceReply,
-    ServiceRequest, Stamp,
+    AuditBaseline, AuditFinding, AuditRow, ClientReply, ClientRequest, FileItem, FileSource,
+    ItemOutcome, Items, JobFilter, JobKind, JobRoot, JobRow, JobSource, JobSpec, JobState,
+    ResultRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp,
 };
 
 fn asked(request: ServiceRequest) -> ClientRequest {
@@ -63,6 +63,19 @@ fn a_spec_keeps_its_limits() {
     let is_name = |name: &str| below(vec![root(xs(0), name.as_bytes().into())]).into();
     check_taken(is_name("../a/"), "a name is not a path");
     check_refused(is_name("a\0"), "a name has no zero byte");
+}
+
+#[test]
+fn an_audit_has_directories_and_nothing_else_is_one() {
+    let root = || JobRoot { path: xs(1), shown: xs(1) };
+    let audit = |roots| {
+        let baseline = AuditBaseline::Job(DURABLE);
+        JobSource::Audit { name: text(1), roots, baseline }
+    };
+    let of = |kind, source| submit(|spec| (spec.kind, spec.source) = (kind, source));
+    check("roots", 1, JOB_ROOTS_MAX, |n| of(JobKind::Audit, audit(vec![root(); n])));
+    check_refused(of(JobKind::Sum, audit(vec![root()])).into(), "an audit as a sum");
+    check_refused(of(JobKind::Audit, JobSource::Stored).into(), "an audit of stored items");
 }
 
 fn store(names: Vec<Blob>, expected: Vec<Blob>, items: Items) -> ClientRequest {
@@ -126,6 +139,9 @@ fn questions_about_jobs_keep_their_limits() {
         let limit = u16_of(n);
         asked(ServiceRequest::Results { job: DURABLE, from: 0, limit, wait_ms: 0 })
     });
+    check("limit", 1, FRAME_NAMES_MAX, |n| {
+        asked(ServiceRequest::Findings { job: DURABLE, from: 0, limit: u16_of(n) })
+    });
 }
 
 #[test]
@@ -157,6 +173,15 @@ fn answers_about_jobs_keep_their_limits() {
     check("name", 1, 2 * PATH_LEN_MAX + 1, |n| {
         results(vec![result(xs(n), ItemOutcome::Digests(xs(1)))])
     });
+    let findings = |row| told(ServiceReply::Findings { rows: vec![row], more: false });
+    let found = || finding(AuditFinding::Moved);
+    check("findings", 0, FRAME_NAMES_MAX, |n| {
+        told(ServiceReply::Findings { rows: vec![found(); n], more: false })
+    });
+    check("name", 1, 2 * PATH_LEN_MAX + 1, |n| findings(AuditRow { name: xs(n), ..found() }));
+    check("from", 0, 2 * PATH_LEN_MAX + 1, |n| findings(AuditRow { from: xs(n), ..found() }));
+    check("digests", 0, OUTPUTS_LEN_MAX, |n| findings(AuditRow { digests: xs(n), ..found() }));
+    check("expected", 0, OUTPUTS_LEN_MAX, |n| findings(AuditRow { expected: xs(n), ..found() }));
     for outcome in [ItemOutcome::Digests, ItemOutcome::Mismatch] {
         check("digests", 1, OUTPUTS_LEN_MAX, |n| results(vec![result(xs(1), outcome(xs(n)))]));
     }
