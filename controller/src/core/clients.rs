@@ -26,6 +26,8 @@ pub(super) struct OpenOptions {
     pub(super) strict_reads: bool,
     /// Bytes per second; 0 for no limit.
     pub(super) rate: u64,
+    /// Of a durable job the id that it has there.
+    pub(super) durable: Option<JobId>,
 }
 
 impl<F: Clone> Core<F> {
@@ -41,7 +43,14 @@ impl<F: Clone> Core<F> {
                 self.open_attached(
                     now,
                     client,
-                    &OpenOptions { tag, algorithms, cross_check, strict_reads, rate: 0 },
+                    &OpenOptions {
+                        tag,
+                        algorithms,
+                        cross_check,
+                        strict_reads,
+                        rate: 0,
+                        durable: None,
+                    },
                 );
                 Ok(())
             }
@@ -166,7 +175,7 @@ impl<F: Clone> Core<F> {
         opener: &Opener,
         options: &OpenOptions,
     ) -> Option<JobId> {
-        let OpenOptions { tag, algorithms, cross_check, strict_reads, rate } = *options;
+        let OpenOptions { tag, algorithms, cross_check, strict_reads, rate, durable } = *options;
         let Opener { owner, principal, pid, quota } = *opener;
         if self.job_shares.room(principal, quota.jobs) == 0 {
             return None;
@@ -185,6 +194,7 @@ impl<F: Clone> Core<F> {
             cross_check,
             strict_reads,
             rate,
+            durable,
             opened: now,
         };
         self.jobs.insert(id, Job::new(order, window));

@@ -16,6 +16,8 @@ pub enum BookRequest {
     Open {
         /// Comes back in the answer.
         tag: u32,
+        /// The durable job, for whoever asks for the status.
+        durable: JobId,
         /// The principal that is charged.
         principal: Principal,
         /// The bounds on what it may hold.
@@ -56,6 +58,7 @@ impl<F: Clone> Core<F> {
         let result = match request {
             BookRequest::Open {
                 tag,
+                durable,
                 principal,
                 quota,
                 algorithms,
@@ -64,7 +67,9 @@ impl<F: Clone> Core<F> {
                 rate,
             } => {
                 let opener = Opener { owner, principal, pid: 0, quota };
-                let options = OpenOptions { tag, algorithms, cross_check, strict_reads, rate };
+                let durable = Some(durable);
+                let options =
+                    OpenOptions { tag, algorithms, cross_check, strict_reads, rate, durable };
                 if self.open_job(now, &opener, &options).is_none() {
                     let reason = RejectReason::TooManyJobs;
                     let reply = ClientReply::Rejected { tag, reason, text: String::new() };

@@ -32,6 +32,8 @@ pub(super) struct Order {
     pub(super) strict_reads: bool,
     /// Bytes per second that are read at most; 0 for no limit.
     pub(super) rate: u64,
+    /// Of a durable job the id that it has there.
+    pub(super) durable: Option<JobId>,
     pub(super) opened: Duration,
 }
 
@@ -44,6 +46,8 @@ pub(super) struct Job<F> {
     pub(super) received: u64,
     pub(super) resolved: u64,
     pub(super) failed: u64,
+    /// Bytes that were hashed.
+    pub(super) bytes: u64,
     /// Inline bytes, and bytes of paths, received and not resolved.
     pub(super) inline_bytes: u64,
     /// True once the client has announced that there are no more items.
@@ -65,6 +69,7 @@ impl<F: Clone> Job<F> {
             received: 0,
             resolved: 0,
             failed: 0,
+            bytes: 0,
             inline_bytes: 0,
             finished: false,
             leases: BTreeSet::new(),
@@ -294,6 +299,8 @@ impl<F: Clone> Job<F> {
             failed: self.failed,
             leases: u32::try_from(self.leases.len()).unwrap_or(u32::MAX),
             finished: self.finished,
+            bytes: self.bytes,
+            durable: order.durable,
         }
     }
 }
@@ -385,6 +392,7 @@ mod tests {
             cross_check: 0,
             strict_reads: false,
             rate: 0,
+            durable: None,
             opened: Duration::ZERO,
         };
         Job::new(order, Window { items: 4096, bytes: 1 << 20 })

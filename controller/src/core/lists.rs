@@ -77,6 +77,7 @@ impl<F: Clone> Core<F> {
             cross_check: 0,
             strict_reads: false,
             rate: 0,
+            durable: None,
             opened: self.now,
         };
         let mut job = Job::new(order, Window { items: 1, bytes: 0 });

@@ -96,6 +96,9 @@ impl<F: Clone> Core<F> {
         self.timings.batches.push(self.now.saturating_sub(lease.leased));
         let items_len = lease.batch.items_len();
         self.fleet.measure(worker, cost, items_len as u64, bytes, busy_us);
+        if let Some(job) = self.jobs.get_mut(&lease.job) {
+            job.bytes = job.bytes.saturating_add(bytes);
+        }
         self.counters.bytes = self.counters.bytes.saturating_add(bytes);
         let name = self.fleet.get(worker).map(|worker| Rc::clone(&worker.name));
         let outcomes = Outcomes { items_len, outputs, failures };

@@ -232,7 +232,7 @@ fn jobs(html: &mut Html, history: &StatusHistory, status: &Status) {
 }
 
 fn job_row(html: &mut Html, history: &StatusHistory, job: &JobStatus) {
-    let id = job.id.to_string();
+    let id = job.known_id().to_string();
     html.put(format_args!("<tr><th scope=\"row\">{id}</th><td>"));
     if job.finished && job.items > 0 {
         let percent = u128::from(job.resolved.min(job.items)) * 100 / u128::from(job.items);

@@ -69,7 +69,7 @@ impl Book {
                     Walk::new(tag, place)
                 }
             });
-            let open = open_request(&job.origin, &feed);
+            let open = open_request(id, &job.origin, &feed);
             job.feed = Some(feed);
             self.opening.insert(number, id);
             self.actions.push(BookAction::Core(open));
@@ -107,7 +107,7 @@ impl Book {
         }
         if let Some(algorithms) = feed.other_algorithms() {
             feed.switch(algorithms);
-            let open = open_request(&job.origin, feed);
+            let open = open_request(id, &job.origin, feed);
             self.opening.insert(number, id);
             self.of_core.remove(&core);
             let finish = BookRequest::Finish { job: core };
@@ -321,10 +321,11 @@ impl Book {
 }
 
 /// A request for the job of the core that hashes the items of a feed.
-fn open_request(origin: &JobOrigin, feed: &Feed) -> BookRequest {
+fn open_request(durable: JobId, origin: &JobOrigin, feed: &Feed) -> BookRequest {
     let spec = &origin.spec;
     BookRequest::Open {
         tag: feed.number,
+        durable,
         principal: origin.principal.into(),
         quota: Quota::MAX,
         algorithms: feed.algorithms,

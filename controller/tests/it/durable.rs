@@ -3,11 +3,14 @@
 use crate::tables::{CLIENT, JOB, Table, job};
 use hashcluster_controller::core::{Action, BookRequest, Core, Event, Limits, Principal, Quota};
 use ipc_proto::message::{
-    ClientReply, ClientRequest, FileSource, Items, Planes, RejectReason, Run, Stamp, Work,
+    ClientReply, ClientRequest, FileSource, Items, JobId, Planes, RejectReason, Run, Stamp, Work,
     WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Blob};
 use std::time::Duration;
+
+/// The job as its owner knows it.
+const DURABLE: JobId = JobId { epoch: 1_800_000_000, number: 7 };
 
 fn open(quota: Quota) -> Event<u64> {
     open_at(0, quota)
@@ -16,6 +19,7 @@ fn open(quota: Quota) -> Event<u64> {
 fn open_at(rate: u64, quota: Quota) -> Event<u64> {
     Event::BookSaid(BookRequest::Open {
         tag: 9,
+        durable: DURABLE,
         principal: Principal::Uid(7),
         quota,
         algorithms: Algorithm::Sha256.into(),
@@ -68,9 +72,11 @@ fn results_of_a_durable_job_go_to_the_book_and_no_client_can_touch_it() {
     table.join_with(1, 2, planes);
     let leases: Vec<_> = table.leased().iter().map(|leased| leased.lease).collect();
     assert_eq!(leases.len(), 2);
-    for lease in leases {
-        table.done(1, lease, 1, vec![]);
-    }
+    table.done(1, leases[0], 1, vec![]);
+    let row = table.core.status(table.now, 9).jobs[0].clone();
+    assert_eq!((row.id, row.durable, row.known_id()), (JOB, Some(DURABLE), DURABLE));
+    assert!(row.resolved == 1 && [0, 3].contains(&row.bytes), "{row:?}");
+    table.done(1, leases[1], 1, vec![]);
     let told = told(&mut table);
     let runs: Vec<Run> = told
         .iter()

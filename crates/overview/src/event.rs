@@ -133,13 +133,16 @@ fn jobs(events: &mut Vec<ClusterEvent>, old: &[JobStatus], new: &[JobStatus]) {
     let ended: Vec<&JobStatus> = old.iter().filter(|row| !new_ids.contains(&row.id)).collect();
     let opened: Vec<&JobStatus> = new.iter().filter(|row| !old_ids.contains(&row.id)).collect();
     each(events, &ended, "jobs ended", |row| {
-        let text =
-            format!("job {} ended: {} items were resolved when last seen", row.id, row.resolved);
+        let text = format!(
+            "job {} ended: {} items were resolved when last seen",
+            row.known_id(),
+            row.resolved
+        );
         ClusterEvent::info(&text)
     });
     each(events, &opened, "jobs opened", |row| {
         let by = row.uid().map(|uid| format!(" by uid {uid}")).unwrap_or_default();
-        ClusterEvent::info(&format!("job {} opened{by}: {}", row.id, row.algorithms))
+        ClusterEvent::info(&format!("job {} opened{by}: {}", row.known_id(), row.algorithms))
     });
 }
 

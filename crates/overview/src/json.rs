@@ -89,7 +89,8 @@ fn sandbox_json(layers: SandboxLayers) -> Value {
 
 fn job_json(job: &JobStatus) -> Value {
     json!({
-        "id": job.id.to_string(),
+        "id": job.known_id().to_string(),
+        "durable": job.durable.is_some(),
         "uid": job.uid(),
         "pid": job.pid,
         "algorithms": job.algorithms.iter().map(|a| a.name()).collect::<Vec<_>>(),
@@ -97,6 +98,7 @@ fn job_json(job: &JobStatus) -> Value {
         "items": job.items,
         "resolved": job.resolved,
         "failed": job.failed,
+        "bytes": job.bytes,
         "in_flight": job.leases,
         "finished": job.finished,
     })

@@ -30,7 +30,7 @@ use std::io::{self, IsTerminal};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
-use view::{TopView, Wish};
+use view::{TopChange, TopView, Wish};
 
 /// Pause until the picture is drawn again when nothing happens: ages change.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -124,14 +124,14 @@ fn live(config: Config, interval: Duration) -> Exit {
     let started = Instant::now();
     let view = TopView::new(Duration::ZERO, interval, status);
     let (news, incoming) = mpsc::channel();
-    let (release, releases) = mpsc::channel();
+    let (changes, wanted) = mpsc::channel();
     screen::give_back_on_panic();
     let ready = start(&news).and_then(|()| screen::take()).and_then(|()| {
         let (news, read) = (news.clone(), news.clone());
         source::spawn(move || source::read_terminal(&read))?;
-        source::spawn(move || source::poll(&config, Some(client), interval, &releases, &news))
+        source::spawn(move || source::poll(&config, Some(client), interval, &wanted, &news))
     });
-    let exit = ready.and_then(|()| Live { view, started, release }.run(&incoming));
+    let exit = ready.and_then(|()| Live { view, started, changes }.run(&incoming));
     screen::give_back();
     exit.unwrap_or_else(|error| {
         say(format_args!("terminal: {}", io_text(&error)));
@@ -149,7 +149,7 @@ fn start(news: &Sender<News>) -> io::Result<()> {
 struct Live {
     view: TopView,
     started: Instant,
-    release: Sender<String>,
+    changes: Sender<TopChange>,
 }
 
 impl Live {
@@ -179,7 +179,7 @@ impl Live {
         match news {
             News::Answer(status) => self.view.answered(now, *status),
             News::Lost(reason) => self.view.lost(now, &reason),
-            News::Released(text) => self.view.notify(now, &text),
+            News::Changed(text) => self.view.notify(now, &text),
             News::Resized => {}
             News::Hangup => return Ok(Some(Exit::Failure)),
             News::Signal(Signal::SIGTSTP) => suspend(terminal)?,
@@ -191,9 +191,9 @@ impl Live {
                 Wish::Interrupt => return Ok(Some(Exit::Interrupted)),
                 Wish::Suspend => suspend(terminal)?,
                 Wish::Redraw => terminal.clear()?,
-                Wish::Release(worker) => {
+                Wish::Change(change) => {
                     // The other end lives as long as the program.
-                    let _ = self.release.send(worker);
+                    let _ = self.changes.send(change);
                 }
             },
         }

@@ -45,6 +45,8 @@ fn picture() -> Status {
             failed: 17,
             leases: 18,
             finished: true,
+            bytes: 19,
+            durable: None,
         }],
         limits: LimitStatus { items_max: 65_536, bytes_max: 64 << 20, ..LimitStatus::default() },
         counters: Counters { answers_fenced: 19, ..Counters::default() },
@@ -124,7 +126,7 @@ fn the_keys_of_json_are_a_promise() {
     );
     assert_eq!(
         keys(&json["jobs"][0]),
-        "age_ms algorithms failed finished id in_flight items pid resolved uid"
+        "age_ms algorithms bytes durable failed finished id in_flight items pid resolved uid"
     );
     assert_eq!(keys(&json["quarantined"][0]), "age_ms connected reason worker");
     assert_eq!(keys(&json["drained"][0]), "age_ms by connected left_ms worker");

@@ -181,9 +181,19 @@ pub struct JobStatus {
     pub leases: u32,
     /// The client has announced the end of the items.
     pub finished: bool,
+    /// Bytes that were hashed for it, once per algorithm set.
+    pub bytes: u64,
+    /// Of a durable job the id by which it is known: this is the part of it that runs now.
+    pub durable: Option<JobId>,
 }
 
 impl JobStatus {
+    /// The id by which users know it.
+    #[must_use]
+    pub fn known_id(&self) -> JobId {
+        self.durable.unwrap_or(self.id)
+    }
+
     /// The `uid` of a job that was opened over vsock, where nobody has one.
     pub const NO_UID: u32 = u32::MAX;
 

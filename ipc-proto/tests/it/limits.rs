@@ -458,6 +458,8 @@ fn a_status_keeps_its_limits() {
         failed: 7,
         leases: 8,
         finished: false,
+        bytes: 9,
+        durable: None,
     };
     check("software", 0, NAME_LEN_MAX, |n| status(|s| s.software = text(n)));
     check("image", 0, NAME_LEN_MAX, |n| status(|s| s.image = text(n)));

@@ -504,6 +504,8 @@ fn status() -> Status {
             failed: 27,
             leases: 28,
             finished: true,
+            bytes: 29,
+            durable: Some(JobId { epoch: 30, number: 31 }),
         }],
         jobs_unlisted: 4,
         limits: LimitStatus {

@@ -23,6 +23,8 @@ fn job(number: u64, items: u64, resolved: u64, finished: bool) -> JobStatus {
         failed: 0,
         leases: 1,
         finished,
+        bytes: 0,
+        durable: None,
     }
 }
 

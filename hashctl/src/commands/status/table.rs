@@ -159,7 +159,7 @@ fn quarantine_row(row: &QuarantineStatus) -> [String; 4] {
 
 fn job_row(job: &JobStatus) -> [String; 9] {
     [
-        job.id.to_string(),
+        job.known_id().to_string(),
         job.uid().map_or_else(|| "-".to_owned(), |uid| uid.to_string()),
         job.pid.to_string(),
         job.algorithms.to_string(),

@@ -17,15 +17,15 @@ const HELP: [&str; 15] = [
     "/                  filter by name, health, job, user, process, algorithm",
     "esc                no filter",
     "r                  release the selected worker from quarantine",
-    "c                  how the selected job is cancelled",
+    "c                  cancel the selected job, if it is durable",
     "ctrl-l             draw everything again",
     "ctrl-z             suspend",
     "q, ctrl-c          quit",
     "",
     "Rates are of the last seconds. A job has a percentage and a time left once its",
     "client has sent all items; before, a + stands behind their number.",
-    "A job is cancelled by its own client only (Ctrl-C there): the protocol lets no",
-    "client end the job of another one.",
+    "A job that is not durable is cancelled by its own client only (Ctrl-C there):",
+    "the protocol lets no client end the job of another one.",
 ];
 
 /// Draws the view.
@@ -81,9 +81,7 @@ impl Canvas<'_> {
     fn footer(&mut self, view: &TopView, now: Duration, area: Rect) {
         let (tone, text) = match &view.mode {
             TopMode::Filter => (Tone::Head, format!("filter: {}_ (enter, esc)", view.filter)),
-            TopMode::Confirm(name) => {
-                (Tone::Warning, format!("release {} from quarantine? y or n", one_line(name)))
-            }
+            TopMode::Confirm(change) => (Tone::Warning, change.question()),
             TopMode::Help => (Tone::Dim, "any key: back   q quit".to_owned()),
             TopMode::Tables => match view.notice(now) {
                 Some(notice) => (Tone::Warning, notice.to_owned()),

@@ -174,7 +174,7 @@ pub(super) fn job_rows<'a>(
 ) -> Vec<&'a JobStatus> {
     let Some((_, status)) = history.last() else { return Vec::new() };
     let wanted = |job: &&JobStatus| {
-        let (id, pid) = (job.id.to_string(), job.pid.to_string());
+        let (id, pid) = (job.known_id().to_string(), job.pid.to_string());
         matches(filter, &[&id, &uid(job), &pid, &job.algorithms.to_string()])
     };
     let mut rows: Vec<&JobStatus> = status.jobs.iter().filter(wanted).collect();
@@ -198,7 +198,7 @@ fn job_cells(history: &StatusHistory, job: &JobStatus) -> [Cell; 10] {
     let failed = if job.failed == 0 { Tone::Plain } else { Tone::Bad };
     let dash = || "-".to_owned();
     [
-        Cell::plain(&job.id),
+        Cell::plain(&job.known_id()),
         Cell::Bar(part),
         Cell::plain(&part.map_or_else(dash, |part| format!("{:.0}%", (part * 100.0).floor()))),
         Cell::plain(&format!(

@@ -1,11 +1,12 @@
 //! Threads that tell the view what happens: the controller's answers, keys, signals.
 
+use super::view::TopChange;
 use crate::config::Config;
 use crate::input::is_ignored;
 use crate::say::io_text;
 use client::{Address, Client, ClientError, ConnectError};
 use crossterm::event::{self, Event, KeyEvent};
-use ipc_proto::message::{ReleaseOutcome, Status};
+use ipc_proto::message::{JobAct, JobId, ReleaseOutcome, ServiceReply, ServiceRequest, Status};
 use nix::sys::signal::{SigSet, Signal};
 use overview::one_line;
 use std::io;
@@ -24,7 +25,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum News {
     Answer(Box<Status>),
     Lost(String),
-    Released(String),
+    /// Outcome of a change.
+    Changed(String),
     Key(KeyEvent),
     Resized,
     Signal(Signal),
@@ -32,13 +34,12 @@ pub(super) enum News {
     Hangup,
 }
 
-/// Asks for the status once per `interval`, and in between releases the workers whose names come through
-/// `releases`. Goes on without a controller, until nobody listens.
+/// Asks for the status once per `interval`, and in between makes the changes that come through `wanted`. Goes on without a controller, until nobody listens.
 pub(super) fn poll(
     config: &Config,
     mut client: Option<Client>,
     interval: Duration,
-    releases: &Receiver<String>,
+    wanted: &Receiver<TopChange>,
     news: &Sender<News>,
 ) {
     loop {
@@ -53,24 +54,42 @@ pub(super) fn poll(
         let due = asked + pause;
         loop {
             let left = due.saturating_duration_since(Instant::now());
-            let worker = match releases.recv_timeout(left) {
-                Ok(worker) => worker,
+            let change = match wanted.recv_timeout(left) {
+                Ok(change) => change,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let outcome = answer(config, &mut client, |client| client.release(&worker));
-            let text = match outcome {
-                Ok(ReleaseOutcome::Released) => format!("{worker} is released"),
-                Ok(ReleaseOutcome::NotQuarantined) => format!("{worker} is not in quarantine"),
-                Ok(ReleaseOutcome::Forbidden) => {
-                    format!("you may not release {worker}; see the controller's --policy")
-                }
-                Err(reason) => format!("{worker} is not released: {reason}"),
+            let text = match change {
+                TopChange::Release(worker) => release(config, &mut client, &worker),
+                TopChange::Cancel(job) => cancel(config, &mut client, job),
             };
-            if news.send(News::Released(text)).is_err() {
+            if news.send(News::Changed(text)).is_err() {
                 return;
             }
         }
+    }
+}
+
+/// Releases a worker, and says what became of it.
+fn release(config: &Config, client: &mut Option<Client>, worker: &str) -> String {
+    match answer(config, client, |client| client.release(worker)) {
+        Ok(ReleaseOutcome::Released) => format!("{worker} is released"),
+        Ok(ReleaseOutcome::NotQuarantined) => format!("{worker} is not in quarantine"),
+        Ok(ReleaseOutcome::Forbidden) => {
+            format!("you may not release {worker}; see the controller's --policy")
+        }
+        Err(reason) => format!("{worker} is not released: {reason}"),
+    }
+}
+
+/// Cancels a durable job, and says what became of it.
+fn cancel(config: &Config, client: &mut Option<Client>, job: JobId) -> String {
+    let request = ServiceRequest::Act { job, act: JobAct::Cancel };
+    match answer(config, client, |client| client.service(request)) {
+        Ok(ServiceReply::Refused { text, .. }) => format!("job {job} is not cancelled: {text}"),
+        Ok(ServiceReply::Job(row)) => format!("job {job}: {}", row.state.name()),
+        Ok(_) => format!("job {job}: the controller answers something else"),
+        Err(reason) => format!("job {job} is not cancelled: {reason}"),
     }
 }
 

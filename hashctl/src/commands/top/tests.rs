@@ -2,7 +2,7 @@
 
 use super::draw::{draw, text};
 use super::table::Look;
-use super::view::{Focus, TopMode, TopView, Wish};
+use super::view::{Focus, TopChange, TopMode, TopView, Wish};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
@@ -43,6 +43,8 @@ fn job(number: u64, resolved: u64, items: u64, finished: bool) -> JobStatus {
         failed: number,
         leases: 2,
         finished,
+        bytes: 0,
+        durable: None,
     }
 }
 
@@ -169,8 +171,12 @@ fn every_size_has_what_matters_and_nothing_harmful() {
 #[test]
 fn no_size_is_too_small_to_draw() {
     let mut view = view(busy());
-    for mode in [TopMode::Tables, TopMode::Help, TopMode::Filter, TopMode::Confirm("x".repeat(64))]
-    {
+    for mode in [
+        TopMode::Tables,
+        TopMode::Help,
+        TopMode::Filter,
+        TopMode::Confirm(TopChange::Release("x".repeat(64))),
+    ] {
         view.mode = mode;
         for width in 1..=90 {
             for height in [1, 2, 3, 4, 5, 9, 30] {
@@ -229,13 +235,33 @@ fn rows_are_sorted_filtered_and_selected_by_keys() {
 fn only_a_worker_in_quarantine_is_released_and_only_once_confirmed() {
     let mut view = view(busy());
     assert_eq!(press(&mut view, "r"), Wish::Nothing);
-    assert_eq!(view.mode, TopMode::Confirm("gone".to_owned()), "also one that is not connected");
+    assert_eq!(
+        view.mode,
+        TopMode::Confirm(TopChange::Release("gone".to_owned())),
+        "also one that is not connected"
+    );
     assert!(shown(&view, 0, (80, 24)).contains("release gone from quarantine? y or n"));
     assert_eq!(press(&mut view, "n"), Wish::Nothing);
-    assert_eq!(press(&mut view, "ry"), Wish::Release("gone".to_owned()));
+    assert_eq!(press(&mut view, "ry"), Wish::Change(TopChange::Release("gone".to_owned())));
     assert_eq!(press(&mut view, "↓ry"), Wish::Nothing);
     assert!(shown(&view, 0, (80, 24)).contains("w0 is not in quarantine"));
     assert_eq!(press(&mut view, "q"), Wish::Quit);
+}
+
+#[test]
+fn a_durable_job_is_known_by_its_own_id_and_cancelled_once_confirmed() {
+    let durable = JobId { epoch: 1_800_000_000, number: 7 };
+    let mut status = busy();
+    status.jobs.truncate(1);
+    status.jobs[0].durable = Some(durable);
+    let mut view = view(status);
+    let text = shown(&view, 0, (80, 24));
+    assert!(text.contains("1800000000-7") && !text.contains("5-1 "), "{text}");
+    assert_eq!(press(&mut view, "\tc"), Wish::Nothing);
+    let text = shown(&view, 0, (80, 24));
+    assert!(text.ends_with("cancel job 1800000000-7? what it has found stays. y or n"), "{text}");
+    assert_eq!(press(&mut view, "n"), Wish::Nothing);
+    assert_eq!(press(&mut view, "cy"), Wish::Change(TopChange::Cancel(durable)));
 }
 
 #[test]

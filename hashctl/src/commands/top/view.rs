@@ -35,8 +35,8 @@ pub(super) enum TopMode {
     Help,
     /// The filter is typed.
     Filter,
-    /// A worker is to be released, once that is confirmed.
-    Confirm(String),
+    /// Something is to be changed, once that is confirmed.
+    Confirm(TopChange),
 }
 
 /// Action that a key asks for.
@@ -47,7 +47,26 @@ pub(super) enum Wish {
     Interrupt,
     Suspend,
     Redraw,
+    Change(TopChange),
+}
+
+/// A change of the cluster that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum TopChange {
+    /// Release this worker from quarantine.
     Release(String),
+    /// Cancel this durable job.
+    Cancel(JobId),
+}
+
+impl TopChange {
+    /// The question before it.
+    pub(super) fn question(&self) -> String {
+        match self {
+            Self::Release(name) => format!("release {} from quarantine? y or n", one_line(name)),
+            Self::Cancel(id) => format!("cancel job {id}? what it has found stays. y or n"),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -163,9 +182,10 @@ impl TopView {
                 }
             }
             TopMode::Filter => self.key_of_filter(key.code),
-            TopMode::Confirm(name) => match key.code {
-                KeyCode::Char('y' | 'Y') => return Wish::Release(name),
-                _ => self.notify(now, "nothing was released"),
+            TopMode::Confirm(change) => match (key.code, &change) {
+                (KeyCode::Char('y' | 'Y'), _) => return Wish::Change(change),
+                (_, TopChange::Release(_)) => self.notify(now, "nothing was released"),
+                (_, TopChange::Cancel(_)) => self.notify(now, "nothing was cancelled"),
             },
         }
         Wish::Nothing
@@ -219,7 +239,7 @@ impl TopView {
             KeyCode::Home => self.select(isize::MIN),
             KeyCode::End => self.select(isize::MAX),
             KeyCode::Char('r') => self.ask_to_release(now),
-            KeyCode::Char('c') => self.explain_cancel(now),
+            KeyCode::Char('c') => self.ask_to_cancel(now),
             _ => {}
         }
         Wish::Nothing
@@ -251,7 +271,7 @@ impl TopView {
             Some(row)
                 if row.quarantine.is_some() || row.health == Some(WorkerHealth::Quarantined) =>
             {
-                (TopMode::Confirm(row.name.to_owned()), None)
+                (TopMode::Confirm(TopChange::Release(row.name.to_owned())), None)
             }
             Some(row) => (TopMode::Tables, Some(format!("{} is not in quarantine", row.name))),
             None => {
@@ -264,10 +284,14 @@ impl TopView {
         }
     }
 
-    /// No message of the protocol ends the job of another connection.
-    fn explain_cancel(&mut self, now: Duration) {
+    /// A durable job is cancelled by whoever may; no message of the protocol ends that of another connection.
+    fn ask_to_cancel(&mut self, now: Duration) {
         let rows = self.jobs();
         let text = match self.selected_job(&rows).map(|at| rows[at]) {
+            Some(JobStatus { durable: Some(id), .. }) => {
+                self.mode = TopMode::Confirm(TopChange::Cancel(*id));
+                return;
+            }
             Some(JobStatus { id, pid: pid @ 1.., .. }) => {
                 format!("job {id}: only its client cancels it: Ctrl-C there, or kill {pid}")
             }
