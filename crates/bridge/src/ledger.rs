@@ -145,7 +145,8 @@ impl ShardLedger {
         }
         let mut records = Vec::new();
         while next(&mut line, &mut number).map_err(io)? {
-            records.push(record(&line).map_err(|wrong| damaged(number, wrong))?);
+            let record = record(&line).and_then(|record| of_plan(&plan, record));
+            records.push(record.map_err(|wrong| damaged(number, wrong))?);
         }
         file.set_len(whole_len).map_err(io)?;
         file.seek(SeekFrom::End(0)).map_err(io)?;
@@ -236,6 +237,20 @@ fn record(line: &[u8]) -> Result<LedgerRecord, WrongMessage> {
             LedgerRecord::Answer(ShardAnswer::decode(&bytes)?)
         }
     })
+}
+
+/// The record if it is of a shard of this plan, and an answer if it has an outcome for each of its files.
+fn of_plan(plan: &JobPlan, record: LedgerRecord) -> Result<LedgerRecord, WrongMessage> {
+    let (key, answer) = match &record {
+        LedgerRecord::Attempt(key) => (*key, None),
+        LedgerRecord::Answer(answer) => (answer.key, Some(answer)),
+    };
+    let files = plan.shards.get(key.shard as usize).filter(|_| key.job == plan.job);
+    let Some(files) = files else { return Err(WrongMessage::Limit("key")) };
+    if answer.is_some_and(|answer| !answer.fits(files.len(), plan.algorithm)) {
+        return Err(WrongMessage::Limit("digests"));
+    }
+    Ok(record)
 }
 
 #[cfg(test)]

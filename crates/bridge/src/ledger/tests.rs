@@ -81,6 +81,19 @@ fn damage_is_an_error_that_names_the_line() {
     assert_eq!(with(text.replace("\"format\":1", "\"format\":2")), "P, line 1: damaged");
     assert_eq!(with(text.lines().take(2).collect::<Vec<_>>().join("\n")), "P, line 2: damaged");
     assert_eq!(with(String::new()), "P, line 1: damaged");
+    // Records of another job, of no shard of this one, or without an outcome for each file.
+    let other = JobKey(5).to_string();
+    let (plan_lines, records) = text.split_at(text.find("{\"attempt\"").unwrap());
+    let job = plan().job.to_string();
+    let with_records = |records: String| with(format!("{plan_lines}{records}"));
+    assert_eq!(with_records(records.replace(&job, &other)), "P, line 4: damaged");
+    assert_eq!(with_records(records.replacen(".1.1", ".2.1", 1)), "P, line 4: damaged");
+    assert_eq!(
+        with_records(records.replacen("digests\":\"Bw", "digests\":\"", 1)),
+        "P, line 5: damaged"
+    );
+    let of_two_files = records.lines().last().unwrap().replace(".1.1", ".0.1");
+    assert_eq!(with_records(format!("{of_two_files}\n")), "P, line 4: damaged");
 }
 
 #[test]

@@ -4,7 +4,8 @@ use hashcluster_bridge::ledger::ShardLedger;
 use hashcluster_bridge::shard::{Base64Bytes, DatasetKey, JobKey, ShardFile, ShardKey};
 use hashcluster_bridge::submit::{JobPlan, LedgerRecord};
 use ipc_proto::Algorithm;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use nkeys::KeyPair;
 use std::fs;
 use std::net::TcpStream;
@@ -17,15 +18,16 @@ use test_kit::{
 };
 
 /// A nats-server with JetStream, TLS, and one user by an NKey; killed when it is dropped.
-struct SecureBroker {
-    dir: TempDir,
+pub(crate) struct SecureBroker {
+    pub(crate) dir: TempDir,
     port: u16,
-    user: KeyPair,
+    pub(crate) user: KeyPair,
     process: Child,
 }
 
 impl SecureBroker {
-    fn start() -> Self {
+    /// Starts one that knows a user by its key, with what `describe` says of it.
+    pub(crate) fn start(describe: fn(&KeyPair) -> String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (port, user) = (free_ports(1)[0], KeyPair::new_user());
         let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
@@ -36,16 +38,7 @@ impl SecureBroker {
         openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
         let made = output(openssl.arg("-keyout").arg(&key).arg("-out").arg(&cert));
         assert!(made.status.success(), "{}", text(&made.stderr));
-        let config = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\" }}\n\
-             tls {{ cert_file: \"{}\", key_file: \"{}\" }}\n\
-             authorization {{ users: [ {{ nkey: {} }} ] }}\n",
-            dir.path().join("store").display(),
-            cert.display(),
-            key.display(),
-            user.public_key(),
-        );
-        fs::write(dir.path().join("server.conf"), config).unwrap();
+        write_server_config(dir.path(), port, &[describe(&user)]);
         let log = fs::File::create(dir.path().join("log")).unwrap();
         let mut server = Command::new("nats-server");
         let server = server.arg("-c").arg(dir.path().join("server.conf")).stdin(Stdio::null());
@@ -54,8 +47,15 @@ impl SecureBroker {
         Self { dir, port, user, process }
     }
 
+    /// Has it know these users, and no others.
+    pub(crate) fn reload(&self, users: &[String]) {
+        write_server_config(self.dir.path(), self.port, users);
+        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap());
+        kill(pid, Signal::SIGHUP).unwrap();
+    }
+
     /// The configuration of a host that proves itself by the seed in the file `nkey`.
-    fn config(&self, nkey: &Path, more: &str) -> PathBuf {
+    pub(crate) fn config(&self, nkey: &Path, more: &str) -> PathBuf {
         let data = self.dir.path().join("data");
         fs::create_dir_all(&data).unwrap();
         fs::write(data.join(".hashcluster-dataset"), "1\n").unwrap();
@@ -72,7 +72,7 @@ impl SecureBroker {
         path
     }
 
-    fn ca(&self) -> String {
+    pub(crate) fn ca(&self) -> String {
         format!("broker.ca = \"{}\"", self.dir.path().join("cert.pem").display())
     }
 }
@@ -85,7 +85,18 @@ impl Drop for SecureBroker {
     }
 }
 
-fn serve(config: &Path) -> Command {
+fn write_server_config(dir: &Path, port: u16, users: &[String]) {
+    let config = format!(
+        "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{0}/store\" }}\n\
+         tls {{ cert_file: \"{0}/cert.pem\", key_file: \"{0}/key.pem\" }}\n\
+         authorization {{ users: [ {1} ] }}\n",
+        dir.display(),
+        users.join(", "),
+    );
+    fs::write(dir.join("server.conf"), config).unwrap();
+}
+
+pub(crate) fn serve(config: &Path) -> Command {
     let mut command = Command::new(program("hashcluster-bridge"));
     command.arg("serve").arg("--config").arg(config).stdin(Stdio::null());
     command
@@ -93,7 +104,7 @@ fn serve(config: &Path) -> Command {
 
 #[test]
 fn only_who_has_the_key_gets_in_and_only_to_the_right_server() {
-    let broker = SecureBroker::start();
+    let broker = SecureBroker::start(|user| format!("{{ nkey: {} }}", user.public_key()));
     let seed = |name: &str, pair: &KeyPair| {
         let path = broker.dir.path().join(name);
         write_secret(&path, pair.seed().unwrap());
