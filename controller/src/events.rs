@@ -74,6 +74,12 @@ pub enum TrailKind {
     RunEnded,
     /// A run of it found rotted files.
     FilesRotted,
+    /// A durable job is done: the text counts its items.
+    JobDone,
+    /// It failed: the text says why.
+    JobFailed,
+    /// A backup was read to its end: the text is its length.
+    BackupMade,
 }
 
 impl TrailKind {
@@ -104,6 +110,9 @@ impl TrailKind {
             Self::RunCancelled => "run-cancelled",
             Self::RunEnded => "run-ended",
             Self::FilesRotted => "files-rotted",
+            Self::JobDone => "job-done",
+            Self::JobFailed => "job-failed",
+            Self::BackupMade => "backup-made",
         }
     }
 }

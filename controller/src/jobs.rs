@@ -121,6 +121,8 @@ pub enum BookAction {
     Unlist(ListTag),
     /// Send a reply.
     Reply(Caller, u32, ServiceReply),
+    /// A job is done or failed, durably: tell whoever follows that.
+    Ended(JobRow),
 }
 
 /// Condition of the book.

@@ -6,6 +6,7 @@
 use super::hub::Hub;
 use super::journal::JournalUser;
 use crate::core::Rights;
+use crate::events::TrailKind;
 use crate::jobs::{Caller, cut};
 use ipc_proto::Blob;
 use ipc_proto::limits::{BACKUP_PIECE_LEN_MAX, REASON_LEN_MAX};
@@ -100,6 +101,8 @@ impl Hub {
                 transfer.len += bytes.len() as u64;
                 transfer.at = self.now();
                 if is_last {
+                    let text = format_args!("{} bytes", transfer.len);
+                    self.note(TrailKind::BackupMade, "", None, text);
                     *current = None;
                 }
                 ServiceReply::Backup { from, bytes: Blob(bytes), is_last }

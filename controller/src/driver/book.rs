@@ -11,7 +11,8 @@ use crate::events::TrailKind;
 use crate::jobs::{Book, BookAction, BookEvent, Caller, Instants};
 use crate::schedules::{PlannerEvent, ScheduleAsk, ScheduleOwner};
 use ipc_proto::message::{
-    ClientReply, ScheduleReply, ScheduleRequest, ServiceRefusal, ServiceReply, ServiceRequest,
+    ClientReply, JobRow, JobState, ScheduleReply, ScheduleRequest, ServiceRefusal, ServiceReply,
+    ServiceRequest,
 };
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -207,6 +208,17 @@ impl Hub {
         self.note(change.kind, row.id, Some(change.by), &row.key);
     }
 
+    /// Notes that a job has ended by itself.
+    fn note_end(&self, row: &JobRow) {
+        let JobRow { id, items, failed, mismatched, reason, .. } = row;
+        if row.state == JobState::Failed {
+            return self.note(TrailKind::JobFailed, id, None, reason);
+        }
+        let text =
+            format_args!("{items} items, {failed} without a digest, {mismatched} mismatched");
+        self.note(TrailKind::JobDone, id, None, text);
+    }
+
     /// Hands an event to the book, and carries out all that follows from it.
     pub(super) fn tell_book(&self, event: BookEvent) {
         self.book.push(event);
@@ -247,6 +259,7 @@ impl Hub {
             BookAction::List(page) => self.step(Event::List(page)),
             BookAction::Unlist(tag) => self.step(Event::Unlist(tag)),
             BookAction::Reply(caller, tag, reply) => self.send_reply(caller, tag, reply),
+            BookAction::Ended(row) => self.note_end(&row),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Book, BookAction, Caller, JobWait, Phase, limits};
 use crate::journal::Write;
-use ipc_proto::message::{JobId, ServiceRefusal, ServiceReply};
+use ipc_proto::message::{JobId, JobRow, JobState, ServiceRefusal, ServiceReply};
 use std::collections::BTreeMap;
 
 /// A commit and what depends on it.
@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 struct Transaction {
     writes: Vec<Write>,
     replies: Vec<(Caller, u32, ServiceReply)>,
+    /// Jobs that end with it.
+    ended: Vec<JobId>,
     /// Results and items of each job that are durable with it.
     committed: BTreeMap<JobId, (u64, u64)>,
 }
@@ -37,6 +39,11 @@ impl Commits {
 
     pub(super) fn results(&mut self, id: JobId, committed: u64, items: u64) {
         self.next.committed.insert(id, (committed, items));
+    }
+
+    /// A job ends.
+    pub(super) fn ended(&mut self, id: JobId) {
+        self.next.ended.push(id);
     }
 
     /// Number of the commit that what is written now will be part of.
@@ -97,6 +104,12 @@ impl Book {
             }
         }
         self.actions.extend(done.replies.into_iter().map(to_action));
+        // One that was removed, or is retried, in the same commit has not ended for anybody.
+        let is_over = |row: &JobRow| matches!(row.state, JobState::Done | JobState::Failed);
+        for id in done.ended {
+            let row = self.row(id).filter(is_over);
+            self.actions.extend(row.map(BookAction::Ended));
+        }
         if let Phase::Full { .. } = self.phase {
             self.phase = Phase::Open;
         }

@@ -187,6 +187,7 @@ impl Book {
             self.usage.give_back(principal, Amount { bytes, ..Amount::default() });
             self.commits.write([delete_items(id)]);
         }
+        self.commits.ended(id);
         self.write_progress(id);
     }
 

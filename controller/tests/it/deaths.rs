@@ -74,7 +74,8 @@ impl Played {
             }
             BookAction::Core(BookRequest::Finish { .. } | BookRequest::Cancel { .. })
             | BookAction::List(_)
-            | BookAction::Unlist(_) => None,
+            | BookAction::Unlist(_)
+            | BookAction::Ended(_) => None,
             BookAction::Reply(_, _, reply) => {
                 self.replies.push(reply);
                 None

@@ -373,11 +373,12 @@ fn what_is_done_is_in_the_audit_trail_over_a_restart_and_as_a_stream() {
         path = format!("/v1/events?limit=2&after={last}");
     }
     let kinds: Vec<&str> = seen.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    assert_eq!(kinds[..3], ["worker-joined", "job-submitted", "job-removed"]);
+    assert_eq!(kinds[..4], ["worker-joined", "job-submitted", "job-done", "job-removed"]);
+    assert_eq!(seen[2]["text"], "1 items, 0 without a digest, 0 mismatched");
     assert_eq!(kinds.last(), Some(&"worker-joined"));
     let submitted = &seen[1];
     assert_eq!((&submitted["subject"], &submitted["by"]), (&json!(id), &json!("token all")));
-    assert!(seen[2]["by"].as_str().unwrap().starts_with("uid "), "{}", seen[2]);
+    assert!(seen[3]["by"].as_str().unwrap().starts_with("uid "), "{}", seen[3]);
     assert!(seen.iter().zip(1..).all(|(event, number)| event["id"] == json!(number)), "{seen:?}");
 
     // A stream goes on after the event that its reader has, and then with what happens.

@@ -16,13 +16,14 @@ pub(crate) struct Totals {
     pub(crate) pages: u64,
     pub(crate) claims: u64,
     pub(crate) findings: u64,
+    pub(crate) ended: u64,
 }
 
 impl Totals {
-    fn fields(&self) -> [u64; 13] {
+    fn fields(&self) -> [u64; 14] {
         let Self { crashes, crashes_in_recovery, crashes_in_commit, full, commits, .. } = self;
-        let Self { retries, items, late, repeated, lost_workers, pages, claims, findings, .. } =
-            self;
+        let Self { retries, items, late, repeated, lost_workers, pages, .. } = self;
+        let Self { claims, findings, ended, .. } = self;
         [
             *crashes,
             *crashes_in_recovery,
@@ -37,6 +38,7 @@ impl Totals {
             *pages,
             *claims,
             *findings,
+            *ended,
         ]
     }
 
@@ -54,6 +56,7 @@ impl Totals {
         self.pages += other.pages;
         self.claims += other.claims;
         self.findings += other.findings;
+        self.ended += other.ended;
     }
 
     pub(crate) fn assert_everything_happened(&self) {

@@ -9,8 +9,8 @@ use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants
 use hashcluster_controller::journal::Query;
 use hashcluster_controller::journal::Write;
 use ipc_proto::message::{
-    Backend, ClaimsWork, ClientReply, DirEntry, EntryKind, Failure, LeaseId, ListOutcome, ListWork,
-    Planes, SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, ClaimsWork, ClientReply, DirEntry, EntryKind, Failure, JobState, LeaseId, ListOutcome,
+    ListWork, Planes, SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 use std::collections::{BTreeMap, VecDeque};
@@ -227,6 +227,11 @@ impl JobsWorld {
             BookAction::Core(request) => todo.push_back(Todo::Core(Event::BookSaid(request))),
             BookAction::List(page) => todo.push_back(Todo::Core(Event::List(page))),
             BookAction::Unlist(tag) => todo.push_back(Todo::Core(Event::Unlist(tag))),
+            BookAction::Ended(row) => {
+                let is_over = matches!(row.state, JobState::Done | JobState::Failed);
+                assert!(is_over && row.ended_s > 0, "an end that is none: {row:?}");
+                self.totals.ended += 1;
+            }
             BookAction::Reply(caller, tag, reply) => {
                 let number = caller.0.checked_sub(self.first_caller).expect("it is connected");
                 let number = usize::try_from(number).expect("few");
