@@ -40,11 +40,13 @@ use crate::journal::{Query, Rows, TableId, Write};
 use audit::AuditRun;
 use commit::Commits;
 use feed::Feed;
+use ipc_proto::Algorithms;
 use ipc_proto::limits::REASON_LEN_MAX;
 use ipc_proto::message::{
-    ClientReply, JobId, JobRow, JobState, ListOutcome, ServiceRefusal, ServiceReply, ServiceRequest,
+    AuditBaseline, ClientReply, JobId, JobRow, JobSource, JobState, ListOutcome, ServiceRefusal,
+    ServiceReply, ServiceRequest,
 };
-use record::{JobOrigin, JobProgress, StoredAudit};
+use record::{JobOrigin, JobProgress, StoredAudit, StoredClaims};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -152,6 +154,8 @@ struct DurableJob {
     not_before: Duration,
     /// Summary of its findings, of an audit that is done.
     audited: Option<StoredAudit>,
+    /// Its manifest, of an audit against one.
+    claims: Option<StoredClaims>,
     /// When it was first seen to be too old.
     expired: Option<Duration>,
 }
@@ -435,6 +439,24 @@ impl Book {
 }
 
 impl DurableJob {
+    /// Algorithms of its results: of an audit against a manifest those of that.
+    fn algorithms(&self) -> Algorithms {
+        let claims = self.claims.as_ref().filter(|claims| claims.is_read);
+        let known = claims.and_then(|claims| Algorithms::new(&claims.algorithms).ok());
+        known.unwrap_or(self.origin.spec.algorithms)
+    }
+
+    /// True if the manifest of an audit is still to be read.
+    fn reads_manifest(&self) -> bool {
+        match &self.origin.spec.source {
+            JobSource::Manifest { .. } => true,
+            JobSource::Audit { baseline: AuditBaseline::Manifest { .. }, .. } => {
+                self.claims.as_ref().is_none_or(|claims| !claims.is_read)
+            }
+            JobSource::Stored | JobSource::Dataset { .. } | JobSource::Audit { .. } => false,
+        }
+    }
+
     /// Results that may be shown: durable, and not being made again.
     fn shown(&self) -> u64 {
         let again = self.progress.again.unwrap_or(u64::MAX);

@@ -51,11 +51,13 @@ pub enum TableId {
     Workers,
     /// Findings of audits, in the order of the walk.
     Findings,
+    /// Claims of the manifests of audits, in the order of the walk.
+    Claims,
 }
 
 impl TableId {
     /// All tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Meta,
         Self::Jobs,
         Self::Keys,
@@ -68,6 +70,7 @@ impl TableId {
         Self::Notices,
         Self::Workers,
         Self::Findings,
+        Self::Claims,
     ];
 
     /// Its name in files and messages.
@@ -86,6 +89,7 @@ impl TableId {
             Self::Notices => "notices",
             Self::Workers => "workers",
             Self::Findings => "findings",
+            Self::Claims => "claims",
         }
     }
 

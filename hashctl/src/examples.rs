@@ -40,6 +40,7 @@ Examples:
   hashctl submit --inline --wait a b     # the bytes of two files; waits for the end
   hashctl submit --check SHA256SUMS      # the files of a list, compared with their digests there
   hashctl submit --check --dataset photos 2048/SHA256SUMS   # of a list in a dataset, which workers read
+  hashctl submit --audit --dataset photos --against 2048/SHA256SUMS   # what differs from a list in it
   hashctl submit --audit --against-job nightly-1   # what differs from that job's results
   find photos -name '*.raw' -print0 | hashctl submit --files-from - -0";
 

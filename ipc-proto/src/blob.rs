@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Deref;
 
 /// Opaque bytes in a message: digests, chaining values, inline data.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Blob(pub Vec<u8>);
 
 impl fmt::Debug for Blob {

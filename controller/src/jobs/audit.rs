@@ -7,6 +7,8 @@
 //!
 //! Not here: the comparison itself (`run`), and the meaning of equal contents (`schedule::moves`).
 
+mod claims;
+mod earlier;
 mod run;
 
 use super::ask::{AskRefusal, Asker};
@@ -17,8 +19,10 @@ use super::record::{
 use super::usage::Amount;
 use super::{Book, Caller, Phase, ReadFor};
 use crate::journal::{Rows, TableId};
+use earlier::{ClaimSide, EarlierSide, ResultSide};
+use ipc_proto::Blob;
 use ipc_proto::message::{
-    AuditBaseline, JobId, JobSource, JobSpec, JobState, ServiceRefusal, ServiceReply,
+    AuditBaseline, JobId, JobRoot, JobSource, JobSpec, JobState, ServiceRefusal, ServiceReply,
 };
 use run::AuditNeed;
 pub(super) use run::AuditRun;
@@ -28,13 +32,46 @@ use std::collections::BTreeSet;
 fn baseline(spec: &JobSpec) -> Option<JobId> {
     match &spec.source {
         JobSource::Audit { baseline: AuditBaseline::Job(base), .. } => Some(*base),
-        JobSource::Stored | JobSource::Dataset { .. } | JobSource::Manifest { .. } => None,
+        JobSource::Stored
+        | JobSource::Dataset { .. }
+        | JobSource::Manifest { .. }
+        | JobSource::Audit { .. } => None,
     }
+}
+
+/// Path of the manifest that an audit is compared with.
+fn list_of(spec: &JobSpec) -> Option<Blob> {
+    match &spec.source {
+        JobSource::Audit { baseline: AuditBaseline::Manifest { path, .. }, .. } => {
+            Some(path.clone())
+        }
+        JobSource::Stored
+        | JobSource::Dataset { .. }
+        | JobSource::Manifest { .. }
+        | JobSource::Audit { .. } => None,
+    }
+}
+
+/// True if a directory is one of the others, or inside of one.
+fn has_overlap(roots: &[JobRoot]) -> bool {
+    let mut paths: Vec<Vec<&[u8]>> = roots
+        .iter()
+        .map(|root| {
+            let parts = root.path.split(|&byte| byte == b'/');
+            parts.filter(|part| !part.is_empty()).collect()
+        })
+        .collect();
+    paths.sort_unstable();
+    paths.windows(2).any(|pair| pair[1].starts_with(&pair[0]))
 }
 
 impl Book {
     /// Checks that an audit can be compared with its baseline.
     pub(super) fn may_compare(&self, asker: Asker<'_>, spec: &JobSpec) -> Result<(), AskRefusal> {
+        if list_of(spec).is_some() && has_overlap(spec.source.roots()) {
+            let text = "the directories of an audit against a list are not inside each other";
+            return Err((ServiceRefusal::WrongItems, text.to_owned()));
+        }
         let Some(id) = baseline(spec) else { return Ok(()) };
         self.seen(asker, id)?;
         let Some(base) = self.jobs.get(&id) else { return Ok(()) };
@@ -50,8 +87,8 @@ impl Book {
             format!("job {id} did not walk directories of a dataset, which an audit does")
         } else if (of.source.dataset(), paths(of)) != (spec.source.dataset(), paths(spec)) {
             format!("job {id} is about other directories")
-        } else if of.algorithms != spec.algorithms {
-            format!("job {id} has the digests {}, not {}", of.algorithms, spec.algorithms)
+        } else if base.algorithms() != spec.algorithms {
+            format!("job {id} has the digests {}, not {}", base.algorithms(), spec.algorithms)
         } else if of.share != spec.share {
             format!("job {id} is about another share of the files")
         } else {
@@ -68,7 +105,8 @@ impl Book {
 
     /// True if the job is an audit, which ends with a comparison.
     pub(super) fn is_audit(&self, id: JobId) -> bool {
-        self.jobs.get(&id).is_some_and(|job| baseline(&job.origin.spec).is_some())
+        let source = self.jobs.get(&id).map(|job| &job.origin.spec.source);
+        matches!(source, Some(JobSource::Audit { .. }))
     }
 
     /// Has a job compared whose files all have their results, once these are durable.
@@ -122,10 +160,15 @@ impl Book {
         let waiting = self.auditing.iter().copied().collect::<Vec<_>>();
         for id in waiting {
             let Some(job) = self.jobs.get(&id) else { continue };
-            let Some(base) = baseline(&job.origin.spec) else { continue };
             if !self.commits.is_durable(job.run_after) {
                 continue;
             }
+            let Some(base) = baseline(&job.origin.spec) else {
+                let lines = job.claims.as_ref().map_or(0, |of| of.bad_lines + of.refused);
+                let path = list_of(&job.origin.spec).unwrap_or_default();
+                let before = EarlierSide::Manifest(ClaimSide::new(id));
+                return self.start_audit(id, before, 0, Some((path, lines)));
+            };
             let of = self.jobs.get(&base);
             let why = match of.map(|of| of.progress.state) {
                 Some(JobState::Done) => String::new(),
@@ -140,14 +183,28 @@ impl Book {
             if !self.commits.is_durable(of.run_after) {
                 continue;
             }
-            let sides = [(id, job), (base, of)].map(|(id, job)| (id, job.progress.resolved));
-            let number = self.next_feed;
-            self.next_feed = number.wrapping_add(1);
-            self.audit = Some(AuditRun::new(sides[0], sides[1], of.origin.created_s, number));
-            // Rows of a comparison that was cut off are written again.
-            self.commits.write([delete_findings(id)]);
-            return;
+            let results = ResultSide::new(base, of.progress.resolved);
+            let (algorithms, began_s) = (of.algorithms(), of.origin.created_s);
+            let before = EarlierSide::Job { results, algorithms, next: None };
+            return self.start_audit(id, before, began_s, None);
         }
+    }
+
+    fn start_audit(
+        &mut self,
+        id: JobId,
+        before: EarlierSide,
+        began_s: u64,
+        manifest: Option<(Blob, u32)>,
+    ) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let number = self.next_feed;
+        self.next_feed = number.wrapping_add(1);
+        let after = (id, job.progress.resolved);
+        let run = AuditRun::new(after, job.algorithms(), before, began_s, manifest, number);
+        self.audit = Some(run);
+        // Rows of a comparison that was cut off are written again.
+        self.commits.write([delete_findings(id)]);
     }
 
     fn end_audit(&mut self, id: JobId, summary: StoredAudit) {
@@ -200,6 +257,12 @@ impl Book {
         (from, limit): (u64, u16),
         rows: Result<Rows, String>,
     ) {
+        if self.is_recovering() {
+            // Nothing is known of the job yet.
+            let first = from - from % FINDINGS_ROW;
+            let range = (TableId::Findings, item_key(id, first), end_key(id));
+            return self.read(ReadFor::Findings { caller, tag, job: id, from, limit }, range);
+        }
         let Some(audited) = self.jobs.get(&id).and_then(|job| job.audited) else {
             let text = format!("job {id} was removed or is compared again");
             return self.refuse(caller, tag, ServiceRefusal::UnknownJob, text);

@@ -13,7 +13,8 @@ use super::{Book, BookAction};
 use crate::core::PageWanted;
 use ipc_proto::limits::{CLAIMS_MAX, FRAME_NAMES_MAX};
 use ipc_proto::message::{
-    ClaimEntry, ClaimsWork, Failure, FileItem, JobId, JobSource, JobState, ListOutcome, ListWork,
+    AuditBaseline, ClaimEntry, ClaimsWork, Failure, FileItem, JobId, JobSource, JobState,
+    ListOutcome, ListWork,
 };
 use ipc_proto::{Algorithm, Blob};
 
@@ -54,7 +55,7 @@ impl Book {
     /// Stores the claims of the page that is here, or asks for the next one.
     pub(super) fn read_manifest(&mut self, id: JobId) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        let JobSource::Manifest { name, path, base } = &job.origin.spec.source else { return };
+        let Some((name, path, base)) = manifest_of(&job.origin.spec.source) else { return };
         let Some(walk) = job.feed.as_mut().and_then(|feed| feed.walk.as_mut()) else { return };
         let Some(manifest) = &mut walk.manifest else { return };
         let Some(place) = &mut manifest.place else {
@@ -81,6 +82,10 @@ impl Book {
         };
         let bad_lines = place.bad_lines.saturating_add(bad_lines);
         *place = ManifestPlace { offset, seen: Some(stamp), state, bad_lines };
+        if let JobSource::Audit { .. } = &job.origin.spec.source {
+            let place = WalkPlace::from(&*place);
+            return self.claims_read(id, entries, bad_lines, (place, more));
+        }
         let mut items: Vec<StoredItem> = entries.into_iter().map(stored).collect();
         let place = more.then(|| WalkPlace::from(&*place));
         if !more && bad_lines > 0 {
@@ -103,7 +108,7 @@ impl Book {
     /// Ends a job whose manifest cannot be read to its end.
     pub(super) fn manifest_failed(&mut self, id: JobId, failure: Failure) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let JobSource::Manifest { name, path, .. } = &job.origin.spec.source else { return };
+        let Some((name, path, _)) = manifest_of(&job.origin.spec.source) else { return };
         let why = match failure {
             Failure::Changed => "it changed while it was read; submit the job again".to_owned(),
             Failure::NotAList => "not a list of digests".to_owned(),
@@ -124,8 +129,19 @@ impl Book {
     }
 }
 
+/// Dataset, path and base of the manifest that a job reads.
+fn manifest_of(source: &JobSource) -> Option<(&String, &Blob, &Blob)> {
+    match source {
+        JobSource::Manifest { name, path, base }
+        | JobSource::Audit { name, baseline: AuditBaseline::Manifest { path, base }, .. } => {
+            Some((name, path, base))
+        }
+        JobSource::Stored | JobSource::Dataset { .. } | JobSource::Audit { .. } => None,
+    }
+}
+
 /// The path of a manifest, for a person.
-fn shown(path: &[u8]) -> String {
+pub(super) fn shown(path: &[u8]) -> String {
     path.escape_ascii().to_string()
 }
 

@@ -3,6 +3,10 @@
 //! Keys are big-endian, so that the rows of a job are a range in the order of its items. A value is one
 //! byte, the version of its form, and the encoding of `ipc_proto::codec`.
 
+mod audits;
+
+pub(super) use audits::*;
+
 use super::limits::CHUNK_ITEMS;
 use super::packed::{pack, unpack};
 use crate::core::{Principal, PrincipalName};
@@ -10,8 +14,8 @@ use crate::journal::{Rows, TableId, Write};
 use ipc_proto::codec;
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
-    AuditCounts, AuditRow, Failure, FileItem, ItemOutcome, JobId, JobKind, JobSource, JobSpec,
-    JobState, LimitExceeded, Message, NameShare, Stamp, WorkerLoss,
+    Failure, FileItem, ItemOutcome, JobId, JobKind, JobSource, JobSpec, JobState, LimitExceeded,
+    Message, NameShare, Stamp, WorkerLoss,
 };
 use ipc_proto::{Algorithms, Blob};
 use serde::{Deserialize, Serialize};
@@ -22,9 +26,6 @@ pub(super) const FORM: u8 = 1;
 
 /// Version of the value of an origin; that of version 1 has neither rate nor share.
 const ORIGIN_FORM: u8 = 2;
-
-/// Findings in a row of the journal. With the longest names they fit a frame of the codec.
-pub(super) const FINDINGS_ROW: u64 = 16;
 
 /// Length of a job's key in bytes.
 const JOB_KEY_LEN: usize = 12;
@@ -262,19 +263,6 @@ pub(super) struct StoredDeath {
     pub(super) losses: Vec<WorkerLoss>,
 }
 
-/// Summary of the findings of an audit that is done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StoredAudit {
-    pub(super) counts: AuditCounts,
-    /// Number of findings in the journal, and their bytes.
-    pub(super) findings: u64,
-    pub(super) len: u64,
-}
-
-/// Neighbouring findings: [`FINDINGS_ROW`], or fewer in the last row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StoredFindings(pub(super) Vec<AuditRow>);
-
 /// Bodies are checked where they come in: as requests and results.
 macro_rules! records {
     ($($type:ty),+) => {
@@ -296,7 +284,9 @@ records!(
     StoredFailure,
     StoredDeath,
     StoredAudit,
-    StoredFindings
+    StoredFindings,
+    StoredClaims,
+    StoredClaim
 );
 
 /// A row of the journal that is not one of ours.
@@ -342,6 +332,7 @@ pub(super) enum JobRecord {
     Origin(Box<JobOrigin>),
     Progress(JobProgress),
     Audit(StoredAudit),
+    Claims(StoredClaims),
 }
 
 /// The job of a row of the table of jobs, and its record.
@@ -353,6 +344,7 @@ pub(super) fn job_record(key: &[u8], value: &[u8]) -> Result<(JobId, JobRecord),
         [0] => Ok((id, JobRecord::Origin(Box::new(origin(value)?)))),
         [1] => Ok((id, JobRecord::Progress(record(value)?))),
         [2] => Ok((id, JobRecord::Audit(record(value)?))),
+        [3] => Ok((id, JobRecord::Claims(record(value)?))),
         _ => Err(bad()),
     }
 }
@@ -398,27 +390,6 @@ pub(super) fn put_origin(id: JobId, origin: &JobOrigin) -> [Write; 2] {
 pub(super) fn put_progress(id: JobId, progress: &JobProgress) -> Write {
     let key = [&job_key(id)[..], &[1]].concat();
     Write::Put { table: TableId::Jobs, key, value: value(progress) }
-}
-
-/// Sets the summary of an audit.
-pub(super) fn put_audit(id: JobId, audit: &StoredAudit) -> Write {
-    let key = [&job_key(id)[..], &[2]].concat();
-    Write::Put { table: TableId::Jobs, key, value: value(audit) }
-}
-
-/// Removes that again.
-pub(super) fn delete_audit(id: JobId) -> Write {
-    Write::Delete { table: TableId::Jobs, key: [&job_key(id)[..], &[2]].concat() }
-}
-
-/// Adds findings from `first` on.
-pub(super) fn put_findings(id: JobId, first: u64, findings: &StoredFindings) -> Write {
-    Write::Put { table: TableId::Findings, key: item_key(id, first), value: value(findings) }
-}
-
-/// Removes the findings of a job.
-pub(super) fn delete_findings(id: JobId) -> Write {
-    Write::DeleteRange { table: TableId::Findings, from: item_key(id, 0), to: end_key(id) }
 }
 
 /// Adds items from `first` on.
@@ -472,8 +443,9 @@ pub(super) fn delete_job(id: JobId) -> Vec<Write> {
     let of =
         |kind| Write::Delete { table: TableId::Jobs, key: [&job_key(id)[..], &[kind]].concat() };
     let all = |table| Write::DeleteRange { table, from: item_key(id, 0), to: end_key(id) };
-    let tables = [TableId::Items, TableId::Results, TableId::Deaths, TableId::Findings];
-    [of(0), of(1), of(2)].into_iter().chain(tables.map(all)).collect()
+    let tables =
+        [TableId::Items, TableId::Results, TableId::Deaths, TableId::Findings, TableId::Claims];
+    [of(0), of(1), of(2), of(3)].into_iter().chain(tables.map(all)).collect()
 }
 
 /// Where the last id that was given out is.

@@ -102,6 +102,11 @@ impl Book {
                     job.audited = Some(audited);
                 }
             }
+            JobRecord::Claims(claims) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.claims = Some(claims);
+                }
+            }
             // The origin comes first, as its key does.
             JobRecord::Progress(progress) => {
                 if let Some(job) = self.jobs.get_mut(&id) {
@@ -166,6 +171,7 @@ impl DurableJob {
             run_after: 0,
             feed: None,
             audited: None,
+            claims: None,
             not_before: Duration::ZERO,
             expired: None,
         }

@@ -3,7 +3,7 @@
 use super::feed::{Counted, Feed, Settled};
 use super::limits::{CHUNK_ITEMS, OPEN_PAUSE, PRINCIPAL_RUNNING_MAX, RUNNING_MAX};
 use super::record::{
-    JobOrigin, StoredPrincipal, delete_items, put_death, put_progress, put_results,
+    JobOrigin, StoredPrincipal, delete_claims, delete_items, put_death, put_progress, put_results,
 };
 use super::source::ItemSource;
 use super::usage::Amount;
@@ -46,10 +46,10 @@ impl Book {
             self.fed.insert(id);
             let number = self.next_feed;
             self.next_feed = number.wrapping_add(1);
-            let progress = &mut job.progress;
-            if progress.started_s == 0 {
-                progress.started_s = self.at.wall_s;
+            if job.progress.started_s == 0 {
+                job.progress.started_s = self.at.wall_s;
             }
+            let progress = &job.progress;
             let (next, source) = match progress.again {
                 Some(next) => {
                     let next = next - next % CHUNK_ITEMS;
@@ -63,11 +63,10 @@ impl Book {
             let mut feed = Feed::new(number, next, source, spec);
             let place = progress.walked.as_ref().filter(|_| !progress.is_complete);
             let tag = ListTag(number.into());
-            feed.walk = place.map(|place| match spec.source {
-                JobSource::Manifest { .. } => Walk::through_manifest(tag, place),
-                JobSource::Dataset { .. } | JobSource::Audit { .. } | JobSource::Stored => {
-                    Walk::new(tag, place)
-                }
+            feed.algorithms = job.algorithms();
+            feed.walk = place.map(|place| match job.reads_manifest() {
+                true => Walk::through_manifest(tag, place),
+                false => Walk::new(tag, place),
             });
             let open = open_request(id, &job.origin, &feed);
             job.feed = Some(feed);
@@ -185,7 +184,7 @@ impl Book {
             let bytes = std::mem::take(&mut progress.stored_len);
             let principal = job.origin.principal.into();
             self.usage.give_back(principal, Amount { bytes, ..Amount::default() });
-            self.commits.write([delete_items(id)]);
+            self.commits.write([delete_items(id), delete_claims(id)]);
         }
         self.commits.ended(id);
         self.write_progress(id);

@@ -65,7 +65,7 @@ pub(super) struct Walk {
     /// A page is on its way.
     pub(super) is_asked: bool,
     /// The commit with what was found last.
-    after: u64,
+    pub(super) after: u64,
     /// Times in a row that workers were lost over the page, and when it is asked for again.
     lost: u32,
     not_before: Duration,
@@ -241,12 +241,14 @@ impl Book {
         {
             return;
         }
+        if walk.manifest.is_some() {
+            return self.read_manifest(id);
+        }
         let (name, roots) = match &job.origin.spec.source {
             JobSource::Dataset { name, roots } | JobSource::Audit { name, roots, .. } => {
                 (name, roots)
             }
-            JobSource::Manifest { .. } => return self.read_manifest(id),
-            JobSource::Stored => return,
+            JobSource::Manifest { .. } | JobSource::Stored => return,
         };
         let (mut rows, mut step) = (Vec::new(), WalkStep::Room);
         while step == WalkStep::Room && rows.len() < ROWS_MAX {
@@ -347,10 +349,12 @@ impl Book {
             walk.not_before = self.at.monotonic + OPEN_PAUSE;
             return;
         }
+        if walk.manifest.is_some() {
+            return self.manifest_failed(id, failure);
+        }
         let name = match &job.origin.spec.source {
             JobSource::Dataset { name, .. } | JobSource::Audit { name, .. } => name,
-            JobSource::Manifest { .. } => return self.manifest_failed(id, failure),
-            JobSource::Stored => return,
+            JobSource::Manifest { .. } | JobSource::Stored => return,
         };
         let dataset = name.clone();
         let is_of_dataset = matches!(failure, Failure::UnknownDataset | Failure::Unsupported);

@@ -32,7 +32,7 @@ pub struct JobObject<'a> {
     dataset: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     roots: Vec<JsonName<'a>>,
-    /// The list of a check, if it is in the dataset; then each line has its algorithm.
+    /// The list of a check or an audit, if it is in the dataset; then each line of a check has its algorithm.
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<JsonName<'a>>,
     /// The job that an audit is compared with.
@@ -77,8 +77,13 @@ impl<'a> JobObject<'a> {
         let (dataset, roots) = match &spec.source {
             JobSource::Stored => (None, Vec::new()),
             JobSource::Dataset { name, roots } => (Some(name.as_str()), paths(roots)),
-            JobSource::Audit { name, roots, baseline: AuditBaseline::Job(job) } => {
-                against_job = Some(job.to_string());
+            JobSource::Audit { name, roots, baseline } => {
+                match baseline {
+                    AuditBaseline::Job(job) => against_job = Some(job.to_string()),
+                    AuditBaseline::Manifest { path, .. } => {
+                        manifest = Some(JsonName { key: "path", bytes: path });
+                    }
+                }
                 (Some(name.as_str()), paths(roots))
             }
             JobSource::Manifest { name, path, .. } => {

@@ -1,15 +1,42 @@
 //! Findings of audits: files of a tree that are not as an earlier job found them.
 
+use super::file::check_path;
 use super::{Failure, JobId, LimitExceeded, at_most, within};
-use crate::Blob;
 use crate::limits::{OUTPUTS_LEN_MAX, PATH_LEN_MAX};
+use crate::{Algorithm, Blob};
 use serde::{Deserialize, Serialize};
 
 /// The state with which an audit compares a tree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuditBaseline {
     /// The results of a durable job that is done, over the same directories and by the same algorithms.
     Job(JobId),
+    /// A manifest in the dataset. Files are hashed by all of its algorithms, whatever the job's are.
+    Manifest {
+        /// Its path.
+        path: Blob,
+        /// The directory that its names are relative to; empty for the root.
+        base: Blob,
+    },
+}
+
+impl AuditBaseline {
+    pub(super) fn check(&self) -> Result<(), LimitExceeded> {
+        match self {
+            Self::Job(_) => Ok(()),
+            Self::Manifest { path, base } => {
+                check_path(path)?;
+                if base.is_empty() { Ok(()) } else { check_path(base) }
+            }
+        }
+    }
+
+    pub(super) fn paths_len(&self) -> usize {
+        match self {
+            Self::Job(_) => 0,
+            Self::Manifest { path, base } => path.len() + base.len(),
+        }
+    }
 }
 
 /// Outcome of an audit for one file.
@@ -31,13 +58,15 @@ pub enum AuditFinding {
     New,
     /// It was there, and is not any more.
     Missing,
-    /// It cannot be read.
+    /// It cannot be read; of a manifest, some of its lines are no claims.
     Unreadable,
+    /// It has another content, and nothing is known of its metadata of before.
+    Changed,
 }
 
 impl AuditFinding {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Matched,
         Self::Modified,
         Self::Older,
@@ -47,6 +76,7 @@ impl AuditFinding {
         Self::New,
         Self::Missing,
         Self::Unreadable,
+        Self::Changed,
     ];
 
     /// Its word in text and JSON.
@@ -62,6 +92,7 @@ impl AuditFinding {
             Self::New => "new",
             Self::Missing => "missing",
             Self::Unreadable => "unreadable",
+            Self::Changed => "changed",
         }
     }
 }
@@ -101,9 +132,11 @@ pub struct AuditRow {
     pub from: Blob,
     /// Its length in bytes; 0 without a digest.
     pub size: u64,
-    /// Its digests, back to back; empty for none.
-    pub digests: Blob,
-    /// The digests that it had, if these are others; empty for none.
+    /// An algorithm by which it has another digest; none if that does not apply.
+    pub algorithm: Option<Algorithm>,
+    /// Its digest by that; empty for none.
+    pub digest: Blob,
+    /// The digest that it should have; empty for none.
     pub expected: Blob,
     /// Why it cannot be read.
     pub failure: Option<Failure>,
@@ -114,7 +147,7 @@ impl AuditRow {
         // The name of a root and the path of a file below it.
         within("name length", self.name.len(), 1, 2 * PATH_LEN_MAX + 1)?;
         at_most("from length", self.from.len(), 2 * PATH_LEN_MAX + 1)?;
-        at_most("digests", self.digests.len(), OUTPUTS_LEN_MAX)?;
-        at_most("expected digests", self.expected.len(), OUTPUTS_LEN_MAX)
+        at_most("digest", self.digest.len(), OUTPUTS_LEN_MAX)?;
+        at_most("expected digest", self.expected.len(), OUTPUTS_LEN_MAX)
     }
 }

@@ -56,6 +56,9 @@ impl JobSource {
                 return if base.is_empty() { Ok(()) } else { check_path(base) };
             }
         };
+        if let Self::Audit { baseline, .. } = self {
+            baseline.check()?;
+        }
         check_dataset(name)?;
         within("roots", roots.len(), 1, JOB_ROOTS_MAX)?;
         for JobRoot { path, shown } in roots {
@@ -74,19 +77,33 @@ impl JobSource {
     /// if either can be no path in a dataset.
     #[must_use]
     pub fn manifest(name: &str, path: &[u8], base: Option<&[u8]>) -> Option<Self> {
-        let plain = |path: &[u8]| {
-            let parts =
-                path.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
-            let plain = parts.collect::<Vec<_>>().join(&b'/');
-            let is_path = plain.is_empty() || check_path(&plain).is_ok();
-            (is_path && !path.starts_with(b"/")).then_some(plain)
-        };
         let path = plain(path).filter(|path| !path.is_empty())?;
         let base = match base {
             Some(base) => plain(base)?,
             None => path[..path.iter().rposition(|&byte| byte == b'/').unwrap_or(0)].to_vec(),
         };
         Some(Self::Manifest { name: name.to_owned(), path: Blob(path), base: Blob(base) })
+    }
+
+    /// An audit of `dirs` of the dataset `name` against the manifest at `path`, whose names are relative to `base`, or to its own
+    /// directory; without any, of that directory. `None` if a path can be none in a dataset.
+    #[must_use]
+    pub fn audit_of_manifest(
+        name: &str,
+        path: &[u8],
+        base: Option<&[u8]>,
+        dirs: &[&[u8]],
+    ) -> Option<Self> {
+        let Self::Manifest { name, path, base } = Self::manifest(name, path, base)? else {
+            return None;
+        };
+        let root = |dir: &&[u8]| Some(JobRoot { path: Blob(plain(dir)?), shown: Blob::from(*dir) });
+        let mut roots: Vec<JobRoot> = dirs.iter().map(root).collect::<Option<_>>()?;
+        if roots.is_empty() {
+            // Names are those of the manifest.
+            roots.push(JobRoot { path: base.clone(), shown: Blob::default() });
+        }
+        Some(Self::Audit { name, roots, baseline: AuditBaseline::Manifest { path, base } })
     }
 
     /// The dataset that it is about, if it is one.
@@ -116,9 +133,18 @@ impl JobSource {
         let roots_len = roots.map(|root| root.path.len() + root.shown.len()).sum();
         match self {
             Self::Manifest { path, base, .. } => path.len() + base.len(),
-            Self::Stored | Self::Dataset { .. } | Self::Audit { .. } => roots_len,
+            Self::Audit { baseline, .. } => roots_len + baseline.paths_len(),
+            Self::Stored | Self::Dataset { .. } => roots_len,
         }
     }
+}
+
+/// A path in a dataset without what says nothing in it; `None` if it leads elsewhere.
+fn plain(path: &[u8]) -> Option<Vec<u8>> {
+    let parts = path.split(|&byte| byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    let plain = parts.collect::<Vec<_>>().join(&b'/');
+    let is_path = plain.is_empty() || check_path(&plain).is_ok();
+    (is_path && !path.starts_with(b"/")).then_some(plain)
 }
 
 /// A directory of a dataset.

@@ -39,9 +39,9 @@ fn manifest() -> JobSource {
     JobSource::Manifest { name: "d".to_owned(), path, base }
 }
 
-fn audit() -> JobSource {
+fn audit(baseline: AuditBaseline) -> JobSource {
     let roots = vec![JobRoot { path: b"a/\xff"[..].into(), shown: b"b"[..].into() }];
-    JobSource::Audit { name: "d".to_owned(), roots, baseline: AuditBaseline::Job(DURABLE) }
+    JobSource::Audit { name: "d".to_owned(), roots, baseline }
 }
 
 pub(crate) fn finding(finding: AuditFinding) -> AuditRow {
@@ -50,7 +50,8 @@ pub(crate) fn finding(finding: AuditFinding) -> AuditRow {
         name: b"x/\xff"[..].into(),
         from: b"y"[..].into(),
         size: 70_000,
-        digests: Blob(vec![1; 4]),
+        algorithm: Some(Algorithm::Sha512),
+        digest: Blob(vec![1; 4]),
         expected: Blob(vec![2; 4]),
         failure: Some(Failure::Io { errno: 13 }),
     }
@@ -96,11 +97,14 @@ pub(crate) fn service_requests() -> Vec<(String, ServiceRequest)> {
     let passed = Items::Files { source: FileSource::Descriptors, files: files() };
     let named = Items::Files { source: dataset(), files: files() };
     let inline = Items::Inline { lens: vec![1, 2], data: Blob(vec![7, 8, 9]) };
+    let (path, base) = (Blob(b"a/SUMS".to_vec()), Blob(b"b\xff".to_vec()));
+    let listed = AuditBaseline::Manifest { path, base };
     let mut all = vec![
         ("submit/stored", submit(JobKind::Check, JobSource::Stored)),
         ("submit/dataset", submit(JobKind::Sum, roots())),
         ("submit/manifest", submit(JobKind::Check, manifest())),
-        ("submit/audit", submit(JobKind::Audit, audit())),
+        ("submit/audit", submit(JobKind::Audit, audit(AuditBaseline::Job(DURABLE)))),
+        ("submit/audit_manifest", submit(JobKind::Audit, audit(listed))),
         ("store/descriptors", store(0, &[], passed)),
         ("store/dataset", store(65_536, &[], named)),
         ("store/inline", store(251, &[b"\x01", b"\x02\x03"], inline)),
@@ -171,7 +175,7 @@ pub(crate) fn service_replies() -> Vec<(String, ServiceReply)> {
     }
     let mut counts = AuditCounts::default();
     counts.add_one(AuditFinding::Older);
-    let spec = spec(JobKind::Audit, audit());
+    let spec = spec(JobKind::Audit, audit(AuditBaseline::Job(DURABLE)));
     let findings = Some(counts);
     let audited = JobRow { spec, findings, ..row(JobState::Done, JobSource::Stored) };
     all.push(("job/audit".to_owned(), ServiceReply::Job(Box::new(audited))));

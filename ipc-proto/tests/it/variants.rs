@@ -84,8 +84,8 @@ variants! {
     }
     JobKind { Sum, Check, Audit }
     JobSource { Stored, Dataset { .. }, Manifest { .. }, Audit { .. } }
-    AuditBaseline { Job(_) }
-    AuditFinding { Matched, Modified, Older, Rotted, Moved, Copied, New, Missing, Unreadable }
+    AuditBaseline { Job(_), Manifest { .. } }
+    AuditFinding { Matched, Modified, Older, Rotted, Moved, Copied, New, Missing, Unreadable, Changed }
     JobState { Filling, Running, Paused, Done, Cancelled, Failed }
     JobAct { Cancel, Retry, Pause, Resume, Remove }
     ServiceReply { Refused { .. }, Job(_), Jobs { .. }, Results { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules(_), Backup { .. }, Findings { .. } }

@@ -76,6 +76,9 @@ fn a_durable_audit_says_what_hashctl_audit_says_however_often_the_controller_is_
     });
     cluster.link_datasets();
     cluster.wait_ready(2);
+    let mut sum = cluster.hashctl();
+    let sums = run(sum.args(["--embedded", "sum", "-r", "."]).current_dir(&data)).stdout;
+    fs::write(data.join("SUMS"), sums).unwrap();
     run(cluster.hashctl().args(["submit", "--wait", "--id", "base"]).arg(&data));
     run(cluster.hashctl().args(["--embedded", "update"]).arg(&list).arg(&data));
     let audit = |cluster: &Cluster, key: &str| {
@@ -85,10 +88,12 @@ fn a_durable_audit_says_what_hashctl_audit_says_however_often_the_controller_is_
     audit(&cluster, "same");
     run(cluster.hashctl().args(["wait", "--timeout", "120", "same"]));
     let same = run(cluster.hashctl().args(["result", "same"]));
-    assert_eq!((same.stdout.len(), text(&same.stderr)), (0, "hashctl: 3000 matched\n".to_owned()));
+    assert_eq!((same.stdout.len(), text(&same.stderr)), (0, "hashctl: 3001 matched\n".to_owned()));
 
     change(&data);
     audit(&cluster, "changed");
+    let list_audit = ["submit", "--audit", "--dataset", "d", "--against", "SUMS", "--id", "listed"];
+    run(cluster.hashctl().args(list_audit));
     let refused = cluster.hashctl().args(["retry", "base"]).output().unwrap();
     let said = text(&refused.stderr);
     assert!(refused.status.code() == Some(1) && said.contains("an audit is compared"), "{said}");
@@ -102,10 +107,18 @@ fn a_durable_audit_says_what_hashctl_audit_says_however_often_the_controller_is_
     }
     let wait = cluster.hashctl().args(["wait", "--timeout", "120", "changed"]).output().unwrap();
     assert_eq!(wait.status.code(), Some(1), "{wait:?}");
-    for form in [&[][..], &["--json"]] {
-        let result = cluster.hashctl().args(["result", "changed"]).args(form).output().unwrap();
+    let wait = cluster.hashctl().args(["wait", "--timeout", "120", "listed"]).output().unwrap();
+    assert_eq!(wait.status.code(), Some(1), "{wait:?}");
+    let sums = data.join("SUMS");
+    for (job, list, form) in [
+        ("changed", &list, &[][..]),
+        ("changed", &list, &["--json"]),
+        ("listed", &sums, &[]),
+        ("listed", &sums, &["--json"]),
+    ] {
+        let result = cluster.hashctl().args(["result", job]).args(form).output().unwrap();
         let mut local = cluster.hashctl();
-        local.args(["--embedded", "audit"]).args(form).arg(&list).arg(&data);
+        local.args(["--embedded", "audit"]).args(form).arg(list).arg(&data);
         let local = local.output().unwrap();
         assert_eq!((result.status.code(), local.status.code()), (Some(1), Some(1)), "{result:?}");
         assert_eq!(sorted(&result.stdout, &data), sorted(&local.stdout, &data));

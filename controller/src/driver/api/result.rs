@@ -10,7 +10,8 @@ use super::routes::ITEM_MAX;
 use crate::driver::hub::Hub;
 use ipc_proto::limits::FRAME_NAMES_MAX;
 use ipc_proto::message::{
-    Failure, ItemOutcome, JobId, JobRow, JobSource, ResultRow, ServiceReply, ServiceRequest,
+    AuditBaseline, Failure, ItemOutcome, JobId, JobRow, JobSource, ResultRow, ServiceReply,
+    ServiceRequest,
 };
 use ipc_proto::{Algorithm, Algorithms};
 use overview::JsonName;
@@ -38,6 +39,10 @@ pub(super) async fn result(
     if !(row.state == ipc_proto::message::JobState::Done || is_partial) {
         let text =
             format!("job {job} is {}; partial=true asks for what there is", row.state.name());
+        return Err(ApiProblem::new(409, text));
+    }
+    if let JobSource::Audit { baseline: AuditBaseline::Manifest { .. }, .. } = row.spec.source {
+        let text = format!("job {job} has findings and no manifest; hashctl result prints them");
         return Err(ApiProblem::new(409, text));
     }
     let mut headers = HeaderMap::new();

@@ -1,19 +1,35 @@
 //! The second job of a client whose first one walked a tree: an audit of that tree, which has changed since.
 
-use super::client::{FILE_STAMP, SimItem, digest_of};
-use ipc_proto::Blob;
-use ipc_proto::message::{AuditFinding, AuditRow, JobId};
+use super::client::{FILE_STAMP, SimItem, digest_by};
+use ipc_proto::message::{AuditFinding, AuditRow, ClaimEntry, JobId};
+use ipc_proto::{Algorithm, Blob};
 use std::collections::{BTreeMap, BTreeSet};
 use test_kit::Random;
 
 pub(crate) struct SimAudit {
-    /// The job whose results are the baseline.
-    pub(crate) base: JobId,
+    /// The job whose results are the baseline; none for a manifest.
+    pub(crate) base: Option<JobId>,
     before: Vec<SimItem>,
     /// Findings as they were read.
     pub(crate) rows: Vec<AuditRow>,
     /// Those that were read before a crash.
     seen: Option<Vec<AuditRow>>,
+}
+
+/// Algorithm of the line of a file.
+fn algorithm(number: usize) -> Algorithm {
+    if number.is_multiple_of(7) { Algorithm::Md5 } else { Algorithm::Sha256 }
+}
+
+fn claim(item: &SimItem, algorithm: Algorithm) -> ClaimEntry {
+    ClaimEntry {
+        name: Blob(item.name.clone()),
+        path: Blob(item.content.clone()),
+        algorithm,
+        digest: Blob(digest_by(algorithm, &item.bytes)),
+        stamp: FILE_STAMP,
+        refused: None,
+    }
 }
 
 impl SimAudit {
@@ -46,7 +62,23 @@ impl SimAudit {
             }
         }
         items.sort_by(|a, b| a.content.split(|&c| c == b'/').cmp(b.content.split(|&c| c == b'/')));
+        let base = Some(base).filter(|_| random.chance(50));
         Self { base, before, rows: Vec::new(), seen: None }
+    }
+
+    /// Lines of the manifest: not in the order of the walk, some files with two, which are of one algorithm or of several.
+    pub(crate) fn claims(&self) -> Vec<ClaimEntry> {
+        let claims = self.before.iter().enumerate().rev().flat_map(|(i, item)| {
+            let number = if i % 3 == 0 { 2 } else { 1 };
+            (0..number).map(move |second| claim(item, algorithm(i + second)))
+        });
+        claims.collect()
+    }
+
+    /// The algorithm of a finding about a file, by its number.
+    fn algorithm_of(&self, name: &[u8]) -> Algorithm {
+        let at = self.before.iter().position(|item| item.name == name);
+        if self.base.is_some() { Algorithm::Sha256 } else { algorithm(at.expect("it was there")) }
     }
 
     /// The findings are those of the two trees, and the same after every crash.
@@ -93,7 +125,8 @@ impl SimAudit {
                 | AuditFinding::Older
                 | AuditFinding::Rotted
                 | AuditFinding::Missing
-                | AuditFinding::Unreadable => false,
+                | AuditFinding::Unreadable
+                | AuditFinding::Changed => false,
             };
             if !is_right || row.size != FILE_STAMP.size {
                 return Err(format!("{row:?} of a new file"));
@@ -108,21 +141,24 @@ impl SimAudit {
                 return Err(format!("{moved} of {new} files moved, {origins} could have"));
             }
         }
+        let is_known = self.base.is_some();
+        let changed = if is_known { AuditFinding::Rotted } else { AuditFinding::Changed };
         for (name, bytes) in &before {
-            let (finding, digests) = match after.get(name) {
+            let (finding, digest) = match after.get(name) {
                 Some(now) if now == bytes => continue,
-                Some(now) => (AuditFinding::Rotted, Blob(digest_of(now))),
+                Some(now) => (changed, Blob(digest_by(self.algorithm_of(name), now))),
                 None if moved.contains(name) => continue,
                 None => (AuditFinding::Missing, Blob::default()),
             };
-            let is_here = finding == AuditFinding::Rotted;
+            let is_here = finding == changed;
             let want = AuditRow {
                 finding,
                 name: Blob(name.clone()),
                 from: Blob::default(),
                 size: if is_here { FILE_STAMP.size } else { 0 },
-                digests,
-                expected: Blob(digest_of(bytes)),
+                algorithm: is_here.then(|| self.algorithm_of(name)),
+                digest,
+                expected: Blob(digest_by(self.algorithm_of(name), bytes)),
                 failure: None,
             };
             let got = left.remove(name);

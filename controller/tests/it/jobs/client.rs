@@ -213,7 +213,10 @@ impl JobClient {
                 let (name, roots) = ("d".to_owned(), vec![root]);
                 match &self.audit {
                     Some(SimAudit { base, .. }) => {
-                        JobSource::Audit { name, roots, baseline: AuditBaseline::Job(*base) }
+                        let (path, base_dir) = (self.manifest_path(), Blob::default());
+                        let listed = AuditBaseline::Manifest { path, base: base_dir };
+                        let baseline = base.map_or(listed, AuditBaseline::Job);
+                        JobSource::Audit { name, roots, baseline }
                     }
                     None => JobSource::Dataset { name, roots },
                 }

@@ -481,13 +481,17 @@ impl JobsWorld {
         let lens = if work.offset == 0 { (None, 0) } else { (Some(FILE_STAMP), 1) };
         assert_eq!((work.seen, work.state.len()), lens, "what the page before said comes back");
         let client = self.clients.iter().find(|client| client.manifest_path() == work.path);
-        let items = &client.expect("a client's").items;
+        let client = client.expect("a client's");
+        let all: Vec<_> = match &client.audit {
+            Some(audit) => audit.claims(),
+            None => client.items.iter().map(SimItem::claim).collect(),
+        };
         let from = usize::try_from(work.offset).expect("few");
         let len_max = if self.random.chance(50) { 3 } else { 500 };
-        let to = items.len().min(from + 1 + self.random.index(len_max));
-        let mut entries: Vec<_> = items[from..to].iter().map(SimItem::claim).collect();
+        let to = all.len().min(from + 1 + self.random.index(len_max));
+        let mut entries = all[from..to].to_vec();
         if is_revoked {
-            entries[0].name = b"zz-late"[..].into();
+            (entries[0].name, entries[0].path) = (b"zz-late"[..].into(), b"zz-late"[..].into());
         }
         ListOutcome::Claims {
             stamp: FILE_STAMP,
@@ -495,7 +499,7 @@ impl JobsWorld {
             bad_lines: 0,
             offset: to as u64,
             state: b"s"[..].into(),
-            more: to < items.len(),
+            more: to < all.len(),
         }
     }
 

@@ -28,6 +28,7 @@ impl From<AuditFinding> for Finding {
             AuditFinding::New => Self::New,
             AuditFinding::Missing => Self::Missing,
             AuditFinding::Unreadable => Self::Unreadable,
+            AuditFinding::Changed => Self::Changed,
         }
     }
 }
@@ -61,7 +62,7 @@ pub(super) fn print(
         };
         from += rows.len() as u64;
         for found in &rows {
-            put(&mut report, found, row.spec.algorithms, &mut out).map_err(|e| failed(&e))?;
+            put(&mut report, found, &mut out).map_err(|e| failed(&e))?;
         }
         if !more {
             break;
@@ -72,23 +73,11 @@ pub(super) fn print(
     Ok(report.is_ok)
 }
 
-fn put(
-    report: &mut FindingReport,
-    row: &AuditRow,
-    algorithms: Algorithms,
-    out: &mut Out,
-) -> io::Result<()> {
-    // Of several digests the first one that is another one.
-    let (mut digest, mut expected, mut at) = (None, None, 0);
-    for algorithm in algorithms.iter() {
-        let range = at..at + algorithm.digest_len();
-        at = range.end;
-        let (now, before) = (row.digests.get(range.clone()), row.expected.get(range));
-        if expected.is_none() && before.is_some() && now != before {
-            digest = now.map(|now| (Function::from(Algorithms::from(*algorithm)), now));
-            expected = before;
-        }
-    }
+fn put(report: &mut FindingReport, row: &AuditRow, out: &mut Out) -> io::Result<()> {
+    let digest = row.algorithm.filter(|_| !row.digest.is_empty());
+    let digest =
+        digest.map(|algorithm| (Function::from(Algorithms::from(algorithm)), &row.digest[..]));
+    let expected = (!row.expected.is_empty()).then_some(&row.expected[..]);
     let error = row.failure.map(|failure| Problem::Failure(failure).to_string());
     let is_here = !matches!(row.finding, AuditFinding::Missing | AuditFinding::Unreadable);
     let line = FindingLine {

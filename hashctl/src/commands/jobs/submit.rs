@@ -74,22 +74,28 @@ pub(crate) struct SubmitArgs {
     #[arg(long, value_name = "FILE", help_heading = "Input")]
     files_from: Option<OsString>,
     /// Check the files that the lists of digests name, of one algorithm; PATHs are the lists
-    #[arg(short, long, help_heading = "Input", conflicts_with_all = ["files_from", "algorithm"])]
+    #[arg(short, long, help_heading = "Input", group = "listed",
+          conflicts_with_all = ["files_from", "algorithm"])]
     check: bool,
-    /// PATH is a list in this dataset, which workers read: its lines may be of several algorithms, and as many as
+    /// PATH is a list in this dataset, or of an audit a directory, which workers read: its lines may be of several algorithms, and as many as
     /// the dataset has files
-    #[arg(long, value_name = "DATASET", requires = "check", help_heading = "Input",
+    #[arg(long, value_name = "DATASET", requires = "listed", help_heading = "Input",
           conflicts_with = "inline", value_parser = dataset)]
     dataset: Option<String>,
     /// Names in the list are relative to this directory of the dataset [default: the list's]
     #[arg(short = 'C', long, value_name = "DIR", requires = "dataset", help_heading = "Input")]
     directory: Option<OsString>,
-    /// Walk the directories of a durable job again that is done, and compare their files with its results
-    #[arg(long, requires = "against_job", help_heading = "Input",
-          conflicts_with_all = ["paths", "files_from", "check", "inline", "algorithm"])]
+    /// Compare all files below directories with a list or an earlier job: what differs, is new or missing
+    #[arg(long, requires = "baseline", help_heading = "Input", group = "listed",
+          conflicts_with_all = ["files_from", "inline", "algorithm"])]
     audit: bool,
-    /// That job: its id, or the key that it was submitted with; it also says which algorithms
-    #[arg(long, value_name = "JOB", requires = "audit", help_heading = "Input")]
+    /// That list, in the dataset, which workers read; PATHs are directories there [default: that of its names]
+    #[arg(long, value_name = "LIST", requires_all = ["audit", "dataset"], help_heading = "Input",
+          group = "baseline")]
+    against: Option<OsString>,
+    /// That job, which is done: its id, or the key that it was submitted with; directories and algorithms are its own
+    #[arg(long, value_name = "JOB", requires = "audit", help_heading = "Input", group = "baseline",
+          conflicts_with_all = ["paths", "dataset"])]
     against_job: Option<JobName>,
     /// Names in FILE end with a zero byte, as those of find -print0
     #[arg(short = '0', long, requires = "files_from", help_heading = "Input")]
@@ -122,7 +128,11 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
         say(format_args!("name directories or files"));
         return Err(Exit::Usage);
     }
-    let manifest = args.dataset.as_deref().map(|name| manifest(name, args)).transpose()?;
+    let listed = args.dataset.as_deref().map(|name| match &args.against {
+        Some(list) => audit_of_list(name, list, args),
+        None => manifest(name, args),
+    });
+    let manifest = listed.transpose()?;
     let claims = match &manifest {
         None if args.check => Some(ClaimLists::open(&args.paths)?),
         None | Some(_) => None,
@@ -143,6 +153,7 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
     let (kind, source) = match &base {
         Some(base) => (JobKind::Audit, Some(audit_of(base)?)),
         None if args.check => (JobKind::Check, manifest),
+        None if args.audit => (JobKind::Audit, manifest),
         None => (JobKind::Sum, directories(args, &datasets)),
     };
     let spec = JobSpec {
@@ -198,6 +209,19 @@ fn submit_job(config: &Config, args: &SubmitArgs) -> Result<Exit, Exit> {
 
 fn dataset(name: &str) -> Result<String, String> {
     check_dataset(name).map(|()| name.to_owned()).map_err(|error| error.to_string())
+}
+
+/// The paths as directories in the dataset `name`, and the list with which they are compared.
+fn audit_of_list(name: &str, list: &OsString, args: &SubmitArgs) -> Result<JobSource, Exit> {
+    let base = args.directory.as_ref().map(|dir| dir.as_bytes());
+    let paths: Vec<&[u8]> = args.paths.iter().map(|path| path.as_bytes()).collect();
+    JobSource::audit_of_manifest(name, list.as_bytes(), base, &paths).ok_or_else(|| {
+        say(format_args!(
+            "--against: the list and the directories are paths in the dataset, which neither start with / \
+             nor lead up"
+        ));
+        Exit::Usage
+    })
 }
 
 /// The only path as a list in the dataset `name`.

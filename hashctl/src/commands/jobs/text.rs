@@ -71,8 +71,14 @@ pub(super) fn details(row: &JobRow) -> String {
     let source = match &spec.source {
         JobSource::Stored => "stored items".to_owned(),
         JobSource::Dataset { name, roots } => format!("dataset {name}: {}", directories(roots)),
-        JobSource::Audit { name, roots, baseline: AuditBaseline::Job(job) } => {
-            format!("dataset {name}: {}, compared with job {job}", directories(roots))
+        JobSource::Audit { name, roots, baseline } => {
+            let with = match baseline {
+                AuditBaseline::Job(job) => format!("job {job}"),
+                AuditBaseline::Manifest { path, .. } => {
+                    format!("the list {}", plain(&String::from_utf8_lossy(path)))
+                }
+            };
+            format!("dataset {name}: {}, compared with {with}", directories(roots))
         }
         JobSource::Manifest { name, path, base } => {
             let base = if base.is_empty() { "." } else { &*String::from_utf8_lossy(base) };
@@ -81,7 +87,10 @@ pub(super) fn details(row: &JobRow) -> String {
         }
     };
     let algorithms = match spec.source {
-        JobSource::Manifest { .. } => "those of the list".to_owned(),
+        JobSource::Manifest { .. }
+        | JobSource::Audit { baseline: AuditBaseline::Manifest { .. }, .. } => {
+            "those of the list".to_owned()
+        }
         JobSource::Stored | JobSource::Dataset { .. } | JobSource::Audit { .. } => {
             spec.algorithms.to_string()
         }

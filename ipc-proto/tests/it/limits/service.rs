@@ -74,6 +74,12 @@ fn an_audit_has_directories_and_nothing_else_is_one() {
     };
     let of = |kind, source| submit(|spec| (spec.kind, spec.source) = (kind, source));
     check("roots", 1, JOB_ROOTS_MAX, |n| of(JobKind::Audit, audit(vec![root(); n])));
+    let against = |path, base| {
+        let baseline = AuditBaseline::Manifest { path, base };
+        of(JobKind::Audit, JobSource::Audit { name: text(1), roots: vec![root()], baseline })
+    };
+    check("path", 1, PATH_LEN_MAX, |n| against(xs(n), xs(0)));
+    check("base", 0, PATH_LEN_MAX, |n| against(xs(1), xs(n)));
     check_refused(of(JobKind::Sum, audit(vec![root()])).into(), "an audit as a sum");
     check_refused(of(JobKind::Audit, JobSource::Stored).into(), "an audit of stored items");
 }
@@ -180,7 +186,7 @@ fn answers_about_jobs_keep_their_limits() {
     });
     check("name", 1, 2 * PATH_LEN_MAX + 1, |n| findings(AuditRow { name: xs(n), ..found() }));
     check("from", 0, 2 * PATH_LEN_MAX + 1, |n| findings(AuditRow { from: xs(n), ..found() }));
-    check("digests", 0, OUTPUTS_LEN_MAX, |n| findings(AuditRow { digests: xs(n), ..found() }));
+    check("digest", 0, OUTPUTS_LEN_MAX, |n| findings(AuditRow { digest: xs(n), ..found() }));
     check("expected", 0, OUTPUTS_LEN_MAX, |n| findings(AuditRow { expected: xs(n), ..found() }));
     for outcome in [ItemOutcome::Digests, ItemOutcome::Mismatch] {
         check("digests", 1, OUTPUTS_LEN_MAX, |n| results(vec![result(xs(1), outcome(xs(n)))]));
