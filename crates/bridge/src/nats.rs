@@ -42,6 +42,9 @@ use tokio::time::{sleep, timeout};
 /// Time for the first connection, and for an answer of the broker.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Interval of the connection's signs of life: a server that does not answer two in a row is left.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A pull without messages ends after this time.
 const PULL_WAIT: Duration = Duration::from_secs(2);
 
@@ -203,6 +206,7 @@ async fn connect(settings: &BrokerSettings, inputs: &Sender<Input>) -> Result<Na
     options = options
         .name(format!("hashcluster-bridge {}", settings.host))
         .connection_timeout(ANSWER_TIMEOUT)
+        .ping_interval(PING_INTERVAL)
         .event_callback(move |event| {
             // The driver may have ended.
             let _ = match &event {

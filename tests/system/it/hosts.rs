@@ -7,7 +7,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use test_kit::{Broker, Cluster, Options, Random, Running, bin, oracle, output, text, until};
+use test_kit::{
+    Broker, Cluster, Options, Random, Running, bin, broker_cluster, oracle, output, text, until,
+    until_within,
+};
 
 /// The longest that a job may take while everything is killed.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -16,10 +19,13 @@ const LIMIT: Duration = Duration::from_secs(300);
 const KILLS: u32 = 5;
 
 /// Writes a configuration with `datasets`; the rest is for tests: nothing waits for long.
-fn configure(dir: &Path, host: &str, port: u16, rest: &str) -> PathBuf {
+fn configure(dir: &Path, host: &str, ports: &[u16], rest: &str) -> PathBuf {
+    let servers: Vec<String> =
+        ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+    let servers = servers.join(", ");
     let path = dir.join(format!("{host}.toml"));
     let text = format!(
-        "host = \"{host}\"\nbroker.servers = [\"nats://127.0.0.1:{port}\"]\n\
+        "host = \"{host}\"\nbroker.servers = [{servers}]\n\
          submit.republish_after_s = 20\n{rest}"
     );
     fs::write(&path, text).unwrap();
@@ -40,7 +46,7 @@ struct ServingHost {
 }
 
 impl ServingHost {
-    fn start(dir: &Path, name: &str, port: u16, root: &Path) -> Self {
+    fn start(dir: &Path, name: &str, ports: &[u16], root: &Path) -> Self {
         let cluster = Cluster::start(Options {
             workers: 1,
             datasets: vec![("d", root.to_owned())],
@@ -51,7 +57,7 @@ impl ServingHost {
             cluster.dir().display(),
             root.display()
         );
-        let config = configure(dir, name, port, &rest);
+        let config = configure(dir, name, ports, &rest);
         let mut host = Self { cluster, config, bridge: None };
         host.restart_bridge();
         host
@@ -113,15 +119,15 @@ fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     make_dataset(&root, "5f0c-1", 50, 5000);
     let want = manifest_by_sha256sum(&root);
     let mut broker = Broker::start();
-    let port = broker.port();
-    let start_at = |name, root: &Path| ServingHost::start(dir.path(), name, port, root);
+    let ports = [broker.port()];
+    let start_at = |name, root: &Path| ServingHost::start(dir.path(), name, &ports, root);
     let mut hosts = [start_at("h1", &root), start_at("h2", &root)];
     // Another directory of that name: its host gets none of the shards.
     let other = dir.path().join("other");
     make_dataset(&other, "another", 0, 1);
     let mut stranger = start_at("h3", &other);
     let config =
-        configure(dir.path(), "h0", port, &format!("datasets.d = \"{}\"\n", root.display()));
+        configure(dir.path(), "h0", &ports, &format!("datasets.d = \"{}\"\n", root.display()));
     let manifest = dir.path().join("manifest");
     let ledger = |number: u32| dir.path().join(format!("ledger{number}"));
     let submit = |number| {
@@ -180,4 +186,45 @@ fn many_hosts_give_one_manifest_while_everything_is_killed_in_turn() {
     assert_eq!(output(&mut submit(0)).status.code(), Some(0));
     assert_eq!(fs::read_to_string(&manifest).unwrap(), want);
     assert!(hosts.iter().all(|host| host.cluster.status().workers.len() == 1));
+}
+
+#[test]
+fn a_cluster_of_three_brokers_loses_one_by_a_kill_and_one_by_silence_and_the_manifest_is_whole() {
+    let mut random = Random::from_entropy();
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("data");
+    make_dataset(&root, "5f0c-1", 30, 1000);
+    let want = manifest_by_sha256sum(&root);
+    let mut brokers = broker_cluster();
+    let ports = brokers.each_ref().map(Broker::port);
+    let rest = format!("broker.replicas = 3\ndatasets.d = \"{}\"\n", root.display());
+    let config = configure(dir.path(), "h0", &ports, &rest);
+    until_within(LIMIT, "the brokers have a leader", || {
+        output(&mut bridge("hosts", &config)).status.success().then_some(())
+    });
+    let start_at = |name| ServingHost::start(dir.path(), name, &ports, &root);
+    let hosts = [start_at("h1"), start_at("h2")];
+    let (manifest, ledger) = (dir.path().join("manifest"), dir.path().join("ledger"));
+    let mut submit = bridge("submit", &config);
+    submit.arg("--ledger").arg(&ledger).arg("-o").arg(&manifest).arg("d");
+    let running = Running::start(&mut submit, LIMIT);
+    let answers =
+        || fs::read_to_string(&ledger).unwrap_or_default().matches("{\"answer\":").count();
+    // While the workers stand still, no shard is done.
+    let signal_workers =
+        |signal| hosts.iter().for_each(|host| kill(worker_of(host), signal).unwrap());
+    until("a shard has its result", || (answers() > 0).then_some(()));
+    signal_workers(Signal::SIGSTOP);
+    brokers[random.index(3)].crash();
+    let before = answers();
+    signal_workers(Signal::SIGCONT);
+    until_within(LIMIT, "results after the kill", || (answers() > before + 8).then_some(()));
+    signal_workers(Signal::SIGSTOP);
+    // Its connections stay open, and nothing comes through them any more: as when a link is cut.
+    let silent = Pid::from_raw(i32::try_from(brokers[random.index(3)].id()).unwrap());
+    kill(silent, Signal::SIGSTOP).unwrap();
+    signal_workers(Signal::SIGCONT);
+    let ended = running.end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(&manifest).unwrap(), want);
 }
