@@ -8,6 +8,7 @@ pub(crate) use libc::compare_libcs;
 
 use crate::packages;
 use crate::release;
+use crate::target::Libc;
 use crate::tools::{Failure, cargo, output, root, run, target_dir};
 use std::env;
 use std::ffi::OsString;
@@ -20,6 +21,9 @@ const VM_GROUP: &str = "vm";
 
 /// The group of durable jobs; runs only when it is named, against a program of its own.
 const JOURNAL_GROUP: &str = "journal";
+
+/// The group of many hosts; runs only when it is named, and needs a broker.
+const HOSTS_GROUP: &str = "hosts";
 
 /// The group of kernels; runs only when it is named, and needs no daemon.
 const SIMD_GROUP: &str = "simd";
@@ -98,10 +102,13 @@ fn daemons_command(groups: &[&str], against: Option<&Path>) -> Result<Command, F
     if let Some(dir) = against {
         bench.env("HASHCLUSTER_OTHER_BIN_DIR", dir);
     }
-    if groups.contains(&JOURNAL_GROUP) {
+    if groups.iter().any(|group| [JOURNAL_GROUP, HOSTS_GROUP].contains(group)) {
         packages::ensure(packages::FOR_JOURNAL_BENCH)?;
     }
-    let is_of_files = |group: &&str| ![VM_GROUP, JOURNAL_GROUP].contains(group);
+    if groups.contains(&HOSTS_GROUP) {
+        release::build_bridge(Libc::Glibc)?;
+    }
+    let is_of_files = |group: &&str| ![VM_GROUP, JOURNAL_GROUP, HOSTS_GROUP].contains(group);
     if groups.is_empty() || groups.iter().any(is_of_files) {
         packages::ensure(packages::FOR_BENCHES)?;
         bench.env("PATH", path_with_b3sum()?);

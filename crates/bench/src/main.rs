@@ -11,6 +11,7 @@ mod contest;
 mod embedded;
 mod files;
 mod fleet;
+mod hosts;
 mod idle;
 mod inline;
 mod journal;
@@ -55,8 +56,9 @@ const GROUPS: [Group; 10] = [
 ];
 
 /// Groups that run only when they are named.
-const NAMED_GROUPS: [Group; 4] = [
+const NAMED_GROUPS: [Group; 5] = [
     ("embedded", embedded::run, Against::Nothing),
+    ("hosts", hosts::run, Against::Nothing),
     ("journal", journal::run, Against::Nothing),
     ("simd", simd::run, Against::Nothing),
     ("vm", vm::run, Against::Contenders),

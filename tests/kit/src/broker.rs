@@ -24,10 +24,24 @@ impl Broker {
     /// nats-server is not installed, or does not listen.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(Vec::new())
+    }
+
+    /// The same with a page about itself, and the port of that.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_with_page() -> (Self, u16) {
+        let page = free_ports(1)[0];
+        (Self::start_with(vec!["-m".to_owned(), page.to_string()]), page)
+    }
+
+    fn start_with(more: Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = free_ports(1)[0];
-        let process = spawn(dir.path(), port, &[]);
-        Self { dir, port, more: Vec::new(), process }
+        let process = spawn(dir.path(), port, &more);
+        Self { dir, port, more, process }
     }
 
     /// Its port of 127.0.0.1.
