@@ -34,7 +34,8 @@ pub(super) enum News {
     Hangup,
 }
 
-/// Asks for the status once per `interval`, and in between makes the changes that come through `wanted`. Goes on without a controller, until nobody listens.
+/// Asks for the status once per `interval`, and in between makes the changes that come through `wanted`. Goes on
+/// without a controller, until nobody listens.
 pub(super) fn poll(
     config: &Config,
     mut client: Option<Client>,
