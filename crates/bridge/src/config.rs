@@ -96,6 +96,7 @@ struct ServeForm {
 struct SubmitForm {
     outstanding: Option<usize>,
     republish_after_s: Option<u64>,
+    audit: Option<f64>,
 }
 
 /// Proof to the broker that this host may be there.
@@ -141,6 +142,8 @@ pub struct BridgeConfig {
     pub outstanding: Option<usize>,
     /// Time after which a shard without a result is published again, in seconds.
     pub republish_after_s: Option<u64>,
+    /// Share of the results that the submitting host compares with those of its own controller.
+    pub audit: f64,
     /// Directories, by name.
     pub datasets: BTreeMap<String, PathBuf>,
 }
@@ -184,6 +187,10 @@ impl BridgeConfig {
         if republish_after_s == Some(0) {
             return Err(wrong("submit.republish_after_s", "at least 1"));
         }
+        let audit = form.submit.audit.unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&audit) {
+            return Err(wrong("submit.audit", "0 to 1"));
+        }
         let stop_s = form.serve.stop_s.unwrap_or(STOP_S);
         if stop_s > STOP_S_MAX {
             return Err(wrong("serve.stop_s", format!("0 to {STOP_S_MAX}")));
@@ -194,6 +201,7 @@ impl BridgeConfig {
             stop: Duration::from_secs(stop_s),
             outstanding: range("submit.outstanding", form.submit.outstanding, OUTSTANDING_MAX)?,
             republish_after_s,
+            audit,
             datasets: form.datasets,
             broker: form.broker.check(host, deployment)?,
         })

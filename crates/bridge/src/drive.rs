@@ -7,11 +7,10 @@ use crate::local;
 use crate::metrics::Observer;
 use crate::program::say;
 use crate::serve::{ServeAction, ServeCounts, ServeEvent, ServeRole};
-use crate::shard::{Shard, ShardAnswer, ShardKey, ShardOutcome};
-use crate::submit::{LedgerRecord, SubmitAction, SubmitEvent, SubmitRole};
+use crate::shard::{Shard, ShardAnswer, ShardDigest, ShardKey, ShardOutcome};
+use crate::submit::{LedgerRecord, LedgerState, SubmitAction, SubmitEvent, SubmitRole};
 use crate::transport::{BrokerEvent, BrokerSurvey, Transport};
 use client::Address;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -61,9 +60,10 @@ pub(crate) fn submit(
     transport: &mut impl Transport,
     inputs: &Receiver<Input>,
     observer: &mut Observer,
-) -> Result<Option<BTreeMap<u32, ShardAnswer>>, LedgerError> {
+    mut record: LedgerState,
+    local: &LocalHashing<'_>,
+) -> Result<Option<LedgerState>, LedgerError> {
     let clock = DriverClock::start();
-    let mut answers = BTreeMap::new();
     let (mut event, mut line_at) = (SubmitEvent::Tick, PROGRESS_LINE_INTERVAL);
     loop {
         let now = clock.now();
@@ -72,7 +72,7 @@ pub(crate) fn submit(
         // All of them first: with one fsync, and more than the role asks for.
         let is_record = |action: &SubmitAction| match action {
             SubmitAction::Record(record) => Some(record.clone()),
-            SubmitAction::Send(_) | SubmitAction::Finish => None,
+            SubmitAction::Send(_) | SubmitAction::Audit(_) | SubmitAction::Finish => None,
         };
         let records: Vec<LedgerRecord> = actions.iter().filter_map(is_record).collect();
         if !records.is_empty() {
@@ -80,14 +80,17 @@ pub(crate) fn submit(
         }
         for action in actions {
             match action {
-                SubmitAction::Record(LedgerRecord::Answer(answer)) => {
-                    answers.insert(answer.key.shard, answer);
+                SubmitAction::Record(line) => {
+                    if let LedgerRecord::Distrust(host) = &line {
+                        say(&format!("host {host} gave a wrong digest: its results do not count"));
+                    }
+                    record.add(&line);
                 }
-                SubmitAction::Record(LedgerRecord::Attempt(_)) => {}
+                SubmitAction::Audit(shard) => local.start(shard),
                 SubmitAction::Send(command) => transport.send(command),
                 SubmitAction::Finish => {
                     observer.leave(transport);
-                    return Ok(Some(answers));
+                    return Ok(Some(record));
                 }
             }
         }
@@ -113,8 +116,37 @@ pub(crate) fn submit(
                 say(&format!("broker: {line}"));
                 SubmitEvent::Tick
             }
-            Some(Input::Worked(..)) | None => SubmitEvent::Tick,
+            Some(Input::Worked(key, outcome)) => {
+                let shard = key.shard;
+                let local = outcome.map(|outcome| local.answer(key, outcome));
+                let agrees = |ours: &ShardAnswer| {
+                    let theirs = record.answers.get(&shard);
+                    theirs.is_none_or(|theirs| role.agree(ours, theirs))
+                };
+                let local = local.map(|ours| (ours.clone(), agrees(&ours)));
+                SubmitEvent::Audited { shard, local }
+            }
+            None => SubmitEvent::Tick,
         };
+    }
+}
+
+/// The submitting host's own controller, for audits.
+#[derive(Debug)]
+pub(crate) struct LocalHashing<'a> {
+    pub(crate) address: Address,
+    pub(crate) config: &'a Arc<BridgeConfig>,
+    pub(crate) own: Sender<Input>,
+}
+
+impl LocalHashing<'_> {
+    fn start(&self, shard: Shard) {
+        work(shard, self.address.clone(), self.config, self.own.clone());
+    }
+
+    fn answer(&self, key: ShardKey, outcome: ShardOutcome) -> ShardAnswer {
+        let host = self.config.broker.host.clone();
+        ShardAnswer { key, of: ShardDigest::default(), host, outcome }
     }
 }
 
@@ -190,7 +222,7 @@ fn work(shard: Shard, address: Address, config: &Arc<BridgeConfig>, own: Sender<
             Ok(outcome) => Some(outcome),
             Err(error) => {
                 // The driver may have ended.
-                let _ = own.send(Input::Say(format!("shard {key} goes to another host: {error}")));
+                let _ = own.send(Input::Say(format!("shard {key} cannot be hashed here: {error}")));
                 None
             }
         };

@@ -51,6 +51,9 @@ struct HeadForm {
 enum RecordForm {
     Attempt(String),
     Answer(serde_json::Value),
+    Audited(u32),
+    Distrust(String),
+    Finished,
 }
 
 /// An open ledger, locked for this process.
@@ -166,6 +169,9 @@ impl ShardLedger {
                     let value = serde_json::from_slice(&answer.encode());
                     RecordForm::Answer(value.expect("what was encoded is JSON"))
                 }
+                LedgerRecord::Audited(shard) => RecordForm::Audited(*shard),
+                LedgerRecord::Distrust(host) => RecordForm::Distrust(host.clone()),
+                LedgerRecord::Finished => RecordForm::Finished,
             };
             lines.extend(serde_json::to_vec(&form).expect("keys of our own objects are text"));
             lines.push(b'\n');
@@ -236,6 +242,9 @@ fn record(line: &[u8]) -> Result<LedgerRecord, WrongMessage> {
             let bytes = serde_json::to_vec(&answer).map_err(WrongMessage::Json)?;
             LedgerRecord::Answer(ShardAnswer::decode(&bytes)?)
         }
+        RecordForm::Audited(shard) => LedgerRecord::Audited(shard),
+        RecordForm::Distrust(host) => LedgerRecord::Distrust(host),
+        RecordForm::Finished => LedgerRecord::Finished,
     })
 }
 
@@ -244,6 +253,9 @@ fn of_plan(plan: &JobPlan, record: LedgerRecord) -> Result<LedgerRecord, WrongMe
     let (key, answer) = match &record {
         LedgerRecord::Attempt(key) => (*key, None),
         LedgerRecord::Answer(answer) => (answer.key, Some(answer)),
+        LedgerRecord::Audited(shard) if (*shard as usize) < plan.shards.len() => return Ok(record),
+        LedgerRecord::Audited(_) => return Err(WrongMessage::Limit("audited")),
+        LedgerRecord::Distrust(_) | LedgerRecord::Finished => return Ok(record),
     };
     let files = plan.shards.get(key.shard as usize).filter(|_| key.job == plan.job);
     let Some(files) = files else { return Err(WrongMessage::Limit("key")) };

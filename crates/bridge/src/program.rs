@@ -1,14 +1,14 @@
 //! The command line.
 
 use crate::config::{BridgeConfig, BridgeConfigError};
-use crate::drive;
+use crate::drive::{self, LocalHashing};
 use crate::ledger::{LedgerError, ShardLedger};
 use crate::metrics::Observer;
 use crate::nats::{NatsError, NatsTransport, look, public_key};
 use crate::registry::{HostState, SeenHost, host_table};
 use crate::serve::{ServeLimits, ServeRole};
 use crate::shard::{Base64Bytes, JobKey, ShardAnswer, ShardOutcome, pack, shard_len};
-use crate::submit::{JobPlan, LedgerRecord, SubmitLimits, SubmitRole};
+use crate::submit::{AuditShare, JobPlan, LedgerState, SubmitLimits, SubmitRole};
 use crate::tree::{DatasetFiles, TreeError, place, walk, write_line};
 use clap::{Parser, Subcommand};
 use client::{Address, AddressError, client_runtime_dir};
@@ -190,10 +190,7 @@ fn serve(config: &Path, http: Option<&HttpAddress>) -> Result<u8, ProgramError> 
     if datasets.is_empty() {
         return Err(ProgramError::NoDatasets);
     }
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    let asked = config.runtime_dir.clone().or_else(|| variable("HASHCLUSTER_RUNTIME_DIR"));
-    let dir = client_runtime_dir(asked, variable("XDG_RUNTIME_DIR"));
-    let address = Address::in_dir(&dir)?;
+    let address = local_controller(&config)?;
     let (own, inputs) = channel();
     let mut transport = NatsTransport::connect(&config.broker, own.clone())?;
     let role =
@@ -207,6 +204,13 @@ fn serve(config: &Path, http: Option<&HttpAddress>) -> Result<u8, ProgramError> 
     let (answered, returned, dead) = (counts.answered, counts.returned, counts.dead);
     say(&format!("leaving: {answered} shards answered, {returned} returned, {dead} dead"));
     Ok(0)
+}
+
+/// The place of the controller on this host.
+fn local_controller(config: &BridgeConfig) -> Result<Address, AddressError> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    let asked = config.runtime_dir.clone().or_else(|| variable("HASHCLUSTER_RUNTIME_DIR"));
+    Address::in_dir(&client_runtime_dir(asked, variable("XDG_RUNTIME_DIR")))
 }
 
 /// Prints a public key.
@@ -271,11 +275,11 @@ struct Asked {
 }
 
 fn submit(config: &Path, asked: &Asked) -> Result<u8, ProgramError> {
-    let config = BridgeConfig::read(config)?;
+    let config = Arc::new(BridgeConfig::read(config)?);
     let (root, dataset) = config.dataset(&asked.dataset)?;
     let is_new = fs::symlink_metadata(&asked.ledger).is_err();
     let mut plan = JobPlan {
-        job: random_key()?,
+        job: JobKey(random(u128::from_le_bytes)?),
         dataset,
         starts: starts(&asked.paths)?,
         algorithm: asked.algorithm,
@@ -297,34 +301,35 @@ fn submit(config: &Path, asked: &Asked) -> Result<u8, ProgramError> {
     limits.outstanding = config.outstanding.unwrap_or(limits.outstanding);
     limits.republish_after =
         config.republish_after_s.map_or(limits.republish_after, Duration::from_secs);
-    let mut answers = before(&records);
-    if answers.len() < plan.shards.len() {
+    limits.audit = AuditShare { share: config.audit, secret: random(u64::from_le_bytes)? };
+    let mut record = LedgerState::of(&records);
+    if !record.is_finished {
         let (own, inputs) = channel();
         let mut transport = NatsTransport::connect(&config.broker, own.clone())?;
         let files: usize = plan.shards.iter().map(Vec::len).sum();
-        let (done, all) = (answers.len(), plan.shards.len());
+        let (done, all) = (record.answers.len(), plan.shards.len());
         say(&format!("job {}: {files} files in {all} shards, {done} with a result", plan.job));
         let role = SubmitRole::new(plan.clone(), limits, &records);
         let of = [asked.dataset.clone()];
         let mut observer = Observer::start(&config, HostState::Submitting, of, asked.http.as_ref())
             .map_err(ProgramError::Pages)?;
-        let ended = drive::submit(role, &mut ledger, &mut transport, &inputs, &mut observer)?;
+        let local = LocalHashing { address: local_controller(&config)?, config: &config, own };
+        let ended = drive::submit(
+            role,
+            &mut ledger,
+            &mut transport,
+            &inputs,
+            &mut observer,
+            record,
+            &local,
+        )?;
         let Some(more) = ended else {
             say("interrupted; the same command goes on");
             return Ok(INTERRUPTED);
         };
-        answers.extend(more);
+        record = more;
     }
-    print(&plan, &answers, asked.output.as_deref())
-}
-
-/// The answers that a ledger has already.
-fn before(records: &[LedgerRecord]) -> BTreeMap<u32, ShardAnswer> {
-    let answer = |record: &LedgerRecord| match record {
-        LedgerRecord::Answer(answer) => Some((answer.key.shard, answer.clone())),
-        LedgerRecord::Attempt(_) => None,
-    };
-    records.iter().filter_map(answer).collect()
+    print(&plan, &record.answers, asked.output.as_deref())
 }
 
 /// The paths of a command line without slashes at their ends.
@@ -366,11 +371,12 @@ fn find(
     Ok(pack(found.files, shard_len(total)))
 }
 
-fn random_key() -> Result<JobKey, ProgramError> {
-    let mut bytes = [0; 16];
+/// A random number.
+fn random<T, const N: usize>(make: fn([u8; N]) -> T) -> Result<T, ProgramError> {
+    let mut bytes = [0; N];
     let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     read.map_err(|error| ProgramError::Write("/dev/urandom".to_owned(), error))?;
-    Ok(JobKey(u128::from_le_bytes(bytes)))
+    Ok(make(bytes))
 }
 
 /// Prints the manifest; status 1 if a file has no digest.

@@ -8,7 +8,7 @@
 //! - a delivery is acknowledged when the broker has its answer, not before;
 //! - a shard that was delivered more than [`DELIVERIES_MAX`] times is not tried again, but answered as dead.
 
-use crate::shard::{DatasetKey, Shard, ShardAnswer, ShardKey, ShardOutcome};
+use crate::shard::{DatasetKey, Shard, ShardAnswer, ShardDigest, ShardKey, ShardOutcome};
 use crate::transport::{
     ACK_WAIT, BrokerCommand, BrokerEvent, BrokerQueue, DeliveryTag, PROGRESS_INTERVAL,
 };
@@ -88,6 +88,8 @@ enum Stage {
 struct HeldShard {
     tag: DeliveryTag,
     queue: BrokerQueue,
+    /// The message that brought it.
+    of: ShardDigest,
     /// Bytes of its files.
     bytes: u64,
     /// The next sign of life.
@@ -240,7 +242,8 @@ impl ServeRole {
         let key = shard.key;
         let stage = Stage::Working;
         let alive_at = now + PROGRESS_INTERVAL;
-        self.held.insert(key, HeldShard { tag, queue, bytes: shard.bytes(), alive_at, stage });
+        let (of, bytes) = (ShardDigest::of(body), shard.bytes());
+        self.held.insert(key, HeldShard { tag, queue, of, bytes, alive_at, stage });
         if delivery > DELIVERIES_MAX {
             self.counts.dead += 1;
             let dead = BrokerQueue::Dead(key.job);
@@ -286,7 +289,7 @@ impl ServeRole {
         actions: &mut Vec<ServeAction>,
     ) {
         let Some(held) = self.held.get_mut(&key) else { return };
-        let body = ShardAnswer { key, host: self.host.clone(), outcome }.encode();
+        let body = ShardAnswer { key, of: held.of, host: self.host.clone(), outcome }.encode();
         send(actions, publish(key, &body));
         held.stage = Stage::Answering(body, now + ACK_WAIT);
     }

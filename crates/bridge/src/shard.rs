@@ -188,11 +188,25 @@ pub enum ShardOutcome {
     Dead,
 }
 
+/// The BLAKE3 digest of a shard's message: names exactly what was asked for, as a key alone does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardDigest(pub [u8; 32]);
+
+impl ShardDigest {
+    /// The digest of the message `body`.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Self {
+        Self(*blake3::hash(body).as_bytes())
+    }
+}
+
 /// A host's answer to a [`Shard`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardAnswer {
     /// The attempt.
     pub key: ShardKey,
+    /// The message that it answers.
+    pub of: ShardDigest,
     /// Name of the host.
     pub host: String,
     /// The outcome.
@@ -226,6 +240,7 @@ struct ShardForm {
 #[serde(deny_unknown_fields)]
 struct AnswerForm {
     key: String,
+    of: Base64Bytes,
     host: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digests: Option<Base64Bytes>,
@@ -314,6 +329,7 @@ impl ShardAnswer {
         };
         to_json(&AnswerForm {
             key: self.key.to_string(),
+            of: Base64Bytes(self.of.0.to_vec()),
             host: self.host.clone(),
             digests,
             failures,
@@ -337,7 +353,8 @@ impl ShardAnswer {
             None if form.failures.is_empty() => ShardOutcome::Dead,
             None => return Err(WrongMessage::Limit("failures")),
         };
-        Ok(Self { key: form.key.parse()?, host: form.host, outcome })
+        let of = form.of.0.try_into().map_err(|_| WrongMessage::Limit("of"))?;
+        Ok(Self { key: form.key.parse()?, of: ShardDigest(of), host: form.host, outcome })
     }
 
     /// True if it has one outcome for each of `files_len` files, and digests of that length.
@@ -352,6 +369,24 @@ impl ShardAnswer {
             fits
         });
         ascend && digests.len() == (files_len - failures.len()) * algorithm.digest_len()
+    }
+
+    /// True unless it is a dead letter.
+    #[must_use]
+    pub fn is_of_digests(&self) -> bool {
+        self.outcome != ShardOutcome::Dead
+    }
+
+    /// True if this and `other`, which both [fit](Self::fits), have no file with two different digests. A file that only one
+    /// of them could hash contradicts nothing: it may have changed in between.
+    #[must_use]
+    pub fn agrees(&self, other: &Self, files_len: usize, algorithm: Algorithm) -> bool {
+        let (ours, theirs) =
+            (self.outcomes(files_len, algorithm), other.outcomes(files_len, algorithm));
+        ours.iter().zip(&theirs).all(|pair| match pair {
+            (Ok(one), Ok(another)) => one == another,
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => true,
+        })
     }
 
     /// The outcome of each of `files_len` files, of an answer that [fits](Self::fits).

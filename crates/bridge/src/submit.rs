@@ -7,15 +7,20 @@
 //! Invariants:
 //! - an attempt is in the ledger before it is published, so that its number is never used for another one;
 //! - a result is in the ledger before it is acknowledged;
-//! - at most [`SubmitLimits::outstanding`] shards are with the broker.
+//! - at most [`SubmitLimits::outstanding`] shards are with the broker;
+//! - of a host whose digest this host has contradicted, no result counts but those that it has confirmed.
+
+mod record;
+
+pub use record::{AuditShare, LedgerRecord, LedgerState};
 
 use crate::shard::{
-    Base64Bytes, DatasetKey, JobKey, Shard, ShardAnswer, ShardFile, ShardKey, ShardOutcome,
-    files_len,
+    Base64Bytes, DatasetKey, JobKey, Shard, ShardAnswer, ShardDigest, ShardFile, ShardKey,
+    ShardOutcome, files_len,
 };
 use crate::transport::{ACK_WAIT, BrokerCommand, BrokerEvent, BrokerQueue, DeliveryTag};
 use ipc_proto::Algorithm;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// First pause before a publication that failed is made again.
@@ -29,6 +34,12 @@ const SLOW_RATE: u64 = 8 << 20;
 
 /// Attempts at a shard that may end as dead letters before its files fail.
 pub const DEAD_MAX: u32 = 3;
+
+/// Answers of hosts that are not trusted, after which this host hashes a shard itself.
+const REFUSED_MAX: u32 = 3;
+
+/// Pause before it tries again what it could not hash.
+const OWN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Results that are asked for at a time.
 const RESULTS_PULL_LEN: usize = 64;
@@ -48,15 +59,6 @@ pub struct JobPlan {
     pub shards: Vec<Vec<ShardFile>>,
 }
 
-/// A line of the ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LedgerRecord {
-    /// The next attempt at a shard is going to be published.
-    Attempt(ShardKey),
-    /// The result of a shard, which is final.
-    Answer(ShardAnswer),
-}
-
 /// Limits and times of a submitting host.
 #[derive(Clone, Copy, Debug)]
 pub struct SubmitLimits {
@@ -65,11 +67,17 @@ pub struct SubmitLimits {
     /// A shard without a result is published again after this time, then after twice that, and so on without
     /// an end: a time that is always too short would fence every result. Long shards have more time.
     pub republish_after: Duration,
+    /// Results that this host compares with its own.
+    pub audit: AuditShare,
 }
 
 impl Default for SubmitLimits {
     fn default() -> Self {
-        Self { outstanding: 256, republish_after: Duration::from_secs(600) }
+        Self {
+            outstanding: 256,
+            republish_after: Duration::from_secs(600),
+            audit: AuditShare::default(),
+        }
     }
 }
 
@@ -78,6 +86,14 @@ impl Default for SubmitLimits {
 pub enum SubmitEvent {
     /// The broker says something.
     Broker(BrokerEvent),
+    /// The end of a [`SubmitAction::Audit`].
+    Audited {
+        /// Number of the shard.
+        shard: u32,
+        /// This host's own answer, and whether the one that there is [agrees](ShardAnswer::agrees); `None` if it could not
+        /// hash the files.
+        local: Option<(ShardAnswer, bool)>,
+    },
     /// Time passes. The first event is one.
     Tick,
 }
@@ -89,6 +105,8 @@ pub enum SubmitAction {
     Record(LedgerRecord),
     /// Ask the broker.
     Send(BrokerCommand),
+    /// Hash the files of this shard here; answered by [`SubmitEvent::Audited`]. One at a time.
+    Audit(Shard),
     /// Every shard has its result.
     Finish,
 }
@@ -102,8 +120,10 @@ pub struct SubmitCounts {
     pub expired: u64,
     /// Results of earlier attempts, or second ones, which were dropped.
     pub stale: u64,
-    /// Messages that are no result of this job.
+    /// Messages that are no result of this job, or of hosts that are not trusted.
     pub invalid: u64,
+    /// Results that this host compared with its own.
+    pub audited: u64,
     /// Attempts that no host finished.
     pub dead: u64,
     /// Bytes of the files of the shards with a result, without those of before the start.
@@ -126,6 +146,8 @@ struct ShardState {
     attempt: u32,
     /// Attempts that ended as dead letters since the start.
     dead: u32,
+    /// Answers of hosts that are not trusted, since the start.
+    refused: u32,
     pause: Duration,
     phase: Phase,
 }
@@ -140,6 +162,14 @@ pub struct SubmitRole {
     timers: BTreeSet<(Duration, u32)>,
     /// Shards below this are not new.
     next: usize,
+    /// Those of them that wait to be published again.
+    redo: VecDeque<u32>,
+    /// The state by the ledger.
+    record: LedgerState,
+    /// Shards that this host is to hash: to compare, or because nobody else can be trusted with them.
+    own: VecDeque<u32>,
+    is_hashing: bool,
+    hash_at: Duration,
     /// The next pull; `None` while one is open.
     pull_at: Option<Duration>,
     finished: bool,
@@ -150,37 +180,45 @@ impl SubmitRole {
     /// Goes on with `plan` after `records`, of which there are none at first.
     #[must_use]
     pub fn new(plan: JobPlan, limits: SubmitLimits, records: &[LedgerRecord]) -> Self {
-        let fresh = ShardState { attempt: 0, dead: 0, pause: PUBLISH_PAUSE, phase: Phase::Waiting };
+        let pause = PUBLISH_PAUSE;
+        let fresh = ShardState { attempt: 0, dead: 0, refused: 0, pause, phase: Phase::Waiting };
         let mut role = Self {
             states: vec![fresh; plan.shards.len()],
             plan,
             limits,
             timers: BTreeSet::new(),
             next: 0,
+            redo: VecDeque::new(),
+            record: LedgerState::of(records),
+            own: VecDeque::new(),
+            is_hashing: false,
+            hash_at: Duration::ZERO,
             pull_at: Some(Duration::ZERO),
             finished: false,
             counts: SubmitCounts::default(),
         };
-        for record in records {
-            match record {
-                LedgerRecord::Attempt(key) => {
-                    if let Some(state) = role.states.get_mut(key.shard as usize) {
-                        state.attempt = key.attempt;
-                    }
-                }
-                LedgerRecord::Answer(answer) => {
-                    if let Some(state) = role.states.get_mut(answer.key.shard as usize) {
-                        state.phase = Phase::Done;
-                        role.counts.done += 1;
-                    }
+        for (shard, state) in (0..).zip(&mut role.states) {
+            state.attempt = role.record.attempts.get(&shard).copied().unwrap_or(0);
+            if let Some(answer) = role.record.answers.get(&shard) {
+                state.phase = Phase::Done;
+                role.counts.done += 1;
+                let is_audited = role.record.audited.contains(&shard);
+                if role.limits.audit.has(shard) && !is_audited && answer.is_of_digests() {
+                    role.own.push_back(shard);
                 }
             }
         }
         // What may be with the broker is published again as the attempt that it was: it may have been lost before.
         for shard in 0..role.len() {
             let state = role.states[shard as usize];
-            if state.attempt > 0 && state.phase != Phase::Done {
+            if state.attempt == 0 || state.phase == Phase::Done {
+                continue;
+            }
+            // More than the window holds were withdrawn, or waited for this host.
+            if role.timers.len() < role.limits.outstanding {
                 role.set(shard, Phase::Unconfirmed(Duration::ZERO));
+            } else {
+                role.redo.push_back(shard);
             }
         }
         role
@@ -204,6 +242,13 @@ impl SubmitRole {
         self.timers.len()
     }
 
+    /// True if two answers to a shard have no file with two different digests.
+    #[must_use]
+    pub fn agree(&self, one: &ShardAnswer, another: &ShardAnswer) -> bool {
+        let files_len = self.plan.shards.get(one.key.shard as usize).map_or(0, Vec::len);
+        one.agrees(another, files_len, self.plan.algorithm)
+    }
+
     /// True for a job without shards.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -214,7 +259,8 @@ impl SubmitRole {
     #[must_use]
     pub fn next_timer(&self) -> Option<Duration> {
         let shards = self.timers.first().map(|(at, _)| *at);
-        shards.into_iter().chain(self.pull_at).min()
+        let own = (!self.is_hashing && !self.own.is_empty()).then_some(self.hash_at);
+        shards.into_iter().chain(self.pull_at).chain(own).min()
     }
 
     /// Takes an event; the actions are to be performed in their order.
@@ -230,12 +276,16 @@ impl SubmitRole {
             SubmitEvent::Broker(BrokerEvent::Pulled { .. }) => {
                 self.pull_at = Some(now + PULL_PAUSE);
             }
+            SubmitEvent::Audited { shard, local } => self.audited(now, shard, local, &mut actions),
             SubmitEvent::Tick => {}
         }
         self.fire(now, &mut actions);
         self.fill(now, &mut actions);
-        if self.counts.done == self.states.len() && !self.finished {
+        self.hash_own(now, &mut actions);
+        let is_done = self.counts.done == self.states.len();
+        if is_done && self.own.is_empty() && !self.is_hashing && !self.finished {
             self.finished = true;
+            self.write(LedgerRecord::Finished, &mut actions);
             let queue = BrokerQueue::Results(self.plan.job);
             actions.push(SubmitAction::Send(BrokerCommand::Forget(queue)));
             actions.push(SubmitAction::Finish);
@@ -297,11 +347,25 @@ impl SubmitRole {
             let files = self.plan.shards.get(answer.key.shard as usize);
             answer.key.job == self.plan.job
                 && files.is_some_and(|files| answer.fits(files.len(), self.plan.algorithm))
+                && answer.of == ShardDigest::of(&self.message(answer.key).encode())
         });
         match answer {
             None => self.counts.invalid += 1,
             Some(answer) => match self.current(answer.key) {
                 None => self.counts.stale += 1,
+                // A dead letter is no digest: whoever says so, the files have none in the end.
+                Some(shard)
+                    if answer.is_of_digests() && self.record.distrusted.contains(&answer.host) =>
+                {
+                    self.counts.invalid += 1;
+                    self.states[shard as usize].refused += 1;
+                    if self.states[shard as usize].refused < REFUSED_MAX {
+                        self.publish_next(now, shard, actions);
+                    } else {
+                        self.set(shard, Phase::Waiting);
+                        self.own.push_back(shard);
+                    }
+                }
                 Some(shard) if answer.outcome == ShardOutcome::Dead => {
                     self.counts.dead += 1;
                     self.states[shard as usize].dead += 1;
@@ -323,7 +387,87 @@ impl SubmitRole {
         self.counts.done += 1;
         let len = files_len(&self.plan.shards[shard as usize]);
         self.counts.bytes = self.counts.bytes.saturating_add(len);
-        actions.push(SubmitAction::Record(LedgerRecord::Answer(answer)));
+        if self.limits.audit.has(shard) && answer.is_of_digests() {
+            self.own.push_back(shard);
+        }
+        self.write(LedgerRecord::Answer(answer), actions);
+    }
+
+    fn write(&mut self, record: LedgerRecord, actions: &mut Vec<SubmitAction>) {
+        self.record.add(&record);
+        actions.push(SubmitAction::Record(record));
+    }
+
+    /// Has the next of its own shards hashed.
+    fn hash_own(&mut self, now: Duration, actions: &mut Vec<SubmitAction>) {
+        if self.is_hashing || self.hash_at > now {
+            return;
+        }
+        let Some(shard) = self.own.pop_front() else { return };
+        self.is_hashing = true;
+        let attempt = self.states[shard as usize].attempt;
+        let key = ShardKey { job: self.plan.job, shard, attempt };
+        actions.push(SubmitAction::Audit(self.message(key)));
+    }
+
+    /// Compares a result with what this host has found, or takes that.
+    fn audited(
+        &mut self,
+        now: Duration,
+        shard: u32,
+        local: Option<(ShardAnswer, bool)>,
+        actions: &mut Vec<SubmitAction>,
+    ) {
+        self.is_hashing = false;
+        let Some((local, agrees)) = local else {
+            self.hash_at = now + OWN_PAUSE;
+            if self.record.answers.contains_key(&shard) {
+                self.own.push_front(shard);
+            } else {
+                // Others may do it meanwhile.
+                self.states[shard as usize].refused = 0;
+                self.redo.push_back(shard);
+            }
+            return;
+        };
+        // The attempt may be another by now; the files are the same.
+        let attempt = self.states[shard as usize].attempt;
+        let local = ShardAnswer { key: ShardKey { attempt, ..local.key }, ..local };
+        let Some(theirs) = self.record.answers.get(&shard) else {
+            // It was withdrawn meanwhile, or nobody else can be trusted with it.
+            self.redo.retain(|&other| other != shard);
+            self.set(shard, Phase::Done);
+            self.counts.done += 1;
+            self.write(LedgerRecord::Answer(local), actions);
+            return self.write(LedgerRecord::Audited(shard), actions);
+        };
+        self.counts.audited += 1;
+        if !agrees {
+            let host = theirs.host.clone();
+            self.distrust(&host, actions);
+            if self.states[shard as usize].phase != Phase::Done {
+                // Withdrawn with the others.
+                self.redo.retain(|&other| other != shard);
+                self.set(shard, Phase::Done);
+                self.counts.done += 1;
+            }
+            self.write(LedgerRecord::Answer(local), actions);
+        }
+        self.write(LedgerRecord::Audited(shard), actions);
+    }
+
+    /// Withdraws what a host has answered, but for what was audited.
+    fn distrust(&mut self, host: &str, actions: &mut Vec<SubmitAction>) {
+        let before: Vec<u32> = self.record.answers.keys().copied().collect();
+        self.write(LedgerRecord::Distrust(host.to_owned()), actions);
+        for shard in before {
+            if !self.record.answers.contains_key(&shard) {
+                self.set(shard, Phase::Waiting);
+                self.counts.done -= 1;
+                self.own.retain(|&other| other != shard);
+                self.redo.push_back(shard);
+            }
+        }
     }
 
     /// Publishes what has waited for long enough.
@@ -345,6 +489,11 @@ impl SubmitRole {
 
     /// Publishes new shards while there is room.
     fn fill(&mut self, now: Duration, actions: &mut Vec<SubmitAction>) {
+        while self.timers.len() < self.limits.outstanding
+            && let Some(shard) = self.redo.pop_front()
+        {
+            self.publish_next(now, shard, actions);
+        }
         while self.timers.len() < self.limits.outstanding && self.next < self.states.len() {
             let shard = u32::try_from(self.next).unwrap_or(u32::MAX);
             self.next += 1;
@@ -358,19 +507,24 @@ impl SubmitRole {
         let state = &mut self.states[shard as usize];
         state.attempt += 1;
         let key = ShardKey { job: self.plan.job, shard, attempt: state.attempt };
-        actions.push(SubmitAction::Record(LedgerRecord::Attempt(key)));
+        self.write(LedgerRecord::Attempt(key), actions);
         self.publish(now, shard, actions);
+    }
+
+    /// The message of an attempt.
+    fn message(&self, key: ShardKey) -> Shard {
+        Shard {
+            key,
+            dataset: self.plan.dataset.clone(),
+            algorithm: self.plan.algorithm,
+            files: self.plan.shards[key.shard as usize].clone(),
+        }
     }
 
     /// Publishes the current attempt. Until the broker answers, its time is that of an answer that was lost.
     fn publish(&mut self, now: Duration, shard: u32, actions: &mut Vec<SubmitAction>) {
         let attempt = self.states[shard as usize].attempt;
-        let message = Shard {
-            key: ShardKey { job: self.plan.job, shard, attempt },
-            dataset: self.plan.dataset.clone(),
-            algorithm: self.plan.algorithm,
-            files: self.plan.shards[shard as usize].clone(),
-        };
+        let message = self.message(ShardKey { job: self.plan.job, shard, attempt });
         self.set(shard, Phase::Unconfirmed(now + ACK_WAIT));
         actions.push(SubmitAction::Send(BrokerCommand::Publish {
             queue: BrokerQueue::Shards(message.dataset.clone()),

@@ -228,3 +228,47 @@ fn a_cluster_of_three_brokers_loses_one_by_a_kill_and_one_by_silence_and_the_man
     assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
     assert_eq!(fs::read_to_string(&manifest).unwrap(), want);
 }
+
+/// A replica of `root` in which every file has other content of the same length and time.
+fn make_wrong_replica(root: &Path, to: &Path) {
+    let copied = output(Command::new("cp").arg("-a").arg(root).arg(to));
+    assert!(copied.status.success(), "{}", text(&copied.stderr));
+    let script = "find . -type f ! -name .hashcluster-dataset | while read -r file; do \
+        printf X | dd of=\"$file\" conv=notrunc status=none; touch -r \"$FROM/$file\" \"$file\"; done";
+    let changed = output(Command::new("sh").args(["-c", script]).current_dir(to).env("FROM", root));
+    assert!(changed.status.success(), "{}", text(&changed.stderr));
+}
+
+#[test]
+fn a_host_with_wrong_content_is_found_and_the_manifest_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, wrong) = (dir.path().join("data"), dir.path().join("wrong"));
+    make_dataset(&root, "5f0c-2", 3, 300);
+    make_wrong_replica(&root, &wrong);
+    let broker = Broker::start();
+    let _liar = ServingHost::start(dir.path(), "liar", &[broker.port()], &wrong);
+    let own = Cluster::start(Options {
+        workers: 1,
+        datasets: vec![("d", root.clone())],
+        ..Options::default()
+    });
+    let submit = |audit: u32, name: &str| {
+        let rest = format!(
+            "submit.audit = {audit}\nserve.runtime_dir = {:?}\ndatasets.d = {root:?}\n",
+            own.dir()
+        );
+        let config = configure(dir.path(), "h0", &[broker.port()], &rest);
+        let mut submit = bridge("submit", &config);
+        submit.arg("--ledger").arg(dir.path().join(name)).arg("d");
+        let ended = output(&mut submit);
+        assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+        (text(&ended.stdout), text(&ended.stderr))
+    };
+    let want = manifest_by_sha256sum(&root);
+    assert_ne!(submit(0, "trusted").0, want, "its content is wrong");
+    let (manifest, said) = submit(1, "audited");
+    assert_eq!(manifest, want);
+    assert!(said.contains("host liar gave a wrong digest: its results do not count"), "{said}");
+    // The ledger knows.
+    assert_eq!(submit(1, "audited").0, want);
+}

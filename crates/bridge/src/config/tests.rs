@@ -50,6 +50,8 @@ fn values_that_are_not_allowed_are_named_with_what_is() {
     for (text, want) in [
         ("host = 'a..b'", "host: \"a..b\": 1 to 64 letters, digits, _ and -, dots between them"),
         ("deployment = ''", "deployment: \"\": 1 to 64 letters, digits, _ and -"),
+        ("submit.audit = 1.5", "submit.audit: 0 to 1"),
+        ("submit.audit = nan", "submit.audit: 0 to 1"),
         ("serve.stop_s = 86401", "serve.stop_s: 0 to 86400"),
         ("serve.shards = 0", "serve.shards: 1 to 64"),
         ("serve.shards = 65", "serve.shards: 1 to 64"),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::shard::{Base64Bytes, ShardKey, ShardOutcome};
+use crate::shard::{Base64Bytes, ShardDigest, ShardKey, ShardOutcome};
 use ipc_proto::Algorithm;
 use tempfile::TempDir;
 
@@ -17,8 +17,15 @@ fn plan() -> JobPlan {
 fn records() -> Vec<LedgerRecord> {
     let key = ShardKey { job: plan().job, shard: 1, attempt: 1 };
     let outcome = ShardOutcome::Hashed { digests: vec![7; 32], failures: vec![] };
-    let answer = ShardAnswer { key, host: "h".to_owned(), outcome };
-    vec![LedgerRecord::Attempt(key), LedgerRecord::Answer(answer)]
+    let answer = ShardAnswer { key, of: ShardDigest([5; 32]), host: "h".to_owned(), outcome };
+    let distrust = LedgerRecord::Distrust("x".to_owned());
+    vec![
+        LedgerRecord::Attempt(key),
+        LedgerRecord::Answer(answer),
+        LedgerRecord::Audited(0),
+        distrust,
+        LedgerRecord::Finished,
+    ]
 }
 
 /// Opens a ledger that nobody has but, for a moment, a program that another test starts: it has our descriptors
@@ -92,8 +99,10 @@ fn damage_is_an_error_that_names_the_line() {
         with_records(records.replacen("digests\":\"Bw", "digests\":\"", 1)),
         "P, line 5: damaged"
     );
-    let of_two_files = records.lines().last().unwrap().replace(".1.1", ".0.1");
+    let of_two_files = records.lines().nth(1).unwrap().replace(".1.1", ".0.1");
     assert_eq!(with_records(format!("{of_two_files}\n")), "P, line 4: damaged");
+    let audited = records.replace("{\"audited\":0}", "{\"audited\":2}");
+    assert_eq!(with_records(audited), "P, line 6: damaged");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 use super::*;
 
+const OF: ShardDigest = ShardDigest([5; 32]);
+
 fn file(path: &[u8], size: u64) -> ShardFile {
     ShardFile { path: Base64Bytes(path.to_vec()), size, mtime_ns: -7 }
 }
@@ -26,8 +28,8 @@ fn a_shard_travels_as_json_with_any_name() {
 fn an_answer_travels_as_json() {
     let failures = vec![(1, Failure::Io { errno: 5 })];
     let outcome = ShardOutcome::Hashed { digests: vec![0, 1], failures };
-    let answer = ShardAnswer { key: key(), host: "h1".to_owned(), outcome };
-    let want = r#"{"key":"000000000000000000000000000000ab.3.2","host":"h1","digests":"AAE=","failures":[[1,{"Io":{"errno":5}}]]}"#;
+    let answer = ShardAnswer { key: key(), of: OF, host: "h1".to_owned(), outcome };
+    let want = r#"{"key":"000000000000000000000000000000ab.3.2","of":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU=","host":"h1","digests":"AAE=","failures":[[1,{"Io":{"errno":5}}]]}"#;
     assert_eq!(String::from_utf8(answer.encode()).unwrap(), want);
     assert_eq!(ShardAnswer::decode(want.as_bytes()).unwrap(), answer);
     let dead = ShardAnswer { outcome: ShardOutcome::Dead, ..answer };
@@ -70,7 +72,7 @@ fn an_answer_fits_only_with_one_outcome_for_each_file() {
     let fits = |digests_len, failed: &[u32]| {
         let failures = failed.iter().map(|&at| (at, Failure::Changed)).collect();
         let outcome = ShardOutcome::Hashed { digests: vec![1; digests_len], failures };
-        ShardAnswer { key: key(), host: "h".to_owned(), outcome }.fits(3, Algorithm::Sha256)
+        ShardAnswer { key: key(), of: OF, host: "h".to_owned(), outcome }.fits(3, Algorithm::Sha256)
     };
     assert!(fits(96, &[]));
     assert!(fits(32, &[0, 2]));
@@ -85,7 +87,7 @@ fn an_answer_fits_only_with_one_outcome_for_each_file() {
 fn outcomes_come_in_the_order_of_the_files() {
     let digests = [[1; 32], [2; 32]].concat();
     let outcome = ShardOutcome::Hashed { digests, failures: vec![(1, Failure::Changed)] };
-    let answer = ShardAnswer { key: key(), host: "h".to_owned(), outcome };
+    let answer = ShardAnswer { key: key(), of: OF, host: "h".to_owned(), outcome };
     let want: Vec<Result<&[u8], Failure>> = vec![Ok(&[1; 32]), Err(Failure::Changed), Ok(&[2; 32])];
     assert_eq!(answer.outcomes(3, Algorithm::Sha256), want);
 }
@@ -112,7 +114,7 @@ fn the_fullest_shard_fits_a_message_of_the_broker_and_so_does_its_answer() {
     assert!(body.len() <= crate::transport::BODY_LEN_MAX, "{}", body.len());
     let failures = (0..2048).map(|at| (at, Failure::WorkersLost { attempts: u32::MAX })).collect();
     let outcome = ShardOutcome::Hashed { digests: vec![0; 64 * SHARD_FILES_MAX], failures };
-    let answer = ShardAnswer { key: key(), host: "h".repeat(64), outcome };
+    let answer = ShardAnswer { key: key(), of: OF, host: "h".repeat(64), outcome };
     assert!(answer.encode().len() <= crate::transport::BODY_LEN_MAX);
     let paths = vec![file(&[b'x'; PATH_LEN_MAX], 0); 200];
     let packed = pack(paths, SHARD_LEN_MAX);

@@ -28,8 +28,16 @@ fn role(shards: usize, records: &[LedgerRecord]) -> SubmitRole {
 }
 
 fn answer(key: ShardKey, digests_len: usize) -> ShardAnswer {
-    let outcome = ShardOutcome::Hashed { digests: vec![9; digests_len], failures: vec![] };
-    ShardAnswer { key, host: "h".to_owned(), outcome }
+    answer_of("h", key, vec![9; digests_len])
+}
+
+/// An answer of a host to the message of this attempt.
+fn answer_of(host: &str, key: ShardKey, digests: Vec<u8>) -> ShardAnswer {
+    let mut role = role(9, &[]);
+    role.plan.job = key.job;
+    let of = ShardDigest::of(&role.message(key).encode());
+    let outcome = ShardOutcome::Hashed { digests, failures: vec![] };
+    ShardAnswer { key, of, host: host.to_owned(), outcome }
 }
 
 fn delivered(answer: &ShardAnswer) -> SubmitEvent {
@@ -51,6 +59,10 @@ fn words(actions: &[SubmitAction]) -> Vec<String> {
         SubmitAction::Record(LedgerRecord::Answer(answer)) => {
             format!("accept {}.{}", answer.key.shard, answer.key.attempt)
         }
+        SubmitAction::Record(LedgerRecord::Audited(shard)) => format!("audited {shard}"),
+        SubmitAction::Record(LedgerRecord::Distrust(host)) => format!("distrust {host}"),
+        SubmitAction::Record(LedgerRecord::Finished) => "finished".to_owned(),
+        SubmitAction::Audit(shard) => format!("hash {}.{}", shard.key.shard, shard.key.attempt),
         SubmitAction::Send(BrokerCommand::Publish { id, .. }) => {
             let key: ShardKey = id.parse().unwrap();
             format!("publish {}.{}", key.shard, key.attempt)
@@ -97,7 +109,7 @@ fn a_result_is_accepted_once_and_only_of_the_current_attempt() {
         &mut role,
         late,
         delivered(&answer(key(1, 2), 32)),
-        &["accept 1.2", "ack", "forget", "finish"],
+        &["accept 1.2", "ack", "finished", "forget", "finish"],
     );
     check(&mut role, late, delivered(&answer(key(1, 2), 32)), &["ack"]);
 }
@@ -108,7 +120,7 @@ fn what_is_no_result_of_the_job_is_dropped() {
     role.step(SECOND, SubmitEvent::Tick);
     let other = ShardKey { job: JobKey(8), ..key(0, 1) };
     for answer in
-        [answer(other, 32), answer(key(0, 1), 31), answer(key(0, 1), 64), answer(key(9, 1), 32)]
+        [answer(other, 32), answer(key(0, 1), 31), answer(key(0, 1), 64), answer(key(8, 1), 32)]
     {
         check(&mut role, SECOND, delivered(&answer), &["ack"]);
     }
@@ -164,14 +176,112 @@ fn dead_letters_are_tried_again_and_the_third_is_final() {
     role.step(SECOND, SubmitEvent::Tick);
     let dead = |attempt| {
         let outcome = ShardOutcome::Dead;
-        delivered(&ShardAnswer { key: key(0, attempt), host: "h".to_owned(), outcome })
+        delivered(&ShardAnswer { outcome, ..answer(key(0, attempt), 0) })
     };
     check(&mut role, SECOND, dead(1), &["record 0.2", "publish 0.2", "ack"]);
     check(&mut role, SECOND, dead(2), &["record 0.3", "publish 0.3", "ack"]);
-    check(&mut role, SECOND, dead(3), &["accept 0.3", "ack", "forget", "finish"]);
+    check(&mut role, SECOND, dead(3), &["accept 0.3", "ack", "finished", "forget", "finish"]);
 }
 
 #[test]
 fn a_job_without_files_is_done() {
-    check(&mut role(0, &[]), SECOND, SubmitEvent::Tick, &["forget", "finish"]);
+    check(&mut role(0, &[]), SECOND, SubmitEvent::Tick, &["finished", "forget", "finish"]);
+}
+
+/// A role that compares every result with this host's own.
+fn auditor(shards: usize, records: &[LedgerRecord]) -> SubmitRole {
+    let audit = AuditShare { share: 1.0, secret: 5 };
+    let limits = SubmitLimits { outstanding: 9, audit, ..Default::default() };
+    SubmitRole::new(plan(shards), limits, records)
+}
+
+/// This host's own digests of a shard, which differ from those of a host that lies.
+fn own(role: &SubmitRole, shard: u32) -> SubmitEvent {
+    let ours = answer_of("own", key(shard, role.states[shard as usize].attempt), vec![9; 32]);
+    let agrees = role.record.answers.get(&shard).is_none_or(|theirs| role.agree(&ours, theirs));
+    SubmitEvent::Audited { shard, local: Some((ours, agrees)) }
+}
+
+#[test]
+fn a_host_that_lies_is_found_and_nothing_of_it_counts() {
+    let mut role = auditor(3, &[]);
+    role.step(SECOND, SubmitEvent::Tick);
+    let lie = |shard| delivered(&answer_of("liar", key(shard, 1), vec![8; 32]));
+    check(&mut role, SECOND, lie(0), &["accept 0.1", "ack", "hash 0.1"]);
+    check(&mut role, SECOND, lie(1), &["accept 1.1", "ack"]);
+    check(&mut role, SECOND, delivered(&answer(key(2, 1), 32)), &["accept 2.1", "ack"]);
+    assert_eq!(role.counts().done, 3);
+    let event = own(&role, 0);
+    let want =
+        ["distrust liar", "accept 0.1", "audited 0", "record 1.2", "publish 1.2", "hash 2.1"];
+    check(&mut role, SECOND, event, &want);
+    let event = own(&role, 2);
+    check(&mut role, SECOND, event, &["audited 2"]);
+    // Whoever is not trusted gets three tries, and then it is this host's own work.
+    for attempt in 2..4 {
+        let late = delivered(&answer_of("liar", key(1, attempt), vec![8; 32]));
+        let next = attempt + 1;
+        let want = [format!("record 1.{next}"), format!("publish 1.{next}"), "ack".to_owned()];
+        assert_eq!(words(&role.step(SECOND, late)), want);
+    }
+    let last = delivered(&answer_of("liar", key(1, 4), vec![8; 32]));
+    check(&mut role, SECOND, last, &["ack", "hash 1.4"]);
+    // What it cannot hash itself goes to the others again.
+    let cannot = SubmitEvent::Audited { shard: 1, local: None };
+    check(&mut role, SECOND, cannot, &["record 1.5", "publish 1.5"]);
+    for attempt in 5..8 {
+        let late = delivered(&answer_of("liar", key(1, attempt), vec![8; 32]));
+        role.step(SECOND * 7, late);
+    }
+    let event = own(&role, 1);
+    check(
+        &mut role,
+        SECOND * 7,
+        event,
+        &["accept 1.7", "audited 1", "finished", "forget", "finish"],
+    );
+}
+
+#[test]
+fn what_was_withdrawn_stays_so_after_a_crash_and_what_was_confirmed_counts() {
+    let records = [
+        LedgerRecord::Attempt(key(0, 1)),
+        LedgerRecord::Attempt(key(1, 1)),
+        LedgerRecord::Answer(answer(key(0, 1), 32)),
+        LedgerRecord::Answer(answer(key(1, 1), 32)),
+        LedgerRecord::Audited(0),
+        LedgerRecord::Distrust("h".to_owned()),
+    ];
+    let mut role = auditor(2, &records);
+    assert_eq!(role.counts().done, 1);
+    check(&mut role, SECOND, SubmitEvent::Tick, &["publish 1.1", "pull"]);
+    let other = delivered(&answer_of("other", key(1, 1), vec![9; 32]));
+    check(&mut role, SECOND, other, &["accept 1.1", "ack", "hash 1.1"]);
+    let event = own(&role, 1);
+    check(&mut role, SECOND, event, &["audited 1", "finished", "forget", "finish"]);
+}
+
+#[test]
+fn an_answer_to_other_files_under_the_same_key_is_none() {
+    let mut role = role(1, &[]);
+    role.step(SECOND, SubmitEvent::Tick);
+    let mut forged = role.message(key(0, 1));
+    forged.files[0].path = Base64Bytes(b"another".to_vec());
+    let of = ShardDigest::of(&forged.encode());
+    let answer = ShardAnswer { of, ..answer(key(0, 1), 32) };
+    check(&mut role, SECOND, delivered(&answer), &["ack"]);
+    assert_eq!((role.counts().invalid, role.counts().done), (1, 0));
+}
+
+#[test]
+fn about_the_share_that_is_asked_for_is_audited() {
+    let chosen = |share, secret| {
+        let audit = AuditShare { share, secret };
+        (0..10_000).filter(|&shard| audit.has(shard)).count()
+    };
+    assert_eq!((chosen(0.0, 7), chosen(1.0, 7)), (0, 10_000));
+    for secret in 0..20 {
+        let some = chosen(0.01, secret);
+        assert!((50..200).contains(&some), "{some} of 10,000 with secret {secret}");
+    }
 }

@@ -2,8 +2,8 @@
 
 use hashcluster_bridge::serve::{ServeAction, ServeEvent, ServeLimits, ServeRole};
 use hashcluster_bridge::shard::{
-    Base64Bytes, DatasetKey, JobKey, SHARD_FILES_MAX, Shard, ShardAnswer, ShardFile, ShardKey,
-    ShardOutcome,
+    Base64Bytes, DatasetKey, JobKey, SHARD_FILES_MAX, Shard, ShardAnswer, ShardDigest, ShardFile,
+    ShardKey, ShardOutcome,
 };
 use hashcluster_bridge::submit::{
     JobPlan, LedgerRecord, SubmitAction, SubmitEvent, SubmitLimits, SubmitRole,
@@ -40,7 +40,8 @@ fn shard(number: u32) -> Shard {
 fn answer(key: ShardKey, digests_len: usize, failed: &[u32]) -> ShardAnswer {
     let failures = failed.iter().map(|&at| (at, Failure::Changed)).collect();
     let outcome = ShardOutcome::Hashed { digests: vec![3; digests_len], failures };
-    ShardAnswer { key, host: "h".to_owned(), outcome }
+    let of = ShardDigest::of(&Shard { key, ..shard(0) }.encode());
+    ShardAnswer { key, of, host: "h".to_owned(), outcome }
 }
 
 /// `body` with some of its bytes changed, removed, repeated, or replaced by numbers beyond any limit.

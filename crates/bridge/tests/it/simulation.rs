@@ -4,15 +4,17 @@
 //! messages when it crashes, and deletes what another host holds when a late acknowledgement comes, as a real one
 //! does. Hosts crash, hang, cannot hash for a while, and kill themselves over some shards; the submitting host
 //! crashes between any two actions and goes on from its ledger; strangers publish noise, and results of another
-//! job, attempt or form. When the faults end, the job must: every file has its digest, each shard one accepted
+//! job, attempt or form; a host gives wrong digests, which the submitting host audits then, if its own controller can. When the faults end, the job must: every file has its digest, each shard one accepted
 //! result, and nothing was tried that a limit forbids.
 //!
 //! `HASHCLUSTER_SIM_SEEDS` sets how many seeds are run (500), `HASHCLUSTER_SIM_FIRST` the first.
 
 mod broker;
+mod counts;
 mod world;
 
-use world::{BridgeCounts, BridgeWorld};
+use counts::BridgeCounts;
+use world::BridgeWorld;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number of seeds"))

@@ -1,12 +1,15 @@
 //! The hosts around the broker, and the time that they share.
 
-use super::broker::{BrokerCounts, Life, ModelBroker};
+use super::broker::{Life, ModelBroker};
+use super::counts::BridgeCounts;
 use hashcluster_bridge::serve::{DELIVERIES_MAX, ServeAction, ServeEvent, ServeLimits, ServeRole};
 use hashcluster_bridge::shard::{
-    Base64Bytes, DatasetKey, JobKey, Shard, ShardAnswer, ShardFile, ShardKey, ShardOutcome,
+    Base64Bytes, DatasetKey, JobKey, Shard, ShardAnswer, ShardDigest, ShardFile, ShardKey,
+    ShardOutcome,
 };
 use hashcluster_bridge::submit::{
-    DEAD_MAX, JobPlan, LedgerRecord, SubmitAction, SubmitEvent, SubmitLimits, SubmitRole,
+    AuditShare, DEAD_MAX, JobPlan, LedgerRecord, LedgerState, SubmitAction, SubmitEvent,
+    SubmitLimits, SubmitRole,
 };
 use hashcluster_bridge::transport::{BrokerCommand, BrokerEvent, BrokerQueue};
 use ipc_proto::Algorithm;
@@ -23,66 +26,6 @@ const FAULTS_END: Duration = Duration::from_secs(3600);
 /// The job must have ended by then: attempts have ever more time, so the last may be long.
 const END: Duration = Duration::from_secs(400 * 24 * 3600);
 
-/// Counts of what happened, so that a run can show that everything did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BridgeCounts {
-    broker: BrokerCounts,
-    shards: u64,
-    crashes: [u64; 3],
-    stale: u64,
-    expired: u64,
-    invalid: u64,
-    dead: u64,
-    given_up: u64,
-    returned: u64,
-    again: u64,
-}
-
-impl BridgeCounts {
-    fn fields(&self) -> Vec<u64> {
-        let BrokerCounts { lost, unanswered, doubled, deduplicated, .. } = self.broker;
-        let BrokerCounts { redelivered, stale_acks, forgotten, came_back, .. } = self.broker;
-        let [submits, serves, brokers] = self.crashes;
-        let broker = [
-            lost,
-            unanswered,
-            doubled,
-            deduplicated,
-            redelivered,
-            stale_acks,
-            forgotten,
-            came_back,
-        ];
-        let hosts = [self.shards, submits, serves, brokers, self.stale, self.expired, self.invalid];
-        let rest = [self.dead, self.given_up, self.returned, self.again];
-        [&broker[..], &hosts, &rest].concat()
-    }
-
-    pub(crate) fn add(&mut self, other: &Self) {
-        let sums: Vec<u64> =
-            self.fields().iter().zip(other.fields()).map(|(one, other)| one + other).collect();
-        let take = |at: usize| sums[at];
-        self.broker = BrokerCounts {
-            lost: take(0),
-            unanswered: take(1),
-            doubled: take(2),
-            deduplicated: take(3),
-            redelivered: take(4),
-            stale_acks: take(5),
-            forgotten: take(6),
-            came_back: take(7),
-        };
-        (self.shards, self.crashes) = (take(8), [take(9), take(10), take(11)]);
-        (self.stale, self.expired, self.invalid) = (take(12), take(13), take(14));
-        (self.dead, self.given_up) = (take(15), take(16));
-        (self.returned, self.again) = (take(17), take(18));
-    }
-
-    pub(crate) fn assert_everything_happened(&self) {
-        assert!(self.fields().iter().all(|&count| count > 0), "not everything happened: {self:?}");
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Happening {
     /// The broker's word reaches a host; host 0 is the one that submits.
@@ -93,6 +36,8 @@ enum Happening {
     Killed(Life),
     Crash(usize),
     BrokerCrash,
+    /// The submitting host's own hashing of a shard ends.
+    Own(Life, ShardKey, Option<ShardOutcome>),
     /// Somebody else publishes.
     Noise,
     /// A host goes on after a pause in which it heard and did nothing.
@@ -120,6 +65,9 @@ pub(crate) struct BridgeWorld {
     submit: SubmitRole,
     submit_life: u32,
     ledger: Vec<LedgerRecord>,
+    record: LedgerState,
+    /// A host that gives wrong digests now and then.
+    liar: Option<usize>,
     servers: Vec<Server>,
     /// Shards that kill whoever works on them.
     deadly: BTreeSet<u32>,
@@ -176,8 +124,14 @@ impl BridgeWorld {
         let limits = SubmitLimits {
             outstanding: 1 + random.index(10),
             republish_after: Duration::from_secs(5 + random.below(600)),
+            audit: AuditShare::default(),
         };
         let hosts = 1 + random.index(5);
+        // With a liar everything is audited: nothing wrong may be left.
+        let liar = random.chance(30).then(|| 1 + random.index(hosts));
+        let share = if liar.is_some() { 1.0 } else { [0.0, 0.3][random.index(2)] };
+        let limits =
+            SubmitLimits { audit: AuditShare { share, secret: random.next_u64() }, ..limits };
         let server = |number: usize| Server {
             role: ServeRole::new(
                 &format!("h{number}"),
@@ -195,6 +149,8 @@ impl BridgeWorld {
             limits,
             submit_life: 0,
             ledger: Vec::new(),
+            record: LedgerState::default(),
+            liar,
             servers: (1..=hosts).map(server).collect(),
             deadly,
             happenings: BTreeMap::new(),
@@ -309,6 +265,7 @@ impl BridgeWorld {
             Happening::Worked(life, key, outcome) if self.is_alive(life) => {
                 self.step_server(life.host, ServeEvent::Worked(key, outcome));
             }
+            Happening::Own(life, key, outcome) if self.is_alive(life) => self.own(key, outcome),
             Happening::Killed(life) if self.is_alive(life) => self.restart_server(life.host),
             Happening::Resume(life) if self.is_alive(life) => {
                 let missed = self.servers[life.host - 1].hung.take();
@@ -319,6 +276,7 @@ impl BridgeWorld {
             // Of a life that is over.
             Happening::Broker(..)
             | Happening::Worked(..)
+            | Happening::Own(..)
             | Happening::Killed(_)
             | Happening::Resume(_) => {}
             Happening::Crash(host) => self.crash(host),
@@ -386,7 +344,8 @@ impl BridgeWorld {
         };
         let digests = vec![0xee; 32 * self.random.index(4)];
         let outcome = ShardOutcome::Hashed { digests, failures: vec![] };
-        let answer = ShardAnswer { key, host: "stranger".to_owned(), outcome };
+        let of = ShardDigest::default();
+        let answer = ShardAnswer { key, of, host: "stranger".to_owned(), outcome };
         let bodies = [answer.encode(), b"{}".to_vec(), vec![0xff; 10]];
         for (body, number) in bodies.into_iter().zip(0..) {
             for queue in [
@@ -411,23 +370,21 @@ impl BridgeWorld {
             match action {
                 SubmitAction::Record(record) => self.record(record),
                 SubmitAction::Send(command) => self.send(life, command),
+                SubmitAction::Audit(shard) => {
+                    let is_deadly = self.deadly.contains(&shard.key.shard);
+                    let fails = is_deadly || self.now < FAULTS_END && self.random.chance(10);
+                    let outcome = (!fails).then(|| hashed(&shard));
+                    self.soon(Happening::Own(life, shard.key, outcome));
+                }
                 SubmitAction::Finish => {
                     assert!(!self.finished, "seed {}: finished twice", self.random.seed());
                     self.finished = true;
                 }
             }
         }
-        let out = self.limits.outstanding.min(self.plan.shards.len());
-        let published = self.ledger.iter().filter(|r| matches!(r, LedgerRecord::Attempt(_)));
-        let attempted: BTreeSet<u32> = published
-            .filter_map(|record| match record {
-                LedgerRecord::Attempt(key) => Some(key.shard),
-                LedgerRecord::Answer(_) => None,
-            })
-            .collect();
-        let done = self.ledger.len()
-            - self.ledger.iter().filter(|r| matches!(r, LedgerRecord::Attempt(_))).count();
-        assert!(attempted.len() <= done + out, "seed {}: beyond the window", self.random.seed());
+        let out = self.submit.outstanding();
+        let seed = self.random.seed();
+        assert!(out <= self.limits.outstanding, "seed {seed}: {out} shards are out");
     }
 
     fn record(&mut self, record: LedgerRecord) {
@@ -438,12 +395,19 @@ impl BridgeWorld {
                 assert!(!used, "seed {seed}: attempt {key} twice");
             }
             LedgerRecord::Answer(answer) => {
-                let is_of = |r: &LedgerRecord| matches!(r, LedgerRecord::Answer(a) if a.key.shard == answer.key.shard);
-                assert!(!self.ledger.iter().any(is_of), "seed {seed}: {} twice", answer.key);
+                let has_one = self.record.answers.contains_key(&answer.key.shard);
+                assert!(!has_one, "seed {seed}: {} twice", answer.key);
+                let is_digest = answer.outcome != ShardOutcome::Dead;
+                let lies = is_digest && self.record.distrusted.contains(&answer.host);
+                assert!(!lies, "seed {seed}: {} of a host that lied", answer.key);
                 assert_ne!(answer.host, "stranger", "seed {seed}");
                 let mut attempts = self.ledger.iter().filter_map(|record| match record {
                     LedgerRecord::Attempt(key) if key.shard == answer.key.shard => Some(*key),
-                    LedgerRecord::Attempt(_) | LedgerRecord::Answer(_) => None,
+                    LedgerRecord::Attempt(_)
+                    | LedgerRecord::Answer(_)
+                    | LedgerRecord::Audited(_)
+                    | LedgerRecord::Distrust(_)
+                    | LedgerRecord::Finished => None,
                 });
                 assert_eq!(
                     attempts.next_back(),
@@ -451,7 +415,20 @@ impl BridgeWorld {
                     "seed {seed}: not of the last attempt"
                 );
             }
+            LedgerRecord::Audited(shard) => {
+                assert!(self.record.answers.contains_key(shard), "seed {seed}: nothing to confirm");
+            }
+            LedgerRecord::Finished => {
+                assert_eq!(self.record.answers.len(), self.plan.shards.len(), "seed {seed}");
+            }
+            LedgerRecord::Distrust(host) => {
+                let liar = self.liar.map(|liar| format!("h{liar}"));
+                assert_eq!(Some(host), liar.as_ref(), "seed {seed}: an honest host is accused");
+                let of = |answer: &&ShardAnswer| answer.host == *host;
+                self.counts.withdrawn += self.record.answers.values().filter(of).count() as u64;
+            }
         }
+        self.record.add(&record);
         self.ledger.push(record);
     }
 
@@ -497,6 +474,32 @@ impl BridgeWorld {
         }
     }
 
+    /// The submitting host has hashed a shard itself, or could not.
+    fn own(&mut self, key: ShardKey, outcome: Option<ShardOutcome>) {
+        let of = ShardDigest::default();
+        let answer = |outcome| ShardAnswer { key, of, host: "own".to_owned(), outcome };
+        let local = outcome.map(answer).map(|ours| {
+            let theirs = self.record.answers.get(&key.shard);
+            let agrees = theirs.is_none_or(|theirs| self.submit.agree(&ours, theirs));
+            (ours, agrees)
+        });
+        self.step_submit(SubmitEvent::Audited { shard: key.shard, local });
+    }
+
+    /// The outcome of a host's work, wrong now and then if it lies.
+    fn outcome(&mut self, host: usize, shard: &Shard) -> ShardOutcome {
+        let mut outcome = hashed(shard);
+        if self.liar == Some(host)
+            && self.random.chance(40)
+            && let ShardOutcome::Hashed { digests, .. } = &mut outcome
+            && let Some(byte) = digests.last_mut()
+        {
+            *byte ^= 1;
+            self.counts.lies += 1;
+        }
+        outcome
+    }
+
     fn work(&mut self, life: Life, shard: &Shard) {
         let secs = if self.random.chance(10) { 100 } else { 5 };
         let end = self.now + Duration::from_millis(self.random.below(secs * 1000));
@@ -504,7 +507,8 @@ impl BridgeWorld {
         let happening = if self.deadly.contains(&shard.key.shard) {
             Happening::Killed(life)
         } else {
-            Happening::Worked(life, shard.key, (!broken).then(|| hashed(shard)))
+            let outcome = (!broken).then(|| self.outcome(life.host, shard));
+            Happening::Worked(life, shard.key, outcome)
         };
         self.at(end, happening);
     }
@@ -512,12 +516,7 @@ impl BridgeWorld {
     /// Compares the ledger with what every file must give.
     fn check(&mut self) {
         let seed = self.random.seed();
-        let mut answers: BTreeMap<u32, &ShardAnswer> = BTreeMap::new();
-        for record in &self.ledger {
-            if let LedgerRecord::Answer(answer) = record {
-                answers.insert(answer.key.shard, answer);
-            }
-        }
+        let answers = LedgerState::of(&self.ledger).answers;
         for (files, number) in self.plan.shards.iter().zip(0..) {
             let answer = answers.get(&number);
             let answer = answer.unwrap_or_else(|| panic!("seed {seed}: no result of {number}"));
