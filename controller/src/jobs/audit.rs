@@ -164,7 +164,8 @@ impl Book {
                 continue;
             }
             let Some(base) = baseline(&job.origin.spec) else {
-                let lines = job.claims.as_ref().map_or(0, |of| of.bad_lines + of.refused);
+                let lines =
+                    job.claims.as_ref().map_or(0, |of| of.bad_lines.saturating_add(of.refused));
                 let path = list_of(&job.origin.spec).unwrap_or_default();
                 let before = EarlierSide::Manifest(ClaimSide::new(id));
                 return self.start_audit(id, before, 0, Some((path, lines)));

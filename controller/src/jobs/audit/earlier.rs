@@ -26,7 +26,23 @@ pub(super) struct EarlierFile {
     pub(super) digests: Vec<AuditDigest>,
 }
 
+/// Different digests of an algorithm that are kept: of two, one is wrong, and more say no more.
+const CLAIMS_KEPT: usize = 2;
+
 impl EarlierFile {
+    /// Adds a claim, of which a list may have any number.
+    fn claim(&mut self, algorithm: Algorithm, digest: Blob) {
+        let of_it = self.digests.iter().filter(|(other, _)| *other == algorithm);
+        let (mut kept, mut is_known) = (0, false);
+        for (_, known) in of_it {
+            kept += 1;
+            is_known |= *known == digest;
+        }
+        if !is_known && kept < CLAIMS_KEPT {
+            self.digests.push((algorithm, digest));
+        }
+    }
+
     /// The digest that tells most about the content.
     pub(super) fn strongest(&self) -> Option<&AuditDigest> {
         // Of equal ones the first.
@@ -106,7 +122,7 @@ impl ClaimSide {
             let StoredClaim { root, path, algorithm, digest } = record(value)?;
             match &mut self.open {
                 Some(open) if (open.root, &open.path) == (root, &path) => {
-                    open.digests.push((algorithm, digest));
+                    open.claim(algorithm, digest);
                 }
                 open => {
                     let digests = vec![(algorithm, digest)];
@@ -203,4 +219,25 @@ pub(super) fn digests_of(of: &StoredResult, algorithms: Algorithms) -> Vec<Audit
         Some((algorithm, Blob::from(digest)))
     });
     parts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_repeats_a_file_takes_no_memory_for_each_line() {
+        let first = (Algorithm::Sha256, Blob(vec![0; 32]));
+        let mut file =
+            EarlierFile { root: 0, path: Blob::default(), stamp: None, digests: vec![first] };
+        for number in 0..10_000_u32 {
+            file.claim(Algorithm::Sha256, Blob(vec![u8::from(number % 3 == 1); 32]));
+            let digest = [&number.to_le_bytes()[..], &[7; 12]].concat();
+            file.claim(Algorithm::Md5, Blob(digest));
+        }
+        let kept: Vec<(Algorithm, u8)> =
+            file.digests.iter().map(|(algorithm, digest)| (*algorithm, digest[0])).collect();
+        let (sha, md5) = (Algorithm::Sha256, Algorithm::Md5);
+        assert_eq!(kept, [(sha, 0), (md5, 0), (sha, 1), (md5, 1)]);
+    }
 }
