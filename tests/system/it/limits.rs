@@ -181,18 +181,25 @@ fn a_descriptor_that_takes_minutes_to_close_makes_nobody_wait() {
     for with_a_frame in [false, true] {
         let (socket, other_end) = lingering_socket();
         other_ends.push(other_end);
+        // It closes last, and not this test: it takes nothing until the descriptor here is closed.
+        let controller = Pid::from_raw(i32::try_from(cluster.controller.id()).unwrap());
+        let signal = |signal| kill(controller, signal).unwrap();
         if with_a_frame {
             let (submitter, mut replies) = cluster.client().split();
             let mut job = submitter.open(Algorithm::Sha256, JobOptions::default()).unwrap();
             while !matches!(replies.receive().unwrap(), Some(Event::Opened { .. })) {}
+            signal(Signal::SIGSTOP);
             job.send_files(&[Stamp::default()], &[&socket], &[1]).unwrap();
             drop(socket);
+            signal(Signal::SIGCONT);
             job.finish().unwrap();
             while !matches!(replies.receive().unwrap(), Some(Event::Finished { .. })) {}
         } else {
             let peer = UnixStream::connect(cluster.client_socket()).unwrap();
+            signal(Signal::SIGSTOP);
             ipc_socket::send(peer.as_fd(), &[0; 4], &[socket.as_fd()]).unwrap();
             drop(socket);
+            signal(Signal::SIGCONT);
             peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
             (&peer).read_to_end(&mut Vec::new()).expect("it is refused and closed");
         }
