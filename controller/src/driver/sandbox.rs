@@ -5,6 +5,7 @@ use super::log::{Event, LOG};
 use ipc_proto::endpoint::Endpoint;
 use ipc_proto::message::SandboxLayers;
 use nix::fcntl::{OFlag, open};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::Mode;
 use sandbox::{
     AllowedCall, Call, CapabilitySet, Enforcement, EnterError, Files, Layer, Profile, ThreadRole,
@@ -129,11 +130,16 @@ impl ControllerSandbox {
         self.narrow(Role::Log)
     }
 
-    /// Leaves to this thread, and to those that it starts, the calls of one role.
+    /// Leaves to this thread, and to those that it starts, the calls of one role. Signals go to the event loop: the
+    /// others may not wake it, and one that the kernel gave to them would be lost.
     ///
     /// # Errors
-    /// The kernel does not take the filter.
+    /// The kernel does not take the filter, or the mask.
     pub fn narrow(self, role: Role) -> io::Result<()> {
+        if role != Role::EventLoop {
+            let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+            signals.into_iter().collect::<SigSet>().thread_block()?;
+        }
         if self.filters {
             sandbox::narrow(&calls(Some(role))).map_err(io::Error::other)?;
         }

@@ -245,3 +245,25 @@ fn every_system_call_that_is_allowed_is_made() {
         assert!(all.contains(why), "{why}: no row has this reason any more");
     }
 }
+
+/// A thread that may not wake the event loop would lose a signal that the kernel gives to it, as it does while the main
+/// thread is stopped by a debugger.
+#[test]
+fn signals_go_to_the_thread_that_acts_on_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = format!("--state-dir={}", dir.path().join("state").display());
+    let cluster = Cluster::start(Options { controller_args: vec![state], ..Options::default() });
+    let pid = cluster.controller.id();
+    let handled = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+    let handled = handled.into_iter().fold(0_u64, |set, signal| set | 1 << (signal as i32 - 1));
+    let mut threads = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let blocked = u64::from_str_radix(line("SigBlk:").trim(), 16).unwrap();
+        let is_main = line("Pid:").trim() == pid.to_string();
+        assert_eq!(blocked & handled, if is_main { 0 } else { handled }, "{status}");
+        threads += 1;
+    }
+    assert!(threads > 3, "{threads} threads");
+}
