@@ -81,7 +81,7 @@ enum Role {
         #[arg(long, value_name = "ADDRESS")]
         http: Option<HttpAddress>,
     },
-    /// Prints the public part of the NKey in FILE, which the broker is to know; without FILE it is made, with mode 0600
+    /// Prints the public part of the NKey in FILE, which the broker is to know; a FILE that is not there is made, with mode 0600
     Key {
         /// The file with its seed, which is secret
         #[arg(value_name = "FILE")]
