@@ -34,10 +34,15 @@ pub const ALL: &[BackendInfo] = &[
     x86_64("sha1_avx512_x16", Family::Sha1, AVX512),
     x86_64("sha1_avx2_x8", Family::Sha1, &["avx2"]),
     aarch64("sha256_aarch64_x2", Family::Sha256, &["sha2"]),
+    aarch64("sha256_neon_x4", Family::Sha256, NEON),
     aarch64("sha512_aarch64_x2", Family::Sha512, &["sha3"]),
+    aarch64("blake3_neon_x4", Family::Blake3, NEON),
+    aarch64("md5_neon_x4", Family::Md5, NEON),
+    aarch64("sha1_neon_x4", Family::Sha1, NEON),
 ];
 
 const AVX512: &[&str] = &["avx512f", "avx512bw"];
+const NEON: &[&str] = &["neon"];
 
 const fn x86_64(
     name: &'static str,

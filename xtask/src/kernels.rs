@@ -60,6 +60,7 @@ pub(crate) const AARCH64: Kernels = Kernels {
     features: &[
         Feature { name: "sha3", flags: &["sha3", "sha512"] },
         Feature { name: "sha2", flags: &["sha2"] },
+        Feature { name: "neon", flags: &["asimd"] },
     ],
 };
 
@@ -202,6 +203,7 @@ mod tests {
                    sha512_avx2_x4 blake3_avx512_x16 blake3_avx2_x8 md5_avx512_x16 md5_avx2_x8 \
                    sha1_avx512_x16 sha1_avx2_x8";
         let avx2 = "sha256_avx2_x8 sha512_avx2_x4 blake3_avx2_x8 md5_avx2_x8 sha1_avx2_x8";
+        let neon = "sha256_neon_x4 blake3_neon_x4 md5_neon_x4 sha1_neon_x4";
         check(
             &X86_64,
             "ssse3 sse4_1 sha_ni avx2 avx512f avx512bw avx512vl",
@@ -214,11 +216,16 @@ mod tests {
         );
         check(
             &AARCH64,
-            "sha2 sha512 sha3",
+            "asimd sha2 sha512 sha3",
             &[
-                ("", "sha256_aarch64_x2 sha512_aarch64_x2"),
-                ("sha3", "sha256_aarch64_x2"),
-                ("sha3 sha2", ""),
+                (
+                    "",
+                    "sha256_aarch64_x2 sha256_neon_x4 sha512_aarch64_x2 blake3_neon_x4 \
+                     md5_neon_x4 sha1_neon_x4",
+                ),
+                ("sha3", &format!("sha256_aarch64_x2 {neon}")),
+                ("sha3 sha2", neon),
+                ("sha3 sha2 neon", ""),
             ],
         );
     }
@@ -232,7 +239,7 @@ mod tests {
             &[("", avx2), ("avx512vl avx512bw avx512f sha avx2 bmi2 bmi1 sse4.1 ssse3", "")],
         );
         check(&X86_64, "", &[("", "")]);
-        check(&AARCH64, "sha2 sha3", &[("", "sha256_aarch64_x2"), ("sha3 sha2", "")]);
+        check(&AARCH64, "sha2 sha3", &[("", "sha256_aarch64_x2"), ("sha3 sha2 neon", "")]);
     }
 
     #[test]

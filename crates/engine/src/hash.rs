@@ -24,7 +24,6 @@ mod equal;
 mod guarded;
 mod kernels;
 mod lanes;
-#[cfg(target_arch = "x86_64")]
 mod many_trees;
 mod merkle_damgard;
 mod midstate;

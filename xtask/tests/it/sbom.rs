@@ -3,7 +3,7 @@
 use crate::tree::{read, root};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
 #[test]
 fn an_sbom_has_the_crates_that_a_program_is_linked_with_and_no_others() {
@@ -48,6 +48,51 @@ fn image(dir: &Path, copyright: Option<&str>) {
     fs::write(dir.join("hashcluster-worker"), "abc").unwrap();
 }
 
+/// Writes the SBOM of an image with the worker of the sources in `tree`.
+fn image_sbom(tree: &Path, dir: &Path) -> Output {
+    let mut script = Command::new("python3");
+    script.arg(root().join("xtask/release/image_sbom.py")).arg(tree).args([dir, dir]);
+    script.args(["x86_64-unknown-linux-gnu", "hashcluster-worker"]);
+    script.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap()
+}
+
+#[test]
+fn an_image_with_a_crate_without_licence_has_no_sbom() {
+    let tree = std::env::temp_dir().join(format!("hashcluster-crates-{}", std::process::id()));
+    let package = |name: &str, more: &str| {
+        let dir = tree.join(name);
+        fs::create_dir_all(dir.join("src")).unwrap();
+        fs::write(dir.join("src/lib.rs"), "").unwrap();
+        let head = format!("[package]\nname = \"{name}\"\nversion = \"1.0.0\"\n");
+        fs::write(dir.join("Cargo.toml"), head + more).unwrap();
+    };
+    for licence in ["", "license = \"MIT\"\n"] {
+        package("free", licence);
+        let of_the_worker = "license = \"MIT\"\n[dependencies]\nfree = { path = \"../free\" }\n";
+        package("hashcluster-worker", of_the_worker);
+        let workspace =
+            "[workspace]\nmembers = [\"free\", \"hashcluster-worker\"]\nresolver = \"3\"\n";
+        fs::write(tree.join("Cargo.toml"), workspace).unwrap();
+        let lock = "version = 4\n\n[[package]]\nname = \"free\"\nversion = \"1.0.0\"\n\n\
+                    [[package]]\nname = \"hashcluster-worker\"\nversion = \"1.0.0\"\n\
+                    dependencies = [\n \"free\",\n]\n";
+        fs::write(tree.join("Cargo.lock"), lock).unwrap();
+        let dir = tree.join("image");
+        image(&dir, Some("It is under the GNU General Public License version 2.\n"));
+        let output = image_sbom(&tree, &dir);
+        let said = String::from_utf8(output.stderr).unwrap();
+        let sbom = fs::read_to_string(dir.join("image.cdx.json"));
+        fs::remove_dir_all(&tree).unwrap();
+        if licence.is_empty() {
+            assert!(said.contains("the crate free has no licence"), "{said}");
+            assert!(!output.status.success() && sbom.is_err());
+        } else {
+            assert!(output.status.success(), "{said}");
+            assert!(sbom.unwrap().contains("pkg:cargo/free@1.0.0"));
+        }
+    }
+}
+
 #[test]
 fn an_image_with_a_package_without_licence_has_no_sbom() {
     let dep5 = "Format: https://example.org/copyright-format/1.0/\n\n\
@@ -66,10 +111,7 @@ fn an_image_with_a_package_without_licence_has_no_sbom() {
     {
         let dir = std::env::temp_dir().join(format!("hashcluster-sbom-{}-{i}", std::process::id()));
         image(&dir, copyright);
-        let mut script = Command::new("python3");
-        script.arg(root().join("xtask/release/image_sbom.py")).arg(root()).args([&dir, &dir]);
-        script.args(["x86_64-unknown-linux-gnu", "hashcluster-worker"]);
-        let output = script.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+        let output = image_sbom(&root(), &dir);
         let said = String::from_utf8(output.stderr).unwrap();
         let sbom = fs::read_to_string(dir.join("image.cdx.json"));
         fs::remove_dir_all(&dir).unwrap();

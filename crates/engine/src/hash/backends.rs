@@ -11,26 +11,28 @@ mod aarch64_pairs;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
 #[macro_use]
 mod blake3_rounds;
 #[cfg(target_arch = "x86_64")]
 mod blake3_avx2_x8;
 #[cfg(target_arch = "x86_64")]
 mod blake3_avx512_x16;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod blake3_neon_x4;
 #[macro_use]
 mod md5_rounds;
-#[cfg(target_arch = "x86_64")]
 #[macro_use]
 mod sha1_rounds;
-#[cfg(target_arch = "x86_64")]
 #[macro_use]
 mod sha2_rounds;
-#[cfg(target_arch = "x86_64")]
-mod lane_kernels;
+#[macro_use]
+mod lane_kernel;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod md5_single;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_lanes;
 #[cfg(target_arch = "aarch64")]
 mod sha256_aarch64_x2;
 #[cfg(target_arch = "x86_64")]
@@ -41,8 +43,9 @@ mod sha256_sha_ni_x2;
 mod sha512_aarch64_x2;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod sha512_single;
-#[cfg(target_arch = "x86_64")]
 mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86_64_lanes;
 
 use super::cpu::Cpu;
 use super::lanes::{self, Blocks, Columns, Digests, PREFERRED_BATCH};
@@ -94,7 +97,7 @@ pub(super) fn of(cpu: &Cpu) -> Vec<Backend> {
 
 #[cfg(target_arch = "x86_64")]
 fn simd(cpu: &Cpu) -> [Option<Row>; 11] {
-    use lane_kernels as lanes;
+    use x86_64_lanes as lanes;
     let (avx512, avx2) = (avx512::Avx512::detect(cpu), avx2::Avx2::detect(cpu));
     let sha_ni = sha256_sha_ni_x2::ShaNi::detect(cpu);
     [
@@ -113,10 +116,15 @@ fn simd(cpu: &Cpu) -> [Option<Row>; 11] {
 }
 
 #[cfg(target_arch = "aarch64")]
-fn simd(cpu: &Cpu) -> [Option<Row>; 2] {
+fn simd(cpu: &Cpu) -> [Option<Row>; 6] {
+    let neon = neon::Neon::detect(cpu);
     [
         sha256_aarch64_x2::Sha2::detect(cpu).map(sha256_aarch64_x2::row),
+        neon.map(neon_lanes::sha256_neon_x4::row),
         sha512_aarch64_x2::Sha3::detect(cpu).map(sha512_aarch64_x2::row),
+        neon.map(blake3_neon_x4::row),
+        neon.map(neon_lanes::md5_neon_x4::row),
+        neon.map(neon_lanes::sha1_neon_x4::row),
     ]
 }
 
@@ -163,7 +171,6 @@ where
 }
 
 /// Has `compress_block` absorb the blocks of all lanes, one of each after the other.
-#[cfg(target_arch = "x86_64")]
 fn each_block<W, const BLOCK_LEN: usize, const LANES: usize>(
     columns: &mut Columns<W, LANES>,
     blocks: &Blocks<'_, BLOCK_LEN, LANES>,

@@ -55,6 +55,7 @@ features! {
 #[cfg(target_arch = "aarch64")]
 features! {
     is_aarch64_feature_detected:
+    Neon = "neon",
     Sha2 = "sha2",
     Sha3 = "sha3",
 }

@@ -3,7 +3,8 @@
 
 use super::vector::Integers;
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_and_si256, _mm256_loadu_si256,
+    __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_and_si256, _mm256_blendv_epi8,
+    _mm256_cmpeq_epi32, _mm256_cmpgt_epi32, _mm256_loadu_si256, _mm256_or_si256,
     _mm256_permute2x128_si256, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setr_epi8,
     _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_slli_epi64, _mm256_srli_epi32,
     _mm256_srli_epi64, _mm256_storeu_si256, _mm256_unpackhi_epi32, _mm256_unpackhi_epi64,
@@ -59,6 +60,39 @@ pub(super) fn xor3(x: __m256i, y: __m256i, z: __m256i) -> __m256i {
     _mm256_xor_si256(_mm256_xor_si256(x, y), z)
 }
 
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn and(x: __m256i, y: __m256i) -> __m256i {
+    _mm256_and_si256(x, y)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn or(x: __m256i, y: __m256i) -> __m256i {
+    _mm256_or_si256(x, y)
+}
+
+/// The words of `y` where those of `mask` are all ones, those of `z` where they are zero.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn select(mask: __m256i, y: __m256i, z: __m256i) -> __m256i {
+    _mm256_blendv_epi8(z, y, mask)
+}
+
+/// All ones in the words of 32 bits that are equal, else zero.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn is_equal(x: __m256i, y: __m256i) -> __m256i {
+    _mm256_cmpeq_epi32(x, y)
+}
+
+/// All ones in the words of 32 bits of `x` that are greater, as signed numbers, else zero.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn is_greater(x: __m256i, y: __m256i) -> __m256i {
+    _mm256_cmpgt_epi32(x, y)
+}
+
 /// The operations that differ in the length of a word only.
 macro_rules! operations {
     ($word:ty, $bits:literal, $set1:ident, $add:ident, $shift_right:ident) => {
@@ -96,7 +130,7 @@ const HIGH: i32 = 0x31;
 pub(super) mod words32 {
     use super::*;
 
-    pub(in super::super) use super::xor;
+    pub(in super::super) use super::{and, is_equal, is_greater, or, select, xor};
 
     operations!(u32, 32, _mm256_set1_epi32, _mm256_add_epi32, _mm256_srli_epi32);
 

@@ -1,6 +1,5 @@
 #![expect(unsafe_code, reason = "instructions that not every processor has")]
-//! Kernels that hash one message per lane of a vector and leave the last one to the portable backend:
-//! each absorbs the next block of every lane by the rounds of its hash.
+//! The lane kernels of x86-64.
 
 use super::md5_rounds::K_MD5;
 use super::sha1_rounds::K_SHA1;
@@ -10,39 +9,6 @@ use crate::hash::merkle_damgard::{BLOCK_LEN_32, BLOCK_LEN_64, K_256, K_512};
 use crate::hash::portable::{compress_32, compress_64};
 use ipc_proto::Family;
 use std::arch::x86_64::{__m256i, __m512i};
-
-/// Defines a module with the `row` of a kernel, by rounds that define its `compress_block`.
-macro_rules! lane_kernel {
-    (
-        $(#[$doc:meta])*
-        $name:ident: $family:ident, $vectors:ident::$proof:ident, $words:ident,
-        [[$word:ty; $block_len:ident]; $lanes:literal], $compress_one:expr,
-        $rounds:ident! $rounds_of:tt
-    ) => {
-        $(#[$doc])*
-        pub(super) mod $name {
-            use super::$vectors::{$proof, $words as words, load, store};
-            use super::*;
-
-            const LANES: usize = $lanes;
-
-            type Block = [u8; $block_len];
-
-            pub(in super::super) fn row(_proof: $proof) -> Row {
-                let compress = |columns: &mut Columns<$word, LANES>, blocks: &Blocks<'_, _, LANES>| {
-                    each_block(columns, blocks, |columns, blocks| {
-                        // SAFETY: a proof exists only after `detect` saw every feature that is
-                        // enabled below.
-                        unsafe { compress_block(columns, blocks) }
-                    });
-                };
-                lanes_row(stringify!($name), Family::$family, compress, $compress_one)
-            }
-
-            $rounds! $rounds_of
-        }
-    };
-}
 
 lane_kernel! {
     /// SHA-256 and SHA-224 by AVX2, eight messages at once.
