@@ -71,6 +71,8 @@ Usage: cargo xtask COMMAND
                   requests of every kind to the HTTP API of running controllers, by schemathesis from the
                   OpenAPI document [default: 300 from a random seed]
   sim [SEEDS]     the simulations of controller and bridge with SEEDS seeds each [default: 10000]
+  sim items [NUMBER]
+                  a job of NUMBER small files through 100 simulated hosts, in bounded memory [default: 10000000]
   fuzz [TARGET] [SECONDS]
                   libFuzzer on a fuzz target, or on all of them [default: 600 s each]
   soak [MINUTES]  mixed jobs on the static release binaries while workers are killed, files hang and
@@ -94,6 +96,9 @@ Usage: cargo xtask COMMAND
 
 /// Seeds of a long simulation; a test run uses fewer.
 const SIM_SEEDS: u64 = 10_000;
+
+/// Files of a long simulated job; a test run uses fewer.
+const SIM_ITEMS: u64 = 10_000_000;
 
 /// Length of a soak run.
 const SOAK_MINUTES: u64 = 30;
@@ -148,6 +153,11 @@ fn main() -> ExitCode {
             release::build().and_then(|dir| api::api(&dir, args))
         }
         ["sim"] => sim(SIM_SEEDS),
+        ["sim", "items"] => items(SIM_ITEMS),
+        ["sim", "items", number] => match number.parse() {
+            Ok(number) => items(number),
+            Err(_) => return usage(&format!("'{number}' is not a number of items")),
+        },
         ["sim", seeds] => match seeds.parse() {
             Ok(seeds) => sim(seeds),
             Err(_) => return usage(&format!("'{seeds}' is not a number of seeds")),
@@ -213,6 +223,12 @@ fn sim(seeds: u64) -> Result<(), Failure> {
     // Of the core, of durable jobs, of schedules, and of many hosts.
     let filter = ["--test", "it", "--", "--nocapture", "simulation", "durable_jobs_have"];
     run(cargo(&test).args(filter).env("HASHCLUSTER_SIM_SEEDS", seeds.to_string()))
+}
+
+fn items(number: u64) -> Result<(), Failure> {
+    let test =
+        ["test", "--release", "-p", "hashcluster-bridge", "--test", "it", "--", "--nocapture"];
+    run(cargo(&test).arg("long_list").env("HASHCLUSTER_SIM_ITEMS", number.to_string()))
 }
 
 fn soak(minutes: u64) -> Result<(), Failure> {

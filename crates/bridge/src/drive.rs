@@ -8,7 +8,7 @@ use crate::metrics::Observer;
 use crate::program::say;
 use crate::serve::{ServeAction, ServeCounts, ServeEvent, ServeRole};
 use crate::shard::{Shard, ShardAnswer, ShardDigest, ShardKey, ShardOutcome};
-use crate::submit::{LedgerRecord, LedgerState, SubmitAction, SubmitEvent, SubmitRole};
+use crate::submit::{LedgerRecord, SubmitAction, SubmitEvent, SubmitRole};
 use crate::transport::{BrokerEvent, BrokerSurvey, Transport};
 use client::Address;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn wait(inputs: &Receiver<Input>, now: Duration, timer: Option<Duration>) -> Opt
     }
 }
 
-/// Runs a job until it is done, and returns its answers by shard. `None` if it was interrupted.
+/// Runs a job until it is done; false if it was interrupted.
 ///
 /// # Errors
 /// See [`LedgerError`].
@@ -60,9 +60,8 @@ pub(crate) fn submit(
     transport: &mut impl Transport,
     inputs: &Receiver<Input>,
     observer: &mut Observer,
-    mut record: LedgerState,
     local: &LocalHashing<'_>,
-) -> Result<Option<LedgerState>, LedgerError> {
+) -> Result<bool, LedgerError> {
     let clock = DriverClock::start();
     let (mut event, mut line_at) = (SubmitEvent::Tick, PROGRESS_LINE_INTERVAL);
     loop {
@@ -72,7 +71,10 @@ pub(crate) fn submit(
         // All of them first: with one fsync, and more than the role asks for.
         let is_record = |action: &SubmitAction| match action {
             SubmitAction::Record(record) => Some(record.clone()),
-            SubmitAction::Send(_) | SubmitAction::Audit(_) | SubmitAction::Finish => None,
+            SubmitAction::Send(_)
+            | SubmitAction::Publish(_)
+            | SubmitAction::Audit(_)
+            | SubmitAction::Finish => None,
         };
         let records: Vec<LedgerRecord> = actions.iter().filter_map(is_record).collect();
         if !records.is_empty() {
@@ -84,13 +86,17 @@ pub(crate) fn submit(
                     if let LedgerRecord::Distrust(host) = &line {
                         say(&format!("host {host} gave a wrong digest: its results do not count"));
                     }
-                    record.add(&line);
                 }
-                SubmitAction::Audit(shard) => local.start(shard),
+                SubmitAction::Audit(key) => {
+                    local.start(role.plan().shard(key, ledger.files(key.shard)?));
+                }
+                SubmitAction::Publish(key) => {
+                    transport.send(role.publication(key, ledger.files(key.shard)?));
+                }
                 SubmitAction::Send(command) => transport.send(command),
                 SubmitAction::Finish => {
                     observer.leave(transport);
-                    return Ok(Some(record));
+                    return Ok(true);
                 }
             }
         }
@@ -102,7 +108,7 @@ pub(crate) fn submit(
             Some(Input::Broker(event)) => SubmitEvent::Broker(event),
             Some(Input::Leave) => {
                 observer.leave(transport);
-                return Ok(None);
+                return Ok(false);
             }
             Some(Input::Connected(connected)) => {
                 observer.connected(connected);
@@ -118,12 +124,13 @@ pub(crate) fn submit(
             }
             Some(Input::Worked(key, outcome)) => {
                 let shard = key.shard;
-                let local = outcome.map(|outcome| local.answer(key, outcome));
-                let agrees = |ours: &ShardAnswer| {
-                    let theirs = record.answers.get(&shard);
-                    theirs.is_none_or(|theirs| role.agree(ours, theirs))
+                let local = match outcome.map(|outcome| local.answer(key, outcome)) {
+                    Some(ours) if role.record().answers.contains_key(&shard) => {
+                        let agrees = role.agree(&ours, &ledger.answer(shard)?);
+                        Some((ours, agrees))
+                    }
+                    ours => ours.map(|ours| (ours, true)),
                 };
-                let local = local.map(|ours| (ours.clone(), agrees(&ours)));
                 SubmitEvent::Audited { shard, local }
             }
             None => SubmitEvent::Tick,

@@ -2,19 +2,18 @@
 
 use crate::config::{BridgeConfig, BridgeConfigError};
 use crate::drive::{self, LocalHashing};
-use crate::ledger::{LedgerError, ShardLedger};
+use crate::ledger::{LedgerError, NewLedger, OpenedLedger, ShardLedger};
 use crate::metrics::Observer;
 use crate::nats::{NatsError, NatsTransport, look, public_key};
 use crate::registry::{HostState, SeenHost, host_table};
 use crate::serve::{ServeLimits, ServeRole};
-use crate::shard::{Base64Bytes, JobKey, ShardAnswer, ShardOutcome, pack, shard_len};
-use crate::submit::{AuditShare, JobPlan, LedgerState, SubmitLimits, SubmitRole};
-use crate::tree::{DatasetFiles, TreeError, place, walk, write_line};
+use crate::shard::{Base64Bytes, JobKey, ShardOutcome};
+use crate::submit::{AuditShare, JobPlan, SubmitLimits, SubmitRole};
+use crate::tree::{TreeError, place, walk, write_line};
 use clap::{Parser, Subcommand};
 use client::{Address, AddressError, client_runtime_dir};
 use ipc_proto::Algorithm;
 use ipc_proto::message::Failure;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStringExt;
@@ -278,7 +277,7 @@ fn submit(config: &Path, asked: &Asked) -> Result<u8, ProgramError> {
     let config = Arc::new(BridgeConfig::read(config)?);
     let (root, dataset) = config.dataset(&asked.dataset)?;
     let is_new = fs::symlink_metadata(&asked.ledger).is_err();
-    let mut plan = JobPlan {
+    let plan = JobPlan {
         job: JobKey(random(u128::from_le_bytes)?),
         dataset,
         starts: starts(&asked.paths)?,
@@ -286,8 +285,7 @@ fn submit(config: &Path, asked: &Asked) -> Result<u8, ProgramError> {
         shards: Vec::new(),
     };
     let opened = if is_new {
-        plan.shards = find(&root, &plan.starts)?;
-        ShardLedger::create(&asked.ledger, &plan)?
+        begin(&asked.ledger, plan, &root)?
     } else {
         let opened = ShardLedger::open(&asked.ledger)?;
         let (had, wanted) = (described(&opened.plan), described(&plan));
@@ -296,40 +294,31 @@ fn submit(config: &Path, asked: &Asked) -> Result<u8, ProgramError> {
         }
         opened
     };
-    let (mut ledger, plan, records) = (opened.ledger, opened.plan, opened.records);
+    let OpenedLedger { mut ledger, plan, record } = opened;
     let mut limits = SubmitLimits::default();
     limits.outstanding = config.outstanding.unwrap_or(limits.outstanding);
     limits.republish_after =
         config.republish_after_s.map_or(limits.republish_after, Duration::from_secs);
     limits.audit = AuditShare { share: config.audit, secret: random(u64::from_le_bytes)? };
-    let mut record = LedgerState::of(&records);
     if !record.is_finished {
         let (own, inputs) = channel();
         let mut transport = NatsTransport::connect(&config.broker, own.clone())?;
-        let files: usize = plan.shards.iter().map(Vec::len).sum();
+        let files: u64 = plan.shards.iter().map(|size| u64::from(size.files_len)).sum();
         let (done, all) = (record.answers.len(), plan.shards.len());
         say(&format!("job {}: {files} files in {all} shards, {done} with a result", plan.job));
-        let role = SubmitRole::new(plan.clone(), limits, &records);
+        let role = SubmitRole::new(plan.clone(), limits, record);
         let of = [asked.dataset.clone()];
         let mut observer = Observer::start(&config, HostState::Submitting, of, asked.http.as_ref())
             .map_err(ProgramError::Pages)?;
         let local = LocalHashing { address: local_controller(&config)?, config: &config, own };
-        let ended = drive::submit(
-            role,
-            &mut ledger,
-            &mut transport,
-            &inputs,
-            &mut observer,
-            record,
-            &local,
-        )?;
-        let Some(more) = ended else {
+        let ended =
+            drive::submit(role, &mut ledger, &mut transport, &inputs, &mut observer, &local)?;
+        if !ended {
             say("interrupted; the same command goes on");
             return Ok(INTERRUPTED);
-        };
-        record = more;
+        }
     }
-    print(&plan, &record.answers, asked.output.as_deref())
+    print(&plan, &ledger, asked.output.as_deref())
 }
 
 /// The paths of a command line without slashes at their ends.
@@ -352,23 +341,21 @@ fn described(plan: &JobPlan) -> String {
     format!("{} of dataset {} ({below})", plan.algorithm.name(), plan.dataset)
 }
 
-/// The files below `starts`, as shards.
-fn find(
-    root: &Path,
-    starts: &[Base64Bytes],
-) -> Result<Vec<Vec<crate::shard::ShardFile>>, ProgramError> {
+/// Begins the ledger of a new job with the files that a walk finds.
+fn begin(ledger: &Path, plan: JobPlan, root: &Path) -> Result<OpenedLedger, ProgramError> {
     let all = [Base64Bytes::default()];
-    let mut found = DatasetFiles::default();
-    for start in if starts.is_empty() { &all } else { starts } {
-        let more = walk(root, &place(Path::new(""), &start.0))?;
-        found.files.extend(more.files);
-        found.skipped += more.skipped;
+    let starts = plan.starts.clone();
+    let mut ledger = NewLedger::begin(ledger, plan)?;
+    let mut skipped = 0;
+    for start in if starts.is_empty() { &all[..] } else { &starts } {
+        skipped += walk(root, &place(Path::new(""), &start.0), |file| {
+            ledger.push(file).map_err(ProgramError::Ledger)
+        })?;
     }
-    if found.skipped > 0 {
-        say(&format!("{} links and special files are left out", found.skipped));
+    if skipped > 0 {
+        say(&format!("{skipped} links and special files are left out"));
     }
-    let total = found.files.iter().fold(0, |sum: u64, file| sum.saturating_add(file.size));
-    Ok(pack(found.files, shard_len(total)))
+    Ok(ledger.finish()?)
 }
 
 /// A random number.
@@ -380,40 +367,35 @@ fn random<T, const N: usize>(make: fn([u8; N]) -> T) -> Result<T, ProgramError> 
 }
 
 /// Prints the manifest; status 1 if a file has no digest.
-fn print(
-    plan: &JobPlan,
-    answers: &BTreeMap<u32, ShardAnswer>,
-    output: Option<&Path>,
-) -> Result<u8, ProgramError> {
+fn print(plan: &JobPlan, ledger: &ShardLedger, output: Option<&Path>) -> Result<u8, ProgramError> {
     let Some(path) = output else {
         let fail = |error| ProgramError::Write("standard output".to_owned(), error);
-        return write(plan, answers, &mut BufWriter::new(io::stdout().lock())).map_err(fail);
+        return write(plan, ledger, &mut BufWriter::new(io::stdout().lock()), fail);
     };
     let fail = |error| ProgramError::Write(path.display().to_string(), error);
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let file = File::create(&fresh).map_err(fail)?;
-    let status = write(plan, answers, &mut BufWriter::new(&file)).map_err(fail)?;
+    let status = write(plan, ledger, &mut BufWriter::new(&file), fail)?;
     file.sync_all().and_then(|()| fs::rename(&fresh, path)).map_err(fail)?;
     Ok(status)
 }
 
 fn write(
     plan: &JobPlan,
-    answers: &BTreeMap<u32, ShardAnswer>,
+    ledger: &ShardLedger,
     out: &mut impl Write,
-) -> io::Result<u8> {
+    fail: impl Fn(io::Error) -> ProgramError,
+) -> Result<u8, ProgramError> {
     let mut status = 0;
-    for (files, number) in plan.shards.iter().zip(0..) {
-        let Some(answer) = answers.get(&number) else {
-            return Err(io::Error::other(format!("shard {number} has no result")));
-        };
+    for (number, _) in (0..).zip(&plan.shards) {
+        let (files, answer) = (ledger.files(number)?, ledger.answer(number)?);
         if answer.outcome == ShardOutcome::Dead {
             say(&format!("shard {}: no host could hash it", answer.key));
         }
         for (file, outcome) in files.iter().zip(answer.outcomes(files.len(), plan.algorithm)) {
             match outcome {
-                Ok(digest) => write_line(out, digest, &file.path.0)?,
+                Ok(digest) => write_line(out, digest, &file.path.0).map_err(&fail)?,
                 Err(failure) => {
                     status = FAILURE;
                     let name = String::from_utf8_lossy(&file.path.0);
@@ -422,7 +404,7 @@ fn write(
             }
         }
     }
-    out.flush()?;
+    out.flush().map_err(fail)?;
     Ok(status)
 }
 

@@ -405,35 +405,43 @@ impl ShardAnswer {
     }
 }
 
-/// The target length of the shards of a job of `total` bytes: a power of two.
+/// The target length of shards after `total` bytes of a job: a power of two.
 #[must_use]
 pub fn shard_len(total: u64) -> u64 {
     let wanted = (total / SHARDS_WANTED).checked_next_power_of_two().unwrap_or(SHARD_LEN_MAX);
     wanted.clamp(SHARD_LEN_MIN, SHARD_LEN_MAX)
 }
 
-/// Packs files into shards of about `target` bytes, in their order.
-#[must_use]
-pub fn pack(files: Vec<ShardFile>, target: u64) -> Vec<Vec<ShardFile>> {
-    let mut shards: Vec<Vec<ShardFile>> = Vec::new();
-    let (mut len, mut paths_len) = (0_u64, 0);
-    for file in files {
-        let fits = shards.last().is_some_and(|last| {
-            last.len() < SHARD_FILES_MAX
-                && len.saturating_add(file.size) <= target
-                && paths_len + file.path.0.len() <= SHARD_PATHS_LEN_MAX
-        });
-        if !fits {
-            (len, paths_len) = (0, 0);
-            shards.push(Vec::new());
-        }
-        len = len.saturating_add(file.size);
-        paths_len += file.path.0.len();
-        if let Some(last) = shards.last_mut() {
-            last.push(file);
-        }
+/// Packs files into shards, in their order. Their target grows with the job: [`shard_len`] of the bytes so far.
+#[derive(Debug, Default)]
+pub struct ShardPacker {
+    files: Vec<ShardFile>,
+    len: u64,
+    paths_len: usize,
+    total: u64,
+}
+
+impl ShardPacker {
+    /// Takes the next file; returns the shard that is full because of it.
+    pub fn push(&mut self, file: ShardFile) -> Option<Vec<ShardFile>> {
+        let fits = self.files.is_empty()
+            || self.files.len() < SHARD_FILES_MAX
+                && self.len.saturating_add(file.size) <= shard_len(self.total)
+                && self.paths_len + file.path.0.len() <= SHARD_PATHS_LEN_MAX;
+        let full = if fits { None } else { self.finish() };
+        self.len = self.len.saturating_add(file.size);
+        self.paths_len += file.path.0.len();
+        self.total = self.total.saturating_add(file.size);
+        self.files.push(file);
+        full
     }
-    shards
+
+    /// The last shard; none without files.
+    pub fn finish(&mut self) -> Option<Vec<ShardFile>> {
+        (self.len, self.paths_len) = (0, 0);
+        let files = std::mem::take(&mut self.files);
+        (!files.is_empty()).then_some(files)
+    }
 }
 
 #[cfg(test)]

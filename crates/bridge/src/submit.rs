@@ -4,23 +4,25 @@
 //! durable before the next action is performed. After a crash [`SubmitRole::new`] with the records of before
 //! goes on. [`SubmitRole::next_timer`] says when to call again if nothing happens.
 //!
+//! Files are not held: [`SubmitAction::Publish`] and [`SubmitAction::Audit`] name a shard, whose files the driver reads then.
+//!
 //! Invariants:
 //! - an attempt is in the ledger before it is published, so that its number is never used for another one;
 //! - a result is in the ledger before it is acknowledged;
-//! - at most [`SubmitLimits::outstanding`] shards are with the broker;
+//! - at most [`SubmitLimits::outstanding`] shards are with the broker, and no new one is published while
+//!   [`UNCONFIRMED_MAX`] wait for its confirmation, so that their messages are few;
+//! - results are taken once what may have been with the broker before a crash is published again;
 //! - of a host whose digest this host has contradicted, no result counts but those that it has confirmed.
 
+mod plan;
 mod record;
 
-pub use record::{AuditShare, LedgerRecord, LedgerState};
+pub use plan::{JobPlan, ShardSize};
+pub use record::{AcceptedAnswer, AuditShare, LedgerRecord, LedgerState};
 
-use crate::shard::{
-    Base64Bytes, DatasetKey, JobKey, Shard, ShardAnswer, ShardDigest, ShardFile, ShardKey,
-    ShardOutcome, files_len,
-};
+use crate::shard::{ShardAnswer, ShardDigest, ShardFile, ShardKey, ShardOutcome};
 use crate::transport::{ACK_WAIT, BrokerCommand, BrokerEvent, BrokerQueue, DeliveryTag};
-use ipc_proto::Algorithm;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// First pause before a publication that failed is made again.
@@ -41,23 +43,11 @@ const REFUSED_MAX: u32 = 3;
 /// Pause before it tries again what it could not hash.
 const OWN_PAUSE: Duration = Duration::from_secs(5);
 
+/// Publications without a confirmation from which on no other shard is published.
+pub const UNCONFIRMED_MAX: usize = 64;
+
 /// Results that are asked for at a time.
 const RESULTS_PULL_LEN: usize = 64;
-
-/// A job: what to hash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobPlan {
-    /// The job.
-    pub job: JobKey,
-    /// Where the files are.
-    pub dataset: DatasetKey,
-    /// Starts of the walk that found the files, relative to the dataset's root; none for all of it.
-    pub starts: Vec<Base64Bytes>,
-    /// The digest of each file.
-    pub algorithm: Algorithm,
-    /// The files of each shard.
-    pub shards: Vec<Vec<ShardFile>>,
-}
 
 /// Limits and times of a submitting host.
 #[derive(Clone, Copy, Debug)]
@@ -105,8 +95,10 @@ pub enum SubmitAction {
     Record(LedgerRecord),
     /// Ask the broker.
     Send(BrokerCommand),
+    /// Publish this attempt, by [`SubmitRole::publication`].
+    Publish(ShardKey),
     /// Hash the files of this shard here; answered by [`SubmitEvent::Audited`]. One at a time.
-    Audit(Shard),
+    Audit(ShardKey),
     /// Every shard has its result.
     Finish,
 }
@@ -160,6 +152,12 @@ pub struct SubmitRole {
     states: Vec<ShardState>,
     /// Deadlines of what is with the broker.
     timers: BTreeSet<(Duration, u32)>,
+    /// Messages of what is with the broker.
+    sent: BTreeMap<u32, ShardDigest>,
+    /// Shards that wait for a confirmation.
+    unconfirmed: usize,
+    /// Shards that were with the broker before a crash, to be published again as the attempts that they were.
+    again: VecDeque<u32>,
     /// Shards below this are not new.
     next: usize,
     /// Those of them that wait to be published again.
@@ -177,9 +175,9 @@ pub struct SubmitRole {
 }
 
 impl SubmitRole {
-    /// Goes on with `plan` after `records`, of which there are none at first.
+    /// Goes on with `plan` after what its ledger says, which is nothing at first.
     #[must_use]
-    pub fn new(plan: JobPlan, limits: SubmitLimits, records: &[LedgerRecord]) -> Self {
+    pub fn new(plan: JobPlan, limits: SubmitLimits, record: LedgerState) -> Self {
         let pause = PUBLISH_PAUSE;
         let fresh = ShardState { attempt: 0, dead: 0, refused: 0, pause, phase: Phase::Waiting };
         let mut role = Self {
@@ -187,9 +185,12 @@ impl SubmitRole {
             plan,
             limits,
             timers: BTreeSet::new(),
+            sent: BTreeMap::new(),
+            unconfirmed: 0,
+            again: VecDeque::new(),
             next: 0,
             redo: VecDeque::new(),
-            record: LedgerState::of(records),
+            record,
             own: VecDeque::new(),
             is_hashing: false,
             hash_at: Duration::ZERO,
@@ -203,7 +204,7 @@ impl SubmitRole {
                 state.phase = Phase::Done;
                 role.counts.done += 1;
                 let is_audited = role.record.audited.contains(&shard);
-                if role.limits.audit.has(shard) && !is_audited && answer.is_of_digests() {
+                if role.limits.audit.has(shard) && !is_audited && !answer.is_dead {
                     role.own.push_back(shard);
                 }
             }
@@ -215,8 +216,8 @@ impl SubmitRole {
                 continue;
             }
             // More than the window holds were withdrawn, or waited for this host.
-            if role.timers.len() < role.limits.outstanding {
-                role.set(shard, Phase::Unconfirmed(Duration::ZERO));
+            if role.again.len() < role.limits.outstanding {
+                role.again.push_back(shard);
             } else {
                 role.redo.push_back(shard);
             }
@@ -242,11 +243,32 @@ impl SubmitRole {
         self.timers.len()
     }
 
+    /// The job.
+    #[must_use]
+    pub fn plan(&self) -> &JobPlan {
+        &self.plan
+    }
+
+    /// The state by the ledger.
+    #[must_use]
+    pub fn record(&self) -> &LedgerState {
+        &self.record
+    }
+
+    /// Carries out a [`SubmitAction::Publish`] of a shard with these files.
+    pub fn publication(&mut self, key: ShardKey, files: Vec<ShardFile>) -> BrokerCommand {
+        let body = self.plan.shard(key, files).encode();
+        if self.current(key).is_some() {
+            self.sent.insert(key.shard, ShardDigest::of(&body));
+        }
+        let queue = BrokerQueue::Shards(self.plan.dataset.clone());
+        BrokerCommand::Publish { queue, id: key.to_string(), body }
+    }
+
     /// True if two answers to a shard have no file with two different digests.
     #[must_use]
     pub fn agree(&self, one: &ShardAnswer, another: &ShardAnswer) -> bool {
-        let files_len = self.plan.shards.get(one.key.shard as usize).map_or(0, Vec::len);
-        one.agrees(another, files_len, self.plan.algorithm)
+        one.agrees(another, self.plan.files_len(one.key.shard), self.plan.algorithm)
     }
 
     /// True for a job without shards.
@@ -290,7 +312,8 @@ impl SubmitRole {
             actions.push(SubmitAction::Send(BrokerCommand::Forget(queue)));
             actions.push(SubmitAction::Finish);
         }
-        if !self.finished && self.pull_at.is_some_and(|at| at <= now) {
+        let is_ready = !self.finished && self.again.is_empty();
+        if is_ready && self.pull_at.is_some_and(|at| at <= now) {
             self.pull_at = None;
             let queue = BrokerQueue::Results(self.plan.job);
             actions.push(SubmitAction::Send(BrokerCommand::Pull { queue, len: RESULTS_PULL_LEN }));
@@ -303,11 +326,17 @@ impl SubmitRole {
             Phase::Unconfirmed(at) | Phase::Confirmed(at) => Some((at, shard)),
             Phase::Waiting | Phase::Done => None,
         };
+        let is_unconfirmed = |phase| usize::from(matches!(phase, Phase::Unconfirmed(_)));
         let state = &mut self.states[shard as usize];
         if let Some(old) = timer(state.phase) {
             self.timers.remove(&old);
         }
+        self.unconfirmed += is_unconfirmed(phase);
+        self.unconfirmed -= is_unconfirmed(state.phase);
         state.phase = phase;
+        if timer(phase).is_none() {
+            self.sent.remove(&shard);
+        }
         self.timers.extend(timer(phase));
     }
 
@@ -321,7 +350,7 @@ impl SubmitRole {
 
     fn published(&mut self, now: Duration, id: &str, stored: bool) {
         let Some(shard) = id.parse().ok().and_then(|key| self.current(key)) else { return };
-        let len = files_len(&self.plan.shards[shard as usize]);
+        let len = self.plan.shards[shard as usize].bytes;
         let state = &mut self.states[shard as usize];
         if stored {
             let doublings = state.attempt.saturating_sub(1).min(16);
@@ -344,15 +373,17 @@ impl SubmitRole {
         actions: &mut Vec<SubmitAction>,
     ) {
         let answer = ShardAnswer::decode(body).ok().filter(|answer| {
-            let files = self.plan.shards.get(answer.key.shard as usize);
-            answer.key.job == self.plan.job
-                && files.is_some_and(|files| answer.fits(files.len(), self.plan.algorithm))
-                && answer.of == ShardDigest::of(&self.message(answer.key).encode())
+            let size = self.plan.shards.get(answer.key.shard as usize);
+            let fits = |size: &ShardSize| answer.fits(size.files_len as usize, self.plan.algorithm);
+            answer.key.job == self.plan.job && size.is_some_and(fits)
         });
         match answer {
             None => self.counts.invalid += 1,
             Some(answer) => match self.current(answer.key) {
                 None => self.counts.stale += 1,
+                Some(shard) if self.sent.get(&shard) != Some(&answer.of) => {
+                    self.counts.invalid += 1;
+                }
                 // A dead letter is no digest: whoever says so, the files have none in the end.
                 Some(shard)
                     if answer.is_of_digests() && self.record.distrusted.contains(&answer.host) =>
@@ -385,7 +416,7 @@ impl SubmitRole {
     fn accept(&mut self, shard: u32, answer: ShardAnswer, actions: &mut Vec<SubmitAction>) {
         self.set(shard, Phase::Done);
         self.counts.done += 1;
-        let len = files_len(&self.plan.shards[shard as usize]);
+        let len = self.plan.shards[shard as usize].bytes;
         self.counts.bytes = self.counts.bytes.saturating_add(len);
         if self.limits.audit.has(shard) && answer.is_of_digests() {
             self.own.push_back(shard);
@@ -407,7 +438,7 @@ impl SubmitRole {
         self.is_hashing = true;
         let attempt = self.states[shard as usize].attempt;
         let key = ShardKey { job: self.plan.job, shard, attempt };
-        actions.push(SubmitAction::Audit(self.message(key)));
+        actions.push(SubmitAction::Audit(key));
     }
 
     /// Compares a result with what this host has found, or takes that.
@@ -443,7 +474,7 @@ impl SubmitRole {
         };
         self.counts.audited += 1;
         if !agrees {
-            let host = theirs.host.clone();
+            let host = theirs.host.to_string();
             self.distrust(&host, actions);
             if self.states[shard as usize].phase != Phase::Done {
                 // Withdrawn with the others.
@@ -478,7 +509,8 @@ impl SubmitRole {
             match self.states[shard as usize].phase {
                 Phase::Confirmed(_) => {
                     self.counts.expired += 1;
-                    self.publish_next(now, shard, actions);
+                    self.set(shard, Phase::Waiting);
+                    self.redo.push_back(shard);
                 }
                 Phase::Unconfirmed(_) | Phase::Waiting | Phase::Done => {
                     self.publish(now, shard, actions);
@@ -487,14 +519,23 @@ impl SubmitRole {
         }
     }
 
-    /// Publishes new shards while there is room.
+    fn has_room(&self) -> bool {
+        self.timers.len() < self.limits.outstanding && self.unconfirmed < UNCONFIRMED_MAX
+    }
+
+    /// Publishes shards while there is room: those of before a crash, those without a result, and new ones.
     fn fill(&mut self, now: Duration, actions: &mut Vec<SubmitAction>) {
-        while self.timers.len() < self.limits.outstanding
+        while self.has_room()
+            && let Some(shard) = self.again.pop_front()
+        {
+            self.publish(now, shard, actions);
+        }
+        while self.has_room()
             && let Some(shard) = self.redo.pop_front()
         {
             self.publish_next(now, shard, actions);
         }
-        while self.timers.len() < self.limits.outstanding && self.next < self.states.len() {
+        while self.has_room() && self.next < self.states.len() {
             let shard = u32::try_from(self.next).unwrap_or(u32::MAX);
             self.next += 1;
             if self.states[shard as usize].phase == Phase::Waiting {
@@ -511,26 +552,11 @@ impl SubmitRole {
         self.publish(now, shard, actions);
     }
 
-    /// The message of an attempt.
-    fn message(&self, key: ShardKey) -> Shard {
-        Shard {
-            key,
-            dataset: self.plan.dataset.clone(),
-            algorithm: self.plan.algorithm,
-            files: self.plan.shards[key.shard as usize].clone(),
-        }
-    }
-
     /// Publishes the current attempt. Until the broker answers, its time is that of an answer that was lost.
     fn publish(&mut self, now: Duration, shard: u32, actions: &mut Vec<SubmitAction>) {
         let attempt = self.states[shard as usize].attempt;
-        let message = self.message(ShardKey { job: self.plan.job, shard, attempt });
         self.set(shard, Phase::Unconfirmed(now + ACK_WAIT));
-        actions.push(SubmitAction::Send(BrokerCommand::Publish {
-            queue: BrokerQueue::Shards(message.dataset.clone()),
-            id: message.key.to_string(),
-            body: message.encode(),
-        }));
+        actions.push(SubmitAction::Publish(ShardKey { job: self.plan.job, shard, attempt }));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The files of a dataset: found on the submitting host, printed as a manifest.
 
 use crate::shard::{Base64Bytes, ShardFile};
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,47 +14,47 @@ use thiserror::Error;
 #[error("{path}: {1}", path = .0.display())]
 pub struct TreeError(PathBuf, #[source] io::Error);
 
-/// Files that a walk has found.
-#[derive(Debug, Default)]
-pub struct DatasetFiles {
-    /// Regular files, in the order of `hashctl sum -r`: by name within a directory, which is entered where its
-    /// name stands. Paths are relative to the root.
-    pub files: Vec<ShardFile>,
-    /// Links and special files, which are left out.
-    pub skipped: u64,
-}
-
 /// Finds the files below `start`, a path in `root`; empty for all.
 ///
+/// Gives `each` regular file in the order of `hashctl sum -r`: by name within a directory, which is entered where its
+/// name stands. Paths are relative to the root. Returns the number of links and special files, which are left out.
+/// Holds the names of the directories on the way to where it is.
+///
 /// # Errors
-/// The first directory or file that cannot be looked at.
-pub fn walk(root: &Path, start: &Path) -> Result<DatasetFiles, TreeError> {
-    let mut found = DatasetFiles::default();
-    // Entries that wait, the next one last: no recursion, however deep the tree.
-    let mut waiting = vec![start.to_owned()];
-    while let Some(path) = waiting.pop() {
+/// The first directory or file that cannot be looked at, or the first error of `each`.
+pub fn walk<E: From<TreeError>>(
+    root: &Path,
+    start: &Path,
+    mut each: impl FnMut(ShardFile) -> Result<(), E>,
+) -> Result<u64, E> {
+    let mut skipped = 0;
+    // Names that wait in each directory, the next one last: no recursion, however deep the tree.
+    let mut open = vec![(PathBuf::new(), vec![start.as_os_str().to_owned()])];
+    while let Some((dir, names)) = open.last_mut() {
+        let Some(name) = names.pop() else {
+            open.pop();
+            continue;
+        };
+        let path = dir.join(name);
         let place = root.join(&path);
         let fail = |error| TreeError(place.clone(), error);
         let metadata = fs::symlink_metadata(&place).map_err(fail)?;
         if metadata.is_dir() {
-            let mut names = Vec::new();
+            let mut names: Vec<OsString> = Vec::new();
             for entry in fs::read_dir(&place).map_err(fail)? {
                 names.push(entry.map_err(fail)?.file_name());
             }
             names.sort_unstable_by(|a, b| b.cmp(a));
-            waiting.extend(names.into_iter().map(|name| path.join(name)));
+            open.push((path, names));
         } else if metadata.is_file() {
             let path = Base64Bytes(path.into_os_string().into_vec());
-            found.files.push(ShardFile {
-                path,
-                size: metadata.len(),
-                mtime_ns: mtime_ns(&metadata),
-            });
+            let (size, mtime_ns) = (metadata.len(), mtime_ns(&metadata));
+            each(ShardFile { path, size, mtime_ns })?;
         } else {
-            found.skipped += 1;
+            skipped += 1;
         }
     }
-    Ok(found)
+    Ok(skipped)
 }
 
 /// Time of the last modification in nanoseconds, modulo 2^64: only equality counts.
@@ -105,10 +106,14 @@ mod tests {
         fs::create_dir(dir.path().join("sub")).unwrap();
         fs::write(dir.path().join("sub/file"), "x").unwrap();
         symlink("file", dir.path().join("sub/link")).unwrap();
-        let found = walk(dir.path(), Path::new("")).unwrap();
-        assert_eq!((found.files.len(), found.skipped), (names.len() + 1, 1));
+        let mut files = Vec::new();
+        let skipped = walk::<TreeError>(dir.path(), Path::new(""), |file| {
+            files.push(file);
+            Ok(())
+        });
+        assert_eq!((files.len(), skipped.unwrap()), (names.len() + 1, 1));
         let mut printed = Vec::new();
-        for file in &found.files {
+        for file in &files {
             let sum = output(
                 std::process::Command::new("sha256sum")
                     .stdin(fs::File::open(place(dir.path(), &file.path.0)).unwrap()),
@@ -128,7 +133,8 @@ mod tests {
     #[test]
     fn a_missing_start_is_an_error_that_names_it() {
         let dir = tempfile::tempdir().unwrap();
-        let error = walk(dir.path(), Path::new("gone")).unwrap_err().to_string();
+        let found = walk::<TreeError>(dir.path(), Path::new("gone"), |_| Ok(()));
+        let error = found.unwrap_err().to_string();
         assert!(error.contains("/gone: No such file"), "{error}");
     }
 }

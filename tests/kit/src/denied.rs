@@ -12,7 +12,8 @@ use std::process::Command;
 const CASE_DIR: &str = "HASHCLUSTER_TEST_CASE_DIR";
 
 /// Runs `case` in a process of its own, which is the test named `test` alone. It is given a directory with
-/// the files `shown` and `data/file`.
+/// the files `shown` and `data/file`. What it prints is what this test prints.
+#[expect(clippy::print_stdout, reason = "what the case printed is what the test prints")]
 pub fn alone(test: &str, case: impl Fn(PathBuf)) {
     if let Some(dir) = env::var_os(CASE_DIR) {
         return case(dir.into());
@@ -30,6 +31,7 @@ pub fn alone(test: &str, case: impl Fn(PathBuf)) {
         .map(|text| String::from_utf8(text).expect("tests write text"));
     assert!(output.status.success(), "{:?}\n{stdout}\n{stderr}", output.status);
     assert!(stdout.contains("1 passed"), "{stdout}");
+    print!("{stdout}");
 }
 
 /// The error of a system call that fails, one way or the other.

@@ -1,17 +1,32 @@
 use super::*;
-use crate::shard::{Base64Bytes, ShardDigest, ShardKey, ShardOutcome};
+use crate::shard::{Base64Bytes, SHARD_LEN_MIN, ShardDigest, ShardKey, ShardOutcome};
 use ipc_proto::Algorithm;
 use tempfile::TempDir;
 
+/// A small file, one that fills a shard, and another small one.
+fn files() -> Vec<ShardFile> {
+    let file =
+        |path: &[u8], size| ShardFile { path: Base64Bytes(path.to_vec()), size, mtime_ns: 4 };
+    vec![file(b"a", 3), file(b"\xff\n", SHARD_LEN_MIN - 3), file(b"c", 3)]
+}
+
 fn plan() -> JobPlan {
-    let file = |path: &[u8]| ShardFile { path: Base64Bytes(path.to_vec()), size: 3, mtime_ns: 4 };
     JobPlan {
         job: JobKey(1 << 100),
         dataset: DatasetKey::new("photos", "id").unwrap(),
         starts: vec![Base64Bytes(b"a".to_vec()), Base64Bytes(b"sub/\xff".to_vec())],
         algorithm: Algorithm::Blake3,
-        shards: vec![vec![file(b"a"), file(b"\xff\n")], vec![file(b"c")]],
+        shards: vec![ShardSize::of(&files()[..2]), ShardSize::of(&files()[2..])],
     }
+}
+
+/// Writes the ledger of a job with those files.
+fn create(path: &Path, job: JobKey) -> Result<OpenedLedger, LedgerError> {
+    let mut ledger = NewLedger::begin(path, JobPlan { job, shards: vec![], ..plan() })?;
+    for file in files() {
+        ledger.push(file)?;
+    }
+    ledger.finish()
 }
 
 fn records() -> Vec<LedgerRecord> {
@@ -40,8 +55,8 @@ fn open(path: &Path) -> OpenedLedger {
 fn written() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("job");
-    let mut opened = ShardLedger::create(&path, &plan()).unwrap();
-    assert_eq!((&opened.plan, &opened.records), (&plan(), &vec![]));
+    let mut opened = create(&path, plan().job).unwrap();
+    assert_eq!((&opened.plan, &opened.record), (&plan(), &LedgerState::default()));
     opened.ledger.append(&records()).unwrap();
     (dir, path)
 }
@@ -50,7 +65,45 @@ fn written() -> (TempDir, PathBuf) {
 fn what_was_written_is_read_again() {
     let (_dir, path) = written();
     let opened = open(&path);
-    assert_eq!((opened.plan, opened.records), (plan(), records()));
+    assert_eq!((opened.plan, opened.record), (plan(), LedgerState::of(&records())));
+    assert_eq!(opened.ledger.files(0).unwrap(), files()[..2]);
+    assert_eq!(opened.ledger.files(1).unwrap(), files()[2..]);
+    let answer = opened.ledger.answer(1).unwrap();
+    assert_eq!(LedgerRecord::Answer(answer), records()[1]);
+    assert!(opened.ledger.answer(0).is_err(), "it has none");
+}
+
+#[test]
+fn the_last_answer_to_a_shard_is_read_again_before_and_after_a_restart() {
+    let (_dir, path) = written();
+    let mut opened = open(&path);
+    let LedgerRecord::Answer(first) = &records()[1] else { panic!("the second is an answer") };
+    let second = ShardAnswer { host: "another".to_owned(), ..first.clone() };
+    let attempt = LedgerRecord::Attempt(first.key);
+    opened.ledger.append(&[attempt, LedgerRecord::Answer(second.clone())]).unwrap();
+    assert_eq!(opened.ledger.answer(1).unwrap(), second);
+    drop(opened);
+    assert_eq!(open(&path).ledger.answer(1).unwrap(), second);
+}
+
+#[test]
+fn whoever_writes_to_a_ledger_that_is_in_use_is_noticed() {
+    let (_dir, path) = written();
+    let opened = open(&path);
+    let text = fs::read_to_string(&path).unwrap().replace("\"size\":3", "\"sise\":3");
+    fs::write(&path, text).unwrap();
+    let error = opened.ledger.files(1).unwrap_err().to_string();
+    assert!(error.ends_with("job, shard 1: damaged"), "{error}");
+}
+
+#[test]
+fn a_list_that_is_not_finished_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("job");
+    let mut ledger = NewLedger::begin(&path, JobPlan { shards: vec![], ..plan() }).unwrap();
+    ledger.push(files().remove(0)).unwrap();
+    drop(ledger);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -63,7 +116,7 @@ fn a_crash_at_any_byte_of_the_records_leaves_whole_lines_to_go_on_from() {
         fs::write(&path, &bytes[..len]).unwrap();
         let lines = bytes[plan_len..len].iter().filter(|byte| **byte == b'\n').count();
         let mut opened = open(&path);
-        assert_eq!(opened.records, records()[..lines], "{len} bytes");
+        assert_eq!(opened.record, LedgerState::of(&records()[..lines]), "{len} bytes");
         opened.ledger.append(&records()[lines..]).unwrap();
         drop(opened);
         assert_eq!(fs::read(&path).unwrap(), bytes, "{len} bytes");
@@ -125,11 +178,10 @@ fn of_many_who_begin_one_ledger_one_has_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("job");
     for round in 0..50 {
-        let begin = |number| JobPlan { job: JobKey(number), ..plan() };
-        let (path, begin) = (&path, &begin);
+        let path = &path;
         let opened: Vec<OpenedLedger> = std::thread::scope(|scope| {
             let tries: Vec<_> =
-                (0..4).map(|n| scope.spawn(move || ShardLedger::create(path, &begin(n)))).collect();
+                (0..4).map(|n| scope.spawn(move || create(path, JobKey(n)))).collect();
             let ended = tries.into_iter().map(|one| one.join().unwrap());
             ended
                 .filter_map(|one| match one {

@@ -92,15 +92,22 @@ fn outcomes_come_in_the_order_of_the_files() {
     assert_eq!(answer.outcomes(3, Algorithm::Sha256), want);
 }
 
+fn pack(files: Vec<ShardFile>) -> Vec<Vec<ShardFile>> {
+    let mut packer = ShardPacker::default();
+    let mut shards: Vec<_> = files.into_iter().filter_map(|file| packer.push(file)).collect();
+    shards.extend(packer.finish());
+    shards
+}
+
 #[test]
 fn small_files_are_packed_in_order_and_a_long_one_is_alone() {
     let target = SHARD_LEN_MIN;
     let sizes = [1, 2, target - 3, 1, 5 * target, 1, target];
-    let shards = pack(sizes.iter().map(|&size| file(b"f", size)).collect(), target);
+    let shards = pack(sizes.iter().map(|&size| file(b"f", size)).collect());
     let packed: Vec<Vec<u64>> =
         shards.iter().map(|files| files.iter().map(|file| file.size).collect()).collect();
     assert_eq!(packed, [vec![1, 2, target - 3], vec![1], vec![5 * target], vec![1], vec![target]]);
-    assert_eq!(pack(vec![], target), Vec::<Vec<ShardFile>>::new());
+    assert_eq!(pack(vec![]), Vec::<Vec<ShardFile>>::new());
 }
 
 #[test]
@@ -108,7 +115,7 @@ fn the_fullest_shard_fits_a_message_of_the_broker_and_so_does_its_answer() {
     let long = vec![b'x'; SHARD_PATHS_LEN_MAX / SHARD_FILES_MAX];
     let worst = ShardFile { path: Base64Bytes(long), size: u64::MAX, mtime_ns: i64::MIN };
     let files = vec![ShardFile { size: 0, ..worst.clone() }; 2 * SHARD_FILES_MAX];
-    let packed = pack(files, SHARD_LEN_MAX);
+    let packed = pack(files);
     assert_eq!(packed.iter().map(Vec::len).collect::<Vec<_>>(), [SHARD_FILES_MAX; 2]);
     let body = shard(vec![worst; SHARD_FILES_MAX]).encode();
     assert!(body.len() <= crate::transport::BODY_LEN_MAX, "{}", body.len());
@@ -117,7 +124,7 @@ fn the_fullest_shard_fits_a_message_of_the_broker_and_so_does_its_answer() {
     let answer = ShardAnswer { key: key(), of: OF, host: "h".repeat(64), outcome };
     assert!(answer.encode().len() <= crate::transport::BODY_LEN_MAX);
     let paths = vec![file(&[b'x'; PATH_LEN_MAX], 0); 200];
-    let packed = pack(paths, SHARD_LEN_MAX);
+    let packed = pack(paths);
     assert_eq!(packed.iter().map(Vec::len).collect::<Vec<_>>(), [96, 96, 8]);
 }
 
@@ -126,4 +133,15 @@ fn shards_are_between_64_and_256_mib_and_powers_of_two() {
     let mib = |total: u64| shard_len(total) >> 20;
     assert_eq!([mib(0), mib(64 << 30), mib((64 << 30) + 1024), mib(1 << 40)], [64, 64, 128, 256]);
     assert_eq!(mib(u64::MAX), 256);
+}
+
+#[test]
+fn shards_grow_with_the_job() {
+    const GIB: u64 = 1 << 30;
+    let files = (0..200 * 32).map(|_| file(b"f", GIB / 32)).collect();
+    let lens: Vec<u64> = pack(files).iter().map(|files| files_len(files) >> 20).collect();
+    assert_eq!(lens.iter().sum::<u64>(), 200 << 10);
+    let of = |len: u64| lens.iter().filter(|&&found| found == len).count();
+    assert_eq!((of(64), of(128), of(256)), (1024, 512, 288));
+    assert!(lens.is_sorted());
 }

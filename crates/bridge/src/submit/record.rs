@@ -2,6 +2,7 @@
 
 use crate::shard::{ShardAnswer, ShardKey};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +19,26 @@ pub enum LedgerRecord {
     Finished,
 }
 
+/// An answer that counts, without its outcomes: they are in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedAnswer {
+    /// The attempt.
+    pub attempt: u32,
+    /// Name of the host.
+    pub host: Arc<str>,
+    /// It is a dead letter.
+    pub is_dead: bool,
+}
+
 /// The state of a job by its ledger.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LedgerState {
     /// The last attempt at each shard.
     pub attempts: BTreeMap<u32, u32>,
     /// Results that count, by shard.
-    pub answers: BTreeMap<u32, ShardAnswer>,
+    pub answers: BTreeMap<u32, AcceptedAnswer>,
+    /// Hosts that have answered.
+    pub hosts: BTreeSet<Arc<str>>,
     /// Shards whose results this host has found as well.
     pub audited: BTreeSet<u32>,
     /// Hosts whose results do not count.
@@ -49,7 +63,13 @@ impl LedgerState {
                 self.attempts.insert(key.shard, key.attempt);
             }
             LedgerRecord::Answer(answer) => {
-                self.answers.insert(answer.key.shard, answer.clone());
+                let host = self.hosts.get(&*answer.host).cloned().unwrap_or_else(|| {
+                    let host: Arc<str> = answer.host.as_str().into();
+                    self.hosts.insert(Arc::clone(&host));
+                    host
+                });
+                let (attempt, is_dead) = (answer.key.attempt, !answer.is_of_digests());
+                self.answers.insert(answer.key.shard, AcceptedAnswer { attempt, host, is_dead });
             }
             LedgerRecord::Audited(shard) => {
                 self.audited.insert(*shard);
@@ -57,7 +77,7 @@ impl LedgerState {
             LedgerRecord::Distrust(host) => {
                 let audited = &self.audited;
                 self.answers
-                    .retain(|shard, answer| answer.host != *host || audited.contains(shard));
+                    .retain(|shard, answer| *answer.host != **host || audited.contains(shard));
                 self.distrusted.insert(host.clone());
             }
             LedgerRecord::Finished => self.is_finished = true,

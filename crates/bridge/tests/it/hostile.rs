@@ -6,7 +6,8 @@ use hashcluster_bridge::shard::{
     ShardKey, ShardOutcome,
 };
 use hashcluster_bridge::submit::{
-    JobPlan, LedgerRecord, SubmitAction, SubmitEvent, SubmitLimits, SubmitRole,
+    JobPlan, LedgerRecord, LedgerState, ShardSize, SubmitAction, SubmitEvent, SubmitLimits,
+    SubmitRole,
 };
 use hashcluster_bridge::transport::{
     BODY_LEN_MAX, BrokerCommand, BrokerEvent, BrokerQueue, DeliveryTag,
@@ -151,16 +152,20 @@ fn a_host_answers_each_hostile_shard_once_and_holds_no_more_than_it_may() {
 
 #[test]
 fn a_job_takes_no_result_but_that_of_its_current_attempt_that_fits() {
-    let files = shard(0).files;
+    let size = ShardSize::of(&shard(0).files);
     let plan = JobPlan {
         job: JobKey(7),
         dataset: dataset(),
         starts: vec![],
         algorithm: Algorithm::Sha256,
-        shards: vec![files.clone(), files],
+        shards: vec![size; 2],
     };
-    let mut role = SubmitRole::new(plan, SubmitLimits::default(), &[]);
-    role.step(NOW, SubmitEvent::Tick);
+    let mut role = SubmitRole::new(plan, SubmitLimits::default(), LedgerState::default());
+    for action in role.step(NOW, SubmitEvent::Tick) {
+        if let SubmitAction::Publish(key) = action {
+            role.publication(key, shard(0).files);
+        }
+    }
     let mut take = |tag: u64, body: Vec<u8>| {
         let event = delivered(BrokerQueue::Results(JobKey(7)), tag, body);
         let actions = role.step(NOW, SubmitEvent::Broker(event));

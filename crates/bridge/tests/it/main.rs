@@ -2,6 +2,7 @@
 //! Tests of the roles around a model of a broker, and of the program with a real one.
 
 mod hostile;
+mod items;
 mod program;
 mod rights;
 mod simulation;

@@ -16,7 +16,7 @@ mod world;
 use counts::BridgeCounts;
 use world::BridgeWorld;
 
-fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number of seeds"))
 }
 

@@ -8,8 +8,8 @@ use hashcluster_bridge::shard::{
     ShardOutcome,
 };
 use hashcluster_bridge::submit::{
-    AuditShare, DEAD_MAX, JobPlan, LedgerRecord, LedgerState, SubmitAction, SubmitEvent,
-    SubmitLimits, SubmitRole,
+    AcceptedAnswer, AuditShare, DEAD_MAX, JobPlan, LedgerRecord, LedgerState, ShardSize,
+    SubmitAction, SubmitEvent, SubmitLimits, SubmitRole,
 };
 use hashcluster_bridge::transport::{BrokerCommand, BrokerEvent, BrokerQueue};
 use ipc_proto::Algorithm;
@@ -61,6 +61,8 @@ pub(crate) struct BridgeWorld {
     now: Duration,
     broker: ModelBroker,
     plan: JobPlan,
+    /// The files of each shard.
+    files: Vec<Vec<ShardFile>>,
     limits: SubmitLimits,
     submit: SubmitRole,
     submit_life: u32,
@@ -104,7 +106,7 @@ impl BridgeWorld {
     pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let shards_len = 1 + random.index(24);
-        let shards: Vec<Vec<ShardFile>> = (0..shards_len)
+        let files: Vec<Vec<ShardFile>> = (0..shards_len)
             .map(|shard| {
                 let file = |file: usize, changed: bool| {
                     let mut path = format!("s{shard}/f{file}").into_bytes();
@@ -115,10 +117,11 @@ impl BridgeWorld {
             })
             .collect();
         let deadly =
-            (0..shards.len()).filter(|_| random.chance(3)).filter_map(|n| u32::try_from(n).ok());
+            (0..files.len()).filter(|_| random.chance(3)).filter_map(|n| u32::try_from(n).ok());
         let deadly = deadly.collect();
         let dataset = DatasetKey::new("d", "i").expect("a plain name");
         let job = JobKey(u128::from(random.next_u64()));
+        let shards = files.iter().map(|files| ShardSize::of(files)).collect();
         let plan =
             JobPlan { job, dataset: dataset.clone(), starts: vec![], algorithm: ALGORITHM, shards };
         let limits = SubmitLimits {
@@ -145,7 +148,7 @@ impl BridgeWorld {
         let mut world = Self {
             now: Duration::ZERO,
             broker: ModelBroker::new(),
-            submit: SubmitRole::new(plan.clone(), limits, &[]),
+            submit: SubmitRole::new(plan.clone(), limits, LedgerState::default()),
             limits,
             submit_life: 0,
             ledger: Vec::new(),
@@ -158,6 +161,7 @@ impl BridgeWorld {
             finished: false,
             counts: BridgeCounts { shards: plan.shards.len() as u64, ..BridgeCounts::default() },
             plan,
+            files,
             random,
         };
         world.plan_faults();
@@ -331,7 +335,9 @@ impl BridgeWorld {
         self.counts.invalid += counts.invalid;
         self.counts.dead += counts.dead;
         self.submit_life += 1;
-        self.submit = SubmitRole::new(self.plan.clone(), self.limits, &self.ledger);
+        let record = LedgerState::of(&self.ledger);
+        assert_eq!(record, self.record, "seed {}", self.random.seed());
+        self.submit = SubmitRole::new(self.plan.clone(), self.limits, record);
         self.step_submit(SubmitEvent::Tick);
     }
 
@@ -370,7 +376,13 @@ impl BridgeWorld {
             match action {
                 SubmitAction::Record(record) => self.record(record),
                 SubmitAction::Send(command) => self.send(life, command),
-                SubmitAction::Audit(shard) => {
+                SubmitAction::Publish(key) => {
+                    let files = self.files[key.shard as usize].clone();
+                    let command = self.submit.publication(key, files);
+                    self.send(life, command);
+                }
+                SubmitAction::Audit(key) => {
+                    let shard = self.plan.shard(key, self.files[key.shard as usize].clone());
                     let is_deadly = self.deadly.contains(&shard.key.shard);
                     let fails = is_deadly || self.now < FAULTS_END && self.random.chance(10);
                     let outcome = (!fails).then(|| hashed(&shard));
@@ -424,7 +436,7 @@ impl BridgeWorld {
             LedgerRecord::Distrust(host) => {
                 let liar = self.liar.map(|liar| format!("h{liar}"));
                 assert_eq!(Some(host), liar.as_ref(), "seed {seed}: an honest host is accused");
-                let of = |answer: &&ShardAnswer| answer.host == *host;
+                let of = |answer: &&AcceptedAnswer| *answer.host == **host;
                 self.counts.withdrawn += self.record.answers.values().filter(of).count() as u64;
             }
         }
@@ -474,12 +486,25 @@ impl BridgeWorld {
         }
     }
 
+    /// The answer to a shard that counts.
+    fn answer(&self, shard: u32) -> Option<&ShardAnswer> {
+        self.record.answers.get(&shard)?;
+        self.ledger.iter().rev().find_map(|record| match record {
+            LedgerRecord::Answer(answer) if answer.key.shard == shard => Some(answer),
+            LedgerRecord::Answer(_)
+            | LedgerRecord::Attempt(_)
+            | LedgerRecord::Audited(_)
+            | LedgerRecord::Distrust(_)
+            | LedgerRecord::Finished => None,
+        })
+    }
+
     /// The submitting host has hashed a shard itself, or could not.
     fn own(&mut self, key: ShardKey, outcome: Option<ShardOutcome>) {
         let of = ShardDigest::default();
         let answer = |outcome| ShardAnswer { key, of, host: "own".to_owned(), outcome };
         let local = outcome.map(answer).map(|ours| {
-            let theirs = self.record.answers.get(&key.shard);
+            let theirs = self.answer(key.shard);
             let agrees = theirs.is_none_or(|theirs| self.submit.agree(&ours, theirs));
             (ours, agrees)
         });
@@ -516,13 +541,12 @@ impl BridgeWorld {
     /// Compares the ledger with what every file must give.
     fn check(&mut self) {
         let seed = self.random.seed();
-        let answers = LedgerState::of(&self.ledger).answers;
-        for (files, number) in self.plan.shards.iter().zip(0..) {
-            let answer = answers.get(&number);
+        for (files, number) in self.files.iter().zip(0..) {
+            let answer = self.answer(number);
             let answer = answer.unwrap_or_else(|| panic!("seed {seed}: no result of {number}"));
             if answer.outcome == ShardOutcome::Dead {
-                self.counts.given_up += 1;
                 let attempts = u64::from(answer.key.attempt);
+                self.counts.given_up += 1;
                 assert!(
                     attempts >= u64::from(DEAD_MAX),
                     "seed {seed}: {number} was given up early"
