@@ -27,6 +27,8 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("nats-server", &["nats-server"]),
     ("openssl", &["openssl"]),
     ("jq", &["jq"]),
+    ("ip", &["iproute2"]),
+    ("tc", &["iproute2"]),
 ];
 
 /// Programs of `cargo xtask monitoring`.

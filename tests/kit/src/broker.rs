@@ -1,17 +1,33 @@
 //! A broker of its own for each test.
 
 use crate::{free_ports, until};
-use std::fs::File;
-use std::net::TcpStream;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-/// A nats-server with JetStream on a port of its own; killed when it is dropped.
+/// Place of a broker: how it is started, and where it listens.
+#[derive(Clone, Debug)]
+pub struct BrokerPlace {
+    /// Command that becomes the program in its arguments; none where that is started as it is.
+    pub wrapper: Vec<String>,
+    /// Its address.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl BrokerPlace {
+    fn here(port: u16) -> Self {
+        Self { wrapper: Vec::new(), address: "127.0.0.1".to_owned(), port }
+    }
+}
+
+/// A nats-server with JetStream; killed when it is dropped.
 #[derive(Debug)]
 pub struct Broker {
     dir: TempDir,
-    port: u16,
+    place: BrokerPlace,
     /// Further options of the server.
     more: Vec<String>,
     process: Child,
@@ -38,16 +54,25 @@ impl Broker {
     }
 
     fn start_with(more: Vec<String>) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let port = free_ports(1)[0];
-        let process = spawn(dir.path(), port, &more);
-        Self { dir, port, more, process }
+        Self::start_at(BrokerPlace::here(free_ports(1)[0]), more)
     }
 
-    /// Its port of 127.0.0.1.
+    fn start_at(place: BrokerPlace, more: Vec<String>) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let process = spawn(dir.path(), &place, &more);
+        Self { dir, place, more, process }
+    }
+
+    /// Its port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.place.port
+    }
+
+    /// Everything it wrote.
+    #[must_use]
+    pub fn log(&self) -> String {
+        read_log(self.dir.path())
     }
 
     /// Its process id.
@@ -63,17 +88,24 @@ impl Broker {
     pub fn crash(&mut self) {
         self.process.kill().expect("our own process");
         self.process.wait().expect("our own process");
-        self.process = spawn(self.dir.path(), self.port, &self.more);
+        self.process = spawn(self.dir.path(), &self.place, &self.more);
     }
 }
 
-fn spawn(dir: &Path, port: u16, more: &[String]) -> Child {
+fn read_log(dir: &Path) -> String {
+    crate::text(&fs::read(dir.join("log")).unwrap_or_default())
+}
+
+fn spawn(dir: &Path, place: &BrokerPlace, more: &[String]) -> Child {
+    const READY: &str = "Server is ready";
+    let before = read_log(dir).matches(READY).count();
     let log = File::options().create(true).append(true).open(dir.join("log")).expect("a log");
-    let mut command = Command::new("nats-server");
-    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]);
-    command.arg(dir.join("store")).args(more).stdin(Stdio::null());
+    let words = [&place.wrapper[..], &["nats-server".to_owned()]].concat();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(["-a", &place.address, "-p", &place.port.to_string()]);
+    command.args(["-js", "-sd"]).arg(dir.join("store")).args(more).stdin(Stdio::null());
     let process = command.stderr(log).spawn().expect("nats-server is installed");
-    until("the broker listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+    until("the broker listens", || (read_log(dir).matches(READY).count() > before).then_some(()));
     process
 }
 
@@ -84,19 +116,32 @@ fn spawn(dir: &Path, port: u16, more: &[String]) -> Child {
 #[must_use]
 pub fn broker_cluster() -> [Broker; 3] {
     let ports = free_ports(3);
-    let routes: Vec<String> =
-        ports[3..].iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
-    [0, 1, 2].map(|number: usize| {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+    let routes = [3, 4, 5].map(|at| ports[at]);
+    broker_cluster_at([0, 1, 2].map(|at| BrokerPlace::here(ports[at])), routes, &[])
+}
+
+/// The same at these places, with these ports for each other, and with further options.
+///
+/// # Panics
+/// As [`Broker::start`].
+#[must_use]
+pub fn broker_cluster_at(
+    places: [BrokerPlace; 3],
+    route_ports: [u16; 3],
+    more: &[String],
+) -> [Broker; 3] {
+    let routes = [0, 1, 2].map(|at| format!("nats://{}:{}", places[at].address, route_ports[at]));
+    let mut number = 0;
+    places.map(|place| {
         let options = [
             ["--server_name", &format!("n{number}")],
             ["--cluster_name", "cluster"],
             ["--cluster", &routes[number]],
             ["--routes", &routes.join(",")],
         ];
-        let more: Vec<String> = options.as_flattened().iter().map(|&o| o.to_owned()).collect();
-        let process = spawn(dir.path(), ports[number], &more);
-        Broker { dir, port: ports[number], more, process }
+        number += 1;
+        let options = options.as_flattened().iter().map(|&option| option.to_owned());
+        Broker::start_at(place, options.chain(more.iter().cloned()).collect())
     })
 }
 

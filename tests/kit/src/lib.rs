@@ -21,7 +21,7 @@ mod running;
 mod small_disk;
 mod worker;
 
-pub use broker::{Broker, broker_cluster};
+pub use broker::{Broker, BrokerPlace, broker_cluster, broker_cluster_at};
 pub use cluster::{Cluster, Options, bin};
 pub use controller::{DESCRIPTORS, FakeController, INLINE, Peer, Polled, welcome};
 pub use cpu::{Spent, cpu_time, run_timed};

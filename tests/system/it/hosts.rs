@@ -1,5 +1,7 @@
 //! Many hosts: bridges around a real nats-server, each serving one with a controller and a worker of its own.
 
+mod networks;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -21,11 +23,15 @@ const KILLS: u32 = 5;
 /// Writes a configuration with `datasets`; the rest is for tests: nothing waits for long.
 fn configure(dir: &Path, host: &str, ports: &[u16], rest: &str) -> PathBuf {
     let servers: Vec<String> =
-        ports.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
-    let servers = servers.join(", ");
+        ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+    configure_for(dir, host, &servers, rest)
+}
+
+/// The same for servers anywhere.
+fn configure_for(dir: &Path, host: &str, servers: &[String], rest: &str) -> PathBuf {
     let path = dir.join(format!("{host}.toml"));
     let text = format!(
-        "host = \"{host}\"\nbroker.servers = [{servers}]\n\
+        "host = \"{host}\"\nbroker.servers = {servers:?}\n\
          submit.republish_after_s = 20\n{rest}"
     );
     fs::write(&path, text).unwrap();
@@ -33,7 +39,11 @@ fn configure(dir: &Path, host: &str, ports: &[u16], rest: &str) -> PathBuf {
 }
 
 fn bridge(role: &str, config: &Path) -> Command {
-    let mut command = Command::new(bin("hashcluster-bridge"));
+    bridge_of(&bin("hashcluster-bridge"), role, config)
+}
+
+fn bridge_of(program: &Path, role: &str, config: &Path) -> Command {
+    let mut command = Command::new(program);
     command.arg(role).arg("--config").arg(config).stdin(Stdio::null());
     command
 }
@@ -42,12 +52,25 @@ fn bridge(role: &str, config: &Path) -> Command {
 struct ServingHost {
     cluster: Cluster,
     config: PathBuf,
+    program: PathBuf,
     bridge: Option<Running>,
 }
 
 impl ServingHost {
     fn start(dir: &Path, name: &str, ports: &[u16], root: &Path) -> Self {
+        Self::start_with(None, root, |rest| configure(dir, name, ports, rest))
+    }
+
+    /// Starts one with the programs in `bin_dir`, and the configuration that `configure` writes.
+    fn start_with(
+        bin_dir: Option<PathBuf>,
+        root: &Path,
+        configure: impl FnOnce(&str) -> PathBuf,
+    ) -> Self {
+        const BRIDGE: &str = "hashcluster-bridge";
+        let program = bin_dir.as_ref().map_or_else(|| bin(BRIDGE), |dir| dir.join(BRIDGE));
         let cluster = Cluster::start(Options {
+            bin_dir,
             workers: 1,
             datasets: vec![("d", root.to_owned())],
             ..Options::default()
@@ -57,8 +80,8 @@ impl ServingHost {
             cluster.dir().display(),
             root.display()
         );
-        let config = configure(dir, name, ports, &rest);
-        let mut host = Self { cluster, config, bridge: None };
+        let config = configure(&rest);
+        let mut host = Self { cluster, config, program, bridge: None };
         host.restart_bridge();
         host
     }
@@ -67,7 +90,8 @@ impl ServingHost {
     fn restart_bridge(&mut self) {
         // Killed when it is dropped.
         self.bridge = None;
-        let mut bridge = Running::start(&mut bridge("serve", &self.config), LIMIT);
+        let mut bridge =
+            Running::start(&mut bridge_of(&self.program, "serve", &self.config), LIMIT);
         bridge.wait_for("serving d");
         self.bridge = Some(bridge);
     }
