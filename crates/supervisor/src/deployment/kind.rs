@@ -57,13 +57,21 @@ pub(super) enum Kind {
     /// Names of datasets, no two of them equal.
     DatasetNames,
     Table,
+    /// One of several below a key, with a name of the user's.
+    NamedTable(&'static str),
 }
 
 impl Kind {
     /// True if TOML writes it as a string.
     pub(super) fn is_text(self) -> bool {
-        let is_other =
-            matches!(self, Self::Number { .. } | Self::Bool | Self::DatasetNames | Self::Table);
+        let is_other = matches!(
+            self,
+            Self::Number { .. }
+                | Self::Bool
+                | Self::DatasetNames
+                | Self::Table
+                | Self::NamedTable(_)
+        );
         !is_other
     }
 
@@ -127,7 +135,8 @@ impl Kind {
             | Self::CpuSet
             | Self::Bool
             | Self::DatasetNames
-            | Self::Table => false,
+            | Self::Table
+            | Self::NamedTable(_) => false,
         };
         is_good.then_some(text)
     }
@@ -204,6 +213,7 @@ impl fmt::Display for Kind {
             Self::Bool => f.write_str("true or false"),
             Self::DatasetNames => f.write_str("an array of names of datasets, each once"),
             Self::Table => f.write_str("a table"),
+            Self::NamedTable(key) => write!(f, "a table: [{key}.NAME], with its keys below it"),
         }
     }
 }

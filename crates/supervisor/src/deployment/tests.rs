@@ -215,7 +215,7 @@ fn every_fault_of_cluster_toml_is_told_at_once() {
             "7: cpus: bad value 99; write 1 to 64",
             "9: threads is for workers; the controller hashes nothing",
             "10: datasets is for workers; the controller hashes nothing",
-            "12: vm.\"worker1\": bad value 3; write a table",
+            "12: vm.\"worker1\": bad value 3; write a table: [vm.NAME], with its keys below it",
             "13: \"Bad\" is no name of a dataset; use 1 to 32 of a-z, 0-9, _ and -",
             "13: dataset \"Bad\" has no dir",
             "14: snapshot: bad value \"no\"; write true or false",

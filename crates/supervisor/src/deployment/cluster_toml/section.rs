@@ -105,7 +105,7 @@ impl<'a> Section<'a> {
                 Some(table) => tables.push((line, &**shown, Section::new(self.text, table))),
                 None => self.refuse(
                     &format!("{key}.{}", Shown::quoted(shown.as_bytes())),
-                    Kind::Table,
+                    Kind::NamedTable(key),
                     value,
                 ),
             }
