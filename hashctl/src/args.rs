@@ -152,11 +152,11 @@ pub(crate) enum Command {
     /// Remove durable jobs that have ended, with their results
     #[command(after_help = examples::RM)]
     Rm(ActArgs),
-    /// Check files of schedules, and show when they are due
+    /// Check files of schedules, hand them to the controller, and look after their runs
     Schedule(ScheduleArgs),
-    /// Print what the controller knows: workers, durable jobs or datasets
+    /// Print a register: workers, durable jobs, datasets, schedules, runs, policies, events, hosts
     Get(GetArgs),
-    /// Find a text in workers, durable jobs and datasets
+    /// Find a text in the registers of the controller, the names of workers as well as the audit trail
     Search(SearchArgs),
     /// End a worker's quarantine for a wrong digest
     Release(Release),

@@ -59,8 +59,16 @@ pub(crate) enum RegisterKind {
 }
 
 impl RegisterKind {
-    /// Those that are searched: things, and not what happened to them.
-    const SEARCHED: [Self; 4] = [Self::Workers, Self::Jobs, Self::Datasets, Self::Schedules];
+    /// Those that are searched: things first, and then what happened to them.
+    const SEARCHED: [Self; 7] = [
+        Self::Workers,
+        Self::Jobs,
+        Self::Datasets,
+        Self::Schedules,
+        Self::Policies,
+        Self::Runs,
+        Self::Events,
+    ];
 
     /// True if rows are only added.
     fn only_grows(self) -> bool {

@@ -72,7 +72,10 @@ fn registers_are_listed_chosen_from_watched_and_searched() {
     assert_eq!((code, found.lines().count()), (Some(0), 2), "{found}");
     assert!(found.lines().all(|line| line.ends_with("labels: Nightly")), "{found}");
     let (_, found, _) = hashctl(&cluster, &["search", "W1"]);
-    assert_eq!(found, "worker   w1  name: w1\n");
+    let found: Vec<_> = found.lines().collect();
+    assert_eq!(found.first(), Some(&"worker   w1  name: w1"));
+    assert!(found[1..].iter().all(|line| line.starts_with("event ")), "{found:?}");
+    assert!(found[1..].iter().any(|line| line.ends_with("  subject: w1")), "{found:?}");
 
     // What happened, and who may do what.
     let file = dir.path().join("s.yaml");
@@ -111,7 +114,13 @@ fn registers_are_listed_chosen_from_watched_and_searched() {
         of_schedule.len() >= 3 && of_schedule.iter().all(|event| event["subject"] == "nightly")
     );
     let (_, found, _) = hashctl(&cluster, &["search", "nightly"]);
-    assert!(found.lines().any(|line| line == "schedule nightly  schedule: nightly"), "{found}");
+    for line in ["schedule nightly  schedule: nightly", "run      nightly/1  schedule: nightly"] {
+        assert!(found.lines().any(|found| found == line), "{line}: {found}");
+    }
+    let mentions = |line: &str| line.starts_with("event ") && line.ends_with("  subject: nightly");
+    assert!(found.lines().any(mentions), "{found}");
+    let (_, found, _) = hashctl(&cluster, &["search", "see-jobs"]);
+    assert!(found.lines().any(|line| line.starts_with("policy   1  may: ")), "{found}");
 
     let mut trail = cluster.hashctl();
     trail.args(["get", "events", "w1", "--watch", "--json"]).stdout(Stdio::piped());

@@ -137,16 +137,28 @@ fn events(session: &mut JobSession<'_>, mut after: u64) -> Result<Vec<RegisterRo
     }
 }
 
-/// The same; none where there is no such register, as without a journal.
+/// The same; none where there is no such register, as without a journal, or the policy does not show it.
 pub(super) fn for_search(
     session: &mut JobSession<'_>,
     kind: RegisterKind,
 ) -> Result<Vec<RegisterRow>, Exit> {
-    if matches!(kind, RegisterKind::Jobs | RegisterKind::Schedules) {
-        let filter = JobFilter::default();
-        let request = ServiceRequest::Jobs { filter, after: None, limit: 1 };
+    let probe = match kind {
+        RegisterKind::Jobs | RegisterKind::Schedules | RegisterKind::Runs => {
+            let filter = JobFilter::default();
+            Some(ServiceRequest::Jobs { filter, after: None, limit: 1 })
+        }
+        RegisterKind::Events => Some(ServiceRequest::Events { after: 0, limit: 1 }),
+        RegisterKind::Policies => Some(ServiceRequest::Rules),
+        RegisterKind::Workers
+        | RegisterKind::Datasets
+        | RegisterKind::Hosts
+        | RegisterKind::DeadShards => None,
+    };
+    if let Some(request) = probe {
         let reply = ask(session.config(), |client| client.service(request))?;
-        if matches!(reply, ServiceReply::Refused { reason: ServiceRefusal::NoJournal, .. }) {
+        let (none, hidden) = (ServiceRefusal::NoJournal, ServiceRefusal::Forbidden);
+        if matches!(reply, ServiceReply::Refused { reason, .. } if [none, hidden].contains(&reason))
+        {
             return Ok(Vec::new());
         }
     }
