@@ -67,7 +67,7 @@ impl Time {
         }
     }
 
-    fn of(self, costs: &[Cost]) -> Vec<f64> {
+    pub(crate) fn of(self, costs: &[Cost]) -> Vec<f64> {
         let time = |cost: &Cost| match self {
             Self::Cpu => cost.cpu,
             Self::Wall => cost.wall,

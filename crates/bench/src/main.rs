@@ -20,6 +20,7 @@ mod machine;
 mod nats;
 mod one_shot;
 mod other;
+mod overhead;
 mod peers;
 mod report;
 mod sides;
@@ -56,10 +57,12 @@ const GROUPS: [Group; 10] = [
 ];
 
 /// Groups that run only when they are named.
-const NAMED_GROUPS: [Group; 5] = [
+const NAMED_GROUPS: [Group; 7] = [
+    ("containment", overhead::containment, Against::Nothing),
     ("embedded", embedded::run, Against::Nothing),
     ("hosts", hosts::run, Against::Nothing),
     ("journal", journal::run, Against::Nothing),
+    ("metrics", overhead::metrics, Against::Nothing),
     ("simd", simd::run, Against::Nothing),
     ("vm", vm::run, Against::Contenders),
 ];
