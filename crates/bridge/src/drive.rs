@@ -27,8 +27,8 @@ const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(10);
 pub enum Input {
     /// The broker says something.
     Broker(BrokerEvent),
-    /// The work at a shard has ended.
-    Worked(ShardKey, Option<ShardOutcome>),
+    /// The work at a shard has ended, or why it could not be done.
+    Worked(ShardKey, Result<ShardOutcome, String>),
     /// The connection to the broker is there, or lost.
     Connected(bool),
     /// A look at the broker.
@@ -124,7 +124,7 @@ pub(crate) fn submit(
             }
             Some(Input::Worked(key, outcome)) => {
                 let shard = key.shard;
-                let local = match outcome.map(|outcome| local.answer(key, outcome)) {
+                let local = match outcome.ok().map(|outcome| local.answer(key, outcome)) {
                     Some(ours) if role.record().answers.contains_key(&shard) => {
                         let agrees = role.agree(&ours, &ledger.answer(shard)?);
                         Some((ours, agrees))
@@ -226,16 +226,16 @@ fn work(shard: Shard, address: Address, config: &Arc<BridgeConfig>, own: Sender<
     let failed = own.clone();
     let run = move || {
         let outcome = match local::hash(&address, &root, &shard) {
-            Ok(outcome) => Some(outcome),
+            Ok(outcome) => Ok(outcome),
             Err(error) => {
                 // The driver may have ended.
                 let _ = own.send(Input::Say(format!("shard {key} cannot be hashed here: {error}")));
-                None
+                Err(error.to_string())
             }
         };
         let _ = own.send(Input::Worked(key, outcome));
     };
-    if thread::Builder::new().name("shard".to_owned()).spawn(run).is_err() {
-        let _ = failed.send(Input::Worked(key, None));
+    if let Err(error) = thread::Builder::new().name("shard".to_owned()).spawn(run) {
+        let _ = failed.send(Input::Worked(key, Err(format!("no thread: {error}"))));
     }
 }

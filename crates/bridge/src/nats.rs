@@ -1,4 +1,4 @@
-//! NATS JetStream as a [`Transport`]: four streams per deployment, a durable consumer per queue.
+//! NATS JetStream as a [`Transport`]: five streams per deployment, a durable consumer per queue.
 //!
 //! A thread of its own has the connection, which reconnects by itself. Commands of one role are bounded by the
 //! role's limits, so their channel needs none. What fails is reported as the contract of [`crate::transport`] says.
@@ -57,7 +57,7 @@ const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A host that is away for longer is not listed any more.
 const REPORT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Most dead letters that are kept for people.
+/// Most dead letters that are kept for people, and most reasons.
 const DEAD_KEPT: i64 = 10_000;
 
 /// Most deliveries of one queue that hosts hold together.
@@ -235,7 +235,7 @@ async fn connect(settings: &BrokerSettings, inputs: &Sender<Input>) -> Result<Na
         consumers: Mutex::default(),
         ackers: Mutex::default(),
     };
-    for kind in [Kind::Shards, Kind::Results, Kind::Dead, Kind::Hosts] {
+    for kind in [Kind::Shards, Kind::Results, Kind::Dead, Kind::Reasons, Kind::Hosts] {
         shared.stream(kind).await?;
     }
     Ok(NatsBroker { client, shared: Arc::new(shared) })
@@ -247,6 +247,7 @@ enum Kind {
     Shards,
     Results,
     Dead,
+    Reasons,
     Hosts,
 }
 
@@ -256,6 +257,7 @@ impl Kind {
             BrokerQueue::Shards(_) => Self::Shards,
             BrokerQueue::Results(_) => Self::Results,
             BrokerQueue::Dead(_) => Self::Dead,
+            BrokerQueue::Reasons(_) => Self::Reasons,
         }
     }
 
@@ -264,6 +266,7 @@ impl Kind {
             Self::Shards => "shards",
             Self::Results => "results",
             Self::Dead => "dead",
+            Self::Reasons => "reasons",
             Self::Hosts => "hosts",
         }
     }
@@ -295,11 +298,11 @@ impl Shared {
     async fn stream(&self, kind: Kind) -> Result<stream::Stream, Fault> {
         let (retention, max_messages) = match kind {
             Kind::Shards | Kind::Results => (RetentionPolicy::WorkQueue, -1),
-            Kind::Dead => (RetentionPolicy::Limits, DEAD_KEPT),
+            Kind::Dead | Kind::Reasons => (RetentionPolicy::Limits, DEAD_KEPT),
             Kind::Hosts => (RetentionPolicy::Limits, -1),
         };
         let (max_messages_per_subject, max_age) = match kind {
-            Kind::Shards | Kind::Results | Kind::Dead => (-1, AGE_MAX),
+            Kind::Shards | Kind::Results | Kind::Dead | Kind::Reasons => (-1, AGE_MAX),
             Kind::Hosts => (1, REPORT_AGE_MAX),
         };
         let config = stream::Config {

@@ -8,7 +8,9 @@
 //! - a delivery is acknowledged when the broker has its answer, not before;
 //! - a shard that was delivered more than [`DELIVERIES_MAX`] times is not tried again, but answered as dead.
 
-use crate::shard::{DatasetKey, Shard, ShardAnswer, ShardDigest, ShardKey, ShardOutcome};
+use crate::shard::{
+    DatasetKey, ReturnNote, Shard, ShardAnswer, ShardDigest, ShardKey, ShardOutcome,
+};
 use crate::transport::{
     ACK_WAIT, BrokerCommand, BrokerEvent, BrokerQueue, DeliveryTag, PROGRESS_INTERVAL,
 };
@@ -39,8 +41,8 @@ pub struct ServeLimits {
 pub enum ServeEvent {
     /// The broker says something.
     Broker(BrokerEvent),
-    /// The work at a shard has ended. Without an outcome this host could not do it, and another may.
-    Worked(ShardKey, Option<ShardOutcome>),
+    /// The work at a shard has ended, or this host could not do it for that reason, and another may.
+    Worked(ShardKey, Result<ShardOutcome, String>),
     /// Take nothing more; what is held is finished.
     Drain,
     /// Leave: what is held goes back to the broker.
@@ -88,6 +90,7 @@ enum Stage {
 struct HeldShard {
     tag: DeliveryTag,
     queue: BrokerQueue,
+    delivery: u64,
     /// The message that brought it.
     of: ShardDigest,
     /// Bytes of its files.
@@ -232,7 +235,7 @@ impl ServeRole {
         };
         if let Some(held) = self.held.get_mut(&shard.key) {
             // The broker took the delivery of before for lost: this one is to be acknowledged now.
-            held.tag = tag;
+            (held.tag, held.delivery) = (tag, delivery);
             self.counts.again += 1;
             return;
         }
@@ -243,7 +246,7 @@ impl ServeRole {
         let stage = Stage::Working;
         let alive_at = now + PROGRESS_INTERVAL;
         let (of, bytes) = (ShardDigest::of(body), shard.bytes());
-        self.held.insert(key, HeldShard { tag, queue, of, bytes, alive_at, stage });
+        self.held.insert(key, HeldShard { tag, queue, delivery, of, bytes, alive_at, stage });
         if delivery > DELIVERIES_MAX {
             self.counts.dead += 1;
             let dead = BrokerQueue::Dead(key.job);
@@ -264,17 +267,30 @@ impl ServeRole {
         &mut self,
         now: Duration,
         key: ShardKey,
-        outcome: Option<ShardOutcome>,
+        outcome: Result<ShardOutcome, String>,
         actions: &mut Vec<ServeAction>,
     ) {
-        if let Some(outcome) = outcome {
-            self.pause = PAUSE_MIN;
-            return self.answer(now, key, outcome, actions);
-        }
+        let reason = match outcome {
+            Ok(outcome) => {
+                self.pause = PAUSE_MIN;
+                return self.answer(now, key, outcome, actions);
+            }
+            Err(reason) => reason,
+        };
         let Some(held) = self.held.remove(&key) else { return };
         self.counts.returned += 1;
         // What this host cannot do now, it does not take from others either.
         send(actions, BrokerCommand::Return(held.tag, self.pause));
+        let note = ReturnNote { key, host: self.host.clone(), reason };
+        // Losing it loses no shard: nobody waits for it.
+        send(
+            actions,
+            BrokerCommand::Publish {
+                queue: BrokerQueue::Reasons(key.job),
+                id: format!("reason.{key}.{}", held.delivery),
+                body: note.encode(),
+            },
+        );
         for source in self.sources.iter_mut().filter(|source| source.queue == held.queue) {
             source.pull_at = now + self.pause;
         }

@@ -29,6 +29,9 @@ pub const SHARD_FILES_MAX: usize = 2048;
 /// Most bytes of the paths of a shard: with their encoding and metadata they fit a message of the broker.
 pub const SHARD_PATHS_LEN_MAX: usize = 384 << 10;
 
+/// Longest reason in a [`ReturnNote`], in bytes.
+pub const REASON_LEN_MAX: usize = 512;
+
 /// Longest identity of a dataset, in bytes.
 pub const IDENTITY_LEN_MAX: usize = 64;
 
@@ -213,6 +216,17 @@ pub struct ShardAnswer {
     pub outcome: ShardOutcome,
 }
 
+/// Note of a host that gave a shard back, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReturnNote {
+    /// The attempt.
+    pub key: ShardKey,
+    /// Name of the host.
+    pub host: String,
+    /// The reason, in words.
+    pub reason: String,
+}
+
 /// Why bytes from the broker are no message.
 #[derive(Debug, Error)]
 pub enum WrongMessage {
@@ -246,6 +260,15 @@ struct AnswerForm {
     digests: Option<Base64Bytes>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     failures: Vec<(u32, Failure)>,
+}
+
+/// A note as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoteForm {
+    key: String,
+    host: String,
+    reason: String,
 }
 
 /// The bytes of a form: all its keys are text and all its numbers finite.
@@ -317,6 +340,36 @@ fn is_path(path: &[u8]) -> bool {
         && path.split(|&byte| byte == b'/').all(is_plain)
 }
 
+fn check_host(host: &str) -> Result<(), WrongMessage> {
+    if host.is_empty() || host.len() > NAME_LEN_MAX || host.contains(char::is_control) {
+        return Err(WrongMessage::Limit("host"));
+    }
+    Ok(())
+}
+
+impl ReturnNote {
+    /// The message; a reason that is too long is cut off.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let plain = self.reason.replace(char::is_control, " ");
+        let reason = plain[..plain.floor_char_boundary(REASON_LEN_MAX)].to_owned();
+        to_json(&NoteForm { key: self.key.to_string(), host: self.host.clone(), reason })
+    }
+
+    /// The note in a message.
+    ///
+    /// # Errors
+    /// See [`WrongMessage`].
+    pub fn decode(body: &[u8]) -> Result<Self, WrongMessage> {
+        let NoteForm { key, host, reason } = from_json(body)?;
+        check_host(&host)?;
+        if reason.len() > REASON_LEN_MAX || reason.contains(char::is_control) {
+            return Err(WrongMessage::Limit("reason"));
+        }
+        Ok(Self { key: key.parse()?, host, reason })
+    }
+}
+
 impl ShardAnswer {
     /// The message.
     #[must_use]
@@ -342,12 +395,7 @@ impl ShardAnswer {
     /// See [`WrongMessage`].
     pub fn decode(body: &[u8]) -> Result<Self, WrongMessage> {
         let form: AnswerForm = from_json(body)?;
-        if form.host.is_empty()
-            || form.host.len() > NAME_LEN_MAX
-            || form.host.contains(char::is_control)
-        {
-            return Err(WrongMessage::Limit("host"));
-        }
+        check_host(&form.host)?;
         let outcome = match form.digests {
             Some(Base64Bytes(digests)) => ShardOutcome::Hashed { digests, failures: form.failures },
             None if form.failures.is_empty() => ShardOutcome::Dead,

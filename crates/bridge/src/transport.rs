@@ -27,6 +27,8 @@ pub enum BrokerQueue {
     Results(JobKey),
     /// Shards of a job that no host could finish, for people to look at.
     Dead(JobKey),
+    /// Reasons for which hosts gave back shards of a job, for people as well.
+    Reasons(JobKey),
 }
 
 impl fmt::Display for BrokerQueue {
@@ -35,6 +37,7 @@ impl fmt::Display for BrokerQueue {
             Self::Shards(dataset) => write!(f, "shards.{dataset}"),
             Self::Results(job) => write!(f, "results.{job}"),
             Self::Dead(job) => write!(f, "dead.{job}"),
+            Self::Reasons(job) => write!(f, "reasons.{job}"),
         }
     }
 }

@@ -296,3 +296,52 @@ fn a_host_with_wrong_content_is_found_and_the_manifest_is_right() {
     // The ledger knows.
     assert_eq!(submit(1, "audited").0, want);
 }
+
+#[test]
+fn a_shard_that_fails_on_all_hosts_is_a_dead_letter_with_reasons_and_is_done_when_one_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("data");
+    make_dataset(&root, "5f0c-4", 0, 10);
+    let want = manifest_by_sha256sum(&root);
+    let broker = Broker::start();
+    let ports = [broker.port()];
+    let replica = dir.path().join("replica");
+    let copied = output(Command::new("cp").arg("-a").arg(&root).arg(&replica));
+    assert!(copied.status.success(), "{}", text(&copied.stderr));
+    let mut idle = ServingHost::start(dir.path(), "idle", &ports, &root);
+    let _bare = ServingHost::start(dir.path(), "bare", &ports, &replica);
+    // One has no worker any more, the other one's file system is not mounted.
+    idle.cluster.workers[0].kill().unwrap();
+    let marker = replica.join(".hashcluster-dataset");
+    fs::rename(&marker, dir.path().join("marker")).unwrap();
+    let config = configure(dir.path(), "h0", &ports, &format!("datasets.d = {root:?}\n"));
+    let mut submit = bridge("submit", &config);
+    submit.arg("--ledger").arg(dir.path().join("ledger")).arg("d");
+    let running = Running::start(&mut submit, LIMIT);
+    let listed = until_within(LIMIT, "a dead letter", || {
+        let mut get = Command::new(bin("hashctl"));
+        let get = get.args(["get", "dead-shards"]).env("HASHCLUSTER_BRIDGE_CONFIG", &config);
+        let listed = output(get);
+        assert_eq!(listed.status.code(), Some(0), "{}", text(&listed.stderr));
+        let listed = text(&listed.stdout);
+        listed.contains(".0.1 ").then_some(listed)
+    });
+    for part in ["REASONS", " d ", " 11 ", "idle: no worker is ready", "bare: dataset d is not the"]
+    {
+        assert!(listed.contains(part), "{part}: {listed}");
+    }
+    let printed = output(bridge("dead", &config).arg("--json"));
+    assert_eq!(printed.status.code(), Some(1), "there is one");
+    let first = text(&printed.stdout);
+    let letter: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    assert_eq!((&letter["attempt"], &letter["dataset"]), (&1.into(), &"d".into()), "{letter}");
+    assert_eq!(letter["files"].as_array().unwrap().len(), 11, "{letter}");
+    let reasons = letter["reasons"].as_array().unwrap();
+    let of = |host: &str| reasons.iter().filter(|note| note["host"] == host).count();
+    assert_eq!((of("idle"), of("bare"), reasons.len()), (1, 1, 2), "{letter}");
+    // A letter is for people; the job goes on.
+    fs::rename(dir.path().join("marker"), &marker).unwrap();
+    let ended = running.end();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout, want);
+}

@@ -3,12 +3,14 @@
 use super::{Fault, Kind, NatsError, Shared, connect};
 use crate::config::BrokerSettings;
 use crate::registry::{HostReport, SeenHost, host_token};
-use crate::shard::Shard;
+use crate::shard::{ReturnNote, Shard, ShardKey};
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
 use async_nats::jetstream::message::PublishMessage;
 use futures_util::StreamExt;
 use overview::{JsonName, one_line};
+use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::mpsc::channel;
 use std::time::{Duration, UNIX_EPOCH};
 use telemetry::utc;
@@ -22,6 +24,9 @@ const PAGE_LEN: usize = 256;
 
 /// Hosts that are shown at most.
 const HOSTS_MAX: usize = 10_000;
+
+/// Reasons that are shown of one dead letter at most.
+const REASONS_MAX: usize = 8;
 
 /// A message that the broker keeps.
 struct Letter {
@@ -38,6 +43,8 @@ pub struct DeadLetter {
     pub shard: Shard,
     /// The time by the broker's clock, in seconds since 1970.
     pub at: u64,
+    /// Reasons of hosts that gave it back, oldest first. One that ended or fell silent has said none.
+    pub reasons: Vec<ReturnNote>,
 }
 
 impl DeadLetter {
@@ -45,6 +52,9 @@ impl DeadLetter {
     #[must_use]
     pub fn object(&self) -> serde_json::Value {
         let files = self.shard.files.iter().map(|file| JsonName::new(&file.path.0));
+        let reason =
+            |note: &ReturnNote| serde_json::json!({ "host": note.host, "reason": note.reason });
+        let reasons = self.reasons.iter().map(reason);
         serde_json::json!({
             "job": self.shard.key.job.to_string(),
             "shard": self.shard.key.shard,
@@ -54,6 +64,7 @@ impl DeadLetter {
             "at": self.at,
             "bytes": self.shard.bytes(),
             "files": files.collect::<Vec<_>>(),
+            "reasons": reasons.collect::<Vec<_>>(),
         })
     }
 
@@ -64,12 +75,19 @@ impl DeadLetter {
         let first = files.first().map(|file| one_line(&String::from_utf8_lossy(&file.path.0)));
         let (time, len) =
             (utc(UNIX_EPOCH + Duration::from_secs(self.at)), overview::bytes(self.shard.bytes()));
-        format!(
+        let mut line = format!(
             "{time}  {key}  {}  {} files, {len}, from {}",
             dataset.name(),
             files.len(),
             first.unwrap_or_default(),
-        )
+        );
+        for ReturnNote { host, reason, .. } in &self.reasons {
+            let _ = write!(line, "; {host}: {reason}");
+        }
+        if self.reasons.is_empty() {
+            line.push_str("; no host has said why");
+        }
+        line
     }
 }
 
@@ -102,9 +120,23 @@ pub fn hosts(settings: &BrokerSettings) -> Result<(Vec<SeenHost>, u64), NatsErro
 /// # Errors
 /// See [`NatsError`].
 pub fn dead(settings: &BrokerSettings, mut each: impl FnMut(DeadLetter)) -> Result<u64, NatsError> {
-    let mut invalid = 0;
+    let (mut invalid, mut reasons) = (0, HashMap::<ShardKey, Vec<ReturnNote>>::new());
+    look(settings, Kind::Reasons, None, |letter| match ReturnNote::decode(&letter.body) {
+        Ok(note) => {
+            let notes = reasons.entry(note.key).or_default();
+            let is_said =
+                notes.iter().any(|said| (&said.host, &said.reason) == (&note.host, &note.reason));
+            if !is_said && notes.len() < REASONS_MAX {
+                notes.push(note);
+            }
+        }
+        Err(_) => invalid += 1,
+    })?;
     look(settings, Kind::Dead, None, |letter| match Shard::decode(&letter.body) {
-        Ok(shard) => each(DeadLetter { shard, at: letter.at }),
+        Ok(shard) => {
+            let reasons = reasons.get(&shard.key).cloned().unwrap_or_default();
+            each(DeadLetter { shard, at: letter.at, reasons });
+        }
         Err(_) => invalid += 1,
     })?;
     Ok(invalid)

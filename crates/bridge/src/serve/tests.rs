@@ -22,8 +22,8 @@ fn shard(shard: u32) -> Shard {
     }
 }
 
-fn hashed() -> Option<ShardOutcome> {
-    Some(ShardOutcome::Hashed { digests: vec![1; 32], failures: vec![] })
+fn hashed() -> Result<ShardOutcome, String> {
+    Ok(ShardOutcome::Hashed { digests: vec![1; 32], failures: vec![] })
 }
 
 fn delivered(shard: &Shard, tag: u64, delivery: u64) -> ServeEvent {
@@ -141,7 +141,8 @@ fn what_a_host_cannot_do_goes_back_and_it_pauses_longer_each_time() {
     for (tag, pause) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (7, 30)] {
         role.step(now, delivered(&shard(0), tag, 1));
         let back = format!("return {tag} {pause}");
-        check(&mut role, now, ServeEvent::Worked(key(0), None), &[&back]);
+        let failed = ServeEvent::Worked(key(0), Err("no worker is ready".to_owned()));
+        check(&mut role, now, failed, &[&back, "publish reasons.J reason.J.0.1.1"]);
         check(&mut role, now, pulled(), &[]);
         now += SECOND * pause;
         check(&mut role, now - SECOND / 2, ServeEvent::Tick, &[]);

@@ -145,3 +145,23 @@ fn shards_grow_with_the_job() {
     assert_eq!((of(64), of(128), of(256)), (1024, 512, 288));
     assert!(lens.is_sorted());
 }
+
+#[test]
+fn a_reason_travels_and_neither_garbles_a_terminal_nor_fills_memory() {
+    let note =
+        |reason: &str| ReturnNote { key: key(), host: "h".to_owned(), reason: reason.into() };
+    let travelled = |reason: &str| ReturnNote::decode(&note(reason).encode()).unwrap().reason;
+    assert_eq!(travelled("controller: broken pipe"), "controller: broken pipe");
+    assert_eq!(travelled("\u{1b}[2J\n"), " [2J ");
+    assert_eq!(travelled(&"ä".repeat(1000)), "ä".repeat(REASON_LEN_MAX / 2));
+    let text = String::from_utf8(note("why").encode()).unwrap();
+    let changed = |from: &str, to: &str| {
+        assert!(text.contains(from), "{text}");
+        ReturnNote::decode(text.replace(from, to).as_bytes()).unwrap_err().to_string()
+    };
+    let limit = |field: &str| format!("{field}: beyond its limit, or not of its form");
+    assert_eq!(changed("why", &"x".repeat(REASON_LEN_MAX + 1)), limit("reason"));
+    assert_eq!(changed("why", "\\u001b[2J"), limit("reason"));
+    assert_eq!(changed("\"h\"", "\"\""), limit("host"));
+    assert_eq!(changed(".3.2", ".3"), limit("key"));
+}

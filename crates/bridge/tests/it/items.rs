@@ -84,7 +84,7 @@ impl FaultlessBroker {
         match queue {
             BrokerQueue::Shards(_) => &mut self.shards,
             BrokerQueue::Results(_) => &mut self.results,
-            BrokerQueue::Dead(_) => panic!("nothing fails"),
+            BrokerQueue::Dead(_) | BrokerQueue::Reasons(_) => panic!("nothing fails"),
         }
     }
 }
@@ -166,7 +166,7 @@ impl ItemsWorld {
                     self.steps.extend(events.map(step));
                 }
                 ServeAction::Work(shard) => {
-                    let worked = ServeEvent::Worked(shard.key, Some(hashed(&shard)));
+                    let worked = ServeEvent::Worked(shard.key, Ok(hashed(&shard)));
                     self.work.push_back((self.now + WORK, host, worked));
                 }
             }

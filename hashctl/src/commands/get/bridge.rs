@@ -88,6 +88,8 @@ fn host(object: Value) -> RegisterRow {
 fn dead_shard(object: Value) -> RegisterRow {
     let number = |key: &str| object[key].as_u64().unwrap_or(0);
     let files = object["files"].as_array();
+    let reason = |note: &Value| format!("{}: {}", word(note, "host"), word(note, "reason"));
+    let reasons = object["reasons"].as_array().into_iter().flatten().map(reason);
     let id = format!("{}.{}.{}", word(&object, "job"), number("shard"), number("attempt"));
     let time = i64::try_from(number("at")).map_or_else(|_| "-".to_owned(), schedule::utc_text);
     let cells = vec![
@@ -96,6 +98,7 @@ fn dead_shard(object: Value) -> RegisterRow {
         word(&object, "dataset"),
         files.map_or(0, Vec::len).to_string(),
         bytes(number("bytes")),
+        reasons.collect::<Vec<_>>().join("; "),
     ];
     RegisterRow { id, object, cells }
 }

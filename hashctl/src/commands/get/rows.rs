@@ -72,7 +72,7 @@ pub(super) fn head(kind: RegisterKind) -> &'static [&'static str] {
             "HOST", "STATE", "SHARDS", "DONE", "RETURNED", "DEAD", "BYTES", "SEEN", "CLOCK",
             "VERSION", "DATASETS",
         ],
-        RegisterKind::DeadShards => &["SHARD", "TIME", "DATASET", "FILES", "BYTES"],
+        RegisterKind::DeadShards => &["SHARD", "TIME", "DATASET", "FILES", "BYTES", "REASONS"],
     }
 }
 

@@ -267,7 +267,10 @@ impl BridgeWorld {
                 host => self.step_server(host, ServeEvent::Broker(event)),
             },
             Happening::Worked(life, key, outcome) if self.is_alive(life) => {
-                self.step_server(life.host, ServeEvent::Worked(key, outcome));
+                self.step_server(
+                    life.host,
+                    ServeEvent::Worked(key, outcome.ok_or_else(|| "broken".to_owned())),
+                );
             }
             Happening::Own(life, key, outcome) if self.is_alive(life) => self.own(key, outcome),
             Happening::Killed(life) if self.is_alive(life) => self.restart_server(life.host),
