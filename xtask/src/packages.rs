@@ -27,6 +27,8 @@ pub(crate) const FOR_TESTS: &[Need] = &[
     ("nats-server", &["nats-server"]),
     ("openssl", &["openssl"]),
     ("jq", &["jq"]),
+    // With its library, which tests put before a program.
+    ("faketime", &["faketime"]),
     ("ip", &["iproute2"]),
     ("tc", &["iproute2"]),
 ];

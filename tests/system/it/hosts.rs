@@ -1,5 +1,6 @@
 //! Many hosts: bridges around a real nats-server, each serving one with a controller and a worker of its own.
 
+mod clocks;
 mod networks;
 
 use nix::sys::signal::{Signal, kill};
