@@ -80,6 +80,8 @@ pub struct Settings {
     pub has_status_page: bool,
     /// Where durable jobs are stored; there are none without it.
     pub state_dir: Option<PathBuf>,
+    /// Bytes of rows that the journal is bounded to.
+    pub journal_max: Option<u64>,
     /// Permissions of the process that delivers notices of runs.
     pub notify: notifier::Permissions,
     /// Behaviour where a layer of the sandbox is missing.

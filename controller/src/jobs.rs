@@ -25,6 +25,7 @@ mod manifest;
 mod packed;
 mod record;
 mod recover;
+mod room;
 mod run;
 mod source;
 mod store;
@@ -32,8 +33,10 @@ mod usage;
 mod walk;
 
 pub(crate) use ask::AskRefusal;
+pub use commit::Retirement;
 pub use record::BadRow;
 pub(crate) use record::{StoredPrincipal, record as decoded, value as encoded};
+pub use room::JOURNAL_LEN_MIN;
 
 use crate::core::{BookRequest, ListTag, PageWanted, Principal, Rights};
 use crate::journal::{Query, Rows, TableId, Write};
@@ -47,6 +50,7 @@ use ipc_proto::message::{
     ServiceReply, ServiceRequest,
 };
 use record::{JobOrigin, JobProgress, StoredAudit, StoredClaims};
+use room::JournalRoom;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -104,6 +108,8 @@ pub enum BookEvent {
     Listed(ListTag, ListOutcome),
     /// Datasets that the controller has.
     Datasets(Vec<String>),
+    /// Bytes of the journal's rows, after a commit of anybody.
+    JournalLen(u64),
     /// Time passed.
     Tick,
 }
@@ -125,6 +131,8 @@ pub enum BookAction {
     Reply(Caller, u32, ServiceReply),
     /// A job is done or failed, durably: tell whoever follows that.
     Ended(JobRow),
+    /// An ended job is kept no more, durably.
+    Retired(JobId, Retirement),
 }
 
 /// Condition of the book.
@@ -235,6 +243,7 @@ pub struct Book {
     waits: Vec<JobWait>,
     held: VecDeque<(Caller, u32, Principal, Rc<Rights>, ServiceRequest)>,
     retention: Duration,
+    room: JournalRoom,
     actions: Vec<BookAction>,
 }
 
@@ -269,10 +278,18 @@ impl Book {
             waits: Vec::new(),
             held: VecDeque::new(),
             retention: Duration::ZERO,
+            room: JournalRoom::new(u64::MAX),
             actions: Vec::new(),
         };
         book.recover();
         book
+    }
+
+    /// Bounds the journal to `len_max` bytes of rows.
+    #[must_use]
+    pub fn bounded(mut self, len_max: u64) -> Self {
+        self.room = JournalRoom::new(len_max);
+        self
     }
 
     /// Takes in one event.
@@ -301,9 +318,10 @@ impl Book {
             BookEvent::Read(tag, rows) => self.read_done(tag, rows),
             BookEvent::Listed(tag, outcome) => self.listed(tag, outcome),
             BookEvent::Datasets(names) => self.datasets = names,
+            BookEvent::JournalLen(len) => self.journal_len(len),
             BookEvent::Tick => self.tick(),
         }
-        if matches!(self.phase, Phase::Open) && !self.is_recovering() {
+        if self.is_open() && !self.room.is_used_up() {
             self.start_jobs();
             self.advance();
             self.advance_audit();
@@ -319,13 +337,15 @@ impl Book {
         !self.jobs.is_empty() || !self.waits.is_empty() || !matches!(self.phase, Phase::Open)
     }
 
-    /// Why no work is taken, if none is.
+    /// Why the bound of the journal keeps new jobs out, if it does.
     #[must_use]
-    pub fn trouble(&self) -> Option<&str> {
-        match &self.phase {
-            Phase::Open => None,
-            Phase::Full { text, .. } | Phase::Failed { text } => Some(text),
-        }
+    pub fn shortage(&self) -> Option<String> {
+        self.room.shortage()
+    }
+
+    /// True if changes are made.
+    fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open) && !self.is_recovering()
     }
 
     /// Number of jobs in each state, in the order of [`JobState`], and items without a result of those that
@@ -350,11 +370,11 @@ impl Book {
             *retry = now + limits::FULL_PAUSE;
             self.commits.probe();
         }
-        let is_open = matches!(self.phase, Phase::Open) && !self.is_recovering();
-        if is_open && self.retention <= now {
+        if self.is_open() && self.retention <= now {
             self.retention = now + limits::RETENTION_PAUSE;
             self.retire();
         }
+        self.make_room();
     }
 
     /// True while the records of the jobs are read.

@@ -214,6 +214,9 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// [`StorageError`].
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError>;
+
+    /// Bytes of the keys and values of all rows.
+    fn rows_len(&self) -> u64;
 }
 
 /// The contents of a storage at one time.

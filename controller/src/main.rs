@@ -7,6 +7,7 @@ use hashcluster_controller::driver::log::{Event, LOG};
 use hashcluster_controller::driver::policy::{self, AccessPolicy};
 use hashcluster_controller::driver::token::Token;
 use hashcluster_controller::driver::{self, Settings};
+use hashcluster_controller::jobs::JOURNAL_LEN_MIN;
 use hashcluster_controller::journal::{self, BackupError};
 use ipc_proto::endpoint::{self, Endpoint};
 use ipc_proto::image::{self, IMAGE_VARIABLE};
@@ -101,6 +102,11 @@ struct Args {
     /// missing. There are no durable jobs without it.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+
+    /// Keep the journal of the state directory below this size, of at least 64M (units K, M, G and T): the jobs that ended
+    /// first are removed early, and while there are none, new ones are refused. The file may be three times as large.
+    #[arg(long, value_name = "SIZE", value_parser = journal_max)]
+    journal_max: Option<u64>,
 
     /// Write the journal of the state directory to this new file, and end; no controller may use it.
     #[arg(long, value_name = "FILE", requires = "state_dir", conflicts_with = "restore_from")]
@@ -266,6 +272,7 @@ fn settings(args: &Args) -> Result<Settings, String> {
         http: args.http.clone(),
         has_status_page: !args.no_status_page,
         state_dir: args.state_dir.clone(),
+        journal_max: args.journal_max,
         notify: permissions(args),
         sandbox: args.sandbox,
         client_socket: socket(&args.client_socket, endpoint::CLIENT_SOCKET)?,
@@ -318,6 +325,11 @@ fn parse_file<T, E: std::error::Error>(
 
 fn dataset(name: &str) -> Result<String, LimitExceeded> {
     check_dataset(name).map(|()| name.to_owned())
+}
+
+fn journal_max(text: &str) -> Result<u64, String> {
+    let len = schedule::rate(text).filter(|len| *len >= JOURNAL_LEN_MIN);
+    len.ok_or_else(|| "a size of at least 64M is wanted, such as 2G".to_owned())
 }
 
 fn ready_file(number: u32) -> io::Result<File> {

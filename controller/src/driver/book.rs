@@ -8,7 +8,8 @@ use super::journal::JournalUser;
 use super::planner::PLANNER;
 use crate::core::{ClientId, Event, Principal, Rights};
 use crate::events::TrailKind;
-use crate::jobs::{Book, BookAction, BookEvent, Caller, Instants};
+use crate::jobs::{Book, BookAction, BookEvent, Caller, Instants, Retirement};
+use crate::journal::Journal;
 use crate::schedules::{PlannerEvent, ScheduleAsk, ScheduleOwner};
 use ipc_proto::message::{
     ClientReply, JobRow, JobState, ScheduleReply, ScheduleRequest, ServiceRefusal, ServiceReply,
@@ -66,6 +67,11 @@ impl BookPort {
         self.book.borrow().is_some()
     }
 
+    /// Why the bound of the journal keeps new jobs out, if it does.
+    pub(super) fn shortage(&self) -> Option<String> {
+        self.book.borrow().as_ref().and_then(Book::shortage)
+    }
+
     pub(super) fn needs_ticks(&self) -> bool {
         self.book.borrow().as_ref().is_some_and(Book::needs_ticks)
     }
@@ -75,8 +81,18 @@ impl Hub {
     /// Opens the book of what is in the journal.
     pub(super) fn open_book(&self) {
         let datasets = self.live.borrow().datasets.clone();
-        *self.book.book.borrow_mut() = Some(Book::new(self.epoch(), datasets));
-        self.tell_book(BookEvent::Tick);
+        let mut book = Book::new(self.epoch(), datasets);
+        if let Some(len_max) = self.settings.journal_max {
+            book = book.bounded(len_max);
+        }
+        *self.book.book.borrow_mut() = Some(book);
+        self.tell_journal_len();
+    }
+
+    /// Tells the book how much is in the journal.
+    pub(super) fn tell_journal_len(&self) {
+        let len = self.journal.with(Journal::rows_len).unwrap_or(0);
+        self.tell_book(BookEvent::JournalLen(len));
     }
 
     /// Hands a request to the book or the planner, or returns it if there is no journal. `gid` is the client's
@@ -260,6 +276,14 @@ impl Hub {
             BookAction::Unlist(tag) => self.step(Event::Unlist(tag)),
             BookAction::Reply(caller, tag, reply) => self.send_reply(caller, tag, reply),
             BookAction::Ended(row) => self.note_end(&row),
+            BookAction::Retired(id, retirement) => {
+                let text = match retirement {
+                    Retirement::Age => "it ended long ago",
+                    Retirement::Count => "its user has too many that have ended",
+                    Retirement::Room => "it ended first, and --journal-max is reached",
+                };
+                self.note(TrailKind::JobRemoved, id, None, text);
+            }
         }
     }
 

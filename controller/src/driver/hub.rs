@@ -359,7 +359,7 @@ impl Hub {
         status.pid = std::process::id();
         status.sandbox = self.sandbox;
         status.uptime_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        (status.journal, status.journal_reason) = self.journal.state();
+        (status.journal, status.journal_reason) = self.journal_state();
     }
 
     /// A picture of everything, and the number of workers that are given work.

@@ -98,19 +98,6 @@ impl JournalPort {
         drop(self.journal.take());
     }
 
-    /// The journal in a status.
-    pub(super) fn state(&self) -> (JournalState, String) {
-        let health = self.health();
-        let state = match &health {
-            JournalHealth::Writes if !self.is_there() => JournalState::Absent,
-            JournalHealth::Writes => JournalState::Writes,
-            JournalHealth::Full(_) => JournalState::Full,
-            JournalHealth::ReadOnly(_) => JournalState::ReadOnly,
-            JournalHealth::Failed(_) => JournalState::Failed,
-        };
-        (state, cut(health.reason().unwrap_or_default().to_owned(), REASON_LEN_MAX))
-    }
-
     pub(super) fn health(&self) -> JournalHealth {
         self.health.borrow().clone()
     }
@@ -166,6 +153,23 @@ impl Hub {
             // It writes nothing.
             (JournalUser::Backup, _) => {}
         }
+        self.tell_journal_len();
+    }
+
+    /// The journal in a status. One that has reached its bound is full.
+    pub(super) fn journal_state(&self) -> (JournalState, String) {
+        let health = self.journal.health();
+        let shortage = self.book.shortage();
+        let state = match &health {
+            JournalHealth::Writes if !self.journal.is_there() => JournalState::Absent,
+            JournalHealth::Writes if shortage.is_some() => JournalState::Full,
+            JournalHealth::Writes => JournalState::Writes,
+            JournalHealth::Full(_) => JournalState::Full,
+            JournalHealth::ReadOnly(_) => JournalState::ReadOnly,
+            JournalHealth::Failed(_) => JournalState::Failed,
+        };
+        let reason = health.reason().map(str::to_owned).or(shortage);
+        (state, cut(reason.unwrap_or_default(), REASON_LEN_MAX))
     }
 
     /// Tells the user of a read what was found.

@@ -2,6 +2,7 @@
 
 use super::Book;
 use super::ask::{AskRefusal, Asker};
+use super::commit::Retirement;
 use super::limits::{EXPIRY_DELAY, KEEP_JOBS_MAX, KEEP_S};
 use super::record::delete_job;
 use super::usage::Amount;
@@ -93,6 +94,12 @@ impl Book {
         self.commits.write(delete_job(id));
     }
 
+    /// Removes a job that need not be kept.
+    pub(super) fn retire_job(&mut self, id: JobId, retirement: Retirement) {
+        self.remove(id);
+        self.commits.retired(id, retirement);
+    }
+
     /// Removes jobs that ended long ago, or that are too many.
     pub(super) fn retire(&mut self) {
         let (now, wall_s) = (self.at.monotonic, self.at.wall_s);
@@ -114,7 +121,7 @@ impl Book {
                 job.expired = None;
             }
             if is_old && since + EXPIRY_DELAY <= now {
-                gone.push(id);
+                gone.push((id, Retirement::Age));
             } else {
                 let of = ended.entry(job.origin.principal.into()).or_default();
                 of.push((job.progress.ended_s, id));
@@ -123,8 +130,8 @@ impl Book {
         for mut of in ended.into_values() {
             of.sort_unstable();
             let too_many = of.len().saturating_sub(KEEP_JOBS_MAX);
-            gone.extend(of.into_iter().take(too_many).map(|(_, id)| id));
+            gone.extend(of.into_iter().take(too_many).map(|(_, id)| (id, Retirement::Count)));
         }
-        gone.into_iter().for_each(|id| self.remove(id));
+        gone.into_iter().for_each(|(id, retirement)| self.retire_job(id, retirement));
     }
 }

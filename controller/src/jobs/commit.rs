@@ -5,6 +5,17 @@ use crate::journal::Write;
 use ipc_proto::message::{JobId, JobRow, JobState, ServiceRefusal, ServiceReply};
 use std::collections::BTreeMap;
 
+/// Why an ended job is kept no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retirement {
+    /// It ended too long ago.
+    Age,
+    /// Its principal has too many.
+    Count,
+    /// The journal has no room for it.
+    Room,
+}
+
 /// A commit and what depends on it.
 #[derive(Debug, Default)]
 struct Transaction {
@@ -12,6 +23,8 @@ struct Transaction {
     replies: Vec<(Caller, u32, ServiceReply)>,
     /// Jobs that end with it.
     ended: Vec<JobId>,
+    /// Jobs that are kept no more.
+    retired: Vec<(JobId, Retirement)>,
     /// Results and items of each job that are durable with it.
     committed: BTreeMap<JobId, (u64, u64)>,
 }
@@ -44,6 +57,11 @@ impl Commits {
     /// A job ends.
     pub(super) fn ended(&mut self, id: JobId) {
         self.next.ended.push(id);
+    }
+
+    /// A job is kept no more.
+    pub(super) fn retired(&mut self, id: JobId, retirement: Retirement) {
+        self.next.retired.push((id, retirement));
     }
 
     /// Number of the commit that what is written now will be part of.
@@ -110,6 +128,8 @@ impl Book {
             let row = self.row(id).filter(is_over);
             self.actions.extend(row.map(BookAction::Ended));
         }
+        let retired = |(id, retirement)| BookAction::Retired(id, retirement);
+        self.actions.extend(done.retired.into_iter().map(retired));
         if let Phase::Full { .. } = self.phase {
             self.phase = Phase::Open;
         }
@@ -124,7 +144,12 @@ impl Book {
         let next = std::mem::take(&mut self.commits.next);
         let is_new = matches!(self.phase, Phase::Open);
         for (caller, tag, reply) in failed.replies.into_iter().chain(next.replies) {
-            let reply = if matches!(reply, ServiceReply::Refused { .. }) {
+            // A job that is not there may be so by a removal which failed now.
+            let holds = matches!(
+                reply,
+                ServiceReply::Refused { reason, .. } if reason != ServiceRefusal::UnknownJob
+            );
+            let reply = if holds {
                 reply
             } else {
                 let reason = ServiceRefusal::JournalFailed;

@@ -33,6 +33,7 @@ impl Book {
             self.may_read(asker, name)?;
         }
         self.may_compare(asker, &spec)?;
+        self.has_room()?;
         if self.jobs.len() >= super::limits::JOBS_MAX {
             let text = format!("there are {} durable jobs; remove some", self.jobs.len());
             return Err((ServiceRefusal::TooMuch, text));
@@ -69,6 +70,11 @@ impl Book {
             return Ok(());
         }
         Err((ServiceRefusal::UnknownDataset, format!("there is no dataset {dataset}")))
+    }
+
+    /// Checks that the bound of the journal leaves room for something new.
+    fn has_room(&self) -> Result<(), AskRefusal> {
+        self.shortage().map_or(Ok(()), |text| Err((ServiceRefusal::TooMuch, text)))
     }
 
     /// Checks that a job can take items from `asker`.
@@ -134,6 +140,7 @@ impl Book {
             })
             .collect();
         if !items.is_empty() {
+            self.has_room()?;
             let bytes = items.iter().map(StoredItem::stored_len).sum();
             let amount = Amount { items: items.len() as u64, bytes, ..Amount::default() };
             self.usage

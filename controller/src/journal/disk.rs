@@ -6,13 +6,14 @@
 //!
 //! Invariants:
 //! - after a failed sync nothing is written any more, whatever later calls return;
+//! - bytes of rows are counted: all of them once, when the file is opened, and then what each commit adds and takes away;
 //! - a new database has its format in it, so that an empty or foreign one is never taken for a journal.
 
 use super::device::{Device, Overlay, Watched};
 use super::{Rows, Snapshot, Storage, StorageError, TableId, Write, check, take_rows};
 use redb::{
-    Builder, CommitError, CompactionError, Database, Durability, ReadTransaction, ReadableDatabase,
-    ReadableTable, TableDefinition, TableError, TransactionError,
+    Builder, CompactionError, Database, Durability, ReadTransaction, ReadableDatabase,
+    ReadableTable, ReadableTableMetadata, TableDefinition, TableError, TransactionError,
 };
 use std::io;
 use std::ops::Bound;
@@ -69,6 +70,7 @@ pub struct DiskStorage {
     open: Arc<RwLock<Opened>>,
     /// The failure after which nothing is written.
     failed: Mutex<Option<String>>,
+    rows_len: AtomicU64,
 }
 
 /// An open database.
@@ -174,7 +176,9 @@ impl DiskStorage {
 
     fn on(device: Arc<dyn Device>) -> Result<Self, StorageError> {
         let open = Opened::open(Arc::clone(&device), true)?;
-        Ok(Self { device, open: Arc::new(RwLock::new(open)), failed: Mutex::default() })
+        let rows_len = open.database.as_ref().map(count_rows).transpose();
+        let rows_len = AtomicU64::new(rows_len.map_err(|error| open.cause(error))?.unwrap_or(0));
+        Ok(Self { device, open: Arc::new(RwLock::new(open)), failed: Mutex::default(), rows_len })
     }
 
     /// Opens the database again after `error`: what is committed can still be read, and written to if the
@@ -243,10 +247,17 @@ impl Storage for DiskStorage {
         let Some(database) = &open.database else { return Err(not_open()) };
         let result = transact(database, writes).map_err(|error| open.cause(error));
         drop(open);
-        if let Err(error) = &result {
-            self.reopen(error);
+        match result {
+            Ok((added, removed)) => {
+                let rows_len = self.rows_len.load(Ordering::Relaxed);
+                self.rows_len.store((rows_len + added).saturating_sub(removed), Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                self.reopen(&error);
+                Err(error)
+            }
         }
-        result
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
@@ -257,14 +268,33 @@ impl Storage for DiskStorage {
         let number = open.number;
         Ok(Box::new(DiskSnapshot { transaction, open: Arc::clone(&self.open), number }))
     }
+
+    fn rows_len(&self) -> u64 {
+        self.rows_len.load(Ordering::Relaxed)
+    }
 }
 
 fn not_open() -> StorageError {
     StorageError::failed(io::Error::other("it could not be opened again after a failure"))
 }
 
-/// Carries out `writes` in one durable transaction.
-fn transact(database: &Database, writes: &[Write]) -> Result<(), redb::Error> {
+/// Bytes of the keys and values of all rows.
+fn count_rows(database: &Database) -> Result<u64, redb::Error> {
+    let transaction = database.begin_read()?;
+    let mut rows_len = 0;
+    for table in TableId::ALL {
+        match transaction.open_table(definition(table)) {
+            Ok(table) => rows_len += table.stats()?.stored_bytes(),
+            Err(TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(rows_len)
+}
+
+/// Carries out `writes` in one durable transaction; the bytes of rows that it added and removed.
+fn transact(database: &Database, writes: &[Write]) -> Result<(u64, u64), redb::Error> {
+    let (mut added, mut removed) = (0, 0);
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate).map_err(redb::Error::from)?;
     // Names and digests come from others, and a checksum is no proof against who chooses the data.
@@ -278,20 +308,27 @@ fn transact(database: &Database, writes: &[Write]) -> Result<(), redb::Error> {
         for write in of_table {
             match write {
                 Write::Put { key, value, .. } => {
-                    opened.insert(&key[..], &value[..])?;
+                    added += (key.len() + value.len()) as u64;
+                    let old = opened.insert(&key[..], &value[..])?;
+                    removed += old.map_or(0, |old| (key.len() + old.value().len()) as u64);
                 }
                 Write::Delete { key, .. } => {
-                    opened.remove(&key[..])?;
+                    let old = opened.remove(&key[..])?;
+                    removed += old.map_or(0, |old| (key.len() + old.value().len()) as u64);
                 }
                 Write::DeleteRange { from, to, .. } => {
                     if let Some(range) = bounds(from, to) {
-                        opened.retain_in::<&[u8], _>(range, |_, _| false)?;
+                        opened.retain_in::<&[u8], _>(range, |key, value| {
+                            removed += (key.len() + value.len()) as u64;
+                            false
+                        })?;
                     }
                 }
             }
         }
     }
-    transaction.commit().map_err(CommitError::into)
+    transaction.commit()?;
+    Ok((added, removed))
 }
 
 /// The range from `from` to `to`, as of [`Snapshot::range`]; `None` if it is empty.

@@ -40,6 +40,13 @@ impl MemoryTables {
         }
     }
 
+    /// Bytes of the keys and values of all rows.
+    #[must_use]
+    pub fn rows_len(&self) -> u64 {
+        let rows = self.0.iter().flat_map(|map| map.iter());
+        rows.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+    }
+
     fn map_mut(&mut self, table: TableId) -> &mut Map {
         Arc::make_mut(&mut self.0[table.index()])
     }
@@ -85,6 +92,10 @@ impl Storage for MemoryStorage {
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
         Ok(Box::new(self.tables()))
+    }
+
+    fn rows_len(&self) -> u64 {
+        self.lock().rows_len()
     }
 }
 

@@ -13,7 +13,7 @@ use super::backup::BackupPieces;
 use super::{Rows, Snapshot, Storage, StorageError, TableId, Write, check};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -140,6 +140,7 @@ pub struct Journal {
     commits: Option<SyncSender<QueuedCommit>>,
     queries: Option<SyncSender<(u64, ReadTask)>>,
     queued_len: Arc<AtomicUsize>,
+    rows_len: Arc<AtomicU64>,
     reader: Option<JoinHandle<()>>,
     writer: Option<JoinHandle<()>>,
 }
@@ -158,10 +159,12 @@ impl Journal {
         let (commits, queued_commits) = sync_channel(REQUESTS_MAX);
         let (queries, queued_tasks) = sync_channel(REQUESTS_MAX);
         let queued_len = Arc::<AtomicUsize>::default();
+        let rows_len = Arc::new(AtomicU64::new(storage.rows_len()));
         let writer = Writer {
             storage: Arc::clone(&storage),
             answers: answers.clone(),
             queued_len: Arc::clone(&queued_len),
+            rows_len: Arc::clone(&rows_len),
             health: JournalHealth::default(),
         };
         let start = |name: &str, run: Box<dyn FnOnce() -> io::Result<()> + Send>| {
@@ -183,6 +186,7 @@ impl Journal {
             commits: Some(commits),
             queries: Some(queries),
             queued_len,
+            rows_len,
             reader: Some(reader),
             writer: Some(writer),
         };
@@ -232,6 +236,12 @@ impl Journal {
         self.queue(0, ReadTask::EndBackup)
     }
 
+    /// Bytes of the keys and values of all rows, with every commit that was answered.
+    #[must_use]
+    pub fn rows_len(&self) -> u64 {
+        self.rows_len.load(Ordering::Relaxed)
+    }
+
     fn queue(&self, tag: u64, task: ReadTask) -> bool {
         self.queries.as_ref().is_some_and(|queries| queries.try_send((tag, task)).is_ok())
     }
@@ -255,6 +265,7 @@ struct Writer {
     storage: Arc<dyn Storage>,
     answers: UnboundedSender<JournalAnswer>,
     queued_len: Arc<AtomicUsize>,
+    rows_len: Arc<AtomicU64>,
     health: JournalHealth,
 }
 
@@ -317,6 +328,7 @@ impl Writer {
             }
         }
         let result = self.storage.commit(&writes);
+        self.rows_len.store(self.storage.rows_len(), Ordering::Relaxed);
         for (sequence, own) in done {
             self.answer(match own.and(result.clone()) {
                 Ok(()) => JournalAnswer::Committed(sequence),

@@ -22,6 +22,7 @@ fn enter(dir: &Path) -> ControllerSandbox {
     let settings = Settings {
         http: None,
         state_dir: None,
+        journal_max: None,
         has_status_page: false,
         client_socket: socket("client.sock"),
         worker_socket: socket("worker.sock"),

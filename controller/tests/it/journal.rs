@@ -95,6 +95,16 @@ fn too_long_keys_and_values_are_refused_with_the_whole_transaction(storage: &dyn
     Ok(())
 }
 
+/// Bytes of the rows that are there.
+pub(crate) fn counted(storage: &dyn Storage) -> u64 {
+    let now = storage.snapshot().expect("it can be read");
+    let of_table = |table| {
+        let rows = now.range(table, b"", b"", usize::MAX).expect("it can be read").rows;
+        rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>()
+    };
+    TableId::ALL.into_iter().map(of_table).sum()
+}
+
 /// All that is expected of every storage; each case begins with an empty one.
 pub(crate) fn check_storage(mut empty: impl FnMut() -> Box<dyn Storage>) {
     for case in [
@@ -104,7 +114,9 @@ pub(crate) fn check_storage(mut empty: impl FnMut() -> Box<dyn Storage>) {
         a_snapshot_does_not_change,
         too_long_keys_and_values_are_refused_with_the_whole_transaction,
     ] {
-        case(&*empty()).expect("nothing fails");
+        let storage = empty();
+        case(&*storage).expect("nothing fails");
+        assert_eq!(storage.rows_len(), counted(&*storage), "bytes of all rows");
     }
 }
 

@@ -35,6 +35,7 @@ fn settings(socket: Endpoint) -> Settings {
         http: None,
         has_status_page: false,
         state_dir: None,
+        journal_max: None,
         notify: notifier::Permissions::default(),
         sandbox: Enforcement::Off,
         policy,

@@ -9,6 +9,7 @@ use ipc_proto::message::{
     ServiceRequest, Stamp,
 };
 use ipc_proto::{Algorithm, Blob};
+use std::collections::BTreeSet;
 use test_kit::Random;
 
 /// The digest of these bytes in the simulation.
@@ -236,6 +237,11 @@ impl JobClient {
         }
     }
 
+    /// The job that its audit is compared with.
+    fn baseline(&self) -> Option<JobId> {
+        self.audit.as_ref().and_then(|audit| audit.base)
+    }
+
     /// The manifest of its files, if it has one.
     pub(crate) fn manifest_path(&self) -> Blob {
         Blob(format!("SUMS{}", self.number).into_bytes())
@@ -312,6 +318,7 @@ impl JobClient {
         &mut self,
         tag: u32,
         reply: ServiceReply,
+        removed: &BTreeSet<JobId>,
         random: &mut Random,
     ) -> Result<(), String> {
         if self.asked != Some(tag) {
@@ -321,6 +328,14 @@ impl JobClient {
         let row = match reply {
             ServiceReply::Refused { reason: ServiceRefusal::JournalFailed, .. } => {
                 self.reconnect();
+                return Ok(());
+            }
+            // The journal has reached its bound.
+            ServiceReply::Refused { reason: ServiceRefusal::TooMuch, .. } => return Ok(()),
+            ServiceReply::Refused { reason: ServiceRefusal::UnknownJob, .. }
+                if self.id.or(self.baseline()).is_some_and(|id| removed.contains(&id)) =>
+            {
+                (self.step, self.has_manifest) = (ClientStep::Over, false);
                 return Ok(());
             }
             ServiceReply::Refused { reason: ServiceRefusal::WrongState, text } => {
@@ -373,6 +388,10 @@ impl JobClient {
             }
             ServiceReply::Job(row) => *row,
         };
+        if self.id.is_some_and(|id| removed.contains(&id)) && self.step == ClientStep::Submit {
+            // It was removed before the client asked again, and so is another one.
+            (self.id, self.stored, self.is_sealed, self.is_done) = (None, 0, false, false);
+        }
         if self.id.is_some_and(|id| id != row.id) {
             return Err(format!("job {:?} became {}", self.id, row.id));
         }
@@ -407,6 +426,11 @@ impl JobClient {
                 ClientStep::Act(JobAct::Retry)
             }
             JobState::Done => ClientStep::Read,
+            // An audit is tried again whose baseline was removed after it had ended.
+            JobState::Failed if self.baseline().is_some_and(|base| removed.contains(&base)) => {
+                self.has_manifest = false;
+                ClientStep::Over
+            }
             JobState::Cancelled | JobState::Failed => {
                 return Err(format!("{:?}: {}", row.state, row.reason));
             }

@@ -1,7 +1,9 @@
 //! A journal in memory that can be full, lose what was not synced, and lie.
 
 use hashcluster_controller::journal::Query;
-use hashcluster_controller::journal::{MemoryTables, Rows, Snapshot, Write};
+use hashcluster_controller::journal::{MemoryTables, Rows, Snapshot, TableId, Write};
+use ipc_proto::message::{JobId, JobState};
+use std::collections::BTreeSet;
 
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
@@ -9,15 +11,36 @@ pub(crate) struct Disk {
     cached: MemoryTables,
     /// Contents after a crash.
     durable: MemoryTables,
+    /// Jobs that were removed.
+    pub(crate) removed: BTreeSet<JobId>,
 }
 
 impl Disk {
     /// Carries out a transaction; it is durable unless the fsync lies.
     pub(crate) fn commit(&mut self, writes: &[Write], lies: bool) {
+        writes.iter().for_each(|write| self.note_removal(write));
         self.cached.apply(writes);
         if !lies {
             self.durable = self.cached.clone();
         }
+    }
+
+    /// Notes the removal of a job, which must have ended.
+    fn note_removal(&mut self, write: &Write) {
+        let Write::Delete { table: table @ TableId::Jobs, key } = write else { return };
+        // The row of its progress: the form, then the state.
+        let [id @ .., 1] = &key[..] else { return };
+        let progress = self.cached.get(*table, key).expect("memory does not fail");
+        let state = progress.expect("a job is removed once")[1];
+        assert!(state >= JobState::Done as u8, "a job that has not ended is removed");
+        let (epoch, number) = id.split_at(4);
+        let epoch = u32::from_be_bytes(epoch.try_into().expect("4 bytes"));
+        let number = u64::from_be_bytes(number.try_into().expect("8 bytes"));
+        self.removed.insert(JobId { epoch, number });
+    }
+
+    pub(crate) fn rows_len(&self) -> u64 {
+        self.cached.rows_len()
     }
 
     pub(crate) fn crash(&mut self) {

@@ -17,13 +17,15 @@ pub(crate) struct Totals {
     pub(crate) claims: u64,
     pub(crate) findings: u64,
     pub(crate) ended: u64,
+    pub(crate) retired: u64,
+    pub(crate) short: u64,
 }
 
 impl Totals {
-    fn fields(&self) -> [u64; 14] {
+    fn fields(&self) -> [u64; 16] {
         let Self { crashes, crashes_in_recovery, crashes_in_commit, full, commits, .. } = self;
         let Self { retries, items, late, repeated, lost_workers, pages, .. } = self;
-        let Self { claims, findings, ended, .. } = self;
+        let Self { claims, findings, ended, retired, short, .. } = self;
         [
             *crashes,
             *crashes_in_recovery,
@@ -39,6 +41,8 @@ impl Totals {
             *claims,
             *findings,
             *ended,
+            *retired,
+            *short,
         ]
     }
 
@@ -57,6 +61,8 @@ impl Totals {
         self.claims += other.claims;
         self.findings += other.findings;
         self.ended += other.ended;
+        self.retired += other.retired;
+        self.short += other.short;
     }
 
     pub(crate) fn assert_everything_happened(&self) {

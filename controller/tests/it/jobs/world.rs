@@ -5,7 +5,7 @@ use super::disk::Disk;
 use super::history::{Happened, judge};
 use super::totals::Totals;
 use hashcluster_controller::core::{Action, Core, Event, Limits, Rights, WorkerId};
-use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants};
+use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants, Retirement};
 use hashcluster_controller::journal::Query;
 use hashcluster_controller::journal::Write;
 use ipc_proto::message::{
@@ -50,6 +50,8 @@ pub(crate) struct JobsWorld {
     /// Time of the controller, which starts again with it.
     now: Duration,
     wall_s: u64,
+    /// Bound of the journal, which each start makes larger.
+    len_max: u64,
     disk: Disk,
     core: Core<()>,
     book: Book,
@@ -78,12 +80,14 @@ impl JobsWorld {
             (0..1 + random.index(5)).map(|number| JobClient::new(number, &mut random)).collect();
         let crashes_left = if broken == Broken::Sync { 6 } else { random.below(12) };
         let wall_s = 1_800_000_000;
+        let len_max = random.one_of(&[u64::MAX, 50_000, 10_000, 2_000]);
         Self {
             now: Duration::ZERO,
             wall_s,
+            len_max,
             disk: Disk::default(),
             core: core(wall_s),
-            book: book(wall_s),
+            book: book(wall_s).bounded(len_max),
             commit: None,
             done: None,
             reads: VecDeque::new(),
@@ -132,6 +136,12 @@ impl JobsWorld {
             91..=93 => self.join(),
             94 => self.lose_worker(),
             95 if self.crashes_left > 0 => self.crash(),
+            // Somebody gives the journal more room.
+            96 if self.book.shortage().is_some() => {
+                self.totals.short += 1;
+                self.crashes_left += 1;
+                self.crash()
+            }
             _ => self.tick(),
         }
     }
@@ -232,11 +242,15 @@ impl JobsWorld {
                 assert!(is_over && row.ended_s > 0, "an end that is none: {row:?}");
                 self.totals.ended += 1;
             }
+            BookAction::Retired(id, retirement) => {
+                assert!(retirement == Retirement::Room && self.disk.removed.contains(&id));
+                self.totals.retired += 1;
+            }
             BookAction::Reply(caller, tag, reply) => {
                 let number = caller.0.checked_sub(self.first_caller).expect("it is connected");
                 let number = usize::try_from(number).expect("few");
                 self.history.extend(Happened::of_reply(&reply));
-                self.clients[number].take(tag, reply, &mut self.random)?;
+                self.clients[number].take(tag, reply, &self.disk.removed, &mut self.random)?;
             }
         }
         Ok(())
@@ -255,7 +269,7 @@ impl JobsWorld {
     /// The writer thread of the journal.
     fn sync(&mut self) -> Result<(), String> {
         if let Some(sequence) = self.done.take() {
-            return self.book(BookEvent::Persisted(sequence));
+            return self.persisted(sequence);
         }
         let Some((sequence, writes)) = self.commit.take() else { return Ok(()) };
         if self.full_left > 0 && self.random.chance(5) {
@@ -271,7 +285,12 @@ impl JobsWorld {
             self.done = Some(sequence);
             return Ok(());
         }
-        self.book(BookEvent::Persisted(sequence))
+        self.persisted(sequence)
+    }
+
+    fn persisted(&mut self, sequence: u64) -> Result<(), String> {
+        self.book(BookEvent::Persisted(sequence))?;
+        self.book(BookEvent::JournalLen(self.disk.rows_len()))
     }
 
     fn answer_read(&mut self) -> Result<(), String> {
@@ -528,9 +547,10 @@ impl JobsWorld {
         // The clock goes on, stands still, or was set back.
         self.wall_s = self.wall_s + self.random.below(3) - self.random.below(2);
         self.core = core(self.wall_s);
-        self.book = book(self.wall_s);
+        self.len_max = self.len_max.saturating_mul(2);
+        self.book = book(self.wall_s).bounded(self.len_max);
         self.clients.iter_mut().for_each(JobClient::reconnect);
-        self.book(BookEvent::Tick)
+        self.book(BookEvent::JournalLen(self.disk.rows_len()))
     }
 }
 

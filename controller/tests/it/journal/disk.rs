@@ -1,6 +1,6 @@
 //! The journal in a state directory.
 
-use super::check_storage;
+use super::{check_storage, counted};
 use hashcluster_controller::journal::{
     FORMAT, JOURNAL_FILE, Rows, StateDir, Storage, TableId, Write, compact,
 };
@@ -80,6 +80,38 @@ fn a_compacted_journal_is_shorter_and_has_the_same_rows() {
     assert_eq!(rows(&journal).rows.len(), 5);
     let refused = compact(dir.path()).unwrap_err().to_string();
     assert!(refused.contains("uses this state directory"), "{refused}");
+}
+
+#[test]
+fn space_of_what_is_deleted_is_used_again_and_a_file_is_less_than_three_times_as_large_as_its_rows()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let open = || StateDir::open(dir.path()).unwrap();
+    let state = open();
+    let mut journal = state.journal().unwrap();
+    // Chunks of results that fill their pages, as those of jobs do: a round is one job, of which the last three are kept.
+    let mut rows_max = 0;
+    for round in 0..40_u16 {
+        for commit in 0..8_u16 {
+            let rows = (0..25_u16).map(|chunk| {
+                let key = [round, commit, chunk].map(u16::to_be_bytes).concat();
+                put(TableId::Results, &key, &vec![7; 8_100 - usize::from(chunk)])
+            });
+            journal.commit(&rows.collect::<Vec<_>>()).unwrap();
+        }
+        if let Some(old) = round.checked_sub(3) {
+            let (from, to) = ([0, 0].to_vec(), (old + 1).to_be_bytes().to_vec());
+            journal.commit(&[Write::DeleteRange { table: TableId::Results, from, to }]).unwrap();
+        }
+        rows_max = rows_max.max(journal.rows_len());
+    }
+    assert_eq!(journal.rows_len(), counted(&journal));
+    let counted = journal.rows_len();
+    let file_len = fs::metadata(dir.path().join(JOURNAL_FILE)).unwrap().len();
+    assert!(rows_max < file_len && file_len < 3 * rows_max, "{rows_max} bytes in {file_len}");
+    drop((journal, state));
+    journal = open().journal().unwrap();
+    assert_eq!(journal.rows_len(), counted, "counted anew");
 }
 
 #[test]

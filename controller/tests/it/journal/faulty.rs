@@ -146,4 +146,8 @@ impl Storage for FaultyStorage {
         }
         Ok(Box::new(state.current.clone()))
     }
+
+    fn rows_len(&self) -> u64 {
+        self.lock().current.rows_len()
+    }
 }

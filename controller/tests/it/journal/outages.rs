@@ -166,6 +166,9 @@ fn what_queues_while_a_commit_runs_becomes_one_transaction_and_is_bounded() {
         fn snapshot(&self) -> Result<Box<dyn Snapshot>, StorageError> {
             self.0.snapshot()
         }
+        fn rows_len(&self) -> u64 {
+            self.0.rows_len()
+        }
     }
 
     let storage = FaultyStorage::new(MemoryTables::default(), Faults::default());

@@ -15,6 +15,9 @@ const ENFORCEMENTS: &[&str] = &["enforce", "best-effort", "off"];
 /// Bytes of a file between two checkpoints of a worker.
 const REPORT_EVERY: Kind = Kind::Size { units: "KMG", min_kib: 1, max_kib: PROGRESS_LEN_MAX >> 10 };
 
+/// Bytes of the controller's journal; the smallest is that of the controller.
+const JOURNAL_MAX: Kind = Kind::Size { units: "MG", min_kib: 64 << 10, max_kib: 1 << 30 };
+
 /// A key of `[defaults]` and `[vm.NAME]`, which becomes a flag of the same name.
 #[derive(Debug)]
 pub(super) struct Flag {
@@ -31,7 +34,7 @@ const fn of_worker(key: &'static str, kind: Kind) -> Flag {
 }
 
 /// Every flag, in the order of the command line.
-pub(super) const FLAGS: [Flag; 8] = [
+pub(super) const FLAGS: [Flag; 9] = [
     Flag { is_local: false, ..of_worker("threads", THREADS) },
     Flag { is_local: false, ..of_worker("sched", Kind::Sched) },
     of_worker("backend", Kind::OneOf(&backend::NAMES)),
@@ -40,6 +43,7 @@ pub(super) const FLAGS: [Flag; 8] = [
     of_worker("report_every", REPORT_EVERY),
     of_worker("drop_behind", Kind::Bool),
     Flag { role: Some(Role::Controller), ..of_worker("cross_check", Kind::Sample) },
+    Flag { role: Some(Role::Controller), ..of_worker("journal_max", JOURNAL_MAX) },
 ];
 
 impl Flag {

@@ -176,13 +176,13 @@ fn every_bad_value_of_cluster_toml_has_its_line_and_its_limits() {
         (
             "mem = '1G'",
             "unknown key \"mem\"; keys are memory, cpus, cpuset, memlock, threads, sched, backend, \
-             reading, sandbox, report_every, drop_behind, cross_check, health",
+             reading, sandbox, report_every, drop_behind, cross_check, journal_max, health",
         ),
     ] {
         let want = format!("3: {want}");
         check(&format!("# at line 3\n[defaults]\n{line}\n"), &[&want]);
         let of_vm =
-            want.replace("cross_check, health", "cross_check, metrics_port, datasets, health");
+            want.replace("journal_max, health", "journal_max, metrics_port, datasets, health");
         check(&format!("\n[vm.worker2]\n{line}\n"), &[&of_vm]);
     }
 }

@@ -8,18 +8,21 @@ fn flags_are_the_workers_or_the_controllers_and_the_most_specific_wins() {
     let deployment = good(
         PORTS,
         "[defaults]\nbackend = 'portable'\nreading = 'plain'\ndrop_behind = true\n\
-         report_every = '64M'\ncross_check = '1/9'\n\
+         report_every = '64M'\ncross_check = '1/9'\njournal_max = '2G'\n\
          [vm.worker2]\nbackend = 'sha256_avx2_x8'\ndrop_behind = false\nreport_every = '1K'\n",
     );
     let seen: Vec<String> = deployment.vms.iter().map(|vm| vm.args.join(" ")).collect();
     let want = [
-        "--cross-check 1/9",
+        "--cross-check 1/9 --journal-max 2147483648",
         "--backend portable --reading plain --report-every 67108864 --drop-behind",
         "--backend sha256_avx2_x8 --reading plain --report-every 1024",
     ];
     assert_eq!(seen, want);
     let shown = deployment.to_string();
-    assert!(shown.contains("\nflags of controller: --cross-check 1/9\n"), "{shown}");
+    assert!(
+        shown.contains("\nflags of controller: --cross-check 1/9 --journal-max 2147483648\n"),
+        "{shown}"
+    );
     let own =
         good(PORTS, "[defaults]\ncross_check = '1/9'\n[vm.controller]\ncross_check = '1/2'\n");
     assert_eq!(own.vms[0].args, ["--cross-check", "1/2"]);
@@ -56,10 +59,10 @@ fn a_cluster_without_vms_has_the_flags_of_the_defaults() {
         let given = LocalFlags::load(Some(&path), &["given=/".into()], false);
         given.map_err(|errors| files.plain(&errors))
     };
-    let config = "[defaults]\nthreads = 9\nreading = 'plain'\ncross_check = '1/3'\n\
+    let config = "[defaults]\nthreads = 9\nreading = 'plain'\ncross_check = '1/3'\njournal_max = '64M'\n\
                   [vm.worker1]\nbackend = 'portable'\n[datasets.d]\ndir = '/nowhere'\n";
     let flags = load(config).unwrap();
-    assert_eq!(flags.controller, ["--cross-check", "1/3"]);
+    assert_eq!(flags.controller, ["--cross-check", "1/3", "--journal-max", "67108864"]);
     assert_eq!(flags.workers, ["--reading", "plain"]);
     let datasets: Vec<_> =
         flags.datasets.iter().map(|set| (&*set.name, set.dir.as_path(), set.is_missing)).collect();
