@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// Version of the keys.
 const VERSION: u32 = 1;
 
-pub(crate) use overview::JsonName;
+pub(crate) use overview::{JsonName, LossObject};
 
 /// A line with the version of its keys.
 #[derive(Serialize)]
@@ -47,6 +47,9 @@ pub(crate) struct Record<'a> {
     pub(crate) cause: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<&'a str>,
+    /// Every worker that was lost over it, of a durable job.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) losses: Vec<LossObject<'a>>,
     /// The list, quoted for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) list: Option<&'a str>,

@@ -9,6 +9,7 @@
 //! (`telemetry::http`).
 
 mod access;
+mod dead;
 mod events;
 mod fields;
 mod jobs;
@@ -98,6 +99,7 @@ impl Call {
             ApiTask::ShowJob => jobs::show(self, &access, id).await,
             ApiTask::Result => result::result(self, &access, id, query, media).await,
             ApiTask::ListEvents => events::list(self, &access, query, media).await,
+            ApiTask::ListDead => dead::list(self, &access, query).await,
             ApiTask::ListSchedules => schedules::list(self, &access, query).await,
             ApiTask::ListRuns => schedules::runs(self, &access, query).await,
             ApiTask::ListWorkers => Ok(views::workers(&self.hub)),

@@ -7,6 +7,7 @@
 //! Invariants: no I/O, no clock; memory is bounded by named limits; the words of peers are shown without
 //! what would move a terminal.
 
+mod dead;
 mod event;
 mod history;
 mod job;
@@ -15,6 +16,7 @@ mod name;
 mod schedule;
 mod text;
 
+pub use dead::{DeadObject, LossObject};
 pub use event::{ClusterEvent, EventSeverity, events_between};
 pub use history::{EVENTS_MAX, RATES_MAX, StatusHistory};
 pub use job::{JobObject, kind_name};

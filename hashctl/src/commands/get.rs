@@ -50,6 +50,9 @@ pub(crate) enum RegisterKind {
     /// The audit trail: who did what, and when
     #[value(alias = "event")]
     Events,
+    /// Items of durable jobs over which three workers were lost
+    #[value(alias = "dead-items")]
+    Dead,
     /// Hosts that share work through a broker, by hashcluster-bridge
     #[value(alias = "host")]
     Hosts,
@@ -85,6 +88,7 @@ impl RegisterKind {
             Self::Runs => "run",
             Self::Policies => "policy",
             Self::Events => "event",
+            Self::Dead => "dead item",
             Self::Hosts => "host",
             Self::DeadShards => "dead shard",
         }
@@ -136,7 +140,8 @@ pub(crate) struct GetArgs {
     #[arg(value_name = "KIND", value_enum)]
     kind: RegisterKind,
     /// Only this one: the name of a worker, dataset or schedule, the id or key of a job, a run as SCHEDULE/RUN or all of a
-    /// schedule, the number of a rule, events of a job, worker or schedule
+    /// schedule, the number of a rule, events of a job, worker or schedule, dead items of a job or that a worker was lost
+    /// over
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// Print one JSON object per line; docs/json.md says which

@@ -176,7 +176,7 @@ pub(crate) fn show(config: &Config, args: &ShowArgs) -> Exit {
 }
 
 /// The items of a job whose workers were lost.
-fn dead_items(session: &mut JobSession<'_>, job: JobId) -> Result<Vec<DeadItem>, Exit> {
+pub(crate) fn dead_items(session: &mut JobSession<'_>, job: JobId) -> Result<Vec<DeadItem>, Exit> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         let limit = u16::try_from(FRAME_NAMES_MAX).unwrap_or(u16::MAX);

@@ -178,6 +178,21 @@ fn an_item_that_kills_three_workers_has_their_names_and_causes_for_clients_and_i
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let loss = &json["dead"][0]["losses"][2];
     assert_eq!((&loss["worker"], &loss["cause"]), (&"k3".into(), &"disconnected".into()));
+    let lines = |args: &[&str]| -> Vec<serde_json::Value> {
+        let out = cluster.hashctl().args(args).output().unwrap().stdout;
+        let lines = out.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    };
+    let [result] = &lines(&["result", "--json", "j"])[..] else { panic!("one item") };
+    assert_eq!(result["losses"], json["dead"][0]["losses"]);
+    assert_eq!(result["error"], format!("lost 3 workers while they read it: {losses}"));
+    for args in [&["dead"][..], &["dead", "j"], &["dead", "k2"]] {
+        let [dead] = &lines(&[&["get", "--json"], args].concat())[..] else { panic!("{args:?}") };
+        assert_eq!((&dead["key"], &dead["index"]), (&"j".into(), &0.into()));
+        assert_eq!(dead["losses"], json["dead"][0]["losses"]);
+    }
+    let none = cluster.hashctl().args(["get", "dead", "k9"]).output().unwrap();
+    assert!(none.stderr.ends_with(b"there is no dead item k9\n"), "{none:?}");
 
     let worker = cluster.spawn_worker(0);
     cluster.workers.push(worker);

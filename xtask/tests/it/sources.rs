@@ -120,6 +120,7 @@ const PANICS: &[(&str, &str)] = &[
     ("a vector takes everything", "and the keys of our own objects are text"),
     ("the book answers with a job", "as docs/protocol.md says of each request"),
     ("the book answers with jobs", "the same"),
+    ("the book answers with dead items", "the same"),
     ("the planner answers with schedules", "the same"),
     ("the planner answers with runs", "the same"),
     ("every reason to refuse is listed", "peers_are_counted_by_role_and_reason tries each"),

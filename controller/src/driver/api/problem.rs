@@ -24,6 +24,11 @@ impl ApiProblem {
         Self { status, detail: detail.into(), headers: Vec::new() }
     }
 
+    /// Returns true if there is no such thing.
+    pub(super) fn is_missing(&self) -> bool {
+        self.status == 404
+    }
+
     /// No operation of this path has the method.
     pub(super) fn wrong_method(operations: &[ApiOperation]) -> Self {
         let methods = operations.iter().flat_map(|operation| match operation.method {

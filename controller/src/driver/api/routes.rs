@@ -13,6 +13,7 @@ pub(super) enum ApiTask {
     ShowJob,
     Result,
     ListEvents,
+    ListDead,
     ListSchedules,
     ListRuns,
     ListWorkers,
@@ -252,6 +253,28 @@ pub(super) const ROUTES: &[ApiRoute] = &[
             media: &[JSON, EVENT_STREAM],
             answers: &[(200, "EventPage")],
             problems: &[403, 503],
+            ..GET
+        }],
+    },
+    ApiRoute {
+        path: "/v1/dead",
+        operations: &[ApiOperation {
+            task: ApiTask::ListDead,
+            id: "listDead",
+            about: "Items of durable jobs over which three workers were lost, in ascending order of their jobs, with \
+                    every loss; a page at a time, which may be empty and have another one after it.",
+            fields: &[
+                Field { name: "job", about: "Only of this job.", form: FieldForm::JobId },
+                Field::number("limit", "Most items of the page.", 1, JOBS_PAGE_MAX),
+                Field {
+                    name: "after",
+                    about: "Only of this job and later ones, from the item `from` on.",
+                    form: FieldForm::JobId,
+                },
+                Field::number("from", "Number of the first item of the job `after`.", 0, ITEM_MAX),
+            ],
+            answers: &[(200, "DeadPage")],
+            problems: &[404, 503],
             ..GET
         }],
     },

@@ -89,6 +89,16 @@ pub(super) fn schemas() -> Value {
             &[],
         ),
         "EventPage": page("events", "Event", &[], &[("next", text())]),
+        "Dead": object(
+            &[
+                ("job", job_id()),
+                ("key", text()),
+                ("index", number()),
+                ("losses", array(&object(&[("worker", text()), ("cause", text())], &[]))),
+            ],
+            &[("name", text()), ("name_b64", text())],
+        ),
+        "DeadPage": page("dead", "Dead", &[], &[("next", text())]),
         "Schedule": schedule(),
         "SchedulePage": page("schedules", "Schedule", &[], &[("next", text())]),
         "Run": run(&[("schedule", text())]),

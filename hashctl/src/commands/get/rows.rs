@@ -1,16 +1,18 @@
 //! Rows of each register.
 
 use super::{RegisterKind, bridge};
-use crate::commands::jobs::{JobSession, nonsense};
+use crate::commands::jobs::{JobSession, dead_items, nonsense};
 use crate::commands::schedule::{all as schedules, differences_text, runs_of};
 use crate::commands::status::ask;
 use crate::exit::Exit;
+use crate::lists::quote::quote;
+use crate::problem::losses_text;
 use ipc_proto::limits::EVENT_ROWS_MAX;
 use ipc_proto::message::{
-    EventRow, JobFilter, JobRow, RuleRow, RunOutcome, RunRow, ScheduleRow, ServiceRefusal,
-    ServiceReply, ServiceRequest, Status, WorkerStatus,
+    DeadItem, EventRow, JobFilter, JobRow, RuleRow, RunOutcome, RunRow, ScheduleRow,
+    ServiceRefusal, ServiceReply, ServiceRequest, Status, WorkerStatus,
 };
-use overview::{JobObject, RunObject, ScheduleObject, bytes, health, worker_json};
+use overview::{DeadObject, JobObject, RunObject, ScheduleObject, bytes, health, worker_json};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -29,7 +31,11 @@ impl RegisterRow {
     /// True for its name, the key of a job, the schedule of a run, and what an event is about.
     pub(super) fn is_named(&self, name: &str) -> bool {
         let is_of = |key: &&str| self.object.get(key).is_some_and(|key| key == name);
-        self.id == name || (!name.is_empty() && ["key", "schedule", "subject"].iter().any(is_of))
+        let is_lost = |loss: &Value| loss.get("worker").is_some_and(|worker| worker == name);
+        let losses = self.object.get("losses").and_then(Value::as_array);
+        self.id == name
+            || (!name.is_empty() && ["key", "schedule", "subject", "job"].iter().any(is_of))
+            || losses.is_some_and(|losses| losses.iter().any(is_lost))
     }
 
     /// The first of its texts in which `wanted`, in lower case, stands, and the key of that.
@@ -68,6 +74,7 @@ pub(super) fn head(kind: RegisterKind) -> &'static [&'static str] {
         }
         RegisterKind::Policies => &["RULE", "WHO", "MAY", "DATASETS", "QUOTA"],
         RegisterKind::Events => &["EVENT", "TIME", "KIND", "SUBJECT", "BY", "TEXT"],
+        RegisterKind::Dead => &["ITEM", "KEY", "NAME", "LOST"],
         RegisterKind::Hosts => &[
             "HOST", "STATE", "SHARDS", "DONE", "RETURNED", "DEAD", "BYTES", "SEEN", "CLOCK",
             "VERSION", "DATASETS",
@@ -115,6 +122,13 @@ pub(super) fn all(
             Ok((1..).zip(&rules).map(rule).collect())
         }
         RegisterKind::Events => events(session, after.unwrap_or(0)),
+        RegisterKind::Dead => {
+            let mut rows = Vec::new();
+            for job in session.jobs(&JobFilter::default())?.iter().filter(|job| job.failed > 0) {
+                rows.extend(dead_items(session, job.id)?.iter().map(|item| dead(job, item)));
+            }
+            Ok(rows)
+        }
         RegisterKind::Hosts | RegisterKind::DeadShards => bridge::rows(kind),
     }
 }
@@ -143,7 +157,7 @@ pub(super) fn for_search(
     kind: RegisterKind,
 ) -> Result<Vec<RegisterRow>, Exit> {
     let probe = match kind {
-        RegisterKind::Jobs | RegisterKind::Schedules | RegisterKind::Runs => {
+        RegisterKind::Jobs | RegisterKind::Schedules | RegisterKind::Runs | RegisterKind::Dead => {
             let filter = JobFilter::default();
             Some(ServiceRequest::Jobs { filter, after: None, limit: 1 })
         }
@@ -201,6 +215,15 @@ fn run(schedule: &str, run: &RunRow) -> RegisterRow {
             run.failed.to_string(),
             differences_text(run.changes),
         ],
+        id,
+    }
+}
+
+fn dead(job: &JobRow, item: &DeadItem) -> RegisterRow {
+    let id = format!("{}/{}", job.id, item.index);
+    RegisterRow {
+        object: serde_json::to_value(DeadObject::of(job, item)).unwrap_or_default(),
+        cells: vec![id.clone(), job.key.clone(), quote(&item.name), losses_text(&item.losses)],
         id,
     }
 }

@@ -9,17 +9,18 @@ use crate::engine::function::Function;
 use crate::engine::reorder::{Item, Label, Verdict};
 use crate::examples;
 use crate::exit::Exit;
-use crate::json::{JsonName, Record};
+use crate::json::{JsonName, LossObject, Record};
 use crate::lists::quote::quote;
 use crate::output::{Format, Out, put_name};
-use crate::problem::Problem;
+use crate::problem::{Problem, losses_text};
 use crate::say::{io_text, say};
 use clap::Args;
 use ipc_proto::limits::FRAME_NAMES_MAX;
 use ipc_proto::message::{
-    Failure, ItemOutcome, JobKind, JobRow, JobSource, JobState, ResultRow, ServiceReply,
-    ServiceRequest,
+    Failure, ItemOutcome, JobId, JobKind, JobRow, JobSource, JobState, ResultRow, ServiceReply,
+    ServiceRequest, WorkerLoss,
 };
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -118,8 +119,10 @@ impl Manifest {
                 return Err(nonsense());
             };
             let is_empty = rows.is_empty();
+            let dead = self.dead_of(session, job, from, &rows)?;
             for row in rows {
-                self.row(&row)?;
+                let losses = dead.get(&from).map_or(&[][..], |losses| losses);
+                self.row(&row, losses)?;
                 from += 1;
             }
             if follows {
@@ -136,9 +139,40 @@ impl Manifest {
         }
     }
 
-    fn row(&mut self, row: &ResultRow) -> Result<(), Exit> {
+    /// The losses of those results from item `from` on whose workers were lost, by their numbers.
+    fn dead_of(
+        &self,
+        session: &mut JobSession<'_>,
+        job: JobId,
+        from: u64,
+        rows: &[ResultRow],
+    ) -> Result<BTreeMap<u64, Vec<WorkerLoss>>, Exit> {
+        let is_dead = |row: &ResultRow| {
+            matches!(row.outcome, ItemOutcome::Failed(Failure::WorkersLost { .. }))
+        };
+        let mut dead = BTreeMap::new();
+        let Some(first) = rows.iter().position(is_dead).filter(|_| self.format.json) else {
+            return Ok(dead);
+        };
+        let limit = u16::try_from(rows.len()).unwrap_or(u16::MAX);
+        let (mut next, end) = (from + first as u64, from + rows.len() as u64);
+        loop {
+            let request = ServiceRequest::Deaths { job, from: next, limit };
+            let ServiceReply::Deaths { rows, more } = session.ask(&request)? else {
+                return Err(nonsense());
+            };
+            let last = rows.last().map(|row| row.index);
+            dead.extend(rows.into_iter().map(|row| (row.index, row.losses)));
+            match last {
+                Some(last) if more && last < end => next = last + 1,
+                _ => return Ok(dead),
+            }
+        }
+    }
+
+    fn row(&mut self, row: &ResultRow, losses: &[WorkerLoss]) -> Result<(), Exit> {
         if self.is_of_manifest || (self.is_check && !self.format.json) {
-            return self.verdict(row);
+            return self.verdict(row, losses);
         }
         let label = Label { name: &row.name, function: self.function, want: b"" };
         let size = row.stamp.size;
@@ -157,8 +191,15 @@ impl Manifest {
             ItemOutcome::Failed(failure) => {
                 self.is_ok = false;
                 let problem = Problem::Failure(*failure);
-                let item = item(&[], Verdict::Problem(problem));
-                item.each().for_each(|item| self.format.problem(&item, problem, self.out.buffer()));
+                let detail = (!losses.is_empty()).then(|| losses_text(losses));
+                let detail = detail.as_deref();
+                let item = Item { detail, ..item(&[], Verdict::Problem(problem)) };
+                for item in item.each().filter(|_| self.format.json) {
+                    let error = item.problem_text(problem);
+                    let losses = LossObject::all(losses);
+                    let line = Record { error: Some(&error), losses, ..Record::of(item.label) };
+                    line.put(self.out.buffer());
+                }
                 self.flush()?;
                 say(format_args!("{}: {problem}", quote(&row.name)));
             }
@@ -168,7 +209,7 @@ impl Manifest {
     }
 
     /// A line of a check.
-    fn verdict(&mut self, row: &ResultRow) -> Result<(), Exit> {
+    fn verdict(&mut self, row: &ResultRow, losses: &[WorkerLoss]) -> Result<(), Exit> {
         self.is_ok &= matches!(row.outcome, ItemOutcome::Digests(_));
         let (text, status): (&[u8], &str) = match &row.outcome {
             ItemOutcome::Digests(_) => (b": OK\n", "ok"),
@@ -193,6 +234,7 @@ impl Manifest {
                 size: error.is_none().then_some(row.stamp.size),
                 status: Some(status),
                 error: error.as_deref(),
+                losses: LossObject::all(losses),
                 ..Record::default()
             };
             line.put(self.out.buffer());

@@ -1,13 +1,11 @@
 //! Jobs as text and as JSON.
 
 use crate::columns::columns;
-use crate::json::{JsonName, put_line};
+use crate::json::put_line;
 use crate::lists::quote::quote;
 use crate::problem::losses_text;
-use ipc_proto::message::{
-    AuditBaseline, AuditFinding, DeadItem, JobRoot, JobRow, JobSource, WorkerLoss,
-};
-use overview::{JobObject, bytes, kind_name};
+use ipc_proto::message::{AuditBaseline, AuditFinding, DeadItem, JobRoot, JobRow, JobSource};
+use overview::{DeadObject, JobObject, bytes, kind_name};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -142,37 +140,11 @@ pub(super) fn dead(items: &[DeadItem]) -> String {
 }
 
 #[derive(Serialize)]
-struct DeadLine<'a> {
-    #[serde(flatten)]
-    name: JsonName<'a>,
-    index: u64,
-    losses: Vec<LossLine<'a>>,
-}
-
-#[derive(Serialize)]
-struct LossLine<'a> {
-    worker: &'a str,
-    cause: &'static str,
-}
-
-impl<'a> DeadLine<'a> {
-    fn of(item: &'a DeadItem) -> Self {
-        let line =
-            |loss: &'a WorkerLoss| LossLine { worker: &loss.worker, cause: loss.cause.name() };
-        Self {
-            name: JsonName { key: "name", bytes: &item.name },
-            index: item.index,
-            losses: item.losses.iter().map(line).collect(),
-        }
-    }
-}
-
-#[derive(Serialize)]
 struct JobLine<'a> {
     #[serde(flatten)]
     job: JobObject<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    dead: Vec<DeadLine<'a>>,
+    dead: Vec<DeadObject<'a>>,
 }
 
 /// A line of JSON.
@@ -182,7 +154,8 @@ pub(super) fn json(row: &JobRow) -> String {
 
 /// A line of JSON, with the items whose workers were lost.
 pub(super) fn json_with(row: &JobRow, dead: &[DeadItem]) -> String {
-    let line = JobLine { job: JobObject::new(row), dead: dead.iter().map(DeadLine::of).collect() };
+    let line =
+        JobLine { job: JobObject::new(row), dead: dead.iter().map(DeadObject::new).collect() };
     let mut text = Vec::new();
     put_line(&line, &mut text);
     String::from_utf8(text).expect("JSON is text")
