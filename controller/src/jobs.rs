@@ -55,7 +55,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
-use usage::Usage;
+use usage::{HeldMax, Usage};
 
 /// The time of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,6 +164,8 @@ struct DurableJob {
     audited: Option<StoredAudit>,
     /// Its manifest, of an audit against one.
     claims: Option<StoredClaims>,
+    /// Most items that its principal may hold, by the rights with which it was submitted.
+    items_max: u64,
     /// When it was first seen to be too old.
     expired: Option<Duration>,
 }
@@ -459,6 +461,11 @@ impl Book {
 }
 
 impl DurableJob {
+    /// The bound on what its principal may hold.
+    fn held_max(&self) -> HeldMax {
+        HeldMax { items: self.items_max, ..HeldMax::ANY }
+    }
+
     /// Algorithms of its results: of an audit against a manifest those of that.
     fn algorithms(&self) -> Algorithms {
         let claims = self.claims.as_ref().filter(|claims| claims.is_read);

@@ -117,12 +117,25 @@ pub struct Quota {
     pub items: u64,
     /// Unresolved inline bytes.
     pub bytes: u64,
+    /// Durable jobs, ended or not.
+    pub durable_jobs: u64,
+    /// Items of durable jobs.
+    pub durable_items: u64,
+    /// Highest priority of a durable job.
+    pub priority: u64,
 }
 
 impl Quota {
     /// No bound but the share.
-    pub const MAX: Self =
-        Self { clients: u64::MAX, jobs: u64::MAX, items: u64::MAX, bytes: u64::MAX };
+    pub const MAX: Self = Self {
+        clients: u64::MAX,
+        jobs: u64::MAX,
+        items: u64::MAX,
+        bytes: u64::MAX,
+        durable_jobs: u64::MAX,
+        durable_items: u64::MAX,
+        priority: u64::MAX,
+    };
 }
 
 impl Default for Quota {

@@ -103,7 +103,7 @@ impl ApiTokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::DatasetRights;
+    use crate::core::{DatasetRights, Quota};
 
     fn parse(text: &str) -> Result<ApiTokens, String> {
         ApiTokens::parse(text.as_bytes(), &["photos".to_owned()])
@@ -113,7 +113,7 @@ mod tests {
     fn each_token_is_a_principal_with_its_rights() {
         let tokens = parse(
             "# for the build\n\nci aaaaaaaaaaaaaaaa submit dataset=photos\n\
-             ops\tbbbbbbbbbbbbbbbb submit see-jobs manage-jobs dataset=*\nnone cccccccccccccccc\n",
+             ops\tbbbbbbbbbbbbbbbb submit see-jobs manage-jobs dataset=* durable-jobs=4 priority=2 durable-items=5\nnone cccccccccccccccc\n",
         )
         .unwrap();
         assert_eq!(tokens.tokens_len(), 3);
@@ -123,6 +123,9 @@ mod tests {
         let (_, rights) = tokens.holder(b"bbbbbbbbbbbbbbbb").unwrap();
         assert!(rights.manage_jobs && rights.see_jobs && !rights.release && !rights.drain);
         assert_eq!(rights.datasets, DatasetRights::All);
+        let (durable_jobs, durable_items, priority) = (4, 5, 2);
+        let quota = Quota { durable_jobs, durable_items, priority, ..Quota::MAX };
+        assert_eq!(rights.quota, quota);
         let (_, rights) = tokens.holder(b"cccccccccccccccc").unwrap();
         assert_eq!(*rights, Rights { quota: rights.quota, ..Rights::default() });
         for guess in ["", "a", "aaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaa", &"a".repeat(65)] {
@@ -149,6 +152,10 @@ mod tests {
                 "ci aaaaaaaaaaaaaaaa dataset=photos",
                 "line 1: it has datasets, but not the right to submit",
             ),
+            ("ci aaaaaaaaaaaaaaaa priority=10", "line 1: a priority is 0 to 9"),
+            ("ci aaaaaaaaaaaaaaaa priority=x", "line 1: priority is a number"),
+            ("ci aaaaaaaaaaaaaaaa priority=1 priority=1", "line 1: priority is there twice"),
+            ("ci aaaaaaaaaaaaaaaa jobs=1", "line 1: there is no bound \"jobs\" over HTTP"),
             ("a aaaaaaaaaaaaaaaa\na bbbbbbbbbbbbbbbb", "line 2: second token named a"),
             ("a aaaaaaaaaaaaaaaa\nb aaaaaaaaaaaaaaaa", "line 2: the token is that of another name"),
         ] {

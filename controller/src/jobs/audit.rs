@@ -16,7 +16,7 @@ use super::record::{
     FINDINGS_ROW, StoredAudit, StoredFindings, delete_audit, delete_findings, end_key, index_of,
     item_key, put_audit, put_findings, record,
 };
-use super::usage::Amount;
+use super::usage::{Amount, HeldMax};
 use super::{Book, Caller, Phase, ReadFor};
 use crate::journal::{Rows, TableId};
 use earlier::{ClaimSide, EarlierSide, ResultSide};
@@ -211,7 +211,7 @@ impl Book {
     fn end_audit(&mut self, id: JobId, summary: StoredAudit) {
         let Some(job) = self.jobs.get(&id) else { return };
         let amount = Amount { bytes: summary.len, ..Amount::default() };
-        if let Err(text) = self.usage.take(job.origin.principal.into(), amount) {
+        if let Err(text) = self.usage.take(job.origin.principal.into(), amount, HeldMax::ANY) {
             return self.end(id, JobState::Failed, text);
         }
         self.end(id, JobState::Done, String::new());

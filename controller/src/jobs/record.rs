@@ -333,6 +333,7 @@ pub(super) enum JobRecord {
     Progress(JobProgress),
     Audit(StoredAudit),
     Claims(StoredClaims),
+    ItemsMax(u64),
 }
 
 /// The job of a row of the table of jobs, and its record.
@@ -345,6 +346,11 @@ pub(super) fn job_record(key: &[u8], value: &[u8]) -> Result<(JobId, JobRecord),
         [1] => Ok((id, JobRecord::Progress(record(value)?))),
         [2] => Ok((id, JobRecord::Audit(record(value)?))),
         [3] => Ok((id, JobRecord::Claims(record(value)?))),
+        [4] => {
+            let bytes =
+                value.try_into().map_err(|_| BadRow("a quota of items is not one".into()))?;
+            Ok((id, JobRecord::ItemsMax(u64::from_be_bytes(bytes))))
+        }
         _ => Err(bad()),
     }
 }
@@ -390,6 +396,12 @@ pub(super) fn put_origin(id: JobId, origin: &JobOrigin) -> [Write; 2] {
 pub(super) fn put_progress(id: JobId, progress: &JobProgress) -> Write {
     let key = [&job_key(id)[..], &[1]].concat();
     Write::Put { table: TableId::Jobs, key, value: value(progress) }
+}
+
+/// Sets the most items that the principal of a job may hold, which no other row says.
+pub(super) fn put_items_max(id: JobId, items_max: u64) -> Write {
+    let key = [&job_key(id)[..], &[4]].concat();
+    Write::Put { table: TableId::Jobs, key, value: items_max.to_be_bytes().to_vec() }
 }
 
 /// Adds items from `first` on.
@@ -445,7 +457,7 @@ pub(super) fn delete_job(id: JobId) -> Vec<Write> {
     let all = |table| Write::DeleteRange { table, from: item_key(id, 0), to: end_key(id) };
     let tables =
         [TableId::Items, TableId::Results, TableId::Deaths, TableId::Findings, TableId::Claims];
-    [of(0), of(1), of(2), of(3)].into_iter().chain(tables.map(all)).collect()
+    [of(0), of(1), of(2), of(3), of(4)].into_iter().chain(tables.map(all)).collect()
 }
 
 /// Where the last id that was given out is.

@@ -107,6 +107,11 @@ impl Book {
                     job.claims = Some(claims);
                 }
             }
+            JobRecord::ItemsMax(items_max) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.items_max = items_max;
+                }
+            }
             // The origin comes first, as its key does.
             JobRecord::Progress(progress) => {
                 if let Some(job) = self.jobs.get_mut(&id) {
@@ -172,6 +177,7 @@ impl DurableJob {
             feed: None,
             audited: None,
             claims: None,
+            items_max: u64::MAX,
             not_before: Duration::ZERO,
             expired: None,
         }

@@ -2,7 +2,8 @@
 
 use super::ask::{AskRefusal, Asker};
 use super::record::{
-    JobOrigin, JobProgress, StoredItem, StoredItems, put_items, put_origin, put_progress,
+    JobOrigin, JobProgress, StoredItem, StoredItems, put_items, put_items_max, put_origin,
+    put_progress,
 };
 use super::usage::Amount;
 use super::{Book, DurableJob};
@@ -42,7 +43,14 @@ impl Book {
         let origin = JobOrigin { key, spec, principal: principal.into(), created_s };
         let progress = JobProgress::new(&origin);
         let amount = Amount::of(&origin, &progress);
-        self.usage.take(principal, amount).map_err(|text| (ServiceRefusal::TooMuch, text))?;
+        let quota = asker.rights.quota;
+        if u64::from(origin.spec.priority) > quota.priority {
+            let text =
+                format!("{principal} may give jobs a priority of at most {}", quota.priority);
+            return Err((ServiceRefusal::Forbidden, text));
+        }
+        let taken = self.usage.take(principal, amount, quota.into());
+        taken.map_err(|text| (ServiceRefusal::TooMuch, text))?;
         // A clock that was set back must not give out an id for the second time.
         let id = if self.epoch > self.last_id.epoch {
             JobId { epoch: self.epoch, number: 0 }
@@ -56,7 +64,12 @@ impl Book {
         self.commits.write(put_origin(id, &origin));
         self.commits.write([put_progress(id, &progress)]);
         let is_running = progress.state == JobState::Running;
-        self.jobs.insert(id, DurableJob::new(Rc::new(origin), progress));
+        let mut job = DurableJob::new(Rc::new(origin), progress);
+        if quota.durable_items < u64::MAX {
+            job.items_max = quota.durable_items;
+            self.commits.write([put_items_max(id, quota.durable_items)]);
+        }
+        self.jobs.insert(id, job);
         if is_running {
             self.make_ready(id);
         }
@@ -144,7 +157,7 @@ impl Book {
             let bytes = items.iter().map(StoredItem::stored_len).sum();
             let amount = Amount { items: items.len() as u64, bytes, ..Amount::default() };
             self.usage
-                .take(job.origin.principal.into(), amount)
+                .take(job.origin.principal.into(), amount, job.held_max())
                 .map_err(|text| (ServiceRefusal::TooMuch, text))?;
             let write = put_items(id, stored, &StoredItems { dataset, items });
             self.commits.write([write]);

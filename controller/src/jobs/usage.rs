@@ -4,7 +4,7 @@ use super::limits::{
     PRINCIPAL_BYTES_MAX, PRINCIPAL_ITEMS_MAX, PRINCIPAL_JOBS_MAX, PRINCIPAL_SPECS_MAX,
 };
 use super::record::{JobOrigin, JobProgress};
-use crate::core::Principal;
+use crate::core::{Principal, Quota};
 use std::collections::BTreeMap;
 
 /// An amount of everything that is bounded.
@@ -47,21 +47,50 @@ impl Amount {
     }
 }
 
+/// Bounds on what a principal may hold in the journal, by its rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeldMax {
+    pub(super) jobs: u64,
+    pub(super) items: u64,
+}
+
+impl HeldMax {
+    /// Those of everybody.
+    pub(super) const ANY: Self = Self { jobs: u64::MAX, items: u64::MAX };
+}
+
+impl From<Quota> for HeldMax {
+    fn from(quota: Quota) -> Self {
+        Self { jobs: quota.durable_jobs, items: quota.durable_items }
+    }
+}
+
 /// Held amounts by principal.
 #[derive(Debug, Default)]
 pub(super) struct Usage(BTreeMap<Principal, Amount>);
 
 impl Usage {
-    /// Takes `more`, or says which bound is in the way.
-    pub(super) fn take(&mut self, principal: Principal, more: Amount) -> Result<(), String> {
+    /// Takes `more`, or says which bound is in the way: one of everybody, or the principal's own.
+    pub(super) fn take(
+        &mut self,
+        principal: Principal,
+        more: Amount,
+        own: HeldMax,
+    ) -> Result<(), String> {
         let mut sum = self.0.get(&principal).copied().unwrap_or_default();
         let (mut more, mut max) = (more, Amount::MAX);
-        for (((name, held), (_, more)), (_, max)) in
-            sum.fields().into_iter().zip(more.fields()).zip(max.fields())
+        let mut own = Amount { jobs: own.jobs, items: own.items, ..Amount::MAX };
+        let bounds = max.fields().into_iter().zip(own.fields());
+        for (((name, held), (_, more)), ((_, max), (_, own))) in
+            sum.fields().into_iter().zip(more.fields()).zip(bounds)
         {
             *held = held.saturating_add(*more);
-            if *more > 0 && *held > *max {
-                return Err(format!("{principal} would have more than {max} {name}; remove jobs"));
+            if *more > 0 && *held > *max.min(own) {
+                let (max, of) =
+                    if own < max { (own, ", the quota of its rule") } else { (max, "") };
+                return Err(format!(
+                    "{principal} would have more than {max} {name}{of}; remove jobs"
+                ));
             }
         }
         self.0.insert(principal, sum);

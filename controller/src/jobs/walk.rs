@@ -296,7 +296,7 @@ impl Book {
             bytes: sizes.sum(),
             ..Amount::default()
         };
-        if let Err(text) = self.usage.take(job.origin.principal.into(), amount) {
+        if let Err(text) = self.usage.take(job.origin.principal.into(), amount, job.held_max()) {
             return self.end(id, JobState::Failed, text);
         }
         for items in rows {

@@ -1,6 +1,6 @@
 //! A book of durable jobs with its journal in memory, and a core that is played.
 
-use hashcluster_controller::core::{BookRequest, Principal, Rights};
+use hashcluster_controller::core::{BookRequest, PageWanted, Principal, Rights};
 use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants, Retirement};
 use hashcluster_controller::journal::{MemoryStorage, Storage};
 use ipc_proto::message::{
@@ -22,6 +22,8 @@ pub(crate) struct Played {
     pub(crate) rights: Rights,
     pub(crate) principal: Principal,
     replies: Vec<ServiceReply>,
+    /// Pages of datasets that are wanted.
+    pub(crate) pages: Vec<PageWanted>,
     pub(crate) retired: Vec<(JobId, Retirement)>,
     /// The job of the core, and the items that it has.
     core: JobId,
@@ -36,13 +38,14 @@ impl Played {
     /// One whose journal is bounded.
     pub(crate) fn bounded(len_max: u64) -> Self {
         let mut played = Self {
-            book: Book::new(1_800_000_000, Vec::new()).bounded(len_max),
+            book: Book::new(1_800_000_000, vec!["d".to_owned()]).bounded(len_max),
             storage: MemoryStorage::default(),
             len_max,
             wall_s: 0,
             rights: Rights::ALL,
             principal: Principal::Uid(7),
             replies: Vec::new(),
+            pages: Vec::new(),
             retired: Vec::new(),
             core: JobId { epoch: 0, number: 0 },
             handed: 0,
@@ -53,7 +56,7 @@ impl Played {
 
     /// The controller dies, and another one starts on its journal.
     pub(crate) fn restart(&mut self) {
-        self.book = Book::new(1_800_000_001, Vec::new()).bounded(self.len_max);
+        self.book = Book::new(1_800_000_001, vec!["d".to_owned()]).bounded(self.len_max);
         self.tell(BookEvent::Tick);
     }
 
@@ -97,9 +100,12 @@ impl Played {
                 None
             }
             BookAction::Core(BookRequest::Finish { .. } | BookRequest::Cancel { .. })
-            | BookAction::List(_)
             | BookAction::Unlist(_)
             | BookAction::Ended(_) => None,
+            BookAction::List(page) => {
+                self.pages.push(page);
+                None
+            }
             BookAction::Retired(id, retirement) => {
                 self.retired.push((id, retirement));
                 None
@@ -143,10 +149,15 @@ impl Played {
 
     /// The request for a job that takes messages.
     pub(crate) fn request(priority: u8) -> ServiceRequest {
+        Self::request_of(JobSource::Stored, priority)
+    }
+
+    /// The request for a job whose items are from elsewhere.
+    pub(crate) fn request_of(source: JobSource, priority: u8) -> ServiceRequest {
         let spec = Box::new(JobSpec {
             kind: JobKind::Sum,
             algorithms: Algorithm::Sha256.into(),
-            source: JobSource::Stored,
+            source,
             cross_check: 0,
             strict_reads: false,
             labels: Vec::new(),

@@ -1,10 +1,14 @@
-//! Durable jobs in a journal with a bound.
+//! Durable jobs in a journal with a bound, and of users with quotas.
 
 use crate::played::Played;
-use hashcluster_controller::core::Principal;
-use hashcluster_controller::jobs::Retirement;
+use hashcluster_controller::core::{Principal, Quota};
+use hashcluster_controller::jobs::{BookEvent, Retirement};
 use hashcluster_controller::journal::{Storage, TableId, Write};
-use ipc_proto::message::{JobAct, JobId, JobState, ServiceRefusal, ServiceReply, ServiceRequest};
+use ipc_proto::Blob;
+use ipc_proto::message::{
+    DirEntry, EntryKind, JobAct, JobId, JobRoot, JobSource, JobState, ListOutcome, ServiceRefusal,
+    ServiceReply, ServiceRequest, Stamp,
+};
 
 /// Bytes of the reserve of a bound of 1 MiB, and a bit more.
 const RESERVE: usize = 70_000;
@@ -14,7 +18,7 @@ fn fill(played: &mut Played, len: usize) {
     let row = Write::Put { table: TableId::Events, key: vec![1], value: vec![0; len] };
     played.storage.commit(&[row]).expect("memory takes everything");
     let len = played.storage.rows_len();
-    played.tell(hashcluster_controller::jobs::BookEvent::JournalLen(len));
+    played.tell(BookEvent::JournalLen(len));
 }
 
 fn state(played: &mut Played, job: JobId) -> Option<JobState> {
@@ -86,4 +90,64 @@ fn a_full_journal_takes_nothing_new_and_running_jobs_stay_until_there_is_room() 
     assert_eq!(state(&mut played, running), Some(JobState::Done));
     played.principal = Principal::Uid(8);
     played.run();
+}
+
+#[test]
+fn quotas_of_durable_jobs_items_and_priorities_are_enforced_and_named() {
+    let mut played = Played::new();
+    let quota = Quota { durable_jobs: 2, durable_items: 5, priority: 3, ..Quota::MAX };
+    played.rights.quota = quota;
+    let reply = played.ask(Played::request(4));
+    let ServiceReply::Refused { reason, text } = reply else { panic!("{reply:?}") };
+    assert_eq!(reason, ServiceRefusal::Forbidden);
+    assert_eq!(text, "uid 7 may give jobs a priority of at most 3");
+    assert!(matches!(played.ask(Played::request(3)), ServiceReply::Job(_)));
+    let job = played.run();
+    let text = refused(played.ask(Played::request(0)));
+    let of = ", the quota of its rule; remove jobs";
+    assert_eq!(text, format!("uid 7 would have more than 2 durable jobs{of}"));
+    // Ended jobs count, and removed ones do not.
+    played.ask(ServiceRequest::Act { job, act: JobAct::Remove });
+    let job = played.run();
+    played.ask(ServiceRequest::Act { job, act: JobAct::Remove });
+    let ServiceReply::Job(row) = played.ask(Played::request(0)) else { panic!("no job") };
+    assert!(matches!(played.store(row.id, 0), ServiceReply::Job(_)));
+    let too_many = format!("uid 7 would have more than 5 items of durable jobs{of}");
+    assert_eq!(refused(played.store(row.id, 3)), too_many);
+    // The bound is that of the submission, also after a restart.
+    played.restart();
+    played.rights.quota = Quota::MAX;
+    assert_eq!(refused(played.store(row.id, 3)), too_many);
+    // Others have their own.
+    played.principal = Principal::Uid(8);
+    played.rights.quota = Quota { durable_items: 3, ..quota };
+    let ServiceReply::Job(row) = played.ask(Played::request(0)) else { panic!("no job") };
+    assert!(matches!(played.store(row.id, 0), ServiceReply::Job(_)));
+}
+
+#[test]
+fn a_job_that_finds_more_items_than_its_users_quota_fails_and_says_so() {
+    let mut played = Played::new();
+    played.rights.quota = Quota { durable_items: 4, ..Quota::MAX };
+    let root = JobRoot { path: Blob::default(), shown: Blob::default() };
+    let source = JobSource::Dataset { name: "d".to_owned(), roots: vec![root] };
+    let reply = played.ask(Played::request_of(source, 0));
+    let ServiceReply::Job(row) = reply else { panic!("{reply:?}") };
+    let file = |name: u8| DirEntry {
+        name: Blob(vec![name]),
+        kind: EntryKind::File,
+        stamp: Stamp::default(),
+        inode: 1,
+        device: 1,
+    };
+    let tag = played.pages.pop().expect("a page is wanted").tag;
+    let entries = (b'a'..b'f').map(file).collect();
+    played.tell(BookEvent::Listed(tag, ListOutcome::Page { entries, more: false }));
+    let ServiceReply::Job(row) = played.ask(ServiceRequest::Job { job: row.id }) else {
+        panic!("it stays")
+    };
+    assert_eq!(row.state, JobState::Failed);
+    let want =
+        "uid 7 would have more than 4 items of durable jobs, the quota of its rule; remove jobs";
+    assert_eq!(row.reason, want);
 }

@@ -4,7 +4,7 @@
 use super::super::Book;
 use super::super::manifest::shown;
 use super::super::record::{StoredClaim, WalkPlace, put_claim, put_claims};
-use super::super::usage::Amount;
+use super::super::usage::{Amount, HeldMax};
 use ipc_proto::message::{AuditBaseline, ClaimEntry, JobId, JobRoot, JobSource, JobState};
 use ipc_proto::{Algorithms, Blob};
 
@@ -50,7 +50,7 @@ impl Book {
         };
         let amount = Amount { bytes, ..Amount::default() };
         let principal = job.origin.principal.into();
-        let taken = problem.map_or_else(|| self.usage.take(principal, amount), Err);
+        let taken = problem.map_or_else(|| self.usage.take(principal, amount, HeldMax::ANY), Err);
         if let Err(text) = taken {
             return self.end(id, JobState::Failed, text);
         }
