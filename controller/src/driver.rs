@@ -34,7 +34,7 @@ mod status_page;
 pub mod token;
 mod trail;
 
-pub use listen::BindError;
+pub use listen::{BindError, KeptSockets};
 
 use crate::core::Standing;
 use crate::journal::{DiskStorage, StateDir, StateDirError, Storage, StorageError};
@@ -152,8 +152,8 @@ impl std::error::Error for RunError {
 }
 
 /// Listens for HTTP. Work is done without it, too.
-fn bind_http(address: &HttpAddress) -> Option<HttpPlace> {
-    match HttpPlace::bind(address) {
+fn bind_http(address: &HttpAddress, kept: &mut KeptSockets) -> Option<HttpPlace> {
+    match HttpPlace::bind(address, kept) {
         Ok(place) => {
             LOG.log(&Event::Shows { address });
             Some(place)
@@ -172,8 +172,12 @@ fn kept_workers(storage: &DiskStorage, clock: &Clock) -> Result<Vec<(String, Sta
 }
 
 /// Runs a controller until `SIGTERM` or `SIGINT`; `SIGHUP` reads its live settings again. Calls
-/// `ready` once both sockets listen.
-pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
+/// `ready` once both sockets listen, with those that a service manager should keep.
+pub fn run(
+    settings: &Settings,
+    mut sockets: KeptSockets,
+    ready: impl FnOnce(KeptSockets),
+) -> Result<(), RunError> {
     let http_files = settings.http.as_ref().map_or(0, |_| http::CONNECTIONS_MAX + 1);
     let state_files = settings.state_dir.as_ref().map_or(0, |_| journal::FILES + notices::FILES);
     let budget = Budget::of_process(http_files + state_files).map_err(RunError::Budget)?;
@@ -184,8 +188,9 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         .map_err(RunError::Runtime)?;
     LocalSet::new().block_on(&runtime, async {
         let policy = &settings.policy;
-        let bind =
-            |endpoint, is_private| Listener::bind(endpoint, is_private).map_err(RunError::Bind);
+        let mut bind = |endpoint, is_private| {
+            Listener::bind(endpoint, is_private, &mut sockets).map_err(RunError::Bind)
+        };
         let clients = bind(&settings.client_socket, policy.is_private_for_clients())?;
         let workers = bind(&settings.worker_socket, policy.is_private_for_workers())?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Runtime)?;
@@ -197,7 +202,7 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         if !settings.worker_socket.carries_descriptors() && settings.live.worker_tokens.is_none() {
             LOG.log(&Event::AnyWorkerVm {});
         }
-        let http = settings.http.as_ref().and_then(bind_http);
+        let http = settings.http.as_ref().and_then(|address| bind_http(address, &mut sockets));
         let instruments = http.as_ref().map(|_| Instruments::new(&settings.image));
         let state = settings.state_dir.as_deref().map(StateDir::open).transpose();
         let state = state.map_err(RunError::StateDir)?;
@@ -248,7 +253,7 @@ pub fn run(settings: &Settings, ready: impl FnOnce()) -> Result<(), RunError> {
         let (clients_max, workers_max) = (budget.limits.clients_max, budget.limits.workers_max);
         let serve_clients = clients.serve(Rc::clone(&hub), Side::Client, clients_max);
         let serve_workers = workers.serve(Rc::clone(&hub), Side::Worker, workers_max);
-        ready();
+        ready(sockets);
         tokio::select! {
             () = serve_clients => {}
             () = serve_workers => {}

@@ -6,7 +6,7 @@ use hashcluster_controller::driver::live::{Live, LiveFile, LiveFiles};
 use hashcluster_controller::driver::log::{Event, LOG};
 use hashcluster_controller::driver::policy::{self, AccessPolicy};
 use hashcluster_controller::driver::token::Token;
-use hashcluster_controller::driver::{self, Settings};
+use hashcluster_controller::driver::{self, KeptSockets, Settings};
 use hashcluster_controller::jobs::JOURNAL_LEN_MIN;
 use hashcluster_controller::journal::{self, BackupError};
 use ipc_proto::endpoint::{self, Endpoint};
@@ -14,7 +14,7 @@ use ipc_proto::image::{self, IMAGE_VARIABLE};
 use ipc_proto::message::{LimitExceeded, check_dataset};
 use ipc_proto::sample::Sample;
 use ipc_proto::token::FILE_LEN_MAX;
-use ipc_socket::{ServiceManager, Trust};
+use ipc_socket::{ServiceManager, Trust, inherited_sockets};
 use sandbox::Enforcement;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -186,7 +186,11 @@ fn main() -> ExitCode {
     });
     let tell = |state| manager.iter().for_each(|manager| manager.tell(state));
     let run = |settings| {
-        driver::run(&settings, || {
+        let kept = KeptSockets::new(manager.is_some(), inherited_sockets());
+        driver::run(&settings, kept, |kept| {
+            for name in kept.hand_over(manager.as_ref()) {
+                LOG.log(&Event::UnusedSocket { name: &name });
+            }
             ready.into_iter().for_each(announce);
             tell("READY=1");
         })

@@ -1,6 +1,10 @@
 //! Listening sockets: taking the place of a dead controller's, never of a live one's; accepting
 //! as many peers as there is room for.
 
+mod kept;
+
+pub use kept::KeptSockets;
+
 use super::admission::{self, Side};
 use super::connection;
 use super::hub::Hub;
@@ -10,6 +14,7 @@ use ipc_proto::endpoint::Endpoint;
 use ipc_proto::handshake::Refusal;
 use ipc_proto::message::RefuseReason;
 use ipc_socket::Socket;
+use kept::KeptSocket;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
@@ -82,14 +87,14 @@ pub(super) struct HttpPlace {
 
 impl HttpPlace {
     /// Listens at `address`; nobody but our own user can open a Unix socket.
-    pub(super) fn bind(address: &HttpAddress) -> Result<Self, BindFailure> {
+    pub(super) fn bind(address: &HttpAddress, kept: &mut KeptSockets) -> Result<Self, BindFailure> {
         match address {
             HttpAddress::Tcp(_) => {
                 Ok(Self { listener: HttpListener::bind(address)?, _place: None })
             }
             HttpAddress::Unix(path) => {
                 let failure = |error| BindFailure::new(address, error);
-                let taken = Place::take(path, true).map_err(io::Error::other);
+                let taken = Place::take(path, true, kept).map_err(io::Error::other);
                 let (listener, place) = taken.map_err(failure)?;
                 let listener = HttpListener::unix(listener).map_err(failure)?;
                 Ok(Self { listener, _place: Some(place) })
@@ -113,7 +118,11 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Listens at `endpoint`; nobody but its own user can open a Unix socket that `is_private`.
-    pub(super) fn bind(endpoint: &Endpoint, is_private: bool) -> Result<Self, BindError> {
+    pub(super) fn bind(
+        endpoint: &Endpoint,
+        is_private: bool,
+        kept: &mut KeptSockets,
+    ) -> Result<Self, BindError> {
         let failed = |error: io::Error| {
             if error.kind() == io::ErrorKind::AddrInUse {
                 return BindError::InUse(endpoint.clone());
@@ -122,7 +131,7 @@ impl Listener {
         };
         let (listener, place) = match endpoint {
             Endpoint::Unix(path) => {
-                let (listener, place) = Place::take(path, is_private)?;
+                let (listener, place) = Place::take(path, is_private, kept)?;
                 (ipc_socket::Listener::unix(listener).map_err(failed)?, Some(place))
             }
             Endpoint::Vsock { cid, port } => {
@@ -204,35 +213,60 @@ impl Listener {
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
+    /// The socket stays when this process ends.
+    is_kept: bool,
     _lock: Flock<File>,
 }
 
 impl Place {
-    /// Listens at `path`. A lock beside it tells a living controller from a dead one, which may
-    /// have left its socket.
-    fn take(path: &Path, is_private: bool) -> Result<(UnixListener, Self), BindError> {
+    /// Listens at `path`, by the socket that was kept for it if there is one. A lock beside it tells a living
+    /// controller from a dead one, which may have left its socket.
+    fn take(
+        path: &Path,
+        is_private: bool,
+        kept: &mut KeptSockets,
+    ) -> Result<(UnixListener, Self), BindError> {
         let failed = |error| BindError::Io(path.to_owned(), error);
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists())
         {
             fs::DirBuilder::new().mode(0o700).create(dir).map_err(failed)?;
         }
         let lock = lock(path)?;
+        let mut socket = None;
         match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.file_type().is_socket() => {
-                fs::remove_file(path).map_err(failed)?;
+            Ok(found) if found.file_type().is_socket() => {
+                socket = kept.take(path, &found);
+                if socket.is_none() {
+                    fs::remove_file(path).map_err(failed)?;
+                }
             }
             Ok(_) => return Err(BindError::NotASocket(path.to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let bound = UnixListener::bind(path);
-        umask(before);
-        let listener = bound.map_err(failed)?;
-        let place = Self { path: path.to_owned(), _lock: lock };
-        if !is_private {
+        let is_kept = kept.is_managed() || socket.is_some();
+        let mode = match &socket {
+            // Of a socket that the manager made it is as its unit says.
+            Some(KeptSocket { is_ours: false, .. }) => None,
             // Whoever is not allowed is refused by credentials, with a reason.
-            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
+            _ if !is_private => Some(0o666),
+            Some(_) => Some(0o600),
+            None => None,
+        };
+        let listener = match socket {
+            Some(socket) => socket.listener,
+            None => {
+                let before = umask(Mode::from_bits_truncate(0o177));
+                let bound = UnixListener::bind(path);
+                umask(before);
+                let listener = bound.map_err(failed)?;
+                kept.add(&fs::symlink_metadata(path).map_err(failed)?, &listener);
+                listener
+            }
+        };
+        let place = Self { path: path.to_owned(), is_kept, _lock: lock };
+        if let Some(mode) = mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(failed)?;
         }
         Ok((listener, place))
     }
@@ -240,8 +274,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The lock is still held, so this is our own socket; it may have been removed by hand.
-        let _ = fs::remove_file(&self.path);
+        if !self.is_kept {
+            // The lock is still held, so this is our own socket; it may have been removed by hand.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -14,6 +14,8 @@ events! {
         Info Listening { clients: &'a Endpoint, workers: &'a Endpoint }
             => "listens on {clients} and {workers}",
         Info Shows { address: &'a dyn Display } => "shows its metrics at {address}",
+        Warning UnusedSocket { name: &'a str }
+            => "the service manager's socket {name} is at no path that this controller listens at",
         Warning NoHttp { address: &'a dyn Display, error: &'a dyn Display }
             => "{address}: {error}; no metrics are shown",
         Info Sandbox { layers: &'a dyn Display } => "sandbox: {layers}",

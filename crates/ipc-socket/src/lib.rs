@@ -26,7 +26,9 @@ pub use connection::{ConnectError, Connection, ReceiveError, Receiver, Sender};
 pub use dial::WireError;
 pub use handover::{HandoverReceiver, HandoverSender, handover};
 pub use inbox::{Inbox, InboxError, RECEIVE_LEN, Scratch};
-pub use service_manager::{MANAGER_VARIABLES, NOTIFY_SOCKET, ServiceManager};
+pub use service_manager::{
+    InheritedSocket, MANAGER_VARIABLES, NOTIFY_SOCKET, ServiceManager, inherited_sockets,
+};
 pub use socket::{Listener, Socket};
 pub use sys::{
     DESCRIPTOR_TABLE_LEN, Peer, Received, close_here, peer, recv, reserve_descriptor_table, send,

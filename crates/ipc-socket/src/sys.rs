@@ -11,6 +11,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FD_LEN: usize = mem::size_of::<RawFd>();
 
@@ -239,6 +240,24 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let accepted = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
     // SAFETY: the kernel just made this descriptor for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(accepted) })
+}
+
+/// Takes the descriptors from 3 to the last of `len` that this process was started with, as sd_listen_fds(3)
+/// defines them; none if they were taken before.
+pub(crate) fn started_with(len: u16) -> Vec<OwnedFd> {
+    const FIRST: RawFd = 3;
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Vec::new();
+    }
+    let numbers = FIRST..FIRST + RawFd::from(len);
+    let own = |number| {
+        // SAFETY: takes no pointer.
+        let set = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        // SAFETY: it is open, and whoever started this process gave it to us, once.
+        (set == 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    numbers.map_while(own).collect()
 }
 
 fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {

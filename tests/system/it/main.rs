@@ -13,6 +13,7 @@ mod hosts;
 mod hosts_script;
 mod hung;
 mod journal;
+mod kept_sockets;
 mod limits;
 mod local_changes;
 mod monitoring;
