@@ -59,11 +59,13 @@ struct ServingHost {
 
 impl ServingHost {
     fn start(dir: &Path, name: &str, ports: &[u16], root: &Path) -> Self {
-        Self::start_with(None, root, |rest| configure(dir, name, ports, rest))
+        let mut host = Self::prepare(None, root, |rest| configure(dir, name, ports, rest));
+        host.restart_bridge();
+        host
     }
 
-    /// Starts one with the programs in `bin_dir`, and the configuration that `configure` writes.
-    fn start_with(
+    /// One with the programs in `bin_dir`, and the configuration that `configure` writes; still without a bridge.
+    fn prepare(
         bin_dir: Option<PathBuf>,
         root: &Path,
         configure: impl FnOnce(&str) -> PathBuf,
@@ -82,9 +84,26 @@ impl ServingHost {
             root.display()
         );
         let config = configure(&rest);
-        let mut host = Self { cluster, config, program, bridge: None };
-        host.restart_bridge();
-        host
+        Self { cluster, config, program, bridge: None }
+    }
+
+    /// The same as a service is started: again until the broker can be reached.
+    fn restart_service(&mut self) {
+        self.bridge = None;
+        self.bridge = Some(until_within(LIMIT, "a bridge that serves", || {
+            let mut serve = bridge_of(&self.program, "serve", &self.config);
+            let mut bridge = Running::start(&mut serve, LIMIT);
+            until_within(LIMIT, "it serves or ends", || {
+                let has_ended = !bridge.is_running();
+                (has_ended || bridge.stderr().contains("serving d")).then_some(())
+            });
+            if bridge.is_running() {
+                return Some(bridge);
+            }
+            let ended = bridge.end();
+            assert_eq!(ended.status.code(), Some(3), "{}", ended.stderr);
+            None
+        }));
     }
 
     /// Kills the bridge at once and starts it again.

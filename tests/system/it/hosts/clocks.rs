@@ -77,9 +77,11 @@ fn hosts_whose_clocks_are_ten_minutes_off_do_their_work_and_are_listed_as_such()
     let ports = [broker.port()];
     let start = |name: &str, skew_s| {
         let programs = programs_with_skew(dir.path(), skew_s);
-        ServingHost::start_with(Some(programs), &root, |rest| {
+        let mut host = ServingHost::prepare(Some(programs), &root, |rest| {
             configure(dir.path(), name, &ports, rest)
-        })
+        });
+        host.restart_bridge();
+        host
     };
     let hosts = [start("ahead", SKEW_S), start("behind", -SKEW_S)];
     let config = configure(dir.path(), "h0", &ports, &format!("datasets.d = {root:?}\n"));
