@@ -20,6 +20,7 @@
 mod ask;
 mod compare;
 mod due;
+mod findings;
 mod history;
 mod load;
 mod notice;

@@ -81,7 +81,7 @@ metrics_table! {
     RUNS Counter "hashcluster_controller_runs_total" ["outcome"]
         "Runs of schedules that ended: succeeded, failed, late (their deadline expired) or cancelled.";
     DIFFERENCES Counter "hashcluster_controller_run_differences_total" ["change"]
-        "Files that differed from the last good run: new, gone, changed, moved, rotted (the content, but neither size nor time) or older.";
+        "Files that differed from the last good run, or of an audit from its manifest: new, gone, changed, moved, rotted (the content, but neither size nor time) or older.";
     BAD_FRAMES Counter "hashcluster_controller_frames_rejected_total" ["role", "reason"]
         "Connections closed over what the peer sent, or did not send.";
 }

@@ -9,7 +9,7 @@ use ipc_proto::message::{
     RunOutcome, ScheduleAct, ScheduleReply, ScheduleRequest, ScheduleRow, ServiceRefusal,
     ServiceReply,
 };
-use schedule::{Schedule, TaskKind};
+use schedule::Schedule;
 use std::ops::Bound;
 use std::rc::Rc;
 
@@ -122,7 +122,6 @@ impl Planner {
         let all = schedule::parse(text.as_bytes()).map_err(|errors| bad(errors.to_string()))?;
         let [schedule] = <[Schedule; 1]>::try_from(all.schedules)
             .map_err(|all| bad(format!("{} schedules instead of one", all.len())))?;
-        check_tasks(&schedule).map_err(bad)?;
         self.check_datasets(applicant, &schedule)?;
         // The form that this version writes, whoever sent it.
         let text = schedule.to_json();
@@ -305,20 +304,4 @@ fn not_yours(name: &str) -> AskRefusal {
     let text =
         format!("schedule {name} is another user's; see may = [\"manage-jobs\"] in the policy");
     (ServiceRefusal::Forbidden, text)
-}
-
-/// Refuses what jobs cannot do yet.
-fn check_tasks(schedule: &Schedule) -> Result<(), String> {
-    for step in &schedule.steps {
-        let Some(task) = &step.task else { continue };
-        let missing = match task.kind {
-            TaskKind::Sum
-            | TaskKind::Check { .. }
-            | TaskKind::Audit { manifest: None }
-            | TaskKind::Scrub { .. } => continue,
-            TaskKind::Audit { manifest: Some(_) } => "an audit against a manifest",
-        };
-        return Err(format!("{}: this controller cannot run {missing}", step.name));
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use super::record::{
 };
 use super::scrub::{Places, bases_for};
 use super::{BookAsk, POLL, POLL_FIRST, Planner};
+use crate::journal::Write;
 use ipc_proto::Blob;
 use ipc_proto::limits::SCHEDULE_ROWS_MAX;
 use ipc_proto::message::{
@@ -41,10 +42,55 @@ pub(super) struct Comparison {
     /// The later run, if it is a good one.
     next_base: StoredBase,
     counts: ChangeCounts,
+    pages: DifferencePages,
+}
+
+/// Differences of a task on their way to the journal.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct DifferencePages {
     page: Vec<DifferenceRow>,
     page_len: usize,
-    pages: u32,
     kept: usize,
+    full: Vec<StoredDifferences>,
+    /// Number of pages that were written.
+    written: u32,
+}
+
+impl DifferencePages {
+    /// True if no more are kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept >= DIFFERENCES_MAX
+    }
+
+    /// Adds one, unless no more are kept.
+    pub(super) fn push(&mut self, row: DifferenceRow) {
+        if self.is_full() {
+            return;
+        }
+        self.kept += 1;
+        self.page_len += row.name.len() + row.from.len() + 16;
+        self.page.push(row);
+        if self.page_len >= PAGE_LEN || self.page.len() >= SCHEDULE_ROWS_MAX {
+            self.end_page();
+        }
+    }
+
+    /// Ends the page that is not full.
+    pub(super) fn end_page(&mut self) {
+        self.page_len = 0;
+        let page = std::mem::take(&mut self.page);
+        self.full.extend((!page.is_empty()).then_some(StoredDifferences(page)));
+    }
+
+    /// Writes of the pages that are full.
+    pub(super) fn writes(&mut self, of: (&str, u64, usize)) -> Vec<Write> {
+        let full = std::mem::take(&mut self.full);
+        let pages = (self.written..).zip(full);
+        let writes: Vec<Write> =
+            pages.map(|(number, page)| put_differences(of, number, &page)).collect();
+        self.written += u32::try_from(writes.len()).unwrap_or(u32::MAX);
+        writes
+    }
 }
 
 /// Results of a job, as far as they are here.
@@ -96,8 +142,8 @@ impl Comparison {
         }
     }
 
-    /// Goes on as far as results are here; pages of differences that are full are added to `pages`.
-    fn advance(&mut self, pages: &mut Vec<StoredDifferences>) -> Progress {
+    /// Goes on as far as results are here.
+    fn advance(&mut self) -> Progress {
         loop {
             if let Some(side) = self.differences.wants() {
                 let list = self.list(side);
@@ -111,16 +157,15 @@ impl Comparison {
                     None => return Progress::Wants(list.job, list.next),
                 }
             } else if let Some(found) = self.differences.pull() {
-                self.found(found, pages);
+                self.found(found);
             } else if self.differences.wants().is_none() && !self.begin_next() {
-                pages.push(StoredDifferences(std::mem::take(&mut self.page)));
-                pages.retain(|page| !page.0.is_empty());
+                self.pages.end_page();
                 return Progress::Done;
             }
         }
     }
 
-    fn found(&mut self, found: FileDifference, pages: &mut Vec<StoredDifferences>) {
+    fn found(&mut self, found: FileDifference) {
         let (kind, from) = match found.change {
             FileChange::New => (DifferenceKind::New, Vec::new()),
             FileChange::Gone => (DifferenceKind::Gone, Vec::new()),
@@ -132,16 +177,7 @@ impl Comparison {
             }
         };
         self.counts.add_one(kind);
-        if self.kept >= DIFFERENCES_MAX {
-            return;
-        }
-        self.kept += 1;
-        self.page_len += found.name.len() + from.len() + 16;
-        self.page.push(DifferenceRow { kind, name: Blob(found.name), from: Blob(from) });
-        if self.page_len >= PAGE_LEN || self.page.len() >= SCHEDULE_ROWS_MAX {
-            self.page_len = 0;
-            pages.push(StoredDifferences(std::mem::take(&mut self.page)));
-        }
+        self.pages.push(DifferenceRow { kind, name: Blob(found.name), from: Blob(from) });
     }
 }
 
@@ -183,10 +219,7 @@ impl Planner {
             rest,
             next_base,
             counts: ChangeCounts::default(),
-            page: Vec::new(),
-            page_len: 0,
-            pages: 0,
-            kept: 0,
+            pages: DifferencePages::default(),
         });
         comparison.begin_next();
         self.compare();
@@ -204,13 +237,9 @@ impl Planner {
     /// Goes on with the comparison.
     pub(super) fn compare(&mut self) {
         let Some(mut comparison) = self.comparison.take() else { return };
-        let mut pages = Vec::new();
-        let progress = comparison.advance(&mut pages);
+        let progress = comparison.advance();
         let (name, run, step) = (comparison.schedule.clone(), comparison.run, comparison.step);
-        for page in &pages {
-            self.next.writes.push(put_differences((&name, run, step), comparison.pages, page));
-            comparison.pages += 1;
-        }
+        self.next.writes.extend(comparison.pages.writes((&name, run, step)));
         let Some(planned) = self.planned.get(&name) else { return };
         let (owner, task) = (planned.state.owner(), planned.schedule.steps[step].name.clone());
         match progress {

@@ -2,6 +2,7 @@
 
 mod attempts;
 
+use super::findings::Collected;
 use super::notice::{FAILURES_SHOWN, notices};
 use super::record::{RunPart, StoredRun, StoredStep, forget_runs, put_notice, put_run, put_step};
 use super::{POLL_FIRST, Planner, PlannerAction, RUNNING_MAX};
@@ -60,6 +61,8 @@ enum StepPhase {
     },
     /// Its results are compared with those of the last good run.
     Comparing,
+    /// Its findings become those of the run.
+    Collecting(Collected),
     Ended,
 }
 
@@ -142,6 +145,21 @@ impl ActiveRun {
     /// Lets a step wait for its comparison.
     pub(super) fn set_comparing(&mut self, step: usize) {
         self.steps[step].phase = StepPhase::Comparing;
+    }
+
+    /// Lets a step collect the findings of its job.
+    pub(super) fn set_collecting(&mut self, step: usize, collected: Collected) {
+        self.steps[step].phase = StepPhase::Collecting(collected);
+    }
+
+    /// The job of a step that collects its findings, and what is collected.
+    pub(super) fn collected(&mut self, step: usize) -> Option<(JobId, &mut Collected)> {
+        let StepState { job, phase: StepPhase::Collecting(collected), .. } =
+            self.steps.get_mut(step)?
+        else {
+            return None;
+        };
+        Some((job.as_ref().copied()?, collected))
     }
 
     /// Notes the end of a step.
@@ -227,6 +245,7 @@ impl Planner {
                 StepPhase::Waiting
                 | StepPhase::Submitting
                 | StepPhase::Comparing
+                | StepPhase::Collecting(_)
                 | StepPhase::Ended => continue,
             }
             step.look_at = now;
@@ -258,6 +277,7 @@ impl Planner {
             match state.phase {
                 StepPhase::Running { .. } => self.poll(&name, step),
                 StepPhase::Comparing => self.compare(),
+                StepPhase::Collecting(_) => self.ask_for_findings(&name, step),
                 StepPhase::Delayed => self.make_ready(&name, step),
                 StepPhase::Waiting if state.waits == 0 => self.make_ready(&name, step),
                 StepPhase::Waiting | StepPhase::Submitting | StepPhase::Ended => {}
@@ -415,7 +435,10 @@ impl Planner {
         let has_slot = |step: &&StepState| {
             matches!(
                 step.phase,
-                StepPhase::Running { .. } | StepPhase::Submitting | StepPhase::Comparing
+                StepPhase::Running { .. }
+                    | StepPhase::Submitting
+                    | StepPhase::Comparing
+                    | StepPhase::Collecting(_)
             )
         };
         self.running -= run.steps.iter().filter(has_slot).count();

@@ -183,18 +183,24 @@ pub struct RunRow {
     pub outcome: Option<RunOutcome>,
     /// Tasks that failed.
     pub failed: u32,
-    /// Differences to the last good run, of the tasks that were compared with it; `None` if none was.
+    /// Differences of the tasks that were compared, with their last good runs or manifests; `None` if none was.
     pub changes: Option<ChangeCounts>,
 }
 
-/// Numbers of files that differ from the last good run.
+/// Numbers of files that differ from the last good run, or of an audit from its manifest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeCounts([u64; DifferenceKind::ALL.len()]);
 
 impl ChangeCounts {
     /// Counts one more file.
     pub fn add_one(&mut self, kind: DifferenceKind) {
-        self.0[kind as usize] += 1;
+        self.add_many(kind, 1);
+    }
+
+    /// Counts this many more files.
+    pub fn add_many(&mut self, kind: DifferenceKind, files: u64) {
+        let count = &mut self.0[kind as usize];
+        *count = count.saturating_add(files);
     }
 
     /// Adds the numbers of another task.
@@ -215,7 +221,7 @@ impl ChangeCounts {
     }
 }
 
-/// The way in which a file differs from the last good run.
+/// The way in which a file differs from the last good run, or of an audit from its manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DifferenceKind {
     /// It was not there.
@@ -258,7 +264,7 @@ pub struct DifferenceRow {
     pub kind: DifferenceKind,
     /// Its name in the manifest; of one that is gone, the one that it had.
     pub name: Blob,
-    /// The name that a moved one had; empty otherwise.
+    /// The name that a moved one had, and of a new one in an audit against a manifest the name of the file that it is a copy of; empty otherwise.
     pub from: Blob,
 }
 

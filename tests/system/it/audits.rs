@@ -54,28 +54,45 @@ fn sorted(text: &[u8], data: &Path) -> Vec<String> {
     lines
 }
 
-#[test]
-fn a_durable_audit_says_what_hashctl_audit_says_however_often_the_controller_is_killed() {
-    let mut random = Random::from_entropy();
-    let dir = tempfile::tempdir().unwrap();
-    let (data, list) = (dir.path().join("data"), dir.path().join("list"));
+/// Writes the files of the tree.
+fn plant(data: &Path, random: &mut Random) {
     for i in 0..FILES {
         let path = data.join(name(i));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let len = random.index(2_000);
         fs::write(&path, [format!("{i} ").as_bytes(), &random.bytes(len)].concat()).unwrap();
     }
-    // A later change of what is read within two seconds of a change could leave no trace.
-    let written = SystemTime::now();
-    until("time", || (written.elapsed().unwrap() > Duration::from_secs(4)).then_some(()));
-    let mut cluster = Cluster::start(Options {
+}
+
+/// A cluster whose dataset `d` is `data`, with a journal in `dir`.
+fn cluster(dir: &Path, data: &Path) -> Cluster {
+    let cluster = Cluster::start(Options {
         workers: 2,
-        datasets: vec![("d", data.clone())],
-        controller_args: vec![format!("--state-dir={}", dir.path().join("state").display())],
+        datasets: vec![("d", data.to_owned())],
+        controller_args: vec![format!("--state-dir={}", dir.join("state").display())],
         ..Options::default()
     });
     cluster.link_datasets();
     cluster.wait_ready(2);
+    cluster
+}
+
+fn kill_controller(cluster: &mut Cluster) {
+    cluster.controller.kill().unwrap();
+    cluster.controller.wait().unwrap();
+    cluster.restart_controller();
+}
+
+#[test]
+fn a_durable_audit_says_what_hashctl_audit_says_however_often_the_controller_is_killed() {
+    let mut random = Random::from_entropy();
+    let dir = tempfile::tempdir().unwrap();
+    let (data, list) = (dir.path().join("data"), dir.path().join("list"));
+    plant(&data, &mut random);
+    // A later change of what is read within two seconds of a change could leave no trace.
+    let written = SystemTime::now();
+    until("time", || (written.elapsed().unwrap() > Duration::from_secs(4)).then_some(()));
+    let mut cluster = cluster(dir.path(), &data);
     let mut sum = cluster.hashctl();
     let sums = run(sum.args(["--embedded", "sum", "-r", "."]).current_dir(&data)).stdout;
     fs::write(data.join("SUMS"), sums).unwrap();
@@ -98,9 +115,7 @@ fn a_durable_audit_says_what_hashctl_audit_says_however_often_the_controller_is_
     let said = text(&refused.stderr);
     assert!(refused.status.code() == Some(1) && said.contains("an audit is compared"), "{said}");
     for _ in 0..8 {
-        cluster.controller.kill().unwrap();
-        cluster.controller.wait().unwrap();
-        cluster.restart_controller();
+        kill_controller(&mut cluster);
         let pause = Duration::from_millis(random.below(300));
         let restarted = SystemTime::now();
         until("a moment", || (restarted.elapsed().unwrap() >= pause).then_some(()));
@@ -135,6 +150,73 @@ fn a_durable_audit_says_what_hashctl_audit_says_however_often_the_controller_is_
     // Nothing needs it any more.
     run(cluster.hashctl().args(["rm", "base"]));
     run(cluster.hashctl().args(["rm", "changed"]));
+}
+
+fn json(bytes: &[u8]) -> Vec<serde_json::Value> {
+    text(bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_scheduled_audit_finds_what_differs_from_its_list_however_often_the_controller_is_killed() {
+    let mut random = Random::from_entropy();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    plant(&data, &mut random);
+    let mut cluster = cluster(dir.path(), &data);
+    let mut sum = cluster.hashctl();
+    let sums = run(sum.args(["--embedded", "sum", "-r", "."]).current_dir(&data)).stdout;
+    fs::write(data.join("SUMS"), sums).unwrap();
+    let file = dir.path().join("s.yaml");
+    // 3 MB: some seconds.
+    let task = "{kind: audit, dataset: d, manifest: SUMS, rate: 1M}";
+    fs::write(&file, format!("schedules:\n  s: {task}\n")).unwrap();
+    run(cluster.hashctl().args(["schedule", "apply"]).arg(&file));
+    run(cluster.hashctl().args(["schedule", "run", "--wait", "s"]));
+    let shown = |cluster: &Cluster, number: &str| {
+        let args = ["schedule", "show", "s", number, "--json"];
+        json(&run(cluster.hashctl().args(args)).stdout).remove(0)
+    };
+    let none = serde_json::json!(
+        {"new": 0, "gone": 0, "changed": 0, "moved": 0, "rotted": 0, "older": 0}
+    );
+    assert_eq!(shown(&cluster, "1")["differences"], none);
+
+    change(&data);
+    let found = |cluster: &Cluster, number: &str| {
+        let run_of = shown(cluster, number);
+        assert_eq!(run_of["outcome"], "succeeded", "{run_of}");
+        let job = run_of["tasks"][0]["job"].as_str().unwrap().to_owned();
+        let result = cluster.hashctl().args(["result", "--json", &job]).output().unwrap();
+        assert_eq!(result.status.code(), Some(1), "{result:?}");
+        let args = ["schedule", "differences", "s", number];
+        let listed = run(cluster.hashctl().args(args)).stdout;
+        (run_of["differences"].clone(), text(&listed), text(&result.stdout))
+    };
+    run(cluster.hashctl().args(["schedule", "run", "--wait", "s"]));
+    let want = found(&cluster, "2");
+    let lines = |word: &str| want.1.lines().filter(|line| line.starts_with(word)).count();
+    for word in ["changed", "gone", "moved", "new"] {
+        assert!(lines(word) > 5, "{word}: {}", want.1);
+        assert_eq!(want.0[word], lines(word), "{word}");
+    }
+    assert!(want.1.lines().any(|line| line.contains(" (copy of ")), "{}", want.1);
+
+    run(cluster.hashctl().args(["schedule", "run", "s"]));
+    for number in 1..=4 {
+        until("a job that goes on", || {
+            let jobs = json(&run(cluster.hashctl().args(["jobs", "--json"])).stdout);
+            let job = jobs.iter().find(|job| job["key"].as_str().unwrap().contains(":3:"))?;
+            let is_over = job["state"] == "done";
+            assert!(!is_over, "before kill {number}: {job}");
+            (job["done"].as_u64() >= Some(number * 400)).then_some(())
+        });
+        kill_controller(&mut cluster);
+    }
+    until("the end of the run", || {
+        (shown(&cluster, "3")["outcome"] != serde_json::Value::Null).then_some(())
+    });
+    assert_eq!(found(&cluster, "3"), want);
+    assert_eq!(shown(&cluster, "3")["tasks"][0]["attempts"], 1);
 }
 
 /// The last line for people: numbers of files.

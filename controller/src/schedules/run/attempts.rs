@@ -1,7 +1,7 @@
 //! Attempts of a task: its job is submitted, looked at, and tried again if it failed.
 
 use super::{ActiveRun, StepPhase};
-use crate::schedules::record::{StoredStep, put_step};
+use crate::schedules::record::{StoredStep, forget_differences, put_step};
 use crate::schedules::{BookAsk, POLL, POLL_FIRST, Planner};
 use ipc_proto::Blob;
 use ipc_proto::limits::{NAME_LEN_MAX, REASON_LEN_MAX};
@@ -62,7 +62,7 @@ impl Planner {
         self.ask_about(name, step, |job| ServiceRequest::Act { job, act });
     }
 
-    fn ask_about(
+    pub(in crate::schedules) fn ask_about(
         &mut self,
         name: &str,
         step: usize,
@@ -120,6 +120,14 @@ impl Planner {
             (StepPhase::Comparing, ServiceReply::Refused { reason, .. }) => {
                 self.results_refused(name, step, reason);
             }
+            (StepPhase::Collecting(_), ServiceReply::Findings { rows, more }) => {
+                self.findings_came(name, step, rows, more);
+            }
+            (StepPhase::Collecting(_), ServiceReply::Refused { reason, .. })
+                if reason != ServiceRefusal::UnknownJob =>
+            {
+                self.look_later(name, step, POLL);
+            }
             (StepPhase::Running { .. }, ServiceReply::Job(job)) => self.look_at(name, step, &job),
             (StepPhase::Running { .. }, ServiceReply::Refused { reason, .. })
                 if reason != ServiceRefusal::UnknownJob =>
@@ -127,7 +135,7 @@ impl Planner {
                 self.look_later(name, step, POLL);
             }
             (
-                StepPhase::Submitting | StepPhase::Running { .. },
+                StepPhase::Submitting | StepPhase::Running { .. } | StepPhase::Collecting(_),
                 ServiceReply::Refused { text, .. },
             ) => self.attempt_failed(name, step, &text),
             _ => {}
@@ -151,6 +159,9 @@ impl Planner {
         let is_scrub = matches!(task.kind, TaskKind::Scrub { .. });
         run.steps[step].read = (is_scrub && job.state == JobState::Done).then_some(job.spec.share);
         match job.state {
+            JobState::Done if matches!(task.kind, TaskKind::Audit { manifest: Some(_) }) => {
+                self.begin_collecting(name, step, job);
+            }
             JobState::Done if job.failed == 0 && job.mismatched == 0 => match task.kind {
                 // It was compared with its manifest.
                 TaskKind::Check { .. } => self.compared(name, step, None),
@@ -187,7 +198,7 @@ impl Planner {
     }
 
     /// Has a step tried again, if it may be.
-    fn attempt_failed(&mut self, name: &str, step: usize, text: &str) {
+    pub(in crate::schedules) fn attempt_failed(&mut self, name: &str, step: usize, text: &str) {
         let Some(planned) = self.planned.get_mut(name) else { return };
         let Some(task) = &planned.schedule.steps[step].task else { return };
         let Some(run) = &planned.run else { return };
@@ -207,6 +218,9 @@ impl Planner {
         let Some(planned) = self.planned.get_mut(name) else { return };
         let Some(run) = &mut planned.run else { return };
         run.steps[step].phase = StepPhase::Delayed;
+        if run.steps[step].changes.take().is_some() {
+            self.next.writes.push(forget_differences(name, run.number, step));
+        }
         let name_of = planned.schedule.steps[step].name.clone();
         let row = StoredStep {
             name: name_of,
@@ -247,12 +261,18 @@ fn job_spec(task: &ScheduledTask, share: NameShare, run: &Builtins<'_>) -> Resul
             let manifest = manifest.render(run);
             let base = (!path.is_empty()).then_some(&path[..]);
             let source = JobSource::manifest(&task.dataset, manifest.as_bytes(), base);
-            let source = source.ok_or_else(|| {
-                format!("{manifest}: the paths of a check are in its dataset, and do not lead up")
-            })?;
+            let source = source.ok_or_else(|| outside(&manifest, "a check"))?;
             (JobKind::Check, source)
         }
-        TaskKind::Sum | TaskKind::Audit { .. } | TaskKind::Scrub { .. } => {
+        TaskKind::Audit { manifest: Some(manifest) } => {
+            let manifest = manifest.render(run);
+            let base = (!path.is_empty()).then_some(&path[..]);
+            let source =
+                JobSource::audit_of_manifest(&task.dataset, manifest.as_bytes(), base, &[]);
+            let source = source.ok_or_else(|| outside(&manifest, "an audit"))?;
+            (JobKind::Audit, source)
+        }
+        TaskKind::Sum | TaskKind::Audit { manifest: None } | TaskKind::Scrub { .. } => {
             let roots = vec![JobRoot { shown: path.clone(), path }];
             (JobKind::Sum, JobSource::Dataset { name: task.dataset.clone(), roots })
         }
@@ -269,4 +289,8 @@ fn job_spec(task: &ScheduledTask, share: NameShare, run: &Builtins<'_>) -> Resul
         rate: task.rate.unwrap_or(0),
         share,
     })
+}
+
+fn outside(manifest: &str, task: &str) -> String {
+    format!("{manifest}: the paths of {task} are in its dataset, and do not lead up")
 }

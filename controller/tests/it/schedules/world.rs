@@ -10,9 +10,9 @@ use hashcluster_controller::schedules::{
     Planner, PlannerAction, PlannerEvent, RUNNING_MAX, ScheduleAsk, ScheduleOwner,
 };
 use ipc_proto::message::{
-    ItemOutcome, JobAct, JobId, JobRow, JobSpec, JobState, NameShare, ResultRow, RunOutcome,
-    RunRow, ScheduleAct, ScheduleReply, ScheduleRequest, ScheduleRow, ServiceRefusal, ServiceReply,
-    ServiceRequest, Stamp, StepRow,
+    AuditCounts, AuditRow, ItemOutcome, JobAct, JobId, JobKind, JobRow, JobSpec, JobState,
+    NameShare, ResultRow, RunOutcome, RunRow, ScheduleAct, ScheduleReply, ScheduleRequest,
+    ScheduleRow, ServiceRefusal, ServiceReply, ServiceRequest, Stamp, StepRow,
 };
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -38,6 +38,8 @@ struct PlayedJob {
     failed: u64,
     created_s: u64,
     files: Vec<ResultRow>,
+    /// Of an audit against a manifest.
+    findings: Option<Vec<AuditRow>>,
 }
 
 /// Everything outside of the planner is here, and survives its crashes.
@@ -65,7 +67,9 @@ pub(crate) struct PlannerWorld {
     pub(crate) is_forbidden: bool,
     /// Files of the dataset, in the order of a walk: name, content, length and time of modification.
     pub(crate) files: BTreeMap<&'static str, (u8, u64, i64)>,
-    /// Requests for results wait.
+    /// Findings of audits against manifests.
+    pub(crate) findings: Vec<AuditRow>,
+    /// Requests for results and findings wait.
     pub(crate) holds_results: bool,
     /// A job whose results are gone.
     pub(crate) lost: Option<JobId>,
@@ -97,6 +101,7 @@ impl PlannerWorld {
             is_busy: false,
             is_forbidden: false,
             files: BTreeMap::from([("a", (1, 1, 1)), ("b", (2, 2, 2)), ("c", (3, 3, 3))]),
+            findings: Vec::new(),
             holds_results: false,
             lost: None,
             fails_commit: false,
@@ -202,7 +207,11 @@ impl PlannerWorld {
                     snapshot.range(query.table, &query.from, &query.to, self.page_len).unwrap();
                 self.events.push_back(PlannerEvent::Read(number, Ok(rows)));
             }
-            PlannerAction::Book(_, _, ServiceRequest::Results { .. }) if self.holds_results => {}
+            PlannerAction::Book(
+                _,
+                _,
+                ServiceRequest::Results { .. } | ServiceRequest::Findings { .. },
+            ) if self.holds_results => {}
             PlannerAction::Book(number, owner, request) => {
                 assert_eq!(owner, OWNER);
                 let reply = self.play(request);
@@ -233,6 +242,7 @@ impl PlannerWorld {
                 let number = self.jobs.len() as u64 + 1;
                 let is_new = !self.jobs.contains_key(&key);
                 let (created_s, files) = (self.at.wall_s, self.results(spec.share));
+                let findings = (spec.kind == JobKind::Audit).then(|| self.findings.clone());
                 if is_new {
                     self.submitted.push(key.clone());
                 }
@@ -248,6 +258,7 @@ impl PlannerWorld {
                     failed,
                     created_s,
                     files,
+                    findings,
                 });
                 assert_eq!(job.spec, *spec, "{key} was submitted as something else");
                 ServiceReply::Job(Box::new(row(&key, job)))
@@ -261,7 +272,17 @@ impl PlannerWorld {
                     (state, _) => state,
                 };
             }),
-            ServiceRequest::Results { job, .. } if self.lost == Some(job) => {
+            ServiceRequest::Findings { job: id, from, .. } if self.lost != Some(id) => {
+                let (_, job) = self.jobs.iter().find(|(_, job)| job.id == id).unwrap();
+                let (at, all) = (usize::try_from(from).unwrap(), job.findings.iter().flatten());
+                // Small pages, so that there are several.
+                let rows: Vec<AuditRow> = all.clone().skip(at).take(2).cloned().collect();
+                let more = at + rows.len() < all.count();
+                ServiceReply::Findings { rows, more }
+            }
+            ServiceRequest::Results { job, .. } | ServiceRequest::Findings { job, .. }
+                if self.lost == Some(job) =>
+            {
                 refused(ServiceRefusal::UnknownJob)
             }
             ServiceRequest::Results { job: id, from, .. } => {
@@ -272,7 +293,8 @@ impl PlannerWorld {
                 let is_last = at + rows.len() == job.files.len();
                 ServiceReply::Results { job: id, from, rows, state: job.state, is_last }
             }
-            ServiceRequest::Store { .. }
+            ServiceRequest::Findings { .. }
+            | ServiceRequest::Store { .. }
             | ServiceRequest::Seal { .. }
             | ServiceRequest::Jobs { .. }
             | ServiceRequest::Wait { .. }
@@ -280,8 +302,7 @@ impl PlannerWorld {
             | ServiceRequest::Schedule(_)
             | ServiceRequest::Events { .. }
             | ServiceRequest::Rules
-            | ServiceRequest::Backup { .. }
-            | ServiceRequest::Findings { .. } => panic!("{request:?}"),
+            | ServiceRequest::Backup { .. } => panic!("{request:?}"),
         }
     }
 
@@ -402,7 +423,7 @@ impl PlannerWorld {
         for _ in 0..10 {
             self.advance(1, random);
         }
-        for name in ["often", "queue", "tree", "night", "scrub"] {
+        for name in ["often", "queue", "tree", "night", "scrub", "listed"] {
             self.act(name, ScheduleAct::Pause);
         }
         // A day has all hours, and twice that is enough for a queued run.
@@ -468,7 +489,11 @@ fn row(key: &str, job: &PlayedJob) -> JobRow {
         resolved: 3,
         failed: job.failed,
         mismatched: 0,
-        findings: None,
+        findings: job.findings.as_ref().filter(|_| job.state == JobState::Done).map(|rows| {
+            let mut counts = AuditCounts::default();
+            rows.iter().for_each(|row| counts.add_one(row.finding));
+            counts
+        }),
         bytes: 0,
         created_s: job.created_s,
         started_s: 0,

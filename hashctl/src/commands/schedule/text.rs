@@ -62,6 +62,7 @@ pub(super) fn difference(task: Option<&str>, row: &DifferenceRow) -> String {
     let name = |bytes: &[u8]| one_line(&String::from_utf8_lossy(bytes));
     let from = match row.kind {
         DifferenceKind::Moved => format!(" (from {})", name(&row.from)),
+        DifferenceKind::New if !row.from.is_empty() => format!(" (copy of {})", name(&row.from)),
         DifferenceKind::New
         | DifferenceKind::Gone
         | DifferenceKind::Changed
