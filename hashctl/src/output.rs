@@ -11,6 +11,8 @@ use nix::sys::stat::{SFlag, fstat};
 use std::io;
 use std::os::fd::AsFd;
 
+pub(crate) use overview::{escape, needs_escape};
+
 /// Bytes after which the buffer is written.
 const BUFFER_LEN: usize = 64 << 10;
 
@@ -83,12 +85,6 @@ fn record(item: &Item<'_>, problem: Option<Problem>, out: &mut Vec<u8>) {
     .put(out);
 }
 
-/// True for a name that must be escaped in a line.
-pub(crate) fn needs_escape(name: &[u8]) -> bool {
-    // Without an early end, so that many bytes are compared at once.
-    name.iter().fold(false, |found, byte| found | matches!(byte, b'\\' | b'\n' | b'\r'))
-}
-
 /// Appends `name` alone: as it is, or where that is not asked for and it would break its line, with
 /// a backslash in front and escaped.
 pub(crate) fn put_name(name: &[u8], is_plain: bool, out: &mut Vec<u8>) {
@@ -97,18 +93,6 @@ pub(crate) fn put_name(name: &[u8], is_plain: bool, out: &mut Vec<u8>) {
     }
     out.push(b'\\');
     escape(name, out);
-}
-
-/// Appends `name` in the form that goes with a backslash at the start of its line.
-pub(crate) fn escape(name: &[u8], out: &mut Vec<u8>) {
-    for &byte in name {
-        match byte {
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            _ => out.push(byte),
-        }
-    }
 }
 
 /// Name of an algorithm in a message about a manifest.

@@ -3,7 +3,7 @@
 use crate::input::walk::DEPTH_MAX;
 use crate::say::errno_text;
 use ipc_proto::message::{Failure, WorkerLoss};
-use overview::one_line;
+use overview::{failure_text, one_line};
 use std::fmt;
 
 /// Files that are neither regular nor directories.
@@ -69,9 +69,8 @@ pub(crate) enum Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Io(errno) | Self::Failure(Failure::Io { errno }) => {
-                f.write_str(&errno_text(errno))
-            }
+            Self::Io(errno) => f.write_str(&errno_text(errno)),
+            Self::Failure(failure) => f.write_str(&failure_text(failure)),
             Self::Unseen(failure) => write!(
                 f,
                 "the workers see something else under its name ({}), and it may not go to them as bytes",
@@ -82,35 +81,9 @@ impl fmt::Display for Problem {
             Self::TooDeep => {
                 write!(f, "skipped: more than {DEPTH_MAX} directories above it; name it by itself")
             }
-            Self::Changed | Self::Failure(Failure::Changed) => {
-                f.write_str("changed while it was read")
-            }
+            Self::Changed => f.write_str(&failure_text(Failure::Changed)),
             Self::NoDataset => {
                 f.write_str("in no dataset that this host and the controller have in common")
-            }
-            Self::Failure(Failure::NotRegular) => f.write_str("skipped: not a regular file"),
-            Self::Failure(Failure::Invalid) => f.write_str("the worker did not take the input"),
-            Self::Failure(Failure::Unsupported) => f.write_str(
-                "no worker serves this algorithm, or takes files this way; see hashctl status",
-            ),
-            Self::Failure(Failure::UnknownDataset) => {
-                f.write_str("the controller does not know the dataset that it is in")
-            }
-            Self::Failure(Failure::Disputed) => {
-                f.write_str("each time it was hashed the digest was another; see hashctl status")
-            }
-            Self::Failure(Failure::Outside) => {
-                f.write_str("refused: its path leads out of the directory that the list is about")
-            }
-            Self::Failure(Failure::NotAList) => f.write_str("not a list of digests"),
-            Self::Failure(Failure::BadLines { lines: 1 }) => {
-                f.write_str("1 line is improperly formatted, or of an unsupported algorithm")
-            }
-            Self::Failure(Failure::BadLines { lines }) => {
-                write!(f, "{lines} lines are improperly formatted, or of an unsupported algorithm")
-            }
-            Self::Failure(Failure::WorkersLost { attempts }) => {
-                write!(f, "lost {attempts} workers while they read it")
             }
         }
     }

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use telemetry::is_harmful;
 
+pub(crate) use overview::errno_text;
+
 /// Goes to the start of a terminal's line and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
@@ -62,13 +64,6 @@ fn cleared() -> String {
 fn line(text: &str) -> String {
     let visible = text.chars().map(|c| if is_harmful(c) { ' ' } else { c });
     program().chars().chain(": ".chars()).chain(visible).chain(['\n']).collect()
-}
-
-/// The system's words for an error number, without the number.
-pub(crate) fn errno_text(errno: i32) -> String {
-    let text = io::Error::from_raw_os_error(errno).to_string();
-    let suffix = format!(" (os error {errno})");
-    text.strip_suffix(&suffix).map(str::to_owned).unwrap_or(text)
 }
 
 /// The system's words for an error.

@@ -12,6 +12,7 @@ mod access;
 mod dead;
 mod events;
 mod fields;
+mod findings;
 mod jobs;
 mod media;
 mod openapi;
@@ -98,6 +99,7 @@ impl Call {
             ApiTask::ListJobs => jobs::list(self, &access, query).await,
             ApiTask::ShowJob => jobs::show(self, &access, id).await,
             ApiTask::Result => result::result(self, &access, id, query, media).await,
+            ApiTask::Findings => findings::findings(self, &access, id, query, media).await,
             ApiTask::ListEvents => events::list(self, &access, query, media).await,
             ApiTask::ListDead => dead::list(self, &access, query).await,
             ApiTask::ListSchedules => schedules::list(self, &access, query).await,

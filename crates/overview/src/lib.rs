@@ -9,6 +9,7 @@
 
 mod dead;
 mod event;
+mod finding;
 mod history;
 mod job;
 mod json;
@@ -18,6 +19,7 @@ mod text;
 
 pub use dead::{DeadObject, LossObject};
 pub use event::{ClusterEvent, EventSeverity, events_between};
+pub use finding::{FindingObject, errno_text, escape, failure_text, needs_escape};
 pub use history::{EVENTS_MAX, RATES_MAX, StatusHistory};
 pub use job::{JobObject, kind_name};
 pub use json::{STATUS_VERSION, health, status_json, worker_json};

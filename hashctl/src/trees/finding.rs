@@ -5,17 +5,14 @@ use crate::engine::function::Function;
 use crate::json::{JsonName, put_line};
 use crate::lists::hex;
 use crate::lists::quote::quote;
-use crate::output::{escape, needs_escape};
 use crate::say::say;
 use clap::{Args, ValueEnum};
+use overview::FindingObject;
 use schedule::Cause;
-use serde::Serialize;
-use std::borrow::Cow;
 use std::fmt;
 
 /// Outcome for a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Finding {
     /// It has the content that the manifest says
     Matched,
@@ -112,25 +109,6 @@ impl<'a> FindingLine<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct FindingJson<'a> {
-    #[serde(flatten)]
-    name: JsonName<'a>,
-    status: Finding,
-    #[serde(flatten)]
-    from: Option<JsonName<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    algorithm: Option<Cow<'static, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expected: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-}
-
 impl FindingFormat {
     /// True if a finding is printed; `is_usual` says that it is no problem to this command.
     pub(crate) fn shows(&self, finding: Finding, is_usual: bool) -> bool {
@@ -144,41 +122,20 @@ impl FindingFormat {
 
     pub(crate) fn put(&self, line: &FindingLine<'_>, out: &mut Vec<u8>) {
         let FindingLine { finding, name, from, size, digest, expected, error } = *line;
+        let line = FindingObject {
+            name: JsonName::new(name),
+            status: finding.name(),
+            from: from.map(|bytes| JsonName { key: "from", bytes }),
+            size,
+            algorithm: digest.map(|(function, _)| function.name()),
+            digest: digest.map(|(_, digest)| hex::text(digest)),
+            expected: expected.map(hex::text),
+            error,
+        };
         if self.tree.json {
-            let line = FindingJson {
-                name: JsonName::new(name),
-                status: finding,
-                from: from.map(|bytes| JsonName { key: "from", bytes }),
-                size,
-                algorithm: digest.map(|(function, _)| function.name()),
-                digest: digest.map(|(_, digest)| hex::text(digest)),
-                expected: expected.map(hex::text),
-                error,
-            };
             return put_line(&line, out);
         }
-        let is_escaped =
-            !self.tree.zero && [Some(name), from].into_iter().flatten().any(needs_escape);
-        let put_name = |name: &[u8], out: &mut Vec<u8>| match is_escaped {
-            true => escape(name, out),
-            false => out.extend_from_slice(name),
-        };
-        if is_escaped {
-            out.push(b'\\');
-        }
-        put_name(name, out);
-        out.extend_from_slice(b": ");
-        let is_rotted = finding == Finding::Rotted;
-        out.extend_from_slice(if is_rotted { b"ROTTED" } else { finding.name().as_bytes() });
-        if let Some(from) = from {
-            out.extend_from_slice(b" from ");
-            put_name(from, out);
-        }
-        if let Some(error) = error {
-            out.extend_from_slice(b" (");
-            out.extend_from_slice(error.as_bytes());
-            out.push(b')');
-        }
+        line.put_text(self.tree.zero, out);
         self.tree.end_line(out);
     }
 }

@@ -228,6 +228,84 @@ fn bytes_are_hashed_and_compared_and_lists_have_pages() {
 }
 
 #[test]
+fn an_audit_against_a_list_is_submitted_and_its_findings_are_those_of_hashctl() {
+    let site = Site::start(&["--state-dir"]);
+    let data = site.dir.path().join("data");
+    let mut sum = site.cluster.hashctl();
+    let sums = sum.args(["--embedded", "sum", "-r", "."]).current_dir(&data).output().unwrap();
+    assert!(sums.status.success(), "{sums:?}");
+    fs::write(data.join("SUMS"), [&sums.stdout[..], b"no claim\n"].concat()).unwrap();
+    fs::write(data.join("sub/f3"), "changed").unwrap();
+    fs::remove_file(data.join("sub/f4")).unwrap();
+    fs::rename(data.join("sub/f5"), data.join("moved")).unwrap();
+    fs::copy(data.join("a\nb"), data.join("c\nd")).unwrap();
+    let body = json!({ "kind": "audit", "dataset": "d", "manifest": "SUMS" });
+    let made = site.post(ALL, "/v1/jobs", &body, &[]);
+    assert_eq!(made.status, 201, "{made:?}");
+    let job = made.json()["job"].clone();
+    site.wait(&job);
+    let id = job.as_str().unwrap();
+    let shown = site.get(&format!("/v1/jobs/{id}")).json();
+    assert_eq!((&shown["manifest"]["path"], &shown["kind"]), (&json!("SUMS"), &json!("audit")));
+    for (finding, files) in
+        [("matched", 1498), ("changed", 1), ("missing", 1), ("moved", 1), ("copied", 1)]
+    {
+        assert_eq!(shown["findings"][finding], files, "{finding}: {shown}");
+    }
+
+    let path = format!("/v1/jobs/{id}/findings");
+    let hashctl = |more: &[&str]| {
+        let mut result = site.cluster.hashctl();
+        result.args(["result", id]).args(more).output().unwrap().stdout
+    };
+    let text = site.get_with(&["-H", "Accept: text/plain"], &path);
+    assert_eq!((text.status, text.header("content-type")), (200, Some("text/plain")));
+    assert_eq!(String::from_utf8(text.body).unwrap(), String::from_utf8(hashctl(&[])).unwrap());
+    let tail = site.get_with(&["-H", "Accept: text/plain"], &format!("{path}?from=4")).body;
+    assert_eq!(tail.iter().filter(|&&byte| byte == b'\n').count(), 1);
+    let (mut found, mut next) = (Vec::new(), Some(format!("{path}?limit=2")));
+    let mut pages = 0;
+    while let Some(path) = next {
+        let page = site.get(&path).json();
+        found.extend(page["findings"].as_array().unwrap().clone());
+        next = page["next"].as_str().map(str::to_owned);
+        pages += 1;
+    }
+    let lines = String::from_utf8(hashctl(&["--json"])).unwrap();
+    let objects = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let want: Vec<Value> = objects
+        .filter(|object| object.get("counts").is_none())
+        .map(|mut object| {
+            object.as_object_mut().unwrap().remove("version").unwrap();
+            object
+        })
+        .collect();
+    assert_eq!((pages, want.len(), found), (3, 5, want));
+    let empty = site.get(&format!("{path}?from=9"));
+    assert_eq!((empty.status, empty.json()), (200, json!({ "findings": [] })));
+
+    // Its result leads to them, and those of other jobs lead back.
+    let result = site.get(&format!("/v1/jobs/{id}/result"));
+    result.check_problem(409, "an audit against a list");
+    assert_eq!(result.json()["see"], path);
+    let body = json!({ "items": [{ "name": "x", "base64": "aGk=" }] });
+    let sum = site.post(ALL, "/v1/jobs", &body, &[]).json()["job"].as_str().unwrap().to_owned();
+    let none = site.get(&format!("/v1/jobs/{sum}/findings"));
+    none.check_problem(409, "is no audit");
+    assert_eq!(none.json()["see"], format!("/v1/jobs/{sum}/result"));
+    site.get("/v1/jobs/1-99/findings").check_problem(404, "there is no job");
+
+    let part = json!({ "kind": "audit", "dataset": "d", "manifest": "SUMS", "paths": ["sub"] });
+    let part = site.post(ALL, "/v1/jobs", &part, &[]).json()["job"].clone();
+    site.wait(&part);
+    let path = format!("/v1/jobs/{}/findings", part.as_str().unwrap());
+    let names = site.get(&path).json();
+    let names: Vec<&Value> =
+        names["findings"].as_array().unwrap().iter().map(|found| &found["name"]).collect();
+    assert_eq!(names, ["sub/f3", "sub/f4", "sub/f5", "SUMS"]);
+}
+
+#[test]
 fn a_job_that_is_not_done_is_paused_resumed_and_cancelled_and_its_result_is_partial() {
     let site = Site::start(&["--state-dir"]);
     let mut cluster = site.cluster;

@@ -121,6 +121,7 @@ const PANICS: &[(&str, &str)] = &[
     ("the book answers with a job", "as docs/protocol.md says of each request"),
     ("the book answers with jobs", "the same"),
     ("the book answers with dead items", "the same"),
+    ("the book answers with findings", "the same"),
     ("the planner answers with schedules", "the same"),
     ("the planner answers with runs", "the same"),
     ("every reason to refuse is listed", "peers_are_counted_by_role_and_reason tries each"),

@@ -16,12 +16,19 @@ pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 pub(super) struct ApiProblem {
     status: u16,
     detail: String,
+    /// Path of what the client may have meant.
+    see: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiProblem {
     pub(super) fn new(status: u16, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), headers: Vec::new() }
+        Self { status, detail: detail.into(), see: None, headers: Vec::new() }
+    }
+
+    /// The same with the path of what the client may have meant.
+    pub(super) fn with_path(self, path: String) -> Self {
+        Self { see: Some(path), ..self }
     }
 
     /// Returns true if there is no such thing.
@@ -69,11 +76,14 @@ impl ApiProblem {
     }
 
     pub(super) fn into_answer(self) -> ApiAnswer {
-        let Self { status, detail, headers } = self;
+        let Self { status, detail, see, headers } = self;
         let mut headers: HeaderMap = headers.into_iter().collect();
         let status = StatusCode::from_u16(status).expect("our own statuses");
         let title = status.canonical_reason().unwrap_or("Error");
-        let body = json!({ "title": title, "status": status.as_u16(), "detail": detail });
+        let mut body = json!({ "title": title, "status": status.as_u16(), "detail": detail });
+        if let Some(path) = see {
+            body["see"] = path.into();
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         ApiAnswer { status, headers, body: ApiAnswerBody::Whole(format!("{body}\n").into()) }
     }

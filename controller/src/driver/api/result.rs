@@ -23,7 +23,7 @@ use telemetry::http::{ApiAnswer, ApiAnswerBody, HeaderMap, StatusCode, StreamCut
 use tokio::sync::mpsc::{Sender, channel};
 
 /// Pages that wait for their reader.
-const PAGES_MAX: usize = 2;
+pub(super) const PAGES_MAX: usize = 2;
 
 pub(super) async fn result(
     call: &Call,
@@ -42,8 +42,9 @@ pub(super) async fn result(
         return Err(ApiProblem::new(409, text));
     }
     if let JobSource::Audit { baseline: AuditBaseline::Manifest { .. }, .. } = row.spec.source {
-        let text = format!("job {job} has findings and no manifest; hashctl result prints them");
-        return Err(ApiProblem::new(409, text));
+        let text =
+            format!("job {job} is an audit against a list, which has findings and no manifest");
+        return Err(ApiProblem::new(409, text).with_path(format!("/v1/jobs/{job}/findings")));
     }
     let mut headers = HeaderMap::new();
     headers.insert(VARY, HeaderValue::from_static("accept"));
@@ -267,7 +268,7 @@ fn put_text(tag: Option<Algorithm>, name: &[u8], digest: &str, out: &mut Vec<u8>
     out.push(b'\n');
 }
 
-fn hex(digest: &[u8]) -> String {
+pub(super) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

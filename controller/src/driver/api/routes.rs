@@ -2,7 +2,9 @@
 //! it.
 
 use super::media::{EVENT_STREAM, JSON, JSON_LINES, TEXT};
-use ipc_proto::limits::{JOB_KEY_LEN_MAX, JOB_ROWS_MAX, NAME_LEN_MAX, SCHEDULE_ROWS_MAX};
+use ipc_proto::limits::{
+    FRAME_NAMES_MAX, JOB_KEY_LEN_MAX, JOB_ROWS_MAX, NAME_LEN_MAX, SCHEDULE_ROWS_MAX,
+};
 use ipc_proto::message::{JobAct, JobState};
 
 /// The work of an operation.
@@ -12,6 +14,7 @@ pub(super) enum ApiTask {
     ListJobs,
     ShowJob,
     Result,
+    Findings,
     ListEvents,
     ListDead,
     ListSchedules,
@@ -107,6 +110,9 @@ pub(super) const ID: &str = "{id}";
 
 /// Most jobs of one page.
 pub(super) const JOBS_PAGE_MAX: u64 = JOB_ROWS_MAX as u64;
+
+/// Most findings of one page.
+pub(super) const FINDINGS_PAGE_MAX: u64 = FRAME_NAMES_MAX as u64;
 
 /// Most schedules or runs of one page.
 pub(super) const SCHEDULES_PAGE_MAX: u64 = SCHEDULE_ROWS_MAX as u64;
@@ -219,6 +225,23 @@ pub(super) const ROUTES: &[ApiRoute] = &[
             ],
             media: &[TEXT, JSON_LINES],
             answers: &[(200, ""), (304, "")],
+            problems: &[404, 409, 503],
+            ..GET
+        }],
+    },
+    ApiRoute {
+        path: "/v1/jobs/{id}/findings",
+        operations: &[ApiOperation {
+            task: ApiTask::Findings,
+            id: "listFindings",
+            about: "What an audit that is done has found, in the order of its files: a page at a time, or all \
+                    of it as the lines of hashctl audit. A stream that is cut off has no end.",
+            fields: &[
+                Field::number("from", "Number of the first finding.", 0, ITEM_MAX),
+                Field::number("limit", "Most findings of the page.", 1, FINDINGS_PAGE_MAX),
+            ],
+            media: &[JSON, TEXT],
+            answers: &[(200, "FindingPage")],
             problems: &[404, 409, 503],
             ..GET
         }],

@@ -68,7 +68,8 @@ pub(super) fn schemas() -> Value {
     };
     json!({
         "Problem": object(
-            &[("title", text()), ("status", number()), ("detail", text())], &[]
+            &[("title", text()), ("status", number()), ("detail", text())],
+            &[("see", json!({ "type": "string", "description": "Path of what may have been meant." }))],
         ),
         "Job": job(),
         "JobPage": page(
@@ -104,6 +105,8 @@ pub(super) fn schemas() -> Value {
         "Run": run(&[("schedule", text())]),
         "RunPage": page("runs", "Run", &[], &[("next", text())]),
         "Item": item(),
+        "Finding": finding(),
+        "FindingPage": page("findings", "Finding", &[], &[("next", text())]),
         "Worker": worker(),
         "WorkerPage": page("workers", "Worker", &[("unlisted", number())], &[]),
         "Dataset": object(&[("name", text())], &[]),
@@ -214,6 +217,25 @@ fn item() -> Value {
     )
 }
 
+fn finding() -> Value {
+    let words = AuditFinding::ALL.into_iter().filter(|finding| *finding != AuditFinding::Matched);
+    let words: Vec<&str> = words.map(AuditFinding::name).collect();
+    object(
+        &[("status", json!({ "type": "string", "enum": words }))],
+        &[
+            ("name", text()),
+            ("name_b64", text()),
+            ("from", text()),
+            ("from_b64", text()),
+            ("size", number()),
+            ("algorithm", algorithm()),
+            ("digest", text()),
+            ("expected", text()),
+            ("error", text()),
+        ],
+    )
+}
+
 fn worker() -> Value {
     let names = json!({ "type": "object", "additionalProperties": text() });
     let numbers = json!({ "type": "object", "additionalProperties": number() });
@@ -282,12 +304,12 @@ fn new_job() -> Value {
     let mut paths = array(&path);
     paths["minItems"] = 1.into();
     paths["maxItems"] = JOB_ROOTS_MAX.into();
-    paths["description"] = "Directories of the dataset; without it the whole of it.".into();
+    paths["description"] = "Directories of the dataset; without it the whole of it, or of an audit with a manifest the directory of its names.".into();
     let mut items = array(&reference("NewItem"));
     items["minItems"] = 1.into();
     let mut audited = job_id();
     audited["description"] =
-        "Of an audit, a job that is done, with whose results the files are compared.".into();
+        "Of an audit without a manifest, a job that is done, with whose results the files are compared.".into();
     let mut schema = strict(
         &[],
         &[
@@ -301,7 +323,7 @@ fn new_job() -> Value {
             (
                 "manifest",
                 json!({ "type": "string", "minLength": 1, "maxLength": PATH_LEN_MAX,
-                    "description": "Of a check, a list of digests in the dataset." }),
+                    "description": "Of a check or an audit, a list of digests in the dataset." }),
             ),
             (
                 "directory",
@@ -363,6 +385,18 @@ mod tests {
 
     #[test]
     fn schemas_have_the_keys_of_what_is_sent() {
+        let finding = ipc_proto::message::AuditRow {
+            finding: AuditFinding::Moved,
+            name: b"a"[..].into(),
+            from: b"\xff"[..].into(),
+            size: 1,
+            algorithm: Some(Algorithm::Md5),
+            digest: vec![1; 16].into(),
+            expected: vec![2; 16].into(),
+            failure: Some(ipc_proto::message::Failure::Changed),
+        };
+        let finding = super::super::findings::object(&finding, Some("changed"));
+        check("Finding", &serde_json::to_value(finding).unwrap());
         check("Worker", &worker_json(&WorkerStatus::default()));
         let row: JobRow = JobRow {
             id: ipc_proto::message::JobId::default(),

@@ -127,7 +127,10 @@ impl NewJob {
             Some(NewJobKind::Audit) => JobKind::Audit,
         };
         let against = self.against_job.as_deref();
-        if (kind == JobKind::Audit) != against.is_some() {
+        if kind == JobKind::Audit && against.is_some() == self.manifest.is_some() {
+            return Err("an audit wants against_job or a manifest".to_owned());
+        }
+        if kind != JobKind::Audit && against.is_some() {
             return Err("an audit, and no other kind, wants against_job".to_owned());
         }
         let no_job = "against_job is the id of a job".to_owned();
@@ -140,20 +143,29 @@ impl NewJob {
             return Err("a directory belongs to a manifest".to_owned());
         }
         let (source, items) = match (self.dataset, self.items) {
-            (Some(name), None) if self.manifest.is_some() && self.paths.is_none() => {
-                if kind != JobKind::Check || is_chosen {
-                    let text =
-                        "a manifest is that of a check, which has the algorithms of its lines";
+            (Some(name), None)
+                if self.manifest.is_some() && (self.paths.is_none() || kind == JobKind::Audit) =>
+            {
+                if kind == JobKind::Sum || is_chosen {
+                    let text = "a manifest is that of a check or an audit, which has the algorithms of its lines";
                     return Err(text.to_owned());
                 }
                 let path = self.manifest.unwrap_or_default();
                 let base = self.directory.as_deref().map(str::as_bytes);
-                let source = JobSource::manifest(&name, path.as_bytes(), base);
-                let text = "manifest and directory are paths in the dataset, which do not lead up";
+                let source = if kind == JobKind::Audit {
+                    let paths = self.paths.unwrap_or_default();
+                    let paths: Vec<&[u8]> = paths.iter().map(String::as_bytes).collect();
+                    JobSource::audit_of_manifest(&name, path.as_bytes(), base, &paths)
+                } else {
+                    JobSource::manifest(&name, path.as_bytes(), base)
+                };
+                let text =
+                    "manifest, directory and paths are those of the dataset, which do not lead up";
                 (source.ok_or(text)?, Vec::new())
             }
             (Some(_) | None, _) if self.manifest.is_some() => {
-                return Err("a manifest wants a dataset, and neither paths nor items".to_owned());
+                let text = "a manifest wants a dataset and no items, and paths only with an audit";
+                return Err(text.to_owned());
             }
             (Some(_), _) if kind == JobKind::Check => {
                 let text =
@@ -382,6 +394,21 @@ mod tests {
     }
 
     #[test]
+    fn an_audit_against_a_manifest_has_its_directory_or_the_paths_that_are_named() {
+        let list = r#""kind":"audit","dataset":"d","manifest":"lists/SUMS""#;
+        for (more, base, paths) in [
+            ("", None, &[][..]),
+            (r#","directory":".""#, Some(&b""[..]), &[]),
+            (r#","paths":["a","b/c"]"#, None, &[&b"a"[..], b"b/c"]),
+        ] {
+            let (spec, items) = read(&format!("{{{list}{more}}}")).unwrap();
+            let want = JobSource::audit_of_manifest("d", b"lists/SUMS", base, paths).unwrap();
+            assert_eq!((spec.kind, &spec.source), (JobKind::Audit, &want));
+            assert!(items.is_empty() && spec.check().is_ok());
+        }
+    }
+
+    #[test]
     fn a_body_that_cannot_be_meant_is_an_error() {
         let item = r#"{"name":"x","base64":"aGk="}"#;
         for (text, want) in [
@@ -392,6 +419,19 @@ mod tests {
             (r#"{"dataset":"a","kind":"check"}"#, "a check wants items"),
             (r#"{"dataset":"a","manifest":"m"}"#, "a manifest is that of a check"),
             (r#"{"kind":"audit","dataset":"a"}"#, "wants against_job"),
+            (
+                r#"{"kind":"audit","dataset":"a","manifest":"m","against_job":"1-2"}"#,
+                "against_job or a manifest",
+            ),
+            (r#"{"kind":"audit","dataset":"a","manifest":"m","paths":["../b"]}"#, "do not lead up"),
+            (
+                r#"{"kind":"audit","dataset":"a","manifest":"m","algorithms":["md5"]}"#,
+                "the algorithms of its lines",
+            ),
+            (
+                r#"{"kind":"check","dataset":"a","manifest":"m","paths":["b"]}"#,
+                "paths only with an audit",
+            ),
             (r#"{"dataset":"a","against_job":"1-2"}"#, "wants against_job"),
             (r#"{"kind":"audit","dataset":"a","against_job":"k"}"#, "the id of a job"),
             (r#"{"kind":"audit","against_job":"1-2","items":[]}"#, "wants a dataset"),
