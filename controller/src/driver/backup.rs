@@ -5,7 +5,7 @@
 
 use super::hub::Hub;
 use super::journal::JournalUser;
-use crate::core::Rights;
+use crate::core::{Principal, Rights};
 use crate::events::TrailKind;
 use crate::jobs::{Caller, cut};
 use ipc_proto::Blob;
@@ -30,6 +30,7 @@ pub(super) struct BackupPort {
 struct BackupTransfer {
     number: u64,
     caller: Caller,
+    principal: Principal,
     /// Bytes of the pieces so far.
     len: u64,
     /// The request that waits for its piece.
@@ -40,8 +41,13 @@ struct BackupTransfer {
 
 impl Hub {
     /// Answers a request for a piece of a backup, once the journal has read it.
-    pub(super) fn back_up(&self, (caller, tag): (Caller, u32), rights: &Rights, from: u64) {
-        if let Err((reason, text)) = self.ask_for_piece((caller, tag), rights, from) {
+    pub(super) fn back_up(
+        &self,
+        (caller, tag): (Caller, u32),
+        client: (Principal, &Rights),
+        from: u64,
+    ) {
+        if let Err((reason, text)) = self.ask_for_piece((caller, tag), client, from) {
             self.send_reply(caller, tag, ServiceReply::Refused { reason, text: text.to_owned() });
         }
     }
@@ -49,7 +55,7 @@ impl Hub {
     fn ask_for_piece(
         &self,
         (caller, tag): (Caller, u32),
-        rights: &Rights,
+        (principal, rights): (Principal, &Rights),
         from: u64,
     ) -> Result<(), (ServiceRefusal, &'static str)> {
         if !rights.backup {
@@ -84,7 +90,8 @@ impl Hub {
         self.backup.next_number.set(self.backup.next_number.get().max(number + 1));
         self.backup.has_ended.set(false);
         let at = self.now();
-        *current = Some(BackupTransfer { number, caller, len: from, asked: Some(tag), at });
+        let asked = Some(tag);
+        *current = Some(BackupTransfer { number, caller, principal, len: from, asked, at });
         Ok(())
     }
 
@@ -102,7 +109,7 @@ impl Hub {
                 transfer.at = self.now();
                 if is_last {
                     let text = format_args!("{} bytes", transfer.len);
-                    self.note(TrailKind::BackupMade, "", None, text);
+                    self.note(TrailKind::BackupMade, "", Some(transfer.principal), text);
                     *current = None;
                 }
                 ServiceReply::Backup { from, bytes: Blob(bytes), is_last }

@@ -143,7 +143,7 @@ impl Hub {
             return self.send_reply(caller, tag, ServiceReply::Rules(rules));
         }
         if let ServiceRequest::Backup { from } = request {
-            return self.back_up((caller, tag), &rights, from);
+            return self.back_up((caller, tag), (owner.principal, &rights), from);
         }
         let principal = owner.principal;
         self.tell_book(BookEvent::Asked { caller, tag, principal, rights, request });

@@ -477,6 +477,12 @@ fn what_is_done_is_in_the_audit_trail_over_a_restart_and_as_a_stream() {
     assert_eq!(lines.next().as_deref(), Some("event: job-submitted"));
     site.cluster.workers[0].kill().unwrap();
     assert!(lines.any(|line| line == "event: worker-left"));
+    let backup = site.dir.path().join("backup");
+    let backup = site.cluster.hashctl().arg("backup").arg(backup).output().unwrap();
+    assert!(backup.status.success(), "{backup:?}");
+    assert!(lines.any(|line| line == "event: backup-made"));
+    let made = lines.find(|line| line.starts_with("data: ")).unwrap();
+    assert!(made.contains(r#""by":"uid "#), "{made}");
     stream.kill().unwrap();
     stream.wait().unwrap();
     let none = format!("Authorization: Bearer {NONE}");
