@@ -29,7 +29,7 @@ const WORK: Duration = Duration::from_secs(1);
 const FILE_LEN: u64 = 100 << 10;
 
 /// Most memory of all roles and the broker together, however long the list.
-const PEAK_MAX_KIB: u64 = 384 << 10;
+const PEAK_MAX_KIB: u64 = 128 << 10;
 
 fn file(number: u64) -> ShardFile {
     let path = format!("{:04}/photo-{number:08}.jpg", number / 1000).into_bytes();
