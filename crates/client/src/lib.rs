@@ -132,7 +132,14 @@ impl Client {
     pub fn connect(address: &Address) -> Result<Self, ConnectError> {
         let software = env!("CARGO_PKG_VERSION").to_owned();
         let role = Role::Client(ClientIntro { software, token: address.token.clone() });
-        let Connection { sender, receiver, welcome } = Connection::open(&address.endpoint, role)?;
+        let opened = match Connection::open(&address.endpoint, role.clone()) {
+            // It ended between accepting and answering: another one may be there already.
+            Err(ConnectError::Io(error)) if job::is_lost(&error) => {
+                Connection::open(&address.endpoint, role)
+            }
+            opened => opened,
+        };
+        let Connection { sender, receiver, welcome } = opened?;
         Ok(Self { sender, receiver, welcome, next_tag: 0 })
     }
 

@@ -113,6 +113,11 @@ impl Drop for Keeper {
     }
 }
 
+fn is_of(socket: &OwnedFd, name: &str) -> bool {
+    let address = UnixListener::from(socket.try_clone().unwrap()).local_addr().unwrap();
+    address.as_pathname().is_some_and(|path| path.ends_with(name))
+}
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -126,6 +131,11 @@ fn whoever_connects_while_a_controller_is_restarted_waits_and_is_served() {
         keeper.end(signal);
         let waiting =
             keeper.status().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // One that the controller accepted, and did not answer any more, comes again.
+        let (_, socket) = keeper.kept.iter().find(|(_, kept)| is_of(kept, CLIENT_SOCKET)).unwrap();
+        let listener = UnixListener::from(socket.try_clone().unwrap());
+        listener.set_nonblocking(false).unwrap();
+        drop(listener.accept().unwrap());
         assert!(keeper.start().is_empty(), "they are kept already");
         let output = waiting.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}\n{}", keeper.log());
