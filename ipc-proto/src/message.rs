@@ -47,8 +47,8 @@ pub use service::{
 };
 pub use share::NameShare;
 pub use status::{
-    Counters, DrainStatus, JobStatus, JournalState, LimitStatus, QuarantineStatus, Status,
-    WorkerHealth, WorkerStatus,
+    AlgorithmSpeed, Counters, DrainStatus, JobStatus, JournalState, LimitStatus, QuarantineStatus,
+    Status, WorkerHealth, WorkerStatus,
 };
 pub use work::{Failure, Failures, Piece};
 pub use worker::{LeaseId, Work, WorkerReply, WorkerRequest};

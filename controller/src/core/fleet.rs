@@ -382,12 +382,14 @@ impl Fleet {
     pub(super) fn measure(
         &mut self,
         id: WorkerId,
-        cost: u64,
-        items: u64,
-        bytes: u64,
+        (cost, items, bytes): (u64, u64, u64),
+        algorithms: &[Algorithm],
         busy_us: u64,
     ) {
         if let Some(worker) = self.workers.get_mut(&id) {
+            if let [algorithm] = algorithms {
+                worker.meter.hashed(*algorithm, bytes, busy_us);
+            }
             let speed = u128::from(cost) * 1_000_000 / u128::from(busy_us.max(1));
             // A claim beyond all hardware must not make one batch swallow the queue.
             let speed = u64::try_from(speed).unwrap_or(u64::MAX).clamp(1 << 20, 1 << 36);

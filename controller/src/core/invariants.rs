@@ -152,6 +152,8 @@ mod tests {
             reading: String::new(),
             sandbox: SandboxLayers::default(),
             token: Blob::default(),
+            host: String::new(),
+            cpu: String::new(),
         };
         let (source, files) = (FileSource::Descriptors, vec![FileItem::default()]);
         let items = |first| {

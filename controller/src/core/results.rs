@@ -95,7 +95,7 @@ impl<F: Clone> Core<F> {
         self.tally.count_hashed(algorithms, &self.backends, hashed);
         self.timings.batches.push(self.now.saturating_sub(lease.leased));
         let items_len = lease.batch.items_len();
-        self.fleet.measure(worker, cost, items_len as u64, bytes, busy_us);
+        self.fleet.measure(worker, (cost, items_len as u64, bytes), &algorithms, busy_us);
         if let Some(job) = self.jobs.get_mut(&lease.job) {
             job.bytes = job.bytes.saturating_add(bytes);
         }

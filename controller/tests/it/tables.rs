@@ -140,6 +140,8 @@ impl Table {
             reading: "plain".to_owned(),
             sandbox: SandboxLayers::default(),
             token: Blob::default(),
+            host: String::new(),
+            cpu: String::new(),
         };
         self.step(Event::WorkerJoined(WorkerId(worker), intro));
         self.hear(worker, WorkerReply::Credit { batches: credit });

@@ -141,6 +141,8 @@ impl Play<'_> {
             reading: String::new(),
             sandbox: SandboxLayers::default(),
             token: Blob::default(),
+            host: String::new(),
+            cpu: String::new(),
         };
         let worker = WorkerId(self.peer());
         self.workers.insert(worker);

@@ -13,6 +13,7 @@ pub const fn kind_name(kind: JobKind) -> &'static str {
         JobKind::Sum => "sum",
         JobKind::Check => "check",
         JobKind::Audit => "audit",
+        JobKind::Scrub => "scrub",
     }
 }
 

@@ -1,7 +1,11 @@
 //! One status for programs.
 
-use ipc_proto::message::{JobStatus, SandboxLayers, Status, WorkerHealth, WorkerStatus};
+use crate::text::one_line;
+use ipc_proto::message::{
+    AlgorithmSpeed, JobStatus, SandboxLayers, Status, WorkerHealth, WorkerStatus,
+};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 
 /// Version of the keys, which `docs/json.md` lists; a change of their meaning is a new one.
 pub const STATUS_VERSION: u32 = 1;
@@ -79,7 +83,82 @@ pub fn worker_json(worker: &WorkerStatus) -> Value {
         "attempts_lost": worker.leases_lost,
         "reading": worker.reading,
         "sandbox": sandbox_json(worker.sandbox),
+        "image": worker.image,
+        "host": worker.host,
+        "cpu": worker.cpu,
+        "speeds": speeds(worker),
     })
+}
+
+/// Bytes per second of one thread, by the name of the algorithm.
+fn speeds(worker: &WorkerStatus) -> Map<String, Value> {
+    let speed = |of: &AlgorithmSpeed| (of.algorithm.name().to_owned(), Value::from(of.bytes_per_s));
+    worker.speeds.iter().map(speed).collect()
+}
+
+/// All workers that a status has: those that are connected, as in [`status_json`], then those out of service that are
+/// not, by name. Each says if it is connected, and why it is given no work.
+#[must_use]
+pub fn worker_objects(status: &Status) -> Vec<Value> {
+    let object = |name: &str, mut object: Value, is_connected: bool| {
+        if let Value::Object(object) = &mut object {
+            object.insert("connected".to_owned(), is_connected.into());
+            object.extend(out_of_service(name, status));
+        }
+        object
+    };
+    let here = status.workers.iter().map(|row| object(&row.name, worker_json(row), true));
+    let quarantined = status.quarantined.iter().map(|row| (row.connected, &row.worker));
+    let drained = status.drained.iter().map(|row| (row.connected, &row.worker));
+    let away: BTreeSet<&String> =
+        quarantined.chain(drained).filter(|(connected, _)| !connected).map(|(_, w)| w).collect();
+    let away = away.into_iter().map(|name| {
+        let is_quarantined = status.quarantined.iter().any(|row| row.worker == *name);
+        let shown = if is_quarantined { WorkerHealth::Quarantined } else { WorkerHealth::Draining };
+        object(name, json!({ "name": name, "health": health(shown) }), false)
+    });
+    here.chain(away).collect()
+}
+
+/// Why a worker of this name is given no work: keys of its object.
+fn out_of_service(name: &str, status: &Status) -> Map<String, Value> {
+    let mut keys = Map::new();
+    if let Some(row) = status.quarantined.iter().find(|row| row.worker == name) {
+        let quarantine = json!({ "reason": row.reason, "age_ms": row.age_ms });
+        keys.insert("quarantine".to_owned(), quarantine);
+    }
+    if let Some(row) = status.drained.iter().find(|row| row.worker == name) {
+        let drain = json!({ "by": row.by, "age_ms": row.age_ms, "left_ms": row.left_ms });
+        keys.insert("drain".to_owned(), drain);
+    }
+    keys
+}
+
+/// The instruction sets of a worker's backends in a few words: `avx512,sha_ni`, or `portable` if it uses none.
+#[must_use]
+pub fn instruction_sets(worker: &WorkerStatus) -> String {
+    let names = worker.backends.iter().flat_map(|chosen| chosen.backend.split('/'));
+    let sets: BTreeSet<&str> = names.filter(|name| *name != "portable").map(instructions).collect();
+    if sets.is_empty() {
+        return "portable".to_owned();
+    }
+    let text = one_line(&sets.into_iter().collect::<Vec<_>>().join(","));
+    match text.char_indices().nth(SETS_LEN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Longest list of instruction sets in a table.
+const SETS_LEN_MAX: usize = 24;
+
+/// The part of the name of a backend between its function and its lanes: `avx512` of `sha256_avx512_x16`.
+fn instructions(backend: &str) -> &str {
+    let set = backend.split_once('_').map_or(backend, |(_, set)| set);
+    match set.rsplit_once("_x") {
+        Some((set, lanes)) if lanes.parse::<u8>().is_ok() => set,
+        _ => set,
+    }
 }
 
 fn sandbox_json(layers: SandboxLayers) -> Value {

@@ -22,7 +22,9 @@ pub use event::{ClusterEvent, EventSeverity, events_between};
 pub use finding::{FindingObject, errno_text, escape, failure_text, needs_escape};
 pub use history::{EVENTS_MAX, RATES_MAX, StatusHistory};
 pub use job::{JobObject, kind_name};
-pub use json::{STATUS_VERSION, health, status_json, worker_json};
+pub use json::{
+    STATUS_VERSION, health, instruction_sets, status_json, worker_json, worker_objects,
+};
 pub use name::JsonName;
 pub use schedule::{DifferenceCounts, RunObject, ScheduleObject};
 pub use text::{age, bytes, one_line, plain_lines};

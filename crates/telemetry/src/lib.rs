@@ -14,6 +14,7 @@
 pub mod dropped;
 #[cfg(feature = "log")]
 mod forward;
+pub mod hardware;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "log")]

@@ -5,6 +5,7 @@
 
 mod bridge;
 mod rows;
+mod worker;
 
 use super::jobs::JobSession;
 use crate::cli::print;
@@ -218,6 +219,9 @@ fn chosen(session: &mut JobSession<'_>, args: &GetArgs) -> Result<Vec<RegisterRo
             return Err(Exit::Failure);
         }
     }
+    if args.kind == RegisterKind::Workers && args.name.is_some() && !args.watch {
+        rows.iter_mut().try_for_each(|row| worker::add_history(session, row))?;
+    }
     for selector in &args.selector {
         let has_key = |row: &RegisterRow| row.object.get(&selector.key).is_some();
         if !rows.is_empty() && !rows.iter().any(has_key) {
@@ -235,6 +239,9 @@ fn shown(args: &GetArgs, rows: &[RegisterRow], has_head: bool) -> String {
         let mut out = Vec::new();
         rows.iter().for_each(|row| put_line(&row.object, &mut out));
         return String::from_utf8_lossy(&out).into_owned();
+    }
+    if args.kind == RegisterKind::Workers && args.name.is_some() && !args.watch {
+        return rows.iter().map(worker::text).collect();
     }
     table(rows::head(args.kind), rows, has_head)
 }

@@ -121,8 +121,8 @@ fn the_keys_of_json_are_a_promise() {
     assert_eq!(keys(&json["controller"]), "image pid sandbox uptime_ms version");
     assert_eq!(
         keys(&json["workers"][0]),
-        "attempts_lost backends bytes bytes_per_s credits health in_flight items items_per_s lanes \
-         name pid reading sandbox threads uptime_ms version"
+        "attempts_lost backends bytes bytes_per_s cpu credits health host image in_flight items \
+         items_per_s lanes name pid reading sandbox speeds threads uptime_ms version"
     );
     assert_eq!(
         keys(&json["jobs"][0]),

@@ -116,6 +116,10 @@ pub struct WorkerIntro {
     /// Proof that it is the worker of its name, where the kernel cannot say who it is; may be empty
     /// elsewhere.
     pub token: Blob,
+    /// Name of its host, or of its VM; empty if it does not know.
+    pub host: String,
+    /// Its processor, for a person; empty if it does not know.
+    pub cpu: String,
 }
 
 /// The kernel set that serves an algorithm.
@@ -177,6 +181,8 @@ impl WorkerIntro {
         at_most("reading", self.reading.len(), NAME_LEN_MAX)?;
         at_most("sandbox", self.sandbox.0.into(), SandboxLayers::FULL.0.into())?;
         at_most("token", self.token.len(), TOKEN_LEN_MAX)?;
+        at_most("host", self.host.len(), NAME_LEN_MAX)?;
+        at_most("cpu", self.cpu.len(), NAME_LEN_MAX)?;
         check_datasets(&self.planes.datasets)
     }
 }

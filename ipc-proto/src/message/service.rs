@@ -160,6 +160,8 @@ pub enum JobKind {
     Check,
     /// Digests, compared with those of an earlier job, and what was found or is missing.
     Audit,
+    /// Digests of a share of the files, of a schedule that reads everything once per period.
+    Scrub,
 }
 
 /// A choice of durable jobs. Every part that is given must fit.

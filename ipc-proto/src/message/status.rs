@@ -2,7 +2,7 @@
 
 use super::{Backend, JobId, LimitExceeded, SandboxLayers, at_most};
 use crate::limits::{BACKENDS_MAX, NAME_LEN_MAX, REASON_LEN_MAX, STATUS_ROWS_MAX};
-use crate::{Algorithms, list};
+use crate::{Algorithm, Algorithms, list};
 use serde::{Deserialize, Serialize};
 
 /// A picture of the cluster at one moment.
@@ -128,6 +128,24 @@ pub struct WorkerStatus {
     pub reading: String,
     /// The layers of its sandbox.
     pub sandbox: SandboxLayers,
+    /// Digest of the image that it runs from, empty outside an image.
+    pub image: String,
+    /// Name of its host; empty if it does not know.
+    pub host: String,
+    /// Its processor; empty if it does not know.
+    pub cpu: String,
+    /// The speed of one of its threads by algorithm, of those that it has worked with.
+    #[serde(deserialize_with = "list::at_most::<_, _, BACKENDS_MAX>")]
+    pub speeds: Vec<AlgorithmSpeed>,
+}
+
+/// The speed of one thread, reading included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlgorithmSpeed {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Bytes per second.
+    pub bytes_per_s: u64,
 }
 
 /// One worker in quarantine.
@@ -279,6 +297,10 @@ impl Status {
             at_most("software", worker.software.len(), NAME_LEN_MAX)?;
             at_most("reading", worker.reading.len(), NAME_LEN_MAX)?;
             at_most("sandbox", worker.sandbox.0.into(), SandboxLayers::FULL.0.into())?;
+            at_most("image", worker.image.len(), NAME_LEN_MAX)?;
+            at_most("host", worker.host.len(), NAME_LEN_MAX)?;
+            at_most("cpu", worker.cpu.len(), NAME_LEN_MAX)?;
+            at_most("speeds", worker.speeds.len(), BACKENDS_MAX)?;
             at_most("backends", worker.backends.len(), BACKENDS_MAX)?;
             worker
                 .backends

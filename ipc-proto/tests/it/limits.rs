@@ -1,5 +1,6 @@
 //! Every limit: its own value is taken, one more is refused, as is one less than a minimum.
 
+mod hardware;
 mod names;
 mod pages;
 mod schedules;
@@ -126,6 +127,8 @@ fn worker(change: impl FnOnce(&mut WorkerIntro)) -> Hello {
         reading: text(0),
         sandbox: SandboxLayers::default(),
         token: Blob::default(),
+        host: String::new(),
+        cpu: String::new(),
     };
     change(&mut intro);
     Hello::new(Role::Worker(intro))
@@ -183,6 +186,7 @@ fn the_longest_hello_fits_its_limit() {
         let name = |i| format!("{i:032}");
         w.planes.datasets = (0..DATASETS_MAX).map(name).collect();
         w.token = zeros(TOKEN_LEN_MAX);
+        (w.host, w.cpu) = (text(NAME_LEN_MAX), text(NAME_LEN_MAX));
     });
     assert_eq!(hello.check(), Ok(()));
     let len = body_of(hello).len();

@@ -4,12 +4,12 @@ use crate::samples_service::{service_replies, service_requests};
 use ipc_proto::codec::{self, CodecError};
 use ipc_proto::frame::PREFIX_LEN;
 use ipc_proto::message::{
-    Backend, ByteRange, ClaimEntry, ClaimsWork, ClientIntro, ClientReply, ClientRequest, Counters,
-    DirEntry, DrainOutcome, DrainStatus, EntryKind, Failure, FileItem, FileSource, Hello,
-    HelloReply, Items, JobId, JobStatus, JournalState, LeaseId, LimitStatus, ListOutcome, ListWork,
-    LossCause, Message, Piece, Planes, QuarantineStatus, RefuseReason, RejectReason,
-    ReleaseOutcome, Role, Run, SandboxLayers, Stamp, Status, Versions, Welcome, Window, Work,
-    WorkerHealth, WorkerIntro, WorkerLoss, WorkerReply, WorkerRequest, WorkerStatus,
+    AlgorithmSpeed, Backend, ByteRange, ClaimEntry, ClaimsWork, ClientIntro, ClientReply,
+    ClientRequest, Counters, DirEntry, DrainOutcome, DrainStatus, EntryKind, Failure, FileItem,
+    FileSource, Hello, HelloReply, Items, JobId, JobStatus, JournalState, LeaseId, LimitStatus,
+    ListOutcome, ListWork, LossCause, Message, Piece, Planes, QuarantineStatus, RefuseReason,
+    RejectReason, ReleaseOutcome, Role, Run, SandboxLayers, Stamp, Status, Versions, Welcome,
+    Window, Work, WorkerHealth, WorkerIntro, WorkerLoss, WorkerReply, WorkerRequest, WorkerStatus,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
 
@@ -199,6 +199,8 @@ fn worker_intro() -> WorkerIntro {
         reading: "plain".to_owned(),
         sandbox: SandboxLayers(0b11_1110),
         token: Blob(vec![0xff, 0]),
+        host: "h1".to_owned(),
+        cpu: "c 1".to_owned(),
     }
 }
 
@@ -479,6 +481,10 @@ fn status() -> Status {
         leases_lost: 19,
         reading: "io_uring".to_owned(),
         sandbox: SandboxLayers(0b101_1111),
+        image: "sha256:01".to_owned(),
+        host: "h2".to_owned(),
+        cpu: "c 2".to_owned(),
+        speeds: vec![AlgorithmSpeed { algorithm: Algorithm::Md5, bytes_per_s: 20 }],
     };
     let other =
         |name: &str, health| WorkerStatus { name: name.to_owned(), health, ..worker.clone() };

@@ -102,6 +102,7 @@ pub(crate) fn service_requests() -> Vec<(String, ServiceRequest)> {
     let mut all = vec![
         ("submit/stored", submit(JobKind::Check, JobSource::Stored)),
         ("submit/dataset", submit(JobKind::Sum, roots())),
+        ("submit/scrub", submit(JobKind::Scrub, roots())),
         ("submit/manifest", submit(JobKind::Check, manifest())),
         ("submit/audit", submit(JobKind::Audit, audit(AuditBaseline::Job(DURABLE)))),
         ("submit/audit_manifest", submit(JobKind::Audit, audit(listed))),

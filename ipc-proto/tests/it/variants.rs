@@ -82,7 +82,7 @@ variants! {
         Results { .. }, Act { .. }, Deaths { .. }, Schedule(_), Events { .. }, Rules,
         Backup { .. }, Findings { .. },
     }
-    JobKind { Sum, Check, Audit }
+    JobKind { Sum, Check, Audit, Scrub }
     JobSource { Stored, Dataset { .. }, Manifest { .. }, Audit { .. } }
     AuditBaseline { Job(_), Manifest { .. } }
     AuditFinding { Matched, Modified, Older, Rotted, Moved, Copied, New, Missing, Unreadable, Changed }

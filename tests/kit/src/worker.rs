@@ -36,6 +36,8 @@ fn role(name: &str, token: Blob, datasets: &[&str]) -> Role {
         reading: "test".to_owned(),
         sandbox: SandboxLayers::default(),
         token,
+        host: String::new(),
+        cpu: String::new(),
     })
 }
 

@@ -68,7 +68,7 @@ fn drained_and_quarantined_workers_are_so_for_the_next_controller_when_one_is_ki
         assert_eq!(row["connected"], false, "{row}");
     }
     let table = done(&cluster, &["get", "workers"]);
-    assert!(table.contains("quarantined, away") && table.contains("draining, away"), "{table}");
+    assert!(table.contains("quarantined, away") && table.contains("drained, away"), "{table}");
 
     cluster.workers[0] = cluster.spawn_worker(0);
     until("the worker to be back", || (!cluster.status().workers.is_empty()).then_some(()));

@@ -109,6 +109,16 @@ fn registers_are_listed_chosen_from_watched_and_searched() {
     for kind in ["worker-joined", "job-submitted", "schedule-applied", "run-started", "run-ended"] {
         assert!(kinds.iter().any(|seen| seen == kind), "{kind}: {kinds:?}");
     }
+    let [worker] = &objects(&cluster, &["get", "worker", "w1"])[..] else { panic!("one worker") };
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!((worker["host"].as_str(), worker["image"].as_str()), (Some(host.trim()), Some("")));
+    assert!(!worker["cpu"].as_str().unwrap().is_empty(), "{worker}");
+    assert_eq!(worker["history"][0]["event"], "worker-joined");
+    let has_speed = |row: &Value| row["speeds"]["sha256"].as_u64().is_some_and(|speed| speed > 0);
+    assert!(objects(&cluster, &["get", "workers"]).iter().any(has_speed));
+    let (_, text, _) = hashctl(&cluster, &["get", "worker", "w1"]);
+    let head = format!("worker     w1\nhealth     ready\nhost       {}\n", host.trim());
+    assert!(text.starts_with(&head) && text.ends_with("Z  joined\n"), "{text}");
     let of_schedule = objects(&cluster, &["get", "events", "nightly"]);
     assert!(
         of_schedule.len() >= 3 && of_schedule.iter().all(|event| event["subject"] == "nightly")

@@ -18,7 +18,7 @@ use engine::exec::order::{Order, Scratch};
 use engine::hash::{Choice, Midstate};
 use engine::input::dataset::Datasets;
 use engine::input::reader::Reading;
-use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, INTERLEAVE_MAX};
+use ipc_proto::limits::{HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, INTERLEAVE_MAX, NAME_LEN_MAX};
 use ipc_proto::message::{
     self, LeaseId, Planes, SandboxLayers, WorkerIntro, WorkerReply, WorkerRequest,
 };
@@ -133,7 +133,15 @@ pub fn intro(
         // It is entered later.
         sandbox: SandboxLayers::default(),
         token: Blob::default(),
+        host: short(telemetry::hardware::host_name()),
+        cpu: short(telemetry::hardware::cpu_name()),
     }
+}
+
+/// `text`, as much of it as a name may have.
+fn short(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(NAME_LEN_MAX));
+    text
 }
 
 /// Works for the controller at the other end until the connection ends or `shutdown` drains it.

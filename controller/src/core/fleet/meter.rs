@@ -2,7 +2,9 @@
 
 use super::Worker;
 use crate::core::{limits::STALL_TIME, millis};
-use ipc_proto::message::{WorkerHealth, WorkerStatus};
+use ipc_proto::Algorithm;
+use ipc_proto::message::{AlgorithmSpeed, WorkerHealth, WorkerStatus};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Totals of a worker, and its recent speed.
@@ -15,10 +17,37 @@ pub(super) struct Throughput {
     since: Duration,
     pub(super) items_per_s: u64,
     pub(super) bytes_per_s: u64,
+    /// Bytes and time of one thread, in microseconds, by algorithm.
+    by_algorithm: BTreeMap<Algorithm, (u64, u64)>,
 }
 
 impl Throughput {
     const PERIOD: Duration = Duration::from_secs(2);
+
+    /// Thread time after which earlier work counts for half.
+    const HALF_LIFE_US: u64 = 60_000_000;
+
+    /// Fastest speed that is believed, in bytes per second.
+    const SPEED_MAX: u64 = 1 << 36;
+
+    /// Takes in `bytes` that one thread hashed in `busy_us`.
+    pub(super) fn hashed(&mut self, algorithm: Algorithm, bytes: u64, busy_us: u64) {
+        let (all, all_us) = self.by_algorithm.entry(algorithm).or_default();
+        *all = all.saturating_add(bytes);
+        *all_us = all_us.saturating_add(busy_us);
+        if *all_us > Self::HALF_LIFE_US {
+            (*all, *all_us) = (*all / 2, *all_us / 2);
+        }
+    }
+
+    fn speeds(&self) -> Vec<AlgorithmSpeed> {
+        let speed = |(&algorithm, &(bytes, busy_us)): (&Algorithm, &(u64, u64))| {
+            let bytes_per_s = u128::from(bytes) * 1_000_000 / u128::from(busy_us.max(1));
+            let bytes_per_s = u64::try_from(bytes_per_s).unwrap_or(u64::MAX).min(Self::SPEED_MAX);
+            AlgorithmSpeed { algorithm, bytes_per_s }
+        };
+        self.by_algorithm.iter().filter(|(_, (bytes, _))| *bytes > 0).map(speed).collect()
+    }
 
     pub(super) fn new(now: Duration) -> Self {
         Self { since: now, ..Self::default() }
@@ -96,6 +125,10 @@ impl Worker {
             leases_lost,
             reading: self.intro.reading.clone(),
             sandbox: self.intro.sandbox,
+            image: self.intro.image.clone(),
+            host: self.intro.host.clone(),
+            cpu: self.intro.cpu.clone(),
+            speeds: self.meter.speeds(),
         }
     }
 
@@ -104,5 +137,33 @@ impl Worker {
             true => WorkerHealth::Suspended,
             false => self.health,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speed_is_that_of_recent_work_and_no_claim_is_believed_beyond_all_hardware() {
+        let mut meter = Throughput::new(Duration::ZERO);
+        assert_eq!(meter.speeds(), []);
+        meter.hashed(Algorithm::Sha256, 0, 5);
+        assert_eq!(meter.speeds(), [], "empty files say nothing");
+        let speed = |algorithm, bytes_per_s| AlgorithmSpeed { algorithm, bytes_per_s };
+        meter.hashed(Algorithm::Sha256, 10, 5);
+        meter.hashed(Algorithm::Md5, u64::MAX, 0);
+        meter.hashed(Algorithm::Md5, u64::MAX, 0);
+        let mut want =
+            [speed(Algorithm::Sha256, 1_000_000), speed(Algorithm::Md5, Throughput::SPEED_MAX)];
+        want.sort_by_key(|speed| speed.algorithm);
+        assert_eq!(meter.speeds(), want);
+        // It becomes slower, and that counts more than what was long ago.
+        for _ in 0..100 {
+            meter.hashed(Algorithm::Sha256, 10_000_000, 10_000_000);
+        }
+        let now = meter.speeds().into_iter().find(|speed| speed.algorithm == Algorithm::Sha256);
+        let now = now.map_or(0, |speed| speed.bytes_per_s);
+        assert!((990_000..=1_010_000).contains(&now), "{now}");
     }
 }

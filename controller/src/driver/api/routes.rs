@@ -341,7 +341,7 @@ pub(super) const ROUTES: &[ApiRoute] = &[
         operations: &[ApiOperation {
             task: ApiTask::ListWorkers,
             id: "listWorkers",
-            about: "Connected workers, by name.",
+            about: "Connected workers, by name; then those that are drained or in quarantine and not connected.",
             answers: &[(200, "WorkerPage")],
             ..GET
         }],

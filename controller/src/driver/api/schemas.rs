@@ -172,7 +172,7 @@ fn job() -> Value {
             ("key", text()),
             ("state", job_state()),
             ("reason", text()),
-            ("kind", json!({ "type": "string", "enum": ["sum", "check", "audit"] })),
+            ("kind", json!({ "type": "string", "enum": ["sum", "check", "audit", "scrub"] })),
             ("algorithms", array(&algorithm())),
             ("labels", array(&text())),
             ("priority", number()),
@@ -236,22 +236,28 @@ fn finding() -> Value {
     )
 }
 
+/// A worker; of one that is drained or in quarantine and not connected the required keys are all.
 fn worker() -> Value {
     let names = json!({ "type": "object", "additionalProperties": text() });
     let numbers = json!({ "type": "object", "additionalProperties": number() });
     let sandbox = object(&[("layers", array(&text())), ("missing", array(&text()))], &[]);
+    let health =
+        json!({ "type": "string", "enum": ["ready", "suspended", "quarantined", "draining"] });
+    let drain = [("by", text()), ("age_ms", number()), ("left_ms", number())];
     object(
+        &[("name", text()), ("health", health), ("connected", boolean())],
         &[
-            ("name", text()),
+            ("quarantine", object(&[("reason", text()), ("age_ms", number())], &[])),
+            ("drain", object(&drain, &[])),
             ("version", text()),
+            ("image", text()),
+            ("host", text()),
+            ("cpu", text()),
             ("pid", number()),
-            (
-                "health",
-                json!({ "type": "string", "enum": ["ready", "suspended", "quarantined", "draining"] }),
-            ),
             ("threads", number()),
             ("backends", names),
-            ("lanes", numbers),
+            ("lanes", numbers.clone()),
+            ("speeds", numbers),
             ("credits", number()),
             ("in_flight", number()),
             ("uptime_ms", number()),
@@ -263,7 +269,6 @@ fn worker() -> Value {
             ("reading", text()),
             ("sandbox", sandbox),
         ],
-        &[],
     )
 }
 
@@ -367,8 +372,8 @@ pub(super) fn bounded(minimum: u64, maximum: u64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ipc_proto::message::{JobRow, WorkerStatus};
-    use overview::{JobObject, worker_json};
+    use ipc_proto::message::{DrainStatus, JobRow, QuarantineStatus, Status, WorkerStatus};
+    use overview::{JobObject, worker_objects};
 
     /// Objects with all keys that there are have the properties of their schemas, and no others.
     #[track_caller]
@@ -397,7 +402,16 @@ mod tests {
         };
         let finding = super::super::findings::object(&finding, Some("changed"));
         check("Finding", &serde_json::to_value(finding).unwrap());
-        check("Worker", &worker_json(&WorkerStatus::default()));
+        let (drained, quarantined) = Default::default();
+        let status = Status {
+            workers: vec![WorkerStatus { name: "here".to_owned(), ..WorkerStatus::default() }],
+            drained: vec![DrainStatus { worker: "away".to_owned(), ..drained }],
+            quarantined: vec![QuarantineStatus { worker: "liar".to_owned(), ..quarantined }],
+            ..Status::default()
+        };
+        let workers = worker_objects(&status);
+        assert_eq!(workers.len(), 3);
+        workers.iter().for_each(|worker| check("Worker", worker));
         let row: JobRow = JobRow {
             id: ipc_proto::message::JobId::default(),
             key: String::new(),

@@ -233,8 +233,8 @@ impl NewItem {
             return Err(format!("it has more than {INLINE_LEN_MAX} bytes"));
         }
         let expected = match (kind, self.expected) {
-            (JobKind::Sum | JobKind::Audit, None) => None,
-            (JobKind::Sum | JobKind::Audit, Some(_)) => {
+            (JobKind::Sum | JobKind::Audit | JobKind::Scrub, None) => None,
+            (JobKind::Sum | JobKind::Audit | JobKind::Scrub, Some(_)) => {
                 return Err("only a check has expected digests".to_owned());
             }
             (JobKind::Check, expected) => Some(digests(&expected.unwrap_or_default(), algorithms)?),

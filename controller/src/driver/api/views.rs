@@ -4,7 +4,7 @@ use super::access::Access;
 use super::media::JSON;
 use super::openapi;
 use crate::driver::hub::Hub;
-use overview::worker_json;
+use overview::worker_objects;
 use serde::Serialize;
 use serde_json::json;
 use telemetry::http::header::{CONTENT_TYPE, HeaderValue};
@@ -26,8 +26,7 @@ pub(super) fn document() -> ApiAnswer {
 
 pub(super) fn workers(hub: &Hub) -> ApiAnswer {
     let (status, _) = hub.picture();
-    let workers: Vec<_> = status.workers.iter().map(worker_json).collect();
-    json(200, &json!({ "workers": workers, "unlisted": status.workers_unlisted }))
+    json(200, &json!({ "workers": worker_objects(&status), "unlisted": status.workers_unlisted }))
 }
 
 pub(super) fn datasets(hub: &Hub, access: &Access) -> ApiAnswer {

@@ -274,7 +274,9 @@ fn job_spec(task: &ScheduledTask, share: NameShare, run: &Builtins<'_>) -> Resul
         }
         TaskKind::Sum | TaskKind::Audit { manifest: None } | TaskKind::Scrub { .. } => {
             let roots = vec![JobRoot { shown: path.clone(), path }];
-            (JobKind::Sum, JobSource::Dataset { name: task.dataset.clone(), roots })
+            let is_scrub = matches!(task.kind, TaskKind::Scrub { .. });
+            let kind = if is_scrub { JobKind::Scrub } else { JobKind::Sum };
+            (kind, JobSource::Dataset { name: task.dataset.clone(), roots })
         }
     };
     Ok(JobSpec {

@@ -331,6 +331,8 @@ impl JobsWorld {
             reading: String::new(),
             sandbox: SandboxLayers::default(),
             token: Blob::default(),
+            host: String::new(),
+            cpu: String::new(),
         };
         self.carry_out(Todo::Core(Event::WorkerJoined(worker, intro)))?;
         let credit = WorkerReply::Credit { batches: 3 };

@@ -296,6 +296,8 @@ impl World {
             reading: String::new(),
             sandbox: SandboxLayers::default(),
             token: Blob::default(),
+            host: String::new(),
+            cpu: String::new(),
         };
         let queue = VecDeque::new();
         let worker = Worker {

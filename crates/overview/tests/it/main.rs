@@ -1,3 +1,4 @@
 //! Tests of the overview.
 
 mod history;
+mod workers;

@@ -10,11 +10,13 @@ use crate::problem::losses_text;
 use ipc_proto::limits::EVENT_ROWS_MAX;
 use ipc_proto::message::{
     DeadItem, EventRow, JobFilter, JobRow, RuleRow, RunOutcome, RunRow, ScheduleRow,
-    ServiceRefusal, ServiceReply, ServiceRequest, Status, WorkerStatus,
+    ServiceRefusal, ServiceReply, ServiceRequest, Status,
 };
-use overview::{DeadObject, JobObject, RunObject, ScheduleObject, bytes, health, worker_json};
+use overview::{
+    DeadObject, JobObject, RunObject, ScheduleObject, bytes, health, instruction_sets,
+    worker_objects,
+};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// A thing in a register.
 #[derive(Clone, Debug)]
@@ -59,8 +61,8 @@ fn text_with(value: &Value, wanted: &str) -> Option<String> {
 pub(super) fn head(kind: RegisterKind) -> &'static [&'static str] {
     match kind {
         RegisterKind::Workers => &[
-            "WORKER", "HEALTH", "VERSION", "BACKEND", "THREADS", "ITEMS/S", "BYTES/S", "ITEMS",
-            "BYTES", "LOST",
+            "WORKER", "HEALTH", "HOST", "VERSION", "BACKEND", "THREADS", "ITEMS/S", "BYTES/S",
+            "ITEMS", "BYTES", "LOST",
         ],
         RegisterKind::Jobs => {
             &["JOB", "STATE", "KIND", "ITEMS", "DONE", "FAILED", "BYTES", "USER", "KEY", "LABELS"]
@@ -92,10 +94,7 @@ pub(super) fn all(
     match kind {
         RegisterKind::Workers => {
             let status = ask(session.config(), |client| client.status())?;
-            let mut rows: Vec<RegisterRow> =
-                status.workers.iter().map(|row| worker(row, &status)).collect();
-            rows.extend(workers_away(&status));
-            Ok(rows)
+            Ok(worker_objects(&status).into_iter().map(|row| worker(row, &status)).collect())
         }
         RegisterKind::Jobs => Ok(session.jobs(&JobFilter::default())?.iter().map(job).collect()),
         RegisterKind::Datasets => {
@@ -132,6 +131,25 @@ pub(super) fn all(
         RegisterKind::Hosts | RegisterKind::DeadShards => bridge::rows(kind),
     }
 }
+
+/// Events of a worker in the audit trail; none without a journal, or for those who may not read it.
+pub(super) fn history(session: &mut JobSession<'_>, name: &str) -> Result<Vec<Value>, Exit> {
+    let request = ServiceRequest::Events { after: 0, limit: 1 };
+    let reply = ask(session.config(), |client| client.service(request))?;
+    if matches!(reply, ServiceReply::Refused { .. }) {
+        return Ok(Vec::new());
+    }
+    let of = |row: &Value, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
+    let mut found: Vec<Value> = events(session, 0)?.into_iter().map(|row| row.object).collect();
+    found.retain(|row| {
+        of(row, "subject").is_some_and(|subject| subject == name)
+            && of(row, "event").is_some_and(|event| event.starts_with("worker-"))
+    });
+    Ok(found.split_off(found.len().saturating_sub(HISTORY_MAX)))
+}
+
+/// Most events of a worker's history; the oldest are left out.
+const HISTORY_MAX: usize = 100;
 
 fn events(session: &mut JobSession<'_>, mut after: u64) -> Result<Vec<RegisterRow>, Exit> {
     let mut rows = Vec::new();
@@ -272,67 +290,33 @@ fn event(row: &EventRow) -> RegisterRow {
     }
 }
 
-/// Workers that are out of service, and not connected.
-fn workers_away(status: &Status) -> Vec<RegisterRow> {
-    let away =
-        |names: Vec<&str>| -> BTreeSet<String> { names.into_iter().map(str::to_owned).collect() };
-    let quarantined = status.quarantined.iter().filter(|row| !row.connected);
-    let drained = status.drained.iter().filter(|row| !row.connected);
-    let mut names = away(quarantined.map(|row| row.worker.as_str()).collect());
-    names.extend(away(drained.map(|row| row.worker.as_str()).collect()));
-    let row = |name: String| {
-        let out = out_of_service(&name, status);
-        let health = if out.contains_key("quarantine") { "quarantined" } else { "draining" };
-        let mut object = json!({ "name": name, "health": health, "connected": false });
-        put_all(&mut object, out);
+fn worker(object: Value, status: &Status) -> RegisterRow {
+    let name = object.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_connected = object.get("connected") == Some(&Value::Bool(true));
+    let here = status.workers.iter().find(|row| row.name == name).filter(|_| is_connected);
+    let Some(row) = here else {
+        let health = if object.get("quarantine").is_some() { "quarantined" } else { "drained" };
         let mut cells = vec![name.clone(), format!("{health}, away")];
         cells.resize(head(RegisterKind::Workers).len(), "-".to_owned());
-        RegisterRow { id: name, object, cells }
+        return RegisterRow { id: name, object, cells };
     };
-    names.into_iter().map(row).collect()
-}
-
-/// Why a worker of this name is given no work: keys of its object.
-fn out_of_service(name: &str, status: &Status) -> serde_json::Map<String, Value> {
-    let mut keys = serde_json::Map::new();
-    if let Some(row) = status.quarantined.iter().find(|row| row.worker == name) {
-        let quarantine = json!({ "reason": row.reason, "age_ms": row.age_ms });
-        keys.insert("quarantine".to_owned(), quarantine);
-    }
-    if let Some(row) = status.drained.iter().find(|row| row.worker == name) {
-        let drain = json!({ "by": row.by, "age_ms": row.age_ms, "left_ms": row.left_ms });
-        keys.insert("drain".to_owned(), drain);
-    }
-    keys
-}
-
-fn put_all(object: &mut Value, keys: serde_json::Map<String, Value>) {
-    if let Value::Object(object) = object {
-        object.extend(keys);
-    }
-}
-
-fn worker(worker: &WorkerStatus, status: &Status) -> RegisterRow {
-    let backends: BTreeSet<&str> =
-        worker.backends.iter().flat_map(|chosen| chosen.backend.split('/')).collect();
-    let mut object = worker_json(worker);
-    put_all(&mut object, out_of_service(&worker.name, status));
-    put_all(&mut object, [("connected".to_owned(), Value::Bool(true))].into_iter().collect());
+    let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     RegisterRow {
-        id: worker.name.clone(),
         object,
         cells: vec![
-            worker.name.clone(),
-            health(worker.health).to_owned(),
-            worker.software.clone(),
-            backends.into_iter().collect::<Vec<_>>().join(","),
-            worker.threads.to_string(),
-            worker.items_per_s.to_string(),
-            bytes(worker.bytes_per_s),
-            worker.items.to_string(),
-            bytes(worker.bytes),
-            worker.leases_lost.to_string(),
+            name.clone(),
+            health(row.health).to_owned(),
+            or_none(&row.host),
+            row.software.clone(),
+            instruction_sets(row),
+            row.threads.to_string(),
+            row.items_per_s.to_string(),
+            bytes(row.bytes_per_s),
+            row.items.to_string(),
+            bytes(row.bytes),
+            row.leases_lost.to_string(),
         ],
+        id: name,
     }
 }
 

@@ -3,8 +3,7 @@
 use ipc_proto::message::{
     DrainStatus, JobStatus, JournalState, QuarantineStatus, SandboxLayers, Status, WorkerStatus,
 };
-use overview::{bytes, health, one_line};
-use std::collections::BTreeSet;
+use overview::{bytes, health, instruction_sets, one_line};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -118,13 +117,11 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
 }
 
 fn worker_row(worker: &WorkerStatus) -> [String; 11] {
-    // Each that it takes for anything: which for what is in `--json`.
-    let backends: BTreeSet<&str> =
-        worker.backends.iter().flat_map(|b| b.backend.split('/')).collect();
     [
         one_line(&worker.name),
         health(worker.health).to_owned(),
-        one_line(&backends.into_iter().collect::<Vec<_>>().join(",")),
+        // All of them are in `--json`, and in `hashctl get workers NAME`.
+        instruction_sets(worker),
         one_line(&worker.reading),
         sandbox(worker.sandbox),
         worker.threads.to_string(),
@@ -227,20 +224,30 @@ mod tests {
         }
     }
 
+    fn backend_of(name: &str) -> Backend {
+        Backend { algorithm: Algorithm::Sha256, backend: name.into(), interleave_max: 1 }
+    }
+
     #[test]
-    fn lists_a_backend_once_however_many_algorithms_use_it() {
+    fn shows_each_instruction_set_once_however_many_backends_use_it() {
         let chosen = [
             (Algorithm::Sha256, "sha256_sha_ni_x2"),
             (Algorithm::Sha512, "portable"),
             (Algorithm::Blake3, "blake3_avx512_x16/portable/blake3_avx512_x16"),
         ];
-        let backend = |(algorithm, backend): (_, &str)| Backend {
-            algorithm,
-            backend: backend.into(),
-            interleave_max: 1,
-        };
+        let backend = |(algorithm, name)| Backend { algorithm, ..backend_of(name) };
         let worker =
             WorkerStatus { backends: chosen.map(backend).into(), ..WorkerStatus::default() };
-        assert_eq!(worker_row(&worker)[2], "blake3_avx512_x16,portable,sha256_sha_ni_x2");
+        assert_eq!(worker_row(&worker)[2], "avx512,sha_ni");
+        for (backend, want) in [
+            ("portable", "portable"),
+            ("sha256_aarch64_x2", "aarch64"),
+            ("odd\n_name", "name"),
+            (&"y".repeat(60), &format!("{}…", "y".repeat(24))),
+        ] {
+            let backends = vec![backend_of(backend)];
+            let worker = WorkerStatus { backends, ..WorkerStatus::default() };
+            assert_eq!(worker_row(&worker)[2], want);
+        }
     }
 }

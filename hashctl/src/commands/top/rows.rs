@@ -15,6 +15,8 @@ pub(super) struct WorkerRow<'a> {
     pub(super) health: Option<WorkerHealth>,
     pub(super) worker: Option<&'a WorkerStatus>,
     pub(super) quarantine: Option<&'a QuarantineStatus>,
+    /// It is drained, and not connected.
+    is_drained: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,13 +99,24 @@ pub(super) fn worker_rows<'a>(
             WorkerHealth::Quarantined => quarantine(&worker.name),
             WorkerHealth::Ready | WorkerHealth::Suspended | WorkerHealth::Draining => None,
         },
+        is_drained: false,
     });
     let gone = status.quarantined.iter().filter(|row| !row.connected).map(|row| WorkerRow {
         name: &row.worker,
         health: None,
         worker: None,
         quarantine: Some(row),
+        is_drained: false,
     });
+    let drained = status.drained.iter().filter(|row| !row.connected);
+    let drained = drained.filter(|row| quarantine(&row.worker).is_none()).map(|row| WorkerRow {
+        name: &row.worker,
+        health: None,
+        worker: None,
+        quarantine: None,
+        is_drained: true,
+    });
+    let gone = gone.chain(drained);
     let mut rows: Vec<WorkerRow<'a>> =
         here.chain(gone).filter(|row| matches(filter, &[row.name, row.health_text()])).collect();
     let of = |number: fn(&WorkerStatus) -> u64| {
@@ -123,12 +136,14 @@ pub(super) fn worker_rows<'a>(
 
 impl WorkerRow<'_> {
     fn health_text(&self) -> &'static str {
-        self.health.map_or("quarantined, away", health)
+        let away = if self.is_drained { "drained, away" } else { "quarantined, away" };
+        self.health.map_or(away, health)
     }
 
     /// The worst first.
     const fn rank(&self) -> u8 {
         match self.health {
+            None if self.is_drained => 3,
             None => 0,
             Some(WorkerHealth::Quarantined) => 1,
             Some(WorkerHealth::Suspended) => 2,
@@ -140,6 +155,7 @@ impl WorkerRow<'_> {
     fn cells(&self, history: &StatusHistory) -> [Cell; 9] {
         let tone = match self.health {
             Some(WorkerHealth::Ready) => Tone::Good,
+            None if self.is_drained => Tone::Warning,
             Some(WorkerHealth::Suspended | WorkerHealth::Draining) => Tone::Warning,
             None | Some(WorkerHealth::Quarantined) => Tone::Bad,
         };

@@ -6,7 +6,8 @@ use super::view::{Focus, TopChange, TopMode, TopView, Wish};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ipc_proto::Algorithm;
 use ipc_proto::message::{
-    JobId, JobStatus, LimitStatus, QuarantineStatus, Status, WorkerHealth, WorkerStatus,
+    DrainStatus, JobId, JobStatus, LimitStatus, QuarantineStatus, Status, WorkerHealth,
+    WorkerStatus,
 };
 use ratatui_core::backend::TestBackend;
 use ratatui_core::buffer::Buffer;
@@ -121,6 +122,23 @@ fn press(view: &mut TopView, keys: &str) -> Wish {
         wish = view.key(Duration::ZERO, KeyEvent::new(code, KeyModifiers::NONE));
     }
     wish
+}
+
+#[test]
+fn a_drained_worker_that_has_left_is_shown_as_away() {
+    let drained = |worker: &str, connected| DrainStatus {
+        worker: worker.to_owned(),
+        connected,
+        ..DrainStatus::default()
+    };
+    let drained = vec![drained("off", false), drained("gone", false), drained("w0", true)];
+    let view = view(Status { drained, ..busy() });
+    let names: Vec<&str> = view.workers().iter().map(|row| row.name).collect();
+    assert_eq!(names.iter().filter(|name| ["off", "gone", "w0"].contains(name)).count(), 3);
+    let text = shown(&view, 0, (80, 24));
+    let of = |name: &str| text.lines().find(|line| line.contains(name)).map(str::to_owned);
+    assert!(of("off  ").is_some_and(|line| line.contains("drained, away")), "{text}");
+    assert!(of("gone  ").is_some_and(|line| line.contains("quarantined, away")), "{text}");
 }
 
 #[test]

@@ -139,12 +139,14 @@ fn hellos(cases: &mut Cases) {
     let backend =
         || Backend { algorithm: Algorithm::Md5, backend: "x".to_owned(), interleave_max: 1 };
     type Spoil = fn(&mut WorkerIntro);
-    let spoilt: [(&str, Spoil); 13] = [
+    let spoilt: [(&str, Spoil); 15] = [
         ("without a name", |intro| intro.name.clear()),
         ("with a name that is too long", |intro| intro.name = "w".repeat(65)),
         ("with software that is too long", |intro| intro.software = "w".repeat(65)),
         ("with an image that is too long", |intro| intro.image = "w".repeat(65)),
         ("with a reading that is too long", |intro| intro.reading = "w".repeat(65)),
+        ("with a host that is too long", |intro| intro.host = "w".repeat(65)),
+        ("with a processor that is too long", |intro| intro.cpu = "w".repeat(65)),
         ("without threads", |intro| intro.threads = 0),
         ("with too many threads", |intro| intro.threads = WORKER_THREADS_MAX + 1),
         ("without backends", |intro| intro.backends.clear()),
@@ -235,7 +237,8 @@ fn hello(intro: &WorkerIntro) -> Vec<u8> {
     let flags = [u8::from(intro.planes.descriptors), u8::from(intro.planes.inline)];
     let body = body.raw(&flags).number(intro.planes.datasets.len() as u64);
     let body = intro.planes.datasets.iter().fold(body, |body, name| body.blob(name.as_bytes()));
-    body.blob(intro.reading.as_bytes()).raw(&[intro.sandbox.0]).blob(&intro.token).0
+    let body = body.blob(intro.reading.as_bytes()).raw(&[intro.sandbox.0]).blob(&intro.token);
+    body.blob(intro.host.as_bytes()).blob(intro.cpu.as_bytes()).0
 }
 
 fn refuse(site: &Site, hello: &[u8], want: RefuseReason) {
