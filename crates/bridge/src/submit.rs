@@ -533,7 +533,10 @@ impl SubmitRole {
         while self.has_room()
             && let Some(shard) = self.redo.pop_front()
         {
-            self.publish_next(now, shard, actions);
+            // One that this host failed to hash may be out again, or done, by now.
+            if self.states[shard as usize].phase == Phase::Waiting {
+                self.publish_next(now, shard, actions);
+            }
         }
         while self.has_room() && self.next < self.states.len() {
             let shard = u32::try_from(self.next).unwrap_or(u32::MAX);

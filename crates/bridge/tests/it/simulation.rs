@@ -33,6 +33,16 @@ fn simulation_of_many_hosts_accepts_every_result_exactly_once() {
     total.assert_everything_happened();
 }
 
+/// Seeds of histories in which a result was accepted twice, or lost, before a fault was mended.
+const FAILED_ONCE: &[u64] = &[7835];
+
+#[test]
+fn simulation_of_many_hosts_knows_the_seeds_that_failed() {
+    for &seed in FAILED_ONCE {
+        BridgeWorld::new(seed).run();
+    }
+}
+
 #[test]
 fn simulation_of_many_hosts_gives_the_same_history_for_the_same_seed() {
     for seed in [1, 7, 99] {
