@@ -181,6 +181,8 @@ pub struct Trail {
     /// Number of the next one.
     next: u64,
     pending: Vec<TrailEvent>,
+    /// Writes of their commit.
+    also: Vec<Write>,
     in_flight: Option<InFlight>,
     /// Events that were not written.
     dropped: u64,
@@ -213,6 +215,7 @@ impl Default for Trail {
             first: 1,
             next: 1,
             pending: Vec::new(),
+            also: Vec::new(),
             in_flight: None,
             dropped: 0,
             commits: 0,
@@ -227,7 +230,12 @@ impl Trail {
     }
 
     /// Adds an event.
-    pub fn note(&mut self, mut event: TrailEvent) -> Vec<TrailAction> {
+    pub fn note(&mut self, event: TrailEvent) -> Vec<TrailAction> {
+        self.note_with(event, None)
+    }
+
+    /// Adds an event, and commits a write with it, or neither.
+    pub fn note_with(&mut self, mut event: TrailEvent, also: Option<Write>) -> Vec<TrailAction> {
         for text in [&mut event.subject, &mut event.by, &mut event.text] {
             let end = (0..=EVENT_TEXT_LEN_MAX.min(text.len()))
                 .rev()
@@ -238,6 +246,7 @@ impl Trail {
             self.dropped = self.dropped.saturating_add(1);
         } else {
             self.pending.push(event);
+            self.also.extend(also);
         }
         self.commit()
     }
@@ -271,6 +280,7 @@ impl Trail {
             self.phase = TrailPhase::Closed;
             self.dropped = self.dropped.saturating_add(self.pending.len() as u64);
             self.pending.clear();
+            self.also.clear();
             return Vec::new();
         };
         if let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) {
@@ -311,6 +321,7 @@ impl Trail {
         };
         let mut writes: Vec<Write> = (self.next..).zip(events).map(put).collect();
         let first = self.first.max((self.next + events_len).saturating_sub(TRAIL_EVENTS_MAX));
+        writes.append(&mut self.also);
         if first > self.first {
             let (from, to) = (key(self.first), key(first));
             writes.push(Write::DeleteRange { table: TableId::Events, from, to });
@@ -414,6 +425,26 @@ mod tests {
         world.note(TrailKind::JobSubmitted, "c");
         assert_eq!(world.seen(0), ["1 worker-joined a", "2 worker-left b", "3 job-submitted c"]);
         assert_eq!(world.seen(2), ["3 job-submitted c"]);
+    }
+
+    #[test]
+    fn a_write_is_done_with_its_event_or_not_at_all() {
+        let mut world = World::new(MemoryStorage::default());
+        let also = || Write::Put { table: TableId::Meta, key: vec![1], value: vec![2] };
+        let rows = |world: &World| {
+            let query = Query { table: TableId::Meta, from: vec![1], to: vec![2], bytes_max: 9 };
+            world.rows(&query).rows.len()
+        };
+        world.is_full = true;
+        let actions = world.trail.note_with(event(TrailKind::JobDone, "a"), Some(also()));
+        world.carry_out(actions);
+        world.is_full = false;
+        world.note(TrailKind::WorkerLeft, "b");
+        assert_eq!(rows(&world), 0, "its event was dropped");
+        let actions = world.trail.note_with(event(TrailKind::JobDone, "c"), Some(also()));
+        world.carry_out(actions);
+        assert_eq!(rows(&world), 1);
+        assert_eq!(world.seen(0), ["1 events-dropped 1", "2 worker-left b", "3 job-done c"]);
     }
 
     #[test]

@@ -129,8 +129,13 @@ pub enum BookAction {
     Unlist(ListTag),
     /// Send a reply.
     Reply(Caller, u32, ServiceReply),
-    /// A job is done or failed, durably: tell whoever follows that.
-    Ended(JobRow),
+    /// A job is done or failed, durably: tell whoever follows that. Until `told` is durable, it comes again after a restart.
+    Ended {
+        /// The job.
+        row: Box<JobRow>,
+        /// For the commit of the event that tells of it.
+        told: Write,
+    },
     /// An ended job is kept no more, durably.
     Retired(JobId, Retirement),
 }
@@ -246,6 +251,9 @@ pub struct Book {
     held: VecDeque<(Caller, u32, Principal, Rc<Rights>, ServiceRequest)>,
     retention: Duration,
     room: JournalRoom,
+    /// Ended jobs of which a process before this one told nobody.
+    untold: Vec<JobId>,
+    has_recovered: bool,
     actions: Vec<BookAction>,
 }
 
@@ -281,6 +289,8 @@ impl Book {
             held: VecDeque::new(),
             retention: Duration::ZERO,
             room: JournalRoom::new(u64::MAX),
+            untold: Vec::new(),
+            has_recovered: false,
             actions: Vec::new(),
         };
         book.recover();

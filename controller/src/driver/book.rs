@@ -7,9 +7,9 @@ use super::hub::Hub;
 use super::journal::JournalUser;
 use super::planner::PLANNER;
 use crate::core::{ClientId, Event, Principal, Rights};
-use crate::events::TrailKind;
+use crate::events::{TrailEvent, TrailKind};
 use crate::jobs::{Book, BookAction, BookEvent, Caller, Instants, Retirement};
-use crate::journal::Journal;
+use crate::journal::{Journal, Write};
 use crate::schedules::{PlannerEvent, ScheduleAsk, ScheduleOwner};
 use ipc_proto::message::{
     ClientReply, JobRow, JobState, ScheduleReply, ScheduleRequest, ServiceRefusal, ServiceReply,
@@ -225,14 +225,19 @@ impl Hub {
     }
 
     /// Notes that a job has ended by itself.
-    fn note_end(&self, row: &JobRow) {
-        let JobRow { id, items, failed, mismatched, reason, .. } = row;
-        if row.state == JobState::Failed {
-            return self.note(TrailKind::JobFailed, id, None, reason);
-        }
-        let text =
-            format_args!("{items} items, {failed} without a digest, {mismatched} mismatched");
-        self.note(TrailKind::JobDone, id, None, text);
+    fn note_end(&self, row: JobRow, told: Write) {
+        let JobRow { id, items, failed, mismatched, reason, findings, ended_s: at_s, .. } = row;
+        let (kind, text) = if row.state == JobState::Failed {
+            (TrailKind::JobFailed, reason)
+        } else {
+            let found = match findings {
+                Some(findings) => findings.to_string(),
+                None => format!("{failed} without a digest, {mismatched} mismatched"),
+            };
+            (TrailKind::JobDone, format!("{items} items, {found}"))
+        };
+        let (subject, by) = (id.to_string(), String::new());
+        self.note_event(TrailEvent { at_s, kind, subject, by, text }, Some(told));
     }
 
     /// Hands an event to the book, and carries out all that follows from it.
@@ -275,7 +280,7 @@ impl Hub {
             BookAction::List(page) => self.step(Event::List(page)),
             BookAction::Unlist(tag) => self.step(Event::Unlist(tag)),
             BookAction::Reply(caller, tag, reply) => self.send_reply(caller, tag, reply),
-            BookAction::Ended(row) => self.note_end(&row),
+            BookAction::Ended { row, told } => self.note_end(*row, told),
             BookAction::Retired(id, retirement) => {
                 let text = match retirement {
                     Retirement::Age => "it ended long ago",

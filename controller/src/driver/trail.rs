@@ -5,7 +5,7 @@ use super::journal::JournalUser;
 use crate::core::Principal;
 use crate::events::{self, Trail, TrailAction, TrailEvent, TrailKind};
 use crate::jobs::Caller;
-use crate::journal::Rows;
+use crate::journal::{Rows, Write};
 use ipc_proto::limits::REASON_LEN_MAX;
 use ipc_proto::message::{EventRow, ServiceRefusal, ServiceReply};
 use std::cell::{Cell, RefCell};
@@ -61,8 +61,14 @@ impl Hub {
     ) {
         let by = by.map(|by| by.to_string()).unwrap_or_default();
         let (at_s, subject, text) = (self.wall_s(), subject.to_string(), text.to_string());
-        let event = TrailEvent { at_s, kind, subject, by, text };
-        let actions = self.trail.trail.borrow_mut().as_mut().map(|trail| trail.note(event));
+        self.note_event(TrailEvent { at_s, kind, subject, by, text }, None);
+    }
+
+    /// Adds an event to the trail, if there is one, and commits a write with it.
+    pub(super) fn note_event(&self, event: TrailEvent, also: Option<Write>) {
+        let mut trail = self.trail.trail.borrow_mut();
+        let actions = trail.as_mut().map(|trail| trail.note_with(event, also));
+        drop(trail);
         self.carry_out_for_trail(actions.unwrap_or_default());
     }
 

@@ -1,5 +1,6 @@
 //! Group commit: one in flight, the next one collects; replies wait for what they speak of.
 
+use super::record::delete_untold;
 use super::{Book, BookAction, Caller, JobWait, Phase, limits};
 use crate::journal::Write;
 use ipc_proto::message::{JobId, JobRow, JobState, ServiceRefusal, ServiceReply};
@@ -122,17 +123,23 @@ impl Book {
             }
         }
         self.actions.extend(done.replies.into_iter().map(to_action));
-        // One that was removed, or is retried, in the same commit has not ended for anybody.
-        let is_over = |row: &JobRow| matches!(row.state, JobState::Done | JobState::Failed);
         for id in done.ended {
-            let row = self.row(id).filter(is_over);
-            self.actions.extend(row.map(BookAction::Ended));
+            self.tell_end(id);
         }
         let retired = |(id, retirement)| BookAction::Retired(id, retirement);
         self.actions.extend(done.retired.into_iter().map(retired));
         if let Phase::Full { .. } = self.phase {
             self.phase = Phase::Open;
         }
+    }
+
+    /// Has an event tell of the end of a job.
+    pub(super) fn tell_end(&mut self, id: JobId) {
+        // One that was removed, or is retried, in the same commit has not ended for anybody.
+        let is_over = |row: &JobRow| matches!(row.state, JobState::Done | JobState::Failed);
+        let row = self.row(id).filter(is_over);
+        let told = delete_untold(id);
+        self.actions.extend(row.map(|row| BookAction::Ended { row: Box::new(row), told }));
     }
 
     /// Nothing that was decided since the last commit holds any more: what is durable is read again.

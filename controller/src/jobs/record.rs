@@ -334,6 +334,8 @@ pub(super) enum JobRecord {
     Audit(StoredAudit),
     Claims(StoredClaims),
     ItemsMax(u64),
+    /// Its end, of which no event tells yet.
+    Untold,
 }
 
 /// The job of a row of the table of jobs, and its record.
@@ -351,6 +353,7 @@ pub(super) fn job_record(key: &[u8], value: &[u8]) -> Result<(JobId, JobRecord),
                 value.try_into().map_err(|_| BadRow("a quota of items is not one".into()))?;
             Ok((id, JobRecord::ItemsMax(u64::from_be_bytes(bytes))))
         }
+        [5] => Ok((id, JobRecord::Untold)),
         _ => Err(bad()),
     }
 }
@@ -402,6 +405,17 @@ pub(super) fn put_progress(id: JobId, progress: &JobProgress) -> Write {
 pub(super) fn put_items_max(id: JobId, items_max: u64) -> Write {
     let key = [&job_key(id)[..], &[4]].concat();
     Write::Put { table: TableId::Jobs, key, value: items_max.to_be_bytes().to_vec() }
+}
+
+/// Notes that an event has to tell of the end of a job.
+pub(super) fn put_untold(id: JobId) -> Write {
+    let key = [&job_key(id)[..], &[5]].concat();
+    Write::Put { table: TableId::Jobs, key, value: Vec::new() }
+}
+
+/// Forgets that again, in the commit of the event.
+pub(super) fn delete_untold(id: JobId) -> Write {
+    Write::Delete { table: TableId::Jobs, key: [&job_key(id)[..], &[5]].concat() }
 }
 
 /// Adds items from `first` on.
@@ -457,7 +471,7 @@ pub(super) fn delete_job(id: JobId) -> Vec<Write> {
     let all = |table| Write::DeleteRange { table, from: item_key(id, 0), to: end_key(id) };
     let tables =
         [TableId::Items, TableId::Results, TableId::Deaths, TableId::Findings, TableId::Claims];
-    [of(0), of(1), of(2), of(3), of(4)].into_iter().chain(tables.map(all)).collect()
+    [of(0), of(1), of(2), of(3), of(4), of(5)].into_iter().chain(tables.map(all)).collect()
 }
 
 /// Where the last id that was given out is.

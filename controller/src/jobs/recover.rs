@@ -112,6 +112,9 @@ impl Book {
                     job.items_max = items_max;
                 }
             }
+            // What this process has ended it tells of.
+            JobRecord::Untold if self.has_recovered => {}
+            JobRecord::Untold => self.untold.push(id),
             // The origin comes first, as its key does.
             JobRecord::Progress(progress) => {
                 if let Some(job) = self.jobs.get_mut(&id) {
@@ -133,6 +136,10 @@ impl Book {
             if job.progress.state == JobState::Running {
                 self.ready.insert((Reverse(job.origin.spec.priority), id));
             }
+        }
+        self.has_recovered = true;
+        for id in std::mem::take(&mut self.untold) {
+            self.tell_end(id);
         }
         self.answer_held();
     }

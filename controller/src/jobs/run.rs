@@ -4,6 +4,7 @@ use super::feed::{Counted, Feed, Settled};
 use super::limits::{CHUNK_ITEMS, OPEN_PAUSE, PRINCIPAL_RUNNING_MAX, RUNNING_MAX};
 use super::record::{
     JobOrigin, StoredPrincipal, delete_claims, delete_items, put_death, put_progress, put_results,
+    put_untold,
 };
 use super::source::ItemSource;
 use super::usage::Amount;
@@ -187,6 +188,9 @@ impl Book {
             self.commits.write([delete_items(id), delete_claims(id)]);
         }
         self.commits.ended(id);
+        if state != JobState::Cancelled {
+            self.commits.write([put_untold(id)]);
+        }
         self.write_progress(id);
     }
 

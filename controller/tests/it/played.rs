@@ -101,7 +101,7 @@ impl Played {
             }
             BookAction::Core(BookRequest::Finish { .. } | BookRequest::Cancel { .. })
             | BookAction::Unlist(_)
-            | BookAction::Ended(_) => None,
+            | BookAction::Ended { .. } => None,
             BookAction::List(page) => {
                 self.pages.push(page);
                 None

@@ -5,6 +5,7 @@ use super::{Failure, JobId, LimitExceeded, at_most, within};
 use crate::limits::{OUTPUTS_LEN_MAX, PATH_LEN_MAX};
 use crate::{Algorithm, Blob};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The state with which an audit compares a tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +119,18 @@ impl AuditCounts {
     pub fn differences(self) -> u64 {
         let others = self.0.iter().skip(1);
         others.fold(0, |sum, more| sum.saturating_add(*more))
+    }
+}
+
+/// Those that there are, as in `3 matched, 1 moved`.
+impl fmt::Display for AuditCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted = AuditFinding::ALL.iter().filter(|finding| self.of(**finding) > 0);
+        for (i, finding) in counted.enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} {}", self.of(*finding), finding.name())?;
+        }
+        Ok(())
     }
 }
 

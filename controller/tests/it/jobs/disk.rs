@@ -5,6 +5,13 @@ use hashcluster_controller::journal::{MemoryTables, Rows, Snapshot, TableId, Wri
 use ipc_proto::message::{JobId, JobState};
 use std::collections::BTreeSet;
 
+fn id_of(key: &[u8]) -> JobId {
+    let (epoch, number) = key.split_at(4);
+    let epoch = u32::from_be_bytes(epoch.try_into().expect("4 bytes"));
+    let number = u64::from_be_bytes(number.try_into().expect("8 bytes"));
+    JobId { epoch, number }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     /// Contents as reads see them.
@@ -33,10 +40,18 @@ impl Disk {
         let progress = self.cached.get(*table, key).expect("memory does not fail");
         let state = progress.expect("a job is removed once")[1];
         assert!(state >= JobState::Done as u8, "a job that has not ended is removed");
-        let (epoch, number) = id.split_at(4);
-        let epoch = u32::from_be_bytes(epoch.try_into().expect("4 bytes"));
-        let number = u64::from_be_bytes(number.try_into().expect("8 bytes"));
-        self.removed.insert(JobId { epoch, number });
+        self.removed.insert(id_of(id));
+    }
+
+    /// Jobs that are done or failed.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = JobId> {
+        let all = Query { table: TableId::Jobs, from: vec![], to: vec![], bytes_max: usize::MAX };
+        let rows = self.read(&all).rows.into_iter();
+        let has_ended = |state| [JobState::Done as u8, JobState::Failed as u8].contains(&state);
+        rows.filter_map(move |(key, value)| match &key[..] {
+            [id @ .., 1] => has_ended(value[1]).then(|| id_of(id)),
+            _ => None,
+        })
     }
 
     pub(crate) fn rows_len(&self) -> u64 {

@@ -6,14 +6,13 @@ use super::history::{Happened, judge};
 use super::totals::Totals;
 use hashcluster_controller::core::{Action, Core, Event, Limits, Rights, WorkerId};
 use hashcluster_controller::jobs::{Book, BookAction, BookEvent, Caller, Instants, Retirement};
-use hashcluster_controller::journal::Query;
-use hashcluster_controller::journal::Write;
+use hashcluster_controller::journal::{Query, Write};
 use ipc_proto::message::{
-    Backend, ClaimsWork, ClientReply, DirEntry, EntryKind, Failure, JobState, LeaseId, ListOutcome,
-    ListWork, Planes, SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
+    Backend, ClaimsWork, ClientReply, DirEntry, EntryKind, Failure, JobId, JobState, LeaseId,
+    ListOutcome, ListWork, Planes, SandboxLayers, Work, WorkerIntro, WorkerReply, WorkerRequest,
 };
 use ipc_proto::{Algorithm, Algorithms, Blob};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use test_kit::Random;
@@ -69,6 +68,9 @@ pub(crate) struct JobsWorld {
     broken: Broken,
     /// Leases of workers that are gone, of which a broken core takes answers.
     orphans: Vec<(WorkerId, HeldLease)>,
+    /// Ends of jobs of which no event tells yet, each with the write of its commit.
+    ends: Vec<(JobId, Write)>,
+    told: BTreeSet<JobId>,
     history: Vec<Happened>,
     totals: Totals,
 }
@@ -99,6 +101,8 @@ impl JobsWorld {
             full_left: random.below(4),
             broken,
             orphans: Vec::new(),
+            ends: Vec::new(),
+            told: BTreeSet::new(),
             history: Vec::new(),
             totals: Totals::default(),
             random,
@@ -113,6 +117,10 @@ impl JobsWorld {
                     // What was acknowledged is there after another one.
                     self.crash()?;
                     continue;
+                }
+                self.tell_ends()?;
+                if let Some(id) = self.disk.ended().find(|id| !self.told.contains(id)) {
+                    return Err(format!("no event tells of the end of {id}"));
                 }
                 self.totals.retries = self.clients.iter().map(|client| client.retries).sum();
                 self.totals.items = self.clients.iter().map(|c| c.items.len() as u64).sum();
@@ -132,7 +140,8 @@ impl JobsWorld {
             25..=44 => self.sync(),
             45..=59 => self.answer_read(),
             60..=84 => self.work(),
-            85..=90 => self.tick(),
+            85..=89 => self.tick(),
+            90 => self.tell_ends(),
             91..=93 => self.join(),
             94 => self.lose_worker(),
             95 if self.crashes_left > 0 => self.crash(),
@@ -237,10 +246,11 @@ impl JobsWorld {
             BookAction::Core(request) => todo.push_back(Todo::Core(Event::BookSaid(request))),
             BookAction::List(page) => todo.push_back(Todo::Core(Event::List(page))),
             BookAction::Unlist(tag) => todo.push_back(Todo::Core(Event::Unlist(tag))),
-            BookAction::Ended(row) => {
+            BookAction::Ended { row, told } => {
                 let is_over = matches!(row.state, JobState::Done | JobState::Failed);
                 assert!(is_over && row.ended_s > 0, "an end that is none: {row:?}");
                 self.totals.ended += 1;
+                self.ends.push((row.id, told));
             }
             BookAction::Retired(id, retirement) => {
                 assert!(retirement == Retirement::Room && self.disk.removed.contains(&id));
@@ -252,6 +262,15 @@ impl JobsWorld {
                 self.history.extend(Happened::of_reply(&reply));
                 self.clients[number].take(tag, reply, &self.disk.removed, &mut self.random)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Commits the events that tell of ends.
+    fn tell_ends(&mut self) -> Result<(), String> {
+        for (id, told) in std::mem::take(&mut self.ends) {
+            self.disk.commit(&[told], self.broken == Broken::Sync);
+            self.told.insert(id);
         }
         Ok(())
     }
@@ -540,6 +559,7 @@ impl JobsWorld {
         }
         self.disk.crash();
         self.orphans.clear();
+        self.ends.clear();
         self.history.push(Happened::Crashed);
         self.done = None;
         self.reads.clear();

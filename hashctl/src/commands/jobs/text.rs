@@ -4,7 +4,7 @@ use crate::columns::columns;
 use crate::json::put_line;
 use crate::lists::quote::quote;
 use crate::problem::losses_text;
-use ipc_proto::message::{AuditBaseline, AuditFinding, DeadItem, JobRoot, JobRow, JobSource};
+use ipc_proto::message::{AuditBaseline, DeadItem, JobRoot, JobRow, JobSource};
 use overview::{DeadObject, JobObject, bytes, kind_name};
 use serde::Serialize;
 use std::fmt::Write;
@@ -23,11 +23,10 @@ pub(super) fn outcome(row: &JobRow) -> String {
             let _ = write!(text, ", {count} {what}");
         }
     }
-    let counted = AuditFinding::ALL.map(|finding| (finding, row.findings.map(|of| of.of(finding))));
-    for (finding, count) in counted {
-        if let Some(count) = count.filter(|&count| count > 0) {
-            let _ = write!(text, ", {count} {}", finding.name());
-        }
+    if let Some(findings) = row.findings.map(|findings| findings.to_string())
+        && !findings.is_empty()
+    {
+        let _ = write!(text, ", {findings}");
     }
     if !row.reason.is_empty() {
         let _ = write!(text, ": {}", plain(&row.reason));
