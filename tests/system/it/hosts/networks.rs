@@ -178,7 +178,7 @@ fn three_hosts_in_networks_of_their_own_lose_nothing_while_links_are_cut_and_eve
     let network = TestNetwork::of_six();
     let (machines, dir) = (&network.machines, tempfile::tempdir().unwrap());
     let original = dir.path().join("original");
-    make_dataset(&original, "5f0c-3", 70, 1000);
+    make_dataset(&original, "5f0c-3", 100, 1000);
     let want = manifest_by_sha256sum(&original);
     // Nobody but a host's own processes sees anything there.
     let root = dir.path().join("data");
@@ -205,7 +205,9 @@ fn three_hosts_in_networks_of_their_own_lose_nothing_while_links_are_cut_and_eve
         assert!(copied.status.success(), "{}", text(&copied.stderr));
         programs_on(dir.path(), &machines[at], &view, &root)
     });
-    let submit_config = configure("h0", &format!("datasets.d = {root:?}\n"));
+    // Each step takes few shards, however fast the programs are, so that the job outlasts all of them.
+    let submit_config =
+        configure("h0", &format!("datasets.d = {root:?}\nsubmit.outstanding = 4\n"));
     let program = programs[0].join("hashcluster-bridge");
     until_within(LIMIT, "the brokers have a leader", || {
         let listed = output(&mut bridge_of(&program, "hosts", &submit_config));
